@@ -174,8 +174,8 @@ class ModelCard:
 
     @property
     def predicts_tokens(self) -> bool:
-        """Whether it is a causal language model that is measured on the next tokens of texts, without a prompt."""
-        return self.language == "causal" and not self.labels
+        """Whether it is a language model that is measured on the tokens of texts, without a prompt."""
+        return self.task.predicts_often
 
     @property
     def unit(self) -> str:
@@ -184,8 +184,10 @@ class ModelCard:
 
     @property
     def task(self) -> Task:
-        """What it predicts."""
-        return NEXT_TOKEN if self.predicts_tokens else CLASSIFICATION
+        """What it predicts: without classes, the next tokens of texts if it is a causal language model."""
+        if self.language == "causal" and not self.labels:
+            return NEXT_TOKEN
+        return CLASSIFICATION
 
     @property
     def words(self) -> TaskWords:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from cahp.models import weights
 from cahp.models.cards import Dtype, Language, ModelCard, Prompt
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
+from cahp.tasks.task import Head
 from cahp.values import ModelError, OptionError, digest
 
 #: Files of tokenizers, of which a model has some.
@@ -33,8 +34,6 @@ _BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
 MAX_LENGTH = 512
 #: The text of an example prompt.
 EXAMPLE = "A warm and funny film."
-#: The head of a network.
-Head = Literal["classification", "causal", "masked"]
 #: Endings of the class names of causal and of masked language models.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
 #: The ending of a model that reads text and something else, where its configuration holds one for the text.
@@ -440,7 +439,7 @@ def output_head(card: ModelCard) -> Head:
     """The head of a card's network."""
     if card.prompt is not None and card.language is not None:
         return card.language
-    return "causal" if card.predicts_tokens else "classification"
+    return card.task.head
 
 
 def explain_missing_classes(card: ModelCard, name: str) -> str:

@@ -20,7 +20,7 @@ from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.cards import Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.description import Head, count_attention, explain_missing_classes, output_head
+from cahp.models.description import count_attention, explain_missing_classes, output_head
 from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes
 from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
@@ -32,6 +32,7 @@ from cahp.models.sketch import check_fit, lost_weights, quiet, sketch_network
 from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
+from cahp.tasks.task import Head
 from cahp.values import ModelError
 from cahp.words import first_line, size_of
 

@@ -70,12 +70,11 @@ class Reader:
         return self._answers(self._full, batch, self._states_of(batch, precision), None, precision)
 
     def _scored(self, batch: Batch, length: int) -> Tensor:
-        """Which tokens of a batch are scored ``(b, length)``: the last of each window."""
-        device = batch.lengths.device
-        scored = torch.tensor([self._windows[row].scored for row in batch.rows], device=device)[:, None]
-        places = torch.arange(length, device=device)[None]
-        ends = batch.lengths[:, None]
-        return (places >= ends - scored) & (places < ends)
+        """At which places of a batch predictions are scored ``(b, length)``."""
+        scored = np.zeros((len(batch.rows), length), dtype=np.bool_)
+        for place, row in enumerate(batch.rows):
+            scored[place, self._windows[row].places] = True
+        return torch.from_numpy(scored).to(batch.lengths.device)
 
     def _states_of(self, batch: Batch, precision: Precision) -> Tensor:
         """The full model's states ``(n, hidden)`` at the scored tokens of a batch."""
@@ -111,7 +110,7 @@ class Reader:
     ) -> Tensor:
         windows = [self._windows[row] for row in batch.rows]
         device = states.device
-        targets = torch.as_tensor(np.concatenate([window.ids[-window.scored :] for window in windows]), device=device)
+        targets = torch.as_tensor(np.concatenate([window.targets for window in windows]), device=device)
         with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
             read = read_tokens(model.network, states, targets, reference=reference)
         # At the end of each row, whatever the window's length.
@@ -191,9 +190,10 @@ def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], label
     if not model.predicts_tokens:
         return nn.functional.cross_entropy(outputs, labels, reduction="none")
     ids = tensors["input_ids"]
-    # Every token that is read but the first is predicted.
-    predicted = tensors["attention_mask"][:, 1:].bool()
-    lost = token_losses(network, outputs[:, :-1][predicted], ids[:, 1:][predicted])
+    # Every token that is read, but the first where it is the next one, is predicted.
+    ahead = model.card.task.ahead
+    predicted = tensors["attention_mask"][:, ahead:].bool()
+    lost = token_losses(network, outputs[:, : ids.shape[1] - ahead][predicted], ids[:, ahead:][predicted])
     rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
     return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 

@@ -345,7 +345,7 @@ def _read_back_tokens(
                     at = slice(length - count, length)
                     whole = vocabulary_logits(full.network, full_states[place, at])
                     ours = vocabulary_logits(pruned.network, states[place, at])
-                    targets = torch.from_numpy(windows[row].ids[-count:])
+                    targets = torch.from_numpy(windows[row].targets)
                     answers[row, longest - count :] = _token_answers(theirs[place, at], whole, targets)
                     mine[row, longest - count :] = ours.argmax(-1)
                     differences.append(_difference(ours.numpy(), theirs[place, at].numpy()))

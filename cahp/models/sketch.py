@@ -22,8 +22,9 @@ from transformers.utils import logging as transformers_logging
 
 from cahp.models.cards import ModelCard
 from cahp.models.compact import HEADS
-from cahp.models.description import Head, output_head
+from cahp.models.description import output_head
 from cahp.models.weights import Shape, count_weights
+from cahp.tasks.task import Head
 from cahp.values import ModelError
 from cahp.words import first_line
 

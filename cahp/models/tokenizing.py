@@ -25,7 +25,7 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
         return []
     windows = [item for item in inputs if isinstance(item, Window)]
     if windows:
-        return from_ids(window.ids[:-1] for window in windows)
+        return from_ids(window.inputs for window in windows)
     texts = list_texts(inputs)
     first, pairs = _parts(texts)
     if model.prompt is not None:

@@ -42,6 +42,8 @@ class Classification(Task):
     predicts_often = False
     compares_while_reading = False
     items_are_texts = True
+    head = "classification"
+    ahead = 0
     revision = 3
 
     def list_rows(self, texts: Texts) -> list[int]:

@@ -38,6 +38,8 @@ class NextToken(Task):
     predicts_often = True
     compares_while_reading = True
     items_are_texts = False
+    head = "causal"
+    ahead = 1
     revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:
@@ -46,7 +48,7 @@ class NextToken(Task):
 
     def count_tokens(self, texts: Texts) -> float:
         """Return the number of tokens that are read: the last of a window is only predicted."""
-        return float(sum(len(window.ids) - 1 for window in texts.windows))
+        return float(sum(len(window.inputs) for window in texts.windows))
 
     def count_passes(self, texts: Texts) -> float:
         """Return the passes of a whole window: those of repeated tokens are shorter."""

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from cahp.values import Ints
 
 
+#: The heads that make answers of a network's hidden states.
+Head = Literal["classification", "causal", "masked"]
+
+
 @dataclass(frozen=True)
 class TaskWords:
     """How screens, reports and the terminal speak of a task.
@@ -58,6 +62,10 @@ class Task(ABC):
     compares_while_reading: ClassVar[bool]
     #: Whether an item is a whole text of the data, which a person may choose to share in a report.
     items_are_texts: ClassVar[bool]
+    #: The head of the networks that it measures, where no prompt asks for another one.
+    head: ClassVar[Head]
+    #: How far after the place of a prediction the predicted token stands.
+    ahead: ClassVar[int]
     #: Bump to invalidate the cached evaluations of the task.
     revision: ClassVar[int]
 

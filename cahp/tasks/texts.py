@@ -77,7 +77,7 @@ class Texts:
     @property
     def stream(self) -> NDArray[np.int64]:
         """The tokens ``(T,)`` that windows of the data predict, in their order; none where items are texts."""
-        parts = [window.ids[-window.scored :] for window in self.take(self.text_rows).windows]
+        parts = [window.targets for window in self.take(self.text_rows).windows]
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
     @property

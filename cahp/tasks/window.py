@@ -58,6 +58,21 @@ class Window:
         return len(self.units)
 
     @property
+    def inputs(self) -> _Ints:
+        """The tokens that a model reads: all but the last, which is only predicted."""
+        return self.ids[:-1]
+
+    @property
+    def targets(self) -> _Ints:
+        """The tokens that are predicted and measured ``(scored,)``."""
+        return self.ids[-self.scored :]
+
+    @property
+    def places(self) -> _Ints:
+        """Where in ``inputs`` a model predicts the ``targets`` ``(scored,)``: one token before each."""
+        return np.arange(len(self.ids) - 1 - self.scored, len(self.ids) - 1)
+
+    @property
     def parts(self) -> tuple[bytes, ...]:
         """Everything that a measurement on it depends on."""
         return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([_SOURCES.index(self.source)])
