@@ -19,7 +19,8 @@ from cahp.run.roles import find_roles
 from cahp.run.settings import Settings
 from cahp.values import Floats, HeadMask
 
-pytestmark = [pytest.mark.slow, pytest.mark.nightly]
+# Reading the items of 20 draws takes minutes.
+pytestmark = [pytest.mark.slow, pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 #: The abilities that every run measures.
 QUICK = [kind for kind in ABILITIES if kind.quick is not None]
