@@ -25,6 +25,7 @@ import sys
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, replace
 from datetime import date
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -373,10 +374,12 @@ def write_attribution(
 CLOSED = ("none", "mean", AT_ONCE.name, "refit")
 #: Refitted budgets of a language model that ship with its run.
 REFITTED = 3
-#: The shares of what is read twice, the budgets and the seeds of ``write_mixes``.
+#: The shares of what is read twice, the budgets and the seeds of ``write_mixes``; only the first seed has all shares,
+#: the others confirm the default.
 MIX_SHARES = ("0", "repeats=10%", "repeats=25%", "repeats=40%")
+CONFIRMED_SHARES = ("0", Settings.mix)
 MIX_BUDGETS = ("72", "45")
-MIX_SEEDS = (42, 43, 44)
+MIX_SEEDS = (42, 43, 44, 45, 46)
 
 
 def write_mixes(
@@ -390,31 +393,38 @@ def write_mixes(
 ) -> None:
     """Measure what the share of repeats in the calibration of a language model does, and write it to ``place``.
 
-    Groups are chosen by ``obs-fisher`` and refitted on the same mix. Each run holds KL divergence and abilities.
+    Groups are chosen by ``obs-fisher`` and refitted on the same mix. Each run holds KL divergence and abilities. The
+    file is written after each run, and keeps those of other seeds.
     """
-    runs: list[dict[str, Any]] = []
-    for seed in seeds:
-        for mix in MIX_SHARES:
-            for budget in MIX_BUDGETS:
-                settings = Settings(
-                    model=model, method="obs-fisher", mix=mix, budget=budget, seed=seed, recover="refit", latency=False
-                )
-                bench = open_bench(settings, store=store, progress=progress)
-                document = measure_run(bench, sections=(RECEIPT,)).document
-                record = RECEIPT.read(document)
-                assert record is not None
-                outcomes = {
-                    state: {name: measured[name] for name in ("kl", "perplexity")}
-                    for state, measured in document.outcomes.items()
-                }
-                runs.append(
-                    {
-                        **{"seed": seed, "mix": mix, "budget": int(budget), "kept": document.mask.by_layer},
-                        **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit},
-                    }
-                )
-    content = {"made": {"machine": machine(), "date": day.isoformat()}, "model": model, "runs": plain_json(runs)}
-    write_whole(place, {f"{model}.json": json_text(content).encode()})
+    name = f"{model}.json"
+    runs: dict[tuple[int, str, int], Any] = {}
+    if (place / name).is_file():
+        earlier = json.loads((place / name).read_text("utf-8"))
+        runs = {(run["seed"], run["mix"], run["budget"]): run for run in earlier["runs"]}
+    for budget, seed in product(MIX_BUDGETS, seeds):
+        shares = CONFIRMED_SHARES
+        if seed == MIX_SEEDS[0]:
+            shares = MIX_SHARES
+        for mix in shares:
+            settings = Settings(
+                model=model, method="obs-fisher", mix=mix, budget=budget, seed=seed, recover="refit", latency=False
+            )
+            bench = open_bench(settings, store=store, progress=progress)
+            document = measure_run(bench, sections=(RECEIPT,)).document
+            record = RECEIPT.read(document)
+            assert record is not None
+            outcomes = {
+                state: {name: measured[name] for name in ("kl", "perplexity")}
+                for state, measured in document.outcomes.items()
+            }
+            run = {
+                **{"seed": seed, "mix": mix, "budget": int(budget), "kept": document.mask.by_layer},
+                **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit},
+            }
+            runs[seed, mix, int(budget)] = plain_json(run)
+            made = {"machine": machine(), "date": day.isoformat()}
+            content = {"made": made, "model": model, "runs": [runs[key] for key in sorted(runs)]}
+            write_whole(place, {name: json_text(content).encode()})
 
 
 #: Groups that are removed of a hundred, and the calibration mixes, of ``write_perplexities``.
