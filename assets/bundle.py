@@ -1,19 +1,19 @@
 """Makes the finished results that ship with the package; ``cahp.api.bundled`` reads them.
 
 Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
-RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of
-Learn on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with,
-``sentence MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many
-texts, ``roles MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only
-their sentences), ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on
-neutral text, ``abilities MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats
-in its calibration does, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its cuts on a whole text as
-lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache, ``quick-refits MODEL``
-how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean outputs and the check of
-attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the premise, with options such as
-``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a summary that is computed
-anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from their answers without a
-model, and ``notebook`` runs the example notebook and keeps its outputs.
+RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
+on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``sentence
+MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``roles
+MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only their sentences),
+``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on neutral text, ``abilities
+MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
+``distilled MODEL BUDGET TIME`` what a distillation adds, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its
+cuts on a whole text as lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache,
+``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean
+outputs and the check of attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the
+premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a
+summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from
+their answers without a model, and ``notebook`` runs the example notebook and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -409,22 +409,49 @@ def write_mixes(
             settings = Settings(
                 model=model, method="obs-fisher", mix=mix, budget=budget, seed=seed, recover="refit", latency=False
             )
-            bench = open_bench(settings, store=store, progress=progress)
-            document = measure_run(bench, sections=(RECEIPT,)).document
-            record = RECEIPT.read(document)
-            assert record is not None
-            outcomes = {
-                state: {name: measured[name] for name in ("kl", "perplexity")}
-                for state, measured in document.outcomes.items()
-            }
-            run = {
-                **{"seed": seed, "mix": mix, "budget": int(budget), "kept": document.mask.by_layer},
-                **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit},
-            }
-            runs[seed, mix, int(budget)] = plain_json(run)
+            runs[seed, mix, int(budget)] = _measure_mix(settings, store, progress)
             made = {"machine": machine(), "date": day.isoformat()}
             content = {"made": made, "model": model, "runs": [runs[key] for key in sorted(runs)]}
             write_whole(place, {name: json_text(content).encode()})
+
+
+def _measure_mix(settings: Settings, store: Store | None, progress: Progress) -> Any:
+    """Measure what a run leaves of KL divergence and abilities."""
+    document = measure_run(open_bench(settings, store=store, progress=progress), sections=(RECEIPT,)).document
+    record = RECEIPT.read(document)
+    assert record is not None
+    outcomes = {
+        state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in document.outcomes.items()
+    }
+    content = {
+        **{"seed": settings.seed, "mix": settings.mix, "budget": int(settings.budget), "kept": document.mask.by_layer},
+        **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit, "distill": document.distill},
+    }
+    return plain_json(content)
+
+
+def write_distilled(
+    place: Path,
+    model: str,
+    budget: str,
+    allowed: str,
+    *,
+    store: Store | None = None,
+    day: date,
+    progress: Progress = silent,
+) -> None:
+    """Measure so many groups of a language model, refitted and then distilled as long as is ``allowed``.
+
+    Groups are chosen by ``obs-fisher`` with the default mix, as of ``write_mixes``.
+    """
+    import torch
+
+    settings = Settings(
+        model=model, method="obs-fisher", budget=budget, recover="auto", recover_time=allowed, latency=False
+    )
+    run = _measure_mix(settings, store, progress)
+    made = {"machine": machine(), "threads": torch.get_num_threads(), "allowed": allowed, "date": day.isoformat()}
+    write_whole(place, {f"{model}-distilled.json": json_text({"made": made, "model": model, "run": run}).encode()})
 
 
 #: Groups that are removed of a hundred, and the calibration mixes, of ``write_perplexities``.
@@ -665,6 +692,8 @@ if __name__ == "__main__":
             seeds = [int(seed) for seed in given] or MIX_SEEDS
             (assets() / "mix").mkdir(exist_ok=True)
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
+        case ["distilled", model, budget, allowed]:
+            write_distilled(assets() / "mix", model, budget, allowed, day=date.today(), progress=show)
         case ["perplexities", model, text, *given]:
             # The user's store: an interrupted measurement resumes.
             count = int(given[0]) if given else None
@@ -707,6 +736,7 @@ if __name__ == "__main__":
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
                 "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
+                "distilled MODEL BUDGET TIME | "
                 "perplexities MODEL FILE [TOKENS] | peers MODEL [SEED ...] | "
                 "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...] | notebook"
             )
