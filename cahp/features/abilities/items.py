@@ -57,7 +57,22 @@ class Items:
     @property
     def tokens(self) -> int:
         """Number of tokens that a model reads."""
-        return sum(len(probe.ids) for probe in self.probes)
+        return sum(len(ids) for ids, _ in self.readings)
+
+    @cached_property
+    def readings(self) -> list[tuple[Ints, list[AskedSequence]]]:
+        """The sequences that a model reads, each with the probes that it answers: those that it begins with.
+
+        Options of a question have their prompt in common, and a causal model predicts the same after the same tokens.
+        """
+        readings: list[tuple[Ints, list[AskedSequence]]] = []
+        # What begins another sequence stands before it, with nothing in between that it does not begin.
+        for probe in sorted(self.probes, key=lambda probe: probe.ids.tolist(), reverse=True):
+            if readings and np.array_equal(readings[-1][0][: len(probe.ids)], probe.ids):
+                readings[-1][1].append(probe)
+            else:
+                readings.append((probe.ids, [probe]))
+        return readings
 
 
 @dataclass(frozen=True)

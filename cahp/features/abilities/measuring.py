@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import processes as parallel
-from cahp.features.abilities.items import AbilityKind, Items, ItemSource
+from cahp.features.abilities.items import AbilityKind, AskedSequence, Items, ItemSource
 from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
@@ -143,10 +143,13 @@ def _read(
     name = key("abilities", REVISION, *digests, precision)
     sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
     if sums is None or sums.shape != (items.count, items.parts):
+        from cahp.models.surgery import can_cut
+
         model = resources.model
         gates = None
         with resources.timed(STAGE):
-            if recovered is not None and mask is not None:
+            # Without its heads a model reads faster.
+            if mask is not None and can_cut(model, mask):
                 model = cut_model(model, mask, recovered)
             elif mask is not None:
                 gates = model.gates(mask.keep)
@@ -170,22 +173,25 @@ def read_items(
     import torch
 
     from cahp.models.tokenizing import from_ids
-    from cahp.models.vocabulary import read_tokens
-    from cahp.tasks.answers import LOSS
+    from cahp.models.vocabulary import token_losses
 
-    probes = items.probes
+    readings = items.readings
     sums = np.zeros((items.count, items.parts))
-    batches = parallel.share(model.batches(from_ids(probe.ids for probe in probes)))
+    batches = parallel.share(model.batches(from_ids(ids for ids, _ in readings)))
     for batch in report_progress(batches, STAGE, progress):
-        chosen = [probes[row] for row in batch.rows]
-        counts = torch.tensor([len(probe.asked) for probe in chosen])
-        rows = torch.arange(len(chosen)).repeat_interleave(counts).to(model.device)
+        chosen: list[AskedSequence] = []
+        places: list[int] = []
+        for place, row in enumerate(batch.rows):
+            for probe in readings[row][1]:
+                chosen.append(probe)
+                places += [place] * len(probe.asked)
+        rows = torch.tensor(places, device=model.device)
         asked = torch.as_tensor(np.concatenate([probe.asked for probe in chosen]), device=model.device)
         targets = torch.as_tensor(np.concatenate([probe.targets for probe in chosen]), device=model.device)
         with torch.no_grad():
             states = model.logits(batch, states=True, gates=gates, precision=precision)[rows, asked]
             with torch.autocast(model.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
-                losses = read_tokens(model.network, states, targets)[:, LOSS].double().cpu().numpy()
+                losses = token_losses(model.network, states, targets).double().cpu().numpy()
         members = np.concatenate([np.full(len(probe.asked), probe.item) for probe in chosen])
         np.add.at(sums, (members, np.concatenate([probe.parts for probe in chosen])), losses)
     return parallel.total(sums)

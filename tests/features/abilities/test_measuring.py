@@ -104,6 +104,9 @@ def test_the_most_probable_option_counts_whatever_its_number_of_tokens(model: He
     assert (len(single.probes), single.sizes.tolist()) == (1, [[1, 1]])
     several = items_of(ask_choices(source, [(text, [" film bad", " plot"])]))
     assert (len(several.probes), several.sizes.tolist()) == (2, [[2, 1]])
+    # The prompt of one option begins what is read for the other.
+    assert [len(probes) for _, probes in several.readings] == [2]
+    assert several.tokens == max(len(probe.ids) for probe in several.probes)
     for items in (single, several):
         assert prefer_first(read_items(model, items)).tolist() == [1.0]
     assert prefer_first(np.array([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])).tolist() == [0.0, 0.0]
