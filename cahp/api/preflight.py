@@ -228,7 +228,9 @@ def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     body += window * recovery.passes(calibration // window, can_refit=card.no_refit is None)
     # The proof of the mask, the timing, and the text that each model continues.
     body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
-    body += (1 + pruned) * sum(section.generated for section in sections()) * STEP_TOKENS
+    for section in sections():
+        body += (1 + pruned) * (section.reads + STEP_TOKENS * section.generated)
+        head += (1 + pruned) * section.reads
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     of_layers, of_head = _operations(card)
     return _START_S + reading + (body * of_layers + head * of_head) * _delay() / _speed()

@@ -39,9 +39,9 @@ class Section(Generic[R]):
     is computed. ``measure`` measures it for the mask of a run and its recovered model (None: none). ``inputs`` is a
     digest of what it reads beside the texts of the run (None: nothing). ``as_pruned`` drops what belongs to a recovery.
     ``goal`` measures for a mask what the goal of this name counts (None: this mask shows nothing of it).
-    ``stage`` names its stage in the list of cached stages (None: it has none). For estimates of time, ``generated`` is
-    the number of tokens that each model generates for it, and ``passes`` estimates how often each model could read the
-    evaluation texts meanwhile.
+    ``stage`` names its stage in the list of cached stages (None: it has none). For estimates of time, ``generated`` and
+    ``reads`` are the numbers of tokens that each language model generates and reads for it by default, and ``passes``
+    estimates how often each model could read the evaluation texts of a bench meanwhile.
 
     ``colouring`` is a ``cahp.board.colourings.Colouring`` whose facts are the record (None: it does not colour boards).
     ``title`` heads it in a report, ``draw`` yields its HTML there, and ``describe`` its lines in the terminal; both
@@ -64,6 +64,7 @@ class Section(Generic[R]):
     summarise: Callable[[R, str], str] | None = None
     stage: str | None = None
     generated: int = 0
+    reads: int = 0
     passes: Callable[[Bench], float] = lambda _: 0.0
     colouring: object | None = None
 

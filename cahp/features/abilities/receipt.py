@@ -23,7 +23,7 @@ SYMBOLS: dict[Word, str] = {
 #: Passes of a classifier over the evaluation texts and their changed copies.
 _CLASSIFIER_PASSES = 1.2
 #: Tokens of the items that a language model reads, as counted with `smollm2`: of quick abilities, and of all.
-_ITEM_TOKENS = (4_438, 45_807)
+ITEM_TOKENS = (4_438, 45_807)
 
 
 def measure_receipt(
@@ -48,7 +48,7 @@ def count_passes(bench: Bench, *, complete: bool) -> float:
     """Estimate how often each model could read the evaluation texts while it reads the items of a receipt."""
     if bench.card.task.predicts_labels:
         return _CLASSIFIER_PASSES
-    return _ITEM_TOKENS[complete] / max(1.0, bench.evaluation.tokens)
+    return ITEM_TOKENS[complete] / max(1.0, bench.evaluation.tokens)
 
 
 def find_state(record: AbilitiesRecord) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cahp.exports.drawings import table
 from cahp.features.abilities.receipt import (
+    ITEM_TOKENS,
     SYMBOLS,
     count_lost,
     count_passes,
@@ -87,6 +88,7 @@ RECEIPT: Section[AbilitiesRecord] = Section(
     as_pruned=AbilitiesRecord.as_pruned,
     goal=_measure_goal,
     stage=NAME,
+    reads=ITEM_TOKENS[False],
     passes=lambda bench: count_passes(bench, complete=_is_complete(bench)),
     summarise=summarise,
 )
