@@ -499,7 +499,7 @@ def _premise_findings() -> list[str]:
     return lines
 
 
-def _mix_runs() -> list[dict[str, Any]]:
+def mix_runs() -> list[dict[str, Any]]:
     """The bundled runs with several calibration mixes."""
     document = json.loads((ROOT / "assets" / "mix" / "smollm2.json").read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = document["runs"]
@@ -526,7 +526,7 @@ def _changes_by_mix(budget: int, read: Callable[[Mapping[str, Any]], float]) -> 
 
     The default was chosen on the first seed, which therefore confirms nothing.
     """
-    values = {(run["seed"], run["mix"]): read(run) for run in _mix_runs() if run["budget"] == budget}
+    values = {(run["seed"], run["mix"]): read(run) for run in mix_runs() if run["budget"] == budget}
     both = {seed for seed, _ in values if (seed, "0") in values and (seed, Settings.mix) in values}
     seeds = sorted(both - {Settings.seed})
     plain, mixed = (np.array([values[seed, mix] for seed in seeds]) for mix in ("0", Settings.mix))
@@ -547,7 +547,7 @@ def _confirmed_mixes() -> list[str]:
 
 def _over_seeds(values: Floats) -> str:
     mean = crossed_mean(values[:, None])
-    return f"{number(mean.mean)} [{number(mean.low)}, {number(mean.high)}]"
+    return f"{number(mean.mean, 3)} [{number(mean.low, 3)}, {number(mean.high, 3)}]"
 
 
 def _mix_verdict() -> list[str]:
@@ -561,7 +561,7 @@ def _mix_verdict() -> list[str]:
     better = float(ttest_1samp(after - before, 0, alternative="less").pvalue)
     found = holm_correction([no_worse, better])
     verdicts = []
-    for words, p in zip((f"is not worse by {number(margin)} nats", "is lower"), found, strict=True):
+    for words, p in zip((f"is not worse by {number(margin, 2)} nats", "is lower"), found, strict=True):
         shown = "shown" if p < 0.05 else "not shown"
         verdicts.append(f"{words}: {shown} ({write_p(p)})")
     return wrap(
@@ -572,9 +572,33 @@ def _mix_verdict() -> list[str]:
     )
 
 
+def _distilled() -> list[str]:
+    """What minutes of distillation add to the refit of half of the groups."""
+    document = json.loads((ROOT / "assets" / "mix" / "smollm2-distilled.json").read_text(encoding="utf-8"))
+    run = document["run"]
+    made = document["made"]
+    (refitted,) = (
+        one
+        for one in mix_runs()
+        if (one["seed"], one["mix"], one["budget"]) == (run["seed"], run["mix"], run["budget"])
+    )
+    found = []
+    for one in (refitted, run):
+        divergence = _cell(read_estimate(one["outcomes"]["recovered"]["kl"]))
+        rises = [f"{_rise(one, ability):+.2f}" for ability in ("repeats_text", "repeats_random")]
+        found.append(f"{divergence} nats of KL divergence, second readings {rises[0]} and {rises[1]} nats")
+    return wrap(
+        f"Distillation adds to that. {run['budget']} groups, seed {run['seed']}, `--recover auto --recover-time "
+        f"{made['allowed']}` on {made['threads']} thread of a processor ({made['machine']}), refit included: after the "
+        f"refit {found[0]} (passages, random tokens); after the distillation {found[1]}.",
+        120,
+        break_on_hyphens=False,
+    )
+
+
 def _mixes() -> list[str]:
     """What the share of repeats in the calibration does to KL divergence and abilities."""
-    runs = [run for run in _mix_runs() if run["seed"] == Settings.seed]
+    runs = [run for run in mix_runs() if run["seed"] == Settings.seed]
     labels = {"0": "text alone", "repeats=10%": "10 %", "repeats=25%": "25 %", "repeats=40%": "40 %"}
     rows: list[tuple[object, ...]] = []
     for arm in sorted(runs, key=lambda one: (-one["budget"], list(labels).index(one["mix"]))):
@@ -760,6 +784,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "critical": ("assets/compare/README.md", _critical),
     "mixes": ("assets/docs/language-models.md", _mixes),
     "mixes-confirmed": ("assets/docs/language-models.md", _confirmed_mixes),
+    "mixes-distilled": ("assets/docs/language-models.md", _distilled),
     "mixes-verdict": ("assets/docs/language-models.md", _mix_verdict),
     "quick-refits": ("assets/docs/recovery.md", _quick_refits),
     "quick-refits-findings": ("assets/docs/recovery.md", _quick_refits_findings),

@@ -107,11 +107,12 @@ def _list_pairs() -> Iterator[Question]:
 
 
 def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
-    """Ask for the capitals of countries in several ways; the other options are capitals of other countries."""
-    asked = [(country, text) for country in CAPITALS for text in CAPITAL_QUESTIONS]
+    """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
+    countries = list(CAPITALS)
     questions: list[Question] = []
-    for place in random.permutation(len(asked))[: size.items]:
-        country, text = asked[place]
+    for place in random.permutation(len(countries))[: size.items]:
+        country = countries[place]
+        text = CAPITAL_QUESTIONS[random.integers(len(CAPITAL_QUESTIONS))]
         others = _choose(random, [city for name, city in CAPITALS.items() if name != country], OPTIONS - 1)
         questions.append((text.format(country=country), _space([CAPITALS[country], *others])))
     return ask_choices(source, questions)

@@ -39,11 +39,11 @@ def _read_twice(name: str, label: str, draw: Draw) -> AbilityKind:
 ABILITIES: tuple[AbilityKind, ...] = (
     _read_twice("repeats_text", "repeats text", repeat_text),
     _read_twice("repeats_random", "repeats random tokens", repeat_random),
-    _ask("looks_up", "looks up", look_up, 48),
+    _ask("looks_up", "looks up", look_up, 32),
     _ask("follows_pattern", "follows a pattern", follow_pattern, 96),
-    AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(32, 64, 384)),
+    AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(24, 64, 384)),
     _ask("grammar", "grammar", check_grammar, 96, options=2),
-    _ask("facts", "facts", ask_capitals, 96),
+    _ask("facts", "facts", ask_capitals, 64),
     _ask("arithmetic", "arithmetic", ask_sums, 96),
     AbilityKind("languages", "other languages", "nats", read_languages, subtract_second, Size(36)),
 )
