@@ -42,7 +42,6 @@ from cahp.features.peers.result import describe_gains, describe_winner, read_bun
 from cahp.features.premise.control import describe_control
 from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
-from cahp.features.premise.refitted import describe_predictors
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES, estimate_ratio, holm_correction, to_perplexity
 from cahp.recoveries import RECOVERIES
@@ -486,16 +485,15 @@ def _premise() -> list[str]:
     return _table(" | ".join(head), ((label, *map(describe, documents)) for label, describe in rows))
 
 
-def _premise_findings() -> list[str]:
-    """What the positive control found, and which measures predict the cost after a refit."""
-    lines = []
+def _premise_control() -> list[str]:
+    """What the positive control found."""
+    lines: list[str] = []
     for file in sorted((ROOT / "assets/premise/control").glob("*.json")):
         document = json.loads(file.read_text("utf-8"))
-        lines.append(f"- {document['model']}, n = {document['texts']} texts. {describe_control(document['control'])}")
-    for document in _bundled_premises():
-        if "refitted" in document:
-            found = describe_predictors(document["refitted"])
-            lines.append(f"- {document['model']}, n = {document['texts']} texts. {found}")
+        found = describe_control(document["control"])
+        lines += wrap(
+            f"{found} Measured on {document['model']}, {document['texts']} texts.", 120, break_on_hyphens=False
+        )
     return lines
 
 
@@ -774,7 +772,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "methods": ("assets/docs/comparison.md", _methods),
     "presets": ("assets/docs/comparison.md", _presets),
     "premise": ("assets/docs/comparison.md", _premise),
-    "premise-findings": ("assets/docs/comparison.md", _premise_findings),
+    "premise-control": ("assets/docs/comparison.md", _premise_control),
     "attribution": ("assets/docs/comparison.md", _attribution),
     "attribution-findings": ("assets/docs/comparison.md", _attribution_findings),
     "redundancy": ("assets/docs/comparison.md", _redundancy),

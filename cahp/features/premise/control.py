@@ -168,7 +168,7 @@ def describe_control(control: Mapping[str, Any]) -> str:
         f"Positive control: the test {verb} duplicates. {divided} heads were divided into two equal halves. "
         f"{control['in_one_cluster']} of {divided} pairs of halves share a cluster (by chance "
         f"{number(control['by_chance'])}). Removing both halves costs {number(interaction['within']['value'], 4)} nats "
-        f"beyond the sum of both, two other heads of the same layers and costs "
+        f"beyond the sum of both, removing two other heads of the same layers and of similar cost "
         f"{number(interaction['between']['value'], 4)}: difference {number(difference['value'], 4)} "
         f"({span(low, high, 4)}); {p_value(difference['p'], difference['permutations'])}, "
         f"n = {interaction['within']['n']:,} and {interaction['between']['n']:,} pairs. The salience of two halves "
