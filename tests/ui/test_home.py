@@ -203,3 +203,23 @@ def test_the_first_screen_has_few_numbers(new_person: Callable[..., Page], name:
     expect(page.locator(".cahp-board .gain").first).to_be_visible()
     numbers = page.get_by_test_id("stMain").evaluate(NUMBERS)
     assert 6 <= len(numbers) <= 14, numbers
+
+
+#: How much of the board's room its content leaves empty, in pixels.
+EMPTY = """() => {
+  const room = document.querySelector(".st-key-home-board, .st-key-board");
+  const bottoms = [...room.children].map((child) => child.getBoundingClientRect().bottom);
+  return room.getBoundingClientRect().bottom - Math.max(...bottoms);
+}"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("path", ["", "Budget"])
+@pytest.mark.parametrize("model", ["smollm2", "minilm-bbc"])
+def test_a_board_on_a_tablet_leaves_no_room_empty(model: str, path: str, new_person: Callable[..., Page]) -> None:
+    page = new_person(f"{path}?model={model}", viewport={"width": 1000, "height": 900})
+    expect(page.get_by_role("gridcell").first).to_be_visible()
+    for width in (1000, 820):
+        page.set_viewport_size({"width": width, "height": 1100})
+        # The room is there before its content, which is drawn a moment later.
+        page.wait_for_function(f"({EMPTY})() < 40")
