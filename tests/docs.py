@@ -571,7 +571,7 @@ def _mix_verdict() -> list[str]:
 
 
 def _distilled() -> list[str]:
-    """What minutes of distillation add to the refit of half of the groups."""
+    """What more tokens and minutes of distillation add to the refit of half of the groups."""
     document = json.loads((ROOT / "assets" / "mix" / "smollm2-distilled.json").read_text(encoding="utf-8"))
     run = document["run"]
     made = document["made"]
@@ -585,10 +585,15 @@ def _distilled() -> list[str]:
         divergence = _cell(read_estimate(one["outcomes"]["recovered"]["kl"]))
         rises = [f"{_rise(one, ability):+.2f}" for ability in ("repeats_text", "repeats_random")]
         found.append(f"{divergence} nats of KL divergence, second readings {rises[0]} and {rises[1]} nats")
+    verdict = "accepted"
+    if not run["distill"]["accepted"]:
+        verdict = "rejected"
     return wrap(
-        f"Distillation adds to that. {run['budget']} groups, seed {run['seed']}, `--recover auto --recover-time "
-        f"{made['allowed']}` on {made['threads']} thread of a processor ({made['machine']}), refit included: after the "
-        f"refit {found[0]} (passages, random tokens); after the distillation {found[1]}.",
+        f"More tokens and minutes: `--recover auto --recover-time {made['allowed']}` with {made['threads']} threads "
+        f"({made['machine']}), {run['budget']} groups, seed {run['seed']}. The refit on 8,192 tokens leaves {found[0]} "
+        f"(passages, random tokens, above the full model's). `auto` learns from as many windows as it has time "
+        f"for ({run['distill']['examples']}, and {run['distill']['held_out']} that accept a recovery), and leaves "
+        f"{found[1]}. Its distillation was {verdict}: {run['distill']['reason']}.",
         120,
         break_on_hyphens=False,
     )
