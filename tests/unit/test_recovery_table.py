@@ -17,6 +17,7 @@ from cahp.recoveries import (
     name_of_state,
     refit_texts,
 )
+from cahp.run.timeline import STAGES
 from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
 
@@ -25,11 +26,13 @@ from cahp.values import OptionError
 def test_every_recovery_has_all_words(row: Recovery) -> None:
     assert RECOVERIES[row.name] is row
     words = {field.name: getattr(row, field.name) for field in fields(row) if field.type == "str"}
-    assert set(words) == {"name", "result", "noun", "choice", "card", "solving"}
+    assert set(words) == {"name", "result", "noun", "choice", "card", "solving", "solving_stage"}
     assert [name for name, word in words.items() if not word] == (["noun"] if row is NONE else [])
     assert row.after == ("" if row is NONE else f"after {row.noun}")
     assert name_of_result(row.name) == row.result
     assert row.card.startswith("; ")
+    # Its time is estimated by stages that it reports.
+    assert set(row.stages(100)) <= {stage.name for stage in STAGES}
 
 
 def test_no_two_recoveries_share_their_words() -> None:
