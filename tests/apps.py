@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.run.settings import Settings
 from cahp.ui.frame.page import find_pages
+from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source
@@ -67,6 +69,12 @@ def explorer_of(app: AppTest) -> Explorer:
     explorer = app.session_state["cahp_explorer"]
     assert isinstance(explorer, Explorer)
     return explorer
+
+
+def read_stored(app: AppTest) -> list[bytes]:
+    """Return the contents of all files in the cache, once the app's work in the background writes none any more."""
+    assert all(job.wait(PATIENCE) for job in jobs.unfinished(explorer_of(app).id))
+    return [file.read_bytes() for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
 
 
 def done(job: Job[T] | None) -> T:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import pytest
-from apps import PATIENCE, explorer_of, open_app, rerun, text_of
+from apps import PATIENCE, explorer_of, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.attribution.panel import ATTRIBUTE
@@ -67,5 +64,4 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert not any(trap in shown for trap in ("onerror", "<script>alert", "<img"))
     assert SECRET not in str(dict(app.query_params))
     assert SECRET not in caplog.text
-    kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
-    assert not any(SECRET.encode() in path.read_bytes() for path in kept)
+    assert not any(SECRET.encode() in content for content in read_stored(app))

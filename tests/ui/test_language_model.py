@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import fakes
 import pytest
-from apps import PATIENCE, done, explorer_with_run, has_button, open_app, rerun, text_of
+from apps import done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.neutral.panel import NEUTRAL
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
 from cahp.ui.parts.display import plain
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT
 from cahp.words import capital
@@ -111,10 +108,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     assert len(known.written) == 3
     assert all(one.ids[0] == known.readings[name].answer for name, one in known.written.items())
     assert text not in str(dict(app.query_params))
-    # Work in the background writes files, too.
-    assert all(job.wait(PATIENCE) for job in jobs.unfinished(teller.id))
-    files = [file for file in Path(os.environ["CAHP_CACHE"]).rglob("*") if file.is_file()]
-    assert not any(text.encode() in file.read_bytes() for file in files)
+    assert not any(text.encode() in content for content in read_stored(app))
 
 
 def test_a_text_is_continued_on_the_first_screen_as_pruned_and_then_after_the_refit(teller: Explorer) -> None:

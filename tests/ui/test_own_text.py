@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import PATIENCE, explorer_of, open_app, rerun, text_of
+from apps import PATIENCE, explorer_of, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.own_text.on_board import OWN_TEXT
@@ -59,8 +57,7 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert not any("<script>al" in str(chart.proto) for chart in app.get("plotly_chart"))
     assert SECRET not in str(dict(app.query_params))
     assert SECRET not in caplog.text
-    kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
-    assert not any(SECRET.encode() in path.read_bytes() for path in kept)
+    assert not any(SECRET.encode() in content for content in read_stored(app))
 
 
 def sentence_of(app: AppTest) -> dict[str, Any]:

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from apps import PATIENCE, open_app, rerun, text_of
+from apps import PATIENCE, open_app, read_stored, rerun, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -167,8 +165,7 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
     assert len(app.get("plotly_chart")) == 3
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
-    kept = [path for path in Path(os.environ["CAHP_CACHE"]).rglob("*") if path.is_file()]
-    assert not any(secret.encode() in path.read_bytes() for path in kept)
+    assert not any(secret.encode() in content for content in read_stored(app))
 
 
 @pytest.mark.browser
