@@ -8,10 +8,9 @@ from cahp.features.abilities.receipt import count_passes, measure_receipt
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
 from cahp.goals import ReachedGoal
-from cahp.recoveries import NONE
 from cahp.run.goal_search import reach_goal
 from cahp.run.settings import Settings
-from cahp.ui.session.estimates import pass_seconds, recovery_seconds
+from cahp.ui.session.estimates import count_models, pass_seconds, recovery_seconds
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import BoardState, Kind
@@ -30,10 +29,8 @@ def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
 
 def estimate_seconds(board: BoardState) -> float:
     """Estimate the seconds of a receipt of the mask on the board."""
-    models = 2
-    if board.recover != NONE.name:
-        models = 3
-    return pass_seconds(board.bench, evaluation=models * count_passes(board.bench, complete=True))
+    passes = count_models(board.recover) * count_passes(board.bench, complete=True)
+    return pass_seconds(board.bench, evaluation=passes)
 
 
 #: Measure the abilities of the mask on the board, with its recovery.

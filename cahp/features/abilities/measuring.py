@@ -46,18 +46,13 @@ def measure_abilities(
     ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
     draws items and intervals. Losses are read from the store where the same model has read the same items.
     """
-    kinds = list_kinds(complete=complete)
+    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
     source = make_source(resources.model, texts, seed)
     rows = []
     for place, kind in enumerate(kinds):
         progress = nest_progress(resources.progress, place, len(kinds))
         rows.append(measure_kind(resources, kind, source, mask, recovered, complete=complete, progress=progress))
     return AbilitiesRecord(decide(rows, seed), complete)
-
-
-def list_kinds(*, complete: bool) -> list[AbilityKind]:
-    """List all abilities, or those that every run measures."""
-    return [kind for kind in ABILITIES if complete or kind.quick is not None]
 
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:

@@ -72,13 +72,18 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
     return total_seconds(plan_recovery(bench, recover))
 
 
+def count_models(recover: str) -> int:
+    """Return how many models are measured: the full one, the pruned one, and that after a recovery."""
+    if recover == NONE.name:
+        return 2
+    return 3
+
+
 def plan_run(bench: Bench) -> Plan:
     """Plan a run: choosing, timing, recovery, evaluation, and what stands beside the outcomes."""
     settings = bench.settings
     card = bench.card
-    models = 2
-    if settings.recover != NONE.name:
-        models = 3
+    models = count_models(settings.recover)
     choosing = pass_seconds(bench, calibration=1, evaluation=0)
     evaluation = pass_seconds(bench, evaluation=1)
     parts = [

@@ -122,19 +122,18 @@ class TimeLeft:
     @property
     def _counted(self) -> float | None:
         """The share of the present part that its stage counts (None: it counts nothing)."""
-        if self._plan[self._place].stage != self.stage or self.total <= 1:
+        total = self.total
+        if self._plan[self._place].stage != self.stage or total <= 1:
             return None
-        return self.done / self.total
+        return min(1.0, self.done / total)
 
-    @property
-    def _pace(self) -> float:
-        """Real seconds per planned second."""
+    def _find_pace(self, part: Part, counted: float | None) -> float:
+        """Return real seconds per planned second, with the share of the present part that is ``counted``."""
         prior = _PRIOR * total_seconds(self._plan)
         planned = self._planned + prior
         taken = self._taken + prior
-        part = self._plan[self._place]
-        if self._counted and part.stage not in PREPARATIONS:
-            planned += part.seconds * self._counted
+        if counted and part.stage not in PREPARATIONS:
+            planned += part.seconds * counted
             taken += monotonic() - self._part_began
         if not planned:
             return 1.0
@@ -155,11 +154,14 @@ class TimeLeft:
         return max(0.0, *estimates)
 
     def _left_of_plan(self) -> float:
-        part = self._plan[self._place]
-        pace = self._pace
-        left = pace * total_seconds(self._plan[self._place + 1 :])
-        if self._counted:
-            return left + pace * part.seconds * (1 - self._counted)
+        # Pages ask while another thread reports: what they read here is read once.
+        place = self._place
+        counted = self._counted
+        part = self._plan[place]
+        pace = self._find_pace(part, counted)
+        left = pace * total_seconds(self._plan[place + 1 :])
+        if counted:
+            return left + pace * part.seconds * (1 - counted)
         return left + max(0.0, pace * part.seconds - (monotonic() - self._part_began))
 
     def _left_of_stage(self) -> list[float]:

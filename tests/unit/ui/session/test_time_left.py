@@ -122,3 +122,14 @@ def test_work_of_one_part_takes_what_was_expected_or_what_its_stage_shows(wait: 
     assert left.seconds == pytest.approx(40)
     left.report("pairs", 2, 10)
     assert left.seconds == pytest.approx(80)
+
+
+def test_a_page_may_ask_while_another_thread_goes_on_to_a_stage_that_counts_nothing(
+    wait: Wait, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = TimeLeft(PLAN)
+    left.begin()
+    left.report("signatures", 5, 10)
+    shares = iter([0.5])
+    monkeypatch.setattr(TimeLeft, "_counted", property(lambda _: next(shares, None)))
+    assert left.seconds is not None
