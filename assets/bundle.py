@@ -22,8 +22,8 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import product
 from pathlib import Path
@@ -374,45 +374,76 @@ def write_attribution(
 CLOSED = ("none", "mean", AT_ONCE.name, "refit")
 #: Refitted budgets of a language model that ship with its run.
 REFITTED = 3
-#: The shares of what is read twice, the budgets and the seeds of ``write_mixes``. The first seed has all shares, of
-#: which the default was chosen; the others confirm it.
-MIX_SHARES = ("0", "repeats=10%", "repeats=25%", "repeats=40%")
-CONFIRMED_SHARES = ("0", Settings.mix)
-MIX_BUDGETS = ("72", "45")
-MIX_SEEDS = (42, 43, 44, 45, 46, 47)
+
+
+@dataclass(frozen=True)
+class MixArm:
+    """What runs of ``write_mixes`` have in common, and the budgets and seeds that they have."""
+
+    mix: str
+    method: str = "obs-fisher"
+    min_first_layers: int = 0
+    budgets: tuple[int, ...] = (72,)
+    seeds: tuple[int, ...] = (43, 44, 45, 46, 47)
+
+
+#: What is held against each other for a method: text alone, and the default mix.
+_TEXT_AND_MIX = ("0", Settings.mix)
+#: The default mix was chosen on the first of these, with seed 42. The others confirm it on seeds of their own.
+MIX_ARMS: tuple[MixArm, ...] = (
+    *(MixArm(mix, budgets=(72, 45), seeds=(42,)) for mix in ("0", "repeats=10%", "repeats=25%", "repeats=40%")),
+    *(MixArm(mix, budgets=(72, 45)) for mix in _TEXT_AND_MIX),
+    MixArm(Settings.mix, min_first_layers=2),
+    *(MixArm(mix) for mix in ("repeats=5%", "repeats=10%")),
+    *(MixArm(mix, "complementary") for mix in _TEXT_AND_MIX),
+    *(MixArm(mix, "random") for mix in _TEXT_AND_MIX),
+    *(MixArm(mix, "fisher-output") for mix in _TEXT_AND_MIX),
+    *(MixArm(mix, "fisher") for mix in _TEXT_AND_MIX),
+)
 
 
 def write_mixes(
     place: Path,
     model: str,
     *,
-    seeds: Collection[int] = MIX_SEEDS,
+    seeds: Collection[int] = (),
     store: Store | None = None,
     day: date,
     progress: Progress = silent,
 ) -> None:
     """Measure what the share of repeats in the calibration of a language model does, and write it to ``place``.
 
-    Groups are chosen by ``obs-fisher`` and refitted on the same mix. Each run holds KL divergence and abilities. The
-    file is written after each run, and keeps those of other seeds.
+    Groups are chosen and refitted on the same mix. Each run holds KL divergence and abilities. The file is written
+    after each run, and its runs are not measured again. ``seeds`` (none: all) says which seeds are measured.
     """
     name = f"{model}.json"
-    runs: dict[tuple[int, str, int], Any] = {}
+    runs: dict[tuple[object, ...], Any] = {}
     if (place / name).is_file():
         earlier = json.loads((place / name).read_text("utf-8"))
-        runs = {(run["seed"], run["mix"], run["budget"]): run for run in earlier["runs"]}
-    for budget, seed in product(MIX_BUDGETS, seeds):
-        shares = CONFIRMED_SHARES
-        if seed == MIX_SEEDS[0]:
-            shares = MIX_SHARES
-        for mix in shares:
+        runs = {_key_of(run): run for run in earlier["runs"]}
+    for arm in MIX_ARMS:
+        for budget, seed in product(arm.budgets, arm.seeds):
             settings = Settings(
-                model=model, method="obs-fisher", mix=mix, budget=budget, seed=seed, recover="refit", latency=False
+                model=model,
+                method=arm.method,
+                mix=arm.mix,
+                min_first_layers=arm.min_first_layers,
+                budget=str(budget),
+                seed=seed,
+                recover="refit",
+                latency=False,
             )
-            runs[seed, mix, int(budget)] = _measure_mix(settings, store, progress)
+            key = _key_of({**asdict(arm), "budget": budget, "seed": seed})
+            if key in runs or (seeds and seed not in seeds):
+                continue
+            runs[key] = _measure_mix(settings, store, progress)
             made = {"machine": machine(), "date": day.isoformat()}
-            content = {"made": made, "model": model, "runs": [runs[key] for key in sorted(runs)]}
+            content = {"made": made, "model": model, "runs": [runs[one] for one in sorted(runs)]}
             write_whole(place, {name: json_text(content).encode()})
+
+
+def _key_of(run: Mapping[str, Any]) -> tuple[object, ...]:
+    return tuple(run[name] for name in ("method", "min_first_layers", "seed", "mix", "budget"))
 
 
 def _measure_mix(settings: Settings, store: Store | None, progress: Progress) -> Any:
@@ -424,7 +455,8 @@ def _measure_mix(settings: Settings, store: Store | None, progress: Progress) ->
         state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in document.outcomes.items()
     }
     content = {
-        **{"seed": settings.seed, "mix": settings.mix, "budget": int(settings.budget), "kept": document.mask.by_layer},
+        **{"method": settings.method, "min_first_layers": settings.min_first_layers, "seed": settings.seed},
+        **{"mix": settings.mix, "budget": int(settings.budget), "kept": document.mask.by_layer},
         **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit, "distill": document.distill},
     }
     return plain_json(content)
@@ -689,7 +721,7 @@ if __name__ == "__main__":
             write_abilities(run_folder(name), bundled.RUNS[name], progress=show)
         case ["mixes", model, *given]:
             # The user's store: an interrupted measurement resumes.
-            seeds = [int(seed) for seed in given] or MIX_SEEDS
+            seeds = [int(seed) for seed in given]
             (assets() / "mix").mkdir(exist_ok=True)
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
         case ["distilled", model, budget, allowed]:

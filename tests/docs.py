@@ -497,11 +497,16 @@ def _premise_control() -> list[str]:
     return lines
 
 
-def mix_runs() -> list[dict[str, Any]]:
-    """The bundled runs with several calibration mixes."""
+def _all_mix_runs() -> list[dict[str, Any]]:
+    """The bundled runs with several calibration mixes, methods and minima of the first layers."""
     document = json.loads((ROOT / "assets" / "mix" / "smollm2.json").read_text(encoding="utf-8"))
     runs: list[dict[str, Any]] = document["runs"]
     return runs
+
+
+def mix_runs() -> list[dict[str, Any]]:
+    """The bundled runs of ``obs-fisher`` with several calibration mixes."""
+    return [run for run in _all_mix_runs() if run["method"] == "obs-fisher" and not run["min_first_layers"]]
 
 
 #: What the default mix changes: words, and the value of a run.
@@ -541,6 +546,37 @@ def _confirmed_mixes() -> list[str]:
                 means = [_over_seeds(values) for values in (plain, mixed, mixed - plain)]
                 rows.append((budget, words, len(plain), *means))
     return _table("groups | nats | seeds | text alone | 25 % repeats | difference", rows)
+
+
+def _name_mix(mix: str) -> str:
+    """Name a share of what is read twice."""
+    if mix == "0":
+        return "text alone"
+    return mix.removeprefix("repeats=").replace("%", " %")
+
+
+def _mix_arms() -> list[str]:
+    """What other methods, mixes and a minimum of the first layers give at 72 groups, and against the default mix."""
+    arms: dict[tuple[str, int, str], dict[int, Mapping[str, Any]]] = {}
+    for one in _all_mix_runs():
+        if one["budget"] == 72 and one["seed"] != Settings.seed:
+            arm = (one["method"], one["min_first_layers"], one["mix"])
+            arms.setdefault(arm, {})[one["seed"]] = one
+    default = arms["obs-fisher", 0, Settings.mix]
+    rows: list[tuple[object, ...]] = []
+    for (method, floor, mix), runs in arms.items():
+        seeds = sorted(runs)
+        name = f"`{method}`"
+        if floor:
+            name += f", `--min-first-layers {floor}`"
+        cells = [_over_seeds(np.array([read(runs[seed]) for seed in seeds])) for _, read in _CHANGED]
+        difference = "reference"
+        if runs is not default:
+            read = _CHANGED[0][1]
+            difference = _over_seeds(np.array([read(runs[seed]) - read(default[seed]) for seed in seeds]))
+        rows.append((name, _name_mix(mix), len(seeds), *cells, difference))
+    head = "method | repeats | seeds | KL after refit | second reading of a passage | of random tokens | KL difference"
+    return _table(head, rows)
 
 
 def _over_seeds(values: Floats) -> str:
@@ -602,16 +638,15 @@ def _distilled() -> list[str]:
 def _mixes() -> list[str]:
     """What the share of repeats in the calibration does to KL divergence and abilities."""
     runs = [run for run in mix_runs() if run["seed"] == Settings.seed]
-    labels = {"0": "text alone", "repeats=10%": "10 %", "repeats=25%": "25 %", "repeats=40%": "40 %"}
     rows: list[tuple[object, ...]] = []
-    for arm in sorted(runs, key=lambda one: (-one["budget"], list(labels).index(one["mix"]))):
+    for arm in sorted(runs, key=lambda one: (-one["budget"], one["mix"])):
         abilities = {row["name"]: row for row in arm["abilities"]["rows"]}
         divergences = [_cell(read_estimate(arm["outcomes"][state]["kl"])) for state in ("pruned", "recovered")]
         readings: list[str] = []
         for name in ("repeats_text", "repeats_random"):
             after, full = (abilities[name]["losses"][state]["value"] for state in ("recovered", "full"))
             readings.append(f"{after:.2f} ({after - full:+.2f}), {abilities[name]['recovered']['word']}")
-        rows.append((arm["budget"], labels[arm["mix"]], *divergences, *readings))
+        rows.append((arm["budget"], _name_mix(arm["mix"]), *divergences, *readings))
     head = "groups | repeats | KL as pruned | KL after refit | second reading of a passage | of random tokens"
     return _table(head, rows)
 
@@ -634,12 +669,11 @@ def _perplexities() -> list[str]:
         if one is not full:
             rise = estimate_ratio(loss - whole, sizes["tokens"], 42)
             divergence = estimate_ratio(np.array(one["kl"]), sizes["tokens"], 42)
-            mix = {"0": "text alone"}.get(one["mix"], one["mix"])
-            cells = [mix, _cell(rise), _cell(divergence)]
+            cells = [_name_mix(one["mix"]), _cell(rise), _cell(divergence)]
         rows.append((f"{one['removed']} %", cells[0], _cell(words), _cell(bits), *cells[1:]))
     protocol = document["protocol"]
     part = {True: "The whole split", False: "The first articles"}[protocol["whole"]]
-    head = "groups removed | calibration mix | word perplexity | bits per byte | rise of the loss, nats | KL divergence"
+    head = "groups removed | repeats | word perplexity | bits per byte | rise of the loss, nats | KL divergence"
     return [
         f"{part}: {protocol['tokens']:,} tokens of {protocol['documents']} articles. Loss and KL divergence are those "
         "of a token, in nats.",
@@ -788,6 +822,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "mixes": ("assets/docs/language-models.md", _mixes),
     "mixes-confirmed": ("assets/docs/language-models.md", _confirmed_mixes),
     "mixes-distilled": ("assets/docs/language-models.md", _distilled),
+    "mixes-arms": ("assets/docs/language-models.md", _mix_arms),
     "mixes-verdict": ("assets/docs/language-models.md", _mix_verdict),
     "quick-refits": ("assets/docs/recovery.md", _quick_refits),
     "quick-refits-findings": ("assets/docs/recovery.md", _quick_refits_findings),
