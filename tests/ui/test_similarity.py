@@ -12,29 +12,23 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.ui.frame import running
 
+#: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
     "x",
-    "<script>document.title = 'owned'</script>",
-    '<img src=x onerror="document.title=1">',
-    '<b>bold</b> <a href="javascript:alert(1)">link</a> <br> &lt;b&gt; &amp;',
-    "[link](https://example.com) ![image](https://example.com/x.png) **bold** `code` :smile: :red[red] $x^2$ $$",
-    "%{x} %{customdata[0]} {{7*7}} ${7*7} <%= 7 %>",
-    '=HYPERLINK("https://example.com") \'; DROP TABLE heads; --',
-    "😀 👩‍👩‍👧‍👦 🏳️‍🌈 🇺🇳",
-    "مرحبا بالعالم שלום עולם \u202e desrever \u2066 x",
-    "नमस्ते 世界 こんにちは 안녕하세요 สวัสดี",
-    "e\u0301" * 50 + "Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f",
-    "\x00\x01\x1b[31m red \x7f \ufffe \ufeff",
+    "<script>document.title = 'owned'</script> <img src=x onerror=\"document.title=1\"> <b>bold</b> "
+    '<a href="javascript:alert(1)">link</a> <br> &lt;b&gt; &amp;',
+    "[link](https://example.com) ![image](https://example.com/x.png) **bold** `code` :smile: :red[red] $x^2$ $$ "
+    '%{x} %{customdata[0]} {{7*7}} ${7*7} <%= 7 %> =HYPERLINK("https://example.com") \'; DROP TABLE heads; --',
+    "😀 👩‍👩‍👧‍👦 🏳️‍🌈 🇺🇳 مرحبا بالعالم שלום עולם \u202e desrever \u2066 x नमस्ते 世界 こんにちは 안녕하세요 สวัสดี "
+    + "e\u0301" * 30
+    + "Z\u0351\u036b\u0343\u036a\u0302\u036b\u033d\u034f \x00\x01\x1b[31m red \x7f \ufffe \ufeff",
     "a" * 5_000,
     "word " * 20_000,
-    "\n\n\n one \t two \r\n three \u2028 four",
-    "- item\n# heading\n> quote\n| a | b |\n|---|---|",
-    "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s>",
-    "../../etc/passwd file:///etc/passwd C:\\Windows",
-    "0 -0 NaN null None undefined true 1e309",
-    "'\"`\\",
+    "\n\n\n one \t two \r\n three \u2028 four\n- item\n# heading\n> quote\n| a | b |\n|---|---|",
+    "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s> ../../etc/passwd file:///etc/passwd C:\\Windows 0 -0 NaN null None "
+    "undefined true 1e309 '\"`\\",
 ]
-WORDLESS = ["", "   ", "\n\t", "\u200b", "\x00"]
+WORDLESS = ["\n\t", "\u200b", "\x00"]
 
 
 def settled(app: AppTest) -> AppTest:

@@ -45,6 +45,12 @@ def parquet(**columns: list[object]) -> bytes:
     return out.getvalue()
 
 
+@pytest.fixture(scope="module")
+def dialog() -> AppTest:
+    """The dialog of several tests, in which a file takes the place of the one before."""
+    return choose(open_dialog(), "Data", FILE)
+
+
 @pytest.fixture
 def app() -> AppTest:
     return choose(open_dialog(), "Data", FILE)
@@ -179,14 +185,17 @@ ODD = {
 
 
 @pytest.mark.parametrize("name", ODD)
-def test_an_odd_file_is_refused_in_a_sentence_and_nothing_breaks(app: AppTest, name: str) -> None:
-    bring(app, name, ODD[name])
-    assert not usable(app)
-    said = errors(app)
+def test_an_odd_file_is_refused_in_a_sentence_and_nothing_breaks(dialog: AppTest, name: str) -> None:
+    bring(dialog, name, ODD[name])
+    assert not usable(dialog)
+    said = errors(dialog)
     assert said
     # Where the file lay for a moment is nobody's business.
     assert tempfile.gettempdir() not in said
     assert "Traceback" not in said
+    # What stands in a file is shown as it is, and never as markup.
+    shown = [text.value for kind in (dialog.error, dialog.warning, dialog.caption, dialog.markdown) for text in kind]
+    assert not any("![" in text or "<img" in text or "<script" in text for text in shown)
 
 
 def splits_said(app: AppTest) -> dict[str, str]:
@@ -278,12 +287,6 @@ def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
     app.segmented_control(key="split-0").set_value("validation").run()
     assert usable(app)
     assert fetched == ["hub:org/texts"]
-
-
-def test_what_stands_in_a_file_is_shown_as_it_is_and_never_as_markup(app: AppTest) -> None:
-    bring(app, "html.csv", ODD["html.csv"])
-    shown = [text.value for kind in (app.error, app.warning, app.caption, app.markdown) for text in kind]
-    assert not any("![" in text or "<img" in text or "<script" in text for text in shown)
 
 
 def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:

@@ -1,17 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pytest
 from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of
-from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.stability import page as stability_view
 from cahp.features.stability.measuring import Axis, Stability
 from cahp.run.bench import Bench
-from cahp.values import Progress, SpaceError
+from cahp.values import Cancelled, Progress, SpaceError
 
 
 def tried(app: AppTest, key: str = "stability") -> AppTest:
@@ -47,6 +44,7 @@ def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(stability_view, "stability", quick)
     app = open_app("stability", state={"stability-axis": "seed", "stability-resamples": 6})
     assert not app.metric
+    assert "another degree keeps" in text_of(open_app("stability"), "subheader")
     tried(app)
     assert asked == [("seed", 6, None)]
     assert app.metric[0].value == "1.00"
@@ -57,24 +55,20 @@ def test_seeds_are_resampled_on_request(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
-def test_what_cannot_be_resampled_is_said_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("end", "kind", "words"),
+    [
+        (SpaceError("12 texts are too few for resamples; use at least 20"), "error", "too few for resamples"),
+        (Cancelled(), "info", "Stopped."),
+    ],
+)
+def test_what_ends_without_a_result_is_said_in_a_sentence(
+    end: Exception, kind: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> Stability:
-        raise SpaceError("12 texts are too few for resamples; use at least 20")
+        raise end
 
     monkeypatch.setattr(stability_view, "stability", refuse)
     app = tried(open_app("stability", state={"stability-axis": "sample"}))
-    assert "too few for resamples" in text_of(app, "error")
+    assert words in text_of(app, kind)
     assert has_button(app, "stability-again")
-
-
-@pytest.mark.browser
-def test_the_page_shows_a_verdict_and_can_be_cancelled(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Stability")
-    expect(page.get_by_role("heading", name="another degree keeps")).to_be_visible()
-    page.locator(".st-key-stability-axis button").nth(2).click()
-    page.locator(".st-key-stability-start button").click()
-    page.get_by_role("button", name="Cancel").click()
-    # Between two batches; a busy machine takes its time for one.
-    expect(page.get_by_text("Stopped.")).to_be_visible(timeout=60_000)
-    main = page.locator("[data-testid=stMain]")
-    assert main.evaluate("element => element.scrollWidth <= element.clientWidth")

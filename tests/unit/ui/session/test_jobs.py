@@ -41,12 +41,6 @@ def start(session: str, name: str, work: Callable[[Progress], Any], **options: A
     return job
 
 
-def test_a_job_brings_its_result() -> None:
-    job = jobs.submit(SESSION, "sum", lambda _: 2 + 3)
-    assert job.wait(PATIENCE)
-    assert (job.state, job.result, job.error) == ("done", 5, None)
-
-
 def test_an_error_a_person_can_do_something_about_is_a_sentence_and_any_other_names_only_its_kind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -79,16 +73,6 @@ def test_the_same_work_of_a_session_is_not_queued_twice_but_that_of_two_sessions
     again = jobs.submit(SESSION, "run", holding(gate))
     assert again is not first
     assert again.wait(PATIENCE)
-
-
-def test_a_running_job_is_cancelled_within_a_second() -> None:
-    never = threading.Event()
-    job = start(SESSION, "long", holding(never))
-    before = time.monotonic()
-    job.cancel()
-    assert job.wait(1.0)
-    assert job.state == "cancelled"
-    assert time.monotonic() - before < 1.0
 
 
 def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(gate: threading.Event) -> None:
