@@ -221,10 +221,11 @@ def draw_primary(results: SplitResults) -> None:
     place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
     with st.expander(f"Primary test: {place}", key="compare-primary"):
         st.markdown(
-            "A fixed rule names it before anything is measured. It compares KL divergence after the refit, over all "
+            "A fixed rule selects it from the plan alone. It compares KL divergence after the refit, over all "
             "budgets of up to 20 % of the heads (the area). Without a refit, it compares the pruned models; without "
             "two such budgets, it uses the smallest one. It is corrected over its methods alone. All other tests on "
-            "this page are descriptive."
+            "this page are descriptive. The rule was written on 2026-11-29: the primary test of a comparison that was "
+            "measured before that day was not fixed in advance."
         )
         st.markdown("\n".join(f"- {plain(_sentence(results, test))}" for test in primary.tests))
 
