@@ -69,7 +69,6 @@ from cahp.features.neutral.measuring import evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO
 from cahp.features.own_text.measuring import over_budgets, read_text
-from cahp.features.own_text.on_board import TOPIC
 from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSentence
 from cahp.features.own_text.words import read_maps
 from cahp.features.peers.result import bundled_file, pack_arrays
@@ -97,6 +96,7 @@ from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
+from cahp.ui.parts.inputs import TOPIC
 from cahp.values import Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.

@@ -27,7 +27,7 @@ def app() -> AppTest:
 
 def test_the_tab_shows_all_heads_the_top_ten_and_random_sets(app: AppTest) -> None:
     found = text_of(app, "subheader")
-    assert 'supports "business" most: without it the log-probability of the class changes by about' in found
+    assert 'supports "sports" most: without it the log-probability of the class changes by about' in found
     assert "The top 10 heads, removed one at a time" in found
     assert "Without the top 10 of 72 heads" in found
     assert "in 10 sets" in found
@@ -47,9 +47,9 @@ def test_the_board_keeps_only_what_the_text_needs(app: AppTest) -> None:
 
 @pytest.mark.nightly
 def test_another_class_can_be_explained_and_needs_no_heads(app: AppTest) -> None:
-    app.selectbox(key="attribution-class").set_value("sports")
+    app.selectbox(key="attribution-class").set_value("business")
     measure(app)
-    assert 'supports "sports" most' in text_of(app, "subheader")
+    assert 'supports "business" most' in text_of(app, "subheader")
     assert any("no heads are enough" in caption.value for caption in app.caption)
     app.selectbox(key="attribution-class").set_value(None)
 
@@ -57,7 +57,7 @@ def test_another_class_can_be_explained_and_needs_no_heads(app: AppTest) -> None
 def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     app: AppTest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app.text_area(key="own-text-text-3").set_value(ODD)
+    app.text_area(key="own-text-text-11").set_value(ODD)
     measure(app)
     assert not app.error
     shown = text_of(app, "subheader") + text_of(app, "markdown")
@@ -65,3 +65,10 @@ def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
     assert SECRET not in str(dict(app.query_params))
     assert SECRET not in caplog.text
     assert not any(SECRET.encode() in content for content in read_stored(app))
+
+
+def test_a_text_that_is_typed_in_one_tab_stands_in_the_other(app: AppTest) -> None:
+    app.text_area(key="own-text-text-11").set_value("Shares in the club rose.")
+    rerun(app)
+    explorer_of(app).detail = "Your own text"
+    assert rerun(app).text_area(key="own-text-text-11").value == "Shares in the club rose."

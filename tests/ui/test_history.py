@@ -206,4 +206,4 @@ def test_a_text_survives_a_reload_and_is_in_no_address(
     page = open_page("Budget")
     page.locator(".st-key-board-detail").get_by_text("Your own text").click()
     text = "The plughxyzzy rose before the interest rate did."
-    written(page, ".st-key-own-text-text-3 textarea", "cahp-own-text", text)
+    written(page, ".st-key-own-text-text-11 textarea", "cahp-own-text", text)

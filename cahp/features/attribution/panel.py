@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Literal
 
 import streamlit as st
 
@@ -25,17 +24,12 @@ from cahp.ui.frame.panels import BoardColouring, Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
-from cahp.ui.parts.inputs import has_words, input_box, keep
+from cahp.ui.parts.inputs import has_words, own_text_box
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.values import CahpError, Input, Progress
 from cahp.words import capital
 
-#: The names of the boxes: those of the tab of a person's own text, so that a text is typed once.
-_BOXES = "own-text"
-#: The places of the examples that the boxes begin with: a topic, and of a language model a text without an end.
-_TOPIC = 3
-_UNFINISHED = 10
 #: Session key of the wanted next token.
 _TOKEN = "attribution-token"  # noqa: S105 - no secret
 #: The name under which a session keeps the last attribution of its model and data.
@@ -86,7 +80,7 @@ def draw(explorer: Explorer) -> None:
     """Draw the tab below the board."""
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        text = _draw_boxes(explorer)
+        text = own_text_box(explorer.bench)
         answer = _draw_answer(explorer)
     if not has_words(text):
         right.info("Type a text, or insert an example.")
@@ -111,17 +105,6 @@ def draw(explorer: Explorer) -> None:
             _draw_sets(result)
             _draw_needed(explorer, result, asked)
     _draw_evidence(explorer)
-
-
-def _draw_boxes(explorer: Explorer) -> Input:
-    place = _TOPIC
-    if explorer.card.task.predicts_often:
-        place = _UNFINISHED
-    keep(_BOXES, {f"{_BOXES}-{part}-{place}": str for part in ("text", "first", "second")})
-    kind: Literal["single", "pairs"] = "pairs"
-    if explorer.bench.calibration.second is None:
-        kind = "single"
-    return input_box(_BOXES, kind, explorer.bench, label="Your text", place=place)
 
 
 def _draw_answer(explorer: Explorer) -> str | None:

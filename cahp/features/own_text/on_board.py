@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -19,7 +19,6 @@ from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, co
 from cahp.features.own_text.words import read_maps
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
-from cahp.ui.parts.inputs import input_box, keep, parts_of
 from cahp.ui.session.estimates import plan_recovery, recovery_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
@@ -30,12 +29,6 @@ if TYPE_CHECKING:
     from cahp.board.sentence import WordMaps
     from cahp.models.head_model import HeadModel
 
-#: The name of its boxes.
-_BOXES = "own-text"
-#: Index of the first example: a topic of the embedded model, whose answer changes with few heads.
-TOPIC = 11
-#: That of a language model: a text without an end.
-_UNFINISHED = 10
 #: The stage that progress names while a text is continued.
 CONTINUE = "continuation"
 #: Session key of the results.
@@ -241,39 +234,6 @@ def expect_seconds(text: TextOnBoard) -> float:
 
 
 # The text of the session ---------------------------------------------------------------------------------------
-
-
-def type_text(explorer: Explorer, *, line: bool = False) -> Input:
-    """Draw the box for the text of the session, on one ``line`` or on several, and return the text.
-
-    On one line, an empty text brings the example back.
-    """
-    place = _find_place(explorer)
-    names = [f"{_BOXES}-{part}-{place}" for part in ("text", "first", "second")]
-    keep(_BOXES, dict.fromkeys(names, str))
-    for name in names:
-        if line and name in st.session_state and not str(st.session_state[name]).strip():
-            del st.session_state[name]
-    kind: Literal["single", "pairs"] = "pairs"
-    if explorer.bench.calibration.second is None:
-        kind = "single"
-    return input_box(_BOXES, kind, explorer.bench, label="Your text", place=place, line=line)
-
-
-def is_example(explorer: Explorer, typed: Input) -> bool:
-    """Whether a text is the example that its box opened with."""
-    parts = ["text"]
-    if not isinstance(typed, str):
-        parts = ["first", "second"]
-    openings = [st.session_state.get(f"{_BOXES}-{part}-{_find_place(explorer)}-opening") for part in parts]
-    return openings == list(parts_of(typed))
-
-
-def _find_place(explorer: Explorer) -> int:
-    """Return the index of the example that the box opens with."""
-    if explorer.card.task.predicts_often:
-        return _UNFINISHED
-    return TOPIC
 
 
 def put_on_board(explorer: Explorer, typed: Input) -> TextOnBoard:

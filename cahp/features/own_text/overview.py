@@ -17,11 +17,9 @@ from cahp.features.own_text.measuring import AnswersOverBudgets
 from cahp.features.own_text.on_board import (
     OWN_TEXT,
     TextOnBoard,
-    is_example,
     load_ahead,
     put_on_board,
     start_recovered,
-    type_text,
 )
 from cahp.features.own_text.panel import draw_recovered_work
 from cahp.features.own_text.section import CONTINUATION
@@ -29,7 +27,7 @@ from cahp.features.own_text.shipped import ShippedSentence, read_sentence
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame.panels import FirstText
 from cahp.ui.frame.running import describe_progress
-from cahp.ui.parts.inputs import parts_of
+from cahp.ui.parts.inputs import is_own_example, own_text_box, parts_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.values import Floats, HeadMask
@@ -43,7 +41,7 @@ def _read_above(explorer: Explorer) -> Sentence | None:
     if explorer.card.task.predicts_often:
         return None
     load_ahead(explorer)
-    text = put_on_board(explorer, type_text(explorer, line=True))
+    text = put_on_board(explorer, own_text_box(explorer.bench, line=True))
     shipped = _find_shipped(explorer, text)
     if shipped is not None:
         text.known.maps = shipped.maps.decode()
@@ -85,7 +83,7 @@ def _start_work(explorer: Explorer, text: TextOnBoard, *, wanted: bool) -> str:
     """Start what is missing, if it is ``wanted``; return how far it is (empty: nothing is missing)."""
     if not wanted:
         return ""
-    typed = not is_example(explorer, text.known.text)
+    typed = not is_own_example(explorer.bench, text.known.text)
     rank = Rank.QUICK
     patience = _PATIENCE_S
     if not typed:
@@ -151,7 +149,7 @@ def _draw_below(explorer: Explorer) -> None:
     if not explorer.card.task.predicts_often:
         return
     load_ahead(explorer)
-    text = put_on_board(explorer, type_text(explorer, line=True))
+    text = put_on_board(explorer, own_text_box(explorer.bench, line=True))
     shipped = _find_continuation(explorer, text)
     finished = shipped is not None and _is_of_board(explorer, text)
     waits = ""

@@ -18,13 +18,12 @@ from cahp.features.own_text.on_board import (
     expect_seconds,
     put_on_board,
     start_recovered,
-    type_text,
 )
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
-from cahp.ui.parts.inputs import has_words
+from cahp.ui.parts.inputs import has_words, own_text_box
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 from cahp.words import capital, duration, percent
@@ -37,7 +36,7 @@ def draw(explorer: Explorer) -> None:
     """Draw the tab below the board."""
     left, right = st.columns([2, 3], gap="medium")
     with left:
-        typed = type_text(explorer)
+        typed = own_text_box(explorer.bench)
     if not has_words(typed):
         right.info("Type a text, or insert an example.")
         return

@@ -19,6 +19,12 @@ from cahp.data.sources import BBC_NEWS
 from cahp.run.bench import Bench
 from cahp.values import Input
 
+#: The name of the boxes for the text of a session, which several tabs and the first screen show.
+_OWN = "own-text"
+#: Index of the example in them: a topic of the embedded model, whose answer changes with few heads.
+TOPIC = 11
+#: That of a language model: a text without an end.
+_UNFINISHED = 10
 #: Characters that a box takes.
 LONGEST = 100_000
 #: Examples from a person's own data.
@@ -161,6 +167,39 @@ def input_box(
     if kind == "single":
         return texts[0]
     return texts[0], texts[1]
+
+
+def own_text_box(bench: Bench, *, line: bool = False) -> Input:
+    """Draw the box for the text of the session, on one ``line`` or on several, and return the text.
+
+    A text that is typed on one page stands on all of them. On one line, an empty text brings the example back.
+    """
+    place = _find_place(bench)
+    names = [f"{_OWN}-{part}-{place}" for part in ("text", "first", "second")]
+    keep(_OWN, dict.fromkeys(names, str))
+    for name in names:
+        if line and name in st.session_state and not str(st.session_state[name]).strip():
+            del st.session_state[name]
+    kind: Literal["single", "pairs"] = "pairs"
+    if bench.calibration.second is None:
+        kind = "single"
+    return input_box(_OWN, kind, bench, label="Your text", place=place, line=line)
+
+
+def is_own_example(bench: Bench, typed: Input) -> bool:
+    """Whether the text of the session is the example that its box opened with."""
+    parts = ["text"]
+    if not isinstance(typed, str):
+        parts = ["first", "second"]
+    openings = [st.session_state.get(f"{_OWN}-{part}-{_find_place(bench)}-opening") for part in parts]
+    return openings == list(parts_of(typed))
+
+
+def _find_place(bench: Bench) -> int:
+    """Return the index of the example that the box for the text of the session opens with."""
+    if bench.card.task.predicts_often:
+        return _UNFINISHED
+    return TOPIC
 
 
 def set_value(key: str, value: object) -> None:
