@@ -315,7 +315,7 @@ def gather(model: HeadModel, texts: Texts, folder: Path, **options: Any) -> Head
 
 def quick_method(name: str, **options: Any) -> Any:
     """A method by its name; one that learns gates for long does so in few steps."""
-    few = {"l0": {"steps": 5}, "pass": {"steps": 5}}
+    few = {"l0": {"steps": 3}, "pass": {"steps": 3}}
     return registry.get(name, **few.get(name, {}), **options)
 
 

@@ -63,8 +63,8 @@ def test_a_checkpoint_and_a_watcher_change_nothing(
     assert not same(weights, list(model.network.parameters()))
 
 
-# Before anything, at the first batch, within epochs, at their ends (where the held-out texts come), and the last batch.
-@pytest.mark.parametrize("step", [0, 1, 4, 6, 7, 12, 17, 18])
+# Before anything, within an epoch, at the end of one (where the held-out texts come), and after the last batch.
+@pytest.mark.parametrize("step", [0, 4, 12, 18])
 def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]], step: int
 ) -> None:

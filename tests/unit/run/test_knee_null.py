@@ -53,14 +53,13 @@ def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch)
         assert not np.allclose(one, points, atol=0.1)
 
 
-@pytest.mark.parametrize("seed", range(3))
-def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(seed: int, tmp_path: Path) -> None:
-    torch.manual_seed(seed)
+def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
     shape = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 6}
     folder = fakes.save_model(tmp_path / "model", **shape)
     config = AutoConfig.from_pretrained(folder)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    evidence = fakes.evidence(models.identify(str(folder)), fakes.sentences(80, seed=seed), Store(tmp_path / "store"))
+    evidence = fakes.evidence(models.identify(str(folder)), fakes.sentences(80), Store(tmp_path / "store"))
     null, curve = evidence.null_curves, evidence.clustering.mss
     assert null is not None
     assert null.contains(curve)

@@ -29,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def bench(model: str, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Bench:
     data = fakes.write_data(tmp_path_factory.mktemp("data"))
-    return open_bench(Settings(model=model, data=str(data), device="cpu"), store=store)
+    return open_bench(Settings(model=model, data=str(data), device="cpu", latency_time="0.1s"), store=store)
 
 
 @pytest.fixture(scope="module")
