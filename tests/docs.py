@@ -285,7 +285,7 @@ def _ranked(comparison: str, budget: int) -> list[str]:
 
 #: The methods in the table of the README, and what it calls them.
 _FIRST = {
-    "obs-fisher": "`obs-fisher`, which reads no labels",
+    "obs-fisher": "`obs-fisher` (our method: optimal brain surgeon on heads), which reads no labels",
     "gradient": "`gradient`",
     "salience": "`salience`, CAHP's scores without clusters",
     "complementary": "CAHP",
@@ -720,8 +720,8 @@ def _peers_finding() -> list[str]:
 
 
 #: The beginning of the sentence about the peers in the README, which names no winner before one is measured.
-_BESIDE = (
-    "Beside [other ways to shrink the cache](assets/compare/README.md#other-ways-to-shrink-the-cache) (`cahp peers`)"
+_AMONG = (
+    "Of the measured [ways to shrink the cache](assets/compare/README.md#other-ways-to-shrink-the-cache) (`cahp peers`)"
 )
 
 
@@ -731,7 +731,7 @@ def peers_sentence() -> str:
     if document is None:
         return ""
     finding, *_ = describe_winner(document).split("; ")
-    return "\n".join(wrap(f"{_BESIDE}, {finding}.", 120, break_on_hyphens=False))
+    return "\n".join(wrap(f"{_AMONG}, {finding}.", 120, break_on_hyphens=False))
 
 
 def _peers() -> list[str]:
@@ -862,7 +862,7 @@ def write_readme() -> None:
     text = re.sub(r"\[\d+ types\]", f"[{types} types]", (ROOT / "README.md").read_text(encoding="utf-8"))
     text = re.sub(r"\d+ methods exist", f"{len(methods.names())} methods exist", text)
     if peers_sentence():
-        text = re.sub(rf"^{re.escape(_BESIDE)}.+?\n\n", f"{peers_sentence()}\n\n", text, flags=re.DOTALL | re.MULTILINE)
+        text = re.sub(rf"^{re.escape(_AMONG)}.+?\n\n", f"{peers_sentence()}\n\n", text, flags=re.DOTALL | re.MULTILINE)
     forms = ", ".join(f"`{form.key}`" for form in formats.mask_forms())
     text = re.sub(r"\| .+ \| the mask alone \|", f"| {forms} | the mask alone |", text)
     text = re.sub(r"https://[^\s>)]+/cahp-explorer(?=>|/issues\))", address(), text)

@@ -358,12 +358,20 @@ def test_the_guide_counts_the_masks_that_mean_ablation_makes_worse() -> None:
 
 
 def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
-    accuracy = docs._means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"].text
-    report = docs._read("minilm-sst5-tested").document.full[0].recoveries["none"].report
+    accuracy = docs._means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
+    tested = docs._read("minilm-sst5-tested")
+    report = tested.document.full[0].recoveries["none"].report
     assert report is not None
     full = report["accuracy"].text
     said = " ".join(docs.PAGES["README.md"].split())
-    assert f"get {accuracy} of SST-5's test texts right, all heads {full} (means of five seeds)" in said
+    measured = f"{accuracy.text} {accuracy.interval} on SST-5's test split, all heads {full}"
+    assert f"have an accuracy of {measured} (n = {tested.results.n:,}; mean of five seeds)" in said
+    assert len({cell.seed for cell in tested.document.finished if cell.method == "obs-fisher"}) == 5
+    primary = tested.results.primary
+    assert primary is not None
+    (behind,) = (test for test in primary.tests if test.method == "obs-fisher")
+    lead = Estimate(-behind.pp, (-behind.interval[1], -behind.interval[0]), behind.n, behind.unit)
+    assert f"CAHP is behind `obs-fisher` by {lead.text} nats {lead.interval} (n = {behind.n:,}, 5 seeds)" in said
     run = bundled.read_run("minilm-bbc")
     assert run is not None
     null = run.document.knee_null

@@ -198,11 +198,14 @@ def describe_winner(document: PeersDocument) -> str:
     sentences: dict[str, None] = {}
     for row in (reference[0], reference[-1]):
         best = find_winner(document, row.bytes)
-        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {show(row.kl.value)} nats"
+        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_nats(row.kl)}"
         if best is not row:
+            label = best.label
+            if best.simulated:
+                label += " (simulated)"
             words = (
-                f"{best.label} wins: it saves {percent(1 - best.bytes, 0)} of the cache for a KL divergence of "
-                f"{show(best.kl.value)} nats, where {words}"
+                f"{label} is nearest to the full model: it saves {percent(1 - best.bytes, 0)} of the cache for a KL "
+                f"divergence of {_nats(best.kl)}, where {words}"
             )
         else:
             words += ", and nothing else is nearer to the full model at as few bytes"
@@ -221,6 +224,13 @@ def describe_gains(document: PeersDocument) -> str:
         faster = 1 / row.speed.ratio.value
         words += f" and writes {times(faster)} as fast at {document.context:,} tokens of context"
     return f"{words}; a rounded cache does not do that by itself"
+
+
+def _nats(estimate: Estimate) -> str:
+    words = f"{show(estimate.value)} nats"
+    if estimate.ci95 is not None:
+        words += f" [{', '.join(map(show, estimate.ci95))}]"
+    return words
 
 
 def show(value: float) -> str:

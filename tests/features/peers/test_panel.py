@@ -56,11 +56,15 @@ def test_the_finding_is_said_first_and_the_table_has_every_row(monkeypatch: pyte
     monkeypatch.setattr(panel, "find_document", lambda *_: DOCUMENT)
     app = AppTest.from_function(_draw, default_timeout=60).run()
     assert not app.exception
-    assert text_of(app, "subheader").endswith("18 of 90 groups removed save 20 % for 0.10 nats")
+    assert text_of(app, "subheader").endswith("18 of 90 groups removed save 20 % for 0.10 nats [0.090, 0.11]")
     assert len(app.dataframe[0].value) == 4
     # On Budget, in a sentence.
-    assert text_of(app, "caption").splitlines()[-1].startswith("A cache in 8 bits wins: it saves 47 %")
+    assert (
+        text_of(app, "caption")
+        .splitlines()[-1]
+        .startswith("A cache in 8 bits (simulated) is nearest to the full model: it saves 47 %")
+    )
     monkeypatch.setattr(panel, "find_document", lambda *_: None)
     app = AppTest.from_function(_draw, default_timeout=60).run()
     assert "cahp peers smollm2" in app.code[0].value
-    assert "wins" not in text_of(app, "caption", "subheader", "markdown")
+    assert "nearest to the full model" not in text_of(app, "caption", "subheader", "markdown")
