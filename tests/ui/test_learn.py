@@ -38,7 +38,7 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
     expect(step.get_by_text(re.compile(r"Bundled: measured on .+, \d{4}-\d\d-\d\d"))).to_be_visible()
     # It is all still there after a look at another step.
     page.locator(".st-key-learn-next button").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Its family does nearly the same")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Its family attends alike")
     expect(step.locator(".cell.on")).to_have_count(9)
     page.locator(".st-key-learn-go-2 button").click()
     expect(step).to_contain_text("Here it stays “business”.")

@@ -138,7 +138,7 @@ class TokenCounting(Counting):
         "attention head": "a part of a layer that decides which earlier tokens a token attends to",
         "token": "a word or a part of a word",
     }
-    few_change = "Even without this group, the predictions hardly change: others do nearly the same."
+    few_change = "Even without this group, the predictions hardly change."
     many_change = "Many predictions change: the others do not do the same, and nothing has been recovered yet."
 
     def name_heads(self, subject: Subject) -> Heads:

@@ -126,7 +126,7 @@ def describe_one_cluster(subject: Subject) -> Step:
         subject,
         name="one-cluster",
         short="Its family",
-        title="Its family does nearly the same",
+        title="Its family attends alike",
         doing=f"{count} heads separate the classes in a similar way. We keep one and remove the other "
         f"{len(subject.family.leaving)}.",
         terms={"family": "a cluster: heads that are more similar to each other than to other heads"},
