@@ -179,7 +179,8 @@ class ModelForm(Form):
         """What is checked before the folder is written."""
         if self.rounded is None:
             return f"logits within {self.tolerance:.0e}".replace("e-0", "e-")
-        return f"same prediction on {percent(self.rounded.agreement, 0)} of the texts"
+        texts, tokens = (percent(share, 0) for share in (self.rounded.agreement, self.rounded.of_tokens))
+        return f"same prediction on {texts} of the texts, or on {tokens} of the next tokens"
 
     def closeness(
         self, difference: float, agreement: float, tried: int, *, written: int | None = None, words: str = "texts"
