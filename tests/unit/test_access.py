@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cahp.access import Access, AccessError, current, is_every_address
+from cahp.access import Access, AccessError, current
 
 KNOWN = ("minilm-bbc",)
 
@@ -53,12 +53,6 @@ def test_hosts_are_answered_under_their_names_and_no_other(
     access = Access(hosts=listened)
     assert [host for host in accepted if not access.accepts_host(host)] == []
     assert [host for host in refused if access.accepts_host(host)] == []
-
-
-def test_every_address_has_two_spellings() -> None:
-    assert is_every_address("0.0.0.0")
-    assert is_every_address("::")
-    assert not is_every_address("127.0.0.1")
 
 
 def test_a_token_admits_itself_and_nothing_else() -> None:

@@ -21,7 +21,6 @@ from cahp.outcomes import (
     compare_signs,
     describe,
     from_metrics,
-    mcnemar,
     measure,
     to_delta,
     to_metrics,
@@ -261,12 +260,6 @@ def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:
 
 
 # --- tests of differences
-
-
-def test_mcnemar_counts_the_items_that_only_one_has_right() -> None:
-    # 8 against 1 of 9 coins: 2 (1 + 9) / 2^9.
-    assert mcnemar(8, 1) == mcnemar(1, 8) == pytest.approx(20 / 512)
-    assert mcnemar(0, 0) == mcnemar(3, 3) == 1
 
 
 def test_flips_of_signs_give_the_exact_probability_of_few_changes() -> None:

@@ -15,7 +15,6 @@ from cahp.recoveries import (
     get_recovery,
     name_of_result,
     name_of_state,
-    refit_texts,
 )
 from cahp.run.timeline import STAGES
 from cahp.stages.recovery import CLOSED_FORMS
@@ -40,25 +39,8 @@ def test_no_two_recoveries_share_their_words() -> None:
         assert len({getattr(row, words) for row in RECOVERIES.values()}) == len(RECOVERIES)
 
 
-#: The traits that decide where a recovery is offered.
-TRAITS = ("trains", "solves", "needs_labels", "timed", "on_board", "swept")
-
-
-@pytest.mark.parametrize(
-    ("name", "traits"),
-    [
-        ("none", {"on_board", "swept"}),
-        ("mean", {"solves", "on_board", "swept"}),
-        ("quick-refit", {"solves", "swept"}),
-        ("refit", {"solves", "on_board", "swept"}),
-        ("distill", {"trains", "solves", "on_board"}),
-        ("auto", {"trains", "solves", "timed"}),
-        ("finetune", {"trains", "needs_labels"}),
-        ("refit-finetune", {"trains", "solves", "needs_labels"}),
-    ],
-)
-def test_recoveries_are_offered_where_they_can_be_used(name: str, traits: set[str]) -> None:
-    assert {trait for trait in TRAITS if getattr(RECOVERIES[name], trait)} == traits
+def test_recoveries_of_seconds_or_minutes_are_on_the_board() -> None:
+    assert [row.name for row in RECOVERIES.values() if row.on_board] == ["none", "mean", "refit", "distill"]
 
 
 def test_each_recovery_in_closed_form_has_its_function() -> None:
@@ -67,10 +49,6 @@ def test_each_recovery_in_closed_form_has_its_function() -> None:
     # Nothing is run to accept it.
     assert [row.name for row in solving if not row.checked] == [AT_ONCE.name]
     assert [name for name, row in RECOVERIES.items() if not row.solves and not row.trains] == ["none"]
-
-
-def test_boards_begin_without_a_recovery_and_with_the_one_of_seconds() -> None:
-    assert (NONE.name, QUICK.name) == ("none", "refit")
 
 
 @pytest.mark.parametrize(
@@ -91,10 +69,6 @@ def test_boards_begin_without_a_recovery_and_with_the_one_of_seconds() -> None:
 )
 def test_passes_are_counted(name: str, options: dict[str, int], passes: float) -> None:
     assert RECOVERIES[name].passes(2000, **options) == pytest.approx(passes)
-
-
-def test_a_refit_works_on_a_third_of_the_texts_within_bounds() -> None:
-    assert [refit_texts(count) for count in (100, 600, 3000, 60_000)] == [80, 480, 1000, 4096]
 
 
 def test_an_unknown_recovery_is_refused_with_those_offered() -> None:

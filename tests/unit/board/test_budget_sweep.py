@@ -240,13 +240,6 @@ def test_without_a_measurement_no_goal_is_reached() -> None:
 # --- the table and its clusters
 
 
-def test_the_plan_holds_every_budget_from_the_floor_to_all_heads() -> None:
-    planned = BudgetTable(on_a_line().selections(Settings(min_per_layer=1)))
-    assert planned.budgets == (2, 3, 4, 5, 6)
-    assert [selection.mask.count for selection in planned.selections] == [2, 3, 4, 5, 6]
-    assert planned.selection(6).mask.keep.all()
-
-
 def test_measurements_survive_a_file() -> None:
     filled = table()
     filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))

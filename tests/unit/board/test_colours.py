@@ -85,12 +85,3 @@ def test_letters_are_readable_on_kept_and_on_pruned_heads(dark: bool) -> None:
 
 def test_clusters_are_named_like_columns_of_a_spreadsheet() -> None:
     assert [letters(index) for index in (0, 25, 26, 27, 701, 702)] == ["A", "Z", "AA", "AB", "ZZ", "AAA"]
-
-
-def test_text_is_black_or_white_whichever_is_easier_to_read() -> None:
-    assert [contrast(colour) for colour in ("#ffffff", "#000000", "#E69F00", "#0072B2")] == [
-        "#000000",
-        "#ffffff",
-        "#000000",
-        "#ffffff",
-    ]

@@ -10,13 +10,6 @@ from cahp.run.settings import Settings
 from cahp.values import HeadMask
 
 
-def test_the_suggestion_is_the_knee_and_what_the_floor_adds() -> None:
-    found = on_a_line().suggested(Settings())
-    assert found is not None
-    # Most salient of each cluster: 1 of {0, 1}, 3 of {2, 3}, 5 of {4, 5}.
-    assert found.mask.flat == [1, 3, 5]
-
-
 def test_even_selections_keep_as_many_heads_in_every_layer() -> None:
     even = Settings(even=True)
     selections = on_a_line().selections(even)

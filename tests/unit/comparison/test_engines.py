@@ -16,12 +16,15 @@ def seen() -> str | None:
     return os.environ.get("CUDA_VISIBLE_DEVICES")
 
 
-def test_each_process_sees_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_process_sees_a_gpu_of_its_own_and_one_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     # One real process, since each takes seconds to begin; the others' turns are taken here.
     monkeypatch.setattr(devices, "visible_gpus", lambda: ["7", "GPU-b"])
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     with engines.open_executor(jobs=2, device="cuda") as executor:
         assert executor.submit(seen).result() == "7"
+        killed = executor.submit(os._exit, 1)
+        with pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"):
+            engines.wait_for(killed)
     assert seen() is None
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,GPU-b")
     turn = get_context("spawn").Value("i", 0)
@@ -39,11 +42,3 @@ def test_as_usual_there_is_a_process_for_each_gpu(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(devices, "visible_gpus", list)
     assert engines.default_jobs(device) == 1
     assert engines.list_gpus(device) == []
-
-
-def test_a_worker_that_is_killed_is_told_in_one_sentence() -> None:
-    with (
-        pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"),
-        engines.open_executor(jobs=2) as executor,
-    ):
-        engines.wait_for(executor.submit(os._exit, 1))

@@ -50,7 +50,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
 def comparison(settings: Settings, store: Store) -> Comparison:
     asked = Plan(
         replace(settings, report="test"),
-        methods=("complementary", "gradient", "random", "random-min-0"),
+        methods=("complementary", "gradient", "random"),
         budgets=("4", "8"),
         seeds=(42, 43),
         recoveries=RECOVERIES,

@@ -551,16 +551,6 @@ def test_the_columns_of_the_built_in_are_fixed() -> None:
         load("bbc-news", text_column="headline")
 
 
-def test_the_catalogue_names_every_data_set_that_needs_no_path() -> None:
-    assert [(entry.name, entry.kind) for entry in catalogue()] == [
-        ("bbc-news", "built-in"),
-        ("sst5", "preset"),
-        ("mnli", "preset"),
-        ("wikitext-2", "preset"),
-        ("c4", "preset"),
-    ]
-
-
 def test_text_formats_need_no_heavy_library(write: Write) -> None:
     path = write("d.csv", HEAD)
     script = (

@@ -126,10 +126,6 @@ def test_hard_concrete_gates_by_hand() -> None:
     assert gates.hard_concrete(given[:1], half[:1] * 0 + odds / (1 + odds)).tolist() == pytest.approx([0.8])
 
 
-def test_the_shift_is_the_published_one() -> None:
-    assert round(gates.SHIFT, 3) == 0.791
-
-
 @pytest.mark.parametrize("parameter", [-2.0, -0.4, 0.0, 1.3])
 def test_expected_open_and_certainties_agree_with_sampling(parameter: float) -> None:
     draws = 200_000

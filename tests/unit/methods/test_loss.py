@@ -62,9 +62,9 @@ def test_signs_do_not_cancel_between_texts(model: HeadModel, tmp_path: Path) -> 
     assert np.allclose(found, scaled(np.abs(every).mean(axis=0)))
 
 
-@pytest.mark.parametrize("floor", [0, 1, 3])
-def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
+def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, tmp_path: Path) -> None:
     # A tenth of 12 heads is one head a round.
+    floor = 2
     texts, keep = fakes.sentences(20), np.ones((LAYERS, HEADS), bool)
     for _ in range(3):
         sizes = np.abs(slopes(model, texts, keep)).mean(axis=0) * keep
@@ -180,9 +180,9 @@ def test_losses_under_a_mask_are_on_top_of_it(model: HeadModel, tmp_path: Path) 
         assert found[1 + index] == pytest.approx(loss(model, texts, under), abs=1e-5)
 
 
-@pytest.mark.parametrize("floor", [1, 3])
-def test_greedy_ablation_measures_again_after_every_round(model: HeadModel, tmp_path: Path, floor: int) -> None:
+def test_greedy_ablation_measures_again_after_every_round(model: HeadModel, tmp_path: Path) -> None:
     # A twentieth of 12 heads is one head a round.
+    floor = 2
     texts, keep = fakes.sentences(20), np.ones((LAYERS, HEADS), bool)
     for _ in range(3):
         losses = {}

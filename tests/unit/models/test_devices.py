@@ -82,19 +82,6 @@ def test_statistics_are_gathered_where_the_maps_are(model: HeadModel) -> None:
     assert collector._mean.device.type == "meta"
 
 
-def test_what_a_device_is_given_fits_it() -> None:
-    assert devices.batch_size(CPU) == (2048, 256)
-    assert devices.batch_size(GPU)[0] > 2048
-    assert devices.tolerance(CPU) == 1e-5 < devices.tolerance(GPU) <= 1e-4
-    assert devices.float64_device(torch.device("mps")) == CPU
-    assert devices.float64_device(GPU) == GPU
-    assert devices.move_to(torch.ones(2), CPU).device == CPU
-    assert devices.has_bfloat16(torch.device("mps")) is False
-    assert (devices.peak_bytes(CPU) or 0) > 1 << 20
-    with pytest.raises(OptionError, match="no device named"):
-        devices.find_device("tpu")
-
-
 def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

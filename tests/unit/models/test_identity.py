@@ -276,12 +276,6 @@ def test_a_folder_of_no_use_is_refused_before_it_is_read(folder: Path, change: C
     assert named in why_not(folder)
 
 
-def test_an_adapter_alone_says_how_to_get_the_whole_model(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"id2label": {"0": "a", "1": "b"}}')
-    (tmp_path / "adapter_config.json").write_text("{}")
-    assert "--save model" in why_not(tmp_path)
-
-
 #: What is done to a sound folder that can be described but not read, and a part of the refusal.
 UNREADABLE: dict[str, tuple[Change, str]] = {
     "more layers": (set_config(num_hidden_layers=5), "are missing"),
@@ -331,13 +325,6 @@ def test_classes_without_names_are_numbered(folder: Path) -> None:
     assert identify(str(folder)).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
 
 
-def test_weights_in_several_files_are_one_model(sound: Path, folder: Path) -> None:
-    fakes.split_weights(folder)
-    parts, whole = (models.load(str(path), device="cpu") for path in (folder, sound))
-    assert parts.parameters == whole.parameters
-    assert torch.equal(parts.network.classifier.weight, whole.network.classifier.weight)
-
-
 def test_neither_pickles_nor_code_beside_a_known_architecture_are_touched(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     (folder / "modeling_x.py").write_text(TRAP)
@@ -357,12 +344,6 @@ def test_a_text_without_any_token_is_named(folder: Path) -> None:
     model = loading.load_model(identify(str(folder)), device_name="cpu")
     with pytest.raises(DataError, match="' '"):
         model.tokenize(["good film", " "])
-
-
-def test_a_new_head_is_given_to_train_whatever_head_there_was(sound: Path) -> None:
-    model = loading.load_model(identify(str(sound)), device_name="cpu", labels=("one", "two", "three"))
-    assert model.network.config.id2label == {0: "one", 1: "two", 2: "three"}
-    assert model.network.classifier.out_features == 3
 
 
 @pytest.mark.parametrize("name", ["cuda", "mps", "tpu"])

@@ -36,7 +36,7 @@ from cahp.values import HeadMask, ModelError, OptionError
 
 TEXTS = fakes.sentences(24)
 #: Layers whose weights are read in different ways: by their own kind of module, as three dimensions, with a scale.
-KINDS = ("bert", "deberta-v2", "gpt2", "gemma3_text", "mixtral")
+KINDS = ("deberta-v2", "gpt2", "gemma3_text", "mixtral")
 #: The least free memory that is too little for float32 weights and enough for a pass, found by the test's own limit.
 DISK = "disk"
 

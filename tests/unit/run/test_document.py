@@ -84,11 +84,6 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     assert said["settings"]["seed"] == 42
 
 
-def test_the_mask_is_that_of_the_kept_heads() -> None:
-    document = RunDocument.from_json(documents.run_json())
-    assert document.mask.by_layer == [[0, 2], [1]]
-
-
 def test_a_run_of_an_earlier_version_began_only_its_first_window_with_the_beginning_token() -> None:
     said = json.loads((Path(assets()) / "runs" / "smollm2" / "run.json").read_text(encoding="utf-8"))
     assert (said["settings"].pop("bos"), said["protocol"].pop("begins")) == ("every", "every")

@@ -27,7 +27,7 @@ from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, HeadMask, Ints, OptionError, Precision, Precisions
+from cahp.values import Cancelled, HeadMask, Ints, Precision, Precisions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -272,11 +272,6 @@ def test_times_of_a_busy_machine_say_so() -> None:
     assert "--latency-time" in said[1][0]
     other = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.5, 0.4, 0.6), 0.3)
     assert "of the pruned model's 30 times is 1.6" in other.notices[0]
-
-
-def test_texts_longer_than_the_model_takes_are_refused(model: HeadModel, store: Store) -> None:
-    with pytest.raises(OptionError, match="--length"):
-        fakes.measurements(model.card, store, model=model).costs(MASK, length=65)
 
 
 # --- time

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from cahp.data.sources import load
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.bench import Bench, open_bench
@@ -27,7 +26,9 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     model = fakes.save_language_model(place / "lm", family="llama")
     (place / "texts.txt").write_text("\n\n".join(fakes.sentences(1200).first))
     (place / "notes.txt").write_text("\n\n".join(f"note {word}" for word in fakes.sentences(300, seed=5).first))
-    return Settings(model=str(model), data=str(place / "texts.txt"), window=32, tokens=4096, eval_tokens=64)
+    return Settings(
+        model=str(model), data=str(place / "texts.txt"), window=32, tokens=4096, eval_tokens=64, latency=False
+    )
 
 
 def open_mixed(settings: Settings, mix: str, store: Store, **changes: object) -> Bench:
@@ -128,12 +129,6 @@ def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:
     assert bench.calibration.count == 128
     with pytest.raises(DataError, match=r"no data named 'missing\.txt'"):
         open_mixed(settings, "missing.txt=25%", store)
-
-
-def test_the_manual_of_python_is_data() -> None:
-    texts = load("python-manual").split("train")
-    assert len(texts) > 300
-    assert not texts.labelled
 
 
 def test_another_mix_is_another_run(settings: Settings, store: Store) -> None:

@@ -72,7 +72,7 @@ def prune_texts(
 # --- budgets
 
 
-@pytest.mark.parametrize("budget", range(LAYERS, LAYERS * HEADS + 1))
+@pytest.mark.parametrize("budget", [LAYERS, 7, LAYERS * HEADS])
 def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, store: Store, budget: int) -> None:
     run = prune(replace(settings, budget=str(budget)), store=store)
     assert run.mask.count == budget
@@ -165,14 +165,12 @@ def shaped(folder: Path, monkeypatch: pytest.MonkeyPatch, *, layers: int, heads:
     return str(fakes.save_model(folder))
 
 
-@pytest.mark.parametrize(
-    ("layers", "heads", "projection"), [(2, 2, "tsne"), (1, 4, "tsne"), (3, 1, "tsne"), (1, 4, "pca"), (2, 2, "none")]
-)
+@pytest.mark.parametrize(("layers", "heads"), [(2, 2), (3, 1)])
 def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, heads: int, projection: Any
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, heads: int
 ) -> None:
     folder = shaped(tmp_path / "model", monkeypatch, layers=layers, heads=heads)
-    few = replace(settings, model=folder, projection=projection)
+    few = replace(settings, model=folder, projection="tsne")
     loaded = models.load(folder, device="cpu")
     for budget in range(layers, layers * heads + 1):
         run = prune(replace(few, budget=str(budget)), store=Store(tmp_path / "store"), model=loaded)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
@@ -135,14 +135,6 @@ def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
 def describe(recovered: Recovered) -> tuple[object, ...]:
     """What a recovery says of itself."""
     return getattr(recovered, "epochs", None), refit_report(recovered), distill_report(recovered)
-
-
-def test_a_fine_tuned_model_answers_as_the_model_that_was_trained(model: HeadModel, store: Store) -> None:
-    tuned = finetuned(model, store)
-    answers = opened(model, store).measurements.evaluate(TEXTS, mask=MASK, recovered=tuned)
-    alone, history = recovery.finetune(model, MASK, TEXTS, schedule=Schedule(**BRIEF))
-    assert np.array_equal(answers.losses, evaluate(alone, TEXTS).losses)
-    assert tuned.epochs == tuple(asdict(epoch) for epoch in history)
 
 
 def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
@@ -448,7 +440,7 @@ def hurried(model: HeadModel, store: Store, clock: fakes.WorkClock, seconds: flo
 ALL = 2600.0
 
 
-@pytest.mark.parametrize("allowed", [150.0, 400.0, 900.0, 1500.0, 2100.0])
+@pytest.mark.parametrize("allowed", [150.0, 900.0, 2100.0])
 def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float
 ) -> None:
@@ -498,17 +490,16 @@ def test_with_enough_time_one_that_was_stopped_ends_with_the_same_weights_bit_fo
     assert (again.sha256, again.seconds) == (whole.sha256, None)
 
 
-@pytest.mark.parametrize(("allowed", "step"), [(1700, 11), (1800, 13)])
 def test_a_resumed_training_keeps_the_epochs_before_the_stop(
-    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path, allowed: float, step: int
+    model: HeadModel, store: Store, clock: fakes.WorkClock, tmp_path: Path
 ) -> None:
     # An epoch is over, and less time is left than the teacher takes to read all texts once more.
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, allowed, progress=fakes.stop_at("distill", step))
+        hurried(model, store, clock, 1700, progress=fakes.stop_at("distill", 11))
     clock.now = 0.0
-    again = hurried(model, store, clock, allowed)
+    again = hurried(model, store, clock, 1700)
     clock.now = 0.0
-    whole = hurried(model, Store(tmp_path / "whole"), clock, allowed)
+    whole = hurried(model, Store(tmp_path / "whole"), clock, 1700)
     assert again.report.epochs[0] == whole.report.epochs[0]
     assert again.report.examples == whole.report.examples
     # Nothing is left waiting.

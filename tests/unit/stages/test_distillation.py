@@ -85,15 +85,6 @@ def test_neither_teacher_nor_start_change_and_word_embeddings_stay(
     assert torch.equal(words, old)
 
 
-def test_labels_are_heeded_where_they_are_given(model: HeadModel, start: HeadModel, found: Distilled) -> None:
-    heeded = [
-        distill(model, start, TEXTS.inputs, labels=labels, schedule=QUICK)[1].epochs[0].loss
-        for labels in (TEXTS.labels, 1 - TEXTS.labels)
-    ]
-    assert heeded[0] != heeded[1]
-    assert min(heeded) > found[1].epochs[0].loss
-
-
 def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
     losses: list[Loss] = []
     made = optimise
@@ -132,27 +123,6 @@ def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel
     student, broken = distill(model, start, TEXTS.inputs, schedule=hot, called="it")
     assert (broken.accepted, student is start) == (False, True)
     assert "finite" in broken.reason
-
-
-def test_a_distillation_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
-    model: HeadModel, start: HeadModel, found: Distilled
-) -> None:
-    memory = fakes.Memory()
-    with pytest.raises(Cancelled):
-        distill(
-            model,
-            start,
-            TEXTS.inputs,
-            schedule=QUICK,
-            supervision=Supervision(fakes.stop_at("distill", 7), checkpoint=memory),
-        )
-    assert memory.kept is not None
-    torch.manual_seed(7)
-    supervision = Supervision(checkpoint=memory)
-    again, report = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=supervision)
-    assert same(again, found[0])
-    assert report.epochs == found[1].epochs
-    assert memory.kept is None
 
 
 def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(

@@ -20,7 +20,7 @@ from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import choose_inputs, finetune, mean_ablate, refit, solve
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, HeadMask
+from cahp.values import HeadMask
 
 
 @pytest.fixture(scope="module")
@@ -216,25 +216,3 @@ def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, e
     passes = QUICK.passes(there) / there
     assert passes < 2.0 or there < 1536
     assert QUICK.passes(there) == pytest.approx(4.1 * expected + 3 * 0.2 * there)
-
-
-def test_a_fifth_of_the_texts_is_held_out_at_random_with_the_seed() -> None:
-    learned, held_out = held_out_rows(200, 42)
-    assert (len(learned), len(held_out)) == (160, 40)
-    assert sorted([*learned, *held_out]) == list(range(200))
-    assert set(np.diff(held_out)) != {5}
-    assert held_out.tolist() == held_out_rows(200, 42)[1].tolist() != held_out_rows(200, 43)[1].tolist()
-
-
-def test_a_recovery_can_be_stopped_between_batches(model: HeadModel, texts: Texts) -> None:
-    calls = []
-
-    def stop(stage: str, done: int, total: int) -> None:
-        calls.append((stage, done, total))
-        if done >= 2:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        refit(model, MASK, texts.inputs, progress=stop)
-    assert [done for _, done, _ in calls if done] == [1, 2]
-    assert {stage for stage, *_ in calls} == {"refit"}

@@ -11,7 +11,6 @@ from cahp.stages.salience import examples_used, gate_gradients, salience
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.texts import Texts
 from cahp.tasks.window import Window
-from cahp.values import Cancelled
 
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])
@@ -58,8 +57,3 @@ def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:
 
 def test_constant_salience_is_all_ones() -> None:
     assert salience(np.ones((4, 2, 2))).tolist() == [[1.0, 1.0], [1.0, 1.0]]
-
-
-def test_progress_can_stop_the_work(model: HeadModel) -> None:
-    with pytest.raises(Cancelled):
-        gate_gradients(model, fakes.sentences(8), progress=fakes.stop_at())

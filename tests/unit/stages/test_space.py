@@ -3,14 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
-import fakes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
 from cahp.stages.space import Projection, features, space
-from cahp.values import Cancelled, SpaceError
+from cahp.values import SpaceError
 from cahp.values.statistics import Signatures
 
 #: UMAP compiles for ten seconds first.
@@ -218,8 +217,3 @@ def test_progress_counts_the_pairs_and_announces_the_projection(size_limit: int)
     )
     pairs = [("features", 1, 3), ("features", 2, 3), ("features", 3, 3)]
     assert seen == [*pairs, ("projection", 0, 1), ("projection", 1, 1)]
-
-
-def test_a_person_can_stop_the_work_between_two_pairs() -> None:
-    with pytest.raises(Cancelled):
-        space(scattered(6), progress=fakes.stop_at())
