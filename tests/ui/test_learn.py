@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
+from cahp.features.learn.stage import _sources
+
 pytestmark = pytest.mark.browser
 
 
@@ -101,3 +103,22 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
     expect(pupils[1].get_by_text("Your guesses so far")).to_be_visible()
     teacher.get_by_role("button", name="End the class").click()
     expect(pupils[0].get_by_text("This class has ended.")).to_be_visible()
+
+
+def test_the_stage_draws_new_bars_of_the_same_answer_and_another_sentence(page: Page) -> None:
+    cells = {"fills": ["#336699"], "inks": ["#ffffff"], "names": ["A"], "striped": [False]}
+    sentence = {"words": ["one", "two"], "arcs": [[1, 0, 0.9]], "colour": "#336699", "dashed": False, "drops": True}
+    bar = {"kind": "now", "label": "without", "value": 0.5, "from": None, "low": None, "high": None, "text": "50 %"}
+    board = {"step": "one-head", "layers": 1, "heads": 1, "label": "1 head", "off": [0], "answered": True}
+    data = {**board, **cells, **sentence, "bars": [bar]}
+    other = {**data, "bars": [{**bar, "text": "60 %"}]}
+    drawn = page.evaluate(
+        """async ([script, ...given]) => {
+          const { default: draw } = await import(`data:text/javascript,${encodeURIComponent(script)}`);
+          return given.map((data) => (draw({ data, parentElement: document.body }), document.body.innerText));
+        }""",
+        [_sources("sentence.js", "stage.js")[0], data, other, {**other, "words": ["two", "three"]}],
+    )
+    assert ["60 %" in text for text in drawn] == [False, True, True]
+    assert ["three" in text for text in drawn] == [False, False, True]
+    expect(page.locator(".stage")).to_have_count(1)

@@ -10,18 +10,21 @@ const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 export default function ({ data, parentElement }) {
   if (!data) return;
+  const { answered, off, bars, label, ...scene } = data;
+  const drawn = JSON.stringify(scene), said = JSON.stringify([answered, off, bars]);
   let stage = stages.get(parentElement);
-  if (stage?.step !== data.step) {
+  if (stage?.drawn !== drawn) {
+    stage?.picture?.remove();
     stage?.root.remove();
     clearInterval(stage?.timer);
-    stage = { step: data.step, root: make("div", "stage", parentElement), answered: null };
+    stage = { drawn, root: make("div", "stage", parentElement), answered: null };
     stages.set(parentElement, stage);
     build(stage, data);
   }
+  if (stage.said === said) return;
   // An answer that was there before does not move again.
-  const moves = stage.answered === false && data.answered && !still();
-  if (stage.answered !== data.answered || data.step === "turn") answer(stage, data, moves);
-  stage.answered = data.answered;
+  answer(stage, data, stage.answered === false && answered && !still());
+  Object.assign(stage, { said, answered });
 }
 
 function build(stage, data) {
@@ -68,14 +71,13 @@ function play(stage, { words }) {
   start();
 }
 
-function board(parent, { layers, heads, fills, inks, names, striped, label }) {
+function board(parent, { layers, heads, fills, inks, names, striped }) {
   const grid = make("div", "grid", parent);
   const turned = layers > 2 * heads;
   grid.classList.toggle("turned", turned);
   grid.style.setProperty("--across", turned ? layers : heads);
   grid.style.setProperty("--down", turned ? heads : layers);
   grid.setAttribute("role", "img");
-  grid.setAttribute("aria-label", label);
   return fills.map((fill, head) => {
     const cell = make("i", fill ? "cell on" : "cell", grid, names[head]);
     if (!fill) return cell;
@@ -88,6 +90,7 @@ function board(parent, { layers, heads, fills, inks, names, striped, label }) {
 
 function answer(stage, data, moves) {
   if (data.drops) data.answered ? stage.picture.drop() : stage.picture.show(data.words.length);
+  stage.root.querySelector(".grid").setAttribute("aria-label", data.label);
   const off = new Set(data.off);
   stage.cells.forEach((cell, head) => {
     cell.style.transitionDelay = moves && off.has(head) ? `${Math.min(HEAD_MS * data.off.indexOf(head), 2500)}ms` : "";
