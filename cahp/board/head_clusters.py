@@ -15,7 +15,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Settings
 from cahp.stages.clustering import with_degree
-from cahp.stages.selection import Minimum, possible_budgets, round_to_multiple, table
+from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
 from cahp.values import HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering, name_clusters
 
@@ -119,7 +119,7 @@ class HeadClusters:
         else:
             selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
             if suggested is not None:
-                count = max(round_to_multiple(suggested.mask.count, self.layers), budgets[0])
+                count = round_evenly(suggested.mask.count, self.layers, self.heads, min_per_layer=floor)
                 suggested = selections[budgets.index(count)]
         self._selected[key] = suggested, tuple(selections)
         return self._selected[key]

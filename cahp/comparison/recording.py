@@ -163,6 +163,9 @@ def _record_cell(
     for recovery in dict.fromkeys(recovery for recovery, _ in measured.predictions):
         row = len(rows["eval"])
         splits = {split: one for (name, split), one in measured.predictions.items() if name == recovery}
+        if splits.keys() != rows.keys():
+            # It failed in between: a row stands for the same cell in every split.
+            continue
         outcomes: dict[str, Outcomes] = {}
         for split, predictions in splits.items():
             evaluation = predictions.evaluation

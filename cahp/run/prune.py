@@ -42,7 +42,7 @@ from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import record_split
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
-from cahp.stages.selection import layer_minimum, parse_budget, possible_budgets, round_to_multiple
+from cahp.stages.selection import layer_minimum, parse_budget, round_evenly
 from cahp.store import Entry, digest_code, key
 from cahp.values import BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
@@ -459,8 +459,7 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
     floor = settings.floor(layers)
     if budget is None and even:
         suggested = method.choose(bench.evidence, budget=None, min_per_layer=floor)
-        fewest = possible_budgets(layers, bench.card.heads, min_per_layer=floor, even=True)[0]
-        budget = max(round_to_multiple(suggested.mask.count, layers), fewest)
+        budget = round_evenly(suggested.mask.count, layers, bench.card.heads, min_per_layer=floor)
     minimum = layer_minimum(budget, layers, min_per_layer=floor, even=even)
     selection = method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
     # Rounding may differ between processes that work together, and all must prune the same heads.

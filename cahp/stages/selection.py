@@ -101,6 +101,12 @@ def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum = 1, eve
     return range(max(step, fewest), layers * heads + 1, step)
 
 
+def round_evenly(count: int, layers: int, heads: int, *, min_per_layer: Minimum = 1) -> int:
+    """The budget of an even selection that is nearest to ``count`` heads."""
+    fewest = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=True)[0]
+    return max(round_to_multiple(count, layers), fewest)
+
+
 def _step(layers: int, *, even: bool) -> int:
     """The number of heads between two possible budgets."""
     if even:

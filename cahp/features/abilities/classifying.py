@@ -62,7 +62,9 @@ class _Answers:
         return np.asarray(shares[self.wanted])
 
     def make_row(self, name: str, label: str, rows: Ints) -> ItemValues:
-        """Return the row of an ability on some of the texts."""
+        """Return the row of an ability on some of the texts; without any, the row says so."""
+        if not len(rows):
+            return ItemValues(name, label, reason="no text is of this kind")
         right = {state: (answers.predictions == self.wanted)[rows] for state, answers in self.by_model.items()}
         values = {state: same.astype(np.float64) for state, same in right.items()}
         return ItemValues(name, label, chance=self.chances[rows], values=values, by_definition=not self.texts.labelled)

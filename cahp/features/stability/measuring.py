@@ -20,7 +20,7 @@ from cahp.run.bench import Bench
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
-from cahp.stages.selection import layer_minimum, select
+from cahp.stages.selection import Selection, layer_minimum, round_evenly, select
 from cahp.stages.space import space
 from cahp.store import key
 from cahp.tasks.texts import Texts
@@ -203,16 +203,8 @@ def _select_again(
     knees = []
     keep = []
     for clustering, salience in evidence:
-        layers = len(salience)
-        least = layer_minimum(budget, layers, min_per_layer=settings.floor(layers), even=settings.even)
         try:
-            chosen = select(
-                clustering,
-                salience,
-                budget=budget,
-                min_per_layer=least,
-                representative=settings.representative,
-            )
+            chosen = _select(clustering, salience, budget, settings)
         except KneeNotFoundError:
             keep.append(np.zeros(salience.shape, dtype=np.bool_))
         else:
@@ -221,6 +213,18 @@ def _select_again(
     return Stability(
         axis, np.array(values[: len(knees)], dtype=np.int64), np.array(knees, dtype=np.int64), np.stack(keep)
     )
+
+
+def _select(clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings) -> Selection:
+    """Select heads as a run with these settings does: an even one first asks the curve how many."""
+    layers, heads = salience.shape
+    floor = settings.floor(layers)
+    how = settings.representative
+    if budget is None and settings.even:
+        suggested = select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
+        budget = round_evenly(suggested.mask.count, layers, heads, min_per_layer=floor)
+    least = layer_minimum(budget, layers, min_per_layer=floor, even=settings.even)
+    return select(clustering, salience, budget=budget, min_per_layer=least, representative=how)
 
 
 def _cluster_again(

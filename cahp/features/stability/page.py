@@ -396,10 +396,10 @@ def state_number(result: Stability) -> str:
         return ""
     low = int(knees.min())
     high = int(knees.max())
-    # A resample without a knee says that the number varies at least.
-    ratio = _VARYING
-    if len(knees) == len(result.knees):
-        ratio = high / low
+    ratio = high / low
+    if len(knees) < len(result.knees):
+        # A resample without a knee says that the number varies at least.
+        ratio = max(ratio, _VARYING)
     if ratio <= _STABLE:
         verdict = "is stable"
     elif ratio <= _VARYING:

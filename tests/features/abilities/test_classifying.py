@@ -46,6 +46,14 @@ def test_right_is_the_label_and_chance_how_often_the_full_model_predicts_it() ->
     assert not row.by_definition
 
 
+def test_a_row_without_texts_says_so() -> None:
+    texts = make_texts(["a"] * 20, [0] * 20)
+    answers = _Answers(texts, {"full": answer(texts, [0] * 20), "pruned": answer(texts, [0] * 20)})
+    (ability,) = decide([answers.make_row("negation", "negations", find_negations(texts))])
+    assert ability.reason == "no text is of this kind"
+    assert ability.word_of("pruned") == "not measurable"
+
+
 def test_without_labels_right_is_what_the_full_model_predicts() -> None:
     texts = make_texts(["a"] * 20, [NO_LABEL] * 20)
     answers = _Answers(texts, {"full": answer(texts, [0] * 15 + [1] * 5), "pruned": answer(texts, [0] * 20)})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -110,6 +111,13 @@ def test_the_first_resample_over_seeds_is_the_runs_own(bench: Any) -> None:
 def test_a_budget_is_met_in_every_resample(bench: Any) -> None:
     for axis in ("seed", "sample"):
         assert stability(bench, axis=axis, resamples=3, budget=5).keep.sum(axis=(1, 2)).tolist() == [5, 5, 5]
+
+
+def test_even_choices_are_those_of_an_even_run(bench: Any) -> None:
+    bench.settings = replace(bench.settings, even=True)
+    for axis in ("seed", "degree"):
+        first, second = stability(bench, axis=axis, resamples=2).keep.sum(axis=2).T
+        assert first.tolist() == second.tolist()
 
 
 def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:

@@ -40,6 +40,7 @@ def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
         ([12, 16], "varies: the rule stops at 12 to 16 clusters."),
         ([0, 13], "varies: the rule stops at 13 clusters."),
         ([42, 13], "is unstable: the rule stops at 13 to 42 clusters."),
+        ([0, 13, 42], "is unstable: the rule stops at 13 to 42 clusters."),
     ],
 )
 def test_the_verdict_on_the_number_follows_from_its_spread(knees: list[int], words: str) -> None:
