@@ -202,9 +202,16 @@ def test_banned_words_are_found_and_others_are_not(line: str, word: str | None) 
     assert [found for found, _ in banned(line)] == ([] if word is None else [word])
 
 
-def test_two_classes_never_share_a_name() -> None:
+@pytest.fixture(scope="module")
+def parsed() -> list[tuple[str, ast.Module]]:
+    """The modules of the package by their paths."""
+    paths = sorted((ROOT / "cahp").rglob("*.py"))
+    return [(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+def test_two_classes_never_share_a_name(parsed: list[tuple[str, ast.Module]]) -> None:
     homes: dict[str, list[str]] = {}
-    for path, module in parsed():
+    for path, module in parsed:
         for node in ast.walk(module):
             if isinstance(node, ast.ClassDef):
                 homes.setdefault(node.name, []).append(path)
@@ -260,20 +267,14 @@ VERBS = {
 }
 
 
-def parsed() -> Iterator[tuple[str, ast.Module]]:
-    """The modules of the package by their paths."""
-    for path in sorted((ROOT / "cahp").rglob("*.py")):
-        yield path.relative_to(ROOT).as_posix(), ast.parse(path.read_text(encoding="utf-8"))
-
-
-def test_conditional_expressions_only_become_fewer() -> None:
-    count = sum(isinstance(node, ast.IfExp) for _, module in parsed() for node in ast.walk(module))
+def test_conditional_expressions_only_become_fewer(parsed: list[tuple[str, ast.Module]]) -> None:
+    count = sum(isinstance(node, ast.IfExp) for _, module in parsed for node in ast.walk(module))
     assert count <= CONDITIONAL_EXPRESSIONS
 
 
-def test_few_functions_have_many_parameters() -> None:
+def test_few_functions_have_many_parameters(parsed: list[tuple[str, ast.Module]]) -> None:
     crowded = set()
-    for path, module in parsed():
+    for path, module in parsed:
         for node in ast.walk(module):
             if isinstance(node, ast.FunctionDef):
                 own = [one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
@@ -286,9 +287,9 @@ def test_the_ground_is_small() -> None:
     assert len(list((ROOT / "cahp").glob("*.py"))) <= 12
 
 
-def test_few_files_ask_whether_a_model_is_a_language_model() -> None:
+def test_few_files_ask_whether_a_model_is_a_language_model(parsed: list[tuple[str, ast.Module]]) -> None:
     asking = []
-    for name, _ in parsed():
+    for name, _ in parsed:
         lines = [line for line in (ROOT / name).read_text(encoding="utf-8").splitlines() if "import" not in line]
         if not name.startswith(("cahp/tasks/", "cahp/models/")) and MODEL_KIND.search("\n".join(lines)):
             asking.append(name)
