@@ -25,7 +25,7 @@ from cahp.ui.frame import address
 from cahp.ui.frame.board import list_colourings
 from cahp.ui.frame.page import link
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import measure, offer_again, show_in_row
+from cahp.ui.frame.running import follow, measure, offer_again
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.estimates import loading_seconds, pass_seconds
 from cahp.ui.session.explorer import Explorer
@@ -272,7 +272,7 @@ def _draw_removal(explorer: Explorer, head: int) -> None:
             explorer.work.start(REMOVAL, (bench, head))
             st.rerun()
     elif not job.ended:
-        _poll(explorer, head)
+        follow(job, place="one-head-removal", title="Evaluate without it")
     elif job.result is None:
         start = partial(explorer.work.start, REMOVAL, (bench, head))
         offer_again(job, start, key="one-head-removal-again", stopped="Stopped.")
@@ -284,19 +284,6 @@ def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
     finding, further = describe_removal(outcomes, answers=not explorer.card.task.predicts_often)
     st.markdown(f"#### {plain(finding)}")
     st.caption(plain(f"As pruned: {further}."))
-
-
-def _poll(explorer: Explorer, head: int) -> None:
-    """Draw how far the measurement without the head is, until it has ended."""
-
-    def draw() -> None:
-        job = explorer.work.job(REMOVAL, (explorer.bench, head))
-        if job is None or job.ended:
-            st.rerun()
-            return
-        show_in_row(job, "Evaluate without it", key="one-head-removal-cancel")
-
-    st.fragment(draw, run_every=0.5)()
 
 
 def _draw_replaceability(explorer: Explorer, head: int) -> None:
@@ -314,7 +301,7 @@ def _draw_replaceability(explorer: Explorer, head: int) -> None:
             explorer.work.start(REPLACEABILITY, bench)
             st.rerun()
     elif not job.ended:
-        show_in_row(job, key="cancel-replaceability")
+        follow(job, place="one-head-replaceability")
     elif job.result is None:
         offer_again(
             job, lambda: explorer.work.start(REPLACEABILITY, bench), key="replaceability-again", stopped="Stopped."

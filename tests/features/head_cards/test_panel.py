@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from time import sleep
 
 import fakes
 import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
+from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import REPLACEABILITY
+from cahp.values import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -18,6 +22,12 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     with explorer_with_run("cards", fakes.quick_task(tmp_path_factory.mktemp("cards"), budget="6")) as made:
         yield made
+
+
+def wait(progress: Progress) -> None:
+    while True:
+        progress("evaluation", 0, 1)
+        sleep(0.01)
 
 
 def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(explorer: Explorer) -> None:
@@ -47,3 +57,17 @@ def test_a_head_that_does_not_exist_has_no_card(explorer: Explorer) -> None:
     app = open_app("home", explorer, head="7.99")
     assert explorer.card_head is None
     assert "head" not in app.query_params
+
+
+def test_what_kept_heads_can_replace_is_followed_on_the_card_and_on_the_page(explorer: Explorer) -> None:
+    app = open_app("budget", explorer, head="1.2")
+    done(explorer.work.job(EXAMPLES))
+    hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)
+    try:
+        app.button(key="replaceability").click()
+        rerun(app)
+        job = explorer.work.job(REPLACEABILITY)
+        assert job is not None
+        assert {f"cancel-one-head-replaceability-{job.id}", "cancel-replaceability"} <= {one.key for one in app.button}
+    finally:
+        hold.cancel()
