@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from time import sleep
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from apps import explorer_of, has_button, open_app, rerun, text_of
@@ -14,8 +15,9 @@ from cahp.exports import formats
 from cahp.exports.form import Decoding, Footprint
 from cahp.models.costs import Timing
 from cahp.run.bench import Bench
-from cahp.ui.export import model
+from cahp.ui.export import model, view
 from cahp.ui.export.page import list_changes
+from cahp.ui.session import jobs
 from cahp.values import Estimate, HeadMask, silent
 
 
@@ -96,6 +98,31 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     words = text_of(app, "caption")
     assert "- int8, after 128 tokens: 40.0 tokens per second with onnxruntime, 10.0 with torch" in words
     assert "median of 40 rounds in turn; accuracy on 311 texts." in words
+
+
+def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def wait(*_: Any, **__: Any) -> NoReturn:
+        while True:
+            jobs.relay("evaluation", 0, 1)
+            sleep(0.01)
+
+    monkeypatch.setattr(model, "checkpoint", wait)
+    monkeypatch.setattr(view, "measure_mask", wait)
+    app = open_app("export", budget="20")
+    app.button(key="export-write-compact").click()
+    rerun(app)
+    assert "Export of minilm-bbc" in text_of(app, "caption")
+    (first,) = app.session_state["cahp_export_written"].values()
+    app.button(key="export-write-drop-in").click()
+    rerun(app)
+    assert first.state == "cancelled"
+    (second,) = app.session_state["cahp_export_written"].values()
+    second.cancel()
+    app.button(key="export-measure").click()
+    rerun(app)
+    assert "Measurement of minilm-bbc" in text_of(app, "caption")
 
 
 def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:

@@ -95,6 +95,7 @@ MEASURE: Kind[_Request, Comparison] = Kind(
     Rank.LONG,
     awaited=False,
     plan=lambda request: whole(60 * request.minutes),
+    title="Comparison",
 )
 
 

@@ -92,6 +92,8 @@ def _draw_form(
         return job
     if st.button("Write", key=f"export-write-{form.key}"):
         # A model is large: only the newest is kept.
+        for earlier in written.values():
+            earlier.cancel()
         written.clear()
         write = partial(
             checkpoint,
@@ -105,7 +107,11 @@ def _draw_form(
         )
         # Minutes of training step aside for work that somebody waits for.
         written[name] = jobs.submit(
-            explorer.id, f"model-{name}", lambda progress: write(progress=progress), rank=jobs.Rank.LONG
+            explorer.id,
+            f"model-{name}",
+            lambda progress: write(progress=progress),
+            rank=jobs.Rank.LONG,
+            title="Export",
         )
         st.rerun()
     return job

@@ -171,4 +171,4 @@ def measure(explorer: Explorer) -> None:
         )
 
     name = name_of(explorer)
-    _jobs()[name] = jobs.submit(explorer.id, f"export-{name}", work)
+    _jobs()[name] = jobs.submit(explorer.id, f"export-{name}", work, title="Measurement")
