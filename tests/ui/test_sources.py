@@ -4,6 +4,7 @@ import io
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from time import sleep
 
 import fakes
 import pyarrow as pa
@@ -14,7 +15,10 @@ from hub import asked_here, serving
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
+from cahp.ui.frame.address import OPENING
+from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.values import Progress
 
 FILE = "My files (text, CSV, TSV, JSONL, Parquet)"
 
@@ -114,6 +118,19 @@ def test_labels_are_matched_by_hand_and_choices_for_one_file_do_not_apply_to_the
     said = {box.label: box.value for box in app.selectbox if str(box.key).startswith("map-")}
     assert said == {**{name: name for name in ("business", "politics", "sports", "tech")}, "theatre": None}
     assert not usable(app)
+
+
+def test_a_choice_takes_the_place_of_one_that_is_still_being_opened(app: AppTest) -> None:
+    def download(progress: Progress) -> None:
+        while True:
+            progress("download", 0, 1)
+            sleep(0.01)
+
+    earlier = jobs.submit(explorer_of(app).id, "open", download, io=True)
+    app.session_state[OPENING] = earlier
+    bring(app, "mine.csv", table(rename={"show": "entertainment"}))
+    assert used(app).source.uploaded
+    assert earlier.state == "cancelled"
 
 
 def no_labels(app: AppTest) -> bool:

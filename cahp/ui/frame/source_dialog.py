@@ -141,6 +141,10 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish
         with hub.consent_from(lambda *_: wish is None), hub.progress_to(progress):
             return Source.open(settings, upload)
 
+    earlier = st.session_state.get(OPENING)
+    if earlier is not None:
+        # The latest choice counts.
+        earlier.cancel()
     job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, io=True)
     st.session_state[OPENING] = job
     st.session_state.pop(WISH, None)
