@@ -20,7 +20,7 @@ TOKENS = ("--window", 16, "--tokens", 320, "--eval-tokens", 128)
 def source(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     """The options that name a language model with grouped queries, and its texts."""
     root = tmp_path_factory.mktemp("language")
-    model = fakes.teach(fakes.save_language_model(root / "lm", family="llama"))
+    model = fakes.save_language_model(root / "lm", family="llama")
     (root / "texts.txt").write_text("\n\n".join(fakes.sentences(160).first))
     return ["--model", model, "--data", root / "texts.txt", *TOKENS, "--device", "cpu"]
 
