@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-import fakes
 import numpy as np
 import pytest
 
@@ -13,8 +11,7 @@ from cahp.features.abilities import classifying
 from cahp.features.abilities.classifying import _Answers, count_words, find_negations, measure_classifier, read_neutral
 from cahp.features.abilities.typing_errors import mistype, mistype_text
 from cahp.features.abilities.verdict import ItemValues, compare_disagreement, decide, find_word
-from cahp.run.bench import Bench, open_bench
-from cahp.store import Store
+from cahp.run.bench import Bench
 from cahp.tasks.answers import NO_LABEL, Evaluation
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
@@ -165,14 +162,8 @@ def test_typing_errors_depend_on_seed_and_text_alone() -> None:
     assert typed.labels.tolist() == [0, 1]
 
 
-@pytest.fixture(scope="module")
-def bench(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    settings = fakes.quick_task(tmp_path_factory.mktemp("abilities"))
-    return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
-
-
-def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(bench: Bench) -> None:
-    record = measure_classifier(bench, HeadMask.full(bench.card.layers, bench.card.heads), None)
+def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench: Bench) -> None:
+    record = measure_classifier(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
     assert record.complete
     assert record.flagged("pruned") == ()
     names = [row.name for row in record.rows]
@@ -180,21 +171,21 @@ def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(bench: Benc
     assert names[-3:] == ["negation", "typing_errors", "neutral"]
     neutral = record.rows[-1]
     assert neutral.n == 60
-    assert {row.label for row in record.rows[:2]} == {f"class {name}" for name in bench.class_names}
+    assert {row.label for row in record.rows[:2]} == {f"class {name}" for name in small_bench.class_names}
 
 
-def test_neutral_texts_have_no_labels_and_of_pairs_two_halves(bench: Bench) -> None:
-    alone = read_neutral(bench)
+def test_neutral_texts_have_no_labels_and_of_pairs_two_halves(small_bench: Bench) -> None:
+    alone = read_neutral(small_bench)
     assert not alone.labelled
-    own = bench.evaluation
-    paired = replace(bench, evaluation=replace(own, second=tuple(own.plain_texts)))
+    own = small_bench.evaluation
+    paired = replace(small_bench, evaluation=replace(own, second=tuple(own.plain_texts)))
     halves = read_neutral(paired)
     assert halves.second is not None
     assert f"{halves.plain_texts[0]} {halves.second[0]}" == alone.plain_texts[0]
 
 
-def test_a_python_without_manual_has_a_reason(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_python_without_manual_has_a_reason(small_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    record = measure_classifier(bench, HeadMask.full(bench.card.layers, bench.card.heads), None)
+    record = measure_classifier(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
     assert record.rows[-1].word_of("pruned") == "not measurable"
     assert "manual" in record.rows[-1].reason

@@ -18,8 +18,6 @@ from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
-from cahp.ui.session.work import RUN
 from cahp.values import BudgetError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -75,15 +73,10 @@ def test_a_run_that_holds_a_receipt_shows_it_at_once(
     one_thread: None, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     settings = fakes.quick_task(tmp_path_factory.mktemp("held"), budget="6", recover="refit", abilities=True)
-    explorer = Explorer("held", Source.open(settings))
-    try:
-        done(explorer.work.start(RUN, explorer.bench))
-        explorer.collect()
+    with explorer_with_run("held", settings) as explorer:
         assert explorer.results.run is not None
         assert find_receipt(explorer) == RECEIPT.read(explorer.results.run)
         assert not has_button(open_app("home", explorer), "abilities-strip")
-    finally:
-        explorer.close()
 
 
 def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board(

@@ -103,7 +103,6 @@ def test_a_check_compares_with_the_removal_of_every_head_and_resumes(
     ("given", "words"),
     [
         ([], "a text is needed"),
-        (["--text", TEXT, "--answer", "nonsense"], "the classes are"),
         (["--text", TEXT, "--top", 0], "--top"),
     ],
 )

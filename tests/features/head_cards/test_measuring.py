@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import fakes
 import numpy as np
 import pytest
 
@@ -21,7 +18,7 @@ from cahp.features.head_cards.measuring import (
     sum_by_word,
 )
 from cahp.features.head_cards.sentences import SENTENCES
-from cahp.run.bench import open_bench
+from cahp.run.bench import Bench
 
 
 @pytest.mark.parametrize(
@@ -62,26 +59,24 @@ def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others(
     assert arcs == (Arc(1, 0, 1.0),)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_the_sentences_of_a_head_have_the_largest_shares_first_and_unknown_ones_are_left_out(tmp_path: Path) -> None:
-    bench = open_bench(fakes.quick_task(tmp_path))
+def test_the_sentences_of_a_head_have_the_largest_shares_first_and_unknown_ones_are_left_out(
+    small_bench: Bench,
+) -> None:
     sentences = ("good film the plot", "zebra", "bad cast the song", "fine story the end", "dull scene a dark")
-    examples = find_examples(bench.model, np.zeros(12, dtype=np.int64), sentences=sentences)
+    examples = find_examples(small_bench.model, np.zeros(12, dtype=np.int64), sentences=sentences)
     assert len(examples) == 12
     for rows in examples:
         shares = [row.share for row in rows]
         assert len(rows) == 3
         assert shares == sorted(shares, reverse=True)
         assert 1 not in {row.text for row in rows}
-    assert find_examples(bench.model, np.zeros(12, dtype=np.int64), sentences=("zebra",)) == ((),) * 12
+    assert find_examples(small_bench.model, np.zeros(12, dtype=np.int64), sentences=("zebra",)) == ((),) * 12
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_all_removals_are_those_of_single_heads(tmp_path: Path) -> None:
-    bench = open_bench(fakes.quick_task(tmp_path))
-    removals = measure_removals(bench)
+def test_all_removals_are_those_of_single_heads(small_bench: Bench) -> None:
+    removals = measure_removals(small_bench)
     assert len(removals) == 12
-    assert removals[5]["agreement"] == measure_removal(bench, 5)["agreement"]
+    assert removals[5]["agreement"] == measure_removal(small_bench, 5)["agreement"]
 
 
 @pytest.mark.parametrize("name", bundled.RUNS)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import fakes
 import numpy as np
-import pytest
 
 from cahp.features.learn.scene import HeadFamily, find_arcs, find_family, measure_scene, place_tokens
 from cahp.features.learn.teaching import describe_scene
-from cahp.run.bench import open_bench
+from cahp.run.bench import Bench
 from cahp.values import HeadMask
 
 MASK = HeadMask.of([0, 4, 5], 2, 4)
@@ -50,8 +49,13 @@ def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_
     assert find_family(LABELS, MASK, SALIENCE, none).leaving == (1, 2, 3)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_a_model_that_knows_no_word_of_the_sentence_still_has_a_scene(tmp_path: Any) -> None:
-    scene = measure_scene(open_bench(fakes.quick_task(tmp_path)), HeadFamily((0, 1), 0))
+def test_a_model_that_knows_no_word_of_the_sentence_still_has_a_scene(small_bench: Bench) -> None:
+    scene = measure_scene(small_bench, HeadFamily((0, 1), 0))
     assert (scene.head, scene.before.words in ("bad", "good")) == (1, True)
     assert describe_scene(scene, "head").endswith(".")
+
+
+def test_the_answers_are_named_as_the_labels_of_the_data(small_bench: Bench) -> None:
+    named = replace(small_bench, reading={"poor": "bad", "fine": "good"})
+    scene = measure_scene(named, HeadFamily((0, 1), 0))
+    assert {scene.before.words, scene.after.words} <= {"poor", "fine"}

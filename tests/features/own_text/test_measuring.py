@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fakes
 import numpy as np
 import pytest
 import torch
@@ -61,11 +62,8 @@ def test_of_a_long_text_some_budgets_are_tried_both_ends_among_them(
 
 
 def test_reading_all_budgets_stops_when_told_to(model: HeadModel) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        over_budgets(model, TEXT, [FULL], progress=stop)
+        over_budgets(model, TEXT, [FULL], progress=fakes.stop_at())
 
 
 def test_a_text_without_a_word_is_refused(model: HeadModel) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fakes
 import numpy as np
@@ -22,6 +25,7 @@ from cahp.features.premise.measuring import (
     explained_shares,
     measure,
 )
+from cahp.features.premise.panel import premise_folder
 from cahp.features.premise.redundancy import MEASURES, align, conclude, correlate, measure_heads
 from cahp.features.premise.refitted import PREDICTORS
 from cahp.features.premise.removing import choose_texts, removal_divergences
@@ -203,9 +207,8 @@ def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
     assert result["difference"]["n"] == 2
 
 
-@pytest.mark.usefixtures("few_draws")
-def test_a_floor_of_p_is_said_to_be_one(bench: Bench) -> None:
-    document = measure(bench, pairs=66)
+def test_a_floor_of_p_is_said_to_be_one() -> None:
+    document = json.loads((premise_folder() / "minilm-bbc.json").read_text(encoding="utf-8"))
     difference = document["interaction"]["difference"]
     difference |= {"p": 1 / 10_001, "permutations": 10_000, "value": 0.00123, "ci95": (0.001, 0.002)}
     document["alone"]["value"] = 0.25
@@ -228,6 +231,12 @@ def test_the_values_of_a_document_give_its_difference_again(bench: Bench) -> Non
     found = weigh_means(interaction, within, np.ones(len(first)), of_pair)
     for name, value in zip(("within", "between", "difference"), found, strict=True):
         assert value == pytest.approx(document["interaction"][name]["value"], abs=2e-5)
+
+
+def test_a_model_that_cannot_be_refitted_is_refused_before_anything_is_measured() -> None:
+    bench: Any = SimpleNamespace(recoveries=SimpleNamespace(no_refit=None), card=SimpleNamespace(heads=1))
+    with pytest.raises(OptionError, match=r"each layer has one head.*leave out --refit"):
+        measure(bench, refit=True)
 
 
 @pytest.mark.usefixtures("few_draws")

@@ -56,9 +56,25 @@ def test_the_bundled_positive_control_is_found(name: str) -> None:
     control = read_control(Path(name).stem)
     assert control is not None
     assert control["in_one_cluster"] > 2 * control["by_chance"]
+    # By chance as many halves share a cluster as other heads of a layer do.
+    labels = np.array(MEASURED[name]["values"]["heads"]["cluster"])
+    heads = [[tuple(map(int, name.split("."))) for name in pair] for pair in control["heads"]]
+    per_layer = len(labels) // (1 + max(layer for pair in heads for layer, _ in pair))
+    halves = {tuple(sorted(layer * per_layer + head for layer, head in pair)) for pair in heads}
+    first, second = np.triu_indices(len(labels), 1)
+    near = first // per_layer == second // per_layer
+    near &= [pair not in halves for pair in zip(first.tolist(), second.tolist(), strict=True)]
+    assert control["by_chance"] == pytest.approx(len(heads) * (labels[first] == labels[second])[near].mean())
     assert control["interaction"]["difference"]["ci95"][0] > 0
     assert control["salience_difference"] < 0.01
     assert sum(control["kept"].values()) == control["divided"]
+
+
+@pytest.mark.parametrize("name", ["minilm-bbc", "minilm-sst5"])
+def test_the_bundled_tests_of_classifiers_are_on_100_texts_and_say_where_and_when(name: str) -> None:
+    document = DOCUMENTS[f"{name}.json"]
+    assert document["texts"] == 100
+    assert document["made"].keys() == {"machine", "date"}
 
 
 def test_the_bundled_documents_are_small() -> None:

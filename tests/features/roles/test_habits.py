@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fakes
 import numpy as np
 import pytest
 from copying import roles_of
@@ -56,11 +57,8 @@ def test_what_heads_look_at_is_measured_once_and_found_again(
 
 
 def test_watching_heads_stops_when_told_to(small_bench: Bench) -> None:
-    def stop(stage: str, done: int, total: int) -> None:
-        raise Cancelled
-
     with pytest.raises(Cancelled):
-        look(small_bench.model, small_bench.evaluation, progress=stop)
+        look(small_bench.model, small_bench.evaluation, progress=fakes.stop_at())
 
 
 def test_an_interval_is_that_of_a_mean_over_texts() -> None:

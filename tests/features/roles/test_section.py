@@ -21,7 +21,6 @@ from cahp.files import json_text
 from cahp.run.document import RunDocument
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values.head_roles import HeadRoles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,9 +76,3 @@ def test_a_report_lists_roles_with_their_evidence(run: RunDocument) -> None:
     text = page(run, origin=origin, sections=SECTIONS)
     assert "<th scope=row>first token</th><td>2 of 3</td><td>0 to 3</td><td>90.0 % [80.0, 95.0], n = 16</td>" in text
     assert "Roles of heads" not in page(ROLES_OF_HEADS.put(run, None), origin=origin, sections=SECTIONS)
-
-
-def test_roles_that_are_written_are_read_back() -> None:
-    assert isinstance(ROLES, HeadRoles)
-    said = {**run_json(), "roles": json.loads(json_text(ROLES.to_json()))}
-    assert ROLES_OF_HEADS.read(RunDocument.from_json(said)) == ROLES

@@ -28,9 +28,7 @@ from cahp.features.learn.bundled import read_lessons
 from cahp.features.learn.course import list_measured
 from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.premise import measuring as premise
 from cahp.features.roles.habits import read_maps
-from cahp.models import assets
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.settings import Settings
@@ -125,17 +123,6 @@ def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
     ours = replace(results, verdicts=[test for test in results.verdicts if test.method == "fisher-layers-min-0"])
     assert any(test.better == test.method for test in ours.verdicts)
     assert find_better_method(ours, "refit", 72) is None
-
-
-# --- the tests of the premise
-
-
-@pytest.mark.parametrize("model", ["minilm-bbc", "minilm-sst5"])
-def test_the_bundled_tests_of_the_premise_give_a_verdict_on_100_texts(model: str) -> None:
-    document = json.loads((assets() / "premise" / f"{model}.json").read_text(encoding="utf-8"))
-    assert (document["schema"], document["model"], document["texts"]) == (premise.SCHEMA, model, premise.TEXTS)
-    assert f"verdict: {premise.VERDICTS[document['verdict']]}" in "\n".join(premise.describe(document))
-    assert document["made"].keys() == {"machine", "date"}
 
 
 # --- the bundled run
