@@ -68,13 +68,6 @@ def test_a_launcher_s_variables_that_do_not_fit_together_are_one_error(
     assert said.count("\n") == 1
 
 
-def test_the_package_is_a_program_that_a_launcher_can_start() -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "cahp", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert "prune" in done.stdout
-
-
 # --- two processes
 
 #: What each of two processes does. Reading the libraries takes seconds, so they are started once for all tests.

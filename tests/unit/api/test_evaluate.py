@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cahp.api.evaluate import evaluate, latency
+from cahp.api.evaluate import evaluate
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import json_text
 from cahp.run.settings import Settings
@@ -58,14 +58,3 @@ def test_a_mask_of_another_model_of_this_shape_is_used_with_a_warning(
 
 
 # --- latency
-
-
-def test_costs_are_those_of_the_cut_model(model: Path, mask: Path, store: Store) -> None:
-    found = latency(str(model), mask=mask, batch=2, length=8, repeats=5, device="cpu", store=store)
-    full, pruned = found["cost"].full, found["cost"].pruned
-    # Half of the heads: half of every query, key and value row and bias, and half of the output projection's columns.
-    assert full.parameters - pruned.parameters == LAYERS * (3 * (16 * 32 + 16) + 16 * 32)
-    assert pruned.flops < full.flops
-    timing = pruned.latency_ms
-    assert (timing.batch, timing.length, timing.repeats) == (2, 8, 5)
-    assert found["kept"] == {"heads": 6, "of": 12}
