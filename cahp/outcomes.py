@@ -6,7 +6,7 @@ A new outcome is one row of ``OUTCOMES`` and its function. Terminal, screen, fil
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal
@@ -110,16 +110,6 @@ def mcnemar(better: int, worse: int) -> float:
     if better + worse == 0:
         return 1.0
     return float(binomtest(better, better + worse).pvalue)
-
-
-def holm_correction(ps: Sequence[float]) -> list[float]:
-    """Holm's (1979) step-down correction: the smallest of m times m, the next times m - 1, ..., never falling."""
-    corrected = [0.0] * len(ps)
-    highest = 0.0
-    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
-        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
-        corrected[place] = highest
-    return corrected
 
 
 def compare_signs(differences: Floats) -> float:

@@ -43,11 +43,11 @@ from cahp.features.premise.control import describe_control
 from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
 from cahp.models.head_model import HeadModel
-from cahp.outcomes import OUTCOMES, estimate_ratio, holm_correction, to_perplexity
+from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.values import Estimate, Floats
+from cahp.values import Estimate, Floats, holm_correction
 from cahp.words import capital, number, p_value, percent
 
 ROOT = Path(__file__).parents[1]

@@ -14,8 +14,8 @@ from cahp.comparison.primary import HEADLINE
 from cahp.comparison.sentences import after, ahead_and_behind, count_texts, join, method_label, name_outcome, write_p
 from cahp.comparison.split_results import SplitResults
 from cahp.comparison.statistics import LEVEL, CrossedMean, crossed_mean
-from cahp.outcomes import OUTCOMES, holm_correction
-from cahp.values import Estimate
+from cahp.outcomes import OUTCOMES
+from cahp.values import Estimate, holm_correction
 from cahp.words import capital
 
 COMPRESSION = "Better at high compression"

@@ -29,8 +29,8 @@ from cahp.comparison.document import (
 )
 from cahp.comparison.primary import HEADLINE, Endpoint
 from cahp.comparison.sentences import describe_place, verdict_sentence
-from cahp.outcomes import OUTCOMES, finite, holm_correction, to_perplexity
-from cahp.values import Estimate, Floats, Unit
+from cahp.outcomes import OUTCOMES, finite, to_perplexity
+from cahp.values import Estimate, Floats, Unit, holm_correction
 
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05

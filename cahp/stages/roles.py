@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Estimate, Ints, ModelError, Progress, digest, report_progress, silent
+from cahp.values import Bools, Estimate, Ints, ModelError, Progress, digest, holm_correction, report_progress, silent
 from cahp.values.head_roles import (
     ROLES,
     HeadRoles,
     Loss,
     RoleAblation,
-    correct_for_number,
     find_p,
     find_targets,
     score_sequence,
@@ -558,7 +557,7 @@ def _split(keeps: Bools) -> list[Bools]:
 def _correct(rows: Sequence[RoleAblation]) -> tuple[RoleAblation, ...]:
     """Return the ablations with their p values corrected for the number of tested roles."""
     tested = {row.role: row.p for row in rows if row.p is not None}
-    corrected = dict(zip(tested, correct_for_number(list(tested.values())), strict=True))
+    corrected = dict(zip(tested, holm_correction(list(tested.values())), strict=True))
     return tuple(replace(row, corrected=corrected.get(row.role)) for row in rows)
 
 

@@ -122,6 +122,16 @@ def spread(rows: int, count: int) -> Ints:
     return np.unique(np.linspace(0, rows - 1, min(count, rows)).round().astype(np.int64))
 
 
+def holm_correction(ps: Sequence[float]) -> list[float]:
+    """Holm's (1979) step-down correction: the smallest of m times m, the next times m - 1, ..., never falling."""
+    corrected = [0.0] * len(ps)
+    highest = 0.0
+    for rank, place in enumerate(sorted(range(len(ps)), key=lambda place: ps[place])):
+        highest = max(highest, min(1.0, (len(ps) - rank) * ps[place]))
+        corrected[place] = highest
+    return corrected
+
+
 def digest(*parts: bytes | str) -> str:
     """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
     sha = hashlib.sha256()

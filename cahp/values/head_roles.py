@@ -377,16 +377,6 @@ def find_p(rise: float, drawn: Floats) -> float:
     return (1 + int((drawn >= rise - 1e-12).sum())) / (1 + len(drawn))
 
 
-def correct_for_number(ps: Sequence[float]) -> list[float]:
-    """Correct p values for their number by the step-down method of Holm (1979)."""
-    values = np.array(ps, dtype=np.float64)
-    order = np.argsort(values)
-    steps = values[order] * np.arange(len(values), 0, -1)
-    corrected = np.empty(len(values))
-    corrected[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return [float(value) for value in corrected]
-
-
 def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     """Score the attention ``(L, H, S, S)`` of units to one text of tokens ``ids (S,)``: the roles that heads play here.
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cahp.features.abilities.record import COMPARED, Ability, AbilityVerdict, Word
-from cahp.outcomes import compare_signs, estimate_mean, holm_correction, wilson
-from cahp.values import Estimate, Floats, Unit
+from cahp.outcomes import compare_signs, estimate_mean, wilson
+from cahp.values import Estimate, Floats, Unit, holm_correction
 
 #: Level of each one-sided limit, and of the corrected two-sided test.
 ALPHA = 0.05

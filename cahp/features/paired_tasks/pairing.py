@@ -18,12 +18,11 @@ from cahp.outcomes import (
     estimate_change,
     estimate_mean,
     estimate_ratio,
-    holm_correction,
     mcnemar,
     to_perplexity,
     wilson,
 )
-from cahp.values import DataError, Estimate, Floats
+from cahp.values import DataError, Estimate, Floats, holm_correction
 
 #: The test of a difference: of items that are right or wrong, or of any values.
 Test = Literal["McNemar", "random signs"]

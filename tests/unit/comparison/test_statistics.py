@@ -15,7 +15,7 @@ from cahp.comparison import Comparison, summarise
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.primary import choose_endpoint, choose_recovery
 from cahp.comparison.statistics import correct_family, crossed_mean, trapezoid_weights
-from cahp.outcomes import holm_correction
+from cahp.values import holm_correction
 
 
 def test_holm_s_correction_is_the_textbook_s() -> None:

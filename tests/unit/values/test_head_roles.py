@@ -10,7 +10,6 @@ from cahp.values.head_roles import (
     ROLES,
     HeadRoles,
     RoleScores,
-    correct_for_number,
     find_p,
     find_targets,
     score_sequence,
@@ -120,10 +119,6 @@ def test_heads_are_counted_at_other_thresholds_if_they_are_above_chance() -> Non
 def test_a_p_value_counts_the_sets_with_at_least_this_rise_and_the_own() -> None:
     assert find_p(2.0, np.array([0.5, 2.0, 3.0, 1.0])) == pytest.approx(3 / 5)
     assert find_p(9.0, np.zeros(199)) == 0.005
-    # Holm: three times the smallest, twice the next, never falling, at most 1.
-    assert correct_for_number([0.02, 0.9, 0.01]) == pytest.approx([0.04, 0.9, 0.03])
-    assert correct_for_number([0.6, 0.6]) == [1.0, 1.0]
-    assert correct_for_number([]) == []
 
 
 def test_a_share_over_templates_has_their_lowest_and_highest() -> None:
