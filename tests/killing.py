@@ -1,8 +1,8 @@
 """A process that has everything imported and forks one command at a time, to be killed or not.
 
 Run as a program, it reads a JSON object a line from stdin (``words``, ``cache``, ``place`` for temporary files,
-``kill_after`` in seconds or null, ``own_process`` for what an export is read back in) and answers each with one line:
-the exit code (negative: the signal) and the seconds that the command lived.
+``kill_after`` in seconds or null) and answers each with one line: the exit code (negative: the signal) and the seconds
+that the command lived.
 """
 
 from __future__ import annotations
@@ -37,16 +37,13 @@ class Nursery:
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
 
-    def run(
-        self, words: Sequence[object], *, cache: Path, place: Path, kill_after: float | None = None, real: bool = False
-    ) -> Ended:
+    def run(self, words: Sequence[object], *, cache: Path, place: Path, kill_after: float | None = None) -> Ended:
         """Run a command to its end, or for some seconds and then ``kill -9``."""
         said = {
             "words": list(map(str, words)),
             "cache": str(cache),
             "place": str(place),
             "kill_after": kill_after,
-            "own_process": real,
         }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -77,8 +74,8 @@ def _main() -> None:
 
     import cahp.api.export
     import cahp.comparison.running
+    import cahp.models.saving
     from cahp import cli, models
-    from cahp.models import saving
 
     del cahp, models
     torch.set_num_threads(1)
@@ -87,19 +84,15 @@ def _main() -> None:
         started = time.monotonic()
         child = os.fork()
         if child == 0:
-            _live(asked, cli, saving)
+            _live(asked, cli)
         print(json.dumps({"code": _ending(child, asked["kill_after"]), "seconds": time.monotonic() - started}))
         sys.stdout.flush()
 
 
-def _live(asked: dict[str, Any], cli: Any, saving: Any) -> None:
+def _live(asked: dict[str, Any], cli: Any) -> None:
     place = Path(asked["place"])
     os.environ |= {"CAHP_CACHE": asked["cache"], "TMPDIR": asked["place"]}
     tempfile.tempdir = None
-    if not asked["own_process"]:
-        import fakes
-
-        saving.in_new_process = fakes.in_this_process
     with (place / "said.txt").open("w") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
