@@ -26,6 +26,7 @@ from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
 from cahp.models.costs import CacheShape
 from cahp.run.settings import Settings
+from cahp.ui.parts.budget_board import _sources
 from cahp.values import Estimate, HeadMask
 
 pytestmark = pytest.mark.browser
@@ -137,6 +138,9 @@ def test_figures_of_the_nearest_budget_are_grey_and_called_about(bare: Callable[
     # Of all budgets but the full one, only the smallest is measured.
     assert data["current"]["about"] == data["budgets"][0]
     assert figures(page)[1] == "≈ 50.0 %"
+    assert "about: 6 heads have it" in page.locator(".figure").nth(1).inner_text()
+    page.evaluate("board.update({ ...data, current: { ...data.current, about: 1 } })")
+    assert "about: 1 head has it" in page.locator(".figure").nth(1).inner_text()
     assert "after quick refit" in page.locator(".figure .name").first.inner_text()
     expect(page.locator(".figures")).to_have_class(re.compile("about"))
 
@@ -226,6 +230,20 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     expect(read_out).to_have_text("released")
 
 
+def test_a_slider_that_stands_beside_a_mask_made_by_hand_is_let_go_where_it_was(bare: Callable[..., Page]) -> None:
+    data = data_of(in_a_row(6, 12), 59)
+    # Of the budgets, which begin with 6, every sixth; the mask by hand keeps one head less than one of them.
+    data |= {name: data[name][::6] for name in ("budgets", "rows", "kept")}
+    page = bare(data)
+    drag(page, 54 / 66)
+    page.mouse.down()
+    drag(page, 0.5)
+    drag(page, 54 / 66)
+    page.mouse.up()
+    assert figures(page)[0] == "59 of 72"
+    assert page.evaluate("told") == []
+
+
 def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are_closed(
     bare: Callable[..., Page],
 ) -> None:
@@ -286,6 +304,9 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
     expect(shown).to_have_count(4)
     assert [cell.get_attribute("data-head") for cell in page.locator(".cell.lit").all()] == ["1", "4"]
     expect(page.locator(".arcs g.away")).to_have_count(3)
+    # An update of the host while it is pointed at leaves the light.
+    page.evaluate("board.update(data)")
+    assert [cell.get_attribute("data-head") for cell in page.locator(".cell.lit").all()] == ["1", "4"]
     drag(page, 0.25)
     page.mouse.down()
     drag(page, 0.0)
@@ -389,6 +410,12 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     expect(page.locator(".figure").nth(1)).to_contain_text("≈ 63.3 %estimated between measured budgets")
 
 
+def test_what_shows_on_hover_is_read_out_too(bare: Callable[..., Page]) -> None:
+    data = data_of(on_a_line(), 3)
+    page = bare({**data, "current": {**data["current"], "others": ["macro F1 50.0 %"]}})
+    expect(page.locator(".figure .unseen")).to_have_text(["macro F1 50.0 %"])
+
+
 def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3))
     kept = page.get_by_role("gridcell", selected=True)
@@ -401,6 +428,27 @@ def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., 
     expect(page.get_by_role("gridcell")).to_have_count(12)
     page.evaluate("board.unmount()")
     assert page.locator("#here > *").count() == 0
+
+
+def test_a_board_that_streamlit_removes_leaves_nothing_and_one_whose_call_was_overtaken_stays(
+    bare: Callable[..., Page],
+) -> None:
+    data = data_of(on_a_line(), 3)
+    page = bare(data)
+    left = page.evaluate(
+        """async ([script, data]) => {
+          const { default: draw } = await import(`data:text/javascript,${encodeURIComponent(script)}`);
+          const parentElement = document.body.appendChild(document.createElement("div"));
+          const again = () => draw({ data, parentElement, setTriggerValue: () => {} });
+          const leave = [again(), again()], left = [];
+          for (const end of leave) end(), left.push(parentElement.childElementCount);
+          parentElement.remove();
+          leave[1]();
+          return [...left, parentElement.childElementCount];
+        }""",
+        [_sources()[0], data],
+    )
+    assert left == [1, 1, 0]
 
 
 def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: Callable[..., Page]) -> None:
@@ -558,21 +606,22 @@ def test_on_the_first_screen_chips_count_the_kept_heads_of_each_role_while_dragg
     )
     chips = page.locator(".chip")
     # All heads are kept, so that no number is needed.
-    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == ["induction", "first token", "no role"]
+    read = [" ".join(text.split()) for text in chips.all_inner_texts()]
+    assert read == ["induction 1 of 1 kept", "first token 4 of 4 kept", "no role 1 of 1 kept"]
     drag(page, 1.0)
     page.mouse.down()
     drag(page, 0.25)
     # The budget keeps the heads 1, 3 and 5.
     assert [" ".join(text.split()) for text in chips.all_inner_texts()] == [
-        "induction 1 → 0",
-        "first token 4 → 2",
-        "no role",
+        "induction 1 → 0 0 of 1 kept",
+        "first token 4 → 2 2 of 4 kept",
+        "no role 1 of 1 kept",
     ]
     assert page.locator(".chip.low").count() == 2
     # Released where it was pressed, the slider tells nothing, and the arrows go.
     drag(page, 1.0)
     page.mouse.up()
-    expect(chips.first).to_have_text("induction ")
+    expect(chips.first).to_have_text("induction 1 of 1 kept")
     assert page.evaluate("told") == []
 
 

@@ -177,9 +177,13 @@ class Board {
         this.release(Number(this.slider.value));
       }, 120);
     };
-    // A slider that is released where it was pressed changes nothing, and tells nothing.
+    // A slider that is released where it was pressed changes nothing, and tells nothing. It may stand beside a mask made by
+    // hand, of which no step has the number of heads.
+    this.slider.onpointerdown = () => {
+      if (!this.dragging) this.held = this.slider.value;
+    };
     this.slider.onpointerup = () => {
-      if (!this.dragging || Number(this.slider.value) !== this.data.current.budget) return;
+      if (!this.dragging || this.slider.value !== this.held) return;
       clearTimeout(this.waiting);
       this.dragging = false;
       this.settle();

@@ -30,6 +30,8 @@ export function written([name, value, lines, title]) {
   make("div", "name", block, name);
   make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
   for (const text of lines) make("div", "line", block, text);
+  // A screen reader reads what shows on hover.
+  if (title) make("div", "unseen", block, title);
   return block;
 }
 
@@ -52,7 +54,8 @@ function figure(outcome, state, data, total, yet, first) {
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
   const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
   if (low == null || state.glimpsed) {
-    const from = state.about ? `: ${state.about} ${data.unit}s have it` : state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
+    const some = state.about === 1 ? `1 ${data.unit} has` : `${state.about} ${data.unit}s have`;
+    const from = state.about ? `: ${some} it` : state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
     lines.push(state.about ? `about${from}` : `estimated ${from}`, ...status);
     return [name, `≈ ${text}`, beside ? [...lines, beside] : lines];
   }

@@ -204,16 +204,19 @@ export class Heads {
     make("span", "mark kept", chip).style.background = colour;
     chip.append(words, " ");
     const heads = this.groups.flatMap((other, head) => (other === group ? [head] : []));
-    this.counted.push({ chip, count: make("b", "", chip), heads, named: Boolean(this.signs[group]) });
+    const count = make("b", "", chip), unseen = make("span", "unseen", chip);
+    // A screen reader reads the whole sentence in its place.
+    count.setAttribute("aria-hidden", "true");
+    this.counted.push({ chip, count, unseen, heads, named: Boolean(this.signs[group]) });
   }
 
   // Count the kept heads of each group; the number stands where a quarter or more are pruned, and while dragging. A group
   // of which half or fewer are kept is marked.
   count(bits, dragging) {
-    for (const { chip, count, heads, named } of this.counted ?? []) {
+    for (const { chip, count, unseen, heads, named } of this.counted ?? []) {
       const all = heads.length, kept = heads.filter((head) => has(bits, head)).length;
       chip.style.setProperty("--share", kept / all);
-      chip.title = `${kept} of ${all} kept`;
+      chip.title = unseen.textContent = `${kept} of ${all} kept`;
       chip.classList.toggle("low", named && kept * 2 <= all);
       count.textContent = !named ? "" : dragging ? `${all} → ${kept}` : kept <= 0.75 * all ? `${kept}` : "";
     }
@@ -228,6 +231,7 @@ export class Heads {
 
   // Highlight the heads for which `glows(head)` holds; undefined: none.
   glow(glows) {
+    this.glows = glows;
     this.grid.classList.toggle("lighting", glows !== undefined);
     this.cells.forEach((cell, head) => cell.classList.toggle("lit", glows !== undefined && glows(head)));
   }
@@ -248,7 +252,7 @@ export class Heads {
       if (this.striped(head)) cell.classList.add("striped");
       if (head === this.selected) cell.classList.add("selected");
       else if (this.selected != null && this.groups[head] === this.groups[this.selected]) cell.classList.add("member");
-      if (this.lit !== undefined && this.groups[head] === this.lit) cell.classList.add("lit");
+      if (this.glows?.(head)) cell.classList.add("lit");
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
       const alone = only ? `, kept by ${only.toUpperCase()} only` : "";
       cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, ${this.words[this.groups[head]]}${alone}`);

@@ -37,6 +37,7 @@ export class Sentence {
     this.sentence = sentence;
     if (!other) return;
     this.text = text;
+    this.pointWord(null);
     this.looks = sentence.looks && unpacked(sentence.looks);
     this.ends = new Map();
     this.svg.replaceChildren();

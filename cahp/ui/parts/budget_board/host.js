@@ -8,7 +8,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const known = boards.get(parentElement);
   if (known) {
     known.trigger = setTriggerValue;
-    return known.board.update(data);
+    known.board.update(data);
+    return known.leave;
   }
   const made = { trigger: setTriggerValue };
   boards.set(parentElement, made);
@@ -18,7 +19,16 @@ export default function ({ data, parentElement, setTriggerValue }) {
     made.trigger("event", { ...what, turn: Date.now() });
   };
   made.board = mount(parentElement, data, tell, title);
-  document.addEventListener("cahp-card-closed", () => focusAgain(made, parentElement));
+  const closed = () => focusAgain(made, parentElement);
+  document.addEventListener("cahp-card-closed", closed);
+  // Streamlit also calls it for a call that a later one has overtaken.
+  made.leave = () => {
+    if (parentElement.isConnected) return;
+    document.removeEventListener("cahp-card-closed", closed);
+    boards.delete(parentElement);
+    made.board.unmount();
+  };
+  return made.leave;
 }
 
 // Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again.
