@@ -343,3 +343,18 @@ def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: M
     with folder(out, force) as output:
         output.check_files(files, mark)
         yield output
+
+
+@contextmanager
+def optional_file(out: Path | None, force: bool, schema: str) -> Iterator[Output | None]:
+    """The folder of the file ``out``, checked before long work; None without ``out``.
+
+    Without ``force`` the file may only replace one of the same ``schema``, such as ``cahp.mask``.
+    """
+    if out is None:
+        yield None
+        return
+    if is_there(out, Path.is_dir):
+        raise OptionError(f"{out} is a folder; name a file with --out")
+    with optional_folder(out.parent, force, [out.name], Mark(out.name, schema)) as output:
+        yield output

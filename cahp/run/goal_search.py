@@ -12,7 +12,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.run.sections import Sections
-from cahp.stages.selection import possible_budgets, read_budget
+from cahp.stages.selection import check_floor, possible_budgets, read_budget
 from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 
 #: Number of evenly spread budgets among which the search begins.
@@ -35,6 +35,11 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
     goal = Goal.parse(settings.goal)
     if read_budget(settings.budget) is not None:
         raise OptionError("--goal chooses the number of heads; leave out --budget")
+    if settings.select_time is not None:
+        raise OptionError(
+            "--select-time changes the heads after --goal has found their number; leave it out, or give that number as "
+            "--budget"
+        )
     if not recovery.swept:
         swept = ", ".join(row.name for row in RECOVERIES.values() if row.swept)
         raise OptionError(
@@ -48,7 +53,9 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
         _find_measure(goal, sections)
     estimates = dict[int, Estimate]()
     layers = bench.card.layers
-    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
+    floor = settings.floor(layers)
+    check_floor(floor, bench.card.heads)
+    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=floor, even=settings.even)
 
     def reaches(budget: int) -> bool:
         mask = choose(budget).mask

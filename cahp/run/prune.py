@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cahp import methods
 from cahp import processes as parallel
 from cahp.methods.shared.registry import Method
-from cahp.models.costs import Costs
+from cahp.models.costs import Costs, Timing
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, labelling
 from cahp.run.document import (
@@ -88,8 +88,14 @@ def measure_run(
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
             bench.resources.store.save(name, arrays=entry, meta=run.document.to_json())
         return run
-    timings = replace(stored.document.timings, total_s=bench.resources.clock() - start)
-    return replace(stored, document=replace(stored.document, timings=timings, command=command))
+    document = stored.document
+    latency = document.cost.pruned.latency_ms
+    if latency is not None and latency.noisy:
+        # The machine was busy, and may be idle now.
+        length = _timed_length(bench, latency)
+        document = document.timed(bench.measurements.costs(stored.mask, length=length, seconds=bench.latency_seconds))
+    timings = replace(document.timings, total_s=bench.resources.clock() - start)
+    return replace(stored, document=replace(document, timings=timings, command=command))
 
 
 def read_run(bench: Bench, *, sections: Sections = ()) -> Run | None:
@@ -113,13 +119,18 @@ def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
     timing = document.cost.pruned.latency_ms
     if timing is not None:
         # The mask may have been timed again since.
-        length = None
-        if bench.card.saves == "time":
-            length = timing.length
+        length = _timed_length(bench, timing)
         costs = bench.measurements.read_costs(mask, length=length, seconds=bench.latency_seconds)
         if costs is not None:
             document = document.timed(costs)
     return Run(document, mask, arrays)
+
+
+def _timed_length(bench: Bench, timing: Timing) -> int | None:
+    """The tokens per text of a timing, as the function that times asks for them."""
+    if bench.card.saves == "time":
+        return timing.length
+    return None
 
 
 def _cached_stages(document: RunDocument, sections: Sections) -> tuple[str, ...]:
@@ -247,6 +258,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
         requested = goal.heads
     selection = choose(bench, requested)
     search = None
+    chosen = selection.mask
     if settings.select_time is not None:
         selection, search = improve_heads(bench, selection)
     mask = selection.mask
@@ -284,7 +296,8 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
     measured = measure_sections(sections, bench, mask, recovered)
     evenness = None
     if settings.even:
-        evenness = price_evenness(bench, mask)
+        # The free selection is not improved either.
+        evenness = price_evenness(bench, chosen)
     document = replace(
         document,
         knee_null=null,
@@ -304,6 +317,8 @@ def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report
     if settings.report is None:
         return None
     texts = bench.dataset.split(settings.report)
+    # What is stopped after this has opened it.
+    TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
     outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
     return Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
 
@@ -369,8 +384,7 @@ def _document(bench: Bench, choice: _Choice, results: _Results, *, start: float,
     )
     outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
-    log = TestSplitLog(bench.card, bench.dataset, bench.resources.store)
-    test_opened = log.count if results.report is None else log.add()
+    test_opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
     cost, ratio, share = cost_record(results.costs)
     speed = None
     if results.costs is not None:

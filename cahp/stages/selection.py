@@ -40,7 +40,7 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: Minimum =
             of ``layers``.
         OptionError: If a layer cannot keep ``min_per_layer`` heads.
     """
-    _check_floor(min_per_layer, total // layers)
+    check_floor(min_per_layer, total // layers)
     parsed = read_budget(text)
     if parsed is None:
         return None
@@ -211,7 +211,7 @@ def table(
     layers, heads = salience.shape
     if clustering.labels.shape[1] != salience.size:
         raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
-    _check_floor(min_per_layer, heads)
+    check_floor(min_per_layer, heads)
     ranking = Ranking.of(salience)
     ks = clustering.ks
     # The representatives for each of ``ks``, and their number with the heads that the per-layer minimum adds.
@@ -252,7 +252,7 @@ def top(scores: Floats, *, budget: int, min_per_layer: Minimum = 1) -> Selection
         CahpError: If a score is not a number.
     """
     layers, heads = scores.shape
-    _check_floor(min_per_layer, heads)
+    check_floor(min_per_layer, heads)
     check_budget(budget, layers, heads, min_per_layer=min_per_layer)
     return _top(Ranking.of(scores), budget, min_per_layer)
 
@@ -330,7 +330,12 @@ def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Represen
     return np.asarray(ranking.overall[best[best < none]])
 
 
-def _check_floor(min_per_layer: Minimum, heads: int) -> None:
+def check_floor(min_per_layer: Minimum, heads: int) -> None:
+    """Check that a layer of so many ``heads`` can keep its minimum.
+
+    Raises:
+        OptionError: If it has fewer heads.
+    """
     floor = np.atleast_1d(min_per_layer)
     for place, least in enumerate(floor.tolist()):
         if not 0 <= least <= heads:

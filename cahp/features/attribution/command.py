@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cahp.cli.command import OPTIONS, Call, Option, command
+from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
 from cahp.features.attribution import CHECKED, TOP
-from cahp.files import write_whole
+from cahp.output import UnwrittenError
 from cahp.values import Input, OptionError
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     Option("answer", 'A class, or one token that follows, such as " Paris" (default: the predicted one).'),
     Option("top", "Heads to remove exactly, each and together; at most half of all.", int, TOP, low=1, high=1000),
     Option("out", "JSON file to write: the mask of the fewest heads that keep the answer.", Path),
+    "force",
     Option(
         "check",
         f"Compare with exact removal of every head instead, on this number of evaluation texts (bundled: {CHECKED}).",
@@ -39,6 +40,7 @@ def attribute(
     answer: str | None,
     top: int,
     out: Path | None,
+    force: bool,
     check: int | None,
 ) -> None:
     """Measure which heads matter for one text.
@@ -52,6 +54,8 @@ def attribute(
 
     settings = replace(call.settings, model=model)
     if check is not None:
+        if (text, pair, answer, top, out) != (None, None, None, TOP, None):
+            raise OptionError("--check reads evaluation texts; leave out --text, --pair, --answer, --top and --out")
         with call.bars(lines=True) as progress:
             checked = use_case.check(settings, texts=check, store=call.store, progress=progress)
         call.answer(checked.to_json(), check_lines(checked))
@@ -61,23 +65,27 @@ def attribute(
     given: Input = text
     if pair is not None:
         given = text, pair
-    with call.bars() as progress:
-        result = use_case.attribute(settings, given, answer=answer, top=top, store=call.store, progress=progress)
-    if out is not None:
-        write_whole(out.parent, {out.name: write_needed(result)})
-    call.answer(result.to_json(), attribution_lines(result))
+    with optional_file(out, force, "cahp.mask") as output:
+        with call.bars() as progress:
+            result = use_case.attribute(settings, given, answer=answer, top=top, store=call.store, progress=progress)
+        document = result.to_json()
+        lines = [*attribution_lines(result)]
+        if output is not None and out is not None:
+            with call.answering(lambda _: lines), UnwrittenError.carrying(document):
+                output.write({out.name: write_needed(result)})
+    call.answer(document, lines)
 
 
 def write_needed(result: Attribution) -> bytes:
     """Return the mask of the needed heads as ``head_mask.json``.
 
     Raises:
-        OptionError: If the model gives another answer, which no mask can keep.
+        UnwrittenError: If the model gives another answer, which no mask can keep.
     """
     from cahp.exports.masks import MaskOrigin, mask_json
 
     if result.needed is None:
-        raise OptionError(
+        raise UnwrittenError(
             f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave out --answer"
         )
     mask = result.needed.mask

@@ -143,6 +143,8 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
     changes: dict[str, Any] = {name: getattr(Settings(), name) for name in (*COLUMNS, "label_map", "data")}
     changes |= {"select_split": "train", "eval_split": "validation", "neutral_data": None, "report": None}
+    # A mask made by hand may keep a number that cannot be spread evenly.
+    changes["even"] = settings.even and count % bench.card.layers == 0
     changes |= {"method": method, "budget": str(count), "goal": None, "select_time": None}
     changes |= {"roles": False, "latency": False}
     changes |= {"recover": "none", "recover_data": None, "recover_time": None, "labels": False}

@@ -16,7 +16,7 @@ from cahp.ui.session.estimates import plan_run, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import BoardState, Kind, choose_or_half
-from cahp.values import Progress
+from cahp.values import Progress, digest
 from cahp.words import duration
 
 
@@ -37,7 +37,8 @@ def _evaluate(board: BoardState, _: Progress) -> NeutralRecord:
 #: Evaluate the mask on the board on neutral text, after its recovery; a trained one would be trained twice.
 NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
     _evaluate,
-    lambda board: f"neutral-{board.mask.sha256}-{board.recover}-{board.bench.calibration.sha256}",
+    # Heads are chosen there with the same settings.
+    lambda board: f"neutral-{board}-{digest(repr(board.bench.settings))}",
     Rank.RUN,
     plan=lambda board: plan_run(board.bench),
 )

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cahp.cli.command import OPTIONS, Call, Option, command
-from cahp.files import json_text, write_whole
+from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
+from cahp.files import Content, json_text
+from cahp.output import UnwrittenError
 from cahp.values import OptionError
 
 
@@ -18,11 +19,19 @@ from cahp.values import OptionError
     Option("only", "Peers to measure, separated by commas (default: all).", str, values="A,B,..."),
     Option("timed", "Time what is faster.", bool, True, ("--timed/--no-timed",)),
     Option("out", "JSON file to write; the values of all documents are written beside it.", Path),
+    "force",
     Option("merged", "Folder to write: a plain checkpoint with all key-value heads merged, after quick refit.", Path),
     example="cahp peers smollm2 --out peers.json",
 )
 def peers(
-    call: Call, model: str, seeds: str, only: str | None, timed: bool, out: Path | None, merged: Path | None
+    call: Call,
+    model: str,
+    seeds: str,
+    only: str | None,
+    timed: bool,
+    out: Path | None,
+    force: bool,
+    merged: Path | None,
 ) -> None:
     """Compare ways to shrink a language model's cache.
 
@@ -37,26 +46,28 @@ def peers(
     if only is not None:
         names = tuple(only.split(","))
     settings = replace(call.settings, model=model)
-    with call.bars(lines=True) as progress:
-        document, measured = use_case.measure(
-            settings,
-            seeds=_read_seeds(seeds),
-            names=names,
-            timed=timed,
-            merged=merged,
-            store=call.store,
-            progress=progress,
-        )
-    if out is not None:
-        arrays = pack_arrays(measured)
-        write_whole(
-            out.parent,
-            {
-                out.name: json_text(document.to_json()).encode(),
+    with optional_file(out, force, "cahp.peers") as output:
+        with call.bars(lines=True) as progress:
+            document, measured = use_case.measure(
+                settings,
+                seeds=_read_seeds(seeds),
+                names=names,
+                timed=timed,
+                merged=merged,
+                store=call.store,
+                progress=progress,
+            )
+        content = document.to_json()
+        lines = [*peers_lines(document)]
+        if output is not None and out is not None:
+            arrays = pack_arrays(measured)
+            files: dict[str, Content] = {
+                out.name: json_text(content).encode(),
                 out.with_suffix(".npz").name: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
-            },
-        )
-    call.answer(document.to_json(), peers_lines(document))
+            }
+            with call.answering(lambda _: lines), UnwrittenError.carrying(content):
+                output.write(files)
+    call.answer(content, lines)
 
 
 def _read_seeds(seeds: str) -> tuple[int, ...]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cahp.cli.command import OPTIONS, Call, Option, command
-from cahp.files import json_text, write_whole
+from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
+from cahp.files import json_text
+from cahp.output import UnwrittenError
 
 
 @command(
@@ -15,9 +16,10 @@ from cahp.files import json_text, write_whole
     Option("control", "Positive control: divide heads into two equal halves, which the test must find.", bool, False),
     Option("refit", "Also compare measures with the cost after a refit without each head (slow).", bool, False),
     Option("out", "JSON file to write, with the values of all pairs.", Path),
+    "force",
     example="cahp premise --model minilm-bbc --pairs 200",
 )
-def premise(call: Call, pairs: int | None, control: bool, refit: bool, out: Path | None) -> None:
+def premise(call: Call, pairs: int | None, control: bool, refit: bool, out: Path | None, force: bool) -> None:
     """Test whether clusters are redundant.
 
     Pairs of heads are removed, within clusters and between them.
@@ -25,10 +27,13 @@ def premise(call: Call, pairs: int | None, control: bool, refit: bool, out: Path
     from cahp.features.premise import use_case
     from cahp.features.premise.measuring import describe
 
-    with call.bars() as progress:
-        document = use_case.premise(
-            call.settings, pairs=pairs, control=control, refit=refit, store=call.store, progress=progress
-        )
-    if out is not None:
-        write_whole(out.parent, {out.name: json_text(document).encode()})
-    call.answer(document, describe(document))
+    with optional_file(out, force, "cahp.premise") as output:
+        with call.bars() as progress:
+            document = use_case.premise(
+                call.settings, pairs=pairs, control=control, refit=refit, store=call.store, progress=progress
+            )
+        lines = describe(document)
+        if output is not None and out is not None:
+            with call.answering(lambda _: lines), UnwrittenError.carrying(document):
+                output.write({out.name: json_text(document).encode()})
+    call.answer(document, lines)

@@ -136,6 +136,9 @@ def find_halves(
     layers = np.arange(len(labels)) // heads
     first, second = np.triu_indices(len(labels), 1)
     near = layers[first] == layers[second]
+    # Two halves share a cluster because they are halves.
+    apart = label_halves(halves)
+    near &= apart[first] != apart[second]
     chance = (labels[first] == labels[second])[near].mean()
     strength = np.abs(bench.evidence.gradients).mean(axis=0).ravel()
     one = strength[halves.first]

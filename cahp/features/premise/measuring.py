@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from cahp.features.premise.control import Halves, add_pairs, describe_control, find_halves, label_halves, open_control
 from cahp.features.premise.redundancy import conclude, correlate, measure_heads
 from cahp.features.premise.refitted import (
+    check_refit,
     correlate_predictors,
     describe_predictors,
     measure_mean_ablation,
@@ -73,6 +74,8 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
         ModelError: If heads of this model cannot be divided.
     """
     halves = None
+    if refit:
+        check_refit(bench)
     if len(choose_texts(bench)) < 2:
         raise OptionError("redundancy cannot be tested on one text; raise --eval-limit (or --eval-tokens)")
     if control:

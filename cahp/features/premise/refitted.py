@@ -19,7 +19,6 @@ from cahp.run.bench import Bench
 from cahp.store import digest_code
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, OptionError
-from cahp.values.statistics import called
 
 STAGE = "pairs"
 #: The calibration texts, at most, on which mean ablation is measured.
@@ -28,14 +27,20 @@ _TEXTS = 128
 PREDICTORS: Mapping[str, str] = {**MEASURES, "mean": "KL divergence after mean ablation"}
 
 
-def measure_refitted(bench: Bench, texts: Texts) -> NDArray[np.float64]:
-    """KL divergences ``(N,)`` on ``texts`` without each head, after a refit; each is stored, so this resumes.
+def check_refit(bench: Bench) -> None:
+    """Check that the model can be refitted without each head.
 
     Raises:
-        OptionError: If the model cannot be refitted.
+        OptionError: If it cannot be refitted, or a layer would keep no head.
     """
     if bench.recoveries.no_refit is not None:
         raise OptionError(f"{bench.recoveries.no_refit}; leave out --refit")
+    if bench.card.heads < 2:
+        raise OptionError("each layer has one head, and none is left without it to refit; leave out --refit")
+
+
+def measure_refitted(bench: Bench, texts: Texts) -> NDArray[np.float64]:
+    """KL divergences ``(N,)`` on ``texts`` without each head, after a refit; each is stored, so this resumes."""
     inputs = bench.recoveries.inputs_sha256
     return _measure_heads(bench, f"after a refit on {inputs} of", texts, _refit_without)
 
@@ -78,9 +83,6 @@ def _remove(bench: Bench, head: int) -> HeadMask:
     mask = HeadMask.full(bench.card.layers, bench.card.heads)
     keep = mask.keep.copy()
     keep.flat[head] = False
-    if not keep.any(axis=1).all():
-        name = called(head, bench.card.heads)
-        raise OptionError(f"head {name} is the only one of its layer; leave out --refit")
     return HeadMask(keep)
 
 

@@ -26,8 +26,9 @@ _LEAST_P = 0.001
 class Together:
     """Whether heads of a role share clusters: the ``share`` of their pairs that are in one cluster.
 
-    ``chance`` is its mean with the role's names permuted over heads, ``p`` the probability of at least as many pairs.
-    ``largest`` of the ``heads`` are in one cluster, and all of them in ``clusters`` clusters.
+    ``chance`` is its mean with the role's names permuted within each layer, as heads of a layer share clusters more
+    often, and ``p`` the probability of at least as many pairs. ``largest`` of the ``heads`` are in one cluster, and all
+    of them in ``clusters`` clusters.
     """
 
     role: str
@@ -66,7 +67,8 @@ def share_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> Toget
     random = np.random.default_rng(0)
     share = pairs(own)
     counts = np.bincount(labels[own])
-    drawn = np.array([pairs(random.permutation(own)) for _ in range(_PERMUTATIONS)])
+    by_layer = own.reshape(roles.layers, -1)
+    drawn = np.array([pairs(random.permuted(by_layer, axis=1).ravel()) for _ in range(_PERMUTATIONS)])
     p = (1 + int((drawn >= share - 1e-12).sum())) / (1 + _PERMUTATIONS)
     return Together(role, heads, share, float(drawn.mean()), p, int(counts.max()), int((counts > 0).sum()))
 

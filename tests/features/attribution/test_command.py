@@ -104,6 +104,8 @@ def test_a_check_compares_with_the_removal_of_every_head_and_resumes(
     [
         ([], "a text is needed"),
         (["--text", TEXT, "--top", 0], "--top"),
+        (["--text", TEXT, "--check", 2], "--check reads evaluation texts"),
+        (["--check", 2, "--out", "needed.json"], "--check reads evaluation texts"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(place: Path, given: list[object], words: str) -> None:
@@ -115,7 +117,10 @@ def test_no_mask_keeps_an_answer_that_the_model_does_not_give(place: Path) -> No
     predicted = cahp.attribute(model, TEXT, data=place / "data").predicted
     (other,) = set(model.card.labels) - {predicted}
     given = ["--text", TEXT, "--answer", other, "--out", place / "none.json"]
-    assert "so no mask keeps" in refused(call("attribute", place / "model", *options(place), *given))
+    answer = call("attribute", place / "model", *options(place), *given)
+    # What was measured is printed all the same.
+    assert (answer.code, "change of the log-probability" in answer.out) == (2, True)
+    assert "so no mask keeps" in answer.err
     assert not (place / "none.json").exists()
 
 

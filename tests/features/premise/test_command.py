@@ -11,7 +11,7 @@ from terminal import call, refused
 
 import cahp
 from cahp.features.premise import measuring as premise
-from cahp.features.premise import removing
+from cahp.features.premise import removing, use_case
 
 pytestmark = pytest.mark.usefixtures("one_thread", "few_draws")
 
@@ -48,6 +48,16 @@ def test_the_document_is_written_with_the_values_of_all_pairs(words: list[object
     written = json.loads((tmp_path / "new" / "premise.json").read_text("utf-8"))
     assert {len(values) for values in written["values"]["pairs"].values()} == {12}
     assert {len(values) for values in written["values"]["heads"].values()} == {12}
+
+
+def test_a_file_that_is_not_ours_is_refused_before_anything_is_measured(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(use_case, "premise", lambda *_, **__: pytest.fail("measured"))
+    notes = tmp_path / "notes.json"
+    notes.write_text("{}")
+    assert "would overwrite" in refused(call(*words, "--out", notes))
+    assert "is a folder; name a file" in refused(call(*words, "--out", tmp_path))
 
 
 def test_one_pair_is_refused(words: list[object]) -> None:

@@ -31,6 +31,10 @@ def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
     assert apart.p == 1.0
     assert str(apart).endswith("not significant (n = 4 heads)")
     assert share_clusters(roles_of("first", "none"), np.array([0, 1])) is None
+    # Heads of a layer share clusters whatever their roles: that alone is no finding.
+    layer = share_clusters(roles_of(*["first"] * 4, *["none"] * 4, heads=4), np.repeat([0, 1], 4))
+    assert layer is not None
+    assert (layer.share, layer.chance, layer.p) == (1.0, 1.0, 1.0)
 
 
 def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:

@@ -98,6 +98,10 @@ def test_a_goal_that_cannot_be_searched_is_a_sentence(settings: Settings, store:
     swept = ", ".join(row.name for row in RECOVERIES.values() if row.swept)
     with pytest.raises(OptionError, match=f"use one of {swept}$"):
         prune(replace(settings, goal="kl=1", recover="distill"), store=store)
+    with pytest.raises(OptionError, match="--select-time changes the heads after --goal"):
+        prune(replace(settings, goal="kl=1", select_time="1s"), store=store)
+    with pytest.raises(OptionError, match="the heads to keep in every layer must be 0 to 4, got 99"):
+        prune(replace(settings, goal="kl=1", min_per_layer=99), store=store)
 
 
 def count_dropped(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:

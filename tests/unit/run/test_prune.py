@@ -20,6 +20,9 @@ from cahp import models
 from cahp.data import parse_label_map
 from cahp.files import json_text
 from cahp.methods.shared import registry
+from cahp.models import costs
+from cahp.models.costs import Timing
+from cahp.run import split_log
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, versions
 from cahp.run.measurements import Measurements
@@ -325,7 +328,7 @@ def answered(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Texts]]:
 
 
 def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
-    settings: Settings, answered: Iterator[list[Texts]], tmp_path: Path
+    settings: Settings, answered: Iterator[list[Texts]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, (seen,) = Store(tmp_path), list(answered)
     bench = open_bench(settings, store=store)
@@ -341,12 +344,37 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
     assert first.report.outcomes["full"]["accuracy"].n == 40
     assert held_back in {texts.sha256 for texts in seen}
 
+    # What is stopped while it reads them has opened them.
+    def stop(*_: object, **__: object) -> None:
+        raise Cancelled
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Measurements, "outcomes", stop)
+        with pytest.raises(Cancelled):
+            prune(replace(settings, report="test", budget="7"), store=store)
+    assert split_log.TestSplitLog(bench.card, bench.dataset, store).count == 2
+
     # The same figures again are no new opening; other heads judged by the same texts are.
-    assert prune(replace(settings, report="test"), store=store).document.test_opened == 1
-    assert prune(replace(settings, report="test", budget="6"), store=store).document.test_opened == 2
-    assert prune(replace(settings, report="test"), store=Store(tmp_path, fresh=True)).document.test_opened == 3
+    assert prune(replace(settings, report="test"), store=store).document.test_opened == 2
+    assert prune(replace(settings, report="test", budget="6"), store=store).document.test_opened == 3
+    assert prune(replace(settings, report="test"), store=Store(tmp_path, fresh=True)).document.test_opened == 4
     # And what was found before the first look knows of it now.
-    assert prune(settings, store=store).document.test_opened == 3
+    assert prune(settings, store=store).document.test_opened == 4
+
+
+def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = replace(settings, latency=True, latency_time="0.1s")
+    monkeypatch.setattr(costs, "NOISY", 0.0)
+    first = prune(asked, store=store).document
+    assert any("the machine was busy" in notice for notice in first.notices)
+    # Now the machine is idle, and the first time is known to be noisy.
+    monkeypatch.setattr(Timing, "noisy", property(lambda timing: timing == first.cost.pruned.latency_ms))
+    again = prune(asked, store=store).document
+    assert again.outcomes == first.outcomes
+    assert again.cost.pruned.latency_ms != first.cost.pruned.latency_ms
+    assert not any("the machine was busy" in notice for notice in again.notices)
 
 
 # --- the store
