@@ -226,6 +226,15 @@ class BudgetTable:
         """Return the number of measured rows and of all rows."""
         return len(self._outcomes), len(self.budgets)
 
+    def list_unmeasured(self) -> list[HeadMask]:
+        """Return the masks whose outcomes are to be measured, without that of all heads."""
+        with self._lock:
+            known = set(self._outcomes)
+        if self.recover != NONE.name:
+            known |= self.uncuttable
+        masks = [selection.mask for selection in self.selections]
+        return [mask for mask in masks if mask.count not in known and not mask.is_full]
+
     @property
     def glimpsed(self) -> int:
         """Number of rows that are estimated from a part of the texts."""
@@ -406,12 +415,18 @@ def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None
     return bench.recoveries.recover(mask, recover)
 
 
-def count_tokens(table: BudgetTable, bench: Bench) -> float:
-    """Tokens of windows that pass the model while ``fill`` measures all rows, nothing of which is stored."""
-    # Imported here because it imports torch.
-    from cahp.run.shared_prefixes import count_mask_passes
+def count_mask_passes(masks: Sequence[HeadMask]) -> float:
+    """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
+    if not masks:
+        return 0.0
+    layers = masks[0].layers
+    prefixes = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(layers)}
+    return len(prefixes) / layers
 
-    masks = [selection.mask for selection in table.selections if not selection.mask.is_full]
+
+def count_tokens(table: BudgetTable, bench: Bench) -> float:
+    """Tokens that pass the model while ``fill`` measures the outcomes that the table lacks, none of which is stored."""
+    masks = table.list_unmeasured()
     recovery = RECOVERIES[table.recover]
     evaluations: float = len(masks)
     if recovery.layerwise:
@@ -419,7 +434,7 @@ def count_tokens(table: BudgetTable, bench: Bench) -> float:
     recovered = len(masks)
     if recovery is AT_ONCE:
         # One pass of the full model serves all masks.
-        recovered = 1
+        recovered = min(recovered, 1)
     texts = len(bench.calibration)
     passes = recovery.passes(texts, can_refit=not bench.card.no_refit) / max(1, texts)
     tokens = evaluations * bench.evaluation.tokens + recovered * passes * bench.calibration.tokens

@@ -217,15 +217,6 @@ class _Part:
         return tuple(path)
 
 
-def count_mask_passes(masks: Sequence[HeadMask]) -> float:
-    """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
-    if not masks:
-        return 0.0
-    layers = masks[0].layers
-    prefixes = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(layers)}
-    return len(prefixes) / layers
-
-
 def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
     """Return the layers that each known place saves the pending masks, compared with the next best place."""
     saved: dict[int, int] = {}

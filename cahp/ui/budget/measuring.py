@@ -13,7 +13,7 @@ from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.running import draw_timing, show_in_row
 from cahp.ui.parts.display import problem, show_steps
-from cahp.ui.session.estimates import recovery_seconds
+from cahp.ui.session.estimates import recovery_seconds, table_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, TABLE
 from cahp.words import duration
@@ -49,8 +49,7 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
     if table.missing() is None:
         return
     done, total = table.measured()
-    # Each is recovered and evaluated.
-    about = duration((total - done) * recovery_seconds(explorer.bench, explorer.recover))
+    about = duration(table_seconds(explorer.bench, table))
     if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
         explorer.start(TABLE)
         st.rerun()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import STEP_TOKENS, estimate_seconds, timed_tokens
+from cahp.board.budget_sweep import BudgetTable, count_tokens
 from cahp.features import sections
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
@@ -70,6 +71,11 @@ def plan_recovery(bench: Bench, recover: str) -> Plan:
 def recovery_seconds(bench: Bench, recover: str) -> float:
     """Estimate the seconds of a recovery, with loading the model before it and the evaluation after it."""
     return total_seconds(plan_recovery(bench, recover))
+
+
+def table_seconds(bench: Bench, table: BudgetTable) -> float:
+    """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
+    return (loading_seconds(bench) or 0.0) + estimate_seconds(bench.card, tokens=count_tokens(table, bench))
 
 
 def count_models(recover: str) -> int:

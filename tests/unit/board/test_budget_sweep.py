@@ -19,6 +19,7 @@ from cahp.board.budget_sweep import (
     BudgetTable,
     Speed,
     coarse_to_fine,
+    count_mask_passes,
     count_tokens,
     evaluate_mask,
     fill,
@@ -342,12 +343,13 @@ def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_wr
 def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, tmp_path: Path) -> None:
     clusters = HeadClusters.of(window_bench.evidence)
     table = BudgetTable(clusters.selections(window_bench.settings), timed=False)
-    list(fill(table, window_bench))
     # Rows without a recovery share their first layers; each refit reads the calibration windows.
     refits = BudgetTable(table.selections, recover="refit", timed=False)
     tokens = sum(len(window.ids) for window in window_bench.evaluation.windows)
-    assert count_tokens(table, window_bench) < (len(table.budgets) - 1) * tokens
+    assert 0 < count_tokens(table, window_bench) < (len(table.budgets) - 1) * tokens
     assert count_tokens(refits, window_bench) > 2 * count_tokens(table, window_bench)
+    list(fill(table, window_bench))
+    assert count_tokens(table, window_bench) == 0
     plain = open_bench(window_bench.settings, store=Store(tmp_path))
     for row in table.rows():
         assert row.outcomes is not None
@@ -392,6 +394,15 @@ def test_rows_after_a_mean_ablation_share_lower_layers_and_are_those_of_plain_ev
         expected = evaluate_mask(plain, table.selection(row.budget).mask, recover="mean")
         for name, estimate in expected.items():
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
+
+
+def test_layers_that_masks_share_are_counted_once() -> None:
+    keep = np.array([[True, False], [True, True]])
+    other = np.array([[True, False], [False, True]])
+    # The first layer is the same in both.
+    assert count_mask_passes([HeadMask(keep), HeadMask(other)]) == 3 / 2
+    assert count_mask_passes([HeadMask(keep), HeadMask(~keep | other)]) == 2
+    assert count_mask_passes([]) == 0
 
 
 def test_the_cost_of_a_table_is_said_first(window_bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:

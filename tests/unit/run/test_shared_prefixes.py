@@ -13,7 +13,7 @@ import zoo
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.shared_prefixes import SharedPrefixes, count_mask_passes, gains
+from cahp.run.shared_prefixes import SharedPrefixes, gains
 from cahp.stages.evaluation import evaluate
 from cahp.values import Cancelled, HeadMask
 
@@ -194,12 +194,3 @@ def test_a_place_is_worth_the_layers_that_it_saves_beyond_the_next_best() -> Non
     assert gains([(0, 2, 5), (0, 2, 6), (0, 3, 7), (1, 4, 8)], {0, 2}) == {2: 1 + 1, 0: 1}
     # A mask's own last layer is its answer, which nobody goes on from.
     assert gains([(0, 2, 5)], {5}) == {}
-
-
-def test_layers_that_masks_share_are_counted_once() -> None:
-    keep = np.array([[True, False], [True, True]])
-    other = np.array([[True, False], [False, True]])
-    # The first layer is the same in both.
-    assert count_mask_passes([HeadMask(keep), HeadMask(other)]) == 3 / 2
-    assert count_mask_passes([HeadMask(keep), HeadMask(~keep | other)]) == 2
-    assert count_mask_passes([]) == 0
