@@ -153,7 +153,7 @@ def _budget_of_goal(explorer: Explorer, goal: str) -> int | None:
     table = explorer.table(explorer.chosen_recovery or explorer.swept)
     if table is None:
         return None
-    return reach(table, Goal.parse(goal)).heads
+    return reach(table, Goal.parse(goal), explorer.card).heads
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:

