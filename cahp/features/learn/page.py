@@ -21,7 +21,7 @@ from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address
 from cahp.ui.frame.page import go_to
-from cahp.ui.frame.running import follow, need_run
+from cahp.ui.frame.running import follow, need_run, offer_again
 from cahp.ui.frame.running import measure as measure_here
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts.display import bind_units, plain, problem
@@ -291,12 +291,20 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
                 learner.guesses[lesson.name] = int(guess)
             st.rerun()
         if answer is None:
-            job = explorer.work.job(TABLE)
-            if job is None:
-                job = explorer.work.start(TABLE, explorer.board_state(NONE.name))
-            if not job.ended:
-                follow(job, place="learn-turn", title="Measuring every number")
+            _measure_numbers(explorer)
             _open_button(explorer, int(guess), step.unit)
+
+
+def _measure_numbers(explorer: Explorer) -> None:
+    """Measure every number of heads as pruned, with progress."""
+    board = explorer.board_state(NONE.name)
+    job = explorer.work.job(TABLE, board)
+    if job is None:
+        job = explorer.work.start(TABLE, board)
+    if not job.ended:
+        follow(job, place="learn-turn", title="Measuring every number")
+    elif job.result is None:
+        offer_again(job, lambda: explorer.work.start(TABLE, board), key="learn-turn-again")
 
 
 def _open_button(explorer: Explorer, budget: int, unit: str) -> None:

@@ -1,0 +1,34 @@
+"""The page of the course, without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fakes
+import pytest
+from apps import done, explorer_with_run, has_button, open_app, rerun
+
+from cahp.features.learn.page import SCENE
+from cahp.ui.session.work import TABLE
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def test_the_last_step_offers_to_measure_again_what_was_cancelled_and_waits_for_no_other_table(tmp_path: Path) -> None:
+    with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
+        # The Budget page measures after a refit.
+        explorer.work.start(TABLE, explorer.board_state("refit")).cancel()
+        app = open_app("learn", explorer)
+        done(explorer.work.job(SCENE))
+        rerun(app)
+        last = [str(button.key) for button in app.button if str(button.key).startswith("learn-go-")][-1]
+        app.button(key=last).click().run()
+        job = explorer.work.job(TABLE, explorer.board_state("none"))
+        assert job is not None
+        job.cancel()
+        rerun(app)
+        assert has_button(app, "learn-turn-again")
+        app.button(key="learn-turn-again").click().run()
+        done(explorer.work.job(TABLE, explorer.board_state("none")))
+        rerun(app)
+        assert not app.button(key="learn-see-turn").disabled
