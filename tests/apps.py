@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -54,6 +55,19 @@ def open_dialog(state: Mapping[str, object] | None = None, **query: str) -> AppT
     for name, value in (state or {}).items():
         app.session_state[name] = value
     return rerun(app, **query)
+
+
+def open_part(draw: Callable[..., object], *args: object) -> AppTest:
+    """Draw a part of a page by itself, with these arguments."""
+
+    def script() -> None:
+        import streamlit as st
+
+        st.session_state["part"]()
+
+    app = AppTest.from_function(script, default_timeout=PATIENCE)
+    app.session_state["part"] = partial(draw, *args)
+    return rerun(app)
 
 
 def rerun(app: AppTest, **query: str) -> AppTest:

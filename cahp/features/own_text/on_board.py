@@ -241,11 +241,7 @@ def put_on_board(explorer: Explorer, typed: Input) -> TextOnBoard:
     known: KnownText | None = st.session_state.get(_MEMORY)
     if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
         st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
-    recover = explorer.recover
-    if explorer.rests_on_quick_refit:
-        # A refit of minutes begins only when a person asks for it.
-        recover = explorer.shown_recovery
-    return TextOnBoard(explorer.board_state(recover), known)
+    return TextOnBoard(explorer.board_state(explorer.ready_recovery), known)
 
 
 def load_ahead(explorer: Explorer) -> None:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
 from cahp.models.cards import ModelCard
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import offer_again, show_in_row
@@ -95,7 +95,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _on_board(explorer: Explorer) -> Variant:
-    return Variant(explorer.mask, explorer.recover)
+    return Variant(explorer.mask, explorer.ready_recovery)
 
 
 # A and B -----------------------------------------------------------------------------------------------------
@@ -178,6 +178,9 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
         else:
             explorer.board.set_mask(a.mask)
         explorer.chosen_recovery = a.recover
+        if a.recover == AT_ONCE.name:
+            # No person chooses it: it stands for the refit.
+            explorer.chosen_recovery = None
         st.rerun()
 
 

