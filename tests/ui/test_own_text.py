@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from apps import PATIENCE, explorer_of, open_app, read_stored, rerun, text_of
+from apps import PATIENCE, explorer_of, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
+from cahp.features.own_text import on_board
 from cahp.features.own_text.on_board import OWN_TEXT
+from cahp.run.recoveries import Recoveries
+from cahp.values import CahpError
 
 SECRET = "xyzzyplugh"
 ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'
@@ -91,3 +94,20 @@ def test_a_text_of_a_person_is_answered_on_the_first_screen_and_is_that_of_the_t
     # An empty text brings the example back.
     app.text_input(key="own-text-text-11").set_value("").run()
     assert sentence_of(app)["words"][:2] == ["The", "captain"]
+
+
+def test_a_refit_that_fails_for_a_text_says_why_on_the_first_screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refit(*_: Any) -> NoReturn:
+        raise CahpError("the memory is full")
+
+    monkeypatch.setattr(Recoveries, "refit", refit)
+    monkeypatch.setattr(on_board, "expect_seconds", lambda _: 1.0)
+    app = open_app("home")
+    app.text_input(key="own-text-text-11").set_value("Shares in the club rose.")
+    read(app)
+    job = explorer_of(app).work.job(on_board.RECOVERED)
+    assert job is not None
+    assert job.wait(PATIENCE)
+    rerun(app)
+    assert "The memory is full" in text_of(app, "error")
+    assert has_button(app, "own-text-recovered-again")

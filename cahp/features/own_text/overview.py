@@ -21,7 +21,7 @@ from cahp.features.own_text.on_board import (
     put_on_board,
     start_recovered,
 )
-from cahp.features.own_text.panel import draw_recovered_work
+from cahp.features.own_text.panel import draw_recovered_work, offer_recovered_again
 from cahp.features.own_text.section import CONTINUATION
 from cahp.features.own_text.shipped import ShippedSentence, read_sentence
 from cahp.recoveries import NONE, RECOVERIES
@@ -47,6 +47,7 @@ def _read_above(explorer: Explorer) -> Sentence | None:
         text.known.maps = shipped.maps.decode()
         text.known.curves = {shipped.table: shipped.curve}
     waits = _start_work(explorer, text, wanted=shipped is None or not _has_kept(explorer, text))
+    offer_recovered_again(explorer, text)
     curve = text.known.curves.get(text.table_name)
     full = _answer(explorer, text, HeadMask.full(text.board.mask.layers, text.board.mask.heads), curve)
     kept = _answer(explorer, text, text.board.mask, curve)

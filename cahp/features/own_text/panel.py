@@ -62,7 +62,7 @@ def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
 
 def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
     """Compute the recovered model of the board for the text, unasked where that is quick."""
-    if not text.lacks_recovered:
+    if not text.lacks_recovered or offer_recovered_again(explorer, text):
         return
     assert text.recovery is not None
     job = start_recovered(explorer, text)
@@ -72,6 +72,15 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
     elif st.button(f"Read it {result} (about {duration(expect_seconds(text))})", key="own-text-recovered"):
         explorer.work.start(RECOVERED, text)
         st.rerun(scope="fragment")
+
+
+def offer_recovered_again(explorer: Explorer, text: TextOnBoard) -> bool:
+    """Show why the recovered model could not be computed, with a button to try again; return whether that is so."""
+    job = explorer.work.job(RECOVERED, text)
+    if job is None or not job.error:
+        return False
+    offer_again(job, lambda: explorer.work.start(RECOVERED, text), key="own-text-recovered-again")
+    return True
 
 
 def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) -> None:
@@ -107,7 +116,7 @@ def _draw_results(explorer: Explorer, text: TextOnBoard, left: Any, right: Any) 
         return
     first, second = st.columns(2, gap="medium")
     with first:
-        _draw_attention(full, pruned, f"{mask.count} kept {explorer.card.unit}s")
+        _draw_attention(full, pruned, mask.count, explorer.card.unit)
     curve = text.known.curves.get(text.table_name)
     if curve is not None:
         with second:
@@ -180,13 +189,14 @@ def _describe_predictions(models: dict[str, TextReading], full: TextReading, nam
     return f"The {prediction} stays {answer}: {shares}"
 
 
-def _draw_attention(full: TextReading, kept: TextReading, kept_units: str) -> None:
+def _draw_attention(full: TextReading, kept: TextReading, count: int, unit: str) -> None:
     shown = figures.words_to_show(full, kept)
     words = len(kept.tokens) - int(kept.special.sum())
     if not shown:
         return
     best = max(shown, key=lambda place: float(kept.attention[place]))
-    title = f"The {kept_units} attend most to “{kept.tokens[best][:24]}” ({percent(float(kept.attention[best]))})"
+    share = percent(float(kept.attention[best]))
+    title = f"The {count} kept {unit}s attend most to “{kept.tokens[best][:24]}” ({share})"
     if kept.special.any():
         special = float(kept.attention[kept.special].sum())
         title += f"; {percent(special, 0)} goes to special tokens"
@@ -194,11 +204,11 @@ def _draw_attention(full: TextReading, kept: TextReading, kept_units: str) -> No
     if len(shown) < words:
         some = f" The {len(shown)} of {words} words with most attention are drawn."
     display.show(
-        figures.looked_at_figure(full, kept, dark=display.is_dark()),
+        figures.looked_at_figure(full, kept, unit=unit, dark=display.is_dark()),
         title=title,
-        help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept heads in the "
-        "pruned model. Circles: all heads in the full model. Special tokens such as [CLS] and [SEP] get the rest; the "
-        f"table lists all tokens.{some}",
+        help="The share of attention on each word, averaged over heads and query tokens. Bars: the kept "
+        f"{unit}s in the pruned model. Circles: all {unit}s in the full model. Special tokens such as [CLS] and [SEP] "
+        f"get the rest; the table lists all tokens.{some}",
         formula=r"a_j=\frac{1}{|K|\,S}\sum_{h\in K}\sum_{i=1}^{S}A^{(h)}_{ij}",
         name="own-text-attention",
         data={
@@ -221,11 +231,13 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     if steady == curve.budgets[0]:
         title = f"The prediction is {answer} at every budget"
     elif steady is None:
-        title = f"The prediction is {answer} only with all heads"
+        title = f"The prediction is {answer} only with all {explorer.card.unit}s"
     else:
         title = f"The prediction stays {answer} down to {steady} of {total} {explorer.card.unit}s, as pruned"
     display.show(
-        figures.over_budgets_figure(curve, classes, explorer.mask.count, dark=display.is_dark()),
+        figures.over_budgets_figure(
+            curve, classes, explorer.mask.count, unit=explorer.card.unit, dark=display.is_dark()
+        ),
         title=title,
         help=f"The probability of each {explorer.card.words.answer} for this text at "
         f"{len(curve.budgets)} measured budgets, as pruned. The "
