@@ -105,8 +105,7 @@ class Results:
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
         cached = read_run(bench, sections=sections())
-        # A link may name a minimum that no layer can keep: then there is no budget, and a run is refused.
-        if cached is None and bench.settings.budget == "auto" and _list_budgets(bench):
+        if cached is None and bench.settings.budget == "auto":
             halved = read_run(at_half(bench), sections=sections())
             # Where there is a knee, it decides.
             if halved is not None and halved.document.knee is None:
@@ -224,15 +223,10 @@ class Results:
 
 def at_half(bench: Bench) -> Bench:
     """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
-    budget = middle_budget(_list_budgets(bench))
-    return replace(bench, settings=replace(bench.settings, budget=str(budget)))
-
-
-def _list_budgets(bench: Bench) -> range:
-    """Return all budgets that the bench's settings allow."""
     settings = bench.settings
     layers = bench.card.layers
-    return possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
+    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
+    return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
 
 
 def _of_table(settings: Settings) -> tuple[Any, ...]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from apps import PATIENCE, done, has_button, open_app, text_of
+from apps import done, has_button, open_app, text_of
 
 from cahp.recoveries import QUICK
 from cahp.run import prune
@@ -133,12 +133,13 @@ def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(explore: 
     assert explore(settings).results.run is None
 
 
-def test_a_minimum_that_no_layer_can_keep_is_refused_by_the_run_and_opens_all_the_same(
-    explore: Open, tmp_path: Path
-) -> None:
+def test_a_minimum_that_no_layer_can_keep_is_refused(explore: Open, tmp_path: Path) -> None:
+    settings = task(tmp_path, "bert")
     for minimum, where in [({"min_per_layer": 5}, "every layer"), ({"min_first_layers": 5}, "layer 0")]:
-        explorer = explore(replace(task(tmp_path, "bert"), **minimum))
-        assert explorer.mask.is_full
-        job = explorer.work.start(RUN, explorer.bench)
-        assert job.wait(PATIENCE)
-        assert job.error == f"the heads to keep in {where} must be 0 to 4, got 5"
+        with pytest.raises(OptionError, match=f"the heads to keep in {where} must be 0 to 4, got 5"):
+            explore(replace(settings, **minimum))
+
+
+def test_a_link_to_a_minimum_that_no_layer_can_keep_shows_the_default_and_a_sentence() -> None:
+    app = open_app("budget", min_per_layer="99")
+    assert "The heads to keep in every layer must be 0 to 12, got 99" in text_of(app, "error")
