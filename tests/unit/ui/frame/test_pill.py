@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from cahp.ui.compare.own import MEASURE
 from cahp.ui.frame import pill
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank
@@ -23,6 +24,10 @@ def job() -> Job[Any]:
 def test_the_line_says_what_is_in_progress_how_far_it_is_and_what_goes_before_it(job: Job[Any]) -> None:
     job.advance()
     assert pill.describe(job, "smollm2") == "Refit of smollm2 · 20 % done · what you ask for goes first"
+
+
+def test_a_comparison_of_hours_has_a_title() -> None:
+    assert MEASURE.title == "Comparison"
 
 
 def test_what_waits_tells_its_turn(job: Job[Any]) -> None:
