@@ -91,7 +91,7 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     splits = {name: cut_split(raw, name, settings, card) for name in raw.splits}
     notices = raw.notices
     if settings.select_split in splits:
-        notices += mix_notices(settings, splits[settings.select_split])
+        notices += mix_notices(settings, raw, splits[settings.select_split])
     return replace(raw, splits=splits, classes=ALL, notices=notices)
 
 
@@ -103,7 +103,7 @@ def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard
         limit = settings.limit
     drawn, _ = data.sample(raw.splits[split], limit, how=settings.sample, seed=settings.seed, by_label=False)
     if selects:
-        return _cut_calibration(drawn, settings, card)
+        return _cut_calibration(drawn, settings, card, raw)
     windows = _cut(drawn, settings.eval_tokens, settings, card, copies=True)
     return replace(windows, classes=ALL)
 
@@ -125,7 +125,7 @@ def _cut(texts: Texts, tokens: int, settings: Settings, card: ModelCard, *, copi
     )
 
 
-def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts:
+def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard, raw: data.Dataset) -> Texts:
     """Cut texts into windows for calibration, with the parts of the mix evenly spread among them.
 
     The shares are those of the tokens that there are: texts may have fewer than ``--tokens``.
@@ -139,7 +139,7 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts
     total = min(settings.tokens, len(windows.stream) / mix.text_share)
     others: list[Window] = []
     for name, share in mix.sources.items():
-        mixed = data.load(name, documents=settings.documents).split("train")
+        mixed, _ = _read_mixed(name, settings, raw)
         others += _cut(mixed, round(total * share), settings, card).windows
     if REPEATS in mix.shares:
         wanted = round(total * mix.shares[REPEATS])
@@ -147,6 +147,25 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard) -> Texts
     mixed_windows = tuple(spread_among(windows.windows, others))
     labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
     return Texts(mixed_windows, None, labels, ALL, card.task)
+
+
+def _read_mixed(name: str, settings: Settings, raw: data.Dataset) -> tuple[Texts, int]:
+    """Read the texts of another data set for the mix, and count those that are left out because they evaluate."""
+    texts = data.load(name, documents=settings.documents).split("train")
+    closed = _list_closed(settings, raw)
+    usable = [row for row, item in enumerate(texts.inputs) if item not in closed]
+    if not usable:
+        raise DataError(f"--mix: all texts of {name} are evaluation texts of {raw.id}; name other texts")
+    return texts.take(usable), len(texts) - len(usable)
+
+
+def _list_closed(settings: Settings, raw: data.Dataset) -> set[Item]:
+    """The texts of all splits but that of calibration: nothing that chooses or recovers heads may read them."""
+    return {item for split, texts in raw.splits.items() if split != settings.select_split for item in texts.inputs}
+
+
+def _name_left_out(count: int, name: str, raw: data.Dataset) -> str:
+    return f"{count:,} texts of {name} were left out, because they are evaluation texts of {raw.id}"
 
 
 def choose_mix(settings: Settings) -> Mix:
@@ -157,7 +176,7 @@ def choose_mix(settings: Settings) -> Mix:
     return mix
 
 
-def mix_notices(settings: Settings, calibration: Texts) -> tuple[str, ...]:
+def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> tuple[str, ...]:
     """Return notices about the parts of the calibration tokens that are no text of the data."""
     mix = Mix.parse(settings.mix)
     notices: list[str] = []
@@ -169,6 +188,10 @@ def mix_notices(settings: Settings, calibration: Texts) -> tuple[str, ...]:
         )
     if mix.shares:
         notices.append(f"calibration mix: {mix} (--mix)")
+    for name in mix.sources:
+        _, lost = _read_mixed(name, settings, raw)
+        if lost:
+            notices.append(_name_left_out(lost, name, raw))
     return tuple(notices)
 
 
@@ -259,10 +282,10 @@ def read_unlabelled(
         wanted = _name_inputs(pairs=dataset.pairs)
         given = _name_inputs(pairs=not dataset.pairs)
         raise DataError(f"{name} holds {given} and {dataset.id} {wanted}; name a file of {wanted}")
-    closed = {item for split, texts in raw.splits.items() if split != settings.select_split for item in texts.inputs}
+    closed = _list_closed(settings, raw)
     usable = [item for item in inputs if item not in closed]
     lost = len(inputs) - len(usable)
-    taken = _PREPARATIONS[card.task].draw(usable, settings, card)
+    taken = _PREPARATIONS[card.task].draw(usable, settings, card, raw)
     if RECOVERIES[settings.recover].timed:
         read = f"as many of {len(inputs):,} texts of {name} as the time allows"
     elif card.task.items_are_texts:
@@ -271,7 +294,7 @@ def read_unlabelled(
         read = f"{len(taken):,} {card.words.items} of {name}"
     notices = [f"recovered on {read}"]
     if lost:
-        notices.append(f"{lost:,} texts of {name} were left out, because they are evaluation texts of {dataset.id}")
+        notices.append(_name_left_out(lost, name, raw))
     return taken, tuple(notices)
 
 
@@ -291,17 +314,18 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
 
 def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
     """Digest all texts that ``read_all_unlabelled`` reads, before they are cut into windows."""
+    mixed = [data.load(name, documents=settings.documents).sha256 for name in Mix.parse(settings.mix).sources]
     if settings.recover_data is None:
-        return raw.split(settings.select_split).sha256
+        return digest(raw.split(settings.select_split).sha256, *mixed)
     with expanded(Path(settings.recover_data)).open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     # Evaluation texts of the data are left out of the file.
-    return digest(content, raw.sha256)
+    return digest(content, raw.sha256, *mixed)
 
 
-def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
+def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard, raw: data.Dataset) -> list[Item]:
     texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
-    return _cut_calibration(texts, settings, card).inputs
+    return _cut_calibration(texts, settings, card, raw).inputs
 
 
 def _draw_inputs(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
@@ -318,11 +342,11 @@ class _Preparation:
     """How texts become the items of a task: ``match`` those of data, and ``draw`` those of a file without labels."""
 
     match: Callable[[data.Dataset, Settings, ModelCard], data.Dataset]
-    draw: Callable[[Sequence[Item], Settings, ModelCard], list[Item]]
+    draw: Callable[[Sequence[Item], Settings, ModelCard, data.Dataset], list[Item]]
 
 
 _PREPARATIONS = {
-    CLASSIFICATION: _Preparation(_match_classes, _draw_inputs),
+    CLASSIFICATION: _Preparation(_match_classes, lambda items, settings, card, _: _draw_inputs(items, settings, card)),
     NEXT_TOKEN: _Preparation(_cut_windows, _cut_unlabelled),
 }
 

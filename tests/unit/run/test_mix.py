@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.bench import Bench, open_bench
@@ -129,6 +130,22 @@ def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:
     assert bench.calibration.count == 128
     with pytest.raises(DataError, match=r"no data named 'missing\.txt'"):
         open_mixed(settings, "missing.txt=25%", store)
+
+
+def test_evaluation_texts_are_left_out_of_the_mix(settings: Settings, store: Store, tmp_path: Path) -> None:
+    words = fakes.sentences(900).first
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("\n".join(["text", *words[:600]]))
+    (tmp_path / "data" / "validation.csv").write_text("\n".join(["text", *words[600:]]))
+    notes = tmp_path / "notes.txt"
+    notes.write_text("\n\n".join(words[600:]))
+    given = replace(settings, data=str(tmp_path / "data"))
+    with pytest.raises(DataError, match="--mix: all texts of"):
+        open_mixed(given, f"{notes}=25%", store)
+    notes.write_text("\n\n".join([*words[600:], *(f"note {word}" for word in words[:100])]))
+    lost = sum(text in words[600:] for text in data.load(str(notes)).split("train").first)
+    left_out = f"{lost} texts of {notes} were left out, because they are evaluation texts of"
+    assert left_out in " ".join(open_mixed(given, f"{notes}=25%", store).notices)
 
 
 def test_another_mix_is_another_run(settings: Settings, store: Store) -> None:
