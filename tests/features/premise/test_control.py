@@ -26,14 +26,6 @@ from cahp.values import ModelError, OptionError
 pytestmark = pytest.mark.usefixtures("one_thread", "few_draws")
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
-    folder = tmp_path_factory.mktemp("divided")
-    data = fakes.write_data(folder / "data")
-    settings = fakes.quick(fakes.save_model(folder / "model"), data, limit=60, eval_limit=40, budget="6")
-    return open_bench(settings, store=Store(folder / "store"))
-
-
 def test_the_most_salient_head_of_a_layer_takes_the_place_of_the_least_salient() -> None:
     halves = choose_halves(np.array([[0.1, 0.9, 0.5], [0.8, 0.7, 0.2]]))
     assert (halves.first.tolist(), halves.second.tolist()) == ([1, 3], [0, 5])
@@ -45,11 +37,11 @@ def test_the_most_salient_head_of_a_layer_takes_the_place_of_the_least_salient()
         choose_halves(np.ones((3, 1)))
 
 
-def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(bench: Bench) -> None:
-    model = bench.model
-    halves = choose_halves(bench.evidence.salience)
+def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(small_bench: Bench) -> None:
+    model = small_bench.model
+    halves = choose_halves(small_bench.evidence.salience)
     divided = divide_heads(model, halves)
-    (batch, *_) = model.batches(model.tokenize(bench.evaluation.inputs[:6]))
+    (batch, *_) = model.batches(model.tokenize(small_bench.evaluation.inputs[:6]))
     keep = np.ones(12, dtype=np.bool_)
     keep[halves.second] = False
     gates = model.gates(keep.reshape(3, 4))
@@ -82,9 +74,9 @@ def test_heads_of_other_architectures_are_divided_too(family: str, tmp_path: Pat
 
 
 def test_architectures_whose_heads_differ_by_more_than_weights_are_refused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    small_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = bench.model
+    model = small_bench.model
     monkeypatch.setattr(model, "family", replace(model.family, selects=True))
     with pytest.raises(ModelError, match="differ by more than their weights"):
         divide_heads(model, choose_halves(np.arange(12.0).reshape(3, 4)))

@@ -6,7 +6,6 @@ import errno
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -113,25 +112,24 @@ def forbid(hub: Hub) -> None:
     hub.writers.clear()
 
 
-@pytest.mark.parametrize(
-    ("change", "why"),
-    [
-        (hang_up, "the hub cannot be reached; check the connection"),
-        (fail, "the hub answered with error 503 for org/small; try again later"),
-        (forbid, "the token may not write to org/small; allow it at"),
-    ],
-)
-def test_a_failed_upload_leaves_the_folder_and_can_be_repeated(
-    change: Any, why: str, line: list[object], hub: Hub, tmp_path: Path
-) -> None:
-    change(hub)
-    answer = pushed(line, "--yes", "--json")
-    assert answer.code == 2
-    assert answer.err.startswith(f"cahp: {tmp_path / 'small'} was written, but not uploaded: {why}")
-    assert answer.document["pushed"] is None
-    assert (tmp_path / "small" / "model.safetensors").is_file()
-    hub.commits = None
-    hub.writers.add(TOKEN)
+#: The first one leaves no repository on the hub.
+FAILURES = {
+    forbid: "the token may not write to org/small; allow it at",
+    hang_up: "the hub cannot be reached; check the connection",
+    fail: "the hub answered with error 503 for org/small; try again later",
+}
+
+
+def test_a_failed_upload_leaves_the_folder_and_can_be_repeated(line: list[object], hub: Hub, tmp_path: Path) -> None:
+    for change, why in FAILURES.items():
+        change(hub)
+        answer = pushed(line, "--yes", "--json")
+        assert answer.code == 2
+        assert answer.err.startswith(f"cahp: {tmp_path / 'small'} was written, but not uploaded: {why}")
+        assert answer.document["pushed"] is None
+        assert (tmp_path / "small" / "model.safetensors").is_file()
+        hub.commits = None
+        hub.writers.add(TOKEN)
     assert pushed(line, "--yes").code == 0
 
 
