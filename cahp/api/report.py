@@ -90,6 +90,6 @@ def _read_bundled(name: str) -> SiteRun | None:
         return None
     run = bundle.document
     clusters = bundle.evidence()
-    live = Live(clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0])
+    live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], sections())
     origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
     return SiteRun(run, live, origin)

@@ -53,6 +53,13 @@ class Live:
     labels: Ints
     colourings: Sequence[Coloured[Any]] = ()
 
+    @classmethod
+    def of(
+        cls, run: RunDocument, clusters: HeadClusters, table: BudgetTable, labels: Ints, sections: Sections = ()
+    ) -> Live:
+        """Return the board of a run, with the colourings of its ``sections``."""
+        return cls(clusters, table, labels, colour_by_sections(sections, run))
+
 
 def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
     """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
@@ -61,12 +68,8 @@ def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
     # Only other methods themselves can choose their heads for other budgets.
     if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
         return None
-    return Live(
-        clusters,
-        table_of(run, clusters, files.table),
-        files.arrays["labels"].astype(np.int64),
-        colour_by_sections(sections, run),
-    )
+    table = table_of(run, clusters, files.table)
+    return Live.of(run, clusters, table, files.arrays["labels"].astype(np.int64), sections)
 
 
 @cache

@@ -15,6 +15,7 @@ from cahp.exports import formats
 from cahp.exports.form import Decoding, Footprint
 from cahp.models.costs import Timing
 from cahp.run.bench import Bench
+from cahp.ui.export import files as export_files
 from cahp.ui.export import model, view
 from cahp.ui.export.page import list_changes
 from cahp.ui.session import jobs
@@ -46,6 +47,15 @@ def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Distil and measure (about ")
     assert "--recover distill" in text_of(app, "code")
+
+
+def test_the_report_holds_what_features_measured() -> None:
+    explorer = explorer_of(open_app("export"))
+    shown = view.on_board(explorer)
+    assert shown.document is not None
+    text = export_files._report(explorer, shown, shown.document).decode()
+    assert "What still works" in text
+    assert "are part of the package" in text
 
 
 def step(name: str, size: int, median: float, ratio: Estimate | None, decoding: Decoding | None = None) -> Footprint:

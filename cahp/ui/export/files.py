@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
+from cahp import features
 from cahp.exports import formats, report
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
@@ -97,7 +98,7 @@ def _report(
     table = explorer.table(explorer.swept)
     live = None
     if clusters is not None and view.labels is not None and table is not None:
-        live = Live(clusters, table, view.labels)
+        live = Live.of(run, clusters, table, view.labels, features.sections())
     recoveries = {}
     for row in RECOVERIES.values():
         if row is NONE or not row.on_board:
@@ -112,6 +113,7 @@ def _report(
         static=static,
         recoveries=recoveries,
         examples=examples,
+        sections=features.sections(),
     )
     return document.encode()
 
