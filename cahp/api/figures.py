@@ -96,7 +96,8 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The kept heads, coloured and lettered by cluster."""
     marks = mark_clusters(run.arrays["labels"], families_of(run.arrays, run.document))
-    return grid_figure(run.mask, marks, dark=dark), f"{run.mask.count} of {run.mask.keep.size} heads kept"
+    title = f"{run.mask.count} of {run.mask.keep.size} {run.document.model.unit}s kept"
+    return grid_figure(run.mask, marks, dark=dark), title
 
 
 def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
@@ -106,7 +107,7 @@ def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
     families = families_of(run.arrays, run.document)
     settings = run.document.settings
     figure = space_figure(run.arrays["embedding"], salience, labels, families, run.mask, settings, dark=dark)
-    return figure, f"{run.mask.count} kept heads in {len(np.unique(labels))} clusters"
+    return figure, f"{run.mask.count} kept {run.document.model.unit}s in {len(np.unique(labels))} clusters"
 
 
 def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
@@ -197,7 +198,7 @@ def run_html(run: Run) -> str:
     document = run.document
     return _cell(
         f"<p>{safe(verdict(document))}</p>",
-        grid(run.mask, run.arrays["labels"], families_of(run.arrays, document)),
+        grid(run.mask, run.arrays["labels"], families_of(run.arrays, document), unit=document.model.unit),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
         *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
     )

@@ -52,10 +52,11 @@ def _breaks(text: str) -> str:
     return ""
 
 
-def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> str:
+def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None, *, unit: str = "head") -> str:
     """Draw a square for every head, solid where it is kept, in the colour of its cluster in ``labels (N,)``.
 
     ``families (N,)`` give clusters the colours that they have at every budget (None: each cluster has its own).
+    ``unit`` says what is kept as a whole: a head, or a group of them.
     """
     step = _CELL + _GAP
     width = _LEFT + mask.heads * step
@@ -63,7 +64,7 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> s
     rows = "; ".join(f"layer {layer} keeps {heads or 'none'}" for layer, heads in enumerate(mask.by_layer))
     drawn = [
         f'<svg class=grid viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
-        f'aria-label="Grid of {mask.layers} layers and {mask.heads} heads: {safe(rows)}">'
+        f'aria-label="Grid of {mask.layers} layers and {mask.heads} {unit}s: {safe(rows)}">'
     ]
     drawn += [f'<text x="{_LEFT + head * step + _CELL / 2}" y="16">{head}</text>' for head in range(mask.heads)]
     drawn += [
@@ -77,7 +78,7 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None) -> s
         layer, head = divmod(place, mask.heads)
         x = _LEFT + head * step
         y = _TOP + layer * step
-        tip = f"layer {layer}, head {head}: {_STATES[kept]}"
+        tip = f"layer {layer}, {unit} {head}: {_STATES[kept]}"
         colour = "var(--accent)"
         over = ""
         if marks is not None:
@@ -113,11 +114,16 @@ def axis(values: Sequence[float], *, most: float = 100.0) -> tuple[float, float,
     return float(start), float(end), float(step)
 
 
-def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[str, Estimate], at: int) -> str:
-    """Draw an outcome by budget with intervals, and named levels; ``at`` is the budget of the report."""
+def by_budget(
+    label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[str, Estimate], at: int, unit: str
+) -> str:
+    """Draw an outcome by budget, a number of ``unit``s, with intervals and named levels.
+
+    ``at`` is the budget of the report.
+    """
     points = {budget: estimate for budget, estimate in estimates.items() if np.isfinite(estimate.value)}
     measure = next(iter(levels.values())).unit
-    unit = {"share": " in %", "number": ""}.get(measure, " in nats")
+    measured_in = {"share": " in %", "number": ""}.get(measure, " in nats")
     scale = 1
     if measure == "share":
         scale = 100
@@ -149,8 +155,8 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
         return " ".join(f"{across(budget):.1f},{down(scale * value):.1f}" for budget, value in pairs)
 
     alt = (
-        f"{capital(label)} at {len(points)} budgets from {first} to {last} heads: lowest {points[lowest].text} at "
-        f"{lowest} heads, highest {points[highest].text} at {highest} heads; {', '.join(named)}"
+        f"{capital(label)} at {len(points)} budgets from {first} to {last} {unit}s: lowest {points[lowest].text} at "
+        f"{lowest} {unit}s, highest {points[highest].text} at {highest} {unit}s; {', '.join(named)}"
     )
     drawn = [f'<svg viewBox="0 0 600 {bottom + 44}" style="max-width:600px" role="img" aria-label="{safe(alt)}">']
     upper = [(budget, estimate.high) for budget, estimate in points.items()]
@@ -173,7 +179,7 @@ def by_budget(label: str, estimates: Mapping[int, Estimate], *, levels: Mapping[
     if low != 0:
         start = f", from {low:g}"
     x = left + width / 2
-    drawn.append(f'<text x="{x}" y="{bottom + 38}">heads kept (left: {label}{unit}{start})</text></svg>')
+    drawn.append(f'<text x="{x}" y="{bottom + 38}">{unit}s kept (left: {label}{measured_in}{start})</text></svg>')
     return "".join(drawn)
 
 
@@ -377,14 +383,14 @@ def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:
         measured = swept.estimates(head.name)
         if len(measured) < 2 or head.name not in full:
             continue
-        levels = {"all heads": full[head.name]}
+        levels = {f"all {run.model.unit}s": full[head.name]}
         if head.needs_labels and majority is not None:
             levels["majority-class baseline"] = Estimate(majority, None, full[head.name].n, head.unit)
         yield (
             f"<p>{capital(head.label)} {RECOVERIES[swept.recover].after or NONE.result}, at "
             f"{len(measured)} of {len(swept.budgets)} budgets, with 95 % intervals (n = {full[head.name].n:,}).</p>"
         )
-        yield by_budget(head.label, measured, levels=levels, at=run.budget.attained)
+        yield by_budget(head.label, measured, levels=levels, at=run.budget.attained, unit=run.model.unit)
 
 
 STYLE = """

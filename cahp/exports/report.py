@@ -142,8 +142,9 @@ def page(
     """Return the report as an HTML document.
 
     ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
-    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by name of the result
-    ("refitted"). ``examples`` are texts of the data that the user allowed. ``sections`` draw what features measured.
+    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by what they are called
+    beside others ("after refit"). ``examples`` are texts of the data that the user allowed. ``sections`` draw what
+    features measured.
     """
     mask = run.mask
     title, worth = describe_value(run)
@@ -276,7 +277,9 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
     legend = "<span class=solid></span> kept <span class=light></span> pruned"
     if labels is not None:
         legend += "; the letter names the cluster; its family has one colour at every budget"
-    still = f"{grid(run.mask, labels, families)}<p class=note>{legend}. Layers and heads count from 0.</p>"
+    unit = run.model.unit
+    drawn = grid(run.mask, labels, families, unit=unit)
+    still = f"{drawn}<p class=note>{legend}. Layers and {unit}s count from 0.</p>"
     if run.rescued:
         added = ", ".join(f"layer {layer} head {head}" for layer, head in run.rescued)
         still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"
@@ -326,9 +329,12 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     day = "Report of"
     if origin.bundled:
         day = "Measured"
+    kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s"
+    if model.group > 1:
+        kind += f" of {model.group} heads"
     facts: dict[str, object] = {
         "Model": name,
-        "Kind": f"{model.family}, {model.layers} layers of {model.heads} heads",
+        "Kind": kind,
         "Model digest": model.sha256,
         "Machine": origin.machine,
         day: origin.date,
@@ -337,7 +343,7 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
         facts["Evaluated on"] = run.protocol
     facts |= {"Method": run.settings.method, "Seed": run.settings.seed}
     if run.knee is not None:
-        facts["Published rule"] = f"stops at {run.knee} heads"
+        facts["Published rule"] = f"stops at {run.knee} {model.unit}s"
     facts["Versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
     yield table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])
 

@@ -97,22 +97,25 @@ def count_in_words(count: int) -> str:
     return str(count)
 
 
-def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head: int) -> str:
-    """Tell what the other kept heads of its layer can reproduce of a head, and which of them reproduce most."""
+def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head: int, unit: str) -> str:
+    """Tell what the other kept heads of its layer can reproduce of a head, and which of them reproduce most.
+
+    ``unit`` says what is kept as a whole: a head, or a group of them.
+    """
     share = float(replaceability.shares(mask).flat[head])
     layer, place = divmod(head, mask.heads)
     others = int(mask.keep[layer].sum()) - int(mask.keep[layer, place])
     if np.isnan(share):
-        return "The head has no effect on the predictions, so nothing has to replace it."
+        return f"The {unit} has no effect on the predictions, so nothing has to replace it."
     if not others:
-        return "No other head of its layer is kept, so none can reproduce what it contributes."
+        return f"No other {unit} of its layer is kept, so none can reproduce what it contributes."
     chosen, reached = replaceability.replacing(mask, head)
-    named = f"head{'s' * (len(chosen) > 1)} {' and '.join(map(str, chosen))}"
+    named = f"{unit}{'s' * (len(chosen) > 1)} {' and '.join(map(str, chosen))}"
     if others == len(chosen):
         return f"**{capital(named)} of this layer can reproduce {percent(share, 0)} of what it contributes.**"
     return (
         f"**{capital(named)} of this layer can reproduce {percent(reached, 0)} of what it contributes;** all {others} "
-        f"other kept heads of the layer {percent(share, 0)}."
+        f"other kept {unit}s of the layer {percent(share, 0)}."
     )
 
 

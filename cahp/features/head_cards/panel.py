@@ -307,7 +307,7 @@ def _draw_replaceability(explorer: Explorer, head: int) -> None:
             job, lambda: explorer.work.start(REPLACEABILITY, bench), key="replaceability-again", stopped="Stopped."
         )
     else:
-        st.markdown(describe_replaceability(job.result, explorer.mask, head))
+        st.markdown(describe_replaceability(job.result, explorer.mask, head, explorer.card.unit))
         st.caption(
             f"Linear, to second order, on {job.result.moments.tokens:,} calibration tokens; without an interval."
         )

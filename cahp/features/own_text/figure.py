@@ -54,8 +54,13 @@ def probabilities_figure(
     )
 
 
-def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], current: int, *, dark: bool) -> Any:
-    """Draw the class probabilities of a text at every measured budget, with the ``current`` budget marked."""
+def over_budgets_figure(
+    curve: AnswersOverBudgets, classes: Sequence[str], current: int, *, unit: str, dark: bool
+) -> Any:
+    """Draw the class probabilities of a text at every measured budget, with the ``current`` budget marked.
+
+    A budget counts ``unit``s: heads, or groups of them.
+    """
     text = palette.ink(dark=dark).text
     # A few markers are enough to tell lines apart.
     every = max(1, len(curve.budgets) // 12)
@@ -74,12 +79,12 @@ def over_budgets_figure(curve: AnswersOverBudgets, classes: Sequence[str], curre
                 "name": name,
                 "line": {"color": CLUSTER_COLOURS[place], "width": 2, "dash": _DASHES[place]},
                 "marker": {"symbol": _SYMBOLS[place], "size": sizes},
-                "hovertemplate": f"%{{x}} heads<br>{name}: %{{y:.1f}} %<extra></extra>",
+                "hovertemplate": f"%{{x}} {unit}s<br>{name}: %{{y:.1f}} %<extra></extra>",
             }
         )
     figure = draw(
         traces,
-        x={"title": "heads kept", "zeroline": False},
+        x={"title": f"{unit}s kept", "zeroline": False},
         y={"title": "probability (%)", "range": [-3, 103], "zeroline": False},
         height=310,
         top=20,
@@ -96,8 +101,8 @@ def words_to_show(full: TextReading, kept: TextReading) -> list[int]:
     return sorted(place for place in chosen.tolist() if most[place] >= 0)
 
 
-def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any:
-    """Draw the attention on each word from the kept heads (bars) and from all heads (circles)."""
+def looked_at_figure(full: TextReading, kept: TextReading, *, unit: str, dark: bool) -> Any:
+    """Draw the attention on each word from the kept heads (bars) and from all heads (circles), or groups of them."""
     shown = words_to_show(full, kept)
     words = [label(kept.tokens[place], limit=14) for place in shown]
     along = list(range(len(shown)))
@@ -107,15 +112,16 @@ def looked_at_figure(full: TextReading, kept: TextReading, *, dark: bool) -> Any
         "type": "bar",
         "x": along,
         "y": by_kept,
-        "name": "kept heads",
+        "name": f"kept {unit}s",
         "marker": {"color": CLUSTER_COLOURS[0]},
         "hovertext": [
-            f"{word}<br>kept heads: {some:.1f} %<br>all heads: {every:.1f} %"
+            f"{word}<br>kept {unit}s: {some:.1f} %<br>all {unit}s: {every:.1f} %"
             for word, some, every in zip(words, by_kept, by_all, strict=True)
         ],
         "hoverinfo": "text",
     }
-    circles = points(along, by_all, "circle-open", palette.ink(dark=dark).text, size=9, outline=2, name="all heads")
+    text = palette.ink(dark=dark).text
+    circles = points(along, by_all, "circle-open", text, size=9, outline=2, name=f"all {unit}s")
     return draw(
         [bars, circles],
         x={"tickvals": along, "ticktext": words, "tickangle": -50, "title": "word", "showgrid": False},

@@ -272,6 +272,6 @@ def collect_choice(explorer: Explorer) -> None:
         name, mask = job.result
         try:
             explorer.board.set_mask(mask)
-            notes.write(f"{name} keeps these {mask.count} heads.")
+            notes.write(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
         except CahpError as error:
             notes.write(error)

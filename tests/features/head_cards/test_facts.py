@@ -37,13 +37,15 @@ def found() -> Replaceability:
 )
 def test_the_kept_heads_that_reproduce_most_are_named(found: Replaceability, kept: list[int], sentence: str) -> None:
     mask = HeadMask(np.isin(np.arange(4), kept)[None])
-    assert describe_replaceability(found, mask, 3) == sentence
+    assert describe_replaceability(found, mask, 3, "head") == sentence
+    grouped = sentence.replace("Head", "Group").replace("head", "group")
+    assert describe_replaceability(found, mask, 3, "group") == grouped
 
 
 def test_a_head_without_effect_needs_no_replacement() -> None:
     still = np.zeros((1, 2, 2), dtype=np.float32)
     found = Replaceability(Moments(still, still, np.zeros((1, 2, 2)), heads=2, tokens=100))
-    assert "no effect" in describe_replaceability(found, HeadMask.full(1, 2), 0)
+    assert "no effect" in describe_replaceability(found, HeadMask.full(1, 2), 0, "head")
 
 
 def surroundings(head: int, kept: list[int]) -> Surroundings:

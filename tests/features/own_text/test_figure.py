@@ -36,7 +36,8 @@ def test_the_words_that_get_most_stand_in_reading_order_and_special_tokens_are_n
     monkeypatch.setattr(figures, "TOKENS", 2)
     full, kept = reading([0.4, 0.1, 0.05, 0.05, 0.4]), reading([0.5, 0.0, 0.1, 0.2, 0.2])
     assert figures.words_to_show(full, kept) == [1, 3]
-    figure = figures.looked_at_figure(full, kept, dark=True)
+    figure = figures.looked_at_figure(full, kept, unit="group", dark=True)
+    assert [trace.name for trace in figure.data] == ["kept groups", "all groups"]
     assert list(figure.layout.xaxis.ticktext) == ["w0", "w2"]
     assert list(figure.data[0].y) == pytest.approx([0, 20])
     assert list(figure.data[1].y) == pytest.approx([10, 5])
@@ -44,6 +45,7 @@ def test_the_words_that_get_most_stand_in_reading_order_and_special_tokens_are_n
 
 def test_the_curves_of_classes_differ_in_dash_and_sign_and_the_board_is_marked() -> None:
     found = AnswersOverBudgets((2, 4), np.array([[0.2, 0.5, 0.3], [0.7, 0.2, 0.1]]))
-    figure = figures.over_budgets_figure(found, NAMES, 3, dark=False)
+    figure = figures.over_budgets_figure(found, NAMES, 3, unit="group", dark=False)
+    assert figure.layout.xaxis.title.text == "groups kept"
     assert len({(trace.line.dash, trace.marker.symbol) for trace in figure.data}) == 3
     assert figure.layout.shapes[0].x0 == 3

@@ -77,6 +77,14 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     assert addresses == ["data:"]
 
 
+def test_what_is_kept_as_a_whole_has_its_name() -> None:
+    document = run()
+    document["model"]["group"] = 3
+    outline = report(document)
+    assert "2 layers of 3 groups of 3 heads" in outline.text
+    assert any("2 layers and 3 groups" in str(attrs.get("aria-label")) for _, attrs in outline.tags)
+
+
 def test_names_that_people_chose_are_text_and_not_markup() -> None:
     document = run()
     hostile = '"><script>alert(1)</script>'
