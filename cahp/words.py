@@ -18,6 +18,13 @@ def number(value: float, digits: int = 1) -> str:
     return f"{value:z.{digits}f}".replace("-", "−")
 
 
+def counted(amount: int, noun: str) -> str:
+    """Write an amount with its noun, which takes an s unless it is one: ``1 seed``, ``2 seeds``."""
+    if amount == 1:
+        return f"1 {noun}"
+    return f"{amount} {noun}s"
+
+
 def capital(text: str) -> str:
     """Write the first letter as a capital, unless the first word is the name of a file."""
     first_word = text.split(" ", 1)[0]

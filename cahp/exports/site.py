@@ -14,7 +14,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.run.sections import Sections, draw_sections
-from cahp.words import capital, safe
+from cahp.words import capital, counted, safe
 
 _COMMANDS = """pip install "cahp-explorer[ui,demo]"
 cahp explore                                        # this board, live, with your own text
@@ -68,9 +68,9 @@ def _rank(results: SplitResults) -> Iterable[str]:
     for mean in results.rank(recovery, budget):
         found = results.estimate(mean)
         rows.append((mean.method, [found.text, found.interval]))
-    seeds = len(results.document.seeds)
+    seeds = counted(len(results.document.seeds), "seed")
     caption = (
         f"{capital(outcome.label)} ({outcome.unit}) with {budget} of {results.total} heads "
-        f"{RECOVERIES[recovery].beside}, n = {results.n}, {seeds} seeds; intervals are not corrected"
+        f"{RECOVERIES[recovery].beside}, n = {results.n}, {seeds}; intervals are not corrected"
     )
     return [table(caption, ["mean", "95 % interval"], rows)]

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import capital, duration, interval, number, percent, points, signed, size_of, span
+from cahp.words import capital, counted, duration, interval, number, percent, points, signed, size_of, span
 
 
 def test_sentences_begin_with_a_capital_but_names_of_files_are_kept() -> None:
     assert [capital(text) for text in ("cross-entropy fell", "", "empty.csv is empty")] == [
         *("Cross-entropy fell", "", "empty.csv is empty")
     ]
+
+
+def test_one_has_no_plural() -> None:
+    assert (counted(1, "seed"), counted(2, "seed"), counted(0, "seed")) == ("1 seed", "2 seeds", "0 seeds")
 
 
 def test_a_share_is_said_in_per_cent_and_a_missing_one_was_not_measured() -> None:

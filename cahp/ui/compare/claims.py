@@ -112,7 +112,10 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
 def _describe_drawn(results: SplitResults, methods: tuple[str, ...]) -> str:
     """Tell which methods a chart of a claim leaves out."""
     rivals = len(set(methods) - {results.against, RANDOM})
-    words = f"Drawn: {method_label(results.against)}, the {rivals} best others and random selection"
+    others = f"the {rivals} best others"
+    if rivals == 1:
+        others = "the best other"
+    words = f"Drawn: {method_label(results.against)}, {others} and random selection"
     left_out = len(results.methods) - len(methods)
     if left_out:
         words += f"; {left_out} more are left out"

@@ -21,6 +21,7 @@ from cahp.ui.compare.view import ComparisonView, draw_filters
 from cahp.ui.parts.display import describe_square, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
+from cahp.words import counted
 
 #: Session key: comparisons that this session measured or opened.
 _MINE = "cahp_compare_mine"
@@ -110,20 +111,14 @@ def _describe_origin(explorer: Explorer, choice: Choice) -> str:
     read = "texts" if document.protocols is None else "windows"
     words = (
         f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
-        f"{plain(shown.split[:40])}, {_count(len(document.seeds), 'seed')}."
+        f"{plain(shown.split[:40])}, {counted(len(document.seeds), 'seed')}."
     )
     if document.test_opened:
-        words += f" The test split was opened {_count(document.test_opened, 'time')} for this model."
+        words += f" The test split was opened {counted(document.test_opened, 'time')} for this model."
     if explorer.card.group > 1 and _is_of(explorer, choice):
         # The sentences are those of the terminal and of files, whose units are heads.
         words += f" A head on this page is {describe_square(explorer.card)}."
     return words
-
-
-def _count(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"
 
 
 def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:

@@ -37,7 +37,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
-from cahp.words import capital, percent
+from cahp.words import capital, counted, percent
 
 _INTERVAL = (
     r"\bar a\pm t_{\nu}\sqrt{\frac{A+B-E}{S\,n}},\quad "
@@ -84,10 +84,10 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         _draw_once(ranking_figure, results, view.recovery, view.budget, view.methods),
         title=f"At {view.budget} heads, {when}, {finding}",
         help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
-        f"{len(results.document.seeds)} seeds. **Dots**: as pruned. **Rings**: after a recovery. Order, numbers and "
-        f"95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and random "
-        f"selection, whose interval is the band. **Pale**: the difference from {ours} is not significant. Intervals "
-        "can overlap although a difference is significant, because all methods are "
+        f"{counted(len(results.document.seeds), 'seed')}. **Dots**: as pruned. **Rings**: after a recovery. Order, "
+        f"numbers and 95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and "
+        f"random selection, whose interval is the band. **Pale**: the difference from {ours} is not significant. "
+        "Intervals can overlap although a difference is significant, because all methods are "
         f"evaluated on the same {results.noun}. The dashed line is the full model.{minimum}",
         formula=_INTERVAL,
         name="compare-ranking",
@@ -132,7 +132,7 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
     others = tuple(name for name in results.methods if name not in view.methods)
     title = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
     if ends := _describe_ends(results, view.recovery):
-        title += f": {method_label(results.against)} {ends} (mean of {len(results.document.seeds)} seeds)"
+        title += f": {method_label(results.against)} {ends} (mean of {counted(len(results.document.seeds), 'seed')})"
     display.show(
         _draw_once(curve_figure, results, view.recovery, view.budget, view.methods, others),
         title=title,

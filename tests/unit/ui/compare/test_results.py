@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from comparisons import made, varied
 
-from cahp.ui.compare import results
+from cahp.ui.compare import claims, results
 
 
 def test_seconds_stand_beside_the_number_of_seeds_and_masks_that_they_are_the_mean_of() -> None:
@@ -24,6 +24,12 @@ def test_a_method_that_was_not_measured_at_every_budget_says_so_where_others_hav
     said = results.cost_table(found, ["gradient", "random"], "none")["Accuracy"]
     assert said[0] == "some budgets only"
     assert said[1].endswith(")")
+
+
+def test_what_a_claim_draws_is_one_other_or_several() -> None:
+    found = varied().results
+    drawn = [claims._describe_drawn(found, (found.against, "random", *others)) for others in (("a",), ("a", "b"))]
+    assert ["the best other and" in drawn[0], "the 2 best others and" in drawn[1]] == [True, True]
 
 
 def test_where_all_keep_the_same_layers_nobody_is_nearest_to_an_end() -> None:
