@@ -168,6 +168,11 @@ class HeadMask:
         keep[list(kept)] = True
         return cls(keep.reshape(layers, heads))
 
+    @classmethod
+    def without(cls, removed: Iterable[int], layers: int, heads: int) -> HeadMask:
+        """Make a mask that keeps all heads but those with the given flat indices."""
+        return cls(~cls.of(removed, layers, heads).keep)
+
     @property
     def layers(self) -> int:
         """Number of layers."""

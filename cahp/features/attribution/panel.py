@@ -150,10 +150,10 @@ def _draw_heads(explorer: Explorer, result: Attribution) -> None:
         changes_figure(result, dark=display.is_dark()),
         title=f"{capital(result.unit)} {head} of layer {layer} supports {result.shown_answer} most: without it the "
         f"{result.metric} changes by about {signed_nats(estimated)} nats",
-        help=f"The estimated change of the {result.metric} if one {result.unit} alone gives its {result.baseline} "
-        "instead of its output (attribution patching: one forward and one backward pass for all). Blue: it supports "
-        "the answer; orange: it speaks against it. Framed: removed exactly, below. One text is an example and has no "
-        "interval.",
+        help=f"The estimated change of the {result.metric} if one {result.unit} alone gives its "
+        f"{plain(result.baseline)} instead of its output (attribution patching: one forward and one backward pass for "
+        "all). Blue: it supports the answer; orange: it speaks against it. Framed: removed exactly, below. One text is "
+        "an example and has no interval.",
         formula=r"a_h=\sum_t \nabla_{x_{h,t}}\log p(\text{answer})\cdot(\bar x_h-x_{h,t})",
         name="attribution",
         data={name: [row[name] for row in rows] for name in rows[0]},

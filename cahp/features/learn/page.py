@@ -337,20 +337,20 @@ def _draw_figures(explorer: Explorer, lesson: _Lesson, answer: Answer, room: Cla
         lesson.measure(explorer)
         st.rerun()
     if not lesson.subject.texts.task.predicts_often:
-        _show_example(lesson.subject.texts)
+        _show_example(lesson.subject.texts, lesson.subject.bench.class_names)
 
 
-def _show_example(texts: Texts) -> None:
+def _show_example(texts: Texts, names: Sequence[str]) -> None:
     row = len(texts) // 2
     text = texts.get_line(row)
     if len(text) > _EXCERPT:
         text = f"{text[:_EXCERPT]}…"
-    classes = ", ".join(plain(name) for name in texts.classes)
+    classes = ", ".join(plain(name) for name in names)
     with st.expander("One of the texts"):
         st.markdown(f"“{plain(text)}”")
         st.caption(
-            f"The model predicts one of {len(texts.classes)} classes ({classes}). The label of this text is "
-            f"**{plain(texts.classes[texts.labels[row]])}**."
+            f"The model predicts one of {len(names)} classes ({classes}). The label of this text is "
+            f"**{plain(names[texts.labels[row]])}**."
         )
 
 

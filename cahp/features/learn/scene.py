@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,9 +11,6 @@ from cahp.run.bench import Bench
 from cahp.stages.similarity import attend, read_tokens
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import HeadRoles
-
-if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
 
 #: The sentences: the second has a repeat, at which heads that copy can be seen.
 _SENTENCE = "The striker scored twice before the bank announced that rates would rise"
@@ -92,8 +88,8 @@ def measure_scene(bench: Bench, family: HeadFamily) -> Scene:
         head: find_arcs(attention.by_head[head], places, causal=causal) for head in family.leaving or family.heads
     }
     head = max(drawn, key=lambda head: sum(weight for *_, weight in drawn[head]))
-    without = ~HeadMask.of([head], *attention.weights.shape[:2]).keep
-    return Scene(head, words, drawn[head], _predict(model, text), _predict(model, text, HeadMask(without)))
+    without = HeadMask.without([head], *attention.weights.shape[:2])
+    return Scene(head, words, drawn[head], _predict(bench, text), _predict(bench, text, without))
 
 
 def place_tokens(words: Sequence[str], tokens: Sequence[str]) -> list[int]:
@@ -141,10 +137,11 @@ def find_arcs(weights: Floats, places: Sequence[int], *, causal: bool = False) -
     return tuple(sorted(arcs.values()))
 
 
-def _predict(model: HeadModel, text: str, mask: HeadMask | None = None) -> Prediction:
-    """Return the answer of a model with the heads of ``mask`` (None: all)."""
+def _predict(bench: Bench, text: str, mask: HeadMask | None = None) -> Prediction:
+    """Return the answer of the model with the heads of ``mask`` (None: all)."""
     import torch
 
+    model = bench.model
     entry, _, _ = read_tokens(model, text)
     gates = None
     if mask is not None:
@@ -155,4 +152,4 @@ def _predict(model: HeadModel, text: str, mask: HeadMask | None = None) -> Predi
     share = float(shares[best])
     if model.card.task.predicts_often:
         return Prediction(model.tokenizer.decode([best]).strip(), share)
-    return Prediction(model.card.labels[best], share)
+    return Prediction(bench.class_names[best], share)

@@ -157,8 +157,8 @@ def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence
     n = "counted"
     if step.units:
         n = f"n = {answer.n} {step.units}"
-    st.markdown(f"{answer.found} ({n})")
-    st.markdown(f"**{answer.meaning}**")
+    st.markdown(f"{plain(answer.found)} ({n})")
+    st.markdown(f"**{plain(answer.meaning)}**")
     if answer.bars:
         _draw_variants(step, answer)
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fakes
 import numpy as np
 import pytest
+from apps import open_part
 
 from cahp.board.colourings import Painted
 from cahp.features.attribution.colourings import BY_TEXT
 from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
-from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText
+from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads
 from cahp.features.attribution.result import Attribution
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -56,6 +59,11 @@ def test_bad_text_gives_one_sentence_in_the_tab(explorer: Explorer) -> None:
     job = explorer.work.start(ATTRIBUTE, AttributedText(explorer.bench, "good " * 600, None))
     assert job.wait(PATIENCE)
     assert "shorten the text" in (job.error or "")
+
+
+def test_the_name_of_the_data_is_no_markup(explorer: Explorer, result: Attribution) -> None:
+    app = open_part(_draw_heads, explorer, replace(result, baseline="mean output over texts of **mine**"))
+    assert any(r"\*\*mine\*\*" in one.value for one in app.markdown)
 
 
 def test_figures_draw_each_head_and_each_random_set_once(result: Attribution) -> None:

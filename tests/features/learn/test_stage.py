@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from apps import open_part
 
 from cahp.features.learn.bundled import read_lessons
 from cahp.features.learn.lessons import Step
 from cahp.features.learn.scene import HeadFamily
 from cahp.features.learn.stage import Picture, describe_stage
+from cahp.features.learn.teaching import show_answer
 from cahp.features.learn.turn import choose_best
 from cahp.values import HeadMask
 
@@ -29,6 +33,15 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
     # A refit changes no head.
     assert bool(before["off"]) == (name == "refit")
     assert len(after["off"]) == 59
+
+
+def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
+    assert LESSONS is not None
+    answer = replace(LESSONS.answers["random"], found="It stays **odd**.", meaning="[odd](there)")
+    app = open_part(show_answer, Step("random", "", "", "", HeadMask.full(6, 12), "?", "answers", 100), answer, 1)
+    shown = [one.value for one in app.markdown]
+    assert any(r"\*\*odd\*\*" in words for words in shown)
+    assert any(r"\[odd\]" in words for words in shown)
 
 
 def test_the_best_guess_is_the_smallest_that_is_enough_or_else_the_answer() -> None:
