@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from cahp.features.attribution import CHECKED
 from cahp.features.attribution.baseline import Baseline, bundled_folder
-from cahp.features.attribution.measuring import TextQuestion, check_whole, draw_sets, without
+from cahp.features.attribution.measuring import TextQuestion, check_whole, draw_sets
 from cahp.features.attribution.result import order_by_size, order_by_support, signed_nats
 from cahp.files import plain_json
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.texts import load_data
 from cahp.store import key
-from cahp.values import DataError, Estimate, Input, spread
+from cahp.values import DataError, Estimate, HeadMask, Input, spread
 from cahp.words import capital, number, percent
 
 if TYPE_CHECKING:
@@ -217,12 +217,12 @@ def check_text(question: TextQuestion, *, seed: int) -> TextCheck:
     units = changes.size
     order = np.array(order_by_support(changes))
     largest = np.array(order_by_size(changes))
-    alone = [without([head], *shape) for head in range(units)]
+    alone = [HeadMask.without([head], *shape).keep for head in range(units)]
     removed = [size for size in REMOVED if size < units]
     kept = sorted({size for size in (*KEPT, units // 2) if size < units})
     masks = [*alone, *_list_masks(removed, order, shape, seed=seed, sets=_REMOVED_SETS)]
     masks += [~mask for mask in _list_masks(kept, order, shape, seed=seed, sets=_KEPT_SETS)]
-    masks += [~without(largest[:size], *shape) for size in kept]
+    masks += [HeadMask.of(largest[:size], *shape).keep for size in kept]
     measured, predictions = question.remove(masks, answer)
     exact = measured - logs[answer]
     together = exact[units : units + len(removed) * (1 + _REMOVED_SETS)].reshape(len(removed), -1)
@@ -249,9 +249,9 @@ def _list_masks(
 ) -> Iterator[NDArray[np.bool_]]:
     """Yield, for each size, the mask without the first heads of ``order``, and those without random heads."""
     for size in sizes:
-        yield without(order[:size], *shape)
+        yield HeadMask.without(order[:size], *shape).keep
         for heads in draw_sets(order.size, size, seed=seed, sets=sets):
-            yield without(heads, *shape)
+            yield HeadMask.without(heads, *shape).keep
 
 
 def _overlap(estimated: NDArray[np.float64], exact: NDArray[np.float64], top: int = 10) -> float:

@@ -208,13 +208,6 @@ def draw_sets(units: int, size: int, *, seed: int, sets: int = SETS) -> list[NDA
     return [generator.choice(units, size=size, replace=False) for _ in range(sets)]
 
 
-def without(heads: Sequence[int] | NDArray[np.int64], layers: int, per_layer: int) -> Bools:
-    """Return which heads stay, ``(layers, per_layer)``, without those of these flat indices."""
-    keep = np.ones(layers * per_layer, dtype=np.bool_)
-    keep[np.asarray(heads, dtype=np.int64)] = False
-    return keep.reshape(layers, per_layer)
-
-
 def attribute_in_steps(
     question: TextQuestion,
     wanted: AnswerWanted,
@@ -267,8 +260,8 @@ def _remove_top(
     units = result.changes.size
     chosen = result.order[: max(1, min(top, units // 2))]
     sets = draw_sets(units, len(chosen), seed=result.seed)
-    masks = [without([head], *shape) for head in chosen]
-    masks += [without(heads, *shape) for heads in (np.array(chosen), *sets)]
+    masks = [HeadMask.without([head], *shape).keep for head in chosen]
+    masks += [HeadMask.without(heads, *shape).keep for heads in (chosen, *sets)]
     logs, _ = question.remove(masks, answer, progress=progress)
     exact = (logs - result.log_probability).tolist()
     flat = result.changes.ravel()

@@ -114,7 +114,7 @@ class Subject:
 
     def without(self, heads: Iterable[int]) -> HeadMask:
         """Return the mask of all heads but these."""
-        return HeadMask(~HeadMask.of(heads, *self.mask.keep.shape).keep)
+        return HeadMask.without(heads, *self.mask.keep.shape)
 
     def evaluate(
         self, masks: Sequence[HeadMask | None], progress: Progress, *, refit: bool = False

@@ -19,10 +19,11 @@ from cahp.features.attribution.checking import (
     median,
     read_bundled_checks,
 )
-from cahp.features.attribution.measuring import TextQuestion, draw_sets, without
+from cahp.features.attribution.measuring import TextQuestion, draw_sets
 from cahp.files import plain_json
 from cahp.models import identify
 from cahp.models.head_model import HeadModel
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -36,21 +37,21 @@ def test_a_text_is_checked_against_the_removal_of_each_head(model: HeadModel, mo
     check = check_text(question, seed=7)
     changes, logs = question.estimate(None)
     answer = int(logs.argmax())
-    exact = [question.remove([without([head], 3, 4)], answer)[0][0] - logs[answer] for head in range(12)]
+    exact = [question.remove([HeadMask.without([head], 3, 4).keep], answer)[0][0] - logs[answer] for head in range(12)]
     assert check.correlation == pytest.approx(correlate(changes.ravel(), np.array(exact)), abs=1e-3)
     order = np.argsort(changes, axis=None, kind="stable")
     # Twenty heads are more than there are.
     (removed,) = check.removed
-    together, _ = question.remove([without(order[:2], 3, 4)], answer)
+    together, _ = question.remove([HeadMask.without(order[:2], 3, 4).keep], answer)
     assert removed.top == pytest.approx(together[0] - logs[answer], abs=1e-3)
     first = draw_sets(12, 2, seed=7)[0]
-    random, _ = question.remove([without(first, 3, 4)], answer)
+    random, _ = question.remove([HeadMask.without(first, 3, 4).keep], answer)
     assert removed.random[0] == pytest.approx(random[0] - logs[answer], abs=1e-3)
     assert [row.size for row in check.kept] == [3, 6]
-    _, predictions = question.remove([~without(order[:3], 3, 4)], answer)
+    _, predictions = question.remove([HeadMask.of(order[:3], 3, 4).keep], answer)
     assert check.kept[0].top == (predictions[0] == answer)
     largest = np.argsort(-np.abs(changes), axis=None, kind="stable")
-    _, predictions = question.remove([~without(largest[:3], 3, 4)], answer)
+    _, predictions = question.remove([HeadMask.of(largest[:3], 3, 4).keep], answer)
     assert check.kept[0].largest == (predictions[0] == answer)
     ten = set(np.argsort(exact)[:10].tolist())
     assert check.overlap == len(ten & set(order[:10].tolist())) / 10

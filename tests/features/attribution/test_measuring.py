@@ -20,7 +20,6 @@ from cahp.features.attribution.measuring import (
     draw_sets,
     find_answer,
     keep_floor,
-    without,
 )
 from cahp.features.attribution.result import Attribution, order_by_size, order_by_support
 from cahp.models.head_model import HeadModel
@@ -69,7 +68,8 @@ def test_a_linear_answer_is_attributed_exactly_and_effects_add_up(model: HeadMod
     question = TextQuestion.read(linear, TEXT, baseline)
     changes, logs = question.estimate(0)
     heads = [4 * LAST + head for head in range(4)]
-    exact, _ = question.remove([*(without([head], 3, 4) for head in heads), without(heads, 3, 4)], 0)
+    masks = [HeadMask.without(removed, 3, 4).keep for removed in (*([head] for head in heads), heads)]
+    exact, _ = question.remove(masks, 0)
     np.testing.assert_allclose(changes[LAST], exact[:4] - logs[0], atol=1e-4)
     assert exact[4] - logs[0] == pytest.approx(changes[LAST].sum(), abs=1e-4)
     assert np.abs(changes[LAST]).max() > 0.01
@@ -136,7 +136,7 @@ def test_rows_hold_the_strongest_support_first_and_exact_changes_of_the_top(
     first = result.rows[0]
     question = TextQuestion.read(model, TEXT, baseline)
     answer = model.card.labels.index(result.answer)
-    (alone,), _ = question.remove([without([4 * first["layer"] + first["head"]], 3, 4)], answer)
+    (alone,), _ = question.remove([HeadMask.without([4 * first["layer"] + first["head"]], 3, 4).keep], answer)
     assert first["exact"] == pytest.approx(alone - result.log_probability, abs=1e-6)
     assert len(result.random) == 10
     assert result.answer == result.predicted
