@@ -75,6 +75,17 @@ def attend(model: HeadModel, text: Input) -> Attention:
     return Attention(tokens, weights, truncated, score_text(weights, ids, special), len(ordinary), unknown)
 
 
+def join_words(maps: Floats, words: Ints, count: int) -> NDArray[np.float64]:
+    """Join the attention of tokens ``(N, S, S)`` to that of words ``(N, W, W)``, given the word of each token ``(S,)``.
+
+    Attention is summed over the tokens of the attended word, and averaged over those of the word that attends. Tokens
+    without a word (-1) are left out.
+    """
+    member = (words[:, None] == np.arange(count)).astype(np.float64)
+    sizes = np.maximum(member.sum(axis=0), 1)
+    return np.asarray(np.einsum("sw,nst,tv->nwv", member / sizes, maps, member, optimize=True))
+
+
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
     """Tokenise a text or a pair of texts: token ids by name, the tokens as text, and how many were cut off.
 

@@ -13,7 +13,7 @@ from cahp.board.budget_sweep import evaluate_mask
 from cahp.features.head_cards.sentences import SENTENCES
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run.bench import Bench
-from cahp.stages.similarity import attend
+from cahp.stages.similarity import attend, join_words
 from cahp.values import Floats, HeadMask, Ints, Progress, silent
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def find_examples(
     Sentences that the tokenizer does not split into their words are left out.
     """
     shares: list[NDArray[np.float64]] = []
-    maps: list[tuple[NDArray[np.float32], NDArray[np.float32]]] = []
+    maps: list[tuple[NDArray[np.float64], NDArray[np.float32]]] = []
     places: list[int] = []
     for place, sentence in enumerate(sentences):
         progress(STAGE, place, len(sentences))
@@ -69,7 +69,7 @@ def find_examples(
         words = find_words(sentence, attention.tokens)
         if words is None:
             continue
-        own = sum_by_word(attention.by_head, words)
+        own = join_words(attention.by_head, words, int(words.max()) + 1)
         more = exceed_family(own, families)
         if words[0] != _NO_WORD:
             # The first token gets the attention that a head has no use for, whatever the word is.
@@ -115,15 +115,6 @@ def find_words(sentence: str, tokens: Sequence[str]) -> NDArray[np.int64] | None
     return None
 
 
-def sum_by_word(maps: Floats, words: Ints) -> NDArray[np.float32]:
-    """Return the attention ``(N, W, W)`` of words to words, given that of tokens ``(N, S, S)`` and their words.
-
-    The attention to a word is that to all its tokens, and the attention of a word the mean of its tokens.
-    """
-    member = (words[:, None] == np.arange(words.max() + 1)).astype(np.float32)
-    return np.asarray(np.einsum("nij,ia,jb->nab", maps, member / member.sum(axis=0), member), dtype=np.float32)
-
-
 def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float32]:
     """Return how much more attention ``(N, W, W)`` each head gives to another word than the mean of its family.
 
@@ -154,16 +145,9 @@ def find_arcs(own: Floats, more: Floats) -> tuple[Arc, ...]:
 # Removal -----------------------------------------------------------------------------------------------------
 
 
-def without(layers: int, heads: int, head: int) -> HeadMask:
-    """Return the mask that keeps all heads but one, given as a flat index."""
-    keep = np.ones(layers * heads, dtype=np.bool_)
-    keep[head] = False
-    return HeadMask(keep.reshape(layers, heads))
-
-
 def measure_removal(bench: Bench, head: int) -> Outcomes:
     """Evaluate the model without one head on the evaluation texts; the store keeps it."""
-    measured = evaluate_mask(bench, without(bench.card.layers, bench.card.heads, head))
+    measured = evaluate_mask(bench, HeadMask.without([head], bench.card.layers, bench.card.heads))
     shown = [row.name for row in HEADLINES] + ["accuracy_change"]
     return {name: measured[name] for name in shown if name in measured}
 
@@ -173,7 +157,8 @@ def measure_removals(bench: Bench, progress: Progress = silent) -> tuple[Outcome
     card = bench.card
     every = range(card.layers * card.heads)
     removals = []
-    with bench.measurements.sharing(bench.evaluation, [without(card.layers, card.heads, head) for head in every]):
+    masks = [HeadMask.without([head], card.layers, card.heads) for head in every]
+    with bench.measurements.sharing(bench.evaluation, masks):
         for head in every:
             progress("removals", head, len(every))
             removals.append(measure_removal(bench, head))

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from cahp.board.sentence import WordArc, WordMaps
 from cahp.features.own_text.continuation import split_text
-from cahp.stages.similarity import read_tokens
-from cahp.values import Floats, Input, Ints
+from cahp.stages.similarity import join_words, read_tokens
+from cahp.values import Floats, Input
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,7 @@ def read_maps(model: HeadModel, text: Input) -> WordMaps:
     joined: dict[int, NDArray[np.float64]] = {}
 
     def watch(layer: int, seen: Tensor) -> None:
-        joined[layer] = join_attention(seen[0].double().cpu().numpy(), groups, len(words))
+        joined[layer] = join_words(seen[0].double().cpu().numpy(), groups, len(words))
 
     with inference_mode():
         model.logits(model.batches([entry])[0], probe=watch)
@@ -107,17 +107,6 @@ def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], 
             words.append(found[place].group())
         groups[token] = member
     return words, groups
-
-
-def join_attention(maps: Floats, groups: Ints, words: int) -> NDArray[np.float64]:
-    """Join the attention of tokens ``(N, S, S)`` to that of words ``(N, W, W)``, given the word of each token.
-
-    Attention is summed over the tokens of the attended word, and averaged over those of the word that attends. Tokens
-    without a word (-1) are left out.
-    """
-    member = (groups[:, None] == np.arange(words)).astype(np.float64)
-    sizes = np.maximum(member.sum(axis=0), 1)
-    return np.asarray(np.einsum("sw,nst,tv->nwv", member / sizes, maps, member, optimize=True))
 
 
 def choose_arcs(maps: Floats, *, most: int = _ARCS, least: float = _LEAST) -> tuple[tuple[WordArc, ...], ...]:

@@ -15,7 +15,6 @@ from cahp.features.head_cards.measuring import (
     find_words,
     measure_removal,
     measure_removals,
-    sum_by_word,
 )
 from cahp.features.head_cards.sentences import SENTENCES
 from cahp.run.bench import Bench
@@ -37,13 +36,6 @@ def test_tokens_belong_to_the_words_that_they_spell(
 ) -> None:
     found = find_words(sentence, tokens)
     assert (None if found is None else found.tolist()) == words
-
-
-def test_the_attention_of_a_word_is_the_mean_of_its_tokens_and_to_a_word_their_sum() -> None:
-    maps = np.array([[[0.2, 0.3, 0.5], [0.1, 0.1, 0.8], [0.3, 0.1, 0.6]]])
-    by_word = sum_by_word(maps, np.array([-1, 0, 0]))
-    # From the second and the third token to both: the mean of 0.9 and 0.7.
-    np.testing.assert_allclose(by_word, [[[0.8]]], rtol=1e-6)
 
 
 def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others() -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from cahp.board.sentence import Sentence, SentenceAnswer, WordArc
-from cahp.features.own_text.words import choose_arcs, find_words, join_attention, list_looks, read_maps
+from cahp.features.own_text.words import choose_arcs, find_words, list_looks, read_maps
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import attend
 
@@ -23,15 +22,6 @@ def test_a_script_without_spaces_is_read_character_by_character() -> None:
     words, groups = find_words("東京。", [(0, 1), (1, 2), (2, 3)])
     assert words == ["東", "京"]
     assert groups.tolist() == [0, 1, -1]
-
-
-def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_that_attend() -> None:
-    # Tokens: a special one, two of the first word, one of the second.
-    groups = np.array([-1, 0, 0, 1])
-    maps = np.array([[[1.0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.2, 0.2], [0.0, 0.5, 0.3, 0.2]]])
-    joined = join_attention(maps, groups, 2)
-    # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
-    assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
 
 
 def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:

@@ -15,6 +15,7 @@ from cahp.stages.similarity import (
     attend,
     distances,
     head_graph,
+    join_words,
     nearest_heads,
     suggest_threshold,
     uncovered_communities,
@@ -32,6 +33,15 @@ def blocks(*sizes: int, near: float = 0.1, far: float = 0.9) -> NDArray[np.float
     apart = np.where(group[:, None] == group, near, far)
     np.fill_diagonal(apart, 0)
     return apart
+
+
+def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_that_attend() -> None:
+    # Tokens: a special one, two of the first word, one of the second.
+    groups = np.array([-1, 0, 0, 1])
+    maps = np.array([[[1.0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.2, 0.2], [0.0, 0.5, 0.3, 0.2]]])
+    joined = join_words(maps, groups, 2)
+    # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
+    assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
 
 
 def test_the_layout_keeps_communities_together_and_nobody_hides_another() -> None:
