@@ -22,9 +22,7 @@ from cahp.output import Output
 from cahp.recoveries import NONE, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, ratio_record, versions
-from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, cut_model, recovery_record
-from cahp.run.settings import RECOVER_TIME
 from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.window import WindowProtocol
@@ -95,7 +93,7 @@ def recovered(
         mask,
         recover,
         labels=settings.labels,
-        seconds=allowed or parse_duration(settings.recover_time or RECOVER_TIME),
+        seconds=allowed or settings.recover_seconds,
         schedule=schedule,
     )
     states = measurements.outcomes(texts, mask, recovered=recovery, seed=settings.seed)

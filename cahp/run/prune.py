@@ -34,10 +34,9 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
 from cahp.run.measurements import timed_on
-from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.sections import Sections, check_sections, list_inputs, measure_sections
-from cahp.run.settings import RECOVER_TIME, Settings, key_fields
+from cahp.run.settings import Settings, key_fields
 from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import record_split
 from cahp.run.timeline import STAGES
@@ -270,8 +269,9 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
             f"layer {mask.empty_layers[0]} keeps no head, and {bench.card.id} cannot do without the attention of a "
             "layer, so it cannot be cut and recovered; use --min-per-layer 1 or --recover none"
         )
-    limit = parse_duration(settings.recover_time or RECOVER_TIME)
-    recovered = bench.recoveries.recover(mask, settings.recover, labels=settings.labels, seconds=limit)
+    recovered = bench.recoveries.recover(
+        mask, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
+    )
 
     # Open the test split, if that was asked for, and time the model.
     report = _report(bench, mask, recovered)

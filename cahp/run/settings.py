@@ -15,7 +15,7 @@ from cahp import models
 from cahp.data.rows import NO_LABELS
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.run.options import Setting, option
+from cahp.run.options import Setting, option, parse_duration
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Minimum, Representative, layer_floor
 from cahp.stages.space import Projection
@@ -255,6 +255,11 @@ class Settings:
         'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
         f"{_EVERYWHERE} models",
     )
+
+    @property
+    def recover_seconds(self) -> float:
+        """The seconds that a recovery may take."""
+        return parse_duration(self.recover_time or RECOVER_TIME)
 
     def __post_init__(self) -> None:
         for name, setting in describe().items():

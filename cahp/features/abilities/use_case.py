@@ -9,8 +9,7 @@ from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.recoveries import NONE
 from cahp.run.bench import open_bench
-from cahp.run.options import parse_duration
-from cahp.run.settings import RECOVER_TIME, Settings
+from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
@@ -51,6 +50,7 @@ def abilities(
             return measure_receipt(bench, whole, None).of_full_model()
         keep, _ = read_mask_for(bench.card, mask)
         bench.recoveries.check(settings.recover)
-        seconds = parse_duration(settings.recover_time or RECOVER_TIME)
-        recovered = bench.recoveries.recover(keep, settings.recover, labels=settings.labels, seconds=seconds)
+        recovered = bench.recoveries.recover(
+            keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
+        )
         return measure_receipt(bench, keep, recovered)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
 from cahp.features.attribution import CHECKED, TOP
@@ -37,11 +37,10 @@ def attribute(
     model: str,
     text: str | None,
     pair: str | None,
-    answer: str | None,
-    top: int,
     out: Path | None,
     force: bool,
     check: int | None,
+    **question: Any,
 ) -> None:
     """Measure which heads matter for one text.
 
@@ -54,7 +53,7 @@ def attribute(
 
     settings = replace(call.settings, model=model)
     if check is not None:
-        if (text, pair, answer, top, out) != (None, None, None, TOP, None):
+        if (text, pair, out, question) != (None, None, None, {"answer": None, "top": TOP}):
             raise OptionError("--check reads evaluation texts; leave out --text, --pair, --answer, --top and --out")
         with call.bars(lines=True) as progress:
             checked = use_case.check(settings, texts=check, store=call.store, progress=progress)
@@ -67,7 +66,7 @@ def attribute(
         given = text, pair
     with optional_file(out, force, "cahp.mask") as output:
         with call.bars() as progress:
-            result = use_case.attribute(settings, given, answer=answer, top=top, store=call.store, progress=progress)
+            result = use_case.attribute(settings, given, **question, store=call.store, progress=progress)
         document = result.to_json()
         lines = [*attribution_lines(result)]
         if output is not None and out is not None:

@@ -17,9 +17,8 @@ from cahp.features.neutral.texts import load_neutral
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.options import parse_duration
 from cahp.run.recovered import Recovered
-from cahp.run.settings import COLUMNS, RECOVER_TIME, Settings
+from cahp.run.settings import COLUMNS, Settings
 from cahp.values import Estimate, HeadMask, OptionError
 from cahp.words import capital, percent, too_close
 
@@ -174,8 +173,7 @@ def recover_alike(bench: Bench, neutral: Bench, own: HeadMask, recover: str) -> 
     settings = bench.settings
     if RECOVERIES[recover].needs_labels or settings.labels or not neutral.measurements.can_cut(own):
         return None
-    limit = parse_duration(settings.recover_time or RECOVER_TIME)
-    return neutral.recoveries.recover(own, recover, seconds=limit)
+    return neutral.recoveries.recover(own, recover, seconds=settings.recover_seconds)
 
 
 def evaluate_on_neutral(

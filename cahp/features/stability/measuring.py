@@ -20,11 +20,11 @@ from cahp.run.bench import Bench
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
-from cahp.stages.selection import Selection, layer_minimum, round_evenly, select
+from cahp.stages.selection import layer_minimum, round_evenly, select
 from cahp.stages.space import space
 from cahp.store import key
 from cahp.tasks.texts import Texts
-from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, SpaceError, silent
+from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, Selection, SpaceError, silent
 from cahp.values.statistics import Clustering, Signatures
 
 Axis = Literal["seed", "sample", "degree"]

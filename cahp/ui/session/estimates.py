@@ -9,8 +9,6 @@ from cahp.board.budget_sweep import BudgetTable, count_tokens
 from cahp.features import sections
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.options import parse_duration
-from cahp.run.settings import RECOVER_TIME
 from cahp.tasks.texts import Texts
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.time_left import Part, Plan, total_seconds
@@ -57,8 +55,7 @@ def _plan_recovery(bench: Bench, recover: str) -> Plan:
     for stage, passes in recovery.stages(texts, can_refit=not bench.card.no_refit).items():
         parts.append(Part(stage, pass_seconds(bench, calibration=passes / texts, evaluation=0)))
     if recovery.timed:
-        limit = parse_duration(bench.settings.recover_time or RECOVER_TIME)
-        parts[-1] = Part(parts[-1].stage, min(limit, parts[-1].seconds))
+        parts[-1] = Part(parts[-1].stage, min(bench.settings.recover_seconds, parts[-1].seconds))
     return parts
 
 
