@@ -22,7 +22,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import data_name, load_data
-from cahp.stages.selection import parse_budget
+from cahp.stages.selection import check_floor
 from cahp.ui.session import jobs
 from cahp.ui.session.shipped import shipped_card, shipped_dataset
 from cahp.values import DataError
@@ -232,8 +232,7 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     Raises:
         CahpError: If the model does not fit these data, or a layer cannot keep the heads that a link asks for.
     """
-    # Of the settings it checks what layers keep at least.
-    parse_budget("auto", total=card.layers * card.heads, layers=card.layers, min_per_layer=settings.floor(card.layers))
+    check_floor(settings.floor(card.layers), card.heads)
     windows = shipped_dataset(settings, card, raw)
     bench = open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
     if bench.recoveries.no_refit is None or not RECOVERIES[settings.recover].closed_form:
