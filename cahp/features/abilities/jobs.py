@@ -35,7 +35,11 @@ def estimate_seconds(board: BoardState) -> float:
 
 #: Measure the abilities of the mask on the board, with its recovery.
 MEASURE: Kind[BoardState, AbilitiesRecord] = Kind(
-    _measure, lambda board: f"abilities-{board}", Rank.RUN, plan=lambda board: whole(estimate_seconds(board))
+    _measure,
+    lambda board: f"abilities-{board}",
+    Rank.RUN,
+    plan=lambda board: whole(estimate_seconds(board)),
+    title="What still works",
 )
 
 

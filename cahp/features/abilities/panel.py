@@ -35,8 +35,8 @@ def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
     """Return the receipt of the mask on the board with its recovery: as the run has it, or measured in this session."""
     known = explorer.results.records
     digest = explorer.mask.sha256
-    recover = explorer.recover
-    job = explorer.job(MEASURE)
+    recover = explorer.ready_recovery
+    job = explorer.job(MEASURE, recover)
     if job is not None and job.result is not None:
         known[RECEIPT.name, digest, recover] = job.result
     run = explorer.results.run
@@ -49,6 +49,10 @@ def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
         if others:
             known[RECEIPT.name, digest, recover] = max(others, key=lambda record: record.complete).as_pruned()
     return known.get((RECEIPT.name, digest, recover))
+
+
+def _find_job(explorer: Explorer) -> Job[AbilitiesRecord] | None:
+    return explorer.job(MEASURE, explorer.ready_recovery)
 
 
 def _follow(job: Job[AbilitiesRecord] | None, *, place: str) -> bool:
@@ -67,7 +71,8 @@ def _offer(explorer: Explorer, *, place: str) -> None:
     if explorer.lacks_distilled:
         st.caption("The abilities of the distilled model can be measured once it is on this machine.")
         return
-    about = duration(estimate_seconds(explorer.board_state()))
+    recover = explorer.ready_recovery
+    about = duration(estimate_seconds(explorer.board_state(recover)))
     label, look = _BUTTONS[place]
     if st.button(
         f"{label} (about {about})",
@@ -75,7 +80,7 @@ def _offer(explorer: Explorer, *, place: str) -> None:
         type=look,
         help="Measures single abilities of the full model, the pruned one and the recovered one on the same items.",
     ):
-        explorer.start(MEASURE)
+        explorer.start(MEASURE, recover)
         st.rerun()
 
 
@@ -86,8 +91,8 @@ def draw_strip(explorer: Explorer) -> None:
     record = find_receipt(explorer)
     with st.container(key="abilities-board"):
         if record is not None:
-            st.html(strip_html(record, find_state(record), explorer.recover))
-        elif not _follow(explorer.job(MEASURE), place="strip"):
+            st.html(strip_html(record, find_state(record), explorer.ready_recovery))
+        elif not _follow(_find_job(explorer), place="strip"):
             _offer(explorer, place="strip")
 
 
@@ -99,16 +104,17 @@ def draw_table(explorer: Explorer) -> None:
     record = find_receipt(explorer)
     if record is None:
         st.markdown("Which single abilities does the model keep without these heads, and which does it lose?")
-        if not _follow(explorer.job(MEASURE), place="table"):
+        if not _follow(_find_job(explorer), place="table"):
             with st.container(horizontal=True, gap="small", key="abilities-offers"):
                 _offer(explorer, place="table")
                 fewest.draw(explorer)
         return
-    if not record.complete and not _follow(explorer.job(MEASURE), place="table"):
+    if not record.complete and not _follow(_find_job(explorer), place="table"):
         _offer(explorer, place="table")
     state = find_state(record)
-    st.markdown(f"**{RECOVERIES[explorer.recover].beside.capitalize()}:** {plain(record.summarise(state))}.")
-    names = ["ability", *list_columns(record, explorer.recover)]
+    recover = explorer.ready_recovery
+    st.markdown(f"**{RECOVERIES[recover].beside.capitalize()}:** {plain(record.summarise(state))}.")
+    names = ["ability", *list_columns(record, recover)]
     rows = [(plain(row.label), *map(plain, list_cells(row, record.states))) for row in record.rows]
     columns = {name: list(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
     st.table(columns, hide_index=True)

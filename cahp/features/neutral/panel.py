@@ -41,13 +41,15 @@ NEUTRAL: Kind[BoardState, NeutralRecord] = Kind(
     lambda board: f"neutral-{board}-{digest(repr(board.bench.settings))}",
     Rank.RUN,
     plan=lambda board: plan_run(board.bench),
+    title="Neutral text",
 )
 
 
 def draw_neutral(explorer: Explorer) -> None:
     """Draw the mask evaluated on neutral text: as the run did it, or on request."""
     run = explorer.results.run
-    job = explorer.job(NEUTRAL)
+    recover = explorer.ready_recovery
+    job = explorer.job(NEUTRAL, recover)
     record = None
     if run is not None and run.mask.sha256 == explorer.mask.sha256:
         record = NEUTRAL_TEXT.read(run)
@@ -67,7 +69,7 @@ def draw_neutral(explorer: Explorer) -> None:
             help="Heads are chosen a second time, on neutral text. Both choices are then compared there as pruned, and "
             "after a refit if the board shows one.",
         ):
-            explorer.start(NEUTRAL)
+            explorer.start(NEUTRAL, recover)
             st.rerun()
         return
     finding = plain(f"{record.finding}.")

@@ -325,9 +325,9 @@ class Explorer:
 
     # Work on the board ---------------------------------------------------------------------------------------
 
-    def start(self, kind: Kind[BoardState, T]) -> Job[T]:
-        """Start a job of this kind for the current board."""
-        return self.work.start(kind, self.board_state())
+    def start(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T]:
+        """Start a job of this kind for the current board, with another recovery if one is named."""
+        return self.work.start(kind, self.board_state(recover))
 
     def start_figure(self) -> Job[Outcomes | None]:
         """Start to measure the mask with the recovery whose figures the board shows."""
@@ -338,9 +338,9 @@ class Explorer:
         """The job that measures the figures on the board, if it was started."""
         return self.work.job(FIGURE, self.board_state(self.shown_recovery))
 
-    def job(self, kind: Kind[BoardState, T]) -> Job[T] | None:
-        """Return the job of this kind for the current board, if it was started."""
-        return self.work.job(kind, self.board_state())
+    def job(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T] | None:
+        """Return the job that ``start`` began for the current board (None: it was not started)."""
+        return self.work.job(kind, self.board_state(recover))
 
     def board_state(self, recover: str | None = None) -> BoardState:
         """Return the current board as the subject of a job, with another recovery if one is named."""

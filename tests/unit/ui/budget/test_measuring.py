@@ -15,6 +15,9 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
 from cahp.board.budget_sweep import count_tokens
+from cahp.features.abilities import jobs as abilities
+from cahp.features.abilities.jobs import MEASURE
+from cahp.features.abilities.panel import draw_strip
 from cahp.features.versus.panel import _on_board
 from cahp.ui.budget.details import draw_flips
 from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
@@ -68,6 +71,17 @@ def test_changed_answers_of_a_board_that_rests_on_a_quick_refit_start_no_refit(
     rerun(app)
     assert resting.work.job(FLIPS, resting.board_state("quick-refit")) is not None
     check_cancelled(app, "flips")
+
+
+def test_the_receipt_of_a_board_that_rests_on_a_quick_refit_is_that_of_the_quick_refit(
+    resting: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(abilities, "measure_receipt", wait)
+    app = open_part(draw_strip, resting)
+    app.button(key="abilities-strip").click()
+    rerun(app)
+    assert resting.job(MEASURE, "quick-refit") is not None
+    assert has_button(app, "stop-abilities-strip")
 
 
 def test_the_test_split_of_a_board_that_rests_on_a_quick_refit_starts_no_refit(
