@@ -261,7 +261,7 @@ def _remove_top(
     chosen = result.order[: max(1, min(top, units // 2))]
     sets = draw_sets(units, len(chosen), seed=result.seed)
     masks = [HeadMask.without([head], *shape).keep for head in chosen]
-    masks += [HeadMask.without(heads, *shape).keep for heads in (chosen, *sets)]
+    masks += [HeadMask.without(heads, *shape).keep for heads in (np.array(chosen), *sets)]
     logs, _ = question.remove(masks, answer, progress=progress)
     exact = (logs - result.log_probability).tolist()
     flat = result.changes.ravel()
