@@ -29,7 +29,7 @@ from cahp.run.prune import Run, choose
 from cahp.stages.selection import check_budget, possible_budgets
 from cahp.terminal.comparison import describe_cell
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
-from cahp.words import capital, safe
+from cahp.words import capital, counted, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
@@ -159,8 +159,8 @@ def by_budget(
         check_budget(budget, layers, run.mask.heads, min_per_layer=floor, even=settings.even)
         if budget not in possible:
             raise BudgetError(
-                f"a budget of {budget} heads is impossible; budgets are {possible[0]} to {total} in steps of "
-                f"{possible.step}"
+                f"a budget of {counted(budget, bench.card.unit)} is impossible; budgets are {possible[0]} to {total} "
+                f"in steps of {possible.step}"
             )
     shown = recovery if recovery.swept and what in OUTCOMES else NONE
     measured = {}
@@ -177,7 +177,8 @@ def by_budget(
             rows.append(Row(budget, {}, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
     progress("table", len(wanted), len(wanted))
     if what == "latency":
-        return add_title(curves.latency_by_budget(rows, dark=dark), "Time saved with fewer heads", dark=dark)
+        saved = f"Time saved with fewer {bench.card.unit}s"
+        return add_title(curves.latency_by_budget(rows, dark=dark), saved, dark=dark)
     title = capital(f"{OUTCOMES[what].label} on {settings.eval_split} ({shown.result})")
     title += f", measured at {len(measured)} budgets"
     return add_title(curves.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
@@ -214,9 +215,7 @@ def comparison_html(comparison: Comparison) -> str:
         for method in results.methods:
             cells = [_mean(results, recovery, method, budget) for budget in budgets]
             rows.append((method_label(method), cells))
-        seeds = f"{len(comparison.document.seeds)} seeds"
-        if len(comparison.document.seeds) == 1:
-            seeds = "1 seed"
+        seeds = counted(len(comparison.document.seeds), "seed")
         caption = (
             f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
             f"{results.noun}, {seeds}"
