@@ -32,7 +32,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 
 // Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again.
-function focusAgain(made, parent, tries = 40) {
+function focusAgain(made, parent, tries = 200) {
   if (!made.asked || !parent.isConnected || !tries) return;
   if (document.querySelector("[role=dialog]")) return setTimeout(focusAgain, 50, made, parent, tries - 1);
   made.asked = false;
