@@ -60,6 +60,7 @@ def evaluate(
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
         measurements = Measurements(resources)
+        opened = log.open(settings.eval_split)
         outcomes = measurements.outcomes(texts, keep, seed=settings.seed)
         return {
             "model": card.id,
@@ -68,7 +69,7 @@ def evaluate(
             "kept": kept_heads(keep),
             **outcome_records(outcomes),
             "precision": numbers.evaluation,
-            "test_opened": log.add() if settings.eval_split == "test" else log.count,
+            "test_opened": opened,
             "notices": [
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,

@@ -254,7 +254,9 @@ def prune(
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))
             if bench.evaluation.task.predicts_often:
-                tokens = count_tokens(table, bench)
+                tokens = count_tokens(
+                    table, bench, calibration=bench.calibration.tokens, evaluation=bench.evaluation.tokens
+                )
                 time = duration(estimate_seconds(bench.card, tokens=tokens))
                 reporter.say(f"table of {len(table.budgets)} budgets: about {tokens:,.0f} tokens to read, in {time}")
             for _ in fill(table, bench, reporter):

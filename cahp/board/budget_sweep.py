@@ -424,8 +424,11 @@ def count_mask_passes(masks: Sequence[HeadMask]) -> float:
     return len(prefixes) / layers
 
 
-def count_tokens(table: BudgetTable, bench: Bench) -> float:
-    """Tokens that pass the model while ``fill`` measures the outcomes that the table lacks, none of which is stored."""
+def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evaluation: float) -> float:
+    """Tokens that pass the model while ``fill`` measures the outcomes that the table lacks, none of which is stored.
+
+    ``calibration`` and ``evaluation`` are the tokens of the texts.
+    """
     masks = table.list_unmeasured()
     recovery = RECOVERIES[table.recover]
     evaluations: float = len(masks)
@@ -437,9 +440,9 @@ def count_tokens(table: BudgetTable, bench: Bench) -> float:
         recovered = min(recovered, 1)
     texts = len(bench.calibration)
     passes = recovery.passes(texts, can_refit=not bench.card.no_refit) / max(1, texts)
-    tokens = evaluations * bench.evaluation.tokens + recovered * passes * bench.calibration.tokens
+    tokens = evaluations * evaluation + recovered * passes * calibration
     if table.quicker is not None:
-        tokens += count_tokens(table.quicker, bench)
+        tokens += count_tokens(table.quicker, bench, calibration=calibration, evaluation=evaluation)
     return tokens
 
 

@@ -346,15 +346,17 @@ def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: M
 
 
 @contextmanager
-def optional_file(out: Path | None, force: bool, schema: str) -> Iterator[Output | None]:
+def optional_file(out: Path | None, force: bool, schema: str, beside: Iterable[str] = ()) -> Iterator[Output | None]:
     """The folder of the file ``out``, checked before long work; None without ``out``.
 
-    Without ``force`` the file may only replace one of the same ``schema``, such as ``cahp.mask``.
+    Without ``force`` it, and files with the suffixes ``beside``, may only replace those of the same ``schema``, such as
+    ``cahp.mask``.
     """
     if out is None:
         yield None
         return
     if is_there(out, Path.is_dir):
         raise OptionError(f"{out} is a folder; name a file with --out")
-    with optional_folder(out.parent, force, [out.name], Mark(out.name, schema)) as output:
+    names = [out.name, *(out.with_suffix(suffix).name for suffix in beside)]
+    with optional_folder(out.parent, force, names, Mark(out.name, schema)) as output:
         yield output

@@ -281,7 +281,7 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
     drawn = grid(run.mask, labels, families, unit=unit)
     still = f"{drawn}<p class=note>{legend}. Layers and {unit}s count from 0.</p>"
     if run.rescued:
-        added = ", ".join(f"layer {layer} head {head}" for layer, head in run.rescued)
+        added = ", ".join(f"layer {layer} {unit} {head}" for layer, head in run.rescued)
         still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"
     if live is None:
         yield still

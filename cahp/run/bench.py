@@ -196,7 +196,7 @@ def open_bench(
             seed=settings.seed,
             unlabelled=unlabelled,
             everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
-            digest_everything=lambda: digest_all_unlabelled(settings, raw),
+            digest_everything=lambda: digest_all_unlabelled(settings, raw, card),
         ),
         calibration,
         evaluation,

@@ -69,9 +69,9 @@ def measure_run(
 ) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
-    An identical run is read from the store, without loading the model. An interrupted training is resumed by the next
-    identical run. ``costs`` of its mask are used if they were measured elsewhere. The ``sections`` that the settings
-    want are measured with it.
+    An identical run is read from the store, without loading the model unless a busy machine disturbed its times. An
+    interrupted training is resumed by the next identical run. ``costs`` of its mask are used if they were measured
+    elsewhere. The ``sections`` that the settings want are measured with it.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
@@ -87,14 +87,23 @@ def measure_run(
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
             bench.resources.store.save(name, arrays=entry, meta=run.document.to_json())
         return run
-    document = stored.document
-    latency = document.cost.pruned.latency_ms
-    if latency is not None and latency.noisy:
-        # The machine was busy, and may be idle now.
-        length = _timed_length(bench, latency)
-        document = document.timed(bench.measurements.costs(stored.mask, length=length, seconds=bench.latency_seconds))
+    document = _time_again(bench, stored, costs)
     timings = replace(document.timings, total_s=bench.resources.clock() - start)
     return replace(stored, document=replace(document, timings=timings, command=command))
+
+
+def _time_again(bench: Bench, stored: Run, costs: Costs | None) -> RunDocument:
+    """Return the document of a stored run, with other times if a busy machine disturbed its own."""
+    document = stored.document
+    full = document.cost.full.latency_ms
+    pruned = document.cost.pruned.latency_ms
+    if full is None or pruned is None or not (full.noisy or pruned.noisy):
+        return document
+    if costs is None:
+        length = _timed_length(bench, pruned)
+        costs = bench.measurements.costs(stored.mask, length=length, seconds=bench.latency_seconds)
+    cached = tuple(stage for stage in document.cached if stage != "latency")
+    return replace(document.timed(costs), cached=cached)
 
 
 def read_run(bench: Bench, *, sections: Sections = ()) -> Run | None:
@@ -318,7 +327,7 @@ def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report
         return None
     texts = bench.dataset.split(settings.report)
     # What is stopped after this has opened it.
-    TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
+    TestSplitLog(bench.card, bench.dataset, bench.resources.store).open(settings.report)
     outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
     return Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
 

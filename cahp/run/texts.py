@@ -312,11 +312,16 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
     return inputs
 
 
-def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
+def digest_all_unlabelled(settings: Settings, raw: data.Dataset, card: ModelCard) -> str:
     """Digest all texts that ``read_all_unlabelled`` reads, before they are cut into windows."""
-    mixed = [data.load(name, documents=settings.documents).sha256 for name in Mix.parse(settings.mix).sources]
+    mixed: list[str] = []
+    if not card.task.items_are_texts:
+        mixed = [data.load(name, documents=settings.documents).sha256 for name in Mix.parse(settings.mix).sources]
+    if settings.recover_data is None and not mixed:
+        return raw.split(settings.select_split).sha256
     if settings.recover_data is None:
-        return digest(raw.split(settings.select_split).sha256, *mixed)
+        # Evaluation texts of the data are left out of what is mixed in.
+        return digest(raw.sha256, *mixed)
     with expanded(Path(settings.recover_data)).open("rb") as file:
         content = hashlib.file_digest(file, "sha256").hexdigest()
     # Evaluation texts of the data are left out of the file.

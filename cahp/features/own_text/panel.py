@@ -77,7 +77,7 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
 def offer_recovered_again(explorer: Explorer, text: TextOnBoard) -> bool:
     """Show why the recovered model could not be computed, with a button to try again; return whether that is so."""
     job = explorer.work.job(RECOVERED, text)
-    if job is None or not job.error:
+    if job is None or not job.error or not text.lacks_recovered:
         return False
     offer_again(job, lambda: explorer.work.start(RECOVERED, text), key="own-text-recovered-again")
     return True
@@ -214,8 +214,8 @@ def _draw_attention(full: TextReading, kept: TextReading, count: int, unit: str)
         data={
             "token": list(kept.tokens),
             "is a word": (~kept.special).tolist(),
-            "all heads": full.attention.round(5).tolist(),
-            "kept heads": kept.attention.round(5).tolist(),
+            f"all {unit}s": full.attention.round(5).tolist(),
+            f"kept {unit}s": kept.attention.round(5).tolist(),
         },
     )
 
@@ -244,7 +244,7 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
         "dashed line is the budget on the board.",
         name="own-text-budgets",
         data={
-            "heads kept": list(curve.budgets),
+            f"{explorer.card.unit}s kept": list(curve.budgets),
             **{name: curve.probabilities[:, place].round(5).tolist() for place, name in enumerate(classes)},
         },
     )

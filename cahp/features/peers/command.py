@@ -46,7 +46,7 @@ def peers(
     if only is not None:
         names = tuple(only.split(","))
     settings = replace(call.settings, model=model)
-    with optional_file(out, force, "cahp.peers") as output:
+    with optional_file(out, force, "cahp.peers", beside=[".npz"]) as output:
         with call.bars(lines=True) as progress:
             document, measured = use_case.measure(
                 settings,

@@ -85,7 +85,8 @@ class PeersDocument:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON."""
-        document: dict[str, Any] = plain_json(asdict(self))
+        # The schema first, by which a file is known as ours.
+        document: dict[str, Any] = {"schema": self.schema, **plain_json(asdict(self))}
         return document
 
     def at(self, peer: str) -> list[PeerRow]:
@@ -204,8 +205,8 @@ def describe_winner(document: PeersDocument) -> str:
             if best.simulated:
                 label += " (simulated)"
             words = (
-                f"{label} is nearest to the full model: it saves {percent(1 - best.bytes, 0)} of the cache for a KL "
-                f"divergence of {_nats(best.kl)}, where {words}"
+                f"{label} is nearest to the full model at as few bytes: it saves {percent(1 - best.bytes, 0)} of the "
+                f"cache for a KL divergence of {_nats(best.kl)}, where {words}"
             )
         else:
             words += ", and nothing else is nearer to the full model at as few bytes"

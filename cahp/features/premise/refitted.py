@@ -80,10 +80,7 @@ def _ablate(bench: Bench, texts: Texts, head: int) -> NDArray[np.float64]:
 
 
 def _remove(bench: Bench, head: int) -> HeadMask:
-    mask = HeadMask.full(bench.card.layers, bench.card.heads)
-    keep = mask.keep.copy()
-    keep.flat[head] = False
-    return HeadMask(keep)
+    return HeadMask.without([head], bench.card.layers, bench.card.heads)
 
 
 def correlate_predictors(predictors: Mapping[str, Floats], costs: Floats, *, seed: int) -> dict[str, Any]:

@@ -82,8 +82,8 @@ def measure_perplexity(
         text, cut = cut_text(settings, card, PROTOCOLS[protocol], first)
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers)
+        opened = TestSplitLog(card, _make_dataset(text, cut), store).open(text.split)
         evaluations = evaluate_whole(Measurements(resources), cut.texts, pruned_models, reporter)
-        log = TestSplitLog(card, _make_dataset(text, cut), store)
         keep = None
         if pruned_models:
             keep = pruned_models["pruned"].mask
@@ -94,7 +94,7 @@ def measure_perplexity(
             "kept": kept_heads(keep),
             **outcome_records(estimate_outcomes(cut, evaluations, settings.seed)),
             "precision": numbers.evaluation,
-            "test_opened": _log_test(log, text.split),
+            "test_opened": opened,
             "notices": [
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
@@ -158,9 +158,3 @@ def _check_model(settings: Settings, card: ModelCard) -> None:
 
 def _make_dataset(text: RunningText, cut: WindowedText) -> data_sets.Dataset:
     return data_sets.Dataset(text.id, {text.split: cut.texts}, ALL, text.notices)
-
-
-def _log_test(log: TestSplitLog, split: str) -> int:
-    if split == "test":
-        return log.add()
-    return log.count

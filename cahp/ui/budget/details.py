@@ -78,7 +78,7 @@ def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
     shares = explorer.replaceable_shares
     if shares is None:
         return {}
-    return {"reproduced by other kept heads": shares.ravel().tolist()}
+    return {f"reproduced by other kept {explorer.card.unit}s": shares.ravel().tolist()}
 
 
 def draw_flips(explorer: Explorer) -> None:
@@ -107,7 +107,8 @@ def draw_flips(explorer: Explorer) -> None:
             finding += f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
         st.markdown(f"**{finding}.**")
         if differ:
-            table = job.result.table(texts, "all heads", "this mask", classes=explorer.bench.class_names)
+            everything = f"all {explorer.card.unit}s"
+            table = job.result.table(texts, everything, "this mask", classes=explorer.bench.class_names)
             if texts.task.predicts_often:
                 items = texts.task.words.items
                 st.caption(f"The {items} in which the pruned model differs most from the full one (nats per token).")

@@ -191,7 +191,8 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
         explorer.choices().check(mask)
         recover = pin.get("pin-recover", NONE.name)
-        if recover not in (AT_ONCE.name, *explorer.recoveries):
+        known = recover in explorer.recoveries or (recover == AT_ONCE.name and not explorer.no_refit)
+        if not known:
             recover = NONE.name
         explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
 

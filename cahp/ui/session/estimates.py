@@ -72,7 +72,9 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
 
 def table_seconds(bench: Bench, table: BudgetTable) -> float:
     """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
-    return (loading_seconds(bench) or 0.0) + estimate_seconds(bench.card, tokens=count_tokens(table, bench))
+    calibration = _count_tokens(bench.calibration)
+    tokens = count_tokens(table, bench, calibration=calibration, evaluation=_count_tokens(bench.evaluation))
+    return (loading_seconds(bench) or 0.0) + estimate_seconds(bench.card, tokens=tokens)
 
 
 def count_models(recover: str) -> int:

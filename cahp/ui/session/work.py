@@ -156,8 +156,9 @@ def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
     """Evaluate on the test split; return how often it was used for this model, too."""
     bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
-    measured = evaluate_mask(test, board.mask, recover=board.recover)
-    return measured, TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
+    # What is cancelled after this has opened it.
+    opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
+    return evaluate_mask(test, board.mask, recover=board.recover), opened
 
 
 def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:

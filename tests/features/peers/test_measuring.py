@@ -130,6 +130,10 @@ def test_the_command_writes_two_files_and_says_first_which_wins(window_bench: Be
     assert (answer.code, answer.err) == (0, "")
     assert "of 12 groups removed save 25 % for " in answer.out.splitlines()[0]
     assert {file.name for file in tmp_path.iterdir()} == {"merged", "peers.json", "peers.npz"}
+    # Its own files are replaced, and others are not.
+    assert call(*words, *few, "--out", tmp_path / "peers.json").code == 0
+    (tmp_path / "mine.npz").touch()
+    assert "holds mine.npz" in refused(call(*words, *few, "--out", tmp_path / "mine.json"))
     merged = models.load(str(tmp_path / "merged"), device="cpu")
     assert merged.network.config.num_key_value_heads == 1
     assert "exists and is not empty" in refused(call(*words, *few, "--merged", tmp_path))

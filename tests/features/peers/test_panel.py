@@ -62,7 +62,7 @@ def test_the_finding_is_said_first_and_the_table_has_every_row(monkeypatch: pyte
     assert (
         text_of(app, "caption")
         .splitlines()[-1]
-        .startswith("A cache in 8 bits (simulated) is nearest to the full model: it saves 47 %")
+        .startswith("A cache in 8 bits (simulated) is nearest to the full model at as few bytes: it saves 47 %")
     )
     monkeypatch.setattr(panel, "find_document", lambda *_: None)
     app = AppTest.from_function(_draw, default_timeout=60).run()

@@ -11,10 +11,11 @@ from cahp.features.peers.result import describe_gains, describe_winner, show, ta
 
 def test_a_rounded_cache_is_named_where_it_is_nearer_at_no_more_bytes() -> None:
     assert describe_winner(DOCUMENT) == (
-        "a cache in 8 bits (simulated) is nearest to the full model: it saves 47 % of the cache for a KL divergence of "
-        "0.0003 nats [0.0003, 0.0003], where 18 of 90 groups removed save 20 % for 0.10 nats [0.090, 0.11]; a cache in "
-        "4 bits (simulated) is nearest to the full model: it saves 72 % of the cache for a KL divergence of 0.036 nats "
-        "[0.032, 0.040], where 45 of 90 groups removed save 50 % for 0.41 nats [0.36, 0.45]"
+        "a cache in 8 bits (simulated) is nearest to the full model at as few bytes: it saves 47 % of the cache for a "
+        "KL divergence of 0.0003 nats [0.0003, 0.0003], where 18 of 90 groups removed save 20 % for 0.10 nats "
+        "[0.090, 0.11]; a cache in 4 bits (simulated) is nearest to the full model at as few bytes: it saves 72 % of "
+        "the cache for a KL divergence of 0.036 nats [0.032, 0.040], where 45 of 90 groups removed save 50 % for 0.41 "
+        "nats [0.36, 0.45]"
     )
     assert describe_gains(DOCUMENT) == (
         "Removing 45 of 90 groups also saves 10.0 % of the weights and writes 1.50 × as fast at 2,048 tokens of "

@@ -55,6 +55,3 @@ def test_a_mask_of_another_model_of_this_shape_is_used_with_a_warning(
     with caplog.at_level(logging.WARNING):
         evaluate(settings, mask=foreign, store=store)
     assert "another" in caplog.text
-
-
-# --- latency

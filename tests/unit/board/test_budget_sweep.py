@@ -340,16 +340,20 @@ def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_wr
     assert list(filled.as_json()["speed"]) == ["4"]
 
 
+def tokens_of(table: BudgetTable, bench: Bench) -> float:
+    return count_tokens(table, bench, calibration=bench.calibration.tokens, evaluation=bench.evaluation.tokens)
+
+
 def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, tmp_path: Path) -> None:
     clusters = HeadClusters.of(window_bench.evidence)
     table = BudgetTable(clusters.selections(window_bench.settings), timed=False)
     # Rows without a recovery share their first layers; each refit reads the calibration windows.
     refits = BudgetTable(table.selections, recover="refit", timed=False)
     tokens = sum(len(window.ids) for window in window_bench.evaluation.windows)
-    assert 0 < count_tokens(table, window_bench) < (len(table.budgets) - 1) * tokens
-    assert count_tokens(refits, window_bench) > 2 * count_tokens(table, window_bench)
+    assert 0 < tokens_of(table, window_bench) < (len(table.budgets) - 1) * tokens
+    assert tokens_of(refits, window_bench) > 2 * tokens_of(table, window_bench)
     list(fill(table, window_bench))
-    assert count_tokens(table, window_bench) == 0
+    assert tokens_of(table, window_bench) == 0
     plain = open_bench(window_bench.settings, store=Store(tmp_path))
     for row in table.rows():
         assert row.outcomes is not None
@@ -365,7 +369,7 @@ def test_quick_refits_share_lower_layers_come_before_refits_and_are_those_of_pla
     selections = HeadClusters.of(window_bench.evidence).selections(window_bench.settings)[-4:]
     quick = BudgetTable(selections, recover="quick-refit", timed=False)
     refits = BudgetTable(selections, recover="refit", timed=False, quicker=quick)
-    assert count_tokens(quick, window_bench) < count_tokens(refits, window_bench)
+    assert tokens_of(quick, window_bench) < tokens_of(refits, window_bench)
     filling = fill(refits, window_bench)
     with monkeypatch.context() as patched:
         # What does not share layers is evaluated there.

@@ -14,7 +14,6 @@ from apps import PATIENCE, has_button, open_part, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
-from cahp.board.budget_sweep import count_tokens
 from cahp.features.abilities import jobs as abilities
 from cahp.features.abilities.jobs import MEASURE
 from cahp.features.abilities.panel import draw_strip
@@ -24,6 +23,7 @@ from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
 from cahp.ui.export.files import _choose_examples
 from cahp.ui.frame import evenness
 from cahp.ui.session import estimates, jobs, work
+from cahp.ui.session.estimates import table_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import CONFIRM, FLIPS
@@ -153,7 +153,7 @@ def test_the_time_of_all_budgets_counts_what_they_share_once(
     table = explorer.table(explorer.recover)
     assert table is not None
     app = open_part(_draw_missing_budgets, explorer)
-    before = count_tokens(table, explorer.bench)
+    before = table_seconds(explorer.bench, table)
     assert app.button(key="fill-table").label == f"Measure all budgets (about {duration(before)})"
     table.add(table.budgets[0], outcomes=explorer.outcomes("refit") or {})
-    assert count_tokens(table, explorer.bench) < before
+    assert table_seconds(explorer.bench, table) < before
