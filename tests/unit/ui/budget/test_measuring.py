@@ -11,7 +11,6 @@ from typing import Any, NoReturn
 
 import pytest
 from apps import PATIENCE, has_button, open_part, rerun, text_of
-from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
 from cahp.features.abilities import jobs as abilities
@@ -55,44 +54,40 @@ def wait(*_: Any, **__: Any) -> NoReturn:
         sleep(0.01)
 
 
-def check_cancelled(app: AppTest, name: str) -> None:
-    """Cancel the work in progress; it is offered again."""
-    app.button(key=f"cancel-{name}").click()
-    rerun(app)
-    assert has_button(app, f"{name}-again")
-
-
-def test_changed_answers_of_a_board_that_rests_on_a_quick_refit_start_no_refit(
-    resting: Explorer, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("kind", "draw", "measures", "start", "stop", "again"),
+    [
+        (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-flips", "flips-again"),
+        (CONFIRM, _draw_test_split, (work, "evaluate_mask"), "confirm", "cancel-confirm", "confirm-again"),
+        (
+            MEASURE,
+            draw_strip,
+            (abilities, "measure_receipt"),
+            "abilities-strip",
+            "stop-abilities-strip",
+            "abilities-strip",
+        ),
+    ],
+)
+def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
+    resting: Explorer,
+    kind: Any,
+    draw: Any,
+    measures: tuple[Any, str],
+    start: str,
+    stop: str,
+    again: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(work, "versus", wait)
-    app = open_part(draw_flips, resting)
-    app.button(key="show-flips").click()
+    monkeypatch.setattr(*measures, wait)
+    app = open_part(draw, resting)
+    app.button(key=start).click()
     rerun(app)
-    assert resting.work.job(FLIPS, resting.board_state("quick-refit")) is not None
-    check_cancelled(app, "flips")
-
-
-def test_the_receipt_of_a_board_that_rests_on_a_quick_refit_is_that_of_the_quick_refit(
-    resting: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(abilities, "measure_receipt", wait)
-    app = open_part(draw_strip, resting)
-    app.button(key="abilities-strip").click()
+    assert resting.job(kind, "quick-refit") is not None
+    # It can be cancelled, and is offered again.
+    app.button(key=stop).click()
     rerun(app)
-    assert resting.job(MEASURE, "quick-refit") is not None
-    assert has_button(app, "stop-abilities-strip")
-
-
-def test_the_test_split_of_a_board_that_rests_on_a_quick_refit_starts_no_refit(
-    resting: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work, "evaluate_mask", wait)
-    app = open_part(_draw_test_split, resting)
-    app.button(key="confirm").click()
-    rerun(app)
-    assert resting.work.job(CONFIRM, resting.board_state("quick-refit")) is not None
-    check_cancelled(app, "confirm")
+    assert has_button(app, again)
 
 
 def test_a_board_that_rests_on_a_quick_refit_is_pinned_with_it(resting: Explorer) -> None:
