@@ -376,6 +376,8 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again(
     assert again.outcomes == first.outcomes
     assert again.cost.pruned.latency_ms != first.cost.pruned.latency_ms
     assert not any("the machine was busy" in notice for notice in again.notices)
+    assert "evaluation" in again.cached
+    assert "latency" not in again.cached
 
 
 # --- the store
