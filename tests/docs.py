@@ -42,6 +42,7 @@ from cahp.features.peers.result import describe_gains, describe_winner, read_bun
 from cahp.features.premise.control import describe_control
 from cahp.features.premise.measuring import read_estimate
 from cahp.features.premise.redundancy import MEASURES
+from cahp.features.premise.refitted import describe_predictors
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES
@@ -509,6 +510,16 @@ def mix_runs() -> list[dict[str, Any]]:
     return [run for run in _all_mix_runs() if run["method"] == "obs-fisher" and not run["min_first_layers"]]
 
 
+def _premise_refitted() -> list[str]:
+    """How far measures predict the cost of a head after the refit, of each bundled test that has it."""
+    lines: list[str] = []
+    for document in _bundled_premises():
+        if "refitted" in document:
+            found = describe_predictors(document["refitted"])
+            lines += wrap(f"`{document['model']}`: {found}", 120, break_on_hyphens=False)
+    return lines
+
+
 #: What the default mix changes: words, and the value of a run.
 _CHANGED: tuple[tuple[str, Callable[[Mapping[str, Any]], float]], ...] = (
     ("KL after refit", lambda run: float(run["outcomes"]["recovered"]["kl"]["value"])),
@@ -812,6 +823,7 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "presets": ("assets/docs/comparison.md", _presets),
     "premise": ("assets/docs/comparison.md", _premise),
     "premise-control": ("assets/docs/comparison.md", _premise_control),
+    "premise-refitted": ("assets/docs/comparison.md", _premise_refitted),
     "attribution": ("assets/docs/comparison.md", _attribution),
     "attribution-findings": ("assets/docs/comparison.md", _attribution_findings),
     "redundancy": ("assets/docs/comparison.md", _redundancy),
