@@ -387,7 +387,7 @@ class MixArm:
     seeds: tuple[int, ...] = (43, 44, 45, 46, 47)
 
 
-#: What is held against each other for a method: text alone, and the default mix.
+#: The two mixes that are compared for each method: text alone, and the default.
 _TEXT_AND_MIX = ("0", Settings.mix)
 #: The default mix was chosen on the first of these, with seed 42. The others confirm it on seeds of their own.
 MIX_ARMS: tuple[MixArm, ...] = (

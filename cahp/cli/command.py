@@ -194,6 +194,12 @@ class Call:
                 self.answer(error.results, lines(error.results))
             raise
 
+    @contextmanager
+    def keeping(self, document: Mapping[str, Any], lines: Iterable[str]) -> Iterator[None]:
+        """Print a result that the block cannot write, before the error says so."""
+        with self.answering(lambda _: lines), UnwrittenError.carrying(document):
+            yield
+
 
 @dataclass(frozen=True)
 class Command:

@@ -19,7 +19,6 @@ from cahp.features import evaluations, sections
 from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
-from cahp.output import UnwrittenError
 from cahp.recoveries import COMPARED, QUICK
 from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
@@ -59,7 +58,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
         if output is not None:
             if parallel.first():
                 lines = printing.run_lines(run.document, sections())
-                with call.answering(lambda _: lines), UnwrittenError.carrying(document):
+                with call.keeping(document, lines):
                     write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
     advice = [*_better_number(run.document), *_better_method(run.document)]
@@ -330,6 +329,6 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
             result = cahp.compare(**call.given, **options, command=call.line, store=call.store, progress=progress)
         wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
         if output is not None:
-            with call.answering(lambda _: comparison_lines(result)), UnwrittenError.carrying(result.as_json()):
+            with call.keeping(result.as_json(), comparison_lines(result)):
                 wrote = output.describe(result.write(output))
     call.answer(result.as_json(), [*comparison_lines(result), wrote])

@@ -70,7 +70,7 @@ def attribute(
         document = result.to_json()
         lines = [*attribution_lines(result)]
         if output is not None and out is not None:
-            with call.answering(lambda _: lines), UnwrittenError.carrying(document):
+            with call.keeping(document, lines):
                 output.write({out.name: write_needed(result)})
     call.answer(document, lines)
 

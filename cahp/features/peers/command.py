@@ -9,7 +9,6 @@ import numpy as np
 
 from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
 from cahp.files import Content, json_text
-from cahp.output import UnwrittenError
 from cahp.values import OptionError
 
 
@@ -65,7 +64,7 @@ def peers(
                 out.name: json_text(content).encode(),
                 out.with_suffix(".npz").name: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays),
             }
-            with call.answering(lambda _: lines), UnwrittenError.carrying(content):
+            with call.keeping(content, lines):
                 output.write(files)
     call.answer(content, lines)
 

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
 from cahp.files import json_text
-from cahp.output import UnwrittenError
 
 
 @command(
@@ -34,6 +33,6 @@ def premise(call: Call, pairs: int | None, control: bool, refit: bool, out: Path
             )
         lines = describe(document)
         if output is not None and out is not None:
-            with call.answering(lambda _: lines), UnwrittenError.carrying(document):
+            with call.keeping(document, lines):
                 output.write({out.name: json_text(document).encode()})
     call.answer(document, lines)

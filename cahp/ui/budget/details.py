@@ -86,9 +86,9 @@ def draw_flips(explorer: Explorer) -> None:
     if explorer.lacks_distilled:
         st.caption("Distil this mask first (above).")
         return
-    board = explorer.board_state(explorer.ready_recovery)
-    start = partial(explorer.work.start, FLIPS, board)
-    job = explorer.work.job(FLIPS, board)
+    recover = explorer.ready_recovery
+    start = partial(explorer.start, FLIPS, recover)
+    job = explorer.job(FLIPS, recover)
     if job is None:
         st.markdown("Which predictions change under this mask?")
         if st.button("Show them", key="show-flips"):

@@ -71,9 +71,9 @@ def _draw_test_split(explorer: Explorer) -> None:
     # The check never trains a model.
     if "test" not in explorer.bench.dataset.splits or explorer.lacks_distilled:
         return
-    board = explorer.board_state(explorer.ready_recovery)
-    start = partial(explorer.work.start, CONFIRM, board)
-    job = explorer.work.job(CONFIRM, board)
+    recover = explorer.ready_recovery
+    start = partial(explorer.start, CONFIRM, recover)
+    job = explorer.job(CONFIRM, recover)
     if job is None:
         with st.popover("Check on the test split", type="tertiary", key="ask-confirm"):
             st.markdown(
