@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
-from typing import Any, Unpack
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import data as data_sets
 from cahp import models
 from cahp import processes as parallel
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.exports.checkpoints import claimed
+from cahp.models.cards import ModelCard
 from cahp.outcomes import measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.run.splits import SplitRecord, cut_notices, record_split
 from cahp.store import Store, StoredTraining, key
-from cahp.values import CahpError, ModelError, OptionError, SelfTestError
+from cahp.tasks.texts import Texts
+from cahp.values import CahpError, ModelError, OptionError, Progress, SelfTestError
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+    from cahp.models.training import Fitted, Schedule
 
 
 def fit(
@@ -64,7 +72,7 @@ def fit(
         CahpError: If model and data do not fit together, or the training diverges.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    from cahp.models import saving, training
+    from cahp.models import training
     from cahp.stages.evaluation import evaluate
 
     settings = read_settings("fit", model, data, options, own={"limit": limit, "seed": seed})
@@ -72,14 +80,15 @@ def fit(
         # The default of the field is that of calibration texts; a training reads all texts.
         settings = replace(settings, limit=None)
     store = store or Store()
-    if save not in ("model", "adapter"):
-        raise OptionError(f"--save {save} is unknown; choose model or adapter")
-    if whole and save == "adapter":
-        raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
+    _check_save(save, whole=whole)
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
+    schedule = training.LORA_SCHEDULE
+    used: int | None = rank
+    if whole:
+        schedule = training.PAPER_SCHEDULE
+        used = None
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = training.PAPER_SCHEDULE if whole else training.LORA_SCHEDULE
     schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
         card = models.set_max_length(models.identify(settings.model), settings.max_length)
@@ -88,25 +97,14 @@ def fit(
         if not dataset.labelled:
             raise OptionError(f"{dataset.id} has no labels to learn from; name their column with --label-column")
         texts, notices = data_sets.sample(dataset.split("train"), settings.limit, seed=settings.seed)
-        validation = dataset.split("validation")
-        how: dict[str, Any] = {"device": settings.device, "seed": settings.seed}
-        hooks = training.Hooks("fit", reporter)
+        task = _Training(card, texts, dataset.split("validation"), schedule, used, settings)
         fitted = None
         history = None
-        name = ""
-        used: int | None = rank
-        if whole:
-            used = None
-            digests = (card.sha256, texts.sha256, validation.sha256)
-            name = key("fit", 2, *digests, asdict(schedule), settings.seed, settings.max_length)
-            if not store.fresh:
-                history = parallel.from_first(lambda: _read_epochs(output, name))
-            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", name)))
+        if whole and not store.fresh:
+            history = parallel.from_first(lambda: _read_epochs(output, task.key))
         if history is None:
-            fitted = training.fit(card, texts, validation=validation, schedule=schedule, rank=used, hooks=hooks, **how)
+            fitted = task.run(store, reporter)
             history = [asdict(epoch) for epoch in fitted.history]
-        if fitted and not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
-            raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
         document: dict[str, Any] = {
             "model": card.id,
             "data": {"id": dataset.id, "train": SplitRecord.of("train", texts)},
@@ -115,32 +113,11 @@ def fit(
             "outcomes": None,
             "notices": [*dataset.notices, *notices],
         }
-        with UnwrittenError.carrying(document):
-            if fitted is None:
-                folder = output.folder
-            elif whole:
-                # Saved with the weights, so that an interruption after this point does not lose the training.
-                folder = saving.save_network(
-                    fitted.network,
-                    fitted.model.tokenizer,
-                    output,
-                    made=lambda part: {"key": name, "sha256": models.identify(str(part)).identity, "epochs": history},
-                )
-            elif save == "adapter":
-                folder = saving.save_adapter(fitted, output)
-            else:
-                merged = fitted.network.merge_and_unload()
-                folder = saving.save_network(merged, fitted.model.tokenizer, output)
-        try:
-            adapted = replace(card, labels=texts.classes, adapter=str(folder))
-            if save != "adapter":
-                adapted = models.identify(str(folder.resolve()))
-            written = models.set_max_length(adapted, settings.max_length)
-            classifier = models.load(written, device=settings.device)
-        except SelfTestError as error:
-            raise SelfTestError(
-                f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
-            ) from None
+        folder = output.folder
+        if fitted is not None:
+            with UnwrittenError.carrying(document):
+                folder = task.write(fitted, output, save)
+        classifier = task.read_back(folder, save)
         outcomes = {
             split: measure(evaluate(classifier, dataset.split(split), progress=reporter), seed=settings.seed)
             for split in measured
@@ -156,6 +133,99 @@ def fit(
         "outcomes": outcomes,
         "notices": [*document["notices"], *cut_notices(resources, {"train": texts})],
     }
+
+
+def _check_save(save: str, *, whole: bool) -> None:
+    """Check what is to be saved.
+
+    Raises:
+        OptionError: If it is unknown, or cannot hold what is trained.
+    """
+    if save not in ("model", "adapter"):
+        raise OptionError(f"--save {save} is unknown; choose model or adapter")
+    if whole and save == "adapter":
+        raise OptionError("--whole trains all weights, and an adapter cannot hold them; leave --save out")
+
+
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """The training of a classifier on ``texts``; ``rank`` is that of its adapters (None: all weights are trained)."""
+
+    card: ModelCard
+    texts: Texts
+    validation: Texts
+    schedule: Schedule
+    rank: int | None
+    settings: Settings
+
+    @cached_property
+    def key(self) -> str:
+        """The key of all that the weights depend on."""
+        digests = (self.card.sha256, self.texts.sha256, self.validation.sha256)
+        return key("fit", 2, *digests, asdict(self.schedule), self.settings.seed, self.settings.max_length)
+
+    def run(self, store: Store, progress: Progress) -> Fitted:
+        """Train it; if all weights are trained, an interrupted training is resumed.
+
+        Raises:
+            CahpError: If the training diverges.
+        """
+        from cahp.models import training
+
+        hooks = training.Hooks("fit", progress)
+        if self.rank is None:
+            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", self.key)))
+        fitted = training.fit(
+            self.card,
+            self.texts,
+            validation=self.validation,
+            schedule=self.schedule,
+            rank=self.rank,
+            device=self.settings.device,
+            seed=self.settings.seed,
+            hooks=hooks,
+        )
+        if not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
+            raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
+        return fitted
+
+    def write(self, fitted: Fitted, output: Output, save: str) -> Path:
+        """Write the trained classifier, and return its folder.
+
+        Raises:
+            UnwrittenError: If it cannot be written.
+        """
+        from cahp.models import saving
+
+        tokenizer = fitted.model.tokenizer
+        if self.rank is None:
+            epochs = [asdict(epoch) for epoch in fitted.history]
+
+            def describe(part: Path) -> dict[str, Any]:
+                return {"key": self.key, "sha256": models.identify(str(part)).identity, "epochs": epochs}
+
+            # Described beside the weights, so that an interruption after this point does not lose the training.
+            return saving.save_network(fitted.network, tokenizer, output, made=describe)
+        if save == "adapter":
+            return saving.save_adapter(fitted, output)
+        return saving.save_network(fitted.network.merge_and_unload(), tokenizer, output)
+
+    def read_back(self, folder: Path, save: str) -> HeadModel:
+        """Load the classifier that was written to ``folder``.
+
+        Raises:
+            SelfTestError: If it cannot be used.
+        """
+        try:
+            adapted = replace(self.card, labels=self.texts.classes, adapter=str(folder))
+            if save != "adapter":
+                adapted = models.identify(str(folder.resolve()))
+            written = models.set_max_length(adapted, self.settings.max_length)
+            return models.load(written, device=self.settings.device)
+        except SelfTestError as error:
+            raise SelfTestError(
+                f"the classifier in {folder} cannot be used ({error}); train again with a lower --learning-rate"
+            ) from None
 
 
 def _read_epochs(output: Output, name: str) -> list[dict[str, Any]] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -180,77 +180,31 @@ def contents(
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
     """
     mask = shown.mask
-    families = clusters.families
     rows = table.rows()
-    figures = [_figures(row) for row in rows]
-    row = _current_row(table, rows, shown)
-    current = _figures(row)
-    if not (row.values or row.outcomes or row.glimpse):
-        current |= _values_nearby(table, shown.mask)
-    if shown.how:
-        current["how"] = shown.how
-    if other is not None:
-        words = RECOVERIES[other.recover].beside
-        for entry, row in zip(figures, other.rows(), strict=True):
-            if row.outcomes is not None and row.budget < other.budgets[-1]:
-                entry |= _beside(words, row.outcomes)
-    if shown.beside is not None:
-        current |= _beside(*shown.beside)
+    figures = _list_figures(rows, other)
+    current = _describe_current(table, rows, shown)
     for entry, title in zip((current, *figures), host.titles, strict=False):
         entry["title"] = title
     measured = {name for entry in (*figures, current) for name in entry["values"]}
-    kept = [_packed(selection.mask) for selection in table.selections]
-    mss = [round(float(value), 4) for value in clusters.clustering.mss]
-    recovery = RECOVERIES[table.recover]
     data: dict[str, Any] = {
-        "layers": clusters.layers,
-        "heads": clusters.heads,
+        **_describe_clusters(clusters, labels),
+        **_describe_table(table, measured, subject),
         "unit": subject.unit,
-        "budgets": list(table.budgets),
-        "kept": kept,
-        "rows": _rows(table, figures),
-        "ks": clusters.clustering.ks.tolist(),
-        "mss": mss,
-        "knee": clusters.clustering.knee,
-        "labels": labels.tolist(),
-        "tints": clusters.tints.tolist(),
         "colours": COLOURS,
         "inks": INKS,
         "striped": STRIPED,
-        "names": name_clusters(labels, families),
         "colourings": paint(host.colourings, mask),
-        # An outcome that no budget has is absent; before the first measurement all are expected.
-        "outcomes": [
-            _describe_outcome(row, table.full or {}, subject)
-            for row in HEADLINES
-            if row.name in measured or not measured
-        ],
-        # A language model answers at every token, and its intervals are over documents.
-        "per": "token" if "perplexity" in measured else "text",
-        "recovered": recovery.noun,
-        "trained": recovery.trains,
-        "unmeasured": "" if recovery.swept else f"not {recovery.result} yet",
+        "kept": [_packed(selection.mask) for selection in table.selections],
+        "rows": _rows(table, figures),
         "status": host.status,
         "selected": host.selected,
         "cards": host.cards,
-        "current": {
-            **current,
-            "budget": mask.count,
-            "kept": _packed(mask),
-            "origin": shown.origin,
-            "note": shown.note,
-            "rescued": list(shown.rescued),
-            "uncuttable": mask.count in table.uncuttable and table.has(mask),
-        },
+        "current": current,
     }
     if other is not None and any("other" in entry for entry in figures):
-        data["other"] = words
-    cache = subject.cache
-    if cache is not None:
-        data["cache"] = cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
-        data["current"]["cache"] = cache.per_token(mask)
-        for entry, selection in zip(data["rows"], table.selections, strict=True):
-            entry["cache"] = cache.per_token(selection.mask)
+        data["other"] = RECOVERIES[other.recover].beside
+    if subject.cache is not None:
+        _add_cache(data, subject.cache, table, mask)
     if shown.places is not None:
         data["places"] = list(shown.places)
     if shown.pinned is not None:
@@ -261,29 +215,119 @@ def contents(
         data["details"] = host.details
     if host.first is not None:
         _add_first_screen(data, host.first, table, mask, subject.weights)
-    selected = host.selected
     if host.alone:
-        # Each budget's clusters, their names and replacement heads.
-        data["readings"] = []
-        for selection in table.selections:
-            k = selection.mask.count if selection.k is None else selection.k
-            groups, _ = clusters.groups(k)
-            data["readings"].append(
-                {
-                    "labels": _base64(groups.astype("<u2")),
-                    "names": name_clusters(groups, families),
-                    "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
-                }
-            )
-    if host.alone or selected is not None or labels.size <= _ALWAYS:
-        data["current"]["covers"] = clusters.covers(mask, labels).tolist()
-    if selected is not None and selected < labels.size:
-        # The distance to the replacement head, and the median distance of two heads.
-        distances = clusters.distances
-        cover = data["current"]["covers"][selected]
-        median = np.median(distances[np.triu_indices(len(distances), 1)])
-        data["asked"] = {"distance": float(distances[selected, cover]), "median": float(median)}
+        data["readings"] = _list_readings(table, clusters)
+    if host.alone or host.selected is not None or labels.size <= _ALWAYS:
+        current["covers"] = clusters.covers(mask, labels).tolist()
+    if host.selected is not None and host.selected < labels.size:
+        data["asked"] = _compare_with_cover(clusters, host.selected, current["covers"][host.selected])
     return data
+
+
+def _list_figures(rows: Sequence[Row], other: BudgetTable | None) -> list[dict[str, Any]]:
+    """Return the figures of each budget, beside those after another recovery."""
+    figures = [_figures(row) for row in rows]
+    if other is not None:
+        words = RECOVERIES[other.recover].beside
+        for entry, row in zip(figures, other.rows(), strict=True):
+            if row.outcomes is not None and row.budget < other.budgets[-1]:
+                entry |= _beside(words, row.outcomes)
+    return figures
+
+
+def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> dict[str, Any]:
+    """Return the mask on the board with its figures."""
+    mask = shown.mask
+    row = _current_row(table, rows, shown)
+    current = _figures(row)
+    if not (row.values or row.outcomes or row.glimpse):
+        current |= _values_nearby(table, mask)
+    if shown.how:
+        current["how"] = shown.how
+    if shown.beside is not None:
+        current |= _beside(*shown.beside)
+    return {
+        **current,
+        "budget": mask.count,
+        "kept": _packed(mask),
+        "origin": shown.origin,
+        "note": shown.note,
+        "rescued": list(shown.rescued),
+        "uncuttable": mask.count in table.uncuttable and table.has(mask),
+    }
+
+
+def _describe_clusters(clusters: HeadClusters, labels: Ints) -> dict[str, Any]:
+    """Return the heads with their clusters ``labels (N,)``, and the silhouette at each number of clusters."""
+    clustering = clusters.clustering
+    return {
+        "layers": clusters.layers,
+        "heads": clusters.heads,
+        "ks": clustering.ks.tolist(),
+        "mss": [round(float(value), 4) for value in clustering.mss],
+        "knee": clustering.knee,
+        "labels": labels.tolist(),
+        "tints": clusters.tints.tolist(),
+        "names": name_clusters(labels, clusters.families),
+    }
+
+
+def _describe_table(table: BudgetTable, measured: Collection[str], subject: BoardSubject) -> dict[str, Any]:
+    """Return the budgets, the outcomes of which some are ``measured``, and the words for the table's recovery."""
+    recovery = RECOVERIES[table.recover]
+    unmeasured = ""
+    if not recovery.swept:
+        unmeasured = f"not {recovery.result} yet"
+    # A language model answers at every token, and its intervals are over documents.
+    per = "text"
+    if "perplexity" in measured:
+        per = "token"
+    return {
+        "budgets": list(table.budgets),
+        # An outcome that no budget has is absent; before the first measurement all are expected.
+        "outcomes": [
+            _describe_outcome(row, table.full or {}, subject)
+            for row in HEADLINES
+            if row.name in measured or not measured
+        ],
+        "per": per,
+        "recovered": recovery.noun,
+        "trained": recovery.trains,
+        "unmeasured": unmeasured,
+    }
+
+
+def _add_cache(data: dict[str, Any], cache: CacheShape, table: BudgetTable, mask: HeadMask) -> None:
+    """Add the size of the cache of the full model and of each mask."""
+    data["cache"] = cache.per_token(HeadMask.full(data["layers"], data["heads"]))
+    data["current"]["cache"] = cache.per_token(mask)
+    for entry, selection in zip(data["rows"], table.selections, strict=True):
+        entry["cache"] = cache.per_token(selection.mask)
+
+
+def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, Any]]:
+    """Return the clusters of each budget, their names and replacement heads."""
+    readings = []
+    for selection in table.selections:
+        k = selection.k
+        if k is None:
+            k = selection.mask.count
+        groups, _ = clusters.groups(k)
+        readings.append(
+            {
+                "labels": _base64(groups.astype("<u2")),
+                "names": name_clusters(groups, clusters.families),
+                "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
+            }
+        )
+    return readings
+
+
+def _compare_with_cover(clusters: HeadClusters, head: int, cover: int) -> dict[str, float]:
+    """Return the distance of a head to its replacement head, and the median distance of two heads."""
+    distances = clusters.distances
+    median = np.median(distances[np.triu_indices(len(distances), 1)])
+    return {"distance": float(distances[head, cover]), "median": float(median)}
 
 
 def _add_first_screen(
