@@ -28,6 +28,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
+from cahp.models.tokenizing import Tokens
 from cahp.models.training_state import Epoch, Limit, TimeBudget, TrainingState
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
@@ -236,7 +237,6 @@ def optimise(
     ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit for bit, as without the
     interruption (on the same machine, with as many threads).
     """
-    checkpoint = hooks.checkpoint
     drawing = seed
     if objective.shared:
         drawing += parallel.rank()
@@ -244,6 +244,41 @@ def optimise(
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens = model.tokenize(objective.inputs)
     order = torch.Generator().manual_seed(seed)
+    loader: Any = _load_batches(model, tokens, schedule.batch, order)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer: Any = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
+    running = network
+    if objective.shared:
+        running, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    batches = limit.steps or schedule.epochs * len(loader)
+    budget = TimeBudget(batches, left=limit.left, scoring=limit.scoring, each=limit.each)
+    rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
+
+    def learn(tensors: Mapping[str, Tensor], rows: Tensor) -> float:
+        loss = objective.loss(running, tensors, rows)
+        accelerator.backward(loss)
+        accelerator.clip_grad_norm_(trained, schedule.clip)
+        optimizer.step()
+        budget.batch()
+        rate.step()
+        optimizer.zero_grad()
+        return float(loss.detach())
+
+    state = TrainingState(trained, optimizer, rate, order, accelerator.device)
+    loop = _Loop(network, running, loader, learn, objective.score, state, budget, hooks)
+    loop.resume()
+    with _interruptions() as interrupted:
+        loop.run(interrupted)
+    state.finish()
+    if hooks.checkpoint is not None:
+        hooks.checkpoint.remove()
+    total = budget.total(loop.step)
+    hooks.progress(hooks.stage, total, total)
+    return loop.describe()
+
+
+def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Generator) -> DataLoader[Any]:
+    """Load batches of texts of like length, in a new random order every epoch, each with its row numbers."""
 
     def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
         columns = dict[str, list[list[int]]]()
@@ -251,105 +286,121 @@ def optimise(
             columns[name] = [tokens[row][name] for row in rows]
         return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
 
-    # Texts of like length meet in a batch, in a new random order every epoch.
     lengths = [len(entry["input_ids"]) for entry in tokens]
-    sampler = LengthGroupedSampler(schedule.batch, lengths=lengths, generator=order)
+    sampler = LengthGroupedSampler(size, lengths=lengths, generator=order)
     numbers: Any = range(len(tokens))
-    loader = DataLoader[Any](numbers, batch_size=schedule.batch, sampler=sampler, collate_fn=collate)
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    plain = network
-    if objective.shared:
-        network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
-    epoch = len(loader)
-    batches = limit.steps or schedule.epochs * epoch
-    budget = TimeBudget(batches, left=limit.left, scoring=limit.scoring, each=limit.each)
-    rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
-    state = TrainingState(trained, optimizer, rate, order, accelerator.device)
-    if checkpoint is not None and (stored := checkpoint.load()) is not None:
-        budget.seconds = stored[1].get("seconds", budget.seconds)
-        state.load_state_dict(*stored)
-    step = state.epoch * epoch + state.batches
+    return DataLoader[Any](numbers, batch_size=size, sampler=sampler, collate_fn=collate)
 
-    def save() -> None:
-        if checkpoint is not None:
-            arrays, meta = state.state_dict()
-            checkpoint.save(arrays, {**meta, "seconds": budget.seconds})
 
-    def describe() -> Training:
+@dataclass(eq=False)
+class _Loop:
+    """The loop over batches and epochs: it scores, reports, stops where that is asked for, and saves what resumes it.
+
+    ``running`` is the ``network`` as it computes, which several processes may wrap. ``learn`` takes a batch with its
+    row numbers, changes the weights, and returns the loss.
+    """
+
+    network: nn.Module
+    running: nn.Module
+    loader: DataLoader[Any]
+    learn: Callable[[Mapping[str, Tensor], Tensor], float]
+    score: Score | None
+    state: TrainingState
+    budget: TimeBudget
+    hooks: Hooks
+    #: Batches that are done.
+    step: int = 0
+
+    def resume(self) -> None:
+        """Go on from the checkpoint, if there is one."""
+        checkpoint = self.hooks.checkpoint
+        if checkpoint is not None and (stored := checkpoint.load()) is not None:
+            self.budget.seconds = stored[1].get("seconds", self.budget.seconds)
+            self.state.load_state_dict(*stored)
+        self.step = self.state.epoch * len(self.loader) + self.state.batches
+
+    def run(self, interrupted: Callable[[], bool]) -> None:
+        """Train until all batches are done, or the time is over.
+
+        Raises:
+            Cancelled, KeyboardInterrupt: If it was stopped; the checkpoint has its state.
+        """
+
+        def pause() -> None:
+            self._pause(interrupted)
+
+        state = self.state
+        budget = self.budget
+        pause()
+        budget.begin()
+        while not budget.over(self.step):
+            self.running.train()
+            budget.begin()
+            for tensors, rows in state.rest(self.loader):
+                loss = self.learn(tensors, rows)
+                state.batches += 1
+                state.losses += loss
+                self.step += 1
+                if self.hooks.after is not None:
+                    self.hooks.after(self.step)
+                self._report()
+                pause()
+                if budget.over(self.step):
+                    break
+            self._end_epoch(pause)
+            if not budget.over(self.step):
+                self._save()
+        if state.batches:
+            # It was stopped within an epoch, and no time is left to resume it.
+            self._end_epoch(pause)
+
+    def describe(self) -> Training:
+        """Return how far the training is."""
+        state = self.state
         mean = 0.0
         if state.batches:
             mean = state.losses / state.batches
         elif state.history:
             # Between two epochs it is the loss of the finished one.
             mean = state.history[-1].loss
-        return Training(step, budget.total(step), mean, tuple(state.history), hooks.stage, state.best)
+        total = self.budget.total(self.step)
+        return Training(self.step, total, mean, tuple(state.history), self.hooks.stage, state.best)
 
-    def report() -> None:
-        if hooks.watch is not None:
-            hooks.watch(describe())
+    def _pause(self, interrupted: Callable[[], bool]) -> None:
+        """Report between two batches, and stop if that is asked for."""
+        wish: BaseException | None = None
+        try:
+            self.hooks.progress(self.hooks.stage, self.step, self.budget.total(self.step))
+        except (Cancelled, KeyboardInterrupt) as error:
+            wish = error
+        if wish is None and interrupted():
+            wish = KeyboardInterrupt()
+        if any(parallel.gather(wish is not None)):
+            self._save()
+            raise wish or Cancelled
 
-    with _interruptions() as interrupted:
+    def _end_epoch(self, pause: Callable[[], None]) -> None:
+        self.network.eval()
+        scores = None
+        if self.score is not None:
+            # Several processes have different numbers of batches here, so they cannot agree to stop at one.
+            between = None
+            if parallel.world() == 1:
+                between = pause
+            scores = self.score(between)
+        self.state.end_epoch(scores)
+        self.budget.scored()
+        self._report()
 
-        def pause() -> None:
-            """Report between two batches, and stop if that is asked for."""
-            wish: BaseException | None = None
-            try:
-                hooks.progress(hooks.stage, step, budget.total(step))
-            except (Cancelled, KeyboardInterrupt) as error:
-                wish = error
-            if wish is None and interrupted():
-                wish = KeyboardInterrupt()
-            if any(parallel.gather(wish is not None)):
-                save()
-                raise wish or Cancelled
+    def _report(self) -> None:
+        if self.hooks.watch is not None:
+            self.hooks.watch(self.describe())
 
-        def end_epoch() -> None:
-            plain.eval()
-            scores = None
-            if objective.score is not None:
-                # Several processes have different numbers of batches here, so they cannot agree to stop at one.
-                between = None
-                if parallel.world() == 1:
-                    between = pause
-                scores = objective.score(between)
-            state.end_epoch(scores)
-            budget.scored()
-            report()
-
-        pause()
-        budget.begin()
-        while not budget.over(step):
-            network.train()
-            budget.begin()
-            for tensors, rows in state.rest(loader):
-                batch_loss = objective.loss(network, tensors, rows)
-                accelerator.backward(batch_loss)
-                accelerator.clip_grad_norm_(trained, schedule.clip)
-                optimizer.step()
-                budget.batch()
-                rate.step()
-                optimizer.zero_grad()
-                state.batches += 1
-                step += 1
-                state.losses += float(batch_loss.detach())
-                if hooks.after is not None:
-                    hooks.after(step)
-                report()
-                pause()
-                if budget.over(step):
-                    break
-            end_epoch()
-            if not budget.over(step):
-                save()
-        if state.batches:
-            # It was stopped within an epoch, and no time is left to resume it.
-            end_epoch()
-    state.finish()
-    if checkpoint is not None:
-        checkpoint.remove()
-    hooks.progress(hooks.stage, budget.total(step), budget.total(step))
-    return describe()
+    def _save(self) -> None:
+        checkpoint = self.hooks.checkpoint
+        if checkpoint is not None:
+            arrays, meta = self.state.state_dict()
+            checkpoint.save(arrays, {**meta, "seconds": self.budget.seconds})
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from cahp.models.held_out import Divergences, HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
-from cahp.models.training import Objective, Schedule, optimise
+from cahp.models.training import Objective, Schedule, Training, optimise
 from cahp.models.training_state import Limit, TimeIsUp, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.tasks.texts import Item
@@ -31,6 +31,7 @@ SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
 WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
 #: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
 TEMPERATURE = 2.0
+_NO_TIME = "no time was left for it"
 
 
 def usual_schedule(card: ModelCard) -> Schedule:
@@ -70,9 +71,8 @@ def distill(
     bounded = supervision.progress
     if supervision.checkpoint is None or not supervision.checkpoint.exists:
         bounded = until(bounded, left)
-    no_time = "no time was left for it"
     texts = len(learned), labels is not None, len(held_out)
-    unmeasured = DistillReport(False, f"{no_time}: {called} stays", *texts, None, None, ())
+    unmeasured = DistillReport(False, f"{_NO_TIME}: {called} stays", *texts, None, None, ())
     scoring = 0.0
     try:
         compared = count_compared(inputs)
@@ -122,17 +122,8 @@ def distill(
     first = Divergences.from_score(before)
     last = Divergences.from_score(after)
     accepted = last.is_better_than(first)
-    # Each process takes a batch at a time.
-    whole = schedule.epochs * math.ceil(math.ceil(len(learned) / schedule.batch) / parallel.world())
-    if not training.epochs:
-        reason = no_time
-    elif not sound:
-        reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
-    else:
-        reason = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
-        if training.step < whole:
-            done = schedule.epochs * training.step / whole
-            reason += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
+    change = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
+    reason = _explain(training, sound, change, schedule, len(learned))
     if not accepted:
         reason += f": {called} stays"
     report = replace(
@@ -150,6 +141,20 @@ def distill(
     if not accepted:
         return start, report
     return start.with_network(network), report
+
+
+def _explain(training: Training, sound: bool, change: str, schedule: Schedule, texts: int) -> str:
+    """Say what a training on so many texts did: the ``change`` on held-out texts, if its weights are ``sound``."""
+    if not training.epochs:
+        return _NO_TIME
+    if not sound:
+        return "its weights are no longer finite numbers (a lower --learning-rate may help)"
+    # Each process takes a batch at a time.
+    whole = schedule.epochs * math.ceil(math.ceil(texts / schedule.batch) / parallel.world())
+    if training.step < whole:
+        done = schedule.epochs * training.step / whole
+        change += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
+    return change
 
 
 def _call_between_batches(pause: Callable[[], None]) -> Progress:
