@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Unpack
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import hub, models
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
@@ -16,7 +16,7 @@ from cahp.features import sections
 from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
-from cahp.run.bench import check_classifier, open_bench
+from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
@@ -27,6 +27,9 @@ from cahp.run.settings import Settings, identify_model
 from cahp.run.splits import record_split
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
 
 
 def recover(
@@ -159,11 +162,7 @@ def export(
     form = formats.find(format)
     upload = _read_upload(form, push, public=push_public)
     if isinstance(form, MaskForm):
-        origin = _read_origin(card, keep, content)
-        roles = stored_roles(Resources(card, store=store or Store()))
-        if roles is not None:
-            origin = replace(origin, columns=roles.columns)
-        return _write_mask(form, keep, origin, output)
+        return _convert_mask(form, card, keep, content, output=output, store=store)
     assert isinstance(form, ModelForm)
     form.check_installed()
     checkpoints.claimed(output, card)
@@ -176,55 +175,42 @@ def export(
     formats.check_export(form, card, keep, get_recovery(settings.recover).name)
     if not has_data and settings.recover != NONE.name:
         raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
-    findings: dict[str, Any] = {}
     with show_progress(progress, yes=yes) as reporter:
         if upload is not None:
             upload.check()
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
-            measured = checkpoints.measured_on(bench, outcome)
-            cut = cut_model(bench.model, keep, recovered)
-            pruned = Pruned(bench.model, cut, keep, bench.evaluation.inputs)
-            facts = {"data": measured.data, "protocol": measured.protocol}
-            notices = [*bench.notices, *bench.cut_notices]
-            if settings.abilities:
-                check_sections(sections(), bench)
-                findings = measure_sections(sections(), bench, keep, recovered)
+            prepared = _prepare_measured(bench, keep)
         else:
-            model_in_memory = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
-            outcome = dict(checkpoints.UNMEASURED)
-            measured = None
-            pruned = Pruned(model_in_memory, cut_model(model_in_memory, keep), keep)
-            facts = {"data": None, "protocol": None}
-            notices = []
+            resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
+            prepared = _prepare_unmeasured(resources.model, keep)
         seconds = None
         if settings.latency:
             seconds = parse_duration(settings.latency_time, "--latency-time")
         document = {
             "model": card.id,
-            **facts,
+            **prepared.facts,
             "kept": kept_heads(keep),
-            **outcome,
-            **{name: part for name, part in findings.items() if part is not None},
-            "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
+            **prepared.outcome,
+            **{name: part for name, part in prepared.findings.items() if part is not None},
+            "parameters": {"full": prepared.pruned.whole.parameters, "pruned": prepared.pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "onnx_latency_ms", "files")),
             "loads": formats.as_asked(form.loads, card),
-            "notices": notices,
+            "notices": prepared.notices,
         }
         with UnwrittenError.carrying(document):
             results = checkpoints.write(
                 form,
                 output,
-                pruned,
-                measured=measured,
+                prepared.pruned,
+                measured=prepared.measured,
                 provenance=checkpoints.Provenance(
                     str(content.get("method", BY_HAND)),
                     settings.recover,
                     command,
-                    tuple(summarise_sections(sections(), findings, settings.recover)),
+                    tuple(summarise_sections(sections(), prepared.findings, settings.recover)),
                 ),
                 seconds=seconds,
                 progress=reporter,
@@ -234,6 +220,42 @@ def export(
             with UnwrittenError.carrying(document):
                 document["pushed"] = _send(upload, output)
         return document
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """A pruned model before it is written, and what the document of its export says of it.
+
+    ``facts`` name the texts, ``outcome`` has the results on them, and ``findings`` those of features by section.
+    """
+
+    pruned: Pruned
+    facts: Mapping[str, Any]
+    outcome: Mapping[str, Any]
+    measured: checkpoints.Measured | None = None
+    findings: Mapping[str, Any] = field(default_factory=dict)
+    notices: Sequence[str] = ()
+
+
+def _prepare_measured(bench: Bench, mask: HeadMask) -> _Prepared:
+    """Cut and recover the model of a bench, and measure it on the texts."""
+    settings = bench.settings
+    if settings.abilities:
+        check_sections(sections(), bench)
+    outcome, recovered = checkpoints.recovered(bench, mask, recover=settings.recover)
+    measured = checkpoints.measured_on(bench, outcome)
+    pruned = Pruned(bench.model, cut_model(bench.model, mask, recovered), mask, bench.evaluation.inputs)
+    findings: Mapping[str, Any] = {}
+    if settings.abilities:
+        findings = measure_sections(sections(), bench, mask, recovered)
+    facts = {"data": measured.data, "protocol": measured.protocol}
+    return _Prepared(pruned, facts, outcome, measured, findings, [*bench.notices, *bench.cut_notices])
+
+
+def _prepare_unmeasured(model: HeadModel, mask: HeadMask) -> _Prepared:
+    """Cut a model for which there are no texts."""
+    facts = {"data": None, "protocol": None}
+    return _Prepared(Pruned(model, cut_model(model, mask), mask), facts, checkpoints.UNMEASURED)
 
 
 def _read_upload(form: Form, push: str | None, *, public: bool) -> hub.NewRepository | None:
@@ -283,11 +305,18 @@ def _read_origin(card: ModelCard, mask: HeadMask, content: Mapping[str, Any]) ->
     return MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
 
 
-def _write_mask(form: MaskForm, mask: HeadMask, origin: MaskOrigin, output: Output) -> dict[str, Any]:
-    content = form.write(mask, origin)
+def _convert_mask(
+    form: MaskForm, card: ModelCard, mask: HeadMask, content: Mapping[str, Any], *, output: Output, store: Store | None
+) -> dict[str, Any]:
+    """Write a mask, of whose file ``content`` was read, in another form, with the roles of its heads if known."""
+    origin = _read_origin(card, mask, content)
+    roles = stored_roles(Resources(card, store=store or Store()))
+    if roles is not None:
+        origin = replace(origin, columns=roles.columns)
+    written = form.write(mask, origin)
     if form.key == "mask":
         output.check_files([form.file], Mark(form.file, "cahp.mask"))
     else:
-        output.check_file(form.file, content)
-    output.write({form.file: content})
+        output.check_file(form.file, written)
+    output.write({form.file: written})
     return {"model": origin.model, "kept": kept_heads(mask), "form": form.key, "file": form.file}
