@@ -95,17 +95,22 @@ class BoardSubject:
     ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
     evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
     which is shown in place of the time (None: another model). ``weights`` are counted (None: they were not).
+    Intervals are over ``units``.
     """
 
     unit: str = "head"
     chance: float | None = None
     cache: CacheShape | None = None
     weights: WeightCount | None = None
+    units: str = "texts"
 
     @classmethod
     def of(cls, run: RunDocument) -> BoardSubject:
         """Return what the board of a finished run is about."""
-        return cls(run.model.unit, run.data.eval.most_frequent, run.cache_shape, WeightCount.of(run))
+        units = "texts"
+        if run.protocol is not None:
+            units = run.protocol.units
+        return cls(run.model.unit, run.data.eval.most_frequent, run.cache_shape, WeightCount.of(run), units)
 
 
 @dataclass(frozen=True)
@@ -278,7 +283,7 @@ def _describe_table(table: BudgetTable, measured: Collection[str], subject: Boar
     unmeasured = ""
     if not recovery.swept:
         unmeasured = f"not {recovery.result} yet"
-    # A language model answers at every token, and its intervals are over documents.
+    # A language model answers at every token.
     per = "text"
     if "perplexity" in measured:
         per = "token"
@@ -291,6 +296,7 @@ def _describe_table(table: BudgetTable, measured: Collection[str], subject: Boar
             if row.name in measured or not measured
         ],
         "per": per,
+        "units": subject.units,
         "recovered": recovery.noun,
         "trained": recovery.trains,
         "unmeasured": unmeasured,

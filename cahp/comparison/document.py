@@ -18,7 +18,6 @@ from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_o
 from cahp.run.document import ModelRecord
 from cahp.run.mix import NO_MIX
 from cahp.run.splits import SplitRecord
-from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
 from cahp.words import points, signed
@@ -173,7 +172,7 @@ class ComparisonDocument:
             return "texts"
         if outcome == "copying":
             return "sequences"
-        return name_units(protocol.documents)
+        return protocol.units
 
     @property
     def seeds(self) -> tuple[int, ...]:

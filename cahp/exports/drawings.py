@@ -15,7 +15,6 @@ from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, StateOutcomes
 from cahp.run.recovered import RecoveryStep
-from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, percent, rate, safe, times
@@ -205,7 +204,7 @@ def draw_outcomes(caption: str, states: StateOutcomes, protocol: WindowProtocol 
     counts = [main_outcome(outcomes)[1].n for outcomes in named.values()]
     unit = "texts"
     if protocol is not None:
-        unit = name_units(protocol.documents)
+        unit = protocol.units
     yield table(caption, list(named), [*_rows(named.values()), (capital(unit), [f"{n:,}" for n in counts])])
 
 

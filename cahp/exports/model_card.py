@@ -18,7 +18,6 @@ from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
-from cahp.tasks.answers import name_units
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import capital, printable, safe
@@ -258,7 +257,7 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protoco
     over = ""
     if protocol is not None:
         measured = safe(protocol)  # <s> is a tag
-        over = f" over {name_units(protocol.documents)}"
+        over = f" over {protocol.units}"
     split = ""
     if data is not None:
         split = f" of the split `{data['split']}`"

@@ -5,20 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.window import Window
+from cahp.tasks.window import Window, name_units
 from cahp.values import Bools, Floats, Ints
 
 #: What is kept of a language model's answer at a token: KL divergence from the full model, loss, predicted token.
 DIVERGENCE, LOSS, PREDICTION = range(3)
 #: The label of every text where there are no labels.
 NO_LABEL = -1
-#: Documents over which intervals are drawn, at least.
-_FEWEST_UNITS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,13 +193,6 @@ def independent_units(documents: Ints, windows: Ints) -> NDArray[np.int64]:
     """The independent unit of each token, of its document and window: see ``name_units``."""
     units = {"documents": documents, "windows": windows}
     return np.asarray(units[name_units(len(np.unique(documents)))], dtype=np.int64)
-
-
-def name_units(documents: int) -> Literal["documents", "windows"]:
-    """What the tokens of so many documents are grouped by for an interval: windows, where documents are too few."""
-    if documents < _FEWEST_UNITS:
-        return "windows"
-    return "documents"
 
 
 def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

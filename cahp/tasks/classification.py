@@ -29,7 +29,6 @@ class Classification(Task):
         item="text",
         items="texts",
         measured="texts",
-        units="texts",
         answer="class",
         answers="answers",
         place="text",
@@ -70,6 +69,10 @@ class Classification(Task):
     def group_documents(self, texts: Texts) -> NDArray[np.int64] | None:
         """Return None: each text is a document."""
         return None
+
+    def name_units(self, texts: Texts) -> str:
+        """Return texts: each has one answer."""
+        return "texts"
 
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:
         """Return every other row of each class: every other row of all could separate the classes."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.task import Task, TaskWords
-from cahp.tasks.window import Window
+from cahp.tasks.window import Window, name_units
 from cahp.values import Ints
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ class NextToken(Task):
         item="window",
         items="windows",
         measured="windows of tokens",
-        units="documents",
         answer="next token",
         answers="next words",
         place="token",
@@ -72,6 +71,11 @@ class NextToken(Task):
         """Return for each window the document of most of its tokens."""
         documents = [np.bincount(window.units).argmax() for window in texts.windows]
         return np.unique(documents, return_inverse=True)[1].astype(np.int64)
+
+    def name_units(self, texts: Texts) -> str:
+        """Return documents, or windows where these are too few."""
+        documents = {int(unit) for row in texts.text_rows for unit in np.unique(texts.windows[row].units)}
+        return name_units(len(documents))
 
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:
         """Return the first and the last windows: those beside each other are often of one document.

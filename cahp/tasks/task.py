@@ -24,17 +24,15 @@ Head = Literal["classification", "causal", "masked"]
 class TaskWords:
     """How screens, reports and the terminal speak of a task.
 
-    A model reads ``items`` one at a time (``measured`` where they are counted for the first time), its outcomes are
-    means over ``units`` with an interval over these, and it predicts one ``answer`` after the other, in ``place`` after
-    place; all of them are its ``answers``. Heads of a cluster have their ``likeness`` in common. ``own_text`` invites a
-    person to try a text, ``raise_number`` is the advice where there are too few calibration items, and
-    ``without_labels`` explains what is measured of data without labels.
+    A model reads ``items`` one at a time (``measured`` where they are counted for the first time), and it predicts one
+    ``answer`` after the other, in ``place`` after place; all of them are its ``answers``. Heads of a cluster have their
+    ``likeness`` in common. ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are
+    too few calibration items, and ``without_labels`` explains what is measured of data without labels.
     """
 
     item: str
     items: str
     measured: str
-    units: str
     answer: str
     answers: str
     place: str
@@ -97,6 +95,10 @@ class Task(ABC):
     @abstractmethod
     def group_documents(self, texts: Texts) -> NDArray[Any] | None:
         """Return the document of each item ``(n,)``, numbered from 0 (None: each item is one)."""
+
+    @abstractmethod
+    def name_units(self, texts: Texts) -> str:
+        """Return what outcomes are means over, with an interval over these, in the plural."""
 
     @abstractmethod
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:

@@ -121,6 +121,11 @@ class Texts:
         parts = self.task.list_parts(self)
         return digest(*self.plain_texts, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *parts)
 
+    @cached_property
+    def units(self) -> str:
+        """What outcomes are means over: ``texts``, or of a language model ``documents`` or ``windows``."""
+        return self.task.name_units(self)
+
     @property
     def text_rows(self) -> list[int]:
         """Rows of the data's own items: all but those that the task adds to measure something."""

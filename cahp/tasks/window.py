@@ -22,7 +22,17 @@ REPEAT_PARTS = 4
 #: The fewest tokens of sequences that are read twice: as many of the shortest.
 REPEATS_TOKENS = 2 * REPEAT_PARTS * SHORTEST_REPEAT
 
+#: Documents over which intervals are drawn, at least.
+_FEWEST_UNITS = 8
+
 _Ints = NDArray[np.integer[Any]]
+
+
+def name_units(documents: int) -> Literal["documents", "windows"]:
+    """What the tokens of so many documents are grouped by for an interval: windows, where documents are too few."""
+    if documents < _FEWEST_UNITS:
+        return "windows"
+    return "documents"
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +103,11 @@ class WindowProtocol:
     tokens: int
     documents: int
     begins: Beginning = "first"
+
+    @property
+    def units(self) -> Literal["documents", "windows"]:
+        """What intervals are drawn over."""
+        return name_units(self.documents)
 
     def __str__(self) -> str:
         overlap = f"each {self.stride:,} after the last"

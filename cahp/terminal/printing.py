@@ -21,7 +21,6 @@ from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.run.sections import Sections, describe_sections
 from cahp.run.settings import Settings
-from cahp.tasks.answers import name_units
 from cahp.terminal.costs import cost_lines, generation_lines
 from cahp.values import Estimate
 from cahp.words import duration, percent, size_of
@@ -157,7 +156,7 @@ def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtoc
     title = f"on {split}, n = {n:,}"
     if protocol is not None:
         yield f"  measured on {protocol}"
-        title += f" {name_units(protocol.documents)}"
+        title += f" {protocol.units}"
     wide = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
 
     def line(name: str, cells: Iterable[str]) -> str:

@@ -59,14 +59,13 @@ def _describe_source(explorer: Explorer) -> str:
 
 
 def _count_texts(explorer: Explorer) -> str:
-    """Return the number of evaluation texts; of windows with that of the documents in them, if it was measured."""
+    """Return the number of evaluation texts; of windows with that of the documents in them, if it matters."""
     texts = explorer.bench.evaluation
     table = explorer.table()
-    units = texts.task.words.units
-    if table is None or table.full is None or units == texts.task.words.items:
+    if table is None or table.full is None or texts.units == texts.task.words.items:
         return texts.measured
     count = max(estimate.n for estimate in table.full.values())
-    return f"{count:,} {units} in {texts.measured}"
+    return f"{count:,} {texts.units} in {texts.measured}"
 
 
 def _live(explorer: Explorer, pulse: float | None) -> None:

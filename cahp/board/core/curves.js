@@ -30,7 +30,7 @@ export class Curves {
     const outcome = this.choose(data), share = outcome.unit === "share";
     // Perplexity grows a hundredfold from many heads to few.
     const log = outcome.unit === "number", unit = share ? "%" : log ? "logarithmic" : `nats per ${data.per ?? "text"}`;
-    const n = outcome.n ? `n = ${outcome.n}${data.per === "token" ? " documents" : ""}, ` : "";
+    const n = outcome.n ? `n = ${outcome.n}${data.per === "token" ? ` ${data.units}` : ""}, ` : "";
     // The baseline is far below most curves: it is drawn where it is within the axis, and else in the title.
     const guess = outcome.chance == null ? "" : `majority-class baseline ${Math.round(outcome.chance * 100)} %`;
     const panels = [

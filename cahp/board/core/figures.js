@@ -52,10 +52,10 @@ function figure(outcome, state, data, total, yet, first) {
   if (value == null) return [name, "–", beside ? [beside, ...status] : first && !data.status ? [data.unmeasured || `not measured${yet}`] : status];
   const text = shown(value, outcome);
   const ends = low == null ? [] : [low, high].map((end) => shown(end, outcome, value));
-  const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? " documents" : ""}`];
+  const lines = low == null ? [] : [`${ends[0].replace(" %", "")} to ${ends[1]}, n = ${n}${data.per === "token" ? ` ${data.units}` : ""}`];
   if (low == null || state.glimpsed) {
     const some = state.about === 1 ? `1 ${data.unit} has` : `${state.about} ${data.unit}s have`;
-    const from = state.about ? `: ${some} it` : state.glimpsed ? `from the first ${state.glimpsed} ${data.per === "token" ? "documents" : "texts"}` : "between measured budgets";
+    const from = state.about ? `: ${some} it` : state.glimpsed ? `from the first ${state.glimpsed} ${data.units}` : "between measured budgets";
     lines.push(state.about ? `about${from}` : `estimated ${from}`, ...status);
     return [name, `≈ ${text}`, beside ? [...lines, beside] : lines];
   }

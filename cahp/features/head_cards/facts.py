@@ -119,10 +119,11 @@ def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head
     )
 
 
-def describe_removal(outcomes: Outcomes, *, answers: bool) -> tuple[str, str]:
+def describe_removal(outcomes: Outcomes, *, answers: bool, units: str = "texts") -> tuple[str, str]:
     """Describe what the removal of one head changes: the finding, and further figures with their intervals.
 
-    ``answers``: each prediction is the answer to a text; otherwise they are next words.
+    ``answers``: each prediction is the answer to a text; otherwise they are next words, and intervals are over
+    ``units``.
     """
     agreement = outcomes["agreement"]
     if answers:
@@ -131,7 +132,7 @@ def describe_removal(outcomes: Outcomes, *, answers: bool) -> tuple[str, str]:
         further = []
     else:
         finding = f"{percent(1 - agreement.value)} of next words change"
-        further = [f"{span(100 * (1 - agreement.high), 100 * (1 - agreement.low))}, n = {agreement.n:,} documents"]
+        further = [f"{span(100 * (1 - agreement.high), 100 * (1 - agreement.low))}, n = {agreement.n:,} {units}"]
     change = outcomes.get("accuracy_change")
     if change is not None:
         further.append(f"accuracy {change.text} ({change.span})")

@@ -281,7 +281,8 @@ def _draw_removal(explorer: Explorer, head: int) -> None:
 
 
 def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
-    finding, further = describe_removal(outcomes, answers=not explorer.card.task.predicts_often)
+    answers = not explorer.card.task.predicts_often
+    finding, further = describe_removal(outcomes, answers=answers, units=explorer.bench.evaluation.units)
     st.markdown(f"#### {plain(finding)}")
     st.caption(plain(f"As pruned: {further}."))
 

@@ -265,7 +265,7 @@ def describe_refit_of_agreement(subject: Subject) -> Step:
         60,
         "One point is one more token of a hundred at which both models predict the same.",
         {"output weights": _OUTPUT_WEIGHTS},
-        units="documents",
+        units=subject.texts.units,
     )
 
 

@@ -43,13 +43,12 @@ class Heads:
 class Counting(ABC):
     """What a task decides about the steps that all models have.
 
-    A guess about changed predictions is in ``unit``, which ``definition`` defines. Estimates are over ``units``, and
-    the bars of an answer show ``outcome``. ``terms`` are explained in the first step.
+    A guess about changed predictions is in ``unit``, which ``definition`` defines. The bars of an answer show
+    ``outcome``. ``terms`` are explained in the first step.
     """
 
     unit: ClassVar[str]
     definition: ClassVar[str]
-    units: ClassVar[str]
     outcome: ClassVar[str]
     terms: ClassVar[Mapping[str, str]]
     #: The meaning if hardly any, or many, predictions change without one head.
@@ -89,7 +88,6 @@ class AnswerCounting(Counting):
         "An answer is the class that the model predicts for a text. A change is any answer that differs from that with "
         "all heads, right or wrong."
     )
-    units = "texts"
     outcome = "accuracy"
     terms: ClassVar = {
         "attention head": "a part of a layer that decides which words attend to which",
@@ -132,7 +130,6 @@ class TokenCounting(Counting):
         "At each token of the texts, the model predicts the most probable next token. It changes when it differs from "
         "that with all heads."
     )
-    units = "documents"
     outcome = "agreement"
     terms: ClassVar = {
         "attention head": "a part of a layer that decides which earlier tokens a token attends to",

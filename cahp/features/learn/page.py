@@ -205,7 +205,7 @@ def _describe_measured(course: Course) -> str:
     first = course.known(1)
     if subject.texts.task.predicts_often and first is not None and table is not None and table.full is not None:
         count = max(estimate.n for estimate in table.full.values())
-        units = subject.texts.task.words.units
+        units = course.explorer.bench.evaluation.units
         if first.n < count:
             words += f", {first.n} of the {count} {units} of the other pages, so their figures differ a little"
         else:

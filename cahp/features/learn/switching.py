@@ -28,7 +28,7 @@ def _ask_for_changes(subject: Subject, **fields: Any) -> Step:
         unit=counting.unit,
         highest=counting.count_predictions(subject),
         counted=counting.definition,
-        units=counting.units,
+        units=subject.texts.units,
         **fields,
     )
 

@@ -35,7 +35,6 @@ from cahp.run.bench import Bench
 from cahp.run.prune import choose
 from cahp.run.splits import record_split
 from cahp.stages.selection import Ranking, representatives
-from cahp.tasks.answers import TokenEvaluation, name_units
 from cahp.tasks.texts import Texts
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Floats, Ints, OptionError, Progress, report_progress, silent
@@ -98,17 +97,13 @@ def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, re
     explain = partial(explained_shares, contexts, learned, progress=bench.evidence.progress)
     r2 = bench.evidence.cached(f"outputs of {texts.sha256} explained by {learned.sum()} tokens", explain)
     measures = measure_heads(bench, texts, contexts, removed.first, removed.second)
-    unit = "texts"
-    full = bench.measurements.evaluate(texts)
-    if isinstance(full, TokenEvaluation):
-        unit = name_units(len(np.unique(full.documents)))
     document = {
         "schema": SCHEMA,
         "model": bench.card.id,
         "data": bench.dataset.id,
         "split": bench.settings.eval_split,
         "texts": removed.alone.shape[1],
-        "unit": unit,
+        "unit": texts.units,
         "protocol": bench.protocol and asdict(bench.protocol),
         "max_length": record_split(bench.resources, bench.settings.eval_split, texts).max_length,
         "heads": len(labels),

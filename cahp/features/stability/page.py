@@ -330,7 +330,7 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     )
     if outcomes is None:
         return
-    noun = bench.card.words.units
+    noun = bench.evaluation.units
     divergences = [measured["kl"] for measured in outcomes]
     places = result.values[result.keep.any(axis=(1, 2))].tolist()
     data = {column: places}

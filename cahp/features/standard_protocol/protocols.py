@@ -16,7 +16,7 @@ from cahp.data.parts import RunningText
 from cahp.features.standard_protocol.documents import Document, describe_form, join_rows, list_documents
 from cahp.models.cards import ModelCard
 from cahp.outcomes import estimate_mean, estimate_ratio, to_perplexity
-from cahp.tasks.answers import TokenEvaluation, name_units
+from cahp.tasks.answers import TokenEvaluation
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate
 
@@ -48,7 +48,7 @@ class WindowedText(ABC):
     @property
     def units(self) -> str:
         """What intervals are drawn over: documents, or windows where there are few documents."""
-        return name_units(self.documents)
+        return self.texts.units
 
     @abstractmethod
     def list_sizes(self) -> dict[str, list[int]]:

@@ -252,7 +252,11 @@ def draw(
             ),
             labels=explorer.board.labels,
             subject=BoardSubject(
-                explorer.card.unit, _majority(explorer), explorer.card.cache, explorer.results.weights
+                explorer.card.unit,
+                _majority(explorer),
+                explorer.card.cache,
+                explorer.results.weights,
+                explorer.bench.evaluation.units,
             ),
             host=Host(
                 selected=explorer.selected,
@@ -318,8 +322,8 @@ def _explain_outcomes(explorer: Explorer) -> str:
         return (
             "KL divergence (nats per token) compares the probabilities of the next token in the pruned and the full "
             "model; agreement is the share of tokens at which both predict the same; perplexity is the exponential of "
-            "the mean loss per token. Intervals are bootstraps over documents. The KV cache is counted: the bytes of "
-            "the keys and values of a token."
+            "the mean loss per token. Intervals are bootstraps over "
+            f"{explorer.bench.evaluation.units}. The KV cache is counted: the bytes of the keys and values of a token."
         )
     time = "Time is the median ratio of the cut to the full model, timed in turn."
     if explorer.card.saves == "cache":

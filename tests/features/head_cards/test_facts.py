@@ -88,7 +88,7 @@ def test_a_removal_counts_answers_or_says_the_share_of_next_words() -> None:
         "accuracy −0.7 points (−1.3 to 0.0); KL divergence 0.020 nats (0.010 to 0.030)",
     )
     del outcomes["accuracy_change"]
-    assert describe_removal(outcomes, answers=False) == (
+    assert describe_removal(outcomes, answers=False, units="documents") == (
         "2.0 % of next words change",
         "1.0 to 5.0, n = 300 documents; KL divergence 0.020 nats (0.010 to 0.030)",
     )

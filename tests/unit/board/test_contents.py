@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from clusters import on_a_line
+from documents import run_json
 
 from cahp.board.budget_sweep import BudgetTable
-from cahp.board.contents import Shown, contents
+from cahp.board.contents import BoardSubject, Shown, contents
+from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.values import HeadMask
 
@@ -30,3 +32,10 @@ def test_a_mask_with_an_empty_layer_is_called_uncuttable_once_that_is_found(foun
     assert said == ([1] if found else [])
     assert data["current"]["uncuttable"] is found
     assert shown(HeadMask(own.mask.keep[::-1]))["current"]["uncuttable"] is False
+
+
+@pytest.mark.parametrize(("documents", "units"), [(7, "windows"), (8, "documents")])
+def test_a_board_says_what_its_intervals_are_over(documents: int, units: str) -> None:
+    protocol = {"window": 256, "stride": 256, "bos": "<s>", "tokens": 4096, "documents": documents}
+    run = RunDocument.from_json({**run_json(), "protocol": protocol})
+    assert BoardSubject.of(run).units == units

@@ -71,6 +71,15 @@ def test_a_window_belongs_to_the_document_of_most_of_its_tokens() -> None:
     assert CLASSIFICATION.group_documents(fakes.sentences(2)) is None
 
 
+def test_intervals_are_over_windows_where_documents_are_few() -> None:
+    few = windows(*(window(3, number % 7) for number in range(12)), window(3, 7, source="random"))
+    many = windows(*(window(3, number % 8) for number in range(12)))
+    scores = np.zeros((13, 2, 3), dtype=np.float32)
+    counted = [len(np.unique(texts.task.read_answers(scores[: len(texts)], texts).units)) for texts in (few, many)]
+    assert [(few.units, counted[0]), (many.units, counted[1])] == [("windows", 12), ("documents", 8)]
+    assert fakes.sentences(3).units == "texts"
+
+
 def test_labels_that_are_missing_are_predicted_or_all_the_same() -> None:
     predicted = np.array([1, 0])
     assert CLASSIFICATION.label(fakes.sentences(2), lambda: predicted) is predicted
