@@ -89,9 +89,10 @@ from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_run
-from cahp.run.recovered import cut_model
+from cahp.run.recovered import Refitted, cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, identify_model
+from cahp.stages.recovery import refit
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
@@ -378,11 +379,15 @@ REFITTED = 3
 
 @dataclass(frozen=True)
 class MixArm:
-    """What runs of ``write_mixes`` have in common, and the budgets and seeds that they have."""
+    """What runs of ``write_mixes`` have in common, and the budgets and seeds that they have.
+
+    The refit leaves the first ``untouched`` layers alone.
+    """
 
     mix: str
     method: str = "obs-fisher"
     min_first_layers: int = 0
+    untouched: int = 0
     budgets: tuple[int, ...] = (72,)
     seeds: tuple[int, ...] = (43, 44, 45, 46, 47)
 
@@ -394,6 +399,7 @@ MIX_ARMS: tuple[MixArm, ...] = (
     *(MixArm(mix, budgets=(72, 45), seeds=(42,)) for mix in ("0", "repeats=10%", "repeats=25%", "repeats=40%")),
     *(MixArm(mix, budgets=(72, 45)) for mix in _TEXT_AND_MIX),
     MixArm(Settings.mix, min_first_layers=2),
+    *(MixArm(mix, untouched=1) for mix in _TEXT_AND_MIX),
     *(MixArm(mix) for mix in ("repeats=5%", "repeats=10%")),
     *(MixArm(mix, "complementary") for mix in _TEXT_AND_MIX),
     *(MixArm(mix, "random") for mix in _TEXT_AND_MIX),
@@ -436,28 +442,45 @@ def write_mixes(
             key = _key_of({**asdict(arm), "budget": budget, "seed": seed})
             if key in runs or (seeds and seed not in seeds):
                 continue
-            runs[key] = _measure_mix(settings, store, progress)
+            runs[key] = _measure_mix(settings, store, progress, untouched=arm.untouched)
             made = {"machine": machine(), "date": day.isoformat()}
             content = {"made": made, "model": model, "runs": [runs[one] for one in sorted(runs)]}
             write_whole(place, {name: json_text(content).encode()})
 
 
 def _key_of(run: Mapping[str, Any]) -> tuple[object, ...]:
-    return tuple(run[name] for name in ("method", "min_first_layers", "seed", "mix", "budget"))
+    return tuple(run[name] for name in ("method", "min_first_layers", "untouched", "seed", "mix", "budget"))
 
 
-def _measure_mix(settings: Settings, store: Store | None, progress: Progress) -> Any:
-    """Measure what a run leaves of KL divergence and abilities."""
-    document = measure_run(open_bench(settings, store=store, progress=progress), sections=(RECEIPT,)).document
+def _measure_mix(settings: Settings, store: Store | None, progress: Progress, *, untouched: int = 0) -> Any:
+    """Measure what a run leaves of KL divergence and abilities.
+
+    If the refit leaves layers ``untouched``, it takes the place of the recovery of the settings.
+    """
+    if untouched:
+        settings = replace(settings, recover=NONE.name)
+    bench = open_bench(settings, store=store, progress=progress)
+    document = measure_run(bench, sections=(RECEIPT,)).document
     record = RECEIPT.read(document)
+    outcomes = document.outcomes
+    refitted = document.refit
+    if untouched:
+        inputs = bench.recoveries.inputs
+        made, refitted = refit(
+            bench.model, document.mask, inputs, seed=settings.seed, untouched=untouched, progress=progress
+        )
+        recovered = Refitted.of(made, refitted)
+        outcomes = bench.measurements.outcomes(bench.evaluation, document.mask, recovered=recovered, seed=settings.seed)
+        record = measure_receipt(bench, document.mask, recovered, complete=False)
     assert record is not None
-    outcomes = {
-        state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in document.outcomes.items()
-    }
     content = {
-        **{"method": settings.method, "min_first_layers": settings.min_first_layers, "seed": settings.seed},
-        **{"mix": settings.mix, "budget": int(settings.budget), "kept": document.mask.by_layer},
-        **{"outcomes": outcomes, "abilities": record.to_json(), "refit": document.refit, "distill": document.distill},
+        **{"method": settings.method, "min_first_layers": settings.min_first_layers, "untouched": untouched},
+        **{"seed": settings.seed, "mix": settings.mix, "budget": int(settings.budget)},
+        "kept": document.mask.by_layer,
+        "outcomes": {
+            state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in outcomes.items()
+        },
+        **{"abilities": record.to_json(), "refit": refitted, "distill": document.distill},
     }
     return plain_json(content)
 

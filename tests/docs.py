@@ -507,7 +507,12 @@ def _all_mix_runs() -> list[dict[str, Any]]:
 
 def mix_runs() -> list[dict[str, Any]]:
     """The bundled runs of ``obs-fisher`` with several calibration mixes."""
-    return [run for run in _all_mix_runs() if run["method"] == "obs-fisher" and not run["min_first_layers"]]
+    arm = ("obs-fisher", 0, 0)
+    return [run for run in _all_mix_runs() if _arm_of(run)[:3] == arm]
+
+
+def _arm_of(run: Mapping[str, Any]) -> tuple[Any, ...]:
+    return run["method"], run["min_first_layers"], run["untouched"], run["mix"]
 
 
 def _premise_refitted() -> list[str]:
@@ -568,18 +573,19 @@ def _name_mix(mix: str) -> str:
 
 def _mix_arms() -> list[str]:
     """What other methods, mixes and a minimum of the first layers give at 72 groups, and against the default mix."""
-    arms: dict[tuple[str, int, str], dict[int, Mapping[str, Any]]] = {}
+    arms: dict[tuple[Any, ...], dict[int, Mapping[str, Any]]] = {}
     for one in _all_mix_runs():
         if one["budget"] == 72 and one["seed"] != Settings.seed:
-            arm = (one["method"], one["min_first_layers"], one["mix"])
-            arms.setdefault(arm, {})[one["seed"]] = one
-    default = arms["obs-fisher", 0, Settings.mix]
+            arms.setdefault(_arm_of(one), {})[one["seed"]] = one
+    default = arms["obs-fisher", 0, 0, Settings.mix]
     rows: list[tuple[object, ...]] = []
-    for (method, floor, mix), runs in arms.items():
+    for (method, floor, untouched, mix), runs in arms.items():
         seeds = sorted(runs)
         name = f"`{method}`"
         if floor:
             name += f", `--min-first-layers {floor}`"
+        if untouched:
+            name += ", layer 0 not refitted"
         cells = [_over_seeds(np.array([read(runs[seed]) for seed in seeds])) for _, read in _CHANGED]
         difference = "reference"
         if runs is not default:

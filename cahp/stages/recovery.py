@@ -48,9 +48,12 @@ def solve(
     inputs: Sequence[Item],
     *,
     ridge: float = RIDGE,
+    untouched: int = 0,
     progress: Progress = silent,
 ) -> HeadModel:
     """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
+
+    The first ``untouched`` layers keep their old weights.
 
     In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
     ``X`` are its inputs in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights, and
@@ -65,11 +68,11 @@ def solve(
     """
     pruned = cut(model, mask)
     if not set(model.family.refits) >= _ALL:
-        return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
+        return _solve_outputs(model, pruned, inputs, ridge=ridge, untouched=untouched, progress=progress)
     full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
     # Both models share the inputs of the first layer.
     pruned_states = list(full_states)
-    total = model.layers * len(pruned_states) * 3
+    total = (model.layers - untouched) * len(pruned_states) * 3
     done = 0
     ends_with_sum = model.family.residual == "pre"
     width = model.card.hidden + model.projection(0, "feed_out").weight.shape[1]
@@ -80,7 +83,12 @@ def solve(
         progress(STAGE, done, total)
         done += 1
 
-    for layer in range(model.layers):
+    for layer in range(untouched):
+        for index in range(len(full_states)):
+            full_states[index] = model.step(full_states[index])
+            if layer + 1 < model.layers:
+                pruned_states[index] = pruned.step(pruned_states[index])
+    for layer in range(untouched, model.layers):
         attention = _Equations(pruned, layer, "output")
         feed = _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
@@ -123,7 +131,7 @@ def solve(
 
 
 def _solve_outputs(
-    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, progress: Progress
+    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, untouched: int, progress: Progress
 ) -> HeadModel:
     batches = model.batches(model.tokenize(inputs))
     walks = model.family.walks
@@ -145,7 +153,8 @@ def _solve_outputs(
                 wanted = _entering(model, batch, layer)
                 entering = _entering(pruned, batch, layer)
             equations.add(entering, model.projection(layer).module(wanted), batch.tensors["attention_mask"].bool())
-        equations.solve(ridge)
+        if layer >= untouched:
+            equations.solve(ridge)
         if walks and layer + 1 < model.layers:
             behind = [pruned.step(state) for state in behind]
     progress(STAGE, total, total)
@@ -323,6 +332,7 @@ def refit(
     *,
     recovery: Recovery = QUICK,
     seed: int = 42,
+    untouched: int = 0,
     progress: Progress = silent,
 ) -> tuple[HeadModel, RefitReport]:
     """Recover the model cut to ``mask`` in closed form, and keep that only if it is nearer to ``model``.
@@ -330,7 +340,7 @@ def refit(
     A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
     than that of the cut model, and no higher on what is read twice. Otherwise half of the change of the weights is
     tried, where something is read twice, then a quarter; then a refit is solved again with ten times the ridge, up to
-    three times. A baseline is kept in any case.
+    three times. A baseline is kept in any case. A refit leaves the first ``untouched`` layers alone.
 
     Raises:
         OptionError: If the model cannot be refitted.
@@ -368,6 +378,8 @@ def refit(
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
         solve_with = partial(form.make, model, mask, learned, progress=watch)
+        if untouched:
+            solve_with = partial(solve_with, untouched=untouched)
         for candidate in _solve_in_turn(solve_with, attempts, steps):
             attempt, solved, step = candidate
             refitted = _move(model, mask, plain, solved, step)

@@ -72,6 +72,18 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
     assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
 
 
+def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts) -> None:
+    plain = cut(model, MASK)
+    solved, report = refit(model, MASK, texts.inputs, untouched=1)
+    assert report.accepted
+    for layer in range(3):
+        same = torch.equal(solved.projection(layer).weight, plain.projection(layer).weight)
+        assert same == (layer == 0)
+    # The second layer is solved for what enters it then.
+    second = [solve(model, MASK, texts.inputs, untouched=count).projection(1).weight for count in (0, 1)]
+    assert not torch.allclose(*second, atol=1e-4)
+
+
 def test_sums_are_where_there_are_such_numbers(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[torch.device] = []
     where = recovery.float64_device
