@@ -183,9 +183,8 @@ def _counting_bar(total: int, report: Progress) -> Any:
 
 # Uploads -----------------------------------------------------------------------------------------------------------
 
-#: What the hub puts into a new repository, and what only the folder on this machine needs.
+#: What the hub puts into a new repository.
 _EMPTY = {".gitattributes"}
-_STAYS = ["cahp.json", "__pycache__/*"]
 
 
 @dataclass(frozen=True)
@@ -217,8 +216,8 @@ class NewRepository:
                 raise CahpError(f"the upload to {self.name} needs a token that may write; {_SET_TOKEN}")
             self._check_free()
 
-    def send(self, folder: Path) -> str:
-        """Make the repository, upload the files of ``folder``, and return its address.
+    def send(self, folder: Path, names: Sequence[str]) -> str:
+        """Make the repository, upload the files and folders ``names`` of ``folder``, and return its address.
 
         Raises:
             CahpError: If that fails; the folder stays as it is.
@@ -234,7 +233,9 @@ class NewRepository:
             api.upload_folder(
                 repo_id=self.name,
                 folder_path=folder,
-                ignore_patterns=list(_STAYS),
+                # Anything else in the folder is not ours.
+                allow_patterns=[pattern for name in names for pattern in (name, f"{name}/*")],
+                ignore_patterns=["*__pycache__/*"],
                 commit_message="Upload a pruned model",
             )
         report(UPLOAD, 1, 1)

@@ -166,6 +166,11 @@ class Output:
             )
 
     @property
+    def written(self) -> list[str]:
+        """The names of the files and folders that were written here last as a whole, without the mark."""
+        return sorted((_marked_files(self._real) or set()) - {MARK})
+
+    @property
     def made(self) -> Mapping[str, Any]:
         """What the maker of the folder noted in its mark; empty without a note."""
         note = _read_mark(self._real).get("made")

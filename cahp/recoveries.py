@@ -329,3 +329,20 @@ class DistillReport:
     kl_after: float | None = None
     repeats_before: float | None = None
     repeats_after: float | None = None
+
+
+def find_applied(name: str, refit: RefitReport | None, distilled: DistillReport | None) -> str:
+    """Return the name of the recovery that made a model's weights, where a step of the recovery ``name`` was rejected.
+
+    ``refit`` and ``distilled`` are its reports (None: it has no such step).
+    """
+    if distilled is not None:
+        if distilled.accepted:
+            return name
+        # What remains is the refit that it began with.
+        name = NONE.name
+        if refit is not None:
+            name = QUICK.name
+    if refit is not None and not refit.accepted and RECOVERIES[name].closed_form:
+        return NONE.name
+    return name

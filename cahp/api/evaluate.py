@@ -55,7 +55,7 @@ def evaluate(
             keep, _ = read_mask_for(card, mask)
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
-        texts, notices = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
+        texts, notices = draw_sample(dataset, "split", settings.eval_limit, settings)
         log = TestSplitLog(card, dataset, store)
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)

@@ -23,7 +23,7 @@ from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
 from cahp.run.sections import check_sections, measure_sections, summarise_sections
-from cahp.run.settings import Settings, identify_model
+from cahp.run.settings import Settings, check_recovery, identify_model
 from cahp.run.splits import record_split
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError
@@ -173,8 +173,8 @@ def export(
         # The settings name the recovery, by which its texts are drawn.
         settings = replace(settings, recover="auto")
     formats.check_export(form, card, keep, get_recovery(settings.recover).name)
-    if not has_data and settings.recover != NONE.name:
-        raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
+    if not has_data:
+        _check_without_data(settings)
     with show_progress(progress, yes=yes) as reporter:
         if upload is not None:
             upload.check()
@@ -258,6 +258,19 @@ def _prepare_unmeasured(model: HeadModel, mask: HeadMask) -> _Prepared:
     return _Prepared(Pruned(model, cut_model(model, mask), mask), facts, checkpoints.UNMEASURED)
 
 
+def _check_without_data(settings: Settings) -> None:
+    """Check that nothing is asked for that needs texts.
+
+    Raises:
+        OptionError: If it is.
+    """
+    if settings.recover != NONE.name:
+        raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
+    if settings.abilities:
+        raise OptionError("--abilities needs texts to measure the model on; name some with --data")
+    check_recovery(settings)
+
+
 def _read_upload(form: Form, push: str | None, *, public: bool) -> hub.NewRepository | None:
     """Read where to upload (None: nowhere).
 
@@ -280,7 +293,7 @@ def _send(upload: hub.NewRepository, output: Output) -> str:
         UnwrittenError: If that fails; the folder stays.
     """
     try:
-        return upload.send(output.folder)
+        return upload.send(output.folder, output.written)
     except CahpError as error:
         raise UnwrittenError(f"{output.folder} was written, but not uploaded: {error}") from None
 

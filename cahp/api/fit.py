@@ -14,10 +14,11 @@ from cahp import processes as parallel
 from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.exports.checkpoints import claimed
 from cahp.models.cards import ModelCard
-from cahp.outcomes import measure, to_metrics
+from cahp.outcomes import Outcomes, measure, to_metrics
 from cahp.output import Output, UnwrittenError
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
+from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import SplitRecord, cut_notices, record_split
 from cahp.store import Store, StoredTraining, key
 from cahp.tasks.texts import Texts
@@ -111,6 +112,7 @@ def fit(
             "epochs": history,
             "metrics": None,
             "outcomes": None,
+            "test_opened": None,
             "notices": [*dataset.notices, *notices],
         }
         folder = output.folder
@@ -118,11 +120,13 @@ def fit(
             with UnwrittenError.carrying(document):
                 folder = task.write(fitted, output, save)
         classifier = task.read_back(folder, save)
-        outcomes = {
-            split: measure(evaluate(classifier, dataset.split(split), progress=reporter), seed=settings.seed)
-            for split in measured
-            if split in dataset.splits
-        }
+        log = TestSplitLog(classifier.card, dataset, store)
+        outcomes: dict[str, Outcomes] = {}
+        for split in measured:
+            if split in dataset.splits:
+                log.open(split)
+                evaluation = evaluate(classifier, dataset.split(split), progress=reporter)
+                outcomes[split] = measure(evaluation, seed=settings.seed)
     metrics = {split: to_metrics(measured_outcomes) for split, measured_outcomes in outcomes.items()}
     resources = Resources(classifier.card, store=store, model=classifier)
     trained = record_split(resources, "train", texts)
@@ -131,6 +135,7 @@ def fit(
         "data": {"id": dataset.id, "train": trained},
         "metrics": metrics,
         "outcomes": outcomes,
+        "test_opened": log.count,
         "notices": [*document["notices"], *cut_notices(resources, {"train": texts})],
     }
 

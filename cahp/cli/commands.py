@@ -199,6 +199,10 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     if (run is None) == (site is None):
         raise OptionError("name the folder of a run, or --site and a folder to write to")
     if site is not None:
+        if static or out is not None:
+            raise OptionError(
+                "--site writes a page of all bundled runs to its own folder; leave out --static and --out"
+            )
         page = write_site(site, force=force)
         call.answer(page, [f"  wrote     {page['file']} ({page['bytes']:,} bytes): {', '.join(page['models'])}"])
         return

@@ -19,7 +19,7 @@ from cahp.models.costs import LATENCY_SECONDS
 from cahp.models.identity import locate
 from cahp.outcomes import measure
 from cahp.output import Output
-from cahp.recoveries import NONE, get_recovery
+from cahp.recoveries import NONE, find_applied, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, ratio_record, versions
 from cahp.run.recovered import Recovered, cut_model, recovery_record
@@ -201,7 +201,7 @@ def write(
             exact = beside / form.rounded.exact
             _fill(formats.model_form(form.rounded.exact), exact, replace(pruned, inputs=texts[:TRIED]))
             pruned = replace(pruned, exact=exact)
-        read = _fill(form, part, pruned, _facts(pruned, provenance))
+        read = _fill(form, part, pruned, _facts(pruned, provenance, measured))
         progress(STAGE, 1, 2)
         results: dict[str, Any] = dict(UNMEASURED)
         if measured is not None:
@@ -307,15 +307,18 @@ def _describe(
             path.chmod((folder / formats.CARD_FILE).stat().st_mode)
 
 
-def _facts(pruned: Pruned, provenance: Provenance) -> dict[str, str]:
+def _facts(pruned: Pruned, provenance: Provenance, measured: Measured | None) -> dict[str, str]:
     """Return where the weights come from, for the metadata of their files."""
+    recovery = provenance.recovery
+    if measured is not None:
+        recovery = find_applied(recovery, measured.outcome.get("refit"), measured.outcome.get("distill"))
     facts = {
         "cahp.version": version("cahp-explorer"),
         "cahp.model": pruned.whole.card.id,
         "cahp.model.sha256": pruned.whole.card.identity,
         "cahp.mask.sha256": pruned.mask.sha256,
         "cahp.method": provenance.method,
-        "cahp.recovery": provenance.recovery,
+        "cahp.recovery": recovery,
         "cahp.command": provenance.command,
     }
     return {name: fact for name, fact in facts.items() if fact}

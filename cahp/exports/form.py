@@ -100,7 +100,8 @@ class ModelForm(Form):
     in Markdown how to load the folder; a language model with a cache has its ``cached_card`` if there is one, and
     ``reads`` then makes ``write``, too (see ``compare_writing``). Writing needs the packages ``needs``, installed by
     the ``extra`` of this package. ``bars`` are the fields of a model's card that give a reason why the model cannot
-    have this form. ``runtime`` is the library that runs the form instead of transformers, and ``times`` times the files
+    have this form. ``runtime`` is the library that runs the form instead of transformers, ``library`` the name by which
+    the hub knows what loads it (None: nothing that the hub knows), and ``times`` times the files
     of models with it, in turn for so many seconds; the first is the full model. It returns the times of a batch of each
     other file beside the first, and, of language models with a cache, those of the next token of each file beside the
     model in torch. ``checked_with`` are the packages with which a written model is read back. ``even`` forms need a
@@ -125,6 +126,7 @@ class ModelForm(Form):
     needs: tuple[str, ...] = ()
     extra: str = ""
     runtime: str = ""
+    library: str | None = "transformers"
     times: Callable[[Sequence[HeadModel], Sequence[Path], float], tuple[list[Times], list[Times]]] | None = None
     rounded: Rounded | None = None
     bars: tuple[str, ...] = ()

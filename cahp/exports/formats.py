@@ -84,6 +84,7 @@ _ONNX = ModelForm(
     reads=snippets.ONNX_READS,
     tolerance=1e-4,
     runtime="onnxruntime",
+    library="onnx",
     checked_with=("onnxruntime",),
     runs_in=_ONNX_RUNS,
     times=lambda models, files, seconds: import_module("cahp.stages.latency").measure_onnx(
@@ -129,6 +130,7 @@ _GGUF = ModelForm(
     reads=snippets.GGUF_READS,
     tolerance=1e-5,
     runtime="llama.cpp",
+    library="gguf",
     checked_with=("gguf", "torch"),
     runs_in=_GGUF_RUNS,
     card=snippets.GGUF_CARD,
@@ -159,6 +161,7 @@ _MODEL_FORMS = (
         reads=snippets.COMPACT_READS,
         tolerance=1e-5,
         card=snippets.COMPACT_CARD,
+        library=None,
         runs_in={**_CHECKPOINT_RUNS, "transformers": "with `load_pruned.py`", "lm-eval": "in Python"},
     ),
     ModelForm(
@@ -196,6 +199,7 @@ class, with no file of cahp-explorer.
         reads=snippets.NEMOTRON_NAS_READS,
         tolerance=1e-5,
         runtime="MLX",
+        library="mlx",
         card=snippets.NEMOTRON_NAS_CARD,
         runs_in={
             **_CHECKPOINT_RUNS,

@@ -15,7 +15,7 @@ from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.description import output_head
 from cahp.models.identity import base_of
 from cahp.outcomes import OUTCOMES, main_outcome
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES, find_applied
 from cahp.run.command_line import join_words
 from cahp.run.document import machine
 from cahp.tasks.window import WindowProtocol
@@ -24,6 +24,8 @@ from cahp.words import capital, printable, safe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
+
+    from cahp.run.recovered import RecoveryStep
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
@@ -70,7 +72,8 @@ def model_card(
         f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
         "",
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
-        f"{RECOVERIES[source['recovery']].card}. {weights['full']:,} weights before, {weights['pruned']:,} after.",
+        f"{_describe_recovery(source['recovery'], outcome)}. {weights['full']:,} weights before, "
+        f"{weights['pruned']:,} after.",
         "",
         "## Load the model",
         "",
@@ -120,6 +123,24 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
+def _describe_recovery(name: str, outcome: Mapping[str, Any]) -> str:
+    """Say how a model was recovered, and which steps held-out texts rejected."""
+    refit = outcome.get("refit")
+    distilled = outcome.get("distill")
+    applied = find_applied(name, refit, distilled)
+    clause = RECOVERIES[applied].card
+    if applied == name:
+        return clause
+    if applied != NONE.name:
+        return f"{clause}; a distillation was tried and rejected"
+    tried = []
+    if refit is not None:
+        tried.append("a refit")
+    if distilled is not None:
+        tried.append("a distillation")
+    return f"{clause}, because held-out texts rejected {' and '.join(tried)}"
+
+
 def _front_matter(
     form: ModelForm, card: ModelCard, mask: HeadMask, outcome: Mapping[str, Any], source: Mapping[str, Any]
 ) -> str:
@@ -140,7 +161,7 @@ def _front_matter(
             "eval_results": results,
         }
     return ModelCardData(
-        library_name="transformers",
+        library_name=form.library,
         pipeline_tag=_TASKS[output_head(card)],
         tags=["attention-head-pruning", "cahp"],
         **origin,
@@ -237,6 +258,13 @@ def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: Prompt
     ]
 
 
+def _describe_step(step: RecoveryStep) -> str:
+    text = f"{step.result} {main_outcome(step.outcomes)[1].text}"
+    if step.accepted is False:
+        text += " (rejected)"
+    return text
+
+
 def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protocol: WindowProtocol | None) -> list[str]:
     states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
     if not states:
@@ -250,7 +278,7 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protoco
                 cells[column] = f"{outcomes[row.name].text} {outcomes[row.name].interval}"
         rows.append(f"| {state} | {' | '.join(cells)} |")
     if steps := outcome.get("steps"):
-        after = [f"{step.result} {main_outcome(step.outcomes)[1].text}" for step in steps]
+        after = [_describe_step(step) for step in steps]
         name = main_outcome(steps[0].outcomes)[0].name.capitalize()
         rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
     measured = f"{main_outcome(states['full'])[1].n:,} texts"

@@ -170,7 +170,7 @@ import onnxruntime
 from transformers import AutoTokenizer
 
 session = onnxruntime.InferenceSession("FOLDER/{ONNX_FILE}")
-tokenizer = AutoTokenizer.from_pretrained("FOLDER")
+tokenizer = AutoTokenizer.from_pretrained("FOLDER", padding_side="left")
 
 
 {ONNX_STEPS}

@@ -298,6 +298,10 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         return describe(model, repository.commit, repository.fetch(needed))
 
 
+#: Files that change no answer here, and that a model exported from this one must not lose.
+_GOES_ALONG = ("chat_template.jinja", "generation_config.json")
+
+
 def _list_beside(sizes: Mapping[str, int]) -> list[str]:
     """The files of a repository that are needed beside its configuration and weights."""
     needed = list(TOKENIZER_FILES)
@@ -305,6 +309,7 @@ def _list_beside(sizes: Mapping[str, int]) -> list[str]:
         # A complete tokenizer.json needs no vocabulary beside it.
         needed = [TOKENIZER_FILES[0]]
     needed += TOKENIZER_SETTINGS
+    needed += _GOES_ALONG
     if ADAPTER_CONFIG in sizes:
         needed += [ADAPTER_CONFIG, ADAPTER]
     if WEIGHTS not in sizes:

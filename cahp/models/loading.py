@@ -290,6 +290,8 @@ def load_tokenizer(folder: str, name: str, *, prompted: bool) -> Any:
         raise ModelError(
             f"the tokenizer of {name} cannot be read ({first_line(error)}); save it again beside the weights"
         ) from None
+    # What ``saving.save_tokenizer`` writes again.
+    tokenizer.cahp_original = {name: getattr(tokenizer, name) for name in ("padding_side", "pad_token")}
     if tokenizer.pad_token is None and prompted:
         # A prompt is answered at a token before the padding, so any token will do; few causal language models have one.
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)

@@ -46,7 +46,11 @@ LOADER = "load_pruned.py"
 
 
 def save_tokenizer(tokenizer: Any, folder: Path) -> None:
-    """Save a tokenizer without the truncation and padding of the texts that it encoded last."""
+    """Save a tokenizer as it was read, without the truncation and padding of the texts that it encoded last."""
+    # The tokenizer itself may be in use.
+    tokenizer = copy.deepcopy(tokenizer)
+    for name, value in getattr(tokenizer, "cahp_original", {}).items():
+        setattr(tokenizer, name, value)
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is not None:
         backend.no_truncation()

@@ -89,10 +89,7 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
     splits = {name: cut_split(raw, name, settings, card) for name in raw.splits}
-    notices = raw.notices
-    if settings.select_split in splits:
-        notices += mix_notices(settings, raw, splits[settings.select_split])
-    return replace(raw, splits=splits, classes=ALL, notices=notices)
+    return replace(raw, splits=splits, classes=ALL)
 
 
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
@@ -178,6 +175,8 @@ def choose_mix(settings: Settings) -> Mix:
 
 def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> tuple[str, ...]:
     """Return notices about the parts of the calibration tokens that are no text of the data."""
+    if calibration.task.items_are_texts:
+        return ()
     mix = Mix.parse(settings.mix)
     notices: list[str] = []
     if REPEATS in mix.shares and not any(window.copying for window in calibration.windows):
@@ -230,7 +229,7 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
 
 
 def draw_sample(
-    dataset: data.Dataset, option: Literal["select-split", "eval-split"], limit: int | None, settings: Settings
+    dataset: data.Dataset, option: Literal["select-split", "eval-split", "split"], limit: int | None, settings: Settings
 ) -> tuple[Texts, tuple[str, ...]]:
     """Draw the calibration or the evaluation texts, at most ``limit``; also return notices about them.
 
@@ -247,7 +246,10 @@ def draw_sample(
         by_label = not ignored or settings.labels or RECOVERIES[settings.recover].needs_labels
     if split not in dataset.splits:
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
-        raise DataError(f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}")
+        raise DataError(
+            f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}, or its file with "
+            "--splits"
+        )
     if not dataset.split(split).task.items_are_texts:
         # They were drawn when they were cut.
         return dataset.split(split), ()

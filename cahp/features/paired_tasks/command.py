@@ -14,6 +14,8 @@ def _compare(call: Call, mask: Path | None, samples: list[str]) -> None:
 
     if len(samples) != 2:
         raise OptionError(f"--samples compares two runs, and {len(samples)} are given; write --samples A --samples B")
+    if mask is not None:
+        raise OptionError("--mask has no effect on --samples, which compares two finished runs; leave it out")
     first, second = samples
     paired = compare_samples(first, second, seed=call.settings.seed)
     call.answer(paired.to_json(), paired_lines(paired))
@@ -34,7 +36,8 @@ def _evaluate(
             )
         wrote = "  nothing was written; --samples-out DIR writes the samples"
         if output is not None:
-            result.write(output)
+            with call.keeping(result.to_json(), paired_lines(result.paired)):
+                result.write(output)
             wrote = output.describe(result.list_files())
     call.answer(result.to_json(), [*paired_lines(result.paired), wrote])
 

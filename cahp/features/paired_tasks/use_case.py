@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Unpack
 
-from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
+from cahp.api.options import (
+    ModelOptions,
+    Name,
+    ShowProgress,
+    changed_fields,
+    read_mask_for,
+    read_settings,
+    show_progress,
+)
 from cahp.exports.masks import kept_heads
 from cahp.features.paired_tasks.harness import (
     HarnessOptions,
@@ -32,6 +40,8 @@ from cahp.values import HeadMask, ModelError, OptionError
 RESULTS = "paired.json"
 SCHEMA = "cahp.paired/1"
 MARK = Mark(RESULTS, "cahp.paired")
+#: The fields of the settings that the tasks of the harness read.
+_USED = ("model", "seed", "device", "dtype")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +134,9 @@ def evaluate_tasks(
         CahpError: If the harness is not installed, a task or its data are not there, or model and mask do not fit.
     """
     names = _read_names(tasks)
-    check_installed()
     settings = read_settings("evaluate", model, None, options)
+    _check_settings(settings)
+    check_installed()
     given = HarnessOptions(names, items, yes, settings.seed)
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
@@ -138,6 +149,21 @@ def evaluate_tasks(
         pruned = run_tasks(cut(resources.model, keep), loaded, given)
     paired = _pair_all(full, pruned, settings.seed)
     return TaskComparison(card.id, kept_heads(keep), paired, {"full": full, "pruned": pruned})
+
+
+def _check_settings(settings: Settings) -> None:
+    """Check that no field is given that the harness does not read.
+
+    Raises:
+        OptionError: If one is.
+    """
+    for name in changed_fields(settings):
+        if name in ("limit", "eval_limit"):
+            raise OptionError(f"{name} has no effect on --tasks; use --items for the number of items of each task")
+        if name not in _USED:
+            raise OptionError(
+                f"{name} has no effect on --tasks, whose data and protocol are the harness's; leave it out"
+            )
 
 
 def _read_names(tasks: str | Sequence[str]) -> tuple[str, ...]:

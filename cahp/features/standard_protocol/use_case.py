@@ -16,7 +16,7 @@ from cahp.api.options import (
     show_progress,
 )
 from cahp.data.parts import RunningText
-from cahp.data.sources import find
+from cahp.data.sources import find, is_built_in
 from cahp.exports.masks import kept_heads
 from cahp.features.standard_protocol.measuring import PrunedModel, estimate_outcomes, evaluate_whole
 from cahp.features.standard_protocol.protocols import PROTOCOLS, Cutting, Protocol, WindowedText
@@ -29,7 +29,7 @@ from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import record_split
 from cahp.run.texts import ALL, data_name
 from cahp.store import Store
-from cahp.values import HeadMask, ModelError, OptionError
+from cahp.values import DataError, HeadMask, ModelError, OptionError
 
 #: The fields of the settings that take effect here.
 _USED = ("model", "data", "eval_split", "window", "stride", "text_column", "seed", "device", "precision", "dtype")
@@ -111,7 +111,13 @@ def cut_text(
     Raises:
         DataError: If there is no such text, or it is too short.
     """
-    text = find(data_name(settings, card)).read_in_order(settings.eval_split, text_column=settings.text_column)
+    name = data_name(settings, card)
+    if is_built_in(name):
+        raise DataError(
+            f"--protocol reads one text in its order, and {name} is a set of texts; name wikitext-2 or a file with "
+            "--data"
+        )
+    text = find(name).read_in_order(settings.eval_split, text_column=settings.text_column)
     cut = protocol.cut(card, text, Cutting(settings.window, settings.stride, first))
     cut.texts = replace(cut.texts, classes=ALL)
     return text, cut

@@ -58,6 +58,12 @@ def test_tasks_need_a_mask_and_a_name(folder: Path) -> None:
     assert "no task is named" in refused(call(*given, "--tasks", ","))
 
 
+def test_options_that_the_harness_does_not_read_are_refused(folder: Path) -> None:
+    given = ["evaluate", "--model", folder / "model", "--mask", folder / "mask.npy", "--tasks", "mills"]
+    assert "use --items" in refused(call(*given, "--limit", 100))
+    assert "eval_split has no effect on --tasks" in refused(call(*given, "--split", "test"))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="needs lm-evaluation-harness")
 def test_both_models_are_evaluated_and_paired_and_their_samples_are_those_of_the_harness(folder: Path) -> None:
     given = ["evaluate", "--model", folder / "model", "--mask", folder / "mask.npy", "--device", "cpu"]

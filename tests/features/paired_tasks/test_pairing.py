@@ -183,6 +183,8 @@ def test_the_command_prints_the_table_that_python_returns(tmp_path: Path) -> Non
     assert document["rows"][0]["difference"]["value"] == paired.rows[0].difference.value
     assert "write --samples A --samples B" in refused(call("evaluate", "--samples", files[0]))
     assert "there is no file" in refused(call("evaluate", "--samples", files[0], "--samples", "none.jsonl"))
+    both = ["evaluate", "--samples", files[0], "--samples", files[1]]
+    assert "--mask has no effect" in refused(call(*both, "--mask", tmp_path / "mask.npy"))
     assert "exclude each other" in refused(call("evaluate", "--samples", files[0], "--protocol", "lm-eval"))
     assert "--items needs --tasks" in refused(call("evaluate", "--items", 3))
 

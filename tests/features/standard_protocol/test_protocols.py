@@ -122,6 +122,8 @@ def test_the_command_names_the_protocol_and_refuses_what_has_no_effect(folder: P
     assert "--stride has no effect" in refused(call(*given, "--protocol", "lm-eval", "--stride", 4))
     assert "--first needs --protocol" in refused(call(*given, "--first", 100))
     assert "lower it" in refused(call(*given[:-1], 4096, "--protocol", "lm-eval"))
+    given[given.index("--data") + 1] = "bbc-news"
+    assert "bbc-news is a set of texts; name wikitext-2 or a file" in refused(call(*given, "--protocol", "lm-eval"))
 
 
 # --- at night

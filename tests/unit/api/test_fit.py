@@ -31,7 +31,8 @@ def fit(settings: Settings, encoder: Path, out: Path, **options: Any) -> dict[st
 def test_a_whole_classifier_answers_anywhere_as_reported(
     settings: Settings, encoder: Path, data: Path, tmp_path: Path, plain_accuracy: Callable[[Path, Path], float]
 ) -> None:
-    found = fit(settings, encoder, tmp_path / "mine")
+    found = fit(settings, encoder, tmp_path / "mine", store=Store(tmp_path / "store"))
+    assert found["test_opened"] == 1
     assert found["metrics"]["validation"]["accuracy"] == plain_accuracy(tmp_path / "mine", data)
     assert set(found["metrics"]) == {"validation", "test"}
     assert len(found["epochs"]) == 2

@@ -13,6 +13,7 @@ import documents
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 
 import cahp
 from cahp.api.export import export
@@ -24,10 +25,10 @@ from cahp.models.head_model import HeadModel
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
-from cahp.run.recovered import cut_model
+from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask
+from cahp.values import HeadMask, OptionError
 
 MASK = HeadMask(np.array([[True, False, True, False], [False, True, False, False], [True, True, True, True]]))
 
@@ -88,6 +89,48 @@ def test_a_model_card_says_what_features_found_and_shows_markup_as_text(bench: B
     content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=found, recover="none")
     card = (unpacked(content, tmp_path) / "README.md").read_text(encoding="utf-8")
     assert "\n\nAbilities as pruned: class &lt;b&gt;: kept.\n\n" in card
+
+
+def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refitted = bench.recoveries.refit(MASK)
+    distilled = bench.recoveries.distill(MASK)
+
+    def say(name: str, *, refit: bool, distill: bool) -> str:
+        start = Refitted(refitted.weights, replace(refitted.report, accepted=refit))
+        made = Distilled(distilled.weights, replace(distilled.report, accepted=distill), start)
+        recovered = start if name == "refit" else made
+        monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: recovered)
+        place = tmp_path / f"{name}{refit}{distill}"
+        content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), recover=name)
+        folder = unpacked(content, place)
+        with safe_open(folder / "model.safetensors", "np") as file:
+            applied = file.metadata()["cahp.recovery"]
+        card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+        return f"{applied}: {card.split('with cahp-explorer; ')[1].split('. ')[0]}"
+
+    assert say("refit", refit=False, distill=False) == (
+        "none: nothing was recovered, because held-out texts rejected a refit"
+    )
+    assert say("distill", refit=True, distill=False) == (
+        "refit: its output projections were solved in closed form (refit); a distillation was tried and rejected"
+    )
+    assert say("distill", refit=False, distill=False) == (
+        "none: nothing was recovered, because held-out texts rejected a refit and a distillation"
+    )
+    assert say("distill", refit=False, distill=True).startswith("distill: it was then trained on unlabelled texts")
+
+
+def test_options_that_need_texts_are_refused_without_them(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
+    for option, reason in (
+        ({"recover_data": "texts.txt"}, "--recover-data"),
+        ({"recover_time": "10m"}, "--recover-time"),
+        ({"abilities": True}, "--abilities needs texts"),
+    ):
+        with pytest.raises(OptionError, match=reason):
+            export(settings.model, mask=tmp_path / "mask.json", out=tmp_path / "out", **option)
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(

@@ -41,9 +41,11 @@ def test_what_is_not_needed_is_not_fetched(hub: Hub, sound: Path) -> None:
         ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "openvino/model.json"), b"\0" * 99
     )
     more = {"README.md": b"#", "vocab.txt": b"[PAD]", "training_args.bin": b"\0", "model.fp16.safetensors": b"\0"}
-    commit = hub.add("org/name", {**files_in(sound), **beside, **more})
+    # An export must not lose them.
+    along = {"chat_template.jinja": b"{{ messages }}", "generation_config.json": b"{}"}
+    commit = hub.add("org/name", {**files_in(sound), **beside, **more, **along})
     card = models.identify("org/name")
-    assert set(hub.fetched()) == LISTED
+    assert set(hub.fetched()) == LISTED | set(along)
     assert (card.id, card.revision) == ("org/name", commit)
     assert card.sha256 == models.identify(str(sound)).sha256
     before = len(hub.requests)

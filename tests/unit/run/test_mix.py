@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import cahp
 from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
@@ -69,8 +70,10 @@ def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(settings: 
     assert bench.calibration.tokens == pytest.approx(4096, abs=2 * 32)
     assert bench.calibration.count == 96
     assert "calibration mix: 25 % repeated passages and random tokens (--mix)" in bench.notices
-    # Evaluation texts have none.
+    # Evaluation texts have none, and an evaluation alone has no mix to tell of.
     assert not count_read(bench.evaluation.windows, "passage")
+    evaluated = cahp.evaluate(settings, store=store)
+    assert not [notice for notice in evaluated["notices"] if "mix" in notice]
 
 
 def test_a_repeat_is_read_twice_after_the_beginning_token_and_only_the_second_reading_counts(
