@@ -196,6 +196,8 @@ class BudgetBoard(anywidget.AnyWidget):
                         self._board.toggle(event.head)
             except CahpError as error:
                 self.doing = _doing(error=str(error))
+                # Other data make the board show the mask again: it drew a pressed head at once.
+                self.data = {**self.data, "refused": self.data.get("refused", 0) + 1}
                 return
             self._show_change()
 

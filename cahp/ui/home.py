@@ -35,7 +35,8 @@ def draw(explorer: Explorer) -> None:
         st.caption(_introduce(explorer.card))
         switch_builtins(explorer)
     pulse = explorer.work.pulse
-    st.fragment(_live, run_every=pulse)(explorer, pulse)
+    source = _describe_source(explorer)
+    st.fragment(_live, run_every=pulse)(explorer, pulse, source)
     guesses = explorer.bench.dataset.labelled or not explorer.card.task.predicts_labels
     doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
@@ -45,7 +46,7 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         shown = dict.fromkeys((NONE.name, explorer.shown_recovery))
         evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
-        st.caption(_describe_source(explorer), help=f"{provenance(explorer, *shown)} {evaluated}")
+        st.caption(source, help=f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.saves == "time":
             draw_timing(explorer, place="home")
 
@@ -68,7 +69,7 @@ def _count_texts(explorer: Explorer) -> str:
     return f"{count:,} {texts.units} in {texts.measured}"
 
 
-def _live(explorer: Explorer, pulse: float | None) -> None:
+def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
     page_drawn()
     address.write(explorer)
     board.measure(explorer)
@@ -85,8 +86,8 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
         for text in texts:
             text.below(explorer)
         board.draw_panels(explorer)
-    if explorer.work.pulse != pulse:
-        # Polling starts and stops only with a run of the whole page.
+    if explorer.work.pulse != pulse or _describe_source(explorer) != source:
+        # Polling starts and stops, and the line below changes, only with a run of the whole page.
         st.rerun()
 
 

@@ -97,7 +97,7 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
     assert "No role differs significantly from random masks (n = 72 of 90 groups)" in said
     assert "The mask keeps 5 of 6 induction groups; random masks keep 3 to 6 (95 %): not significant (n = 6)." in said
     assert "How many groups have a role if it needs a smaller or larger share of attention" in said
-    assert "copying breaks first: it loses 1 nat per token at 84 of 90 heads, ordinary text at 64" in said
+    assert "copying breaks first: it loses 1 nat per token at 84 of 90 groups, ordinary text at 64" in said
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None
 
 

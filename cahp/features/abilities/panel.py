@@ -115,9 +115,9 @@ def draw_table(explorer: Explorer) -> None:
     recover = explorer.ready_recovery
     st.markdown(f"**{RECOVERIES[recover].beside.capitalize()}:** {plain(record.summarise(state))}.")
     names = ["ability", *list_columns(record, recover)]
-    rows = [(plain(row.label), *map(plain, list_cells(row, record.states))) for row in record.rows]
+    rows = [(row.label, *list_cells(row, record.states)) for row in record.rows]
     columns = {name: list(cells) for name, cells in zip(names, zip(*rows, strict=True), strict=True)}
-    st.table(columns, hide_index=True)
+    st.table({name: list(map(plain, cells)) for name, cells in columns.items()}, hide_index=True)
     st.caption(
         plain("; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items()))
         + ". Differences have 95 % intervals over the items; the words are corrected for the number of abilities."

@@ -24,7 +24,7 @@ from cahp.ui.frame.panels import BoardColouring, Panel
 from cahp.ui.frame.running import offer_again, show_in_row
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
-from cahp.ui.parts.inputs import has_words, own_text_box
+from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
 from cahp.values import CahpError, Input, Progress
@@ -71,7 +71,11 @@ ATTRIBUTE: Kind[AttributedText, bool] = Kind(_attribute, lambda asked: f"attribu
 def know_text(explorer: Explorer) -> Attribution | None:
     """Return the attribution of the text of this session (None: there is none yet)."""
     asked: AttributedText | None = explorer.memory.get(_MEMORY)
-    if asked is None:
+    if asked is None or asked.bench is not explorer.bench:
+        return None
+    typed = read_own_text(explorer.bench)
+    if typed is not None and typed != asked.text:
+        # Another text was typed, maybe on another page.
         return None
     return asked.result
 

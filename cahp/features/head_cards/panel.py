@@ -21,7 +21,7 @@ from cahp.features.head_cards.sentences import SENTENCES
 from cahp.figures.head_grid import head_name
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench
-from cahp.ui.frame import address
+from cahp.ui.frame import address, notes
 from cahp.ui.frame.board import list_colourings
 from cahp.ui.frame.page import link
 from cahp.ui.frame.panels import Panel
@@ -327,6 +327,7 @@ def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
             try:
                 explorer.selected = head
                 explorer.board.toggle(head)
+                notes.clear()
                 st.rerun()
             except CahpError as error:
                 problem(error)

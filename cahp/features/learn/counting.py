@@ -135,7 +135,7 @@ class TokenCounting(Counting):
         "attention head": "a part of a layer that decides which earlier tokens a token attends to",
         "token": "a word or a part of a word",
     }
-    few_change = "Even without this group, the predictions hardly change."
+    few_change = "Even without it, the predictions hardly change."
     many_change = "Many predictions change: the others do not do the same, and nothing has been recovered yet."
 
     def name_heads(self, subject: Subject) -> Heads:

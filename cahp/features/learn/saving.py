@@ -71,6 +71,8 @@ def measure_time(subject: Subject, progress: Progress) -> Answer:
     )
     share = percent(costs.attention_share, 0)
     headline = f"Half of the heads save {number(saved, 0)} % of the time, because attention takes only {share}."
+    if costs.noisy or not ratio.excludes(1) or saved < 0:
+        headline = f"Half of the heads save no measurable time: attention takes only {share} of it."
     return Answer(saved, interval, headline, found, meaning, before.repeats)
 
 

@@ -122,12 +122,13 @@ def state_answer(scene: Scene) -> str:
 def describe_one_cluster(subject: Subject) -> Step:
     """Remove all heads of the largest cluster but its representative."""
     count = len(subject.family.heads)
+    unit = choose_counting(subject).name_heads(subject).one
     return _ask_for_changes(
         subject,
         name="one-cluster",
         short="Its family",
         title="Its family attends alike",
-        doing=f"{count} heads separate the classes in a similar way. We keep one and remove the other "
+        doing=f"{count} {unit}s {subject.bench.card.words.likeness}. We keep one and remove the other "
         f"{len(subject.family.leaving)}.",
         terms={"family": "a cluster: heads that are more similar to each other than to other heads"},
         mask=subject.without(subject.family.leaving),

@@ -14,7 +14,7 @@ _ROLE_TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "c
 
 
 def _paint_maps(maps: HeadMaps, mask: HeadMask) -> Pictures:
-    return Pictures(maps.pictures, f"Mean attention, {maps.texts} texts: rows to columns")
+    return Pictures(maps.pictures, f"Mean attention, n = {maps.texts}: rows to columns")
 
 
 def _paint_roles(roles: HeadRoles, mask: HeadMask) -> Painted:

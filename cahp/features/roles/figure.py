@@ -54,8 +54,11 @@ def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
     )
 
 
-def rises_figure(rises: Mapping[str, Mapping[int, float]], *, dark: bool) -> Any:
-    """Draw the rise of the losses on repeated random tokens and on text by the number of kept heads."""
+def rises_figure(rises: Mapping[str, Mapping[int, float]], *, unit: str, dark: bool) -> Any:
+    """Draw the rise of the losses on repeated random tokens and on text by the number of kept heads.
+
+    ``unit`` is what is kept: heads, or groups of them.
+    """
     colours = palette.ink(dark=dark)
     looks = {"copying": ("repeated random tokens", colours.accent, "solid"), "nll": ("text", colours.text, "dash")}
     traces = [
@@ -66,8 +69,8 @@ def rises_figure(rises: Mapping[str, Mapping[int, float]], *, dark: bool) -> Any
             "y": list(rises[name].values()),
             "name": words,
             "line": {"color": colour, "dash": dash, "width": 2},
-            "hovertemplate": f"%{{x}} heads: %{{y:+.2f}} nats per token of {words}<extra></extra>",
+            "hovertemplate": f"%{{x}} {unit}s: %{{y:+.2f}} nats per token of {words}<extra></extra>",
         }
         for name, (words, colour, dash) in looks.items()
     ]
-    return draw(traces, x="heads kept", y="rise of the loss (nats per token)", height=330, left=60, legend=LEGEND)
+    return draw(traces, x=f"{unit}s kept", y="rise of the loss (nats per token)", height=330, left=60, legend=LEGEND)

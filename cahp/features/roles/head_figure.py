@@ -14,6 +14,7 @@ from cahp.figures.head_grid import head_name
 from cahp.figures.marks import clickable, draw, error_bars, heat_map, points, shape, ticks
 from cahp.values import Estimate, HeadMask
 from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
+from cahp.words import capital
 
 #: The targets of attention in words.
 WORDS: Mapping[str, str] = {
@@ -111,7 +112,7 @@ def glance_figure(pictures: NDArray[np.uint8], roles: HeadRoles, mask: HeadMask,
     hover = []
     for head, (kept, name) in enumerate(zip(mask.keep.ravel(), roles.names, strict=True)):
         state = "kept" if kept else "pruned"
-        hover.append(f"<b>{head_name(head, heads)}</b><br>{state}<br>{NOUNS[name]}")
+        hover.append(f"<b>{head_name(head, heads, roles.unit)}</b><br>{state}<br>{NOUNS[name]}")
     # Invisible points make the thumbnails clickable.
     size_of_points = max(10.0, 560 / heads)
     clicks = points(x, y, "square", "rgba(0,0,0,0)", size=size_of_points, hover=hover, **clickable(every))
@@ -123,7 +124,7 @@ def glance_figure(pictures: NDArray[np.uint8], roles: HeadRoles, mask: HeadMask,
         frames.append(shape("rect", (left, left + size + 1), (above, above + size + 1), color=colour, width=width))
     return draw(
         [heat_map(canvas, scale, zmin=0, zmax=255), words, clicks],
-        x=ticks("Head", x[:heads], (-2, heads * wide - 1), range(heads)),
+        x=ticks(capital(roles.unit), x[:heads], (-2, heads * wide - 1), range(heads)),
         y=ticks("Layer (first on top)", y[::heads], (layers * high - 1, -2), range(layers)),
         height=round(layers * max(52, min(96, 1000 / heads)) + 70),
         left=44,

@@ -89,20 +89,22 @@ def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
     if table is None or table.full is None or not explorer.card.task.predicts_often:
         return
     full = table.full
+    unit = explorer.card.unit
     measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
-    breaks = find_breaks(measured, full, table.budgets[-1])
+    breaks = find_breaks(measured, full, table.budgets[-1], unit=unit)
     if breaks is None:
         return
     risen = rises(measured, full)
     display.show(
-        rises_figure(risen, dark=dark),
-        title=f"As heads are pruned, {breaks}",
+        rises_figure(risen, unit=unit, dark=dark),
+        title=f"As {unit}s are pruned, {breaks}",
         help="The rise of the loss above the full model's, as pruned, at measured budgets: on the second half of "
-        f"repeated random tokens ({full['copying'].n} sequences), and on the evaluation texts ({full['nll'].n} "
-        f"documents). A loss has broken if it has risen by {BROKEN:g} nat per token. The rises have no intervals.",
+        f"repeated random tokens ({full['copying'].n} sequences), and on the evaluation texts "
+        f"({full['nll'].n} {explorer.bench.evaluation.units}). A loss has broken if it has risen by {BROKEN:g} nat per "
+        "token. The rises have no intervals.",
         name="roles-copying",
         data={
-            "heads kept": list(risen["copying"]),
+            f"{unit}s kept": list(risen["copying"]),
             "rise on repeated tokens": list(risen["copying"].values()),
             "rise on text": [risen["nll"].get(budget) for budget in risen["copying"]],
         },

@@ -147,6 +147,7 @@ class Breaks:
     copying: int | None
     text: int | None
     of: int
+    unit: str = "head"
 
     def __str__(self) -> str:
         if self.copying is None and self.text is None:
@@ -162,7 +163,8 @@ class Breaks:
         then = "at no measured budget"
         if later is not None:
             then = f"at {later}"
-        return f"{name} breaks first: it loses {BROKEN:g} nat per token at {budget} of {self.of} heads, {other} {then}"
+        where = f"{budget} of {self.of} {self.unit}s"
+        return f"{name} breaks first: it loses {BROKEN:g} nat per token at {where}, {other} {then}"
 
 
 def rises(measured: Mapping[int, Outcomes], full: Outcomes) -> dict[str, dict[int, float]]:
@@ -175,12 +177,12 @@ def rises(measured: Mapping[int, Outcomes], full: Outcomes) -> dict[str, dict[in
     return losses
 
 
-def find_breaks(measured: Mapping[int, Outcomes], full: Outcomes, total: int) -> Breaks | None:
+def find_breaks(measured: Mapping[int, Outcomes], full: Outcomes, total: int, *, unit: str = "head") -> Breaks | None:
     """Find where copying and text break as fewer of ``total`` heads are kept (None: their losses are not measured)."""
     losses = rises(measured, full)
     if not all(losses.values()):
         return None
-    return Breaks(_find_break(losses["copying"]), _find_break(losses["nll"]), total)
+    return Breaks(_find_break(losses["copying"]), _find_break(losses["nll"]), total, unit)
 
 
 def _find_break(rise: Mapping[int, float]) -> int | None:

@@ -22,7 +22,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.estimates import pass_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.values import Estimate, HeadMask, Progress
-from cahp.words import capital, duration, span
+from cahp.words import capital, counted, duration, span
 
 T = TypeVar("T")
 
@@ -178,15 +178,16 @@ def _compute(
 
 
 def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
-    # The statistics of a bundled run are not on this machine, and parts of the texts have their own.
-    reads = explorer.results.bundled + (axis == "sample")
+    # Without a run, or with a bundled one, the statistics are not on this machine; parts of the texts have their own.
+    reads = (explorer.results.run is None or explorer.results.bundled) + (axis == "sample")
+    resamples = max(1, resamples)
     seconds = pass_seconds(explorer.bench, calibration=reads, evaluation=0) + resamples * _CLUSTERING_S
     read = "Computes"
     if reads:
         read = f"Reads {explorer.bench.calibration.measured}, then computes"
     return (
-        f"{read} {resamples} projections and clusterings: about {duration(seconds)}. Results are stored on this "
-        "machine and reused."
+        f"{read} {counted(resamples, 'projection')}, each clustered: about {duration(seconds)}. Results are stored on "
+        "this machine and reused."
     )
 
 

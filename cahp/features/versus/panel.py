@@ -19,6 +19,7 @@ from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import Kind
+from cahp.values import CahpError
 from cahp.words import too_close
 
 #: The label of the tab below the board.
@@ -171,12 +172,16 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
         disabled=not one_model or str(a) == str(b),
         help=help_text,
     ):
-        explorer.pinned = Pin(b, explorer.card, explorer.settings)
         table = explorer.table(a.recover)
-        if table is not None and table.has(a.mask):
-            explorer.board.set_budget(a.mask.count)
-        else:
-            explorer.board.set_mask(a.mask)
+        try:
+            if table is not None and table.has(a.mask):
+                explorer.board.set_budget(a.mask.count)
+            else:
+                explorer.board.set_mask(a.mask)
+        except CahpError as error:
+            notes.write(error)
+            st.rerun()
+        explorer.pinned = Pin(b, explorer.card, explorer.settings)
         explorer.chosen_recovery = a.recover
         if a.recover == AT_ONCE.name:
             # No person chooses it: it stands for the refit.

@@ -185,6 +185,7 @@ def draw_method(explorer: Explorer) -> None:
     """Draw the settings of the method. Results with other settings are kept."""
 
     def change(name: str) -> None:
+        notes.clear()
         try:
             explorer.change(**{name: st.session_state[f"method-{name}"]})
         except CahpError as error:

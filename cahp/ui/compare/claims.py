@@ -135,8 +135,9 @@ def _draw_number(explorer: Explorer, results: SplitResults) -> None:
         degree = explorer.settings.poly_degree
         stops = cache_with(null, degree, lambda: null.knee(degree))
         status = "supported"
-        if stops is not None and stops.low <= clusters.clustering.knee <= stops.high:
-            # The rule stops there without clusters, too.
+        found = clusters.clustering.knee
+        if not found or (stops is not None and stops.low <= found <= stops.high):
+            # The rule names no number, or stops there without clusters, too.
             status = "not supported"
     panel = open_claim("number", _NUMBER, status)
     if not panel.open:

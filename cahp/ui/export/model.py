@@ -157,6 +157,7 @@ def draw_recovery(explorer: Explorer) -> str:
         # A name that changed with the board would no longer be found when a run is interrupted.
         format_func=lambda name: capital(RECOVERIES[name].beside),
         key="export-recover",
+        persist_state="session",
         label_visibility="collapsed",
         help="It begins with the recovery of the board.",
     )
@@ -175,7 +176,14 @@ def _draw_options(explorer: Explorer, recover: str) -> tuple[int, float]:
     if RECOVERIES[recover].timed:
         usual = parse_duration(RECOVER_TIME) / 60
         allowed = 60 * st.number_input(
-            "Time limit, in minutes", 0.1, 600.0, usual, step=0.5, format="%.1f", key="export-allowed"
+            "Time limit, in minutes",
+            0.1,
+            600.0,
+            usual,
+            step=0.5,
+            format="%.1f",
+            key="export-allowed",
+            persist_state="session",
         )
         about = duration(min(allowed, recovery_seconds(explorer.bench, recover)))
         st.caption(f"Expected: {about}, then evaluation and saving.")
@@ -188,7 +196,10 @@ def _draw_options(explorer: Explorer, recover: str) -> tuple[int, float]:
             f"This takes about {duration(recovery_seconds(explorer.bench, recover))} unless it was distilled before."
         )
     if RECOVERIES[recover].needs_labels:
-        epochs = int(st.number_input("Epochs", 1, 20, 3, key="export-epochs", help="The paper trains 3 epochs."))
+        asked = st.number_input(
+            "Epochs", 1, 20, 3, key="export-epochs", persist_state="session", help="The paper trains 3 epochs."
+        )
+        epochs = int(asked)
     return epochs, allowed
 
 
@@ -223,6 +234,6 @@ def _draw_sizes(results: Mapping[str, Any]) -> None:
     if written := list(decoding_lines(files, runtime)):
         st.caption("Text written with the cache, one text at a time:\n" + "".join(f"\n- {line}" for line in written))
     st.caption(
-        f"Times {circumstances(files, runtime)}; {outcome} on {values['full'].n:,} texts. 95 % intervals in "
+        f"Times {circumstances(files, runtime)}; {outcome}: n = {values['full'].n:,}. 95 % intervals in "
         "brackets; for times, of the ratio."
     )

@@ -148,6 +148,10 @@ def _offer_to_measure(explorer: Explorer) -> None:
         about = duration(recovery_seconds(explorer.bench, explorer.recover))
         label = f"Distil and measure (about {about})"
         takes = "the distillation takes longest"
+    elif explorer.awaits_refit:
+        about = duration(recovery_seconds(explorer.bench, explorer.recover))
+        label = f"Refit and measure (about {about})"
+        takes = "the refit takes longest"
     if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
         measure(explorer)
         st.rerun()

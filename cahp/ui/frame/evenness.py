@@ -20,6 +20,7 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
     key = f"{place}-even"
 
     def change() -> None:
+        notes.clear()
         try:
             explorer.change(even=st.session_state[key])
         except CahpError as error:

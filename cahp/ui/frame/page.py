@@ -21,7 +21,7 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.models.description import longest_text
 from cahp.run.document import machine
-from cahp.ui.frame import address, pill, source_dialog
+from cahp.ui.frame import address, notes, pill, source_dialog
 from cahp.ui.frame.running import await_end, run_button
 from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
@@ -213,6 +213,8 @@ def _replace(explorer: Explorer, source: Source) -> Explorer:
     while len(sources) > _REMEMBERED:
         sources.pop(next(iter(sources)))
     explorer.close()
+    # It is about a mask of the earlier ones.
+    notes.clear()
     st.session_state[_EXPLORER] = new = Explorer(explorer.id, source)
     # A pin is compared with the other model too, or waits until its own model is back.
     new.pinned = explorer.pinned

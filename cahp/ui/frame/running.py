@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import streamlit as st
@@ -14,7 +15,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.estimates import pass_seconds, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
-from cahp.ui.session.work import ROLES, RUN, SPEED, Kind
+from cahp.ui.session.work import CLUSTERS, ROLES, RUN, SPEED, Kind
 from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration
@@ -51,6 +52,8 @@ def run_button(explorer: Explorer, *, place: str, label: str) -> None:
 def need_run(explorer: Explorer) -> None:
     """Stop the page and offer a run, unless there is one to show."""
     if explorer.results.run is not None:
+        if explorer.clusters is None:
+            _await_clusters(explorer)
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
@@ -65,6 +68,17 @@ def need_run(explorer: Explorer) -> None:
             _follow_run(explorer, job)
         else:
             _offer_run(explorer)
+    st.stop()
+
+
+def _await_clusters(explorer: Explorer) -> None:
+    """Stop the page while the clusters of a stored run are computed again."""
+    job = explorer.work.job(CLUSTERS, explorer.bench)
+    if job is not None and not job.ended:
+        follow(job, place="clusters", title="Clusters")
+    elif job is not None:
+        start = partial(explorer.work.start, CLUSTERS, explorer.bench)
+        offer_again(job, start, key="clusters-again", stopped="Stopped.")
     st.stop()
 
 

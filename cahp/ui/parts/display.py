@@ -259,7 +259,7 @@ def show_steps(steps: Sequence[RecoveryStep]) -> None:
     """List the accuracy after each step of a recovery; draw nothing without steps."""
     if steps:
         row, first = main_outcome(steps[0].outcomes)
-        st.markdown(f"**{row.name.capitalize()} after each step** ({first.n:,} evaluation texts, 95 % intervals)")
+        st.markdown(f"**{row.name.capitalize()} after each step** (n = {first.n:,}, 95 % intervals)")
         st.markdown("\n".join(f"- {line}" for line in describe_steps(steps)))
 
 

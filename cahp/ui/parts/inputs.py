@@ -186,6 +186,18 @@ def own_text_box(bench: Bench, *, line: bool = False) -> Input:
     return input_box(_OWN, kind, bench, label="Your text", place=place, line=line)
 
 
+def read_own_text(bench: Bench) -> Input | None:
+    """Return the text of the session where its box is not drawn (None: it never was)."""
+    place = _find_place(bench)
+    if bench.calibration.second is None:
+        text: str | None = st.session_state.get(f"{_OWN}-text-{place}")
+        return text
+    first, second = (st.session_state.get(f"{_OWN}-{part}-{place}") for part in ("first", "second"))
+    if first is None or second is None:
+        return None
+    return first, second
+
+
 def is_own_example(bench: Bench, typed: Input) -> bool:
     """Whether the text of the session is the example that its box opened with."""
     parts = ["text"]

@@ -180,7 +180,9 @@ class Explorer:
         clusters = self.results.clusters(self.settings)
         if clusters is None and self.results.run is not None:
             # The stages of the run are in the store; if they were removed, the worker computes them again.
-            job = self.work.start(CLUSTERS, self.bench)
+            job = self.work.job(CLUSTERS, self.bench)
+            if job is None or not job.error:
+                job = self.work.start(CLUSTERS, self.bench)
             job.wait(_CLUSTERS_S)
             clusters = job.result
             if clusters is not None:

@@ -30,12 +30,17 @@ def budget_board(
     The curve of the silhouette is left out, as pages draw it with its null band. ``options`` are those of ``contents``.
     """
 
+    turn = f"{key}-turn"
+
     def report() -> None:
         message = st.session_state[key].event
         if message is not None:
+            st.session_state[turn] = message.get("turn")
             on_event(Event.of(message))
 
     data = contents(table, clusters, shown, **options) | {"ks": [], "mss": []}
+    # A board is drawn again only if its data change. It shows a pressed head at once, also one that is then refused.
+    data["turn"] = st.session_state.get(turn)
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
 
