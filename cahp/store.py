@@ -136,7 +136,7 @@ class Store:
     Args:
         folder: Where to store results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
         limit_bytes: Above this size, the least recently used entries are removed.
-        fresh: Return no stored result, so that everything is measured again, but store the new results.
+        fresh: Return no result of others, so that everything is measured again, once; the new results are stored.
     """
 
     def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
@@ -145,11 +145,13 @@ class Store:
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
         self.fresh = fresh
+        #: The keys that were saved here.
+        self._saved: set[str] = set()
 
     def load(self, key: str) -> Entry | None:
         """Return the entry stored under ``key``, or None."""
         path = self._path(key)
-        if self.fresh:
+        if self._hides(key):
             return None
         # Processes that work together must get the same result, or they would wait for each other.
         entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
@@ -158,7 +160,10 @@ class Store:
     def holds(self, key: str) -> bool:
         """Tell whether an entry is stored under ``key``, without reading it."""
         path = self._path(key)
-        return not self.fresh and parallel.from_first(path.exists)
+        return not self._hides(key) and parallel.from_first(path.exists)
+
+    def _hides(self, key: str) -> bool:
+        return self.fresh and key not in self._saved
 
     def read(self, key: str, convert: Callable[[Entry], T]) -> T | None:
         """Return ``convert`` of the entry stored under ``key``, or None without one.
@@ -210,6 +215,8 @@ class Store:
         saved, self.trouble = parallel.from_first(
             lambda: (self._write(key, path, arrays or {}, meta or {}), self.trouble)
         )
+        if saved:
+            self._saved.add(key)
         return saved
 
     def _write(self, key: str, path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:

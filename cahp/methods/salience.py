@@ -18,6 +18,7 @@ class Salience(Scored):
     """
 
     name = "salience"
+    labels = "or predictions"
 
     def score(self, evidence: Evidence) -> Floats:
         """Salience, shape ``(L, H)``."""

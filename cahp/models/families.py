@@ -50,6 +50,8 @@ class Family:
     output: str
     feed_out: str | None = None
     feed_in: str | None = None
+    #: Projections of heads that are kept whole where heads are cut, because a normalisation reads all of them.
+    uncut: Mapping[str, Rows] = field(default_factory=dict)
     #: Other projections whose output channels belong to heads, such as those of positions.
     extra_inputs: tuple[str, ...] = ()
     #: Parameters with one entry, or one stretch of entries, for each head.

@@ -225,7 +225,7 @@ class HeadModel:
         """
         module = self.layer_modules[layer]
         weights = []
-        for path, rows in self.family.inputs.items():
+        for path, rows in {**self.family.uncut, **self.family.inputs}.items():
             weight = Projection(module.get_submodule(path)).weight
             size = len(weight) // (self.heads * sum(rows.parts) + rows.shared)
             sizes = [*(self.heads * part * size for part in rows.parts), rows.shared * size]

@@ -348,9 +348,11 @@ def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candi
     inputs = _cut_inputs(attention, shape, heads)
     # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
     normed_together = interface and _normed_together(attention, shape, heads.units)
+    uncut: dict[str, Rows] = {}
     if normed_together:
-        inputs = {name: rows for name, rows in inputs.items() if name not in (shape.query, shape.key)}
+        uncut = {f"{prefix}{name}": rows for name, rows in inputs.items() if name in (shape.query, shape.key)}
     inputs = {f"{prefix}{name}": rows for name, rows in inputs.items()}
+    inputs = {name: rows for name, rows in inputs.items() if name not in uncut}
     extra_inputs = tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(attention, name, None)))
     vectors = tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(attention, name, None), nn.Parameter))
     feed_out, feed_in = _find_feed(layers)
@@ -373,6 +375,7 @@ def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candi
         layers=candidate.layers,
         attention=candidate.attention,
         inputs=inputs,
+        uncut=uncut,
         extra_inputs=extra_inputs,
         vectors=vectors,
         output=candidate.output,

@@ -19,11 +19,15 @@ from cahp.values import Progress
 
 @dataclass(frozen=True)
 class Epoch:
-    """The mean training loss of an epoch, and the accuracy or agreement on held-out texts after it (None: no texts)."""
+    """The mean training loss of an epoch, and the accuracy or agreement on held-out texts after it (None: no texts).
+
+    ``score`` is what the best epoch is kept by, higher being better: the accuracy, or minus a loss or divergence.
+    """
 
     epoch: int
     loss: float
     accuracy: float | None
+    score: float | None = None
 
 
 class TrainingState:
@@ -68,13 +72,15 @@ class TrainingState:
         """Record the epoch's loss and score, and keep its weights if they are the best so far."""
         loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
         accuracy = None
+        first = None
         if score is not None:
             accuracy = score[-1]
+            first = score[0]
             if score > self._best:
                 self._best = score
                 self._kept = [parameter.detach().clone() for parameter in self._trained]
         self.epoch += 1
-        self.history.append(Epoch(self.epoch, loss, accuracy))
+        self.history.append(Epoch(self.epoch, loss, accuracy, first))
         self.batches = 0
         self.losses = 0.0
         self._drawing = self._order.get_state()

@@ -225,6 +225,8 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
     rows = list[int]()
     count = 0
     for begin in range(0, len(order), _AT_ONCE):
+        if count > tokens:
+            break
         some = order[begin : begin + _AT_ONCE]
         shortened = [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in some]
         lengths = map(len, tokenizer(shortened, add_special_tokens=False, verbose=False)["input_ids"])

@@ -265,6 +265,8 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
         goal = reach_goal(bench, partial(choose, bench), sections)
         requested = goal.heads
     selection = choose(bench, requested)
+    # Whatever chose the heads, the run describes them: texts that cannot serve for that are found before more work.
+    _ = bench.evidence.space
     search = None
     chosen = selection.mask
     if settings.select_time is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import processes as parallel
-from cahp.recoveries import AT_ONCE, QUICK, RECOVERIES, RefitReport, get_recovery, refit_texts
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, RefitReport, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
 from cahp.run.time_limits import TimedTraining
@@ -102,9 +102,15 @@ class Recoveries:
 
         Raises:
             OptionError: If its output projections cannot be changed in closed form.
+            DataError: If there are too few texts to hold one out.
         """
-        if get_recovery(name).closed_form and self.card.no_refit:
+        row = get_recovery(name)
+        if row.closed_form and self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
+        if row.needs_labels:
+            _check_texts(self.calibration.inputs, row.noun, self.card.words)
+        elif row.checked and row is not NONE:
+            _check_texts(self.inputs, f"a {row.noun}", self.card.words)
 
     def recover(
         self,
@@ -277,7 +283,7 @@ class Recoveries:
             parts += [self.inputs_sha256, list(rates)]
         elif rates:
             parts += [None, list(rates)]
-        name = key("tuned", 3, *parts)
+        name = key("tuned", 4, *parts)
         stored = self._resources.load_cached(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
@@ -303,7 +309,7 @@ class Recoveries:
                 supervision=Supervision(
                     progress=resources.progress,
                     watch=resources.watch,
-                    checkpoint=StoredTraining(resources.store, key("tuning", 4, *parts, model.device.type)),
+                    checkpoint=StoredTraining(resources.store, key("tuning", 5, *parts, model.device.type)),
                 ),
             )
         tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
@@ -312,17 +318,17 @@ class Recoveries:
         return tuned
 
     def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
-        """Return the rate with the highest accuracy (tokens: lowest loss) on held-out texts after one epoch."""
+        """Return the rate with the highest score on held-out texts after one epoch: accuracy, or minus the loss."""
         parts = (self.card.sha256, self.calibration.sha256, self.inputs_sha256, mask.sha256, refitted, self._seed)
         store = self._resources.store
         scores = []
         for rate in rates:
             once = replace(schedule, epochs=1, learning_rate=rate)
-            name = key("tried rate", 2, *parts, asdict(once), parallel.world())
+            name = key("tried rate", 3, *parts, asdict(once), parallel.world())
             score = store.read(name, lambda entry: float(entry.meta["score"]))
             if score is None:
                 try:
-                    score = self.finetune(mask, schedule=once, refitted=refitted, keep=False).epochs[-1]["accuracy"]
+                    score = self.finetune(mask, schedule=once, refitted=refitted, keep=False).epochs[-1]["score"]
                 except CahpError as error:
                     if type(error) is not CahpError:  # such as a lack of memory
                         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from cahp import hub, models
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store
 from cahp.values import Precisions, Progress, silent
+from cahp.words import size_of
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel, Verified
@@ -21,8 +23,8 @@ if TYPE_CHECKING:
 
 #: Largest stored result in bytes; computing a larger one again costs less than the room it takes.
 _LARGEST_ENTRY = 256 << 20
-#: Trained weights may take this fraction of the store; those of BERT-base with their refit take a fifth of it.
-_TRAINED_SHARE = 4
+#: Trained weights may take this fraction of the store; those of SmolLM2-135M with their refit take almost as much.
+_TRAINED_SHARE = 3
 
 T = TypeVar("T")
 #: Loads and proves the model of a card, as ``models.load`` does: ``load(card, device="cpu")``.
@@ -113,9 +115,15 @@ class Resources:
         largest = _LARGEST_ENTRY
         if trained:
             largest = self.store.limit_bytes // _TRAINED_SHARE
-        if sum(array.nbytes for array in arrays.values()) <= largest:
+        size = sum(array.nbytes for array in arrays.values())
+        if size <= largest:
             self.store.save(name, arrays=arrays, meta=meta)
             self._stored_here.add(name)
+        elif trained:
+            logging.getLogger(__name__).warning(
+                "The trained weights take %s and are not kept, so each use trains again; export the model to keep it.",
+                size_of(size),
+            )
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:

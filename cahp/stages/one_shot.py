@@ -45,7 +45,9 @@ class Grams:
 def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> Grams:
     """Run the full model over ``inputs`` once, and sum up what each output projection reads."""
     width = model.projection(0).weight.shape[1]
-    sums = torch.zeros(model.layers, width + 1, width + 1, device=model.device)
+    where = float64_device(model.device)
+    # An intercept follows from small differences of these sums.
+    sums = torch.zeros(model.layers, width + 1, width + 1, dtype=torch.float64, device=where)
     tokens = 0
     for batch in report_progress(model.batches(model.tokenize(inputs)), STAGE, progress):
         real = batch.tensors["attention_mask"].bool()
@@ -53,12 +55,12 @@ def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progres
 
         def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
             if site == "output":
-                rows = entering.reshape(*real.shape, width)[real].float()
+                rows = entering.reshape(*real.shape, width)[real].to(where).double()
                 design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
                 sums[layer].addmm_(design.T, design)
 
         model.logits(batch, tap=add)
-    return Grams((sums / max(1, tokens)).cpu().numpy(), len(inputs))
+    return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
 
 
 def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: float = RIDGE) -> HeadModel:
@@ -105,4 +107,9 @@ def _solve_layer(
     bias = output.bias
     if len(known) > penalised:
         bias = solved[-1].float().to(device)
-    output.replace(solved[:penalised].T.float().contiguous().to(device), bias)
+    weight = solved[:penalised].T.float().contiguous().to(device)
+    if output.weight.shape[1] == width:
+        # Heads of this model are masked, and not cut: the projection reads all of them.
+        weight = torch.zeros_like(output.weight)
+        weight[:, torch.from_numpy(channels).to(device)] = solved[:penalised].T.float().to(device)
+    output.replace(weight, bias)

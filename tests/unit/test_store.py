@@ -130,13 +130,18 @@ def test_what_was_never_saved_is_absent_and_leaves_no_folder(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_later_result_replaces_an_earlier_one_and_a_fresh_store_finds_none(tmp_path: Path) -> None:
+def test_a_later_result_replaces_an_earlier_one_and_a_fresh_store_finds_its_own_alone(tmp_path: Path) -> None:
     store = Store(tmp_path)
     fresh = Store(tmp_path, fresh=True)
-    for turn, writer in enumerate((store, store, fresh)):
-        writer.save(KEY, meta={"turn": turn})
+    for turn in range(2):
+        store.save(KEY, meta={"turn": turn})
         assert fresh.load(KEY) is None
+        assert not fresh.holds(KEY)
         assert store.read(KEY, lambda entry: entry.meta) == {"turn": turn}
+    fresh.save(KEY, meta={"turn": 2})
+    assert fresh.holds(KEY)
+    for one in (store, fresh):
+        assert one.read(KEY, lambda entry: entry.meta) == {"turn": 2}
     assert [path.name for path in store.folder.iterdir()] == [f"{KEY}.entry"]
 
 

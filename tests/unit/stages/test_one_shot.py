@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import fakes
 import numpy as np
+import pytest
 import torch
 
 from cahp.models.head_model import HeadModel
@@ -74,6 +77,18 @@ def test_it_brings_a_pruned_model_nearer_to_the_full_one(model: HeadModel) -> No
     pruned = logits(cut(model, MASK), texts) - full
     solved = logits(solve_at_once(model, MASK, grams), texts) - full
     assert solved.square().mean() < pruned.square().mean()
+
+
+def test_heads_that_can_only_be_masked_are_solved_for_and_stay_in_their_places(
+    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = fakes.sentences(40)
+    grams = collect_grams(model, texts.inputs)
+    wanted = logits(solve_at_once(model, MASK, grams), texts)
+    monkeypatch.setattr(model, "family", replace(model.family, no_cut="they share a matrix"))
+    masked = solve_at_once(model, MASK, grams)
+    assert masked.head_counts == (4, 4, 4)
+    torch.testing.assert_close(logits(masked, texts), wanted, atol=1e-4, rtol=1e-4)
 
 
 def test_gram_matrices_are_means_over_tokens_and_not_over_padding(model: HeadModel) -> None:
