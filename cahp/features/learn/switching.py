@@ -128,7 +128,7 @@ def describe_one_cluster(subject: Subject) -> Step:
         name="one-cluster",
         short="Its family",
         title="Its family attends alike",
-        doing=f"{count} {unit}s {subject.bench.card.words.likeness}. We keep one and remove the other "
+        doing=f"{count} {unit}s {subject.texts.task.words.likeness}. We keep one and remove the other "
         f"{len(subject.family.leaving)}.",
         terms={"family": "a cluster: heads that are more similar to each other than to other heads"},
         mask=subject.without(subject.family.leaving),

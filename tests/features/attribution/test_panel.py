@@ -7,6 +7,7 @@ from dataclasses import replace
 import fakes
 import numpy as np
 import pytest
+import streamlit as st
 from apps import open_part
 
 from cahp.board.colourings import Painted
@@ -14,6 +15,7 @@ from cahp.features.attribution.colourings import BY_TEXT
 from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
 from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads
 from cahp.features.attribution.result import Attribution
+from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -53,6 +55,15 @@ def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, re
     changes = result.changes.ravel()
     assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")
     assert painted.groups[result.order].tolist() == sorted(painted.groups.tolist())
+
+
+def test_the_colours_of_another_text_are_not_shown(explorer: Explorer, result: Attribution) -> None:
+    key = f"own-text-text-{TOPIC}"
+    st.session_state[key] = "typed on another page"
+    assert THIS_TEXT.know(explorer) is None
+    st.session_state[key] = TEXT
+    assert THIS_TEXT.know(explorer) is result
+    del st.session_state[key]
 
 
 def test_bad_text_gives_one_sentence_in_the_tab(explorer: Explorer) -> None:

@@ -325,6 +325,17 @@ def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
     assert calls == [("variants", done, DRAWS + 2) for done in range(4)]
 
 
+def test_a_time_that_is_hardly_shorter_is_called_no_saving(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = Timing(10.0, 11.0, 8, 64, 30)
+    ratio = ratio_of(0.99, 0.96, 1.02)
+    costs = Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio, 0.4)
+    worker = SimpleNamespace(costs=lambda mask, *, fresh, progress: costs)
+    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", lambda bench: nullcontext(worker))
+    result = answer("time", Bench())
+    assert result.headline == "Half of the heads save no measurable time: attention takes only 40 % of it."
+    assert "no measurable change" in result.found
+
+
 def test_a_step_times_for_as_long_as_the_settings_say(
     small_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,10 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: Budg
     press(board, kind="toggle", head=alone)
     assert "would keep no head" in board.doing["error"]
     assert board.budget == 5
+    # The script drew the pressed head at once; other data make it draw the mask.
+    assert board.data["refused"] == 1
+    press(board, kind="toggle", head=alone)
+    assert board.data["refused"] == 2
 
 
 def test_a_model_that_has_changed_since_the_run_is_not_measured(
