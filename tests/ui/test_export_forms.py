@@ -107,7 +107,7 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     assert rows["accuracy"] == ["90.0 % (86.2 to 92.9 %)"] * 3
     words = text_of(app, "caption")
     assert "- int8, after 128 tokens: 40.0 tokens per second with onnxruntime, 10.0 with torch" in words
-    assert "median of 40 rounds in turn; accuracy on 311 texts." in words
+    assert "median of 40 rounds in turn; accuracy: n = 311." in words
 
 
 def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import fakes
+import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
@@ -13,6 +14,7 @@ from cahp.features.versus.panel import TAB, VERSUS
 from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
+from cahp.values import MaskError
 
 
 def said(app: AppTest) -> str:
@@ -37,6 +39,10 @@ def settled(app: AppTest, explorer: Explorer) -> Versus:
     return found
 
 
+def refuse(budget: int) -> None:
+    raise MaskError("layer 0 would keep no head")
+
+
 def check_pinned(explorer: Explorer) -> None:
     explorer.board.set_budget(8)
     app = open_app("budget", explorer)
@@ -56,6 +62,13 @@ def check_pinned(explorer: Explorer) -> None:
     link = dict(app.query_params)
     assert link["pin"] == mask_to_hex(a)
     assert link["budget"] in ("5", "auto")
+    with pytest.MonkeyPatch.context() as patch:
+        # Such as a mask that the per-layer minimum of today does not allow.
+        patch.setattr(explorer.board, "set_budget", refuse)
+        app.button(key="pin-swap").click().run()
+    assert not app.exception
+    assert explorer.pinned.variant.mask.count == 8
+    assert "Layer 0 would keep no head" in text_of(app, "error")
     app.button(key="pin-swap").click().run()
     assert explorer.board.budget == 8
     assert not explorer.board.by_hand
