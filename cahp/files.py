@@ -112,11 +112,15 @@ def replace_files(prepared: Path, folder: Path, gone: Iterable[str] = ()) -> Non
 
 
 def finish_replacing(folder: Path) -> None:
-    """Complete the sets of files in ``folder`` whose process was killed while they took their place."""
-    with suppress(OSError):
+    """Complete the sets of files in ``folder`` whose process was killed while they took their place.
+
+    The folder may come from a stranger: nothing outside it is touched, and what is no set of ours stays as it is.
+    """
+    with suppress(OSError, ValueError):
         for ready in folder.glob(f".*{_READY}"):
             with locked(folder):
-                if UNFINISHED.fullmatch(ready.name) and ready.is_dir():
+                linked = ready.is_symlink() or (ready / _OLD).is_symlink()
+                if UNFINISHED.fullmatch(ready.name) and ready.is_dir() and not linked:
                     _move_in(ready, folder)
                     ready.rename(ready.with_suffix(""))
 
@@ -124,12 +128,19 @@ def finish_replacing(folder: Path) -> None:
 def _move_in(ready: Path, folder: Path) -> None:
     new = sorted({path.name for path in ready.iterdir()} - {_OLD, _GONE})
     if (ready / _GONE).exists():
-        for name in {*new, *json.loads((ready / _GONE).read_text(encoding="utf-8"))}:
+        gone = json.loads((ready / _GONE).read_text(encoding="utf-8"))
+        if not isinstance(gone, list) or not all(map(_is_name, gone)):
+            raise ValueError("it lists what are no names of files")
+        for name in {*new, *gone}:
             if os.path.lexists(folder / name):
                 (folder / name).rename(ready / _OLD / name)
         (ready / _GONE).unlink()
     for name in new:
         (ready / name).rename(folder / name)
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
 
 
 @contextmanager

@@ -273,9 +273,12 @@ def check_saved(path: Path) -> None:
         DataError: If it does or is, or is damaged.
     """
     try:
-        folders = [path]
+        folders = []
         if (path / LISTING).is_file():
             folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]]
+        if (path / STATE).is_file() or not folders:
+            # The library reads these first.
+            folders.append(path)
         files = [
             folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
         ]

@@ -183,11 +183,15 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
         begin = 1
+        # The library's own limit is lower, and another library may have changed it.
+        csv.field_size_limit(LONGEST_VALUE)
         try:
             for cells in reader:
                 yield begin, cells
                 begin = reader.line_num + 1
         except csv.Error as error:
+            if "field larger" in str(error):
+                raise row_error(place, "line", begin, f"longer than {LONGEST_VALUE:,} characters") from error
             problem = f"{first_line(error)} (a quotation mark that is not closed or not doubled?)"
             raise row_error(place, "line", begin, problem) from error
 
@@ -202,6 +206,10 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
             yield line, dict(zip(columns, cells, strict=True))
 
     return Table(place, "line", columns, rows)
+
+
+#: Lines of JSON whose columns are collected before a file is read.
+_LOOKED_AT = 10_000
 
 
 def _json_lines(path: Path, place: str) -> Table:
@@ -224,7 +232,11 @@ def _json_lines(path: Path, place: str) -> Table:
         for number, line in enumerate(islice(lines, most), start=1):
             yield number, parsed(number, line[0])
 
-    return Table(place, "line", tuple(parsed(1, text.partition("\n")[0])), rows)
+    # A writer may leave out what is empty, also in the first line.
+    columns: dict[str, None] = {}
+    for _, row in rows((), _LOOKED_AT):
+        columns |= dict.fromkeys(row)
+    return Table(place, "line", tuple(columns), rows)
 
 
 def _text_file(path: Path, place: str) -> Table:

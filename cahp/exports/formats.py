@@ -116,6 +116,12 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | 
     return f"its output projections have no bias, and {adder} needs one"
 
 
+def _refuse_gguf(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
+    made = _models("to_gguf")
+    reason: str | None = made.refuse_gguf(card, mask, adder=adder) or made.refuse_tokenizer(card)
+    return reason
+
+
 _GGUF = ModelForm(
     key="gguf",
     title="GGUF",
@@ -125,7 +131,7 @@ _GGUF = ModelForm(
     loads="run model.gguf with llama.cpp, or with any tool that is built on it",
     file=GGUF_FILE,
     bars=("no_cut",),
-    refuse=lambda card, mask, adder: _models("to_gguf").refuse_gguf(card, mask, adder=adder),
+    refuse=_refuse_gguf,
     write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
     reads=snippets.GGUF_READS,
     tolerance=1e-5,

@@ -10,7 +10,7 @@ from typing import Any
 from cahp.models import weights
 from cahp.models.cards import Dtype, Language, ModelCard, Prompt
 from cahp.models.families import FAMILIES, NO_ONNX, REFUSED, Family
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
+from cahp.models.weights import ADAPTER_CONFIG, CONFIG, count_weights, read_json, read_shapes, sha256
 from cahp.tasks.task import Head
 from cahp.values import ModelError, OptionError, digest
 
@@ -26,9 +26,9 @@ TOKENIZER_FILES = (
     "spm.model",
     "bpe.codes",
 )
-#: Other files that change answers: settings of the tokenizer, and an adapter, which transformers loads by itself.
+#: Other files that change answers: settings of the tokenizer.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_BESIDE = (*TOKENIZER_SETTINGS, ADAPTER_CONFIG, ADAPTER)
+_BESIDE = TOKENIZER_SETTINGS
 
 #: Largest number of tokens of a text that are read by default.
 MAX_LENGTH = 512
@@ -51,8 +51,6 @@ _LARGEST_SIZE = 1 << 62
 _MOST_CLASSES = 10_000
 #: Weights that may be missing from the files, so that an error can name them.
 _SLACK = 1_000_000
-#: The rank of an adapter is in the tens.
-_HIGHEST_RANK = 4096
 
 
 def describe_config(
@@ -194,7 +192,7 @@ def describe(
     card = describe_config(name, folder, labels=labels)
     files = weights.weight_files(name, folder)
     if (folder / ADAPTER_CONFIG).is_file():
-        _check_adapter(name, folder)
+        raise refuse_adapter(name)
     count = count_weights(read_shapes(files))
     check_attention(card, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
@@ -231,22 +229,14 @@ def count_attention(card: ModelCard) -> int:
     return 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
 
 
-def _check_adapter(name: str, folder: Path) -> None:
-    """Check an adapter beside the weights, which transformers loads by itself and which may take any memory."""
-    adapter = read_json(folder / ADAPTER_CONFIG)
-    ranks = [adapter.get("r")]
-    if isinstance(adapter.get("rank_pattern"), dict):
-        ranks += adapter["rank_pattern"].values()
-    if (
-        adapter.get("peft_type") != "LORA"
-        or any(type(rank) is not int or not 0 < rank <= _HIGHEST_RANK for rank in ranks)
-        or not (folder / ADAPTER).is_file()
-    ):
-        raise ModelError(
-            f"{name} has an adapter beside its weights that is no LoRA adapter saved as safetensors; merge it into the "
-            f"model and save that, or remove {ADAPTER_CONFIG}"
-        )
-    read_shapes([folder / ADAPTER])
+def refuse_adapter(name: str) -> ModelError:
+    """Return the error for an adapter beside the weights of a model.
+
+    transformers would load it by itself, then check neither the model's own weights nor write both of them again.
+    """
+    return ModelError(
+        f"{name} has an adapter beside its weights; merge it into the model and save that, or remove {ADAPTER_CONFIG}"
+    )
 
 
 def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:

@@ -112,6 +112,13 @@ def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, pro
                 plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
             plain.load_state_dict(network.state_dict(), assign=True)
             plain.tie_weights()
+            held = sum(count for tensor, (_, count) in header.tensors.items() if not tensor.startswith("rope_"))
+            left_out = held - sum(weights.numel() for weights in plain.parameters())
+            if left_out > 0:
+                raise ModelError(
+                    f"{card.id} holds {left_out:,} weights that transformers leaves out when it reads GGUF, such as "
+                    "biases of attention; name a folder with safetensors weights"
+                )
         # In one file.
         plain.save_pretrained(folder, max_shard_size=2 * _FLOAT32 * header.numbers)
         steps = len(header.tensors) + 1

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 #: Keys of the source that describe the file and not the model.
-_OF_FILE = ("GGUF.", "general.architecture", "split.")
+_OF_FILE = ("GGUF.", "general.architecture", "general.alignment", "split.")
+#: The base of rotary positions where a file does not state it.
+_FREQUENCY_BASE = 10_000.0
 #: Architectures whose files store the channels of a head as two halves, the one after the other.
 _STORED_HALVES = ("qwen2", "qwen3")
 
@@ -105,25 +107,38 @@ def _copy_metadata(reader: Any, writer: Any, mask: HeadMask, *, before: str, aft
         if name.startswith(f"{before}."):
             name = after + name.removeprefix(before)
         if field.name in counts:
-            value = counts[field.name]
-            kind = gguf.GGUFValueType.UINT32
-            inside = None
-            if isinstance(value, list):
-                kind = gguf.GGUFValueType.ARRAY
-                inside = gguf.GGUFValueType.UINT32
-        else:
-            value = field.contents()
-            kind = field.types[0]
-            inside = None
-            if kind == gguf.GGUFValueType.ARRAY:
-                inside = field.types[-1]
+            _add_counts(writer, name, counts[field.name])
+            continue
+        value = field.contents()
+        kind = field.types[0]
+        inside = None
+        if kind == gguf.GGUFValueType.ARRAY:
+            inside = field.types[-1]
+        if isinstance(value, list) and not value:
+            # The format has no empty lists.
+            continue
         writer.add_key_value(name, value, kind, sub_type=inside)
+    # What the format lets a file leave out: its defaults, written because readers of the new file look for them.
+    if f"{before}.attention.head_count_kv" not in reader.fields:
+        _add_counts(writer, f"{after}.attention.head_count_kv", units)
+    if f"{before}.rope.freq_base" not in reader.fields:
+        writer.add_float32(f"{after}.rope.freq_base", _FREQUENCY_BASE)
     # Old files leave the size of a head to the number of heads, which has changed.
     for name in ("key_length", "value_length"):
         if f"{before}.attention.{name}" not in reader.fields:
             embedding = int(reader.fields[f"{before}.embedding_length"].contents())
             size = embedding // int(reader.fields[f"{before}.attention.head_count"].contents())
             writer.add_uint32(f"{after}.attention.{name}", size)
+
+
+def _add_counts(writer: Any, name: str, value: int | list[int]) -> None:
+    """Write a number for all layers, or one for each."""
+    import gguf
+
+    if isinstance(value, list):
+        writer.add_key_value(name, value, gguf.GGUFValueType.ARRAY, sub_type=gguf.GGUFValueType.UINT32)
+    else:
+        writer.add_key_value(name, value, gguf.GGUFValueType.UINT32)
 
 
 def _cut_tensors(

@@ -22,6 +22,7 @@ from cahp.models.description import (
     class_names,
     describe,
     describe_config,
+    refuse_adapter,
     set_dtype,
     set_max_length,
 )
@@ -272,6 +273,8 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
                 raise
             return describe(model, complete.name, complete)
         sizes = repository.sizes
+        if ADAPTER_CONFIG in sizes and any(file in sizes for file in (WEIGHTS, INDEX)):
+            raise refuse_adapter(model)
         stored_bytes = sum(size for file, size in sizes.items() if file.endswith(".safetensors") and "/" not in file)
         card = describe_config(model, folder, weight_bytes=stored_bytes)
         if not any(file in sizes for file in TOKENIZER_FILES):
@@ -310,8 +313,6 @@ def _list_beside(sizes: Mapping[str, int]) -> list[str]:
         needed = [TOKENIZER_FILES[0]]
     needed += TOKENIZER_SETTINGS
     needed += _GOES_ALONG
-    if ADAPTER_CONFIG in sizes:
-        needed += [ADAPTER_CONFIG, ADAPTER]
     if WEIGHTS not in sizes:
         needed.append(INDEX)
     return [file for file in needed if file in sizes]

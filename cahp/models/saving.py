@@ -411,6 +411,10 @@ def save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
     return folder / "inputs.npz"
 
 
+#: Seconds after which a process that reads a model back is ended.
+_PATIENCE_S = 1800
+
+
 def in_new_process(
     code: str,
     folder: Path,
@@ -420,7 +424,10 @@ def in_new_process(
     """Run Python code; if it fails, raise a ``CahpError`` with the sentence ``failure``, with the reason for ``{}``."""
     # Isolated mode: neither the current folder nor environment variables change what is imported.
     command = [sys.executable, "-I", "-B", "-c", code, str(folder), *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        raise CahpError(failure.replace("{}", f"it took more than {_PATIENCE_S // 60} minutes")) from None
     if done.returncode:
         raise CahpError(failure.replace("{}", _reason(done.stderr)))
 

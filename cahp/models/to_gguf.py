@@ -111,6 +111,13 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     return None
 
 
+def refuse_tokenizer(card: ModelCard) -> str | None:
+    """Return why a tokenizer cannot be written anew, where a GGUF file has it (None: it can)."""
+    if card.source is None or _read_fact(card.source, card.sha256, "tokenizer.ggml.model") == "gpt2":
+        return None
+    return "its tokenizer does not merge bytes, which is the only kind that the GGUF form writes; choose gguf-types"
+
+
 def find_lost_part(config: Mapping[str, Any]) -> str | None:
     """Name a part of a model that neither GGUF nor ``nemotron-nas`` can describe (None: there is none)."""
     rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
@@ -134,7 +141,7 @@ def name_split(card: ModelCard) -> str:
         ValueError: If there is no name for it, with the reason as a clause.
     """
     if card.source is not None:
-        name = _read_split(card.source, card.sha256)
+        name = _read_fact(card.source, card.sha256, "tokenizer.ggml.pre")
         if isinstance(name, str):
             return name
     file = Path(card.folder) / "tokenizer.json"
@@ -143,9 +150,9 @@ def name_split(card: ModelCard) -> str:
     return _name_split(str(file), card.sha256)
 
 
-@lru_cache(maxsize=8)
-def _read_split(source: str, digest: str) -> Any:
-    return read_header(Path(source)).metadata.get("tokenizer.ggml.pre")
+@lru_cache(maxsize=16)
+def _read_fact(source: str, digest: str, name: str) -> Any:
+    return read_header(Path(source)).metadata.get(name)
 
 
 @lru_cache(maxsize=8)
@@ -161,7 +168,11 @@ def _name_split(file: str, digest: str) -> str:
         key = "digits"
     elif len(steps) == 2:
         key = str((steps[0].get("pattern") or {}).get("Regex", ""))
-    if key not in _SPLITS or len(steps) > 2 or (len(steps) == 2 and not key):
+    last = steps[-1]
+    usual = last.get("add_prefix_space") is False and last.get("use_regex", True) == (key in ("", "digits"))
+    normaliser = (content.get("normalizer") or {}).get("type")
+    known = key in _SPLITS and len(steps) <= 2 and (len(steps) == 1 or key)
+    if not known or not usual or normaliser not in (None, "NFC"):
         raise ValueError("llama.cpp has no name that we know for the way in which its tokenizer splits a text")
     return _SPLITS[key]
 

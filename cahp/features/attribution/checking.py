@@ -225,10 +225,10 @@ def check_text(question: TextQuestion, *, seed: int) -> TextCheck:
     masks += [HeadMask.of(largest[:size], *shape).keep for size in kept]
     measured, predictions = question.remove(masks, answer)
     exact = measured - logs[answer]
-    together = exact[units : units + len(removed) * (1 + _REMOVED_SETS)].reshape(len(removed), -1)
+    together = exact[units : units + len(removed) * (1 + _REMOVED_SETS)].reshape(len(removed), 1 + _REMOVED_SETS)
     stays = predictions[units + together.size :] == answer
     by_size = stays[len(stays) - len(kept) :]
-    by_support = stays[: len(stays) - len(kept)].reshape(len(kept), -1)
+    by_support = stays[: len(stays) - len(kept)].reshape(len(kept), 1 + _KEPT_SETS)
     return TextCheck(
         tokens=len(question.entry["input_ids"]),
         correlation=correlate(changes.ravel(), exact[:units]),

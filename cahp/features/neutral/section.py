@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from cahp import methods
 from cahp.exports.drawings import table
 from cahp.features.neutral.measuring import REVISION, NeutralRecord, evaluate_on_neutral, open_neutral
 from cahp.features.neutral.texts import load_neutral
@@ -12,7 +13,7 @@ from cahp.run.document import RunDocument
 from cahp.run.prune import choose
 from cahp.run.recovered import Recovered
 from cahp.run.sections import Section
-from cahp.values import HeadMask, digest
+from cahp.values import DataError, HeadMask, digest
 from cahp.words import safe
 
 
@@ -23,7 +24,13 @@ def _is_wanted(bench: Bench) -> bool:
 def _check(bench: Bench) -> None:
     name = bench.settings.neutral_data
     assert name is not None
-    open_neutral(bench, bench.card.layers, name)
+    neutral = open_neutral(bench, bench.card.layers, name)
+    if methods.facts(bench.settings.method).labels == "none":
+        return
+    try:
+        _ = neutral.evidence.texts
+    except DataError as error:
+        raise DataError(f"--neutral-data: {error}, or leave it out") from None
 
 
 def _digest_texts(bench: Bench) -> str:

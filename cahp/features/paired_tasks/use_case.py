@@ -145,8 +145,10 @@ def evaluate_tasks(
         keep = read_mask_for(card, mask)[0]
         loaded = list_tasks(given)
         resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
+        # Before hours of work: not every mask can be cut.
+        pruned_model = cut(resources.model, keep)
         full = run_tasks(resources.model, loaded, given)
-        pruned = run_tasks(cut(resources.model, keep), loaded, given)
+        pruned = run_tasks(pruned_model, loaded, given)
     paired = _pair_all(full, pruned, settings.seed)
     return TaskComparison(card.id, kept_heads(keep), paired, {"full": full, "pruned": pruned})
 

@@ -14,6 +14,7 @@ from cahp import models
 from cahp.features.peers.table import CONTEXT, PEERS, Peer, PeerBench, Shrunk
 from cahp.models.costs import Throughput
 from cahp.run.bench import Bench, open_bench
+from cahp.run.measurements import timed_on
 from cahp.run.settings import Settings
 from cahp.run.texts import load_data
 from cahp.store import Entry, Store, digest_code, key
@@ -212,7 +213,7 @@ class _Measuring:
     def _measure(self, name: str, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> PeerValues:
         bench = self._bench
         digests = (bench.card.sha256, self._texts.news.sha256, self._texts.repeats.sha256)
-        entry = key("peer", 2, *digests, name, *identity)
+        entry = key("peer", 3, *digests, bench.resources.precisions.evaluation, name, *identity)
         stored = bench.resources.load_cached(STAGE, entry, _read_values)
         if stored is not None:
             return stored
@@ -232,14 +233,18 @@ class _Measuring:
     def _time(self, name: str, identity: tuple[object, ...], make: Callable[[], Shrunk]) -> Throughput:
         """Tokens per second of a peer, in turn with the full model."""
         resources = self._bench.resources
-        entry = key("peer speed", 2, self._bench.card.sha256, name, *identity, CONTEXT, SECONDS)
+        bench = self._bench
+        context = min(CONTEXT, bench.card.longest_context or CONTEXT)
+        circumstances = (*timed_on(resources.device), bench.settings.dtype)
+        entry = key("peer speed", 3, bench.card.sha256, name, *identity, context, SECONDS, *circumstances)
         stored = resources.load_cached("latency", entry, lambda found: msgspec.convert(found.meta, Throughput))
         if stored is None:
             from cahp.stages.latency import measure_decoding
 
-            full = self._bench.model
-            stored = measure_decoding(full, make().model, context=CONTEXT, seconds=SECONDS, progress=resources.progress)
-            resources.keep(entry, {}, asdict(stored))
+            full = bench.model
+            stored = measure_decoding(full, make().model, context=context, seconds=SECONDS, progress=resources.progress)
+            if not resources.lacks_room:
+                resources.keep(entry, {}, asdict(stored))
         return stored
 
 

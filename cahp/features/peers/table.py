@@ -15,7 +15,7 @@ from cahp import methods
 from cahp.recoveries import AT_ONCE, QUICK
 from cahp.run.bench import Bench
 from cahp.run.recovered import cut_model
-from cahp.values import HeadMask
+from cahp.values import HeadMask, ModelError
 
 if TYPE_CHECKING:
     from cahp.features.peers.merging import Merge, MergedMoments, Pairs
@@ -150,6 +150,8 @@ def _drop_by_fisher(bench: PeerBench, cut: float) -> Shrunk:
 
 
 def _merge_heads(bench: PeerBench, cut: float) -> Shrunk:
+    if bench.card.heads == 1:
+        raise ModelError("each layer has one key-value head, which leaves none to merge it with")
     # A merged layer keeps one of its groups.
     saved = (bench.card.heads - 1) / bench.units
     return merge_first(bench, math.ceil(cut / saved - _EXACT))

@@ -130,7 +130,7 @@ def find_halves(
     """Tell whether the clusters ``labels (N,)``, the test of the premise, salience and the ``mask`` find the halves.
 
     ``interaction`` compares two halves with other pairs of the same strata. By chance as many halves share a cluster as
-    other heads of a layer do.
+    other heads of a layer do (None: a layer has no others).
     """
     heads = bench.card.heads
     layers = np.arange(len(labels)) // heads
@@ -139,7 +139,9 @@ def find_halves(
     # Two halves share a cluster because they are halves.
     apart = label_halves(halves)
     near &= apart[first] != apart[second]
-    chance = (labels[first] == labels[second])[near].mean()
+    by_chance = None
+    if near.any():
+        by_chance = float(len(halves.first) * (labels[first] == labels[second])[near].mean())
     strength = np.abs(bench.evidence.gradients).mean(axis=0).ravel()
     one = strength[halves.first]
     other = strength[halves.second]
@@ -150,7 +152,7 @@ def find_halves(
         "divided": len(halves.first),
         "heads": [[called(head, heads) for head in pair] for pair in pairs],
         "in_one_cluster": int((labels[halves.first] == labels[halves.second]).sum()),
-        "by_chance": float(len(halves.first) * chance),
+        "by_chance": by_chance,
         "interaction": interaction,
         "salience_difference": float((np.abs(one - other) / np.maximum(np.maximum(one, other), 1e-30)).max()),
         "kept": {"neither": int((both == 0).sum()), "one": int((both == 1).sum()), "both": int((both == 2).sum())},
@@ -166,11 +168,14 @@ def describe_control(control: Mapping[str, Any]) -> str:
     if difference["p"] <= 0.05 and low > 0:
         verb = "finds"
     divided = control["divided"]
+    by_chance = ""
+    if control["by_chance"] is not None:
+        by_chance = f" (by chance {number(control['by_chance'])})"
     kept = control["kept"]
     return (
         f"Positive control: the test {verb} duplicates. {divided} heads were divided into two equal halves. "
-        f"{control['in_one_cluster']} of {divided} pairs of halves share a cluster (by chance "
-        f"{number(control['by_chance'])}). Removing both halves costs {number(interaction['within']['value'], 4)} nats "
+        f"{control['in_one_cluster']} of {divided} pairs of halves share a cluster{by_chance}. Removing both halves "
+        f"costs {number(interaction['within']['value'], 4)} nats "
         f"beyond the sum of both, removing two other heads of the same layers and of similar cost "
         f"{number(interaction['between']['value'], 4)}: difference {number(difference['value'], 4)} "
         f"({span(low, high, 4)}); {p_value(difference['p'], difference['permutations'])}, "

@@ -88,6 +88,19 @@ def test_a_quoted_csv_field_may_hold_line_ends(write: Write) -> None:
     ]
 
 
+@pytest.mark.parametrize(("name", "mark"), [("a.csv", ","), ("a.tsv", "\t")])
+def test_a_cell_may_be_as_long_as_in_other_formats(write: Write, name: str, mark: str) -> None:
+    written = [f"text{mark}label", f"{'long ' * 40_000}{mark}good", f"short{mark}bad"]
+    texts = load(str(write(name, "\n".join(written))))
+    assert max(len(text) for text, _ in rows(texts)) > 190_000
+
+
+def test_what_the_first_line_leaves_out_is_missing_and_not_unknown(write: Write) -> None:
+    lines = ['{"text": "first"}', '{"text": "second", "label": "x", "split": "test"}']
+    with pytest.raises(DataError, match="line 1"):
+        load(str(write("a.jsonl", "\n".join(lines))))
+
+
 def test_quotation_marks_are_plain_characters_in_tsv(write: Write) -> None:
     dataset = load(str(write("d.tsv", 'text\tlabel\n"never closed\ta\nhe said "no"\tb\n"he said ""no"""\ta\n')))
     assert set(rows(dataset)) == {('"never closed', "a"), ('he said "no"', "b"), ('"he said ""no"""', "a")}

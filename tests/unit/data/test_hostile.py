@@ -226,3 +226,8 @@ def test_a_saved_data_set_does_not_reach_out_of_its_folder(tmp_path: Path) -> No
     (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": ["../secret"]}')
     with pytest.raises(DataError, match="no file name"):
         load(str(tmp_path / "both"))
+    # The library reads the files of the folder itself before those that are listed.
+    (tmp_path / "both" / "dataset_dict.json").write_text('{"splits": []}')
+    (tmp_path / "both" / "state.json").write_text((tmp_path / "d" / "state.json").read_text())
+    with pytest.raises(DataError, match="no file name"):
+        load(str(tmp_path / "both"))
