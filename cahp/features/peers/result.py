@@ -112,9 +112,10 @@ def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
                 values[0].words,
                 values[0].bytes,
                 values[0].weights,
-                estimate_crossed(table[place], "nats", measured.sizes),
-                estimate_crossed(_stack(values, seeds, "passages"), "nats"),
-                estimate_crossed(_stack(values, seeds, "random"), "nats"),
+                # A peer that does not depend on calibration has no seeds to vary over.
+                estimate_crossed(_stack(values, len(values), "kl"), "nats", measured.sizes),
+                estimate_crossed(_stack(values, len(values), "passages"), "nats"),
+                estimate_crossed(_stack(values, len(values), "random"), "nats"),
                 difference,
                 values[0].speed,
             )
