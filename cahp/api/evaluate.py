@@ -56,6 +56,10 @@ def evaluate(
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
         texts, notices = draw_sample(dataset, "split", settings.eval_limit, settings)
+        about_data = dataset.notices
+        if not card.task.items_are_texts:
+            # The others are about a calibration, and there is none.
+            about_data = raw.notices
         log = TestSplitLog(card, dataset, store)
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
@@ -74,7 +78,7 @@ def evaluate(
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
                 *prompt_notices(card),
-                *dataset.notices,
+                *about_data,
                 *notices,
                 *cut_notices(resources, {settings.eval_split: texts}),
                 *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),

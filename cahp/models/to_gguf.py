@@ -113,7 +113,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
 
 def refuse_tokenizer(card: ModelCard) -> str | None:
     """Return why a tokenizer cannot be written anew, where a GGUF file has it (None: it can)."""
-    if card.source is None or _read_fact(card.source, card.sha256, "tokenizer.ggml.model") == "gpt2":
+    if card.source is None or not card.folder or _read_fact(card.source, card.sha256, "tokenizer.ggml.model") == "gpt2":
         return None
     return "its tokenizer does not merge bytes, which is the only kind that the GGUF form writes; choose gguf-types"
 

@@ -89,7 +89,10 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     if settings.stride is not None and settings.stride > settings.window:
         raise OptionError(f"--stride {settings.stride} would skip tokens; use at most --window {settings.window}")
     splits = {name: cut_split(raw, name, settings, card) for name in raw.splits}
-    return replace(raw, splits=splits, classes=ALL)
+    notices = raw.notices
+    if settings.select_split in splits:
+        notices += mix_notices(settings, raw, splits[settings.select_split])
+    return replace(raw, splits=splits, classes=ALL, notices=notices)
 
 
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:
@@ -175,8 +178,6 @@ def choose_mix(settings: Settings) -> Mix:
 
 def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> tuple[str, ...]:
     """Return notices about the parts of the calibration tokens that are no text of the data."""
-    if calibration.task.items_are_texts:
-        return ()
     mix = Mix.parse(settings.mix)
     notices: list[str] = []
     if REPEATS in mix.shares and not any(window.copying for window in calibration.windows):

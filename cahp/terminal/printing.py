@@ -191,8 +191,7 @@ def evaluation_lines(document: Document) -> Iterator[str]:
     protocol = document.get("protocol")
     yield from _outcomes(document["data"]["split"], measured, protocol)
     yield from _describe_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()), protocol)
-    for epoch in document.get("epochs", []):
-        yield epoch_line(**epoch)
+    yield from _list_epochs(document.get("epochs", []))
     yield from list_notes(document["notices"], document.get("test_opened"))
 
 
@@ -261,8 +260,7 @@ def _describe_lengths(lengths: Mapping[str, Any]) -> str:
 def fit_lines(document: Document) -> Iterator[str]:
     """The result of ``cahp fit``."""
     yield f"{document['model']} trained on {document['data']['train'].examples:,} texts of {document['data']['id']}"
-    for epoch in document["epochs"]:
-        yield epoch_line(**epoch)
+    yield from _list_epochs(document["epochs"])
     for split, outcomes in (document["outcomes"] or {}).items():
         yield f"  {split:<12}accuracy {outcomes['accuracy']}"
     yield from list_notes(document["notices"])
@@ -350,6 +348,11 @@ def preflight_lines(document: Document) -> Iterator[str]:
     else:
         yield f"  exports   {', '.join(document['exports'])}"
     yield from list_notes(document["notes"])
+
+
+def _list_epochs(epochs: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    for epoch in epochs:
+        yield epoch_line(epoch["epoch"], epoch["loss"], epoch["accuracy"], learning_rate=epoch.get("learning_rate"))
 
 
 def epoch_line(

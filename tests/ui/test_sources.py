@@ -191,7 +191,7 @@ ODD = {
     "csv.parquet": b"text,label\na,sports\n",
     "gzip.csv": b"\x1f\x8b\x08\x00" + bytes(range(256)),
     "nameless.csv": b" , \n" + b"a b,sports\n" * 20,
-    "huge-cell.csv": b"text,label\n" + b"w" * 2_000_000 + b",sports\nx y,business\n",
+    "huge-cell.csv": b"text,label\n" + b"w" * 5_000_000 + b",sports\nx y,business\n",
     "objects.jsonl": b'{"text": {"a": 1}, "label": ["x"]}\n' * 10,
     "nan.jsonl": b'{"text": NaN, "label": Infinity}\n' * 10,
     "half-pair.jsonl": b'{"text": "\\ud800 x", "label": "sports"}\n' * 10,

@@ -113,7 +113,7 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
 
 def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
     model = bundled.read_run("smollm2").document.model  # type: ignore[union-attr]
-    ahead = {"none": "fisher-output", "mean": "fisher-output", "refit": "obs-fisher"}
+    ahead = {"none": "fisher-output", "mean": "obs-fisher", "refit": "obs-fisher"}
     for recovery, name in ahead.items():
         found = bundled.describe_better_method("smollm2", model.sha256, recovery, 72)
         assert found is not None

@@ -50,7 +50,7 @@ def test_a_head_has_a_picture_of_what_it_attends_to() -> None:
     (painted,) = paint([Coloured(MAPS, maps)], MASK)
     assert base64.b64decode(painted["pictures"]) == bytes(range(12))
     assert painted["size"] == 2
-    assert "300 texts" in painted["legend"]
+    assert "n = 300" in painted["legend"]
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
