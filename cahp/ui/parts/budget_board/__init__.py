@@ -35,11 +35,13 @@ def budget_board(
     def report() -> None:
         message = st.session_state[key].event
         if message is not None:
-            st.session_state[turn] = message.get("turn")
-            on_event(Event.of(message))
+            event = Event.of(message)
+            if event.kind == "toggle":
+                st.session_state[turn] = message.get("turn")
+            on_event(event)
 
     data = contents(table, clusters, shown, **options) | {"ks": [], "mss": []}
-    # A board is drawn again only if its data change. It shows a pressed head at once, also one that is then refused.
+    # A board is drawn again only if its data change. It shows a toggled head at once, also one that is then refused.
     data["turn"] = st.session_state.get(turn)
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
