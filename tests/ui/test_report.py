@@ -68,7 +68,8 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     # Nothing sticks out of a window.
     for width in (1280, 820, 390):
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        # The board fits itself once it has seen the new width.
+        page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
 
 
 def test_it_prints_on_paper_what_is_on_screen(opened: Callable[..., Page]) -> None:
