@@ -7,8 +7,9 @@ gate must close its head alone, and cutting heads must equal masking them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -268,10 +269,11 @@ def verify(model: HeadModel) -> Verified:
             "another model"
         )
     idle = _count_idle_heads(model)
-    differences = [
-        _compare_logits(model, logits, cut(model, mask).logits(batch, vocabulary=True))
-        for mask, logits in zip(masks, masked, strict=True)
-    ]
+    differences = []
+    for mask, logits in zip(masks, masked, strict=True):
+        pruned = cut(model, mask)
+        found = pruned.logits(batch, vocabulary=True)
+        differences.append(_compare_logits(model, logits, found, partial(_measure_rounding, pruned, batch, found)))
     return Verified(sum(model.head_counts) - idle, idle, len(masks), max(differences, default=None))
 
 
@@ -405,6 +407,11 @@ def _same_rows(value: object, rows: int) -> bool:
     return True
 
 
+#: So many times the measured rounding may logits differ, and never more than by this share of the largest one.
+_ROUNDING = 4
+_MOST_ROUNDING = 1e-4
+
+
 def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[Batch]) -> float:
     """Largest difference between the logits of the masked and of the cut model, relative to the largest logit above 1.
 
@@ -416,17 +423,30 @@ def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[B
     worst = 0.0
     for batch in batches:
         masked = model.logits(batch, gates=gates, vocabulary=True)
-        worst = max(worst, _compare_logits(model, masked, pruned.logits(batch, vocabulary=True)))
+        found = pruned.logits(batch, vocabulary=True)
+        worst = max(worst, _compare_logits(model, masked, found, partial(_measure_rounding, pruned, batch, found)))
     return worst
 
 
-def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor) -> float:
-    """The difference of masked and cut logits, relative to the largest one where that is above 1."""
+def _measure_rounding(pruned: HeadModel, batch: Batch, logits: Tensor) -> float:
+    """The relative difference of logits with fused attention and with attention step by step: both are right."""
+    in_steps = pruned.logits(batch, vocabulary=True, probe=lambda layer, weights: None)
+    return float((logits - in_steps).abs().max()) / max(1.0, float(logits.abs().max()))
+
+
+def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor, rounding: Callable[[], float]) -> float:
+    """The difference of masked and cut logits, relative to the largest one where that is above 1.
+
+    Some processors round large sums more than is usual: where the difference is above the tolerance, ``rounding`` is
+    measured, and a few times that is allowed.
+    """
     largest = float(masked.abs().max())
     apart = float((masked - pruned).abs().max())
     allowed = tolerance(model.device)
     relative = apart / max(1.0, largest)
     # Not `relative > allowed`: a difference that is not a number must fail too.
+    if not relative <= allowed and apart <= _MOST_ROUNDING * max(1.0, largest):
+        allowed = min(_MOST_ROUNDING, max(allowed, _ROUNDING * rounding()))
     if not relative <= allowed:
         raise SelfTestError(
             f"cutting heads out of {model.card.id} changes its results: the logits (up to {largest:.3g}) of the masked "

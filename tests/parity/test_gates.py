@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from cahp import models
+from cahp.models import selftest
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.loading import load_model
 from cahp.models.selftest import verify
@@ -217,3 +218,18 @@ def test_a_model_that_was_cut_here_is_not_taken_for_a_whole_one(model: HeadModel
     keep[1, 2] = False
     with pytest.raises(ModelError, match="use the model that it was cut from"):
         models.verify_model(cut(model, HeadMask(keep)))
+
+
+@pytest.mark.parametrize(
+    ("apart", "rounding", "right"), [(9e-6, 0.0, True), (2e-5, 6e-6, True), (2e-5, 4e-6, False), (2e-4, 1.0, False)]
+)
+def test_a_difference_is_held_to_what_the_processor_rounds(
+    model: HeadModel, apart: float, rounding: float, right: bool
+) -> None:
+    masked = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    if right:
+        found = selftest._compare_logits(model, masked, masked + apart, lambda: rounding)
+        assert found == pytest.approx(apart)
+    else:
+        with pytest.raises(SelfTestError, match="more than rounding"):
+            selftest._compare_logits(model, masked, masked + apart, lambda: rounding)
