@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
@@ -139,6 +139,17 @@ def changed_fields(settings: Settings) -> dict[str, Any]:
     """The fields of settings that differ from their defaults, by name."""
     fields = {name: getattr(settings, name) for name in describe()}
     return {name: value for name, value in fields.items() if value != describe()[name].default}
+
+
+def check_used(settings: Settings, used: Collection[str], by: str) -> None:
+    """Check that no field differs from its default but those that are ``used`` ``by`` what was asked for.
+
+    Raises:
+        OptionError: If one does.
+    """
+    for name in changed_fields(settings):
+        if name not in used:
+            raise OptionError(f"{name} has no effect on {by}; leave it out")
 
 
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:

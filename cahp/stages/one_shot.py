@@ -110,6 +110,7 @@ def _solve_layer(
     weight = solved[:penalised].T.float().contiguous().to(device)
     if output.weight.shape[1] == width:
         # Heads of this model are masked, and not cut: the projection reads all of them.
+        kept_weight = weight
         weight = torch.zeros_like(output.weight)
-        weight[:, torch.from_numpy(channels).to(device)] = solved[:penalised].T.float().to(device)
+        weight[:, torch.from_numpy(channels).to(device)] = kept_weight
     output.replace(weight, bias)

@@ -74,7 +74,8 @@ class NextToken(Task):
 
     def name_units(self, texts: Texts) -> str:
         """Return documents, or windows where these are too few."""
-        documents = {int(unit) for row in texts.text_rows for unit in np.unique(texts.windows[row].units)}
+        windows = texts.take(texts.text_rows).windows
+        documents = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(window.units for window in windows)]))
         return name_units(len(documents))
 
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:

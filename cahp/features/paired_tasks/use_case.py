@@ -14,6 +14,7 @@ from cahp.api.options import (
     Name,
     ShowProgress,
     changed_fields,
+    check_used,
     read_mask_for,
     read_settings,
     show_progress,
@@ -162,10 +163,7 @@ def _check_settings(settings: Settings) -> None:
     for name in changed_fields(settings):
         if name in ("limit", "eval_limit"):
             raise OptionError(f"{name} has no effect on --tasks; use --items for the number of items of each task")
-        if name not in _USED:
-            raise OptionError(
-                f"{name} has no effect on --tasks, whose data and protocol are the harness's; leave it out"
-            )
+    check_used(settings, _USED, "--tasks, whose data and protocol are the harness's")
 
 
 def _read_names(tasks: str | Sequence[str]) -> tuple[str, ...]:

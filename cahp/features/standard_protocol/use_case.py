@@ -10,7 +10,7 @@ from cahp.api.options import (
     ModelOptions,
     Name,
     ShowProgress,
-    changed_fields,
+    check_used,
     read_mask_for,
     read_settings,
     show_progress,
@@ -141,11 +141,7 @@ def describe_protocol(settings: Settings, protocol: Protocol, cut: WindowedText,
 def _check_settings(settings: Settings, protocol: Protocol, first: int | None) -> None:
     if first is not None and first < 1:
         raise OptionError(f"--first {first} is out of range; it must be at least 1")
-    for name in changed_fields(settings):
-        if name not in _USED:
-            raise OptionError(
-                f"{name} has no effect on --protocol {protocol.name}, which reads a text in its order; leave it out"
-            )
+    check_used(settings, _USED, f"--protocol {protocol.name}, which reads a text in its order")
     if settings.stride is not None and protocol.name == "lm-eval":
         raise OptionError("--stride has no effect on --protocol lm-eval; leave it out, or use --protocol transformers")
     if settings.stride is not None and settings.stride > settings.window:

@@ -31,14 +31,17 @@ _OF_WINDOWS = (*(name for name in IN_DIGESTS if name != "data"), "seed")
 class ShippedTexts(Texts):
     """The windows of a split, of which the digest and numbers are known; ``cut`` makes them when they are first read.
 
+    ``units`` are what intervals are drawn over (None: the windows must be read to tell).
     Reading them raises what ``cut`` raises, and ``ModelError`` if they are not the windows of the bundled run.
     """
 
-    def __init__(self, record: WindowsRecord, cut: Callable[[], Texts]) -> None:
+    def __init__(self, record: WindowsRecord, cut: Callable[[], Texts], units: str | None = None) -> None:
         labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
         # The fields but the first, and the digest, where ``cached_property`` keeps it.
         vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256, task=NEXT_TOKEN)
         vars(self).update(_record=record, _cut=cut, _lock=threading.Lock())
+        if units is not None:
+            vars(self).update(units=units)
 
     def __getattr__(self, name: str) -> Any:
         # The windows themselves, which are not there before they are read.
@@ -82,10 +85,13 @@ def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> d
     bundle = _bundle_of(settings, card)
     if bundle is None or bundle.facts is None or raw.splits.keys() != bundle.facts.splits.keys():
         return None
-    splits: dict[str, Texts] = {
-        name: ShippedTexts(record, partial(cut_split, raw, name, settings, card))
-        for name, record in bundle.facts.splits.items()
-    }
+    splits: dict[str, Texts] = {}
+    protocol = bundle.document.protocol
+    for name, record in bundle.facts.splits.items():
+        units = None
+        if protocol is not None and name == settings.eval_split:
+            units = protocol.units
+        splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units)
     return replace(raw, splits=splits, classes=ALL)
 
 

@@ -69,6 +69,8 @@ def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
         assert {"kl", "agreement", "perplexity"} <= outcomes.keys()
         assert explorer.results.ships(explorer.mask, recover)
     assert run_seconds(explorer.bench) > 0
+    # The board names them on the first screen.
+    assert explorer.bench.evaluation.units == "documents"
     assert "first" not in vars(explorer.bench.evaluation)
     # Another interpretation of the same evidence needs none, either.
     explorer.change(poly_degree=2)
