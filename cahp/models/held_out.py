@@ -15,6 +15,9 @@ from cahp.tasks.texts import Item, find_source
 from cahp.tasks.window import Window
 from cahp.values import Ints, Progress, silent
 
+#: Two windows hold the same passage if they share so many tokens in a row.
+_SHARED = 8
+
 
 @dataclass(frozen=True)
 class Divergences:
@@ -61,7 +64,8 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     """Return the rows of ``items`` for training and those held out, both ascending.
 
     A fifth is held out, drawn at random, of texts and of each kind of sequence that is read twice; of two such
-    sequences one.
+    sequences one. A held-out window is in neither if a passage for training was taken from it. If no other window is
+    held out, those passages are in neither instead.
     """
     kinds = np.array([find_source(item) for item in items])
     held_out: list[Ints] = []
@@ -71,8 +75,29 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
         if not len(chosen) and kind != "text" and len(rows) > 1:
             chosen = np.array([int(np.random.default_rng(seed).integers(len(rows)))])
         held_out.append(rows[chosen])
-    chosen_rows = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *held_out]))
-    return np.setdiff1d(np.arange(len(items)), chosen_rows), chosen_rows
+    tried = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *held_out]))
+    learned = np.setdiff1d(np.arange(len(items)), tried)
+    passages = learned[kinds[learned] == "passage"]
+    windows = tried[kinds[tried] == "text"]
+    read = _find_overlapping(items, windows, passages)
+    if len(read) < len(windows) or not len(windows):
+        return learned, np.setdiff1d(tried, read)
+    return np.setdiff1d(learned, _find_overlapping(items, passages, windows)), tried
+
+
+def _find_overlapping(items: Sequence[Item], rows: Ints, others: Ints) -> Ints:
+    """Return those of the ``rows`` of windows that share a run of tokens with any of the ``others``."""
+    known = set[bytes]()
+    for row in others:
+        known |= _list_runs(items[row])
+    return np.array([row for row in rows if not known.isdisjoint(_list_runs(items[row]))], dtype=np.int64)
+
+
+def _list_runs(item: Item) -> set[bytes]:
+    """Return all runs of ``_SHARED`` tokens of a window."""
+    if not isinstance(item, Window) or len(item.ids) < _SHARED:
+        return set()
+    return {run.tobytes() for run in np.lib.stride_tricks.sliding_window_view(item.ids, _SHARED)}
 
 
 def count_compared(items: Sequence[Item]) -> Ints | None:

@@ -124,7 +124,8 @@ def losses(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tenso
     """The loss ``(b,)`` of each text of a batch, which can be differentiated.
 
     The cross-entropy with its class ``labels (b,)``, or of a model that predicts tokens the mean loss over the tokens
-    of a window, whose classes do not count. ``call`` holds options of ``HeadModel.logits``.
+    of a window, whose classes do not count. Of what is read twice both readings count: groups that CAHP
+    chose by the second alone were no better. ``call`` holds options of ``HeadModel.logits``.
     """
     return _losses(
         model, model.network, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call)

@@ -20,8 +20,9 @@ def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> li
 
     Passages of the windows of ``texts`` and random tokens alternate. The beginning token is first. Half lengths are 16
     to 512 tokens, uniform in their logarithm, and shorter where the model reads less or ``tokens`` are few. Only the
-    second half is predicted. Each sequence is a document of its own, numbered after those of ``texts``. There are
-    none if the model reads too little, or ``tokens`` are fewer than ``REPEATS_TOKENS``.
+    second half is measured, and losses whose gradients are taken are those of both halves. Each sequence is a document
+    of its own, numbered after those of ``texts``. There are none if the model reads too little, or ``tokens`` are fewer
+    than ``REPEATS_TOKENS``.
     """
     stream = texts.stream
     document = 1 + max(int(window.units.max()) for window in texts.windows)

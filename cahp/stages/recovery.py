@@ -19,7 +19,7 @@ from cahp.models.held_out import HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Schedule, held_out_rows, train
+from cahp.models.training import Schedule, train
 from cahp.models.training_state import Epoch
 from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
@@ -337,10 +337,11 @@ def refit(
 ) -> tuple[HeadModel, RefitReport]:
     """Recover the model cut to ``mask`` in closed form, and keep that only if it is nearer to ``model``.
 
-    A fifth of ``inputs``, drawn with the ``seed``, is held out: the KL divergence from ``model`` must be lower there
-    than that of the cut model, and no higher on what is read twice. Otherwise half of the change of the weights is
-    tried, where something is read twice, then a quarter; then a refit is solved again with ten times the ridge, up to
-    three times. A baseline is kept in any case. A refit leaves the first ``untouched`` layers alone.
+    About a fifth of ``inputs``, drawn with the ``seed``, is held out (see ``hold_out``): the KL divergence from
+    ``model`` must be lower there than that of the cut model, and no higher on what is read twice. Otherwise half of the
+    change of the weights is tried, where something is read twice, then a quarter; then a refit is solved again with ten
+    times the ridge, up to three times. A baseline is kept in any case. A refit leaves the first ``untouched`` layers
+    alone.
 
     Raises:
         OptionError: If the model cannot be refitted.
@@ -456,7 +457,7 @@ def finetune(
     Raises:
         CahpError: If the training diverges.
     """
-    learned, held_out = held_out_rows(len(texts), seed)
+    learned, held_out = hold_out(texts.inputs, seed)
     if start is None:
         start = cut(model, mask)
     network = separate(start).network.requires_grad_(True)

@@ -7,14 +7,22 @@ from cahp.models.held_out import Divergences, count_compared, hold_out
 from cahp.tasks.window import Source, Window
 
 
-def window(source: Source, size: int = 4) -> Window:
-    ids = np.arange(2 * size + 1)
-    scored = size if source != "text" else 2 * size
-    return Window("", ids, np.zeros(scored), np.zeros(scored), source)
+def make_text(start: int, *, length: int = 32) -> Window:
+    ids = np.arange(start, start + length)
+    return Window("", ids, np.zeros(length - 1), np.zeros(length - 1))
+
+
+def make_repeat(source: Source, start: int, *, length: int = 16) -> Window:
+    half = np.arange(start, start + length)
+    return Window("", np.concatenate([[0], half, half]), np.zeros(length), np.zeros(length), source)
 
 
 def test_a_fifth_of_each_kind_is_held_out_and_of_two_repeats_one() -> None:
-    items = [window("text")] * 20 + [window("random")] * 10 + [window("passage")] * 2
+    texts = [make_text(100 * place) for place in range(1, 21)]
+    random = [make_repeat("random", 10_000 + 100 * place) for place in range(10)]
+    # Their tokens are those of no window.
+    passages = [make_repeat("passage", 20_000), make_repeat("passage", 30_000)]
+    items = [*texts, *random, *passages]
     learned, held_out = hold_out(items)
     assert (held_out < 20).sum() == 4
     assert ((held_out >= 20) & (held_out < 30)).sum() == 2
@@ -23,11 +31,43 @@ def test_a_fifth_of_each_kind_is_held_out_and_of_two_repeats_one() -> None:
     assert held_out.tolist() != hold_out(items, seed=1)[1].tolist()
 
 
+def test_no_model_is_compared_on_a_window_of_which_it_learned_a_passage() -> None:
+    texts = [make_text(100 * place) for place in range(1, 21)]
+    elsewhere = [make_repeat("passage", 10_000 + 100 * place) for place in range(3)]
+    learned, held_out = hold_out([*texts, *elsewhere])
+    tried = [row for row in held_out if row < 20]
+    read, border, apart = (texts[row].ids[0] for row in (tried[0], tried[1], learned[0]))
+    # One is in the middle of a held-out window, one has the last token of another, and one is held out itself.
+    starts = iter([read + 8, border + 31])
+    passages = []
+    for row in (20, 21, 22):
+        start = apart
+        if row not in held_out:
+            start = next(starts)
+        passages.append(make_repeat("passage", start))
+    now_learned, now_held_out = hold_out([*texts, *passages])
+    assert now_learned.tolist() == learned.tolist()
+    assert now_held_out.tolist() == [row for row in held_out if row != tried[0]]
+
+
+def test_where_a_passage_was_taken_from_every_held_out_window_it_is_not_learned() -> None:
+    texts = [make_text(100 * place) for place in range(1, 6)]
+    elsewhere = [make_repeat("passage", 10_000 + 100 * place) for place in range(3)]
+    learned, held_out = hold_out([*texts, *elsewhere])
+    tried = texts[held_out[0]].ids[0]
+    first = min(row for row in learned if row >= 5)
+    passages = list(elsewhere)
+    passages[first - 5] = make_repeat("passage", tried + 4)
+    now_learned, now_held_out = hold_out([*texts, *passages])
+    assert now_held_out.tolist() == held_out.tolist()
+    assert now_learned.tolist() == [row for row in learned if row != first]
+
+
 def test_only_the_second_reading_is_compared() -> None:
-    counts = count_compared([window("text"), window("random")])
+    counts = count_compared([make_text(0, length=9), make_repeat("random", 0, length=4)])
     assert counts is not None
     assert counts.tolist() == [9, 4]
-    assert count_compared([window("text")]) is None
+    assert count_compared([make_text(0)]) is None
     assert count_compared(["a text", "another"]) is None
 
 
