@@ -330,7 +330,8 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str
     Raises:
         CahpError: If they differ from those in memory.
     """
-    from cahp.models.saving import measure_rounding, read_back, save_tokenizer, stamp
+    from cahp.models.rounding import measure_rounding
+    from cahp.models.saving import read_back, save_tokenizer, stamp
     from cahp.models.saving_onnx import compare_writing
 
     folder.mkdir(exist_ok=True)
@@ -347,7 +348,8 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str
     if form.cached_card is not None and form.rounded is None and pruned.cut.card.saves == "cache":
         read = compare_writing(folder, reads, pruned.cut, read)
     if form.rounded is None and read.difference > form.tolerance:
-        read = replace(read, rounding=measure_rounding(pruned.cut, pruned.inputs))
+        batches = pruned.cut.batches(pruned.cut.tokenize(pruned.inputs), size=512)
+        read = replace(read, rounding=measure_rounding(pruned.cut, batches))
     form.check(read)
     return replace(read, note=note)
 

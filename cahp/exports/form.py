@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ModelCard
 from cahp.models.costs import Timing
+from cahp.models.rounding import ALLOWED_ROUNDING
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
 from cahp.words import percent, rate, size_of
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from cahp.models.saving import ReadBack
     from cahp.run.document import RunDocument
     from cahp.stages.latency import Times
-
-
-#: Logits may differ by so many times the differences that come from rounding alone.
-_ROUNDING = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,7 +154,7 @@ class ModelForm(Form):
         """
         if self.rounded is None:
             # Not `difference > tolerance`: NaN must fail too.
-            equal = read.difference <= max(self.tolerance, _ROUNDING * read.rounding)
+            equal = read.difference <= max(self.tolerance, ALLOWED_ROUNDING * read.rounding)
             reason = f"logits differ by {read.difference:.1e} from the model in memory"
             instead = "the mask instead, and tell us which model this is"
         else:

@@ -29,6 +29,7 @@ from cahp.models import compact
 from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS
+from cahp.models.rounding import relative_difference
 from cahp.models.sketch import quiet
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
@@ -218,7 +219,7 @@ class ReadBack:
     answers: NDArray[np.float32] | None = None
     #: The number of tokens that the saved model wrote with its cache, which are among ``differences``.
     written: int | None = None
-    #: The result of ``measure_rounding`` (0: not measured).
+    #: What ``measure_rounding`` found (0: not measured).
     rounding: float = 0.0
     #: What the form says of what it wrote (None: nothing).
     note: str | None = None
@@ -281,30 +282,12 @@ def read_back(
         in_new_process(code, folder, save_batches(temporary, batches), logits)
         with np.load(logits) as loaded:
             for index, batch in enumerate(batches):
-                theirs = loaded[str(index)]
-                ours = pruned.logits(batch, vocabulary=True).detach().cpu().numpy()
-                found[batch.rows] = theirs[:, classes]
-                expected[batch.rows] = ours[:, classes]
-                differences.append(_difference(ours, theirs))
+                theirs = torch.from_numpy(loaded[str(index)])
+                ours = pruned.logits(batch, vocabulary=True).detach().cpu()
+                found[batch.rows] = theirs[:, classes].numpy()
+                expected[batch.rows] = ours[:, classes].numpy()
+                differences.append(relative_difference(ours, theirs))
     return ReadBack(found, expected, tuple(differences))
-
-
-def measure_rounding(pruned: HeadModel, inputs: Sequence[Item]) -> float:
-    """Compare the logits of inputs with fused attention and with attention step by step: both are right.
-
-    The largest difference, relative as those of ``ReadBack``. Some language models turn rounding in float32 into
-    differences above 1e-4 at single tokens.
-    """
-    differences = []
-    for batch in pruned.batches(pruned.tokenize(inputs), size=512):
-        fused = pruned.logits(batch).detach().cpu().numpy()
-        in_steps = pruned.logits(batch, probe=lambda layer, weights: None).detach().cpu().numpy()
-        differences.append(_difference(fused, in_steps))
-    return max(differences)
-
-
-def _difference(ours: NDArray[Any], theirs: NDArray[Any]) -> float:
-    return float(np.abs(ours - theirs).max()) / max(1.0, float(np.abs(ours).max()))
 
 
 def _read_back_tokens(
@@ -338,7 +321,7 @@ def _read_back_tokens(
                     ours = pruned.logits(batch)
                     found[batch.rows] = theirs.argmax(-1)
                     expected[batch.rows] = ours.argmax(-1)
-                    differences.append(_difference(ours.numpy(), theirs.numpy()))
+                    differences.append(relative_difference(ours, theirs))
                     continue
                 assert full is not None
                 full_states = full.logits(batch, states=True)
@@ -352,7 +335,7 @@ def _read_back_tokens(
                     targets = torch.from_numpy(windows[row].targets)
                     answers[row, longest - count :] = _token_answers(theirs[place, at], whole, targets)
                     mine[row, longest - count :] = ours.argmax(-1)
-                    differences.append(_difference(ours.numpy(), theirs[place, at].numpy()))
+                    differences.append(relative_difference(ours, theirs[place, at]))
     if not measured:
         return ReadBack(found, expected, tuple(differences))
     counted = np.arange(longest) >= longest - np.array([window.scored for window in windows])[:, None]

@@ -21,6 +21,7 @@ from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
 from cahp.models.matching import names_in_forward
 from cahp.models.pooling import pools_alike
+from cahp.models.rounding import ALLOWED_ROUNDING, measure_rounding, relative_difference
 from cahp.models.surgery import cut
 from cahp.values import CahpError, HeadMask, ModelError, SelfTestError
 from cahp.words import first_line
@@ -99,7 +100,7 @@ def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
         theirs = model.logits(batch, vocabulary=True)
     finally:
         model.network.set_attn_implementation(IMPLEMENTATION)
-    difference = float((ours - theirs).abs().max()) / max(1.0, float(theirs.abs().max()))
+    difference = relative_difference(theirs, ours)
     if not difference <= _CLOSE:
         raise SelfTestError(
             f"{model.card.id} computes its attention in a way that is not supported: its logits differ by "
@@ -273,7 +274,7 @@ def verify(model: HeadModel) -> Verified:
     for mask, logits in zip(masks, masked, strict=True):
         pruned = cut(model, mask)
         found = pruned.logits(batch, vocabulary=True)
-        differences.append(_compare_logits(model, logits, found, partial(_measure_rounding, pruned, batch, found)))
+        differences.append(_compare_logits(model, logits, found, partial(measure_rounding, pruned, [batch])))
     return Verified(sum(model.head_counts) - idle, idle, len(masks), max(differences, default=None))
 
 
@@ -407,8 +408,7 @@ def _same_rows(value: object, rows: int) -> bool:
     return True
 
 
-#: So many times the measured rounding may logits differ, and never more than by this share of the largest one.
-_ROUNDING = 4
+#: By no more than this share of the largest logit may logits differ because of rounding.
 _MOST_ROUNDING = 1e-4
 
 
@@ -424,14 +424,8 @@ def compare_masked_and_cut(model: HeadModel, mask: HeadMask, batches: Sequence[B
     for batch in batches:
         masked = model.logits(batch, gates=gates, vocabulary=True)
         found = pruned.logits(batch, vocabulary=True)
-        worst = max(worst, _compare_logits(model, masked, found, partial(_measure_rounding, pruned, batch, found)))
+        worst = max(worst, _compare_logits(model, masked, found, partial(measure_rounding, pruned, [batch])))
     return worst
-
-
-def _measure_rounding(pruned: HeadModel, batch: Batch, logits: Tensor) -> float:
-    """The relative difference of logits with fused attention and with attention step by step: both are right."""
-    in_steps = pruned.logits(batch, vocabulary=True, probe=lambda layer, weights: None)
-    return float((logits - in_steps).abs().max()) / max(1.0, float(logits.abs().max()))
 
 
 def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor, rounding: Callable[[], float]) -> float:
@@ -440,14 +434,14 @@ def _compare_logits(model: HeadModel, masked: Tensor, pruned: Tensor, rounding: 
     Some processors round large sums more than is usual: where the difference is above the tolerance, ``rounding`` is
     measured, and a few times that is allowed.
     """
-    largest = float(masked.abs().max())
-    apart = float((masked - pruned).abs().max())
     allowed = tolerance(model.device)
-    relative = apart / max(1.0, largest)
+    relative = relative_difference(masked, pruned)
     # Not `relative > allowed`: a difference that is not a number must fail too.
-    if not relative <= allowed and apart <= _MOST_ROUNDING * max(1.0, largest):
-        allowed = min(_MOST_ROUNDING, max(allowed, _ROUNDING * rounding()))
+    if not relative <= allowed and relative <= _MOST_ROUNDING:
+        allowed = min(_MOST_ROUNDING, max(allowed, ALLOWED_ROUNDING * rounding()))
     if not relative <= allowed:
+        largest = float(masked.abs().max())
+        apart = float((masked - pruned).abs().max())
         raise SelfTestError(
             f"cutting heads out of {model.card.id} changes its results: the logits (up to {largest:.3g}) of the masked "
             f"and the cut model differ by {apart:.1e}, more than rounding ({allowed * max(1.0, largest):.0e}); name "
