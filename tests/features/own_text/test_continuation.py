@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -50,7 +51,25 @@ def test_two_continuations_at_once_keep_their_own_heads(tmp_path: Path) -> None:
 def test_of_a_text_as_long_as_the_model_takes_the_end_is_continued(tmp_path: Path) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "gpt2")), device="cpu")
     full = HeadMask.full(model.layers, model.heads)
-    assert len(list(continue_text(model, "good film " * model.max_length, full))) == 20
+    text = "the " + "good film " * model.max_length
+    (entry,) = model.tokenize([text])
+    ids = entry["input_ids"]
+    room = model.longest_context - 20
+    assert len(ids) > room
+    # The first token stays, and leaves room for what is written.
+    read = [ids[0], *ids[1 - room :]]
+    assert len(read) == room
+    assert list(continue_text(model, text, full)) == slow(model, read, 20, None)
+
+
+def test_a_text_that_leaves_room_is_read_whole(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path / "model", "causal", "llama")
+    model = models.load(replace(models.identify(str(folder)), max_length=8), device="cpu")
+    assert model.max_length == 8 < model.longest_context - 20
+    full = HeadMask.full(model.layers, model.heads)
+    (entry,) = model.tokenize(["good film " * 8])
+    assert len(entry["input_ids"]) == 8
+    assert list(continue_text(model, "good film " * 8, full)) == slow(model, entry["input_ids"], 20, None)
 
 
 # The words on screen ------------------------------------------------------------------------------------------
