@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from cahp.files import read_array
 from cahp.tasks.answers import Evaluation, TokenEvaluation, independent_units, sum_by_unit
-from cahp.values import CahpError, Floats
+from cahp.tasks.texts import Texts
+from cahp.values import CahpError, Floats, OptionError
+from cahp.words import size_of
 
 if TYPE_CHECKING:
     from cahp.comparison.document import ComparisonDocument
@@ -111,6 +113,24 @@ def tabulate(answers: Answers, full: int) -> dict[str, UnitSums]:
 
 
 # Files -------------------------------------------------------------------------------------------------------
+
+
+def check_room(texts: Texts, rows: int) -> None:
+    """Check that ``compare.npz`` may hold the answers of so many masks to ``texts``.
+
+    Raises:
+        OptionError: If they are too many.
+    """
+    taken = _CLASS * rows * len(texts)
+    fewer = "--eval-limit"
+    if texts.windows:
+        taken = _TOKEN * rows * sum(window.scored for window in texts.windows)
+        fewer = "--eval-tokens"
+    if taken + _HEADER_BYTES > _LARGEST_ARRAY:
+        raise OptionError(
+            f"the answers of {rows:,} pruned models take {size_of(taken)}, and a comparison may hold "
+            f"{size_of(_LARGEST_ARRAY)}; compare fewer methods, budgets or seeds, or lower {fewer}"
+        )
 
 
 def write_arrays(answers: Mapping[str, Answers]) -> bytes:

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any, Unpack, cast
 
 from cahp import hub
+from cahp.comparison.arrays import check_room
 from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_choice, selection_cost
 from cahp.comparison.document import TESTED
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
@@ -109,6 +110,8 @@ def compare(
     single_cells: list[Cell] = []
     if workspace.criticality_texts is not None:
         single_cells = plan.single_cells(layers=card.layers, heads=card.heads)
+    for texts in workspace.splits.values():
+        check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
     measured: dict[Cell, MeasuredCell] = {}
 
     def read_stored(wanted: Sequence[Cell]) -> list[Cell]:

@@ -222,6 +222,15 @@ def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: St
         compare(plan(settings, "stingy"), store=store)
 
 
+def test_answers_that_no_file_may_hold_are_refused_before_anything_is_measured(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.comparison.arrays._LARGEST_ARRAY", 1000)
+    monkeypatch.setattr(running, "measure_cells", lambda *_: pytest.fail("it was measured"))
+    with pytest.raises(OptionError, match=r"of .* pruned models take .*compare fewer methods.*or lower --eval-limit"):
+        compare(plan(settings, "random"), store=store)
+
+
 def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", recoveries=("refit",)), store=store)
     arrays, rows = found.answers["eval"], []
