@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -113,14 +113,7 @@ def compare(
     for texts in workspace.splits.values():
         check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
     measured: dict[Cell, MeasuredCell] = {}
-
-    def read_stored(wanted: Sequence[Cell]) -> list[Cell]:
-        """Add stored cells to those measured, and return the others."""
-        stored = [read_cell(workspace, cell) for cell in wanted]
-        measured.update({one.cell: one for one in stored if not one.lacks(workspace.splits_of(one.cell))})
-        return [cell for cell in wanted if cell not in measured]
-
-    missing = read_stored((*full_cells, *cells, *single_cells))
+    missing = _read_stored(workspace, (*full_cells, *cells, *single_cells), measured)
     test_opened = _open_test_split(workspace, any(cell.method != WITHOUT for cell in missing))
     cost = ComparisonCost(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
     if missing:
@@ -131,32 +124,13 @@ def compare(
             full = read_cell(workspace, replace(full_cells[0], recoveries=("none",)))
             if full.lacks(workspace.splits):
                 full = next(measure_cells(workspace, [full.cell], executor, cluster))
-            missing = read_stored(missing)
+            missing = _read_stored(workspace, missing, measured)
             workers = jobs if cluster is None else count_workers(executor)
             shares = executor is None
             cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
             announce(replace(cost, primary=_name_primary(plan, cells, card.layers * card.heads)))
-            count = max(1, round(cost.forwards))
-            passed = 0.0
-
-            def report(stage: str = STAGE, done: int = 0, total: int = 0) -> None:
-                # Between two batches it only lets the caller stop the work.
-                progress(STAGE, min(round(passed), count), count)
-
-            if executor is None:
-                workspace.progress = report
-            report()
-            # Models without one head have all lower layers in common.
-            singles = [read_choice(workspace, cell) for cell in missing if cell.method == WITHOUT]
-            masks = [choice.mask for choice in singles if choice is not None]
-            shared = workspace.criticality_texts
-            if shared is None:
-                shared = workspace.splits["eval"]
-            with workspace.bench(plan.seeds[0]).measurements.sharing(shared, masks):
-                for one in measure_cells(workspace, missing, executor, cluster):
-                    measured[one.cell] = one
-                    passed += passes[one.cell]
-                    report()
+            for one in _measure_missing(workspace, passes, executor, cluster, progress):
+                measured[one.cell] = one
     for cell in full_cells:
         if error := measured[cell].error:
             raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
@@ -170,6 +144,46 @@ def compare(
         command=command,
         seconds=perf_counter() - start,
     )
+
+
+def _read_stored(workspace: Workspace, wanted: Sequence[Cell], measured: dict[Cell, MeasuredCell]) -> list[Cell]:
+    """Add stored cells to those ``measured``, and return the others."""
+    for cell in wanted:
+        stored = read_cell(workspace, cell)
+        if not stored.lacks(workspace.splits_of(cell)):
+            measured[cell] = stored
+    return [cell for cell in wanted if cell not in measured]
+
+
+def _measure_missing(
+    workspace: Workspace,
+    passes: Mapping[Cell, float],
+    executor: Executor | None,
+    cluster: str | None,
+    progress: Progress,
+) -> Iterator[MeasuredCell]:
+    """Measure the cells of ``passes``, which has the forward passes that each takes; ``progress`` counts these."""
+    count = max(1, round(sum(passes.values())))
+    passed = 0.0
+
+    def report(stage: str = STAGE, done: int = 0, total: int = 0) -> None:
+        # Between two batches it only lets the caller stop the work.
+        progress(STAGE, min(round(passed), count), count)
+
+    if executor is None:
+        workspace.progress = report
+    report()
+    # Models without one head have all lower layers in common.
+    singles = [read_choice(workspace, cell) for cell in passes if cell.method == WITHOUT]
+    masks = [choice.mask for choice in singles if choice is not None]
+    shared = workspace.criticality_texts
+    if shared is None:
+        shared = workspace.splits["eval"]
+    with workspace.bench(workspace.plan.seeds[0]).measurements.sharing(shared, masks):
+        for one in measure_cells(workspace, list(passes), executor, cluster):
+            yield one
+            passed += passes[one.cell]
+            report()
 
 
 def _estimate_cost(
