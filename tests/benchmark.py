@@ -23,7 +23,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from cahp import models
 from cahp.data import sample
-from cahp.models.devices import peak_bytes, reset_peak, synchronise
+from cahp.models.devices import synchronise
 from cahp.run.document import machine
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, match_labels
@@ -45,6 +45,21 @@ ROUNDS = 6
 RUN_TEXTS = 640, 311
 
 
+def find_peak(where: torch.device) -> int | None:
+    """Peak memory in bytes: of a GPU, otherwise of this whole process (None: unknown)."""
+    if where.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(where))
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if sys.platform == "darwin":
+        return int(most)
+    # Other systems count in units of 1,024 bytes.
+    return int(most << 10)
+
+
 def find_ratio(seconds: Sequence[float], reference: Sequence[float]) -> Estimate:
     """The median of the ratios of both in each round, with the lowest and the highest one."""
     ratios = np.divide(seconds, reference)
@@ -63,7 +78,8 @@ def measure(
     if hasattr(os, "getloadavg"):
         busy = os.getloadavg()[0]
     model = models.load(identify_model(settings), device=settings.device)
-    reset_peak(model.device)
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
     data = match_labels(load_data(settings, model.card), settings, model.card)
     texts, _ = sample(data.split(settings.select_split), limit, how="head")
 
@@ -107,7 +123,7 @@ def measure(
         "seconds": {name: float(np.median(seconds)) for name, seconds in times.items()},
         "ratios": ratios,
         "kept": ratios["signatures"].value <= LIMIT,
-        "peak_memory": peak_bytes(model.device),
+        "peak_memory": find_peak(model.device),
         "device": device,
         "load": busy,
     }

@@ -76,7 +76,3 @@ def _linear(channel: float) -> float:
     if channel <= 0.04045:
         return channel / 12.92
     return float(((channel + 0.055) / 1.055) ** 2.4)
-
-
-#: Black or white on each of ``COLOURS``.
-INKS = tuple(contrast(colour) for colour in COLOURS)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import Coloured, paint
-from cahp.board.colours import COLOURS, INKS, STRIPED
+from cahp.board.colours import COLOURS, STRIPED, contrast
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.scripts import join_scripts
 from cahp.board.sentence import Sentence
@@ -196,7 +196,7 @@ def contents(
         **_describe_table(table, measured, subject),
         "unit": subject.unit,
         "colours": COLOURS,
-        "inks": INKS,
+        "inks": [contrast(colour) for colour in COLOURS],
         "striped": STRIPED,
         "colourings": paint(host.colourings, mask),
         "kept": [_packed(selection.mask) for selection in table.selections],

@@ -123,8 +123,8 @@ def check_room(texts: Texts, rows: int) -> None:
     """
     taken = _CLASS * rows * len(texts)
     fewer = "--eval-limit"
-    if texts.windows:
-        taken = _TOKEN * rows * sum(window.scored for window in texts.windows)
+    if texts.task.predicts_often:
+        taken = _TOKEN * rows * round(texts.tokens)
         fewer = "--eval-tokens"
     if taken + _HEADER_BYTES > _LARGEST_ARRAY:
         raise OptionError(

@@ -7,46 +7,84 @@ know each other. A new feature is a folder here and a row of ``FEATURES``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
-
-from cahp.features.abilities import ABILITIES
-from cahp.features.attribution import ATTRIBUTION
-from cahp.features.head_cards import HEAD_CARDS
-from cahp.features.learn import LEARN
-from cahp.features.neutral import NEUTRAL
-from cahp.features.own_text import OWN_TEXT
-from cahp.features.paired_tasks import PAIRED_TASKS
-from cahp.features.peers import PEERS
-from cahp.features.premise import PREMISE
-from cahp.features.reproduce import REPRODUCE
-from cahp.features.roles import ROLES
-from cahp.features.stability import STABILITY
-from cahp.features.standard_protocol import STANDARD_PROTOCOL
-from cahp.features.versus import VERSUS
 
 if TYPE_CHECKING:
     from cahp.cli.command import Alternative, Command
-    from cahp.features.feature import Feature
     from cahp.run.sections import Section
     from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
+
+def _find(*names: str) -> Callable[[], Sequence[Any]]:
+    """Return a function that imports parts of rooms, each named ``room.module:NAME``, when they are first used."""
+    return lambda: [resolve_name(f"{__name__}.{name}") for name in names]
+
+
+_NOTHING = _find()
+
+
+@dataclass(frozen=True)
+class Feature:
+    """The parts of one feature by seam. Each is a function, so that a part is imported when it is first used.
+
+    ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``evaluations``
+    further ways of ``cahp evaluate``, ``panels`` tabs and claims of pages, ``colourings`` those of the board, and
+    ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in ``pages/``.
+    """
+
+    name: str
+    sections: Callable[[], Sequence[Section[Any]]] = _NOTHING
+    commands: Callable[[], Sequence[Command]] = _NOTHING
+    evaluations: Callable[[], Sequence[Alternative]] = _NOTHING
+    panels: Callable[[], Sequence[Panel]] = _NOTHING
+    colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
+    first_texts: Callable[[], Sequence[FirstText]] = _NOTHING
+
+
 #: All features, in the order of their commands and sections.
-FEATURES: tuple[Feature, ...] = (
-    PREMISE,
-    ROLES,
-    ABILITIES,
-    ATTRIBUTION,
-    PEERS,
-    NEUTRAL,
-    OWN_TEXT,
-    REPRODUCE,
-    VERSUS,
-    STABILITY,
-    LEARN,
-    HEAD_CARDS,
-    STANDARD_PROTOCOL,
-    PAIRED_TASKS,
+FEATURES = (
+    Feature("premise", commands=_find("premise.command:premise"), panels=_find("premise.panel:CLAIM")),
+    Feature(
+        "roles",
+        sections=_find("roles.section:ROLES_OF_HEADS"),
+        commands=_find("roles.command:roles"),
+        panels=_find("roles.panel:TAB", "roles.glance:ONE_HEAD", "roles.glance:ALL_HEADS", "roles.card:HEADLINE"),
+        colourings=_find("roles.board:ATTENTION", "roles.board:ROLE"),
+    ),
+    Feature(
+        "abilities",
+        sections=_find("abilities.section:RECEIPT"),
+        commands=_find("abilities.command:abilities"),
+        panels=_find("abilities.panel:STRIP", "abilities.panel:TAB"),
+    ),
+    Feature(
+        "attribution",
+        commands=_find("attribution.command:attribute"),
+        panels=_find("attribution.panel:TAB"),
+        colourings=_find("attribution.panel:THIS_TEXT"),
+    ),
+    Feature("peers", commands=_find("peers.command:peers"), panels=_find("peers.panel:TAB", "peers.panel:NOTE")),
+    Feature("neutral", sections=_find("neutral.section:NEUTRAL_TEXT"), panels=_find("neutral.panel:TAB")),
+    Feature(
+        "own_text",
+        sections=_find("own_text.section:CONTINUATION"),
+        panels=_find("own_text.panel:TAB"),
+        first_texts=_find("own_text.overview:FIRST_TEXT"),
+    ),
+    Feature("reproduce", commands=_find("reproduce.command:reproduce")),
+    Feature("versus", panels=_find("versus.panel:TAB")),
+    Feature("stability"),
+    Feature("learn"),
+    Feature("head_cards", panels=_find("head_cards.panel:DIALOG")),
+    Feature("standard_protocol", evaluations=_find("standard_protocol.command:PROTOCOL")),
+    Feature(
+        "paired_tasks",
+        evaluations=_find("paired_tasks.command:SAMPLES", "paired_tasks.command:TASKS"),
+        panels=_find("paired_tasks.panel:TAB"),
+    ),
 )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -84,27 +83,6 @@ def synchronise(where: torch.device) -> None:
         torch.cuda.synchronize(where)
     elif where.type == "mps":
         torch.mps.synchronize()
-
-
-def reset_peak(where: torch.device) -> None:
-    """Reset the count of ``peak_bytes``, where that is possible."""
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(where)
-
-
-def peak_bytes(where: torch.device) -> int | None:
-    """Peak memory: of a GPU since ``reset_peak``, otherwise of this whole process (None: unknown)."""
-    if where.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(where))
-    try:
-        import resource
-    except ImportError:
-        return None
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    if sys.platform == "darwin":
-        return int(most)
-    # Other systems count in units of 1,024 bytes.
-    return int(most << 10)
 
 
 def free_bytes(where: torch.device) -> int | None:

@@ -105,13 +105,12 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
 
 
 def convert_weights(card: ModelCard) -> None:
-    """Write the weights of a card from a GGUF file into its folder, unless they are there or it has none.
+    """Write the weights of a card from its GGUF file into its folder, unless they are there.
 
     Raises:
         ModelError: If the file is gone, was changed, or its weights cannot be used.
     """
-    if card.source is None:
-        return
+    assert card.source is not None
     path = Path(card.source)
     folder = Path(card.folder)
     if (folder / WEIGHTS).is_file():

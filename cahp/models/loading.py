@@ -64,7 +64,8 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     room = _find_room(card, where, made_here=new_head or card.kept is not None)
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
-    convert_weights(card)
+    if card.source is not None:
+        convert_weights(card)
     folder = Path(card.folder)
     family = FAMILIES.get(card.family)
     if family is None:

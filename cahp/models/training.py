@@ -32,7 +32,7 @@ from cahp.models.tokenizing import Tokens
 from cahp.models.training_state import Epoch, Limit, TimeBudget, TrainingState
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
-from cahp.values import Cancelled, Ints, Progress, silent
+from cahp.values import Cancelled, Progress, silent
 
 
 @dataclass(frozen=True)
@@ -426,10 +426,3 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     finally:
         if postponed:
             signal.signal(signal.SIGINT, default)
-
-
-def held_out_rows(count: int, seed: int = 42) -> tuple[Ints, Ints]:
-    """The row numbers for training (four of five) and for evaluation (a fifth, drawn at random), both ascending."""
-    held_out = np.zeros(count, dtype=np.bool_)
-    held_out[np.random.default_rng(seed).permutation(count)[: count // 5]] = True
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)

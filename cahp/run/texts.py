@@ -277,7 +277,7 @@ def read_unlabelled(
         texts = dataset.split(settings.select_split)
         if settings.labels or not texts.task.items_are_texts:
             return None, ()
-        return _draw_inputs(texts.inputs, settings, card), ()
+        return _draw_inputs(texts.inputs, settings), ()
     inputs = data.read_inputs(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
     )
@@ -336,7 +336,7 @@ def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard,
     return _cut_calibration(texts, settings, card, raw).inputs
 
 
-def _draw_inputs(inputs: Sequence[Item], settings: Settings, card: ModelCard) -> list[Item]:
+def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:
     if settings.limit is None or settings.limit >= len(inputs):
         return list(inputs)
     if settings.sample == "head":
@@ -354,7 +354,7 @@ class _Preparation:
 
 
 _PREPARATIONS = {
-    CLASSIFICATION: _Preparation(_match_classes, lambda items, settings, card, _: _draw_inputs(items, settings, card)),
+    CLASSIFICATION: _Preparation(_match_classes, lambda items, settings, card, raw: _draw_inputs(items, settings)),
     NEXT_TOKEN: _Preparation(_cut_windows, _cut_unlabelled),
 }
 

@@ -27,8 +27,6 @@ from cahp.words import duration, percent, size_of
 
 Document = Mapping[str, Any]
 
-#: Stands before the first token that differs from the full model's.
-DIFFERS = "▸"
 #: A head of the grid: kept, pruned, or kept only by the per-layer minimum.
 KEPT = "●"
 PRUNED = "·"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import fakes
@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from cahp import features
 from cahp.board.colourings import Colouring, Painted
 from cahp.cli.command import Call, command
-from cahp.features.feature import Feature
+from cahp.features import Feature
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.recovered import Recovered
@@ -82,6 +82,12 @@ def test_a_section_stands_in_the_summary_the_file_and_the_report_of_a_run(tmp_pa
     call("report", tmp_path / "out")
     report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert f"<h2>Parity</h2><p>{sum(expected)} even layers</p>" in report
+
+
+def test_every_part_of_a_row_is_found() -> None:
+    for feature in features.FEATURES:
+        for seam in fields(feature)[1:]:
+            getattr(feature, seam.name)()
 
 
 def test_every_room_has_a_row_of_its_name() -> None:

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp.features.peers.projections import AttentionParts, Change, change_outputs, find_parts, get_projection
+from cahp.features.peers.projections import AttentionParts, Change, find_parts, get_projection
 from cahp.models.compact import set_size
 from cahp.models.devices import float64_device
 from cahp.models.families import Site
@@ -268,36 +268,11 @@ def _decode_all(merge: Merge, width: int) -> NDArray[np.float64]:
 # How to merge ------------------------------------------------------------------------------------------------------
 
 
-def simulate_merges(model: HeadModel, merges: Mapping[int, Merge], pairs: Pairs) -> HeadModel:
-    """Copy a model whose keys and values are those that follow from merged ones; its shapes stay as they are."""
-    parts = find_parts(model)
-
-    def rebuild_keys(merge: Merge, keys: Tensor) -> Tensor:
-        flat = keys.flatten(0, -2).T
-        joined = pairs.join(flat.float())
-        encode, decode = (_tensor(one, flat) for one in (merge.encode_keys, merge.decode_keys))
-        merged = (encode[..., None] * joined).sum(0)
-        return pairs.split(decode[..., None] * merged).T.reshape(keys.shape)
-
-    def rebuild_values(merge: Merge, values: Tensor) -> Tensor:
-        encode, decode = (_tensor(one, values) for one in (merge.encode_values, merge.decode_values))
-        return values @ encode.T @ decode.flatten(0, 1).T
-
-    def change(layer: int, path: str) -> Change | None:
-        if layer not in merges:
-            return None
-        merge = merges[layer]
-        if path == parts.key:
-            return lambda keys: rebuild_keys(merge, keys)
-        return lambda values: rebuild_values(merge, values)
-
-    return change_outputs(model, change)
-
-
 def merge_layers(model: HeadModel, merges: Mapping[int, Merge], pairs: Pairs) -> HeadModel:
-    """Copy a model in which the layers of ``merges`` have one key-value head; its logits are those of the simulation.
+    """Copy a model in which the layers of ``merges`` have one key-value head.
 
-    All other weights are shared with ``model``.
+    Its logits are those of a model whose cached keys and values are merged. All other weights are shared with
+    ``model``.
     """
     parts = find_parts(model)
     merged = copy_network(model)

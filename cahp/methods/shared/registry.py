@@ -89,8 +89,8 @@ class Method(Protocol):
 
     It is constructed without arguments, or with keywords that have defaults; a keyword with the name of a field of
     ``cahp.run.settings.Settings`` gets its value in a run. Methods may also have
-    ``price(evidence, *, budget) -> SelectionCost``, what a choice costs, and state what ``Facts`` holds as class
-    attributes of these names.
+    ``estimate_cost(evidence, *, budget) -> SelectionCost``, what a choice costs, and state what ``Facts`` holds as
+    class attributes of these names.
     """
 
     name: str

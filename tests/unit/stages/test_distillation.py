@@ -14,10 +14,11 @@ from torch import nn
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.held_out import hold_out
 from cahp.models.reading import compare_answers, logits_of
 from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut
-from cahp.models.training import Loss, Objective, Training, held_out_rows, optimise
+from cahp.models.training import Loss, Objective, Training, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE, distill
@@ -96,7 +97,7 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     monkeypatch.setattr(distillation, "optimise", observe)
     texts = TEXTS.take(range(10))
     distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(QUICK, epochs=1))
-    learned, _ = held_out_rows(10)
+    learned, _ = hold_out(texts.inputs)
     (batch,) = model.batches(model.tokenize([texts.inputs[row] for row in learned]))
     rows, inputs = torch.as_tensor(batch.rows), batch.tensors
     with torch.no_grad():

@@ -12,9 +12,10 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.held_out import hold_out
 from cahp.models.reading import compare_answers
 from cahp.models.surgery import cut
-from cahp.models.training import Schedule, held_out_rows
+from cahp.models.training import Schedule
 from cahp.recoveries import QUICK, RECOVERIES, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
@@ -144,7 +145,7 @@ def test_a_refit_without_a_solution_leaves_the_old_weights(
 def test_a_refit_says_what_held_out_texts_made_of_it(model: HeadModel, texts: Texts) -> None:
     found, report = refit(model, MASK, texts.inputs)
     assert (report.accepted, report.examples, report.ridge, report.recovery) == (True, 160, 0.1, "refit")
-    held_out = texts.take(held_out_rows(len(texts))[1])
+    held_out = texts.take(hold_out(texts.inputs)[1])
     full = logits(model, held_out)
     divergences = [compare_answers(logits(one, held_out), full)[0] for one in (cut(model, MASK), found)]
     assert [report.kl_before, report.kl_after] == pytest.approx(divergences, rel=1e-4)
@@ -223,7 +224,7 @@ def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, e
     inputs = [f"text {row}" for row in range(there)]
     chosen = choose_inputs(inputs)
     assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
-    assert set(chosen) <= {inputs[row] for row in held_out_rows(there)[0]}
+    assert set(chosen) <= {inputs[row] for row in hold_out(inputs)[0]}
     # Choosing the heads takes one and a half on as many texts: the signatures, and gradients of a quarter of them.
     passes = QUICK.passes(there) / there
     assert passes < 2.0 or there < 1536

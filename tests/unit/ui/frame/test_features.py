@@ -11,7 +11,7 @@ import pytest
 from cahp import features
 from cahp.board import Event
 from cahp.board.colourings import Colouring, Painted
-from cahp.features.feature import Feature
+from cahp.features import Feature
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 from cahp.ui.frame.panels import BoardColouring, Panel
