@@ -32,8 +32,8 @@ _LARGEST_MARK = 1 << 20
 #: Files of a saved model or of an export: left behind, they would be read together with the new ones.
 _PART_OF_A_MODEL = re.compile(
     r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
-    r"|(tokenizer|special_tokens_map|added_tokens|vocab|metrics|head_mask)\.json|(vocab|merges)\.txt|\w+\.model"
-    r"|model\.onnx(\.data)?|load_pruned\.py|README\.md"
+    r"|(tokenizer|special_tokens_map|added_tokens|vocab|metrics|head_mask)\.json|(vocab|merges)\.txt|[\w.]+\.model"
+    r"|(pre)?processor_config\.json|chat_template\.(jinja|json)|model\.onnx(\.data)?|load_pruned\.py|README\.md"
 )
 
 

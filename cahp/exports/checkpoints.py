@@ -65,7 +65,10 @@ def claimed(out: Path | Output, card: ModelCard) -> Output:
         OptionError: If it holds anything else, or the model of ``card`` itself.
     """
     output = Output.of(out)
-    if output.folder.resolve() == Path(card.folder).resolve():
+    own = {Path(card.folder).resolve()}
+    if card.source is not None:
+        own.add(Path(card.source).resolve().parent)
+    if output.folder.resolve() in own:
         raise OptionError(
             f"{output.folder} holds {card.id} itself, which would be overwritten; name another folder with --out"
         )

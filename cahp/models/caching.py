@@ -14,6 +14,7 @@ from transformers import DynamicCache
 
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.costs import CacheShape
+from cahp.models.families import count_positions
 from cahp.models.projection import Projection
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def describe_cache(
                 for index, place in enumerate(places)
                 if layers[place].is_sliding
             }
-            positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+            positions = count_positions(config.get_text_config())
             if positions is not None and offset:
                 positions -= (config.pad_token_id or 0) + 1
             width = torch.finfo(torch.float32).bits // 8

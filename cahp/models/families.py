@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 #: The projection whose inputs a tap gets: a layer's output projection (of the gated context vectors of its heads), or
 #: the first or second projection of its feed-forward block.
@@ -174,3 +174,9 @@ NO_ONNX: dict[str, str] = {
 NO_ONNX_CACHE: dict[str, str] = {
     "mpt": "its position bias is cut to the length of the cache, which has to be fixed in an ONNX file",
 }
+
+
+def count_positions(config: Any) -> int | None:
+    """Return how many tokens a configuration has positions for (None: any number); MPT's has a name of its own."""
+    positions: int | None = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    return positions

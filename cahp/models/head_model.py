@@ -28,7 +28,7 @@ from cahp.models.attention import (
 from cahp.models.cards import ModelCard
 from cahp.models.description import MAX_LENGTH
 from cahp.models.devices import activation_bytes, batch_size, move_to
-from cahp.models.families import Family, Site
+from cahp.models.families import Family, Site, count_positions
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import ROOM, PromptReader
@@ -238,7 +238,7 @@ class HeadModel:
     def longest(self) -> int:
         """Largest number of tokens of an input that the network and its tokenizer can read."""
         limits = [int(self.tokenizer.model_max_length)]
-        positions = getattr(self.network.config, "max_position_embeddings", None)
+        positions = count_positions(self.network.config)
         if positions is not None:
             if self.family.offset_positions:
                 positions -= (self.network.config.pad_token_id or 0) + 1

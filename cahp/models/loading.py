@@ -206,7 +206,7 @@ def _check_disk(card: ModelCard, sketch: Any) -> None:
         ModelError: If a file is too large to be mapped, or the temporary folder has too little room.
     """
     most = mappable_bytes()
-    for file in Path(card.folder).glob("*.safetensors"):
+    for file in weight_files(card.id, Path(card.folder)):
         if most is not None and (size := file.stat().st_size) > most:
             raise ModelError(
                 f"{file.name} of {card.id} takes {size_of(size)}, and no file of more than {size_of(most)} can stay on "
@@ -338,9 +338,22 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
             f"{card.id} classifies at its end token ({network.config.eos_token_id}), which its tokenizer does not add "
             "to a text; save the model with its own tokenizer, or correct eos_token_id in config.json"
         )
-    if network.config.pad_token_id is None and classifies:
-        # Causal classifiers compute their answer at the last token before the padding.
-        network.config.pad_token_id = tokenizer.pad_token_id
+    if classifies:
+        _agree_on_padding(tokenizer, network.config.get_text_config())
+
+
+def _agree_on_padding(tokenizer: Any, config: Any) -> None:
+    """Pad texts with the token that the network takes for padding; let it take another one if the tokenizer has not it.
+
+    Causal classifiers compute their answer at the last token before the padding.
+    """
+    token = None
+    if config.pad_token_id is not None and 0 <= config.pad_token_id < len(tokenizer):
+        token = tokenizer.convert_ids_to_tokens(config.pad_token_id)
+    if token is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    elif token != tokenizer.pad_token:
+        tokenizer.pad_token = token
 
 
 def special_ids(tokenizer: Any) -> set[int]:

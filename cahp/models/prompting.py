@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.description import EXAMPLE, MAX_LENGTH
+from cahp.models.tokenizing import ENCODING
 from cahp.models.vocabulary import logits_at
 from cahp.values import Input, ModelError, OptionError
 
@@ -140,9 +141,10 @@ class PromptReader:
     # Tokens --------------------------------------------------------------------------------------------------------
 
     def _encoded(self, prompts: Sequence[str]) -> list[dict[str, list[int]]]:
-        encoded = self._tokenizer(
-            list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
-        )
+        with ENCODING:
+            encoded = self._tokenizer(
+                list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
+            )
         entries = list[dict[str, list[int]]]()
         for row in range(len(prompts)):
             entry = {name: list(encoded[name][row]) for name in encoded}
@@ -158,7 +160,8 @@ class PromptReader:
     def _ids(self, text: str, *, special: bool = True) -> list[int]:
         if special:
             return self._encoded([text])[0]["input_ids"]
-        return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+        with ENCODING:
+            return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
 
     def _cut(self, text: str, tokens: int) -> str:
         """The longest beginning of a text with at most so many tokens."""

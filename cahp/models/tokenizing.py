@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 Tokens = list[dict[str, list[int]]]
+#: Held while a tokenizer encodes: how it cuts texts is a state that all its calls share.
+ENCODING = threading.Lock()
 
 
 def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None = None) -> Tokens:
@@ -34,9 +37,10 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
             limit = min(limit, max_length + model.prompt.length)
         tokens = model.prompt.tokens(texts, limit)
     else:
-        encoded = model.tokenizer(
-            first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
-        )
+        with ENCODING:
+            encoded = model.tokenizer(
+                first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
+            )
         tokens = []
         for row in range(len(first)):
             tokens.append({name: encoded[name][row] for name in encoded})
@@ -62,7 +66,8 @@ def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
     if not inputs:
         return []
     first, pairs = _parts(list_texts(inputs))
-    encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
+    with ENCODING:
+        encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
 
 

@@ -122,6 +122,13 @@ def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
     assert say("distill", refit=False, distill=True).startswith("distill: it was then trained on unlabelled texts")
 
 
+def test_no_model_is_written_into_the_folder_of_the_file_that_it_is_read_from(bench: Bench, tmp_path: Path) -> None:
+    card = replace(bench.card, source=str(tmp_path / "out" / "model.gguf"))
+    with pytest.raises(OptionError, match="itself, which would be overwritten"):
+        checkpoints.claimed(tmp_path / "out", card)
+    assert checkpoints.claimed(tmp_path / "other", card).folder == tmp_path / "other"
+
+
 def test_options_that_need_texts_are_refused_without_them(settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
     for option, reason in (

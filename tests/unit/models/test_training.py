@@ -12,10 +12,14 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
+from cahp.models.reading import Teacher, training_losses
+from cahp.models.surgery import separate
+from cahp.models.tokenizing import ENCODING
 from cahp.models.training import Hooks, Schedule, Training, train
 from cahp.models.training_state import Epoch
 from cahp.tasks.texts import Texts
@@ -165,11 +169,62 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
     assert np.allclose(rates, np.array(expected) * SCHEDULE.learning_rate)
 
 
-def test_a_classifier_on_a_causal_language_model_knows_its_padding(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("of_network", "of_tokenizer"), [(None, "[PAD]"), (-1, "[PAD]"), (0, "[SEP]")])
+def test_a_classifier_on_a_causal_language_model_knows_its_padding(
+    tmp_path: Path, of_network: int | None, of_tokenizer: str
+) -> None:
     folder = fakes.save_language_model(tmp_path, family="llama")
-    fakes.configure(folder, pad_token_id=None)
+    fakes.configure(folder, pad_token_id=of_network)
+    fakes.configure(folder, "tokenizer_config.json", pad_token=of_tokenizer)
     model = load_model(models.identify(str(folder)), device_name="cpu", labels=("bad", "good"))
+    assert model.tokenizer.pad_token == "[PAD]"
     tokens = model.tokenize(["good film", "a bad film with a long plot"])
     (batch,) = model.batches(tokens)
     alone = [model.logits(one) for token in tokens for one in model.batches([token])]
     assert torch.allclose(model.logits(batch)[batch.rows.argsort()], torch.cat(alone), atol=1e-5)
+
+
+def test_a_network_that_is_wrapped_has_the_losses_of_the_one_inside(tmp_path: Path) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path, family="llama")), device="cpu")
+    inner = separate(model).network
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.module = inner
+
+        def forward(self, **tensors: torch.Tensor) -> object:
+            return self.module(**tensors)
+
+    tokens = model.tokenize(["good film", "a bad film with a long plot"])
+    (batch,) = model.batches(tokens)
+    teacher = Teacher(model, tokens)
+    losses = [teacher.loss(one, batch.tensors, batch.rows, temperature=2.0) for one in (inner, Wrapper())]
+    assert torch.equal(*losses)
+    labels = torch.zeros(2, dtype=torch.long)
+    both = [training_losses(model, one, batch.tensors, labels) for one in (inner, Wrapper())]
+    assert torch.equal(*both)
+
+
+def test_texts_are_encoded_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = models.load(str(fakes.save_model(tmp_path)), device="cpu")
+    encode = model.tokenizer._encode_plus
+    held = []
+
+    def watch(*given: object, **options: object) -> object:
+        held.append(ENCODING.locked())
+        return encode(*given, **options)
+
+    monkeypatch.setattr(model.tokenizer, "_encode_plus", watch)
+    model.tokenize(["good film"])
+    model.count_tokens(["good film"])
+    assert held == [True, True]
+
+
+def test_the_positions_of_mpt_have_a_name_of_their_own(tmp_path: Path) -> None:
+    words = fakes.tokenizer(type_ids=False)
+    config = AutoConfig.for_model("mpt", vocab_size=len(words), n_layers=2, n_heads=2, d_model=16, max_seq_len=40)
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    words.save_pretrained(tmp_path)
+    model = models.load(str(tmp_path), device="cpu")
+    assert model.longest == model.longest_context == model.card.longest_context == 40
