@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from statistics import NormalDist
 from typing import Any, Literal
 
 import numpy as np
@@ -268,12 +269,25 @@ def _macro_f1(evaluation: Evaluation) -> Estimate:
 def accuracy_change(evaluation: Evaluation, full: Evaluation, seed: int = 42) -> Estimate:
     """Estimate the change in accuracy against ``full`` in points; the interval is a paired bootstrap over texts."""
     same_predictions(evaluation, full)
+    if evaluation is full:
+        return Estimate(0.0, (0.0, 0.0), len(full), "points")
     return estimate_change(evaluation.correct.astype(np.int64) - full.correct.astype(np.int64), seed)
 
 
 def estimate_change(change: Ints, seed: int) -> Estimate:
-    """Estimate the mean of changes ``(n,)`` that are -1, 0 or 1, in points; the interval is a bootstrap over them."""
+    """Estimate the mean of changes ``(n,)`` that are -1, 0 or 1, in points; the interval is a bootstrap over them.
+
+    Resamples of changes that are all equal do not vary. Their interval is that of Agresti and Min (2005): half a change
+    for the better and half a one for the worse are added, as are two changes in all.
+    """
     total = len(change)
+    if (change == change[0]).all():
+        up = float((change > 0).sum()) + 0.5
+        down = float((change < 0).sum()) + 0.5
+        middle = (up - down) / (total + 2)
+        reach = NormalDist().inv_cdf(0.975) * math.sqrt(up + down - (up - down) ** 2 / (total + 2)) / (total + 2)
+        ends = np.clip([middle - reach, middle + reach], -1, 1) * 100
+        return Estimate(float(change[0]) * 100, (float(ends[0]), float(ends[1])), total, "points")
     # A resample of values that are -1, 0 or 1 is a multinomial draw of their counts.
     shares = np.array([(change == value).mean() for value in (-1, 0, 1)])
     draws = np.random.default_rng(seed).multinomial(total, shares, size=_RESAMPLES) @ np.array([-1, 0, 1]) / total

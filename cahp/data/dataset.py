@@ -43,12 +43,14 @@ class Dataset:
 
     ``classes`` are the label names of the data (integers by value, strings sorted; none without labels) until ``match``
     puts them into the order of a model. ``notices`` are sentences that the user should read before trusting a result.
+    ``whole_test`` is the digest of the test split that the items were made of (None: of the one in ``splits``).
     """
 
     id: str
     splits: Mapping[str, Texts]
     classes: tuple[str, ...]
     notices: tuple[str, ...]
+    whole_test: str | None = None
 
     @property
     def labelled(self) -> bool:
@@ -64,6 +66,15 @@ class Dataset:
     def sha256(self) -> str:
         """Digest of all splits, each with its texts and labels."""
         return digest(*(f"{split}-{texts.sha256}" for split, texts in self.splits.items()))
+
+    @property
+    def test_sha256(self) -> str:
+        """Digest of the test split, however its texts were cut (empty: there is none)."""
+        if self.whole_test is not None:
+            return self.whole_test
+        if "test" not in self.splits:
+            return ""
+        return self.splits["test"].sha256
 
     def split(self, name: str) -> Texts:
         """Return the texts of one split.

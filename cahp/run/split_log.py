@@ -25,10 +25,7 @@ class TestSplitLog:
     """
 
     def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
-        texts = ""
-        if "test" in dataset.splits:
-            texts = dataset.split("test").sha256
-        name = key("test-opened", card.identity, texts)
+        name = key("test-opened", card.identity, dataset.test_sha256)
         self._line = f"{name}\n".encode()
         self._file = store.folder.parent / _FILE
 

@@ -92,7 +92,7 @@ def _cut_windows(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     notices = raw.notices
     if settings.select_split in splits:
         notices += mix_notices(settings, raw, splits[settings.select_split])
-    return replace(raw, splits=splits, classes=ALL, notices=notices)
+    return replace(raw, splits=splits, classes=ALL, notices=notices, whole_test=raw.test_sha256)
 
 
 def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard) -> Texts:

@@ -20,6 +20,7 @@ from cahp.outcomes import (
     changed_rows,
     compare_signs,
     describe,
+    estimate_change,
     from_metrics,
     measure,
     to_delta,
@@ -273,3 +274,13 @@ def test_flips_of_many_signs_agree_with_the_normal_distribution() -> None:
     # The sum of 2,500 signs has a standard deviation of 50: 98 is as far from 0 as in 5 % of draws.
     changes = np.repeat([1.0, -1.0], [1299, 1201])
     assert compare_signs(changes) == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("change", "low", "high"),
+    [([0] * 5, -28.0, 28.0), ([0] * 311, -0.63, 0.63), ([-1], -100, 51.0), ([1] * 50, 89.7, 100)],
+)
+def test_changes_that_are_all_equal_leave_others_possible(change: list[int], low: float, high: float) -> None:
+    found = estimate_change(np.array(change), 42)
+    assert (found.value, found.n) == (100 * change[0], len(change))
+    assert found.ci95 == pytest.approx((low, high), abs=0.05)

@@ -159,4 +159,7 @@ def _check_model(settings: Settings, card: ModelCard) -> None:
 
 
 def _make_dataset(text: RunningText, cut: WindowedText) -> data_sets.Dataset:
-    return data_sets.Dataset(text.id, {text.split: cut.texts}, ALL, text.notices)
+    whole = None
+    if text.split == "test":
+        whole = text.sha256
+    return data_sets.Dataset(text.id, {text.split: cut.texts}, ALL, text.notices, whole_test=whole)

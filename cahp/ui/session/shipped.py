@@ -92,7 +92,7 @@ def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> d
         if protocol is not None and name == settings.eval_split:
             units = protocol.units
         splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units)
-    return replace(raw, splits=splits, classes=ALL)
+    return replace(raw, splits=splits, classes=ALL, whole_test=raw.test_sha256)
 
 
 def _bundle_of(settings: Settings, card: ModelCard) -> Bundle | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -12,6 +13,7 @@ import pytest
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rows import RawSplit
 from cahp.models.cards import ModelCard
+from cahp.run.bench import open_bench
 from cahp.run.split_log import TestSplitLog as Log
 from cahp.store import Store, key
 
@@ -57,6 +59,17 @@ def test_every_model_and_data_set_has_a_count_of_its_own(tmp_path: Path) -> None
     one, other = log(tmp_path), log(tmp_path, "b" * 64)
     assert [one.add(), one.add(), other.add()] == [1, 2, 1]
     assert (one.count, other.count) == (2, 1)
+
+
+def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: Path) -> None:
+    model = fakes.save_language_model(tmp_path / "model")
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), window=16, tokens=480, eval_tokens=192)
+    store = Store(tmp_path / "store")
+    counts = []
+    for changes in ({}, {"seed": 7}, {"window": 8}, {"eval_tokens": 96}):
+        bench = open_bench(replace(settings, **changes), store=store)
+        counts.append(Log(bench.card, bench.dataset, store).add())
+    assert counts == [1, 2, 3, 4]
 
 
 def test_a_store_that_forgets_its_results_does_not_forget_the_count(tmp_path: Path) -> None:
