@@ -29,11 +29,12 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class KneeNull:
-    """The lowest and the highest knee over ``draws`` of unstructured data."""
+    """The lowest and the highest knee over ``draws`` of unstructured data, of which ``without`` have no knee."""
 
     low: int
     high: int
     draws: int
+    without: int = 0
 
     def describe(self, knee: int) -> str:
         """Return where the published rule stops on unstructured data, compared with ``knee`` (0: none) here."""
@@ -45,7 +46,10 @@ class KneeNull:
             here = " too"
         elif knee:
             here = f", and at {knee} here"
-        return f"the published rule would stop at {stops} on unstructured data{here} ({self.draws} draws)"
+        drawn = f"{self.draws} draws"
+        if self.without:
+            drawn += f", in {self.without} of them nowhere"
+        return f"the published rule would stop at {stops} on unstructured data{here} ({drawn})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +69,7 @@ class NullCurves:
                 continue
         if not knees:
             return None
-        return KneeNull(min(knees), max(knees), len(self.mss))
+        return KneeNull(min(knees), max(knees), len(self.mss), len(self.mss) - len(knees))
 
     @cached_property
     def band(self) -> NDArray[np.float64]:

@@ -142,7 +142,9 @@ def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:
     if verdict is not None:
         word = verdict.word
         value = f", {verdict.value.text}"
-        difference = f"{verdict.difference.text} ({verdict.difference.span})"
+        difference = verdict.difference.text
+        if verdict.difference.span:
+            difference += f" ({verdict.difference.span})"
     text = f"{SYMBOLS[word]} {word}{value}"
     if word == "not measurable" and reason:
         text += f": {reason}"

@@ -10,7 +10,7 @@ from cahp.files import plain_json
 from cahp.values import Estimate
 
 #: Bump to invalidate cached results, and the cached runs that hold them.
-REVISION = 1
+REVISION = 2
 #: What became of an ability. The words ``weaker`` and ``lost`` are flags.
 Word = Literal["kept", "weaker", "lost", "not significant", "not measurable"]
 #: The words of abilities that are surely worse, beyond the margin.

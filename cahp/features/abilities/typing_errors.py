@@ -42,11 +42,11 @@ def mistype_text(text: str, seed: int) -> str:
 
 
 def _mistype_word(word: str, random: np.random.Generator) -> str:
-    """Swap two neighbouring letters, leave one out, or type one twice; never the first."""
+    """Swap two neighbouring letters, leave one out, or type one twice; never the first. Of two equal ones, one goes."""
     place = int(random.integers(1, len(word) - 1))
     kind = random.integers(3)
-    if kind == 0:
+    if kind == 0 and word[place] != word[place + 1]:
         return f"{word[:place]}{word[place + 1]}{word[place]}{word[place + 2 :]}"
-    if kind == 1:
+    if kind < 2:
         return word[:place] + word[place + 1 :]
     return word[: place + 1] + word[place:]

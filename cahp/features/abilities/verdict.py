@@ -98,6 +98,8 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
 
 def _find_reason(row: ItemValues) -> str:
     """Return why a row is not measurable by its values (empty: it is)."""
+    if row.n == 1:
+        return "1 item is too few"
     if row.n < LEAST:
         return f"{row.n} items are too few"
     lead = row.values["full"] - row.chance

@@ -210,8 +210,7 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     """Describe what was measured in sentences with the n of each number; intervals are in brackets."""
 
     def describe_part(part: str, name: str) -> str:
-        estimate = read_estimate(document[part][name])
-        return f"{estimate.text} ({estimate.span})"
+        return describe_estimate(read_estimate(document[part][name]))
 
     difference = document["interaction"]["difference"]
     pairs = document["pairs"]
@@ -223,7 +222,8 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
         "same_layer": "a head of its layer",
         "random": "a random head",
     }
-    explained = ", ".join(f"{describe_part('r2', name)} from {words}" for name, words in predictors.items())
+    known = {name: words for name, words in predictors.items() if name in document["r2"]}
+    explained = ", ".join(f"{describe_part('r2', name)} from {words}" for name, words in known.items())
     sentences = [
         f"Removing one head costs {number(document['alone']['value'], 4)} nats per {each} on average. Removing two "
         f"heads of one cluster costs {describe_part('interaction', 'within')} beyond the sum of both, two heads of "
@@ -244,7 +244,15 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 def read_estimate(fields: Mapping[str, Any]) -> Estimate:
     """Read an estimate of a document."""
-    return Estimate(fields["value"], tuple(fields["ci95"]), fields["n"], fields["unit"])
+    ends = fields["ci95"]
+    if ends is not None:
+        ends = tuple(ends)
+    return Estimate(fields["value"], ends, fields["n"], fields["unit"])
+
+
+def describe_estimate(estimate: Estimate) -> str:
+    """Describe an estimate with its interval, if it has one."""
+    return f"{estimate.text} ({estimate.span or 'no interval'})"
 
 
 def conclude_difference(difference: Mapping[str, Any]) -> str:
@@ -263,22 +271,24 @@ def conclude_difference(difference: Mapping[str, Any]) -> str:
 def compare_predictors(r2: Floats, representative: Ints, layers: Ints, *, seed: int = 42) -> dict[str, Any]:
     """Compare predictors of pruned heads by ``r2 (N, N)``: the representative ``(N,)``, and the mean of other heads.
 
-    Intervals come from a bootstrap over pruned heads, those that are not their own representative.
+    Intervals come from a bootstrap over pruned heads, those that are not their own representative. Where a layer has
+    one head, none is compared with another head of its layer.
     """
     heads = np.arange(len(r2))
     pruned = np.flatnonzero(representative != heads)
     others = heads != heads[:, None]
     near = others & (layers == layers[:, None])
     random = _average_over(r2, others)
-    same_layer = _average_over(r2, near)
-    parts = {"representative": r2[heads, representative], "random": random, "same_layer": same_layer}
+    parts = {"representative": r2[heads, representative], "random": random}
+    if near.any():
+        parts["same_layer"] = _average_over(r2, near)
     parts["difference"] = parts["representative"] - random
     return {name: asdict(estimate_mean(values[pruned], seed, "share")) for name, values in parts.items()}
 
 
 def _average_over(r2: Floats, among: Bools) -> Floats:
-    """Return the mean of each row over the columns ``among``, 0 where there are none."""
-    return np.asarray((r2 * among).sum(axis=1) / np.maximum(among.sum(axis=1), 1))
+    """Return the mean of each row over the columns ``among``."""
+    return np.asarray((r2 * among).sum(axis=1) / among.sum(axis=1))
 
 
 def collect_contexts(bench: Bench) -> tuple[Floats, Bools]:

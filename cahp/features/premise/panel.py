@@ -122,13 +122,15 @@ def draw_premise(results: SplitResults) -> None:
 def _draw_premise_table(document: Mapping[str, Any]) -> None:
     rows = []
     for part, name, words in _ROWS:
+        if name not in document[part]:
+            continue
         estimate = read_estimate(document[part][name])
         noun = "heads"
         unit = ""
         if part == "interaction":
             noun = "pairs"
             unit = " nats"
-        mean = f"{estimate.text}{unit} ({estimate.span})"
+        mean = f"{estimate.text}{unit} ({estimate.span or 'no interval'})"
         rows.append({"measured": words, "mean (95 % interval)": mean, "n": f"{estimate.n:,} {noun}"})
     st.table(rows, hide_index=True)
     st.caption(
@@ -150,7 +152,7 @@ def _draw_measures(measures: Mapping[str, Any]) -> None:
             table["high"].append(high)
     display.show(
         measures_figure(measures, dark=display.is_dark()),
-        title="Six measures of redundancy, and the cost of removal",
+        title="Measures of redundancy, and the cost of removal",
         help="Does a measure call the heads redundant whose removal costs least? Points are rank correlations "
         "(Spearman) with the measured KL divergence without one head, and without two; 1 is the same order. For one "
         "head, a measure of pairs takes the most similar head. Lines are 95 % intervals over heads.",

@@ -42,7 +42,8 @@ def measure_heads(
 ) -> dict[str, tuple[Floats, Floats]]:
     """Each of the ``MEASURES`` of all heads ``(N,)``, and of the pairs ``first, second (P,)``.
 
-    ``contexts (N, tokens, width)`` are the heads' context vectors.
+    ``contexts (N, tokens, width)`` are the heads' context vectors. Where a layer has one head, the two measures
+    that compare a head with those of its layer are left out.
     """
     signatures = bench.evidence.signatures
     outputs = project(bench, contexts)
@@ -57,6 +58,8 @@ def measure_heads(
     for name, table in by_pair.items():
         others = table + np.diag(np.full(len(table), np.inf))
         measured[name] = (others.min(axis=1), table[first, second])
+    if bench.card.heads == 1:
+        return measured
     measured["replaceability"] = _unreplaced(bench, first, second)
     norms = np.sqrt(np.square(outputs).sum(axis=2).mean(axis=1)).reshape(bench.card.layers, -1)
     relative = (norms / np.maximum(norms.mean(axis=1, keepdims=True), 1e-30)).ravel()

@@ -37,13 +37,20 @@ KINDS = ("first", "separator", "itself", "before", "after", "punctuation", "othe
 
 
 def mean_over_texts(values: NDArray[np.floating], unit: Unit = "number") -> Estimate:
-    """Estimate the mean of one value per text; the interval assumes many independent texts."""
+    """Estimate the mean of one value per text, with Student's interval; one text has none."""
     mean = float(values.mean(dtype=np.float64))
     n = len(values)
-    half = np.inf
-    if n > 1:
-        half = 1.96 * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n)
-    return Estimate(mean, (mean - half, mean + half), n, unit)
+    if n < 2:
+        return Estimate(mean, None, n, unit)
+    from scipy.stats import t
+
+    half = float(t.ppf(0.975, n - 1)) * float(values.std(ddof=1, dtype=np.float64)) / np.sqrt(n)
+    low = mean - half
+    high = mean + half
+    if unit == "share":
+        low = max(0.0, low)
+        high = min(1.0, high)
+    return Estimate(mean, (low, high), n, unit)
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ import pytest
 
 from cahp.features.abilities import classifying
 from cahp.features.abilities.classifying import _Answers, count_words, find_negations, measure_classifier, read_neutral
-from cahp.features.abilities.typing_errors import mistype, mistype_text
+from cahp.features.abilities.typing_errors import _mistype_word, mistype, mistype_text
 from cahp.features.abilities.verdict import ItemValues, compare_disagreement, decide, find_word
 from cahp.run.bench import Bench
 from cahp.tasks.answers import NO_LABEL, Evaluation
@@ -150,6 +150,13 @@ def test_one_word_of_eight_is_mistyped_within_its_letters() -> None:
         twice = len(word) == 9 and len(set(word)) == 8
         assert word[0] == "a"
         assert swapped or left_out or twice
+
+
+def test_every_mistyped_word_is_another_word() -> None:
+    words = ["committee", "call", "will", "aaaa"]
+    for seed in range(30):
+        random = np.random.default_rng(seed)
+        assert all(_mistype_word(word, random) != word for word in words)
 
 
 def test_typing_errors_depend_on_seed_and_text_alone() -> None:

@@ -207,6 +207,17 @@ def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
     assert result["difference"]["n"] == 2
 
 
+def test_what_was_not_compared_is_not_told() -> None:
+    # Each layer has one head, and one head is pruned.
+    r2 = np.array([[1.0, 0.2, 0.1], [0.8, 1.0, 0.4], [0.1, 0.2, 1.0]])
+    result = compare_predictors(r2, np.array([0, 0, 2]), np.arange(3))
+    assert "same_layer" not in result
+    document = json.loads((premise_folder() / "minilm-bbc.json").read_text(encoding="utf-8")) | {"r2": result}
+    lines = "\n".join(describe(document))
+    assert "80.0 % (no interval) from its representative, 60.0 % (no interval) from a random head; n = 1 heads" in lines
+    assert "of its layer" not in lines
+
+
 def test_a_floor_of_p_is_said_to_be_one() -> None:
     document = json.loads((premise_folder() / "minilm-bbc.json").read_text(encoding="utf-8"))
     difference = document["interaction"]["difference"]

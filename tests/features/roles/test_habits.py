@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from copying import roles_of
 
-from cahp.features.roles.habits import KINDS, HeadHabits, HeadMaps, head_habits, kept_habits, look
+from cahp.features.roles.habits import (
+    KINDS,
+    HeadHabits,
+    HeadMaps,
+    head_habits,
+    kept_habits,
+    look,
+    mean_over_texts,
+)
 from cahp.features.roles.head_figure import WORDS, glance_figure, pattern_figure, shares_figure
 from cahp.run.bench import Bench
 from cahp.stages.similarity import attend
@@ -65,9 +73,13 @@ def test_an_interval_is_that_of_a_mean_over_texts() -> None:
     shares = np.zeros((4, 1, len(KINDS)), dtype=np.float32)
     shares[:, 0, 0] = [0.2, 0.4, 0.4, 0.6]
     found = HeadHabits(shares, np.ones((4, 1), np.float32), np.arange(4), np.zeros((1, 2, 2), np.float32)).of(0)
-    half = 1.96 * np.std([0.2, 0.4, 0.4, 0.6], ddof=1) / 2
+    half = 3.182446 * np.std([0.2, 0.4, 0.4, 0.6], ddof=1) / 2
     assert found["first"].value == pytest.approx(0.4)
     assert found["first"].ci95 == pytest.approx((0.4 - half, 0.4 + half), abs=1e-6)
+    # A share is not below 0, and one text has no interval.
+    assert found["other"].ci95 == (0.0, 0.0)
+    assert mean_over_texts(np.array([0.0, 0.0, 0.1]), "share").low == 0.0
+    assert mean_over_texts(np.array([0.3])).ci95 is None
 
 
 def test_a_picture_is_the_root_of_the_attention_as_a_share_of_the_largest() -> None:

@@ -81,6 +81,16 @@ def test_the_sentence_says_too_only_where_the_knee_lies_in_between() -> None:
     assert "nowhere here" in null.describe(0)
 
 
+def test_curves_without_a_knee_are_told_apart() -> None:
+    ks = np.arange(2, 12)
+    bent = np.minimum(0.1 * ks, 0.5)
+    straight = 0.05 * ks
+    found = NullCurves(ks, np.array([bent, straight, straight])).knee(6)
+    assert found is not None
+    assert (found.draws, found.without) == (3, 2)
+    assert "(3 draws, in 2 of them nowhere)" in found.describe(0)
+
+
 @pytest.mark.parametrize("heads", [3, 513])
 def test_too_few_or_many_heads_are_left_out(heads: int) -> None:
     assert null_curves(place(np.random.default_rng(0).normal(size=(heads, 3)).astype(np.float32), "pca", 42)) is None
