@@ -197,11 +197,14 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
     return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
 
 
-def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) -> tuple[Any, str]:
-    """Draw all distances, heads ordered by community, and state the mean distances in and between communities."""
+def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = "head", dark: bool) -> tuple[Any, str]:
+    """Draw all distances, heads ordered by community, and state the mean distances in and between communities.
+
+    ``unit`` is what a head is called.
+    """
     colours = palette.ink(dark=dark)
     order = np.argsort(communities, kind="stable")
-    names = [head_name(head, mask.heads) for head in order.tolist()]
+    names = [head_name(head, mask.heads, unit) for head in order.tolist()]
     cells = heat_map(
         distances[np.ix_(order, order)].astype(np.float32),
         # Small distances are strong: the blocks of communities stand out.
@@ -222,7 +225,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
         "ticktext": [palette.community_name(group) for group in range(len(bounds) - 1)],
-        "title": "heads, by community",
+        "title": f"{unit}s, by community",
         "showgrid": False,
         "constrain": "domain",
     }
@@ -239,7 +242,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, dark: bool) 
     same = communities[first] == communities[second]
     values = distances[first, second]
     if not same.any() or same.all():
-        return figure, "Distances between all heads on this text"
+        return figure, f"Distances between all {unit}s on this text"
     inside = float(values[same].mean())
     outside = float(values[~same].mean())
     return figure, f"Mean distance {inside:.2f} within communities, {outside:.2f} between them"

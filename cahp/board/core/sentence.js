@@ -231,12 +231,15 @@ export class Flips {
     const x = (budget) => 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 18);
     const svg = draw("svg", { width, height: 22, viewBox: `0 0 ${width} 22` });
     for (const budget of changed) draw("line", { x1: x(budget), x2: x(budget), y1: 0, y2: 5, class: "tick-flip" }, svg);
-    if (flip != null) {
-      const at = x(flip), late = at > width / 2;
-      draw("path", { d: `M${at},1l5,8h-10z`, class: "flip" }, svg);
-      const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, as pruned`;
-      draw("text", { x: at + (late ? -9 : 9), y: 18, class: `flip${late ? " end" : ""}` }, svg, words);
-    }
     this.place.replaceChildren(svg);
+    if (flip == null) return;
+    const at = x(flip);
+    draw("path", { d: `M${at},1l5,8h-10z`, class: "flip" }, svg);
+    const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, as pruned`;
+    const label = draw("text", { y: 18, class: "flip" }, svg, words);
+    // Beside the mark, on the side with more room, and never beyond the edge of the board.
+    const length = label.getComputedTextLength();
+    const start = at > width / 2 ? at - 9 - length : at + 9;
+    label.setAttribute("x", Math.max(0, Math.min(start, width - length)));
   }
 }

@@ -97,6 +97,7 @@ class _Lesson:
             lambda progress: measure(self.step.name, self.subject, progress=progress),
             rank=jobs.Rank.QUICK,
             headline=headline,
+            title="Step of Learn",
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import streamlit as st
 
 from cahp import access
@@ -139,8 +140,10 @@ def show_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence
         )
     if guesses:
         near = sum(off(step, other, answer) in ("within the interval", "exactly right") for other in guesses)
-        middle = guesses[len(guesses) // 2]
-        title = f"Half of {len(guesses)} guesses were {middle} {step.unit} or less; {near} lie within the interval"
+        middle = f"{float(np.median(guesses)):g} {step.unit}"
+        title = f"Median of {len(guesses)} guesses: {middle}; within the interval: {near}"
+        if len(guesses) == 1:
+            title = f"The one guess: {middle}; within the interval: {near}"
     display.show(
         figures.guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
         title=title,
@@ -262,14 +265,15 @@ def _invitation(code: str) -> tuple[str, bool]:
 def lead(room: Classroom, at: int, known: Answer | None, *, measure: Callable[[], None]) -> None:
     """Draw the question for the leader; ``measure`` measures an answer that is not ``known``."""
     room.go(at)
-    if known is not None and st.session_state.pop(f"class-awaited-{at}", False):
+    awaited = f"class-awaited-{room.code}-{at}"
+    if known is not None and st.session_state.pop(awaited, False):
         room.show(at, known)
         st.rerun()
     step = room.steps[at]
     st.markdown(f"**{step.question}**")
     if st.button("Show the answer", key=f"class-show-{at}", type="primary"):
         if known is None:
-            st.session_state[f"class-awaited-{at}"] = True
+            st.session_state[awaited] = True
             measure()
         else:
             room.show(at, known)

@@ -171,18 +171,19 @@ def _list_names(explorer: Explorer, models: dict[str, TextReading]) -> dict[int,
 
 def _describe_predictions(models: dict[str, TextReading], full: TextReading, names: Mapping[int, str]) -> str:
     others = {name: reading for name, reading in models.items() if reading is not full}
+    (whole,) = models.keys() - others.keys()
     answer = f"“{names[full.answer]}”"
     prediction = "prediction"
     if full.words is not None:
         prediction = "next token"
     if not others:
         share = percent(float(full.probabilities.max()), 0)
-        return f"{capital(prediction)} with all heads: {answer} ({share})"
+        return f"{capital(prediction)} with {whole}: {answer} ({share})"
     changed = [
         f"“{names[reading.answer]}” with {name}" for name, reading in others.items() if reading.answer != full.answer
     ]
     if changed:
-        return f"{answer} with all heads becomes {' and '.join(changed)}"
+        return f"{answer} with {whole} becomes {' and '.join(changed)}"
     shares = ", ".join(
         f"{percent(float(reading.probabilities[full.answer]), 0)} with {name}" for name, reading in models.items()
     )
@@ -229,9 +230,9 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     answer = f"“{names[full.answer]}”"
     steady = curve.steady_down_to(full.answer)
     if steady == curve.budgets[0]:
-        title = f"The prediction is {answer} at every budget"
-    elif steady is None:
-        title = f"The prediction is {answer} only with all {explorer.card.unit}s"
+        title = f"The prediction is {answer} at all {len(curve.budgets)} measured budgets, as pruned"
+    elif steady in (None, total):
+        title = f"The prediction stays {answer} only with all {explorer.card.unit}s"
     else:
         title = f"The prediction stays {answer} down to {steady} of {total} {explorer.card.unit}s, as pruned"
     display.show(

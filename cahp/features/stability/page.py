@@ -164,7 +164,7 @@ def _compute(
             return before
         look: Literal["primary", "secondary"] = "primary" if main else "secondary"
         if st.button(button, type=look, key=f"{key}-start"):
-            memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work)
+            memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work, title="Stability")
             memory[name].wait(0.7)
             st.rerun()
         st.caption(cost)

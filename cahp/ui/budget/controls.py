@@ -22,7 +22,7 @@ from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CHOICE
+from cahp.ui.session.work import CHOICE, REFIT
 from cahp.values import CahpError
 from cahp.values.statistics import Clustering
 
@@ -34,6 +34,8 @@ _WHY = "The fewest heads that keep 95 % agreement with the full model after a re
 _SHARE = "share"
 #: The method that is offered first beside CAHP.
 _SUGGESTED = "obs-fisher"
+#: Key of the board's mask when another method was asked.
+_BEFORE = "choice.before"
 #: Settings of the method that have names for their values.
 _CHOICES = {
     "projection": ("Projection", {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}),
@@ -82,6 +84,9 @@ def _draw_recovery(explorer: Explorer) -> None:
     def change() -> None:
         notes.clear()
         explorer.chosen_recovery = st.session_state["board-recover"]
+        if explorer.stopped_refit is not None:
+            # A press begins it again.
+            explorer.work.drop(REFIT)
 
     set_value("board-recover", explorer.recover)
     st.segmented_control(
@@ -239,8 +244,7 @@ def _draw_other_method(explorer: Explorer) -> None:
     st.divider()
     name = st.selectbox("Another method", names, index=names.index(_SUGGESTED), key="other-method")
     if st.button("Keep as many heads by this method", key="choose-by"):
-        explorer.work.start(CHOICE, (explorer.bench, name, explorer.board.budget))
-        st.rerun()
+        _start_choice(explorer, name, explorer.board.budget)
     st.caption("It replaces the mask on the board; the curves stay those of CAHP.")
 
 
@@ -255,22 +259,35 @@ def offer_better_method(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="better-method"):
         st.caption(f"{plain(words)}.")
         if st.button(f"Keep {kept} {card.unit}s by {name}", key="choose-better"):
-            explorer.work.start(CHOICE, (explorer.bench, name, kept))
-            st.rerun()
+            _start_choice(explorer, name, kept)
+
+
+def _start_choice(explorer: Explorer, name: str, count: int) -> None:
+    explorer.memory[_BEFORE] = explorer.mask.sha256
+    explorer.work.start(CHOICE, (explorer.bench, name, count))
+    st.rerun()
 
 
 def collect_choice(explorer: Explorer) -> None:
-    """Show the progress of another method, and put the heads that it has chosen on the board."""
+    """Show the progress of another method, and put the heads that it has chosen on the board.
+
+    A board that a person has changed since stays as it is.
+    """
     job = explorer.work.job(CHOICE)
     if job is None or not job.ended:
         if job is not None:
             show_in_row(job, key="cancel-choice")
         return
     explorer.work.drop(CHOICE)
+    before = explorer.memory.pop(_BEFORE, None)
     if job.error:
         notes.write(CahpError(job.error))
     elif job.result is not None:
         name, mask = job.result
+        if before not in (None, explorer.mask.sha256):
+            units = f"{mask.count} {explorer.card.unit}s"
+            notes.write(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
+            return
         try:
             explorer.board.set_mask(mask)
             notes.write(f"{name} keeps these {mask.count} {explorer.card.unit}s.")

@@ -16,7 +16,7 @@ from cahp.ui.frame.running import draw_timing, offer_again, show_in_row
 from cahp.ui.parts.display import problem, show_steps
 from cahp.ui.session.estimates import recovery_seconds, table_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, TABLE
+from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, REFIT, TABLE
 from cahp.words import duration
 
 
@@ -35,6 +35,10 @@ def draw(explorer: Explorer) -> None:
             _draw_missing_budgets(explorer)
         if explorer.rests_on_quick_refit:
             _draw_refit_button(explorer)
+        refit = explorer.stopped_refit
+        if explorer.awaits_refit and refit is not None:
+            again = partial(explorer.start, REFIT, QUICK.name)
+            offer_again(refit, again, key="refit-again", stopped="The refit was stopped.")
         _draw_test_split(explorer)
         if explorer.lacks_distilled and not explorer.awaits_distillation:
             here = "The figures are bundled; the distilled model is not on this machine."

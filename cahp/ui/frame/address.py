@@ -94,7 +94,7 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     dataset = params.get("data")
     builtin = models.BUILTINS.get(model)
     of_builtin = builtin is not None and builtin.data is not None and dataset in (None, builtin.data)
-    own_data = "files" in params or any(name in params for name in _COLUMNS)
+    own_data = "files" in params or any(name in params for name in (*PROMPT, *_COLUMNS))
     if not own_data and (of_builtin or (model == bundled.SETTINGS.model and dataset is None)):
         return replace(bundled.SETTINGS, model=model, **_parse(_pick(params, _CHOICES))), None
     fields = _pick({"model": model, **params}, ("model", "data"), longest=_LONGEST_NAME)

@@ -272,7 +272,7 @@ def draw(
             key=key,
             on_event=lambda event: _handle(explorer, event),
         )
-    for failed in (job, *colouring_jobs):
+    for failed in (job, explorer.stopped_refit, *colouring_jobs):
         if failed is not None and failed.error:
             problem(failed.error)
 

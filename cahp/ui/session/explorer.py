@@ -340,6 +340,14 @@ class Explorer:
         """The job that measures the figures on the board, if it was started."""
         return self.work.job(FIGURE, self.board_state(self.shown_recovery))
 
+    @property
+    def stopped_refit(self) -> Job[Outcomes | None] | None:
+        """The refit of the current board that was cancelled or failed (None: there is none)."""
+        job = self.job(REFIT, QUICK.name)
+        if job is None or not job.ended or job.result is not None:
+            return None
+        return job
+
     def job(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T] | None:
         """Return the job that ``start`` began for the current board (None: it was not started)."""
         return self.work.job(kind, self.board_state(recover))
@@ -360,7 +368,10 @@ class Explorer:
         if same_evidence(run.document.settings, self.settings):
             self.results = Results(run.document, run.arrays)
             self.results.add_clusters(run.document.settings, clusters)
+            distilling = self.work.job(DISTIL)
             self.work.drop(FIGURE, REFIT, DISTIL, SPEED, TABLE)
+            if distilling is not None and not distilling.ended:
+                return "The run has ended, and stopped the distillation. Start it again: it goes on where it was."
         return None
 
     def close(self) -> None:

@@ -140,6 +140,8 @@ class Job(Generic[T]):
     @property
     def place(self) -> Place | None:
         """Its place in the queue, or None once it has started."""
+        if self._time.began:
+            return None
         return self._worker.place(self)
 
     @property

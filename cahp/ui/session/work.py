@@ -228,6 +228,7 @@ CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
     lambda asked: f"choice-{asked[0].calibration.sha256}-{asked[0].settings.seed}-{asked[1]}-{asked[2]}",
     Rank.RUN,
     newest=True,
+    title="Choice of heads",
 )
 #: Measure how far kept heads can replace others.
 REPLACEABILITY: Kind[Bench, Replaceability] = Kind(

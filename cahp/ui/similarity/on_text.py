@@ -388,12 +388,14 @@ def draw_distances(drawn: Compared) -> None:
     """Draw the distances of all pairs of heads."""
     distances = drawn.heads.distances
     names = [head_name(other, drawn.mask.heads, drawn.unit) for other in range(len(distances))]
-    picture, finding = figures.matrix(distances, drawn.graph.communities, drawn.mask, dark=display.is_dark())
+    picture, finding = figures.matrix(
+        distances, drawn.graph.communities, drawn.mask, unit=drawn.unit, dark=display.is_dark()
+    )
     display.show(
         picture,
         title=finding,
-        help="Each cell is a pair of heads; framed blocks along the diagonal are the communities. Orange squares on "
-        f"the diagonal mark kept heads; click one to choose it. {_HOW}",
+        help=f"Each cell is a pair of {drawn.unit}s; framed blocks along the diagonal are the communities. Orange "
+        f"squares on the diagonal mark kept {drawn.unit}s; click one to choose it. {_HOW}",
         formula=_FORMULA,
         name="distances",
         data=lambda: {

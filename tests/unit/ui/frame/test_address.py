@@ -47,6 +47,9 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert wish.settings.prompt == said["prompt"]
     assert wish.settings.answers == ("not bad, really", "awful")
     assert to_text(wish.settings.answers) == said["answers"]
+    _, of_builtin = read({**said, "model": "smollm2", "data": "bbc-news"})
+    assert of_builtin is not None
+    assert of_builtin.settings.prompt == said["prompt"]
     _, half = read({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
     assert half is not None
     with pytest.raises(OptionError, match=r"write {text} once"):

@@ -166,6 +166,23 @@ def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None
     assert (ours.result, theirs.result) == (SESSION, OTHER)
 
 
+def test_work_between_two_turns_is_no_longer_in_line(gate: threading.Event) -> None:
+    places = []
+
+    def watch(_: Progress) -> Generator[None, None, None]:
+        for _step in range(2):
+            places.append(ours.place)
+            yield
+
+    jobs.submit(SESSION, "in front", holding(gate))
+    ours = jobs.submit(SESSION, "table", steps([], SESSION, gate), rank=jobs.Rank.BACKGROUND)
+    theirs = jobs.submit(OTHER, "table", watch, rank=jobs.Rank.BACKGROUND)
+    assert ours.place is not None
+    gate.set()
+    assert theirs.wait(PATIENCE)
+    assert places == [None, None]
+
+
 def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(
     gate: threading.Event,
 ) -> None:
