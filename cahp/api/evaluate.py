@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Unpack
 
-from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
+from cahp.api.options import (
+    ModelOptions,
+    Name,
+    ShowProgress,
+    check_bounds,
+    read_mask_for,
+    read_settings,
+    show_progress,
+)
 from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
@@ -120,6 +128,7 @@ def latency(
         CahpError: If model and mask do not fit together; one line with the next step.
     """
     settings = read_settings("latency", model, None, options)
+    check_bounds(batch=(batch, 1, 1024), length=(length, 2, 1 << 20), repeats=(repeats, 1, 10_000))
     card = identify_model(settings)
     keep = read_mask_for(card, mask)[0]
     with show_progress(progress, yes=yes) as reporter:

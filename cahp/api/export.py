@@ -8,7 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import hub, models
-from cahp.api.options import ModelOptions, Name, ShowProgress, read_mask_for, read_settings, show_progress
+from cahp.api.options import (
+    ModelOptions,
+    Name,
+    ShowProgress,
+    check_used,
+    read_mask_for,
+    read_settings,
+    show_progress,
+)
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, kept_heads
@@ -162,6 +170,12 @@ def export(
     form = formats.find(format)
     upload = _read_upload(form, push, public=push_public)
     if isinstance(form, MaskForm):
+        if recover not in (None, NONE.name):
+            raise OptionError(f"--recover changes weights, and --format {form.key} writes a mask alone; leave it out")
+        if not isinstance(model, Settings):
+            # The settings of a run have more.
+            used = ("model", "prompt", "answers", "dtype", "device", "recover")
+            check_used(settings, used, f"--format {form.key}, which writes a mask alone")
         return _convert_mask(form, card, keep, content, output=output, store=store)
     assert isinstance(form, ModelForm)
     form.check_installed()
@@ -327,6 +341,7 @@ def _convert_mask(
     if roles is not None:
         origin = replace(origin, columns=roles.columns)
     written = form.write(mask, origin)
+    output.check_set(form.file)
     if form.key == "mask":
         output.check_files([form.file], Mark(form.file, "cahp.mask"))
     else:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cahp import data as data_sets
 from cahp import models
 from cahp import processes as parallel
-from cahp.api.options import DataOptions, Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import DataOptions, Name, ShowProgress, check_bounds, read_settings, show_progress
+from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes, measure, to_metrics
@@ -38,7 +39,7 @@ def fit(
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
-    rank: int = 16,
+    rank: int | None = None,
     whole: bool = False,
     limit: int | None = None,
     seed: int | None = None,
@@ -58,7 +59,7 @@ def fit(
         epochs: Number of passes over the texts (None: 4, or 3 for ``whole``).
         learning_rate: Highest learning rate (None: 5e-4, or 2e-5 for ``whole``).
         batch: Number of texts per batch (None: 32).
-        rank: Rank of the low-rank adapters (LoRA).
+        rank: Rank of the low-rank adapters (LoRA) (None: 16).
         whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
         limit: Number of training texts (None: that of the ``Settings`` if it differs from its default, else all).
         seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
@@ -82,11 +83,19 @@ def fit(
         settings = replace(settings, limit=None)
     store = store or Store()
     _check_save(save, whole=whole)
+    check_bounds(
+        epochs=(epochs, 1, 1000), learning_rate=(learning_rate, 1e-7, 1), batch=(batch, 1, 1024), rank=(rank, 1, 256)
+    )
+    unknown = [split for split in measured if split not in SPLITS]
+    if unknown:
+        raise OptionError(f"measured names the split {unknown[0]!r}; choose of {', '.join(SPLITS)}")
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
     schedule = training.LORA_SCHEDULE
-    used: int | None = rank
+    used: int | None = rank or training.RANK
     if whole:
+        if rank is not None:
+            raise OptionError("--rank is that of adapters, and --whole trains all weights; leave it out")
         schedule = training.PAPER_SCHEDULE
         used = None
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}

@@ -152,6 +152,17 @@ def check_used(settings: Settings, used: Collection[str], by: str) -> None:
             raise OptionError(f"{name} has no effect on {by}; leave it out")
 
 
+def check_bounds(**given: tuple[float | None, float, float]) -> None:
+    """Check that each number of a call lies within its lowest and highest value; None is not given.
+
+    Raises:
+        OptionError: If one does not.
+    """
+    for name, (value, low, high) in given.items():
+        if value is not None and not low <= value <= high:
+            raise OptionError(f"{name}={value:g} is out of range; it must be in {low:g}..{high:g}")
+
+
 def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:
     """A mask for the model of ``card``, given as such or as a file, and the other contents of the file.
 

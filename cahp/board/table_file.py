@@ -14,7 +14,7 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.outcomes import Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import RunDocument
-from cahp.values import CahpError, Estimate
+from cahp.values import CahpError, Estimate, digest
 
 TABLE_SCHEMA = "cahp.table/2"
 TABLE_FILE = "table.json"
@@ -47,8 +47,11 @@ def table_of(
         CahpError: If ``content`` is no such table.
     """
     recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
-    if content is not None:
-        with _reading():
+    with _reading():
+        # Earlier tables say less of what they belong to.
+        if content is not None and not content["of"].items() <= _of(run).items():
+            content = None
+        if content is not None:
             recover = content["rows"]["recover"]
     # Other models take too long to be swept.
     if recover not in RECOVERIES or not RECOVERIES[recover].swept:
@@ -62,7 +65,7 @@ def table_of(
     if content is not None:
         with _reading():
             ours = {str(selection.mask.count): selection.mask.sha256 for selection in table.selections}
-            if content["of"] == _of(run) and content["masks"].items() <= ours.items():
+            if content["masks"].items() <= ours.items():
                 table.fill_from(content["rows"])
     enter_full(table, run)
     if table.has(run.mask):
@@ -108,4 +111,7 @@ def _reading() -> Iterator[None]:
 
 
 def _of(run: RunDocument) -> dict[str, str]:
-    return {"model": run.model.sha256, "eval": run.data.eval.sha256}
+    """What the figures of a run's budgets depend on, besides their masks."""
+    settings = run.settings
+    recovery = (run.data.select.sha256, settings.recover_data, settings.recover_time, settings.labels, settings.seed)
+    return {"model": run.model.sha256, "eval": run.data.eval.sha256, "recovery": digest(*map(str, recovery))}

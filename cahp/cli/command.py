@@ -365,4 +365,6 @@ def optional_file(out: Path | None, force: bool, schema: str, beside: Iterable[s
         raise OptionError(f"{out} is a folder; name a file with --out")
     names = [out.name, *(out.with_suffix(suffix).name for suffix in beside)]
     with optional_folder(out.parent, force, names, Mark(out.name, schema)) as output:
+        if output is not None:
+            output.check_set(out.name)
         yield output

@@ -217,7 +217,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
-    Option("rank", "Rank of the low-rank adapters (LoRA).", int, 16, low=1, high=256),
+    Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int, low=1, high=256),
     Option("whole", "Train all weights, as the paper does; resumes where it stopped.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
@@ -270,6 +270,8 @@ def data(call: Call, name: str | None, model: str | None, max_length: int | None
     """
     from cahp.api.lengths import describe_lengths
 
+    if max_length is not None and model is None:
+        raise OptionError("--max-length counts tokens of a model; name it with --model")
     if name is None:
         entries = [asdict(entry) for entry in data_sets.catalogue()]
         call.answer(entries, printing.catalogue_lines(entries))

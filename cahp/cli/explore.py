@@ -76,28 +76,41 @@ def command_line(port: int) -> list[str]:
     return [sys.executable, "-m", "streamlit", "run", "app.py", f"--server.port={port}"]
 
 
+def _can_listen(host: str, port: int) -> bool:
+    """Return whether a server could listen here (port 0: on any port)."""
+    family = socket.AF_INET
+    if ":" in host:
+        family = socket.AF_INET6
+    try:
+        with socket.socket(family) as probe:
+            if sys.platform != "win32":
+                # A port whose server has just ended is free.
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, port))
+    except OSError:
+        return False
+    return True
+
+
 def start(access: Access, *, port: int, browser: bool) -> int:
     """Run the explorer on the first of the hosts until it is stopped, and return its exit code.
 
     Raises:
         CahpError: If a package of the explorer is not installed.
-        OptionError: If the first host is no address of this machine.
+        OptionError: If the first host is no address of this machine, or the port is in use.
     """
     missing = [name for name in ("streamlit", "plotly", "pyvis") if importlib.util.find_spec(name) is None]
     if missing:
         raise CahpError(f"the explorer needs {', '.join(missing)}; run `pip install 'cahp-explorer[ui,demo]'`")
     command = command_line(port)
+    host = "127.0.0.1"
     if access.hosts:
         host = access.hosts[0]
-        try:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            with socket.socket(family) as probe:
-                probe.bind((host, 0))
-        except OSError:
-            raise OptionError(
-                f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses"
-            ) from None
+        if not _can_listen(host, 0):
+            raise OptionError(f"--host {host} is no address of this machine; use 0.0.0.0 for all its addresses")
         command.append(f"--server.address={host}")
+    if not _can_listen(host, port):
+        raise OptionError(f"port {port} is in use; name another with --port")
     if access.public:
         command += _PUBLIC_LIMITS
     if not browser:

@@ -110,9 +110,10 @@ def load(name: str, **options: Any) -> Dataset:
         OptionError: If the options are invalid.
     """
     try:
+        fixed = name in (BBC_NEWS, MANUAL, TOPICS)
+        if fixed and any(value for option, value in options.items() if option != "documents"):
+            raise OptionError(f"The columns and splits of {name} are fixed; leave out their options.")
         if name == BBC_NEWS:
-            if any(value for option, value in options.items() if option != "documents"):
-                raise OptionError(f"The columns and splits of {BBC_NEWS} are fixed; leave out their options.")
             return assemble(name, {"train": _bbc_news()})
         if name in (MANUAL, TOPICS):
             return read_manual(name)

@@ -197,6 +197,11 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
 
     records = read_records()
     columns = tuple(name.strip() for name in next(records)[1])
+    if len(columns) == 1 and delimiter == "," and (";" in columns[0] or "\t" in columns[0]):
+        mark = "tabs"
+        if ";" in columns[0]:
+            mark = "semicolons"
+        raise DataError(f"{place} separates its columns by {mark}; save it with commas, or with tabs as .tsv.")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         for line, cells in islice(records, most):
@@ -214,6 +219,11 @@ _LOOKED_AT = 10_000
 
 def _json_lines(path: Path, place: str) -> Table:
     text = _decode(path, place)
+    if text.lstrip()[:1] == "[":
+        raise DataError(
+            f"{place} is one JSON list; write an object on each line (JSONL), as pandas does with "
+            "to_json(orient='records', lines=True)."
+        )
 
     def parsed(number: int, line: str) -> Mapping[str, object]:
         if len(line) > LONGEST_VALUE:

@@ -21,7 +21,7 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import TABLE_FILE, table_json
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import Content, finish_replacing, json_text, read_array, scratch
+from cahp.files import Content, finish_replacing, is_there, json_text, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
@@ -130,11 +130,13 @@ def read_run(place: Path) -> RunFiles:
         CahpError: If there is none, or it is broken.
     """
     folder = place
-    if not place.is_dir():
+    if is_there(place, Path.is_file):
+        if place.name not in files(table=True):
+            raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
         folder = place.parent
+    elif not is_there(place, Path.is_dir):
+        raise CahpError(f"There is no run in {place}; make one with `cahp prune --out {place}`.")
     finish_replacing(folder)
-    if place.is_file() and place.name not in files(table=True):
-        raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
     content = _read_json(folder / "run.json")
     if content is None:
         raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")

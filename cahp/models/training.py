@@ -61,6 +61,8 @@ class Schedule:
 
 #: Low-rank adapters need a far higher rate than whole weights.
 LORA_SCHEDULE = Schedule(epochs=4, learning_rate=5e-4)
+#: Rank of low-rank adapters.
+RANK = 16
 #: Three epochs of AdamW at 2e-5 in batches of 32.
 PAPER_SCHEDULE = Schedule()
 

@@ -246,6 +246,11 @@ def draw_sample(
         ignored = known and methods.facts(settings.method).labels == "none"
         by_label = not ignored or settings.labels or RECOVERIES[settings.recover].needs_labels
     if split not in dataset.splits:
+        if [*dataset.splits] == ["train"]:
+            raise DataError(
+                f"{dataset.id} has {len(dataset.split('train')):,} texts, too few different ones to set some aside for "
+                f"{split}; add texts, or a file for each split"
+            )
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(
             f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}, or its file with "

@@ -9,6 +9,7 @@ from cahp.values import OptionError
 
 
 def _compare(call: Call, mask: Path | None, samples: list[str]) -> None:
+    from cahp.api.options import check_used
     from cahp.features.paired_tasks.lines import paired_lines
     from cahp.features.paired_tasks.use_case import compare_samples
 
@@ -16,6 +17,7 @@ def _compare(call: Call, mask: Path | None, samples: list[str]) -> None:
         raise OptionError(f"--samples compares two runs, and {len(samples)} are given; write --samples A --samples B")
     if mask is not None:
         raise OptionError("--mask has no effect on --samples, which compares two finished runs; leave it out")
+    check_used(call.settings, ("seed",), "--samples, which compares two finished runs")
     first, second = samples
     paired = compare_samples(first, second, seed=call.settings.seed)
     call.answer(paired.to_json(), paired_lines(paired))

@@ -44,6 +44,8 @@ def peers(
     names = None
     if only is not None:
         names = tuple(only.split(","))
+    if out is not None and out.suffix.lower() == ".npz":
+        raise OptionError(f"--out names the JSON file, and the values stand beside it in .npz; name it {out.stem}.json")
     settings = replace(call.settings, model=model)
     with optional_file(out, force, "cahp.peers", beside=[".npz"]) as output:
         with call.bars(lines=True) as progress:

@@ -17,8 +17,10 @@ def peers_lines(document: PeersDocument) -> Iterator[str]:
         f"its second readings have {show(document.passages.value)} and {show(document.random.value)} nats."
     )
     rows = table_rows(document)
-    widths = {name: max(len(name), *(len(row[name]) for row in rows)) for name in COLUMNS}
-    for row in ({name: name for name in COLUMNS}, *rows):
+    if rows:
+        rows = [{name: name for name in COLUMNS}, *rows]
+    widths = {name: max((len(row[name]) for row in rows), default=0) for name in COLUMNS}
+    for row in rows:
         yield "  " + "  ".join(row[name].ljust(width) for name, width in widths.items()).rstrip()
     for reason in document.reasons.values():
         yield f"  left out: {reason}"

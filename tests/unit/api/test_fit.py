@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fit(settings: Settings, encoder: Path, out: Path, **options: Any) -> dict[str, Any]:
-    usual = {"epochs": 2, "learning_rate": 5e-3, "batch": 16, "rank": 4}
+    usual: dict[str, Any] = {"epochs": 2, "learning_rate": 5e-3, "batch": 16}
+    if not options.get("whole"):
+        usual["rank"] = 4
     return cahp.fit(encoder, settings.data, out=out, device="cpu", **{**usual, **options})
 
 
@@ -75,7 +79,10 @@ def test_all_weights_are_trained_when_that_is_asked(settings: Settings, encoder:
         fit(settings, encoder, tmp_path / "out", whole=True, save="adapter")
 
 
-def test_training_that_goes_astray_says_what_to_lower(settings: Settings, encoder: Path, tmp_path: Path) -> None:
+def test_training_that_goes_astray_says_what_to_lower(
+    settings: Settings, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(import_module("cahp.api.fit"), "check_bounds", lambda **_: None)
     with pytest.raises(CahpError, match="--learning-rate"):
         fit(settings, encoder, tmp_path / "out", learning_rate=1e6, epochs=1)
 
@@ -140,3 +147,21 @@ def test_an_interrupted_training_leaves_nothing(settings: Settings, encoder: Pat
     with pytest.raises(KeyboardInterrupt):
         fit(settings, encoder, tmp_path / "out", progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"epochs": 0}, "epochs=0 is out of range; it must be in 1..1000"),
+        ({"rank": 0}, "rank=0 is out of range"),
+        ({"learning_rate": -1.0}, "learning_rate=-1 is out of range"),
+        ({"whole": True, "rank": 4}, "--rank is that of adapters"),
+        ({"measured": ["tset"]}, "measured names the split 'tset'; choose of train, validation, test"),
+    ],
+)
+def test_what_no_training_can_do_is_refused_in_a_sentence(
+    settings: Settings, encoder: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(OptionError, match=re.escape(words)):
+        cahp.fit(encoder, settings.data, out=tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()

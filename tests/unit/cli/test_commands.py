@@ -94,3 +94,7 @@ def test_data_lists_the_data_sets_and_describes_one(data: Path) -> None:
     assert (train["examples"], train["class_counts"]) == (120, {"bad": 60, "good": 60})
     assert "bad 60, good 60" in call("data", data).out
     assert "no data named" in refused(call("data", "no-such-data"))
+    assert "name it with --model" in refused(call("data", "bbc-news", "--max-length", 9))
+    assert "columns and splits of python-manual are fixed" in refused(
+        call("data", "python-manual", "--text-column", "t")
+    )

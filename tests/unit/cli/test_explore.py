@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -154,6 +155,15 @@ def test_what_cannot_be_served_is_refused(
     option: str, value: str, sentence: str, started: list[tuple[list[str], dict[str, Any]]]
 ) -> None:
     assert sentence in refused(call("explore", option, value))
+    assert started == []
+
+
+def test_a_port_in_use_is_refused_with_the_option(started: list[tuple[list[str], dict[str, Any]]]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"port {port} is in use; name another with --port" in refused(call("explore", "--port", port))
     assert started == []
 
 

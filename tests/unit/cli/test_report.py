@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -43,10 +44,27 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     assert board["rows"][-1]["values"]["accuracy"][0] == full["metrics"]["full"]["accuracy"]
 
 
+def test_a_mistyped_folder_inside_a_run_is_not_the_run(tmp_path: Path) -> None:
+    shutil.copytree(bundled.run_folder(), tmp_path / "run")
+    assert "no run in" in refused(call("report", tmp_path / "run" / "typo"))
+    assert not (tmp_path / "run" / "report.html").exists()
+
+
+def test_the_table_of_a_run_with_another_recovery_is_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(bundled.run_folder(), folder)
+    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
+    table["of"]["recovery"] = "of another run"
+    (folder / "table.json").write_text(json.dumps(table), encoding="utf-8")
+    said = call("report", folder, "--json").document
+    assert (said["measured"], said["budgets"]) == (2, 67)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["report", "nowhere-at-all"], "no run in"),
+        (["report", "nowhere-at-all"], "no run in nowhere-at-all"),
+        (["report", "n" * 300], "no run in nnn"),
         (["prune", "--sweep"], "with --out"),
         (["prune", "--sweep", "--out", "x", "--method", "random"], "and not of random"),
     ],

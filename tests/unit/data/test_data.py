@@ -195,8 +195,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": NaN}\n', r"line 2: no 'label'", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": 0.5}\n', r"line 2: label 0.5 is a score", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": [0, 1]}\n', r"line 2: several labels", {}),
-    ("d.jsonl", "[" * 100_000, r"line 1: not JSON", {}),
-    ("d.json", '[{"text": "x", "label": 1}]', r"line 1: not a JSON object", {}),
+    ("d.jsonl", '{"a":' * 100_000, r"line 1: not JSON", {}),
     # No row of the file can be read.
     ("d.csv", "", "is empty", {}),
     ("d.csv", "\r\n\r\n", "is empty", {}),
@@ -210,7 +209,6 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.pt", b"PK", "refused.*run any code", {}),
     ("d.xlsx", b"PK", r"format of .*d\.xlsx is unknown; use one of \.csv, \.tsv", {}),
     # Its columns are not those that are read.
-    ("d.csv", "text;label\nx;a\n", "no column 'label'; its columns are 'text;label'.*--label-column", {}),
     ("d.csv", "body,label\nx,a\n", "no column 'text'.*its columns are 'body', 'label'.*--text-column", {}),
     ("d.csv", "text,text,label\nx,y,a\n", "several columns 'text'", {}),
     (

@@ -28,6 +28,22 @@ def parquet(path: Path, *, compression: str = "zstd", **columns: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("list.json", '[{"text": "good", "label": "a"}]', "is one JSON list; write an object on each line"),
+        ("list.jsonl", '\n [\n{"text": "good"}]', "is one JSON list"),
+        ("semicolons.csv", "text;label\ngood;a\n", "separates its columns by semicolons; save it with commas"),
+        ("tabs.csv", "text\tlabel\ngood\ta\n", "separates its columns by tabs; save it with commas"),
+    ],
+)
+def test_files_of_other_programs_are_refused_with_what_to_do(
+    tmp_path: Path, name: str, content: str, words: str
+) -> None:
+    with pytest.raises(DataError, match=words):
+        load(str(written(tmp_path / name, content)))
+
+
 # --- text ------------------------------------------------------------------------------------------------------------
 
 

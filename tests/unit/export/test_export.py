@@ -22,6 +22,7 @@ from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
 from cahp.models.head_model import HeadModel
+from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
@@ -228,3 +229,25 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     figures = json.loads((out / "metrics.json").read_text())
     assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
     assert figures["metrics"]["int8"]["accuracy"] == accuracy.value
+
+
+def test_a_mask_of_a_run_or_a_model_is_replaced_by_force_alone(settings: Settings, tmp_path: Path) -> None:
+    model = Settings(model=settings.model)
+    mask = HeadMask.of([0, 1, 2, 5], 3, 4)
+    (tmp_path / "run").mkdir()
+    for name in ("run.json", "head_mask.json"):
+        (tmp_path / "run" / name).write_text('{"schema": "cahp.mask/1"}')
+    with pytest.raises(OptionError, match=r"head_mask\.json belongs to the run or the model in its folder"):
+        export(model, mask=mask, format="mask", out=tmp_path / "run")
+    export(model, mask=mask, format="mask", out=Output(tmp_path / "run", force=True))
+    # Other files beside a run are no part of it.
+    export(model, mask=mask, format="npy", out=tmp_path / "run")
+
+
+def test_options_of_models_are_refused_for_a_mask_alone(settings: Settings, tmp_path: Path) -> None:
+    mask = HeadMask.of([0, 1, 2, 5], 3, 4)
+    with pytest.raises(OptionError, match="--recover changes weights, and --format npy writes a mask alone"):
+        export(settings.model, mask=mask, format="npy", recover="refit", out=tmp_path / "out")
+    with pytest.raises(OptionError, match="eval_limit has no effect on --format npy"):
+        export(settings.model, mask=mask, format="npy", eval_limit=7, out=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
