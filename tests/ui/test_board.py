@@ -267,6 +267,25 @@ def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are
     expect(page.locator(".figures")).to_be_visible()
 
 
+def test_the_words_of_a_flip_stay_within_the_board(bare: Callable[..., Page]) -> None:
+    clusters = in_a_row(30, 3)
+    budgets = tuple(range(6, 91, 6))
+    maps = WordMaps(("one", "two"), 2, ((),) * 90, np.zeros((90, 2), np.uint8))
+    same = SentenceAnswer("business", 0.8)
+    for flip in (6, 30, 54, 84):
+        answers = [SentenceAnswer("entertainment", 0.8) if budget <= flip else same for budget in budgets]
+        sentence = Sentence(maps, budgets, answers, answers[-1], same, "after refit")
+        values = ["cost"] * (1 + len(table_of(clusters).budgets))
+        data = data_of(clusters, 45, titles=values, first=FirstScreen(values, sentence=sentence), details=False)
+        page = bare(data, viewport={"width": 390, "height": 900})
+        expect(page.locator(".flips")).to_contain_text(f"at {flip} your answer becomes entertainment")
+        words, place = (page.locator(f".flips {part}").bounding_box() for part in ("text", "svg"))
+        assert words is not None
+        assert place is not None
+        assert words["x"] >= place["x"] - 1
+        assert words["x"] + words["width"] <= place["x"] + place["width"] + 1
+
+
 def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_slider(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
     looks = np.zeros((6, 3), np.uint8)

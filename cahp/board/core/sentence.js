@@ -238,7 +238,9 @@ export class Flips {
     const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, as pruned`;
     const label = draw("text", { y: 18, class: "flip" }, svg, words);
     // Beside the mark, on the side with more room, and never beyond the edge of the board.
-    const length = label.getComputedTextLength();
+    const length = Math.min(label.getComputedTextLength(), width);
+    label.setAttribute("textLength", length);
+    label.setAttribute("lengthAdjust", "spacingAndGlyphs");
     const start = at > width / 2 ? at - 9 - length : at + 9;
     label.setAttribute("x", Math.max(0, Math.min(start, width - length)));
   }
