@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -37,24 +38,35 @@ _SLACK_BYTES = 32 << 20
 _PARTS = 5_000
 _PARTS_PER_BYTE = 1 / 250
 
-#: Number of modules and parameters that the current sketch may still have (None: no sketch is made).
-_parts_left: ContextVar[int | None] = ContextVar("cahp_parts_left", default=None)
-
 
 class _TooManyParts(Exception):
     """A sketch has more modules and parameters than its files can hold weights for."""
 
 
-def _count_part(*_: object) -> None:
-    left = _parts_left.get()
-    if left is not None:
-        if left <= 0:
+@contextmanager
+def _limit_parts(most: int) -> Iterator[None]:
+    """Let this thread make at most so many modules and parameters inside the block.
+
+    Raises:
+        _TooManyParts: If it makes more.
+    """
+    parts = itertools.count()
+    thread = get_ident()
+
+    def count_part(*_: object) -> None:
+        # PyTorch calls hooks in all threads.
+        if get_ident() == thread and next(parts) >= most:
             raise _TooManyParts
-        _parts_left.set(left - 1)
 
-
-register_module_module_registration_hook(_count_part)
-register_module_parameter_registration_hook(_count_part)
+    hooks = [
+        register_module_module_registration_hook(count_part),
+        register_module_parameter_registration_hook(count_part),
+    ]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def sketch_network(
@@ -67,9 +79,9 @@ def sketch_network(
     Raises:
         ModelError: If the configuration describes no network, or one with far more modules than the files can hold.
     """
-    counting = _parts_left.set(_PARTS + int(weight_bytes * _PARTS_PER_BYTE))
+    most = _PARTS + int(weight_bytes * _PARTS_PER_BYTE)
     try:
-        with quiet():
+        with quiet(), _limit_parts(most):
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if getattr(config, "cahp", None):
                 # A pruned model is described with all its heads.
@@ -86,8 +98,6 @@ def sketch_network(
         ) from None
     except Exception as error:  # a damaged configuration raises anything
         raise ModelError(f"{name} cannot be read ({first_line(error)}); save or download the model again") from None
-    finally:
-        _parts_left.reset(counting)
 
 
 def check_fit(
