@@ -540,6 +540,12 @@ def _rise(run: Mapping[str, Any], ability: str) -> float:
     return float(losses["recovered"]["value"] - losses["full"]["value"])
 
 
+def _word_of(run: Mapping[str, Any], ability: str) -> str:
+    """The word of the receipt for an ability after the recovery."""
+    (row,) = (row for row in run["abilities"]["rows"] if row["name"] == ability)
+    return str(row["recovered"]["word"])
+
+
 def _changes_by_mix(budget: int, read: Callable[[Mapping[str, Any]], float]) -> tuple[Floats, Floats]:
     """The values ``(seeds,)`` with text alone and with the default mix, of the seeds that have both.
 
@@ -591,8 +597,13 @@ def _mix_arms() -> list[str]:
         if runs is not default:
             read = _CHANGED[0][1]
             difference = _over_seeds(np.array([read(runs[seed]) - read(default[seed]) for seed in seeds]))
-        rows.append((name, _name_mix(mix), len(seeds), *cells, difference))
-    head = "method | repeats | seeds | KL after refit | second reading of a passage | of random tokens | KL difference"
+        words = [_word_of(runs[seed], "repeats_text") for seed in seeds]
+        kept = f"{words.count('kept')} of {len(seeds)}"
+        rows.append((name, _name_mix(mix), *cells, kept, difference))
+    head = (
+        "method | repeats | KL after refit | second reading of a passage | of random tokens | text repeated: kept | "
+        "KL difference"
+    )
     return _table(head, rows)
 
 

@@ -129,7 +129,7 @@ def cut_windows(
             read = np.concatenate([[start], read])
         windows.append(Window(joined[starts[context] : ends[end - 1]], read, owners[first:end], sizes[first:end]))
     if copies:
-        windows += _copies(tokenizer, start)
+        windows += _copies(card, tokenizer, start)
     labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
     return Texts(tuple(windows), None, labels, texts.classes, card.task)
 
@@ -238,8 +238,14 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
     return [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in sorted(rows)]
 
 
-def _copies(tokenizer: Any, start: int) -> list[Window]:
-    draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, _COPIED))
+def _copies(card: ModelCard, tokenizer: Any, start: int) -> list[Window]:
+    """Random tokens, read twice, as long as the model reads; none where it hardly reads any."""
+    size = _COPIED
+    if card.longest_context is not None:
+        size = min(size, (card.longest_context - 1) // 2)
+    if size < 1:
+        return []
+    draws = np.random.default_rng(0).choice(usual_ids(tokenizer), size=(_COPIES, size))
     return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
 
 

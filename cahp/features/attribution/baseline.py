@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
+from cahp.run.settings import Settings
 from cahp.store import Entry, key
 from cahp.tasks.texts import Item
 from cahp.values import Progress, digest, report_progress, silent, spread
@@ -29,6 +30,11 @@ STAGE = "baseline"
 _REVISION = 1
 #: Calibration texts, or windows, whose tokens are averaged: evenly spread ones.
 _TEXTS = 64
+#: Settings with which calibration texts are others than those of the bundled baselines.
+_OF_TEXTS = (
+    *("data", "limit", "sample", "tokens", "window", "stride", "bos", "mix"),
+    *("documents", "splits", "text_column", "pair_column", "label_column", "label_map"),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +83,7 @@ def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, pro
 
 def find_baseline(bench: Bench) -> Baseline:
     """Return the baseline of a model and its data: the bundled one, the stored one, or measure and store it."""
-    if bench.settings.data is None:
+    if may_use_bundled(bench.settings):
         shipped = read_bundled(bench.card)
         if shipped is not None:
             return shipped
@@ -110,6 +116,12 @@ def _of_entry(entry: Entry, data: str) -> Baseline:
 def bundled_folder() -> Path:
     """Return the folder of the bundled baselines and checks."""
     return models.assets() / "attribution"
+
+
+def may_use_bundled(settings: Settings) -> bool:
+    """Tell whether the settings ask for the texts of the bundled baselines, as far as these are not drawn at random."""
+    usual = Settings()
+    return all(getattr(settings, name) == getattr(usual, name) for name in _OF_TEXTS)
 
 
 def read_bundled(card: ModelCard) -> Baseline | None:

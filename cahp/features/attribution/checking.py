@@ -44,6 +44,10 @@ _REMOVED_SETS = 10
 _KEPT_SETS = 5
 
 
+#: Heads of most support that are compared with those by exact removal.
+_COMPARED = 10
+
+
 @dataclass(frozen=True)
 class RemovedTogether:
     """The change of the answer's log-probability, in nats, without the top ``size`` heads and without random ones."""
@@ -254,7 +258,7 @@ def _list_masks(
             yield HeadMask.without(heads, *shape).keep
 
 
-def _overlap(estimated: NDArray[np.float64], exact: NDArray[np.float64], top: int = 10) -> float:
+def _overlap(estimated: NDArray[np.float64], exact: NDArray[np.float64], top: int = _COMPARED) -> float:
     """Return the share of the ``top`` lowest exact changes that are among the ``top`` lowest estimated ones."""
     first = set(np.argsort(estimated, kind="stable")[:top].tolist())
     return len(first & set(np.argsort(exact, kind="stable")[:top].tolist())) / min(top, len(exact))
@@ -315,10 +319,12 @@ def describe_check(check: AttributionCheck) -> str:
     span = ""
     if correlation.ci95 is not None:
         span = f" ({number(correlation.low, 2)} to {number(correlation.high, 2)})"
+    found = ""
+    if check.units > _COMPARED:
+        found = f"; of the ten that support the answer most, it finds {percent(check.overlap, 0)}"
     return (
         f"rank correlation of attribution with exact removal of each of {check.units} {check.unit}s of {check.model}: "
-        f"{number(correlation.value, 2)}{span}, median of {correlation.n} texts of {check.data}; of the ten that "
-        f"support the answer most, it finds {percent(check.overlap, 0)}"
+        f"{number(correlation.value, 2)}{span}, median of {correlation.n} texts of {check.data}{found}"
     )
 
 
@@ -340,5 +346,8 @@ def check_lines(check: AttributionCheck) -> Iterator[str]:
     for label, *cells in table:
         padded = [f"{cell:>{width}}" for cell, width in zip(cells, widths[1:], strict=True)]
         yield f"  {label:<{widths[0]}}  {'  '.join(padded)}"
-    yield f"  of the predicted {check.answer}; medians over texts with 95 % intervals; a removed {check.unit} gives its"
+    intervals = ""
+    if check.correlation.ci95 is not None:
+        intervals = " with 95 % intervals"
+    yield f"  of the predicted {check.answer}; medians over texts{intervals}; a removed {check.unit} gives its"
     yield f"  {check.baseline}"

@@ -150,9 +150,12 @@ def _draw_heads(explorer: Explorer, result: Attribution) -> None:
     layer, head = divmod(result.order[0], result.changes.shape[1])
     estimated = float(result.changes[layer, head])
     rows = result.rows
+    does = f"supports {result.shown_answer} most"
+    if estimated >= 0:
+        does = f"speaks least against {result.shown_answer}"
     display.show(
         changes_figure(result, dark=display.is_dark()),
-        title=f"{capital(result.unit)} {head} of layer {layer} supports {result.shown_answer} most: without it the "
+        title=f"{capital(result.unit)} {head} of layer {layer} {does}: without it the "
         f"{result.metric} changes by about {signed_nats(estimated)} nats",
         help=f"The estimated change of the {result.metric} if one {result.unit} alone gives its "
         f"{plain(result.baseline)} instead of its output (attribution patching: one forward and one backward pass for "

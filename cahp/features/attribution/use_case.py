@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.features.attribution import CHECKED, TOP
-from cahp.features.attribution.baseline import Baseline, find_baseline, read_bundled
+from cahp.features.attribution.baseline import Baseline, find_baseline, may_use_bundled, read_bundled
 from cahp.features.attribution.checking import AttributionCheck, check_attribution
 from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps
 from cahp.features.attribution.result import Attribution
@@ -104,7 +104,7 @@ def _open(
     if card.kept is not None:
         raise ModelError(f"{card.id} is already pruned; attribute the answer of the original model")
     baseline = None
-    if settings.data is None:
+    if may_use_bundled(settings):
         baseline = read_bundled(card)
     if baseline is not None:
         return resources.model, baseline, card.labels

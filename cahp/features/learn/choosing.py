@@ -67,12 +67,10 @@ def _describe_random(subject: Subject, question: str, counted: str) -> Step:
 
 def describe_random_accuracy(subject: Subject) -> Step:
     """Keep as many heads as CAHP, at random."""
-    return _describe_random(
-        subject,
-        f"How accurate is the model with {subject.mask.count} random heads?",
-        f"The median accuracy of {DRAWS} random selections on {len(subject.texts)} texts. Each has at least one head "
-        "per layer.",
-    )
+    definition = f"The median accuracy of {DRAWS} random selections on {len(subject.texts)} texts."
+    if not subject.mask.empty_layers:
+        definition += " Each has at least one head per layer."
+    return _describe_random(subject, f"How accurate is the model with {subject.mask.count} random heads?", definition)
 
 
 def measure_random_accuracy(subject: Subject, progress: Progress) -> Answer:
@@ -229,7 +227,8 @@ def measure_refit_of_accuracy(subject: Subject, progress: Progress) -> Answer:
     headline = f"The refit brings CAHP's {subject.mask.count} heads to {bars['after refit'].text}"
     draws = _refit_random(subject, progress)
     if draws:
-        headline += f"; random heads recover, too: {percent(min(draws))} to {percent(max(draws))}"
+        reached = f"{percent(min(draws))} to {percent(max(draws))}"
+        headline += f"; {len(draws)} random selections reach {reached} after refit"
         return Answer(
             gain.value,
             gain.ci95,
@@ -287,6 +286,8 @@ def measure_refit_of_agreement(subject: Subject, progress: Progress) -> Answer:
         meaning = (
             "Much of the loss comes from how the remaining heads are mixed, and a refit recovers it without training."
         )
+    elif gain.excludes(0):
+        meaning = "The refit lowered the agreement on these texts, although held-out texts had accepted it."
     else:
         meaning = "No measurable gain: there was little to recover, or these texts are too few to measure it."
     if estimate_copying(full).n:

@@ -165,7 +165,7 @@ class TokenCounting(Counting):
 
     def compare(self, full: Evaluation, less: Evaluation) -> str:
         """Return both perplexities."""
-        return f"The perplexity rises from {state_perplexity(full)} to {state_perplexity(less)}."
+        return f"Perplexity: {state_perplexity(full)} with all heads, {state_perplexity(less)} now."
 
 
 def choose_counting(subject: Subject) -> Counting:

@@ -14,7 +14,7 @@ from cahp.features.learn.scene import Scene
 from cahp.outcomes import estimate_mean
 from cahp.tasks.answers import TokenEvaluation
 from cahp.values import Estimate, HeadMask, Ints, Progress
-from cahp.words import number, percent
+from cahp.words import number, percent, signed
 
 #: Random sets of other heads that heads are compared with.
 CONTROLS = 5
@@ -221,10 +221,10 @@ def measure_induction(subject: Subject, progress: Progress) -> Answer:
     mine = sorted(_estimate_rise(full, evaluation).value for evaluation in removed.equal)
     others = sorted(_estimate_rise(full, evaluation).value for evaluation in removed.others)
     found = (
-        f"Without {removed.heads} of {subject.total}, the loss rises from {before.text} to "
-        f"{estimate_copying(less).text} nats. On ordinary text, the perplexity rises from {state_perplexity(full)} to "
-        f"{state_perplexity(less)}. Without as many others, the loss rises by {number(others[0], 2)} to "
-        f"{number(others[-1], 2)} nats."
+        f"Without {removed.heads} of {subject.total}, the loss goes from {before.text} to "
+        f"{estimate_copying(less).text} nats. On ordinary text, the perplexity goes from {state_perplexity(full)} to "
+        f"{state_perplexity(less)}. Without as many others, the loss changes by {signed(others[0], 2)} to "
+        f"{signed(others[-1], 2)} nats."
     )
     if mine[0] > others[-1]:
         meaning = "These heads copy: without them, the model no longer sees that the tokens repeat."
@@ -235,8 +235,11 @@ def measure_induction(subject: Subject, progress: Progress) -> Answer:
     if rise.ci95 is not None:
         interval = (scale * rise.low, scale * rise.high)
     bars = counting.estimate_bars({"all heads": full, f"without the {removed.heads} that copy": less}, full)
-    per_cent = number(scale * rise.value, 0)
-    headline = f"Without all {removed.heads} that copy, the loss on repeated tokens rises by {per_cent} %."
+    moves = "rises"
+    if rise.value < 0:
+        moves = "falls"
+    per_cent = number(abs(scale * rise.value), 0)
+    headline = f"Without all {removed.heads} that copy, the loss on repeated tokens {moves} by {per_cent} %."
     return Answer(scale * rise.value, interval, headline, found, meaning, rise.n, bars, outcome=counting.outcome)
 
 

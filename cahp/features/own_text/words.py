@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,11 @@ SHOWN_WORDS = 24
 #: Arcs of a head, and the least attention of one.
 _ARCS = 2
 _LEAST = 0.16
+#: Accents and vowels that stand on the letter before, which regular expressions count to no word.
+_MARKS = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+_LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}\u200c\u200d])*"
 #: Letters and digits, with marks inside; scripts without spaces are read character by character.
-_WORD = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|[^\W_]+(?:['’\-][^\W_]+)*")
+_WORD = re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{_LETTERS}(?:['’\-]{_LETTERS})*")
 
 
 def read_maps(model: HeadModel, text: Input) -> WordMaps:

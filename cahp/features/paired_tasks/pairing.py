@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.features.paired_tasks.samples import DIVIDED, Metric, SampleItem, Samples
+from cahp.features.paired_tasks.samples import DIVIDED, LIKELIHOODS, Metric, SampleItem, Samples
 from cahp.outcomes import (
     compare_signs,
     estimate_change,
@@ -23,6 +23,7 @@ from cahp.outcomes import (
     wilson,
 )
 from cahp.values import DataError, Estimate, Floats, holm_correction
+from cahp.words import counted
 
 #: The test of a difference: of items that are right or wrong, or of any values.
 Test = Literal["McNemar", "random signs"]
@@ -151,7 +152,7 @@ def _describe_unpaired(a: Samples, b: Samples, common: Sequence[object], other: 
         if alone:
             notices.append(f"{alone:,} of {len(samples):,} items of {samples.name} are not in the other file")
     if other:
-        notices.append(f"{len(other):,} items have another right answer in each run and were left out")
+        notices.append(f"{counted(len(other), 'item')} with another right answer in each run left out")
     return notices
 
 
@@ -166,7 +167,8 @@ def _compare(metric: Metric, pairs: Sequence[tuple[SampleItem, SampleItem]], tas
     numbers = np.array([[own.number, other.number] for own, other in both], dtype=np.float64)
     first, second = numbers.T
     change = second - first
-    if metric.name in DIVIDED:
+    of_answers = metric.name in LIKELIHOODS and bool((numbers <= 0).all())
+    if metric.name in DIVIDED or of_answers:
         sizes = np.array([own.size for own, _ in both], dtype=np.float64)
         a, b = (_estimate_perplexity(metric.name, values, sizes, seed) for values in (first, second))
         rise = estimate_ratio(-change, sizes, seed)

@@ -33,6 +33,8 @@ _FIELDS = frozenset(
 )
 #: Metrics whose values are log-likelihoods with the numbers that they are divided by.
 DIVIDED = ("word_perplexity", "byte_perplexity", "bits_per_byte")
+#: Metrics whose values are log-likelihoods of one answer each.
+LIKELIHOODS = ("perplexity",)
 
 
 class Metric(NamedTuple):

@@ -286,6 +286,8 @@ def _draw_knees(result: Stability, unit: str) -> None:
         title = f"The knee stays at {knees[0]} clusters"
     else:
         title = f"The knee moves between {knees.min()} and {knees.max()} clusters"
+    if 0 < len(knees) < len(result.knees):
+        title = f"{len(knees)} of {len(result.knees)} choices have a knee, at {knees.min()} to {knees.max()} clusters"
     display.show(
         knee_figure(result, column, unit=unit, dark=display.is_dark()),
         title=title,
@@ -410,4 +412,7 @@ def state_number(result: Stability) -> str:
     reach = str(low)
     if low < high:
         reach = f"{low} to {high}"
-    return f" Their number {verdict}: the rule stops at {reach} clusters."
+    some = ""
+    if len(knees) < len(result.knees):
+        some = f" in {len(knees)} of {len(result.knees)} choices, and nowhere in the others"
+    return f" Their number {verdict}: the rule stops at {reach} clusters{some}."

@@ -10,11 +10,13 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.features.own_text.continuation import Continuation, Tokens
+from cahp.features.own_text.continuation import Continuation, Tokens, compare_continuations
 from cahp.features.own_text.continued import continuation_html, describe, find_different_words, mark
 from cahp.features.own_text.measuring import continue_text
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
+from cahp.run.bench import open_bench
+from cahp.store import Store
 from cahp.values import HeadMask
 
 
@@ -70,6 +72,17 @@ def test_a_text_that_leaves_room_is_read_whole(tmp_path: Path) -> None:
     (entry,) = model.tokenize(["good film " * 8])
     assert len(entry["input_ids"]) == 8
     assert list(continue_text(model, "good film " * 8, full)) == slow(model, entry["input_ids"], 20, None)
+
+
+def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_path: Path) -> None:
+    model = fakes.save_language_model(tmp_path / "model", "causal", "gpt2", max_position_embeddings=36)
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), window=16, tokens=480, eval_tokens=96)
+    bench = open_bench(settings, store=Store(tmp_path / "store"))
+    found = compare_continuations(bench.measurements, HeadMask.full(bench.card.layers, bench.card.heads), None)
+    assert bench.card.longest_context == 36
+    assert len(found.full) == 20
+    # The copied tokens are read, too.
+    assert bench.full.copying[0].size > 0
 
 
 # The words on screen ------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from cahp.board.sentence import Sentence, SentenceAnswer, WordArc
@@ -19,6 +21,9 @@ def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
 
 
 def test_a_script_without_spaces_is_read_character_by_character() -> None:
+    for text in ("नमस्ते दुनिया", "e\u0301te\u0301 a", "שָׁלוֹם עולם"):
+        spans = [word.span() for word in re.finditer(r"\S+", text)]
+        assert find_words(text, spans)[0] == text.split()
     words, groups = find_words("東京。", [(0, 1), (1, 2), (2, 3)])
     assert words == ["東", "京"]
     assert groups.tolist() == [0, 1, -1]

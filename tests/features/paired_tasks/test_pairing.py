@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,7 @@ def test_another_version_of_a_task_is_said() -> None:
     changed[0]["target_hash"] = "1"
     paired = pair(read(answers("110")), read(changed))
     assert paired.rows[0].n == 2
-    assert "1 items have another right answer in each run and were left out" in notices(paired)
+    assert "1 item with another right answer in each run left out" in notices(paired)
 
 
 def test_files_without_digests_are_matched_by_number() -> None:
@@ -193,3 +194,14 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) 
     rows = [sample(0, 0, metrics=["\x1b[31mred"], **{"\x1b[31mred": 1})]
     (tmp_path / "a.jsonl").write_bytes(to_lines(rows))
     assert "\x1b" not in call("evaluate", "--samples", tmp_path / "a.jsonl", "--samples", tmp_path / "a.jsonl").out
+
+
+def test_a_perplexity_of_single_answers_is_that_of_their_log_likelihoods() -> None:
+    first, second = (
+        [sample(n, 0, metrics=["perplexity"], perplexity=value) for n in range(4)] for value in (-1.0, -2.0)
+    )
+    (row,) = pair(read(first), read(second)).rows
+    assert row.a.value == pytest.approx(math.e)
+    assert row.b.value == pytest.approx(math.e**2)
+    # B is worse by one nat an answer.
+    assert row.difference.value == pytest.approx(1.0)

@@ -38,9 +38,9 @@ def test_the_verdict_is_in_plain_words(result: Stability, words: str) -> None:
         ([13, 13], "is stable: the rule stops at 13 clusters."),
         ([12, 15], "is stable: the rule stops at 12 to 15 clusters."),
         ([12, 16], "varies: the rule stops at 12 to 16 clusters."),
-        ([0, 13], "varies: the rule stops at 13 clusters."),
+        ([0, 13], "varies: the rule stops at 13 clusters in 1 of 2 choices, and nowhere in the others."),
         ([42, 13], "is unstable: the rule stops at 13 to 42 clusters."),
-        ([0, 13, 42], "is unstable: the rule stops at 13 to 42 clusters."),
+        ([0, 13, 42], "is unstable: the rule stops at 13 to 42 clusters in 2 of 3 choices, and nowhere in the others."),
     ],
 )
 def test_the_verdict_on_the_number_follows_from_its_spread(knees: list[int], words: str) -> None:
