@@ -9,21 +9,21 @@ import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
 from cahp import models
-from cahp.models.cards import Prompt
+from cahp.models.cards import Dtype, Prompt
 from cahp.models.costs import Costs
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, Progress, silent
+from cahp.values import CahpError, HeadMask, ModelError, Progress, silent
 
 if TYPE_CHECKING:
     # The process reads no data, and starts sooner without the modules that do.
@@ -37,16 +37,26 @@ class LatencyWorker:
     """A process that times a bench's model cut to masks; it starts with the first request and ends with the block."""
 
     def __init__(self, bench: Bench) -> None:
+        card = bench.card
         prompt = None
-        if bench.card.prompt is not None:
-            prompt = asdict(bench.card.prompt)
-        cache = str(bench.resources.store.folder.parent)
-        length = json.dumps(bench.card.max_length)
+        if card.prompt is not None:
+            prompt = asdict(card.prompt)
+        name = bench.settings.model
+        if card.folder:
+            # With its commit: the hub is not asked again, where it may have another one now.
+            name = models.name_of(card)
         self._bench = bench
-        self._command = [
-            *(sys.executable, "-m", __name__),
-            *(bench.settings.model, bench.settings.device, cache, json.dumps(prompt), bench.card.dtype, length),
-        ]
+        self._command = [sys.executable, "-m", __name__]
+        # In a message, because other users can see the command.
+        self._opening = {
+            "name": name,
+            "prompt": prompt,
+            "dtype": card.dtype,
+            "max_length": card.max_length,
+            "sha256": card.sha256,
+            "device": bench.settings.device,
+            "cache": str(bench.resources.store.folder.parent),
+        }
         self._process: subprocess.Popen[str] | None = None
         self._reader = ThreadPoolExecutor(1)
 
@@ -68,6 +78,7 @@ class LatencyWorker:
         Raises:
             CahpError: If the process cannot measure it, or has ended.
         """
+        starts = self._process is None
         if self._process is None:
             self._process = subprocess.Popen(
                 self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, encoding="utf-8"
@@ -79,6 +90,8 @@ class LatencyWorker:
         request = {"keep": mask.keep.astype(int).tolist(), "fresh": fresh, **size}
         line = ""
         with contextlib.suppress(OSError):
+            if starts:
+                process.stdin.write(json.dumps(self._opening) + "\n")
             process.stdin.write(json.dumps(request) + "\n")
             process.stdin.flush()
             response = self._reader.submit(process.stdout.readline)
@@ -93,21 +106,15 @@ class LatencyWorker:
         return costs_from_json(content)
 
 
-def _serve(arguments: Sequence[str], requests: IO[str], responses: IO[str]) -> None:
-    """Answer the lines of ``requests``; the ``arguments`` are those with which the process was started."""
-    model, device, cache, prompt_json, dtype, length = arguments
+def _serve(requests: IO[str], responses: IO[str]) -> None:
+    """Answer the lines of ``requests``, the first of which says what is timed."""
+    opening = json.loads(requests.readline() or "null")
     measurements: Measurements | None = None
-    prompt = json.loads(prompt_json)
-    if prompt is not None:
-        prompt = Prompt(**prompt)
     for line in requests:
         request = json.loads(line)
         try:
             if measurements is None:
-                card = models.identify(model, prompt=prompt)
-                card = models.set_dtype(card, dtype)  # type: ignore[arg-type]
-                card = models.set_max_length(card, json.loads(length))
-                measurements = Measurements(Resources(card, store=Store(Path(cache)), device=device))
+                measurements = _open(**opening)
             mask = HeadMask(np.array(request.pop("keep"), dtype=np.bool_))
             response = asdict(measurements.costs(mask, **request))
         except CahpError as error:
@@ -116,5 +123,30 @@ def _serve(arguments: Sequence[str], requests: IO[str], responses: IO[str]) -> N
         responses.flush()
 
 
+def _open(
+    *,
+    name: str,
+    prompt: Mapping[str, Any] | None,
+    dtype: Dtype,
+    max_length: int | None,
+    sha256: str,
+    device: str,
+    cache: str,
+) -> Measurements:
+    """Open the model that the bench has.
+
+    Raises:
+        ModelError: If it is another one now.
+    """
+    asked = None
+    if prompt is not None:
+        asked = Prompt(**prompt)
+    card = models.set_dtype(models.identify(name, prompt=asked), dtype)
+    card = models.set_max_length(card, max_length)
+    if card.sha256 != sha256:
+        raise ModelError(f"{card.id} was changed since it was opened; open it again")
+    return Measurements(Resources(card, store=Store(Path(cache)), device=device))
+
+
 if __name__ == "__main__":
-    _serve(sys.argv[1:7], sys.stdin, sys.stdout)
+    _serve(sys.stdin, sys.stdout)

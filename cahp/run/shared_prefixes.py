@@ -6,6 +6,7 @@ import threading
 from collections import deque
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from torch import Tensor
@@ -18,8 +19,10 @@ from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Ints, Precision, Progress, silent
 
-#: Memory for hidden states, in bytes.
+#: Memory for hidden states of all evaluations of a process, in bytes.
 ROOM = 512 << 20
+#: The evaluations that share it.
+_alive: WeakSet[SharedPrefixes] = WeakSet()
 #: A glimpse is every third batch (of windows every sixth), where there are at least six.
 _GLIMPSED = 3
 _FEWEST_BATCHES = 6
@@ -35,7 +38,8 @@ class SharedPrefixes:
 
     The output of a layer depends on this and the lower layers only, so a mask continues from the hidden states of an
     earlier mask with the same lower layers. States are kept while a mask still needs them, the most useful ones within
-    ``room`` bytes. Batches and operations are those of ``evaluate``, and so are the results, to the last digit.
+    ``room`` bytes, which all evaluations of a process share. Batches and operations are those of ``evaluate``, and so
+    are the results, to the last digit.
 
     With a recovery, ``evaluate`` takes the recovered model. It must be a layerwise recovery, the same for all masks.
 
@@ -55,6 +59,7 @@ class SharedPrefixes:
         room: int = ROOM,
         reader: Reader | None = None,
     ) -> None:
+        _alive.add(self)
         masks = list(masks)
         reader = reader or Reader(texts)
         others = model.batches(model.tokenize(texts.inputs))
@@ -133,7 +138,7 @@ class _Part:
         self._texts = texts
         self._batches = batches
         self._precision = precision
-        self._room = room * sum(map(len, batches)) // len(texts)
+        self._share = room * sum(map(len, batches)) // len(texts)
         self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
         self._places: dict[tuple[int, bytes], int] = {}
         self._pending = {self._path(mask) for mask in masks}
@@ -195,7 +200,7 @@ class _Part:
         with self._lock:
             left[place].append(hidden)
             self._bytes += hidden.nbytes
-            while self._bytes > self._room and (left or self._states):
+            while self._bytes > self._share // len(_alive) and (left or self._states):
                 use = gains(self._pending, self._states.keys() | left.keys())
                 least = min([*self._states, *left], key=lambda place: use.get(place, 0))
                 for states in (self._states, left):

@@ -204,7 +204,7 @@ class Job(Generic[T]):
         before = self._time.spent
         self.paused = True
         try:
-            self._worker.run_above(self.present_rank)
+            self._worker.run_above(self)
         finally:
             self.paused = False
         self._time.skip(self._time.spent - before)
@@ -361,10 +361,19 @@ class Worker:
             seconds = sum(filter(None, waits)) / self._most
         return Place(len(ahead) + 1, seconds, any(other.present_rank > Rank.RUN for other in before))
 
-    def run_above(self, rank: Rank) -> None:
-        """Run all waiting jobs of a better rank in the calling thread."""
-        while self._most == 1 and (job := self._take_next(below=rank)) is not None:
-            self._advance(job)
+    def run_above(self, job: Job[Any]) -> None:
+        """Run all waiting jobs of a better rank than ``job`` has now in the calling thread.
+
+        Where it runs above a paused job of the same present rank, the rank that it began with counts: otherwise such
+        jobs would pile up on one stack, and the first one would end last.
+        """
+        with self._change:
+            below = [other for other in self._working if other.paused and other is not job]
+        rank = job.present_rank
+        if any(other.present_rank <= rank for other in below):
+            rank = job.rank
+        while self._most == 1 and (following := self._take_next(below=rank)) is not None:
+            self._advance(following)
 
     def unfinished(self) -> list[Job[Any]]:
         """Return the jobs that are queued or running."""

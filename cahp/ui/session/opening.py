@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
 
 from cahp import access, data, models
 from cahp.api import bundled
@@ -30,9 +31,11 @@ from cahp.values import DataError
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: Models kept in memory.
+#: Models kept in memory though nobody uses them.
 _MODELS = 2
 _models: OrderedDict[tuple[str, str], HeadModel] = OrderedDict()
+#: All models that a session uses: they are in memory anyway, and are not loaded twice.
+_used: WeakValueDictionary[tuple[str, str], HeadModel] = WeakValueDictionary()
 _models_lock = threading.Lock()
 
 
@@ -40,19 +43,22 @@ def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
     """Return the model of this card, loaded and self-tested once for all sessions."""
     key = (card.sha256, device)
     with _models_lock:
-        if key not in _models:
-            if len(_models) >= _MODELS:
-                _models.popitem(last=False)
-                # Its objects refer to each other: without this they would stay until more garbage came together.
-                gc.collect()
-            _models[key] = models.load(card, device=device)
+        model = _used.get(key)
+        if key not in _models and len(_models) >= _MODELS:
+            _models.popitem(last=False)
+            # Its objects refer to each other: without this they would stay until more garbage came together.
+            gc.collect()
+        if model is None:
+            model = models.load(card, device=device)
+            _used[key] = model
+        _models[key] = model
         _models.move_to_end(key)
-        return _models[key]
+        return model
 
 
 def is_loaded(card: ModelCard, *, device: str) -> bool:
     """Return whether the model of this card is in memory, and so passed its self-test."""
-    return (card.sha256, device) in _models
+    return (card.sha256, device) in _used
 
 
 #: Built-in models and data are read once per process: installed packages do not change while it runs.

@@ -63,7 +63,8 @@ class BoardState:
 
     def __str__(self) -> str:
         bench = self.bench
-        return f"{self.mask.sha256}-{self.recover}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
+        texts = f"{bench.calibration.sha256}-{bench.evaluation.sha256}"
+        return f"{bench.card.sha256}-{self.mask.sha256}-{self.recover}-{texts}-{bench.settings.seed}"
 
 
 # The functions -----------------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
 #: Compare the even mask on the board, as pruned, with a free selection of as many heads.
 EVENNESS: Kind[BoardState, Evenness | None] = Kind(
     lambda board, _: price_evenness(board.bench, board.mask),
-    lambda board: f"evenness-{board.mask.sha256}-{board.bench.calibration.sha256}-{board.bench.evaluation.sha256}",
+    lambda board: f"evenness-{board}",
     Rank.RUN,
     awaited=False,
 )

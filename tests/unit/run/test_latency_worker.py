@@ -102,5 +102,22 @@ def test_a_bench_is_timed_by_its_own_model_device_store_prompt_and_length(store:
     asked: dict[str, Any] = {"prompt": fakes.PROMPTS["causal"], "answers": fakes.ANSWERS, "max_length": 16}
     bench = open_bench(Settings(model=str(model), data=str(data), device="cpu", **asked), store=store)
     with LatencyWorker(bench) as worker:
-        prompt = json.dumps({"template": fakes.PROMPTS["causal"], "answers": list(fakes.ANSWERS)})
-        assert worker._command[3:] == [str(model), "cpu", str(store.folder.parent), prompt, "float32", "16"]
+        prompt = {"template": fakes.PROMPTS["causal"], "answers": list(fakes.ANSWERS)}
+        assert json.loads(json.dumps(worker._opening)) == {
+            **{"name": str(model), "prompt": prompt, "dtype": "float32", "max_length": 16},
+            **{"sha256": bench.card.sha256, "device": "cpu", "cache": str(store.folder.parent)},
+        }
+
+
+def test_no_word_of_a_person_is_in_the_command_and_a_changed_model_is_not_timed(tmp_path: Path, store: Store) -> None:
+    folder = fakes.save_language_model(tmp_path / "model")
+    asked = fakes.quick(
+        folder, fakes.write_data(tmp_path / "data"), prompt="private {text}: it was", answers=("bad", "good")
+    )
+    bench = open_bench(asked, store=store)
+    mask = HeadMask.of(range(5), bench.card.layers, bench.card.heads)
+    fakes.save_language_model(folder, seed=1)
+    with LatencyWorker(bench) as worker:
+        assert not any("private" in word for word in worker._command)
+        with pytest.raises(CahpError, match="was changed since it was opened"):
+            worker.costs(mask)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -181,6 +182,28 @@ def test_work_between_two_turns_is_no_longer_in_line(gate: threading.Event) -> N
     gate.set()
     assert theirs.wait(PATIENCE)
     assert places == [None, None]
+
+
+def test_runs_that_let_each_other_pass_do_not_pile_up(gate: threading.Event) -> None:
+    order: list[int] = []
+    depth: list[int] = []
+
+    def work(number: int) -> Callable[[Progress], None]:
+        def run(progress: Progress) -> None:
+            if number == 0:
+                gate.wait(PATIENCE)
+            depth.append(len(inspect.stack()))
+            progress("refit", 0, 1)
+            order.append(number)
+
+        return run
+
+    people = [jobs.submit(f"person {number}", "run", work(number), rank=jobs.Rank.RUN) for number in range(12)]
+    gate.set()
+    assert all(job.wait(PATIENCE) for job in people)
+    # The first one lets the others pass, and these do not pass each other.
+    assert order == [*range(1, 12), 0]
+    assert max(depth) - min(depth) == depth[1] - depth[0]
 
 
 def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import gc
+from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+from weakref import WeakValueDictionary
 
 import pytest
 
@@ -83,3 +88,29 @@ def test_a_bundled_run_goes_on_at_its_length_until_somebody_asks_for_another() -
     longer = source.with_settings(replace(source.settings, max_length=512))
     assert longer.card.max_length == 512
     assert not Results.load(longer.bench).bundled
+
+
+def test_a_model_that_somebody_still_uses_is_not_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Loaded:
+        """A model."""
+
+    def load(card: Any, *, device: str) -> Loaded:
+        loaded.append(card.sha256)
+        return Loaded()
+
+    monkeypatch.setattr(models, "load", load)
+    monkeypatch.setattr(opening, "_models", OrderedDict())
+    monkeypatch.setattr(opening, "_used", WeakValueDictionary())
+    cards: list[Any] = [SimpleNamespace(sha256=name) for name in "abc"]
+    in_use = [opening.shared_model(card, device="cpu") for card in [*cards, *cards]]
+    assert loaded == ["a", "b", "c"]
+    assert in_use[:3] == in_use[3:]
+    # Two stay where nobody uses them.
+    in_use.clear()
+    gc.collect()
+    for card in cards[1:]:
+        opening.shared_model(card, device="cpu")
+    assert loaded == ["a", "b", "c"]
+    assert not opening.is_loaded(cards[0], device="cpu")

@@ -36,7 +36,13 @@ PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
 #: A bench of which only the texts are known, by their digests.
 TEXTS = cast(
-    Bench, SimpleNamespace(calibration=SimpleNamespace(sha256="chose"), evaluation=SimpleNamespace(sha256="evaluated"))
+    Bench,
+    SimpleNamespace(
+        card=SimpleNamespace(sha256="a model"),
+        calibration=SimpleNamespace(sha256="chose"),
+        evaluation=SimpleNamespace(sha256="evaluated"),
+        settings=Settings(),
+    ),
 )
 
 
@@ -143,9 +149,10 @@ def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -
 @pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
 def test_a_figure_is_that_of_a_mask_a_recovery_and_texts(kind: Kind[BoardState, Any]) -> None:
     keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
-    others = SimpleNamespace(calibration=TEXTS.calibration, evaluation=SimpleNamespace(sha256="others"))
-    keys.append(kind.key(BoardState(cast(Bench, others), Results(), MASK)))
-    assert len(set(keys)) == 5
+    for name, other in (("evaluation", "other texts"), ("card", "a model that reads fewer tokens")):
+        others = SimpleNamespace(**{**vars(TEXTS), name: SimpleNamespace(sha256=other)})
+        keys.append(kind.key(BoardState(cast(Bench, others), Results(), MASK)))
+    assert len(set(keys)) == 6
     assert kind.key(on_board()) == keys[0]
 
 
@@ -202,6 +209,7 @@ class Distilling:
 
     def __init__(self) -> None:
         self.trained, self.measurements, self.recoveries = 0, self, self
+        self.card = TEXTS.card
         self.calibration, self.evaluation, self.settings = TEXTS.calibration, TEXTS.evaluation, Settings()
         self.known: Any = None
 
