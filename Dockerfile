@@ -1,4 +1,4 @@
-# The explorer for everybody: built-in models and uploads of at most 5 MB, no token, no folders.
+# The explorer for everybody: built-in models, built-in and published data, uploads of at most 5 MB, no token, no folders.
 # Any container engine runs it; a Hugging Face Space with `sdk: docker` does, too (assets/space/README.md).
 FROM python:3.11-slim
 

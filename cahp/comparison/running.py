@@ -128,7 +128,7 @@ def compare(
             workers = jobs if cluster is None else count_workers(executor)
             shares = executor is None
             cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
-            announce(replace(cost, primary=_name_primary(plan, cells, card.layers * card.heads)))
+            announce(replace(cost, primary=_name_primary(plan, cells, card.layers * card.heads, card.unit)))
             for one in _measure_missing(workspace, passes, executor, cluster, progress):
                 measured[one.cell] = one
     for cell in full_cells:
@@ -242,11 +242,11 @@ def _estimate_cost(
     )
 
 
-def _name_primary(plan: Plan, cells: Sequence[Cell], total: int) -> str:
-    """Name the primary test of ``cells`` on a model of ``total`` heads."""
+def _name_primary(plan: Plan, cells: Sequence[Cell], total: int, unit: str) -> str:
+    """Name the primary test of ``cells`` on a model of ``total`` heads, or ``unit``."""
     recovery = choose_recovery(plan.recoveries)
     budgets = [cell.budget for cell in cells if recovery in cell.recoveries]
-    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total)
+    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total, unit)
 
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:

@@ -53,12 +53,23 @@ def describe_test(verdict: Verdict, budgets: Sequence[int]) -> str:
     return f"{heads}, {after(verdict.recovery)}"
 
 
-def describe_place(outcome: str, recovery: str, budgets: Sequence[int], total: int) -> str:
-    """What a primary test compares: "KL divergence, after refit, area over 6 and 12 of 72 heads"."""
+def describe_place(outcome: str, recovery: str, budgets: Sequence[int], total: int, unit: str) -> str:
+    """What a primary test compares: "KL divergence, after refit, area over 6 and 12 of 72 heads".
+
+    ``unit`` is what a head is called.
+    """
     where = "at"
     if len(budgets) > 1:
         where = "area over"
-    return f"{name_outcome(outcome)}, {after(recovery)}, {where} {join(list(map(str, budgets)))} of {total} heads"
+    return f"{name_outcome(outcome)}, {after(recovery)}, {where} {join(list(map(str, budgets)))} of {total} {unit}s"
+
+
+def describe_primary(results: SplitResults) -> str:
+    """What the primary test of a comparison compares."""
+    primary = results.primary
+    assert primary is not None
+    unit = results.document.model.unit
+    return describe_place(primary.outcome, primary.recovery, primary.budgets, results.total, unit)
 
 
 def name_outcome(outcome: str) -> str:
@@ -173,7 +184,7 @@ def headline(results: SplitResults) -> str:
         return "One seed: no verdict"
     primary = results.primary
     if primary is not None and primary.tests:
-        place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+        place = describe_primary(results)
         return f"Primary test ({place}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
     recovery = next(name for name in results.by_cost if name in tested)
     areas = [verdict for verdict in results.overall if verdict.recovery == recovery]

@@ -199,7 +199,7 @@ def find_primary(document: ComparisonDocument, endpoint: Endpoint, part: str, te
             found.append(test)
         elif (test.budget,) == endpoint.budgets:
             found.append(AreaVerdict(**vars(test), budgets=endpoint.budgets))
-    words = describe_place(*endpoint, document.model.layers * document.model.heads)
+    words = describe_place(*endpoint, document.model.layers * document.model.heads, document.model.unit)
     return Primary(split, *endpoint, words, tuple(correct_family(found)))
 
 

@@ -70,7 +70,7 @@ def _rank(results: SplitResults) -> Iterable[str]:
         rows.append((mean.method, [found.text, found.interval]))
     seeds = counted(len(results.document.seeds), "seed")
     caption = (
-        f"{capital(outcome.label)} ({outcome.unit}) with {budget} of {results.total} heads "
+        f"{capital(outcome.label)} ({outcome.unit}) with {budget} of {results.total} {results.document.model.unit}s "
         f"{RECOVERIES[recovery].beside}, n = {results.n}, {seeds}; intervals are not corrected"
     )
     return [table(caption, ["mean", "95 % interval"], rows)]

@@ -55,7 +55,7 @@ def _describe(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
 def _draw(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
     yield f"<p><b>{safe(record.finding)}.</b> {safe(record.overlap)}.</p>"
     rows = [(name, figures) for name, *figures in record.rows]
-    yield table(f"On {record.texts:,} neutral texts of {record.data}", [*record.columns[1:]], rows)
+    yield table(f"On neutral text, {record.data}", [*record.columns[1:]], rows)
 
 
 NEUTRAL_TEXT: Section[NeutralRecord] = Section(

@@ -15,7 +15,7 @@ from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
-    describe_place,
+    describe_primary,
     method_label,
     name_outcome,
     over,
@@ -218,7 +218,7 @@ def draw_primary(results: SplitResults) -> None:
     primary = results.primary
     if primary is None or not primary.tests:
         return
-    place = describe_place(primary.outcome, primary.recovery, primary.budgets, results.total)
+    place = describe_primary(results)
     with st.expander(f"Primary test: {place}", key="compare-primary"):
         st.markdown(
             "A fixed rule selects it from the plan alone. It compares KL divergence after the refit, over all "
