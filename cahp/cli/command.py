@@ -108,14 +108,6 @@ def _of_setting(setting: Setting, flag: str) -> Option:
     return Option(setting.name, help, kind, default, tuple(names), fills=True, values=_values(setting))
 
 
-def _spell(name: str, flag: str) -> Option:
-    """The option of a setting, as a command spells it."""
-    setting = describe()[name]
-    if flag == setting.flag:
-        return OPTIONS[name]
-    return _of_setting(setting, flag)
-
-
 #: So many characters of choices are shown beside the option; beyond, they stand in its help.
 _SHOWN = 30
 
@@ -303,7 +295,9 @@ def command(
         first = [option for option in chosen if option.argument or option.default is REQUIRED]
         rest = [option for option in chosen if option not in first]
         named = {option.name for option in chosen}
-        settings = [_spell(name, flag) for name, flag in flags(do.__name__).items() if name not in named]
+        settings = [
+            _of_setting(describe()[name], flag) for name, flag in flags(do.__name__).items() if name not in named
+        ]
         return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example)
 
     return make
