@@ -402,6 +402,9 @@ MIX_ARMS: tuple[MixArm, ...] = (
     *(MixArm(mix, untouched=1) for mix in _TEXT_AND_MIX),
     *(MixArm(mix) for mix in ("repeats=5%", "repeats=10%")),
     *(MixArm(mix, "complementary") for mix in _TEXT_AND_MIX),
+    # `obs-fisher` keeps all groups of the first layers, and CAHP prunes most of them.
+    *(MixArm(mix, "complementary", untouched=1) for mix in _TEXT_AND_MIX),
+    MixArm(Settings.mix, "complementary", min_first_layers=2),
     *(MixArm(mix, "random") for mix in _TEXT_AND_MIX),
     *(MixArm(mix, "fisher-output") for mix in _TEXT_AND_MIX),
     *(MixArm(mix, "fisher") for mix in _TEXT_AND_MIX),
