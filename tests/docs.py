@@ -33,7 +33,7 @@ from cahp.comparison.arrays import tabulate
 from cahp.comparison.claims import RANDOM, KeptShares, compare_shares, kept_shares
 from cahp.comparison.document import Verdict
 from cahp.comparison.presets import LANGUAGE, PRESETS
-from cahp.comparison.sentences import count_texts, describe_p, describe_primary, describe_tie, write_p
+from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features.attribution.checking import COLUMNS, check_rows, describe_check, read_bundled_checks
@@ -338,7 +338,7 @@ def _primary() -> list[str]:
         results = _read(name).results
         primary = results.primary
         assert primary is not None
-        place = describe_primary(results)
+        place = primary.words
         for test in primary.tests:
             n = count_texts(test, results.noun).removeprefix("n = ")
             rows.append((f"`{name}`", place, n, f"`{test.method}`", _difference(test), _conclude(test)))

@@ -128,7 +128,7 @@ def latency(
         CahpError: If model and mask do not fit together; one line with the next step.
     """
     settings = read_settings("latency", model, None, options)
-    check_bounds(batch=(batch, 1, 1024), length=(length, 2, 1 << 20), repeats=(repeats, 1, 10_000))
+    check_bounds(batch=batch, length=length, repeats=repeats)
     card = identify_model(settings)
     keep = read_mask_for(card, mask)[0]
     with show_progress(progress, yes=yes) as reporter:

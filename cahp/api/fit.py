@@ -83,9 +83,7 @@ def fit(
         settings = replace(settings, limit=None)
     store = store or Store()
     _check_save(save, whole=whole)
-    check_bounds(
-        epochs=(epochs, 1, 1000), learning_rate=(learning_rate, 1e-7, 1), batch=(batch, 1, 1024), rank=(rank, 1, 256)
-    )
+    check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch, rank=rank)
     unknown = [split for split in measured if split not in SPLITS]
     if unknown:
         raise OptionError(f"measured names the split {unknown[0]!r}; choose of {', '.join(SPLITS)}")

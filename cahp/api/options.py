@@ -20,6 +20,7 @@ from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.models.cards import Dtype, ModelCard
 from cahp.run.command_line import flags
+from cahp.run.options import BOUNDS
 from cahp.run.settings import Salience, Settings, describe
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
@@ -152,13 +153,14 @@ def check_used(settings: Settings, used: Collection[str], by: str) -> None:
             raise OptionError(f"{name} has no effect on {by}; leave it out")
 
 
-def check_bounds(**given: tuple[float | None, float, float]) -> None:
-    """Check that each number of a call lies within its lowest and highest value; None is not given.
+def check_bounds(**given: float | None) -> None:
+    """Check that each number of a call lies within the ``BOUNDS`` of its name; None is not given.
 
     Raises:
         OptionError: If one does not.
     """
-    for name, (value, low, high) in given.items():
+    for name, value in given.items():
+        low, high = BOUNDS[name]
         if value is not None and not low <= value <= high:
             raise OptionError(f"{name}={value:g} is out of range; it must be in {low:g}..{high:g}")
 

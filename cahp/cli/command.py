@@ -23,7 +23,7 @@ from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.command_line import flags, to_text
-from cahp.run.options import Setting
+from cahp.run.options import BOUNDS, Setting
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal import progress
@@ -130,9 +130,9 @@ OPTIONS: Mapping[str, Option] = {
         Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
         Option("out", "Folder to write to.", Path),
         Option("force", "Replace files in the folder of --out that cahp did not write.", bool, False, ("--force",)),
-        Option("batch", "Texts per batch.", int, 32, low=1, high=1024),
-        Option("epochs", "Epochs of training.", int, low=1, high=1000),
-        Option("learning_rate", "Highest learning rate.", float, low=1e-7, high=1.0),
+        Option("batch", "Texts per batch.", int, 32, **BOUNDS["batch"]._asdict()),
+        Option("epochs", "Epochs of training.", int, **BOUNDS["epochs"]._asdict()),
+        Option("learning_rate", "Highest learning rate.", float, **BOUNDS["learning_rate"]._asdict()),
         Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
         Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler."),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),

@@ -22,6 +22,7 @@ from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, QUICK
 from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
+from cahp.run.options import BOUNDS
 from cahp.run.settings import COLUMNS, Settings, describe, identify_model
 from cahp.terminal import printing
 from cahp.values import OptionError
@@ -120,10 +121,16 @@ def evaluate(call: Call, mask: Path | None, **given: Any) -> None:
         "length",
         "Tokens per text (default: 64; a causal language model: 128, 1,024 and 4,096, as the time allows).",
         int,
-        low=2,
-        high=1 << 20,
+        **BOUNDS["length"]._asdict(),
     ),
-    Option("repeats", "Number of rounds (default: until the ratio is known).", int, None, low=5, high=10_000),
+    Option(
+        "repeats",
+        "Number of rounds (default: until the ratio is known).",
+        int,
+        None,
+        low=5,
+        high=BOUNDS["repeats"].high,
+    ),
     example="cahp latency --model minilm-bbc --mask run/head_mask.json",
 )
 def latency(call: Call, **options: Any) -> None:
@@ -217,7 +224,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
-    Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int, low=1, high=256),
+    Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int, **BOUNDS["rank"]._asdict()),
     Option("whole", "Train all weights, as the paper does; resumes where it stopped.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),

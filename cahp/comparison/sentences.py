@@ -64,14 +64,6 @@ def describe_place(outcome: str, recovery: str, budgets: Sequence[int], total: i
     return f"{name_outcome(outcome)}, {after(recovery)}, {where} {join(list(map(str, budgets)))} of {total} {unit}s"
 
 
-def describe_primary(results: SplitResults) -> str:
-    """What the primary test of a comparison compares."""
-    primary = results.primary
-    assert primary is not None
-    unit = results.document.model.unit
-    return describe_place(primary.outcome, primary.recovery, primary.budgets, results.total, unit)
-
-
 def name_outcome(outcome: str) -> str:
     """The short name of an outcome, such as "KL divergence"."""
     return OUTCOMES[outcome].label.removesuffix(" from the full model").removesuffix(" with the full model")
@@ -184,8 +176,7 @@ def headline(results: SplitResults) -> str:
         return "One seed: no verdict"
     primary = results.primary
     if primary is not None and primary.tests:
-        place = describe_primary(results)
-        return f"Primary test ({place}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
+        return f"Primary test ({primary.words}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
     recovery = next(name for name in results.by_cost if name in tested)
     areas = [verdict for verdict in results.overall if verdict.recovery == recovery]
     tests: Iterable[Verdict] = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]

@@ -107,8 +107,12 @@ def continue_greedily(
 ) -> Iterator[int]:
     """Yield the ``count`` most probable tokens after ``tokens``, one after the other, each from one forward pass.
 
-    ``gates`` are those of all passes. Nothing of a pass outlasts it, so other passes may run between two tokens.
+    ``gates`` are those of all passes. Nothing of a pass outlasts it, so other passes may run between two tokens. Of
+    tokens that leave no room, the end is continued, after the first one: many models attend to it from everywhere.
     """
+    room = max(2, model.longest_context - count)
+    if len(tokens) > room:
+        tokens = [tokens[0], *tokens[1 - room :]]
     ids = torch.tensor([list(tokens)], device=model.device)
     name = _argument(model)
     options: dict[str, Any] = {}

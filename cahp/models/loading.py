@@ -343,7 +343,7 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
 
 
 def _agree_on_padding(tokenizer: Any, config: Any) -> None:
-    """Pad texts with the token that the network takes for padding; let it take another one if the tokenizer has not it.
+    """Pad texts with the token that the network takes for padding; let it take another one if the tokenizer lacks it.
 
     Causal classifiers compute their answer at the last token before the padding.
     """

@@ -240,10 +240,6 @@ class Measurements:
             model = self._resources.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
             tokens = [models.start_token(self.card)[0], *ids]
-            room = max(2, model.longest_context - count)
-            if len(tokens) > room:
-                # The end of the prompt, after the beginning token.
-                tokens = [tokens[0], *tokens[1 - room :]]
             gates = None
             if recovered is not None and mask is not None:
                 model = cut_model(model, mask, recovered)

@@ -7,12 +7,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral, Real
 from os import PathLike
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from cahp.goals import Goal
 from cahp.run.mix import Mix
 from cahp.stages.selection import read_budget
 from cahp.values import OptionError
+
+
+class Bounds(NamedTuple):
+    """The lowest and the highest value of a number."""
+
+    low: float
+    high: float
+
+
+#: The bounds of numbers that are no settings: of options, and of the keywords of the same names in Python.
+BOUNDS: Mapping[str, Bounds] = {
+    "batch": Bounds(1, 1024),
+    "epochs": Bounds(1, 1000),
+    "learning_rate": Bounds(1e-7, 1.0),
+    "rank": Bounds(1, 256),
+    "length": Bounds(2, 1 << 20),
+    "repeats": Bounds(1, 10_000),
+}
 
 
 @dataclass(frozen=True)

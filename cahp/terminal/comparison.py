@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from cahp.comparison.sentences import (
     after,
     count_texts,
-    describe_primary,
     describe_test,
     describe_tie,
     is_equivalent,
@@ -90,8 +89,7 @@ def _primary(results: SplitResults) -> Iterator[str]:
     if primary is None or not primary.tests:
         return
     yield ""
-    place = describe_primary(results)
-    yield f"  primary test, named beforehand ({place}); all others are descriptive:"
+    yield f"  primary test, named beforehand ({primary.words}); all others are descriptive:"
     for test in primary.tests:
         yield f"    {verdict_sentence(test, results.budgets, noun=results.noun)}"
 

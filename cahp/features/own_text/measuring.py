@@ -129,17 +129,13 @@ def continue_text(
 ) -> Iterator[int]:
     """Yield the ids of the ``count`` most probable tokens after a text, one after the other, by a language model.
 
-    ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued, after the text's
-    first token: many models attend to it from everywhere.
+    ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued; see
+    ``continue_greedily``.
     """
     from cahp.models.caching import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
-    ids = entry["input_ids"]
-    room = max(2, model.longest_context - count)
-    if len(ids) > room:
-        ids = [ids[0], *ids[1 - room :]]
-    yield from continue_greedily(model, ids, count, gates=_gate(model, mask, masked=masked))
+    yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
 
 
 def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,11 +26,6 @@ SHOWN_WORDS = 24
 #: Arcs of a head, and the least attention of one.
 _ARCS = 2
 _LEAST = 0.16
-#: Accents and vowels that stand on the letter before, which regular expressions count to no word.
-_MARKS = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-_LETTERS = rf"[^\W_](?:[^\W_]|[{_MARKS}\u200c\u200d])*"
-#: Letters and digits, with marks inside; scripts without spaces are read character by character.
-_WORD = re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{_LETTERS}(?:['’\-]{_LETTERS})*")
 
 
 def read_maps(model: HeadModel, text: Input) -> WordMaps:
@@ -90,12 +86,24 @@ def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str,
     return "".join(written), spans
 
 
+@cache
+def _word() -> re.Pattern[str]:
+    """Letters and digits, with marks inside; scripts without spaces are read character by character.
+
+    Accents and vowels that stand on the letter before are no letters for regular expressions. It takes a moment to
+    list them, so that is done when a text is read first.
+    """
+    marks = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+    letters = rf"[^\W_](?:[^\W_]|[{marks}\u200c\u200d])*"
+    return re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{letters}(?:['’\-]{letters})*")
+
+
 def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], NDArray[np.int64]]:
     """Find the words of a text, and the word of each token ``(S,)``, given its place in the text; -1: it has none.
 
     Punctuation and special tokens belong to no word. Words without a token, which were truncated, are left out.
     """
-    found = list(_WORD.finditer(text))
+    found = list(_word().finditer(text))
     groups = np.full(len(spans), -1, dtype=np.int64)
     words: list[str] = []
     place = 0

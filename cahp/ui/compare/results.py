@@ -15,7 +15,6 @@ from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
-    describe_primary,
     method_label,
     name_outcome,
     over,
@@ -218,8 +217,7 @@ def draw_primary(results: SplitResults) -> None:
     primary = results.primary
     if primary is None or not primary.tests:
         return
-    place = describe_primary(results)
-    with st.expander(f"Primary test: {place}", key="compare-primary"):
+    with st.expander(f"Primary test: {primary.words}", key="compare-primary"):
         st.markdown(
             "A fixed rule selects it from the plan alone. It compares KL divergence after the refit, over all "
             "budgets of up to 20 % of the heads (the area). Without a refit, it compares the pruned models; without "

@@ -31,7 +31,7 @@ from cahp.values import DataError
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: Models kept in memory though nobody uses them.
+#: How many models stay in memory after the last session has closed them.
 _MODELS = 2
 _models: OrderedDict[tuple[str, str], HeadModel] = OrderedDict()
 #: All models that a session uses: they are in memory anyway, and are not loaded twice.

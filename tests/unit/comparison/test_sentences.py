@@ -13,6 +13,7 @@ from cahp.comparison.document import AreaVerdict, Primary, Verdict
 from cahp.comparison.sentences import (
     ahead_and_behind,
     describe_p,
+    describe_place,
     describe_test,
     headline,
     method_label,
@@ -50,7 +51,8 @@ def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
 def test_the_headline_is_the_primary_test_where_there_is_one(reading: SplitResults) -> None:
     tests = (verdict("random", None, "complementary", "refit"), verdict("magnitude", None, None, "refit"))
     own = tuple(one for one in tests if isinstance(one, AreaVerdict))
-    primary = Primary("validation", "accuracy", "refit", (4, 6), "", own)
+    words = describe_place("accuracy", "refit", (4, 6), 6, "head")
+    primary = Primary("validation", "accuracy", "refit", (4, 6), words, own)
     found = replace(given(reading, verdict("random", 4, "random")), primary=primary)
     assert headline(found) == (
         "Primary test (accuracy, after refit, area over 4 and 6 of 6 heads): CAHP is ahead of random (1 other not "

@@ -107,7 +107,7 @@ def test_a_model_that_somebody_still_uses_is_not_loaded_twice(monkeypatch: pytes
     in_use = [opening.shared_model(card, device="cpu") for card in [*cards, *cards]]
     assert loaded == ["a", "b", "c"]
     assert in_use[:3] == in_use[3:]
-    # Two stay where nobody uses them.
+    # The last two stay when all sessions are closed.
     in_use.clear()
     gc.collect()
     for card in cards[1:]:
