@@ -16,7 +16,7 @@ from typing import Any
 
 import typer
 
-from cahp import hub, methods
+from cahp import hub
 from cahp import processes as parallel
 from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
@@ -97,7 +97,6 @@ class Option:
 
 def _of_setting(setting: Setting, flag: str) -> Option:
     help = setting.help.replace("{choices}", ", ".join(setting.choices))
-    help = help.replace("{methods}", ", ".join(methods.names()))
     kind = setting.kind if setting.kind in (bool, int, float) else str
     default = to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default
     names = [flag]

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperOption
+
+from cahp import methods
 
 #: The sections in their order, with the names of the parameters in each; what is in none stands in the last one.
 SECTIONS: Mapping[str, Sequence[str]] = {
@@ -63,10 +65,19 @@ SECTIONS: Mapping[str, Sequence[str]] = {
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}
 _LAST = "Output and machine"
+_METHODS = "{methods}"
 
 
 class SectionedCommand(TyperCommand):
-    """A command whose help has sections."""
+    """A command whose help has sections, and in whose options ``{methods}`` stands for the names of all methods."""
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options, with the names of the methods, which no other command waits for."""
+        parameters = super().get_params(ctx)
+        for parameter in parameters:
+            if isinstance(parameter, TyperOption) and parameter.help and _METHODS in parameter.help:
+                parameter.help = parameter.help.replace(_METHODS, ", ".join(methods.names()))
+        return parameters
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the options, section by section."""
