@@ -96,18 +96,20 @@ def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
 def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The kept heads, coloured and lettered by cluster."""
     marks = mark_clusters(run.arrays["labels"], families_of(run.arrays, run.document))
-    title = f"{run.mask.count} of {run.mask.keep.size} {run.document.model.unit}s kept"
-    return grid_figure(run.mask, marks, dark=dark), title
+    unit = run.document.model.unit
+    title = f"{run.mask.count} of {run.mask.keep.size} {unit}s kept"
+    return grid_figure(run.mask, marks, dark=dark, unit=unit), title
 
 
 def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The heads in the plane of the projection."""
     labels = run.arrays["labels"]
     salience = run.arrays["salience"].reshape(run.mask.keep.shape)
-    families = families_of(run.arrays, run.document)
+    marks = mark_clusters(labels, families_of(run.arrays, run.document))
     settings = run.document.settings
-    figure = space_figure(run.arrays["embedding"], salience, labels, families, run.mask, settings, dark=dark)
-    return figure, f"{run.mask.count} kept {run.document.model.unit}s in {len(np.unique(labels))} clusters"
+    unit = run.document.model.unit
+    figure = space_figure(run.arrays["embedding"], salience, marks, run.mask, settings, unit=unit, dark=dark)
+    return figure, f"{run.mask.count} kept {unit}s in {len(np.unique(labels))} clusters"
 
 
 def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:

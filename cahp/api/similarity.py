@@ -30,12 +30,14 @@ class AttentionPattern:
         head: The head's number in its layer, from 0.
         tokens: The ``S`` tokens of the text.
         weights: ``(S, S)`` float32: from the token of the row to the token of the column; each row sums to 1.
+        unit: What a head is called: ``head``, or ``group`` where query heads share keys and values.
     """
 
     layer: int
     head: int
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
+    unit: str = "head"
 
     def plot(self, *, dark: bool = False) -> Any:
         """The pattern as a heat map, a ``plotly.graph_objects.Figure``.
@@ -47,7 +49,7 @@ class AttentionPattern:
         return add_title(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
-        return f"Layer {self.layer}, head {self.head} {habit(self.weights)}, {len(self.tokens)} tokens"
+        return f"Layer {self.layer}, {self.unit} {self.head} {habit(self.weights)}, {len(self.tokens)} tokens"
 
     _repr_mimebundle_ = mime_bundle
 
@@ -64,9 +66,11 @@ class SimilarityGraph(HeadGraph):
         positions: ``(N, 2)`` in -1..1, for drawing.
         modularity: The density of edges inside communities beyond that of a random graph.
         mask: The kept heads.
+        unit: What a head is called: ``head``, or ``group`` where query heads share keys and values.
     """
 
     mask: HeadMask = field(kw_only=True)
+    unit: str = field(default="head", kw_only=True)
 
     def plot(self, *, dark: bool = False) -> Any:
         """The graph as a ``plotly.graph_objects.Figure``.
@@ -75,12 +79,12 @@ class SimilarityGraph(HeadGraph):
             OptionError: If plotly is not installed.
         """
         check_plotly()
-        return add_title(graph_figure(self, self.mask, dark=dark), repr(self), dark=dark)
+        return add_title(graph_figure(self, self.mask, unit=self.unit, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
         groups = int(self.communities.max()) + 1
         joined = int((~self.backbone).sum())
-        return f"{len(self.communities)} heads in {groups} communities that attend alike, {joined} pairs joined"
+        return f"{len(self.communities)} {self.unit}s in {groups} communities that attend alike, {joined} pairs joined"
 
     _repr_mimebundle_ = mime_bundle
 
@@ -97,6 +101,7 @@ class SimilarityResult:
             of the Jensen-Shannon divergence (base 2) of two heads' rows, averaged over tokens; 0 is the same attention.
         mask: The kept heads; all heads unless the result belongs to a pruned run.
         cut: The number of tokens of the text beyond the length that the model reads.
+        unit: What a head is called: ``head``, or ``group`` where query heads share keys and values.
     """
 
     model: str
@@ -105,6 +110,7 @@ class SimilarityResult:
     distances: NDArray[np.float64]
     mask: HeadMask
     cut: int = 0
+    unit: str = "head"
 
     def graph(self, threshold: float | None = None, *, seed: int = 42) -> SimilarityGraph:
         """Join the heads whose similarity, 1 - distance, is at least ``threshold`` (0..1), and find communities.
@@ -114,7 +120,7 @@ class SimilarityResult:
         if threshold is None:
             threshold = suggest_threshold(self.distances)
         graph = head_graph(self.distances, threshold=threshold, seed=seed)
-        return SimilarityGraph(**vars(graph), mask=self.mask)
+        return SimilarityGraph(**vars(graph), mask=self.mask, unit=self.unit)
 
     def attention(self, layer: int, head: int) -> AttentionPattern:
         """The attention of one head. It shows itself in a notebook.
@@ -123,7 +129,7 @@ class SimilarityResult:
             OptionError: If the model has no such head.
         """
         self._flat(layer, head)
-        return AttentionPattern(layer, head, self.tokens, self.weights[layer, head])
+        return AttentionPattern(layer, head, self.tokens, self.weights[layer, head], self.unit)
 
     def nearest(self, layer: int, head: int, *, count: int = 3) -> list[tuple[int, int, float]]:
         """The heads most similar to one head, nearest first, each as layer, head and distance (0..1).
@@ -183,4 +189,4 @@ def similarity(
         mask.check_fits(model.card.layers, model.card.heads, model.card.id)
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
-    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask, seen.cut)
+    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask, seen.cut, model.card.unit)

@@ -151,9 +151,10 @@ def beside(
 # Heads that attend alike ---------------------------------------------------------------------------------------
 
 
-def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
+def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool) -> Any:
     """Draw heads as nodes, coloured by community: kept ones solid, pruned ones tinted; similar heads are joined.
 
+    A node is a ``unit``.
     Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
     """
     ink = palette.ink(dark=dark)
@@ -177,7 +178,9 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, dark: bool) -> Any:
         if named:
             texts = [called(head, mask.heads) for head in shown]
             names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": [*map(contrast, fills)]}}
-        hover = [f"{head_name(head, mask.heads)}<br>{state}, community {marks.names[head]}" for head in shown.tolist()]
+        hover = [
+            f"{head_name(head, mask.heads, unit)}<br>{state}, community {marks.names[head]}" for head in shown.tolist()
+        ]
         traces.append(
             points(
                 x[shown],

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import mark_clusters
+from cahp.board.colours import HeadMarks
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import LEGEND, by_state, clickable, draw, legend, points, symbols
 from cahp.run.settings import Settings
-from cahp.values import Floats, HeadMask, Ints
+from cahp.values import Floats, HeadMask
 
 _AXES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "PCA"}
 
@@ -19,30 +19,30 @@ _AXES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "PCA"}
 def space_figure(
     embedding: Floats,
     salience: Floats,
-    labels: Ints,
-    families: Ints | None,
+    marks: HeadMarks,
     mask: HeadMask,
     settings: Settings,
     *,
     lit: int | None = None,
+    unit: str = "head",
     dark: bool,
 ) -> Any:
     """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and name.
 
-    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point), ``labels (N,)`` and ``families (N,)``
-    (None: each cluster is one) belong to the run of ``settings``. The heads of the cluster ``lit`` are framed.
+    ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point) and the ``marks`` of the clusters belong to
+    the run of ``settings``. A point is a ``unit``. Those of the cluster of the head ``lit`` are framed.
     """
-    marks = mark_clusters(labels, families)
     ink = palette.ink(dark=dark)
     names = marks.names
+    _, labels = np.unique(names, return_inverse=True)
     x, y = embedding.T
     salience = salience.ravel()
     size = 9 + 15 * np.sqrt(salience)
-    mode = "markers+text" if len(labels) <= 160 else "markers"
+    mode = "markers+text" if len(names) <= 160 else "markers"
     traces = []
     for shown, fills, state in by_state(mask, marks.colours, ink):
         hover = [
-            f"{head_name(head, mask.heads)}<br>{state}, cluster {names[head]}<br>salience {salience[head]:.2f}"
+            f"{head_name(head, mask.heads, unit)}<br>{state}, cluster {names[head]}<br>salience {salience[head]:.2f}"
             for head in shown.tolist()
         ]
         traces.append(
@@ -63,8 +63,8 @@ def space_figure(
             )
         )
     if lit is not None:
-        alike = np.flatnonzero(labels == lit)
-        name = f"cluster {names[int(np.argmax(labels == lit))]}"
+        alike = np.flatnonzero(labels == labels[lit])
+        name = f"cluster {names[lit]}"
         traces.append(
             points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
         )

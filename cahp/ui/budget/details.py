@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from cahp.board.colours import mark_clusters
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
 from cahp.ui.frame.running import offer_again, show_in_row
@@ -28,14 +29,14 @@ def draw_space(explorer: Explorer) -> None:
     mask = explorer.mask
     settings = explorer.settings
     dark = display.is_dark()
-    head = explorer.selected
+    lit = explorer.selected
     unit = explorer.card.unit
-    lit = None
-    if head is not None and head < len(labels):
-        lit = int(labels[head])
+    if lit is not None and lit >= len(labels):
+        lit = None
     formula = _HELLINGER
     if explorer.card.task.predicts_labels:
         formula = _SEPARATION
+    marks = mark_clusters(labels, clusters.families)
     source = "distances in this plane"
     if settings.projection == "none":
         source = "all features, not from this plane"
@@ -44,7 +45,7 @@ def draw_space(explorer: Explorer) -> None:
             clusters,
             ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
             lambda: space_figure(
-                clusters.embedding, clusters.salience, labels, clusters.families, mask, settings, lit=lit, dark=dark
+                clusters.embedding, clusters.salience, marks, mask, settings, lit=lit, unit=unit, dark=dark
             ),
         ),
         title=f"{mask.count} kept {unit}s among {len(np.unique(labels))} clusters",
