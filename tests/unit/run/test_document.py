@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,33 @@ def test_what_was_not_measured_may_be_null_but_not_a_number() -> None:
     assert RunDocument.from_json(run).refit is None
     with pytest.raises(CahpError, match="cost"):
         RunDocument.from_json({**documents.run_json(), "cost": 0})
+
+
+#: What a server does when people open a run at once. What reads the first document still learns what a run consists of.
+TOGETHER = """
+import json, sys, threading
+from cahp.run.document import RunDocument
+
+content = json.load(sys.stdin)
+gate = threading.Barrier(16)
+
+def read():
+    gate.wait()
+    RunDocument.from_json(content)
+
+sys.setswitchinterval(1e-6)
+people = [threading.Thread(target=read) for _ in range(16)]
+for person in people:
+    person.start()
+for person in people:
+    person.join()
+"""
+
+
+def test_many_read_a_run_at_once_as_the_first_in_their_process() -> None:
+    command = [sys.executable, "-c", TOGETHER]
+    done = subprocess.run(command, input=json.dumps(documents.run_json()), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("kept", [{}, {"0": [0]}, {"0": [0, 3], "1": [1]}, {"0": [0], "1": [-1]}, {"0": [0], "2": [1]}])
