@@ -1,24 +1,19 @@
 """Opens files as the program does, in a child process that has two gigabytes, and says what each of them cost.
 
-``refusal`` is for tests; run as a script, this is the child. Time is the child's processor time, so
-that a busy machine fails nothing; memory is the most that was resident above what was before.
+Time is the child's processor time, so that a busy machine fails nothing; memory is the most that was resident above
+what was before.
 """
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import json
-import os
+import multiprocessing
 import resource
-import selectors
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +24,6 @@ from cahp.exports.masks import read_mask
 from cahp.models.loading import load_model
 from cahp.values import CahpError
 
-ROOT = Path(__file__).parents[1]
 ADDRESS_SPACE = 2 << 30
 #: No file may cost more time, nor more memory than the larger of these.
 SECONDS, BYTES, TIMES = 1.0, 200 << 20, 20
@@ -62,68 +56,46 @@ class Opener:
     """A child process that opens files; a new one where the last has died."""
 
     def __init__(self) -> None:
-        self._child: subprocess.Popen[str] | None = None
+        self._child: Any = None
+        self._ours: Any = None
 
     def open(self, kind: str, path: Path) -> Opened:
         """What became of the file or folder at ``path``, opened as a ``kind``."""
         if self._child is None:
-            self._child = subprocess.Popen(
-                [sys.executable, __file__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                cwd=ROOT,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": str(ROOT),
-                    "OMP_NUM_THREADS": "1",
-                    "ARROW_DEFAULT_MEMORY_POOL": "system",
-                },
-            )
-            if self._answer(_START) is None:
-                # Its answer must not be taken for that to another question.
-                self.close()
-                raise AssertionError("the child cannot start")
-        assert self._child.stdin is not None
-        self._child.stdin.write(json.dumps([kind, str(path)]) + "\n")
-        self._child.stdin.flush()
-        answer = self._answer()
-        if answer is None:
-            code = self._child.poll()
-            self.close()
-            what = "nothing was said for a minute" if code is None else f"the process ended ({code})"
-            return Opened("", what, 0.0, 0)
-        return Opened(**answer)
-
-    def _answer(self, patience: float = _PATIENCE) -> dict[str, Any] | None:
-        assert self._child is not None
-        assert self._child.stdout is not None
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(self._child.stdout, selectors.EVENT_READ)
-            if not waiting.select(patience):
-                return None
-        line = self._child.stdout.readline()
-        if not line:
-            self._child.wait()
-        return json.loads(line) if line else None
-
-    def close(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            for pipe in (self._child.stdin, self._child.stdout):
-                assert pipe is not None
-                with contextlib.suppress(OSError):
-                    pipe.close()
+            spawn = multiprocessing.get_context("spawn")
+            self._ours, theirs = spawn.Pipe()
+            self._child = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+            self._child.start()
+            theirs.close()
+            assert self._answer(_START) is not None, "the child cannot start"
+        self._ours.send((kind, path))
+        answer = self._answer(_PATIENCE)
+        if answer is not None:
+            return answer
+        what = "nothing was said for a minute"
+        if not self._child.is_alive():
+            what = f"the process ended ({self._child.exitcode})"
+        # Its answer must not be taken for that to another question.
+        self._child.kill()
+        self._child.join()
         self._child = None
+        return Opened("", what, 0.0, 0)
+
+    def _answer(self, patience: float) -> Opened | None:
+        if not self._ours.poll(patience):
+            return None
+        try:
+            answer: Opened = self._ours.recv()
+        except (EOFError, OSError):
+            self._child.join()
+            return None
+        return answer
 
 
 @cache
 def shared() -> Opener:
     """The one opener of a test process: starting a child takes seconds."""
-    opener = Opener()
-    atexit.register(opener.close)
-    return opener
+    return Opener()
 
 
 def refusal(kind: str, path: Path) -> str:
@@ -166,7 +138,7 @@ def _opened(kind: str, path: Path) -> Opened:
     return Opened(said, crash, time.process_time() - start, _resident("VmHWM") - before)
 
 
-def _serve() -> None:
+def _serve(asked: Connection) -> None:
     import warnings
 
     warnings.simplefilter("ignore")
@@ -180,19 +152,14 @@ def _serve() -> None:
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
     pyarrow.set_cpu_count(1)
-    answers = os.fdopen(os.dup(1), "w")
-    # Whatever a library prints is no answer.
-    os.dup2(2, 1)
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     # What is mapped of libraries counts too, but takes no memory: a build of PyTorch for GPUs maps three gigabytes.
     room = max(ADDRESS_SPACE, _resident("VmSize") + ADDRESS_SPACE // 2)
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    answers.write("{}\n")
-    answers.flush()
-    for line in sys.stdin:
-        kind, path = json.loads(line)
-        answers.write(json.dumps(vars(_opened(kind, Path(path)))) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    _serve()
+    asked.send(Opened("", "", 0.0, 0))
+    while True:
+        try:
+            kind, path = asked.recv()
+        except EOFError:
+            return
+        asked.send(_opened(kind, path))

@@ -11,72 +11,47 @@ from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
 #: What configurations call their sizes: each takes of these what it has.
-_NAMES: list[tuple[int, str]] = [
-    # Layers.
-    (2, "num_hidden_layers n_layer n_layers num_layers encoder_layers"),
-    # Layers of a decoder.
-    (1, "num_decoder_layers decoder_layers"),
-    # Heads.
-    (4, "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads"),
-    # Groups of heads.
-    (2, "num_key_value_heads linear_num_key_heads linear_num_value_heads"),
-    # Width.
-    (32, "hidden_size n_embd dim emb_dim d_model word_embed_proj_dim decoder_ffn_dim"),
-    # Inner width.
-    (48, "intermediate_size n_inner hidden_dim d_ff dff encoder_ffn_dim ffn_dim"),
-    # Width of a head.
-    (8, "head_dim d_kv v_head_dim linear_key_head_dim linear_value_head_dim"),
-    # Positions.
-    (80, "max_position_embeddings n_positions"),
-    # Experts.
-    (4, "num_local_experts num_experts n_routed_experts"),
-    # Experts of a token.
-    (2, "num_experts_per_tok"),
-    # Groups of experts.
-    (1, "n_group topk_group"),
-    # Width of an expert.
-    (16, "moe_intermediate_size shared_expert_intermediate_size"),
-    # Latent attention.
-    (16, "q_lora_rank kv_lora_rank"),
-    # Its parts of a head.
-    (4, "qk_rope_head_dim qk_nope_head_dim"),
-    # Mixers beside attention.
-    (4, "mamba_d_state mamba_dt_rank"),
-    # Types.
-    (2, "type_vocab_size"),
-    # Embeddings.
-    (16, "embedding_size"),
-    # Places on a page.
-    (64, "max_2d_position_embeddings"),
-    # A coordinate and the depth of a page.
-    (4, "coordinate_size max_depth"),
-    # Tables and entities.
-    (8, "shape_size max_xpath_tag_unit_embeddings max_xpath_subs_unit_embeddings"),
-    (8, "xpath_unit_hidden_size entity_vocab_size entity_emb_size"),
-    # Padding of tags.
-    (7, "tag_pad_id subs_pad_id"),
-    # First token.
-    (2, "bos_token_id cls_token_id"),
-    # Last token.
-    (3, "eos_token_id sep_token_id forced_eos_token_id decoder_start_token_id"),
-    # Mask.
-    (1, "mask_token_id"),
-]
-SMALL: dict[str, Any] = {name: size for size, names in _NAMES for name in names.split()}
+_NAMES: dict[str, tuple[int, str]] = {
+    "layers": (2, "num_hidden_layers n_layer n_layers num_layers encoder_layers"),
+    "layers of a decoder": (1, "num_decoder_layers decoder_layers"),
+    "heads": (4, "num_attention_heads n_head n_heads num_heads encoder_attention_heads decoder_attention_heads"),
+    "groups of heads": (2, "num_key_value_heads linear_num_key_heads linear_num_value_heads"),
+    "width": (32, "hidden_size n_embd dim emb_dim d_model word_embed_proj_dim decoder_ffn_dim"),
+    "inner width": (48, "intermediate_size n_inner hidden_dim d_ff dff encoder_ffn_dim ffn_dim"),
+    "width of a head": (8, "head_dim d_kv v_head_dim linear_key_head_dim linear_value_head_dim"),
+    "positions": (80, "max_position_embeddings n_positions"),
+    "experts": (4, "num_local_experts num_experts n_routed_experts"),
+    "experts of a token": (2, "num_experts_per_tok"),
+    "groups of experts": (1, "n_group topk_group"),
+    "width of an expert": (16, "moe_intermediate_size shared_expert_intermediate_size"),
+    "latent attention": (16, "q_lora_rank kv_lora_rank"),
+    "its parts of a head": (4, "qk_rope_head_dim qk_nope_head_dim"),
+    "mixers beside attention": (4, "mamba_d_state mamba_dt_rank"),
+    "types": (2, "type_vocab_size"),
+    "embeddings": (16, "embedding_size"),
+    "places on a page": (64, "max_2d_position_embeddings"),
+    "a coordinate and the depth of a page": (4, "coordinate_size max_depth"),
+    "tables and entities": (8, "shape_size max_xpath_tag_unit_embeddings max_xpath_subs_unit_embeddings"),
+    "more tables and entities": (8, "xpath_unit_hidden_size entity_vocab_size entity_emb_size"),
+    "padding of tags": (7, "tag_pad_id subs_pad_id"),
+    "first token": (2, "bos_token_id cls_token_id"),
+    "last token": (3, "eos_token_id sep_token_id forced_eos_token_id decoder_start_token_id"),
+    "mask": (1, "mask_token_id"),
+}
+SMALL: dict[str, Any] = {name: size for size, names in _NAMES.values() for name in names.split()}
+_LATENT = {"head_dim": None, "num_key_value_heads": 4}
+_INDICES = {"bos_index": 2, "eos_index": 3, "pad_index": 0, "unk_index": 1, "mask_index": 1, "n_langs": 1}
 #: What some need besides, or do not take.
 OF_THEIR_OWN: dict[str, dict[str, Any]] = {
-    **{
-        kind: {"head_dim": None, "num_key_value_heads": 4}
-        for kind in ("axk1", "axk2", "deepseek_v2", "minicpm3", "mistral4")
-    },
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "minicpm3", "mistral4"), _LATENT),
     # Experts from the second layer on, where by default there are three without.
-    "deepseek_v3": {"head_dim": None, "num_key_value_heads": 4, "first_k_dense_replace": 1},
+    "deepseek_v3": {**_LATENT, "first_k_dense_replace": 1},
     "bigbird_pegasus": {"attention_type": "original_full"},
     "ctrl": {"dff": 48},
     "esm": {"position_embedding_type": "rotary", "token_dropout": False},
     "esmc": {"num_key_value_heads": None},
     "falcon": {"head_dim": None},
-    "flaubert": {"bos_index": 2, "eos_index": 3, "pad_index": 0, "unk_index": 1, "mask_index": 1, "n_langs": 1},
+    "flaubert": _INDICES,
     "funnel": {"num_hidden_layers": None, "block_sizes": [1, 1]},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]], "num_layers": 2, "window_size": 6},
     "gptj": {"rotary_dim": 4},
@@ -97,7 +72,7 @@ OF_THEIR_OWN: dict[str, dict[str, Any]] = {
     "squeezebert": {"embedding_size": 32},
     "t5": {"decoder_start_token_id": 0},
     "tapas": {"type_vocab_sizes": [3, 8, 8, 2, 8, 8, 4]},
-    "xlm": {"bos_index": 2, "eos_index": 3, "pad_index": 0, "unk_index": 1, "mask_index": 1, "n_langs": 1},
+    "xlm": _INDICES,
     "xmod": {"languages": ["en_XX"], "default_language": "en_XX"},
 }
 #: Models of images, or of several parts with configurations of their own, that text alone does not describe.

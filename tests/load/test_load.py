@@ -28,6 +28,7 @@ from cahp.api import bundled
 from cahp.board import Shown, contents
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import after, ahead_and_behind
+from cahp.recoveries import RECOVERIES
 from cahp.ui.session.results import Results
 
 pytestmark = [pytest.mark.nightly, pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")]
@@ -48,17 +49,22 @@ def figures(current: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def boards() -> dict[int, dict[str, Any]]:
-    """The figures of the bundled run at each budget."""
+    """The figures of the bundled run at each budget, after the refit with which it opens."""
     shipped = bundled.read_run()
     assert shipped is not None
     results = Results(shipped.document, shipped.arrays, bundle=shipped)
-    clusters, table = results.clusters(bundled.SETTINGS), results.table(bundled.SETTINGS)
+    clusters, table = results.clusters(bundled.SETTINGS), results.table(bundled.SETTINGS, "refit")
     assert clusters is not None
     assert table is not None
     expected = {}
     for selection in table.selections:
         mask = selection.mask
-        shown = Shown(mask, "budget", results.outcomes(mask), results.speed(mask), rescued=selection.rescued)
+        refitted, pruned = results.outcomes(mask, "refit"), results.outcomes(mask)
+        beside = None
+        # No head is gone from the full model.
+        if pruned is not None and not mask.is_full:
+            beside = (RECOVERIES["none"].beside, pruned)
+        shown = Shown(mask, "budget", refitted, results.speed(mask), rescued=selection.rescued, beside=beside)
         labels, _ = clusters.groups(mask.count)
         expected[mask.count] = figures(contents(table, clusters, shown, labels=labels)["current"])
     return expected

@@ -146,7 +146,6 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 @pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"schema": "cahp.folder/1", "made": 1}'])
 def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes) -> None:
     output = Output(tmp_path / "out")
@@ -158,6 +157,7 @@ def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes)
     assert output.made == {}
 
 
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
 def test_a_folder_is_as_open_as_the_umask_allows(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

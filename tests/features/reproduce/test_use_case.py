@@ -114,7 +114,7 @@ def test_the_expected_cost_is_printed_first(answer: Answer) -> None:
 def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
     for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
         found = read_upload(f"{name}.json", (out / name / "compare.json").read_bytes())
-        assert set(found.results.recoveries) == {"none", "mean", "refit", "distill", "finetune"}
+        assert set(found.results.recoveries) == {"none", "mean", "refit", "quick-refit", "distill", "finetune"}
 
 
 @pytest.mark.nightly
