@@ -402,7 +402,7 @@ MIX_ARMS: tuple[MixArm, ...] = (
     *(MixArm(mix, untouched=1) for mix in _TEXT_AND_MIX),
     *(MixArm(mix) for mix in ("repeats=5%", "repeats=10%")),
     *(MixArm(mix, "complementary") for mix in _TEXT_AND_MIX),
-    # `obs-fisher` keeps all groups of the first layers, and CAHP prunes most of them.
+    # `obs-fisher` keeps all groups of the first layers, and CAHP one of three in layer 0.
     *(MixArm(mix, "complementary", untouched=1) for mix in _TEXT_AND_MIX),
     MixArm(Settings.mix, "complementary", min_first_layers=2),
     *(MixArm(mix, "random") for mix in _TEXT_AND_MIX),
