@@ -72,7 +72,7 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     for entry in ("per_layer_config", "allow_global_per_layer_attribute_access"):
         content.pop(entry, None)
     config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
-    options = {}
+    options: dict[str, Any] = {"dtype": torch.float32}
     if attn_implementation is not None:
         options["attn_implementation"] = attn_implementation
     network = HEADS[plan.get("head", "classification")].from_config(config, **options)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,8 @@ from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
 from cahp.models.gguf_header import Header
-from cahp.models.sketch import check_fit, lost_weights, quiet
+from cahp.models.libraries import LOADING, quiet
+from cahp.models.sketch import check_fit, lost_weights
 from cahp.values import Cancelled, ModelError, Progress
 from cahp.words import first_line, size_of
 
@@ -29,7 +29,6 @@ _ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_
 #: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
 _BYTES_PER_NUMBER = 6
 _FLOAT32 = 4
-_CONVERTING = threading.Lock()
 _LINK = "model.gguf"
 #: A text by which tokenizers are compared.
 _SAMPLE = "The film wasn't bad: 42 of 100 liked it!\n\n  Élan, naïveté & 日本 in <2024>."
@@ -170,8 +169,8 @@ def _reported(progress: Progress) -> Iterator[None]:
             progress(STAGE, done, len(every) + 1)
             yield tensor
 
-    # One conversion at a time: another's reports would reach this one's listener.
-    with _CONVERTING:
+    # Another's reports would reach this one's listener.
+    with LOADING:
         drawn = modeling_gguf_pytorch_utils.tqdm
         modeling_gguf_pytorch_utils.tqdm = report
         try:

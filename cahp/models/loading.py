@@ -25,10 +25,11 @@ from cahp.models.devices import batch_size, find_device, free_bytes, mappable_by
 from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
+from cahp.models.libraries import LOADING, quiet
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader
 from cahp.models.selftest import probe_family
-from cahp.models.sketch import check_fit, lost_weights, quiet, sketch_network
+from cahp.models.sketch import check_fit, lost_weights, sketch_network
 from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
@@ -78,7 +79,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         head = output_head(card)
     read = partial(_read_network, card, names, family, attention, new_head, head)
     try:
-        with quiet():
+        with quiet(), LOADING:
             stored = read_shapes(weight_files(card.id, folder))
             if card.kept is not None:
                 check_fit(card, stored, names=None, own_head=False, head=head)

@@ -29,8 +29,8 @@ from cahp.models import compact
 from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS
+from cahp.models.libraries import quiet
 from cahp.models.rounding import relative_difference
-from cahp.models.sketch import quiet
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted

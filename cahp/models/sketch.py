@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
-from threading import get_ident
+from functools import cache, lru_cache
+from threading import local
 from typing import Any
 
 import torch
@@ -19,11 +17,11 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 from transformers import AutoConfig
-from transformers.utils import logging as transformers_logging
 
 from cahp.models.cards import ModelCard
 from cahp.models.compact import HEADS
 from cahp.models.description import output_head
+from cahp.models.libraries import quiet
 from cahp.models.weights import Shape, count_weights
 from cahp.tasks.task import Head
 from cahp.values import ModelError
@@ -43,6 +41,23 @@ class _TooManyParts(Exception):
     """A sketch has more modules and parameters than its files can hold weights for."""
 
 
+#: The count of parts of the sketch that a thread makes, and the ``most`` of them; PyTorch calls hooks in all threads.
+_sketching = local()
+
+
+def _count_part(*_: object) -> None:
+    parts = getattr(_sketching, "parts", None)
+    if parts is not None and next(parts) >= _sketching.most:
+        raise _TooManyParts
+
+
+@cache
+def _watch_parts() -> None:
+    # For good: PyTorch goes through its hooks while another thread would remove one.
+    register_module_module_registration_hook(_count_part)
+    register_module_parameter_registration_hook(_count_part)
+
+
 @contextmanager
 def _limit_parts(most: int) -> Iterator[None]:
     """Let this thread make at most so many modules and parameters inside the block.
@@ -50,23 +65,13 @@ def _limit_parts(most: int) -> Iterator[None]:
     Raises:
         _TooManyParts: If it makes more.
     """
-    parts = itertools.count()
-    thread = get_ident()
-
-    def count_part(*_: object) -> None:
-        # PyTorch calls hooks in all threads.
-        if get_ident() == thread and next(parts) >= most:
-            raise _TooManyParts
-
-    hooks = [
-        register_module_module_registration_hook(count_part),
-        register_module_parameter_registration_hook(count_part),
-    ]
+    _watch_parts()
+    _sketching.most = most
+    _sketching.parts = itertools.count()
     try:
         yield
     finally:
-        for hook in hooks:
-            hook.remove()
+        _sketching.parts = None
 
 
 def sketch_network(
@@ -88,9 +93,9 @@ def sketch_network(
                 config.per_layer_config = None
             if names is not None and head == "classification":
                 config.num_labels = len(names)
-            # Without changing the random numbers of a new head.
-            with torch.random.fork_rng(devices=[]), torch.device("meta"):
-                return HEADS[head].from_config(config, trust_remote_code=False)
+            # The type of the configuration would become PyTorch's default in all threads.
+            with torch.device("meta"):
+                return HEADS[head].from_config(config, dtype=torch.float32, trust_remote_code=False)
     except _TooManyParts:
         raise ModelError(
             f"the config.json of {name} asks for far more modules than its {weight_bytes:,} bytes of weights can hold: "
@@ -210,26 +215,3 @@ def lost_weights(name: str, weights: list[str], problem: str) -> str:
     if len(weights) > 3:
         first += f" and {len(weights) - 3} more"
     return f"the weights {first} of {name} {problem}; save the whole model again"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the libraries' progress bars, reports and deprecations inside the block."""
-    verbosity = transformers_logging.get_verbosity()
-    drawn = transformers_logging.is_progress_bar_enabled()
-    # It warns of weights that stay on the disk.
-    placing = logging.getLogger("accelerate.big_modeling")
-    level = placing.level
-    placing.setLevel(logging.ERROR)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        placing.setLevel(level)
-        # A block inside another must not switch bars on again.
-        if drawn:
-            transformers_logging.enable_progress_bar()

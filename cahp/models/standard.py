@@ -20,9 +20,10 @@ from cahp.models.cards import ModelCard
 from cahp.models.description import output_head
 from cahp.models.families import DERIVED_SIZE, FAMILIES, Family
 from cahp.models.head_model import HeadModel
+from cahp.models.libraries import quiet
 from cahp.models.matching import match_folder
 from cahp.models.projection import Projection, find_module
-from cahp.models.sketch import quiet, sketch_network
+from cahp.models.sketch import sketch_network
 from cahp.models.stored import in_float32
 from cahp.models.weights import state_rotation
 from cahp.values import HeadMask, OptionError
@@ -129,8 +130,8 @@ def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = Fal
         config = _set_heads(copy.deepcopy(network.config), card, units)
         if biases:
             config.attention_bias = True
-        with quiet(), torch.random.fork_rng(devices=[]), torch.device("meta"):
-            return type(network)._from_config(config, attn_implementation="eager")
+        with quiet(), torch.device("meta"):
+            return type(network)._from_config(config, dtype=torch.float32, attn_implementation="eager")
     except Exception:  # sizes that do not fit each other raise anything
         return None
 

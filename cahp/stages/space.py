@@ -9,6 +9,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterator
+from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,9 @@ from numpy.typing import NDArray
 
 from cahp.values import Progress, SpaceError, silent
 from cahp.values.statistics import Signatures, Space
+
+#: Without OpenMP, numba ends the process when two threads use UMAP at once.
+_PROJECTING = Lock()
 
 Projection = Literal["tsne", "umap", "pca", "none"]
 
@@ -212,5 +216,5 @@ def _project(points: NDArray[np.float32], projection: str, seed: int) -> NDArray
     # So few points gain nothing from OpenMP threads, which wait for each other thousands of times: on busy
     # cores t-SNE then takes 20 times as long. BLAS keeps its threads, as the reference's do: their sums round
     # otherwise.
-    with threadpool_limits(limits=1, user_api="openmp"):
+    with _PROJECTING, threadpool_limits(limits=1, user_api="openmp"):
         return np.asarray(estimator.fit_transform(points), dtype=np.float32)

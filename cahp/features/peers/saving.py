@@ -11,8 +11,8 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.libraries import quiet
 from cahp.models.saving import save_tokenizer
-from cahp.models.sketch import quiet
 from cahp.models.standard import hold_same, save_plain
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, OptionError
@@ -33,7 +33,7 @@ def save_merged(folder: Path, merged: HeadModel) -> None:
     if not getattr(config, "head_dim", None):
         config.head_dim = merged.card.head_size // merged.card.group
     with quiet():
-        plain = type(network)._from_config(config)
+        plain = type(network)._from_config(config, dtype=torch.float32)
     weights = network.state_dict()
     if not hold_same(plain, weights):
         raise OptionError(f"the class of {merged.card.id} cannot hold the merged weights, or not all layers are merged")

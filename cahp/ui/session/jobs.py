@@ -15,11 +15,12 @@ from __future__ import annotations
 import atexit
 import itertools
 import logging
+import sys
 import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass
@@ -43,6 +44,18 @@ _KNOWN_S = 5.0
 _KNOWN_SHARE = 0.1
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
+
+
+@contextmanager
+def _usual_gradients() -> Iterator[None]:
+    """Record gradients inside the block as PyTorch does by default, whatever the surrounding code has switched off."""
+    torch: Any = sys.modules.get("torch")
+    if not hasattr(torch, "inference_mode"):
+        # It is not loaded, or another thread is still loading it.
+        yield
+        return
+    with torch.inference_mode(mode=False), torch.enable_grad():
+        yield
 
 
 class Rank(IntEnum):
@@ -230,7 +243,9 @@ class Job(Generic[T]):
             steps = self._steps
         token = _progress.set(self._report)
         try:
-            next(steps)
+            # A job that lets this one pass may compute without gradients.
+            with _usual_gradients():
+                next(steps)
         except StopIteration as stop:
             self._finish("done", result=stop.value)
         except Cancelled:

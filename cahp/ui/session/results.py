@@ -216,7 +216,8 @@ class Results:
         speed = Speed.of(costs.ratio, costs.full, costs.pruned)
         self._costs[mask.counts] = costs
         self.add(mask, NONE.name, speed)
-        for table in self._tables.values():
+        # A page may add a table meanwhile.
+        for table in list(self._tables.values()):
             if table.has(mask):
                 table.add(mask.count, speed=speed)
 

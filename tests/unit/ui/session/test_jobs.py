@@ -140,6 +140,34 @@ def test_nothing_steps_in_while_a_model_is_brought_into_memory(gate: threading.E
     assert order == ["read", "figure"]
 
 
+def test_what_passes_a_job_that_computes_without_gradients_has_its_own() -> None:
+    import torch
+
+    passing = threading.Event()
+
+    def choose(progress: Progress) -> bool:
+        with torch.inference_mode():
+            progress("scores", 0, 1)
+            passing.set()
+            until(lambda: quick is not None)
+            progress("scores", 1, 1)
+            return torch.is_inference_mode_enabled()
+
+    def attribute(_: Progress) -> float:
+        gate = torch.ones(1, requires_grad=True)
+        (slope,) = torch.autograd.grad((2 * gate).sum(), gate)
+        return float(slope)
+
+    quick: jobs.Job[float] | None = None
+    below = start(SESSION, "choice", choose, rank=jobs.Rank.RUN)
+    assert passing.wait(PATIENCE)
+    quick = jobs.submit(OTHER, "attribution", attribute, rank=jobs.Rank.QUICK)
+    assert quick.wait(PATIENCE)
+    assert (quick.result, quick.error) == (2.0, None)
+    assert below.wait(PATIENCE)
+    assert below.result is True
+
+
 def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progress], Generator[None, None, str]]:
     """A sweep of three steps that write ``name``, the second of which waits for the gate."""
 
