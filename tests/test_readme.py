@@ -256,6 +256,9 @@ def shortened(words: list[str]) -> list[str]:
         few["--recover-time"] = "3s"
     if "--select-time" in words:
         few["--select-time"] = "3s"
+    if {form.key for form in formats.mask_forms()} & set(words):
+        # A mask alone is written without texts.
+        few = {}
     return [*words, *(part for name, value in few.items() if name in known for part in (name, value))]
 
 

@@ -138,7 +138,7 @@ def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran)
         assert len(shown) == (code != "import cahp"), code
         kinds |= {code.splitlines()[-1].partition("(")[0]: set(data) for data in shown}
     assert kinds["run"] == {WIDGET, HTML, "text/plain"}
-    assert kinds["cahp.compare"] == {"text/plain"}
+    assert kinds["cahp.compare"] == {HTML, "text/plain"}
     assert all(PLOTLY in kinds[name] for name in ("run.plot", "similar.graph", "similar.attention"))
 
 
