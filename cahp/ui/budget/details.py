@@ -29,14 +29,15 @@ def draw_space(explorer: Explorer) -> None:
     mask = explorer.mask
     settings = explorer.settings
     dark = display.is_dark()
-    lit = explorer.selected
+    head = explorer.selected
     unit = explorer.card.unit
-    if lit is not None and lit >= len(labels):
-        lit = None
+    lit = None
+    if head is not None and head < len(labels):
+        # The first of its cluster: the figure is the same for all of them.
+        lit = int(np.argmax(labels == labels[head]))
     formula = _HELLINGER
     if explorer.card.task.predicts_labels:
         formula = _SEPARATION
-    marks = mark_clusters(labels, clusters.families)
     source = "distances in this plane"
     if settings.projection == "none":
         source = "all features, not from this plane"
@@ -45,7 +46,14 @@ def draw_space(explorer: Explorer) -> None:
             clusters,
             ("space", mask.sha256, labels.tobytes(), settings.projection, lit, dark),
             lambda: space_figure(
-                clusters.embedding, clusters.salience, marks, mask, settings, lit=lit, unit=unit, dark=dark
+                clusters.embedding,
+                clusters.salience,
+                mark_clusters(labels, clusters.families),
+                mask,
+                settings,
+                lit=lit,
+                unit=unit,
+                dark=dark,
             ),
         ),
         title=f"{mask.count} kept {unit}s among {len(np.unique(labels))} clusters",
