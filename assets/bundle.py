@@ -52,8 +52,10 @@ from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import sections
+from cahp.features.abilities.measuring import measure_full_losses
 from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.shipped import LOSSES_FILE, pack_losses
 from cahp.features.attribution import CHECKED
 from cahp.features.attribution.baseline import bundled_folder, measure_baseline_of
 from cahp.features.attribution.checking import check_attribution
@@ -84,7 +86,7 @@ from cahp.files import json_text, plain_json, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
-from cahp.run.bench import open_bench
+from cahp.run.bench import Bench, open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.measurements import Measurements
@@ -328,13 +330,25 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
 def write_abilities(
     place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent
 ) -> None:
-    """Measure all abilities of the mask of a bundled run, and write them into the run; all other figures stay."""
+    """Measure all abilities of the mask of a bundled run, and write them into the run; all other figures stay.
+
+    Of a language model the losses of the full model are written, too.
+    """
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
     mask = run.document.mask
+    if not bench.card.task.predicts_labels:
+        write_full_losses(place, bench)
     recovered = bench.recoveries.recover(mask, settings.recover)
     record = measure_receipt(bench, mask, recovered, complete=True)
     write_whole(place, {"run.json": json_text(RECEIPT.put(run.document, record).to_json()).encode()})
+
+
+def write_full_losses(place: Path, bench: Bench) -> None:
+    """Measure a language model on the items of its receipt, and write its losses."""
+    losses = measure_full_losses(bench.resources, bench.evaluation, seed=bench.settings.seed)
+    arrays = pack_losses(bench.card, losses)
+    write_whole(place, {LOSSES_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
 def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:

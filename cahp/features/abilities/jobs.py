@@ -7,6 +7,7 @@ from dataclasses import replace
 from cahp.features.abilities.receipt import count_passes, measure_receipt
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.shipped import ships_losses
 from cahp.goals import ReachedGoal
 from cahp.run.goal_search import reach_goal
 from cahp.run.settings import Settings
@@ -29,8 +30,10 @@ def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
 
 def estimate_seconds(board: BoardState) -> float:
     """Estimate the seconds of a receipt of the mask on the board."""
-    passes = count_models(board.recover) * count_passes(board.bench, complete=True)
-    return pass_seconds(board.bench, evaluation=passes)
+    models = count_models(board.recover)
+    if ships_losses(board.bench.card):
+        models -= 1
+    return pass_seconds(board.bench, evaluation=models * count_passes(board.bench, complete=True))
 
 
 #: Measure the abilities of the mask on the board, with its recovery.

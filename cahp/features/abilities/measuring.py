@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cahp import processes as parallel
 from cahp.features.abilities.items import AbilityKind, AskedSequence, Items, ItemSource
 from cahp.features.abilities.record import REVISION, AbilitiesRecord
+from cahp.features.abilities.shipped import read_shipped_losses
 from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
 from cahp.run.recovered import Recovered, cut_model
@@ -44,7 +45,8 @@ def measure_abilities(
     """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
 
     ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
-    draws items and intervals. Losses are read from the store where the same model has read the same items.
+    draws items and intervals. Losses are read from the store where the same model has read the same items, and those
+    of a bundled model with all its heads from its file, unless the store is ``fresh``.
     """
     kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
     source = make_source(resources.model, texts, seed)
@@ -112,6 +114,23 @@ def measure_kind(
     return value_items(kind, items, losses)
 
 
+def measure_full_losses(resources: Resources, texts: Texts, *, seed: int = 42) -> dict[str, NDArray[np.float64]]:
+    """Measure a model with all its heads on the items of all abilities, and of those of every run.
+
+    Returns the summed losses ``(n, parts)`` by the digest of their items, in nats.
+    """
+    source = make_source(resources.model, texts, seed)
+    losses = {}
+    for complete in (False, True):
+        for kind in ABILITIES:
+            if kind.quick is None and not complete:
+                continue
+            items = draw_items(kind, source, complete=complete)
+            if isinstance(items, Items) and items.sha256 not in losses:
+                losses[items.sha256] = read_items(resources.model, items, progress=resources.progress)
+    return losses
+
+
 def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:
     """Return the values of items, given the summed losses of their parts ``(n, parts)`` by model."""
     values: dict[str, Floats] = {}
@@ -137,6 +156,8 @@ def _read(
     digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
     name = key("abilities", REVISION, *digests, precision)
     sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
+    if sums is None and mask is None and precision == "float32" and not resources.store.fresh:
+        sums = read_shipped_losses(resources.card, items.sha256)
     if sums is None or sums.shape != (items.count, items.parts):
         from cahp.models.surgery import can_cut
 
