@@ -59,12 +59,13 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")
     page.locator(".st-key-learn-go-4 button").first.click()
-    step.get_by_role("slider").press("Home")
+    # Not the slider of the first step, which stays until the fourth is drawn.
+    step.locator(".st-key-learn-guess-random-False").get_by_role("slider").press("Home")
     page.locator(".st-key-learn-see-random button").click()
     step.get_by_text("Figures").click()
     bundled = step.get_by_text("random selections are at least as accurate").inner_text()
     page.locator(".st-key-learn-here-random button").click()
-    page.get_by_role("button", name="Cancel").click()
+    step.get_by_role("button", name="Cancel").click()
     # What ships is still there.
     expect(page.locator(".st-key-learn-here-random button")).to_be_visible()
     expect(step).to_contain_text(bundled)

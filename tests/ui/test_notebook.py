@@ -177,10 +177,10 @@ def test_the_example_runs_in_jupyterlab_and_its_board_is_dragged(
     expect(page.locator(".jp-OutputArea-output").get_by_text("PosixPath('report.html')")).to_be_visible(timeout=180_000)
     for kind in ("error", "stderr"):
         assert page.locator(f".jp-OutputArea-output[data-mime-type*={kind}]").count() == 0
-    # Bars are gone, figures are drawn, the text of the comparison is there.
+    # Bars are gone, figures are drawn, the table of the comparison is there.
     expect(page.locator(".widget-hbox")).to_have_count(0)
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_attached()
-    expect(page.locator(".jp-OutputArea-output pre").filter(has_text="complementary").last).to_be_visible()
+    expect(page.locator(".jp-OutputArea-output").get_by_role("rowheader", name="CAHP")).to_be_visible()
 
     board = page.locator(".cahp-board")
     slider, values, figures = board.locator("input.slider"), board.locator(".figure .value"), board.locator(".figure")
