@@ -18,6 +18,7 @@ from cahp.values import BudgetError, Estimate, OptionError
 class GoalKind:
     """One row: the ``name`` in options, the ``label`` on screen, and the bound ``start + scale * amount``.
 
+    ``words`` say of heads that they reach it, with ``{}`` for the amount.
     ``outcome`` is the measured outcome (None: what the cut model ``saves`` against the full one, of time or of its
     cache of keys and values). An amount is written with ``sign`` before and ``unit`` behind it; ``default``,
     ``highest`` and ``step`` are amounts on screen. With ``upper`` the upper limit of the interval must stay below the
@@ -27,6 +28,7 @@ class GoalKind:
 
     name: str
     label: str
+    words: str
     outcome: str | None
     scale: float
     default: float
@@ -53,14 +55,50 @@ _SAVED: dict[str, Any] = {"outcome": None, "scale": -0.01, "step": 1.0, "start":
 GOALS: Mapping[str, GoalKind] = {
     kind.name: kind
     for kind in (
-        GoalKind("agreement", _AGREEMENT, "agreement", 0.01, default=95.0, highest=100.0, step=1.0, unit="%"),
-        GoalKind("kl", _KL, "kl", 1.0, default=0.05, highest=10.0, step=0.01, upper=True),
-        GoalKind("accuracy-loss", _LOSS, "accuracy_change", -1.0, default=1.0, highest=100.0, step=0.5),
         GoalKind(
-            "abilities", _ABILITIES, None, 0.0, default=0.0, highest=0.0, step=0.0, upper=True, section="abilities"
+            *("agreement", _AGREEMENT, "that keep at least {} % of the answers", "agreement", 0.01),
+            default=95.0,
+            highest=100.0,
+            step=1.0,
+            unit="%",
         ),
-        GoalKind("time", _TIME, **_SAVED, default=20.0, highest=99.0, upper=True, saves="time"),
-        GoalKind("kv-cache", _CACHE, **_SAVED, default=30.0, highest=99.0, upper=True, saves="cache"),
+        GoalKind(
+            *("kl", _KL, "that keep the KL divergence at or below {} nats", "kl", 1.0),
+            default=0.05,
+            highest=10.0,
+            step=0.01,
+            upper=True,
+        ),
+        GoalKind(
+            *("accuracy-loss", _LOSS, "that lose at most {} points of accuracy", "accuracy_change", -1.0),
+            default=1.0,
+            highest=100.0,
+            step=0.5,
+        ),
+        GoalKind(
+            *("abilities", _ABILITIES, "that lose no measurable ability", None, 0.0),
+            default=0.0,
+            highest=0.0,
+            step=0.0,
+            upper=True,
+            section="abilities",
+        ),
+        GoalKind(
+            *("time", _TIME, "that save at least {} % of the time"),
+            **_SAVED,
+            default=20.0,
+            highest=99.0,
+            upper=True,
+            saves="time",
+        ),
+        GoalKind(
+            *("kv-cache", _CACHE, "that save at least {} % of the KV cache"),
+            **_SAVED,
+            default=30.0,
+            highest=99.0,
+            upper=True,
+            saves="cache",
+        ),
     )
 }
 
@@ -113,6 +151,11 @@ class Goal:
         return f"{self.kind.name}={self.kind.sign}{self.amount:g}{self.kind.unit}"
 
     @property
+    def words(self) -> str:
+        """What it says of heads that reach it, such as ``that lose at most 1 points of accuracy``."""
+        return self.kind.words.format(f"{self.amount:g}")
+
+    @property
     def wants_most(self) -> bool:
         """Whether the most heads are wanted: each pruned head saves time and memory, and costs everything else."""
         return bool(self.kind.saves)
@@ -151,8 +194,10 @@ class Goal:
             return estimate.high - bound
         return bound - estimate.low
 
-    def choose(self, estimates: Mapping[int, Estimate], budgets: int) -> ReachedGoal:
+    def choose(self, estimates: Mapping[int, Estimate], budgets: int, *, unit: str = "head") -> ReachedGoal:
         """Return the fewest heads (for savings: the most) whose ``estimates`` reach the goal, of so many ``budgets``.
+
+        ``unit`` is what a budget counts, in the singular.
 
         Raises:
             BudgetError: If none does, with the nearest.
@@ -163,7 +208,7 @@ class Goal:
         if not reached:
             nearest = min(estimates, key=lambda heads: self._beyond(estimates[heads]))
             raise BudgetError(
-                f"No measured budget reaches {self}; nearest are {nearest} heads with "
+                f"No measured budget reaches {self}; nearest are {nearest} {unit}s with "
                 f"{self.describe(estimates[nearest])}. Choose a weaker goal or another recovery."
             )
         heads = min(reached)

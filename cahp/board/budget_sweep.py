@@ -506,4 +506,7 @@ def reach(table: BudgetTable, goal: Goal, card: ModelCard | None = None) -> Reac
         estimate = goal.estimate(row.outcomes, time=time, cache=cache)
         if estimate:
             estimates[row.budget] = estimate
-    return goal.choose(estimates, len(rows))
+    unit = "head"
+    if card is not None:
+        unit = card.unit
+    return goal.choose(estimates, len(rows), unit=unit)

@@ -68,7 +68,8 @@ class Event:
 class Shown:
     """The mask on the board with its measured figures.
 
-    ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``rescued`` are the
+    ``origin`` tells how the mask was chosen; other words than these three are shown unchanged. ``method`` is another
+    method that chose it, where the origin is ``hand`` (empty: a person did). ``rescued`` are the
     heads added by the per-layer minimum. ``places`` are the indices of the layers in the model, if layers between them
     have no heads. ``pinned`` is another mask, A: the board marks the heads that only one of the two keeps. ``glimpse``
     are the outcomes on the texts so far, while the mask is measured. ``how`` names the recovery of both, where it is
@@ -86,6 +87,7 @@ class Shown:
     glimpse: Outcomes | None = None
     how: str = ""
     beside: tuple[str, Outcomes] | None = None
+    method: str = ""
 
 
 @dataclass(frozen=True)
@@ -251,6 +253,8 @@ def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> 
         current["how"] = shown.how
     if shown.beside is not None:
         current |= _beside(*shown.beside)
+    if shown.method:
+        current["method"] = shown.method
     return {
         **current,
         "budget": mask.count,

@@ -66,10 +66,14 @@ class Choices:
 
 @dataclass(frozen=True)
 class _Position:
-    """A position on the board: a budget (None: the suggested one), or a mask made by hand from it."""
+    """A position on the board: a budget (None: the suggested one), or a mask made by hand from it.
+
+    ``method`` is another method that chose such a mask (empty: a person did).
+    """
 
     budget: int | None = None
     hand: HeadMask | None = None
+    method: str = ""
 
 
 class Board:
@@ -95,8 +99,13 @@ class Board:
 
     @property
     def by_hand(self) -> bool:
-        """Whether the mask was made by hand."""
+        """Whether the mask was made by hand, or chosen by another method."""
         return self._position.hand is not None
+
+    @property
+    def method(self) -> str:
+        """The other method that chose the mask (empty: none did)."""
+        return self._position.method
 
     @property
     def auto(self) -> bool:
@@ -178,14 +187,23 @@ class Board:
         """Show a budget; None is the suggested one."""
         self._put(_Position(budget))
 
-    def set_mask(self, mask: HeadMask) -> None:
-        """Show a person's own mask.
+    def set_mask(self, mask: HeadMask, *, method: str = "") -> None:
+        """Show a person's own mask, or one that another ``method`` has chosen.
 
         Raises:
             MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
         self._choices().check(mask)
-        self._put(_Position(self._position.budget, mask))
+        self._put(_Position(self._position.budget, mask, method))
+
+    def restore_mask(self, mask: HeadMask, budget: int | None) -> None:
+        """Show a mask that was made by hand from a ``budget`` (None: the suggested one).
+
+        Raises:
+            MaskError: As ``set_mask`` does.
+        """
+        self._choices().check(mask)
+        self._put(_Position(budget, mask))
 
     def toggle(self, head: int) -> None:
         """Remove a kept head, or restore a pruned one."""

@@ -113,14 +113,17 @@ def verdict(run: RunDocument) -> str:
     if "perplexity" in outcomes:
         before = run.outcomes["full"]["perplexity"]
         against_full += f"Perplexity{after} is {outcomes['perplexity'].text}; with all heads it is {before.text}. "
-    ratio = run.latency_ratio
+    speed = own_speed(run)
     if run.kv_cache is not None:
         latency = f"Its KV cache takes {percent(run.kv_cache.share, 0)} of the full model's memory per token."
-    elif ratio is None:
+    elif speed is None:
         latency = "Time was not measured."
-    elif not ratio.excludes(1):
+    elif speed.busy:
+        latency = "Its latency is not known: the machine was busy."
+    elif not speed.ratio.excludes(1):
         latency = "Its latency does not change measurably."
     else:
+        ratio = speed.ratio
         latency = (
             f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
             f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."

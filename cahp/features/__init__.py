@@ -63,7 +63,7 @@ FEATURES = (
     Feature(
         "attribution",
         commands=_find("attribution.command:attribute"),
-        panels=_find("attribution.panel:TAB"),
+        panels=_find("attribution.panel:TAB", "attribution.panel:CARD"),
         colourings=_find("attribution.panel:THIS_TEXT"),
     ),
     Feature("peers", commands=_find("peers.command:peers"), panels=_find("peers.panel:TAB", "peers.panel:NOTE")),

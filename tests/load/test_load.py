@@ -83,7 +83,7 @@ def headings() -> dict[int, str]:
     readings: list[SplitResults] = [one.comparison.results for one in opened]
     same = [reading for reading in readings if reading.document.model.sha256 == shipped.document.model.sha256]
     reading = max(same or readings, key=lambda one: len(one.means))
-    recovery = reading.by_cost[0]
+    recovery = shipped.document.settings.recover
     tests = {
         budget: [one for one in reading.verdicts if (one.recovery, one.budget) == (recovery, budget)]
         for budget in reading.budgets

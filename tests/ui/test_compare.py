@@ -205,9 +205,18 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
     assert "Holm" in said(app)
 
 
+def test_the_page_opens_on_the_recovery_of_the_board(shipped: Path) -> None:
+    assert page().session_state["compare-recovery"] == "refit"
+    app = page(recover="none")
+    assert app.session_state["compare-recovery"] == "none"
+    # A link shows the same to all.
+    assert "none" in app.query_params["recovery"]
+
+
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
-    assert not {"recovery", "at", "methods", "outcome"} & set(app.query_params)
+    assert not {"at", "methods", "outcome"} & set(app.query_params)
+    assert app.session_state["compare-recovery"] == "refit"
     assert len(charted(app)) == 3
 
 

@@ -13,7 +13,8 @@ from clusters import ratio_of
 
 from cahp.exports import formats
 from cahp.exports.form import Decoding, Footprint
-from cahp.models.costs import Timing
+from cahp.exports.report import verdict
+from cahp.models.costs import Costs, Timing
 from cahp.run.bench import Bench
 from cahp.ui.export import files as export_files
 from cahp.ui.export import model, view
@@ -149,6 +150,27 @@ def test_what_pruning_changes_stands_beside_the_title() -> None:
     run = explorer_of(open_app("export")).results.run
     assert run is not None
     assert list_changes(run) == [("−2.3 points", "of accuracy"), ("−27 %", "time"), ("−13 %", "size")]
+    pruned = run.cost.pruned
+    assert pruned.latency_ms is not None
+    busy = replace(pruned, latency_ms=replace(pruned.latency_ms, p95=9 * pruned.latency_ms.median))
+    unreliable = replace(run, cost=replace(run.cost, pruned=busy))
+    assert [words for _, words in list_changes(unreliable)] == ["of accuracy", "size"]
+    assert "of the time of the full model" in verdict(run)
+    assert "of the time of the full model" not in verdict(unreliable)
+
+
+def test_times_of_a_busy_machine_do_not_replace_those_of_the_run() -> None:
+    app = open_app("export")
+    explorer = explorer_of(app)
+    run = explorer.results.run
+    assert run is not None
+    assert run.cost.pruned.latency_ms is not None
+    busy = replace(run.cost.pruned.latency_ms, p95=9 * run.cost.pruned.latency_ms.median)
+    costs = Costs(run.cost.full, replace(run.cost.pruned, latency_ms=busy), ratio_of(0.4, 0.35, 0.47), 0.3)
+    explorer.results.add_costs(explorer.mask, costs)
+    shown = [markdown.value for markdown in app.run().markdown]
+    assert "## −27 %" in shown
+    assert "## −60 %" not in shown
 
 
 def test_the_command_names_the_model_and_the_budget_also_where_they_are_the_defaults() -> None:

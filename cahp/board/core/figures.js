@@ -37,7 +37,8 @@ export function written([name, value, lines, title]) {
 
 // How the heads were chosen.
 export function origin(state) {
-  return { auto: "by the published rule", hand: "made by hand", budget: "by budget" }[state.origin] ?? state.origin;
+  const hand = state.method ? `by ${state.method}` : "made by hand";
+  return { auto: "by the published rule", hand, budget: "by budget" }[state.origin] ?? state.origin;
 }
 
 // Words about the whole mask stand at the `first` outcome.

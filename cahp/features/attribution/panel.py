@@ -236,5 +236,26 @@ def _draw_evidence(explorer: Explorer) -> None:
         st.caption("Medians over texts with 95 % intervals. Random: sets of as many, from all layers.")
 
 
+def draw_head(explorer: Explorer, head: int) -> None:
+    """Draw in the card of a head what it contributes to the answer on the text of this session, if that is known."""
+    result = know_text(explorer)
+    if result is not None:
+        st.caption(plain(describe_contribution(result, head)))
+
+
+def describe_contribution(result: Attribution, head: int) -> str:
+    """Describe what one head contributes to the answer: the change without it, and its rank."""
+    row = result.rows[result.order.index(head)]
+    change = f"about {signed_nats(row['estimated'])} nats"
+    if row["exact"] is not None:
+        change = f"{signed_nats(row['exact'])} nats"
+    place = result.order.index(head) + 1
+    return (
+        f"Your text: without this {result.unit} the {result.metric} of {result.shown_answer} changes by {change}; "
+        f"{place} of {len(result.order)} by support."
+    )
+
+
+CARD = Panel("Card", "Your text", draw_head, place=5)
 TAB = Panel("Budget", "Which heads matter?", draw, place=15, name="heads")
 THIS_TEXT: BoardColouring[Attribution] = BoardColouring(BY_TEXT, know_text)

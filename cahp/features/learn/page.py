@@ -19,7 +19,7 @@ from cahp.features.learn.turn import TURN, answer_turn, choose_best, find_swept
 from cahp.recoveries import NONE, QUICK
 from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
-from cahp.ui.frame import address
+from cahp.ui.frame import address, notes
 from cahp.ui.frame.page import go_to
 from cahp.ui.frame.running import follow, need_run, offer_again
 from cahp.ui.frame.running import measure as measure_here
@@ -263,7 +263,10 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
     learner = lesson.learner
     guess = lesson.guess
     start = min(max(budgets[0], learner.moved.get(lesson.name, budgets[-1] // 2)), budgets[-1])
-    if guess is None:
+    if guess is None and len(budgets) == 1:
+        guess = budgets[0]
+        st.caption(f"The only possible number of {step.unit} here is {guess}.")
+    elif guess is None:
         guess = st.slider(step.question, budgets[0], budgets[-1], start, key="learn-turn", help=step.counted)
         learner.moved[lesson.name] = guess
     selection = explorer.choices().of_budget(guess)
@@ -311,6 +314,7 @@ def _measure_numbers(explorer: Explorer) -> None:
 def _open_button(explorer: Explorer, budget: int, unit: str) -> None:
     """Draw the button that puts a budget on the board and opens Overview."""
     if st.button(f"Open {budget} {unit} on Overview", key="learn-open", icon=":material/arrow_forward:"):
+        notes.clear()
         explorer.board.set_budget(budget)
         go_to("home")
 
@@ -418,7 +422,8 @@ def _link_guesses(course: Sequence[_Lesson], learner: _Learner) -> None:
         guess = "" if lesson.guess is None else str(lesson.guess)
         guesses.append(guess)
     linked = ",".join(guesses).rstrip(",")
-    if linked:
+    # Guesses of a link that is only restored stay in the address; those about another model do not.
+    if linked or learner.guesses:
         address.put("guesses", linked)
 
 

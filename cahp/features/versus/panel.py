@@ -181,6 +181,7 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
         except CahpError as error:
             notes.write(error)
             st.rerun()
+        notes.clear()
         explorer.pinned = Pin(b, explorer.card, explorer.settings)
         explorer.chosen_recovery = a.recover
         if a.recover == AT_ONCE.name:

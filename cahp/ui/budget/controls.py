@@ -123,7 +123,7 @@ def _draw_upload(explorer: Explorer) -> None:
 def _draw_goals(explorer: Explorer) -> None:
     offered = {name: kind for name, kind in GOALS.items() if _can_reach(explorer, kind)}
     labels = {
-        _SHARE: f"A share of the {explorer.card.unit}s of at most (%)",
+        _SHARE: f"A share of the {explorer.card.unit}s (%, the nearest number)",
         **{name: kind.label for name, kind in offered.items()},
     }
     name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
@@ -158,7 +158,7 @@ def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
 
 
 def _keep_share(explorer: Explorer, percent: float) -> None:
-    """Put the budget that is nearest to this share of the heads on the board."""
+    """Put the budget that is nearest to this share of the heads on the board, as ``--budget`` rounds it."""
     table = explorer.table()
     assert table is not None
     wanted = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
@@ -175,14 +175,15 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     explorer.board.set_budget(reached.heads)
     kept = f"{reached.heads} {explorer.card.unit}s"
     if goal.is_counted:
-        return f"{kept} are the most that reach {goal}: {reached.estimate} the full model's bytes."
+        return f"{kept} are the most {goal.words}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
-    finding = f"{kept} are {which} that reach {goal}"
+    finding = f"{kept} are {which} {goal.words}"
     if goal.kind.outcome:
         finding += f" {RECOVERIES[table.recover].beside}"
+    estimate = reached.estimate
     return (
-        f"{finding}: {reached.estimate}; {reached.measured} of {reached.budgets} budgets are measured. The budget was "
-        "chosen on these texts, so the figure is optimistic; check it on the test split."
+        f"{finding}: {estimate.text} ({estimate.span}); {reached.measured} of {reached.budgets} budgets are measured. "
+        "The budget was chosen on these texts, so the figure is optimistic; check it on the test split."
     )
 
 
@@ -289,7 +290,7 @@ def collect_choice(explorer: Explorer) -> None:
             notes.write(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
             return
         try:
-            explorer.board.set_mask(mask)
+            explorer.board.set_mask(mask, method=name)
             notes.write(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
         except CahpError as error:
             notes.write(error)

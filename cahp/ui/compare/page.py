@@ -86,7 +86,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     results.draw_primary(shown)
     st.caption(_describe_origin(explorer, choice))
     above = st.container(key="compare-above")
-    view = draw_filters(shown)
+    view = draw_filters(shown, recover=explorer.recover)
     with above:
         claims.draw(explorer, shown, view)
     shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)

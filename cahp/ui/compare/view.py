@@ -25,8 +25,14 @@ class ComparisonView:
     methods: tuple[str, ...]
 
 
-def draw_filters(results: SplitResults) -> ComparisonView:
-    """Draw the filters in a row and return their values; ``results`` are those of the first outcome."""
+def draw_filters(results: SplitResults, *, recover: str) -> ComparisonView:
+    """Draw the filters in a row and return their values; ``results`` are those of the first outcome.
+
+    The recovery is at first the one of the board, ``recover``, if it was compared.
+    """
+    first = results.by_cost[0]
+    if recover in results.by_cost:
+        first = recover
     by_name = {str(budget): budget for budget in results.budgets}
     # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
     middle = list(by_name)[(len(by_name) - 1) // 2]
@@ -41,7 +47,8 @@ def draw_filters(results: SplitResults) -> ComparisonView:
             help="KL divergence and agreement compare with the full model and need no labels.",
         )
         recovery = _choose(
-            *("recovery", "Recovery", results.by_cost, results.by_cost[0]),
+            *("recovery", "Recovery", results.by_cost, first),
+            always=True,
             format_func=lambda name: capital(RECOVERIES[name].noun) or "None",
             help="All methods get the same recovery. Refit solves for the output projections of the kept heads; "
             "distillation and fine-tuning train all weights.",
@@ -66,8 +73,11 @@ def draw_filters(results: SplitResults) -> ComparisonView:
     return ComparisonView(outcome, recovery, by_name[budget], shown)
 
 
-def _choose(name: str, label: str, options: Sequence[str], default: str, **look: Any) -> str:
-    """Draw a filter whose value, unless it is the default, is in the address; nothing where there is no choice."""
+def _choose(name: str, label: str, options: Sequence[str], default: str, *, always: bool = False, **look: Any) -> str:
+    """Draw a filter whose value is in the address, the default only if ``always``; nothing where there is no choice.
+
+    A default that depends on the session is ``always`` there, so that a link shows the same to all.
+    """
     if len(options) < 2:
         return default
     key = f"compare-{name}"
@@ -76,7 +86,7 @@ def _choose(name: str, label: str, options: Sequence[str], default: str, **look:
     _set_from_address(name, key, options, default)
     value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
     in_address = value
-    if value == default:
+    if value == default and not always:
         in_address = ""
     address.put(name, in_address)
     return value

@@ -41,7 +41,7 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
         origin = MaskOrigin(model, chosen_by(explorer), budget)
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
-        origin = MaskOrigin(model, run.settings.method, run.budget, metrics)
+        origin = MaskOrigin(model, explorer.board.method or run.settings.method, run.budget, metrics)
     origin = replace(origin, columns=list_measures(explorer))
     with st.container(horizontal=True):
         for form in formats.mask_forms():
@@ -167,11 +167,11 @@ def draw_command(explorer: Explorer, view: View) -> None:
     """Draw the row of the command that repeats the run."""
     run = view.document
     if run is None:
+        method = explorer.settings.method
+        if explorer.board.by_hand:
+            method = BY_HAND
         settings = replace(
-            explorer.settings,
-            budget=str(explorer.board.budget),
-            method=chosen_by(explorer),
-            recover=explorer.recover,
+            explorer.settings, budget=str(explorer.board.budget), method=method, recover=explorer.recover
         )
     else:
         settings = run.settings

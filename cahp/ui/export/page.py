@@ -86,9 +86,11 @@ def _draw_top(explorer: Explorer, view: View) -> None:
             thumbnail.draw(view, explorer.card.unit)
         with st.container(gap="small", key="export-what"):
             st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
-            origin = "made by hand"
-            if not explorer.board.by_hand:
-                origin = "chosen by CAHP"
+            origin = "chosen by CAHP"
+            if explorer.board.method:
+                origin = f"chosen by {explorer.board.method}"
+            elif explorer.board.by_hand:
+                origin = "made by hand"
             st.caption(f"The mask on the board, {origin}. Change it on the Budget page.")
             with st.container(width=360):
                 draw_recovery(explorer)
@@ -114,10 +116,11 @@ def list_changes(run: RunDocument) -> list[tuple[str, str]]:
     else:
         row, value = main_outcome(outcomes)
         changes.append((value.text, row.label))
+    speed = own_speed(run)
     if run.kv_cache is not None:
         changes.append((_percent_change(run.kv_cache.share), "memory per token"))
-    elif run.latency_ratio is not None and run.latency_ratio.excludes(1):
-        changes.append((_percent_change(run.latency_ratio.value), "time"))
+    elif speed is not None and not speed.busy and speed.ratio.excludes(1):
+        changes.append((_percent_change(speed.ratio.value), "time"))
     full = run.cost.full.parameters
     pruned = run.cost.pruned.parameters
     if full and pruned:

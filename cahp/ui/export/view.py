@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from cahp import features
 from cahp.api.bundled import Bundle
+from cahp.board.table_file import own_speed
 from cahp.exports.report import recipe
 from cahp.files import plain_json
+from cahp.models.costs import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.prune import measure_mask
@@ -67,7 +69,7 @@ def on_board(explorer: Explorer) -> View:
             arrays |= {"labels": labels, "medoids": medoids}
     # The latency is the one that the board shows.
     costs = results.costs(mask)
-    if run is not None and costs is not None and (costs.full, costs.pruned) != (run.cost.full, run.cost.pruned):
+    if run is not None and costs is not None and _replaces_times(costs, run):
         run = run.timed(costs)
         if bundle is not None:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
@@ -75,6 +77,14 @@ def on_board(explorer: Explorer) -> View:
     if run is not None:
         run = _add_known_sections(explorer, run)
     return View(mask, labels, families, run, arrays, bundle)
+
+
+def _replaces_times(costs: Costs, run: RunDocument) -> bool:
+    """Tell whether the times of a run give way to others: to those of a busy machine only if they are so themselves."""
+    if (costs.full, costs.pruned) == (run.cost.full, run.cost.pruned):
+        return False
+    speed = own_speed(run)
+    return not costs.noisy or speed is None or speed.busy
 
 
 def _add_known_sections(explorer: Explorer, run: RunDocument) -> RunDocument:
@@ -126,7 +136,10 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
 
 def chosen_by(explorer: Explorer) -> str:
     """Return the method that selected the heads on the board, or that they were chosen by hand."""
-    return BY_HAND if explorer.board.by_hand else explorer.settings.method
+    board = explorer.board
+    if board.by_hand:
+        return board.method or BY_HAND
+    return explorer.settings.method
 
 
 def name_of(explorer: Explorer) -> str:

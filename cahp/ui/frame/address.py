@@ -23,6 +23,7 @@ from cahp.recoveries import AT_ONCE, NONE
 from cahp.run.command_line import to_text
 from cahp.run.settings import PROMPT, Settings
 from cahp.run.settings import describe as describe_settings
+from cahp.ui.frame import notes
 from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
 from cahp.ui.session.opening import bundled_length
 from cahp.values import CahpError, HeadMask, MaskError
@@ -166,9 +167,15 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     if fields == {name: value for name, value in describe(explorer).items() if name in _BOARD}:
         # The same view is on screen: its Undo stays.
         return
+    # What was said of the view before says nothing about this one.
+    notes.clear()
     explorer.chosen_recovery = _parse_recovery(explorer, fields.get("recover"))
     if "mask" in fields:
-        explorer.board.set_mask(mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads))
+        mask = mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads)
+        budget = None
+        if fields.get("budget", "auto") != "auto":
+            budget = _parse_number("budget", fields["budget"])
+        explorer.board.restore_mask(mask, budget)
     elif "budget" not in fields and "goal" not in fields:
         explorer.board.set_budget(explorer.start_budget)
     elif fields.get("budget", "auto") != "auto":
@@ -223,6 +230,9 @@ def describe(explorer: Explorer) -> dict[str, str]:
             fields[name] = text
     if board.by_hand:
         fields["mask"] = mask_to_hex(explorer.mask)
+        if board.requested is not None:
+            # A mask made by hand has the clusters of the budget that it was made from.
+            fields["budget"] = str(board.requested)
     elif explorer.results.run is not None:
         fields["budget"] = "auto" if board.auto else str(board.budget)
     elif board.requested is not None:

@@ -249,6 +249,7 @@ def draw(
                 glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.shown_recovery)),
                 how=how,
                 beside=_find_outcomes_beside(explorer, second.recover),
+                method=explorer.board.method,
             ),
             labels=explorer.board.labels,
             subject=BoardSubject(

@@ -212,9 +212,11 @@ class Results:
         return self._costs.get(mask.counts)
 
     def add_costs(self, mask: HeadMask, costs: Costs) -> None:
-        """Enter costs that were measured here; they replace earlier timings."""
+        """Enter costs that were measured here; they replace earlier timings, unless only those are reliable."""
         speed = Speed.of(costs.ratio, costs.full, costs.pruned)
-        self._costs[mask.counts] = costs
+        earlier = self._costs.get(mask.counts)
+        if earlier is None or earlier.noisy or not costs.noisy:
+            self._costs[mask.counts] = costs
         self.add(mask, NONE.name, speed)
         # A page may add a table meanwhile.
         for table in list(self._tables.values()):

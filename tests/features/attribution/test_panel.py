@@ -13,8 +13,8 @@ from apps import open_part
 from cahp.board.colourings import Painted
 from cahp.features.attribution.colourings import BY_TEXT
 from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
-from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads
-from cahp.features.attribution.result import Attribution
+from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads, describe_contribution
+from cahp.features.attribution.result import Attribution, signed_nats
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -55,6 +55,15 @@ def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, re
     changes = result.changes.ravel()
     assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")
     assert painted.groups[result.order].tolist() == sorted(painted.groups.tolist())
+
+
+def test_the_card_of_a_head_says_what_it_contributes(explorer: Explorer, result: Attribution) -> None:
+    first, last = result.order[0], result.order[-1]
+    assert describe_contribution(result, first).endswith("; 1 of 12 by support.")
+    assert describe_contribution(result, last).endswith("; 12 of 12 by support.")
+    change = result.rows[0]["exact"]
+    assert change is not None
+    assert f"changes by {signed_nats(change)} nats" in describe_contribution(result, first)
 
 
 def test_the_colours_of_another_text_are_not_shown(explorer: Explorer, result: Attribution) -> None:

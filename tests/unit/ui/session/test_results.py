@@ -108,13 +108,14 @@ def test_what_was_timed_here_is_the_time_everywhere() -> None:
     results.add_costs(mask, costs)
     # The time of a busy machine does not replace a reliable one.
     assert results.speed(mask) == table.row(3).speed == speed(0.7)
-    results.add_costs(mask, replace(costs, pruned=Cost(50, 600, calm)))
+    reliable = replace(costs, pruned=Cost(50, 600, calm))
+    results.add_costs(mask, reliable)
     expected = Speed(ratio_of(0.8, 0.7, 0.9), 10.0, 10.0)
     assert results.speed(mask) == table.row(3).speed == expected
     results.add_costs(mask, costs)
     assert results.speed(mask) == expected
-    assert results.costs(mask) == costs
-    assert results.costs(OF_THE_RUN) is (costs if mask.by_layer == OF_THE_RUN.by_layer else None)
+    assert results.costs(mask) == reliable
+    assert results.costs(OF_THE_RUN) is (reliable if mask.by_layer == OF_THE_RUN.by_layer else None)
 
 
 def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:
