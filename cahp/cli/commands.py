@@ -317,7 +317,9 @@ EVAL_LIMIT = OPTIONS["eval_limit"].but(default=None, fills=False)
 
 @command(
     *(METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), SEEDS, RECOVERIES),
-    Option("preset", "quick (the default), posthoc, full or recovery; language (the default of a language model)."),
+    Option(
+        "preset", "quick (the default without --methods), posthoc, full or recovery; language (for a language model)."
+    ),
     *(LIMIT.but(help=f"{LIMIT.help[:-1]} (default: the preset's)."), EVAL_LIMIT),
     Option("tries", "Number of settings to try of each method, on tuning texts (1: the defaults).", int, 1, low=1),
     Option(

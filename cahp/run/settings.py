@@ -133,8 +133,9 @@ class Settings:
     )
     goal: str | None = option(
         None,
-        "Keep the fewest heads that reach a goal: agreement=95%, kl=0.05, accuracy-loss=1 or abilities (none may be "
-        "lost). Or keep the most heads that reach time=-20% or, for a causal language model, kv-cache=-30%.",
+        "Keep the fewest heads, of about a dozen numbers tried, that reach a goal: agreement=95%, kl=0.05, "
+        "accuracy-loss=1 or abilities (none may be lost). Or keep the most heads that reach time=-20% or, for a causal "
+        "language model, kv-cache=-30%.",
         unit="goal",
     )
     min_per_layer: int = option(1, "Fewest heads per layer.", "compare", link="choice")
@@ -165,7 +166,7 @@ class Settings:
     )
     select_time: str | None = option(
         None,
-        "Improve the kept heads by swaps, for at most 90s, 2m or 1h. A swap must help after a quick refit.",
+        "Improve the kept heads by swaps, for at most 90s, 2m or 1h. A swap must help after a refit on few texts.",
         unit="duration",
     )
     recover: str = option(
