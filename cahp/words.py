@@ -129,6 +129,11 @@ def _printable_character(character: str) -> str:
     return repr(character)[1:-1]
 
 
+def encodable(text: str) -> str:
+    """Return a text that any file can hold: bytes of a file's name that are no UTF-8 are written as in Python."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error, shortened for a sentence."""
     text = str(error).strip() or type(error).__name__

@@ -28,6 +28,7 @@ from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.values import OptionError
+from cahp.words import encodable
 
 #: The default of an option that must be given.
 REQUIRED: Any = ...
@@ -243,7 +244,8 @@ class Command:
 
         def run(context: typer.Context, **given: Any) -> None:
             of_call = {name: given[name] for name in _OF_CALL if name in given}
-            call = Call(self.settings(given), shlex.join(["cahp", *context.find_root().obj]), **of_call, fields=fields)
+            line = encodable(shlex.join(["cahp", *context.find_root().obj]))
+            call = Call(self.settings(given), line, **of_call, fields=fields)
             with questions(yes=call.yes):
                 self.do(call, **{name: given[name] for name in own})
 

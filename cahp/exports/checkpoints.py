@@ -27,6 +27,7 @@ from cahp.run.splits import record_split
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask, OptionError, Progress, silent
+from cahp.words import encodable
 
 if TYPE_CHECKING:
     from cahp.models.saving import ReadBack
@@ -303,7 +304,7 @@ def _describe(
     figures = {"schema": "cahp.metrics/1", **source, **results}
     (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
     (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
-    (folder / formats.CARD_FILE).write_bytes(readme.encode())
+    (folder / formats.CARD_FILE).write_bytes(encodable(readme).encode())
     for path in folder.iterdir():
         # Weights are written for their owner alone; here they get the permissions of other files.
         if path.is_file():
@@ -324,7 +325,7 @@ def _facts(pruned: Pruned, provenance: Provenance, measured: Measured | None) ->
         "cahp.recovery": recovery,
         "cahp.command": provenance.command,
     }
-    return {name: fact for name, fact in facts.items() if fact}
+    return {name: encodable(fact) for name, fact in facts.items() if fact}
 
 
 def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None) -> ReadBack:

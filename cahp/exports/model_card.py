@@ -59,9 +59,18 @@ def model_card(
     if data is not None:
         evaluated_on = f"`{data['id']}`, split `{data['split']}`, sha256 `{data['sha256']}`"
     packages = [f"{name} {version(name)}" for name in form.checked_with]
+    words = "texts"
+    if source["protocol"] is not None:
+        words = "tokens"
     closeness = form.closeness(
-        outcome["difference"], outcome["agreement"], outcome["tried"], written=outcome["written"]
+        outcome["difference"], outcome["agreement"], outcome["tried"], written=outcome["written"], words=words
     )
+    unit = "attention heads"
+    if card.group > 1:
+        unit = f"key-value groups of {card.group} attention heads each"
+    holds = ""
+    if form.keeps_shapes:
+        holds = " are used, and the files hold all of them"
     heads = [f"| {layer} | {', '.join(map(str, kept)) or '-'} |" for layer, kept in enumerate(mask.by_layer)]
     versions = [f"{name} {number}" for name, number in source["versions"].items()]
     lines = [
@@ -69,11 +78,11 @@ def model_card(
         *_front_matter(form, card, mask, outcome, source).splitlines(),
         "---",
         "",
-        f"# {card.id}, {mask.count} of {mask.keep.size} attention heads",
+        f"# {card.id}, {mask.count} of {mask.keep.size} {unit}",
         "",
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer"
         f"{_describe_recovery(source['recovery'], outcome)}. {weights['full']:,} weights before, "
-        f"{weights['pruned']:,} after.",
+        f"{weights['pruned']:,} after{holds}.",
         "",
         "## Load the model",
         "",
@@ -90,9 +99,9 @@ def model_card(
         f"Read back in a new process with {', '.join(packages)}: {closeness}.",
         *_quote(outcome.get("note")),
         "",
-        "## Kept heads",
+        f"## Kept {card.unit}s",
         "",
-        "| layer | heads (numbered as in the original) |",
+        f"| layer | {card.unit}s (numbered as in the original) |",
         "|---|---|",
         *heads,
         "",
@@ -157,7 +166,7 @@ def _front_matter(
     results = _eval_results(card, outcome, source)
     if results:
         origin |= {
-            "model_name": f"{Path(card.id).name}-{mask.count}-of-{mask.keep.size}-heads",
+            "model_name": f"{Path(card.id).name}-{mask.count}-of-{mask.keep.size}-{card.unit}s",
             "eval_results": results,
         }
     return ModelCardData(

@@ -31,7 +31,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     GenerationConfig,
 )
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicLayer, StaticLayer
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
@@ -213,7 +213,8 @@ def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) 
         return
     while len(layers) <= index:
         layers.append(cache.layer_class_to_replicate())
-    if not isinstance(layers[index], CountingLayer):
+    # A static cache counts by itself, and knows its masks by the kind of its layers.
+    if not isinstance(layers[index], (CountingLayer, StaticLayer)):
         layers[index] = CountingLayer()
     none = hidden.new_zeros(hidden.shape[0], 0, hidden.shape[-2], 1)
     layers[index].update(none, none)

@@ -104,6 +104,8 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
         )
     if adder and (not architecture.output_bias or (mask is not None and mask.empty_layers)):
         return f"llama.cpp reads no bias in the output projection of its attention, and {adder} needs one"
+    if mask is not None and mask.empty_layers and config.get("attention_bias"):
+        return "a layer without attention has no bias, and the output projections of this model have one"
     try:
         name_split(card)
     except ValueError as error:
@@ -120,7 +122,9 @@ def refuse_tokenizer(card: ModelCard) -> str | None:
 
 def find_lost_part(config: Mapping[str, Any]) -> str | None:
     """Name a part of a model that neither GGUF nor ``nemotron-nas`` can describe (None: there is none)."""
-    rotation = (config.get("rope_parameters") or config.get("rope_scaling") or {}).get("rope_type", "default")
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    # Older configurations call it ``type``, and transformers reads both.
+    rotation = rope.get("rope_type", rope.get("type", "default"))
     if rotation not in _ROTATIONS:
         return f"rotary positions of the kind {rotation}"
     if config.get("sliding_window") and config.get("use_sliding_window", True):

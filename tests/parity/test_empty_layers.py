@@ -13,7 +13,7 @@ import zoo
 import cahp
 from cahp import models
 from cahp.exports import formats
-from cahp.exports.checkpoints import write
+from cahp.exports.checkpoints import Provenance, write
 from cahp.exports.form import Pruned
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
 from cahp.models.costs import KvCache
@@ -83,7 +83,9 @@ def test_text_is_generated_with_a_cache_that_holds_nothing_of_the_layer(tmp_path
     made = list(continue_greedily(pruned, [2, 5, 6, 7], 6))
     ids = fakes.write_on(pruned.network, torch.tensor([[2, 5, 6, 7]]), len(made))
     assert ids[0, 4:].tolist() == made
-    assert pruned.network.generate(ids[:, :4], max_new_tokens=3, do_sample=False)[0, 4:].tolist() == made[:3]
+    for options in ({}, {"cache_implementation": "static"}):
+        written = pruned.network.generate(ids[:, :4], max_new_tokens=3, do_sample=False, **options)
+        assert written[0, 4:].tolist() == made[:3], options
     cache = fill_cache(pruned, ids[:, :1], context=9)
     sizes = [layer.keys.numel() for layer in cache.layers]
     assert sizes[0] == 0 < sizes[1]
@@ -98,7 +100,10 @@ def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Pa
     model = load(tmp_path / "model", "llama", language=True)
     mask = first_empty(model)
     pruned, form = cut(model, mask), formats.model_form("compact")
-    write(form, tmp_path / "out", Pruned(model, pruned, mask, TEXTS), seconds=None)
+    # The name of a file that is no UTF-8.
+    command = Provenance(command="cahp export --mask caf\udce9.json")
+    write(form, tmp_path / "out", Pruned(model, pruned, mask, TEXTS), provenance=command, seconds=None)
+    assert "caf\\udce9.json" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     network, ids = cahp.load_pruned(tmp_path / "out"), torch.tensor([[2, 5, 6, 7]])
     made = network.generate(ids, max_new_tokens=4, do_sample=False)[0, 4:].tolist()
     assert made == list(continue_greedily(pruned, [2, 5, 6, 7], 4))[: len(made)]

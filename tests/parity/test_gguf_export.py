@@ -20,7 +20,7 @@ from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
-from cahp.models.to_gguf import refuse_gguf, save_gguf
+from cahp.models.to_gguf import find_lost_part, refuse_gguf, save_gguf
 from cahp.stages.recovery import mean_ablate
 from cahp.values import HeadMask, OptionError
 
@@ -132,6 +132,7 @@ def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path
     [
         ("gemma", {}, "is written for llama, mistral, qwen2, qwen3"),
         ("mistral", {"sliding_window": 8}, "it has a sliding window"),
+        ("llama", {"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}}, "rotary positions of the kind dynamic"),
         ("llama", {"mlp_bias": True}, "it has biases in its feed-forward blocks"),
         ("llama", {}, "its tokenizer does not merge bytes"),
     ],
@@ -144,6 +145,19 @@ def test_a_model_that_the_form_would_change_is_refused_with_the_reason(
     assert reason in str(refuse_gguf(card))
     with pytest.raises(OptionError, match=r"cannot be exported as gguf, since .*; export it as compact"):
         formats.check_export(GGUF, card)
+
+
+@pytest.mark.parametrize("scaling", ["rope_parameters", "rope_scaling"])
+@pytest.mark.parametrize("kind", ["rope_type", "type"])
+def test_rotary_positions_are_found_by_their_older_names_too(scaling: str, kind: str) -> None:
+    config = {scaling: {kind: "dynamic", "factor": 4.0}}
+    assert find_lost_part(config) == "rotary positions of the kind dynamic"
+
+
+def test_an_empty_layer_whose_output_has_a_bias_is_refused(tmp_path: Path) -> None:
+    shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2}
+    folder = fakes.save_language_model(tmp_path / "model", family="llama", attention_bias=True, **shape)
+    assert "a layer without attention has no bias" in str(refuse_gguf(models.identify(str(folder)), EMPTY))
 
 
 def test_norms_of_queries_and_a_classifier_s_head_are_what_the_format_lacks(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
                 if job is not None and job.result is not None:
                     results.append((form, job.result))
     for form, (content, written) in results:
-        _draw_written(form, recover, content, written)
+        _draw_written(explorer, form, recover, content, written)
 
 
 def _draw_form(
@@ -117,7 +117,9 @@ def _draw_form(
     return job
 
 
-def _draw_written(form: ModelForm, recover: str, content: bytes, results: Mapping[str, Any]) -> None:
+def _draw_written(
+    explorer: Explorer, form: ModelForm, recover: str, content: bytes, results: Mapping[str, Any]
+) -> None:
     """Draw what was measured of a model that was written and read back."""
     for epoch in results.get("epochs", []):
         st.caption(
@@ -133,7 +135,11 @@ def _draw_written(form: ModelForm, recover: str, content: bytes, results: Mappin
     state = capital(RECOVERIES[recover].beside)
     if form.rounded is not None:
         state += f" and rounded to {form.rounded.state}"
-    close = form.closeness(**{name: results[name] for name in ("difference", "agreement", "tried", "written")})
+    words = "texts"
+    if explorer.bench.protocol is not None:
+        words = "tokens"
+    compared = {name: results[name] for name in ("difference", "agreement", "tried", "written")}
+    close = form.closeness(**compared, words=words)
     st.caption(f"{form.title}, {state}: {describe(last)}. Loaded again in a new process: {close}.")
     _draw_sizes(results)
 
