@@ -185,7 +185,12 @@ class Goal:
         return str(estimate)
 
     def is_reached_by(self, estimate: Estimate) -> bool:
-        """Tell whether the limit of the interval keeps the bound; a rounding error does not decide."""
+        """Tell whether the limit of the interval keeps the bound; a rounding error does not decide.
+
+        A single text has no interval, so it shows nothing.
+        """
+        if estimate.ci95 is None and estimate.n == 1:
+            return False
         return self._beyond(estimate) <= 1e-9
 
     def _beyond(self, estimate: Estimate) -> float:

@@ -224,10 +224,14 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Ite
         if workspace.protocols is not None:
             noun = "tokens"
             limit = "--tokens"
-        yield (
-            f"{plan.settings.select_split} has no more {noun} than {limit}, so every seed selects heads on the same "
-            f"{noun}; a lower {limit} shows how much the sample matters."
-        )
+        same = f"so every seed selects heads on the same {noun}"
+        if plan.settings.sample == "head":
+            yield f"--sample head takes the first {noun}, {same}."
+        else:
+            yield (
+                f"{plan.settings.select_split} has no more {noun} than {limit}, {same}; a lower {limit} shows how much "
+                "the sample matters."
+            )
     if workspace.criticality_notice:
         yield workspace.criticality_notice
     grid = grid_notice(workspace.card.layers * workspace.card.heads)

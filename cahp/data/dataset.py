@@ -255,9 +255,7 @@ def sample(
             quotas = enumerate(_quotas(counts, size))
             of_class = [random.permutation(np.flatnonzero(labels == index))[:quota] for index, quota in quotas]
             rows = np.sort(np.concatenate(of_class))
-        # Sorted by label: each class is one block. Single rows of each class prove nothing.
-        blocks = 1 + np.count_nonzero(np.diff(labels))
-        if 1 < len(np.unique(labels)) == blocks < len(texts):
+        if _is_sorted(labels):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
     drawn = texts
@@ -268,6 +266,20 @@ def sample(
         names = join_quoted(texts.classes[index] for index in absent)
         notices.append(f"the sample of {size} texts has no text of the class {names}; raise the limit.")
     return drawn, tuple(notices)
+
+
+def _is_sorted(labels: Ints) -> bool:
+    """Tell whether labels are sorted, or almost: they form far fewer blocks than in a random order.
+
+    Single rows of each class prove nothing.
+    """
+    blocks = 1 + np.count_nonzero(np.diff(labels))
+    classes = np.bincount(labels)
+    classes = classes[classes > 0]
+    if len(classes) < 2 or blocks == len(labels):
+        return False
+    expected = 1 + len(labels) - float((classes**2).sum()) / len(labels)
+    return bool(blocks == len(classes) or blocks <= expected / 2)
 
 
 def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:

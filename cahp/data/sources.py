@@ -153,6 +153,8 @@ def read_inputs(
 ) -> list[Input]:
     """Read the texts, or pairs of texts, of a file in their order; labels are neither needed nor read.
 
+    Columns are those of other data: where the file lacks one, the default name takes its place.
+
     Raises:
         DataError: If there is no such file, it cannot be read, or a row is damaged (the message names the first).
         OptionError: If the column options are invalid.
@@ -161,7 +163,12 @@ def read_inputs(
     if not is_there(path, Path.is_file):
         raise DataError(f"There is no file named {name!r}; name a text file, or a table with a text column.")
     try:
-        raw = read_split(read_table(path), Columns(text_column, pair_column, NO_LABELS), documents=documents)
+        table = read_table(path)
+        if text_column not in table.columns:
+            text_column = None
+        if pair_column not in table.columns:
+            pair_column = None
+        raw = read_split(table, Columns(text_column, pair_column, NO_LABELS), documents=documents)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
     return raw.texts.plain_inputs

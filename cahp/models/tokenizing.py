@@ -37,10 +37,9 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
             limit = min(limit, max_length + model.prompt.length)
         tokens = model.prompt.tokens(texts, limit)
     else:
+        limit = min(max_length or model.max_length, model.max_length)
         with ENCODING:
-            encoded = model.tokenizer(
-                first, pairs, truncation=True, max_length=max_length or model.max_length, padding=False
-            )
+            encoded = model.tokenizer(first, pairs, truncation=True, max_length=limit, padding=False)
         tokens = []
         for row in range(len(first)):
             tokens.append({name: encoded[name][row] for name in encoded})

@@ -155,6 +155,10 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     # What ``cahp premise`` measured is shown once it is bundled, and a panel stays open when its verdict changes.
     (tmp_path / "tiny.json").write_text(json.dumps(premise(model)))
     app.run()
+    assert "heads of one cluster are redundant: **not measured**" in said(app)
+    about = {**premise(model), "data": comparison.document.data.id}
+    (tmp_path / "tiny.json").write_text(json.dumps(about))
+    app.run()
     assert "heads of one cluster are redundant: **supported**" in said(app)
     (table,) = (one.value for one in app.table if "measured" in one.value)
     assert table["mean (95 % interval)"].tolist()[::2] == [

@@ -48,6 +48,12 @@ def test_the_limit_of_the_interval_decides(
     assert [goal.is_reached_by(Estimate(0.5, ends, 9, "number")) for ends in (reached, missed)] == [True, False]
 
 
+def test_a_single_text_shows_nothing() -> None:
+    assert not Goal.parse("kl=0.5").is_reached_by(Estimate(0.1, None, 1, "number"))
+    # What is counted needs no interval.
+    assert Goal.parse("kv-cache=-30%").is_reached_by(Estimate(0.5, None, 0, "ratio"))
+
+
 def test_the_fewest_heads_are_chosen_and_for_time_the_most() -> None:
     shares = {heads: Estimate(0.97, (low, 1.0), 9, "share") for heads, low in ((4, 0.9), (6, 0.96), (8, 0.97))}
     chosen = Goal.parse("agreement=95%").choose(shares, 12)

@@ -171,7 +171,10 @@ def _compare(metric: Metric, pairs: Sequence[tuple[SampleItem, SampleItem]], tas
     if metric.name in DIVIDED or of_answers:
         sizes = np.array([own.size for own, _ in both], dtype=np.float64)
         a, b = (_estimate_perplexity(metric.name, values, sizes, seed) for values in (first, second))
+        # The rise of the loss, in the unit of both: bits, or nats where they are perplexities.
         rise = estimate_ratio(-change, sizes, seed)
+        if metric.name == "bits_per_byte":
+            rise = estimate_ratio(-change / np.log(2), sizes, seed, "bits")
         return PairedRow(task, *metric, len(both), a, b, rise, "random signs", compare_signs(change), 1.0)
     if np.isin(numbers, (0.0, 1.0)).all():
         only_a = int((change < 0).sum())

@@ -73,6 +73,9 @@ def draw_premise(results: SplitResults) -> None:
     """Draw the line of the premise for the model of a comparison."""
     model = results.document.model.id
     document = read_premise(model)
+    if document is not None and document["data"] != results.document.data.id:
+        # It is about other texts.
+        document = None
     status = "not measured"
     if document is not None:
         status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not significant"])
@@ -81,7 +84,8 @@ def draw_premise(results: SplitResults) -> None:
         return
     with panel:
         if document is None:
-            st.markdown(f"Not measured for {plain(model)}; this command measures it:")
+            about = plain(results.document.data.id[:200])
+            st.markdown(f"Not measured for {plain(model)} on {about}; this command measures it:")
             command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
             st.code(shlex.join(command), language="bash", wrap_lines=True)
             return
@@ -136,7 +140,7 @@ def _draw_premise_table(document: Mapping[str, Any]) -> None:
     st.caption(
         f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
         f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
-        f"{document.get('unit', 'texts')}."
+        f"{document.get('unit', 'texts')} of {plain(document['data'])}."
     )
 
 

@@ -180,7 +180,7 @@ def reproduce(
             classifier = folder / "classifiers" / experiment.name
             how: dict[str, Any] = {"store": store, "progress": reporter}
             # The folder of an earlier call is found again. The test split is opened only on request.
-            fit(plan.settings, out=classifier, whole=True, measured=(), **how)
+            fit(plan.settings, out=classifier, whole=True, measured=(), limit=plan.settings.limit, **how)
             of_classifier = replace(plan, settings=replace(plan.settings, model=str(classifier)))
             comparison = compare(of_classifier, jobs=jobs, cluster=cluster, command=command, **how)
             comparison.write(folder / experiment.name)

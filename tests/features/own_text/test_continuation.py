@@ -12,9 +12,10 @@ import torch
 from cahp import models
 from cahp.features.own_text.continuation import Continuation, Tokens, compare_continuations
 from cahp.features.own_text.continued import continuation_html, describe, find_different_words, mark
-from cahp.features.own_text.measuring import continue_text
+from cahp.features.own_text.measuring import continue_text, read_text
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
+from cahp.models.loading import start_id
 from cahp.run.bench import open_bench
 from cahp.store import Store
 from cahp.values import HeadMask
@@ -39,14 +40,31 @@ def slow(model: HeadModel, ids: list[int], count: int, gates: torch.Tensor | Non
     return written
 
 
+def begun(model: HeadModel, text: str) -> list[int]:
+    """The tokens of a text after the token before a first one, as its windows are read."""
+    ids: list[int] = model.tokenizer(text, add_special_tokens=False)["input_ids"]
+    start = start_id(model.tokenizer)
+    assert start is not None
+    return [start, *ids]
+
+
+def test_a_text_is_continued_as_a_run_continues_its_prompt(tmp_path: Path) -> None:
+    model = fakes.save_language_model(tmp_path / "model", "causal", "gpt2")
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), window=16, tokens=480, eval_tokens=96)
+    bench = open_bench(settings, store=Store(tmp_path / "store"))
+    text = "the film was very good"
+    full = HeadMask.full(bench.card.layers, bench.card.heads)
+    assert list(continue_text(bench.model, text, full, count=6)) == bench.measurements.continue_text(text, 6)
+    assert read_text(bench.model, text, full).answer == bench.measurements.continue_text(text, 1)[0]
+
+
 def test_two_continuations_at_once_keep_their_own_heads(tmp_path: Path) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "llama")), device="cpu")
     full, few = HeadMask.full(model.layers, model.heads), HeadMask.of([0, 5, 9], model.layers, model.heads)
     text = "the film was very good"
     both = zip(continue_text(model, text, full, count=6), continue_text(model, text, few, count=6), strict=True)
     made = [list(one) for one in zip(*both, strict=True)]
-    (entry,) = model.tokenize([text])
-    assert made == [slow(model, entry["input_ids"], 6, gates) for gates in (None, model.gates(few.keep))]
+    assert made == [slow(model, begun(model, text), 6, gates) for gates in (None, model.gates(few.keep))]
     assert made[0] != made[1]
 
 
@@ -54,8 +72,7 @@ def test_of_a_text_as_long_as_the_model_takes_the_end_is_continued(tmp_path: Pat
     model = models.load(str(fakes.save_language_model(tmp_path / "model", "causal", "gpt2")), device="cpu")
     full = HeadMask.full(model.layers, model.heads)
     text = "the " + "good film " * model.max_length
-    (entry,) = model.tokenize([text])
-    ids = entry["input_ids"]
+    ids = begun(model, text)[: model.max_length]
     room = model.longest_context - 20
     assert len(ids) > room
     # The first token stays, and leaves room for what is written.
@@ -69,9 +86,8 @@ def test_a_text_that_leaves_room_is_read_whole(tmp_path: Path) -> None:
     model = models.load(replace(models.identify(str(folder)), max_length=8), device="cpu")
     assert model.max_length == 8 < model.longest_context - 20
     full = HeadMask.full(model.layers, model.heads)
-    (entry,) = model.tokenize(["good film " * 8])
-    assert len(entry["input_ids"]) == 8
-    assert list(continue_text(model, "good film " * 8, full)) == slow(model, entry["input_ids"], 20, None)
+    ids = begun(model, "good film " * 8)[:8]
+    assert list(continue_text(model, "good film " * 8, full)) == slow(model, ids, 20, None)
 
 
 def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_path: Path) -> None:

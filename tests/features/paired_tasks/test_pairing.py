@@ -97,6 +97,17 @@ def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats() -> No
     assert row.difference.value == pytest.approx(18 / 30)
 
 
+def test_bits_per_byte_differ_in_bits() -> None:
+    def of(likelihood: float) -> list[dict[str, Any]]:
+        value = likelihood * math.log(2)
+        return [sample(n, 0, metrics=["bits_per_byte"], bits_per_byte=[value, 10]) for n in range(8)]
+
+    (row,) = pair(read(of(-10)), read(of(-15))).rows
+    assert (row.a.value, row.b.value) == pytest.approx((1.0, 1.5))
+    assert row.difference.value == pytest.approx(0.5)
+    assert row.difference.unit == "bits"
+
+
 def test_missing_items_are_counted_and_left_out() -> None:
     paired = pair(read(answers("111000"), "a.jsonl"), read(answers("1110"), "b.jsonl"))
     assert paired.rows[0].n == 4

@@ -423,6 +423,8 @@ def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> N
             ends = {"train": (0, 70), "validation": (70, 85), "test": (85, 100)}[split]
             assert all(bucket(text) in range(*ends) for text in texts.first)
     assert read_inputs(str(path), documents="line")[:2] == ["first 0", "second 0"]
+    # Columns are those of other data.
+    assert read_inputs(str(path), text_column="review", documents="line")[:2] == ["first 0", "second 0"]
 
 
 @pytest.mark.parametrize(
@@ -721,7 +723,16 @@ def test_the_seed_chooses_the_rows() -> None:
     assert sample(texts, 20, seed=1)[0].first != sample(texts, 20, seed=2)[0].first
 
 
-@pytest.mark.parametrize("labels", [[0] * 20 + [1] * 20, [2] * 9 + [0] * 20 + [1] * 20])
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [0] * 20 + [1] * 20,
+        [2] * 9 + [0] * 20 + [1] * 20,
+        # Almost: one row was appended, and two sorted files were joined.
+        [0] * 20 + [1] * 20 + [0],
+        [0] * 15 + [1] * 15 + [0] * 15 + [1] * 15,
+    ],
+)
 @pytest.mark.parametrize("limit", [None, 20])
 def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], limit: int | None) -> None:
     texts = texts_of(labels)
@@ -733,6 +744,8 @@ def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], lim
 
 
 def test_a_mixed_file_without_limit_is_returned_as_it_is() -> None:
+    mixed = texts_of(np.random.default_rng(0).integers(0, 3, 60).tolist())
+    assert sample(mixed, None) == (mixed, ())
     texts = texts_of([0, 1, 1, 0])
     assert sample(texts, None) == (texts, ())
     assert sample(texts, 4) == (texts, ())
