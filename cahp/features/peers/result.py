@@ -224,7 +224,7 @@ def describe_gains(document: PeersDocument) -> str:
     words = f"Removing {row.words} also saves {percent(1 - row.weights / document.weights)} of the weights"
     if row.speed is not None:
         faster = 1 / row.speed.ratio.value
-        words += f" and writes {times(faster)} as fast at {document.context:,} tokens of context"
+        words += f" and writes {times(faster)} as fast at {row.speed.context:,} tokens of context"
     return f"{words}; a rounded cache does not do that by itself"
 
 
