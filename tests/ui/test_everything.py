@@ -236,6 +236,17 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
 
 
 @pytest.mark.nightly
+def test_the_line_of_progress_hides_what_is_behind_it(open_page: Callable[[str], Page]) -> None:
+    page = open_page("")
+    page.get_by_role("button", name=re.compile("Re-run here")).click()
+    pill = page.locator(".st-key-pill")
+    expect(pill).to_be_visible()
+    # Half transparent colours have a fourth number.
+    assert pill.evaluate("pill => getComputedStyle(pill).backgroundColor").startswith("rgb(")
+    pill.get_by_role("button", name="Cancel").click()
+
+
+@pytest.mark.nightly
 def test_little_jumps_while_a_page_comes_up(
     new_context: Callable[..., BrowserContext], explorer_url: str, settled: Callable[[Page], Page]
 ) -> None:
