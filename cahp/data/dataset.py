@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -69,12 +70,12 @@ class Dataset:
 
     @property
     def test_sha256(self) -> str:
-        """Digest of the test split, however its texts were cut (empty: there is none)."""
+        """Digest of the texts of the test split, however they are cut or labelled (empty: there is none)."""
         if self.whole_test is not None:
             return self.whole_test
         if "test" not in self.splits:
             return ""
-        return self.splits["test"].sha256
+        return digest(json.dumps(self.splits["test"].plain_inputs))
 
     def split(self, name: str) -> Texts:
         """Return the texts of one split.

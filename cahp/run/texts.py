@@ -377,7 +377,10 @@ def check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str,
         name = sample.classes[int(counts.argmax())]
         if np.count_nonzero(split.class_counts) < 2:
             raise DataError(f"every text of {settings.select_split} is {name!r}; add texts of another class")
-        raise DataError(f"all {len(sample)} texts of the sample are {name!r}; raise --limit or use --sample stratified")
+        way = "raise --limit"
+        if settings.sample == "head":
+            way += " or use --sample stratified"
+        raise DataError(f"all {len(sample)} texts of the sample are {name!r}; {way}")
     single = [name for name, count in zip(sample.classes, counts, strict=True) if count == 1]
     if not single:
         return ()

@@ -55,6 +55,13 @@ def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
     assert log(tmp_path).count == 4 * THREADS * TIMES == 80
 
 
+def test_other_labels_of_the_same_texts_begin_no_new_count(tmp_path: Path) -> None:
+    labelled = dataset()
+    other = {split: texts.with_labels(1 - texts.labels) for split, texts in labelled.splits.items()}
+    assert replace(labelled, splits=other).sha256 != labelled.sha256
+    assert replace(labelled, splits=other).test_sha256 == labelled.test_sha256
+
+
 def test_every_model_and_data_set_has_a_count_of_its_own(tmp_path: Path) -> None:
     one, other = log(tmp_path), log(tmp_path, "b" * 64)
     assert [one.add(), one.add(), other.add()] == [1, 2, 1]
