@@ -19,9 +19,9 @@ _BYTES_PER_S = 3e7
 #: Passes over the calibration texts: of salience, with gradients through a part of them, and of attention maps.
 _SALIENCE = 0.6
 _SIGNATURES = 0.7
-#: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them.
+#: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them (4 to 7 by machine).
 _PROJECTION_S = 1.5
-_UNSTRUCTURED_S = 4.0
+_UNSTRUCTURED_S = 5.5
 
 #: Tokens by texts: every page that offers a run estimates its time again.
 _tokens: WeakKeyDictionary[Texts, float] = WeakKeyDictionary()
