@@ -48,13 +48,18 @@ def measure_abilities(
     draws items and intervals. Losses are read from the store where the same model has read the same items, and those
     of a bundled model with all its heads from its file, unless the store is ``fresh``.
     """
-    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
+    kinds = _list_kinds(complete=complete)
     source = make_source(resources.model, texts, seed)
     rows = []
     for place, kind in enumerate(kinds):
         progress = nest_progress(resources.progress, place, len(kinds))
         rows.append(measure_kind(resources, kind, source, mask, recovered, complete=complete, progress=progress))
     return AbilitiesRecord(decide(rows, seed), complete)
+
+
+def _list_kinds(*, complete: bool) -> list[AbilityKind]:
+    """List all abilities, or those of every run."""
+    return [kind for kind in ABILITIES if complete or kind.quick is not None]
 
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
@@ -122,9 +127,7 @@ def measure_full_losses(resources: Resources, texts: Texts, *, seed: int = 42) -
     source = make_source(resources.model, texts, seed)
     losses = {}
     for complete in (False, True):
-        for kind in ABILITIES:
-            if kind.quick is None and not complete:
-                continue
+        for kind in _list_kinds(complete=complete):
             items = draw_items(kind, source, complete=complete)
             if isinstance(items, Items) and items.sha256 not in losses:
                 losses[items.sha256] = read_items(resources.model, items, progress=resources.progress)

@@ -245,14 +245,14 @@ def draw_head(explorer: Explorer, head: int) -> None:
 
 def describe_contribution(result: Attribution, head: int) -> str:
     """Describe what one head contributes to the answer: the change without it, and its rank."""
-    row = result.rows[result.order.index(head)]
+    place = result.order.index(head)
+    row = result.rows[place]
     change = f"about {signed_nats(row['estimated'])} nats"
     if row["exact"] is not None:
         change = f"{signed_nats(row['exact'])} nats"
-    place = result.order.index(head) + 1
     return (
         f"Your text: without this {result.unit} the {result.metric} of {result.shown_answer} changes by {change}; "
-        f"{place} of {len(result.order)} by support."
+        f"{place + 1} of {len(result.order)} by support."
     )
 
 

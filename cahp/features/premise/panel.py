@@ -57,14 +57,16 @@ def read_control(model: str) -> dict[str, Any] | None:
     return control
 
 
-def read_premise(model: str) -> dict[str, Any] | None:
-    """Read the bundled document of ``cahp premise`` about a model; None if there is none."""
+def read_premise(model: str, data: str) -> dict[str, Any] | None:
+    """Read the bundled document of ``cahp premise`` about a model and its data; None if there is none."""
     for file in sorted(premise_folder().glob("*.json")):
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
         except (OSError, ValueError):
             continue
-        if isinstance(document, dict) and document.get("schema") == SCHEMA and document["model"] == model:
+        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+            continue
+        if (document["model"], document["data"]) == (model, data):
             return document
     return None
 
@@ -72,10 +74,7 @@ def read_premise(model: str) -> dict[str, Any] | None:
 def draw_premise(results: SplitResults) -> None:
     """Draw the line of the premise for the model of a comparison."""
     model = results.document.model.id
-    document = read_premise(model)
-    if document is not None and document["data"] != results.document.data.id:
-        # It is about other texts.
-        document = None
+    document = read_premise(model, results.document.data.id)
     status = "not measured"
     if document is not None:
         status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not significant"])
