@@ -32,6 +32,7 @@ from cahp.models.selftest import probe_family
 from cahp.models.sketch import check_fit, lost_weights, sketch_network
 from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
+from cahp.models.tokenizing import start_id
 from cahp.models.weights import read_shapes, weight_bytes, weight_files
 from cahp.tasks.task import Head
 from cahp.values import ModelError
@@ -368,12 +369,6 @@ def usual_ids(tokenizer: Any) -> NDArray[np.int64]:
     """Ids of the tokens of which texts consist, ascending: neither special ones nor ones that were added."""
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int64)
-
-
-def start_id(tokenizer: Any) -> int | None:
-    """Id of the token before the first of a text: that of the beginning, or another special one (None: none)."""
-    ids = (getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "pad"))
-    return next((token for token in ids if token is not None), None)
 
 
 def punctuation_ids(tokenizer: Any) -> set[int]:

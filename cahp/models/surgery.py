@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
@@ -22,6 +23,9 @@ from cahp.models.stored import check_memory
 from cahp.values import HeadMask, MaskError, ModelError, OptionError
 
 _BY_HEAD = Rows()
+#: Types of values and of collections in modules; values, and empty collections, need no deep copy.
+_PLAIN = (bool, int, float, str, type(None))
+_COLLECTIONS = (OrderedDict, dict, set)
 
 
 def cut(
@@ -227,8 +231,35 @@ def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
 def copy_network(model: HeadModel) -> HeadModel:
     """Copy the modules of a model, which may then be changed; the weights are shared."""
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
-    shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
-    return model.with_network(copy.deepcopy(model.network, shared))
+    shared: dict[int, Any] = {}
+    for tensor in chain(model.network.parameters(), model.network.buffers()):
+        shared[id(tensor)] = tensor
+    return model.with_network(_copy_module(model.network, shared))
+
+
+def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
+    """Copy a module and those in it as ``copy.deepcopy`` does; ``copies`` has what is known by its id, and grows.
+
+    A module has a dozen collections of hooks, nearly all empty, and numbers. Without a call of ``deepcopy`` for each of
+    them a copy takes a tenth of the time.
+    """
+    copied = type(module).__new__(type(module))
+    copies[id(module)] = copied
+    attributes = vars(copied)
+    for name, value in vars(module).items():
+        if isinstance(value, _PLAIN):
+            attributes[name] = value
+        elif type(value) in _COLLECTIONS and not value:
+            attributes[name] = type(value)()
+        elif name != "_modules":
+            attributes[name] = copy.deepcopy(value, copies)
+    children: dict[str, nn.Module | None] = {}
+    for name, child in module._modules.items():
+        if child is not None and id(child) not in copies:
+            _copy_module(child, copies)
+        children[name] = copies.get(id(child))
+    attributes["_modules"] = children
+    return copied
 
 
 def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:

@@ -6,6 +6,8 @@ import threading
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cahp.tasks.texts import Item
 from cahp.tasks.window import Window
 from cahp.values import DataError, Input, Ints
@@ -43,16 +45,62 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
         tokens = []
         for row in range(len(first)):
             tokens.append({name: encoded[name][row] for name in encoded})
-    known = model.network.get_input_embeddings().num_embeddings
     for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
         if not ids:
             raise DataError(f"the text {text[:60]!r} has no tokens for {model.card.id}; remove or replace it")
-        if max(ids) >= known:
-            raise DataError(
-                f"the tokenizer of {model.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
-                f"knows only {known}; save the model with its own tokenizer, or remove the text"
-            )
+        _check_known(model, text, ids)
     return tokens
+
+
+def _check_known(model: HeadModel, text: str, ids: Sequence[int]) -> None:
+    known = known_tokens(model)
+    if max(ids) >= known:
+        raise DataError(
+            f"the tokenizer of {model.card.id} makes token {max(ids)} of the text {text[:60]!r}, but the model "
+            f"knows only {known}; save the model with its own tokenizer, or remove the text"
+        )
+
+
+def known_tokens(model: HeadModel) -> int:
+    """The number of tokens that the model has embeddings of; its tokenizer may have more."""
+    return int(model.network.get_input_embeddings().num_embeddings)
+
+
+def tokenize_own(model: HeadModel, text: Input, *, max_length: int | None = None) -> tuple[dict[str, list[int]], int]:
+    """Return the token ids by name of one text or pair of a person, and how many tokens it has as a whole.
+
+    A language model reads it as it reads the texts that it is evaluated on: the token before a first one begins it,
+    without which many predict badly, a pair is joined by a line break, and no special token ends it, since the model
+    shall continue its last word. ``max_length`` limits what is read.
+
+    Raises:
+        DataError: If the text has no tokens.
+    """
+    empty = DataError("this text has no tokens; type at least one word")
+    if not model.card.task.predicts_often:
+        (entry,) = tokenize(model, [text], max_length=max_length)
+        if len(entry["input_ids"]) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
+            raise empty
+        (whole,) = model.count_tokens([text])
+        return entry, whole
+    if not isinstance(text, str):
+        text = "\n".join(filter(None, text))
+    with ENCODING:
+        ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    if not ids:
+        raise empty
+    _check_known(model, text, ids)
+    start = start_id(model.tokenizer)
+    if start is not None:
+        ids = [start, *ids]
+    (entry,) = from_ids([np.array(ids[: min(max_length or model.max_length, model.max_length)])])
+    return entry, len(ids)
+
+
+def start_id(tokenizer: Any) -> int | None:
+    """Id of the token before the first of a text: that of the beginning, or another special one (None: none)."""
+    ids = (getattr(tokenizer, f"{role}_token_id", None) for role in ("bos", "eos", "cls", "sep", "pad"))
+    return next((token for token in ids if token is not None), None)
 
 
 def from_ids(rows: Iterable[Ints]) -> Tokens:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
-from cahp.models.loading import load_tokenizer, start_id, usual_ids
+from cahp.models.loading import load_tokenizer, usual_ids
+from cahp.models.tokenizing import start_id
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import COPY_TOKENS, Texts

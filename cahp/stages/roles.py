@@ -337,10 +337,11 @@ def draw_copies(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe]:
         ModelError: If the model has too few different tokens, or reads too few at once.
     """
     from cahp.models.loading import usual_ids
+    from cahp.models.tokenizing import known_tokens
 
     before, after = _frame(model)
     usual = usual_ids(model.tokenizer)
-    usual = usual[usual < _rows(model)]
+    usual = usual[usual < known_tokens(model)]
     longest = min(draw.longest, len(usual), (model.longest_context - len(before) - len(after)) // 2)
     if longest < _FEWEST:
         raise ModelError(
@@ -364,6 +365,8 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe] | str
 
     Each of ``TEMPLATES`` has as many texts.
     """
+    from cahp.models.tokenizing import known_tokens
+
     tokenizer = model.tokenizer
     if model.card.language != "causal":
         return "it is not a causal language model"
@@ -384,7 +387,7 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe] | str
         known = padded[np.minimum(hidden_at, len(ids))]
         answered = padded[np.minimum(asked_at, len(ids))]
         same = np.array_equal(known[order], answered)
-        if not same or len(np.unique(known)) < len(known) or ids.max() >= _rows(model):
+        if not same or len(np.unique(known)) < len(known) or ids.max() >= known_tokens(model):
             return "its tokenizer does not know the words of the questions"
         if len(ids) > model.longest_context:
             return f"it reads {model.longest_context:,} tokens at once, fewer than the questions have"
@@ -421,19 +424,14 @@ def _write_questions(
     return text, hidden, answers, order
 
 
-def _rows(model: HeadModel) -> int:
-    """Number of tokens that the model knows."""
-    return int(model.network.get_input_embeddings().num_embeddings)
-
-
 def _frame(model: HeadModel) -> tuple[list[int], list[int]]:
     """The special tokens before and after a text."""
-    from cahp.models.loading import start_id
+    from cahp.models.tokenizing import known_tokens, start_id
 
     if model.card.language == "causal":
         start = start_id(model.tokenizer)
         # A tokenizer may have a token that the model was never given.
-        if start is None or start >= _rows(model):
+        if start is None or start >= known_tokens(model):
             return [], []
         return [start], []
     encoded = model.tokenizer("a", return_special_tokens_mask=True)

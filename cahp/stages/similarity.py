@@ -89,14 +89,15 @@ def join_words(maps: Floats, words: Ints, count: int) -> NDArray[np.float64]:
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
     """Tokenise a text or a pair of texts: token ids by name, the tokens as text, and how many were cut off.
 
+    That of a language model begins with the token before a first one, and is open; see ``tokenize_own``.
+
     Raises:
         DataError: If the text has no tokens.
     """
-    (entry,) = model.tokenize([text])
+    from cahp.models.tokenizing import tokenize_own
+
+    entry, whole = tokenize_own(model, text)
     ids = entry["input_ids"]
-    if len(ids) <= model.tokenizer.num_special_tokens_to_add(pair=not isinstance(text, str)):
-        raise DataError("this text has no tokens; type at least one word")
-    (whole,) = model.count_tokens([text])
     # Decoded one by one, since byte-level vocabularies have no readable words.
     return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)
 

@@ -64,9 +64,10 @@ def _list_kinds(*, complete: bool) -> list[AbilityKind]:
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
     """Return what items for a model are made of, or the reason why there are none."""
-    from cahp.models.loading import start_id, usual_ids
+    from cahp.models.loading import usual_ids
+    from cahp.models.tokenizing import known_tokens, start_id
 
-    vocabulary = int(model.network.get_input_embeddings().num_embeddings)
+    vocabulary = known_tokens(model)
     start = start_id(model.tokenizer)
     if start is None or start >= vocabulary:
         return "it has no token that begins a text"

@@ -195,7 +195,9 @@ def _choose_texts(bench: Bench, count: int) -> list[Input]:
 
 def _find_check(bench: Bench, model: HeadModel, text: Input, baseline: Baseline) -> TextCheck:
     """Return the stored check of one text, or measure and store it."""
-    (entry,) = model.tokenize([text], max_length=TOKENS)
+    from cahp.models.tokenizing import tokenize_own
+
+    entry, _ = tokenize_own(model, text, max_length=TOKENS)
     if bench.card.task.predicts_often:
         # The answer shall continue a sentence, not follow its end.
         half = max(1, len(entry["input_ids"]) // 2)

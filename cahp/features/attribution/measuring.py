@@ -86,8 +86,6 @@ class TextQuestion:
             raise DataError(
                 f"the text has {len(tokens) + cut:,} tokens and {model.card.id} reads {len(tokens):,}; shorten the text"
             )
-        if model.card.task.predicts_often:
-            entry = _leave_open(model, entry)
         return cls(model, entry, baseline)
 
     def estimate(self, answer: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -149,17 +147,6 @@ class TextQuestion:
         import torch
 
         return torch.tensor(self.baseline.means.astype(np.float32), device=self.model.device)
-
-
-def _leave_open(model: HeadModel, entry: dict[str, list[int]]) -> dict[str, list[int]]:
-    """Leave out special tokens with which a tokenizer ends a text: the answer shall continue its last word."""
-    from cahp.models.loading import special_ids
-
-    special = special_ids(model.tokenizer)
-    end = len(entry["input_ids"])
-    while end > 1 and entry["input_ids"][end - 1] in special:
-        end -= 1
-    return {column: values[:end] for column, values in entry.items()}
 
 
 def check_whole(model: HeadModel) -> None:

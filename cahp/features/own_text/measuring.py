@@ -90,7 +90,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 
     from cahp.models.loading import special_ids
 
-    entry, tokens, truncated = _read_tokens(model, text)
+    entry, tokens, truncated = read_tokens(model, text)
     attention = torch.zeros(len(tokens), dtype=torch.float64)
 
     def watch(layer: int, weights: Tensor) -> None:
@@ -117,27 +117,6 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     )
 
 
-def _read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
-    """Tokenise a text as ``read_tokens`` does; that of a language model begins as texts are evaluated, and is open.
-
-    It begins with the token before a first one, without which such models predict badly, and no special token ends it.
-    """
-    from cahp.models.loading import start_id
-    from cahp.models.tokenizing import ENCODING, from_ids
-
-    entry, tokens, truncated = read_tokens(model, text)
-    if not model.card.task.predicts_often or not isinstance(text, str):
-        return entry, tokens, truncated
-    with ENCODING:
-        ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-    start = start_id(model.tokenizer)
-    if start is not None:
-        ids = [start, *ids]
-    read = ids[: model.max_length]
-    (entry,) = from_ids([np.array(read)])
-    return entry, tuple(model.tokenizer.decode([token]).strip() for token in read), len(ids) - len(read)
-
-
 def _gate(model: HeadModel, mask: HeadMask, *, masked: bool) -> Tensor | None:
     """Return the gates of the heads of ``mask`` (None: the model needs none); ``masked`` is that of ``read_text``."""
     if not masked or mask.is_full:
@@ -155,7 +134,7 @@ def continue_text(
     """
     from cahp.models.caching import continue_greedily
 
-    entry, _, _ = _read_tokens(model, text)
+    entry, _, _ = read_tokens(model, text)
     yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
 
 
@@ -186,7 +165,7 @@ def over_budgets(
     """
     import torch
 
-    entry, _, _ = _read_tokens(model, text)
+    entry, _, _ = read_tokens(model, text)
     most = _FEWEST
     # A language model is larger, and each budget has a logit for every word.
     if not model.card.task.predicts_often:

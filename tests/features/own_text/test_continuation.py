@@ -15,7 +15,7 @@ from cahp.features.own_text.continued import continuation_html, describe, find_d
 from cahp.features.own_text.measuring import continue_text, read_text
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
-from cahp.models.loading import start_id
+from cahp.models.tokenizing import start_id
 from cahp.run.bench import open_bench
 from cahp.store import Store
 from cahp.values import HeadMask
