@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import DataError, Floats, HeadMask, Input, Ints, Progress, silent
+from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
 from cahp.values.head_roles import HeadRoles, score_text
 
 if TYPE_CHECKING:
