@@ -415,7 +415,11 @@ def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
 def longest_text(card: ModelCard) -> int:
     """Largest number of tokens of a text that are read, by the files beside the weights; a prompt comes on top."""
     limits = [card.max_length or MAX_LENGTH]
-    for file, entry in ((CONFIG, "max_position_embeddings"), (TOKENIZER_SETTINGS[0], "model_max_length")):
+    for file, entry in (
+        (CONFIG, "max_position_embeddings"),
+        (CONFIG, "n_positions"),
+        (TOKENIZER_SETTINGS[0], "model_max_length"),
+    ):
         path = Path(card.folder, file)
         # Of a bundled model, or one on the hub that is only looked at, files are missing.
         if card.folder and path.is_file():

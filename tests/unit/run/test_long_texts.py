@@ -202,3 +202,10 @@ def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
     assert (short["max_length"], default["max_length"]) == (64, 512)
     assert default["memory_bytes"] > short["memory_bytes"]
     assert default["expected_longest_s"] > default["expected_s"]
+
+
+def test_preflight_reads_the_number_of_positions_of_older_configurations(tmp_path: Path) -> None:
+    fakes.save_model(tmp_path, "gpt2", max_position_embeddings=40)
+    assert "n_positions" in json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "tokenizer_config.json").unlink(missing_ok=True)
+    assert preflight(models.preview(str(tmp_path)))["max_length"] == 40
