@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Iterable, Iterator
@@ -41,7 +42,7 @@ def write_description(name: str, path: Path, folder: Path, header: Header, progr
     Raises:
         ModelError: If transformers cannot read them; OSError: if they cannot be written.
     """
-    with quiet(), _read(name, path, header) as place:
+    with quiet(), _parsed_once(), _read(name, path, header) as place:
         progress(STAGE, 0, 2)
         config = AutoConfig.from_pretrained(place, **_OPTIONS)
         network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
@@ -157,6 +158,30 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
                 f"{name} cannot be read ({first_line(error)}); download or convert the GGUF file again, or name a "
                 "folder with safetensors weights"
             ) from None
+
+
+@contextmanager
+def _parsed_once() -> Iterator[None]:
+    """Let transformers parse a file without its tensors once: it does so for the configuration and for the tokenizer.
+
+    Each time takes seconds, most of them for the words of the vocabulary.
+    """
+    parsed: dict[str, Any] = {}
+
+    def parse_once(path: str, return_tensors: bool = False, **more: Any) -> Any:
+        if return_tensors or more:
+            return parse(path, return_tensors=return_tensors, **more)
+        if path not in parsed:
+            parsed[path] = parse(path)
+        return copy.deepcopy(parsed[path])
+
+    with LOADING:
+        parse = modeling_gguf_pytorch_utils.load_gguf_checkpoint
+        modeling_gguf_pytorch_utils.load_gguf_checkpoint = parse_once
+        try:
+            yield
+        finally:
+            modeling_gguf_pytorch_utils.load_gguf_checkpoint = parse
 
 
 @contextmanager

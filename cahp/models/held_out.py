@@ -63,8 +63,8 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     """Return the rows of ``items`` for training and those held out, both ascending.
 
     A fifth is held out, drawn at random, of texts and of each kind of sequence that is read twice; of two such
-    sequences one. A held-out window is in neither if a passage for training was taken from it. If no other window is
-    held out, those passages are in neither instead.
+    sequences one. A held-out text that stands in the data again is in neither there. A held-out window is in neither if
+    a passage for training was taken from it. If no other window is held out, those passages are in neither instead.
     """
     kinds = np.array([find_source(item) for item in items])
     held_out: list[Ints] = []
@@ -75,7 +75,7 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
             chosen = np.array([int(np.random.default_rng(seed).integers(len(rows)))])
         held_out.append(rows[chosen])
     tried = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *held_out]))
-    learned = np.setdiff1d(np.arange(len(items)), tried)
+    learned = _leave_out_equal(items, np.setdiff1d(np.arange(len(items)), tried), tried)
     passages = learned[kinds[learned] == "passage"]
     windows = tried[kinds[tried] == "text"]
     read = _find_overlapping(items, windows, passages)
@@ -87,6 +87,13 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
 def _draw_fifth(count: int, seed: int) -> Ints:
     """Draw a fifth of so many rows; they are ascending."""
     return np.sort(np.random.default_rng(seed).permutation(count)[: count // 5])
+
+
+def _leave_out_equal(items: Sequence[Item], learned: Ints, tried: Ints) -> Ints:
+    """Return those of the rows ``learned`` whose text is none of those tried; all of them if none would be left."""
+    known = {items[row] for row in tried if not isinstance(items[row], Window)}
+    others = [row for row in learned if isinstance(items[row], Window) or items[row] not in known]
+    return np.array(others or learned, dtype=np.int64)
 
 
 def _find_overlapping(items: Sequence[Item], rows: Ints, others: Ints) -> Ints:

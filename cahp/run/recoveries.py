@@ -224,7 +224,7 @@ class Recoveries:
         from cahp.stages.one_shot import Grams, collect_grams
         from cahp.stages.recovery import choose_inputs
 
-        entry = key("grams", 1, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
+        entry = key("grams", 2, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
         if self._grams is not None and self._grams[0] == entry:
             return self._grams[1]
         grams = self._resources.load_cached(
@@ -242,7 +242,7 @@ class Recoveries:
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))
-        return key("refit", 6, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+        return key("refit", 7, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     def _read_refit(self, entry: str) -> Refitted | None:
         return self._resources.load_cached(
@@ -283,7 +283,7 @@ class Recoveries:
             parts += [self.inputs_sha256, list(rates)]
         elif rates:
             parts += [None, list(rates)]
-        name = key("tuned", 4, *parts)
+        name = key("tuned", 5, *parts)
         stored = self._resources.load_cached(
             "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
         )
@@ -309,7 +309,7 @@ class Recoveries:
                 supervision=Supervision(
                     progress=resources.progress,
                     watch=resources.watch,
-                    checkpoint=StoredTraining(resources.store, key("tuning", 5, *parts, model.device.type)),
+                    checkpoint=StoredTraining(resources.store, key("tuning", 6, *parts, model.device.type)),
                 ),
             )
         tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
@@ -324,7 +324,7 @@ class Recoveries:
         scores = []
         for rate in rates:
             once = replace(schedule, epochs=1, learning_rate=rate)
-            name = key("tried rate", 3, *parts, asdict(once), parallel.world())
+            name = key("tried rate", 4, *parts, asdict(once), parallel.world())
             score = store.read(name, lambda entry: float(entry.meta["score"]))
             if score is None:
                 try:
@@ -375,9 +375,9 @@ class Recoveries:
                 # Labels are those of the calibration texts.
                 inputs = self._all_inputs
             limit = seconds, _digest_inputs(inputs)
-        name = key("distilled", 5, *parts, limit)
+        name = key("distilled", 6, *parts, limit)
         # A result without a time limit also serves where there is one.
-        untimed = key("distilled", 5, *parts, None)
+        untimed = key("distilled", 6, *parts, None)
         for stored in dict.fromkeys((untimed, name)):
             distilled = self._resources.load_cached("recovery", stored, Distilled.from_entry)
             if distilled is not None:
@@ -432,7 +432,7 @@ class Recoveries:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
         from cahp.stages.distillation import usual_schedule
 
-        name = key("distilled", 5, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
+        name = key("distilled", 6, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
         return self._resources.load_cached("recovery", name, Distilled.from_entry)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:

@@ -31,6 +31,20 @@ def test_a_fifth_of_each_kind_is_held_out_and_of_two_repeats_one() -> None:
     assert held_out.tolist() != hold_out(items, seed=1)[1].tolist()
 
 
+def test_a_text_that_is_held_out_is_not_learned_where_it_stands_again() -> None:
+    texts = [f"text {place}" for place in range(20)]
+    plain, held_out = hold_out(texts)
+    again = list(texts)
+    again[plain[3]] = texts[held_out[0]]
+    pairs = [(text, "the same") for text in again]
+    for items in (again, pairs):
+        learned, tried = hold_out(items)
+        assert tried.tolist() == held_out.tolist()
+        assert learned.tolist() == [row for row in plain if row != plain[3]]
+    # Where nothing else is left, the same texts are learned.
+    assert len(hold_out(["text"] * 20)[0]) == 16
+
+
 def test_no_model_is_compared_on_a_window_of_which_it_learned_a_passage() -> None:
     texts = [make_text(100 * place) for place in range(1, 21)]
     elsewhere = [make_repeat("passage", 10_000 + 100 * place) for place in range(3)]
