@@ -5,6 +5,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,6 +42,32 @@ settings.load_profile("ci" if os.environ.get("CI") else "here")
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the tests out of the person's cache, and the cache's old results out of the tests."""
     os.environ["CAHP_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _read_once() -> Iterator[None]:
+    """What every new session reads of this machine stays as it is: components in all packages, digests of weights."""
+    from cahp.models import description, identity, weights
+
+    @cache
+    def digest(path: Path, size: int, changed: int) -> str:
+        return weights.sha256(path)
+
+    def sha256(path: Path) -> str:
+        if not path.is_file():
+            return weights.sha256(path)
+        stat = path.stat()
+        return digest(path, stat.st_size, stat.st_mtime_ns)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (identity, description):
+            patch.setattr(module, "sha256", sha256)
+        if find_spec("streamlit") is not None:
+            from streamlit.components.v2 import manifest_scanner
+
+            found = cache(manifest_scanner.scan_component_manifests)
+            patch.setattr(manifest_scanner, "scan_component_manifests", lambda: list(found()))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,28 +27,6 @@ _QUIET = (
     # No name and no address but this machine's can be reached.
     "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1 , EXCLUDE localhost",
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _read_once() -> Iterator[None]:
-    """What every new session reads of this machine stays as it is: components in all packages, digests of weights."""
-    manifests = pytest.importorskip("streamlit.components.v2.manifest_scanner")
-    from cahp.models import description, identity, weights
-
-    @cache
-    def digest(path: Path, size: int, changed: int) -> str:
-        return weights.sha256(path)
-
-    def sha256(path: Path) -> str:
-        stat = path.stat() if path.is_file() else None
-        return weights.sha256(path) if stat is None else digest(path, stat.st_size, stat.st_mtime_ns)
-
-    found = manifests.scan_component_manifests()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(manifests, "scan_component_manifests", lambda: list(found))
-        for module in (identity, description):
-            patch.setattr(module, "sha256", sha256)
-        yield
 
 
 @pytest.fixture(scope="session")

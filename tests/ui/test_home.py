@@ -207,6 +207,7 @@ EMPTY = """() => {
 }"""
 
 
+@pytest.mark.nightly
 @pytest.mark.browser
 @pytest.mark.parametrize(("model", "path"), [("minilm-bbc", ""), ("smollm2", "Budget")])
 def test_a_board_on_a_tablet_leaves_no_room_empty(model: str, path: str, new_person: Callable[..., Page]) -> None:

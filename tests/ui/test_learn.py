@@ -46,6 +46,7 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
     expect(step).to_contain_text("Here it stays “business”.")
 
 
+@pytest.mark.nightly
 def test_nothing_moves_where_a_person_wants_less_motion(new_person: Callable[..., Page]) -> None:
     page = new_person("Learn", reduced_motion="reduce")
     # All arcs are there at once, of which 12 words would take 4 s.

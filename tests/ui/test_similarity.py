@@ -221,6 +221,7 @@ class TestBrowser:
         assert graph.evaluate("network.getSelectedNodes()") == [chosen]
         assert page.locator("[data-testid=stException]").count() == 0
 
+    @pytest.mark.nightly
     def test_on_a_phone_names_of_heads_are_readable_and_a_tap_dims_nothing(
         self, new_person: Callable[..., Page]
     ) -> None:
