@@ -105,6 +105,10 @@ def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str
         "attends mostly to the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
         "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
     }
+    mean = weights.mean(axis=0)
+    place = int(mean.argmax())
+    if 0 < place < len(weights) - 1:
+        shares[f"attends mostly to one token, token {place + 1}"] = float(mean[place])
     if roles is not None:
         for name, score in roles.scores.items():
             target = f"attends mostly to {ROLES[name].target}"

@@ -22,6 +22,7 @@ def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
     assert habit(np.eye(4)[[0, 0, 0, 0]]) == "attends mostly to the first token (100 % of its attention)"
     # Of four tokens three have one before them.
     assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75 % of its attention)"
+    assert habit(np.eye(4)[[2, 2, 2, 0]]) == "attends mostly to one token, token 3 (75 % of its attention)"
     assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
 
 
