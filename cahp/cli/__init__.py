@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _discard_output()
     except OSError as error:
         code = _refuse(_disk_full(error))
-    # Nor is there any to look for at the end, which takes a second with PyTorch.
+    # Python looks for garbage once more when it ends, which takes a second with PyTorch.
     gc.freeze()
     sys.exit(code)
 
