@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -160,32 +160,27 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
             ) from None
 
 
-@contextmanager
-def _parsed_once() -> Iterator[None]:
+def _parsed_once() -> AbstractContextManager[None]:
     """Let transformers parse a file without its tensors once: it does so for the configuration and for the tokenizer.
 
     Each time takes seconds, most of them for the words of the vocabulary.
     """
     parsed: dict[str, Any] = {}
 
-    def parse_once(path: str, return_tensors: bool = False, **more: Any) -> Any:
-        if return_tensors or more:
-            return parse(path, return_tensors=return_tensors, **more)
-        if path not in parsed:
-            parsed[path] = parse(path)
-        return copy.deepcopy(parsed[path])
+    def remember(parse: Callable[..., Any]) -> Callable[..., Any]:
+        def parse_once(path: str, return_tensors: bool = False, **more: Any) -> Any:
+            if return_tensors or more:
+                return parse(path, return_tensors=return_tensors, **more)
+            if path not in parsed:
+                parsed[path] = parse(path)
+            return copy.deepcopy(parsed[path])
 
-    with LOADING:
-        parse = modeling_gguf_pytorch_utils.load_gguf_checkpoint
-        modeling_gguf_pytorch_utils.load_gguf_checkpoint = parse_once
-        try:
-            yield
-        finally:
-            modeling_gguf_pytorch_utils.load_gguf_checkpoint = parse
+        return parse_once
+
+    return _replaced("load_gguf_checkpoint", remember)
 
 
-@contextmanager
-def _reported(progress: Progress) -> Iterator[None]:
+def _reported(progress: Progress) -> AbstractContextManager[None]:
     """Report each tensor that transformers converts, instead of its bar, which cannot be switched off."""
 
     def report(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
@@ -194,11 +189,17 @@ def _reported(progress: Progress) -> Iterator[None]:
             progress(STAGE, done, len(every) + 1)
             yield tensor
 
+    return _replaced("tqdm", lambda _: report)
+
+
+@contextmanager
+def _replaced(name: str, replace: Callable[[Any], Any]) -> Iterator[None]:
+    """Replace a function of transformers' module for GGUF inside the block by what ``replace`` makes of it."""
     # Another's reports would reach this one's listener.
     with LOADING:
-        drawn = modeling_gguf_pytorch_utils.tqdm
-        modeling_gguf_pytorch_utils.tqdm = report
+        own = getattr(modeling_gguf_pytorch_utils, name)
+        setattr(modeling_gguf_pytorch_utils, name, replace(own))
         try:
             yield
         finally:
-            modeling_gguf_pytorch_utils.tqdm = drawn
+            setattr(modeling_gguf_pytorch_utils, name, own)

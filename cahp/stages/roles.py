@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.models.tokenizing import known_tokens, start_id
 from cahp.values import Bools, Estimate, Ints, ModelError, Progress, digest, holm_correction, report_progress, silent
 from cahp.values.head_roles import (
     ROLES,
@@ -337,7 +338,6 @@ def draw_copies(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe]:
         ModelError: If the model has too few different tokens, or reads too few at once.
     """
     from cahp.models.loading import usual_ids
-    from cahp.models.tokenizing import known_tokens
 
     before, after = _frame(model)
     usual = usual_ids(model.tokenizer)
@@ -365,8 +365,6 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe] | str
 
     Each of ``TEMPLATES`` has as many texts.
     """
-    from cahp.models.tokenizing import known_tokens
-
     tokenizer = model.tokenizer
     if model.card.language != "causal":
         return "it is not a causal language model"
@@ -426,8 +424,6 @@ def _write_questions(
 
 def _frame(model: HeadModel) -> tuple[list[int], list[int]]:
     """The special tokens before and after a text."""
-    from cahp.models.tokenizing import known_tokens, start_id
-
     if model.card.language == "causal":
         start = start_id(model.tokenizer)
         # A tokenizer may have a token that the model was never given.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.models.tokenizing import tokenize_own
 from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
 from cahp.values.head_roles import HeadRoles, score_text
 
@@ -94,8 +95,6 @@ def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tu
     Raises:
         DataError: If the text has no tokens.
     """
-    from cahp.models.tokenizing import tokenize_own
-
     entry, whole = tokenize_own(model, text)
     ids = entry["input_ids"]
     # Decoded one by one, since byte-level vocabularies have no readable words.

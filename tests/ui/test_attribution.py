@@ -9,7 +9,7 @@ from streamlit.testing.v1 import AppTest
 from cahp.features.attribution.panel import ATTRIBUTE
 
 SECRET = "xyzzyplugh"
-ODD = f"<img src=x onerror={SECRET}> <script>alert(1)</script> profit $x$"
+ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'
 
 
 def measure(app: AppTest) -> AppTest:

@@ -15,6 +15,7 @@ from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.shipped import read_shipped_losses
 from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
+from cahp.models.tokenizing import known_tokens, start_id
 from cahp.run.recovered import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
@@ -65,7 +66,6 @@ def _list_kinds(*, complete: bool) -> list[AbilityKind]:
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
     """Return what items for a model are made of, or the reason why there are none."""
     from cahp.models.loading import usual_ids
-    from cahp.models.tokenizing import known_tokens, start_id
 
     vocabulary = known_tokens(model)
     start = start_id(model.tokenizer)

@@ -20,6 +20,7 @@ from cahp.features.attribution.baseline import Baseline, bundled_folder
 from cahp.features.attribution.measuring import TextQuestion, check_whole, draw_sets
 from cahp.features.attribution.result import order_by_size, order_by_support, signed_nats
 from cahp.files import plain_json
+from cahp.models.tokenizing import tokenize_own
 from cahp.outcomes import wilson
 from cahp.run.bench import Bench
 from cahp.run.texts import load_data
@@ -195,8 +196,6 @@ def _choose_texts(bench: Bench, count: int) -> list[Input]:
 
 def _find_check(bench: Bench, model: HeadModel, text: Input, baseline: Baseline) -> TextCheck:
     """Return the stored check of one text, or measure and store it."""
-    from cahp.models.tokenizing import tokenize_own
-
     entry, _ = tokenize_own(model, text, max_length=TOKENS)
     if bench.card.task.predicts_often:
         # The answer shall continue a sentence, not follow its end.
