@@ -207,6 +207,12 @@ EMPTY = """() => {
 }"""
 
 
+#: The labels of links to other pages that have no room for all of their words.
+CUT = """() => [...document.querySelectorAll(".st-key-doors a *")]
+  .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).overflowX !== "visible")
+  .map((part) => part.innerText)"""
+
+
 @pytest.mark.nightly
 @pytest.mark.browser
 @pytest.mark.parametrize(("model", "path"), [("minilm-bbc", ""), ("smollm2", "Budget")])
@@ -217,3 +223,4 @@ def test_a_board_on_a_tablet_leaves_no_room_empty(model: str, path: str, new_per
         page.set_viewport_size({"width": width, "height": 1100})
         # The room is there before its content, which is drawn a moment later.
         page.wait_for_function(f"({EMPTY})() < 40")
+        assert page.evaluate(CUT) == []
