@@ -9,11 +9,11 @@ MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its
 MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
 ``distilled MODEL BUDGET TIME`` what a distillation adds, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its
 cuts on a whole text as lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache,
-``quick-refits MODEL`` how near quick refits of some masks come to refits, ``attribution MODEL [COUNT]`` the mean
-outputs and the check of attribution on so many texts, ``premise MODEL DATA [OPTION=NUMBER ...]`` the test of the
-premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR`` bundles the comparison in a folder, with a
-summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from
-their answers without a model, and ``notebook`` runs the example notebook and keeps its outputs.
+``attribution MODEL [COUNT]`` the mean outputs and the check of attribution on so many texts, ``premise MODEL DATA
+[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
+bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of
+bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook
+and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -385,8 +385,6 @@ def write_attribution(
     write_whole(place, {f"{model}.json": json_text(replace(checked, made=made).to_json()).encode()})
 
 
-#: The recoveries without training, the cheapest first.
-CLOSED = ("none", "mean", AT_ONCE.name, "refit")
 #: Refitted budgets of a language model that ship with its run.
 REFITTED = 3
 
@@ -630,39 +628,6 @@ def write_shares(place: Path, name: str, *, store: Store | None = None, progress
     np.savez_compressed(place / SHARES_FILE, budgets=budgets, shares=shares)
 
 
-#: The numbers of masks that ``write_quick_refits`` measures: half are CAHP's, half are drawn at random.
-QUICK_MASKS = 20
-
-
-def write_quick_refits(
-    place: Path,
-    name: str,
-    *,
-    count: int = QUICK_MASKS,
-    store: Store | None = None,
-    day: date,
-    progress: Progress = silent,
-) -> None:
-    """Measure masks of a bundled model after each recovery in closed form, and write them to ``place``.
-
-    At each of ``count / 2`` budgets, evenly spread, CAHP's mask and one that is drawn at random (seed: the budget).
-    """
-    settings = bundled.RUNS[name]
-    bench = open_bench(settings, store=store, progress=progress)
-    run = bundled.read_run(name)
-    assert run is not None
-    table = BudgetTable(run.evidence().selections(settings))
-    rows = []
-    for place_of in np.linspace(0, len(table.budgets) - 1, count // 2 + 2).astype(int)[1:-1]:
-        budget = table.budgets[place_of]
-        drawn = replace(bench, settings=replace(settings, method="random", seed=budget))
-        for method, mask in (("complementary", table.selection(budget).mask), ("random", choose(drawn, budget).mask)):
-            found = {how: evaluate_mask(bench, mask, recover=how)["kl"] for how in CLOSED}
-            rows.append({"budget": budget, "method": method, "kept": mask.by_layer, "kl": found})
-    content = {"made": {"machine": machine(), "date": day.isoformat()}, "model": name, "masks": plain_json(rows)}
-    write_whole(place, {f"{name}.json": json_text(content).encode()})
-
-
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
     """Bundle the comparison in ``source`` as ``place``, with the machine and day of its measurement.
 
@@ -776,10 +741,6 @@ if __name__ == "__main__":
             write_peers(bundled_file(model), model, seeds, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
-        case ["quick-refits", name]:
-            # The user's store: an interrupted measurement resumes.
-            (assets() / "quick-refits").mkdir(exist_ok=True)
-            write_quick_refits(assets() / "quick-refits", name, day=date.today(), progress=show)
         case ["attribution", model, *given]:
             # The user's store: an interrupted check resumes.
             write_attribution(
@@ -806,7 +767,7 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
-                "cards MODEL [examples] | shares MODEL | quick-refits MODEL | "
+                "cards MODEL [examples] | shares MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "distilled MODEL BUDGET TIME | "
                 "perplexities MODEL FILE [TOKENS] | peers MODEL [SEED ...] | "

@@ -15,7 +15,7 @@ import typer
 
 from cahp import features
 from cahp import processes as parallel
-from cahp.cli import commands, doctor, explore
+from cahp.cli import commands, doctor, experiment, explore
 from cahp.values import CahpError, Cancelled
 
 #: In the order of the help.
@@ -31,6 +31,7 @@ COMMANDS = (
     commands.data,
     commands.compare,
     *features.commands(),
+    experiment.experiment,
     doctor.doctor,
     explore.explore,
 )

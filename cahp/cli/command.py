@@ -213,12 +213,14 @@ class Command:
 
     ``do`` is called with a ``Call`` and, by name, the options that belong neither to ``Settings`` nor to the ``Call``.
     It may pass the options on that the use case takes by the same names. Its name is the name of the command, its
-    docstring the help, and ``example`` a command line that the help ends with.
+    docstring the help, and ``example`` a command line that the help ends with. With ``passes_on``, all words after
+    its first argument are arguments.
     """
 
     options: tuple[Option, ...]
     do: Callable[..., None]
     example: str
+    passes_on: bool = False
 
     @property
     def name(self) -> str:
@@ -254,7 +256,13 @@ class Command:
         parameters = [context, *(option.parameter for option in self.options)]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        app.command(self.name, cls=SectionedCommand, help=self.do.__doc__, epilog=f"Example: {self.example}")(run)
+        app.command(
+            self.name,
+            cls=SectionedCommand,
+            context_settings={"allow_interspersed_args": not self.passes_on},
+            help=self.do.__doc__,
+            epilog=f"Example: {self.example}",
+        )(run)
 
 
 @dataclass(frozen=True)
@@ -289,7 +297,7 @@ def _find(option: Option | str) -> Option:
 
 
 def command(
-    *own: Option | str, example: str, of_call: Iterable[str] = _OF_CALL
+    *own: Option | str, example: str, of_call: Iterable[str] = _OF_CALL, passes_on: bool = False
 ) -> Callable[[Callable[..., None]], Command]:
     """Decorator: a command with its ``own`` options, those of its settings and those ``of_call``.
 
@@ -305,7 +313,7 @@ def command(
         settings = [
             _of_setting(describe()[name], flag) for name, flag in flags(do.__name__).items() if name not in named
         ]
-        return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example)
+        return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example, passes_on)
 
     return make
 

@@ -13,6 +13,7 @@ from cahp import methods
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Needed most": (
         "name",
+        "arguments",
         "run",
         "site",
         "model",

@@ -1,0 +1,84 @@
+"""``cahp experiment`` lists the scripts, and runs one with its own arguments."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from terminal import call, refused
+
+from cahp.cli import experiment
+
+SHARED = "WORD = 'shared'\n"
+SCRIPT = '''"""Greet.
+
+More.
+"""
+import sys
+from dataclasses import dataclass
+
+from _beside import WORD
+from cahp.values import OptionError
+
+
+@dataclass
+class Greeting:
+    name: "str"
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["refuse"]:
+            raise OptionError("nobody is\\nthere")
+        case ["exit", code]:
+            sys.exit(int(code))
+        case words:
+            print(WORD, Greeting("you"), *words)
+'''
+
+
+@pytest.fixture(autouse=True)
+def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "experiments"
+    folder.mkdir()
+    (folder / "greet.py").write_text(SCRIPT)
+    (folder / "_beside.py").write_text(SHARED)
+    monkeypatch.setattr("cahp.models.assets", lambda: tmp_path)
+
+
+def test_without_a_name_all_scripts_are_listed_with_what_they_do() -> None:
+    assert call("experiment").out.split() == ["greet", "Greet."]
+
+
+def test_a_script_gets_all_words_after_its_name_and_the_modules_beside_it() -> None:
+    before = (list(sys.argv), list(sys.path))
+    answer = call("experiment", "greet", "--help", "-x", "--", "--out")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.out == "shared Greeting(name='you') --help -x -- --out\n"
+    assert (sys.argv, sys.path) == before
+
+
+def test_what_a_script_refuses_is_one_line_and_its_exit_code_is_that_of_the_command() -> None:
+    assert refused(call("experiment", "greet", "refuse")) == "nobody is there"
+    assert call("experiment", "greet", "exit", "3").code == 3
+    assert call("experiment", "greet", "exit", "0").code == 0
+
+
+@pytest.mark.parametrize("name", ["gret", "_beside", "../experiments/greet"])
+def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
+    assert refused(call("experiment", name)) == f"no experiment is named {name!r}; choose from greet"
+
+
+def test_each_script_of_the_project_says_what_it_does_and_explains_its_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.undo()
+    found = experiment.find_scripts()
+    assert "quick_refits" in found
+    for name, file in found.items():
+        assert experiment.read_title(file).endswith("."), name
+        assert len(file.read_text(encoding="utf-8").splitlines()) <= 300, name
+        answer = call("experiment", name, "--help")
+        assert answer.code == 0, answer.err
+        assert answer.out.startswith(f"usage: cahp experiment {name} "), name
