@@ -1,4 +1,4 @@
-"""``python -m cahp``, which ``accelerate launch -m cahp`` runs in several processes."""
+"""``python -m cahp``: the command line."""
 
 from cahp.cli import main
 

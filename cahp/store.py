@@ -26,7 +26,6 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.files import UNFINISHED, expanded, read_array, sweep, write_whole
 from cahp.values import CahpError, digest
 
@@ -153,14 +152,12 @@ class Store:
         path = self._path(key)
         if self._hides(key):
             return None
-        # Processes that work together must get the same result, or they would wait for each other.
-        entry, self.trouble = parallel.from_first(lambda: (self._read(key, path), self.trouble))
-        return entry
+        return self._read(key, path)
 
     def holds(self, key: str) -> bool:
         """Tell whether an entry is stored under ``key``, without reading it."""
         path = self._path(key)
-        return not self._hides(key) and parallel.from_first(path.exists)
+        return not self._hides(key) and path.exists()
 
     def _hides(self, key: str) -> bool:
         return self.fresh and key not in self._saved
@@ -212,9 +209,7 @@ class Store:
             ValueError: If an array holds Python objects.
         """
         path = self._path(key)
-        saved, self.trouble = parallel.from_first(
-            lambda: (self._write(key, path, arrays or {}, meta or {}), self.trouble)
-        )
+        saved = self._write(key, path, arrays or {}, meta or {})
         if saved:
             self._saved.add(key)
         return saved
@@ -240,9 +235,8 @@ class Store:
     def remove(self, key: str) -> None:
         """Remove the entry stored under ``key``, if there is one."""
         path = self._path(key)
-        if parallel.first():
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
 
     def _path(self, key: str) -> Path:
         if not re.fullmatch("[0-9a-f]{64}", key):

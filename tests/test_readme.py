@@ -41,7 +41,6 @@ NOT_RUN = {
     "tests/benchmark.py": "takes minutes; tests/unit/test_benchmark.py runs its parts",
     "cahp explore": "serves until it is stopped; tests/unit/cli/test_explore.py starts and stops it",
     "--push": "uploads; tests/unit/cli/test_push.py does so to a hub on this machine",
-    "accelerate launch": "starts processes of its own; tests/unit/test_processes.py does so",
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
     "--out reproduced --estimate": "reads a configuration on the hub; tests/features/reproduce has a small one",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",

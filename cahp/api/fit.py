@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import data as data_sets
 from cahp import models
-from cahp import processes as parallel
 from cahp.api.options import DataOptions, Name, ShowProgress, check_bounds, read_settings, show_progress
 from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
@@ -109,7 +108,7 @@ def fit(
         fitted = None
         history = None
         if whole and not store.fresh:
-            history = parallel.from_first(lambda: _read_epochs(output, task.key))
+            history = _read_epochs(output, task.key)
         if history is None:
             fitted = task.run(store, reporter)
             history = [asdict(epoch) for epoch in fitted.history]

@@ -14,7 +14,6 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
-from cahp import processes as parallel
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.api.preflight import estimate_seconds
@@ -243,8 +242,6 @@ def prune(
         raise OptionError(
             f"--sweep measures the budgets of {Settings.method} and not of {settings.method}; leave one out"
         )
-    if sweep and parallel.world() > 1:
-        raise OptionError("--sweep works in one process; start it without accelerate")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
         if command is None:
@@ -282,7 +279,7 @@ prune.__signature__ = _signature()  # type: ignore[attr-defined]
 def _read_settings(
     model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
 ) -> tuple[Settings, HeadModel | None]:
-    """The settings of a call, and the model if it is loaded; they name its prompt and device for other processes."""
+    """The settings of a call, and the model if it is loaded; they name its prompt and device."""
     if isinstance(model, str | PathLike | Settings):
         return read_settings("prune", model, data, options), None
     # Imported here because it imports torch.

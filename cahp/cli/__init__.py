@@ -14,7 +14,6 @@ from importlib.metadata import version
 import typer
 
 from cahp import features
-from cahp import processes as parallel
 from cahp.cli import commands, doctor, experiment, explore
 from cahp.values import CahpError, Cancelled
 
@@ -70,8 +69,6 @@ _INTERRUPTED = 130
 _OBJECTS = 100_000
 #: Errors of a disk that is full (for this user or at all) or read-only.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
-#: Commands that several processes can work on together.
-_SHARED = ("prune", "evaluate", "recover", "fit")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -101,9 +98,9 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code; errors in the input are one line on stderr."""
     command = typer.main.get_command(app)
     words = list(arguments) or ["--help"]
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        return _refuse("cahp works in one process; start it without accelerate or torchrun, or unset WORLD_SIZE")
     try:
-        if parallel.world() > 1 and words[0] not in _SHARED:
-            return _refuse(f"cahp {words[0]} works in one process; only {', '.join(_SHARED)} can use several")
         code = command.main(words, prog_name="cahp", standalone_mode=False, obj=words)
     except CahpError as error:
         return _refuse(str(error))
@@ -125,7 +122,7 @@ def run(arguments: Sequence[str]) -> int:
         context = getattr(error, "ctx", None)
         path = "cahp" if context is None else context.command_path
         return _refuse(f"{message().rstrip('.')}; see `{path} --help`")
-    if code == _INTERRUPTED and parallel.first():
+    if code == _INTERRUPTED:
         # Some versions of the option parser return this code, some raise.
         typer.echo("cahp: interrupted; no incomplete file was left", err=True)
     if not isinstance(code, int):
@@ -148,6 +145,5 @@ def _discard_output() -> None:
 
 
 def _refuse(sentence: str) -> int:
-    if parallel.first():
-        typer.echo(f"cahp: {' '.join(sentence.split())}", err=True)
+    typer.echo(f"cahp: {' '.join(sentence.split())}", err=True)
     return 2

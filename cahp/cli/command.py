@@ -17,7 +17,6 @@ from typing import Any
 import typer
 
 from cahp import hub
-from cahp import processes as parallel
 from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
@@ -185,8 +184,6 @@ class Call:
 
     def answer(self, document: object, lines: Iterable[str]) -> None:
         """Print the result: as JSON with ``--json``, else as lines."""
-        if not parallel.first():
-            return
         text = json_text(document).rstrip() if self.as_json else "\n".join(lines)
         typer.echo(text)
 
@@ -321,7 +318,7 @@ def command(
 @contextmanager
 def questions(*, yes: bool) -> Iterator[None]:
     """Ask before a large download or an upload in a terminal; ``--yes`` answers yes. Elsewhere there is no question."""
-    terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty() and parallel.world() == 1
+    terminal = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
     if not yes and not terminal:
         yield
         return
@@ -337,13 +334,8 @@ def questions(*, yes: bool) -> Iterator[None]:
 def folder(out: Path, force: bool) -> Iterator[Output]:
     """The folder ``out``, checked and made before long work, and removed again if the work fails."""
     new = is_there(out, lambda path: not path.exists())
-
-    def check() -> Output:
-        output = Output(out, force=force)
-        output.check_writable()
-        return output
-
-    output = parallel.from_first(check)
+    output = Output(out, force=force)
+    output.check_writable()
     try:
         yield output
     except BaseException:

@@ -12,7 +12,6 @@ from typing import Any
 
 import cahp
 from cahp import data as data_sets
-from cahp import processes as parallel
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import evaluations, sections
@@ -57,10 +56,9 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
         document = run.document.to_json()
         wrote = "  nothing was written; --out DIR writes the run's files"
         if output is not None:
-            if parallel.first():
-                lines = printing.run_lines(run.document, sections())
-                with call.keeping(document, lines):
-                    write_run(output, run, table=run.table)
+            lines = printing.run_lines(run.document, sections())
+            with call.keeping(document, lines):
+                write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
     advice = [*_better_number(run.document), *_better_method(run.document)]
     call.answer(document, [*printing.run_lines(run.document, sections()), *advice, wrote])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
 from cahp.models.costs import SelectionCost
@@ -55,17 +54,14 @@ class AttentionAttribution(Scored):
 
 
 def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:
-    """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``.
-
-    Several processes share the batches, and each gets all attributions.
-    """
+    """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``."""
     import torch
 
     from cahp.models.surgery import tail
 
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
+    batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     done = 0
     total = sum(map(len, batches)) * model.layers * steps
     for batch in batches:
@@ -100,7 +96,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
                 with torch.no_grad():
                     state = model.step(state)
     progress(STAGE, done, total)
-    return parallel.total(values)
+    return values
 
 
 def _maps(model: HeadModel, batch: Batch) -> list[list[Tensor]]:

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp import processes as parallel
 from cahp.models.devices import has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.tokenizing import Tokens
@@ -243,7 +242,7 @@ class Teacher:
         if network is None:
             network = model.network
         sums = np.zeros(3)
-        for batch in report_progress(parallel.share(model.batches(tokens)), "evaluation", progress):
+        for batch in report_progress(model.batches(tokens), "evaluation", progress):
             real = self._find_compared(batch.tensors, rows[batch.rows])
             with torch.no_grad():
                 states = hidden_states(network, batch.tensors)[real]
@@ -254,7 +253,7 @@ class Teacher:
                 theirs = read_tokens(self._model.network, wanted, none)
             same = (mine[:, PREDICTION] == theirs[:, PREDICTION]).sum()
             sums += float(mine[:, DIVERGENCE].double().sum()), float(same), len(states)
-        divergence, same_total, count = parallel.total(sums)
+        divergence, same_total, count = sums
         return float(divergence / count), float(same_total / count), int(count)
 
     def loss(
@@ -301,15 +300,14 @@ class Teacher:
 
 
 def _final_states(model: HeadModel, tokens: Tokens, *, stage: str, progress: Progress) -> Tensor:
-    """The hidden states ``(n, tokens, hidden)`` before the head of a language model; processes share the work."""
+    """The hidden states ``(n, tokens, hidden)`` before the head of a language model."""
     longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
     states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
-    for batch in report_progress(parallel.share(model.batches(tokens)), stage, progress):
+    for batch in report_progress(model.batches(tokens), stage, progress):
         with torch.no_grad():
             hidden = model.logits(batch, states=True).float().cpu().numpy()
         states[batch.rows, : hidden.shape[1]] = hidden
-    # A text has states from one process, and 0 from the others.
-    return torch.as_tensor(parallel.total(states))
+    return torch.as_tensor(states)
 
 
 def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
@@ -328,12 +326,11 @@ def logits_of(
     stage: str = "evaluation",
     progress: Progress = silent,
 ) -> Tensor:
-    """Class scores ``(n, C)`` of each text, in the order of ``tokens``; processes share the work."""
-    batches = parallel.share(model.batches(tokens))
+    """Class scores ``(n, C)`` of each text, in the order of ``tokens``."""
+    batches = model.batches(tokens)
     scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
     for batch in report_progress(batches, stage, progress):
         with torch.no_grad():
             logits = model.scores(batch.tensors, network)
         scores[batch.rows] = logits.float().cpu().numpy()
-    # A text has scores from one process, and 0 from the others.
-    return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)
+    return torch.tensor(scores, dtype=torch.float32, device=model.device)

@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
 
-from cahp import processes as parallel
 from cahp.files import scratch
 from cahp.models import compact
 from cahp.models.description import output_head
@@ -61,30 +60,25 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
 
 def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
     """Write the adapter in float16, and the class names; return the folder."""
-
-    def write() -> Path:
-        output = Output.of(out)
-        card = fitted.model.card
-        # Never a path of this machine.
-        base = card.id
-        if card.id in BUILTINS and card.source is None:
-            base = BUILTINS[card.id].base
-        with output.whole() as part, quiet():
-            fitted.network.save_pretrained(part)
-            weights = part / ADAPTER
-            save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
-            config = json.loads((part / ADAPTER_CONFIG).read_text())
-            config["base_model_name_or_path"] = base
-            # PEFT writes a set here, in another order each time.
-            config["target_modules"] = sorted(config["target_modules"])
-            (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-            names = fitted.model.network.config.id2label
-            (part / CONFIG).write_text(json.dumps({"id2label": names}, indent=2) + "\n")
-            (part / "README.md").unlink(missing_ok=True)
-        return output.folder
-
-    # By one process; the others wait, since they may read it next.
-    return parallel.from_first(write)
+    output = Output.of(out)
+    card = fitted.model.card
+    # Never a path of this machine.
+    base = card.id
+    if card.id in BUILTINS and card.source is None:
+        base = BUILTINS[card.id].base
+    with output.whole() as part, quiet():
+        fitted.network.save_pretrained(part)
+        weights = part / ADAPTER
+        save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+        config = json.loads((part / ADAPTER_CONFIG).read_text())
+        config["base_model_name_or_path"] = base
+        # PEFT writes a set here, in another order each time.
+        config["target_modules"] = sorted(config["target_modules"])
+        (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        names = fitted.model.network.config.id2label
+        (part / CONFIG).write_text(json.dumps({"id2label": names}, indent=2) + "\n")
+        (part / "README.md").unlink(missing_ok=True)
+    return output.folder
 
 
 def save_network(
@@ -95,16 +89,12 @@ def save_network(
     made: Callable[[Path], Mapping[str, Any]] | None = None,
 ) -> Path:
     """Write network and tokenizer, as safetensors, whole or not at all; return the folder. See ``Output.whole``."""
-
-    def write() -> Path:
-        output = Output.of(out)
-        with output.whole(made) as part, quiet():
-            in_float32(network).save_pretrained(part)
-            state_rotation(part)
-            save_tokenizer(tokenizer, part)
-        return output.folder
-
-    return parallel.from_first(write)
+    output = Output.of(out)
+    with output.whole(made) as part, quiet():
+        in_float32(network).save_pretrained(part)
+        state_rotation(part)
+        save_tokenizer(tokenizer, part)
+    return output.folder
 
 
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:

@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.libraries import quiet
@@ -71,8 +70,8 @@ PAPER_SCHEDULE = Schedule()
 class Training:
     """The progress of a training after ``step`` of ``total`` batches (with a time limit: an estimate).
 
-    ``loss`` is the mean of this epoch's batches so far (in this process; at its end of all), ``epochs`` are the
-    finished ones, ``best`` is the score of the epoch whose weights are kept (None: no epoch was scored).
+    ``loss`` is the mean of this epoch's batches so far, ``epochs`` are the finished ones, ``best`` is the score of the
+    epoch whose weights are kept (None: no epoch was scored).
     """
 
     step: int
@@ -96,14 +95,12 @@ Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
 class Objective:
     """What a training minimises: the ``loss`` of ``inputs``, whose best epoch is that of the highest ``score``.
 
-    Without a ``score`` no epoch is preferred, and the last weights stay. Several processes share the inputs out, each
-    taking batches of the given size, or without ``shared`` each of them does the whole training.
+    Without a ``score`` no epoch is preferred, and the last weights stay.
     """
 
     inputs: Sequence[Item]
     loss: Loss
     score: Score | None = None
-    shared: bool = True
 
 
 @dataclass(frozen=True)
@@ -201,7 +198,7 @@ def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
     @torch.no_grad()
     def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
         sums = np.zeros(3)
-        for batch in parallel.share(model.batches(held_out)):
+        for batch in model.batches(held_out):
             if pause is not None:
                 pause()
             if model.predicts_tokens:
@@ -209,7 +206,7 @@ def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
                 continue
             predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
             sums[1:] += int((predictions == validation.labels[batch.rows]).sum()), len(batch)
-        loss, right, count = parallel.total(sums)
+        loss, right, count = sums
         if model.predicts_tokens:
             # The lowest loss is the best of a language model, whose next token serves as the label.
             return -loss / count, right / count
@@ -232,32 +229,26 @@ def optimise(
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
 
     ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. ``groups`` are
-    groups of parameters with rates of their own, as AdamW takes them. Under ``accelerate launch`` several processes
-    train together.
+    groups of parameters with rates of their own, as AdamW takes them.
 
     ``hooks.progress`` may end the training between two batches; Ctrl-C waits for the end of a batch. With a
     ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit for bit, as without the
     interruption (on the same machine, with as many threads).
     """
-    drawing = seed
-    if objective.shared:
-        drawing += parallel.rank()
-    torch.manual_seed(drawing)
+    torch.manual_seed(seed)
     accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens = model.tokenize(objective.inputs)
     order = torch.Generator().manual_seed(seed)
     loader: Any = _load_batches(model, tokens, schedule.batch, order)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer: Any = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    running = network
-    if objective.shared:
-        running, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
     batches = limit.steps or schedule.epochs * len(loader)
     budget = TimeBudget(batches, left=limit.left, scoring=limit.scoring, each=limit.each)
     rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
 
     def learn(tensors: Mapping[str, Tensor], rows: Tensor) -> float:
-        loss = objective.loss(running, tensors, rows)
+        loss = objective.loss(network, tensors, rows)
         accelerator.backward(loss)
         accelerator.clip_grad_norm_(trained, schedule.clip)
         optimizer.step()
@@ -267,7 +258,7 @@ def optimise(
         return float(loss.detach())
 
     state = TrainingState(trained, optimizer, rate, order, accelerator.device)
-    loop = _Loop(network, running, loader, learn, objective.score, state, budget, hooks)
+    loop = _Loop(network, loader, learn, objective.score, state, budget, hooks)
     loop.resume()
     with _interruptions() as interrupted:
         loop.run(interrupted)
@@ -298,12 +289,10 @@ def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Gene
 class _Loop:
     """The loop over batches and epochs: it scores, reports, stops where that is asked for, and saves what resumes it.
 
-    ``running`` is the ``network`` as it computes, which several processes may wrap. ``learn`` takes a batch with its
-    row numbers, changes the weights, and returns the loss.
+    ``learn`` takes a batch with its row numbers, changes the weights of the ``network``, and returns the loss.
     """
 
     network: nn.Module
-    running: nn.Module
     loader: DataLoader[Any]
     learn: Callable[[Mapping[str, Tensor], Tensor], float]
     score: Score | None
@@ -336,7 +325,7 @@ class _Loop:
         pause()
         budget.begin()
         while not budget.over(self.step):
-            self.running.train()
+            self.network.train()
             budget.begin()
             for tensors, rows in state.rest(self.loader):
                 loss = self.learn(tensors, rows)
@@ -377,19 +366,15 @@ class _Loop:
             wish = error
         if wish is None and interrupted():
             wish = KeyboardInterrupt()
-        if any(parallel.gather(wish is not None)):
+        if wish is not None:
             self._save()
-            raise wish or Cancelled
+            raise wish
 
     def _end_epoch(self, pause: Callable[[], None]) -> None:
         self.network.eval()
         scores = None
         if self.score is not None:
-            # Several processes have different numbers of batches here, so they cannot agree to stop at one.
-            between = None
-            if parallel.world() == 1:
-                between = pause
-            scores = self.score(between)
+            scores = self.score(pause)
         self.state.end_epoch(scores)
         self.budget.scored()
         self._report()
@@ -417,9 +402,7 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     def note(*_: Any) -> None:
         nonlocal pressed
         pressed = True
-        # With several processes the launcher sends a signal of its own after the terminal's.
-        if parallel.world() == 1:
-            signal.signal(signal.SIGINT, default)
+        signal.signal(signal.SIGINT, default)
 
     if postponed:
         signal.signal(signal.SIGINT, note)

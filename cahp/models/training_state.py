@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp import processes as parallel
 from cahp.values import Progress
 
 
@@ -70,7 +69,7 @@ class TrainingState:
 
     def end_epoch(self, score: tuple[float, ...] | None) -> None:
         """Record the epoch's loss and score, and keep its weights if they are the best so far."""
-        loss = sum(parallel.gather(self.losses)) / parallel.world() / max(1, self.batches)
+        loss = self.losses / max(1, self.batches)
         accuracy = None
         first = None
         if score is not None:
@@ -112,7 +111,7 @@ class TrainingState:
         for index, moments in optimizer["state"].items():
             tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
         arrays = {name: tensor.cpu().numpy() for name, tensor in {**tensors, "order": self._drawing}.items()}
-        arrays["random"] = np.stack(parallel.gather(random))
+        arrays["random"] = random
         best = None
         if self._kept is not None:
             best = list(self._best)
@@ -150,7 +149,7 @@ class TrainingState:
         self._rate.last_epoch = meta["rate"]
         self._drawing = torch.tensor(arrays["order"])
         self._order.set_state(self._drawing)
-        self._random = arrays["random"][parallel.rank()]
+        self._random = arrays["random"]
 
     def _set_weights(self, values: list[Tensor]) -> None:
         with torch.no_grad():
@@ -178,8 +177,7 @@ def until(progress: Progress, left: Left | None) -> Progress:
 
     def guarded(stage: str, done: int, total: int) -> None:
         progress(stage, done, total)
-        # Several processes must end together, which only their training can agree on.
-        if parallel.world() == 1 and left() <= 0:
+        if left() <= 0:
             raise TimeIsUp
 
     return guarded
@@ -208,16 +206,14 @@ class TimeBudget:
 
     def __init__(self, batches: int, *, left: Left | None = None, scoring: float = 0.0, each: float = 0.0) -> None:
         self.batches = batches
-        self._left: Left | None = None
+        self._left = left
         #: Seconds of the whole training (None: without a limit).
         self.seconds: float | None = None
         self._seen = 0
         if left is not None:
-            # Processes that train together must stop together.
-            self._left = lambda: min(parallel.gather(left()))
-            self.seconds = self._now = self._left()
-            self._scoring = max(parallel.gather(scoring))
-            self._each = max(parallel.gather(each))
+            self.seconds = self._now = left()
+            self._scoring = scoring
+            self._each = each
 
     def begin(self) -> float:
         """Measure from now; return the seconds since the last measurement."""

@@ -96,11 +96,6 @@ def vocabulary_logits(network: Any, hidden: Tensor) -> Tensor:
     return logits[0].float()
 
 
-def _unwrap(network: Any) -> Any:
-    """The network itself: where several processes train one, it is wrapped, and the wrapper has made its states."""
-    return getattr(network, "module", network)
-
-
 def chunk_size(network: Any) -> int:
     """Number of tokens whose logits are made at once."""
     return max(1, _CHUNK // int(network.get_input_embeddings().num_embeddings))
@@ -193,7 +188,6 @@ def read_tokens(network: Any, hidden: Tensor, targets: Tensor, *, reference: Ref
 
     ``targets (n,)`` are the next tokens; without a ``reference`` KL divergences are 0.
     """
-    network = _unwrap(network)
     size = chunk_size(network)
     parts = list[Tensor]()
     for start in range(0, len(hidden), size):
@@ -222,8 +216,6 @@ def token_losses(
     With ``targets (n,)`` losses of the next tokens; with ``wanted`` the KL divergences from ``full`` at that state,
     with logits divided by ``temperature``, times its square.
     """
-
-    network = _unwrap(network)
 
     def chunk(hidden: Tensor, targets: Tensor | None, wanted: Tensor | None) -> Tensor:
         logits = vocabulary_logits(network, hidden) / temperature

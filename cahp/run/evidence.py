@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.run.knee_null import NullCurves, null_curves
 from cahp.run.resources import Resources
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Settings, key_fields
@@ -69,7 +68,7 @@ class HeadEvidence:
             model = self.model
             with self._resources.timed("evaluation"):
                 answers = evaluate(model, self._texts, precision=self._precision, progress=self.progress)
-            labels = parallel.from_first(lambda: answers.predictions)
+            labels = answers.predictions
             self._resources.keep(entry, {"labels": labels})
         if len(np.unique(labels)) < 2:
             raise DataError(
@@ -214,10 +213,7 @@ class HeadEvidence:
                 turn = self._resources.clock()
             self.progress(stage, done, total)
 
-        # Processes that work together must agree on every digit, so one of them computes it.
-        made = parallel.from_first(
-            lambda: space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
-        )
+        made = space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
         timings = self._resources.timings
         timings["features"] = turn - start
         timings["projection"] = self._resources.clock() - turn
@@ -240,9 +236,7 @@ class HeadEvidence:
             return found
         space = self.space
         with self._resources.timed("clustering"):
-            made = parallel.from_first(
-                lambda: cluster(space, seed=self.seed, degree=self._settings.poly_degree, progress=self.progress)
-            )
+            made = cluster(space, seed=self.seed, degree=self._settings.poly_degree, progress=self.progress)
         arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
         self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
         return made
@@ -256,7 +250,7 @@ class HeadEvidence:
             return found
         space = self.space
         with self._resources.timed("unstructured"):
-            made = parallel.from_first(lambda: null_curves(space, seed=self.seed, progress=self.progress))
+            made = null_curves(space, seed=self.seed, progress=self.progress)
         if made is not None:
             self._resources.keep(name, {"ks": made.ks, "mss": made.mss})
         return made

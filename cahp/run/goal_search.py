@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from cahp import processes as parallel
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -45,8 +44,6 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )
-    if parallel.world() > 1:
-        raise OptionError("--goal works in one process; start it without accelerate")
     if goal.is_counted and bench.card.saves != "cache":
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     if goal.kind.section:

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
 from cahp.run.options import parse_duration
@@ -66,10 +65,8 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     is repeated at once. Evaluation texts are never used.
 
     Raises:
-        OptionError: If there are several processes, too few calibration texts, or a layer that cannot be cut.
+        OptionError: If there are too few calibration texts, or a layer that cannot be cut.
     """
-    if parallel.world() > 1:
-        raise OptionError("--select-time works in one process; start it without accelerate")
     if not bench.measurements.can_cut(selection.mask):
         raise OptionError(
             f"--select-time refits the pruned model, and {bench.card.id} cannot do without the attention of a layer; "

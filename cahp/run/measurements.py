@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import models
-from cahp import processes as parallel
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -171,8 +170,7 @@ class Measurements:
 
         ``recover`` is the recovery after which they are; only what a layerwise one leaves can be in common.
         """
-        # Processes that share the texts evaluate the masks together anyway.
-        if parallel.world() == 1 and RECOVERIES[recover].layerwise:
+        if RECOVERIES[recover].layerwise:
             self._sharing = _Sharing(texts, masks, recover)
         try:
             yield
@@ -313,24 +311,19 @@ class Measurements:
         pruned = cut_model(full, mask)
         options: dict[str, Any] = {"batch": size, "seconds": seconds, "repeats": repeats}
         options["progress"] = self._resources.progress
-
-        def measure_costs() -> Costs:
+        with self._resources.timed("latency"):
             speed = None
             if generates:
                 times, speed = latency.measure_generation(full, pruned, contexts=lengths, **options)
             else:
                 times = latency.measure(full, pruned, length=shortest, **options)
-            return Costs(
+            costs = Costs(
                 Cost(full.parameters, latency.flops(full, length=shortest), times.full),
                 Cost(pruned.parameters, latency.flops(pruned, length=shortest), times.pruned),
                 times.ratio,
                 times.attention_share,
                 speed,
             )
-
-        with self._resources.timed("latency"):
-            # By one process alone: others at work would slow it.
-            costs = parallel.from_first(measure_costs)
         if not costs.noisy and not full.lacks_room:
             self._resources.keep(name, {}, asdict(costs))
         return costs

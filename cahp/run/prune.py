@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods
-from cahp import processes as parallel
 from cahp.methods.shared.registry import Method
 from cahp.models.costs import Costs, Timing
 from cahp.recoveries import NONE, RECOVERIES
@@ -183,21 +182,17 @@ def _run_key(bench: Bench, sections: Sections) -> str:
     )
 
 
-def _list_recovery_inputs(bench: Bench) -> tuple[str | None, str | None, int | None]:
-    """List what a recovery depends on beside the mask: digests of its texts, and the number of processes."""
+def _list_recovery_inputs(bench: Bench) -> tuple[str | None, str | None]:
+    """List what a recovery depends on beside the mask: digests of its texts."""
     recovery = RECOVERIES[bench.settings.recover]
     inputs = None
     everything = None
-    processes = None
     if recovery.solves:
         # It may draw other texts than the calibration texts.
         inputs = bench.recoveries.inputs_sha256
     if recovery.timed:
         everything = bench.recoveries.everything_sha256
-    if recovery.trains:
-        # Several processes train with other batches.
-        processes = parallel.world()
-    return inputs, everything, processes
+    return inputs, everything
 
 
 @dataclass(frozen=True, eq=False)
@@ -486,9 +481,7 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
         suggested = method.choose(bench.evidence, budget=None, min_per_layer=floor)
         budget = round_evenly(suggested.mask.count, layers, bench.card.heads, min_per_layer=floor)
     minimum = layer_minimum(budget, layers, min_per_layer=floor, even=even)
-    selection = method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
-    # Rounding may differ between processes that work together, and all must prune the same heads.
-    return parallel.from_first(lambda: selection)
+    return method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
 
 
 def _requested(bench: Bench) -> int | None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp import processes as parallel
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, RefitReport, get_recovery, refit_texts
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
 from cahp.run.resources import Resources
@@ -184,17 +183,13 @@ class Recoveries:
             model = self._resources.model
             clock = self._resources.clock
             progress = progress or self._resources.progress
-
-            def make() -> Refitted:
+            with self._resources.timed("recovery"):
                 start = clock()
                 if row.checked:
                     made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
                 else:
                     made, report = self._refit_at_once(mask, inputs, progress)
-                return Refitted.of(made, report, clock() - start)
-
-            with self._resources.timed("recovery"):
-                refitted = parallel.from_first(make)
+                refitted = Refitted.of(made, report, clock() - start)
             if keep:
                 self._resources.keep(entry, refitted.weights, refitted.meta)
         self._latest = {entry: refitted}
@@ -277,8 +272,6 @@ class Recoveries:
         schedule = schedule or Schedule()
         refitted = refitted and not self.card.no_refit
         parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
-        # Several processes take one batch each per step, which is another training.
-        parts.append(parallel.world())
         if refitted:
             parts += [self.inputs_sha256, list(rates)]
         elif rates:
@@ -324,7 +317,7 @@ class Recoveries:
         scores = []
         for rate in rates:
             once = replace(schedule, epochs=1, learning_rate=rate)
-            name = key("tried rate", 4, *parts, asdict(once), parallel.world())
+            name = key("tried rate", 4, *parts, asdict(once))
             score = store.read(name, lambda entry: float(entry.meta["score"]))
             if score is None:
                 try:
@@ -442,7 +435,7 @@ class Recoveries:
             labelled = self.calibration.sha256
         return (
             *(self.card.sha256, self.inputs_sha256, labelled, mask.sha256),
-            *(asdict(schedule), self._seed, parallel.world(), refit_texts(len(self.inputs))),
+            *(asdict(schedule), self._seed, refit_texts(len(self.inputs))),
         )
 
 

@@ -8,7 +8,6 @@ import os
 from filelock import FileLock
 
 from cahp import data
-from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.store import Store, key
 
@@ -32,11 +31,11 @@ class TestSplitLog:
     @property
     def count(self) -> int:
         """How often the split was opened so far."""
-        return parallel.from_first(self._count)
-
-    def add(self) -> int:
-        """Log one more opening, and return the new count."""
-        return parallel.from_first(self._add)
+        try:
+            return self._file.read_bytes().splitlines(keepends=True).count(self._line)
+        except OSError:
+            # The file does not exist yet, or cannot be read, which the store has reported of its folder.
+            return 0
 
     def open(self, split: str) -> int:
         """Log that a split is read from now on, if it is the test split, and return the count."""
@@ -44,18 +43,12 @@ class TestSplitLog:
             return self.add()
         return self.count
 
-    def _count(self) -> int:
-        try:
-            return self._file.read_bytes().splitlines(keepends=True).count(self._line)
-        except OSError:
-            # The file does not exist yet, or cannot be read, which the store has reported of its folder.
-            return 0
-
-    def _add(self) -> int:
+    def add(self) -> int:
+        """Log one more opening, and return the new count."""
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):
-                count = self._count() + 1
+                count = self.count + 1
                 with self._file.open("a+b") as file:
                     if file.tell():
                         file.seek(-1, os.SEEK_END)
@@ -73,4 +66,4 @@ class TestSplitLog:
                 self._file,
                 error.strerror or error,
             )
-            return self._count() + 1
+            return self.count + 1

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.recoveries import Recovery
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item
@@ -56,8 +55,7 @@ class TimedTraining(StoredTraining):
     def rows(self, model: HeadModel, inputs: Sequence[Item]) -> Ints:
         """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
         if self._texts is None:
-            # Processes that work together must use the same texts.
-            self._texts = parallel.from_first(lambda: texts_in_time(model, inputs, self.left, self.recovery))
+            self._texts = texts_in_time(model, inputs, self.left, self.recovery)
         return spread(len(inputs), self._texts)
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:

@@ -9,7 +9,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from cahp import processes as parallel
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.held_out import Divergences, HeldOut, count_compared, hold_out
@@ -149,8 +148,7 @@ def _explain(training: Training, sound: bool, change: str, schedule: Schedule, t
         return _NO_TIME
     if not sound:
         return "its weights are no longer finite numbers (a lower --learning-rate may help)"
-    # Each process takes a batch at a time.
-    whole = schedule.epochs * math.ceil(math.ceil(texts / schedule.batch) / parallel.world())
+    whole = schedule.epochs * math.ceil(texts / schedule.batch)
     if training.step < whole:
         done = schedule.epochs * training.step / whole
         change += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cahp import processes as parallel
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Precision, Progress, silent
@@ -39,7 +38,7 @@ def evaluate(
     A language model is compared with the full model of the ``reader`` (None: it is the full model).
 
     Progress counts examples; the callback may stop the work between batches. ``on_part`` receives the predictions so
-    far. Several processes share the batches, and each gets all predictions.
+    far.
     """
     from cahp.models.reading import Reader
 
@@ -50,22 +49,20 @@ def evaluate(
     size = None
     if on_part is not None and texts.task.predicts_often and model.device.type == "cpu":
         size = _FIRST
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=size))
+    batches = model.batches(model.tokenize(texts.inputs), size=size)
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.
         batches = [batches[number] for number in np.random.default_rng(0).permutation(len(batches))]
         # A part needs items of the data, which repeated tokens are not.
         own = set(texts.text_rows)
         batches.sort(key=lambda batch: own.isdisjoint(batch.rows.tolist()))
-    part = evaluate_batches(
+    return evaluate_batches(
         batches,
         lambda number: read(model, batches[number], gates=gates, precision=precision),
         texts,
         progress=progress,
         on_part=on_part,
     )
-    # A text has scores from one process, and 0 from the others.
-    return texts.evaluation_of(parallel.total(part.scores))
 
 
 def evaluate_batches(

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cahp import processes as parallel
 from cahp.models.devices import free_bytes
 from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
@@ -22,8 +21,7 @@ STAGE = "moments"
 def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress: Progress = silent) -> Moments:
     """Second moments of every layer over all tokens of ``texts``, whose labels are not read.
 
-    The ``seed`` draws the signs of ``fisher_score``. Several processes share the batches, and each gets the moments of
-    all texts.
+    The ``seed`` draws the signs of ``fisher_score``.
 
     Raises:
         ModelError: If the device has no room for two matrices of each layer.
@@ -40,8 +38,7 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
     products = np.zeros((model.layers, model.heads, model.heads))
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
-    numbered = parallel.share(list(enumerate(batches)))
-    for number, batch in report_progress(numbered, STAGE, progress):
+    for number, batch in enumerate(report_progress(batches, STAGE, progress)):
         real = batch.tensors["attention_mask"].bool()
         seen: list[tuple[int, Tensor]] = []
 
@@ -51,7 +48,7 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
 
         # Gates, so that context vectors have gradients although all weights are frozen.
         gates = torch.ones(len(batch), model.layers, model.heads, device=model.device, requires_grad=True)
-        # Each batch has its own signs, whichever process draws them.
+        # Each batch has its own signs.
         generator = torch.Generator().manual_seed((seed << 24) + number)
         score = fisher_score(model, batch, generator, gates=gates, tap=watch)
         wanted = [gates, *(entering for _, entering in seen)]
@@ -64,5 +61,5 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
             for total, rows in ((contexts[layer], entering.detach()), (gradients[layer], gradient)):
                 chosen = rows.reshape(*real.shape, width)[real].float()
                 total.addmm_(chosen.T, chosen)
-    first, second = (parallel.total((total / tokens).cpu().numpy()) for total in (contexts, gradients))
-    return Moments(first, second, parallel.total(products) / max(1, len(texts)), model.heads, tokens)
+    first, second = ((total / tokens).cpu().numpy() for total in (contexts, gradients))
+    return Moments(first, second, products / max(1, len(texts)), model.heads, tokens)

@@ -21,9 +21,9 @@ from cahp.models.devices import float64_device
 from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.processes import one_openblas_thread
 from cahp.tasks.texts import Item
 from cahp.values import HeadMask, Progress, report_progress, silent
+from cahp.values.statistics import one_openblas_thread
 
 STAGE = "gram matrices"
 #: Strength of the pull towards the old weights, relative to the mean square of the kept channels.

@@ -21,10 +21,10 @@ from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Schedule, train
 from cahp.models.training_state import Epoch
-from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
+from cahp.values.statistics import one_openblas_thread
 from cahp.words import size_of
 
 STAGE = "refit"

@@ -16,9 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.processes import one_openblas_thread
 from cahp.values import Bools, Floats, HeadMask
-from cahp.values.statistics import Moments
+from cahp.values.statistics import Moments, one_openblas_thread
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
 RIDGE = 0.1

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp import processes as parallel
 from cahp.models.attention import Probe
 from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel
@@ -65,14 +64,13 @@ def example_gradients(
     """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
 
     The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` returns the probe of each forward pass.
-    Several processes share the batches, and each gets all gradients.
     """
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
     if mask is None:
         mask = HeadMask.full(model.layers, model.heads)
     at = model.gates(mask.keep)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), size=model.backward_tokens))
+    batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     gradients: list[Tensor] = []
     for batch in report_progress(batches, STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
@@ -87,7 +85,7 @@ def example_gradients(
     # Copied at the end, so that a device does not wait for the processor between batches.
     for batch, gradient in zip(batches, gradients, strict=True):
         values[batch.rows] = gradient.cpu().double().numpy()
-    return parallel.total(values)
+    return values
 
 
 def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import reduce
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp import processes as parallel
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.pooling import PooledProbe
@@ -91,11 +89,10 @@ def collect(
     """Signatures of every head on ``texts`` (or some ``rows`` of them): one forward pass per text.
 
     ``into`` continues a collector with earlier examples; ``size`` is the number of padded tokens of a batch (None: the
-    default), on which the last digits depend. Several processes share the batches, and each gets the statistics of all;
-    their collectors must have different examples.
+    default), on which the last digits depend.
     """
     collector = into or Collector(model, classes=len(texts.classes), pool_size=pool_size)
-    batches = parallel.share(model.batches(model.tokenize(texts.inputs), rows=rows, size=size))
+    batches = model.batches(model.tokenize(texts.inputs), rows=rows, size=size)
     for batch in report_progress(batches, STAGE, progress):
         model.logits(batch, probe=collector.watch(batch, texts.labels[batch.rows]), precision=precision)
-    return reduce(Signatures.merge, parallel.gather(collector.result()))
+    return collector.result()

@@ -9,7 +9,6 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from cahp import hub
-from cahp import processes as parallel
 from cahp.recoveries import RECOVERIES
 from cahp.run.timeline import in_terminal
 from cahp.terminal.printing import epoch_line
@@ -113,10 +112,9 @@ class LineReporter(Reporter):
 def bars(*, quiet: bool, lines: bool = False, draws: bool | None = None) -> Iterator[Reporter]:
     """A reporter that draws bars while the block runs; nothing when quiet.
 
-    Away from a terminal (unless it ``draws``) it writes finished epochs alone, or with ``lines`` every tenth. Only the
-    first of several processes reports.
+    Away from a terminal (unless it ``draws``) it writes finished epochs alone, or with ``lines`` every tenth.
     """
-    if quiet or not parallel.first():
+    if quiet:
         yield Reporter()
         return
     if draws is None:

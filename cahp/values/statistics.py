@@ -188,3 +188,13 @@ def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer
             name += str(numbered[family])
         names.append(name)
     return names
+
+
+def one_openblas_thread() -> Any:
+    """Return a context in which OpenBLAS computes with one thread.
+
+    Its threads wait for work in loops, which slows those of torch, and on a busy machine each other.
+    """
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(internal_api="openblas").limit(limits=1)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.features.abilities.items import AbilityKind, AskedSequence, Items, ItemSource
 from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.shipped import read_shipped_losses
@@ -188,7 +187,7 @@ def read_items(
 ) -> NDArray[np.float64]:
     """Return the summed losses ``(n, parts)`` of a model on items, in nats; progress counts sequences.
 
-    Logits are computed only where a prediction counts. Several processes share the sequences.
+    Logits are computed only where a prediction counts.
     """
     import torch
 
@@ -197,7 +196,7 @@ def read_items(
 
     readings = items.readings
     sums = np.zeros((items.count, items.parts))
-    batches = parallel.share(model.batches(from_ids(ids for ids, _ in readings)))
+    batches = model.batches(from_ids(ids for ids, _ in readings))
     for batch in report_progress(batches, STAGE, progress):
         chosen: list[AskedSequence] = []
         places: list[int] = []
@@ -214,4 +213,4 @@ def read_items(
                 losses = token_losses(model.network, states, targets).double().cpu().numpy()
         members = np.concatenate([np.full(len(probe.asked), probe.item) for probe in chosen])
         np.add.at(sums, (members, np.concatenate([probe.parts for probe in chosen])), losses)
-    return parallel.total(sums)
+    return sums

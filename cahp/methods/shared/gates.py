@@ -188,7 +188,7 @@ def train_gates(
         optimise(
             trained,
             model,
-            Objective(texts.inputs, loss, shared=False),
+            Objective(texts.inputs, loss),
             schedule=Schedule(batch=BATCH, clip=CLIP, weight_decay=0.0, warmup=0.0),
             groups=groups,
             seed=seed,

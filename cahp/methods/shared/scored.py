@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import processes as parallel
 from cahp.methods.shared.registry import Evidence, Labels
 from cahp.models.costs import SelectionCost
 from cahp.stages.selection import Minimum, top
@@ -167,32 +166,27 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
     """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
 
     Padding and tokens whose id is in ``without`` do not count, neither as queries nor as keys. All NaN if no token
-    counts. Processes that work together share the batches, and each gets the same means as one process alone.
+    counts.
     """
     import torch
 
     model = evidence.model
     batches = model.batches(model.tokenize(evidence.texts.inputs))
-    # Batch by batch: summed in one order, the mean does not depend on the number of processes.
-    sums = np.zeros((len(batches), model.layers, model.heads))
+    sums = np.zeros((model.layers, model.heads))
     # For each layer, since some models run a layer many times.
-    rows = np.zeros((len(batches), model.layers, 1))
+    rows = np.zeros((model.layers, 1))
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
-    mine = report_progress(parallel.share(batches), STAGE, evidence.progress)
-    numbers = parallel.share(range(len(batches)))
     with torch.no_grad():
-        for batch, number in zip(mine, numbers, strict=True):
+        for batch in report_progress(batches, STAGE, evidence.progress):
             counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
 
-            def probe(layer: int, weights: Tensor, counted: Tensor = counted, number: int = number) -> None:
+            def probe(layer: int, weights: Tensor, counted: Tensor = counted) -> None:
                 values = statistic(weights.float(), counted).masked_fill(~counted[:, None], 0.0)
-                sums[number, layer] += values.sum(dim=(0, 2), dtype=torch.float64).cpu().numpy()
-                rows[number, layer] += int(counted.sum())
+                sums[layer] += values.sum(dim=(0, 2), dtype=torch.float64).cpu().numpy()
+                rows[layer] += int(counted.sum())
 
             model.logits(batch, probe=probe)
-    summed = parallel.total(sums).sum(axis=0)
-    counts = parallel.total(rows).sum(axis=0)
-    return np.asarray(summed / np.where(counts > 0, counts, np.nan))
+    return np.asarray(sums / np.where(rows > 0, rows, np.nan))
 
 
 def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:

@@ -56,6 +56,12 @@ def test_each_option_has_a_section_in_the_help() -> None:
     assert taken <= set(listed), taken - set(listed)
 
 
+def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sentence = "cahp works in one process; start it without accelerate or torchrun, or unset WORLD_SIZE"
+    assert refused(call("prune")) == sentence
+
+
 def test_the_version_is_that_of_the_package() -> None:
     assert call("--version").out.strip() == f"cahp {version('cahp-explorer')}"
 

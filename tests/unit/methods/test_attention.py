@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cahp import models
-from cahp import processes as parallel
 from cahp.methods.attattr import attributions
 from cahp.methods.hies import entropies, entropy
 from cahp.methods.shared import registry
-from cahp.methods.shared.scored import average_rows, row_maxima
-from cahp.models import head_model
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import special_ids
-from cahp.run.evidence import HeadEvidence
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, silent
 
@@ -243,36 +238,3 @@ def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel,
     score = registry.get("confidence-no-special").score  # type: ignore[attr-defined]
     alone, beside = some("good film", "the plot"), some("good film", "", "the plot")
     assert np.allclose(score(gather(model, alone, tmp_path)), score(gather(model, beside, tmp_path)), atol=1e-6)
-
-
-# --- several processes
-
-
-@pytest.mark.parametrize(
-    "score",
-    [
-        pytest.param(lambda given: attributions(given.model, given.texts, steps=2, progress=silent), id="attributions"),
-        pytest.param(lambda given: average_rows(given, row_maxima), id="row statistics"),
-    ],
-)
-def test_processes_share_the_texts_and_add_up_to_what_one_finds(
-    model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, score: Callable[[HeadEvidence], object]
-) -> None:
-    monkeypatch.setattr(head_model, "batch_size", lambda _: (2048, 2))
-    evidence = gather(model, fakes.sentences(7), tmp_path)
-
-    def add_up(rank: int, processes: int) -> list[NDArray[np.float64]]:
-        """What a process would add to each total."""
-        added: list[NDArray[np.float64]] = []
-        monkeypatch.setattr(parallel, "share", lambda items: items[rank::processes])
-        monkeypatch.setattr(parallel, "total", lambda part: added.append(part) or part)
-        score(evidence)
-        return added
-
-    for first, second, whole in zip(add_up(0, 2), add_up(1, 2), add_up(0, 1), strict=True):
-        # Each text is one process's alone, and each process has some.
-        ours, theirs = (part.any(axis=tuple(range(1, part.ndim))) for part in (first, second))
-        assert (ours ^ theirs).all()
-        assert ours.any()
-        assert theirs.any()
-        np.testing.assert_array_equal(first + second, whole)

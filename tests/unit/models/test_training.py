@@ -17,8 +17,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
-from cahp.models.reading import Teacher, training_losses
-from cahp.models.surgery import separate
 from cahp.models.tokenizing import ENCODING
 from cahp.models.training import Hooks, Schedule, Training, train
 from cahp.models.training_state import Epoch
@@ -182,28 +180,6 @@ def test_a_classifier_on_a_causal_language_model_knows_its_padding(
     (batch,) = model.batches(tokens)
     alone = [model.logits(one) for token in tokens for one in model.batches([token])]
     assert torch.allclose(model.logits(batch)[batch.rows.argsort()], torch.cat(alone), atol=1e-5)
-
-
-def test_a_network_that_is_wrapped_has_the_losses_of_the_one_inside(tmp_path: Path) -> None:
-    model = models.load(str(fakes.save_language_model(tmp_path, family="llama")), device="cpu")
-    inner = separate(model).network
-
-    class Wrapper(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.module = inner
-
-        def forward(self, **tensors: torch.Tensor) -> object:
-            return self.module(**tensors)
-
-    tokens = model.tokenize(["good film", "a bad film with a long plot"])
-    (batch,) = model.batches(tokens)
-    teacher = Teacher(model, tokens)
-    losses = [teacher.loss(one, batch.tensors, batch.rows, temperature=2.0) for one in (inner, Wrapper())]
-    assert torch.equal(*losses)
-    labels = torch.zeros(2, dtype=torch.long)
-    both = [training_losses(model, one, batch.tensors, labels) for one in (inner, Wrapper())]
-    assert torch.equal(*both)
 
 
 def test_texts_are_encoded_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
