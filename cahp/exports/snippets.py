@@ -54,28 +54,6 @@ model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 ```
 """
-#: Builds the network from Llama's layers, since transformers has no class of this type; see there.
-NEMOTRON_NAS_READS = (
-    (Path(models.__file__).parent / "run_nemotron_nas.py").read_text(encoding="utf-8")
-    + "\nmodel = read_nemotron_nas(folder)\n"
-    + TORCH
-)
-NEMOTRON_NAS_CARD = """\
-Some layers have no attention, which `block_configs` in `config.json` states: the type is `nemotron-nas`. MLX reads it:
-
-```python
-from mlx_lm import generate, load
-
-model, tokenizer = load("FOLDER")
-print(generate(model, tokenizer, "Once upon a time", max_tokens=20))
-```
-
-vLLM knows the type by the class of its configuration. The class lies in `FOLDER/vllm`, in a file of 30 lines:
-
-```
-vllm serve FOLDER --hf-config-path FOLDER/vllm --trust-remote-code
-```
-"""
 #: Computes the logits of a GGUF file without llama.cpp; see there.
 GGUF_READS = (Path(models.__file__).parent / "run_gguf.py").read_text(encoding="utf-8") + (
     f"\nanswer = read_gguf(folder / '{GGUF_FILE}')\n"

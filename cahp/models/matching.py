@@ -108,8 +108,6 @@ _FEEDS: tuple[tuple[str, str | None], ...] = (
 )
 #: Parts of a network whose heads are not used: for other inputs than text, for decoding, or without attention weights.
 _ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
-#: The type of checkpoints that servers read and transformers does not (see ``cahp.models.nemotron_nas``).
-SERVED = "nemotron-nas"
 #: Attributes of mixers that have projections like attention, and carry a state from token to token instead.
 _RECURRENT = ("A_log", "igate_preact")
 
@@ -124,11 +122,6 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
     """
     config = read_json(Path(folder) / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    if kind == SERVED:
-        raise ModelError(
-            f"{name} is of the type {SERVED}, which servers read and transformers does not; export the same mask as "
-            "compact and name that folder"
-        )
     head = choose_sketch_head(config)
     known = kind in CONFIG_MAPPING_NAMES
     if head is None or not known:

@@ -93,7 +93,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:
         return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
-    lost = find_lost_part(config)
+    lost = _find_lost_part(config)
     if lost is not None:
         return f"it has {lost}, which the GGUF form leaves out"
     even = mask is None or len(set(mask.counts)) == 1
@@ -120,8 +120,8 @@ def refuse_tokenizer(card: ModelCard) -> str | None:
     return "its tokenizer does not merge bytes, which is the only kind that the GGUF form writes; choose gguf-types"
 
 
-def find_lost_part(config: Mapping[str, Any]) -> str | None:
-    """Name a part of a model that neither GGUF nor ``nemotron-nas`` can describe (None: there is none)."""
+def _find_lost_part(config: Mapping[str, Any]) -> str | None:
+    """Name a part of a model that GGUF cannot describe (None: there is none)."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     # Older configurations call it ``type``, and transformers reads both.
     rotation = rope.get("rope_type", rope.get("type", "default"))

@@ -50,23 +50,18 @@ def read_json(path: Path) -> dict[str, Any]:
     return entries
 
 
-def name_rotation(rotation: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the entry ``rope_parameters`` of a configuration by the names that it had before transformers 5.
+def state_rotation(folder: Path) -> None:
+    """State rotary positions of one kind also by the names that they had before transformers 5.
 
     MLX reads the old names of most types only, and takes its defaults without them.
     """
-    named = {"rope_theta": rotation["rope_theta"]}
-    if rotation.get("rope_type", "default") != "default":
-        named["rope_scaling"] = {name: value for name, value in rotation.items() if name != "rope_theta"}
-    return named
-
-
-def state_rotation(folder: Path) -> None:
-    """Write ``name_rotation`` into the configuration of a checkpoint with rotary positions of one kind, too."""
     config = read_json(folder / CONFIG)
     rotation = config.get("rope_parameters") or {}
     if "rope_theta" in rotation:
-        content = json.dumps({**config, **name_rotation(rotation)}, indent=2)
+        named = {"rope_theta": rotation["rope_theta"]}
+        if rotation.get("rope_type", "default") != "default":
+            named["rope_scaling"] = {name: value for name, value in rotation.items() if name != "rope_theta"}
+        content = json.dumps({**config, **named}, indent=2)
         (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
 
 

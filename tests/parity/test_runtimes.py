@@ -54,12 +54,9 @@ def removed_layers() -> HeadMask:
 #: By name: the same number of groups in every layer, and six layers without attention.
 MASKS = {"even": HeadMask(np.tile([True, True, False], (30, 1))), "six layers removed": removed_layers()}
 WHOLE = HeadMask(np.ones((30, 3), dtype=bool))
-#: The forms of the two masks by runtime; the whole model is written in the first.
-FORMS = {
-    "mlx": {"even": "standard", "six layers removed": "nemotron-nas"},
-    "llama.cpp": {"even": "gguf", "six layers removed": "gguf"},
-    "vllm": {"even": "standard", "six layers removed": "nemotron-nas"},
-}
+#: The form that a runtime reads, and the masks that the form can hold.
+FORMS = {"mlx": "standard", "llama.cpp": "gguf", "vllm": "standard"}
+CASES = [("mlx", "even"), ("llama.cpp", "even"), ("llama.cpp", "six layers removed"), ("vllm", "even")]
 
 
 def find_python(runtime: str) -> str:
@@ -109,15 +106,14 @@ def save(model: HeadModel, mask: HeadMask, form: str, folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("runtime", FORMS)
-@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize(("runtime", "name"), CASES)
 def test_a_runtime_gives_the_logits_and_the_text_of_the_pruned_model(
     runtime: str, name: str, model: HeadModel, tmp_path: Path
 ) -> None:
-    python, mask, form = find_python(runtime), MASKS[name], FORMS[runtime][name]
+    python, mask, form = find_python(runtime), MASKS[name], FORMS[runtime]
     expected = expect(model, mask)
     pruned = save(model, mask, form, tmp_path / "pruned")
-    whole = save(model, WHOLE, FORMS[runtime]["even"], tmp_path / "whole")
+    whole = save(model, WHOLE, form, tmp_path / "whole")
     (tmp_path / "tokens.json").write_text(json.dumps(expected.ids))
     command = [python, runtimes.__file__, runtime, tmp_path / "tokens.json", tmp_path / "found.npz", pruned, whole]
     subprocess.run(command, check=True, env={**os.environ, **ENVIRONMENT})
