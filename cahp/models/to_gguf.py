@@ -93,7 +93,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     architecture = _ARCHITECTURES.get(card.family)
     if architecture is None:
         return f"it is of the architecture {card.family}, and the GGUF form is written for {', '.join(_ARCHITECTURES)}"
-    lost = _find_lost_part(config)
+    lost = find_lost_part(config)
     if lost is not None:
         return f"it has {lost}, which the GGUF form leaves out"
     even = mask is None or len(set(mask.counts)) == 1
@@ -120,7 +120,7 @@ def refuse_tokenizer(card: ModelCard) -> str | None:
     return "its tokenizer does not merge bytes, which is the only kind that the GGUF form writes; choose gguf-types"
 
 
-def _find_lost_part(config: Mapping[str, Any]) -> str | None:
+def find_lost_part(config: Mapping[str, Any]) -> str | None:
     """Name a part of a model that GGUF cannot describe (None: there is none)."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     # Older configurations call it ``type``, and transformers reads both.
