@@ -235,17 +235,21 @@ def count_enough(run: RunDocument) -> int | None:
     return reach(table, ENOUGH).heads
 
 
-def describe_better_method(model: str, sha256: str, recovery: str, budget: int) -> tuple[str, str] | None:
+def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> tuple[str, str] | None:
     """Name a method that the bundled comparison of a model shows to be better than CAHP, with its lead in a sentence.
 
-    None: there is none at about this ``budget`` after this ``recovery``, or no comparison.
+    None: there is none at about this ``budget`` after this ``recovery``, or no comparison of this model on these
+    ``data``.
     """
     file = next((file for file in comparisons_folder().glob(f"*/{FILE}") if file.parent.name == model), None)
     if file is None:
         return None
     results = _comparison(file, file.stat().st_mtime_ns).comparison.results
+    document = results.document
+    if (document.model.sha256, document.data.id) != (sha256, data):
+        return None
     test = find_better_method(results, recovery, budget)
-    if test is None or results.document.model.sha256 != sha256:
+    if test is None:
         return None
     return test.method, describe_better(test, results.total, noun=results.noun)
 

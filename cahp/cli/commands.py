@@ -81,12 +81,14 @@ def _better_number(run: RunDocument) -> list[str]:
 
 
 def _better_method(run: RunDocument) -> list[str]:
-    """Name a method that is measurably better than CAHP for this model, if CAHP chose the heads."""
+    """Name a method that is measurably better than CAHP for this model on these data, if CAHP chose the heads."""
     from cahp.api import bundled
 
     if run.settings.method != Settings.method:
         return []
-    better = bundled.describe_better_method(run.model.id, run.model.sha256, run.settings.recover, run.budget.attained)
+    better = bundled.describe_better_method(
+        run.model.id, run.model.sha256, run.data.id, run.settings.recover, run.budget.attained
+    )
     if better is None:
         return []
     method, lead = better

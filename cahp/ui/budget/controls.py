@@ -250,10 +250,10 @@ def _draw_other_method(explorer: Explorer) -> None:
 
 
 def offer_better_method(explorer: Explorer) -> None:
-    """Say if another method is measurably better than CAHP for this model, with a button that takes its heads."""
+    """Say if another method is measurably better than CAHP for this model and data, with a button that takes its heads."""
     card = explorer.card
     kept = explorer.mask.count
-    better = bundled.describe_better_method(card.id, card.identity, explorer.recover, kept)
+    better = bundled.describe_better_method(card.id, card.identity, explorer.bench.dataset.id, explorer.recover, kept)
     if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
         return
     name, words = better

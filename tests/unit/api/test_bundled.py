@@ -97,7 +97,7 @@ def test_the_number_of_heads_that_data_support_is_told_of_the_bundled_run_alone(
 
 def test_only_a_measured_difference_names_a_better_method() -> None:
     model = bundled.read_run().document.model  # type: ignore[union-attr]
-    found = bundled.describe_better_method("minilm-bbc", model.sha256, "mean", 13)
+    found = bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", "mean", 13)
     assert found is not None
     assert found[0] == "gradient"
     assert found[1] == (
@@ -106,16 +106,22 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
     )
     # Far from the compared budgets, where nothing is significant, and for other models or weights, none is better.
     for changed in (("mean", 26), ("none", 12), ("refit", 12)):
-        assert bundled.describe_better_method("minilm-bbc", model.sha256, *changed) is None
-    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "mean", 12) is None
-    assert bundled.describe_better_method("smollm2", model.sha256, "refit", 72) is None
+        assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", *changed) is None
+    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "bbc-news", "mean", 12) is None
+    assert bundled.describe_better_method("smollm2", model.sha256, "bbc-news", "refit", 72) is None
+
+
+def test_a_better_method_is_named_only_for_the_data_it_was_measured_on() -> None:
+    model = bundled.read_run().document.model  # type: ignore[union-attr]
+    assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", "mean", 12) is not None
+    assert bundled.describe_better_method("minilm-bbc", model.sha256, "my.csv", "mean", 12) is None
 
 
 def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
     model = bundled.read_run("smollm2").document.model  # type: ignore[union-attr]
     ahead = {"none": "fisher-output", "mean": "obs-fisher", "refit": "obs-fisher"}
     for recovery, name in ahead.items():
-        found = bundled.describe_better_method("smollm2", model.sha256, recovery, 72)
+        found = bundled.describe_better_method("smollm2", model.sha256, "bbc-news", recovery, 72)
         assert found is not None
         assert found[0] == name
     (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")

@@ -96,7 +96,7 @@ def test_a_method_that_is_measurably_better_is_named_where_cahp_chose(
     monkeypatch.setattr(bundled, "describe_better_method", lambda *of: asked.append(of) or ("gradient", "It is better"))
     options = (*words, "--budget", 5, "--recover", "refit")
     assert "  It is better; --method gradient selects its heads\n" in call(*options).out
-    assert asked == [(run["model"]["id"], run["model"]["sha256"], "refit", 5)]
+    assert asked == [(run["model"]["id"], run["model"]["sha256"], run["data"]["id"], "refit", 5)]
     assert "It is better" not in call(*options, "--method", "magnitude").out
 
 
