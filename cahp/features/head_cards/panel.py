@@ -8,6 +8,7 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from cahp.api import bundled
@@ -156,8 +157,10 @@ def _read_bundled(explorer: Explorer) -> BundledCards | None:
 
 def _find_examples(explorer: Explorer, families: Ints) -> tuple[tuple[Example, ...], ...] | None:
     """Return the sentences of each head, bundled or read here (None: being read, stopped or failed)."""
+    bundle = explorer.results.bundle
     cards = _read_bundled(explorer)
-    if cards is not None:
+    # They were found for the families of the bundled run; another degree of the polynomial has others.
+    if bundle is not None and cards is not None and np.array_equal(bundle.evidence().families, families):
         return cards.examples
     return measure(
         explorer, EXAMPLES, (explorer.bench, families), name="sentences", title="Read sentences", polled=False
