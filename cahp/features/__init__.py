@@ -7,8 +7,9 @@ know each other. A new feature is a folder here and a row of ``FEATURES``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -25,65 +26,79 @@ def _find(*names: str) -> Callable[[], Sequence[Any]]:
 
 _NOTHING = _find()
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Feature:
-    """The parts of one feature by seam. Each is a function, so that a part is imported when it is first used.
+    """The parts of one feature by seam. Each is imported when it is first used.
 
     ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``evaluations``
-    further ways of ``cahp evaluate``, ``panels`` tabs and claims of pages, ``colourings`` those of the board, and
-    ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in ``pages/``.
+    further ways of ``cahp evaluate``, ``panels`` the names of tabs and claims by page (see ``Panel``), ``colourings``
+    those of the board, and ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in
+    ``pages/``.
     """
 
     name: str
     sections: Callable[[], Sequence[Section[Any]]] = _NOTHING
     commands: Callable[[], Sequence[Command]] = _NOTHING
     evaluations: Callable[[], Sequence[Alternative]] = _NOTHING
-    panels: Callable[[], Sequence[Panel]] = _NOTHING
+    panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
     first_texts: Callable[[], Sequence[FirstText]] = _NOTHING
 
 
 #: All features, in the order of their commands and sections.
 FEATURES = (
-    Feature("premise", commands=_find("premise.command:premise"), panels=_find("premise.panel:CLAIM")),
+    Feature("premise", commands=_find("premise.command:premise"), panels={"Compare": ("premise.panel:CLAIM",)}),
     Feature(
         "roles",
         sections=_find("roles.section:ROLES_OF_HEADS"),
         commands=_find("roles.command:roles"),
-        panels=_find("roles.panel:TAB", "roles.glance:ONE_HEAD", "roles.glance:ALL_HEADS", "roles.card:HEADLINE"),
+        panels={
+            "Budget": ("roles.panel:TAB",),
+            "Similarity": ("roles.glance:ONE_HEAD", "roles.glance:ALL_HEADS"),
+            "Card": ("roles.card:HEADLINE",),
+        },
         colourings=_find("roles.board:ATTENTION", "roles.board:ROLE"),
     ),
     Feature(
         "abilities",
         sections=_find("abilities.section:RECEIPT"),
         commands=_find("abilities.command:abilities"),
-        panels=_find("abilities.panel:STRIP", "abilities.panel:TAB"),
+        panels={"Board": ("abilities.panel:STRIP",), "Budget": ("abilities.panel:TAB",)},
     ),
     Feature(
         "attribution",
         commands=_find("attribution.command:attribute"),
-        panels=_find("attribution.panel:TAB", "attribution.panel:CARD"),
+        panels={"Budget": ("attribution.panel:TAB",), "Card": ("attribution.panel:CARD",)},
         colourings=_find("attribution.panel:THIS_TEXT"),
     ),
-    Feature("peers", commands=_find("peers.command:peers"), panels=_find("peers.panel:TAB", "peers.panel:NOTE")),
-    Feature("neutral", sections=_find("neutral.section:NEUTRAL_TEXT"), panels=_find("neutral.panel:TAB")),
+    Feature(
+        "peers",
+        commands=_find("peers.command:peers"),
+        panels={
+            "Compare tab of a language model": ("peers.panel:TAB",),
+            "Budget note": ("peers.panel:NOTE",),
+        },
+    ),
+    Feature("neutral", sections=_find("neutral.section:NEUTRAL_TEXT"), panels={"Budget": ("neutral.panel:TAB",)}),
     Feature(
         "own_text",
         sections=_find("own_text.section:CONTINUATION"),
-        panels=_find("own_text.panel:TAB"),
+        panels={"Budget": ("own_text.panel:TAB",)},
         first_texts=_find("own_text.overview:FIRST_TEXT"),
     ),
     Feature("reproduce", commands=_find("reproduce.command:reproduce")),
-    Feature("versus", panels=_find("versus.panel:TAB")),
+    Feature("versus", panels={"Budget": ("versus.panel:TAB",)}),
     Feature("stability"),
     Feature("learn"),
-    Feature("head_cards", panels=_find("head_cards.panel:DIALOG")),
+    Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),
     Feature("standard_protocol", evaluations=_find("standard_protocol.command:PROTOCOL")),
     Feature(
         "paired_tasks",
         evaluations=_find("paired_tasks.command:SAMPLES", "paired_tasks.command:TASKS"),
-        panels=_find("paired_tasks.panel:TAB"),
+        panels={"Compare tab": ("paired_tasks.panel:TAB",)},
     ),
 )
 
@@ -104,15 +119,34 @@ def evaluations() -> tuple[Alternative, ...]:
 
 
 def panels(page: str) -> Sequence[Panel]:
-    """Return the panels that features bring to a page."""
-    return [panel for feature in FEATURES for panel in feature.panels() if panel.page == page]
+    """Return the panels that features bring to a page. One that cannot be imported is replaced by one that says so."""
+    from cahp.ui.frame.panels import broken_panel
+
+    shown = []
+    for feature in FEATURES:
+        for name in feature.panels.get(page, ()):
+            try:
+                shown.append(resolve_name(f"{__name__}.{name}"))
+            except Exception as error:
+                _log.exception("panel %s cannot be imported", name)
+                shown.append(broken_panel(feature.name, error))
+    return shown
 
 
 def colourings() -> tuple[BoardColouring[Any], ...]:
-    """Return the colourings of the board that features bring."""
-    return tuple(colouring for feature in FEATURES for colouring in feature.colourings())
+    """Return the colourings of the board that features bring, without those that cannot be imported."""
+    return tuple(colouring for feature in FEATURES for colouring in _import_or_skip(feature.colourings))
 
 
 def first_texts() -> tuple[FirstText, ...]:
-    """Return the lines for a person's text on the first screen that features bring."""
-    return tuple(text for feature in FEATURES for text in feature.first_texts())
+    """Return the lines for a person's text on the first screen, without those that cannot be imported."""
+    return tuple(text for feature in FEATURES for text in _import_or_skip(feature.first_texts))
+
+
+def _import_or_skip(find: Callable[[], Sequence[Any]]) -> Sequence[Any]:
+    """Import a part of the screen. One that cannot be imported must not take its page down."""
+    try:
+        return find()
+    except Exception:
+        _log.exception("a part of the screen cannot be imported")
+        return ()

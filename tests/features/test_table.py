@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 
 import fakes
 import numpy as np
@@ -22,6 +24,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.recovered import Recovered
 from cahp.run.sections import Section
+from cahp.ui.frame.panels import Panel
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -87,7 +90,11 @@ def test_a_section_stands_in_the_summary_the_file_and_the_report_of_a_run(tmp_pa
 def test_every_part_of_a_row_is_found() -> None:
     for feature in features.FEATURES:
         for seam in fields(feature)[1:]:
-            getattr(feature, seam.name)()
+            part = getattr(feature, seam.name)
+            if callable(part):
+                part()
+        for name in chain(*feature.panels.values()):
+            assert isinstance(resolve_name(f"{features.__name__}.{name}"), Panel)
 
 
 def test_every_room_has_a_row_of_its_name() -> None:

@@ -127,5 +127,5 @@ def draw_table(explorer: Explorer) -> None:
         fewest.draw(explorer)
 
 
-STRIP = Panel("Board", "", draw_strip, place=10)
-TAB = Panel("Budget", LABEL, draw_table, place=55, name="abilities")
+STRIP = Panel("", draw_strip, place=10)
+TAB = Panel(LABEL, draw_table, place=55, name="abilities")

@@ -256,6 +256,6 @@ def describe_contribution(result: Attribution, head: int) -> str:
     )
 
 
-CARD = Panel("Card", "Your text", draw_head, place=5)
-TAB = Panel("Budget", "Which heads matter?", draw, place=15, name="heads")
+CARD = Panel("Your text", draw_head, place=5)
+TAB = Panel("Which heads matter?", draw, place=15, name="heads")
 THIS_TEXT: BoardColouring[Attribution] = BoardColouring(BY_TEXT, know_text)

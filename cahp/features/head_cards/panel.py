@@ -356,4 +356,4 @@ def _choose(explorer: Explorer, head: int) -> None:
     _close(explorer)
 
 
-DIALOG = Panel("Every page", "Head card", offer, place=10)
+DIALOG = Panel("Head card", offer, place=10)

@@ -83,4 +83,4 @@ def draw_neutral(explorer: Explorer) -> None:
     display.download_csv(columns, "neutral")
 
 
-TAB = Panel("Budget", "Narrow or broad?", draw_neutral, place=60)
+TAB = Panel("Narrow or broad?", draw_neutral, place=60)

@@ -251,4 +251,4 @@ def _draw_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading
     )
 
 
-TAB = Panel("Budget", "Your own text", draw, place=10, name="text")
+TAB = Panel("Your own text", draw, place=10, name="text")

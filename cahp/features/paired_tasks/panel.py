@@ -91,4 +91,4 @@ def _name(count: int) -> str:
     return "metrics"
 
 
-TAB = Panel("Compare tab", "Harness runs", draw, place=10)
+TAB = Panel("Harness runs", draw, place=10)

@@ -73,5 +73,5 @@ def draw_note(explorer: Explorer) -> None:
         st.caption(plain(f"{capital(describe_winner(document))}. {describe_gains(document)}."))
 
 
-TAB = Panel("Compare tab of a language model", "Other ways", draw_peers, place=10)
-NOTE = Panel("Budget note", "", draw_note, place=10)
+TAB = Panel("Other ways", draw_peers, place=10)
+NOTE = Panel("", draw_note, place=10)

@@ -166,4 +166,4 @@ def _draw_measures(measures: Mapping[str, Any]) -> None:
     st.caption(plain(conclude(measures)))
 
 
-CLAIM = Panel("Compare", "Premise: heads of one cluster are redundant", draw_premise, place=40)
+CLAIM = Panel("Premise: heads of one cluster are redundant", draw_premise, place=40)

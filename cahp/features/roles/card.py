@@ -75,4 +75,4 @@ def describe_verdict(ablation: RoleAblation, unit: str) -> str:
     return f"Removing the {noun} does not confirm this role: {too_close(extra.n, 'sequences')}."
 
 
-HEADLINE = Panel("Card", "What it attends to", draw, place=0)
+HEADLINE = Panel("What it attends to", draw, place=0)

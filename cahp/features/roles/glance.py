@@ -136,5 +136,5 @@ def _count_roles(roles: HeadRoles, unit: str) -> str:
     return f"{sum(counts.values())} of {len(roles.names)} {unit}s have a role: {named}; without one: {without}"
 
 
-ONE_HEAD = Panel("Similarity", "Over all texts", draw_head, place=40, name="head")
-ALL_HEADS = Panel("Similarity", "All at a glance", draw_all, place=50, name="all")
+ONE_HEAD = Panel("Over all texts", draw_head, place=40, name="head")
+ALL_HEADS = Panel("All at a glance", draw_all, place=50, name="all")

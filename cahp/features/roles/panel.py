@@ -111,4 +111,4 @@ def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:
     )
 
 
-TAB = Panel("Budget", "Roles", draw_roles, place=40)
+TAB = Panel("Roles", draw_roles, place=40)

@@ -228,4 +228,4 @@ def draw_tab(explorer: Explorer) -> None:
         show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))
 
 
-TAB = Panel("Budget", _LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)
+TAB = Panel(_LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)

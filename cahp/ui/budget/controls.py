@@ -250,7 +250,7 @@ def _draw_other_method(explorer: Explorer) -> None:
 
 
 def offer_better_method(explorer: Explorer) -> None:
-    """Say if another method is measurably better than CAHP for this model and data, with a button that takes its heads."""
+    """Say if another method is measurably better than CAHP for this model and these data, with a button to take it."""
     card = explorer.card
     kept = explorer.mask.count
     better = bundled.describe_better_method(card.id, card.identity, explorer.bench.dataset.id, explorer.recover, kept)

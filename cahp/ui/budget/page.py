@@ -18,9 +18,9 @@ from cahp.ui.session.lifetime import page_drawn
 
 #: What can be shown below the board, beside what features bring.
 _PANELS = (
-    Panel("Budget", "Where heads lie", details.draw_space, place=20),
-    Panel("Budget", "Changed answers", details.draw_flips, place=50),
-    Panel("Budget", "Published rule", partial(knee.draw, place="budget"), place=70),
+    Panel("Where heads lie", details.draw_space, place=20),
+    Panel("Changed answers", details.draw_flips, place=50),
+    Panel("Published rule", partial(knee.draw, place="budget"), place=70),
 )
 #: The field of the address, and the key of the tabs.
 _FIELD = "panel"

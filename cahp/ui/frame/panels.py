@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from cahp.ui.parts.display import problem
+from cahp.words import capital
+
 if TYPE_CHECKING:
     from cahp.board.colourings import Colouring
     from cahp.board.sentence import Sentence
@@ -19,24 +22,30 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a ``page`` that is drawn where it is chosen: a tab with a ``label``, or a claim.
+    """A part of a page that is drawn where it is chosen: a tab with a ``label``, or a claim.
 
-    The ``page`` ``Board`` stands for what is drawn below the board on every page that has it, ``Budget note`` for a
-    sentence above the tabs of Budget, ``Every page`` for what opens over any page, ``Card`` for a section of the card
-    of a head, and ``Compare tab`` for a tab of Compare, whose claims are ``Compare`` (``Compare tab of a language
-    model`` for one that is about these). ``draw`` takes what the page passes to its panels: of a card, the explorer and
-    the head, of a comparison, its results and the filters. Panels stand in the order of their ``place``; ``name`` is
-    theirs in links (empty: no link opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a
-    button of the page's toolbar.
+    The table of features names its page. ``Board`` stands for what is drawn below the board on every page that has it,
+    ``Budget note`` for a sentence above the tabs of Budget, ``Every page`` for what opens over any page, ``Card`` for a
+    section of the card of a head, and ``Compare tab`` for a tab of Compare, whose claims are ``Compare`` (``Compare tab
+    of a language model`` for one that is about these). ``draw`` takes what the page passes to its panels: of a card,
+    the explorer and the head, of a comparison, its results and the filters. Panels stand in the order of their
+    ``place``; ``name`` is theirs in links (empty: no link opens it). ``before_run`` draws what is shown before there is
+    a run, ``tool`` a button of the page's toolbar.
     """
 
-    page: str
     label: str
     draw: Callable[..., None]
     place: int
     name: str = ""
     before_run: Callable[[Explorer], None] | None = None
     tool: Callable[[Explorer], None] | None = None
+
+
+def broken_panel(feature: str, error: Exception) -> Panel:
+    """Return the panel that stands for one of a ``feature`` that cannot be imported, and says why."""
+    label = capital(feature.replace("_", " "))
+    words = f"{label} cannot be shown: {type(error).__name__}: {error}"
+    return Panel(label, lambda *_: problem(words), place=90, name=feature)
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from apps import open_app, text_of
 
 from cahp import features
 from cahp.board import Event
 from cahp.board.colourings import Colouring, Painted
 from cahp.features import Feature
+from cahp.features.neutral import panel as neutral
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 from cahp.ui.frame.panels import BoardColouring, Panel
@@ -28,7 +30,7 @@ def draw(explorer: Explorer) -> None:
     """Draw nothing."""
 
 
-PANEL = Panel("Budget", "How many", draw, place=25)
+PANEL = Panel("How many", draw, place=25)
 COLOURING: BoardColouring[int] = BoardColouring(
     Colouring("count", "count", paint, follows_mask=True), lambda explorer: explorer.mask.count
 )
@@ -36,12 +38,33 @@ COLOURING: BoardColouring[int] = BoardColouring(
 
 def test_a_panel_and_a_colouring_stand_where_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [panel.label for panel in budget.list_panels()]
-    feature = Feature("count", panels=lambda: (PANEL,), colourings=lambda: (COLOURING,))
+    monkeypatch.setattr(neutral, "COUNT", PANEL, raising=False)
+    feature = Feature("count", panels={"Budget": ("neutral.panel:COUNT",)}, colourings=lambda: (COLOURING,))
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, feature))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     after = [panel.label for panel in budget.list_panels()]
     assert after == [*before[:3], "How many", *before[3:]]
     assert board.list_colourings()[-1] is COLOURING
+
+
+def fail() -> list[Any]:
+    """Fail as an import does."""
+    raise ModuleNotFoundError("No module named 'elsewhere'")
+
+
+def test_a_part_that_cannot_be_imported_is_named_where_it_stands_and_takes_no_page_down(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pages = ("Board", "Budget", "Budget note", "Similarity", "Compare", "Compare tab", "Card", "Every page")
+    panels = dict.fromkeys(pages, ("neutral.missing:TAB",))
+    broken = Feature("word_order", panels=panels, colourings=fail, first_texts=fail)
+    monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))
+    monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
+    words = "Word order cannot be shown: ModuleNotFoundError: No module named 'cahp.features.neutral.missing'."
+    for page in ("home", "similarity", "budget", "compare", "export"):
+        app = open_app(page)
+        assert words in text_of(app, "error").replace("\\", "")
+    assert "Word order" in [panel.label for panel in budget.list_panels()]
 
 
 def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(monkeypatch: pytest.MonkeyPatch) -> None:
