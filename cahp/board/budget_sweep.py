@@ -21,7 +21,7 @@ from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recovered import Recovered
-from cahp.stages.selection import Minimum, check_budget
+from cahp.stages.selection import Minimum, check_budget, nearest_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, Estimate, HeadMask, Ints, Progress, Selection, silent, spread
 
@@ -140,7 +140,7 @@ class BudgetTable:
 
     def nearest(self, budget: int) -> Selection:
         """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
-        return min(self.selections, key=lambda choice: (abs(choice.mask.count - budget), -choice.mask.count))
+        return self.selection(nearest_budget(self.budgets, budget))
 
     def nearest_measured(self, budget: int) -> Row | None:
         """Return the measured row that is nearest to ``budget``, of two the smaller one (None: only all heads are)."""

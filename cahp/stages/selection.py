@@ -116,7 +116,12 @@ def _step(layers: int, *, even: bool) -> int:
 
 def middle_budget(budgets: Sequence[int]) -> int:
     """The one of all possible ``budgets`` that is nearest to half of the heads, of two the larger."""
-    return min(budgets, key=lambda budget: (abs(2 * budget - budgets[-1]), -budget))
+    return nearest_budget(budgets, budgets[-1] / 2)
+
+
+def nearest_budget(budgets: Sequence[int], count: float) -> int:
+    """The one of all possible ``budgets`` that is nearest to ``count`` heads, of two the larger."""
+    return min(budgets, key=lambda budget: (abs(budget - count), -budget))
 
 
 def check_budget(

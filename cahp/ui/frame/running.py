@@ -10,8 +10,10 @@ import streamlit as st
 
 from cahp.api.preflight import check_run
 from cahp.run.timeline import PREPARATIONS, on_screen
+from cahp.stages.selection import middle_budget, nearest_budget, possible_budgets
 from cahp.ui.frame import outline
 from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.estimates import pass_seconds, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
@@ -31,6 +33,8 @@ _UNASKED_S = 60.0
 #: The ways to say how many heads a run keeps.
 _AUTOMATIC = "automatic"
 _BY_NUMBER = "a number"
+#: The key of the box for this number.
+_NUMBER = "run-number"
 #: The look of the button that starts a run, by its place.
 _RUN_BUTTONS: Mapping[str, Mapping[str, Any]] = {
     "main": {"type": "primary", "width": "content"},
@@ -110,28 +114,33 @@ def _follow_run(explorer: Explorer, job: Job[Any]) -> None:
 
 def _choose_budget(explorer: Explorer) -> None:
     """Draw the choice of how many heads a run keeps, and put it into the settings."""
-    total = explorer.card.layers * explorer.card.heads
-    budget = explorer.settings.budget
+    card = explorer.card
+    settings = explorer.settings
+    floor = settings.floor(card.layers)
+    budgets = possible_budgets(card.layers, card.heads, min_per_layer=floor, even=settings.even)
+    budget = settings.budget
     start_with = _AUTOMATIC
     if budget.isdecimal():
         start_with = _BY_NUMBER
     with st.container(horizontal=True, vertical_alignment="bottom", key="run-budget"):
         how = st.segmented_control(
-            f"{capital(explorer.card.unit)}s to keep",
+            f"{capital(card.unit)}s to keep",
             (_AUTOMATIC, _BY_NUMBER),
             default=start_with,
             required=True,
             key="run-how",
         )
-        if how == _BY_NUMBER:
-            least = max(1, explorer.card.layers * explorer.settings.min_per_layer)
-            start = max(least, total // 2)
+        # No number is possible where a layer has fewer heads than it must keep; a run says so.
+        if how == _BY_NUMBER and budgets:
+            start = middle_budget(budgets)
             if budget.isdecimal():
-                start = min(max(least, int(budget)), total)
-            budget = str(st.number_input("Number", least, total, start, key="run-number", width=140))
+                start = nearest_budget(budgets, int(budget))
+            # A person may type a number between two possible ones.
+            set_value(_NUMBER, nearest_budget(budgets, st.session_state.get(_NUMBER, start)))
+            budget = str(st.number_input("Number", budgets[0], budgets[-1], step=budgets.step, key=_NUMBER, width=140))
         elif budget.isdecimal():
             budget = "auto"
-    if budget != explorer.settings.budget:
+    if budget != settings.budget:
         explorer.set_run_budget(budget)
 
 
