@@ -25,7 +25,10 @@ def _measure(board: BoardState, _: Progress) -> AbilitiesRecord:
     recovered = None
     if not board.mask.is_full:
         recovered = board.bench.recoveries.recover(board.mask, board.recover)
-    return measure_receipt(board.bench, board.mask, recovered)
+    record = measure_receipt(board.bench, board.mask, recovered)
+    # Another mask may be on the board by now.
+    board.results.records[RECEIPT.name, board.mask.sha256, board.recover] = record
+    return record
 
 
 def estimate_seconds(board: BoardState) -> float:

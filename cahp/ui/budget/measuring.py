@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.outcomes import describe
+from cahp.outcomes import Outcomes, describe
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame import board
@@ -78,7 +78,12 @@ def _draw_test_split(explorer: Explorer) -> None:
     recover = explorer.ready_recovery
     start = partial(explorer.start, CONFIRM, recover)
     job = explorer.job(CONFIRM, recover)
-    if job is None:
+    confirmed = explorer.results.confirmed.get((explorer.mask.sha256, recover))
+    if confirmed is None and job is not None:
+        confirmed = job.result
+    if confirmed is not None:
+        _show_confirmed(explorer, *confirmed)
+    elif job is None:
         with st.popover("Check on the test split", type="tertiary", key="ask-confirm"):
             st.markdown(
                 "The test split was not used to select heads, so it can confirm a result. Each further use weakens "
@@ -89,15 +94,18 @@ def _draw_test_split(explorer: Explorer) -> None:
                 st.rerun()
     elif not job.ended:
         show_in_row(job, "Evaluating on the test split", key="cancel-confirm")
-    elif job.result is None:
-        offer_again(job, start, key="confirm-again", stopped="Stopped.")
     else:
-        outcomes, opened = job.result
-        finding = f"Test split: {describe(outcomes)}"
-        if "accuracy_change" in outcomes:
-            finding += f"; {outcomes['accuracy_change'].text} against all heads"
-        uses = "once" if opened == 1 else f"{opened} times"
-        st.markdown(f"**{finding}** · used {uses} so far")
+        offer_again(job, start, key="confirm-again", stopped="Stopped.")
+
+
+def _show_confirmed(explorer: Explorer, outcomes: Outcomes, opened: int) -> None:
+    """Draw the outcomes of a mask on the test split, and how often that was used, for other masks since as well."""
+    finding = f"Test split: {describe(outcomes)}"
+    if "accuracy_change" in outcomes:
+        finding += f"; {outcomes['accuracy_change'].text} against all heads"
+    opened = max([opened, *(count for _, count in explorer.results.confirmed.values())])
+    uses = "once" if opened == 1 else f"{opened} times"
+    st.markdown(f"**{finding}** · used {uses} so far")
 
 
 # Distillation ------------------------------------------------------------------------------------------------

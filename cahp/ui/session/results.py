@@ -88,6 +88,8 @@ class Results:
         #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
         self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
+        #: By digest of a mask and its recovery, its outcomes on the test split, and how often that was used until then.
+        self.confirmed: dict[tuple[str, str], tuple[Outcomes, int]] = {}
         if run is not None:
             self.weights = WeightCount.of(run)
             # The figures of the run's own mask.

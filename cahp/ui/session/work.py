@@ -154,12 +154,17 @@ def _flips(board: BoardState, _: Progress) -> Versus | None:
 
 
 def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
-    """Evaluate on the test split; return how often it was used for this model, too."""
+    """Evaluate on the test split; return how often it was used for this model, too.
+
+    The results keep both, so that a mask that comes back to the board does not use the split again.
+    """
     bench = board.bench
     test = replace(bench, evaluation=bench.dataset.split("test"))
     # What is cancelled after this has opened it.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
-    return evaluate_mask(test, board.mask, recover=board.recover), opened
+    outcomes = evaluate_mask(test, board.mask, recover=board.recover)
+    board.results.confirmed[board.mask.sha256, board.recover] = outcomes, opened
+    return outcomes, opened
 
 
 def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:
@@ -276,7 +281,11 @@ SPEED: Kind[BoardState, Costs] = Kind(
 )
 #: Measure all budgets in the background.
 TABLE: Kind[BoardState, BudgetTable] = Kind(
-    _table, lambda board: f"table-{id(board.table)}", Rank.BACKGROUND, headline="table", title="All budgets"
+    _table,
+    lambda board: f"table-{id(board.table)}",
+    Rank.BACKGROUND,
+    headline="table",
+    title="All budgets",
 )
 #: Compare the even mask on the board, as pruned, with a free selection of as many heads.
 EVENNESS: Kind[BoardState, Evenness | None] = Kind(

@@ -98,6 +98,20 @@ def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board
     assert "8 heads are the fewest with which no measurable ability is lost after refit" in text_of(app, "info")
 
 
+def test_a_receipt_that_ends_while_another_mask_is_on_the_board_is_there_when_the_mask_comes_back(
+    explorer: Explorer,
+) -> None:
+    explorer.chosen_recovery = "refit"
+    measured = explorer.start(MEASURE)
+    explorer.board.set_budget(7)
+    other = explorer.start(MEASURE)
+    first = done(measured)
+    second = done(other)
+    assert find_receipt(explorer) == second
+    explorer.board.set_budget(6)
+    assert find_receipt(explorer) == first
+
+
 def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -125,6 +125,25 @@ def test_a_failure_is_said_and_can_be_tried_again(
     assert has_button(app, key)
 
 
+def test_a_mask_that_comes_back_shows_its_test_result_and_does_not_use_the_split_again(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = explorer.outcomes()
+    uses = iter(range(1, 9))
+    monkeypatch.setattr(work, "TestSplitLog", lambda *_: SimpleNamespace(add=lambda: next(uses)))
+    monkeypatch.setattr(work, "evaluate_mask", lambda *_, **__: full)
+    for budget in (13, 20):
+        explorer.board.set_budget(budget)
+        app = open_part(_draw_test_split, explorer)
+        app.button(key="confirm").click().run()
+        assert explorer.job(CONFIRM, explorer.ready_recovery).wait(PATIENCE)  # type: ignore[union-attr]
+    explorer.board.set_budget(13)
+    app = open_part(_draw_test_split, explorer)
+    assert not has_button(app, "confirm")
+    assert "Test split: " in text_of(app, "markdown")
+    assert "used 2 times so far" in text_of(app, "markdown")
+
+
 def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
     failed = SimpleNamespace(ended=True, error="the memory is full", result=None)
     explorer = SimpleNamespace(
