@@ -43,6 +43,12 @@ def draw(explorer: Explorer) -> None:
         st.rerun()
 
 
+def drop_outdated(explorer: Explorer) -> None:
+    """Cancel a search with another recovery than the board's, whose progress is shown nowhere."""
+    if explorer.job(FEWEST) is not explorer.work.job(FEWEST):
+        explorer.work.drop(FEWEST)
+
+
 def _keep(explorer: Explorer, found: ReachedGoal) -> None:
     """Say how many heads a search has found, and put them on the board unless a person has changed it since."""
     explorer.work.drop(FEWEST)

@@ -75,4 +75,5 @@ FEWEST: Kind[BoardState, ReachedGoal] = Kind(
     newest=True,
     plan=lambda board: whole(estimate_search_seconds(board)),
     title="Search for the fewest heads",
+    of_settings=True,
 )

@@ -86,6 +86,7 @@ def _offer(explorer: Explorer, *, place: str) -> None:
 
 def draw_strip(explorer: Explorer) -> None:
     """Draw the marks of the mask on the board where they are known, else the button that measures them."""
+    fewest.drop_outdated(explorer)
     if explorer.mask.is_full:
         return
     record = find_receipt(explorer)

@@ -26,7 +26,6 @@ from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of, with_length
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import (
-    CHOICE,
     CLUSTERS,
     DISTIL,
     FIGURE,
@@ -153,7 +152,7 @@ class Explorer:
             # A run in progress would have the old settings.
             self.work.drop(RUN, CLUSTERS, NULL, FIGURE, REFIT, DISTIL, SPEED)
         # Another method would put heads on the board that it chose under the old settings.
-        self.work.drop(TABLE, CHOICE)
+        self.work.drop_of_settings()
 
     def set_run_budget(self, budget: str) -> None:
         """Set how many heads the next run keeps, "auto" or a number, with which the board then begins."""

@@ -197,7 +197,7 @@ class Kind(Generic[S, T]):
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
     ``headline`` only the progress of that stage is shown. ``plan`` estimates its seconds by stage. ``title`` names the
-    work where it stands alone (empty: its stages do).
+    work where it stands alone (empty: its stages do). ``of_settings``: a change of the settings cancels it.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -208,6 +208,7 @@ class Kind(Generic[S, T]):
     headline: str | None = None
     plan: Callable[[S], Plan] = lambda _: ()
     title: str = ""
+    of_settings: bool = False
 
 
 #: Make a run on this machine.
@@ -235,6 +236,7 @@ CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
     Rank.RUN,
     newest=True,
     title="Choice of heads",
+    of_settings=True,
 )
 #: Measure how far kept heads can replace others.
 REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
@@ -286,6 +288,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     Rank.BACKGROUND,
     headline="table",
     title="All budgets",
+    of_settings=True,
 )
 #: Compare the even mask on the board, as pruned, with a free selection of as many heads.
 EVENNESS: Kind[BoardState, Evenness | None] = Kind(
@@ -341,6 +344,10 @@ class Work:
             job = self._jobs.pop(kind, None)
             if job is not None:
                 job.cancel()
+
+    def drop_of_settings(self) -> None:
+        """Cancel and forget the jobs that hold for the settings so far."""
+        self.drop(*[kind for kind in self._jobs if kind.of_settings])
 
     @property
     def pulse(self) -> float | None:

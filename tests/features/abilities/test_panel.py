@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from time import sleep
 
 import fakes
 import pytest
@@ -18,6 +19,7 @@ from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import relay
 from cahp.values import BudgetError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,6 +112,30 @@ def test_a_receipt_that_ends_while_another_mask_is_on_the_board_is_there_when_th
     assert find_receipt(explorer) == second
     explorer.board.set_budget(6)
     assert find_receipt(explorer) == first
+
+
+@pytest.mark.parametrize("change", ["settings", "recovery"])
+def test_a_search_for_the_fewest_heads_ends_with_the_settings_that_it_is_for(
+    explorer: Explorer, change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait(*_: object) -> object:
+        while True:
+            relay("evaluation", 0, 1)
+            sleep(0.01)
+
+    monkeypatch.setattr(jobs, "reach_goal", wait)
+    explorer.chosen_recovery = "refit"
+    search = explorer.start(FEWEST)
+    # Dragging the board changes neither.
+    explorer.board.set_budget(7)
+    open_app("home", explorer)
+    assert not search.ended
+    if change == "settings":
+        explorer.change(min_per_layer=0)
+    else:
+        explorer.chosen_recovery = "none"
+        open_app("home", explorer)
+    assert search.ended
 
 
 def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
