@@ -268,8 +268,8 @@ class RefitReport:
 
     ``kl_before`` and ``kl_after`` are KL divergences (nats) from the full model on held-out texts, before and after the
     last attempt; ``repeats_before`` and ``repeats_after`` are those on what is read twice (None: nothing is). ``ridge``
-    is its strength (None: it has none), and ``step`` the share of its change of the weights that was made. Files of
-    earlier versions have none of them. ``recovery`` is its name. A baseline counts as accepted.
+    is its strength (None: it has none), and ``step`` the share of its change of the weights that was made. ``recovery``
+    is its name. A baseline counts as accepted.
     """
 
     accepted: bool

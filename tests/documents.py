@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,24 @@ def scores(accuracy: float, low: float, high: float, agreement: float | None) ->
     }
 
 
+def outcome_records(metrics: Mapping[str, Any], change: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The outcomes that a file has beside the ``metrics`` of a model, and its ``change`` in accuracy."""
+
+    def entry(value: float, ci95: list[float] | None, unit: str) -> dict[str, Any]:
+        return {"value": value, "ci95": ci95, "n": metrics["n"], "unit": unit}
+
+    measured = {
+        "accuracy": entry(metrics["accuracy"], metrics["ci95"], "share"),
+        "macro_f1": entry(metrics["macro_f1"], None, "share"),
+        "nll": entry(metrics["loss"], None, "nats"),
+    }
+    if metrics["agreement"] is not None:
+        measured["agreement"] = entry(metrics["agreement"], None, "share")
+    if change is not None:
+        measured["accuracy_change"] = entry(change["pp"], change["ci95"], "points")
+    return measured
+
+
 def run_json() -> dict[str, Any]:
     """Everything that the schema ``cahp.run/1`` asks for; two layers of three heads, of which three are kept."""
     split = {"split": "train", "examples": 10, "class_counts": {"bad": 4, "good": 6}, "sha256": "0" * 64}
@@ -41,6 +59,9 @@ def run_json() -> dict[str, Any]:
         "latency_ms": {"median": 12.34, "p95": 14.0, "batch": 8, "length": 36, "repeats": 30},
     }
     seconds = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery", "total")
+    full = scores(0.953, 0.94, 0.964, None)
+    pruned = scores(0.912, 0.895, 0.927, 0.93)
+    change = {"pp": -4.1, "ci95": [-5.6, -2.7]}
     # Through text, so that no part is another's too.
     text = json.dumps(
         {
@@ -53,12 +74,9 @@ def run_json() -> dict[str, Any]:
             "budget": {"requested": None, "attained": 3},
             "kept": {"0": [0, 2], "1": [1]},
             "rescued": [[1, 1]],
-            "metrics": {
-                "full": scores(0.953, 0.94, 0.964, None),
-                "pruned": scores(0.912, 0.895, 0.927, 0.93),
-                "recovered": None,
-            },
-            "delta": {"pruned": {"pp": -4.1, "ci95": [-5.6, -2.7]}, "recovered": None},
+            "metrics": {"full": full, "pruned": pruned, "recovered": None},
+            "delta": {"pruned": change, "recovered": None},
+            "outcomes": {"full": outcome_records(full), "pruned": outcome_records(pruned, change), "recovered": None},
             "refit": {"accepted": True, "reason": "held-out fifth agrees", "examples": 500},
             "cost": {"full": cost, "pruned": cost},
             "latency_ratio": {"median": 0.82, "ci95": [0.8, 0.85]},

@@ -48,8 +48,7 @@ def table_of(
     """
     recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
     with _reading():
-        # Earlier tables say less of what they belong to.
-        if content is not None and not content["of"].items() <= _of(run).items():
+        if content is not None and content["of"] != _of(run):
             content = None
         if content is not None:
             recover = content["rows"]["recover"]

@@ -102,8 +102,8 @@ def zipped(folder: Path) -> bytes:
 class RunFiles:
     """The content of a run's folder.
 
-    ``clusters`` contains every number of clusters (None: the folder is of an earlier version, or its model has more
-    than ``MOST_HEADS``), ``arrays`` those that a board needs and the folder has, and ``table`` is ``table.json``.
+    ``clusters`` contains every number of clusters (None: the model has more than ``MOST_HEADS``
+    heads), ``arrays`` those that a board needs and the folder has, and ``table`` is ``table.json``.
     """
 
     document: RunDocument

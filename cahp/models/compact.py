@@ -36,8 +36,6 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SCHEMA = "cahp.compact/2"
-#: Folders of schema 1 have fewer entries, with the same meaning.
-_SCHEMAS = ("cahp.compact/1", SCHEMA)
 #: The start of the name under which transformers finds an attention function that leaves out cut heads.
 _SELECTING = "cahp_selecting_"
 #: The names of the cache of keys and values among the arguments of attention modules.
@@ -57,8 +55,7 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     classifier's); ``kept``, the kept heads of each layer, numbered as in the original; ``attributes``, the numbers of
     heads and channels that attention modules store; ``empty``, attention modules without heads with the options of
     ``empty_attention``; ``planes``, arguments with one plane of scores for each head, and the planes to keep; and
-    ``selects``, the query heads to keep where queries, keys or a bias on scores are computed for all heads. Folders of
-    schema 1 have ``position_bias`` in place of ``planes``.
+    ``selects``, the query heads to keep where queries, keys or a bias on scores are computed for all heads.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
@@ -66,7 +63,7 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     folder = Path(folder)
     content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     plan = content.get("cahp") or {}
-    if plan.get("schema") not in _SCHEMAS:
+    if plan.get("schema") != SCHEMA:
         raise ValueError(f"{folder} holds no pruned model of the schema {SCHEMA}")
     # The numbers of heads of single layers, for releases of transformers whose classes use them.
     for entry in ("per_layer_config", "allow_global_per_layer_attribute_access"):
@@ -91,8 +88,6 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
             set_size(network.get_submodule(path), name, value)
     for path, (output, entries) in plan.get("empty", {}).items():
         empty_attention(network.get_submodule(path), output, entries)
-    for path, kept in plan.get("position_bias", {}).items():
-        cut_planes(network.get_submodule(path), "position_bias", plan["heads_per_layer"], kept)
     for path, (argument, heads, kept) in plan.get("planes", {}).items():
         cut_planes(network.get_submodule(path), argument, heads, kept)
     selects = plan.get("selects", {})

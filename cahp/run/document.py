@@ -261,7 +261,7 @@ class RunDocument:
 
     @classmethod
     def from_json(cls, content: object) -> RunDocument:
-        """Read what ``to_json`` wrote, in this or an earlier version of the package.
+        """Read what ``to_json`` wrote.
 
         Raises:
             CahpError: If it is no run, with what is wrong.

@@ -108,7 +108,7 @@ class RoleAblation:
 
     The role has heads in ``layers`` layers. A set can differ from them in ``free_layers`` layers and ``free_heads``
     heads: a layer whose heads all have the role gives the same heads to each set. ``sets`` is the number of possible
-    sets, the role's own included (0: an earlier version drew from all layers). ``p`` is that of a permutation test
+    sets, the role's own included. ``p`` is that of a permutation test
     within layers, and ``corrected`` the same for the number of tested roles (Holm). None: no set can differ.
     """
 

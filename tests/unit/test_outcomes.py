@@ -181,7 +181,7 @@ def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
     assert delta is not None
     assert delta["pp"] == 50.0
     again = from_metrics(json.loads(json.dumps(metrics)), json.loads(json.dumps(delta)))
-    # A file of an earlier version has an interval of the accuracy and of its change only, and no KL divergence.
+    # They have an interval of the accuracy and of its change only, and no KL divergence.
     bare = {name: replace(outcomes[name], ci95=None) for name in ("nll", "agreement")}
     in_files = ("accuracy", "accuracy_change", "macro_f1", "nll", "agreement")
     assert again == {name: {**outcomes, **bare}[name] for name in in_files}
@@ -193,36 +193,6 @@ def test_a_loss_without_bounds_is_null_in_a_file() -> None:
     metrics = to_metrics(measure(endless))
     assert metrics["loss"] is None
     assert "nll" not in from_metrics(metrics)
-
-
-def test_a_run_of_an_earlier_version_has_its_outcomes_and_steps_from_metrics_and_delta() -> None:
-    old = documents.run_json()
-    pruned, recovered = documents.scores(0.8, 0.7, 0.9, 0.85), documents.scores(0.9, 0.8, 0.95, 0.95)
-    change = {"pp": -5.3, "ci95": [-7.0, -3.5]}
-    old["metrics"]["recovered"], old["delta"]["recovered"] = recovered, change
-    step = {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "metrics": pruned, "gained": None}
-    gained = {"pp": 10.0, "ci95": [8.0, 12.0]}
-    last = {**step, "step": "distill", "accepted": True, "examples": 400, "metrics": recovered, "gained": gained}
-    old["steps"] = [{**one, "delta": change} for one in (step, last)]
-    document = RunDocument.from_json(old)
-    assert set(document.outcomes) == {"full", "pruned", "recovered"}
-    assert document.outcomes["recovered"] == {
-        "accuracy": Estimate(0.9, (0.8, 0.95), 1200, "share"),
-        "macro_f1": Estimate(0.8766, None, 1200, "share"),
-        "nll": Estimate(0.5, None, 1200, "nats"),
-        "agreement": Estimate(0.95, None, 1200, "share"),
-        "accuracy_change": Estimate(-5.3, (-7.0, -3.5), 1200, "points"),
-    }
-    assert set(document.outcomes["full"]) == {"accuracy", "macro_f1", "nll"}
-    assert document.latency_ratio == Estimate(0.82, (0.8, 0.85), 30, "ratio")
-    before, after = document.steps
-    assert (before.outcomes["accuracy"].value, before.gained) == (0.8, None)
-    assert after.outcomes == document.outcomes["recovered"]
-    assert after.gained == Estimate(10.0, (8.0, 12.0), 1200, "points")
-    # Written anew it keeps its fields, and is the same run.
-    written = json.loads(json_text(document.to_json()))
-    assert (written["metrics"], written["delta"]) == (old["metrics"], old["delta"])
-    assert RunDocument.from_json(written) == document
 
 
 def without_agreement(run: dict[str, Any]) -> dict[str, Any]:

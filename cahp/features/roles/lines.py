@@ -110,8 +110,6 @@ def describe_ablation(ablation: RoleAblation, unit: str) -> str:
     )
     random = ablation.random
     extra = ablation.extra
-    if ablation.sets == 0:
-        return f"{start}; an earlier version compared this with heads of other layers: measure again"
     if random is None or extra is None or ablation.spread is None or ablation.p is None or ablation.corrected is None:
         return f"{start}; not testable: these are all {unit}s of their layers, so that no random set can differ"
     low, high = (number(value, 3) for value in ablation.spread)

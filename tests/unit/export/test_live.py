@@ -79,7 +79,7 @@ def test_names_that_people_chose_never_become_script() -> None:
     said = run.to_json()
     said["model"]["id"] = said["data"]["id"] = hostile
     said["settings"]["recover"] = "distill"
-    said["metrics"]["recovered"], said["delta"]["recovered"] = said["metrics"]["pruned"], said["delta"]["pruned"]
+    said["outcomes"]["recovered"] = said["outcomes"]["pruned"]
     said["refit"] = {"accepted": True, "reason": hostile, "examples": 1}
     said["data"]["eval"]["class_counts"] = {hostile: 3}
     text = html(RunDocument.from_json(said), mask, live)

@@ -122,13 +122,15 @@ def test_a_picture_says_in_words_what_it_shows() -> None:
 
 
 NOTHING = {"parameters": None, "flops": None, "latency_ms": None}
+#: The outcomes of a pruned model whose accuracy has not changed measurably.
+ALIKE = documents.outcome_records(scores(0.95, 0.94, 0.96, 0.98), {"pp": -0.3, "ci95": [-1.0, 0.4]})
 
 
 @pytest.mark.parametrize(
     ("part", "changes", "words"),
     [
-        ("delta", {}, "4.1 points lower"),
-        ("delta", {"pruned": {"pp": -0.3, "ci95": [-1.0, 0.4]}}, "no measurable change (−0.3 points"),
+        ("outcomes", {}, "4.1 points lower"),
+        ("outcomes", {"pruned": ALIKE}, "no measurable change (−0.3 points"),
         ("latency_ratio", {}, "takes 82 % of the time"),
         ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "does not change measurably"),
         ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "relative to all heads 1 × no measurable change"),
@@ -163,8 +165,8 @@ def test_the_report_says_nothing_that_is_not_so() -> None:
 
 def test_the_verdict_is_about_the_recovered_model_where_there_is_one() -> None:
     document = run()
-    document["metrics"]["recovered"] = scores(0.941, 0.925, 0.954, 0.95)
-    document["delta"]["recovered"] = {"pp": -1.2, "ci95": [-2.1, -0.3]}
+    change = {"pp": -1.2, "ci95": [-2.1, -0.3]}
+    document["outcomes"]["recovered"] = documents.outcome_records(scores(0.941, 0.925, 0.954, 0.95), change)
     assert "Accuracy on 1,200 texts after recovery is 94.1 %" in verdict(RunDocument.from_json(document))
 
 

@@ -111,10 +111,6 @@ def test_a_run_says_its_precision_and_none_is_taken_for_another(
     said = quick.to_json()
     assert said["precision"] == {"evaluation": "bfloat16", "signatures": "float32"}
     assert RunDocument.from_json(said) == quick
-    # What earlier versions wrote was of float32.
-    assert RunDocument.from_json({name: one for name, one in said.items() if name != "precision"}).precision == (
-        Precisions()
-    )
 
 
 def test_an_evaluation_says_its_precision(settings: Settings, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from clusters import on_a_line, outcomes, ratio_of, speed
-from documents import run_json, scores
+from documents import outcome_records, run_json, scores
 
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.models.costs import Cost, Costs, Timing
@@ -25,11 +25,8 @@ def run(**changes: Any) -> RunDocument:
 
 def recovered(how: str) -> RunDocument:
     said = run_json()
-    return run(
-        settings=said["settings"] | {"recover": how},
-        metrics=said["metrics"] | {"recovered": scores(0.94, 0.92, 0.95, 0.96)},
-        delta=said["delta"] | {"recovered": {"pp": -1.3, "ci95": [-2.0, -0.6]}},
-    )
+    measured = outcome_records(scores(0.94, 0.92, 0.95, 0.96), {"pp": -1.3, "ci95": [-2.0, -0.6]})
+    return run(settings=said["settings"] | {"recover": how}, outcomes=said["outcomes"] | {"recovered": measured})
 
 
 def planned(results: Results, *, recover: Any = "none", **settings: Any) -> BudgetTable:
