@@ -11,9 +11,7 @@ import pytest
 from terminal import call, refused
 
 import cahp
-from cahp.features.attribution import baseline, checking
-from cahp.features.attribution.checking import TextCheck
-from cahp.features.attribution.measuring import TextQuestion
+from cahp.features.attribution import baseline
 from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -76,36 +74,11 @@ def test_a_prompted_language_model_is_a_classifier(place: Path) -> None:
     assert result.answer in ("neg", "pos", "bad", "good")
 
 
-def test_a_check_compares_with_the_removal_of_every_head_and_resumes(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = ["attribute", place / "model", *options(place), "--check"]
-    assert call(*given, 3).code == 0
-    # Three evenly spread texts are among five: only the others are measured.
-    measured = []
-    check_text = checking.check_text
-
-    def count_text(question: TextQuestion, *, seed: int) -> TextCheck:
-        measured.append(question)
-        return check_text(question, seed=seed)
-
-    monkeypatch.setattr(checking, "check_text", count_text)
-    document = call(*given, 5, "--json").document
-    assert [len(document["texts"]), len(measured)] == [5, 2]
-    assert document["correlation"]["n"] == 5
-    assert document["texts"][0]["removed"][0]["size"] == 5
-    assert len(document["texts"][0]["removed"][0]["random"]) == 10
-    lines = call(*given, 5).out.splitlines()
-    assert lines[0].startswith("rank correlation of attribution with exact removal of each of 12 heads of ")
-
-
 @pytest.mark.parametrize(
     ("given", "words"),
     [
         ([], "a text is needed"),
         (["--text", TEXT, "--top", 0], "--top"),
-        (["--text", TEXT, "--check", 2], "--check reads evaluation texts"),
-        (["--check", 2, "--out", "needed.json"], "--check reads evaluation texts"),
     ],
 )
 def test_bad_input_is_refused_in_one_line(place: Path, given: list[object], words: str) -> None:

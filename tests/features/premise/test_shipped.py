@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
 from scipy.stats import spearmanr
 
 from cahp.features.premise.panel import premise_folder, read_control
-from cahp.features.premise.refitted import PREDICTORS
-from cahp.features.premise.strata import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
+from cahp.features.premise.words import PREDICTORS
 from cahp.files import json_text
 
 DOCUMENTS = {

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
-from cahp.features.premise.strata import (
+from _premise_pairs import (
     compare_pairs,
     count_compared,
     draw_pairs,
@@ -13,6 +12,7 @@ from cahp.features.premise.strata import (
     stratify_pairs,
     weigh_means,
 )
+
 from cahp.values import OptionError
 
 

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import fakes
+import pandas as pd
 import pytest
+from pair import Paired, pair, read_samples
 from terminal import call, refused
 
-import cahp
-from cahp.features.paired_tasks import samples as reading
-from cahp.features.paired_tasks.pairing import PairedSamples, pair
-from cahp.features.paired_tasks.samples import Samples, read_lines
 from cahp.values import DataError
+
+Read = Callable[..., pd.DataFrame]
 
 
 def sample(number: int, acc: object, **more: Any) -> dict[str, Any]:
@@ -30,8 +30,15 @@ def to_lines(rows: list[dict[str, Any]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def read(rows: list[dict[str, Any]], name: str = "run.jsonl") -> Samples:
-    return read_lines(name, io.BytesIO(to_lines(rows)))
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Write samples to a file, and read them."""
+
+    def write_and_read(rows: list[dict[str, Any]], name: str = "run.jsonl") -> pd.DataFrame:
+        (tmp_path / name).write_bytes(to_lines(rows))
+        return read_samples(tmp_path / name)
+
+    return write_and_read
 
 
 def answers(right: str) -> list[dict[str, Any]]:
@@ -39,11 +46,11 @@ def answers(right: str) -> list[dict[str, Any]]:
     return [sample(number, float(one)) for number, one in enumerate(right)]
 
 
-def notices(paired: PairedSamples) -> str:
+def notices(paired: Paired) -> str:
     return "; ".join(paired.notices)
 
 
-def test_right_answers_have_the_exact_test_of_mcnemar() -> None:
+def test_right_answers_have_the_exact_test_of_mcnemar(read: Read) -> None:
     # 8 items right in A only, 1 in B only: 2 (1 + 9) / 2^9.
     paired = pair(read(answers("1" * 8 + "0" + "1" * 6 + "0" * 5)), read(answers("0" * 8 + "1" + "1" * 6 + "0" * 5)))
     (row,) = paired.rows
@@ -55,7 +62,7 @@ def test_right_answers_have_the_exact_test_of_mcnemar() -> None:
     assert paired.notices == ()
 
 
-def test_the_order_of_lines_does_not_matter_and_equal_documents_are_paired_in_theirs() -> None:
+def test_the_order_of_lines_does_not_matter_and_equal_documents_are_paired_in_theirs(read: Read) -> None:
     rows = answers("110100")
     assert pair(read(rows), read(rows[::-1])).rows[0].only_a == 0
     twice = [sample(number, value, doc_hash="same") for number, value in enumerate((1.0, 0.0))]
@@ -63,7 +70,7 @@ def test_the_order_of_lines_does_not_matter_and_equal_documents_are_paired_in_th
     assert (pair(read(twice), read(other)).rows[0].only_a, pair(read(twice), read(other)).rows[0].only_b) == (0, 1)
 
 
-def test_the_rows_of_several_metrics_are_corrected_together() -> None:
+def test_the_rows_of_several_metrics_are_corrected_together(read: Read) -> None:
     def two(right: str, other: str) -> list[dict[str, Any]]:
         pairs = enumerate(zip(right, other, strict=True))
         return [sample(n, int(a), metrics=["acc", "acc_norm"], acc_norm=int(b)) for n, (a, b) in pairs]
@@ -73,12 +80,12 @@ def test_the_rows_of_several_metrics_are_corrected_together() -> None:
     assert (acc.p_holm, norm.p_holm) == (pytest.approx(4 / 512), 1.0)
 
 
-def test_a_filter_is_a_metric_of_its_own() -> None:
+def test_a_filter_is_a_metric_of_its_own(read: Read) -> None:
     rows = [sample(number, number % 2, filter=name) for name in ("strict", "flexible") for number in range(4)]
     assert [row.label for row in pair(read(rows), read(rows)).rows] == ["acc (strict)", "acc (flexible)"]
 
 
-def test_values_that_are_no_shares_have_an_interval_and_random_signs() -> None:
+def test_values_that_are_no_shares_have_an_interval_and_random_signs(read: Read) -> None:
     first = [sample(number, 0.1 * number) for number in range(10)]
     second = [sample(number, 0.1 * number + 0.2) for number in range(10)]
     (row,) = pair(read(first), read(second)).rows
@@ -87,7 +94,7 @@ def test_values_that_are_no_shares_have_an_interval_and_random_signs() -> None:
     assert row.p == pytest.approx(2 / 2**10, abs=0.002)
 
 
-def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats() -> None:
+def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats(read: Read) -> None:
     def of(*likelihoods: float) -> list[dict[str, Any]]:
         more = {"metrics": ["word_perplexity"]}
         return [sample(n, 0, word_perplexity=[one, 10 * (n + 1)], **more) for n, one in enumerate(likelihoods)]
@@ -97,7 +104,7 @@ def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats() -> No
     assert row.difference.value == pytest.approx(18 / 30)
 
 
-def test_bits_per_byte_differ_in_bits() -> None:
+def test_bits_per_byte_differ_in_bits(read: Read) -> None:
     def of(likelihood: float) -> list[dict[str, Any]]:
         value = likelihood * math.log(2)
         return [sample(n, 0, metrics=["bits_per_byte"], bits_per_byte=[value, 10]) for n in range(8)]
@@ -108,13 +115,13 @@ def test_bits_per_byte_differ_in_bits() -> None:
     assert row.difference.unit == "bits"
 
 
-def test_missing_items_are_counted_and_left_out() -> None:
+def test_missing_items_are_counted_and_left_out(read: Read) -> None:
     paired = pair(read(answers("111000"), "a.jsonl"), read(answers("1110"), "b.jsonl"))
     assert paired.rows[0].n == 4
     assert "2 of 6 items of a.jsonl are not in the other file" in notices(paired)
 
 
-def test_another_version_of_a_task_is_said() -> None:
+def test_another_version_of_a_task_is_said(read: Read) -> None:
     paired = pair(read(answers("110")), read([row | {"prompt_hash": "new"} for row in answers("110")]))
     assert "3 of 3 items have another prompt in each run" in notices(paired)
     changed = answers("110")
@@ -124,21 +131,20 @@ def test_another_version_of_a_task_is_said() -> None:
     assert "1 item with another right answer in each run left out" in notices(paired)
 
 
-def test_files_without_digests_are_matched_by_number() -> None:
+def test_files_without_digests_are_matched_by_number(read: Read) -> None:
     rows = [{name: row[name] for name in ("doc_id", "metrics", "acc")} for row in answers("101")]
     assert "matched by doc_id" in notices(pair(read(rows), read(rows)))
-
-
-def test_values_of_older_files_need_no_list_of_metrics() -> None:
-    rows = [{name: value for name, value in row.items() if name != "metrics"} for row in answers("101")]
-    assert [row.label for row in pair(read(rows), read(answers("100"))).rows] == ["acc"]
 
 
 @pytest.mark.parametrize(
     ("first", "second", "reason"),
     [
         (answers("10"), [row | {"doc_hash": f"other {row['doc_id']}"} for row in answers("10")], "no item in common"),
-        (answers("10"), [row | {"target_hash": "1"} for row in answers("10")], "another right answer in each"),
+        (
+            answers("10"),
+            [row | {"target_hash": "1"} for row in answers("10")],
+            "another right answer for each of the 2 items",
+        ),
         (answers("10"), [sample(n, 0, metrics=["f"], f=1) for n in range(2)], "no metric in common"),
         (
             answers("10"),
@@ -147,67 +153,53 @@ def test_values_of_older_files_need_no_list_of_metrics() -> None:
         ),
     ],
 )
-def test_runs_that_cannot_be_paired_are_one_sentence(first: Any, second: Any, reason: str) -> None:
+def test_runs_that_cannot_be_paired_are_one_sentence(read: Read, first: Any, second: Any, reason: str) -> None:
     assert reason in fakes.reason(DataError, pair, read(first), read(second))
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "has no items"),
-        (b"\n\n", "has no items"),
+        (b"", "has no finite number for a metric (none is named)"),
         (b"no json\n", "line 1: is not JSON"),
         (b'{"metrics": ["acc"], "acc": 1}\n{', "line 2: is not JSON"),
         (b"[" * 100_000 + b"\n", "line 1: is not JSON"),
-        (b"\xff\xfe\n", "line 1: is not JSON"),
+        (b"\xff\xfe\n", "cannot be read"),
         (b"[1]\n", "line 1: is no sample"),
         (b'{"acc": 1}\n', "line 1: is no sample"),
-        (to_lines([sample(0, float("nan"))]), "none holds a finite number for a metric (acc)"),
-        (to_lines([sample(0, [["gold"], "prediction"])]), "none holds a finite number for a metric (acc)"),
-        (to_lines([sample(0, 10**400)]), "none holds a finite number for a metric (acc)"),
+        (to_lines([sample(0, float("nan"))]), "no finite number for a metric (acc)"),
+        (to_lines([sample(0, [["gold"], "prediction"])]), "no finite number for a metric (acc)"),
+        (to_lines([sample(0, 10**400)]), "no finite number for a metric (acc)"),
     ],
 )
-def test_files_that_hold_no_samples_are_one_sentence(content: bytes, reason: str) -> None:
-    assert reason in fakes.reason(DataError, read_lines, "run.jsonl", io.BytesIO(content))
+def test_files_that_hold_no_samples_are_one_sentence(content: bytes, reason: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.jsonl"
+    file.write_bytes(content)
+    assert reason in fakes.reason(DataError, read_samples, file)
 
 
-def test_huge_files_are_refused_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading, "_LONGEST_LINE", 1000)
-    monkeypatch.setattr(reading, "MOST_ITEMS", 3)
-    long = to_lines([sample(0, 1, doc="x" * 2000)])
-    assert "line 1: is longer than 1,000 bytes" in fakes.reason(DataError, read_lines, "a", io.BytesIO(long))
-    assert "more than 3 lines" in fakes.reason(DataError, read_lines, "a", io.BytesIO(to_lines(answers("1" * 4))))
-
-
-# --- the command, and Python
-
-
-def test_the_command_prints_the_table_that_python_returns(tmp_path: Path) -> None:
+def test_the_command_prints_the_table(tmp_path: Path) -> None:
     files = [tmp_path / "full.jsonl", tmp_path / "pruned.jsonl"]
     for file, right in zip(files, ("1" * 12 + "0" * 3, "0" * 9 + "1" * 3 + "0" * 3), strict=True):
         file.write_bytes(to_lines(answers(right)))
-    lines = call("evaluate", "--samples", files[0], "--samples", files[1]).out.splitlines()
+    given = ["experiment", "pair", "--samples", files[0], "--samples"]
+    lines = call(*given, files[1]).out.splitlines()
     assert lines[:2] == ["A: full.jsonl", "B: pruned.jsonl"]
     assert " ".join(lines[4].split()) == "acc 15 80.0 % 20.0 % −60.0 points [−86.7, −33.3] 0.0039 0.0039"
     assert lines[6] == "  acc: the runs differ; 9 items right in A only, 0 in B only (exact test of McNemar)"
-    document = call("evaluate", "--samples", files[0], "--samples", files[1], "--json").document
-    paired = cahp.compare_samples(*files)
-    assert document["rows"][0]["difference"]["value"] == paired.rows[0].difference.value
-    assert "write --samples A --samples B" in refused(call("evaluate", "--samples", files[0]))
-    assert "there is no file" in refused(call("evaluate", "--samples", files[0], "--samples", "none.jsonl"))
-    both = ["evaluate", "--samples", files[0], "--samples", files[1]]
-    assert "--mask has no effect" in refused(call(*both, "--mask", tmp_path / "mask.npy"))
-    assert "exclude each other" in refused(call("evaluate", "--samples", files[0], "--protocol", "lm-eval"))
-    assert "--items needs --tasks" in refused(call("evaluate", "--items", 3))
+    document = json.loads(call(*given, files[1], "--json").out)
+    assert document["rows"][0]["difference"]["value"] == pytest.approx(-60)
+    assert "write --samples A --samples B" in refused(call(*given[:-1]))
+    assert "cannot be read" in refused(call(*given, "none.jsonl"))
 
 
 def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) -> None:
     rows = [sample(0, 0, metrics=["\x1b[31mred"], **{"\x1b[31mred": 1})]
     (tmp_path / "a.jsonl").write_bytes(to_lines(rows))
-    assert "\x1b" not in call("evaluate", "--samples", tmp_path / "a.jsonl", "--samples", tmp_path / "a.jsonl").out
+    assert "\x1b" not in call("experiment", "pair", *2 * ("--samples", tmp_path / "a.jsonl")).out
 
 
-def test_a_perplexity_of_single_answers_is_that_of_their_log_likelihoods() -> None:
+def test_a_perplexity_of_single_answers_is_that_of_their_log_likelihoods(read: Read) -> None:
     first, second = (
         [sample(n, 0, metrics=["perplexity"], perplexity=value) for n in range(4)] for value in (-1.0, -2.0)
     )

@@ -1,28 +1,29 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import attribution_check
+import fakes
 import msgspec
 import numpy as np
 import pytest
+from attribution_check import check_attribution, check_text, correlate
+from terminal import call
 
-from cahp.api import bundled
-from cahp.features.attribution import checking
-from cahp.features.attribution.baseline import measure_baseline, read_bundled
-from cahp.features.attribution.checking import (
+from cahp.features.attribution.baseline import find_baseline, measure_baseline
+from cahp.features.attribution.checked import (
     AttributionCheck,
     KeptAlone,
     RemovedTogether,
     TextCheck,
     check_rows,
-    check_text,
-    correlate,
     describe_check,
     median,
-    read_bundled_checks,
 )
 from cahp.features.attribution.measuring import TextQuestion, draw_sets
 from cahp.files import plain_json
-from cahp.models import identify
 from cahp.models.head_model import HeadModel
+from cahp.run.bench import Bench
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,8 +32,8 @@ TEXT = "the film was great and very long"
 
 
 def test_a_text_is_checked_against_the_removal_of_each_head(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "REMOVED", (2, 20))
-    monkeypatch.setattr(checking, "KEPT", (3,))
+    monkeypatch.setattr(attribution_check, "REMOVED", (2, 20))
+    monkeypatch.setattr(attribution_check, "KEPT", (3,))
     question = TextQuestion.read(model, TEXT, measure_baseline(model, ["a dull plot"], data="others"))
     check = check_text(question, seed=7)
     changes, logs = question.estimate(None)
@@ -92,28 +93,27 @@ def test_a_check_is_summed_up_over_its_texts() -> None:
     assert msgspec.convert({**plain_json(check), "correlation": 1}, AttributionCheck, strict=False) == check
 
 
-@pytest.mark.parametrize("name", ["minilm-bbc", pytest.param("smollm2", marks=pytest.mark.nightly)])
-def test_a_built_in_model_ships_its_baseline(name: str) -> None:
-    card = identify(name)
-    shipped = read_bundled(card)
-    assert shipped is not None
-    assert shipped.means.shape == (card.layers, card.heads * card.head_size)
-    assert 1000 < shipped.tokens < 10_000
+def test_a_check_that_was_stopped_resumes(small_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    baseline = find_baseline(small_bench)
+    check_attribution(small_bench, baseline, texts=3)
+    # Three evenly spread texts are among five: only the others are measured.
+    measured: list[TextQuestion] = []
+
+    def count_text(question: TextQuestion, *, seed: int) -> TextCheck:
+        measured.append(question)
+        return check_text(question, seed=seed)
+
+    monkeypatch.setattr(attribution_check, "check_text", count_text)
+    check = check_attribution(small_bench, baseline, texts=5)
+    assert [len(check.texts), len(measured), check.correlation.n] == [5, 2, 5]
+    assert [row.size for row in check.texts[0].removed] == [5, 10]
+    assert len(check.texts[0].removed[0].random) == 10
 
 
-def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
-    checks = {check.model: check for check in read_bundled_checks().values()}
-    assert set(checks) == {"minilm-bbc", "smollm2"}
-    language_model = bundled.read_run("smollm2")
-    assert language_model is not None
-    assert language_model.facts is not None
-    # That the installed model is the one of the bundled run is tested where runs are bundled.
-    cards = {"minilm-bbc": identify("minilm-bbc"), "smollm2": language_model.facts.card}
-    for name, check in checks.items():
-        card = cards[name]
-        assert (check.sha256, check.units, len(check.texts)) == (card.identity, card.layers * card.heads, 50)
-        assert check.baseline == str(read_bundled(card))
-        assert check.made is not None
-        assert check.made["command"] == f"cahp attribute {name} --check 50 --device cpu"
-        # Without the top heads the answer loses more than without random ones.
-        assert all(gap.high < 0 for _, _, gap in map(check.removed, range(3)))
+def test_the_command_prints_the_check(tmp_path: Path) -> None:
+    model = fakes.save_model(tmp_path / "model")
+    given = ["--data", fakes.write_data(tmp_path / "data"), "--device", "cpu", "--texts", 2]
+    lines = call("experiment", "attribution_check", model, *given, "--out", tmp_path / "check.json").out.splitlines()
+    assert lines[0].startswith("rank correlation of attribution with exact removal of each of 12 heads of ")
+    written = msgspec.json.decode((tmp_path / "check.json").read_bytes(), type=AttributionCheck)
+    assert [len(written.texts), written.units] == [2, 12]

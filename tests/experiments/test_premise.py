@@ -8,28 +8,27 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import _premise_pairs
 import fakes
 import numpy as np
 import pytest
 import torch
+from _premise_heads import align, collect_contexts, correlate, measure_heads
+from _premise_pairs import (
+    choose_texts,
+    compare_pairs,
+    draw_pairs,
+    removal_divergences,
+    stratify,
+    stratify_pairs,
+    weigh_means,
+)
+from premise import compare_predictors, conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
-from cahp.features.premise import measuring as module
-from cahp.features.premise import removing, strata
-from cahp.features.premise.measuring import (
-    collect_contexts,
-    compare_predictors,
-    conclude_difference,
-    describe,
-    explained_shares,
-    measure,
-)
 from cahp.features.premise.panel import premise_folder
-from cahp.features.premise.redundancy import MEASURES, align, conclude, correlate, measure_heads
-from cahp.features.premise.refitted import PREDICTORS
-from cahp.features.premise.removing import choose_texts, removal_divergences
-from cahp.features.premise.strata import compare_pairs, draw_pairs, stratify, stratify_pairs, weigh_means
+from cahp.features.premise.words import MEASURES, PREDICTORS, conclude
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings
@@ -114,7 +113,7 @@ def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.Monke
 
     def stop(stage: str, done: int, total: int) -> None:
         calls.append((stage, done, total))
-        if stage == module.STAGE and done > total / 2:
+        if stage == _premise_pairs.STAGE and done > total / 2:
             raise Cancelled
 
     resources = bench.resources
@@ -125,7 +124,7 @@ def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.Monke
     calls.clear()
     document = measure(bench, pairs=30)
     assert 0 < calls[0][1] < calls[0][2]
-    monkeypatch.setattr(removing, "calls_without", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(_premise_pairs, "calls_without", lambda *_: pytest.fail("measured again"))
     assert measure(bench, pairs=30) == document
     assert document["pairs"]["within"] + document["pairs"]["between"] == 30
 
@@ -151,8 +150,8 @@ def test_a_difference_between_the_means_is_significant(inside: float, verdict: s
 
 
 def test_heads_that_differ_in_cost_alone_are_rarely_significant(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(strata, "_PERMUTATIONS", 99)
-    monkeypatch.setattr(strata, "_RESAMPLES", 10)
+    monkeypatch.setattr(_premise_pairs, "_PERMUTATIONS", 99)
+    monkeypatch.setattr(_premise_pairs, "_RESAMPLES", 10)
     random, ps = np.random.default_rng(0), []
     for draw in range(100):
         cost = random.exponential(size=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,18 +11,17 @@ from typing import Any
 
 import fakes
 import pytest
+import reproduce as task
 from hub import Hub, asked_here, files_in, serving
 from terminal import Answer, call, refused
 
 from cahp import data
 from cahp.api.fit import fit
 from cahp.comparison.result import read_upload
-from cahp.features.reproduce import use_case as task
 from cahp.models import training
 from cahp.models.training import Schedule
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import CahpError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -139,7 +139,7 @@ def test_an_estimate_fetches_no_weight_and_writes_nothing(tmp_path: Path) -> Non
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         for name, shape in (("bert-base-cased", BASE), ("bert-large-cased", LARGE)):
             hub.add(f"google-bert/{name}", fakes.save_model(tmp_path / name, **shape))
-        found = call("reproduce", "--out", tmp_path / "out", "--estimate", "--json").document
+        found = json.loads(call("reproduce", "--out", tmp_path / "out", "--estimate", "--json").out)
         assert set(hub.fetched()) == {"config.json", "model.safetensors"}
         assert hub.fetched()["model.safetensors"] < (tmp_path / "bert-base-cased" / "model.safetensors").stat().st_size
     assert [one["name"] for one in found] == [one.name for one in task.PUBLISHED]
@@ -203,27 +203,10 @@ def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_t
     assert fits == [3, 2, 2]
 
 
-@pytest.mark.nightly
-def test_an_interrupted_training_goes_on_where_it_stopped(hub: Hub, tmp_path: Path) -> None:
-    asked: dict[str, Any] = {
-        "experiments": ["bert-base-cased-sst5"],
-        "recover": "none",
-        "seeds": [42],
-        "limit": 48,
-        "device": "cpu",
-    }
-
-    def stop(stage: str, done: int, total: int) -> None:
-        if stage == "fit" and done == 3:
-            raise KeyboardInterrupt
-
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        task.reproduce(tmp_path / "out", **asked, progress=stop)
-    done = task.reproduce(
-        tmp_path / "out", **asked, progress=lambda stage, done, _: seen.append(done) if stage == "fit" else None
-    )
-    assert min(seen) == 3
-    assert done["rows"]
-    with pytest.raises(CahpError, match="unknown"):
-        task.plan_experiments(experiments=["nothing"])
+def test_texts_are_cut_at_128_tokens_and_the_announcement_says_so() -> None:
+    options = Namespace(experiments="bert-base-cased-sst5", methods=None, recover=None, seeds="3", device="cpu")
+    options.limit = options.eval_limit = options.report = None
+    plans = task.plan_experiments(options)
+    assert [plan.settings.max_length for plan in plans.values()] == [128]
+    cost = task.ExpectedCost("a", 1.0, 1.0, 1.0, 1)
+    assert "texts are cut at 128 tokens, as published" in task.announcement([cost])

@@ -1,6 +1,6 @@
 """What lm-evaluation-harness says of a tiny model, of SmolLM2 and of WikiText-2, for tests that run without it.
 
-``python tests/harness.py tiny`` writes its entry of ``reference.json`` anew, with the extra
+``python tests/wikitext.py tiny`` writes its entry of ``reference.json`` anew, with the extra
 ``tasks``; ``... smollm2 FOLDER`` and ``... wikitext FOLDER FILE`` do so for SmolLM2, saved by ``save_pretrained``.
 """
 
@@ -20,7 +20,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-REFERENCE = Path(__file__).parent / "features" / "standard_protocol" / "reference.json"
+REFERENCE = Path(__file__).parent / "experiments" / "reference.json"
 #: Tokens of a window of the tiny model, and of SmolLM2.
 TINY_WINDOW = 16
 WINDOW = 2048

@@ -1,0 +1,158 @@
+"""Positive control of the premise: heads that are divided into two equal halves are redundant by construction.
+
+In each layer some heads, those with the highest salience, take the places of as many others, those with the lowest.
+Both halves have the query, key and value weights of the divided head and half of its output weights. They attend
+identically, and removing one of them costs half of the head. Clusters, the test of the premise and salience must find
+them; a test that does not could not find the redundancy of a real model either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cahp.run.bench import Bench, open_bench
+from cahp.run.texts import data_name
+from cahp.values import Floats, HeadMask, Ints, ModelError, OptionError, digest
+from cahp.values.statistics import called
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
+
+#: One head in so many is divided, at least one in a layer.
+_ONE_IN = 4
+#: The largest difference of two equal logits, relative to the largest logit.
+_SAME = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Halves:
+    """Which heads are halves of a divided head: ``first`` and ``second (D,)``, as flat indices.
+
+    ``sources (L, H)`` is the head of the original model, in its layer, whose weights each head has.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    sources: NDArray[np.int64]
+
+
+def choose_halves(salience: Floats) -> Halves:
+    """Choose the heads to divide, those with the highest ``salience (L, H)`` of a layer, and their second places.
+
+    Raises:
+        OptionError: If a layer has one head only.
+    """
+    layers, heads = salience.shape
+    if heads < 2:
+        raise OptionError("a head cannot be divided where a layer has one head; leave out --control")
+    count = max(1, heads // _ONE_IN)
+    ascending = np.argsort(salience, axis=1, kind="stable")
+    divided = ascending[:, -count:]
+    replaced = ascending[:, :count]
+    sources = np.tile(np.arange(heads), (layers, 1))
+    np.put_along_axis(sources, replaced, divided, axis=1)
+    starts = heads * np.arange(layers)[:, None]
+    return Halves((starts + divided).ravel(), (starts + replaced).ravel(), sources)
+
+
+def divide_heads(model: HeadModel, halves: Halves) -> HeadModel:
+    """Return the model with the divided heads, and prove on two texts that it is the model without the replaced heads.
+
+    Raises:
+        ModelError: If halves of a head do not compute what the head does.
+    """
+    import torch
+
+    from cahp.models.surgery import copy_heads
+
+    divided = copy_heads(model, halves.sources)
+    card = replace(
+        model.card,
+        id=f"{model.card.id} with {len(halves.first)} divided heads",
+        sha256=digest(model.card.sha256, "divided heads", halves.sources.tobytes()),
+    )
+    divided.card = card
+    keep = np.ones(halves.sources.size, dtype=np.bool_)
+    keep[halves.second] = False
+    gates = model.gates(keep.reshape(halves.sources.shape))
+    (batch, *_) = model.batches(model.tokenize(model.examples(["A short text.", "Another, which is longer."])))
+    with torch.inference_mode():
+        expected = model.logits(batch, gates=gates)
+        found = divided.logits(batch)
+    if float((expected - found).abs().max()) > _SAME * float(expected.abs().max()):
+        raise ModelError(f"heads of {model.card.id} cannot be divided: two halves do not compute what the head does")
+    return divided
+
+
+def open_control(bench: Bench) -> tuple[Bench, Halves]:
+    """Return a bench of the same model and data with divided heads, and which heads these are.
+
+    Raises:
+        CahpError: If heads of this model cannot be divided.
+    """
+    halves = choose_halves(bench.evidence.salience)
+    model = divide_heads(bench.model, halves)
+    # A built-in model has data of its own, which the model with other heads is not known to have.
+    control = open_bench(
+        replace(bench.settings, data=data_name(bench.settings, bench.card)),
+        store=bench.resources.store,
+        card=model.card,
+        load=lambda *_, **__: model,
+        progress=bench.resources.progress,
+    )
+    return control, halves
+
+
+def add_pairs(first: Ints, second: Ints, halves: Halves) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the pairs of heads with those of two halves, sorted."""
+    low = np.concatenate([first, np.minimum(halves.first, halves.second)])
+    high = np.concatenate([second, np.maximum(halves.first, halves.second)])
+    pairs = np.unique(np.stack([low, high], axis=1), axis=0)
+    return pairs[:, 0], pairs[:, 1]
+
+
+def label_halves(halves: Halves) -> NDArray[np.int64]:
+    """Return labels ``(N,)`` that only two halves of a head share."""
+    labels = np.arange(halves.sources.size)
+    labels[halves.second] = halves.first
+    return labels
+
+
+def find_halves(
+    bench: Bench, halves: Halves, labels: Ints, mask: HeadMask, interaction: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Tell whether the clusters ``labels (N,)``, the test of the premise, salience and the ``mask`` find the halves.
+
+    ``interaction`` compares two halves with other pairs of the same strata. By chance as many halves share a cluster as
+    other heads of a layer do (None: a layer has no others).
+    """
+    heads = bench.card.heads
+    layers = np.arange(len(labels)) // heads
+    first, second = np.triu_indices(len(labels), 1)
+    near = layers[first] == layers[second]
+    # Two halves share a cluster because they are halves.
+    apart = label_halves(halves)
+    near &= apart[first] != apart[second]
+    by_chance = None
+    if near.any():
+        by_chance = float(len(halves.first) * (labels[first] == labels[second])[near].mean())
+    strength = np.abs(bench.evidence.gradients).mean(axis=0).ravel()
+    one = strength[halves.first]
+    other = strength[halves.second]
+    kept = mask.keep.ravel().astype(np.int64)
+    both = kept[halves.first] + kept[halves.second]
+    pairs = zip(halves.first.tolist(), halves.second.tolist(), strict=True)
+    return {
+        "divided": len(halves.first),
+        "heads": [[called(head, heads) for head in pair] for pair in pairs],
+        "in_one_cluster": int((labels[halves.first] == labels[halves.second]).sum()),
+        "by_chance": by_chance,
+        "interaction": interaction,
+        "salience_difference": float((np.abs(one - other) / np.maximum(np.maximum(one, other), 1e-30)).max()),
+        "kept": {"neither": int((both == 0).sum()), "one": int((both == 1).sum()), "both": int((both == 2).sum())},
+    }
