@@ -7,13 +7,10 @@ MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its 
 MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only their sentences),
 ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on neutral text, ``abilities
 MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
-``distilled MODEL BUDGET TIME`` what a distillation adds, ``perplexities MODEL FILE [TOKENS]`` the perplexity of its
-cuts on a whole text as lm-evaluation-harness computes it, ``peers MODEL [SEED ...]`` other ways to shrink its cache,
-``attribution MODEL [COUNT]`` the mean outputs and the check of attribution on so many texts, ``premise MODEL DATA
-[OPTION=NUMBER ...]`` the test of the premise, with options such as ``pairs=300`` or ``control=1``, ``compare DIR``
-bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of
-bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook
-and keeps its outputs.
+``distilled MODEL BUDGET TIME`` what a distillation adds, ``peers MODEL [SEED ...]`` other ways to shrink its cache,
+``attribution MODEL`` the mean outputs of its heads, ``compare DIR`` bundles the comparison in a folder, with a
+summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from
+their answers without a model, and ``notebook`` runs the example notebook and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -56,9 +53,7 @@ from cahp.features.abilities.measuring import measure_full_losses
 from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
 from cahp.features.abilities.shipped import LOSSES_FILE, pack_losses
-from cahp.features.attribution import CHECKED
 from cahp.features.attribution.baseline import bundled_folder, measure_baseline_of
-from cahp.features.attribution.checking import check_attribution
 from cahp.features.head_cards.bundled import CARDS_FILE, BundledCards, shorten
 from cahp.features.head_cards.measuring import find_examples, measure_removals
 from cahp.features.head_cards.sentences import SENTENCES_SHA256
@@ -76,12 +71,8 @@ from cahp.features.own_text.words import read_maps
 from cahp.features.peers.result import bundled_file, pack_arrays
 from cahp.features.peers.use_case import SEEDS
 from cahp.features.peers.use_case import measure as measure_peers
-from cahp.features.premise.use_case import premise
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
-from cahp.features.standard_protocol.measuring import PrunedModel, evaluate_whole
-from cahp.features.standard_protocol.protocols import PROTOCOLS
-from cahp.features.standard_protocol.use_case import cut_text, describe_protocol
 from cahp.files import json_text, plain_json, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
@@ -89,10 +80,8 @@ from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
-from cahp.run.measurements import Measurements
 from cahp.run.prune import choose, measure_run
 from cahp.run.recovered import Refitted, cut_model
-from cahp.run.resources import Resources
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.recovery import refit
 from cahp.stages.replacement import Replaceability
@@ -351,26 +340,8 @@ def write_full_losses(place: Path, bench: Bench) -> None:
     write_whole(place, {LOSSES_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
-def write_premise(folder: Path, model: str, data: str, *, day: date, **options: Any) -> Path:
-    """Test the premise with ``options`` of ``cahp.premise``, and write its document into ``folder``.
-
-    That of a positive control is written into its folder ``control``.
-    """
-    document = premise(model, data, **options) | {"made": {"machine": machine(), "date": day.isoformat()}}
-    if options.get("control"):
-        folder = folder / "control"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_whole(folder, {f"{model}.json": json_text(document).encode()})
-    return folder / f"{model}.json"
-
-
-def write_attribution(
-    place: Path, model: str, count: int, *, day: date, store: Store | None = None, progress: Progress = silent
-) -> None:
-    """Measure the baseline of a built-in model and the check of attribution on texts, and write them.
-
-    The check resumes if it was interrupted.
-    """
+def write_baseline(place: Path, model: str, *, store: Store | None = None, progress: Progress = silent) -> None:
+    """Measure the baseline of attribution of a built-in model, and write it."""
     bench = open_bench(Settings(model=model, device="cpu"), store=store, progress=progress)
     measured = measure_baseline_of(bench)
     arrays = {
@@ -379,10 +350,6 @@ def write_attribution(
     }
     place.mkdir(exist_ok=True)
     write_whole(place, {f"{model}.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
-    checked = check_attribution(bench, measured, texts=count)
-    command = shlex.join(["cahp", "attribute", model, "--check", str(count), "--device", "cpu"])
-    made = {"machine": machine(), "date": day.isoformat(), "command": command}
-    write_whole(place, {f"{model}.json": json_text(replace(checked, made=made).to_json()).encode()})
 
 
 #: Refitted budgets of a language model that ship with its run.
@@ -522,69 +489,6 @@ def write_distilled(
     run = _measure_mix(settings, store, progress)
     made = {"machine": machine(), "threads": torch.get_num_threads(), "allowed": allowed, "date": day.isoformat()}
     write_whole(place, {f"{model}-distilled.json": json_text({"made": made, "model": model, "run": run}).encode()})
-
-
-#: Groups that are removed of a hundred, and the calibration mixes, of ``write_perplexities``.
-PERPLEXITY_CUTS = (10, 20, 33, 50)
-PERPLEXITY_MIXES = ("0", Settings.mix)
-#: Tokens of a window, as others publish perplexities.
-PERPLEXITY_WINDOW = 2048
-
-
-def write_perplexities(
-    place: Path,
-    model: str,
-    file: str,
-    tokens: int | None = None,
-    *,
-    store: Store | None = None,
-    day: date,
-    progress: Progress = silent,
-) -> None:
-    """Measure the perplexity of a language model and of its refitted cuts on a text, as lm-evaluation-harness does.
-
-    Groups are chosen by ``obs-fisher`` and refitted on the model's own data, with and without the calibration mix. The
-    sums of each document are kept, and no text. Only the first documents with so many ``tokens`` are read (None: all).
-    """
-    pruned_models: dict[str, PrunedModel] = {}
-    facts: dict[str, dict[str, Any]] = {"full": {"removed": 0, "mix": None, "kept": None}}
-    loaded = models.load(model)
-    for mix in PERPLEXITY_MIXES:
-        for share in PERPLEXITY_CUTS:
-            settings = Settings(
-                model=model, method="obs-fisher", mix=mix, budget=f"{100 - share}%", recover="refit", latency=False
-            )
-            bench = open_bench(settings, store=store, model=loaded, progress=progress)
-            mask = choose(bench).mask
-            recovered = bench.recoveries.recover(mask, "refit")
-            name = f"{share} {mix}"
-            pruned_models[name] = PrunedModel(mask, recovered)
-            facts[name] = {"removed": share, "mix": mix, "kept": mask.by_layer}
-    protocol = PROTOCOLS["lm-eval"]
-    settings = Settings(model=model, data=file, window=PERPLEXITY_WINDOW, latency=False)
-    text, cut = cut_text(settings, loaded.card, protocol, tokens)
-    measurements = Measurements(Resources(loaded.card, store=store or Store(), model=loaded))
-    evaluations = evaluate_whole(measurements, cut.texts, pruned_models, progress)
-    full = evaluations["full"]
-    rows = []
-    for name, evaluation in evaluations.items():
-        values = {
-            "loss": evaluation.losses,
-            "kl": evaluation.divergences(full),
-            "same": (evaluation.predictions == full.predictions).astype(np.float64),
-        }
-        sums = {column: np.bincount(evaluation.documents, weights=row).round(4) for column, row in values.items()}
-        rows.append({**facts[name], **{column: row.tolist() for column, row in sums.items()}})
-    content = {
-        "made": {"machine": machine(), "date": day.isoformat()},
-        "model": model,
-        "text": text.sha256,
-        "protocol": describe_protocol(settings, protocol, cut, tokens),
-        "documents": {"tokens": np.bincount(full.documents).tolist(), **cut.list_sizes()},
-        "models": plain_json(rows),
-    }
-    place.mkdir(parents=True, exist_ok=True)
-    write_whole(place, {f"{model}.json": json_text(content).encode()})
 
 
 def write_peers(
@@ -731,25 +635,14 @@ if __name__ == "__main__":
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
         case ["distilled", model, budget, allowed]:
             write_distilled(assets() / "mix", model, budget, allowed, day=date.today(), progress=show)
-        case ["perplexities", model, text, *given]:
-            # The user's store: an interrupted measurement resumes.
-            count = int(given[0]) if given else None
-            write_perplexities(assets() / "perplexities", model, text, count, day=date.today(), progress=show)
         case ["peers", model, *given]:
             # The user's store: an interrupted measurement resumes.
             seeds = [int(seed) for seed in given] or list(SEEDS)
             write_peers(bundled_file(model), model, seeds, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
-        case ["attribution", model, *given]:
-            # The user's store: an interrupted check resumes.
-            write_attribution(
-                bundled_folder(), model, int(given[0]) if given else CHECKED, day=date.today(), progress=show
-            )
-        case ["premise", model, data, *named]:
-            # The user's store: an interrupted test resumes.
-            options: dict[str, Any] = {name: int(value) for name, value in (one.split("=") for one in named)}
-            print(write_premise(assets() / "premise", model, data, day=date.today(), progress=show, **options))
+        case ["attribution", model]:
+            write_baseline(bundled_folder(), model, progress=show)
         case [] | ["run", _]:
             name = sys.argv[2] if sys.argv[2:] else bundled.NAME
             # A store of its own: what an earlier run left would hide how long the stages take. The table of a language
@@ -770,6 +663,6 @@ if __name__ == "__main__":
                 "cards MODEL [examples] | shares MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "distilled MODEL BUDGET TIME | "
-                "perplexities MODEL FILE [TOKENS] | peers MODEL [SEED ...] | "
-                "attribution MODEL [COUNT] | premise MODEL DATA [OPTION=NUMBER ...] | notebook"
+                "peers MODEL [SEED ...] | "
+                "attribution MODEL | notebook"
             )

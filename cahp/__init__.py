@@ -27,13 +27,8 @@ if TYPE_CHECKING:
     from cahp.exports.run_folder import write_run as write_run
     from cahp.features.abilities.use_case import abilities as abilities
     from cahp.features.attribution.use_case import attribute as attribute
-    from cahp.features.paired_tasks.use_case import compare_samples as compare_samples
-    from cahp.features.paired_tasks.use_case import evaluate_tasks as evaluate_tasks
     from cahp.features.peers.use_case import peers as peers
-    from cahp.features.premise.use_case import premise as premise
-    from cahp.features.reproduce.use_case import reproduce as reproduce
     from cahp.features.roles.use_case import roles as roles
-    from cahp.features.standard_protocol.use_case import measure_perplexity as measure_perplexity
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
     from cahp.models.surgery import cut as cut
@@ -54,14 +49,10 @@ _HOMES = {
         "api.fit": ("fit",),
         "features.abilities.use_case": ("abilities",),
         "features.attribution.use_case": ("attribute",),
-        "features.paired_tasks.use_case": ("compare_samples", "evaluate_tasks"),
         "features.peers.use_case": ("peers",),
-        "features.premise.use_case": ("premise",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
-        "features.reproduce.use_case": ("reproduce",),
         "features.roles.use_case": ("roles",),
-        "features.standard_protocol.use_case": ("measure_perplexity",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask", "read_mask_record"),
         "exports.run_folder": ("write_run",),

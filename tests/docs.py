@@ -36,13 +36,10 @@ from cahp.comparison.presets import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
-from cahp.features.attribution.checking import COLUMNS, check_rows, describe_check, read_bundled_checks
+from cahp.features.attribution.checked import COLUMNS, check_rows, describe_check, read_bundled_checks
 from cahp.features.peers.result import COLUMNS as PEER_COLUMNS
 from cahp.features.peers.result import describe_gains, describe_winner, read_bundled, table_rows
-from cahp.features.premise.control import describe_control
-from cahp.features.premise.measuring import read_estimate
-from cahp.features.premise.redundancy import MEASURES
-from cahp.features.premise.refitted import describe_predictors
+from cahp.features.premise.words import MEASURES, describe_control, describe_predictors, read_estimate
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES

@@ -42,7 +42,7 @@ NOT_RUN = {
     "cahp explore": "serves until it is stopped; tests/unit/cli/test_explore.py starts and stops it",
     "--push": "uploads; tests/unit/cli/test_push.py does so to a hub on this machine",
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
-    "--out reproduced --estimate": "reads a configuration on the hub; tests/features/reproduce has a small one",
+    "--out reproduced --estimate": "reads a configuration on the hub; tests/experiments has a small one",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",
     "llama-cli": "is llama.cpp, which is not installed; tests/parity/test_gguf_export.py reads the file",
     "mlx_lm.generate": "is MLX, which is not installed; tests/parity/test_runtimes.py runs it where it is",
@@ -51,10 +51,10 @@ NOT_RUN = {
     "mnli": "needs MNLI, which is not shipped",
     "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",
     "--data wikitext-2": "downloads; tests/unit/data/test_published.py does so from a hub on this machine",
-    "wiki.test.raw": "needs WikiText-2, which is not shipped; tests/features/standard_protocol has a text like it",
+    "wiki.test.raw": "needs WikiText-2, which is not shipped; tests/experiments has a text like it",
     "gemma": "needs Gemma 3, which is not shipped",
-    "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/features/paired_tasks writes some",
-    "--tasks piqa": "downloads, and needs the extra tasks; tests/features/paired_tasks/test_harness.py has a task",
+    "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/experiments writes some",
+    "--tasks piqa": "downloads, and needs the extra tasks; tests/experiments/test_harness.py has a task",
     "cahp roles smollm2 --ablate": "takes many minutes; tests/features/roles ablates a small model",
 }
 #: Commands that take a fraction of a second.

@@ -31,6 +31,7 @@ COMMANDS = (
     commands.compare,
     *features.commands(),
     experiment.experiment,
+    experiment.reproduce,
     doctor.doctor,
     explore.explore,
 )

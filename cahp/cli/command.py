@@ -256,35 +256,10 @@ class Command:
         app.command(
             self.name,
             cls=SectionedCommand,
-            context_settings={"allow_interspersed_args": not self.passes_on},
+            context_settings={"allow_interspersed_args": not self.passes_on, "ignore_unknown_options": self.passes_on},
             help=self.do.__doc__,
             epilog=f"Example: {self.example}",
         )(run)
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another way of a command, chosen by the first of its own ``options``.
-
-    ``do`` is called like that of a ``Command``, with the options of the command and those of the alternative.
-    """
-
-    options: tuple[Option, ...]
-    do: Callable[..., None]
-
-    def choose(self, given: Mapping[str, Any]) -> bool:
-        """Return whether the values of all options choose this alternative.
-
-        Raises:
-            OptionError: If another of its options is given without the first.
-        """
-        chooses, *others = self.options
-        if given[chooses.name]:
-            return True
-        for option in others:
-            if given[option.name] != option.default:
-                raise OptionError(f"{option.flag} needs {chooses.flag}; give both, or leave it out")
-        return False
 
 
 def _find(option: Option | str) -> Option:

@@ -14,7 +14,7 @@ import cahp
 from cahp import data as data_sets
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
-from cahp.features import evaluations, sections
+from cahp.features import sections
 from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
@@ -97,18 +97,10 @@ def _better_method(run: RunDocument) -> list[str]:
 
 @command(
     OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."),
-    *(option for alternative in evaluations() for option in alternative.options),
     example="cahp evaluate --model minilm-bbc --mask run/head_mask.json",
 )
-def evaluate(call: Call, mask: Path | None, **given: Any) -> None:
+def evaluate(call: Call, mask: Path | None) -> None:
     """Evaluate a model with all heads and under a mask."""
-    chosen = [alternative for alternative in evaluations() if alternative.choose(given)]
-    if len(chosen) > 1:
-        raise OptionError(f"{' and '.join(one.options[0].flag for one in chosen)} exclude each other; give one of them")
-    if chosen:
-        own = [option.name for option in chosen[0].options]
-        chosen[0].do(call, mask, **{name: given[name] for name in own})
-        return
     with call.bars() as progress:
         document = cahp.evaluate(call.settings, mask=mask, store=call.store, progress=progress)
     call.answer(document, printing.evaluation_lines(document))

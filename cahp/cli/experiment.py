@@ -38,6 +38,20 @@ def experiment(call: Call, name: str | None, arguments: list[str] | None) -> Non
         raise typer.Exit(code)
 
 
+@command(
+    Option("arguments", "What the experiment takes; see `cahp experiment reproduce --help`.", list[str], argument=True),
+    of_call=(),
+    passes_on=True,
+    example="cahp reproduce --estimate --out paper",
+)
+def reproduce(call: Call, arguments: list[str] | None) -> None:
+    """Repeat the published experiment.
+
+    The same as `cahp experiment reproduce`.
+    """
+    experiment.do(call, "reproduce", arguments)
+
+
 def find_scripts() -> dict[str, Path]:
     """Find the scripts by name; a module that scripts share begins with an underscore."""
     files = sorted((models.assets() / "experiments").glob("*.py"))

@@ -24,7 +24,6 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         "budget",
         "methods",
         "budgets",
-        "experiments",
         "out",
     ),
     "Model and data": (
@@ -40,8 +39,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         *("recover", "recover_data", "recover_time", "labels", "epochs", "learning_rate", "rank", "whole"),
     ),
     "Measuring": (
-        *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report", "pairs"),
-        *("control", "refit", "ablate", "estimate", "top", "check", "protocol", "first", "samples", "tasks", "items"),
+        *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report"),
+        *("ablate", "estimate", "top"),
         *("only", "timed"),
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),

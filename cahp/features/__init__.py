@@ -14,7 +14,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.cli.command import Alternative, Command
+    from cahp.cli.command import Command
     from cahp.run.sections import Section
     from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
@@ -33,16 +33,14 @@ _log = logging.getLogger(__name__)
 class Feature:
     """The parts of one feature by seam. Each is imported when it is first used.
 
-    ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``evaluations``
-    further ways of ``cahp evaluate``, ``panels`` the names of tabs and claims by page (see ``Panel``), ``colourings``
-    those of the board, and ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in
-    ``pages/``.
+    ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``panels`` the names
+    of tabs and claims by page (see ``Panel``), ``colourings`` those of the board, and ``first_texts`` the lines for a
+    person's text on the first screen. Pages are scripts in ``pages/``.
     """
 
     name: str
     sections: Callable[[], Sequence[Section[Any]]] = _NOTHING
     commands: Callable[[], Sequence[Command]] = _NOTHING
-    evaluations: Callable[[], Sequence[Alternative]] = _NOTHING
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
     first_texts: Callable[[], Sequence[FirstText]] = _NOTHING
@@ -50,7 +48,7 @@ class Feature:
 
 #: All features, in the order of their commands and sections.
 FEATURES = (
-    Feature("premise", commands=_find("premise.command:premise"), panels={"Compare": ("premise.panel:CLAIM",)}),
+    Feature("premise", panels={"Compare": ("premise.panel:CLAIM",)}),
     Feature(
         "roles",
         sections=_find("roles.section:ROLES_OF_HEADS"),
@@ -89,17 +87,10 @@ FEATURES = (
         panels={"Budget": ("own_text.panel:TAB",)},
         first_texts=_find("own_text.overview:FIRST_TEXT"),
     ),
-    Feature("reproduce", commands=_find("reproduce.command:reproduce")),
     Feature("versus", panels={"Budget": ("versus.panel:TAB",)}),
     Feature("stability"),
     Feature("learn"),
     Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),
-    Feature("standard_protocol", evaluations=_find("standard_protocol.command:PROTOCOL")),
-    Feature(
-        "paired_tasks",
-        evaluations=_find("paired_tasks.command:SAMPLES", "paired_tasks.command:TASKS"),
-        panels={"Compare tab": ("paired_tasks.panel:TAB",)},
-    ),
 )
 
 
@@ -111,11 +102,6 @@ def sections() -> tuple[Section[Any], ...]:
 def commands() -> tuple[Command, ...]:
     """Return the commands that features bring."""
     return tuple(command for feature in FEATURES for command in feature.commands())
-
-
-def evaluations() -> tuple[Alternative, ...]:
-    """Return the further ways of ``cahp evaluate`` that features bring."""
-    return tuple(evaluation for feature in FEATURES for evaluation in feature.evaluations())
 
 
 def panels(page: str) -> Sequence[Panel]:

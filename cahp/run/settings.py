@@ -33,8 +33,8 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare premise abilities attribute peers"
-_TEXTS = "evaluate recover export compare premise abilities peers"
+_EVERYWHERE = "evaluate latency recover export compare abilities attribute peers"
+_TEXTS = "evaluate recover export compare abilities peers"
 _SOURCE = f"{_TEXTS} attribute"
 
 
@@ -59,7 +59,7 @@ class Settings:
     limit: int | None = option(
         2000,
         "Number of calibration texts, on which heads are chosen.",
-        "recover export premise abilities",
+        "recover export abilities",
         low=2,
         high=MOST,
         link="choice",
@@ -68,11 +68,11 @@ class Settings:
         "stratified", "Sampling of texts: stratified by class, or head, the first rows.", _TEXTS
     )
     select_split: str = option("train", "Split of the calibration texts.")
-    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare premise peers")
+    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare peers")
     eval_limit: int | None = option(
         1000,
         "Number of evaluation texts.",
-        "evaluate recover export premise abilities",
+        "evaluate recover export abilities",
         low=1,
         high=MOST,
         link="choice",
@@ -102,7 +102,7 @@ class Settings:
     tokens: int = option(
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare premise abilities attribute peers",
+        "recover export compare abilities attribute peers",
         low=16,
         high=MOST,
         link="choice",
@@ -111,7 +111,7 @@ class Settings:
         "repeats=25%",
         "Share of a language model's calibration tokens that come from elsewhere: repeats (passages and random tokens, "
         "read twice), or other data by name; 0 for none.",
-        "recover export compare premise abilities peers",
+        "recover export compare abilities peers",
         unit="mix",
     )
     eval_tokens: int = option(
@@ -128,7 +128,6 @@ class Settings:
     budget: str = option(
         "auto",
         "Heads to keep: a number, a share (15%), or auto: the published rule, which gives much the same on noise.",
-        "premise",
         unit="heads",
     )
     goal: str | None = option(
@@ -184,7 +183,7 @@ class Settings:
     )
     labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
     report: str | None = option(
-        None, "test: also evaluate on the test split; each opening is counted.", "compare reproduce", choices=("test",)
+        None, "test: also evaluate on the test split; each opening is counted.", "compare", choices=("test",)
     )
     neutral_data: str | None = option(
         None,
@@ -193,12 +192,12 @@ class Settings:
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export premise fit abilities attribute",
+        "evaluate recover export fit abilities attribute",
         low=0,
         high=2**32 - 1,
     )
     device: str = option(
-        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit reproduce roles", choices=("auto", "cpu", "cuda", "mps")
+        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit roles", choices=("auto", "cpu", "cuda", "mps")
     )
     precision: Literal["auto", "float32", "bfloat16"] = option(
         "float32",

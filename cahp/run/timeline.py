@@ -56,7 +56,6 @@ STAGES = (
     Stage("unstructured", "Clustering unstructured data", "clustering unstructured data"),
     Stage("resamples", "Resampling", "resampling"),
     Stage("sentences", "Reading sentences", "reading sentences"),
-    Stage("pairs", "Removing pairs of heads", "removing pairs of heads"),
     Stage("table", "Measuring every budget", "measuring every budget"),
     Stage("write", "Writing", "writing"),
     Stage("upload", "Uploading to the hub", "uploading"),

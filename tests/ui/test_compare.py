@@ -151,8 +151,8 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     assert {trace["name"] for trace in chart(app, "claim-compression")["data"]} == {"magnitude", "random"}
     model = comparison.document.model.id
     assert f"The Stability page compares the published rule with unstructured data, once {model}" in said(app)
-    assert any(f"cahp premise --model {model}" in block.value for block in app.code)
-    # What ``cahp premise`` measured is shown once it is bundled, and a panel stays open when its verdict changes.
+    assert any(f"cahp experiment premise --model {model}" in block.value for block in app.code)
+    # What the experiment measured is shown once it is bundled, and a panel stays open when its verdict changes.
     (tmp_path / "tiny.json").write_text(json.dumps(premise(model)))
     app.run()
     assert "heads of one cluster are redundant: **not measured**" in said(app)
@@ -172,7 +172,7 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
 
 
 def premise(model: str) -> dict[str, Any]:
-    """Return what ``cahp premise`` writes about a model."""
+    """Return what the experiment writes about a model."""
     pair = {"ci95": [0.0, 0.03], "unit": "nats", "n": 12}
     difference = {"value": 0.019, **pair, "ci95": [0.01, 0.03], "p": 0.01, "permutations": 999}
     interaction = {"within": {"value": 0.02, **pair}, "between": {"value": 0.001, **pair}, "difference": difference}

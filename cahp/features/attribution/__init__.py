@@ -2,5 +2,3 @@
 
 #: Heads that are removed exactly.
 TOP = 10
-#: Evaluation texts of a check.
-CHECKED = 50

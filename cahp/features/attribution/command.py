@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
-from cahp.features.attribution import CHECKED, TOP
+from cahp.features.attribution import TOP
 from cahp.output import UnwrittenError
 from cahp.values import Input, OptionError
 
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
     Option("top", "Heads to remove exactly, each and together; at most half of all.", int, TOP, low=1, high=1000),
     Option("out", "JSON file to write: the mask of the fewest heads that keep the answer.", Path),
     "force",
-    Option(
-        "check",
-        f"Compare with exact removal of every head instead, on this number of evaluation texts (bundled: {CHECKED}).",
-        int,
-        low=1,
-        high=10_000,
-    ),
     example='cahp attribute smollm2 --text "The capital of France is"',
 )
 def attribute(
@@ -39,7 +32,6 @@ def attribute(
     pair: str | None,
     out: Path | None,
     force: bool,
-    check: int | None,
     **question: Any,
 ) -> None:
     """Measure which heads matter for one text.
@@ -48,19 +40,11 @@ def attribute(
     each head. The top heads, and random ones, are then removed exactly.
     """
     from cahp.features.attribution import use_case
-    from cahp.features.attribution.checking import check_lines
     from cahp.features.attribution.lines import attribution_lines
 
     settings = replace(call.settings, model=model)
-    if check is not None:
-        if (text, pair, out, question) != (None, None, None, {"answer": None, "top": TOP}):
-            raise OptionError("--check reads evaluation texts; leave out --text, --pair, --answer, --top and --out")
-        with call.bars(lines=True) as progress:
-            checked = use_case.check(settings, texts=check, store=call.store, progress=progress)
-        call.answer(checked.to_json(), check_lines(checked))
-        return
     if text is None:
-        raise OptionError('a text is needed: give --text "...", or --check 50 for evaluation texts')
+        raise OptionError('a text is needed; give --text "..."')
     given: Input = text
     if pair is not None:
         given = text, pair

@@ -12,7 +12,7 @@ from itertools import count
 import streamlit as st
 
 from cahp.features.attribution.baseline import find_baseline
-from cahp.features.attribution.checking import describe_check, list_findings, read_bundled_checks
+from cahp.features.attribution.checked import describe_check, list_findings, read_bundled_checks
 from cahp.features.attribution.colourings import BY_TEXT
 from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
 from cahp.features.attribution.lines import describe_needed

@@ -6,9 +6,8 @@ from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp.api.options import ModelOptions, Name, ShowProgress, read_settings, show_progress
-from cahp.features.attribution import CHECKED, TOP
+from cahp.features.attribution import TOP
 from cahp.features.attribution.baseline import Baseline, find_baseline, may_use_bundled, read_bundled
-from cahp.features.attribution.checking import AttributionCheck, check_attribution
 from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps
 from cahp.features.attribution.result import Attribution
 from cahp.run.bench import open_bench
@@ -60,30 +59,6 @@ def attribute(
         wanted = AnswerWanted(answer, classes)
         *_, result = attribute_in_steps(question, wanted, top=top, seed=settings.seed, progress=reporter)
     return result
-
-
-def check(
-    model: Name | Settings = Settings.model,
-    data: Name | None = None,
-    *,
-    texts: int = CHECKED,
-    progress: ShowProgress = None,
-    store: Store | None = None,
-    **options: Unpack[ModelOptions],
-) -> AttributionCheck:
-    """Compare attribution with the exact removal of every head, on evaluation texts; an interrupted check resumes.
-
-    Args:
-        model, data, progress, store, options: As in ``attribute``.
-        texts: Number of evaluation texts; of each the first 64 tokens are read.
-
-    Raises:
-        CahpError: If model and data cannot be used together.
-    """
-    settings = read_settings("attribute", model, data, options)
-    with show_progress(progress) as reporter:
-        bench = open_bench(settings, store=store, progress=reporter)
-        return check_attribution(bench, find_baseline(bench), texts=texts)
 
 
 def _read_model(

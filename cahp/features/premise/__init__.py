@@ -1,1 +1,1 @@
-"""Whether heads of one cluster are redundant: ``cahp premise``, and a claim on Compare."""
+"""Whether heads of one cluster are redundant: the bundled tests of the premise, as a claim on Compare."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from cahp.features.premise.redundancy import MEASURES
+from cahp.features.premise.words import MEASURES
 from cahp.figures import marks, palette
 
 

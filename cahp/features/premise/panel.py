@@ -12,11 +12,18 @@ import streamlit as st
 
 from cahp import models
 from cahp.comparison import SplitResults
-from cahp.features.premise.control import describe_control
 from cahp.features.premise.figure import measures_figure, premise_figure
-from cahp.features.premise.measuring import SCHEMA, VERDICTS, describe_permutations, describe_verdict, read_estimate
-from cahp.features.premise.redundancy import MEASURES, conclude
-from cahp.features.premise.refitted import describe_predictors
+from cahp.features.premise.words import (
+    MEASURES,
+    SCHEMA,
+    VERDICTS,
+    conclude,
+    describe_control,
+    describe_permutations,
+    describe_predictors,
+    describe_verdict,
+    read_estimate,
+)
 from cahp.ui.frame.claims import open_claim
 from cahp.ui.frame.panels import Panel
 from cahp.ui.parts import display
@@ -44,7 +51,7 @@ _INTERACTION = r"\mathrm{KL}_{-A-B}-\mathrm{KL}_{-A}-\mathrm{KL}_{-B}"
 
 
 def premise_folder() -> Path:
-    """The folder of the bundled documents of ``cahp premise``."""
+    """The folder of the bundled tests of the premise."""
     return models.assets() / "premise"
 
 
@@ -58,7 +65,7 @@ def read_control(model: str) -> dict[str, Any] | None:
 
 
 def read_premise(model: str, data: str) -> dict[str, Any] | None:
-    """Read the bundled document of ``cahp premise`` about a model and its data; None if there is none."""
+    """Read the bundled test of the premise on a model and its data; None if there is none."""
     for file in sorted(premise_folder().glob("*.json")):
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
@@ -85,7 +92,15 @@ def draw_premise(results: SplitResults) -> None:
         if document is None:
             about = plain(results.document.data.id[:200])
             st.markdown(f"Not measured for {plain(model)} on {about}; this command measures it:")
-            command = ("cahp", "premise", "--model", model[:200], "--data", results.document.data.id[:200])
+            command = (
+                "cahp",
+                "experiment",
+                "premise",
+                "--model",
+                model[:200],
+                "--data",
+                results.document.data.id[:200],
+            )
             st.code(shlex.join(command), language="bash", wrap_lines=True)
             return
         interaction = document["interaction"]

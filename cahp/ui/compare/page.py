@@ -92,7 +92,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
     results.draw_ranking(shown, view)
     results.draw_curve(shown, view)
-    drawn = {**_TABS, **{panel.label: panel.draw for panel in features.panels("Compare tab")}}
+    drawn = dict(_TABS)
     if shown.document.protocols is not None:
         drawn |= {panel.label: panel.draw for panel in features.panels("Compare tab of a language model")}
     tabs = st.tabs(list(drawn), key="compare-tab", on_change="rerun")

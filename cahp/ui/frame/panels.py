@@ -26,11 +26,11 @@ class Panel:
 
     The table of features names its page. ``Board`` stands for what is drawn below the board on every page that has it,
     ``Budget note`` for a sentence above the tabs of Budget, ``Every page`` for what opens over any page, ``Card`` for a
-    section of the card of a head, and ``Compare tab`` for a tab of Compare, whose claims are ``Compare`` (``Compare tab
-    of a language model`` for one that is about these). ``draw`` takes what the page passes to its panels: of a card,
-    the explorer and the head, of a comparison, its results and the filters. Panels stand in the order of their
-    ``place``; ``name`` is theirs in links (empty: no link opens it). ``before_run`` draws what is shown before there is
-    a run, ``tool`` a button of the page's toolbar.
+    section of the card of a head, and ``Compare tab of a language model`` for a tab of Compare, whose claims are
+    ``Compare``. ``draw`` takes what the page passes to its panels: of a card, the explorer and the head, of a
+    comparison, its results and the filters. Panels stand in the order of their ``place``; ``name`` is theirs in links
+    (empty: no link opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a button of the page's
+    toolbar.
     """
 
     label: str

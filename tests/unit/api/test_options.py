@@ -16,8 +16,8 @@ from cahp.run.settings import Settings
 from cahp.values import Cancelled, OptionError
 
 #: The module of a verb that has another name, and what a verb calls with its settings.
-HOMES = {"recover": "cahp.api.export", "premise": "cahp.features.premise.use_case"}
-NEXT = {"recover": "open_bench", "export": "open_bench", "premise": "open_bench", "compare": "measure"}
+HOMES = {"recover": "cahp.api.export"}
+NEXT = {"recover": "open_bench", "export": "open_bench", "compare": "measure"}
 
 
 @pytest.fixture
@@ -49,7 +49,6 @@ def ask(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.Monk
         ("export", {"recover": "none"}, {}, {}),
         ("export", {"recover": "refit"}, {}, {}),
         ("compare", {"limit": None, "eval_limit": 16}, {}, {}),
-        ("premise", {"eval_limit": 16, "eval_tokens": 64}, {}, {}),
         # A keyword repeats a field or replaces its default.
         ("recover", {"recover": "refit"}, {"recover": "refit"}, {}),
         ("recover", {"recover": "none"}, {"recover": "refit"}, {}),
@@ -133,11 +132,6 @@ def test_a_comparison_refuses_a_field_that_is_not_among_what_it_compares(
         cahp.compare(replace(settings, **field), **lists)
     more = {"method": "methods", "budget": "budgets", "seed": "seeds"}.get(name, name)
     assert ask("compare", field, **{**lists, more: [value]}) == replace(settings, limit=2000, eval_limit=1000, **field)
-
-
-def test_the_premise_refuses_other_numbers_than_float32(settings: Settings) -> None:
-    with pytest.raises(OptionError, match="the premise is tested in float32"):
-        cahp.premise(replace(settings, precision="bfloat16"))
 
 
 @pytest.mark.parametrize("verb", ["recover", "export"])

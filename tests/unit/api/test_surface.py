@@ -12,7 +12,7 @@ import pytest
 import cahp
 from cahp import cli
 
-VERBS = ("prune", "evaluate", "latency", "recover", "export", "compare", "premise", "report", "fit", "reproduce")
+VERBS = ("prune", "evaluate", "latency", "recover", "export", "compare", "report", "fit")
 
 
 @pytest.mark.parametrize("verb", [*VERBS, "roles", "abilities"])

@@ -82,9 +82,9 @@ def own_defaults(name: str) -> list[str]:
     return [option.name for option in FILLING[name] if option.default != OPTIONS[option.name].default]
 
 
-def test_only_fit_and_premise_differ_from_the_usual_settings() -> None:
+def test_only_fit_differs_from_the_usual_settings() -> None:
     own = {name: own_defaults(name) for name in COMMANDS if own_defaults(name)}
-    assert own == {"fit": ["data", "model"], "premise": ["eval_limit", "eval_tokens"]}
+    assert own == {"fit": ["data", "model"]}
     assert to_arguments(Settings(), flags("prune")) == []
     assert typed("prune", []) == typed("evaluate", []) == typed("export", must_be_given("export")) == Settings()
 

@@ -16,7 +16,6 @@ from cahp import models
 from cahp.api import bundled
 from cahp.api.preflight import preflight
 from cahp.exports import report
-from cahp.features.reproduce.use_case import ExpectedCost, announcement, plan_experiments
 from cahp.models import assets
 from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
@@ -164,12 +163,6 @@ def test_data_show_the_lengths_of_their_texts(tmp_path: Path) -> None:
 
 
 # Where 128 tokens stay --------------------------------------------------------------------------------------------
-
-
-def test_the_published_experiments_cut_at_128_tokens_and_say_so() -> None:
-    plans = plan_experiments(experiments="bert-base-cased-sst5")
-    assert [plan.settings.max_length for plan in plans.values()] == [128]
-    assert "texts are cut at 128 tokens, as published" in announcement([ExpectedCost("a", 1.0, 1.0, 1.0, 1)])
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from cahp.exports import checkpoints
-from cahp.features.premise import measuring as premise
 from cahp.features.stability import measuring as stability
 from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
@@ -14,7 +13,7 @@ from cahp.stages import latency, recovery, salience, signatures, similarity
 
 
 @pytest.mark.parametrize(
-    "module", [checkpoints, gates, latency, premise, recovery, salience, scored, signatures, similarity, stability]
+    "module", [checkpoints, gates, latency, recovery, salience, scored, signatures, similarity, stability]
 )
 def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
     assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009

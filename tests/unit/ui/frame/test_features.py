@@ -55,7 +55,8 @@ def fail() -> list[Any]:
 def test_a_part_that_cannot_be_imported_is_named_where_it_stands_and_takes_no_page_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pages = ("Board", "Budget", "Budget note", "Similarity", "Compare", "Compare tab", "Card", "Every page")
+    pages = ("Board", "Budget", "Budget note", "Similarity", "Compare", "Compare tab of a language model")
+    pages += ("Card", "Every page")
     panels = dict.fromkeys(pages, ("neutral.missing:TAB",))
     broken = Feature("word_order", panels=panels, colourings=fail, first_texts=fail)
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))

@@ -1,1 +1,0 @@
-"""The published experiment, repeated: ``cahp reproduce``."""

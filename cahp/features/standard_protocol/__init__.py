@@ -1,1 +1,0 @@
-"""Perplexity as others compute it: whole texts in their order, by a protocol with a name."""
