@@ -143,21 +143,6 @@ def cached_file(kind: Kind, repository: str, file: str, revision: str | None) ->
     return None
 
 
-@contextmanager
-def offline(*, wanted: bool = True) -> Iterator[None]:
-    """Keep the hub's client, and the ``datasets`` library, from using the network inside the block, if ``wanted``."""
-    import datasets
-    from huggingface_hub import constants
-
-    before = (constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE)
-    if wanted:
-        constants.HF_HUB_OFFLINE = datasets.config.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE, datasets.config.HF_HUB_OFFLINE = before
-
-
 def _counting_bar(total: int, report: Progress) -> Any:
     """Make a class of progress bars for the client that draws nothing and reports the bytes it has written."""
     from huggingface_hub.utils.tqdm import tqdm

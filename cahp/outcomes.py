@@ -104,19 +104,10 @@ def wilson(count: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def mcnemar(better: int, worse: int) -> float:
-    """Return the exact two-sided p of McNemar (1947) for so many items that only one or only the other has right."""
-    from scipy.stats import binomtest
-
-    if better + worse == 0:
-        return 1.0
-    return float(binomtest(better, better + worse).pvalue)
-
-
 def compare_signs(differences: Floats) -> float:
     """Return the two-sided probability that random signs of ``differences (n,)`` give as large a mean.
 
-    Of shares it is close to ``mcnemar``, and it needs no distribution of nats.
+    Of shares it is close to the exact test of McNemar (1947), and it needs no distribution of nats.
     """
     own = np.where(np.abs(differences) < _EQUAL, 0.0, differences)
     own = own[own != 0]

@@ -44,7 +44,7 @@ from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES, estimate_ratio, to_perplexity
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, describe
 from cahp.values import Estimate, Floats, holm_correction
 from cahp.words import capital, number, p_value, percent
 
@@ -87,7 +87,11 @@ def outputs() -> list[tuple[str, list[str], str]]:
 
 
 def options(command: str) -> set[str]:
-    """Return the spellings of all options of a command."""
+    """Return the spellings of all options of a command; ``experiment`` has those of its scripts."""
+    if command == "experiment":
+        scripts = (ROOT / "assets" / "experiments").glob("*.py")
+        given = {name for script in scripts for name in re.findall(r'"(--[a-z-]+)"', script.read_text("utf-8"))}
+        return given | {setting.flag for setting in describe().values()} | {"--help"}
     return {name for option in GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
 
 

@@ -50,7 +50,6 @@ NOT_RUN = {
     "sst5": "needs SST-5, which is not shipped",
     "mnli": "needs MNLI, which is not shipped",
     "--out assets/adapters": "trains the adapters that ship for an hour, and replaces them",
-    "--data wikitext-2": "downloads; tests/unit/data/test_published.py does so from a hub on this machine",
     "wiki.test.raw": "needs WikiText-2, which is not shipped; tests/experiments has a text like it",
     "gemma": "needs Gemma 3, which is not shipped",
     "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/experiments writes some",

@@ -13,10 +13,14 @@ from cahp import models
 from cahp.cli.command import Call, Option, command
 from cahp.values import OptionError
 
+_ARGUMENTS = Option(
+    "arguments", "What the experiment takes; see `cahp experiment NAME --help`.", list[str], argument=True
+)
+
 
 @command(
     Option("name", "The experiment (default: list all).", argument=True),
-    Option("arguments", "What the experiment takes; see `cahp experiment NAME --help`.", list[str], argument=True),
+    _ARGUMENTS,
     of_call=(),
     passes_on=True,
     example="cahp experiment quick_refits --help",
@@ -39,7 +43,7 @@ def experiment(call: Call, name: str | None, arguments: list[str] | None) -> Non
 
 
 @command(
-    Option("arguments", "What the experiment takes; see `cahp experiment reproduce --help`.", list[str], argument=True),
+    _ARGUMENTS.but(help="What it takes; see `cahp experiment reproduce --help`."),
     of_call=(),
     passes_on=True,
     example="cahp reproduce --estimate --out paper",

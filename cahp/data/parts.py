@@ -15,34 +15,13 @@ from cahp.data.rows import (
     NO_LABELS,
     Columns,
     default_columns,
-    read_in_order,
     read_split,
 )
 from cahp.data.tables import Table, join_quoted
-from cahp.values import DataError, OptionError, digest
+from cahp.values import DataError, OptionError
 
 #: The most parts whose splits a form asks for; a folder may hold any number of files.
 MOST_PARTS = 20
-
-
-#: Stands for the split of a single table that is not divided.
-WHOLE = "all"
-
-
-@dataclass(frozen=True)
-class RunningText:
-    """The text of a split in its order: ``rows`` of a table, or ``of_lines`` of a text file, with their ends."""
-
-    id: str
-    split: str
-    rows: tuple[str, ...]
-    of_lines: bool
-    notices: tuple[str, ...] = ()
-
-    @property
-    def sha256(self) -> str:
-        """Digest of the rows."""
-        return digest(*self.rows)
 
 
 @dataclass(frozen=True)
@@ -69,28 +48,6 @@ class Parts:
         """Make parts of files, whose names tell their splits."""
         splits = {file: split for file in files if (split := canonical(Path(file).stem)) in SPLITS}
         return cls(name, place, files, splits)
-
-    def read_in_order(self, split: str, *, text_column: str | None = None) -> RunningText:
-        """Read the text of a split in its order, with empty rows; of a single table, all of it.
-
-        Raises:
-            DataError: If there is no such split, or it cannot be read.
-        """
-        if self.divided:
-            (table,) = self.tables.values()
-            split = WHOLE
-        else:
-            names = {canonical(serves): part for part, serves in self.splits.items()}
-            if canonical(split) not in names:
-                raise DataError(
-                    f"{self.place} has no split {split!r}, only {join_quoted(names or self.tables)}; name another with "
-                    "--split."
-                )
-            split = canonical(split)
-            table = self.tables[names[split]]
-        opened = table()
-        rows = read_in_order(opened, text_column)
-        return RunningText(self.name, split, rows, bool(opened.lines), self.notices)
 
     def read(
         self,

@@ -137,29 +137,6 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
     return RawSplit(texts, cells_of[split], notices)
 
 
-def read_in_order(table: Table, text_column: str | None = None) -> tuple[str, ...]:
-    """Read the lines of a text file, with their ends, or the texts of another table: all, also empty ones.
-
-    Raises:
-        DataError: If there is no column of texts, or a row is no text.
-    """
-    if table.lines:
-        return table.lines
-    text, pair, _ = _resolve(table, Columns(text_column, None, NO_LABELS))
-    if pair is not None:
-        raise DataError(f"{table.place} holds pairs, not running text; name the column of a text with --text-column.")
-    rows: list[str] = []
-    for number, row in table.read([text]):
-        cell = row.get(text)
-        if _is_missing(cell):
-            cell = ""
-        try:
-            rows.append(_text(cell, text))
-        except _UnusableCell as error:
-            raise row_error(table.place, table.unit, number, str(error)) from error
-    return tuple(rows)
-
-
 def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
     """Complete ``columns`` by the default names, or return None if the table has no columns of these names."""
     try:

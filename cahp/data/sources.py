@@ -93,11 +93,6 @@ _FILES = {"c4": "en/c4-validation.00000-of-00008.json.gz"}
 _HUB = re.compile(r"hub:(?P<path>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^\s:@]+))?(?::(?P<config>[^\s:]+))?")
 
 
-def is_built_in(name: str) -> bool:
-    """Tell whether data of this name come with the package or with Python."""
-    return name in (BBC_NEWS, MANUAL, TOPICS)
-
-
 def load(name: str, **options: Any) -> Dataset:
     """Read data: a built-in, the manual of Python, a preset, ``hub:org/name[@revision][:config]``, a file or a folder.
 

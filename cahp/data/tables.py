@@ -39,7 +39,7 @@ class Table:
     name a position in errors. ``class_names`` decodes columns of integer labels that have names. ``published`` marks
     data that its reader cannot correct. ``opaque`` maps columns that hold neither text nor numbers to what they hold.
     They are never read: decoding a picture or a sound may open other files, and one value of a nested column may be
-    larger than the file. ``lines`` are those of a text file, with their ends (empty: it is no text file).
+    larger than the file.
 
     Raises:
         DataError: If two columns have the same name, or there are too many.
@@ -52,7 +52,6 @@ class Table:
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     published: bool = False
     opaque: Mapping[str, str] = field(default_factory=dict)
-    lines: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if len(self.columns) > _MOST_COLUMNS:
@@ -251,15 +250,14 @@ def _json_lines(path: Path, place: str) -> Table:
 
 def _text_file(path: Path, place: str) -> Table:
     """A document per paragraph; blank lines separate paragraphs."""
-    whole = _decode_whole(path, place).replace("\r\n", "\n")
-    text = whole.rstrip("\r\n")
+    text = _decode_whole(path, place).replace("\r\n", "\n").rstrip("\r\n")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         paragraphs = (one.strip() for one in re.split(r"\n[^\S\n]*(?=\n)", text) if one.strip())
         for number, paragraph in islice(enumerate(paragraphs, start=1), most):
             yield number, {TEXT: paragraph}
 
-    return Table(place, _PARAGRAPH, (TEXT,), rows, lines=tuple(re.findall("[^\n]*\n|[^\n]+", whole)))
+    return Table(place, _PARAGRAPH, (TEXT,), rows)
 
 
 def _parquet(path: Path, place: str) -> Table:

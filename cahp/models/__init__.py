@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,8 +39,6 @@ __all__ = [
     "check_builtin",
     "choose_precision",
     "count_tokens",
-    "cut_rolling",
-    "cut_strided",
     "cut_windows",
     "draw_repeats",
     "find_beginning",
@@ -124,20 +122,6 @@ def count_tokens(card: ModelCard, inputs: Sequence[Input]) -> list[int]:
 
     card = locate(card)
     return count_whole(load_tokenizer(card.folder, card.id, prompted=card.language is not None), inputs)
-
-
-def cut_rolling(card: ModelCard, documents: Iterable[str], **options: Any) -> Texts:
-    """Cut documents into windows as lm-evaluation-harness does; see ``cahp.models.windows.cut_rolling``."""
-    from cahp.models import windows
-
-    return windows.cut_rolling(card, documents, **options)
-
-
-def cut_strided(card: ModelCard, text: str, **options: Any) -> Texts:
-    """Cut a text into windows as the guide of transformers does; see ``cahp.models.windows.cut_strided``."""
-    from cahp.models import windows
-
-    return windows.cut_strided(card, text, **options)
 
 
 def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:

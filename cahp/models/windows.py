@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +13,6 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, usual_ids
 from cahp.models.tokenizing import start_id
-from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import COPY_TOKENS, Texts
 from cahp.tasks.window import Beginning, Source, Window
@@ -133,78 +132,6 @@ def cut_windows(
         windows += _copies(card, tokenizer, start)
     labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
     return Texts(tuple(windows), None, labels, texts.classes, card.task)
-
-
-def cut_rolling(card: ModelCard, documents: Iterable[str], *, window: int, tokens: int | None = None) -> Texts:
-    """Cut each document into windows of ``window`` tokens, as lm-evaluation-harness' ``loglikelihood_rolling`` does.
-
-    A document begins after the beginning token, or where there is none after the end token, and no window holds tokens
-    of another document. Special tokens that the tokenizer adds to a text are predicted, too. Whole documents are taken,
-    in their order, until they have ``tokens`` tokens (None: all). ``units`` number the documents; ``sizes`` are 0.
-
-    Raises:
-        DataError: If there is no token.
-        ModelError: If its tokenizer cannot be used.
-    """
-    card = locate(card)
-    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
-    start, _ = start_token(card)
-    windows: list[Window] = []
-    count = 0
-    for number, document in enumerate(documents):
-        if tokens is not None and count >= tokens:
-            break
-        ids = np.array(tokenizer(document, verbose=False)["input_ids"], dtype=np.int64)
-        for begin, first, end in _spans(len(ids), window, window):
-            read = ids[max(begin, 0) : end]
-            if begin < 0:
-                read = np.concatenate([[start], read])
-            windows.append(_make_window(tokenizer, read, end - first, number))
-        count += len(ids)
-    return _gather(windows)
-
-
-def cut_strided(
-    card: ModelCard, text: str, *, window: int, stride: int | None = None, tokens: int | None = None
-) -> Texts:
-    """Cut a text into windows that begin ``stride`` tokens apart (None: ``window``), without a beginning token.
-
-    Each window predicts its tokens that no window before it had. The first token of a window is predicted only where
-    the window has a token before it: this is the perplexity of the guide of transformers. ``tokens`` is the number of
-    tokens that are read, from the first on (None: all). ``sizes`` are 0.
-
-    Raises:
-        DataError: If there are fewer than two tokens.
-        ModelError: If its tokenizer cannot be used.
-    """
-    card = locate(card)
-    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
-    if tokens is not None:
-        text = text[: tokens * _CHARACTERS_PER_TOKEN]
-    ids = np.array(tokenizer(text, verbose=False)["input_ids"], dtype=np.int64)[:tokens]
-    windows: list[Window] = []
-    done = 0
-    for begin in range(0, len(ids), stride or window):
-        end = min(begin + window, len(ids))
-        scored = min(end - done, end - begin - 1)
-        if scored:
-            windows.append(_make_window(tokenizer, ids[begin:end], scored, 0))
-        done = end
-        if end == len(ids):
-            break
-    return _gather(windows)
-
-
-def _make_window(tokenizer: Any, ids: NDArray[np.int64], scored: int, document: int) -> Window:
-    none = np.zeros(scored, dtype=np.int64)
-    return Window(tokenizer.decode(ids), ids, none + document, none)
-
-
-def _gather(windows: Sequence[Window]) -> Texts:
-    if not windows:
-        raise DataError("the text has too few tokens to predict some; add text")
-    labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
-    return Texts(tuple(windows), None, labels, (), NEXT_TOKEN)
 
 
 def _spans(total: int, window: int, stride: int) -> Iterator[tuple[int, int, int]]:
