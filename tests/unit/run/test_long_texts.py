@@ -124,12 +124,6 @@ def test_a_run_in_which_no_text_is_cut_says_nothing(settings: Settings, store: S
     assert not any("cut" in notice for notice in found.notices)
 
 
-def test_a_run_of_an_earlier_version_was_made_at_128_tokens(run: RunDocument) -> None:
-    content = run.to_json()
-    del content["settings"]["max_length"]
-    assert RunDocument.from_json(content).settings.max_length == 128
-
-
 def test_windows_are_not_cut(tmp_path: Path) -> None:
     folder, data = fakes.save_language_model(tmp_path / "lm"), fakes.write_data(tmp_path / "reviews")
     with pytest.raises(OptionError, match="--max-length cuts texts, and lm reads windows of them; use --window"):
