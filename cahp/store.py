@@ -7,7 +7,6 @@ used because both load pickles, which can run any code.
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import hashlib
 import io
@@ -19,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -36,11 +36,11 @@ _FORMAT = b"cahp.store/1"
 _SUFFIX = ".entry"
 _PRIVATE = 0o700
 _CHECKSUM_BYTES = hashlib.sha256().digest_size
-#: The code of this project, and the packages of it that choose heads.
+#: The folder of this package, and the packages in it whose code decides which heads are chosen.
 _PACKAGE = Path(__file__).parent
-_CHOOSING = ("cahp.methods.", "cahp.stages.")
-#: What a reader raises when an entry lacks something or holds something else. Other errors say nothing about the entry.
-_DAMAGE = (LookupError, ValueError, TypeError, AttributeError, ArithmeticError, CahpError)
+_CHOOSING = ("methods", "models", "stages", "tasks", "values")
+#: What a reader raises for an entry whose content it does not know. Other errors say nothing about the entry.
+_UNKNOWN = (LookupError, ValueError, TypeError, ArithmeticError, CahpError)
 
 
 def key(stage: str, *parts: object) -> str:
@@ -59,55 +59,48 @@ def key(stage: str, *parts: object) -> str:
 def digest_code(modules: Iterable[str]) -> str:
     """Digest the code of ``modules``, so that changed code finds no results of the old one.
 
-    What they import from ``cahp.methods`` and ``cahp.stages`` counts, too, and of another package all of its files.
+    All code of this package that decides which heads are chosen counts, too, and of another package all of its files.
     Code without a file, as in a notebook, does not count.
     """
-    files: dict[Path, str] = {}
-    waiting = [file for module in modules for file in _list_files(module)]
-    while waiting:
-        file = waiting.pop()
-        if file in files:
-            continue
-        try:
-            facts = file.stat()
-            files[file], imported = _read_code(file, facts.st_mtime_ns, facts.st_size)
-        except OSError:
-            continue
-        waiting += [place for name in imported for place in _list_files(name)]
-    return digest(*(part for file in sorted(files) for part in (file.name, files[file])))
+    digests = [_digest_package(_PACKAGE)]
+    for file in sorted({file for module in modules for file in _list_files(module)}):
+        with contextlib.suppress(OSError):
+            digests += [file.name, digest(file.read_bytes())]
+    return digest(*digests)
+
+
+@lru_cache
+def _digest_package(folder: Path) -> str:
+    """Digest the code in the package ``folder`` that decides which heads are chosen, or its version without files."""
+    files = [file for name in _CHOOSING for file in _list_code(folder / name)]
+    if not files:
+        return digest(version("cahp-explorer"))
+    return digest(*(part for file in files for part in (file.relative_to(folder).as_posix(), file.read_bytes())))
+
+
+def _list_code(folder: Path) -> list[Path]:
+    """List the source files in ``folder``, or the compiled files where a package ships without source."""
+    sources = sorted(folder.rglob("*.py"))
+    if sources:
+        return sources
+    return sorted(file for file in folder.rglob("*.pyc") if file.parent.name != "__pycache__")
 
 
 def _list_files(module: str) -> list[Path]:
-    """List the file of a module of this project, or all files of another package; none if there are none."""
+    """List the file of a module of this package, or all files of another package; none if there are none."""
     first, *rest = module.split(".")
     if first == _PACKAGE.name:
         place = _PACKAGE.joinpath(*rest)
-        return [file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()]
+        files = [place.with_suffix(".py"), place / "__init__.py", place.with_suffix(".pyc")]
+        return [file for file in files if file.is_file()]
     package = sys.modules.get(first)
     folders = getattr(package, "__path__", None)
     if folders is not None:
-        return [file for folder in folders for file in Path(folder).rglob("*.py")]
+        return [file for folder in folders for file in _list_code(Path(folder))]
     file = getattr(package, "__file__", None)
     if file is None:
         return []
     return [Path(file)]
-
-
-@lru_cache(maxsize=1024)
-def _read_code(file: Path, changed: int, size: int) -> tuple[str, tuple[str, ...]]:
-    """Digest a file that ``changed`` at this time, and list what it may import from packages that choose heads."""
-    source = file.read_bytes()
-    names: list[str] = []
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return digest(source), ()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module is not None and not node.level:
-            names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    return digest(source), tuple(name for name in names if name.startswith(_CHOOSING))
 
 
 def cache_folder() -> Path:
@@ -166,16 +159,18 @@ class Store:
         """Return ``convert`` of the entry stored under ``key``, or None without one.
 
         The checksum proves that an entry is whole, but only ``convert`` can tell whether its content fits. An entry in
-        which it misses something, or finds something of another form, is removed and counts as absent. Other errors,
-        such as a lack of memory, are raised and leave the entry in place.
+        which it misses something, or finds something of another form, counts as absent, with a warning. It stays in
+        place, because the mistake may be in the reader. Other errors, such as a lack of memory, are raised.
         """
         entry = self.load(key)
         if entry is None:
             return None
         try:
             return convert(entry)
-        except _DAMAGE:
-            self.remove(key)
+        except _UNKNOWN as error:
+            logging.getLogger(__name__).warning(
+                "A stored result cannot be used and is measured again (%s: %s).", type(error).__name__, error
+            )
             return None
 
     def _read(self, key: str, path: Path) -> Entry | None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import compileall
 import hashlib
 import json
 import multiprocessing
@@ -15,7 +16,7 @@ import pytest
 
 from cahp import store as stored
 from cahp.store import Store, digest_code, key
-from cahp.values import Cancelled
+from cahp.values import CahpError, Cancelled
 
 KEY = key("signatures", "model", {"pool_size": 32})
 
@@ -39,29 +40,54 @@ def test_a_key_is_the_digest_of_the_stage_and_of_its_canonical_parts() -> None:
     assert key("space", "abc", {"b": (1, None), "a": 0.1}) == sha.hexdigest()
 
 
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a part of the code, which the store takes for its own package."""
+    folder = tmp_path / "cahp"
+    for name in ("methods", "models", "stages", "tasks", "values", "run", "terminal"):
+        shutil.copytree(Path(stored.__file__).parent / name, folder / name, ignore=shutil.ignore_patterns("*.pyc"))
+    monkeypatch.setattr(stored, "_PACKAGE", folder)
+    return folder
+
+
+def changes_digest(file: Path) -> bool:
+    modules = ["cahp.methods.magnitude", "cahp.run.evidence"]
+    before = digest_code(modules)
+    assert before == digest_code(modules)
+    file.write_bytes(file.read_bytes() + b"\n# changed")
+    stored._digest_package.cache_clear()
+    return digest_code(modules) != before
+
+
 @pytest.mark.parametrize(
     ("file", "counts"),
     [
-        ("methods/magnitude.py", True),
-        ("methods/shared/scored.py", True),
-        # Imported by what it imports, and inside a function.
-        ("stages/selection.py", True),
-        ("stages/salience.py", True),
-        ("methods/ablation.py", False),
-        ("stages/latency.py", False),
+        *(("methods/magnitude.py", True), ("stages/selection.py", True), ("models/attention.py", True)),
+        *(("values/statistics.py", True), ("run/evidence.py", True), ("terminal/printing.py", False)),
     ],
 )
-def test_the_code_of_a_method_is_also_what_it_imports_from_methods_and_stages(
-    file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, counts: bool
+def test_changed_code_that_chooses_heads_finds_no_results_of_the_old_code(
+    file: str, package: Path, *, counts: bool
 ) -> None:
-    for folder in ("methods", "stages"):
-        shutil.copytree(Path(stored.__file__).parent / folder, tmp_path / "cahp" / folder)
+    assert changes_digest(package / file) is counts
+
+
+def test_compiled_code_without_sources_counts_too(package: Path) -> None:
+    compileall.compile_dir(package / "values", quiet=2, legacy=True)
+    for source in package.rglob("*.py"):
+        source.unlink()
+    assert changes_digest(package / "values" / "statistics.pyc")
+
+
+def test_code_without_files_is_digested_by_the_version_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(stored, "_PACKAGE", tmp_path / "cahp")
+    monkeypatch.setattr(stored, "version", lambda _: "1")
     before = digest_code(["cahp.methods.magnitude"])
-    assert before == digest_code(["cahp.methods.magnitude"])
-    changed = tmp_path / "cahp" / file
-    changed.write_text(changed.read_text() + "\nCHANGED = 1\n")
-    assert (digest_code(["cahp.methods.magnitude"]) != before) is counts
+    monkeypatch.setattr(stored, "version", lambda _: "2")
+    stored._digest_package.cache_clear()
+    assert digest_code(["cahp.methods.magnitude"]) != before
 
 
 @pytest.mark.parametrize(
@@ -216,16 +242,22 @@ def test_a_broken_entry_counts_as_absent_and_is_removed(tmp_path: Path, broken: 
         assert not entry_path(store).exists()
 
 
-def test_an_entry_that_its_reader_can_make_nothing_of_counts_as_absent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [CahpError("another shape"), KeyError("a"), ValueError("x"), TypeError()])
+def test_an_entry_that_its_reader_does_not_know_counts_as_absent_and_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     store = Store(tmp_path)
-    store.save(KEY, arrays={"a": np.arange(3)}, meta={"b": 1})
-    assert store.read(KEY, lambda entry: int(entry.meta["b"])) == 1
-    assert store.read(KEY, lambda entry: entry.arrays["no such"]) is None
-    assert store.load(KEY) is None
-    assert store.read(KEY, lambda entry: entry) is None
+    store.save(KEY, meta={"b": 1})
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    assert store.read(KEY, fail) is None
+    assert "measured again" in caplog.text
+    assert store.read(KEY, lambda entry: entry.meta["b"]) == 1
 
 
-@pytest.mark.parametrize("error", [MemoryError, OSError, Cancelled])
+@pytest.mark.parametrize("error", [MemoryError, OSError, Cancelled, AttributeError])
 def test_an_error_that_says_nothing_about_an_entry_is_raised_and_leaves_it(
     tmp_path: Path, error: type[Exception]
 ) -> None:
