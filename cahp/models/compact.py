@@ -104,7 +104,7 @@ def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
     current = getattr(module, leaf, None)
     if current is None and leaf == "bias" and isinstance(module, nn.Linear):
         # A recovery may add a bias to output projections that have none.
-        module.bias = nn.Parameter(tensor, requires_grad=False)
+        module.bias = nn.Parameter(tensor)
         return
     if not isinstance(current, torch.Tensor):
         raise ValueError(f"the weights contain {name}, which the model does not have")  # noqa: TRY004
@@ -113,7 +113,7 @@ def _set_weights(network: nn.Module, name: str, tensor: torch.Tensor) -> None:
         with torch.no_grad():
             current.copy_(tensor)
         return
-    setattr(module, leaf, nn.Parameter(tensor, requires_grad=False))
+    setattr(module, leaf, nn.Parameter(tensor, requires_grad=current.requires_grad))
     if leaf == "weight" and isinstance(module, nn.Linear):
         module.out_features, module.in_features = tensor.shape
     elif leaf == "weight" and hasattr(module, "nf"):

@@ -158,6 +158,23 @@ def test_a_compact_model_s_gates_still_have_the_places_of_the_original(exported)
         cahp.open_bench(Settings(model=str(folder / "compact"), data="nowhere"))
 
 
+def test_all_weights_of_a_compact_model_learn_in_a_fine_tuning_loop(exported) -> None:  # type: ignore[no-untyped-def]
+    folder, *_ = exported["bert"]
+    network = cahp.load_pruned(folder / "compact")
+    before = {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+    inputs = AutoTokenizer.from_pretrained(folder / "compact")(TEXTS[:4], return_tensors="pt", padding=True)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(10):
+        loss = network(**inputs, labels=torch.tensor([0, 1, 0, 1])).loss
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert not [name for name, parameter in network.named_parameters() if torch.equal(parameter, before[name])]
+
+
 def test_plain_transformers_refuses_a_compact_model_instead_of_making_weights_up(exported) -> None:  # type: ignore[no-untyped-def]
     folder, *_ = exported["bert"]
     with pytest.raises((RuntimeError, ValueError)):

@@ -209,6 +209,7 @@ def test_each_language_model_is_prompted_cut_and_generates(kind: str, family: st
     assert torch.allclose(pruned.logits(batch), model.logits(batch, gates=model.gates(mask.keep)), atol=1e-5)
     saving.save_compact(tmp_path, pruned, mask)
     made = load_pruned(tmp_path)
+    assert all(parameter.requires_grad for parameter in made.parameters())
     with torch.no_grad():
         every = made(**batch.tensors).logits[torch.arange(9), model.prompt.positions(batch.tensors)]
         assert torch.allclose(every[:, ids], pruned.logits(batch), atol=1e-4)
