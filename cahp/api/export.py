@@ -254,14 +254,13 @@ class _Prepared:
 def _prepare_measured(bench: Bench, mask: HeadMask) -> _Prepared:
     """Cut and recover the model of a bench, and measure it on the texts."""
     settings = bench.settings
-    if settings.abilities:
-        check_sections(sections(), bench)
+    # Of the sections of a run, an export measures one.
+    abilities = [section for section in sections() if section.name == "abilities" and settings.abilities]
+    check_sections(abilities, bench)
     outcome, recovered = checkpoints.recovered(bench, mask, recover=settings.recover)
     measured = checkpoints.measured_on(bench, outcome)
     pruned = Pruned(bench.model, cut_model(bench.model, mask, recovered), mask, bench.evaluation.inputs)
-    findings: Mapping[str, Any] = {}
-    if settings.abilities:
-        findings = measure_sections(sections(), bench, mask, recovered)
+    findings = measure_sections(abilities, bench, mask, recovered)
     facts = {"data": measured.data, "protocol": measured.protocol}
     return _Prepared(pruned, facts, outcome, measured, findings, [*bench.notices, *bench.cut_notices])
 

@@ -27,6 +27,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.recovered import Distilled, Refitted, cut_model
+from cahp.run.sections import Section
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
@@ -139,6 +140,27 @@ def test_options_that_need_texts_are_refused_without_them(settings: Settings, tm
     ):
         with pytest.raises(OptionError, match=reason):
             export(settings.model, mask=tmp_path / "mask.json", out=tmp_path / "out", **option)
+
+
+def test_an_export_measures_abilities_and_no_other_section(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def section(name: str) -> Section[Any]:
+        def measure(*_: object) -> dict[str, str]:
+            return {"of": name}
+
+        def nothing(*_: object) -> list[str]:
+            return []
+
+        return Section(name, dict, name, wanted=lambda _: True, measure=measure, describe=nothing, draw=nothing)
+
+    (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
+    monkeypatch.setattr("cahp.api.export.sections", lambda: (section("roles"), section("abilities")))
+    # The folder itself is another test's.
+    monkeypatch.setattr(checkpoints, "write", lambda *_, **__: {})
+    options = replace(settings, abilities=True, latency=False)
+    document = export(options, mask=tmp_path / "mask.json", out=tmp_path / "out", store=Store(tmp_path / "store"))
+    assert (document["abilities"], "roles" in document) == ({"of": "abilities"}, False)
 
 
 def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(
