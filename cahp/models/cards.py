@@ -127,7 +127,8 @@ class ModelCard:
     ``cache`` is the size of the keys and values that a causal language model caches (None: another model, or the size
     is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it. Of a longer
     text ``max_length`` tokens are read (None: what the model reads, at most 512), which ``sha256`` includes, too;
-    ``whole_sha256`` is the digest without it (empty: ``sha256``).
+    ``whole_sha256`` is the digest without it (empty: ``sha256``). ``files_sha256`` is the digest of the model's files,
+    without a prompt or a rounding, either (empty: that of ``whole_sha256``).
     """
 
     id: str
@@ -156,6 +157,12 @@ class ModelCard:
     dtype: Dtype = "float32"
     max_length: int | None = None
     whole_sha256: str = ""
+    files_sha256: str = ""
+
+    @property
+    def origin(self) -> str:
+        """The digest of the model's files, whatever prompt it gets, and however it keeps weights or cuts texts."""
+        return self.files_sha256 or self.identity
 
     @property
     def identity(self) -> str:

@@ -24,7 +24,7 @@ class TestSplitLog:
     """
 
     def __init__(self, card: ModelCard, dataset: data.Dataset, store: Store) -> None:
-        name = key("test-opened", card.identity, dataset.test_sha256)
+        name = key("test-opened", card.origin, dataset.test_sha256)
         self._line = f"{name}\n".encode()
         self._file = store.folder.parent / _FILE
 

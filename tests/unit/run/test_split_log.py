@@ -10,6 +10,7 @@ from pathlib import Path
 import fakes
 import pytest
 
+from cahp import models
 from cahp.data.dataset import Dataset, assemble
 from cahp.data.rows import RawSplit
 from cahp.models.cards import ModelCard
@@ -66,6 +67,15 @@ def test_every_model_and_data_set_has_a_count_of_its_own(tmp_path: Path) -> None
     one, other = log(tmp_path), log(tmp_path, "b" * 64)
     assert [one.add(), one.add(), other.add()] == [1, 2, 1]
     assert (one.count, other.count) == (2, 1)
+
+
+def test_another_prompt_and_rounded_weights_begin_no_new_count(tmp_path: Path) -> None:
+    folder = str(fakes.save_language_model(tmp_path / "model"))
+    plain = models.identify(folder)
+    prompted = [models.identify(folder, prompt=models.make_prompt(f"{{text}} {end}", ("w1", "w2"))) for end in "ab"]
+    cards = [plain, *prompted, models.set_max_length(models.set_dtype(prompted[0], "bfloat16"), 8)]
+    assert len({card.sha256 for card in cards}) == 4
+    assert [Log(card, dataset(), Store(tmp_path)).add() for card in cards] == [1, 2, 3, 4]
 
 
 def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: Path) -> None:
