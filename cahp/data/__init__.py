@@ -1,13 +1,14 @@
 """Texts with deterministic splits, by the name of the data.
 
-``find`` opens the tables of a data set for a look, ``load`` reads it, ``read_inputs`` reads the texts of a file alone,
-``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports torch.
+``find`` opens the tables of a data set for a look, ``load`` reads it, ``load_calibration`` and ``read_inputs`` read
+only texts of it, ``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports
+torch.
 """
 
 from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample
 from cahp.data.parts import Parts, guess_columns, guess_splits
 from cahp.data.rows import Columns
-from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, read_inputs
+from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, load_calibration, read_inputs
 
 __all__ = [
     "CatalogueEntry",
@@ -20,6 +21,7 @@ __all__ = [
     "guess_splits",
     "known",
     "load",
+    "load_calibration",
     "match",
     "parse_answers",
     "parse_label_map",

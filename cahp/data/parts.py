@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical, divide
@@ -104,7 +104,15 @@ class Parts:
                     "splits with --splits."
                 )
             chosen[split] = part
-        raws = {split: read_split(self.tables[part](), columns, documents=documents) for split, part in chosen.items()}
+        raws = {}
+        for split, part in chosen.items():
+            opened = self.tables[part]()
+            wanted_columns = columns
+            names = [name.lower() for name in opened.columns]
+            if split == "test" and (label_column or LABEL_COLUMN).lower() not in names:
+                # Published test splits often have no labels; a split without any is left out, unless all have none.
+                wanted_columns = replace(columns, label=NO_LABELS)
+            raws[split] = read_split(opened, wanted_columns, documents=documents)
         return assemble(self.name, raws, notices)
 
 

@@ -18,6 +18,7 @@ from cahp.data.parts import Parts
 from cahp.data.rows import NO_LABELS, Columns, RawSplit, make_texts, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there
+from cahp.tasks.texts import Texts
 from cahp.values import CahpError, DataError, Input, OptionError, digest
 from cahp.words import first_line
 
@@ -167,6 +168,21 @@ def read_inputs(
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
     return raw.texts.plain_inputs
+
+
+def load_calibration(name: str, *, documents: str = "paragraph") -> Texts:
+    """Read texts that only calibrate: all of a file, or the split ``train`` of other data; labels are not read.
+
+    Raises:
+        DataError: As ``load``.
+    """
+    path = expanded(Path(name))
+    if name in (*PRESETS, BBC_NEWS, MANUAL, TOPICS) or not is_there(path, Path.is_file):
+        return load(name, documents=documents).split("train")
+    try:
+        return read_split(read_table(path), Columns(label=NO_LABELS), documents=documents).texts
+    except MemoryError:
+        raise DataError(f"{name} does not fit into memory; use a part of it.") from None
 
 
 def known() -> frozenset[str]:

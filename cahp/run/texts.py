@@ -151,7 +151,7 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard, raw: dat
 
 def _read_mixed(name: str, settings: Settings, raw: data.Dataset) -> tuple[Texts, int]:
     """Read the texts of another data set for the mix, and count those that are left out because they evaluate."""
-    texts = data.load(name, documents=settings.documents).split("train")
+    texts = data.load_calibration(name, documents=settings.documents)
     closed = _list_closed(settings, raw)
     usable = [row for row, item in enumerate(texts.inputs) if item not in closed]
     if not usable:
@@ -324,7 +324,8 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset, card: ModelCard
     """Digest all texts that ``read_all_unlabelled`` reads, before they are cut into windows."""
     mixed: list[str] = []
     if not card.task.items_are_texts:
-        mixed = [data.load(name, documents=settings.documents).sha256 for name in Mix.parse(settings.mix).sources]
+        sources = Mix.parse(settings.mix).sources
+        mixed = [data.load_calibration(name, documents=settings.documents).sha256 for name in sources]
     if settings.recover_data is None and not mixed:
         return raw.split(settings.select_split).sha256
     if settings.recover_data is None:

@@ -398,11 +398,21 @@ def test_texts_that_leak_between_splits_are_counted(write: Write) -> None:
     assert load(str(folder)).notices == ("2 of 3 validation texts also occur in train; results may be too good.",)
 
 
-def test_a_split_without_labels_is_dropped_with_a_notice(write: Write) -> None:
-    write("d/train.csv", HEAD)
-    write("d/dev.csv", "text,label\nz,a\n")
-    folder = write("d/test.csv", "text,label\nq,-1\nr,-1\n").parent
-    dataset = load(str(folder))
+@pytest.mark.parametrize(
+    ("name", "test", "options"),
+    [
+        ("label", "text,label\nq,-1\nr,-1\n", {}),
+        ("label", "text,type\nq,x\n", {}),
+        ("topic", "text\nq\n", {"label_column": "topic"}),
+    ],
+)
+def test_a_test_split_without_labels_is_dropped_with_a_notice(
+    write: Write, name: str, test: str, options: dict[str, str]
+) -> None:
+    write("d/train.csv", HEAD.replace("label", name))
+    write("d/dev.csv", f"text,{name}\nz,a\n")
+    folder = write("d/test.csv", test).parent
+    dataset = load(str(folder), **options)
     assert set(dataset.splits) == {"train", "validation"}
     assert dataset.classes == ("a", "b")
     assert any("test has no labels" in notice for notice in dataset.notices)
