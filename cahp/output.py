@@ -215,6 +215,10 @@ class Output:
                 if made is not None:
                     mark["made"] = made(part)
                 (part / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
+                for path in part.rglob("*"):
+                    # Weights are written for their owner alone; here they get the permissions of other files.
+                    if path.is_file():
+                        path.chmod((part / MARK).stat().st_mode)
                 with locked(self._real.parent):
                     self._place(part, names)
             finally:
@@ -273,6 +277,8 @@ def translate_errors(folder: Path) -> Iterator[None]:
     """
     try:
         yield
+    except (FileExistsError, NotADirectoryError):
+        raise UnwrittenError(f"{folder} is a file, or lies in one; name a folder with --out.") from None
     except OSError as error:
         reason = error.strerror or str(error)
         raise UnwrittenError(

@@ -146,6 +146,20 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+def test_all_files_of_a_folder_have_the_permissions_of_new_files(tmp_path: Path) -> None:
+    with Output(tmp_path / "out").whole() as part:
+        (part / "model.safetensors").write_text("weights")
+        (part / "model.safetensors").chmod(0o600)
+    (tmp_path / "new").touch()
+    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {(tmp_path / "new").stat().st_mode}
+
+
+def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").touch()
+    with pytest.raises(UnwrittenError, match=r"reviews.csv is a file.*; name a folder with --out"):
+        Output(tmp_path / "reviews.csv").check_writable()
+
+
 @pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"schema": "cahp.folder/1", "made": 1}'])
 def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes) -> None:
     output = Output(tmp_path / "out")
