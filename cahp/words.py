@@ -6,6 +6,7 @@ The minus is the typographic sign, as wide as the plus and different from a hyph
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 
 #: The states of a model whose figures stand beside each other; those after a recovery are ``Recovery.beside``.
@@ -36,6 +37,18 @@ def capital(text: str) -> str:
 def signed(value: float, digits: int = 1) -> str:
     """Format a difference with its sign."""
     return f"{value:+z.{digits}f}".replace("-", "−")
+
+
+def nats_digits(value: float) -> int:
+    """Return the number of decimals of nats: a value below 0.01 keeps two significant digits."""
+    if 0 < abs(value) < 0.01:
+        return min(9, 1 - math.floor(math.log10(abs(value))))
+    return 3
+
+
+def nats(value: float) -> str:
+    """Format a divergence without its unit: ``0.123``, ``0.00012``."""
+    return number(value, nats_digits(value))
 
 
 def percent(share: float | None, digits: int = 1) -> str:

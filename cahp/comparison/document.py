@@ -20,7 +20,7 @@ from cahp.run.mix import NO_MIX
 from cahp.run.splits import SplitRecord
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
-from cahp.words import points, signed
+from cahp.words import nats_digits, points, signed
 
 SCHEMA = "cahp.compare/1"
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
@@ -382,7 +382,14 @@ class Verdict:
         """The lead of ``against`` with its unit: ``+1.2 points`` or ``+0.120 nats``."""
         if self.unit == "points":
             return points(self.pp)
-        return f"{signed(self.pp, 3)} nats"
+        return f"{signed(self.pp, self._digits)} nats"
+
+    @property
+    def _digits(self) -> int:
+        if self.unit == "points":
+            return 1
+        # A tie of masks that give the same results has a lead of 0.
+        return nats_digits(self.pp or max(self.interval, key=abs))
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -399,8 +406,7 @@ class Verdict:
     @property
     def span(self) -> str:
         """The interval as sentences show it: ``+0.1 to +2.3``."""
-        digits = 1 if self.unit == "points" else 3
-        return " to ".join(signed(end, digits) for end in self.interval)
+        return " to ".join(signed(end, self._digits) for end in self.interval)
 
     def rescale(self, level: float) -> tuple[float, float]:
         """Return the interval of another ``level`` than that of ``ci95``, which is 0.95."""

@@ -8,7 +8,6 @@ pooled attention map.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
@@ -328,7 +327,6 @@ class Estimate:
 
     @property
     def _digits(self) -> int:
-        if self.unit == "nats" and 0 < abs(self.value) < 0.01:
-            # A small divergence keeps two significant digits.
-            return min(9, 1 - math.floor(math.log10(abs(self.value))))
-        return {"share": 1, "points": 1, "ratio": 2, "nats": 3, "bits": 3, "number": 1}[self.unit]
+        if self.unit == "nats":
+            return words.nats_digits(self.value)
+        return {"share": 1, "points": 1, "ratio": 2, "bits": 3, "number": 1}[self.unit]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import capital, counted, duration, interval, number, percent, points, signed, size_of, span
+from cahp.words import capital, counted, duration, interval, nats, number, percent, points, signed, size_of, span
 
 
 def test_sentences_begin_with_a_capital_but_names_of_files_are_kept() -> None:
@@ -23,6 +23,10 @@ def test_a_share_is_said_in_per_cent_and_a_missing_one_was_not_measured() -> Non
 def test_a_difference_has_its_sign_and_no_hyphen_stands_for_a_minus() -> None:
     assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 points", "−1.3 points", "+0.0 points")
     assert (signed(-2, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−2", "+2.00", "−3.14", "3.0")
+
+
+def test_a_small_divergence_keeps_two_digits() -> None:
+    assert [nats(value) for value in (0.5, 0.0, 0.00012345, 0.0099)] == ["0.500", "0.000", "0.00012", "0.0099"]
 
 
 def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
