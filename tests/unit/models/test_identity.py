@@ -152,6 +152,12 @@ def test_a_file_is_no_model(sound: Path) -> None:
     assert "is a file" in why_not(sound / "config.json")
 
 
+def test_an_exported_onnx_folder_is_no_model_to_evaluate(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.onnx").touch()
+    assert "name the original model" in why_not(tmp_path)
+
+
 def test_without_a_network_a_hub_id_is_one_sentence() -> None:
     assert "HF_HUB_OFFLINE" in why_not("org/name-of-nothing")
 
