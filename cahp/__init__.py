@@ -7,9 +7,12 @@ first is used.
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
+
     from cahp.api.compare import CompareResult as CompareResult
     from cahp.api.compare import compare as compare
     from cahp.api.evaluate import evaluate as evaluate
@@ -72,6 +75,8 @@ __all__ = sorted(_HOMES)
 
 def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import, so each module is imported when it is first used.
+    if name == "__version__":
+        return version("cahp-explorer")
     if name not in _HOMES:
         raise AttributeError(f"module 'cahp' has no attribute {name!r}")
     return getattr(import_module(f"cahp.{_HOMES[name]}"), name)

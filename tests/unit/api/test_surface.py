@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from importlib import import_module
+from importlib.metadata import version
 from pkgutil import walk_packages
 from types import FunctionType
 
@@ -29,6 +30,7 @@ def test_no_module_hides_a_name_of_the_surface() -> None:
     """Python binds an imported submodule to its name in the package, where it would replace a function."""
     modules = {module.name for module in walk_packages(cahp.__path__, "cahp.") if module.name.count(".") == 1}
     assert {name.removeprefix("cahp.") for name in modules} & set(cahp.__all__) == set()
+    assert cahp.__version__ == version("cahp-explorer")
     for name in cahp.__all__:
         assert getattr(cahp, name).__module__.startswith("cahp"), name
     import_module("cahp.api.export")
