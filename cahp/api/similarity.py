@@ -180,6 +180,8 @@ def similarity(
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.
     """
+    if isinstance(text, list):
+        raise OptionError("text is a list; give one text, or a pair of texts as a tuple, and call once for each text")
     with show_progress(progress, yes=yes) as reporter:
         if isinstance(model, str | PathLike):
             reporter("load", 0, 1)

@@ -56,6 +56,7 @@ def attribute(
         if output is not None and out is not None:
             with call.keeping(document, lines):
                 output.write({out.name: write_needed(result)})
+            lines.append(output.describe([out.name]))
     call.answer(document, lines)
 
 
