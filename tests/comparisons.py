@@ -64,7 +64,7 @@ def file(
     sample = {"examples": n, "class_counts": {"bad": n // 2, "good": n - n // 2}, "sha256": "0" * 64}
     sample |= {"cut": 0, "max_length": 512}
     model = {"id": "tiny", "revision": None, "family": "bert", "layers": LAYERS, "heads": HEADS, "sha256": "1" * 64}
-    model |= {"group": 1}
+    model |= {"group": 1, "files_sha256": None}
     names = dict.fromkeys(one["method"] for one in cells)
     return {
         "schema": SCHEMA,

@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if model.card.task.items_are_texts:
         raise ModelError(f"{model.card.id} does not predict the next token of a text; name a causal language model")
     if options.mask is not None:
-        mask, _ = read_mask_for(model.card, options.mask)
+        mask = read_mask_for(model.card, options.mask).mask
         model = cahp.cut(model, mask)
     try:
         with offline(wanted=not options.yes):

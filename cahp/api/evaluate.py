@@ -10,6 +10,7 @@ from cahp.api.options import (
     Name,
     ShowProgress,
     check_bounds,
+    find_model,
     read_mask_for,
     read_settings,
     show_progress,
@@ -29,10 +30,11 @@ from cahp.values import HeadMask
 
 
 def evaluate(
-    model: Name | Settings = Settings.model,
+    model: Name | Settings | None = None,
     data: Name | None = None,
     *,
     mask: HeadMask | Name | None = None,
+    force: bool = False,
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -41,9 +43,11 @@ def evaluate(
     """Evaluate a model on ``eval_split``, with all heads and under a mask.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
+            the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: evaluate the full model only).
+        force: Use a mask that was made for another model.
         progress, yes, store: See ``cahp.prune``.
         **options: The options of ``cahp evaluate``, by the names of ``cahp.Settings``.
 
@@ -53,14 +57,19 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
+    if model is None:
+        model = find_model(mask)
     settings = read_settings("evaluate", model, data, options)
     store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
         check_classifier(settings, card)
         keep = None
+        about_mask: tuple[str, ...] = ()
         if mask is not None:
-            keep, _ = read_mask_for(card, mask)
+            given = read_mask_for(card, mask, force=force)
+            keep = given.mask
+            about_mask = given.notices
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
         texts, notices = draw_sample(dataset, "split", settings.eval_limit, settings)
@@ -86,6 +95,7 @@ def evaluate(
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
                 *prompt_notices(card),
+                *about_mask,
                 *about_data,
                 *notices,
                 *cut_notices(resources, {settings.eval_split: texts}),
@@ -95,7 +105,7 @@ def evaluate(
 
 
 def latency(
-    model: Name | Settings = Settings.model,
+    model: Name | Settings | None = None,
     *,
     mask: HeadMask | Name,
     batch: int | None = None,
@@ -112,7 +122,8 @@ def latency(
     a context and writes a token.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
+            the mask).
         mask: A head mask or its file.
         batch: Number of texts per batch (None: 8; a causal language model: 1).
         length: Number of tokens per text (None: 64; a causal language model: 128, 1,024 and 4,096, as far as the time
@@ -127,10 +138,13 @@ def latency(
     Raises:
         CahpError: If model and mask do not fit together; one line with the next step.
     """
+    if model is None:
+        model = find_model(mask)
     settings = read_settings("latency", model, None, options)
     check_bounds(batch=batch, length=length, repeats=repeats)
     card = identify_model(settings)
-    keep = read_mask_for(card, mask)[0]
+    given = read_mask_for(card, mask)
+    keep = given.mask
     with show_progress(progress, yes=yes) as reporter:
         resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
         seconds = parse_duration(settings.latency_time, "--latency-time")
@@ -145,5 +159,5 @@ def latency(
         "kv_cache": card.measure_cache(keep),
         "speed": costs.speed,
         "attention_weights": card.cacheable_weights,
-        "notices": [*resources.storage_notices, *costs.notices],
+        "notices": [*given.notices, *resources.storage_notices, *costs.notices],
     }

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import hub, models
 from cahp.api.options import (
+    GivenMask,
     ModelOptions,
     Name,
     ShowProgress,
     check_used,
+    find_model,
     read_mask_for,
     read_settings,
     show_progress,
@@ -41,11 +43,12 @@ if TYPE_CHECKING:
 
 
 def recover(
-    model: Name | Settings = Settings.model,
+    model: Name | Settings | None = None,
     data: Name | None = None,
     *,
     mask: HeadMask | Name,
     out: Name | Output,
+    force: bool = False,
     recover: str | None = None,
     epochs: int | None = None,
     learning_rate: float | None = None,
@@ -60,10 +63,12 @@ def recover(
     The output weights of pruned heads are zero, so any tool that loads the original model loads this one.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
+            the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file.
         out: The folder to write to.
+        force: Use a mask that was made for another model.
         recover: The recovery; see ``cahp.recoveries`` (None: that of the ``Settings``, else ``"auto"``).
         epochs: Number of epochs of a training (None: the recovery's default), as are the next two.
         learning_rate: Highest learning rate.
@@ -82,6 +87,8 @@ def recover(
     from cahp.models.saving import save_network
     from cahp.models.surgery import restore_shapes
 
+    if model is None:
+        model = find_model(mask)
     settings = read_settings("recover", model, data, options, own={"recover": recover}, defaults={"recover": "auto"})
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
@@ -96,7 +103,8 @@ def recover(
             )
         card = identify_model(settings)
         output = checkpoints.claimed(Output.of(out), card)
-        keep = read_mask_for(card, mask)[0]
+        read = read_mask_for(card, mask, force=force)
+        keep = read.mask
         formats.check_export(formats.model_form("drop-in"), card, keep, recovery.name)
         bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
         results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
@@ -117,7 +125,7 @@ def recover(
             "protocol": bench.protocol,
             "kept": kept_heads(keep),
             **results,
-            "notices": [*bench.notices, *bench.cut_notices],
+            "notices": [*read.notices, *bench.notices, *bench.cut_notices],
         }
         with UnwrittenError.carrying(document):
             save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
@@ -125,11 +133,12 @@ def recover(
 
 
 def export(
-    model: Name | Settings = Settings.model,
+    model: Name | Settings | None = None,
     data: Name | None = None,
     *,
     mask: Name,
     out: Name | Output,
+    force: bool = False,
     format: str = "compact",
     recover: str | None = None,
     push: str | None = None,
@@ -143,10 +152,12 @@ def export(
     """Write a pruned model in a format for other tools, and compare it with the model in memory; or convert a mask.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
+            the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: The file of a head mask.
         out: The folder to write to.
+        force: Use a mask that was made for another model.
         format: Name of the format; an unknown name lists all formats.
         recover: The recovery (None: that of the ``Settings``, else ``"auto"`` if there are data, else ``"none"``).
         push: The name ``org/name`` of a new repository of the hub, to which the folder is uploaded: private, unless
@@ -163,10 +174,13 @@ def export(
         CahpError: If model, mask, data and format do not fit together, or the written model gives other answers.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
+    if model is None:
+        model = find_model(mask)
     settings = read_settings("export", model, data, options, own={"recover": recover})
     output = Output.of(out)
     card = identify_model(settings)
-    keep, content = read_mask_for(card, mask)
+    read = read_mask_for(card, mask, force=force)
+    keep = read.mask
     form = formats.find(format)
     upload = _read_upload(form, push, public=push_public)
     if isinstance(form, MaskForm):
@@ -176,7 +190,7 @@ def export(
             # The settings of a run have more.
             used = ("model", "prompt", "answers", "dtype", "device", "recover")
             check_used(settings, used, f"--format {form.key}, which writes a mask alone")
-        return _convert_mask(form, card, keep, content, output=output, store=store)
+        return _convert_mask(form, card, read, output=output, store=store)
     assert isinstance(form, ModelForm)
     form.check_installed()
     checkpoints.claimed(output, card)
@@ -212,7 +226,7 @@ def export(
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "onnx_latency_ms", "files")),
             "loads": formats.as_asked(form.loads, card),
-            "notices": prepared.notices,
+            "notices": [*read.notices, *prepared.notices],
         }
         with UnwrittenError.carrying(document):
             results = checkpoints.write(
@@ -221,10 +235,10 @@ def export(
                 prepared.pruned,
                 measured=prepared.measured,
                 provenance=checkpoints.Provenance(
-                    str(content.get("method", BY_HAND)),
+                    str(read.content.get("method", BY_HAND)),
                     settings.recover,
                     command,
-                    tuple(summarise_sections(sections(), prepared.findings, settings.recover)),
+                    (*read.notices, *summarise_sections(sections(), prepared.findings, settings.recover)),
                 ),
                 seconds=seconds,
                 progress=reporter,
@@ -320,22 +334,23 @@ class _Origin:
     metrics: dict[str, dict[str, int | float | list[float] | None] | None]
 
 
-def _read_origin(card: ModelCard, mask: HeadMask, content: Mapping[str, Any]) -> MaskOrigin:
+def _read_origin(card: ModelCard, given: GivenMask) -> MaskOrigin:
     """Return the method and the results of a mask from the content of its file; by hand if it is of another model."""
     import msgspec
 
-    if content.get("model") == card.id:
+    if not given.notices:
         with suppress(msgspec.ValidationError):
-            origin = msgspec.convert(content, _Origin)
-            return MaskOrigin(card.id, origin.method, origin.budget, origin.metrics)
-    return MaskOrigin(card.id, BY_HAND, budget={"attained": mask.count})
+            origin = msgspec.convert(given.content, _Origin)
+            return MaskOrigin(card.id, origin.method, origin.budget, origin.metrics, model_sha256=card.origin)
+    return MaskOrigin(card.id, BY_HAND, budget={"attained": given.mask.count}, model_sha256=card.origin)
 
 
 def _convert_mask(
-    form: MaskForm, card: ModelCard, mask: HeadMask, content: Mapping[str, Any], *, output: Output, store: Store | None
+    form: MaskForm, card: ModelCard, given: GivenMask, *, output: Output, store: Store | None
 ) -> dict[str, Any]:
-    """Write a mask, of whose file ``content`` was read, in another form, with the roles of its heads if known."""
-    origin = _read_origin(card, mask, content)
+    """Write a mask in another form, with the roles of its heads if known."""
+    mask = given.mask
+    origin = _read_origin(card, given)
     roles = stored_roles(Resources(card, store=store or Store()))
     if roles is not None:
         origin = replace(origin, columns=roles.columns)
@@ -346,4 +361,10 @@ def _convert_mask(
     else:
         output.check_file(form.file, written)
     output.write({form.file: written})
-    return {"model": origin.model, "kept": kept_heads(mask), "form": form.key, "file": form.file}
+    return {
+        "model": origin.model,
+        "kept": kept_heads(mask),
+        "form": form.key,
+        "file": form.file,
+        "notices": [*given.notices],
+    }

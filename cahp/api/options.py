@@ -7,17 +7,18 @@ keeps these types in step with them.
 from __future__ import annotations
 
 import difflib
-import logging
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
+from cahp.exports.run_folder import read_run
+from cahp.files import is_there
 from cahp.models.cards import Dtype, ModelCard
 from cahp.run.command_line import flags
 from cahp.run.options import BOUNDS
@@ -26,7 +27,7 @@ from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.tasks.window import Beginning
 from cahp.terminal.progress import Reporter, bars
-from cahp.values import HeadMask, OptionError, Progress
+from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
@@ -165,13 +166,39 @@ def check_bounds(**given: float | None) -> None:
             raise OptionError(f"{name}={value:g} is out of range; it must be in {low:g}..{high:g}")
 
 
-def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Mapping[str, Any]]:
-    """A mask for the model of ``card``, given as such or as a file, and the other contents of the file.
+@dataclass(frozen=True)
+class GivenMask:
+    """A mask that was given for a model, the ``content`` of its file, and ``notices`` about where it comes from."""
 
-    A warning is logged if the file was made for another model.
+    mask: HeadMask
+    content: Mapping[str, Any] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def find_model(mask: HeadMask | Name | None) -> str:
+    """Return the model that the file of a mask was made for, as its run names it (default: that of ``Settings``)."""
+    if mask is None or isinstance(mask, HeadMask) or not is_there(Path(mask), Path.is_file):
+        return Settings.model
+    content = read_mask_record(Path(mask))
+    with suppress(CahpError):
+        # Of a folder, a mask holds the name alone.
+        run = read_run(Path(mask).parent).document
+        if run.mask.sha256 == content.get("sha256"):
+            return run.settings.model
+    name = content.get("model")
+    if isinstance(name, str) and name:
+        return name
+    return Settings.model
+
+
+def read_mask_for(card: ModelCard, mask: HeadMask | Name, *, force: bool = False) -> GivenMask:
+    """Read a mask for the model of ``card``, given as such or as a file.
+
+    ``force`` allows a mask that was made for another model, with a notice. A file without a digest of its model is
+    used with a notice where the names differ.
 
     Raises:
-        MaskError: If the file cannot be read, or the model has another number of heads.
+        MaskError: If the file cannot be read, or was made for another model.
     """
     contents: Mapping[str, Any] = {}
     if not isinstance(mask, HeadMask):
@@ -180,10 +207,19 @@ def read_mask_for(card: ModelCard, mask: HeadMask | Name) -> tuple[HeadMask, Map
         mask = read_mask(data, layers=card.layers, heads=card.heads)
         contents = read_mask_record(data)
     mask.check_fits(card.layers, card.heads, card.id)
-    if contents.get("model", card.id) != card.id:
-        made_for = contents["model"]
-        logging.getLogger(__name__).warning("the mask was made for %s and is used on %s", made_for, card.id)
-    return mask, contents
+    made_for = contents.get("model", card.id)
+    made_for_sha256 = contents.get("model_sha256")
+    other = made_for != card.id
+    if isinstance(made_for_sha256, str):
+        other = made_for_sha256 != card.origin
+        if other and not force:
+            raise MaskError(
+                f"the mask was made for {made_for} (sha256 {made_for_sha256[:12]}), and {card.id} "
+                f"({card.origin[:12]}) is another model; name its own with --model, or use it anyway with --force"
+            )
+    if not other:
+        return GivenMask(mask, contents)
+    return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

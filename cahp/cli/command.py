@@ -17,6 +17,7 @@ from typing import Any
 import typer
 
 from cahp import hub
+from cahp.api.options import find_model
 from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
@@ -130,7 +131,8 @@ OPTIONS: Mapping[str, Option] = {
         Option("out", "Folder to write to.", Path),
         Option(
             "force",
-            "Replace files in the folder of --out that cahp did not write; a model also replaces parts of another.",
+            "Replace files in the folder of --out that cahp did not write; a model also replaces parts of another, and "
+            "a mask may be that of another model.",
             bool,
             False,
             ("--force",),
@@ -243,6 +245,9 @@ class Command:
 
         def run(context: typer.Context, **given: Any) -> None:
             of_call = {name: given[name] for name in _OF_CALL if name in given}
+            source = context.get_parameter_source("model")
+            if given.get("mask") is not None and source is not None and source.name == "DEFAULT":
+                given["model"] = find_model(given["mask"])
             line = encodable(shlex.join(["cahp", *context.find_root().obj]))
             call = Call(self.settings(given), line, **of_call, fields=fields)
             with questions(yes=call.yes):

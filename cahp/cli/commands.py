@@ -34,6 +34,7 @@ _HOW = Option(
     "texts, at least 512), distill (minutes), finetune or refit-finetune.",
     default="auto",
 )
+_FORCE = Option("force", "Use a mask that was made for another model.", bool, False, ("--force",))
 _SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a report (needs --out).", bool, False)
 
 
@@ -97,12 +98,13 @@ def _better_method(run: RunDocument) -> list[str]:
 
 @command(
     OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."),
+    _FORCE,
     example="cahp evaluate --model minilm-bbc --mask run/head_mask.json",
 )
-def evaluate(call: Call, mask: Path | None) -> None:
+def evaluate(call: Call, mask: Path | None, force: bool) -> None:
     """Evaluate a model with all heads and under a mask."""
     with call.bars() as progress:
-        document = cahp.evaluate(call.settings, mask=mask, store=call.store, progress=progress)
+        document = cahp.evaluate(call.settings, mask=mask, force=force, store=call.store, progress=progress)
     call.answer(document, printing.evaluation_lines(document))
 
 
@@ -150,7 +152,7 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     It is saved as a plain checkpoint that any tool loads.
     """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
-        document = cahp.recover(**call.given, out=output, **options, store=call.store, progress=progress)
+        document = cahp.recover(**call.given, out=output, force=force, **options, store=call.store, progress=progress)
     loads = as_asked(model_form("drop-in").loads, identify_model(call.settings))
     call.answer(document, [*printing.evaluation_lines(document), f"{output.describe()}: {loads}"])
 
@@ -174,7 +176,7 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     """
     with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
         document = cahp.export(
-            **call.given, out=output, **options, command=call.line, store=call.store, progress=progress
+            **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
         )
     call.answer(document, printing.export_lines(document, output))
 

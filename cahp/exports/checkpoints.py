@@ -286,7 +286,11 @@ def _describe(
         "command": provenance.command,
     }
     origin = MaskOrigin(
-        card.id, provenance.method, budget={"attained": pruned.mask.count}, metrics=results["metrics"] or {}
+        card.id,
+        provenance.method,
+        budget={"attained": pruned.mask.count},
+        metrics=results["metrics"] or {},
+        model_sha256=card.origin,
     )
     example = None
     if model.prompt is not None:
@@ -305,10 +309,6 @@ def _describe(
     (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
     (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
     (folder / formats.CARD_FILE).write_bytes(encodable(readme).encode())
-    for path in folder.iterdir():
-        # Weights are written for their owner alone; here they get the permissions of other files.
-        if path.is_file():
-            path.chmod((folder / formats.CARD_FILE).stat().st_mode)
 
 
 def _facts(pruned: Pruned, provenance: Provenance, measured: Measured | None) -> dict[str, str]:

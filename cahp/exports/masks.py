@@ -38,7 +38,8 @@ _LARGEST_MASK_FILE = 1 << 20
 class MaskOrigin:
     """The origin of a mask: its model, the method that chose it, its budget and its results.
 
-    ``columns`` are further columns of the CSV file, with a value for each head.
+    ``columns`` are further columns of the CSV file, with a value for each head. ``model_sha256`` is the digest of the
+    model's files, ``ModelCard.origin`` (None: not known).
     """
 
     model: str
@@ -46,6 +47,7 @@ class MaskOrigin:
     budget: object
     metrics: object = field(default_factory=dict)
     columns: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    model_sha256: str | None = None
 
 
 def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
@@ -59,6 +61,7 @@ def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
         "budget": origin.budget,
         "metrics": origin.metrics,
         "sha256": mask.sha256,
+        "model_sha256": origin.model_sha256,
     }
     return json_text(content).encode()
 
@@ -66,10 +69,10 @@ def mask_json(mask: HeadMask, origin: MaskOrigin) -> bytes:
 def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: int | None = None) -> HeadMask:
     """Read a head mask from a file.
 
-    ``source`` is the path of a file, or its content as bytes, in one of four formats:
-    ``head_mask.json``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 for a kept head; or the
-    older ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *pruned* heads of some layers and needs
-    ``layers`` and ``heads``, the numbers of the model.
+    ``source`` is the path of a file, or its content as bytes, in one of six formats: ``head_mask.json``; a table of
+    ``mask_csv`` or ``mask_pattern``; a NumPy array or a PyTorch tensor of shape (layers, heads), True or 1 for a kept
+    head; or the older ``heads_to_prune``, JSON such as ``{"0": [1, 2]}`` that lists the *pruned* heads of some layers
+    and needs ``layers`` and ``heads``, the numbers of the model.
 
     Raises:
         MaskError: If the file cannot be read or is malformed. ``HeadMask.check_fits`` checks whether it fits a model.
@@ -79,6 +82,9 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
         return HeadMask(_keep_of_array(data))
     if data.startswith(_TORCH_PREFIX):
         return HeadMask(_checked(_array_of_tensor(data), "tensor"))
+    rows = _read_rows(data)
+    if rows is not None:
+        return HeadMask(_checked(rows, "table"))
     content = _read_object(data)
     if _is_record(content):
         return HeadMask(_keep_of_document(content))
@@ -96,7 +102,7 @@ def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
         MaskError: If the file cannot be read, or is a malformed ``head_mask.json``.
     """
     data = read_mask_bytes(source)
-    if data.startswith((np.lib.format.MAGIC_PREFIX, _TORCH_PREFIX)):
+    if data.startswith((np.lib.format.MAGIC_PREFIX, _TORCH_PREFIX)) or _read_rows(data) is not None:
         return {}
     content = _read_object(data)
     if not _is_record(content):
@@ -133,6 +139,26 @@ def _read_object(data: bytes) -> dict[str, Any]:
     if not isinstance(content, dict) or not content:
         raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
     return content
+
+
+def _read_rows(data: bytes) -> NDArray[np.int64] | None:
+    """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern`` (None: it is another file)."""
+    lines = data.decode(errors="replace").splitlines()
+    if lines and all(re.fullmatch("[01](\t[01])+", line) for line in lines):
+        rows = [line.split("\t") for line in lines]
+    elif lines and lines[0].startswith("layer,head,kept"):
+        rows = []
+        for layer, head, kept in (line.split(",")[:3] for line in lines[1:] if line.count(",") >= 2):
+            if head == "0":
+                rows.append([])
+            if not rows or (layer, head) != (str(len(rows) - 1), str(len(rows[-1]))) or kept not in ("0", "1"):
+                raise MaskError(f"The rows of this table are not one for each head, in their order; {_NEXT_STEP}.")
+            rows[-1].append(kept)
+    else:
+        return None
+    if not rows or any(len(row) != len(rows[0]) for row in rows):
+        raise MaskError(f"The layers in this table have different numbers of heads; {_NEXT_STEP}.")
+    return np.array(rows, dtype=np.int64)
 
 
 def _is_record(content: Mapping[str, Any]) -> bool:

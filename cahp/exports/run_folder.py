@@ -64,7 +64,8 @@ def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTa
     if document.mask.sha256 != run.mask.sha256:
         raise ValueError(f"the run says {document.mask.by_layer} were kept, the mask {run.mask.by_layer}")
     metrics = outcome_records(document.outcomes)["metrics"]
-    origin = MaskOrigin(document.model.id, document.settings.method, document.budget, metrics)
+    model = document.model
+    origin = MaskOrigin(model.id, document.settings.method, document.budget, metrics, model_sha256=model.files_sha256)
     contents: dict[str, Content] = {
         "run.json": json_text(document.to_json()).encode(),
         "head_mask.json": mask_json(run.mask, origin),
@@ -138,6 +139,8 @@ def read_run(place: Path) -> RunFiles:
         raise CahpError(f"There is no run in {place}; make one with `cahp prune --out {place}`.")
     finish_replacing(folder)
     content = _read_json(folder / "run.json")
+    if content is None and (folder / "compare.json").is_file():
+        raise CahpError(f"{folder} holds a comparison, and a report shows a run; name a folder of `cahp prune --out`.")
     if content is None:
         raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")
     _check_size(content)

@@ -46,7 +46,10 @@ _LIBRARIES = ("numpy", "scikit-learn", "kmedoids", "kneed", "torch", "transforme
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """Identity and shape of the model; each of its ``heads`` stands for ``group`` query heads."""
+    """Identity and shape of the model; each of its ``heads`` stands for ``group`` query heads.
+
+    ``files_sha256`` is the digest of its files, whatever prompt it gets (None: an older file).
+    """
 
     id: str
     revision: str | None
@@ -55,6 +58,7 @@ class ModelRecord:
     heads: int
     sha256: str
     group: int = 1
+    files_sha256: str | None = None
 
     @property
     def unit(self) -> str:
@@ -66,7 +70,7 @@ class ModelRecord:
     @classmethod
     def of(cls, card: ModelCard) -> ModelRecord:
         """Take them from the model's card."""
-        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.identity, card.group)
+        return cls(card.id, card.revision, card.family, card.layers, card.heads, card.identity, card.group, card.origin)
 
 
 @dataclass(frozen=True)

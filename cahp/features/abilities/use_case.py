@@ -48,7 +48,7 @@ def abilities(
         if mask is None:
             whole = HeadMask.full(bench.card.layers, bench.card.heads)
             return measure_receipt(bench, whole, None).of_full_model()
-        keep, _ = read_mask_for(bench.card, mask)
+        keep = read_mask_for(bench.card, mask).mask
         bench.recoveries.check(settings.recover)
         recovered = bench.recoveries.recover(
             keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds

@@ -42,7 +42,7 @@ def draw_mask_files(explorer: Explorer, view: View) -> None:
     else:
         metrics = outcome_records(run.outcomes)["metrics"]
         origin = MaskOrigin(model, explorer.board.method or run.settings.method, run.budget, metrics)
-    origin = replace(origin, columns=list_measures(explorer))
+    origin = replace(origin, columns=list_measures(explorer), model_sha256=explorer.card.origin)
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             media = guess_type(form.file)[0] or "application/octet-stream"

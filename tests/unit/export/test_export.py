@@ -16,6 +16,7 @@ import torch
 from safetensors import safe_open
 
 import cahp
+from cahp import models
 from cahp.api.export import export
 from cahp.exports import checkpoints
 from cahp.exports.checkpoints import Provenance, checkpoint
@@ -167,7 +168,9 @@ def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_fil
     settings: Settings, tmp_path: Path
 ) -> None:
     run = documents.run_json()
-    origin = MaskOrigin("model", "gradient", {"requested": None, "attained": 7}, run["metrics"])
+    sha256 = models.identify(settings.model).origin
+    budget = {"requested": None, "attained": 7}
+    origin = MaskOrigin("model", "gradient", budget, run["metrics"], model_sha256=sha256)
     written = json.loads(mask_json(MASK, origin))
 
     def again(name: str, **changed: object) -> dict[str, Any]:
@@ -181,7 +184,7 @@ def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_fil
     assert again("whole") == written
     by_hand = {**written, "method": "by hand", "budget": {"attained": 7}, "metrics": {}}
     # Of another model nothing is known here, and what nobody writes is not passed on.
-    assert again("other", model="another") == by_hand
+    assert again("other", model="another", model_sha256=None) == by_hand
     assert again("broken", metrics={"full": {"accuracy": {"deep": [[[]]]}}}) == by_hand
 
 

@@ -17,7 +17,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from cahp.exports.masks import (
     MASK_SUFFIXES,
     MaskOrigin,
+    mask_csv,
     mask_json,
+    mask_pattern,
     read_mask,
     read_mask_record,
 )
@@ -82,6 +84,7 @@ def test_a_mask_document_follows_its_schema() -> None:
         ("budget", 3),
         ("metrics", {"pruned": 0.9}),
         ("sha256", hashlib.sha256(bytes([1, 0, 1, 0, 1, 0])).hexdigest()),
+        ("model_sha256", None),
     ]
 
 
@@ -99,6 +102,33 @@ def test_any_mask_comes_back_from_a_numpy_array(mask: HeadMask, dtype: type) -> 
     np.save(file, mask.keep.astype(dtype))
     np.testing.assert_array_equal(read_mask(file.getvalue()).keep, mask.keep, strict=True)
     assert read_mask_record(file.getvalue()) == {}
+
+
+@given(masks)
+def test_any_mask_comes_back_from_the_tables_that_are_written_of_it(mask: HeadMask) -> None:
+    origin = MaskOrigin("m", "random", 3, columns={"role": ["a, b"] * mask.keep.size})
+    files = [mask_csv(mask, origin)]
+    if mask.heads > 1:
+        # A single number is JSON, too.
+        files.append(mask_pattern(mask))
+    for file in files:
+        np.testing.assert_array_equal(read_mask(file).keep, mask.keep, strict=True)
+        assert read_mask_record(file) == {}
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "0\t1\n1\n",
+        "layer,head,kept\n",
+        "layer,head,kept\n0,1,1\n",
+        "layer,head,kept\n0,0,2\n",
+        "layer,head,kept\n0,0,1\n2,0,1\n",
+    ],
+)
+def test_a_table_that_is_no_mask_is_refused(table: str) -> None:
+    with pytest.raises(MaskError, match="table"):
+        read_mask(table.encode())
 
 
 def test_the_older_list_of_pruned_heads_is_read_with_the_size_of_the_model() -> None:
