@@ -121,7 +121,7 @@ def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> 
         titles.append(f"area {covered[0]}-{covered[-1]} heads")
     titles.append("own overlap")
     width = max(len(name) for name in results.methods)
-    yield f"    {'':<{width}}" + "".join(f"{title:>25}" for title in titles)
+    rows = [("", titles)]
     for name in results.methods:
         cells = []
         for budget in budgets:
@@ -131,7 +131,10 @@ def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> 
         if areas:
             estimates = {method: area.estimate for method, area in areas.items()}
             cells.append(describe_cell(estimates.get(name)))
-        yield f"    {name:<{width}}" + "".join(f"{text:>25}" for text in (*cells, results.own_overlap(name)))
+        rows.append((name, [*cells, results.own_overlap(name)]))
+    cell_width = max(25, *(len(cell) + 1 for _, cells in rows for cell in cells))
+    for name, cells in rows:
+        yield f"    {name:<{width}}" + "".join(f"{cell:>{cell_width}}" for cell in cells)
     if outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
 

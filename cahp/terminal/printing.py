@@ -40,9 +40,9 @@ def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
     method = ""
     if run.settings.method != Settings.method:
         method = f" by {run.settings.method}"
-    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} heads kept{method}{_reason(run)}"
+    yield f"{model.id} on {run.data.id}: {run.budget.attained} of {total} {model.unit}s kept{method}{_reason(run)}"
     if run.goal is not None:
-        yield from _goal_lines(run.goal)
+        yield from _goal_lines(run.goal, f"{run.goal.heads} {model.unit}s")
     if run.search is not None:
         yield from _search_lines(run.search)
     yield ""
@@ -72,13 +72,13 @@ def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
     yield from list_notes(run.notices, run.test_opened)
 
 
-def _goal_lines(goal: ReachedGoal) -> Iterator[str]:
+def _goal_lines(goal: ReachedGoal, units: str) -> Iterator[str]:
     wanted = Goal.parse(goal.goal)
     if wanted.is_counted:
-        yield f"  {goal.goal} is reached at {goal.heads} heads: {goal.estimate} the full model's bytes, counted"
+        yield f"  {goal.goal} is reached at {units}: {goal.estimate} the full model's bytes, counted"
         return
     yield (
-        f"  {goal.goal} is reached at {goal.heads} heads: {wanted.describe(goal.estimate)}; {goal.measured} of "
+        f"  {goal.goal} is reached at {units}: {wanted.describe(goal.estimate)}; {goal.measured} of "
         f"{goal.budgets} budgets were measured"
     )
     match goal.confirmed:
@@ -111,8 +111,16 @@ def _search_lines(search: HeadSearch) -> Iterator[str]:
 
 def _reason(run: RunDocument) -> str:
     if run.goal is not None:
-        number = "the most" if Goal.parse(run.goal.goal).wants_most else "the fewest"
-        return f" ({number} that reach the goal)"
+        goal = Goal.parse(run.goal.goal)
+        number = "fewest"
+        if goal.wants_most:
+            number = "most"
+        if goal.is_counted:
+            return f" (the {number} that reach the goal)"
+        reaches = "reach the goal"
+        if goal.kind.outcome is not None:
+            reaches = "reach the goal with the limit of the interval"
+        return f" (the {number} of the {run.goal.measured} budgets tried that {reaches})"
     if run.budget.requested is not None:
         return f" (as requested; the published rule stops at {run.knee})" if run.knee else " (as requested)"
     name, _, degree = (run.knee_rule or "").partition("-")
@@ -155,18 +163,22 @@ def _outcomes(split: str, states: Mapping[str, Outcomes], protocol: WindowProtoc
     if protocol is not None:
         yield f"  measured on {protocol}"
         title += f" {protocol.units}"
-    wide = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
-
-    def line(name: str, cells: Iterable[str]) -> str:
-        return f"  {name:<{wide}}" + "".join(f"{cell:>18}" for cell in cells)
-
-    yield line(title, states)
+    lines = [(title, [*states])]
     for name, row in OUTCOMES.items():
         estimates = [outcomes.get(name) for outcomes in states.values()]
+        if len(states) == 1 and row.difference:
+            # A model alone is not compared with itself.
+            continue
         if any(estimates):
-            yield line(row.row_label, [_text(estimate) for estimate in estimates])
+            lines.append((row.row_label, [_text(estimate) for estimate in estimates]))
         if any(estimate is not None and estimate.ci95 for estimate in estimates):
-            yield line("  95 % interval", [_interval(estimate) for estimate in estimates])
+            lines.append(("  95 % interval", [_interval(estimate) for estimate in estimates]))
+    label_width = max(len(title), *(len(row.row_label) for row in OUTCOMES.values()))
+    cell_width = max(18, *(len(cell) + 1 for _, cells in lines for cell in cells))
+    for label, cells in lines:
+        yield f"  {label:<{label_width}}" + "".join(f"{cell:>{cell_width}}" for cell in cells)
+    if len(lines) == 1:
+        yield "  nothing to measure: one model without labels has no outcome; give --mask, or labelled data"
 
 
 def _text(estimate: Estimate | None) -> str:
@@ -200,6 +212,7 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
         yield f"{document['model']}: a mask of {kept['heads']} of {kept['of']} heads"
         if output is not None:
             yield output.describe([document["file"]])
+        yield from list_notes(document["notices"])
         return
     if document["metrics"]:
         yield from evaluation_lines(document)
@@ -211,7 +224,10 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     if output is None:
         yield f"  size      {full:,} weights -> {pruned:,}"
         return
-    yield f"  size      {full:,} weights -> {pruned:,}; {document['bytes'] / 1e6:.1f} MB on disk"
+    size = f"  size      {full:,} weights -> {pruned:,}; {document['bytes'] / 1e6:.1f} MB on disk"
+    if form.keeps_shapes:
+        size += ", where those of pruned heads are zeros"
+    yield size
     words = "texts" if document.get("protocol") is None else "tokens"
     closeness = form.closeness(
         document["difference"],
