@@ -119,7 +119,7 @@ def test_any_mask_comes_back_from_the_tables_that_are_written_of_it(mask: HeadMa
 @pytest.mark.parametrize(
     "table",
     [
-        "0\t1\n1\n",
+        "0\t1\n1\t0\t1\n",
         "layer,head,kept\n",
         "layer,head,kept\n0,1,1\n",
         "layer,head,kept\n0,0,2\n",
