@@ -1,16 +1,24 @@
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 from apps import PATIENCE, open_app, read_stored, rerun, text_of
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from cahp.api import bundled
+from cahp.stages.similarity import HeadGraph, attend, distances, head_graph
 from cahp.ui.frame import running
+from cahp.ui.parts.inputs import load_examples
+from cahp.ui.session.opening import Source
+from cahp.ui.similarity.graph import _draw, graph_html
 
 #: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
@@ -160,6 +168,62 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     assert not any(secret.encode() in content for content in read_stored(app))
+
+
+#: Sends graphs to the frame one after the other, each after the last one was drawn.
+WALK = """async (text) => {
+  for (const cahpGraph of JSON.parse(text)) {
+    document.querySelector("iframe").contentWindow.postMessage({ cahpChosen: 0, cahpGraph }, "*");
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  }
+}"""
+
+
+@pytest.mark.browser
+class TestGraph:
+    """The graph's frame alone."""
+
+    def walk(self, page: Page, graphs: Sequence[HeadGraph]) -> None:
+        """Show graphs one after the other, and compare what is drawn at the end with the last one."""
+        mask = bundled.read_run().document.mask  # type: ignore[union-attr]
+        page.set_content("<iframe width=700 height=490></iframe>")
+        page.evaluate("html => document.querySelector('iframe').srcdoc = html", graph_html(graphs[0], mask))
+        frame = page.locator("iframe").element_handle().content_frame()
+        assert frame is not None
+        deadline = time.monotonic() + 60
+        while not frame.evaluate("typeof sent === 'string'"):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        errors: list[str] = []
+        page.on("pageerror", lambda error: errors.append(error.message))
+        # As one text: the driver takes minutes for as many numbers.
+        page.evaluate(WALK, json.dumps([_draw(graph, mask, "head", dark=False)[1] for graph in graphs]))
+        assert errors == []
+        counts = "[nodes.length, edges.length, drawing.communities.length, drawing.areas.length, drawing.signs.length]"
+        last = graphs[-1]
+        groups = len(np.unique(last.communities))
+        assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
+
+    def test_it_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
+        apart = distances(bundled.read_example("minilm-bbc").attention.weights)  # type: ignore[union-attr]
+        graphs = [head_graph(apart, threshold=step / 20) for step in (*range(21), *range(19, -1, -1))]
+        counts = [len(np.unique(graph.communities)) for graph in graphs]
+        # The number of communities rises on the way.
+        assert any(after > before for before, after in pairwise(counts))
+        self.walk(new_context(reduced_motion="reduce").new_page(), graphs)
+
+    @pytest.mark.nightly
+    def test_it_is_drawn_whole_for_every_example_at_every_threshold(
+        self, new_context: Callable[..., BrowserContext]
+    ) -> None:
+        model = Source.open(bundled.SETTINGS).bench.model
+        page = new_context(reduced_motion="reduce").new_page()
+        graphs: list[HeadGraph] = []
+        for example in load_examples("single"):
+            apart = distances(attend(model, example["text"]).weights)
+            # The frame still shows the last example when the next one comes.
+            graphs = [*graphs[-1:], *[head_graph(apart, threshold=step / 100) for step in range(101)]]
+            self.walk(page, graphs)
 
 
 @pytest.mark.browser

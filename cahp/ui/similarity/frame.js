@@ -7,12 +7,12 @@ const APART = 32; // between two heads
 const BESIDE = 28; // from a head to the number of its community
 const MOVE_MS = matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 450;
 let drawn = new Map(nodes.get().map((node) => [node.id, node]));
-let communities = COMMUNITIES;
 // The graph that was sent last, as text, and the share of the way to it that its heads have moved.
 let sent = "";
 let moved = 1;
-// The areas and the places of the numbers of the communities where the heads are now (undefined: heads have moved).
-let areas, signs;
+// The communities, with their areas and the places of their numbers where the heads are now (none: heads have moved). A
+// graph has all three anew: areas of other communities cannot be drawn.
+let drawing = { communities: COMMUNITIES };
 const light = (group) => nodes.update([...drawn.values()].map(({ id, community }) =>
   ({ id, opacity: group === undefined || community === group ? 1 : 0.2 })));
 const outline = (heads) => nodes.update([...drawn.values()].map(({ id, color, borderWidth }) =>
@@ -74,7 +74,7 @@ function placed(heads) {
 // The number of each community beside one of its heads, where there is most room.
 function placeSigns(places) {
   const taken = Object.values(places);
-  return communities.map((_, group) => {
+  return drawing.communities.map((_, group) => {
     const members = [...drawn.values()].filter(({ community }) => community === group).map(({ id }) => places[id]);
     const around = members.flatMap(({ x, y }) => [[0, -BESIDE], [0, BESIDE], [-BESIDE, 0], [BESIDE, 0]].map(([a, b]) => ({ x: x + a, y: y + b })));
     const room = ({ x, y }) => Math.min(...taken.map((other) => Math.hypot(other.x - x, other.y - y)));
@@ -94,11 +94,11 @@ function area(group, places) {
 }
 network.on("beforeDrawing", (context) => {
   const places = network.getPositions();
-  areas ??= communities.map((_, group) => area(group, places));
-  signs ??= placeSigns(places);
-  communities.forEach(([, colour], group) => {
+  drawing.areas ??= drawing.communities.map((_, group) => area(group, places));
+  drawing.signs ??= placeSigns(places);
+  drawing.communities.forEach(([, colour], group) => {
     context.beginPath();
-    areas[group].forEach(([x, y]) => context.lineTo(x, y));
+    drawing.areas[group].forEach(([x, y]) => context.lineTo(x, y));
     context.closePath();
     Object.assign(context, { fillStyle: colour, strokeStyle: colour, lineWidth: 1, globalAlpha: 0.1 });
     context.fill();
@@ -113,8 +113,8 @@ network.on("afterDrawing", (context) => {
   Object.assign(context, { font: "bold 22px system-ui", textAlign: "center", textBaseline: "middle" });
   Object.assign(context, { lineJoin: "round", lineWidth: 5, strokeStyle: backgroundColor, fillStyle: color });
   context.globalAlpha = moved;
-  communities.forEach(([name], group) => {
-    const { x, y } = signs[group];
+  drawing.communities.forEach(([name], group) => {
+    const { x, y } = drawing.signs[group];
     context.strokeText(name, x, y);
     context.fillText(name, x, y);
   });
@@ -122,7 +122,7 @@ network.on("afterDrawing", (context) => {
 });
 const move = (heads) => {
   nodes.update(heads);
-  areas = signs = undefined;
+  drawing = { communities: drawing.communities };
 };
 const settle = () => {
   fit();
@@ -148,7 +148,7 @@ function show(graph) {
   const start = performance.now();
   sent = text;
   drawn = new Map(graph.nodes.map((node) => [node.id, node]));
-  communities = graph.communities;
+  drawing = { communities: graph.communities };
   nodes.update(graph.nodes.map((node) => ({ ...node, ...from[node.id] })));
   edges.clear();
   edges.add(graph.edges);
