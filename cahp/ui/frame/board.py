@@ -194,6 +194,11 @@ def shape_key(layers: int, heads: int) -> str:
     return "deep" if is_deep(layers, heads) else "flat"
 
 
+def finding_key(explorer: Explorer, key: str = "board") -> str:
+    """Return the key of the container with the finding of the board ``key``, which no board of another model has."""
+    return f"finding-{key}-{explorer.card.sha256[:12]}-{explorer.bench.evaluation.sha256[:12]}"
+
+
 def draw(
     explorer: Explorer,
     describe: Describe,
@@ -271,6 +276,7 @@ def draw(
             ),
             other=second,
             key=key,
+            finding=finding_key(explorer, key),
             on_event=lambda event: _handle(explorer, event),
         )
     for failed in (job, explorer.stopped_refit, *colouring_jobs):

@@ -22,11 +22,13 @@ def budget_board(
     shown: Shown,
     *,
     key: str,
+    finding: str,
     on_event: Callable[[Event], None],
     **options: Any,
 ) -> None:
     """Draw the board; ``on_event`` is called with each event of a person before the page runs again.
 
+    ``finding`` is the key of the container whose headline the board writes while a person drags.
     The curve of the silhouette is left out, as pages draw it with its null band. ``options`` are those of ``contents``.
     """
 
@@ -42,6 +44,7 @@ def budget_board(
 
     data = contents(table, clusters, shown, **options) | {"ks": [], "mss": []}
     # A board is drawn again only if its data change. It shows a toggled head at once, also one that is then refused.
+    data["finding"] = finding
     data["turn"] = st.session_state.get(turn)
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)

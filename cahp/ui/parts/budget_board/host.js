@@ -8,17 +8,18 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const known = boards.get(parentElement);
   if (known) {
     known.trigger = setTriggerValue;
+    known.finding = data.finding;
     known.board.update(data);
     return known.leave;
   }
-  const made = { trigger: setTriggerValue };
+  const made = { trigger: setTriggerValue, finding: data.finding };
   boards.set(parentElement, made);
   // Streamlit reports changed values only: the time makes two equal presses differ.
   const tell = (what) => {
     made.asked = what.kind === "ask";
     made.trigger("event", { ...what, turn: Date.now() });
   };
-  made.board = mount(parentElement, data, tell, title);
+  made.board = mount(parentElement, data, tell, (...words) => title(made.finding, ...words));
   const closed = () => focusAgain(made, parentElement);
   document.addEventListener("cahp-card-closed", closed);
   // Streamlit also calls it for a call that a later one has overtaken.
@@ -40,10 +41,11 @@ function focusAgain(made, parent, tries = 200) {
 }
 
 // Write the finding, and on the first screen the clauses below it, into the page above the board. The board does not move
-// while the slider does, nor while a mask is measured: both are as high as the longest of their words so far.
-function title(text, dragging, value) {
-  write(".st-key-heading-budgets :is(h1, h2, h3)", text, dragging);
-  if (value) write(".st-key-value p", value, dragging);
+// while the slider does, nor while a mask is measured: both are as high as the longest of their words so far. They stand in
+// a container of their own for each board, as the board of another model may write once more when it leaves the page.
+function title(finding, text, dragging, value) {
+  write(`.st-key-${finding} .st-key-heading-budgets :is(h1, h2, h3)`, text, dragging);
+  if (value) write(`.st-key-${finding} .st-key-value p`, value, dragging);
 }
 
 function write(place, text, dragging) {
