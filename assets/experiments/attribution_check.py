@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check = check_attribution(bench, find_baseline(bench), texts=options.texts)
     command = shlex.join(["cahp", "experiment", "attribution_check", *(arguments or sys.argv[1:])])
     made = {"machine": machine(), "date": date.today().isoformat(), "command": command}
-    document = replace(check, made=made).to_json()
+    document = {**plain_json(replace(check, made=made)), "correlation": plain_json(check.correlation)}
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
     lines = [*describe(check)]

@@ -39,7 +39,6 @@ from numpy.typing import NDArray
 
 from cahp import open_bench
 from cahp.features.premise.words import (
-    SCHEMA,
     conclude,
     describe_control,
     describe_permutations,
@@ -61,6 +60,7 @@ from cahp.terminal.progress import bars
 from cahp.values import Bools, Floats, Ints, OptionError, Progress, silent
 from cahp.words import number
 
+SCHEMA = "cahp.premise/1"
 #: The smallest singular value of a predictor, relative to its largest.
 _SMALLEST = 1e-3
 #: Significant digits of the values that a document holds.

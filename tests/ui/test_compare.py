@@ -178,9 +178,10 @@ def premise(model: str) -> dict[str, Any]:
     interaction = {"within": {"value": 0.02, **pair}, "between": {"value": 0.001, **pair}, "difference": difference}
     share = {"value": 0.5, "ci95": [0.4, 0.6], "n": 8, "unit": "share"}
     near, norm = ({"value": value, "ci95": [value - 0.2, value + 0.2], "n": 12} for value in (0.1, 0.5))
-    shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100, "verdict": "redundant"}
+    shared = {"schema": "cahp.premise/1", "model": model, "data": "reviews", "texts": 100, "unit": "texts"}
     return {
         **shared,
+        "verdict": "redundant",
         "alone": {"value": 0.01, **pair},
         "pairs": {"within": 12, "between": 54},
         "interaction": interaction,

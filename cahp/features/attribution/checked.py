@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
 
 from cahp.features.attribution.baseline import bundled_folder
 from cahp.features.attribution.result import signed_nats
-from cahp.files import plain_json
 from cahp.outcomes import wilson
 from cahp.values import Estimate
 from cahp.words import capital, number, percent
@@ -112,11 +111,6 @@ class AttributionCheck:
         rows = [text.kept[place] for text in self.texts]
         random = float(np.mean([row.random for row in rows]))
         return _share([row.top for row in rows]), _share([row.largest for row in rows]), random
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the document of ``cahp attribute --check --json``, with the summary beside the texts."""
-        document: dict[str, Any] = plain_json(self)
-        return {**document, "correlation": plain_json(self.correlation)}
 
 
 def _share(values: Sequence[bool]) -> Estimate:

@@ -15,7 +15,6 @@ from cahp.comparison import SplitResults
 from cahp.features.premise.figure import measures_figure, premise_figure
 from cahp.features.premise.words import (
     MEASURES,
-    SCHEMA,
     VERDICTS,
     conclude,
     describe_control,
@@ -58,7 +57,7 @@ def premise_folder() -> Path:
 def read_control(model: str) -> dict[str, Any] | None:
     """Read the bundled positive control of a built-in model; None if there is none."""
     file = premise_folder() / "control" / f"{model}.json"
-    if "/" in model or not file.exists():
+    if not file.exists():
         return None
     control: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))["control"]
     return control
@@ -67,12 +66,7 @@ def read_control(model: str) -> dict[str, Any] | None:
 def read_premise(model: str, data: str) -> dict[str, Any] | None:
     """Read the bundled test of the premise on a model and its data; None if there is none."""
     for file in sorted(premise_folder().glob("*.json")):
-        try:
-            document = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-            continue
+        document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         if (document["model"], document["data"]) == (model, data):
             return document
     return None
@@ -84,28 +78,20 @@ def draw_premise(results: SplitResults) -> None:
     document = read_premise(model, results.document.data.id)
     status = "not measured"
     if document is not None:
-        status = _STATUSES.get(document.get("verdict", ""), VERDICTS["not significant"])
+        status = _STATUSES.get(document["verdict"], VERDICTS["not significant"])
     panel = open_claim("premise", CLAIM.label, status)
     if not panel.open:
         return
     with panel:
         if document is None:
-            about = plain(results.document.data.id[:200])
-            st.markdown(f"Not measured for {plain(model)} on {about}; this command measures it:")
-            command = (
-                "cahp",
-                "experiment",
-                "premise",
-                "--model",
-                model[:200],
-                "--data",
-                results.document.data.id[:200],
-            )
+            data = results.document.data.id[:200]
+            st.markdown(f"Not measured for {plain(model)} on {plain(data)}; this command measures it:")
+            command = ("cahp", "experiment", "premise", "--model", model[:200], "--data", data)
             st.code(shlex.join(command), language="bash", wrap_lines=True)
             return
         interaction = document["interaction"]
         words = _FINDINGS.get(
-            document.get("verdict", ""),
+            document["verdict"],
             f"Heads of one cluster replace each other more than others do: {describe_verdict(document)}.",
         )
         table: dict[str, list[Any]] = {"pairs": [], "interaction": [], "low": [], "high": []}
@@ -131,8 +117,7 @@ def draw_premise(results: SplitResults) -> None:
         control = read_control(model)
         if control is not None:
             st.caption(plain(describe_control(control)))
-        if "measures" in document:
-            _draw_measures(document["measures"])
+        _draw_measures(document["measures"])
         if "refitted" in document:
             st.caption(plain(describe_predictors(document["refitted"])))
 
@@ -140,8 +125,6 @@ def draw_premise(results: SplitResults) -> None:
 def _draw_premise_table(document: Mapping[str, Any]) -> None:
     rows = []
     for part, name, words in _ROWS:
-        if name not in document[part]:
-            continue
         estimate = read_estimate(document[part][name])
         noun = "heads"
         unit = ""
@@ -154,7 +137,7 @@ def _draw_premise_table(document: Mapping[str, Any]) -> None:
     st.caption(
         f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
         f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
-        f"{document.get('unit', 'texts')} of {plain(document['data'])}."
+        f"{document['unit']} of {plain(document['data'])}."
     )
 
 

@@ -8,7 +8,6 @@ from typing import Any
 from cahp.values import Estimate
 from cahp.words import number, p_value, percent, span
 
-SCHEMA = "cahp.premise/1"
 #: The verdicts, in words.
 VERDICTS = {
     "redundant": "heads of one cluster are more redundant than heads of different clusters",
