@@ -56,7 +56,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _read_once() -> Iterator[None]:
     """What every new session reads of this machine stays as it is: components in all packages, digests of weights."""
-    from cahp.models import description, identity, weights
+    from cahp.models import identity, weights
 
     @cache
     def digest(path: Path, size: int, changed: int) -> str:
@@ -69,8 +69,7 @@ def _read_once() -> Iterator[None]:
         return digest(path, stat.st_size, stat.st_mtime_ns)
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (identity, description):
-            patch.setattr(module, "sha256", sha256)
+        patch.setattr(identity, "sha256", sha256)
         if find_spec("streamlit") is not None:
             from streamlit.components.v2 import manifest_scanner
 

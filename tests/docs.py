@@ -428,7 +428,7 @@ def _types() -> list[str]:
     import zoo
 
     from cahp import models
-    from cahp.models.families import REFUSED
+    from cahp.models.cards import REFUSED
 
     lines = ["| type | matched | counted | restricted |", "|---|---|---|---|"]
     for kind in sorted(set(zoo.TYPES) - set(REFUSED)):

@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp import models
 from cahp.models.cards import ModelCard
-from cahp.models.description import longest_text
+from cahp.models.identity import longest_text
 from cahp.values import Input
 
 

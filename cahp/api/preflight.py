@@ -16,7 +16,7 @@ from cahp.exports import formats
 from cahp.features import sections
 from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS
-from cahp.models.description import longest_text
+from cahp.models.identity import longest_text
 from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings

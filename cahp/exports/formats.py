@@ -17,8 +17,7 @@ from cahp.exports import snippets
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.exports.snippets import GGUF_FILE, ONNX_FILE
-from cahp.models.cards import ModelCard
-from cahp.models.families import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE
+from cahp.models.cards import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE, ModelCard
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cahp.exports import formats, snippets
 from cahp.exports.form import Footprint, ModelForm, markdown
 from cahp.models.cards import ModelCard, Prompt, PromptExample
-from cahp.models.description import output_head
-from cahp.models.identity import base_of
+from cahp.models.identity import base_of, output_head
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, find_applied
 from cahp.run.command_line import join_words

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.models.cards import Dtype, ModelCard, Prompt, PromptExample
-from cahp.models.description import EXAMPLE, TOKENIZER_FILES, set_dtype, set_max_length
 from cahp.models.identity import (
     BUILTINS,
+    EXAMPLE,
     INSTALL_SMOLLM2,
+    TOKENIZER_FILES,
     assets,
     check_builtin,
     has_package,
@@ -21,6 +22,8 @@ from cahp.models.identity import (
     locate,
     name_of,
     preview,
+    set_dtype,
+    set_max_length,
 )
 from cahp.tasks.texts import Texts
 from cahp.tasks.window import Beginning, Source, Window

@@ -20,8 +20,8 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from cahp.models.cards import Family, Site
 from cahp.models.compact import own_function, selected
-from cahp.models.families import Family, Site
 from cahp.models.pooling import PooledProbe
 
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``; heads that share keys and

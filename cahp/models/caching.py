@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from cahp.models.attention import ForwardCall, calling
+from cahp.models.cards import count_positions
 from cahp.models.costs import CacheShape
-from cahp.models.families import count_positions
 from cahp.models.projection import Projection
 
 if TYPE_CHECKING:

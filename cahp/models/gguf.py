@@ -7,26 +7,268 @@ identified, and the weights when they are first loaded. Chat templates are copie
 from __future__ import annotations
 
 import json
+import math
 import os
+import re
 import secrets
 import shutil
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from cahp import hub
 from cahp.files import UNFINISHED, json_text, sweep, write_whole
 from cahp.models.cards import ModelCard
-from cahp.models.description import check_attention, describe_config
-from cahp.models.gguf_header import SUFFIX, read_header
-from cahp.models.weights import CONFIG, WEIGHTS, read_json, sha256
+from cahp.models.weights import WEIGHTS, read_json, sha256
 from cahp.store import cache_folder
 from cahp.values import ModelError, digest
 from cahp.words import size_of
+
+# The header, checked against the bytes that are there before anything is made of it ---------------------------------
+#
+# Readers of the format make objects for every entry that a header lists and take memory for every size that it states.
+# This one reads the header once, within bounds, and takes nothing for weights. The format:
+# https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+
+SUFFIX = ".gguf"
+_MAGIC = b"GGUF"
+_VERSIONS = (2, 3)
+_ALIGNMENT = 32
+#: The types of metadata that are no numbers, and the formats of the others.
+_STRING = 8
+_ARRAY = 9
+_NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+_MOST_DIMENSIONS = 4
+_LONGEST_KEY = 65_535
+_LONGEST_STRING = 1 << 20
+#: Readers take about 500 bytes for each entry (of metadata, of its lists, of the table of tensors), and an entry of a
+#: vocabulary has a row of weights: entries that any file may have, and bytes of the file for each further one.
+_ENTRIES = 10_000
+_BYTES_PER_ENTRY = 32
+#: Merges of a vocabulary may be computed from all parts of its words: sum of the squares of their lengths that any
+#: file may have, and how much more for each of its bytes.
+_SQUARES = 10_000_000
+_SQUARES_PER_BYTE = 1
+#: Formats of numbers that are no blocks of few bits.
+_PLAIN = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
+_BITS = re.compile(r"(?:I?Q|TQ|MXFP|NVFP)(\d)")
+
+
+@dataclass(frozen=True)
+class Header:
+    """The header of a GGUF file.
+
+    ``metadata`` holds single values by name; lists, such as the vocabulary, are left out. ``tensors`` maps the name of
+    each tensor to the name of its number format and its count of numbers.
+    """
+
+    architecture: str
+    metadata: Mapping[str, Any]
+    tensors: Mapping[str, tuple[str, int]]
+
+    @property
+    def numbers(self) -> int:
+        """The count of numbers in all tensors."""
+        return sum(count for _, count in self.tensors.values())
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know about weights of few bits; None if they are plain numbers."""
+        counts: dict[str, int] = {}
+        for kind, count in self.tensors.values():
+            counts[kind] = counts.get(kind, 0) + count
+        kind = max(counts, key=lambda kind: counts[kind])
+        if kind in _PLAIN:
+            return None
+        bits = _BITS.match(kind)
+        name = "quantized"
+        if bits is not None:
+            name = f"{bits[1]}-bit"
+        return f"{name} weights ({kind}) expanded to float32, not the published ones"
+
+    @property
+    def scales_positions(self) -> bool:
+        """Whether rotary positions are scaled for long texts."""
+        if any(name.startswith("rope_") for name in self.tensors):
+            return True
+        return any(key.endswith(".rope.scaling.type") and value != "none" for key, value in self.metadata.items())
+
+
+class _BrokenError(Exception):
+    """The file is not what it says it is."""
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a GGUF file; no weights are read.
+
+    Raises:
+        ModelError: If it is damaged or cut short, is a part of a model, or claims more than its bytes can hold.
+    """
+    try:
+        with path.open("rb") as file:
+            return _Reader(path, file).read()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    except (_BrokenError, UnicodeDecodeError):
+        raise ModelError(f"{path} is not a whole GGUF file; download or convert it again") from None
+
+
+class _Reader:
+    """Reads a header from its beginning to its end."""
+
+    def __init__(self, path: Path, file: IO[bytes]) -> None:
+        self._path = path
+        self._file = file
+        self._size = path.stat().st_size
+        self._at = 0
+        self._entries = _ENTRIES + self._size // _BYTES_PER_ENTRY
+        self._squares = _SQUARES + self._size * _SQUARES_PER_BYTE
+
+    def read(self) -> Header:
+        if self._take(4) != _MAGIC:
+            raise _BrokenError
+        self._check_version(self._number("I"))
+        tensor_count = self._number("Q")
+        value_count = self._number("Q")
+        self._spend(tensor_count + value_count)
+        metadata: dict[str, Any] = {}
+        for _ in range(value_count):
+            key = self._text(_LONGEST_KEY)
+            if key in metadata:
+                raise _BrokenError
+            metadata[key] = self._value(self._number("I"))
+        if (parts := metadata.get("split.count", 0)) not in (0, 1):
+            raise ModelError(
+                f"{self._path} is one of {str(parts)[:20]} parts of a model; join them with `llama-gguf-split "
+                "--merge`, and name the whole file"
+            )
+        architecture = metadata.get("general.architecture")
+        if not isinstance(architecture, str) or not re.fullmatch(r"[\w.-]{1,60}", architecture, re.ASCII):
+            raise _BrokenError
+        layers = [value for key, value in metadata.items() if key.endswith("block_count") and isinstance(value, int)]
+        if max(layers, default=0) > tensor_count:
+            raise ModelError(
+                f"{self._path} claims {max(layers):,} layers and holds {tensor_count:,} tensors: it is damaged; "
+                "download or convert it again"
+            )
+        alignment = metadata.get("general.alignment", _ALIGNMENT)
+        if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
+            raise _BrokenError
+        return Header(architecture, metadata, self._tensors(tensor_count, alignment))
+
+    def _check_version(self, version: int) -> None:
+        if version & 0xFFFF == 0:
+            raise ModelError(f"{self._path} is a big-endian GGUF file; convert it to little-endian")
+        if version not in _VERSIONS:
+            raise ModelError(
+                f"{self._path} has version {version} of the GGUF format, and versions 2 and 3 can be read; download or "
+                "convert it again"
+            )
+
+    def _tensors(self, count: int, alignment: int) -> dict[str, tuple[str, int]]:
+        from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
+
+        tensors: dict[str, tuple[str, int]] = {}
+        places: list[tuple[int, int]] = []
+        for _ in range(count):
+            name = self._text(_LONGEST_KEY)
+            dimensions = self._number("I")
+            if name in tensors or not 1 <= dimensions <= _MOST_DIMENSIONS:
+                raise _BrokenError
+            shape = [self._number("Q") for _ in range(dimensions)]
+            kind = self._number("I")
+            offset = self._number("Q")
+            sizes = GGML_QUANT_SIZES.get(kind)
+            if sizes is None:
+                raise ModelError(
+                    f"{self._path} stores numbers in format {kind}, which the installed package gguf does not know; "
+                    "name a file in another format, or install a newer gguf"
+                )
+            numbers = math.prod(shape)
+            # A row, whose length comes first, consists of whole blocks.
+            if numbers == 0 or shape[0] % sizes[0]:
+                raise _BrokenError
+            tensors[name] = GGMLQuantizationType(kind).name, numbers
+            places.append((offset, numbers // sizes[0] * sizes[1]))
+        if not tensors:
+            raise _BrokenError
+        # The tensors begin at the next multiple of the alignment.
+        self._check_places(places, -(-self._at // alignment) * alignment)
+        return tensors
+
+    def _check_places(self, places: list[tuple[int, int]], start: int) -> None:
+        """Check that tensors, as offsets from ``start`` and bytes, lie in the file and share no bytes."""
+        end = 0
+        for offset, size in sorted(places):
+            if offset < end:
+                raise _BrokenError
+            end = offset + size
+        if start + end > self._size:
+            raise _BrokenError
+
+    def _value(self, kind: int) -> Any:
+        """The next value of metadata; None for a list."""
+        if kind in _NUMBERS:
+            return self._number(_NUMBERS[kind])
+        if kind == _STRING:
+            return self._text(_LONGEST_STRING)
+        if kind != _ARRAY:
+            raise _BrokenError
+        item = self._number("I")
+        count = self._number("Q")
+        self._spend(count)
+        if item in _NUMBERS:
+            self._take(count * struct.calcsize(f"<{_NUMBERS[item]}"))
+        elif item == _STRING:
+            for _ in range(count):
+                self._squares -= len(self._bytes(_LONGEST_STRING)) ** 2
+                if self._squares < 0:
+                    raise self._too_much("longer words")
+        else:
+            raise _BrokenError
+        return None
+
+    def _spend(self, entries: int) -> None:
+        self._entries -= entries
+        if self._entries < 0:
+            raise self._too_much("more entries")
+
+    def _too_much(self, what: str) -> ModelError:
+        return ModelError(
+            f"the header of {self._path} lists {what} than a model of {self._size:,} bytes has: it is damaged; "
+            "download or convert it again"
+        )
+
+    def _text(self, longest: int) -> str:
+        return self._bytes(longest).decode()
+
+    def _bytes(self, longest: int) -> bytes:
+        length = self._number("Q")
+        if length > longest:
+            raise _BrokenError
+        return self._take(length)
+
+    def _number(self, form: str) -> Any:
+        (number,) = struct.unpack(f"<{form}", self._take(struct.calcsize(f"<{form}")))
+        return number
+
+    def _take(self, count: int) -> bytes:
+        if count > self._size - self._at:
+            raise _BrokenError
+        self._at += count
+        data = self._file.read(count)
+        if len(data) < count:
+            raise _BrokenError
+        return data
+
+
+# The cache of converted files ---------------------------------------------------------------------------------------
 
 #: Bump it when the same file is converted to other answers: folders and results of before are not used again.
 _REVISION = "cahp.gguf/1"
@@ -73,11 +315,24 @@ def file_digest(path: Path) -> str:
     return content
 
 
-def describe_gguf(name: str, path: Path) -> ModelCard:
-    """Make the card of the model ``name`` in the file at ``path``; its weights are not read.
+@dataclass(frozen=True)
+class Prepared:
+    """A file whose configuration and tokenizer lie in ``folder``.
+
+    ``numbers`` is the count of its weights, and ``notes`` are for the user. ``sha256`` stands for all that it answers.
+    """
+
+    folder: Path
+    numbers: int
+    notes: tuple[str, ...]
+    sha256: str
+
+
+def prepare(name: str, path: Path) -> Prepared:
+    """Convert configuration and tokenizer of the model ``name`` in the file at ``path``, unless they are there.
 
     Raises:
-        ModelError: If the file is damaged, cannot be read by transformers, or holds a model that cannot be used.
+        ModelError: If the file is damaged, or cannot be read by transformers.
     """
     content = file_digest(path)
     folder = _folder(content)
@@ -86,22 +341,9 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
             if not (folder / _FACTS).is_file():
                 _write_description(name, path, folder)
     facts = read_json(folder / _FACTS)
-    numbers = int(facts["numbers"])
-    try:
-        card = describe_config(name, folder, weight_bytes=4 * numbers)
-        check_attention(card, numbers)
-    except ModelError as error:
-        # The configuration is the file's.
-        raise ModelError(str(error).replace(str(folder / CONFIG), str(path))) from None
     with suppress(OSError):
         os.utime(folder)
-    return replace(
-        card,
-        sha256=digest(_REVISION, content),
-        source=str(path.resolve()),
-        notes=(*facts["notes"], *card.notes),
-        details={**(card.details or {}), "bytes": 4 * numbers, "parameters": numbers, "types": {"F32": numbers}},
-    )
+    return Prepared(folder, int(facts["numbers"]), tuple(facts["notes"]), digest(_REVISION, content))
 
 
 def convert_weights(card: ModelCard) -> None:
@@ -121,7 +363,21 @@ def convert_weights(card: ModelCard) -> None:
             # Removed by another process to make room.
             _write_description(card.id, path, folder)
         if not (folder / WEIGHTS).is_file():
-            _write_weights(card, path, folder)
+            from cahp.models.gguf_conversion import write_weights
+
+            header = read_header(path)
+            needed = 4 * header.numbers
+            room = shutil.disk_usage(folder).free
+            if needed > room:
+                raise ModelError(
+                    f"converting {card.id} takes {size_of(needed)} in {_home()}, and {size_of(room)} are free; free "
+                    "some space there, or set CAHP_CACHE to another folder"
+                )
+            with _prepared() as part:
+                write_weights(card, path, part, header, hub.report)
+                _check_unchanged(path, folder)
+                # Moved last: a folder with weights in it holds a complete model.
+                (part / WEIGHTS).replace(folder / WEIGHTS)
     _make_room(folder)
 
 
@@ -144,24 +400,6 @@ def _write_description(name: str, path: Path, folder: Path) -> None:
         (part / _FACTS).write_text(json_text(facts), encoding="utf-8")
         _check_unchanged(path, folder)
         part.rename(folder)
-
-
-def _write_weights(card: ModelCard, path: Path, folder: Path) -> None:
-    from cahp.models.gguf_conversion import write_weights
-
-    header = read_header(path)
-    needed = 4 * header.numbers
-    room = shutil.disk_usage(folder).free
-    if needed > room:
-        raise ModelError(
-            f"converting {card.id} takes {size_of(needed)} in {_home()}, and {size_of(room)} are free; free some space "
-            "there, or set CAHP_CACHE to another folder"
-        )
-    with _prepared() as part:
-        write_weights(card, path, part, header, hub.report)
-        _check_unchanged(path, folder)
-        # Moved last: a folder with weights in it holds a complete model.
-        (part / WEIGHTS).replace(folder / WEIGHTS)
 
 
 def _check_unchanged(path: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
-from cahp.models.gguf_header import Header
+from cahp.models.gguf import Header
 from cahp.models.libraries import LOADING, quiet
 from cahp.models.sketch import check_fit, lost_weights
 from cahp.values import Cancelled, ModelError, Progress

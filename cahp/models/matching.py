@@ -18,8 +18,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 from cahp.models.caching import describe_cache
-from cahp.models.description import language_of
-from cahp.models.families import Family, Rows, Size
+from cahp.models.cards import Family, Rows, Size
+from cahp.models.identity import language_of
 from cahp.models.projection import Projection, find_module, is_linear
 from cahp.models.sketch import sketch_network
 from cahp.models.weights import CONFIG, read_json

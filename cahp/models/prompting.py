@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
-from cahp.models.description import EXAMPLE, MAX_LENGTH
+from cahp.models.identity import EXAMPLE, MAX_LENGTH
 from cahp.models.tokenizing import ENCODING
 from cahp.models.vocabulary import logits_at
 from cahp.values import Input, ModelError, OptionError

@@ -25,9 +25,8 @@ from torch import Tensor
 
 from cahp.files import scratch
 from cahp.models import compact
-from cahp.models.description import output_head
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.identity import BUILTINS
+from cahp.models.identity import BUILTINS, output_head
 from cahp.models.libraries import quiet
 from cahp.models.rounding import relative_difference
 from cahp.models.stored import in_float32

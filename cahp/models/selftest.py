@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from cahp.models.attention import IMPLEMENTATION, Arguments
+from cahp.models.cards import Family, Site
 from cahp.models.devices import tolerance
-from cahp.models.families import Family, Site
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
 from cahp.models.matching import names_in_forward
 from cahp.models.pooling import pools_alike

@@ -20,7 +20,7 @@ from transformers import AutoConfig
 
 from cahp.models.cards import ModelCard
 from cahp.models.compact import HEADS
-from cahp.models.description import output_head
+from cahp.models.identity import output_head
 from cahp.models.libraries import quiet
 from cahp.models.weights import Shape, count_weights
 from cahp.tasks.task import Head

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cahp.models.cards import ModelCard
-from cahp.models.description import output_head
-from cahp.models.families import DERIVED_SIZE, FAMILIES, Family
+from cahp.models.cards import DERIVED_SIZE, FAMILIES, Family, ModelCard
 from cahp.models.head_model import HeadModel
+from cahp.models.identity import output_head
 from cahp.models.libraries import quiet
 from cahp.models.matching import match_folder
 from cahp.models.projection import Projection, find_module

@@ -14,7 +14,7 @@ import numpy as np
 from cahp import data, methods, models
 from cahp.goals import Goal
 from cahp.models.cards import ModelCard
-from cahp.models.description import explain_missing_classes
+from cahp.models.identity import explain_missing_classes
 from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.command_line import join_pairs

@@ -16,7 +16,7 @@ from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, digest
 
 if TYPE_CHECKING:
-    from cahp.models.families import Site
+    from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
     from cahp.run.measurements import Measurements
 

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cahp import processes as parallel
+from cahp.models.cards import Site
 from cahp.models.devices import free_bytes
-from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import fisher_score
 from cahp.tasks.texts import Texts

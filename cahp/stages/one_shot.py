@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cahp.models.cards import Site
 from cahp.models.devices import float64_device
-from cahp.models.families import Site
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.tasks.texts import Item

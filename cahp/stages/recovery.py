@@ -12,8 +12,8 @@ import torch
 from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
+from cahp.models.cards import Site
 from cahp.models.devices import float64_device, free_bytes
-from cahp.models.families import Site
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.held_out import HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher

@@ -16,7 +16,7 @@ from transformers.utils import logging
 
 from cahp import models
 from cahp.models.caching import decode_step, fill_cache
-from cahp.models.families import REFUSED
+from cahp.models.cards import REFUSED
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.surgery import cut

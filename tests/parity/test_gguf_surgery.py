@@ -18,10 +18,10 @@ from cahp import models
 from cahp.exports import formats
 from cahp.exports.checkpoints import write
 from cahp.exports.form import Pruned
-from cahp.models.gguf_surgery import Requantised, _quantise, describe, save_cut
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
+from cahp.models.to_gguf import Requantised, _quantise, describe, save_cut
 from cahp.values import HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")

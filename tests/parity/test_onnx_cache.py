@@ -19,8 +19,8 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import write
 from cahp.exports.form import Pruned
 from cahp.models import saving, to_onnx
+from cahp.models.cards import NO_ONNX, NO_ONNX_CACHE
 from cahp.models.compact import load_pruned
-from cahp.models.families import NO_ONNX, NO_ONNX_CACHE
 from cahp.models.saving import ReadBack
 from cahp.models.saving_onnx import compare_writing
 from cahp.models.surgery import cut

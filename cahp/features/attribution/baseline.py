@@ -22,7 +22,7 @@ from cahp.values import Progress, digest, report_progress, silent, spread
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.families import Site
+    from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
 
 STAGE = "baseline"

@@ -37,7 +37,7 @@ from cahp.values import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.families import Site
+    from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
 
 STAGE = "attribution"

@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cahp.features.peers.projections import AttentionParts, Change, find_parts, get_projection
+from cahp.models.cards import Site
 from cahp.models.compact import set_size
 from cahp.models.devices import float64_device
-from cahp.models.families import Site
 from cahp.models.head_model import HeadModel, LayerState
 from cahp.models.projection import Projection
 from cahp.models.surgery import copy_network

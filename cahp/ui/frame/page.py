@@ -19,7 +19,7 @@ from cahp import features, models
 from cahp.access import enforced
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
-from cahp.models.description import longest_text
+from cahp.models.identity import longest_text
 from cahp.run.document import machine
 from cahp.ui.frame import address, notes, pill, source_dialog
 from cahp.ui.frame.running import await_end, run_button

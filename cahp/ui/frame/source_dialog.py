@@ -15,7 +15,7 @@ from cahp.api import bundled
 from cahp.api.preflight import default_seconds
 from cahp.files import expanded, is_there
 from cahp.models.cards import ModelCard
-from cahp.models.description import add_prompt, explain_missing_classes
+from cahp.models.identity import add_prompt, explain_missing_classes
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.ui.frame import data_fields

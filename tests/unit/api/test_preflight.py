@@ -14,7 +14,7 @@ from cahp import models
 from cahp.api import preflight
 from cahp.features.abilities.receipt import ITEM_TOKENS
 from cahp.models.cards import ModelCard
-from cahp.models.description import describe_config
+from cahp.models.identity import describe_config
 from cahp.models.sketch import head_operations, operations
 from cahp.stages.latency import flops
 from cahp.terminal.printing import preflight_lines

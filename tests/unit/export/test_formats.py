@@ -227,7 +227,7 @@ def test_a_rounded_model_is_held_to_its_answers_and_another_to_its_logits() -> N
 def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
     settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cahp.models.description.NO_ONNX", {"bert": "it reads backwards"})
+    monkeypatch.setattr("cahp.models.identity.NO_ONNX", {"bert": "it reads backwards"})
     monkeypatch.setattr("cahp.api.export.open_bench", lambda *_, **__: pytest.fail("it was measured"))
     for form in ("onnx", "onnx-int8"):
         with pytest.raises(

@@ -22,7 +22,7 @@ from opening import refusal
 import cahp
 from cahp import models
 from cahp.models import gguf, gguf_conversion, identity
-from cahp.models.gguf_header import read_header
+from cahp.models.gguf import read_header
 from cahp.models.identity import identify
 from cahp.values import ModelError
 

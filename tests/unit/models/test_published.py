@@ -11,8 +11,8 @@ import pytest
 import zoo
 from transformers import CONFIG_MAPPING
 
-from cahp.models.description import check_attention, describe_config
-from cahp.models.families import REFUSED
+from cahp.models.cards import REFUSED
+from cahp.models.identity import check_attention, describe_config
 from cahp.values import ModelError
 
 
