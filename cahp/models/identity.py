@@ -6,7 +6,8 @@ Of a model on the hub the configuration is checked before any weight is download
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from cahp import hub
 from cahp.files import expanded, finish_replacing, is_there
 from cahp.models import weights
-from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Family, Language, ModelCard, Prompt
+from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
 from cahp.models.gguf import file_digest, is_gguf, prepare
 from cahp.models.weights import (
     ADAPTER,
@@ -168,7 +169,17 @@ def base_of(card: ModelCard) -> str | None:
 def _find_local(name: str) -> ModelCard | None:
     """A built-in, a folder or a GGUF file; None for what can only be an id on the hub."""
     if name in BUILTINS:
-        return _describe_builtin(name)
+        builtin = check_builtin(name)
+        if builtin.is_file():
+            return describe_gguf(name, builtin)
+        adapter = BUILTINS[name].adapter
+        if adapter is None:
+            return describe(name, None, builtin, beside=False)
+        adapter_folder = assets() / "adapters" / adapter
+        labels = class_names(read_json(adapter_folder / CONFIG))
+        extra = sha256(adapter_folder / ADAPTER)
+        card = describe(name, None, builtin, labels=labels, extra=extra, beside=False)
+        return replace(card, adapter=str(adapter_folder))
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         finish_replacing(folder)
@@ -270,19 +281,6 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
     )
 
 
-def _describe_builtin(name: str) -> ModelCard:
-    folder = check_builtin(name)
-    if folder.is_file():
-        return describe_gguf(name, folder)
-    adapter = BUILTINS[name].adapter
-    if adapter is None:
-        return describe(name, None, folder, beside=False)
-    adapter_folder = assets() / "adapters" / adapter
-    labels = class_names(read_json(adapter_folder / CONFIG))
-    card = describe(name, None, folder, labels=labels, extra=sha256(adapter_folder / ADAPTER), beside=False)
-    return replace(card, adapter=str(adapter_folder))
-
-
 # On the hub --------------------------------------------------------------------------------------------------------
 
 
@@ -290,7 +288,12 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
     """Describe ``org/name[@revision]`` by its configuration and the headers of its weights, or ``download`` it."""
     model, revision = hub.split_name(name)
     with hub.translate_failures("model", name, error=ModelError):
-        complete = _find_downloaded(model, revision)
+        # The folder of the model as it was when all of its files were downloaded.
+        complete = None
+        cached = hub.cached_file("model", model, CONFIG, revision)
+        if cached is not None:
+            with suppress(ModelError):
+                complete = weights.weight_files(model, cached.parent)[0].parent
         # A commit does not change.
         if complete is not None and complete.name == revision:
             return describe(model, revision, complete)
@@ -309,11 +312,24 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         if not any(file in sizes for file in TOKENIZER_FILES):
             raise ModelError(f"{model} has no tokenizer on the hub; choose a model with a tokenizer")
         files = weights.list_weight_files(model, sizes, lambda: read_index(_fetch_small(repository, INDEX) / INDEX))
+        tokenizer = list(TOKENIZER_FILES)
+        if TOKENIZER_FILES[0] in sizes:
+            # A complete tokenizer.json needs no vocabulary beside it.
+            tokenizer = [TOKENIZER_FILES[0]]
+        beside = [*tokenizer, *TOKENIZER_SETTINGS, *_GOES_ALONG]
+        if WEIGHTS not in sizes:
+            beside.append(INDEX)
         # The weights last: if they are present, everything is.
-        needed = [CONFIG, *_list_beside(sizes), *files]
+        needed = [CONFIG, *(file for file in beside if file in sizes), *files]
         missing = repository.missing_bytes(needed)
         if missing or not download:
-            stored = _read_shapes(repository, model, files)
+            stored: dict[str, weights.Shape] = {}
+            for file in files:
+                path = hub.cached_file("model", model, file, repository.commit)
+                if path is None:
+                    stored |= repository.shapes(file)
+                else:
+                    stored |= weights.read_shapes([path])
             count = weights.count_weights(stored)
         if not download:
             details = {"bytes": sum(sizes[file] for file in files), "parameters": count, "missing": missing}
@@ -332,42 +348,6 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
 
 #: Files that change no answer here, and that a model exported from this one must not lose.
 _GOES_ALONG = ("chat_template.jinja", "generation_config.json")
-
-
-def _list_beside(sizes: Mapping[str, int]) -> list[str]:
-    """The files of a repository that are needed beside its configuration and weights."""
-    needed = list(TOKENIZER_FILES)
-    if TOKENIZER_FILES[0] in sizes:
-        # A complete tokenizer.json needs no vocabulary beside it.
-        needed = [TOKENIZER_FILES[0]]
-    needed += TOKENIZER_SETTINGS
-    needed += _GOES_ALONG
-    if WEIGHTS not in sizes:
-        needed.append(INDEX)
-    return [file for file in needed if file in sizes]
-
-
-def _read_shapes(repository: hub.Repository, model: str, files: Sequence[str]) -> dict[str, weights.Shape]:
-    """The shapes of weights in some files, which are read on this machine where it has them."""
-    stored: dict[str, weights.Shape] = {}
-    for file in files:
-        path = hub.cached_file("model", model, file, repository.commit)
-        if path is None:
-            stored |= repository.shapes(file)
-        else:
-            stored |= weights.read_shapes([path])
-    return stored
-
-
-def _find_downloaded(model: str, revision: str | None) -> Path | None:
-    """The folder of a model whose files were all downloaded, as it was then, or None."""
-    config = hub.cached_file("model", model, CONFIG, revision)
-    if config is None:
-        return None
-    try:
-        return weights.weight_files(model, config.parent)[0].parent
-    except ModelError:
-        return None
 
 
 def _fetch_small(repository: hub.Repository, file: str) -> Path:
@@ -397,7 +377,6 @@ TOKENIZER_FILES = (
 )
 #: Other files that change answers: settings of the tokenizer.
 TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-_BESIDE = TOKENIZER_SETTINGS
 
 #: Largest number of tokens of a text that are read by default.
 MAX_LENGTH = 512
@@ -436,47 +415,6 @@ def describe_config(
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
-    _check_kind(name, folder, config, kind)
-    if weight_bytes is None:
-        weight_bytes = weights.weight_bytes(folder)
-    _check_lists(folder / CONFIG, config, weight_bytes)
-    family = FAMILIES.get(kind)
-    if family is None:
-        # Imported here because it imports torch.
-        from cahp.models.matching import match_folder
-
-        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
-    else:
-        shape = _describe_known(folder, config, family)
-    if config.get("is_decoder") and not family.causal:
-        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
-    if labels is None:
-        labels = _classifier_labels(name, config)
-    passes = shape["layers"]
-    no_refit = None
-    if family.shared:
-        passes = _size(folder, config, "num_hidden_layers")
-        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
-    elif config.get("conv_kernel_size"):
-        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
-    return ModelCard(
-        id=name,
-        revision=None,
-        family=kind,
-        labels=labels,
-        sha256="",
-        folder=str(folder),
-        details={"passes": passes, "attention": shape.pop("attention", None)},
-        kept=_kept(folder, config, shape["layers"], shape["heads"]),
-        no_refit=no_refit,
-        no_onnx=NO_ONNX.get(kind),
-        language=language_of(config),
-        **shape,
-    )
-
-
-def _check_kind(name: str, folder: Path, config: Mapping[str, Any], kind: str) -> None:
-    """Refuse a configuration of the architecture ``kind`` that no model here can have."""
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
     if not kind and (folder / ADAPTER_CONFIG).is_file():
@@ -493,32 +431,92 @@ def _check_kind(name: str, folder: Path, config: Mapping[str, Any], kind: str) -
             f"{name} joins a language model with parts for other inputs ({kind}), which a prompt of text does not use; "
             "save the language model alone, or name a model that reads only text"
         )
+    if weight_bytes is None:
+        weight_bytes = weights.weight_bytes(folder)
+    _check_lists(folder / CONFIG, config, weight_bytes)
+    family = FAMILIES.get(kind)
+    if family is None:
+        # Imported here because it imports torch.
+        from cahp.models.matching import match_folder
 
-
-def _describe_known(folder: Path, config: dict[str, Any], family: Family) -> dict[str, Any]:
-    """The shape entries of a card, by the configuration of a family that is known by name."""
-    notes: tuple[str, ...] = ()
-    if family.shared:
-        # Older configurations omit a 1.
-        complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
-        layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
-        serving = f"{layers} layers serve"
-        if layers == 1:
-            serving = "1 layer serves"
-        notes = (
-            f"its {serving} {config.get('num_hidden_layers')} passes: a head is counted once, described by the mean of "
-            "its maps over the passes, and removed from all of them",
-        )
+        family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
     else:
-        layers = _size(folder, config, "num_hidden_layers")
-    heads = _size(folder, config, "num_attention_heads")
-    hidden = _size(folder, config, "hidden_size")
-    if hidden % heads:
-        raise ModelError(
-            f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or save "
-            "the model again"
-        )
-    return {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
+        notes: tuple[str, ...] = ()
+        if family.shared:
+            # Older configurations omit a 1.
+            complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
+            layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
+            serving = f"{layers} layers serve"
+            if layers == 1:
+                serving = "1 layer serves"
+            notes = (
+                f"its {serving} {config.get('num_hidden_layers')} passes: a head is counted once, described by the "
+                "mean of its maps over the passes, and removed from all of them",
+            )
+        else:
+            layers = _size(folder, config, "num_hidden_layers")
+        heads = _size(folder, config, "num_attention_heads")
+        hidden = _size(folder, config, "hidden_size")
+        if hidden % heads:
+            raise ModelError(
+                f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or "
+                "save the model again"
+            )
+        shape = {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
+    if config.get("is_decoder") and not family.causal:
+        raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
+    if labels is None:
+        labels = ()
+        if any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
+            labels = class_names(config)
+            # Heads are described by how attention maps differ between classes, of which a text has one.
+            problem = config.get("problem_type")
+            reason = ""
+            if problem == "multi_label_classification":
+                reason = f"gives a text several labels at once (problem_type {problem})"
+            elif problem == "regression":
+                reason = f"predicts a number (problem_type {problem})"
+            elif len(labels) < 2:
+                reason = "predicts a number (one output, as for problem_type regression)"
+            if reason:
+                raise ModelError(
+                    f"{name} {reason}, but CAHP needs one class per text; name a model that gives each text one class, "
+                    "or train one on an encoder with `cahp fit`"
+                )
+    kept = None
+    plan = config.get("cahp")
+    if plan is not None:
+        # The folder of a pruned model lists the heads of each layer.
+        if isinstance(plan, dict):
+            kept = plan.get("kept")
+        numbers = range(shape["heads"])
+        if not isinstance(kept, list) or len(kept) != shape["layers"] or not any(kept):
+            kept = [None]
+        for row in kept:
+            if not isinstance(row, list) or not all(type(head) is int and head in numbers for head in row):
+                raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
+        kept = tuple(map(tuple, kept))
+    passes = shape["layers"]
+    no_refit = None
+    if family.shared:
+        passes = _size(folder, config, "num_hidden_layers")
+        no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
+    elif config.get("conv_kernel_size"):
+        no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
+    return ModelCard(
+        id=name,
+        revision=None,
+        family=kind,
+        labels=labels,
+        sha256="",
+        folder=str(folder),
+        details={"passes": passes, "attention": shape.pop("attention", None)},
+        kept=kept,
+        no_refit=no_refit,
+        no_onnx=NO_ONNX.get(kind),
+        language=language_of(config),
+        **shape,
+    )
 
 
 def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
@@ -572,7 +570,7 @@ def describe(
     parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
-        for file in _BESIDE:
+        for file in TOKENIZER_SETTINGS:
             if (folder / file).is_file():
                 parts += [file, sha256(folder / file)]
     sizes = {"bytes": sum(path.stat().st_size for path in files), "types": weights.count_types(files)}
@@ -606,29 +604,6 @@ def refuse_adapter(name: str) -> ModelError:
     return ModelError(
         f"{name} has an adapter beside its weights; merge it into the model and save that, or remove {ADAPTER_CONFIG}"
     )
-
-
-def _kept(folder: Path, config: dict[str, Any], layers: int, heads: int) -> tuple[tuple[int, ...], ...] | None:
-    """The heads of each layer, in the folder of a pruned model."""
-    plan = config.get("cahp")
-    if plan is None:
-        return None
-    kept = None
-    if isinstance(plan, dict):
-        kept = plan.get("kept")
-    if (
-        not isinstance(kept, list)
-        or len(kept) != layers
-        or not any(kept)
-        or not all(_lists_heads(row, heads) for row in kept)
-    ):
-        raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
-    return tuple(map(tuple, kept))
-
-
-def _lists_heads(row: Any, heads: int) -> bool:
-    """Whether ``row`` lists heads of a layer that had so many ``heads``."""
-    return isinstance(row, list) and all(type(head) is int and 0 <= head < heads for head in row)
 
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
@@ -666,29 +641,6 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
             "correct its config.json"
         )
     return labels
-
-
-def _classifier_labels(name: str, config: dict[str, Any]) -> tuple[str, ...]:
-    """Class names, or none for a model without a sequence-classification head.
-
-    Numbers and several labels at once are refused: heads are described by how attention maps differ between classes.
-    """
-    if not any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
-        return ()
-    problem = config.get("problem_type")
-    labels = class_names(config)
-    if problem == "multi_label_classification":
-        reason = f"gives a text several labels at once (problem_type {problem})"
-    elif problem == "regression":
-        reason = f"predicts a number (problem_type {problem})"
-    elif len(labels) < 2:
-        reason = "predicts a number (one output, as for problem_type regression)"
-    else:
-        return labels
-    raise ModelError(
-        f"{name} {reason}, but CAHP needs one class per text; name a model that gives each text one class, or train "
-        "one on an encoder with `cahp fit`"
-    )
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:

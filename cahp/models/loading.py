@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 from shutil import disk_usage
@@ -86,7 +85,14 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
                 network = load_pruned(card.folder, attn_implementation=attention)
             else:
                 check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
-                network = read() if room is None else _load_stored(read, room, where)
+                if room is None:
+                    network = read()
+                else:
+                    with scratch() as offload:
+                        # On the disk, weights take no memory yet; those that transformers makes of several are written
+                        # to the folder.
+                        network = read(device_map={"": "disk"}, offload_folder=str(offload))
+                        take_weights(network, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -114,19 +120,15 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         model.notice = room.notice
         model.lacks_room = card.dtype == "float32" or room.elsewhere
     if card.kept is not None:
-        _number_heads(model, card.kept, where)
+        # Heads of a pruned model are numbered as in the full model.
+        for index, (layer, heads) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
+            channels = model.projection(index).weight.shape[1]
+            mark(layer, model, torch.tensor(heads, dtype=torch.long, device=where), channels=channels)
+        if model.head_counts != tuple(map(len, card.kept)):
+            raise ModelError(
+                f"the weights of {card.id} do not have the heads that its config.json lists; export it again"
+            )
     return probe_family(model)
-
-
-def _number_heads(model: HeadModel, kept: Sequence[Sequence[int]], where: torch.device) -> None:
-    """Number the heads of a pruned model as in the full model, by the ``kept`` heads of each layer."""
-    for index, (layer, heads) in enumerate(zip(model.layer_modules, kept, strict=True)):
-        channels = model.projection(index).weight.shape[1]
-        mark(layer, model, torch.tensor(heads, dtype=torch.long, device=where), channels=channels)
-    if model.head_counts != tuple(map(len, kept)):
-        raise ModelError(
-            f"the weights of {model.card.id} do not have the heads that its config.json lists; export it again"
-        )
 
 
 @lru_cache(maxsize=8)
@@ -221,14 +223,6 @@ def _check_disk(card: ModelCard, sketch: Any) -> None:
             f"the experts of {card.id} take {size_of(written)} on the disk while they are joined, and {temporary} has "
             f"{size_of(available)} free; set TMPDIR to a folder on a larger disk"
         )
-
-
-def _load_stored(read: Callable[..., Any], room: Room, where: torch.device) -> Any:
-    with scratch() as folder:
-        # On the disk, weights take no memory yet; those that transformers makes of several are written to the folder.
-        network = read(device_map={"": "disk"}, offload_folder=str(folder))
-        take_weights(network, room, where)
-    return network
 
 
 def _read_network(
@@ -339,15 +333,11 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
             f"{card.id} classifies at its end token ({network.config.eos_token_id}), which its tokenizer does not add "
             "to a text; save the model with its own tokenizer, or correct eos_token_id in config.json"
         )
-    if classifies:
-        _agree_on_padding(tokenizer, network.config.get_text_config())
-
-
-def _agree_on_padding(tokenizer: Any, config: Any) -> None:
-    """Pad texts with the token that the network takes for padding; let it take another one if the tokenizer lacks it.
-
-    Causal classifiers compute their answer at the last token before the padding.
-    """
+    if not classifies:
+        return
+    # Causal classifiers compute their answer at the last token before the padding: texts are padded with the token that
+    # the network takes for padding, or it takes another one if the tokenizer lacks it.
+    config = network.config.get_text_config()
     token = None
     if config.pad_token_id is not None and 0 <= config.pad_token_id < len(tokenizer):
         token = tokenizer.convert_ids_to_tokens(config.pad_token_id)

@@ -193,7 +193,18 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
         )
     if any(width[1] != channels for width in widths):
         raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
-    groups = _count_groups(first, shape, queries, channels)
+    # The number of key-value heads.
+    size = channels // queries
+    groups = queries
+    if shape.order is None:
+        if shape.key != shape.value:
+            groups = max(1, _rows(first, shape.value) // size)
+    elif (rows := _rows(first, shape.query)) != 3 * channels:
+        # All queries, and keys and values of fewer heads.
+        groups = (rows - channels) // (2 * size)
+        stated = _count(first, _GROUPS)
+        if stated is not None:
+            groups = stated
     units = groups
     multi_query = groups == 1 < queries
     if multi_query:
@@ -263,12 +274,18 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
         listed = re.match(r"(.*?)\.(\d+)(?:\.|$)", path)
         if listed is None or _ELSEWHERE.search(path) or any(hasattr(module, name) for name in _RECURRENT):
             continue
-        shape = _find_shape(module)
-        output = _find_output(path, modules)
-        if shape is not None and output is not None:
-            start = f"{listed[1]}.{listed[2]}."
-            candidate = _Candidate(shape, listed[1], path[len(start) :], output[len(start) :])
-            places.setdefault(candidate, []).append(int(listed[2]))
+        fitting = (shape for shape in SHAPES if all(is_linear(getattr(module, part, None)) for part in shape.names))
+        shape = next(fitting, None)
+        parent = path.rpartition(".")[0]
+        for end in _OUTPUTS:
+            output = f"{path}.{end}"
+            if end.startswith("^"):
+                output = f"{parent}.{end[1:]}"
+            if shape is not None and is_linear(modules.get(output)):
+                start = f"{listed[1]}.{listed[2]}."
+                candidate = _Candidate(shape, listed[1], path[len(start) :], output[len(start) :])
+                places.setdefault(candidate, []).append(int(listed[2]))
+                break
     chosen = [candidate for candidate in places if "decoder" not in candidate.layers] or list(places)
     if len(chosen) > 1:
         # Layers of other kinds have no attention weights.
@@ -293,43 +310,6 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
     return chosen[0], tuple(places[chosen[0]])
 
 
-def _find_shape(attention: nn.Module) -> Shape | None:
-    """Find the first shape whose projections a module has."""
-    for shape in SHAPES:
-        if all(is_linear(getattr(attention, name, None)) for name in shape.names):
-            return shape
-    return None
-
-
-def _find_output(path: str, modules: Mapping[str, nn.Module]) -> str | None:
-    """Find the path of the output projection of the attention module at ``path``."""
-    parent = path.rpartition(".")[0]
-    for end in _OUTPUTS:
-        place = f"{path}.{end}"
-        if end.startswith("^"):
-            place = f"{parent}.{end[1:]}"
-        if is_linear(modules.get(place)):
-            return place
-    return None
-
-
-def _count_groups(attention: nn.Module, shape: Shape, queries: int, channels: int) -> int:
-    """The number of key-value heads."""
-    size = channels // queries
-    if shape.order is None:
-        if shape.key == shape.value:
-            return queries
-        return max(1, _rows(attention, shape.value) // size)
-    rows = _rows(attention, shape.query)
-    if rows == 3 * channels:
-        return queries
-    groups = _count(attention, _GROUPS)
-    if groups is None:
-        # All queries, and keys and values of fewer heads.
-        groups = (rows - channels) // (2 * size)
-    return groups
-
-
 def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candidate, heads: _Heads) -> Family:
     config: Any = base.config
     shape = candidate.shape
@@ -338,17 +318,45 @@ def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candi
     if candidate.attention:
         prefix = f"{candidate.attention}."
     interface = _reads_interface(attention)
-    inputs = _cut_inputs(attention, shape, heads)
+    # The projections that are cut, with the order of their channels.
+    if shape.order is None:
+        cut = {name: Rows() for name in shape.names}
+        if heads.multi_query:
+            cut.pop(shape.key, None)
+            cut.pop(shape.value, None)
+    elif heads.multi_query:
+        cut = {shape.query: Rows(shared=2)}
+    elif shape.order == "stacked" and _rows(attention, shape.query) != 3 * heads.channels:
+        cut = {shape.query: Rows((heads.queries // heads.units, 1, 1))}
+    elif shape.order == "stacked" and getattr(attention, "multi_query", None) is None:
+        cut = {shape.query: Rows((1, 1, 1))}
+    else:
+        cut = {shape.query: Rows()}
     # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
-    normed_together = interface and _normed_together(attention, shape, heads.units)
-    uncut: dict[str, Rows] = {}
-    if normed_together:
-        uncut = {f"{prefix}{name}": rows for name, rows in inputs.items() if name in (shape.query, shape.key)}
-    inputs = {f"{prefix}{name}": rows for name, rows in inputs.items()}
-    inputs = {name: rows for name, rows in inputs.items() if name not in uncut}
+    normed_together = False
+    for norm, name in (("q_norm", shape.query), ("k_norm", shape.key)):
+        weight = getattr(getattr(attention, norm, None), "weight", None)
+        if interface and weight is not None:
+            rows = _rows(attention, name)
+            normed_together |= weight.numel() == rows != rows // heads.units
+    inputs = dict[str, Rows]()
+    uncut = dict[str, Rows]()
+    for name, order in cut.items():
+        if normed_together and name in (shape.query, shape.key):
+            uncut[f"{prefix}{name}"] = order
+        else:
+            inputs[f"{prefix}{name}"] = order
     extra_inputs = tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(attention, name, None)))
     vectors = tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(attention, name, None), nn.Parameter))
-    feed_out, feed_in = _find_feed(layers)
+    # The second and the first projection of the feed-forward blocks (None: not known).
+    feed_out = None
+    feed_in = None
+    for second, before in _FEEDS:
+        if all(is_linear(find_module(layer, second)) for layer in layers):
+            feed_out = second
+            if before is not None and all(find_module(layer, before) for layer in layers):
+                feed_in = before
+            break
     planes = next((name for name in _PLANES if name in inspect.signature(attention.forward).parameters), None)
     selects = normed_together or hasattr(attention, "relative_attention_bias")
     weights = None
@@ -357,6 +365,11 @@ def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candi
         planes = None
     else:
         weights = next((name for name in _DROPOUTS if isinstance(getattr(attention, name, None), nn.Dropout)), None)
+    # Positions may be counted from the padding token's on.
+    offsets = (
+        path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        for path, module in base.named_modules()
+    )
     longest = None
     if getattr(config, "attention_type", None) == "block_sparse":
         # Sparse attention (BigBird's) attends to short texts as a whole too.
@@ -384,55 +397,10 @@ def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candi
         own_arguments=True,
         causal=bool(getattr(attention, "is_causal", False)),
         caches=hasattr(config, "use_cache"),
-        offset_positions=_offsets_positions(base),
+        offset_positions=any(offsets),
         longest=longest,
         settings=settings,
         no_cut=_explain_no_cut(attention, shape),
-    )
-
-
-def _find_feed(layers: list[nn.Module]) -> tuple[str | None, str | None]:
-    """Find the second and the first projection of the feed-forward blocks (None: not known)."""
-    for feed_out, feed_in in _FEEDS:
-        if not all(is_linear(find_module(layer, feed_out)) for layer in layers):
-            continue
-        if feed_in is None or not all(find_module(layer, feed_in) for layer in layers):
-            return feed_out, None
-        return feed_out, feed_in
-    return None, None
-
-
-def _offsets_positions(base: nn.Module) -> bool:
-    """Whether positions are counted from the padding token's on."""
-    return any(
-        path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-        for path, module in base.named_modules()
-    )
-
-
-def _cut_inputs(attention: nn.Module, shape: Shape, heads: _Heads) -> dict[str, Rows]:
-    """The projections that are cut, with the order of their channels."""
-    if shape.order is None:
-        cut = {name: Rows() for name in shape.names}
-        if heads.multi_query:
-            cut.pop(shape.key, None)
-            cut.pop(shape.value, None)
-        return cut
-    if heads.multi_query:
-        return {shape.query: Rows(shared=2)}
-    if shape.order == "stacked" and _rows(attention, shape.query) != 3 * heads.channels:
-        return {shape.query: Rows((heads.queries // heads.units, 1, 1))}
-    if shape.order == "stacked" and getattr(attention, "multi_query", None) is None:
-        return {shape.query: Rows((1, 1, 1))}
-    return {shape.query: Rows()}
-
-
-def _normed_together(attention: nn.Module, shape: Shape, units: int) -> bool:
-    norms = {"q_norm": shape.query, "k_norm": shape.key}
-    weights = {name: getattr(getattr(attention, norm, None), "weight", None) for norm, name in norms.items()}
-    return any(
-        weight is not None and weight.numel() == _rows(attention, name) != _rows(attention, name) // units
-        for name, weight in weights.items()
     )
 
 

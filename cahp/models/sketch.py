@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache, lru_cache
+from collections.abc import Mapping
+from functools import lru_cache
 from threading import local
 from typing import Any
 
@@ -51,27 +50,9 @@ def _count_part(*_: object) -> None:
         raise _TooManyParts
 
 
-@cache
-def _watch_parts() -> None:
-    # For good: PyTorch goes through its hooks while another thread would remove one.
-    register_module_module_registration_hook(_count_part)
-    register_module_parameter_registration_hook(_count_part)
-
-
-@contextmanager
-def _limit_parts(most: int) -> Iterator[None]:
-    """Let this thread make at most so many modules and parameters inside the block.
-
-    Raises:
-        _TooManyParts: If it makes more.
-    """
-    _watch_parts()
-    _sketching.most = most
-    _sketching.parts = itertools.count()
-    try:
-        yield
-    finally:
-        _sketching.parts = None
+# For good: PyTorch goes through its hooks while another thread would remove one.
+register_module_module_registration_hook(_count_part)
+register_module_parameter_registration_hook(_count_part)
 
 
 def sketch_network(
@@ -84,9 +65,10 @@ def sketch_network(
     Raises:
         ModelError: If the configuration describes no network, or one with far more modules than the files can hold.
     """
-    most = _PARTS + int(weight_bytes * _PARTS_PER_BYTE)
+    _sketching.most = _PARTS + int(weight_bytes * _PARTS_PER_BYTE)
+    _sketching.parts = itertools.count()
     try:
-        with quiet(), _limit_parts(most):
+        with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
             if getattr(config, "cahp", None):
                 # A pruned model is described with all its heads.
@@ -103,6 +85,8 @@ def sketch_network(
         ) from None
     except Exception as error:  # a damaged configuration raises anything
         raise ModelError(f"{name} cannot be read ({first_line(error)}); save or download the model again") from None
+    finally:
+        _sketching.parts = None
 
 
 def check_fit(

@@ -32,7 +32,7 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
     if windows:
         return from_ids(window.inputs for window in windows)
     texts = list_texts(inputs)
-    first, pairs = _parts(texts)
+    first, pairs = _split_pairs(texts)
     if model.prompt is not None:
         limit = model.max_length
         if max_length is not None:
@@ -112,7 +112,7 @@ def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
     """The number of tokens of each text or pair as a whole, with the special ones."""
     if not inputs:
         return []
-    first, pairs = _parts(list_texts(inputs))
+    first, pairs = _split_pairs(list_texts(inputs))
     with ENCODING:
         encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
@@ -130,7 +130,7 @@ def list_texts(inputs: Sequence[Item]) -> list[Input]:
     return texts
 
 
-def _parts(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
+def _split_pairs(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
     """The texts, and the second text of each pair (None: they are single texts)."""
     first = list[str]()
     second = list[str]()
