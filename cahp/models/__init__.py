@@ -135,10 +135,10 @@ def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
 
 
 def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> list[Window]:
-    """Draw sequences that repeat their first half; see ``cahp.models.repeats.draw_repeats``."""
-    from cahp.models import repeats
+    """Draw sequences that repeat their first half; see ``cahp.models.windows.draw_repeats``."""
+    from cahp.models import windows
 
-    return repeats.draw_repeats(card, texts, tokens=tokens, seed=seed)
+    return windows.draw_repeats(card, texts, tokens=tokens, seed=seed)
 
 
 def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:

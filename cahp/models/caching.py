@@ -15,7 +15,7 @@ from transformers import DynamicCache
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import count_positions
 from cahp.models.costs import CacheShape
-from cahp.models.projection import Projection
+from cahp.models.head_model import Projection
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel

@@ -19,8 +19,7 @@ from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
 from cahp.models.gguf import Header
-from cahp.models.libraries import LOADING, quiet
-from cahp.models.sketch import check_fit, lost_weights
+from cahp.models.sketch import LOADING, check_fit, lost_weights, quiet
 from cahp.values import Cancelled, ModelError, Progress
 from cahp.words import first_line, size_of
 

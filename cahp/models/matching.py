@@ -19,8 +19,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICA
 
 from cahp.models.caching import describe_cache
 from cahp.models.cards import Family, Rows, Size
+from cahp.models.head_model import Projection, find_module, is_linear
 from cahp.models.identity import language_of
-from cahp.models.projection import Projection, find_module, is_linear
 from cahp.models.sketch import sketch_network
 from cahp.models.weights import CONFIG, read_json
 from cahp.tasks.task import Head

@@ -27,8 +27,8 @@ from cahp.files import scratch
 from cahp.models import compact
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS, output_head
-from cahp.models.libraries import quiet
-from cahp.models.rounding import relative_difference
+from cahp.models.selftest import relative_difference
+from cahp.models.sketch import quiet
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted

@@ -17,12 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, Family, ModelCard
-from cahp.models.head_model import HeadModel
+from cahp.models.head_model import HeadModel, Projection, find_module
 from cahp.models.identity import output_head
-from cahp.models.libraries import quiet
 from cahp.models.matching import match_folder
-from cahp.models.projection import Projection, find_module
-from cahp.models.sketch import sketch_network
+from cahp.models.sketch import quiet, sketch_network
 from cahp.models.stored import in_float32
 from cahp.models.weights import state_rotation
 from cahp.values import HeadMask, OptionError

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import Family, Rows, Site
 from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
-from cahp.models.head_model import HeadModel
-from cahp.models.projection import Projection
+from cahp.models.head_model import HeadModel, Projection
 from cahp.models.stored import check_memory
 from cahp.values import HeadMask, MaskError, ModelError, OptionError
 

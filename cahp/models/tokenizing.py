@@ -1,16 +1,23 @@
-"""Texts as tokens of a model: cut at its longest input, and counted as a whole."""
+"""Texts as tokens of a model: cut at its longest input, put into a prompt, and counted as a whole."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+from unicodedata import east_asian_width
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
+from cahp.models.identity import EXAMPLE, MAX_LENGTH
+from cahp.models.vocabulary import logits_at
 from cahp.tasks.texts import Item
 from cahp.tasks.window import Window
-from cahp.values import DataError, Input, Ints
+from cahp.values import DataError, Input, Ints, ModelError, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -141,3 +148,232 @@ def _split_pairs(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
             first.append(item[0])
             second.append(item[1])
     return first, second or None
+
+
+# Prompts -----------------------------------------------------------------------------------------------------------
+#
+# A language model as a classifier: texts become prompts, and class scores are logits of the answers' first tokens, at
+# the last token of a prompt, or at its mask.
+
+#: Characters after which an answer follows without a space.
+_OPENING = "\n\t([{<\"'“‘«„"
+#: Smallest number of tokens that a prompt must leave for a text.
+ROOM = 8
+
+
+class PromptReader:
+    """A prompt with a tokenizer.
+
+    ``answers`` are in the order of the classes; ``length`` is the number of tokens of the prompt without any text.
+
+    Raises:
+        OptionError: If two answers begin with the same token, or one has none that the model knows.
+        ModelError: If the model is a masked one and its tokenizer has no mask token.
+    """
+
+    def __init__(self, tokenizer: Any, prompt: Prompt, language: Language, name: str) -> None:
+        self.prompt = prompt
+        self._tokenizer = tokenizer
+        self._name = name
+        self._mask_id: int | None = None
+        self._mask = ""
+        if language == "masked":
+            if tokenizer.mask_token is None:
+                raise ModelError(f"the tokenizer of {name} has no mask token to answer at; save it again with one")
+            self._mask_id = tokenizer.mask_token_id
+            self._mask = tokenizer.mask_token
+        self.length = len(self._ids(self.render(("", ""))))
+        self.answers = tuple(map(self._answer, prompt.answers))
+        seen: dict[int, AnswerToken] = {}
+        for answer in self.answers:
+            other = seen.setdefault(answer.token, answer)
+            if other is not answer:
+                raise OptionError(
+                    f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
+                    f"cannot be told apart by {name}; use words that begin differently"
+                )
+        self._tokens = torch.tensor([answer.token for answer in self.answers])
+
+    # Reading -------------------------------------------------------------------------------------------------------
+
+    def render(self, text: Input) -> str:
+        """The prompt with a text or a pair in it.
+
+        A space at the end of a causal model's prompt belongs to the answers, whose tokens begin with it. A mask token
+        inside a text loses its brackets, since a prompt has only one gap.
+        """
+        if not self._mask:
+            return self.prompt.render(text, "").rstrip(" ")
+        plain = self._mask.strip("<[|]>") or "mask"
+        return self.prompt.render(_join([part.replace(self._mask, plain) for part in _parts(text)]), self._mask)
+
+    def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
+        """Token ids of the prompt of each text or pair, at most ``limit``: longer texts lose their end."""
+        encoded = self._encoded([self.render(text) for text in inputs])
+        for row, entry in enumerate(encoded):
+            if len(entry["input_ids"]) > limit:
+                (encoded[row],) = self._encoded([self.render(self.shorten(inputs[row], limit))])
+        return encoded
+
+    def shorten(self, text: Input, limit: int) -> Input:
+        """Cut the end of a text, or of the longer text of a pair, until its prompt has at most ``limit`` tokens."""
+        parts = _parts(text)
+        lengths = [len(self._ids(part, special=False)) for part in parts]
+        # The first and last token of a text depend on its neighbours in the prompt, so lengths have to be tried.
+        for room in range(min(limit - self.length, sum(lengths)), -1, -1):
+            shares = _shares(lengths, room)
+            shortened = _join([self._cut(part, tokens) for part, tokens in zip(parts, shares, strict=True)])
+            if len(self._ids(self.render(shortened))) <= limit:
+                return shortened
+        raise OptionError(
+            f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
+        )
+
+    def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
+        """The number of tokens of the prompt of each text or pair, as a whole."""
+        encoded = self._encoded([self.render(text) for text in inputs])
+        return [len(entry["input_ids"]) for entry in encoded]
+
+    def preview(self, text: Input | None = None, *, max_length: int | None = None) -> PromptExample:
+        """The prompt of a text or pair, or of an example, with the tokens of the answers; longer texts are cut."""
+        if text is None:
+            text = self._make_example(EXAMPLE)
+        limit = (max_length or MAX_LENGTH) + self.length
+        rendered = self.render(text)
+        if len(self._ids(rendered)) > limit:
+            rendered = self.render(self.shorten(text, limit))
+        ending = len(self._tokenizer(rendered, truncation=False, verbose=False)["input_ids"]) - len(self._ids(rendered))
+        return PromptExample(rendered, self.answers, ending)
+
+    # Answering -----------------------------------------------------------------------------------------------------
+
+    def positions(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The position at which each text of a batch, padded on the right, is answered ``(b,)``."""
+        if self._mask_id is not None:
+            return (tensors["input_ids"] == self._mask_id).int().argmax(1)
+        return tensors["attention_mask"].sum(1) - 1
+
+    def scores(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Class scores ``(b, C)``: the logits of the answers' first tokens where each text is answered."""
+        logits = self.logits(network, tensors)
+        return logits[:, self._tokens.to(logits.device)]
+
+    def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+        """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
+        # Here no next token follows; the exported model still caches keys and values.
+        options = dict[str, Any]()
+        if self._mask_id is None:
+            options["use_cache"] = False
+        return logits_at(network, tensors, self.positions(tensors), **options)
+
+    @property
+    def scores_code(self) -> str:
+        """Python code of a function ``scores`` that picks the logits at the answer's position."""
+        at = 'batch["attention_mask"].sum(1) - 1'
+        if self._mask_id is not None:
+            at = f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
+        return f"def scores(batch, logits):\n    at = {at}\n    return logits[range(len(at)), at]\n"
+
+    # Tokens --------------------------------------------------------------------------------------------------------
+
+    def _encoded(self, prompts: Sequence[str]) -> list[dict[str, list[int]]]:
+        with ENCODING:
+            encoded = self._tokenizer(
+                list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
+            )
+        entries = list[dict[str, list[int]]]()
+        for row in range(len(prompts)):
+            entry = {name: list(encoded[name][row]) for name in encoded}
+            special = entry.pop("special_tokens_mask")
+            # After an end token a causal model would begin another text.
+            while self._mask_id is None and special and special[-1]:
+                special.pop()
+                for ids in entry.values():
+                    ids.pop()
+            entries.append(entry)
+        return entries
+
+    def _ids(self, text: str, *, special: bool = True) -> list[int]:
+        if special:
+            return self._encoded([text])[0]["input_ids"]
+        with ENCODING:
+            return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
+
+    def _cut(self, text: str, tokens: int) -> str:
+        """The longest beginning of a text with at most so many tokens."""
+
+        def count(end: int) -> int:
+            return len(self._ids(text[:end], special=False))
+
+        # A part of a word may have more tokens than the word.
+        if count(len(text)) <= tokens:
+            return text
+        return text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
+
+    def _make_example(self, text: str) -> Input:
+        """The text, or a pair of it where the prompt takes pairs."""
+        if self.prompt.pairs:
+            return text, text
+        return text
+
+    def _answer(self, word: str) -> AnswerToken:
+        """The first token of an answer after the prompt."""
+        rendered = self.render(self._make_example("text"))
+        open_ = self._ids(rendered)
+        if self._mask_id is not None:
+            if open_.count(self._mask_id) != 1:
+                raise OptionError(
+                    f"the tokenizer of {self._name} joins the mask with other text; put spaces around {{mask}}"
+                )
+            before, after = rendered.split(self._mask)
+            answered = f"{before}{word}{after}"
+            # Some tokenizers make a token of the space before a mask.
+            end = open_.index(self._mask_id)
+            least = end - 1
+            tail = len(open_) - end - 1
+        else:
+            last = rendered[-1:]
+            answered = f"{rendered} {word}"
+            if last in _OPENING or east_asian_width(last) in ("W", "F"):
+                answered = f"{rendered}{word}"
+            end = len(open_)
+            least = end
+            tail = 0
+        closed = self._ids(answered)
+        first = next((place for place, (a, b) in enumerate(zip(open_, closed, strict=False)) if a != b), len(open_))
+        first = min(first, end)
+        if first < least or first >= len(closed):
+            raise OptionError(
+                f"the tokenizer of {self._name} joins the answer {word!r} with the prompt; end the prompt before the "
+                "answer with a word or a sign such as a colon"
+            )
+        token = closed[first]
+        shown = str(self._tokenizer.decode([token])).strip()
+        # A space alone begins many answers.
+        if token == self._tokenizer.unk_token_id or not shown:
+            raise OptionError(
+                f"the tokenizer of {self._name} does not know the answer {word!r}; use a more common word"
+            )
+        return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
+
+
+def _parts(text: Input) -> tuple[str, ...]:
+    """The text, or both texts of a pair."""
+    if isinstance(text, str):
+        return (text,)
+    return text
+
+
+def _join(parts: Sequence[str]) -> Input:
+    """The text or pair of these parts."""
+    if len(parts) == 1:
+        return parts[0]
+    return parts[0], parts[1]
+
+
+def _shares(lengths: Sequence[int], room: int) -> list[int]:
+    """Number of tokens that each text may keep of ``room``: the longer text is cut first."""
+    if len(lengths) == 1:
+        return [room]
+    first = min(lengths[0], max(room - lengths[1], room - room // 2))
+    return [first, room - first]

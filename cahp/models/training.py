@@ -24,9 +24,9 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
-from cahp.models.libraries import quiet
 from cahp.models.loading import load_model
 from cahp.models.reading import next_token_sums, training_losses
+from cahp.models.sketch import quiet
 from cahp.models.tokenizing import Tokens
 from cahp.models.training_state import Epoch, Limit, TimeBudget, TrainingState
 from cahp.store import StoredTraining

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp.models.attention import Probe
+from cahp import processes as parallel
+from cahp.models.attention import PooledProbe, Probe
 from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.pooling import PooledProbe
 from cahp.models.reading import losses
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, Ints, Progress, report_progress, silent

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp import processes as parallel
+from cahp.models.attention import PooledProbe
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.pooling import PooledProbe
 from cahp.tasks.texts import Texts
 from cahp.values import Ints, Precision, Progress, report_progress, silent
 from cahp.values.statistics import Signatures

@@ -14,8 +14,8 @@ import zoo
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cahp import models
+from cahp.models.attention import MAPS_UP_TO, PooledProbe
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.pooling import MAPS_UP_TO, PooledProbe
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import Collector
 from cahp.tasks.texts import Texts

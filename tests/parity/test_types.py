@@ -18,10 +18,10 @@ from cahp import models
 from cahp.api.preflight import preflight
 from cahp.exports import formats
 from cahp.models import saving, saving_onnx, to_onnx
+from cahp.models.attention import PooledProbe
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.pooling import PooledProbe
 from cahp.models.surgery import cut, tail
 from cahp.stages.recovery import solve
 from cahp.terminal.printing import preflight_lines

@@ -28,8 +28,7 @@ from cahp.features.peers.projections import AttentionParts, Change, find_parts, 
 from cahp.models.cards import Site
 from cahp.models.compact import set_size
 from cahp.models.devices import float64_device
-from cahp.models.head_model import HeadModel, LayerState
-from cahp.models.projection import Projection
+from cahp.models.head_model import HeadModel, LayerState, Projection
 from cahp.models.surgery import copy_network
 from cahp.stages.one_shot import RIDGE
 from cahp.tasks.texts import Item

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cahp.models.cards import Rows
-from cahp.models.head_model import HeadModel
-from cahp.models.projection import Projection
+from cahp.models.head_model import HeadModel, Projection
 from cahp.models.surgery import copy_network
 from cahp.values import ModelError
 

@@ -11,8 +11,8 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.models.libraries import quiet
 from cahp.models.saving import save_tokenizer
+from cahp.models.sketch import quiet
 from cahp.models.standard import hold_same, save_plain
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, OptionError

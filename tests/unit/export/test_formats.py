@@ -19,7 +19,7 @@ from cahp import cli
 from cahp.api.export import export
 from cahp.exports import formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
-from cahp.models import rounding, saving
+from cahp.models import saving, selftest
 from cahp.models.costs import Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
@@ -138,7 +138,7 @@ def test_a_new_form_that_answers_otherwise_is_not_written(
         export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
     # Rounding alone may make such a difference: then four times that is allowed.
-    monkeypatch.setattr(rounding, "measure_rounding", lambda model, batches: 0.0003)
+    monkeypatch.setattr(selftest, "measure_rounding", lambda model, batches: 0.0003)
     export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
 
 

@@ -16,7 +16,7 @@ import cahp
 from cahp.models import identify
 from cahp.models.cards import Prompt
 from cahp.models.head_model import HeadModel
-from cahp.models.prompting import PromptReader
+from cahp.models.tokenizing import PromptReader
 from cahp.values import DataError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -10,8 +10,7 @@ import pytest
 import torch
 from transformers.utils import logging as transformers_logging
 
-from cahp.models.libraries import quiet
-from cahp.models.sketch import sketch_network
+from cahp.models.sketch import quiet, sketch_network
 from cahp.values import ModelError
 
 
