@@ -116,9 +116,9 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | 
 
 
 def _refuse_gguf(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    made = _models("to_gguf")
-    reason: str | None = made.refuse_gguf(card, mask, adder=adder) or made.refuse_tokenizer(card)
-    return reason
+    from cahp.models.to_gguf import refuse_gguf, refuse_tokenizer
+
+    return refuse_gguf(card, mask, adder=adder) or refuse_tokenizer(card)
 
 
 _GGUF = ModelForm(
@@ -143,14 +143,15 @@ _GGUF = ModelForm(
 
 
 def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    surgery = _models("gguf_surgery")
-    reason: str | None = surgery.refuse_surgery(card) or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
-    return reason
+    from cahp.models.to_gguf import refuse_gguf, refuse_surgery
+
+    return refuse_surgery(card) or refuse_gguf(card, mask, adder=adder)
 
 
 def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
-    surgery = _models("gguf_surgery")
-    return str(surgery.describe(surgery.save_cut(folder / GGUF_FILE, pruned.cut, pruned.mask)))
+    from cahp.models.to_gguf import describe, save_cut
+
+    return describe(save_cut(folder / GGUF_FILE, pruned.cut, pruned.mask))
 
 
 _MODEL_FORMS = (

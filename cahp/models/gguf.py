@@ -133,7 +133,14 @@ class _Reader:
     def read(self) -> Header:
         if self._take(4) != _MAGIC:
             raise _BrokenError
-        self._check_version(self._number("I"))
+        version = self._number("I")
+        if version & 0xFFFF == 0:
+            raise ModelError(f"{self._path} is a big-endian GGUF file; convert it to little-endian")
+        if version not in _VERSIONS:
+            raise ModelError(
+                f"{self._path} has version {version} of the GGUF format, and versions 2 and 3 can be read; download or "
+                "convert it again"
+            )
         tensor_count = self._number("Q")
         value_count = self._number("Q")
         self._spend(tensor_count + value_count)
@@ -162,15 +169,6 @@ class _Reader:
             raise _BrokenError
         return Header(architecture, metadata, self._tensors(tensor_count, alignment))
 
-    def _check_version(self, version: int) -> None:
-        if version & 0xFFFF == 0:
-            raise ModelError(f"{self._path} is a big-endian GGUF file; convert it to little-endian")
-        if version not in _VERSIONS:
-            raise ModelError(
-                f"{self._path} has version {version} of the GGUF format, and versions 2 and 3 can be read; download or "
-                "convert it again"
-            )
-
     def _tensors(self, count: int, alignment: int) -> dict[str, tuple[str, int]]:
         from gguf.constants import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -198,12 +196,8 @@ class _Reader:
             places.append((offset, numbers // sizes[0] * sizes[1]))
         if not tensors:
             raise _BrokenError
-        # The tensors begin at the next multiple of the alignment.
-        self._check_places(places, -(-self._at // alignment) * alignment)
-        return tensors
-
-    def _check_places(self, places: list[tuple[int, int]], start: int) -> None:
-        """Check that tensors, as offsets from ``start`` and bytes, lie in the file and share no bytes."""
+        # The tensors begin at the next multiple of the alignment, lie in the file and share no bytes.
+        start = -(-self._at // alignment) * alignment
         end = 0
         for offset, size in sorted(places):
             if offset < end:
@@ -211,6 +205,7 @@ class _Reader:
             end = offset + size
         if start + end > self._size:
             raise _BrokenError
+        return tensors
 
     def _value(self, kind: int) -> Any:
         """The next value of metadata; None for a list."""

@@ -360,7 +360,7 @@ def save_cut(file: Path, pruned: HeadModel, mask: HeadMask) -> Requantised:
 
     assert pruned.card.source is not None
     reader = gguf.GGUFReader(pruned.card.source)
-    before = _read_text(reader, "general.architecture")
+    before = str(reader.fields["general.architecture"].contents())
     after = name_architecture(pruned.card, mask)
     writer = gguf.GGUFWriter(file, after)
     _copy_metadata(reader, writer, mask, before=before, after=after, group=pruned.card.group)
@@ -389,10 +389,6 @@ def save_cut(file: Path, pruned: HeadModel, mask: HeadMask) -> Requantised:
     writer.write_tensors_to_file()
     writer.close()
     return Requantised(kept, anew)
-
-
-def _read_text(reader: Any, key: str) -> str:
-    return str(reader.fields[key].contents())
 
 
 def _copy_metadata(reader: Any, writer: Any, mask: HeadMask, *, before: str, after: str, group: int) -> None:
@@ -482,20 +478,16 @@ def _cut(raw: NDArray[Any], name: str, tensor: Any, mask: HeadMask, turned: int)
             left = left.reshape(-1, 2, turned // 2, *left.shape[1:]).swapaxes(1, 2).reshape(left.shape)
         return np.ascontiguousarray(left)
     if part == "attn_output" and name.endswith(".weight"):
-        columns = int(tensor.shape[0])
+        import gguf
+
+        columns = int(tensor.shape[0]) // len(keep)
+        block, _ = gguf.GGML_QUANT_SIZES[tensor.tensor_type]
         stored = raw.shape[-1]
         # A block is stored in so many entries of a row, and holds so many columns.
-        if stored % len(keep) or not _are_whole_blocks(tensor, columns // len(keep)):
+        if stored % len(keep) or columns % block:
             return None
         return np.ascontiguousarray(raw[:, np.repeat(keep, stored // len(keep))])
     return raw
-
-
-def _are_whole_blocks(tensor: Any, columns: int) -> bool:
-    import gguf
-
-    block, _ = gguf.GGML_QUANT_SIZES[tensor.tensor_type]
-    return columns % block == 0
 
 
 def _quantise(values: NDArray[np.float32], kind: Any) -> tuple[NDArray[Any], Any]:
