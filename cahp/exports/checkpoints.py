@@ -334,8 +334,7 @@ def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str
     Raises:
         CahpError: If they differ from those in memory.
     """
-    from cahp.models.saving import read_back, save_tokenizer, stamp
-    from cahp.models.saving_onnx import compare_writing
+    from cahp.models.saving import compare_writing, read_back, save_tokenizer, stamp
     from cahp.models.selftest import measure_rounding
 
     folder.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ def _models(name: str) -> Any:
 
 def _write_int8(folder: Path, pruned: Pruned) -> None:
     assert pruned.exact is not None
-    _models("saving_onnx").save_onnx_int8(folder / ONNX_FILE, pruned.exact / ONNX_FILE)
+    _models("saving").save_onnx_int8(folder / ONNX_FILE, pruned.exact / ONNX_FILE)
 
 
 def _refuse_onnx(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
@@ -77,7 +77,7 @@ _ONNX = ModelForm(
     extra="onnx",
     bars=("no_cut", "no_onnx"),
     refuse=_refuse_onnx,
-    write=lambda folder, pruned: _models("saving_onnx").save_onnx(
+    write=lambda folder, pruned: _models("saving").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
     reads=snippets.ONNX_READS,

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file, save_model
-from torch import Tensor
 
 from cahp.files import scratch
-from cahp.models import compact
+from cahp.models import compact, to_onnx
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.identity import BUILTINS, output_head
 from cahp.models.selftest import relative_difference
@@ -254,50 +253,27 @@ def read_back(
         if full is not None:
             full = full.with_network(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
-    if pruned.predicts_tokens:
-        return _read_back_tokens(folder, reads, pruned, inputs, batches, full)
+    windows = [item for item in inputs if isinstance(item, Window)]
+    longest = max((window.scored for window in windows), default=0)
+    # The measured tokens of windows, the next token of texts, or classes.
+    measures = full is not None and pruned.predicts_tokens and len(windows) == len(inputs)
+    shape: tuple[int, ...] = (len(inputs), len(pruned.card.labels))
+    if measures:
+        shape = (len(inputs), longest)
+    elif pruned.predicts_tokens:
+        shape = (len(inputs),)
     scores = _SCORES
     # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
     classes: slice | list[int] = slice(None)
     if pruned.prompt is not None:
         scores = pruned.prompt.scores_code
         classes = [answer.token for answer in pruned.prompt.answers]
-    found = np.zeros((len(inputs), len(pruned.card.labels)))
-    expected = np.zeros_like(found)
-    differences = []
-    with scratch() as temporary:
-        logits = temporary / "logits.npz"
-        code = f"{_READ}{reads}{scores}{_ANSWER}"
-        in_new_process(code, folder, save_batches(temporary, batches), logits)
-        with np.load(logits) as loaded:
-            for index, batch in enumerate(batches):
-                theirs = torch.from_numpy(loaded[str(index)])
-                ours = pruned.logits(batch, vocabulary=True).detach().cpu()
-                found[batch.rows] = theirs[:, classes].numpy()
-                expected[batch.rows] = ours[:, classes].numpy()
-                differences.append(relative_difference(ours, theirs))
-    return ReadBack(found, expected, tuple(differences))
-
-
-def _read_back_tokens(
-    folder: Path,
-    reads: str,
-    pruned: HeadModel,
-    inputs: Sequence[Item],
-    batches: Sequence[Batch],
-    full: HeadModel | None,
-) -> ReadBack:
-    windows = [item for item in inputs if isinstance(item, Window)]
-    measured = full is not None and len(windows) == len(inputs)
-    scores = _NEXT
-    if measured:
-        scores = _SCORES
-    longest = max((window.scored for window in windows), default=0)
-    differences = list[float]()
-    found = np.zeros(len(inputs))
-    expected = np.zeros(len(inputs))
+    elif pruned.predicts_tokens and not measures:
+        scores = _NEXT
+    found = np.zeros(shape)
+    expected = np.zeros(shape)
     answers = np.zeros((len(inputs), longest, 3), dtype=np.float32)
-    mine = np.zeros((len(inputs), longest))
+    differences = list[float]()
     with scratch() as temporary:
         logits = temporary / "logits.npz"
         code = f"{_READ}{reads}{scores}{_ANSWER}"
@@ -306,11 +282,15 @@ def _read_back_tokens(
         with np.load(logits) as loaded, torch.no_grad():
             for index, batch in enumerate(batches):
                 theirs = torch.from_numpy(loaded[str(index)])
-                if not measured:
-                    ours = pruned.logits(batch)
-                    found[batch.rows] = theirs.argmax(-1)
-                    expected[batch.rows] = ours.argmax(-1)
+                if not measures:
+                    ours = pruned.logits(batch, vocabulary=True).cpu()
                     differences.append(relative_difference(ours, theirs))
+                    if pruned.predicts_tokens:
+                        found[batch.rows] = theirs.argmax(-1)
+                        expected[batch.rows] = ours.argmax(-1)
+                    else:
+                        found[batch.rows] = theirs[:, classes].numpy()
+                        expected[batch.rows] = ours[:, classes].numpy()
                     continue
                 assert full is not None
                 full_states = full.logits(batch, states=True)
@@ -319,25 +299,21 @@ def _read_back_tokens(
                     count = windows[row].scored
                     length = int(batch.lengths[place])
                     at = slice(length - count, length)
-                    whole = vocabulary_logits(full.network, full_states[place, at])
+                    # What an ``Evaluation`` holds of logits at tokens, beside those of the full model.
+                    wanted = vocabulary_logits(full.network, full_states[place, at]).log_softmax(-1)
                     ours = vocabulary_logits(pruned.network, states[place, at])
-                    targets = torch.from_numpy(windows[row].targets)
-                    answers[row, longest - count :] = _token_answers(theirs[place, at], whole, targets)
-                    mine[row, longest - count :] = ours.argmax(-1)
+                    mine = theirs[place, at].log_softmax(-1)
+                    divergences = (wanted.exp() * (wanted - mine)).sum(-1)
+                    losses = -mine.gather(1, torch.from_numpy(windows[row].targets)[:, None])[:, 0]
+                    read = torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1)
+                    answers[row, longest - count :] = read.numpy()
+                    expected[row, longest - count :] = ours.argmax(-1)
                     differences.append(relative_difference(ours, theirs[place, at]))
-    if not measured:
+    if not measures:
         return ReadBack(found, expected, tuple(differences))
     counted = np.arange(longest) >= longest - np.array([window.scored for window in windows])[:, None]
-    return ReadBack(answers[..., PREDICTION][counted].astype(np.float64), mine[counted], tuple(differences), answers)
-
-
-def _token_answers(logits: Tensor, whole: Tensor, targets: Tensor) -> NDArray[np.float32]:
-    """What an ``Evaluation`` holds of logits ``(n, V)`` at tokens, beside those of the ``whole`` model."""
-    mine = logits.log_softmax(-1)
-    wanted = whole.log_softmax(-1)
-    divergences = (wanted.exp() * (wanted - mine)).sum(-1)
-    losses = -mine.gather(1, targets[:, None])[:, 0]
-    return torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1).numpy()
+    found = answers[..., PREDICTION].astype(np.float64)
+    return ReadBack(found[counted], expected[counted], tuple(differences), answers)
 
 
 # The fresh process ---------------------------------------------------------------------------------------------------
@@ -411,3 +387,98 @@ def _reason(printed: str) -> str:
         line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Fail|InvalidGraph|NotImplemented)\b", line)
     ]
     return (errors or lines)[-1][:300]
+
+
+#: The number of tokens that a written language model adds to a text.
+WRITTEN = 20
+_BEGINNING = "Once upon a time"
+
+
+def save_onnx(file: Path, pruned: HeadModel, mask: HeadMask, inputs: Sequence[Item]) -> None:
+    """Save ``pruned`` (cut to ``mask``) as an ONNX file for any batch size and length, with its configuration.
+
+    A fresh process traces the network with ``inputs``. A causal language model takes and returns its cache.
+
+    Raises:
+        CahpError: If the network cannot be traced.
+    """
+    save_compact(file.parent, pruned, mask)
+    # Two texts of different length, so that the traced batch contains padding; windows have one length.
+    tokens = sorted(pruned.tokenize(inputs), key=lambda entry: len(entry["input_ids"]))
+    short = tokens[0]
+    long = tokens[-1]
+    if len(short["input_ids"]) == len(long["input_ids"]):
+        short = {name: values[: max(1, len(values) // 2)] for name, values in short.items()}
+    batches = pruned.batches([short, long], size=2 * len(long["input_ids"]))
+    source = Path(to_onnx.__file__).read_text(encoding="utf-8")
+    with scratch() as temporary:
+        in_new_process(
+            f"{source}\nmain(cached={pruned.card.cache is not None})\n",
+            file.parent,
+            save_batches(temporary, batches),
+            file,
+            failure=f"the ONNX exporter cannot write {pruned.card.id} ({{}}); export it as compact or drop-in",
+        )
+    for name in (WEIGHTS, LOADER):
+        (file.parent / name).unlink()
+
+
+def save_onnx_int8(file: Path, exact: Path) -> None:
+    """Save the ONNX file ``exact`` with 8-bit weights as ``file``, with its configuration.
+
+    Activations are rounded at run time (dynamic quantization).
+
+    Raises:
+        CahpError: If it cannot be quantized.
+    """
+    in_new_process(_TO_INT8, exact, file)
+    for path in exact.parent.glob("*config.json"):
+        shutil.copyfile(path, file.parent / path.name)
+
+
+def compare_writing(folder: Path, reads: str, pruned: HeadModel, read: ReadBack) -> ReadBack:
+    """Let the model in ``folder`` write text in a fresh process, and add to ``read`` how far it is off ``pruned``.
+
+    The Python code ``reads`` defines ``write`` from the path ``folder``: it takes tokens ``(1, n)``, their mask and a
+    number, and returns the tokens with so many more, each the most likely one by the model's cache. The difference is
+    the largest one between the best logit in memory and that of the written token, relative to logits beyond 1; it is
+    0 if the model in memory writes the same.
+
+    Raises:
+        CahpError: If the folder cannot be read.
+    """
+    (tokens,) = pruned.tokenize(pruned.examples([_BEGINNING]))
+    prompt = np.array([tokens["input_ids"]])
+    with scratch() as temporary:
+        given = temporary / "given.npy"
+        written = temporary / "written.npy"
+        np.save(given, prompt)
+        in_new_process(f"{_READ_PROMPT}{reads}{_WRITE.format(count=WRITTEN)}", folder, given, written)
+        ids = torch.from_numpy(np.load(written)).to(pruned.device)
+    with torch.no_grad():
+        logits = pruned.network(input_ids=ids[:, :-1], use_cache=False).logits[0, prompt.shape[1] - 1 :]
+    missing = logits.amax(-1) - logits.gather(1, ids[0, prompt.shape[1] :, None])[:, 0]
+    difference = float(missing.max()) / max(1.0, float(logits.abs().max()))
+    return replace(read, differences=(*read.differences, difference), written=WRITTEN)
+
+
+# What it runs: it writes text with a cache, or 8-bit weights
+
+_READ_PROMPT = """
+import sys
+from pathlib import Path
+folder, prompt, written = map(Path, sys.argv[1:])
+"""
+_WRITE = """
+import numpy
+ids = numpy.load(prompt)
+numpy.save(written, write(ids, numpy.ones_like(ids), {count}))
+"""
+#: Reads a file with float32 weights and writes one with 8-bit weights.
+_TO_INT8 = """
+import sys, warnings
+warnings.simplefilter("ignore")
+from onnxruntime.quantization import QuantType, quantize_dynamic
+# Weights use 7 of the 8 bits: products of 8 bits would overflow on processors without instructions for them.
+quantize_dynamic(sys.argv[1], sys.argv[2], weight_type=QuantType.QInt8, per_channel=True, reduce_range=True)
+"""

@@ -1,6 +1,6 @@
 """Write a compact model as an ONNX file, a causal language model with its cache of keys and values.
 
-``cahp.models.saving_onnx`` runs the text of this file, followed by ``main()``, in a fresh process that cannot import
+``cahp.models.saving`` runs the text of this file, followed by ``main()``, in a fresh process that cannot import
 this package. Its arguments are the folder of the model, a file of inputs to trace it with, and the file to write.
 
 The graph is written by PyTorch's exporter. Those of transformers 5.24 gave the same logits for Llama, Qwen3, GPT-2 and

@@ -21,8 +21,7 @@ from cahp.exports.form import Pruned
 from cahp.models import saving, to_onnx
 from cahp.models.cards import NO_ONNX, NO_ONNX_CACHE
 from cahp.models.compact import load_pruned
-from cahp.models.saving import ReadBack
-from cahp.models.saving_onnx import compare_writing
+from cahp.models.saving import ReadBack, compare_writing
 from cahp.models.surgery import cut
 from cahp.stages.latency import measure_onnx
 from cahp.values import HeadMask, OptionError

@@ -17,7 +17,7 @@ from transformers.utils import logging
 from cahp import models
 from cahp.api.preflight import preflight
 from cahp.exports import formats
-from cahp.models import saving, saving_onnx, to_onnx
+from cahp.models import saving, to_onnx
 from cahp.models.attention import PooledProbe
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.compact import load_pruned
@@ -161,7 +161,7 @@ def as_onnx(kind: str, folder: Path) -> tuple[HeadModel, float]:
     mask, worst = uneven(model), 0.0
     pruned, file = cut(model, mask), folder / "onnx" / "model.onnx"
     file.parent.mkdir()
-    saving_onnx.save_onnx(file, pruned, mask, fakes.sentences(6).inputs)
+    saving.save_onnx(file, pruned, mask, fakes.sentences(6).inputs)
     session = runtime.InferenceSession(str(file))
     for batch in model.batches(model.tokenize([*fakes.sentences(9, seed=4).inputs, " ".join(LONG)]), size=64):
         asked = {entry.name: batch.tensors[entry.name].numpy() for entry in session.get_inputs()}
