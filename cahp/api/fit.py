@@ -185,7 +185,7 @@ class _Training:
 
         hooks = training.Hooks("fit", progress)
         if self.rank is None:
-            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", self.key)))
+            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", 2, self.key)))
         fitted = training.fit(
             self.card,
             self.texts,

@@ -9,29 +9,30 @@ import copy
 import math
 import signal
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from cahp.models.cards import ModelCard
+from cahp.models.devices import move_to
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.reading import next_token_sums, training_losses
 from cahp.models.sketch import quiet
 from cahp.models.tokenizing import Tokens
-from cahp.models.training_state import Epoch, Limit, TimeBudget, TrainingState
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
-from cahp.values import Cancelled, Progress, silent
+from cahp.values import Progress, silent
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,19 @@ LORA_SCHEDULE = Schedule(epochs=4, learning_rate=5e-4)
 RANK = 16
 #: Three epochs of AdamW at 2e-5 in batches of 32.
 PAPER_SCHEDULE = Schedule()
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """The mean training loss of an epoch, and the accuracy or agreement on held-out texts after it (None: no texts).
+
+    ``score`` is what the best epoch is kept by, higher being better: the accuracy, or minus a loss or divergence.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float | None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,13 +117,29 @@ class Objective:
     score: Score | None = None
 
 
+#: Seconds that are still allowed.
+Left = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What ends a training before its schedule does: a number of ``steps`` (None: no limit).
+
+    For ``scoring`` and ``each`` see ``TimeBudget``.
+    """
+
+    steps: int | None = None
+    scoring: float = 0.0
+    each: float = 0.0
+
+
 @dataclass(frozen=True)
 class Hooks:
     """What a training calls between its batches.
 
     ``progress`` gets the name of the ``stage``, and may end the training with ``Cancelled`` or ``KeyboardInterrupt``;
     ``watch`` is called after every batch and every epoch, and ``after`` with the number of batches after each of them.
-    The ``checkpoint`` keeps the state of an interrupted training.
+    The ``checkpoint`` keeps the state of an interrupted training. ``left`` returns the seconds left (None: no limit).
     """
 
     stage: str = "training"
@@ -117,6 +147,7 @@ class Hooks:
     watch: Watch | None = None
     after: Callable[[int], object] | None = None
     checkpoint: StoredTraining | None = None
+    left: Left | None = None
 
 
 @dataclass(frozen=True)
@@ -223,7 +254,7 @@ def optimise(
     schedule: Schedule,
     groups: Sequence[dict[str, Any]] | None = None,
     seed: int = 42,
-    limit: Limit = Limit(),  # noqa: B008 - frozen
+    limit: Limit = Limit(),
     hooks: Hooks = Hooks(),
 ) -> Training:
     """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
@@ -232,42 +263,85 @@ def optimise(
     groups of parameters with rates of their own, as AdamW takes them.
 
     ``hooks.progress`` may end the training between two batches; Ctrl-C waits for the end of a batch. With a
-    ``checkpoint`` the same call then goes on from there, and ends with the same weights, bit for bit, as without the
-    interruption (on the same machine, with as many threads).
+    ``checkpoint`` the same call then goes on after the last whole epoch, and ends with the same weights, bit for bit,
+    as without the interruption (on the same machine, with as many threads).
     """
     torch.manual_seed(seed)
-    accelerator = Accelerator(cpu=model.device.type == "cpu")
     tokens = model.tokenize(objective.inputs)
     order = torch.Generator().manual_seed(seed)
-    loader: Any = _load_batches(model, tokens, schedule.batch, order)
+    loader = _load_batches(model, tokens, schedule.batch, order)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer: Any = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    network, optimizer, loader = accelerator.prepare(network, optimizer, loader)
+    optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
     batches = limit.steps or schedule.epochs * len(loader)
-    budget = TimeBudget(batches, left=limit.left, scoring=limit.scoring, each=limit.each)
+    budget = TimeBudget(batches, left=hooks.left, scoring=limit.scoring, each=limit.each)
     rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
+    state = TrainingState(trained, optimizer, rate, order, model.device)
+    checkpoint = hooks.checkpoint
+    if checkpoint is not None and (stored := checkpoint.load()) is not None:
+        budget.seconds = stored[1]["seconds"]
+        state.load_state_dict(*stored)
+    step = len(state.history) * len(loader)
+    # Those of the batches of the current epoch.
+    losses: list[float] = []
 
-    def learn(tensors: Mapping[str, Tensor], rows: Tensor) -> float:
-        loss = objective.loss(network, tensors, rows)
-        accelerator.backward(loss)
-        accelerator.clip_grad_norm_(trained, schedule.clip)
-        optimizer.step()
-        budget.batch()
-        rate.step()
-        optimizer.zero_grad()
-        return float(loss.detach())
+    def pause() -> None:
+        hooks.progress(hooks.stage, step, budget.total(step))
+        if interrupted():
+            raise KeyboardInterrupt
 
-    state = TrainingState(trained, optimizer, rate, order, accelerator.device)
-    loop = _Loop(network, loader, learn, objective.score, state, budget, hooks)
-    loop.resume()
+    def describe() -> Training:
+        mean = 0.0
+        if losses:
+            mean = sum(losses) / len(losses)
+        elif state.history:
+            # Between two epochs it is the loss of the finished one.
+            mean = state.history[-1].loss
+        return Training(step, budget.total(step), mean, tuple(state.history), hooks.stage, state.best)
+
+    def report() -> None:
+        if hooks.watch is not None:
+            hooks.watch(describe())
+
     with _interruptions() as interrupted:
-        loop.run(interrupted)
+        pause()
+        budget.begin()
+        while not budget.over(step):
+            network.train()
+            budget.begin()
+            for tensors, rows in loader:
+                moved = {name: move_to(tensor, model.device) for name, tensor in tensors.items()}
+                loss = objective.loss(network, moved, move_to(rows, model.device))
+                loss.backward()  # type: ignore[no-untyped-call]
+                nn.utils.clip_grad_norm_(trained, schedule.clip)
+                optimizer.step()
+                budget.batch()
+                rate.step()
+                optimizer.zero_grad()
+                losses.append(float(loss.detach()))
+                step += 1
+                if hooks.after is not None:
+                    hooks.after(step)
+                report()
+                pause()
+                if budget.over(step):
+                    break
+            network.eval()
+            score = None
+            if objective.score is not None:
+                score = objective.score(pause)
+            state.end_epoch(sum(losses) / len(losses), score)
+            losses = []
+            budget.scored()
+            report()
+            if checkpoint is not None and not budget.over(step):
+                arrays, meta = state.state_dict()
+                checkpoint.save(arrays, {**meta, "seconds": budget.seconds})
     state.finish()
-    if hooks.checkpoint is not None:
-        hooks.checkpoint.remove()
-    total = budget.total(loop.step)
+    if checkpoint is not None:
+        checkpoint.remove()
+    total = budget.total(step)
     hooks.progress(hooks.stage, total, total)
-    return loop.describe()
+    return describe()
 
 
 def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Generator) -> DataLoader[Any]:
@@ -283,111 +357,6 @@ def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Gene
     sampler = LengthGroupedSampler(size, lengths=lengths, generator=order)
     numbers: Any = range(len(tokens))
     return DataLoader[Any](numbers, batch_size=size, sampler=sampler, collate_fn=collate)
-
-
-@dataclass(eq=False)
-class _Loop:
-    """The loop over batches and epochs: it scores, reports, stops where that is asked for, and saves what resumes it.
-
-    ``learn`` takes a batch with its row numbers, changes the weights of the ``network``, and returns the loss.
-    """
-
-    network: nn.Module
-    loader: DataLoader[Any]
-    learn: Callable[[Mapping[str, Tensor], Tensor], float]
-    score: Score | None
-    state: TrainingState
-    budget: TimeBudget
-    hooks: Hooks
-    #: Batches that are done.
-    step: int = 0
-
-    def resume(self) -> None:
-        """Go on from the checkpoint, if there is one."""
-        checkpoint = self.hooks.checkpoint
-        if checkpoint is not None and (stored := checkpoint.load()) is not None:
-            self.budget.seconds = stored[1].get("seconds", self.budget.seconds)
-            self.state.load_state_dict(*stored)
-        self.step = self.state.epoch * len(self.loader) + self.state.batches
-
-    def run(self, interrupted: Callable[[], bool]) -> None:
-        """Train until all batches are done, or the time is over.
-
-        Raises:
-            Cancelled, KeyboardInterrupt: If it was stopped; the checkpoint has its state.
-        """
-
-        def pause() -> None:
-            self._pause(interrupted)
-
-        state = self.state
-        budget = self.budget
-        pause()
-        budget.begin()
-        while not budget.over(self.step):
-            self.network.train()
-            budget.begin()
-            for tensors, rows in state.rest(self.loader):
-                loss = self.learn(tensors, rows)
-                state.batches += 1
-                state.losses += loss
-                self.step += 1
-                if self.hooks.after is not None:
-                    self.hooks.after(self.step)
-                self._report()
-                pause()
-                if budget.over(self.step):
-                    break
-            self._end_epoch(pause)
-            if not budget.over(self.step):
-                self._save()
-        if state.batches:
-            # It was stopped within an epoch, and no time is left to resume it.
-            self._end_epoch(pause)
-
-    def describe(self) -> Training:
-        """Return how far the training is."""
-        state = self.state
-        mean = 0.0
-        if state.batches:
-            mean = state.losses / state.batches
-        elif state.history:
-            # Between two epochs it is the loss of the finished one.
-            mean = state.history[-1].loss
-        total = self.budget.total(self.step)
-        return Training(self.step, total, mean, tuple(state.history), self.hooks.stage, state.best)
-
-    def _pause(self, interrupted: Callable[[], bool]) -> None:
-        """Report between two batches, and stop if that is asked for."""
-        wish: BaseException | None = None
-        try:
-            self.hooks.progress(self.hooks.stage, self.step, self.budget.total(self.step))
-        except (Cancelled, KeyboardInterrupt) as error:
-            wish = error
-        if wish is None and interrupted():
-            wish = KeyboardInterrupt()
-        if wish is not None:
-            self._save()
-            raise wish
-
-    def _end_epoch(self, pause: Callable[[], None]) -> None:
-        self.network.eval()
-        scores = None
-        if self.score is not None:
-            scores = self.score(pause)
-        self.state.end_epoch(scores)
-        self.budget.scored()
-        self._report()
-
-    def _report(self) -> None:
-        if self.hooks.watch is not None:
-            self.hooks.watch(self.describe())
-
-    def _save(self) -> None:
-        checkpoint = self.hooks.checkpoint
-        if checkpoint is not None:
-            arrays, meta = self.state.state_dict()
-            checkpoint.save(arrays, {**meta, "seconds": self.budget.seconds})
 
 
 @contextmanager
@@ -411,3 +380,184 @@ def _interruptions() -> Iterator[Callable[[], bool]]:
     finally:
         if postponed:
             signal.signal(signal.SIGINT, default)
+
+
+# The state of a training -------------------------------------------------------------------------------------------
+
+
+class TrainingState:
+    """All that the rest of a training depends on, to be saved after an epoch and resumed there."""
+
+    def __init__(
+        self,
+        trained: list[nn.Parameter],
+        optimizer: torch.optim.AdamW,
+        rate: LambdaLR,
+        order: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self._trained = trained
+        self._optimizer = optimizer
+        self._rate = rate
+        self._order = order
+        #: The module of PyTorch with the random numbers of a device other than the processor.
+        self._device = None
+        if device.type != "cpu":
+            self._device = getattr(torch, device.type)
+        #: The finished epochs.
+        self.history: list[Epoch] = []
+        #: The score of the best epoch (None: no epoch was scored), and its weights.
+        self.best: tuple[float, ...] | None = None
+        self._kept: list[Tensor] = []
+
+    def end_epoch(self, loss: float, score: tuple[float, ...] | None) -> None:
+        """Record the epoch's mean loss and its score, and keep its weights if they are the best so far."""
+        epoch = Epoch(len(self.history) + 1, loss, None)
+        if score is not None:
+            epoch = replace(epoch, accuracy=score[-1], score=score[0])
+            if self.best is None or score > self.best:
+                self.best = score
+                self._kept = [parameter.detach().clone() for parameter in self._trained]
+        self.history.append(epoch)
+
+    def finish(self) -> None:
+        """Restore the weights of the best epoch."""
+        self._set_weights(self._kept or self._trained)
+
+    def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """The state as arrays and JSON."""
+        optimizer = self._optimizer.state_dict()
+        tensors = {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
+        tensors |= {f"best-{index}": weight for index, weight in enumerate(self._kept)}
+        for index, moments in optimizer["state"].items():
+            tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
+        # The random numbers that order the texts, and those that dropout uses.
+        tensors |= {"order": self._order.get_state(), "random": torch.get_rng_state()}
+        if self._device is not None:
+            tensors["device"] = self._device.get_rng_state()
+        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
+        meta = {
+            "history": [asdict(epoch) for epoch in self.history],
+            "best": self.best,
+            "groups": optimizer["param_groups"],
+            "rate": self._rate.last_epoch,
+        }
+        return arrays, meta
+
+    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Resume from a saved state."""
+        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+        self.history = [Epoch(**epoch) for epoch in meta["history"]]
+        places = range(len(self._trained))
+        self._set_weights([tensors[f"weight-{index}"] for index in places])
+        if meta["best"] is not None:
+            self.best = tuple(meta["best"])
+            self._kept = [tensors[f"best-{index}"] for index in places]
+        moments = defaultdict[int, dict[str, Tensor]](dict)
+        for place, tensor in tensors.items():
+            name, _, index = place.rpartition("-")
+            if name not in ("", "weight", "best"):
+                moments[int(index)][name] = tensor
+        self._optimizer.load_state_dict({"state": moments, "param_groups": meta["groups"]})
+        self._rate.last_epoch = meta["rate"]
+        self._order.set_state(tensors["order"])
+        torch.set_rng_state(tensors["random"])
+        if self._device is not None:
+            self._device.set_rng_state(tensors["device"])
+
+    def _set_weights(self, values: Sequence[Tensor]) -> None:
+        with torch.no_grad():
+            for parameter, value in zip(self._trained, values, strict=True):
+                parameter.copy_(value)
+
+
+# Time --------------------------------------------------------------------------------------------------------------
+
+#: Time reserved for one more batch and a score, as a multiple of what they took before: a machine may become busier.
+_RESERVED = 1.25
+
+
+class TimeIsUp(Exception):
+    """The work that is under way does not fit into its time."""
+
+
+def until(progress: Progress, left: Left | None) -> Progress:
+    """``progress`` that raises ``TimeIsUp`` as soon as no time is left."""
+    if left is None:
+        return progress
+
+    def guarded(stage: str, done: int, total: int) -> None:
+        progress(stage, done, total)
+        if left() <= 0:
+            raise TimeIsUp
+
+    return guarded
+
+
+class TimeBudget:
+    """The ``batches`` of a training, or as many of them as fit into the time ``left``.
+
+    The learning rate follows ``behind``, the part of the training that is over: the batches that are done, or the time
+    that has passed if that is a larger part. ``scoring`` and ``each`` are the estimated seconds of a score and of a
+    batch, until they are measured.
+    """
+
+    def __init__(self, batches: int, *, left: Left | None = None, scoring: float = 0.0, each: float = 0.0) -> None:
+        self.batches = batches
+        self._left = left
+        #: Seconds of the whole training (None: without a limit).
+        self.seconds: float | None = None
+        self._seen = 0
+        if left is not None:
+            self.seconds = self._now = left()
+            self._scoring = scoring
+            self._each = each
+
+    def begin(self) -> float:
+        """Measure from now; return the seconds since the last measurement."""
+        if self._left is None:
+            return 0.0
+        before, self._now = self._now, self._left()
+        return before - self._now
+
+    def batch(self) -> None:
+        """Note the end of a batch."""
+        if self._left is not None:
+            seconds = self.begin()
+            self._seen += 1
+            if self._seen == 1:
+                # It sets things up.
+                return
+            if self._seen == 2:
+                # The estimate gives way to the first that is measured.
+                self._each = 0.0
+            self._each = max(self._each, seconds)
+
+    def scored(self) -> None:
+        """Note the end of a score."""
+        if self._left is not None:
+            self._scoring = max(self._scoring, self.begin())
+
+    def behind(self, step: int) -> float:
+        """How much of the training is over after ``step`` batches, counted in batches."""
+        if self.seconds is None:
+            return step
+        usable = self.seconds - self._reserve
+        if usable <= 0:
+            return self.batches
+        return max(step, self.batches * (self.seconds - self._now) / usable)
+
+    def total(self, step: int) -> int:
+        """The number of batches that the training will have, as estimated after ``step`` of them."""
+        behind = self.behind(step)
+        if behind <= step:
+            return self.batches
+        return max(step, min(self.batches, round(step * self.batches / behind)))
+
+    def over(self, step: int) -> bool:
+        """Whether the training ends after ``step`` batches: they are all, or no time is left for another one."""
+        return step >= self.batches or (self.seconds is not None and self._now <= self._reserve)
+
+    @property
+    def _reserve(self) -> float:
+        return _RESERVED * (self._scoring + self._each)

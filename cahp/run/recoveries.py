@@ -264,8 +264,7 @@ class Recoveries:
         Raises:
             CahpError: If there are too few texts to hold one out, or the training diverges.
         """
-        from cahp.models.supervision import Supervision
-        from cahp.models.training import Schedule
+        from cahp.models.training import Hooks, Schedule
         from cahp.stages import recovery
 
         _check_texts(self.calibration.inputs, "fine-tuning", self.card.words)
@@ -299,10 +298,10 @@ class Recoveries:
                 start=cut_model(model, mask, refit),
                 schedule=schedule,
                 seed=self._seed,
-                supervision=Supervision(
+                hooks=Hooks(
                     progress=resources.progress,
                     watch=resources.watch,
-                    checkpoint=StoredTraining(resources.store, key("tuning", 6, *parts, model.device.type)),
+                    checkpoint=StoredTraining(resources.store, key("tuning", 7, *parts, model.device.type)),
                 ),
             )
         tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
@@ -352,8 +351,7 @@ class Recoveries:
         Raises:
             DataError: If there are too few texts to hold one out.
         """
-        from cahp.models.supervision import Supervision
-        from cahp.models.training_state import TimeIsUp, until
+        from cahp.models.training import Hooks, TimeIsUp, until
         from cahp.stages.distillation import distill, usual_schedule
 
         if labels and self._unlabelled is not None:
@@ -377,7 +375,7 @@ class Recoveries:
                 return distilled
         resources = self._resources
         model = resources.model
-        state = key("distilling", 6, *parts, limit, model.device.type)
+        state = key("distilling", 7, *parts, limit, model.device.type)
         training = StoredTraining(resources.store, state)
         left = None
         rows: Ints = np.arange(len(inputs))
@@ -400,7 +398,7 @@ class Recoveries:
         called = "the cut model"
         if refitted is not None and refitted.report.accepted:
             called = "the refit"
-        supervision = Supervision(resources.progress, resources.watch, training, left)
+        hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=training, left=left)
         began = resources.clock()
         with resources.timed("recovery"):
             made, report = distill(
@@ -411,7 +409,7 @@ class Recoveries:
                 schedule=schedule,
                 called=called,
                 seed=self._seed,
-                supervision=supervision,
+                hooks=hooks,
             )
         took = None
         if not training.resumed:

@@ -15,7 +15,7 @@ from cahp.values import Ints, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
-    from cahp.models.training_state import Left
+    from cahp.models.training import Left
 
 #: Forward passes of one token that solving a refit costs per hidden channel, however few the texts.
 _SOLVING_PASSES = 4.4

@@ -13,10 +13,8 @@ from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.held_out import Divergences, HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
-from cahp.models.supervision import Supervision
 from cahp.models.surgery import separate
-from cahp.models.training import Objective, Schedule, Training, optimise
-from cahp.models.training_state import Limit, TimeIsUp, until
+from cahp.models.training import Hooks, Limit, Objective, Schedule, TimeIsUp, Training, optimise, until
 from cahp.recoveries import DistillEpoch, DistillReport
 from cahp.tasks.texts import Item
 from cahp.values import Ints, Progress
@@ -49,7 +47,7 @@ def distill(
     schedule: Schedule | None = None,
     called: str = "the refit",
     seed: int = 42,
-    supervision: Supervision = Supervision(),  # noqa: B008 - frozen
+    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
 ) -> tuple[HeadModel, DistillReport]:
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
@@ -57,7 +55,7 @@ def distill(
     ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
     names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
     ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
-    what is read twice. With seconds left by the ``supervision`` it has as many batches as fit; the preparation of a
+    what is read twice. With seconds left by the ``hooks`` it has as many batches as fit; the preparation of a
     resumed training does not count.
     """
     schedule = schedule or usual_schedule(model.card)
@@ -66,9 +64,9 @@ def distill(
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
-    left = supervision.left
-    bounded = supervision.progress
-    if supervision.checkpoint is None or not supervision.checkpoint.exists:
+    left = hooks.left
+    bounded = hooks.progress
+    if hooks.checkpoint is None or not hooks.checkpoint.exists:
         bounded = until(bounded, left)
     texts = len(learned), labels is not None, len(held_out)
     unmeasured = DistillReport(False, f"{_NO_TIME}: {called} stays", *texts, None, None, ())
@@ -111,8 +109,8 @@ def distill(
         Objective([inputs[row] for row in learned], loss, score),
         schedule=schedule,
         seed=seed,
-        limit=Limit(left=left, scoring=scoring, each=each),
-        hooks=supervision.hooks(STAGE),
+        limit=Limit(scoring=scoring, each=each),
+        hooks=replace(hooks, stage=STAGE),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     after = before

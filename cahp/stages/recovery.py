@@ -17,10 +17,9 @@ from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.held_out import HeldOut, count_compared, hold_out
 from cahp.models.reading import Teacher
-from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Schedule, train
-from cahp.models.training_state import Epoch
+from cahp.models.training import Epoch, Hooks, Schedule, train
+from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
@@ -447,7 +446,7 @@ def finetune(
     start: HeadModel | None = None,
     schedule: Schedule = Schedule(),  # noqa: B008 - frozen
     seed: int = 42,
-    supervision: Supervision = Supervision(),  # noqa: B008 - frozen
+    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
 ) -> tuple[HeadModel, list[Epoch]]:
     """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
 
@@ -468,7 +467,7 @@ def finetune(
         schedule=schedule,
         validation=texts.take(held_out),
         seed=seed,
-        hooks=supervision.hooks("finetune"),
+        hooks=replace(hooks, stage="finetune"),
     )
     if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
         raise CahpError(

@@ -138,8 +138,7 @@ def train_gates(
     from cahp.models.head_model import Batch
     from cahp.models.reading import losses
     from cahp.models.surgery import separate
-    from cahp.models.training import Hooks, Objective, Schedule, optimise
-    from cahp.models.training_state import Limit
+    from cahp.models.training import Hooks, Limit, Objective, Schedule, optimise
 
     generator = torch.Generator().manual_seed(seed)
 

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from cahp.models.training import Schedule
-from cahp.models.training_state import TimeBudget, TimeIsUp, until
+from cahp.models.training import Schedule, TimeBudget, TimeIsUp, until
 
 
 @dataclass

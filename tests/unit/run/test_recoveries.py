@@ -19,8 +19,7 @@ from cahp.board import budget_sweep
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.models.training import Schedule
-from cahp.models.training_state import Epoch
+from cahp.models.training import Epoch, Schedule
 from cahp.recoveries import RECOVERIES
 from cahp.run import resources
 from cahp.run.bench import open_bench

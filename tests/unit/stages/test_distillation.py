@@ -16,9 +16,8 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.held_out import hold_out
 from cahp.models.reading import compare_answers, logits_of
-from cahp.models.supervision import Supervision
 from cahp.models.surgery import cut
-from cahp.models.training import Loss, Objective, Training, optimise
+from cahp.models.training import Hooks, Loss, Objective, Training, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import distillation
 from cahp.stages.distillation import SCHEDULE, distill
@@ -132,8 +131,8 @@ def test_a_distillation_has_as_many_batches_as_fit_and_the_best_epoch_stays(
     seen: list[Training] = []
     clock, allowed = fakes.WorkClock(monkeypatch), 600
     # The teacher takes 100 and the start 20, then five batches an epoch 48 each, and a score 20.
-    supervision = Supervision(watch=seen.append, left=lambda: allowed - clock.now)
-    _, found = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=3), supervision=supervision)
+    hooks = Hooks(watch=seen.append, left=lambda: allowed - clock.now)
+    _, found = distill(model, start, TEXTS.inputs, schedule=replace(QUICK, epochs=3), hooks=hooks)
     # Of 15 batches.
     assert 5 < seen[-1].step < 15
     assert len(found.epochs) == 2
@@ -147,29 +146,29 @@ def test_without_time_for_a_batch_the_start_stays(
     model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch, allowed: float, known: bool
 ) -> None:
     clock = fakes.WorkClock(monkeypatch)
-    supervision = Supervision(left=lambda: allowed - clock.now)
-    student, found = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=supervision)
+    hooks = Hooks(left=lambda: allowed - clock.now)
+    student, found = distill(model, start, TEXTS.inputs, schedule=QUICK, hooks=hooks)
     assert (found.accepted, student is start) == (False, True)
     assert (found.kl_before is not None) is known
     assert clock.now <= allowed + 10
     assert (found.reason, found.epochs) == ("no time was left for it: the refit stays", ())
 
 
-def test_one_that_was_stopped_within_an_epoch_and_has_no_time_left_is_scored_as_it_is(
+def test_one_that_was_stopped_and_has_no_time_left_keeps_its_last_whole_epoch(
     model: HeadModel, start: HeadModel
 ) -> None:
     memory, left = fakes.Memory(), [1e9]
-    stopped = Supervision(fakes.stop_at("distill", 3), checkpoint=memory, left=lambda: left[0])
+    stopped = Hooks(progress=fakes.stop_at("distill", 7), checkpoint=memory, left=lambda: left[0])
     with pytest.raises(Cancelled):
-        distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=stopped)
+        distill(model, start, TEXTS.inputs, schedule=QUICK, hooks=stopped)
 
     def over(training: str, done: int, total: int) -> None:
         # By the time that it would go on, nothing is left.
         left[0] = 0.0 if training == "distill" else 1e9
 
-    _, again = distill(model, start, TEXTS.inputs, schedule=QUICK, supervision=replace(stopped, progress=over))
+    _, again = distill(model, start, TEXTS.inputs, schedule=QUICK, hooks=replace(stopped, progress=over))
     assert len(again.epochs) == 1
-    assert "(time allowed 0.6 of 2 epochs)" in again.reason
+    assert "(time allowed 1.0 of 2 epochs)" in again.reason
     assert memory.kept is None
 
 
