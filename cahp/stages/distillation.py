@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
-from cahp.models.held_out import Divergences, HeldOut, count_compared, hold_out
-from cahp.models.reading import Teacher
+from cahp.models.reading import Divergences, HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import separate
 from cahp.models.training import Hooks, Limit, Objective, Schedule, TimeIsUp, Training, optimise, until
 from cahp.recoveries import DistillEpoch, DistillReport

@@ -15,8 +15,7 @@ from torch import Tensor
 from cahp.models.cards import Site
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState
-from cahp.models.held_out import HeldOut, count_compared, hold_out
-from cahp.models.reading import Teacher
+from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Schedule, train
 from cahp.processes import one_openblas_thread

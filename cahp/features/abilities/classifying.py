@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cahp.data import load
-from cahp.data.manual import MANUAL
-from cahp.data.sources import BBC_NEWS
+from cahp.data.sources import BBC_NEWS, MANUAL
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.typing_errors import mistype
 from cahp.features.abilities.verdict import ItemValues, decide

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cahp.data.dataset import Dataset
-from cahp.data.manual import MANUAL
-from cahp.data.sources import BBC_NEWS, catalogue, load
+from cahp.data.sources import BBC_NEWS, MANUAL, catalogue, load
 from cahp.tasks.answers import NO_LABEL
 from cahp.values import DataError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cahp.data.manual import MANUAL
+from cahp.data.sources import MANUAL
 from cahp.exports.report import Origin, page
 from cahp.features.neutral import texts
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from cahp.data import load
-from cahp.data.manual import MANUAL, TOPICS
+from cahp.data.sources import MANUAL, TOPICS
 
 
 @pytest.fixture(scope="module")

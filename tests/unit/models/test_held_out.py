@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.models.held_out import Divergences, count_compared, hold_out
+from cahp.models.reading import Divergences, count_compared, hold_out
 from cahp.tasks.window import Source, Window
 
 

@@ -14,8 +14,7 @@ from torch import nn
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.models.held_out import hold_out
-from cahp.models.reading import compare_answers, logits_of
+from cahp.models.reading import compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
 from cahp.models.training import Hooks, Loss, Objective, Training, optimise
 from cahp.recoveries import DistillReport

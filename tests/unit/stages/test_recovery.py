@@ -12,8 +12,7 @@ import torch
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.models.held_out import hold_out
-from cahp.models.reading import compare_answers
+from cahp.models.reading import compare_answers, hold_out
 from cahp.models.surgery import cut
 from cahp.models.training import Schedule
 from cahp.recoveries import QUICK, RECOVERIES, refit_texts
