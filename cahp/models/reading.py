@@ -399,7 +399,7 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     held_out: list[Ints] = []
     for kind in np.unique(kinds):
         rows = np.flatnonzero(kinds == kind)
-        chosen = _draw_fifth(len(rows), seed)
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(rows))[: len(rows) // 5])
         if not len(chosen) and kind != "text" and len(rows) > 1:
             chosen = np.array([int(np.random.default_rng(seed).integers(len(rows)))])
         held_out.append(rows[chosen])
@@ -411,11 +411,6 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     if len(read) < len(windows) or not len(windows):
         return learned, np.setdiff1d(tried, read)
     return np.setdiff1d(learned, _find_overlapping(items, passages, windows)), tried
-
-
-def _draw_fifth(count: int, seed: int) -> Ints:
-    """Draw a fifth of so many rows; they are ascending."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[: count // 5])
 
 
 def _leave_out_equal(items: Sequence[Item], learned: Ints, tried: Ints) -> Ints:
