@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from cahp.models.cards import Dtype, ModelCard, Prompt, PromptExample
+from cahp.models.cards import Dtype, ModelCard, PromptExample, make_prompt
 from cahp.models.identity import (
     BUILTINS,
     EXAMPLE,
@@ -25,14 +25,9 @@ from cahp.models.identity import (
     set_dtype,
     set_max_length,
 )
-from cahp.tasks.texts import Texts
-from cahp.tasks.window import Beginning, Source, Window
 from cahp.values import Input, OptionError, Precision
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from cahp.models.head_model import HeadModel
 
 __all__ = [
@@ -42,9 +37,6 @@ __all__ = [
     "check_builtin",
     "choose_precision",
     "count_tokens",
-    "cut_windows",
-    "draw_repeats",
-    "find_beginning",
     "has_package",
     "identify",
     "load",
@@ -52,11 +44,8 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
-    "read_twice",
     "set_dtype",
     "set_max_length",
-    "start_token",
-    "usual_tokens",
     "verify_model",
 ]
 
@@ -127,48 +116,6 @@ def count_tokens(card: ModelCard, inputs: Sequence[Input]) -> list[int]:
     return count_whole(load_tokenizer(card.folder, card.id, prompted=card.language is not None), inputs)
 
 
-def cut_windows(card: ModelCard, texts: Texts, **options: Any) -> Texts:
-    """Cut texts into windows of a language model's tokens; see ``cahp.models.windows.cut_windows``."""
-    from cahp.models import windows
-
-    return windows.cut_windows(card, texts, **options)
-
-
-def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> list[Window]:
-    """Draw sequences that repeat their first half; see ``cahp.models.windows.draw_repeats``."""
-    from cahp.models import windows
-
-    return windows.draw_repeats(card, texts, tokens=tokens, seed=seed)
-
-
-def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:
-    """Return a sequence whose second half repeats its first; see ``cahp.models.windows.read_twice``."""
-    from cahp.models import windows
-
-    return windows.read_twice(start, half, document, source, skipped=skipped)
-
-
-def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
-    """The tokens of a model that occur in usual text; see ``cahp.models.windows.usual_tokens``."""
-    from cahp.models import windows
-
-    return windows.usual_tokens(card)
-
-
-def start_token(card: ModelCard) -> tuple[int, str]:
-    """The token before the first of a text, its id and its text; see ``cahp.models.windows.start_token``."""
-    from cahp.models import windows
-
-    return windows.start_token(card)
-
-
-def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
-    """Find which windows begin with the ``start_token``; see ``cahp.models.windows.find_beginning``."""
-    from cahp.models import windows
-
-    return windows.find_beginning(card, bos)
-
-
 def preview_prompt(card: ModelCard, example: Input | None = None) -> PromptExample | None:
     """How a language model reads ``example`` (default: a sentence) in its prompt, and by which tokens it answers.
 
@@ -191,23 +138,6 @@ def preview_prompt(card: ModelCard, example: Input | None = None) -> PromptExamp
     return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(
         example, max_length=card.max_length
     )
-
-
-def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
-    """The prompt of a template and its answers (None: neither is given).
-
-    Raises:
-        OptionError: If one lacks the other, or they have no sense.
-    """
-    if prompt is None and not answers:
-        return None
-    if prompt is None:
-        raise OptionError('answers need a prompt that asks for them; add --prompt "{text} It was"')
-    if isinstance(answers, str):
-        raise OptionError(f"answers must be a list of words, not the one text {answers[:40]!r}; split it")
-    if not answers:
-        raise OptionError('a prompt needs an answer for each class; add --answers "terrible,great"')
-    return Prompt(prompt, tuple(answers))
 
 
 def verify_model(model: HeadModel) -> HeadModel:

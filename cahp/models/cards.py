@@ -8,7 +8,7 @@ with BERT's names of sizes (``num_hidden_layers``, ``num_attention_heads``, ``hi
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -255,6 +255,23 @@ class Prompt:
         values = {"text": first, "premise": first, "hypothesis": second, "mask": mask}
         # In one pass, so that braces inside a text are no places.
         return _PLACE.sub(lambda place: values[place[1]], self.template)
+
+
+def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
+    """The prompt of a template and its answers (None: neither is given).
+
+    Raises:
+        OptionError: If one lacks the other, or they have no sense.
+    """
+    if prompt is None and not answers:
+        return None
+    if prompt is None:
+        raise OptionError('answers need a prompt that asks for them; add --prompt "{text} It was"')
+    if isinstance(answers, str):
+        raise OptionError(f"answers must be a list of words, not the one text {answers[:40]!r}; split it")
+    if not answers:
+        raise OptionError('a prompt needs an answer for each class; add --answers "terrible,great"')
+    return Prompt(prompt, tuple(answers))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp import models
+from cahp import processes as parallel
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
@@ -234,10 +234,11 @@ class Measurements:
         continuation = self._resources.load_cached("continuation", name, lambda entry: entry.arrays["tokens"])
         if continuation is None:
             from cahp.models.caching import continue_greedily
+            from cahp.models.windows import start_token
 
             model = self._resources.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            tokens = [models.start_token(self.card)[0], *ids]
+            tokens = [start_token(self.card)[0], *ids]
             gates = None
             if recovered is not None and mask is not None:
                 model = cut_model(model, mask, recovered)

@@ -70,8 +70,11 @@ def window_protocol(settings: Settings, card: ModelCard, texts: Texts) -> Window
     documents = len(np.unique(np.concatenate([window.units for window in windows])))
     tokens = sum(window.scored for window in windows)
     stride = settings.stride or settings.window
-    begins = models.find_beginning(card, settings.bos)
-    _, start = models.start_token(card)
+    # Imported here because it imports torch.
+    from cahp.models.windows import find_beginning, start_token
+
+    begins = find_beginning(card, settings.bos)
+    _, start = start_token(card)
     return WindowProtocol(settings.window, stride, start, tokens, documents, begins)
 
 
@@ -109,11 +112,13 @@ def cut_split(raw: data.Dataset, split: str, settings: Settings, card: ModelCard
 
 
 def _cut(texts: Texts, tokens: int, settings: Settings, card: ModelCard, *, copies: bool = False) -> Texts:
+    from cahp.models.windows import cut_windows
+
     seed: int | None = settings.seed
     if settings.sample == "head":
         # The first documents of a file are its beginning; others are drawn.
         seed = None
-    return models.cut_windows(
+    return cut_windows(
         card,
         texts,
         window=settings.window,
@@ -142,8 +147,10 @@ def _cut_calibration(texts: Texts, settings: Settings, card: ModelCard, raw: dat
         mixed, _ = _read_mixed(name, settings, raw)
         others += _cut(mixed, round(total * share), settings, card).windows
     if REPEATS in mix.shares:
+        from cahp.models.windows import draw_repeats
+
         wanted = round(total * mix.shares[REPEATS])
-        others += models.draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
+        others += draw_repeats(card, windows, tokens=wanted, seed=settings.seed)
     mixed_windows = tuple(spread_among(windows.windows, others))
     labels = np.full(len(mixed_windows), NO_LABEL, dtype=np.int64)
     return Texts(mixed_windows, None, labels, ALL, card.task)

@@ -21,6 +21,7 @@ from cahp.models import reading
 from cahp.models.reading import Reader, Teacher
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Training
+from cahp.models.windows import cut_windows
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
@@ -146,7 +147,7 @@ def test_windows_are_those_of_a_rolling_log_likelihood(folder: Path) -> None:
     card, words = models.identify(str(folder)), AutoTokenizer.from_pretrained(folder)
     texts = fakes.sentences(20)
     joined = "\n\n".join(texts.first)
-    windows = models.cut_windows(card, texts, window=8, tokens=10**6, bos="first").windows
+    windows = cut_windows(card, texts, window=8, tokens=10**6, bos="first").windows
     ids = words(joined, add_special_tokens=False)["input_ids"]
     assert [token for window in windows for token in window.ids[-window.scored :]] == ids
     assert sum(int(window.sizes.sum()) for window in windows) == len(joined.encode())
@@ -167,9 +168,9 @@ def test_a_limit_counts_documents(settings: Settings, store: Store) -> None:
 
 def test_without_room_for_all_tokens_the_last_window_is_whole(folder: Path) -> None:
     card = models.identify(str(folder))
-    windows = models.cut_windows(card, fakes.sentences(50), window=8, tokens=50).windows
+    windows = cut_windows(card, fakes.sentences(50), window=8, tokens=50).windows
     assert [window.scored for window in windows] == [8] * 6
-    overlapping = models.cut_windows(card, fakes.sentences(50), window=8, stride=4, tokens=48).windows
+    overlapping = cut_windows(card, fakes.sentences(50), window=8, stride=4, tokens=48).windows
     assert [window.scored for window in overlapping] == [8, *[4] * 10]
 
 
@@ -203,7 +204,7 @@ def save_language_model(folder: Path, kind: str) -> Path:
 def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) -> None:
     folder = save_language_model(tmp_path, kind)
     model = models.load(str(folder), device="cpu")
-    cut_texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    cut_texts = cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     keep = np.random.default_rng(1).random((model.layers, model.heads)) < 0.5
     pruned = cut(model, HeadMask(keep | (np.arange(model.heads) == 0)))
     found = evaluate(pruned, cut_texts, reader=Reader(cut_texts, full=model))
@@ -284,7 +285,7 @@ def test_windows_begin_with_the_token_that_a_model_needs_as_in_a_loop_of_transfo
 
 def test_windows_that_overlap_read_the_beginning_token_in_the_place_of_their_first_token(begun: Path) -> None:
     card = models.identify(str(begun))
-    cut_into = partial(models.cut_windows, card, fakes.sentences(50), window=8, stride=4, tokens=48)
+    cut_into = partial(cut_windows, card, fakes.sentences(50), window=8, stride=4, tokens=48)
     every, first = cut_into().windows, cut_into(bos="first").windows
     assert [window.scored for window in every] == [window.scored for window in first] == [8, *[4] * 10]
     assert [window.ids[1:].tolist() for window in every] == [window.ids[1:].tolist() for window in first]
@@ -300,13 +301,13 @@ def test_a_large_vocabulary_does_not_differ_from_itself(tmp_path: Path) -> None:
     torch.nn.init.normal_(network.get_input_embeddings().weight)
     network.save_pretrained(folder)
     model = models.load(str(folder), device="cpu")
-    texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    texts = cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     assert Teacher(model, model.tokenize(texts.inputs)).compare(model)[:2] == pytest.approx((0.0, 1.0), abs=1e-6)
 
 
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
     model = models.load(str(folder), device="cpu")
-    texts = models.cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
+    texts = cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model))
     assert found.divergences(found) == pytest.approx(0, abs=1e-5)
 

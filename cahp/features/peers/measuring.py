@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp import models
 from cahp.features.peers.table import CONTEXT, PEERS, Peer, PeerBench, Shrunk
 from cahp.models.costs import Throughput
 from cahp.run.bench import Bench, open_bench
@@ -57,23 +56,25 @@ class PeerTexts:
         Raises:
             OptionError: If the model, or the texts, are too short for passages that are read twice.
         """
+        from cahp.models.windows import read_twice, start_token, usual_tokens
+
         rows = bench.evaluation.text_rows
         lengths = [len(item.ids) for item in bench.evaluation.take(rows).inputs if isinstance(item, Window)]
         news = bench.evaluation.take([row for row, size in zip(rows, lengths, strict=True) if size == max(lengths)])
         longest = bench.card.longest_context or 2 * PASSAGE + 1
         size = min(PASSAGE, (longest - 1) // 2, len(news.stream) // PASSAGES)
-        usual = models.usual_tokens(bench.card)
+        usual = usual_tokens(bench.card)
         size = min(size, len(usual))
         if size < 4:
             raise OptionError("the evaluation texts have too few tokens for passages read twice; raise --eval-tokens")
         random = np.random.default_rng(bench.settings.seed)
         places = np.linspace(0, len(news.stream) - size, PASSAGES).astype(np.int64)
-        start, _ = models.start_token(bench.card)
+        start, _ = start_token(bench.card)
         passages = [news.stream[place : place + size] for place in places]
         drawn = [random.choice(usual, size, replace=False) for _ in range(PASSAGES)]
-        read_twice = partial(models.read_twice, start, skipped=1)
-        windows = [read_twice(half, number, "passage") for number, half in enumerate(passages)]
-        windows += [read_twice(half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
+        read = partial(read_twice, start, skipped=1)
+        windows = [read(half, number, "passage") for number, half in enumerate(passages)]
+        windows += [read(half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
         labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
         return cls(news, Texts(tuple(windows), None, labels, news.classes, NEXT_TOKEN))
 

@@ -10,6 +10,7 @@ import pytest
 from cahp import models
 from cahp.methods.shared import registry
 from cahp.models.head_model import HeadModel
+from cahp.models.windows import cut_windows
 from cahp.run.evidence import HeadEvidence
 from cahp.run.texts import ALL
 from cahp.tasks.texts import Texts
@@ -25,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
 
 @pytest.fixture(scope="module")
 def windows(model: HeadModel) -> Texts:
-    return replace(models.cut_windows(model.card, fakes.sentences(60), window=12, tokens=240), classes=ALL)
+    return replace(cut_windows(model.card, fakes.sentences(60), window=12, tokens=240), classes=ALL)
 
 
 @pytest.fixture(scope="module")

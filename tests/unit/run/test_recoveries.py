@@ -20,6 +20,7 @@ from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.models.training import Epoch, Schedule
+from cahp.models.windows import cut_windows
 from cahp.recoveries import RECOVERIES
 from cahp.run import resources
 from cahp.run.bench import open_bench
@@ -344,7 +345,7 @@ def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_reco
 
 def test_the_same_text_in_other_tokens_is_refitted_anew(tmp_path: Path, store: Store) -> None:
     language_model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
-    windows = models.cut_windows(language_model.card, fakes.sentences(60), window=16, tokens=160)
+    windows = cut_windows(language_model.card, fakes.sentences(60), window=16, tokens=160)
     others = tuple(Window(one.text, np.roll(one.ids, 1), one.units, one.sizes) for one in windows.windows)
     shared = fakes.resources(language_model.card, store, model=language_model)
     one, other = (Recoveries(shared, windows, unlabelled=inputs) for inputs in (windows.windows, others))

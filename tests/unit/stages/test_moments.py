@@ -12,6 +12,7 @@ from cahp.models import reading
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import draw_curvature, fisher_score
 from cahp.models.vocabulary import vocabulary_logits
+from cahp.models.windows import cut_windows
 from cahp.stages.moments import collect_moments
 from cahp.tasks.texts import Texts
 from cahp.values import ModelError
@@ -92,7 +93,7 @@ def test_the_score_of_windows_is_a_sum_over_their_tokens(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path_factory.mktemp("models"), family=family)), device="cpu")
-    windows = models.cut_windows(model.card, fakes.sentences(20), window=12, tokens=48)
+    windows = cut_windows(model.card, fakes.sentences(20), window=12, tokens=48)
     (batch,) = model.batches(model.tokenize(windows.inputs))
     # Weights that are the same whenever they are drawn, so that the whole can be compared.
     monkeypatch.setattr(reading, "draw_curvature", lambda logits, _: (3 * logits).sin())

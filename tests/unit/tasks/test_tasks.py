@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cahp import models
 from cahp.models.cards import ModelCard
+from cahp.models.windows import cut_windows
 from cahp.run.bench import Bench, open_bench
 from cahp.run.texts import cut_split, load_data
 from cahp.store import Store
@@ -121,7 +121,7 @@ def test_windows_are_of_the_task_of_the_model_that_they_are_cut_for(
 ) -> None:
     capped = CappedLoss()
     monkeypatch.setattr(ModelCard, "task", capped)
-    assert models.cut_windows(bench.card, fakes.sentences(12), window=16, tokens=64).task is capped
+    assert cut_windows(bench.card, fakes.sentences(12), window=16, tokens=64).task is capped
     assert cut_split(load_data(bench.settings, bench.card), "train", bench.settings, bench.card).task is capped
 
 
