@@ -335,8 +335,7 @@ def logits_of(
         with torch.no_grad():
             logits = model.scores(batch.tensors, network)
         scores[batch.rows] = logits.float().cpu().numpy()
-    # A text has scores from one process, and 0 from the others.
-    return torch.tensor(parallel.total(scores), dtype=torch.float32, device=model.device)
+    return torch.tensor(scores, dtype=torch.float32, device=model.device)
 
 
 # Whether a recovery is accepted ------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp import processes as parallel
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cahp import processes as parallel
 from cahp.models.cards import Site
 from cahp.models.devices import free_bytes
 from cahp.models.head_model import HeadModel

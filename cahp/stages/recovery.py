@@ -18,7 +18,6 @@ from cahp.models.head_model import Batch, HeadModel, LayerState
 from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Schedule, train
-from cahp.processes import one_openblas_thread
 from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent

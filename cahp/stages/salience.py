@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp import processes as parallel
 from cahp.models.attention import PooledProbe, Probe
 from cahp.models.devices import move_to
 from cahp.models.head_model import Batch, HeadModel

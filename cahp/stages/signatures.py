@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp import processes as parallel
 from cahp.models.attention import PooledProbe
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
