@@ -6,7 +6,6 @@ identified, and the weights when they are first loaded. Chat templates are copie
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -23,10 +22,10 @@ from typing import IO, Any
 from filelock import FileLock, Timeout
 
 from cahp import hub
-from cahp.files import UNFINISHED, json_text, sweep, write_whole
+from cahp.files import UNFINISHED, json_text, sweep
 from cahp.models.cards import ModelCard
 from cahp.models.weights import WEIGHTS, read_json, sha256
-from cahp.store import cache_folder
+from cahp.store import Store, cache_folder, key
 from cahp.values import ModelError, digest
 from cahp.words import size_of
 
@@ -292,21 +291,19 @@ def file_digest(path: Path) -> str:
         ModelError: If it cannot be read.
     """
     path = path.resolve()
-    note = f"{digest(str(path))[:40]}.json"
     try:
         status = path.stat()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its path and permissions") from None
-    state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
-    with suppress(OSError, ValueError, LookupError, TypeError):
-        known = json.loads((_home() / "digests" / note).read_text(encoding="utf-8"))
-        if known["state"] == state:
-            return str(known["sha256"])
+    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    store = Store()
+    name = key("file", 1, str(path), *state)
+    known = store.read(name, lambda entry: str(entry.meta["sha256"]))
+    if known is not None:
+        return known
     content = sha256(path)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-        with suppress(OSError):
-            entry = json_text({"state": state, "sha256": content})
-            write_whole(_make_folder(_home() / "digests"), {note: entry.encode()})
+        store.save(name, meta={"sha256": content})
     return content
 
 
@@ -422,7 +419,8 @@ def _prepared() -> Iterator[Path]:
 def _locked(folder: Path) -> Iterator[None]:
     """Let one process after the other convert the model of ``folder``."""
     try:
-        lock = FileLock(_make_folder(_home()) / f"{folder.name}.lock")
+        _home().mkdir(mode=_PRIVATE, parents=True, exist_ok=True)
+        lock = FileLock(_home() / f"{folder.name}.lock")
         while True:
             try:
                 lock.acquire(timeout=_POLL_S)
@@ -438,13 +436,6 @@ def _locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _make_folder(folder: Path) -> Path:
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    for part in (_home(), folder):
-        part.mkdir(mode=_PRIVATE, exist_ok=True)
-    return folder
 
 
 def _make_room(kept: Path) -> None:
