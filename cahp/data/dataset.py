@@ -127,7 +127,9 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     """
     # Splits of the same file have the same notices.
     all_notices = [*notices, *dict.fromkeys(notice for raw in raws.values() for notice in raw.notices)]
-    used = {split: _labels_used(raw.texts) for split, raw in raws.items()}
+    used: dict[str, set[str]] = {}
+    for split, raw in raws.items():
+        used[split] = {raw.texts.classes[label] for label in np.unique(raw.texts.labels)}
     texts_of = {split: raw.texts for split, raw in raws.items()}
     labelled = {split: texts for split, texts in texts_of.items() if used[split] - {UNLABELLED}} or texts_of
     all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
@@ -151,11 +153,16 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         # Classes that only other splits have are not used.
         numbers = np.array([index.get(label, NO_LABEL) for label in texts.classes], dtype=np.int64)
         splits[split] = Texts(texts.first, texts.second, numbers[texts.labels], classes)
-    return Dataset(name, splits, classes, (*all_notices, *completed, *_leaks(splits)))
-
-
-def _labels_used(texts: Texts) -> set[str]:
-    return {texts.classes[label] for label in np.unique(texts.labels)}
+    all_notices += completed
+    seen: dict[str, set[object]] = {}
+    for split, texts in splits.items():
+        for earlier, known in seen.items():
+            if shared := sum(item in known for item in texts.inputs):
+                all_notices.append(
+                    f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good."
+                )
+        seen[split] = set(texts.inputs)
+    return Dataset(name, splits, classes, tuple(all_notices))
 
 
 def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
@@ -200,20 +207,6 @@ def _complete(given: Mapping[str, Texts]) -> tuple[dict[str, Texts], tuple[str, 
         how = "the texts were split 70/15/15"
     others = {split: texts for split, texts in given.items() if split != "train"}
     return {**others, **parts}, (f"{how} by a stable hash of the text ({sizes}).",)
-
-
-def _leaks(splits: Mapping[str, Texts]) -> list[str]:
-    """Make a notice for every split that shares inputs with an earlier one."""
-    notices = []
-    seen: dict[str, set[object]] = {}
-    for split, texts in splits.items():
-        for earlier, known in seen.items():
-            if shared := sum(item in known for item in texts.inputs):
-                notices.append(
-                    f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good."
-                )
-        seen[split] = set(texts.inputs)
-    return notices
 
 
 # Samples ---------------------------------------------------------------------------------------------------------

@@ -6,11 +6,14 @@ Of a model on the hub the configuration is checked before any weight is download
 from __future__ import annotations
 
 import importlib.util
+import math
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import safe_open
 
 from cahp import hub
 from cahp.files import expanded, finish_replacing, is_there
@@ -573,7 +576,13 @@ def describe(
         for file in TOKENIZER_SETTINGS:
             if (folder / file).is_file():
                 parts += [file, sha256(folder / file)]
-    sizes = {"bytes": sum(path.stat().st_size for path in files), "types": weights.count_types(files)}
+    # The number of weights of each type, such as ``BF16``.
+    types: dict[str, int] = {}
+    for path in files:
+        with safe_open(path, "numpy") as file:
+            for part in map(file.get_slice, file.keys()):
+                types[part.get_dtype()] = types.get(part.get_dtype(), 0) + math.prod(part.get_shape())
+    sizes = {"bytes": sum(path.stat().st_size for path in files), "types": types}
     details = {**(card.details or {}), **sizes, "parameters": count}
     return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
 

@@ -219,7 +219,14 @@ class Teacher:
         self._tokens = tokens
         self._compared = compared
         if model.predicts_tokens:
-            self._states = _final_states(model, tokens, stage=stage, progress=progress)
+            # The hidden states before the head.
+            longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
+            states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
+            for batch in report_progress(model.batches(tokens), stage, progress):
+                with torch.no_grad():
+                    hidden = model.logits(batch, states=True).float().cpu().numpy()
+                states[batch.rows, : hidden.shape[1]] = hidden
+            self._states = torch.as_tensor(states)
         else:
             self._logits = logits_of(model, tokens, stage=stage, progress=progress)
 
@@ -299,17 +306,6 @@ class Teacher:
 
     def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
         return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)
-
-
-def _final_states(model: HeadModel, tokens: Tokens, *, stage: str, progress: Progress) -> Tensor:
-    """The hidden states ``(n, tokens, hidden)`` before the head of a language model."""
-    longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
-    states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
-    for batch in report_progress(model.batches(tokens), stage, progress):
-        with torch.no_grad():
-            hidden = model.logits(batch, states=True).float().cpu().numpy()
-        states[batch.rows, : hidden.shape[1]] = hidden
-    return torch.as_tensor(states)
 
 
 def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
@@ -403,20 +399,18 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
             chosen = np.array([int(np.random.default_rng(seed).integers(len(rows)))])
         held_out.append(rows[chosen])
     tried = np.sort(np.concatenate([np.zeros(0, dtype=np.int64), *held_out]))
-    learned = _leave_out_equal(items, np.setdiff1d(np.arange(len(items)), tried), tried)
+    rest = np.setdiff1d(np.arange(len(items)), tried)
+    known = {items[row] for row in tried if not isinstance(items[row], Window)}
+    others = [row for row in rest if isinstance(items[row], Window) or items[row] not in known]
+    learned = rest
+    if others:
+        learned = np.array(others, dtype=np.int64)
     passages = learned[kinds[learned] == "passage"]
     windows = tried[kinds[tried] == "text"]
     read = _find_overlapping(items, windows, passages)
     if len(read) < len(windows) or not len(windows):
         return learned, np.setdiff1d(tried, read)
     return np.setdiff1d(learned, _find_overlapping(items, passages, windows)), tried
-
-
-def _leave_out_equal(items: Sequence[Item], learned: Ints, tried: Ints) -> Ints:
-    """Return those of the rows ``learned`` whose text is none of those tried; all of them if none would be left."""
-    known = {items[row] for row in tried if not isinstance(items[row], Window)}
-    others = [row for row in learned if isinstance(items[row], Window) or items[row] not in known]
-    return np.array(others or learned, dtype=np.int64)
 
 
 def _find_overlapping(items: Sequence[Item], rows: Ints, others: Ints) -> Ints:

@@ -93,7 +93,23 @@ def _probe(model: HeadModel) -> HeadModel:
         left: list[Tensor] = []
         ours = model.logits(batch, leaving=left.append, vocabulary=True)
         if model.family.interface:
-            _check_logits(model, batch, ours)
+            if not bool(ours.isfinite().all()):
+                raise SelfTestError(
+                    f"the logits of {model.card.id} are not finite numbers; check its weights in float32"
+                )
+            if model.card.kept is None:
+                # A model that was not pruned is compared with the library's own attention function.
+                model.network.set_attn_implementation("eager")
+                try:
+                    theirs = model.logits(batch, vocabulary=True)
+                finally:
+                    model.network.set_attn_implementation(IMPLEMENTATION)
+                difference = relative_difference(theirs, ours)
+                if not difference <= _CLOSE:
+                    raise SelfTestError(
+                        f"{model.card.id} computes its attention in a way that is not supported: its logits differ by "
+                        f"{difference:.1e} from those of transformers; name another model"
+                    )
         family = _find_maps(model, batch)
         model = model.with_network(model.network, family=family)
         steps = _run_layers(model, batch, left)
@@ -108,25 +124,6 @@ def _probe(model: HeadModel) -> HeadModel:
         tails = same or "attention_type" in names_in_forward(model.network.base_model)
         family = replace(_find_sums(model, steps, family), own_arguments=not same, tails=tails)
         return model.with_network(model.network, family=family)
-
-
-def _check_logits(model: HeadModel, batch: Batch, ours: Tensor) -> None:
-    """Compare the logits of a model that was not pruned with those by the library's own attention function."""
-    if not bool(ours.isfinite().all()):
-        raise SelfTestError(f"the logits of {model.card.id} are not finite numbers; check its weights in float32")
-    if model.card.kept is not None:
-        return
-    model.network.set_attn_implementation("eager")
-    try:
-        theirs = model.logits(batch, vocabulary=True)
-    finally:
-        model.network.set_attn_implementation(IMPLEMENTATION)
-    difference = relative_difference(theirs, ours)
-    if not difference <= _CLOSE:
-        raise SelfTestError(
-            f"{model.card.id} computes its attention in a way that is not supported: its logits differ by "
-            f"{difference:.1e} from those of transformers; name another model"
-        )
 
 
 def _find_maps(model: HeadModel, batch: Batch) -> Family:

@@ -149,16 +149,6 @@ def read_shapes(files: Iterable[Path]) -> dict[str, Shape]:
     return shapes
 
 
-def count_types(files: Iterable[Path]) -> dict[str, int]:
-    """The number of weights of each type, such as ``BF16``, in safetensors files; see ``read_shapes``."""
-    counts: dict[str, int] = {}
-    for path in files:
-        with safe_open(path, "numpy") as file:
-            for part in map(file.get_slice, file.keys()):
-                counts[part.get_dtype()] = counts.get(part.get_dtype(), 0) + math.prod(part.get_shape())
-    return counts
-
-
 def count_weights(shapes: Mapping[str, Shape]) -> int:
     """The number of weights of all ``shapes``."""
     return sum(map(math.prod, shapes.values()))
