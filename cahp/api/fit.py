@@ -59,7 +59,7 @@ def fit(
         learning_rate: Highest learning rate (None: 5e-4, or 2e-5 for ``whole``).
         batch: Number of texts per batch (None: 32).
         rank: Rank of the low-rank adapters (LoRA) (None: 16).
-        whole: Train all weights, as the paper does; an interrupted training resumes where it stopped.
+        whole: Train all weights, as the paper does; an interrupted training resumes after its last epoch.
         limit: Number of training texts (None: that of the ``Settings`` if it differs from its default, else all).
         seed: Seed of the training and of the sample of texts (None: that of the ``Settings``, else 42).
         measured: Splits on which the classifier is evaluated after it was read back from ``out``.

@@ -219,7 +219,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
     Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int, **BOUNDS["rank"]._asdict()),
-    Option("whole", "Train all weights, as the paper does; resumes where it stopped.", bool, False, ("--whole",)),
+    Option("whole", "Train all weights, as the paper does; resumes after its last epoch.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
     example="cahp fit --data bbc-news --out classifier",
