@@ -704,7 +704,7 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
     # The card of a preview has no digest.
     if card.sha256:
         sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers)
-    return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256)
+    return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256, files_sha256=card.origin)
 
 
 def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
@@ -725,7 +725,7 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
     if rounded:
         # The card of a preview has no digest.
         digests = {name: digest(sha256, dtype) for name, sha256 in digests.items() if sha256}
-    return replace(card, dtype=dtype, **digests)
+    return replace(card, dtype=dtype, **digests, files_sha256=card.origin)
 
 
 def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:

@@ -28,6 +28,7 @@ from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION
 from cahp.tasks.texts import Item, Texts, find_source
 from cahp.tasks.window import Window
 from cahp.values import Ints, Precision, Progress, report_progress, silent
+from cahp.words import nats
 
 
 class Reader:
@@ -377,10 +378,10 @@ class Divergences:
 
     def describe_change(self, before: Divergences, recovery: str, items: str) -> str:
         """Return the change by a recovery on held-out items, ``6 held-out windows``, in a sentence."""
-        sentence = f"KL divergence {self.text:.3f} nats on {items} after {recovery}, {before.text:.3f} before"
-        if self.repeats is None:
+        sentence = f"KL divergence {nats(self.text)} nats on {items} after {recovery}, {nats(before.text)} before"
+        if self.repeats is None or before.repeats is None:
             return sentence
-        return f"{sentence}; on repeated tokens {self.repeats:.3f} after, {before.repeats:.3f} before"
+        return f"{sentence}; on repeated tokens {nats(self.repeats)} after, {nats(before.repeats)} before"
 
 
 def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
