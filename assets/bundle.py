@@ -48,7 +48,7 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.result import ARRAYS, FILE
-from cahp.features import sections
+from cahp.features import measures
 from cahp.features.abilities.measuring import measure_full_losses
 from cahp.features.abilities.receipt import measure_receipt
 from cahp.features.abilities.section import RECEIPT
@@ -80,6 +80,7 @@ from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
+from cahp.run.measures import put_record
 from cahp.run.prune import choose, measure_run
 from cahp.run.recovered import Refitted, cut_model
 from cahp.run.settings import Settings, identify_model
@@ -153,7 +154,7 @@ def write_run(
     """
     bench = open_bench(settings, store=store, progress=progress)
     command = shlex.join(["cahp", "prune", *to_arguments(settings, flags("prune"))])
-    run, evidence, facts = measure_run(bench, command=command, sections=sections()), bench.evidence, {}
+    run, evidence, facts = measure_run(bench, command=command, measures=measures()), bench.evidence, {}
     selections = HeadClusters.of(evidence).selections(settings)
     tables = [
         BudgetTable(selections, timed=settings.latency),
@@ -310,10 +311,8 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
     assert run is not None
     mask, recover = run.document.mask, settings.recover
     recovered = bench.recoveries.recover(mask, recover)
-    neutral = evaluate_on_neutral(
-        bench, mask, AUTO, lambda other: choose(other).mask, recovered=recovered, recover=recover
-    )
-    write_whole(place, {"run.json": json_text(NEUTRAL_TEXT.put(run.document, neutral).to_json()).encode()})
+    neutral = evaluate_on_neutral(bench, mask, AUTO, recovered=recovered, recover=recover)
+    write_whole(place, {"run.json": json_text(put_record(run.document, NEUTRAL_TEXT, neutral).to_json()).encode()})
 
 
 def write_abilities(
@@ -330,7 +329,7 @@ def write_abilities(
         write_full_losses(place, bench)
     recovered = bench.recoveries.recover(mask, settings.recover)
     record = measure_receipt(bench, mask, recovered, complete=True)
-    write_whole(place, {"run.json": json_text(RECEIPT.put(run.document, record).to_json()).encode()})
+    write_whole(place, {"run.json": json_text(put_record(run.document, RECEIPT, record).to_json()).encode()})
 
 
 def write_full_losses(place: Path, bench: Bench) -> None:
@@ -442,8 +441,8 @@ def _measure_mix(settings: Settings, store: Store | None, progress: Progress, *,
     if untouched:
         settings = replace(settings, recover=NONE.name)
     bench = open_bench(settings, store=store, progress=progress)
-    document = measure_run(bench, sections=(RECEIPT,)).document
-    record = RECEIPT.read(document)
+    document = measure_run(bench, measures=(RECEIPT,)).document
+    record = RECEIPT.read_run(document)
     outcomes = document.outcomes
     refitted = document.refit
     if untouched:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from cahp.exports.masks import read_mask as read_mask
     from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
-    from cahp.features.abilities.use_case import abilities as abilities
     from cahp.features.attribution.use_case import attribute as attribute
     from cahp.features.peers.use_case import peers as peers
     from cahp.features.roles.use_case import roles as roles
@@ -50,7 +50,6 @@ _HOMES = {
         "api.evaluate": ("evaluate", "latency"),
         "api.export": ("export", "recover"),
         "api.fit": ("fit",),
-        "features.abilities.use_case": ("abilities",),
         "features.attribution.use_case": ("attribute",),
         "features.peers.use_case": ("peers",),
         "api.prune": ("PruneResult", "prune"),
@@ -77,9 +76,14 @@ def __getattr__(name: str) -> Any:
     # torch and transformers take seconds to import, so each module is imported when it is first used.
     if name == "__version__":
         return version("cahp-explorer")
-    if name not in _HOMES:
-        raise AttributeError(f"module 'cahp' has no attribute {name!r}")
-    return getattr(import_module(f"cahp.{_HOMES[name]}"), name)
+    if name in _HOMES:
+        return getattr(import_module(f"cahp.{_HOMES[name]}"), name)
+    # A module of this name is imported by who asks for it; the table of features must not be read meanwhile.
+    if not name.startswith("_") and find_spec(f"cahp.{name}") is None:
+        for measure in import_module("cahp.features").measures():
+            if measure.name == name and measure.commanded:
+                return import_module("cahp.api.measure").make_function(measure)
+    raise AttributeError(f"module 'cahp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -30,7 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from cahp.features import sections
+from cahp.features import measures
 from cahp.methods.shared import registry
 from cahp.models.cards import ModelCard
 from cahp.models.costs import Costs
@@ -467,4 +467,4 @@ def prune(settings: Settings, *, command: str = "", clock: Callable[[], float] =
     start = clock()
     bench = open_bench(settings, **given)
     bench.resources.clock = clock
-    return measure_run(bench, command, start, sections=sections())
+    return measure_run(bench, command, start, measures=measures())

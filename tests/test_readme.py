@@ -23,10 +23,11 @@ from terminal import call
 from cahp.api import bundled
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
-from cahp.features import sections
+from cahp.features import measures
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.roles.questions import find_breaks
 from cahp.methods.shared import registry
+from cahp.run.measures import put_record
 from cahp.terminal.printing import run_lines
 from cahp.values import Estimate
 from cahp.words import percent
@@ -409,7 +410,7 @@ def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
     bundle = bundled.read_run("smollm2")
     assert bundle is not None
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
-    printed = "\n".join(run_lines(NEUTRAL_TEXT.put(bundle.document, None), sections()))
+    printed = "\n".join(run_lines(put_record(bundle.document, NEUTRAL_TEXT, None), measures()))
     shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "measured on" in block)
     assert shown.rstrip() in printed
     pruned, recovered = (bundle.document.outcomes[state]["kl"] for state in ("pruned", "recovered"))

@@ -22,17 +22,17 @@ from cahp.api.options import (
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, kept_heads
-from cahp.features import sections
+from cahp.features import measures
 from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
+from cahp.run.measures import Subject, check_wanted, find_lines, measure_wanted
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
-from cahp.run.sections import check_sections, measure_sections, summarise_sections
 from cahp.run.settings import Settings, check_recovery, identify_model
 from cahp.run.splits import record_split
 from cahp.store import Store
@@ -238,7 +238,7 @@ def export(
                     str(read.content.get("method", BY_HAND)),
                     settings.recover,
                     command,
-                    (*read.notices, *summarise_sections(sections(), prepared.findings, settings.recover)),
+                    (*read.notices, *find_lines(measures(), prepared.findings, Subject(prepared.pruned.mask, settings.recover))),
                 ),
                 seconds=seconds,
                 progress=reporter,
@@ -268,13 +268,16 @@ class _Prepared:
 def _prepare_measured(bench: Bench, mask: HeadMask) -> _Prepared:
     """Cut and recover the model of a bench, and measure it on the texts."""
     settings = bench.settings
-    # Of the sections of a run, an export measures one.
-    abilities = [section for section in sections() if section.name == "abilities" and settings.abilities]
-    check_sections(abilities, bench)
+    # Of what a run measures, an export measures what is asked for.
+    asked = set(settings.measure)
+    if settings.abilities:
+        asked.add("abilities")
+    chosen = [one for one in measures() if one.name in asked]
+    check_wanted(chosen, bench)
     outcome, recovered = checkpoints.recovered(bench, mask, recover=settings.recover)
     measured = checkpoints.measured_on(bench, outcome)
     pruned = Pruned(bench.model, cut_model(bench.model, mask, recovered), mask, bench.evaluation.inputs)
-    findings = measure_sections(abilities, bench, mask, recovered)
+    findings = measure_wanted(chosen, bench, mask, recovered)
     facts = {"data": measured.data, "protocol": measured.protocol}
     return _Prepared(pruned, facts, outcome, measured, findings, [*bench.notices, *bench.cut_notices])
 

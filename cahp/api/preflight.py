@@ -13,7 +13,7 @@ import numpy as np
 
 from cahp import models
 from cahp.exports import formats
-from cahp.features import sections
+from cahp.features import measures
 from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS
 from cahp.models.identity import longest_text
@@ -228,9 +228,9 @@ def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
     body += window * recovery.passes(calibration // window, can_refit=card.no_refit is None)
     # The proof of the mask, the timing, and the text that each model continues.
     body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
-    for section in sections():
-        body += (1 + pruned) * (section.reads + STEP_TOKENS * section.generated)
-        head += (1 + pruned) * section.reads
+    for one in measures():
+        body += (1 + pruned) * (one.reads + STEP_TOKENS * one.generated)
+        head += (1 + pruned) * one.reads
     reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
     of_layers, of_head = _operations(card)
     return _START_S + reading + (body * of_layers + head * of_head) * _delay() / _speed()

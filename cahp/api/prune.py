@@ -18,12 +18,12 @@ from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
 from cahp.api.preflight import estimate_seconds
 from cahp.board.budget_sweep import count_tokens, fill
-from cahp.board.colourings import colour_by_sections
+from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_of
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
-from cahp.features import sections
+from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
@@ -94,7 +94,7 @@ class PruneResult(Run):
                 f"{self.settings.method}; draw it with plot()"
             )
         clusters = HeadClusters.of_arrays(self.arrays, self.document)
-        coloured = colour_by_sections(sections(), self.document)
+        coloured = colour_by_measures(measures(), self.document)
         table = self.table or table_of(self.document, clusters)
         return BudgetBoard(self.document, self.bench, clusters, table, coloured)
 
@@ -125,7 +125,7 @@ class PruneResult(Run):
             # The figures that were measured on the board are part of the report.
             table = self.board.table
         files = RunFiles.of(self, table=table)
-        text = run_report(files, day=date.today(), static=static, sections=sections())
+        text = run_report(files, day=date.today(), static=static, measures=measures())
         return write_report(text, Path(path))
 
     # Figures -------------------------------------------------------------------------------------------------
@@ -183,7 +183,7 @@ class PruneResult(Run):
                 self.bench.resources.progress = silent
 
     def __repr__(self) -> str:
-        return "\n".join(run_lines(self.document, sections()))
+        return "\n".join(run_lines(self.document, measures()))
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
         # The still picture stays in the notebook's file for readers without a kernel.
@@ -246,7 +246,7 @@ def prune(
         bench = open_bench(settings, store=store, model=loaded, progress=reporter, watch=reporter.watch)
         if command is None:
             command = recipe(settings)
-        run = measure_run(bench, command, start, sections=sections())
+        run = measure_run(bench, command, start, measures=measures())
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))

@@ -12,7 +12,7 @@ from cahp.exports.live import Live, live_of
 from cahp.exports.report import Origin, recipe, run_report, write_report
 from cahp.exports.run_folder import read_run
 from cahp.exports.site import SiteRun, site_page
-from cahp.features import sections
+from cahp.features import measures
 from cahp.values import CahpError
 
 #: The bundled comparison on the page for a static host.
@@ -42,7 +42,7 @@ def report(
     """
     place = Path(run)
     files = read_run(place)
-    text = run_report(files, day=date.today(), static=static, sections=sections())
+    text = run_report(files, day=date.today(), static=static, measures=measures())
     if out is None:
         folder = place if place.is_dir() else place.parent
         out = folder / "report.html"
@@ -78,7 +78,7 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
         raise CahpError("no finished run ships with this copy of the package; install it from its wheel")
     comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
     first = [one.comparison.results for one in comparisons if one.name == _COMPARED]
-    text = site_page(runs, first, sections=sections())
+    text = site_page(runs, first, measures=measures())
     place = Path(folder)
     file = write_report(text, place / "index.html", force=force)
     return {"file": str(file), "bytes": len(text.encode()), "models": [run.run.model.id for run in runs]}
@@ -90,6 +90,6 @@ def _read_bundled(name: str) -> SiteRun | None:
         return None
     run = bundle.document
     clusters = bundle.evidence()
-    live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], sections())
+    live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], measures())
     origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
     return SiteRun(run, live, origin)

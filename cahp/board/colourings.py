@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from cahp.board.colours import COLOURS, NEUTRAL, contrast
 from cahp.run.document import RunDocument
-from cahp.run.sections import Sections
+from cahp.run.measures import Measures, mark_heads
+from cahp.show.blocks import Marks
 from cahp.values import Floats, HeadMask
 
 F = TypeVar("F")
@@ -114,13 +115,22 @@ def _paint_shares(shares: Floats, mask: HeadMask) -> Painted:
 REPLACEABILITY = Colouring("replaceability", "replaceability", _paint_shares, follows_mask=True)
 
 
-def colour_by_sections(sections: Sections, run: RunDocument) -> list[Coloured[Any]]:
-    """Return the colourings by what features measured with a run."""
-    coloured = []
-    for section in sections:
-        record = section.read(run)
-        if record is not None and isinstance(section.colouring, Colouring):
-            coloured.append(Coloured(section.colouring, record))
+def paint_marks(marks: Marks) -> Painted:
+    """Return marks of heads in the colours of a board."""
+    groups = marks.groups.ravel()
+    colours = marks.colours or range(len(marks.signs))
+    if all(isinstance(colour, int) for colour in colours):
+        tints = np.array(colours, dtype=np.int64)[groups]
+        return Painted(groups, tints, tuple(marks.signs), tuple(marks.words), marks.legend)
+    return Painted(groups, groups, tuple(marks.signs), tuple(marks.words), marks.legend, tuple(map(str, colours)))
+
+
+def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[Any]]:
+    """Return the colourings by what was measured of the heads of a run."""
+    coloured: list[Coloured[Any]] = []
+    for marks in mark_heads(measures, run):
+        colouring: Colouring[Marks] = Colouring(marks.name, marks.label, lambda marks, mask: paint_marks(marks))
+        coloured.append(Coloured(colouring, marks))
     return coloured
 
 

@@ -15,6 +15,7 @@ import typer
 
 from cahp import features
 from cahp.cli import commands, doctor, experiment, explore
+from cahp.cli.measure import make_command
 from cahp.values import CahpError, Cancelled
 
 #: In the order of the help.
@@ -29,6 +30,7 @@ COMMANDS = (
     commands.models,
     commands.data,
     commands.compare,
+    *(make_command(one) for one in features.measures() if one.commanded),
     *features.commands(),
     experiment.experiment,
     experiment.reproduce,

@@ -233,7 +233,12 @@ class Command:
             OptionError: If they are invalid.
         """
         values = {option.name: given[option.name] for option in self.options if option.fills}
-        parsers = {"label_map": parse_label_map, "splits": parse_splits, "answers": parse_answers}
+        parsers: Mapping[str, Callable[[str], object]] = {
+            "label_map": parse_label_map,
+            "splits": parse_splits,
+            "answers": parse_answers,
+            "measure": lambda text: [name.strip() for name in text.split(",")],
+        }
         for name in values.keys() & parsers.keys():
             values[name] = parsers[name](values[name]) if values[name] else {}
         return Settings(**values)
@@ -274,11 +279,16 @@ def _find(option: Option | str) -> Option:
 
 
 def command(
-    *own: Option | str, example: str, of_call: Iterable[str] = _OF_CALL, passes_on: bool = False
+    *own: Option | str,
+    example: str,
+    of_call: Iterable[str] = _OF_CALL,
+    passes_on: bool = False,
+    settings_of: str | None = None,
 ) -> Callable[[Callable[..., None]], Command]:
     """Decorator: a command with its ``own`` options, those of its settings and those ``of_call``.
 
-    The help ends with the ``example``. Options that must be given come first. An option of the table ``OPTIONS`` is
+    The help ends with the ``example``. Options that must be given come first. The settings are those that the command
+    ``settings_of`` takes (None: the command itself). An option of the table ``OPTIONS`` is
     given by its name.
     """
     chosen = [_find(option) for option in own]
@@ -287,9 +297,8 @@ def command(
         first = [option for option in chosen if option.argument or option.default is REQUIRED]
         rest = [option for option in chosen if option not in first]
         named = {option.name for option in chosen}
-        settings = [
-            _of_setting(describe()[name], flag) for name, flag in flags(do.__name__).items() if name not in named
-        ]
+        taken = flags(settings_of or do.__name__)
+        settings = [_of_setting(describe()[name], flag) for name, flag in taken.items() if name not in named]
         return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example, passes_on)
 
     return make

@@ -14,7 +14,7 @@ import cahp
 from cahp import data as data_sets
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
-from cahp.features import sections
+from cahp.features import measures
 from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
@@ -57,12 +57,12 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
         document = run.document.to_json()
         wrote = "  nothing was written; --out DIR writes the run's files"
         if output is not None:
-            lines = printing.run_lines(run.document, sections())
+            lines = printing.run_lines(run.document, measures())
             with call.keeping(document, lines):
                 write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
     advice = [*_better_number(run.document), *_better_method(run.document)]
-    call.answer(document, [*printing.run_lines(run.document, sections()), *advice, wrote])
+    call.answer(document, [*printing.run_lines(run.document, measures()), *advice, wrote])
 
 
 def _better_number(run: RunDocument) -> list[str]:

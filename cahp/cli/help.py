@@ -39,7 +39,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
         *("recover", "recover_data", "recover_time", "labels", "epochs", "learning_rate", "rank", "whole"),
     ),
     "Measuring": (
-        *("roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report"),
+        *("measure", "roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report"),
         *("ablate", "estimate", "top"),
         *("only", "timed"),
     ),

@@ -15,7 +15,7 @@ import numpy as np
 
 from cahp.board import BoardSubject, Host, Shown, contents, script
 from cahp.board.budget_sweep import BudgetTable
-from cahp.board.colourings import Coloured, colour_by_sections
+from cahp.board.colourings import Coloured, colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import own_outcomes, own_speed, table_of
 from cahp.exports.drawings import table
@@ -23,7 +23,7 @@ from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.sections import Sections
+from cahp.run.measures import Measures
 from cahp.run.settings import Settings
 from cahp.values import HeadMask, Ints
 from cahp.values.statistics import called
@@ -55,13 +55,13 @@ class Live:
 
     @classmethod
     def of(
-        cls, run: RunDocument, clusters: HeadClusters, table: BudgetTable, labels: Ints, sections: Sections = ()
+        cls, run: RunDocument, clusters: HeadClusters, table: BudgetTable, labels: Ints, measures: Measures = ()
     ) -> Live:
-        """Return the board of a run, with the colourings of its ``sections``."""
-        return cls(clusters, table, labels, colour_by_sections(sections, run))
+        """Return the board of a run, with the colourings of its ``measures``."""
+        return cls(clusters, table, labels, colour_by_measures(measures, run))
 
 
-def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
+def live_of(files: RunFiles, measures: Measures = ()) -> Live | None:
     """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
     run = files.document
     clusters = files.clusters
@@ -69,7 +69,7 @@ def live_of(files: RunFiles, sections: Sections = ()) -> Live | None:
     if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
         return None
     table = table_of(run, clusters, files.table)
-    return Live.of(run, clusters, table, files.arrays["labels"].astype(np.int64), sections)
+    return Live.of(run, clusters, table, files.arrays["labels"].astype(np.int64), measures)
 
 
 @cache

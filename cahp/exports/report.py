@@ -31,8 +31,9 @@ from cahp.output import Mark, Output
 from cahp.recoveries import name_of_state
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.sections import Sections, draw_sections
+from cahp.run.measures import Measures, show_measured
 from cahp.run.settings import Settings
+from cahp.show import html
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
 from cahp.words import capital, interval, percent, safe
@@ -140,13 +141,13 @@ def page(
     static: bool = False,
     recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
-    sections: Sections = (),
+    measures: Measures = (),
 ) -> str:
     """Return the report as an HTML document.
 
     ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
     leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by what they are called
-    beside others ("after refit"). ``examples`` are texts of the data that the user allowed. ``sections`` draw what
+    beside others ("after refit"). ``examples`` are texts of the data that the user allowed. ``measures`` show what
     features measured.
     """
     mask = run.mask
@@ -175,7 +176,7 @@ def page(
         parts += [figures, _DETAILS]
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         parts.append(html_section("Outcomes by budget", drawings.budgets(run, live.table)))
-    parts += [html_section(name, body) for name, body in draw_sections(sections, run)]
+    parts += [html_section(one.title, html.draw(blocks)) for one, blocks in show_measured(measures, run)]
     if examples:
         parts.append(html_section("Changed predictions", _examples(examples)))
     if live is not None:
@@ -224,7 +225,7 @@ def _font_face() -> str:
     )
 
 
-def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, sections: Sections = ()) -> str:
+def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, measures: Measures = ()) -> str:
     """Return the report of the run in a folder as an HTML document; nothing is measured.
 
     Its board is interactive if the folder contains the masks of other budgets.
@@ -234,7 +235,7 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, sec
     if "labels" in files.arrays:
         labels = files.arrays["labels"].astype(np.int64)
     origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
-    return page(run, origin=origin, labels=labels, live=live_of(files, sections), static=static, sections=sections)
+    return page(run, origin=origin, labels=labels, live=live_of(files, measures), static=static, measures=measures)
 
 
 def write_report(text: str, file: Path, *, force: bool = False) -> Path:

@@ -13,7 +13,8 @@ from cahp.exports.report import Origin, html_page, html_section, verdict
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
-from cahp.run.sections import Sections, draw_sections
+from cahp.run.measures import Measures, show_measured
+from cahp.show import html
 from cahp.words import capital, counted, safe
 
 _COMMANDS = """pip install "cahp-explorer[ui,demo]"
@@ -30,10 +31,10 @@ class SiteRun:
     origin: Origin
 
 
-def site_page(runs: Sequence[SiteRun], compared: Sequence[SplitResults], *, sections: Sections = ()) -> str:
+def site_page(runs: Sequence[SiteRun], compared: Sequence[SplitResults], *, measures: Measures = ()) -> str:
     """Return the page as an HTML document: a board for each run, then a ranking of each comparison.
 
-    ``sections`` draw what features measured of the runs.
+    ``measures`` show what features measured of the runs.
     """
     header = (
         "<p class=kicker>CAHP Explorer</p><h1>Which attention heads does a model need?</h1>"
@@ -45,7 +46,8 @@ def site_page(runs: Sequence[SiteRun], compared: Sequence[SplitResults], *, sect
         model = row.run.model.id
         parts.append(html_section(f"{model} on {row.run.data.id}", _draw_run(row)))
         # Tables scroll in sections of their own, which would cut a board.
-        parts += [html_section(f"{model}: {name}", body) for name, body in draw_sections(sections, row.run)]
+        for one, blocks in show_measured(measures, row.run):
+            parts.append(html_section(f"{model}: {one.title}", html.draw(blocks)))
     parts += [html_section(f"Methods compared on {results.document.model.id}", _rank(results)) for results in compared]
     parts.append(html_section("Your own model", [f"<pre>{safe(_COMMANDS)}</pre>"]))
     return html_page("CAHP Explorer", header, "".join(parts), boards=True)

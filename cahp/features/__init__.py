@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cahp.cli.command import Command
-    from cahp.run.sections import Section
+    from cahp.run.measures import Measure
     from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
 
@@ -33,13 +33,13 @@ _log = logging.getLogger(__name__)
 class Feature:
     """The parts of one feature by seam. Each is imported when it is first used.
 
-    ``sections`` are fields of ``run.json`` that a run measures, ``commands`` those after ``cahp``, ``panels`` the names
-    of tabs and claims by page (see ``Panel``), ``colourings`` those of the board, and ``first_texts`` the lines for a
-    person's text on the first screen. Pages are scripts in ``pages/``.
+    ``measures`` are what is measured of a mask, with all their doors, ``commands`` further ones after ``cahp``,
+    ``panels`` the names of tabs and claims by page (see ``Panel``), ``colourings`` those of the board, and
+    ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in ``pages/``.
     """
 
     name: str
-    sections: Callable[[], Sequence[Section[Any]]] = _NOTHING
+    measures: Callable[[], Sequence[Measure[Any]]] = _NOTHING
     commands: Callable[[], Sequence[Command]] = _NOTHING
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
@@ -51,7 +51,7 @@ FEATURES = (
     Feature("premise", panels={"Compare": ("premise.panel:CLAIM",)}),
     Feature(
         "roles",
-        sections=_find("roles.section:ROLES_OF_HEADS"),
+        measures=_find("roles.section:ROLES_OF_HEADS"),
         commands=_find("roles.command:roles"),
         panels={
             "Budget": ("roles.panel:TAB",),
@@ -62,8 +62,7 @@ FEATURES = (
     ),
     Feature(
         "abilities",
-        sections=_find("abilities.section:RECEIPT"),
-        commands=_find("abilities.command:abilities"),
+        measures=_find("abilities.section:RECEIPT"),
         panels={"Board": ("abilities.panel:STRIP",), "Budget": ("abilities.panel:TAB",)},
     ),
     Feature(
@@ -80,10 +79,10 @@ FEATURES = (
             "Budget note": ("peers.panel:NOTE",),
         },
     ),
-    Feature("neutral", sections=_find("neutral.section:NEUTRAL_TEXT"), panels={"Budget": ("neutral.panel:TAB",)}),
+    Feature("neutral", measures=_find("neutral.section:NEUTRAL_TEXT")),
     Feature(
         "own_text",
-        sections=_find("own_text.section:CONTINUATION"),
+        measures=_find("own_text.section:CONTINUATION"),
         panels={"Budget": ("own_text.panel:TAB",)},
         first_texts=_find("own_text.overview:FIRST_TEXT"),
     ),
@@ -94,9 +93,9 @@ FEATURES = (
 )
 
 
-def sections() -> tuple[Section[Any], ...]:
-    """Return the sections of a run that features measure."""
-    return tuple(section for feature in FEATURES for section in feature.sections())
+def measures() -> tuple[Measure[Any], ...]:
+    """Return what features measure of a mask, without those that cannot be imported."""
+    return tuple(measure for feature in FEATURES for measure in _import_or_skip(feature.measures))
 
 
 def commands() -> tuple[Command, ...]:
@@ -110,6 +109,11 @@ def panels(page: str) -> Sequence[Panel]:
 
     shown = []
     for feature in FEATURES:
+        if page == "Budget":
+            try:
+                feature.measures()
+            except Exception as error:
+                shown.append(broken_panel(feature.name, error))
         for name in feature.panels.get(page, ()):
             try:
                 shown.append(resolve_name(f"{__name__}.{name}"))

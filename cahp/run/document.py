@@ -24,7 +24,6 @@ from cahp.run.evenness import Evenness
 from cahp.run.head_search import HeadSearch
 from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
-from cahp.run.sections import read_sections
 from cahp.run.settings import Settings
 from cahp.run.splits import SplitRecord
 from cahp.run.timeline import STAGES
@@ -154,7 +153,7 @@ class RunDocument:
     measured. Causal language models have a ``kv_cache``, a ``speed`` of generation (None: not timed), and
     ``attention_weights``, the share of attention in their weights. ``search`` tells how ``--select-time`` improved the
     kept heads (None: it was not given). ``sections`` are the fields that features add, by name, as the file holds them;
-    see ``cahp.run.sections``.
+    see ``cahp.run.measures``.
     """
 
     model: ModelRecord
@@ -218,7 +217,7 @@ class RunDocument:
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.
 
-        Its sections stay; ``cahp.run.sections.remove_recovery`` changes them.
+        Its sections stay; ``cahp.run.measures.remove_recovery`` changes them.
         """
         report = self.report and replace(self.report, outcomes=_unrecovered(self.report.outcomes))
         settings = replace(self.settings, recover="none", recover_data=None, recover_time=None, labels=False)
@@ -276,7 +275,10 @@ class RunDocument:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
         try:
             names = {entry.name for entry in fields(cls)} | FILE_FIELDS
-            native = {**read_fields(content), "sections": read_sections(content, names)}
+            native = {
+                **read_fields(content),
+                "sections": {name: part for name, part in content.items() if name not in names},
+            }
             document = msgspec.convert(native, cls)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None

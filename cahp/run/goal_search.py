@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.recovered import Recovered
-from cahp.run.sections import Sections
+from cahp.run.measures import Measure, Measures
 from cahp.stages.selection import check_floor, possible_budgets, read_budget
 from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 
@@ -18,10 +18,10 @@ from cahp.values import Estimate, HeadMask, OptionError, Selection, spread
 _COARSE = 9
 
 
-def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Sections = ()) -> ReachedGoal:
+def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measures = ()) -> ReachedGoal:
     """Measure budgets, with the run's recovery, until the goal of the settings is reached by the fewest heads.
 
-    ``choose`` selects the heads of a budget. For savings, the most heads are wanted. One of the ``sections`` measures a
+    ``choose`` selects the heads of a budget. For savings, the most heads are wanted. One of the ``measures`` measures a
     goal that is about it.
 
     Raises:
@@ -47,7 +47,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
     if goal.is_counted and bench.card.saves != "cache":
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     if goal.kind.section:
-        _find_measure(goal, sections)
+        _find_measure(goal, measures)
     estimates = dict[int, Estimate]()
     layers = bench.card.layers
     floor = settings.floor(layers)
@@ -60,7 +60,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
         if needs_cut and not bench.measurements.can_cut(mask):
             # Such a model can be neither cut nor recovered.
             return False
-        estimate = _measure_goal(bench, goal, mask, sections)
+        estimate = _measure_goal(bench, goal, mask, measures)
         if estimate is None:
             return False
         estimates[budget] = estimate
@@ -73,7 +73,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], sections: Secti
     return goal.choose(estimates, len(budgets))
 
 
-def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, sections: Sections) -> Estimate | None:
+def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, measures: Measures) -> Estimate | None:
     """Measure what a goal is about for one mask, with the run's recovery (None: it is not measured)."""
     measurements = bench.measurements
     if goal.is_counted:
@@ -85,16 +85,16 @@ def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, sections: Sections) 
     if not mask.is_full:
         recovered = bench.recoveries.recover(mask, bench.settings.recover)
     if goal.kind.section:
-        return _find_measure(goal, sections)(bench, mask, recovered)
+        return _find_measure(goal, measures).goal(bench, mask, recovered)
     answers = measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
     return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
 
 
-def _find_measure(goal: Goal, sections: Sections) -> Callable[[Bench, HeadMask, Recovered | None], Estimate | None]:
-    """Return what measures a goal that is about a section."""
-    for section in sections:
-        if section.name == goal.kind.section and section.goal is not None:
-            return section.goal
+def _find_measure(goal: Goal, measures: Measures) -> Measure[Any]:
+    """Return the measure that a goal is about."""
+    for one in measures:
+        if one.name == goal.kind.section:
+            return one
     raise OptionError(f"--goal {goal} cannot be measured here; choose another goal")
 
 

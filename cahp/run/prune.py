@@ -33,8 +33,8 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
 from cahp.run.measurements import timed_on
+from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
-from cahp.run.sections import Sections, check_sections, list_inputs, measure_sections
 from cahp.run.settings import Settings, key_fields
 from cahp.run.split_log import TestSplitLog
 from cahp.run.splits import record_split
@@ -64,23 +64,23 @@ def measure_run(
     start: float | None = None,
     *,
     costs: Costs | None = None,
-    sections: Sections = (),
+    measures: Measures = (),
 ) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
     An identical run is read from the store, without loading the model unless a busy machine disturbed its times. An
     interrupted training is resumed by the next identical run. ``costs`` of its mask are used if they were measured
-    elsewhere. The ``sections`` that the settings want are measured with it.
+    elsewhere. The ``measures`` that the settings want are measured with it.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
     """
     if start is None:
         start = bench.resources.clock()
-    name = _run_key(bench, sections)
-    stored = _read_run(bench, name, sections)
+    name = _run_key(bench, measures)
+    stored = _read_run(bench, name, measures)
     if stored is None:
-        run = _measure(bench, command, start, costs, sections)
+        run = _measure(bench, command, start, costs, measures)
         # Weights that had no room take another time where they have.
         if not (bench.resources.lacks_room and bench.settings.latency):
             entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
@@ -105,12 +105,12 @@ def _time_again(bench: Bench, stored: Run, costs: Costs | None) -> RunDocument:
     return replace(document.timed(costs), cached=cached)
 
 
-def read_run(bench: Bench, *, sections: Sections = ()) -> Run | None:
+def read_run(bench: Bench, *, measures: Measures = ()) -> Run | None:
     """Return the same run from the store, or None; nothing is measured."""
-    return _read_run(bench, _run_key(bench, sections), sections)
+    return _read_run(bench, _run_key(bench, measures), measures)
 
 
-def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
+def _read_run(bench: Bench, name: str, measures: Measures) -> Run | None:
     def read(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
         arrays = dict(entry.arrays)
         keep = arrays.pop("keep")
@@ -122,7 +122,7 @@ def _read_run(bench: Bench, name: str, sections: Sections) -> Run | None:
     document, arrays, mask = stored
     # The test split may have been opened by another run since.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
-    document = replace(document, cached=_cached_stages(document, sections), test_opened=opened)
+    document = replace(document, cached=_cached_stages(document, measures), test_opened=opened)
     timing = document.cost.pruned.latency_ms
     if timing is not None:
         # The mask may have been timed again since.
@@ -140,13 +140,12 @@ def _timed_length(bench: Bench, timing: Timing) -> int | None:
     return None
 
 
-def _cached_stages(document: RunDocument, sections: Sections) -> tuple[str, ...]:
+def _cached_stages(document: RunDocument, measures: Measures) -> tuple[str, ...]:
     """The stages that a stored run answers, whether it computed them or found them in the store."""
 
     untimed: dict[str, object] = {"latency": document.latency_ratio}
-    for section in sections:
-        if section.stage is not None:
-            untimed[section.stage] = document.sections.get(section.name)
+    for one in measures:
+        untimed[one.name] = document.sections.get(one.name)
 
     def answers(name: str, seconds: str | None) -> bool:
         if seconds is None:
@@ -156,7 +155,7 @@ def _cached_stages(document: RunDocument, sections: Sections) -> tuple[str, ...]
     return tuple(stage.cached for stage in STAGES if stage.cached and answers(stage.cached, stage.seconds))
 
 
-def _run_key(bench: Bench, sections: Sections) -> str:
+def _run_key(bench: Bench, measures: Measures) -> str:
     settings = bench.settings
     timing = None
     if settings.latency:
@@ -178,7 +177,7 @@ def _run_key(bench: Bench, sections: Sections) -> str:
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),
         report,
-        list_inputs(sections, bench),
+        list_inputs(measures, bench),
     )
 
 
@@ -247,17 +246,17 @@ class _Results:
     notices: Iterable[str] = ()
 
 
-def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sections: Sections) -> Run:
+def _measure(bench: Bench, command: str, start: float, costs: Costs | None, measures: Measures) -> Run:
     settings = bench.settings
     bench.recoveries.check(settings.recover)
-    check_sections(sections, bench)
+    check_wanted(measures, bench)
 
     # Choose the heads: as many as were asked for, as reach the goal, or (None) as the curve suggests.
     goal = None
     if settings.goal is None:
         requested = _requested(bench)
     else:
-        goal = reach_goal(bench, partial(choose, bench), sections)
+        goal = reach_goal(bench, partial(choose, bench), measures)
         requested = goal.heads
     selection = choose(bench, requested)
     # Whatever chose the heads, the run describes them: texts that cannot serve for that are found before more work.
@@ -299,7 +298,7 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, sect
         if curves is not None:
             null = curves.knee(settings.poly_degree)
             arrays["mss_null"] = curves.mss
-    measured = measure_sections(sections, bench, mask, recovered)
+    measured = measure_wanted(measures, bench, mask, recovered)
     evenness = None
     if settings.even:
         # The free selection is not improved either.

@@ -33,8 +33,8 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare abilities attribute peers"
-_TEXTS = "evaluate recover export compare abilities peers"
+_EVERYWHERE = "evaluate latency recover export compare measure attribute peers"
+_TEXTS = "evaluate recover export compare measure peers"
 _SOURCE = f"{_TEXTS} attribute"
 
 
@@ -59,7 +59,7 @@ class Settings:
     limit: int | None = option(
         2000,
         "Number of calibration texts, on which heads are chosen.",
-        "recover export abilities",
+        "recover export measure",
         low=2,
         high=MOST,
         link="choice",
@@ -72,7 +72,7 @@ class Settings:
     eval_limit: int | None = option(
         1000,
         "Number of evaluation texts.",
-        "evaluate recover export abilities",
+        "evaluate recover export measure",
         low=1,
         high=MOST,
         link="choice",
@@ -102,7 +102,7 @@ class Settings:
     tokens: int = option(
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare abilities attribute peers",
+        "recover export compare measure attribute peers",
         low=16,
         high=MOST,
         link="choice",
@@ -111,7 +111,7 @@ class Settings:
         "repeats=25%",
         "Share of a language model's calibration tokens that come from elsewhere: repeats (passages and random tokens, "
         "read twice), or other data by name; 0 for none.",
-        "recover export compare abilities peers",
+        "recover export compare measure peers",
         unit="mix",
     )
     eval_tokens: int = option(
@@ -172,14 +172,14 @@ class Settings:
         "none",
         f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation. refit takes seconds (on a third of the calibration "
         "texts, at least 512), distill takes minutes, auto takes at most --recover-time.",
-        "abilities",
+        "measure",
         choices=tuple(RECOVERIES),
     )
     recover_data: str | None = option(
-        None, "File of texts to recover on; labels are not read.", "recover export abilities"
+        None, "File of texts to recover on; labels are not read.", "recover export measure"
     )
     recover_time: str | None = option(
-        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export abilities", unit="duration"
+        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export measure", unit="duration"
     )
     labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
     report: str | None = option(
@@ -192,7 +192,7 @@ class Settings:
     seed: int = option(
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export fit abilities attribute",
+        "evaluate recover export fit measure attribute",
         low=0,
         high=2**32 - 1,
     )
@@ -225,6 +225,9 @@ class Settings:
         "Measure all abilities of the full and the pruned model, for run.json and reports. By default, only the "
         "repeating of text is measured, of causal language models.",
         "export",
+    )
+    measure: Sequence[str] = option(
+        (), "What else to measure of the mask, by name, such as neutral; an unknown name lists all."
     )
     text_column: str | None = option(None, "Column of the texts.", f"{_SOURCE} fit data", link="source")
     pair_column: str | None = option(
@@ -295,7 +298,7 @@ CHOOSING = (
 )
 AFTERWARDS = (
     *("recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
-    *("roles", "abilities", "latency", "latency_time"),
+    *("roles", "abilities", "measure", "latency", "latency_time"),
 )
 MACHINE = ("device", "precision")
 

@@ -19,8 +19,9 @@ from cahp.exports.form import lines
 from cahp.exports.formats import describe_runtimes, model_form
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import OUTCOMES, main_outcome
-from cahp.run.sections import Sections, describe_sections
+from cahp.run.measures import Measures, show_measured
 from cahp.run.settings import Settings
+from cahp.show.terminal import lines as block_lines
 from cahp.terminal.costs import cost_lines, generation_lines
 from cahp.values import Estimate
 from cahp.words import duration, percent, size_of
@@ -33,8 +34,8 @@ PRUNED = "·"
 ADDED = "◆"
 
 
-def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
-    """The summary of a run, with what the ``sections`` say of it."""
+def run_lines(run: RunDocument, measures: Measures = ()) -> Iterator[str]:
+    """The summary of a run, with what the ``measures`` say of it."""
     model = run.model
     total = model.layers * model.heads
     method = ""
@@ -57,7 +58,9 @@ def run_lines(run: RunDocument, sections: Sections = ()) -> Iterator[str]:
         yield ""
         yield from _outcomes(run.report.split, run.report.outcomes)
     yield from _describe_recovery(run.refit, run.distill, run.steps, run.protocol)
-    yield from describe_sections(sections, run)
+    for _, blocks in show_measured(measures, run):
+        yield ""
+        yield from block_lines(blocks, summary=True)
     yield ""
     if run.kv_cache is None:
         yield from cost_lines(run.cost, run.latency_ratio, run.attention_share)

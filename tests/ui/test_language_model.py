@@ -9,9 +9,9 @@ from dataclasses import replace
 import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
+from cahp.features.neutral.panel import NEUTRAL
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.neutral.panel import NEUTRAL
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer

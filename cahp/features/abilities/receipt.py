@@ -44,11 +44,11 @@ def measure_receipt(
     )
 
 
-def count_passes(bench: Bench, *, complete: bool) -> float:
-    """Estimate how often each model could read the evaluation texts while it reads the items of a receipt."""
+def count_tokens(bench: Bench, *, complete: bool) -> float:
+    """Estimate the tokens that each model reads for a receipt."""
     if bench.card.task.predicts_labels:
-        return _CLASSIFIER_PASSES
-    return ITEM_TOKENS[complete] / max(1.0, bench.evaluation.tokens)
+        return _CLASSIFIER_PASSES * bench.evaluation.tokens
+    return ITEM_TOKENS[complete]
 
 
 def find_state(record: AbilitiesRecord) -> str:
@@ -103,16 +103,6 @@ def write_chance(row: Ability) -> str:
     if row.full.unit == "share":
         return percent(row.chance)
     return number(row.chance)
-
-
-def summarise(record: AbilitiesRecord, recover: str) -> str:
-    """Say in one line what became of each ability, the worst word first: ``Abilities after refit: kept grammar``."""
-    state = find_state(record)
-    words: list[str] = []
-    for word, rows in list_by_word(record, state).items():
-        labels = ", ".join(row.label for row in rows)
-        words.append(f"{word} {labels}")
-    return f"Abilities {name_state(state, recover)}: {'; '.join(words)}"
 
 
 def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:

@@ -8,7 +8,7 @@ after that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from cahp.features.neutral.texts import load_neutral
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
+from cahp.run.prune import choose
 from cahp.run.recovered import Recovered
 from cahp.run.settings import COLUMNS, Settings
 from cahp.values import Estimate, HeadMask, OptionError
@@ -180,12 +181,11 @@ def evaluate_on_neutral(
     bench: Bench,
     mask: HeadMask,
     name: str,
-    choose: Callable[[Bench], HeadMask],
     *,
     recovered: Recovered | None = None,
     recover: str = NONE.name,
 ) -> NeutralRecord:
-    """Evaluate ``mask`` on the neutral texts ``name``; ``choose`` chooses heads on a bench.
+    """Evaluate ``mask`` on the neutral texts ``name``.
 
     ``recovered`` is the model that the recovery ``recover`` made of it on the task (None: as pruned).
 
@@ -193,7 +193,7 @@ def evaluate_on_neutral(
         CahpError: See ``open_neutral``.
     """
     neutral = open_neutral(bench, mask.count, name)
-    own = choose(neutral)
+    own = choose(neutral).mask
     texts = neutral.evaluation
     seed = bench.settings.seed
     full = neutral.full

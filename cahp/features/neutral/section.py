@@ -1,72 +1,86 @@
-"""The section of a run in which its mask is evaluated on neutral text."""
+"""The measure of a mask on neutral text: narrow or broad?"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from cahp import methods
-from cahp.exports.drawings import table
 from cahp.features.neutral.measuring import REVISION, NeutralRecord, evaluate_on_neutral, open_neutral
-from cahp.features.neutral.texts import load_neutral
-from cahp.run.bench import Bench
-from cahp.run.document import RunDocument
-from cahp.run.prune import choose
-from cahp.run.recovered import Recovered
-from cahp.run.sections import Section
+from cahp.features.neutral.texts import AUTO, load_neutral
+from cahp.run.measures import Measure, Subject
+from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import DataError, HeadMask, digest
-from cahp.words import safe
+
+if TYPE_CHECKING:
+    from cahp.run.bench import Bench
+    from cahp.run.recovered import Recovered
 
 
-def _is_wanted(bench: Bench) -> bool:
-    return bench.settings.neutral_data is not None
+@dataclass(frozen=True)
+class NeutralOptions:
+    """The neutral texts."""
 
-
-def _check(bench: Bench) -> None:
-    name = bench.settings.neutral_data
-    assert name is not None
-    neutral = open_neutral(bench, bench.card.layers, name)
-    if methods.facts(bench.settings.method).labels == "none":
-        return
-    try:
-        _ = neutral.evidence.texts
-    except DataError as error:
-        raise DataError(f"--neutral-data: {error}, or leave it out") from None
-
-
-def _digest_texts(bench: Bench) -> str:
-    name = bench.settings.neutral_data
-    assert name is not None
-    return digest(load_neutral(name, task=bench.dataset.id).sha256, str(REVISION))
-
-
-def _measure(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> NeutralRecord:
-    name = bench.settings.neutral_data
-    assert name is not None
-    return evaluate_on_neutral(
-        bench, mask, name, lambda other: choose(other).mask, recovered=recovered, recover=bench.settings.recover
+    texts: str = field(
+        default=AUTO, metadata={"help": "Neutral texts: auto (news, or the manual of Python), or a name as in --data."}
     )
 
 
-def _describe(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
-    yield f"  {record.finding}"
-    yield f"  {record.overlap}"
+class Neutral(Measure[NeutralRecord]):
+    """A mask that was chosen on one task, evaluated on neutral text."""
+
+    name = "neutral"
+    title = "Narrow or broad?"
+    help = (
+        "Evaluate a mask on neutral text.\n\nHeads are chosen a second time, on neutral text. Both choices are "
+        "compared there, as pruned and after the recovery."
+    )
+    example = "cahp neutral minilm-bbc --mask run/head_mask.json"
+    record = NeutralRecord
+    options = NeutralOptions
+    revision = REVISION
+
+    def wanted(self, bench: Bench) -> NeutralOptions | None:
+        """Return the texts that ``--neutral-data`` names."""
+        if bench.settings.neutral_data is not None:
+            return NeutralOptions(bench.settings.neutral_data)
+        if self.name in bench.settings.measure:
+            return NeutralOptions()
+        return None
+
+    def check(self, bench: Bench, options: NeutralOptions) -> None:
+        """Refuse texts from which the method cannot choose heads."""
+        neutral = open_neutral(bench, bench.card.layers, options.texts)
+        if methods.facts(bench.settings.method).labels == "none":
+            return
+        try:
+            _ = neutral.evidence.texts
+        except DataError as error:
+            raise DataError(f"--neutral-data: {error}, or leave it out") from None
+
+    def inputs(self, bench: Bench, options: NeutralOptions) -> str:
+        """Return the digest of the neutral texts."""
+        return digest(load_neutral(options.texts, task=bench.dataset.id).sha256)
+
+    def tokens(self, bench: Bench, options: NeutralOptions) -> float:
+        """Return about the tokens of a whole run, since heads are chosen again."""
+        return float(bench.calibration.tokens + bench.evaluation.tokens)
+
+    def run(self, bench: Bench, mask: HeadMask, recovered: Recovered | None, options: NeutralOptions) -> NeutralRecord:
+        """Evaluate the mask, and one that is chosen there; see ``evaluate_on_neutral``."""
+        return evaluate_on_neutral(bench, mask, options.texts, recovered=recovered, recover=bench.settings.recover)
+
+    def show(self, record: NeutralRecord, subject: Subject) -> Iterator[Block]:
+        """Yield the finding, how many heads both choices share, and the outcomes on neutral text."""
+        yield Line(record.finding, flagged=record.narrow)
+        yield Text(f"{record.overlap}.")
+        title = f"On {record.texts:,} neutral texts of {record.data}"
+        yield Table(title, record.columns, record.rows, name="neutral", closed=True)
+
+    def as_pruned(self, record: NeutralRecord) -> NeutralRecord:
+        """Return the record without the recovery."""
+        return record.as_pruned()
 
 
-def _draw(record: NeutralRecord, run: RunDocument) -> Iterator[str]:
-    yield f"<p><b>{safe(record.finding)}.</b> {safe(record.overlap)}.</p>"
-    rows = [(name, figures) for name, *figures in record.rows]
-    yield table(f"On neutral text, {record.data}", [*record.columns[1:]], rows)
-
-
-NEUTRAL_TEXT: Section[NeutralRecord] = Section(
-    "neutral",
-    NeutralRecord,
-    "Narrow or broad?",
-    wanted=_is_wanted,
-    measure=_measure,
-    describe=_describe,
-    draw=_draw,
-    as_pruned=NeutralRecord.as_pruned,
-    check=_check,
-    inputs=_digest_texts,
-)
+NEUTRAL_TEXT = Neutral()

@@ -9,7 +9,7 @@ import streamlit as st
 from cahp import features
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls, details, measuring
-from cahp.ui.frame import address, board, knee
+from cahp.ui.frame import address, board, knee, measures
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import need_run
 from cahp.ui.parts.inputs import set_value
@@ -29,7 +29,7 @@ _TABS = "board-detail"
 
 def list_panels() -> list[Panel]:
     """Return the tabs below the board, in their order."""
-    return sorted((*_PANELS, *features.panels("Budget")), key=lambda panel: panel.place)
+    return sorted((*_PANELS, *features.panels("Budget"), *measures.list_tabs()), key=lambda panel: panel.place)
 
 
 def draw(explorer: Explorer) -> None:

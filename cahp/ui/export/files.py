@@ -98,7 +98,7 @@ def _report(
     table = explorer.table(explorer.swept)
     live = None
     if clusters is not None and view.labels is not None and table is not None:
-        live = Live.of(run, clusters, table, view.labels, features.sections())
+        live = Live.of(run, clusters, table, view.labels, features.measures())
     recoveries = {}
     for row in RECOVERIES.values():
         if row is NONE or not row.on_board:
@@ -113,7 +113,7 @@ def _report(
         static=static,
         recoveries=recoveries,
         examples=examples,
-        sections=features.sections(),
+        measures=features.measures(),
     )
     return document.encode()
 

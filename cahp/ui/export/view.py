@@ -17,8 +17,8 @@ from cahp.files import plain_json
 from cahp.models.costs import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
+from cahp.run.measures import Measure, Subject, find_lines, put_record, remove_recovery
 from cahp.run.prune import measure_mask
-from cahp.run.sections import Section, remove_recovery, summarise_sections
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import measure_costs
@@ -75,7 +75,7 @@ def on_board(explorer: Explorer) -> View:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
     if run is not None:
-        run = _add_known_sections(explorer, run)
+        run = _add_known_records(explorer, run)
     return View(mask, labels, families, run, arrays, bundle)
 
 
@@ -87,25 +87,25 @@ def _replaces_times(costs: Costs, run: RunDocument) -> bool:
     return not costs.noisy or speed is None or speed.busy
 
 
-def _add_known_sections(explorer: Explorer, run: RunDocument) -> RunDocument:
+def _add_known_records(explorer: Explorer, run: RunDocument) -> RunDocument:
     """Return the run with what the board shows of the heads, such as their roles, if the run did not measure it."""
-    known = {row.colouring: row.know(explorer) for row in features.colourings()}
-    for section in features.sections():
-        facts = known.get(section.colouring)  # type: ignore[call-overload]
-        if facts is None:
-            facts = _read_record(explorer, section)
-        if facts is not None and section.read(run) is None:
-            run = section.put(run, facts)
+    known = {row.colouring.name: row.know(explorer) for row in features.colourings()}
+    for one in features.measures():
+        record = known.get(one.name)
+        if record is None:
+            record = _read_record(explorer, one)
+        if record is not None and one.read_run(run) is None:
+            run = put_record(run, one, record)
     return run
 
 
-def _read_record(explorer: Explorer, section: Section[Any]) -> Any:
-    """Return what this session measured for a section of the mask on the board (None: nothing)."""
-    return explorer.results.records.get((section.name, explorer.mask.sha256, explorer.recover))
+def _read_record(explorer: Explorer, one: Measure[Any]) -> Any:
+    """Return what this session measured of the mask on the board (None: nothing)."""
+    return explorer.results.records.get((one.name, explorer.mask.sha256, explorer.recover))
 
 
 def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ...]:
-    """Return a line for each section that says something of the mask on the board with a recovery.
+    """Return a line for each measure that says something of the mask on the board with a recovery.
 
     Another recovery than that of the board has no line.
     """
@@ -114,11 +114,11 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
     content: dict[str, Any] = {}
     if view.document is not None:
         content.update(view.document.sections)
-    for section in features.sections():
-        record = _read_record(explorer, section)
-        if record is not None and content.get(section.name) is None:
-            content[section.name] = plain_json(section.to_json(record))
-    return tuple(summarise_sections(features.sections(), content, recover))
+    for one in features.measures():
+        record = _read_record(explorer, one)
+        if record is not None and content.get(one.name) is None:
+            content[one.name] = plain_json(one.to_json(record))
+    return tuple(find_lines(features.measures(), content, Subject(view.mask, recover)))
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:
@@ -128,7 +128,7 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
         return None
     if explorer.recover == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
-        return remove_recovery(features.sections(), run.as_pruned(command=recipe))
+        return remove_recovery(features.measures(), run.as_pruned(command=recipe))
     if run.settings.recover != explorer.recover or "recovered" not in run.outcomes:
         return None
     return run

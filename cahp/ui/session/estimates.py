@@ -6,9 +6,10 @@ from weakref import WeakKeyDictionary
 
 from cahp.api.preflight import STEP_TOKENS, estimate_seconds, timed_tokens
 from cahp.board.budget_sweep import BudgetTable, count_tokens
-from cahp.features import sections
+from cahp.features import measures
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.measures import list_wanted
 from cahp.tasks.texts import Texts
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.time_left import Part, Plan, total_seconds
@@ -104,10 +105,9 @@ def plan_run(bench: Bench) -> Plan:
     parts += [Part("evaluation", evaluation)] * models
     if settings.budget == "auto" and settings.goal is None:
         parts.append(Part("unstructured", _UNSTRUCTURED_S))
-    for section in sections():
-        if section.wanted(bench):
-            generated = estimate_seconds(card, tokens=STEP_TOKENS * section.generated)
-            parts.append(Part(section.name, models * (section.passes(bench) * evaluation + generated)))
+    for one, options in list_wanted(measures(), bench):
+        tokens = one.tokens(bench, options) + STEP_TOKENS * one.generated
+        parts.append(Part(one.name, models * estimate_seconds(card, tokens=int(tokens))))
     return parts
 
 

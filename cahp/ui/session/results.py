@@ -16,7 +16,7 @@ from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import enter_full, own_outcomes, own_speed
 from cahp.board.value import WeightCount
-from cahp.features import sections
+from cahp.features import measures
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, DistillReport
@@ -106,9 +106,9 @@ class Results:
     @classmethod
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
-        cached = read_run(bench, sections=sections())
+        cached = read_run(bench, measures=measures())
         if cached is None and bench.settings.budget == "auto":
-            halved = read_run(at_half(bench), sections=sections())
+            halved = read_run(at_half(bench), measures=measures())
             # Where there is a knee, it decides.
             if halved is not None and halved.document.knee is None:
                 cached = halved

@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.versus import Variant, Versus, versus
-from cahp.features import sections
+from cahp.features import measures
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
@@ -79,7 +79,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)
-    return measure_run(bench, costs=costs, sections=sections()), HeadClusters.of(bench.evidence)
+    return measure_run(bench, costs=costs, measures=measures()), HeadClusters.of(bench.evidence)
 
 
 def choose_or_half(bench: Bench) -> tuple[Bench, Selection]:

@@ -42,7 +42,7 @@ def test_the_receipt_names_what_a_mask_breaks(place: Path, monkeypatch: pytest.M
     assert (answer.code, answer.err) == (0, "")
     assert "as pruned: of 2 measurable abilities: lost repeats text, repeats random tokens" in answer.out
     grammar = next(line for line in answer.out.splitlines() if line.startswith("  grammar"))
-    assert grammar.endswith("not measurable: its tokenizer does not know the words")
+    assert "not measurable: its tokenizer does not know the words" in grammar
     # The same call reads its losses from the store.
     monkeypatch.setattr(measuring, "read_items", lambda *_, **__: pytest.fail("measured again"))
     again = call("abilities", place / "model", *options(place), "--mask", place / "mask.npy", "--json")
@@ -72,5 +72,5 @@ def test_a_run_of_a_language_model_measures_how_it_repeats_unless_it_is_told_oth
 ) -> None:
     settings = fakes.quick(place / "model", place / "texts.txt", window=16, tokens=320, eval_tokens=160, budget="3")
     document = fakes.prune(replace(settings, abilities=wanted), store=Store(tmp_path)).document
-    record = RECEIPT.read(RunDocument.from_json(document.to_json()))
+    record = RECEIPT.read_run(RunDocument.from_json(document.to_json()))
     assert len(record.rows if record is not None else ()) == names

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from time import sleep
 
 import fakes
@@ -11,18 +10,25 @@ import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
 from cahp.features.abilities import jobs
-from cahp.features.abilities.jobs import FEWEST, MEASURE
-from cahp.features.abilities.panel import LABEL, find_receipt
-from cahp.features.abilities.receipt import summarise
-from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.jobs import FEWEST
+from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.ui.export.view import list_findings, on_board
+from cahp.ui.frame.measures import find_record, kind_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import relay
 from cahp.values import BudgetError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+LABEL = RECEIPT.title
+MEASURE = kind_of(RECEIPT, AbilityOptions())
+
+
+def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
+    return find_record(explorer, RECEIPT)
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explo
     assert explorer.recover == "refit"
     assert find_receipt(explorer) is None
     assert has_button(app, "abilities-strip")
-    app.button(key="abilities-table").click().run()
+    app.button(key="abilities-tab").click().run()
     record = done(explorer.job(MEASURE))
     rerun(app)
     assert find_receipt(explorer) == record
@@ -46,11 +52,11 @@ def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explo
     assert not has_button(app, "abilities-strip")
     assert record.summarise("recovered").replace(" ", "") in text_of(app, "markdown").replace("\\", "").replace(" ", "")
     assert len(app.table[0].value) == len(record.rows)
-    line = summarise(record, "refit")
+    line = f"abilities after refit: {record.summarise('recovered')}"
     assert line in text_of(open_app("export", explorer), "caption").replace("\\", "")
     view = on_board(explorer)
     assert view.document is not None
-    assert RECEIPT.read(view.document) == record
+    assert RECEIPT.read_run(view.document) == record
     assert list_findings(explorer, view, "refit") == (line,)
     assert list_findings(explorer, view, "distill") == ()
 
@@ -77,7 +83,7 @@ def test_a_run_that_holds_a_receipt_shows_it_at_once(
     settings = fakes.quick_task(tmp_path_factory.mktemp("held"), budget="6", recover="refit", abilities=True)
     with explorer_with_run("held", settings) as explorer:
         assert explorer.results.run is not None
-        assert find_receipt(explorer) == RECEIPT.read(explorer.results.run)
+        assert find_receipt(explorer) == RECEIPT.read_run(explorer.results.run)
         assert not has_button(open_app("home", explorer), "abilities-strip")
 
 
@@ -90,7 +96,7 @@ def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board
         lost = float(mask.count < 8)
         return Estimate(lost, (lost, lost), 1, "number")
 
-    monkeypatch.setattr(jobs, "RECEIPT", replace(RECEIPT, goal=count))
+    monkeypatch.setattr(RECEIPT, "goal", count)
     explorer.detail = LABEL
     app = open_app("budget", explorer)
     app.button(key="abilities-fewest").click().run()

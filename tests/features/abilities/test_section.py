@@ -12,16 +12,16 @@ import pytest
 from fakes import prune
 
 from cahp.exports.report import Origin, page
-from cahp.features import sections
-from cahp.features.abilities.receipt import count_lost, explain, list_by_word, list_cells, list_columns, summarise
+from cahp.features import measures
+from cahp.features.abilities.receipt import count_lost, explain, list_by_word, list_cells, list_columns
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT
 from cahp.features.abilities.strip import strip_html
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
+from cahp.run.measures import Subject, find_lines
 from cahp.run.recovered import Recovered
-from cahp.run.sections import summarise_sections
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
@@ -56,15 +56,6 @@ def test_the_last_model_decides_what_is_lost() -> None:
     assert recovered is not None
     assert (recovered.value, recovered.n) == (0, 2)
     assert count_lost(AbilitiesRecord(())) is None
-
-
-def test_a_line_names_each_ability_with_its_word() -> None:
-    assert summarise(make_record(), "refit") == (
-        "Abilities after refit: weaker texts of another kind; kept class <b>; not measurable texts with a negation"
-    )
-    assert summarise(make_record(recovered=False), "none").startswith(
-        "Abilities as pruned: lost texts of another kind; kept class <b>; "
-    )
 
 
 def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:
@@ -110,14 +101,17 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def test_a_run_measures_its_abilities_on_request(settings: Settings, store: Store) -> None:
     assert prune(settings, store=store).document.to_json()["abilities"] is None
     run = prune(replace(settings, abilities=True), store=store).document
-    record = RECEIPT.read(RunDocument.from_json(run.to_json()))
+    record = RECEIPT.read_run(RunDocument.from_json(run.to_json()))
     assert record is not None
     assert record.states == ("pruned", "recovered")
-    lines = list(run_lines(run, sections()))
+    lines = list(run_lines(run, measures()))
     assert f"  abilities after refit: {record.summarise('recovered')}" in lines
-    report = page(run, origin=Origin("machine", "2026-01-01", "cahp prune", bundled=False), sections=sections())
+    report = page(run, origin=Origin("machine", "2026-01-01", "cahp prune", bundled=False), measures=measures())
     assert "<h2>What still works?</h2>" in report
-    assert list(summarise_sections(sections(), run.sections, "refit")) == [summarise(record, "refit")]
+    subject = Subject.of(run)
+    assert list(find_lines(measures(), run.sections, subject)) == [
+        f"abilities after refit: {record.summarise('recovered')}"
+    ]
 
 
 def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
@@ -134,7 +128,7 @@ def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
     run = prune(replace(settings, budget="auto", goal="abilities"), store=store).document
     assert run.goal is not None
     assert (run.goal.heads, run.mask.count) == (8, 8)
-    record = RECEIPT.read(run)
+    record = RECEIPT.read_run(run)
     assert record is not None
     assert record.flagged("pruned") == ()
 

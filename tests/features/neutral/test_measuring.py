@@ -11,7 +11,7 @@ import pytest
 
 from cahp.data.sources import MANUAL
 from cahp.exports.report import Origin, page
-from cahp.features.neutral import texts
+from cahp.features.neutral import measuring, texts
 from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.neutral.texts import AUTO, load_neutral
@@ -22,11 +22,11 @@ from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import DataError, Estimate, HeadMask, OptionError
+from cahp.values import DataError, Estimate, HeadMask, OptionError, Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SECTIONS = (NEUTRAL_TEXT,)
+MEASURES = (NEUTRAL_TEXT,)
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +67,8 @@ def test_neutral_text_is_never_that_of_the_task(
 
 
 def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, settings: Settings) -> None:
-    document = measure_run(bench, sections=SECTIONS).document
-    record = NEUTRAL_TEXT.read(document)
+    document = measure_run(bench, measures=MEASURES).document
+    record = NEUTRAL_TEXT.read_run(document)
     assert record is not None
     assert record.data.endswith("notes.txt")
     assert sum(map(len, record.kept.values())) == 4
@@ -82,30 +82,33 @@ def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, sett
     assert record.excess.value == pytest.approx(chosen.value - own.value)
     assert record.narrow == (record.excess.low > own.value / 2)
     assert "accuracy" not in record.outcomes["chosen"]
-    assert NEUTRAL_TEXT.read(RunDocument.from_json(json.loads(json_text(document.to_json())))) == record
-    assert any("on neutral text" in line for line in run_lines(document, SECTIONS))
-    report = page(document, origin=Origin("a machine", "2026-01-31", "cahp prune"), sections=SECTIONS)
+    assert NEUTRAL_TEXT.read_run(RunDocument.from_json(json.loads(json_text(document.to_json())))) == record
+    assert any("on neutral text" in line for line in run_lines(document, MEASURES))
+    report = page(document, origin=Origin("a machine", "2026-01-31", "cahp prune"), measures=MEASURES)
     assert "Narrow or broad?" in report
     assert "heads chosen there" in report
     plain = measure_run(
-        open_bench(replace(settings, neutral_data=None), store=bench.resources.store), sections=SECTIONS
+        open_bench(replace(settings, neutral_data=None), store=bench.resources.store), measures=MEASURES
     )
     assert plain.document.to_json()["neutral"] is None
     assert plain.document.mask.sha256 == document.mask.sha256
 
 
-def test_heads_that_neutral_text_chooses_too_cost_nothing_more(bench: Bench, settings: Settings) -> None:
+def test_heads_that_neutral_text_chooses_too_cost_nothing_more(
+    bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mask = choose(bench).mask
     assert settings.neutral_data is not None
-    record = evaluate_on_neutral(bench, mask, settings.neutral_data, lambda _: mask)
+    monkeypatch.setattr(measuring, "choose", lambda _: Selection(mask, None))
+    record = evaluate_on_neutral(bench, mask, settings.neutral_data)
     assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
     assert record.finding.startswith(f"Too close to call with {record.excess.n} texts")
 
 
 def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Settings, store: Store) -> None:
     bench = open_bench(replace(settings, recover="refit"), store=store)
-    document = measure_run(bench, sections=SECTIONS).document
-    record = NEUTRAL_TEXT.read(document)
+    document = measure_run(bench, measures=MEASURES).document
+    record = NEUTRAL_TEXT.read_run(document)
     assert record is not None
     assert record.recover == "refit"
     chosen, own = (record.outcomes[f"{name}_recovered"]["kl"].value for name in ("chosen", "own"))
@@ -130,16 +133,14 @@ def test_a_recovery_with_labels_is_not_imitated_on_neutral_text(settings: Settin
     mask = choose(bench).mask
     recovered = bench.recoveries.recover(mask, "refit")
     assert settings.neutral_data is not None
-    record = evaluate_on_neutral(
-        bench, mask, settings.neutral_data, lambda _: mask, recovered=recovered, recover="finetune"
-    )
+    record = evaluate_on_neutral(bench, mask, settings.neutral_data, recovered=recovered, recover="finetune")
     assert (record.recover, record.excess_recovered) == (None, None)
 
 
 def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Settings, tmp_path: Path) -> None:
     opened = open_bench(replace(settings, method="ablation"), store=Store(tmp_path))
     with pytest.raises(OptionError, match="--method ablation needs labels, which neutral text lacks"):
-        measure_run(opened, sections=SECTIONS)
+        measure_run(opened, measures=MEASURES)
     assert not opened.resources.timings
 
 
@@ -151,7 +152,7 @@ def test_other_neutral_text_under_the_same_name_is_another_run(
     found = []
     for seed in (9, 9, 10):
         file.write_text("\n\n".join(fakes.sentences(120, seed=seed).first))
-        record = NEUTRAL_TEXT.read(measure_run(open_bench(asked, store=store), sections=SECTIONS).document)
+        record = NEUTRAL_TEXT.read_run(measure_run(open_bench(asked, store=store), measures=MEASURES).document)
         assert record is not None
         found.append(record.sha256)
     assert found[0] == found[1] != found[2]

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cahp import models
-from cahp.features import sections
+from cahp.features import measures
 from cahp.models import loading, saving, stored, surgery
 from cahp.models.cards import Dtype, ModelCard
 from cahp.models.compact import load_pruned
@@ -255,7 +255,7 @@ def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_ar
     short, roomy = documents
     assert short.outcomes == roomy.outcomes
     assert ["on the disk" in " ".join(one.notices) for one in documents] == [True, False]
-    kept = [read_run(open_bench(settings, store=store), sections=sections()) for store in stores]
+    kept = [read_run(open_bench(settings, store=store), measures=measures()) for store in stores]
     assert [run is not None for run in kept] == [False, True]
 
 

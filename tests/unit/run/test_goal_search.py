@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.goal_search import search
+from cahp.run.measures import Measure
 from cahp.run.prune import measure_run
 from cahp.run.recovered import Recovered
-from cahp.run.sections import Section
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
@@ -112,27 +113,27 @@ def count_dropped(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> 
     return Estimate(dropped, (dropped, dropped), 7, "number")
 
 
-def test_a_section_measures_the_goal_of_its_name(settings: Settings, store: Store) -> None:
-    section: Section[dict[str, int]] = Section(
-        "abilities",
-        dict[str, int],
-        "Abilities",
-        lambda bench: False,
-        lambda bench, mask, recovered: {},
-        describe=lambda record, run: (),
-        draw=lambda record, run: (),
-        goal=count_dropped,
-    )
+class Dropped(Measure[dict[str, int]]):
+    """What the goal ``abilities`` counts, by a function."""
+
+    name = "abilities"
+    title = "Abilities"
+    record = dict[str, int]
+
+    def __init__(self, count: Callable[[Bench, HeadMask, Recovered | None], Estimate | None]) -> None:
+        self.goal = count  # type: ignore[method-assign]
+
+
+def test_a_measure_measures_the_goal_of_its_name(settings: Settings, store: Store) -> None:
     asked = replace(settings, goal="abilities", report="test")
-    document = measure_run(open_bench(asked, store=store), sections=(section,)).document
+    document = measure_run(open_bench(asked, store=store), measures=(Dropped(count_dropped),)).document
     assert document.goal is not None
     assert (document.goal.heads, document.budget.attained, document.goal.confirmed) == (7, 7, None)
     assert RunDocument.from_json(document.to_json()) == document
     lines = "\n".join(run_lines(document))
     assert "abilities is reached at 7 heads: 0 of 7 measurable abilities lost; " in lines
     assert "--report test checks it" not in lines
-    unmeasured = replace(section, goal=lambda bench, mask, recovered: None)
     with pytest.raises(BudgetError, match="abilities is not measured at any budget"):
-        measure_run(open_bench(asked, store=Store(store.folder / "new")), sections=(unmeasured,))
+        measure_run(open_bench(asked, store=Store(store.folder / "new")), measures=(Dropped(lambda *_: None),))
     with pytest.raises(OptionError, match="--goal abilities cannot be measured here"):
         measure_run(open_bench(asked, store=Store(store.folder / "new")))

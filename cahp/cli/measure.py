@@ -1,0 +1,42 @@
+"""The commands of what features measure, such as ``cahp abilities``: one for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
+from cahp.run.measures import Measure
+
+
+def list_options(one: Measure[Any]) -> Iterator[Option]:
+    """Yield the options of a measure as those of its command."""
+    hints = get_type_hints(one.options)
+    for entry in fields(one.options):
+        yield Option(entry.name, entry.metadata.get("help", ""), hints[entry.name], entry.default)
+
+
+def make_command(one: Measure[Any]) -> Command:
+    """Return the command that measures one of a mask, and prints its blocks or, with ``--json``, its record."""
+    own = tuple(list_options(one))
+
+    def do(call: Call, model: str, mask: Path | None, **given: Any) -> None:
+        from cahp.api.measure import measure_mask
+        from cahp.show.terminal import lines
+
+        settings = replace(call.settings, model=model)
+        with call.bars() as progress:
+            record, subject = measure_mask(
+                one, settings, mask, options=one.options(**given), progress=progress, store=call.store
+            )
+        document = {"model": model, "recover": settings.recover, **one.to_json(record)}
+        call.answer(document, lines(one.show(record, subject)))
+
+    do.__name__ = one.name
+    do.__doc__ = one.help
+    model = OPTIONS["model"].but(default=REQUIRED, fills=False, argument=True)
+    mask = OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only).")
+    example = one.example or f"cahp {one.name} minilm-bbc --mask run/head_mask.json"
+    return command(model, mask, *own, example=example, settings_of="measure")(do)

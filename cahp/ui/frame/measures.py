@@ -1,0 +1,147 @@
+"""What features measure of the mask on the board: their job, the card that offers it, and the tab that shows it."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from functools import cache, partial
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import streamlit as st
+
+from cahp import features
+from cahp.api.preflight import STEP_TOKENS, estimate_seconds
+from cahp.recoveries import NONE
+from cahp.run.bench import Bench
+from cahp.run.measures import Measure, Subject, measure
+from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.running import show_in_row
+from cahp.ui.parts import blocks
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.estimates import count_models
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.time_left import whole
+from cahp.ui.session.work import BoardState, Kind
+from cahp.values import Progress
+from cahp.words import capital, duration
+
+R = TypeVar("R")
+
+#: The place of the first measure among the tabs of Budget.
+_PLACE = 55
+
+
+@cache
+def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
+    """Return the kind of job that measures one of the mask on the board, after its recovery."""
+
+    def work(board: BoardState, _: Progress) -> R:
+        recovered = None
+        if not board.mask.is_full:
+            recovered = board.bench.recoveries.recover(board.mask, board.recover)
+        settings = replace(board.bench.settings, recover=board.recover)
+        record = measure(one, replace(board.bench, settings=settings), board.mask, recovered, options)
+        # The board may show another mask by now.
+        board.results.records[one.name, board.mask.sha256, board.recover] = record
+        return record
+
+    return Kind(
+        work,
+        lambda board: f"{one.name}-{options}-{board}",
+        Rank.RUN,
+        plan=lambda board: whole(estimate(one, board.bench, board.recover, options)),
+        title=one.title,
+    )
+
+
+def estimate(one: Measure[Any], bench: Bench, recover: str, options: Any) -> float:
+    """Estimate the seconds of measuring one, of the full, the pruned and the recovered model."""
+    tokens = one.tokens(bench, options) + STEP_TOKENS * one.generated
+    return count_models(recover) * estimate_seconds(bench.card, tokens=int(tokens))
+
+
+def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
+    """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
+    known = explorer.results.records
+    digest = explorer.mask.sha256
+    recover = explorer.ready_recovery
+    run = explorer.results.run
+    if run is not None and run.mask.sha256 == digest:
+        record = one.read_run(run)
+        if record is not None:
+            known.setdefault((one.name, digest, run.settings.recover), record)
+    if recover == NONE.name:
+        others = [record for (name, mask, _), record in known.items() if (name, mask) == (one.name, digest)]
+        if others:
+            known[one.name, digest, recover] = one.as_pruned(max(others, key=one.is_complete))
+    return known.get((one.name, digest, recover))
+
+
+def draw(one: Measure[Any], explorer: Explorer) -> None:
+    """Draw the tab of a measure: its record, or the card that offers to measure it."""
+    reason = one.refuses(explorer.card)
+    if reason is not None:
+        st.caption(plain(f"{capital(reason)}."))
+        return
+    if explorer.mask.is_full:
+        st.caption(f"All {explorer.card.unit}s are kept: nothing is pruned whose effect could be measured.")
+        return
+    record = find_record(explorer, one)
+    if record is None or not one.is_complete(record):
+        draw_offer(one, explorer)
+    if record is not None:
+        blocks.draw(one.show(record, Subject(explorer.mask, explorer.ready_recovery, explorer.card.unit)))
+
+
+def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", label: str = "Measure") -> None:
+    """Draw the card of a measure's job: what it measures and costs, or how far it is, or why it failed."""
+    if explorer.lacks_distilled:
+        st.caption("This can be measured once the distilled model is on this machine.")
+        return
+    recover = explorer.ready_recovery
+    options = one.options()
+    if place == "tab":
+        st.markdown(plain(one.help.split("\n\n")[-1]))
+        options = _ask_options(one)
+    job: Job[Any] | None = explorer.job(kind_of(one, options), recover)
+    if job is not None and not job.ended:
+        show_in_row(job, one.title, key=f"stop-{one.name}-{place}")
+        return
+    if job is not None and job.error:
+        problem(job.error)
+    about = duration(estimate(one, explorer.bench, recover, options))
+    look: Any = "secondary"
+    if place != "tab":
+        look = "tertiary"
+    if st.button(f"{label} (about {about})", key=f"{one.name}-{place}", type=look):
+        explorer.start(kind_of(one, options), recover)
+        st.rerun()
+
+
+def _ask_options(one: Measure[Any]) -> Any:
+    """Draw a widget for each option of a measure, and return the options."""
+    hints = get_type_hints(one.options)
+    chosen = {}
+    for entry in fields(one.options):
+        name = capital(entry.name.replace("_", " "))
+        help = entry.metadata.get("help", "")
+        key = f"{one.name}-option-{entry.name}"
+        hint = hints[entry.name]
+        if hint is bool:
+            chosen[entry.name] = st.checkbox(name, entry.default, key=key, help=help)
+        elif hint in (int, float):
+            chosen[entry.name] = st.number_input(name, value=entry.default, key=key, help=help)
+        elif get_args(hint) and get_origin(hint) is not None:
+            words = list(get_args(hint))
+            chosen[entry.name] = st.selectbox(name, words, words.index(entry.default), key=key, help=help)
+        else:
+            chosen[entry.name] = st.text_input(name, entry.default, key=key, help=help)
+    return one.options(**chosen)
+
+
+def list_tabs() -> list[Panel]:
+    """Return the tabs of the Budget page for what features measure."""
+    tabbed = [one for one in features.measures() if one.tabbed]
+    return [
+        Panel(one.title, partial(draw, one), place=_PLACE + number, name=one.name) for number, one in enumerate(tabbed)
+    ]

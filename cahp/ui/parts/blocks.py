@@ -1,0 +1,66 @@
+"""Blocks on a page: findings, tables with their downloads, charts, and the marks of heads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import streamlit as st
+
+from cahp.show.blocks import Block, Figure, Line, Marks, Table, Text
+from cahp.ui.parts import display
+from cahp.ui.parts.display import plain
+from cahp.words import capital
+
+
+def draw(blocks: Iterable[Block]) -> None:
+    """Draw blocks one below the other; the first finding stands out."""
+    first = True
+    for block in blocks:
+        match block:
+            case Line():
+                _draw_line(block, first=first)
+                first = False
+            case Text():
+                st.caption(plain(block.text))
+            case Table():
+                _draw_table(block)
+            case Figure():
+                display.show(
+                    block.draw(display.is_dark()),
+                    title=block.title,
+                    help=plain(block.help),
+                    name=block.name,
+                    data=block.data,
+                )
+            case Marks():
+                _draw_marks(block)
+
+
+def _draw_line(line: Line, *, first: bool) -> None:
+    words = plain(capital(line.text.strip()))
+    if first and line.flagged:
+        st.warning(f"{words}.")
+    elif first:
+        st.markdown(f"**{words}.**")
+    else:
+        st.markdown(f"{words}.")
+
+
+def _draw_table(table: Table) -> None:
+    if not table.rows:
+        return
+    columns = dict(zip(table.columns, zip(*table.texts, strict=True), strict=True))
+    if table.title:
+        st.caption(plain(table.title))
+    st.table({name: list(map(plain, cells)) for name, cells in columns.items()}, hide_index=True)
+    display.download_csv({name: list(cells) for name, cells in columns.items()}, table.name)
+
+
+def _draw_marks(marks: Marks) -> None:
+    layers, heads = marks.groups.shape
+    rows = {"layer": [str(layer) for layer in range(layers)]}
+    for head in range(heads):
+        rows[str(head)] = [marks.signs[group] or "\N{EN DASH}" for group in marks.groups[:, head]]
+    named = [f"{sign} {word}" for sign, word in zip(marks.signs, marks.words, strict=True) if sign]
+    st.caption(plain(f"{marks.legend}: {', '.join(named)}."))
+    st.table(rows, hide_index=True)
