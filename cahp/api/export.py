@@ -28,7 +28,7 @@ from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
-from cahp.run.measures import Subject, check_wanted, find_lines, measure_wanted
+from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
 from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
@@ -228,6 +228,7 @@ def export(
             "loads": formats.as_asked(form.loads, card),
             "notices": [*read.notices, *prepared.notices],
         }
+        subject = MaskSubject(prepared.pruned.mask, settings.recover)
         with UnwrittenError.carrying(document):
             results = checkpoints.write(
                 form,
@@ -238,7 +239,7 @@ def export(
                     str(read.content.get("method", BY_HAND)),
                     settings.recover,
                     command,
-                    (*read.notices, *find_lines(measures(), prepared.findings, Subject(prepared.pruned.mask, settings.recover))),
+                    (*read.notices, *find_lines(measures(), prepared.findings, subject)),
                 ),
                 seconds=seconds,
                 progress=reporter,

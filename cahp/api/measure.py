@@ -8,7 +8,7 @@ from typing import Any
 
 from cahp.api.options import Name, ShowProgress, read_mask_for, read_settings, show_progress
 from cahp.run.bench import open_bench
-from cahp.run.measures import Measure, Subject, measure
+from cahp.run.measures import MaskSubject, Measure, measure
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
@@ -38,7 +38,7 @@ def measure_mask(
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
-) -> tuple[Any, Subject]:
+) -> tuple[Any, MaskSubject]:
     """Measure one of a mask (None: of the full model), after the recovery of the settings; return what it is about.
 
     Raises:
@@ -51,13 +51,13 @@ def measure_mask(
         keep = HeadMask.full(bench.card.layers, bench.card.heads)
         recovered = None
         if mask is not None:
-            keep, _ = read_mask_for(bench.card, mask)
+            keep = read_mask_for(bench.card, mask).mask
             bench.recoveries.check(settings.recover)
             recovered = bench.recoveries.recover(
                 keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
             )
         record = measure(one, bench, keep, recovered, options)
-    return record, Subject(keep, settings.recover, bench.card.unit)
+    return record, MaskSubject(keep, settings.recover, bench.card.unit)
 
 
 def make_function(one: Measure[Any]) -> Callable[..., Any]:

@@ -9,7 +9,7 @@ from typer.core import TyperCommand, TyperOption
 
 from cahp import methods
 
-#: The sections in their order, with the names of the parameters in each; what is in none stands in the last one.
+#: The sections in their order, with the names of the parameters in each.
 SECTIONS: Mapping[str, Sequence[str]] = {
     "Needed most": (
         "name",
@@ -64,7 +64,8 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     ),
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}
-_LAST = "Output and machine"
+#: The section of options that features add to their measures.
+_OF_MEASURES = "Measuring"
 _METHODS = "{methods}"
 
 
@@ -102,4 +103,4 @@ class SectionedCommand(TyperCommand):
 
 def section_of(parameter: Any) -> str:
     """Return the section of a command's parameter."""
-    return _SECTION_OF.get(parameter.name, _LAST)
+    return _SECTION_OF.get(parameter.name, _OF_MEASURES)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, Table, join_quoted, row_error
+from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, RowTable, join_quoted, row_error
 from cahp.values import DataError
 from cahp.words import first_line
 
@@ -36,7 +36,7 @@ _MOST_ENTRIES = 100_000
 _MOST_PAGES = 20_000
 
 
-def parquet_table(path: Path, place: str) -> Table:
+def parquet_table(path: Path, place: str) -> RowTable:
     """Open a Parquet file, called ``place`` in messages; only its footer is read before rows are.
 
     Raises:
@@ -77,7 +77,7 @@ def parquet_table(path: Path, place: str) -> Table:
 
     opaque = {field.name: str(field.type) for field in schema if not _is_plain(field.type)}
     names = _embedded_names(schema.metadata or {})
-    return Table(place, "row", tuple(schema.names), rows, names, opaque=opaque)
+    return RowTable(place, "row", tuple(schema.names), rows, names, opaque=opaque)
 
 
 def _too_large(place: str, size: str) -> DataError:
@@ -87,7 +87,7 @@ def _too_large(place: str, size: str) -> DataError:
     )
 
 
-def saved_table(data: Any, place: str, *, published: bool) -> Table:
+def saved_table(data: Any, place: str, *, published: bool) -> RowTable:
     """Open one split (``datasets.Dataset``) of a hub or ``save_to_disk`` data set."""
     import datasets
 
@@ -121,7 +121,7 @@ def saved_table(data: Any, place: str, *, published: bool) -> Table:
         for column, feature in data.features.items()
         if isinstance(feature, datasets.ClassLabel)
     }
-    return Table(place, "row", tuple(data.column_names), rows, names, published=published, opaque=opaque)
+    return RowTable(place, "row", tuple(data.column_names), rows, names, published=published, opaque=opaque)
 
 
 def _is_plain(kind: Any) -> bool:

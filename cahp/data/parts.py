@@ -17,7 +17,7 @@ from cahp.data.rows import (
     default_columns,
     read_split,
 )
-from cahp.data.tables import Table, join_quoted
+from cahp.data.tables import RowTable, join_quoted
 from cahp.values import DataError, OptionError
 
 #: The most parts whose splits a form asks for; a folder may hold any number of files.
@@ -37,14 +37,14 @@ class Parts:
 
     name: str
     place: str
-    tables: Mapping[str, Callable[[], Table]]
+    tables: Mapping[str, Callable[[], RowTable]]
     splits: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
     split_notices: tuple[str, ...] = ()
     divided: bool = False
 
     @classmethod
-    def of_files(cls, name: str, place: str, files: Mapping[str, Callable[[], Table]]) -> Parts:
+    def of_files(cls, name: str, place: str, files: Mapping[str, Callable[[], RowTable]]) -> Parts:
         """Make parts of files, whose names tell their splits."""
         splits = {file: split for file in files if (split := canonical(Path(file).stem)) in SPLITS}
         return cls(name, place, files, splits)

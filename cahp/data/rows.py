@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cahp.data.tables import Table, join_quoted, row_error
+from cahp.data.tables import RowTable, join_quoted, row_error
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, OptionError
 
@@ -72,7 +72,7 @@ class _UnusableCell(Exception):
     """A cell cannot be used; the caller adds its position."""
 
 
-def read_split(table: Table, columns: Columns, *, assigned: bool = False, documents: str = "paragraph") -> RawSplit:
+def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, documents: str = "paragraph") -> RawSplit:
     """Read all rows of a table, with the split column if they may be ``assigned`` by one.
 
     Without a label column all labels are ``UNLABELLED``; the column ``NO_LABELS`` is none. Rows without a text or label
@@ -140,13 +140,13 @@ def read_split(table: Table, columns: Columns, *, assigned: bool = False, docume
 def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
     """Complete ``columns`` by the default names, or return None if the table has no columns of these names."""
     try:
-        text, pair, label = _resolve(Table("", "row", tuple(names), lambda *_: iter(())), columns)
+        text, pair, label = _resolve(RowTable("", "row", tuple(names), lambda *_: iter(())), columns)
     except DataError:
         return None
     return Columns(text, pair, label)
 
 
-def _resolve(table: Table, columns: Columns) -> tuple[str, str | None, str | None]:
+def _resolve(table: RowTable, columns: Columns) -> tuple[str, str | None, str | None]:
     """Find the text, pair and label columns; the label is None if there is none, or labels are not wanted.
 
     A column whose name suggests labels is neither read nor ignored without being named.

@@ -32,7 +32,7 @@ LONGEST_VALUE = 1 << 22
 
 
 @dataclass(frozen=True)
-class Table:
+class RowTable:
     """Columns and rows of one file or one hub split; its rows can be read once.
 
     ``rows(wanted, most)`` yields the wanted columns of the first ``most`` rows (None: of all). ``place`` and ``unit``
@@ -90,7 +90,7 @@ class Table:
             preview.append({**unread, **cells})
         return preview
 
-    def by_line(self) -> Table:
+    def by_line(self) -> RowTable:
         """Make every line of a text file a document; other tables stay as they are."""
         if self.unit != _PARAGRAPH:
             return self
@@ -134,7 +134,7 @@ def _quote(name: str) -> str:
 # Files ---------------------------------------------------------------------------------------------------------
 
 
-def read_table(path: Path, place: str | None = None) -> Table:
+def read_table(path: Path, place: str | None = None) -> RowTable:
     """Open a file by its suffix; messages call it ``place``, by default its path.
 
     Raises:
@@ -177,7 +177,7 @@ def _decode_whole(path: Path, place: str) -> str:
     return text
 
 
-def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
+def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
     def read_records() -> Iterator[tuple[int, list[str]]]:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
@@ -209,14 +209,14 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> Table:
                 raise row_error(place, "line", line, fields)
             yield line, dict(zip(columns, cells, strict=True))
 
-    return Table(place, "line", columns, rows)
+    return RowTable(place, "line", columns, rows)
 
 
 #: Lines of JSON whose columns are collected before a file is read.
 _LOOKED_AT = 10_000
 
 
-def _json_lines(path: Path, place: str) -> Table:
+def _json_lines(path: Path, place: str) -> RowTable:
     text = _decode(path, place)
     if text.lstrip()[:1] == "[":
         raise DataError(
@@ -245,10 +245,10 @@ def _json_lines(path: Path, place: str) -> Table:
     columns: dict[str, None] = {}
     for _, row in rows((), _LOOKED_AT):
         columns |= dict.fromkeys(row)
-    return Table(place, "line", tuple(columns), rows)
+    return RowTable(place, "line", tuple(columns), rows)
 
 
-def _text_file(path: Path, place: str) -> Table:
+def _text_file(path: Path, place: str) -> RowTable:
     """A document per paragraph; blank lines separate paragraphs."""
     text = _decode_whole(path, place).replace("\r\n", "\n").rstrip("\r\n")
 
@@ -257,17 +257,17 @@ def _text_file(path: Path, place: str) -> Table:
         for number, paragraph in islice(enumerate(paragraphs, start=1), most):
             yield number, {TEXT: paragraph}
 
-    return Table(place, _PARAGRAPH, (TEXT,), rows)
+    return RowTable(place, _PARAGRAPH, (TEXT,), rows)
 
 
-def _parquet(path: Path, place: str) -> Table:
+def _parquet(path: Path, place: str) -> RowTable:
     # Imported here because pyarrow takes long to import.
     from cahp.data.arrow import parquet_table
 
     return parquet_table(path, place)
 
 
-READERS: Mapping[str, Callable[[Path, str], Table]] = {
+READERS: Mapping[str, Callable[[Path, str], RowTable]] = {
     ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
     ".tsv": lambda path, place: _delimited(place, _decode(path, place), "\t", csv.QUOTE_NONE),

@@ -40,7 +40,7 @@ _WITHOUT_EFFECT = (
 
 
 @dataclass(frozen=True)
-class Subject:
+class MaskSubject:
     """What a record is about, for its words: a ``mask`` of these units, and the ``recover``-y after it, if any."""
 
     mask: HeadMask
@@ -48,7 +48,7 @@ class Subject:
     unit: str = "head"
 
     @classmethod
-    def of(cls, run: RunDocument) -> Subject:
+    def of(cls, run: RunDocument) -> MaskSubject:
         """Return the subject of a run."""
         return cls(run.mask, run.settings.recover, run.model.unit)
 
@@ -114,7 +114,7 @@ class Measure(Generic[R]):
         """Measure what the goal of this name counts (None: this mask shows nothing of it)."""
         raise NotImplementedError
 
-    def show(self, record: R, subject: Subject) -> Iterable[Block]:
+    def show(self, record: R, subject: MaskSubject) -> Iterable[Block]:
         """Yield what the record says, the finding first."""
         raise NotImplementedError
 
@@ -280,7 +280,7 @@ def show_measured(measures: Measures, run: RunDocument) -> Iterator[tuple[Measur
     for one in measures:
         record = one.read_run(run)
         if record is not None:
-            yield one, list(one.show(record, Subject.of(run)))
+            yield one, list(one.show(record, MaskSubject.of(run)))
 
 
 def mark_heads(measures: Measures, run: RunDocument) -> list[Marks]:
@@ -289,7 +289,7 @@ def mark_heads(measures: Measures, run: RunDocument) -> list[Marks]:
     return [block for blocks in shown for block in blocks if isinstance(block, Marks)]
 
 
-def find_lines(measures: Measures, content: Mapping[str, Any], subject: Subject) -> Iterator[str]:
+def find_lines(measures: Measures, content: Mapping[str, Any], subject: MaskSubject) -> Iterator[str]:
     """Yield the finding of each measure whose field ``content`` has, in one line."""
     for one in measures:
         record = one.read(content.get(one.name))

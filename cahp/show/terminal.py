@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from cahp.show.blocks import Block, Figure, Line, Marks, Table, Text
+from cahp.show.blocks import Block, Cell, Figure, Line, Marks, Table, Text
 
 #: A head without a sign.
 _NONE = "·"
@@ -30,16 +30,25 @@ def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
 def _draw_table(table: Table) -> Iterator[str]:
     if table.title:
         yield f"  {table.title}"
-    yield from align([table.columns, *table.texts])
+    numeric = [_is_numeric(cells) for cells in zip(*table.rows, strict=True)]
+    yield from align([table.columns, *table.texts], numeric)
 
 
-def align(rows: Sequence[Sequence[str]], *, gap: int = 2) -> Iterator[str]:
-    """Yield the rows of a table in columns as wide as their widest cell: the first on the left, others on the right."""
+def _is_numeric(cells: Iterable[Cell]) -> bool:
+    return not any(isinstance(cell, str) and cell for cell in cells)
+
+
+def align(rows: Sequence[Sequence[str]], numeric: Sequence[bool], *, gap: int = 2) -> Iterator[str]:
+    """Yield the rows of a table in columns as wide as their widest cell; those of numbers are aligned on the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for first, *others in rows:
-        cells = [f"  {first:<{widths[0]}}"]
-        cells += [f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True)]
-        yield (" " * gap).join(cells).rstrip()
+    for row in rows:
+        cells = []
+        for cell, width, right in zip(row, widths, numeric, strict=True):
+            if right:
+                cells.append(cell.rjust(width))
+            else:
+                cells.append(cell.ljust(width))
+        yield f"  {(' ' * gap).join(cells)}".rstrip()
 
 
 def _draw_marks(marks: Marks) -> Iterator[str]:
@@ -49,6 +58,6 @@ def _draw_marks(marks: Marks) -> Iterator[str]:
     for layer in range(layers):
         signs = [marks.signs[group] or _NONE for group in marks.groups[layer]]
         rows.append([str(layer), *signs])
-    yield from align(rows, gap=1)
+    yield from align(rows, [False, *[True] * heads], gap=1)
     named = [f"{sign} {word}" for sign, word in zip(marks.signs, marks.words, strict=True) if sign]
     yield f"  {marks.legend}: {', '.join(named)}; {_NONE} none"

@@ -23,7 +23,7 @@ from cahp.cli.measure import make_command
 from cahp.features import Feature
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import Measure, Subject
+from cahp.run.measures import MaskSubject, Measure
 from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Line, Marks
 from cahp.ui.budget.page import list_panels
@@ -66,7 +66,7 @@ class MeasureParity(Measure[Parity]):
             raise CahpError("a factor above 8 is too much; choose a smaller one")
         return Parity(tuple(count % 2 == 0 for count in mask.counts), options.factor)
 
-    def show(self, record: Parity, subject: Subject) -> Iterator[Block]:
+    def show(self, record: Parity, subject: MaskSubject) -> Iterator[Block]:
         yield Line(f"{record.factor * sum(record.even)} layers keep an even number of heads")
         groups = np.repeat(np.array(record.even, dtype=np.int64)[:, None], subject.mask.heads, axis=1)
         yield Marks("parity", "parity", groups, ("o", "e"), ("an odd layer", "an even layer"), "Parity of layers")

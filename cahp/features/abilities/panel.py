@@ -15,6 +15,7 @@ from cahp.ui.session.explorer import Explorer
 
 def draw_strip(explorer: Explorer) -> None:
     """Draw the marks of the mask on the board where they are known, else the button that measures them."""
+    fewest.drop_outdated(explorer)
     if explorer.mask.is_full:
         return
     record = measures.find_record(explorer, RECEIPT)

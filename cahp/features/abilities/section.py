@@ -20,7 +20,7 @@ from cahp.features.abilities.receipt import (
 )
 from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord
 from cahp.goals import Goal
-from cahp.run.measures import Measure, Subject
+from cahp.run.measures import MaskSubject, Measure
 from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import capital
@@ -84,7 +84,7 @@ class Abilities(Measure[AbilitiesRecord]):
         """Count the abilities that the mask loses."""
         return count_lost(measure_receipt(bench, mask, recovered))
 
-    def show(self, record: AbilitiesRecord, subject: Subject) -> Iterator[Block]:
+    def show(self, record: AbilitiesRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield what became of the abilities of each model, the last one first, and all values."""
         for state in reversed(record.states):
             lost = record.flagged(state)
@@ -112,7 +112,7 @@ class Abilities(Measure[AbilitiesRecord]):
         return record.as_pruned()
 
 
-def _name(state: str, subject: Subject) -> str:
+def _name(state: str, subject: MaskSubject) -> str:
     if state == "full":
         return "full model"
     return name_state(state, subject.recover)

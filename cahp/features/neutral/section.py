@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from cahp import methods
 from cahp.features.neutral.measuring import REVISION, NeutralRecord, evaluate_on_neutral, open_neutral
 from cahp.features.neutral.texts import AUTO, load_neutral
-from cahp.run.measures import Measure, Subject
+from cahp.run.measures import MaskSubject, Measure
 from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import DataError, HeadMask, digest
 
@@ -71,7 +71,7 @@ class Neutral(Measure[NeutralRecord]):
         """Evaluate the mask, and one that is chosen there; see ``evaluate_on_neutral``."""
         return evaluate_on_neutral(bench, mask, options.texts, recovered=recovered, recover=bench.settings.recover)
 
-    def show(self, record: NeutralRecord, subject: Subject) -> Iterator[Block]:
+    def show(self, record: NeutralRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield the finding, how many heads both choices share, and the outcomes on neutral text."""
         yield Line(record.finding, flagged=record.narrow)
         yield Text(f"{record.overlap}.")

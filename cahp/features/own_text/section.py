@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from cahp.features.own_text.continuation import TOKENS, Continuation, compare_continuations
-from cahp.run.measures import Measure, NoOptions, Subject
+from cahp.run.measures import MaskSubject, Measure, NoOptions
 from cahp.show.blocks import Block, Table
 from cahp.values import HeadMask
 from cahp.words import printable
@@ -52,7 +52,7 @@ class Continued(Measure[Continuation]):
         """Continue the prompt by the full, the pruned and the recovered model."""
         return compare_continuations(bench.measurements, mask, recovered)
 
-    def show(self, record: Continuation, subject: Subject) -> Iterator[Block]:
+    def show(self, record: Continuation, subject: MaskSubject) -> Iterator[Block]:
         """Yield what each model writes."""
         rows = []
         for name, (tokens, differs) in record.models.items():

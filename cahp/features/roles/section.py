@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp.features.roles.questions import compare_kept
-from cahp.run.measures import Measure, NoOptions, Subject
+from cahp.run.measures import MaskSubject, Measure, NoOptions
 from cahp.run.roles import find_roles
 from cahp.show.blocks import Block, Line, Marks, Table, Text
 from cahp.values import HeadMask
@@ -44,7 +44,7 @@ class Roles(Measure[HeadRoles]):
         """Measure the roles of the full model's heads."""
         return find_roles(bench.resources)
 
-    def show(self, record: HeadRoles, subject: Subject) -> Iterator[Block]:
+    def show(self, record: HeadRoles, subject: MaskSubject) -> Iterator[Block]:
         """Yield how many heads of each role are kept, the highest share of attention, and the role of each head."""
         kept = compare_kept(record, subject.mask.keep)
         listed = ", ".join(f"{NOUNS[row.role]} {row.kept} of {row.count} ({row.range})" for row in kept)

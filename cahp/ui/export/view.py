@@ -17,7 +17,7 @@ from cahp.files import plain_json
 from cahp.models.costs import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
-from cahp.run.measures import Measure, Subject, find_lines, put_record, remove_recovery
+from cahp.run.measures import MaskSubject, Measure, find_lines, put_record, remove_recovery
 from cahp.run.prune import measure_mask
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -118,7 +118,7 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
         record = _read_record(explorer, one)
         if record is not None and content.get(one.name) is None:
             content[one.name] = plain_json(one.to_json(record))
-    return tuple(find_lines(features.measures(), content, Subject(view.mask, recover)))
+    return tuple(find_lines(features.measures(), content, MaskSubject(view.mask, recover)))
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:

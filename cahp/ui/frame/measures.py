@@ -12,7 +12,7 @@ from cahp import features
 from cahp.api.preflight import STEP_TOKENS, estimate_seconds
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench
-from cahp.run.measures import Measure, Subject, measure
+from cahp.run.measures import MaskSubject, Measure, measure
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import show_in_row
 from cahp.ui.parts import blocks
@@ -90,7 +90,7 @@ def draw(one: Measure[Any], explorer: Explorer) -> None:
     if record is None or not one.is_complete(record):
         draw_offer(one, explorer)
     if record is not None:
-        blocks.draw(one.show(record, Subject(explorer.mask, explorer.ready_recovery, explorer.card.unit)))
+        blocks.draw(one.show(record, MaskSubject(explorer.mask, explorer.ready_recovery, explorer.card.unit)))
 
 
 def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", label: str = "Measure") -> None:

@@ -20,7 +20,7 @@ from cahp.features.abilities.strip import strip_html
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import Subject, find_lines
+from cahp.run.measures import MaskSubject, find_lines
 from cahp.run.recovered import Recovered
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -108,7 +108,7 @@ def test_a_run_measures_its_abilities_on_request(settings: Settings, store: Stor
     assert f"  abilities after refit: {record.summarise('recovered')}" in lines
     report = page(run, origin=Origin("machine", "2026-01-01", "cahp prune", bundled=False), measures=measures())
     assert "<h2>What still works?</h2>" in report
-    subject = Subject.of(run)
+    subject = MaskSubject.of(run)
     assert list(find_lines(measures(), run.sections, subject)) == [
         f"abilities after refit: {record.summarise('recovered')}"
     ]

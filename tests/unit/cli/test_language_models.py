@@ -71,7 +71,7 @@ def test_a_run_shows_the_text_that_each_model_continues(pruned: tuple[Path, str]
     assert pruned[1].count("▸") == 1 + sum(one is not None for one in written["first_difference"].values())
     assert call("report", pruned[0], "--out", pruned[0] / "report.html").code == 0
     page = (pruned[0] / "report.html").read_text()
-    assert page.count("<mark>") == sum(one is not None for one in written["first_difference"].values())
+    assert page.count("▸") == 1 + sum(one is not None for one in written["first_difference"].values())
     assert "128 tokens of" in page
     assert "separate the classes" not in page
 
