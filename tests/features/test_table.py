@@ -141,6 +141,7 @@ def test_an_unknown_measure_is_refused_with_those_that_exist(place: Path) -> Non
 def test_it_has_a_tab_with_an_offer_a_price_progress_cancel_failure_and_the_result(tmp_path: Path) -> None:
     with explorer_with_run("parity", fakes.quick_task(tmp_path, budget="6")) as explorer:
         explorer.detail = PARITY.title
+        explorer.chosen_recovery = "none"
         app = open_app("budget", explorer)
         offer = app.button(key="parity-tab")
         assert offer.label.startswith("Measure (about ")

@@ -19,7 +19,7 @@ from cahp.data.dataset import SPLITS
 from cahp.data.parts import MOST_PARTS
 from cahp.data.rows import NO_LABELS, default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
-from cahp.data.tables import READERS, Table
+from cahp.data.tables import READERS, RowTable
 from cahp.files import is_there
 from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings, describe
@@ -255,7 +255,7 @@ def _splits(parts: data.Parts) -> dict[str, str]:
     return chosen
 
 
-def _documents(part: str, table: Callable[[], Table]) -> Literal["paragraph", "line"]:
+def _documents(part: str, table: Callable[[], RowTable]) -> Literal["paragraph", "line"]:
     """Draw a choice of the documents of a text file, lines at first if it is one paragraph; other files have none."""
     if not part.lower().endswith(".txt"):
         return "paragraph"
@@ -273,7 +273,7 @@ def _documents(part: str, table: Callable[[], Table]) -> Literal["paragraph", "l
     return "line" if chosen == "line" else "paragraph"
 
 
-def _columns(table: Table, part: str, card: ModelCard) -> data.Columns:
+def _columns(table: RowTable, part: str, card: ModelCard) -> data.Columns:
     """Show the first rows of a part with a choice of columns, and return it (None in each place: the default)."""
     names = list(table.columns)
     rows = table.preview(_GUESS_ROWS)

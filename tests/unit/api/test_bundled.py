@@ -278,7 +278,7 @@ def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> No
 def test_the_mask_of_a_bundled_run_is_evaluated_on_neutral_text(name: str) -> None:
     written = bundled.read_run(name)
     assert written is not None
-    neutral, kept = NEUTRAL_TEXT.read(written.document), written.document.kept
+    neutral, kept = NEUTRAL_TEXT.read_run(written.document), written.document.kept
     assert neutral is not None
     assert neutral.shared == sum(len(set(heads) & set(kept[layer])) for layer, heads in neutral.kept.items())
     assert sum(map(len, neutral.kept.values())) == written.document.mask.count

@@ -13,14 +13,15 @@ import pytest
 from apps import PATIENCE, has_button, open_part, rerun, text_of
 
 from cahp.api import bundled
-from cahp.features.abilities import jobs as abilities
-from cahp.features.abilities.jobs import MEASURE
+from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
+from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.features.versus.panel import _on_board
 from cahp.ui.budget.details import draw_flips
 from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
 from cahp.ui.export.files import _choose_examples
 from cahp.ui.frame import evenness
+from cahp.ui.frame.measures import kind_of
 from cahp.ui.session import estimates, jobs, work
 from cahp.ui.session.estimates import table_seconds
 from cahp.ui.session.explorer import Explorer
@@ -60,9 +61,9 @@ def wait(*_: Any, **__: Any) -> NoReturn:
         (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-flips", "flips-again"),
         (CONFIRM, _draw_test_split, (work, "evaluate_mask"), "confirm", "cancel-confirm", "confirm-again"),
         (
-            MEASURE,
+            kind_of(RECEIPT, AbilityOptions()),
             draw_strip,
-            (abilities, "measure_receipt"),
+            (section, "measure_receipt"),
             "abilities-strip",
             "stop-abilities-strip",
             "abilities-strip",
