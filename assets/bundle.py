@@ -81,7 +81,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.measures import put_record
-from cahp.run.prune import choose, measure_run
+from cahp.run.prune import measure_run
 from cahp.run.recovered import Refitted, cut_model
 from cahp.run.settings import Settings, identify_model
 from cahp.stages.recovery import refit
