@@ -13,6 +13,7 @@ import documents
 import numpy as np
 import pytest
 import torch
+from cahp.run.sections import Section
 from safetensors import safe_open
 
 import cahp
@@ -28,7 +29,6 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.recovered import Distilled, Refitted, cut_model
-from cahp.run.sections import Section
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
