@@ -13,7 +13,6 @@ import documents
 import numpy as np
 import pytest
 import torch
-from cahp.run.sections import Section
 from safetensors import safe_open
 
 import cahp
@@ -28,8 +27,10 @@ from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
+from cahp.run.measures import Measure, NoOptions
 from cahp.run.recovered import Distilled, Refitted, cut_model
 from cahp.run.settings import Settings
+from cahp.show.blocks import Block
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
@@ -143,20 +144,30 @@ def test_options_that_need_texts_are_refused_without_them(settings: Settings, tm
             export(settings.model, mask=tmp_path / "mask.json", out=tmp_path / "out", **option)
 
 
-def test_an_export_measures_abilities_and_no_other_section(
+class Named(Measure[dict[str, str]]):
+    """A measure whose record is its name."""
+
+    title = "Named"
+    record = dict[str, str]
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def wanted(self, bench: Bench) -> NoOptions:
+        return NoOptions()
+
+    def run(self, bench: Bench, mask: HeadMask, recovered: object, options: object) -> dict[str, str]:
+        return {"of": self.name}
+
+    def show(self, record: dict[str, str], subject: object) -> list[Block]:
+        return []
+
+
+def test_an_export_measures_abilities_and_nothing_else(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def section(name: str) -> Section[Any]:
-        def measure(*_: object) -> dict[str, str]:
-            return {"of": name}
-
-        def nothing(*_: object) -> list[str]:
-            return []
-
-        return Section(name, dict, name, wanted=lambda _: True, measure=measure, describe=nothing, draw=nothing)
-
     (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
-    monkeypatch.setattr("cahp.api.export.sections", lambda: (section("roles"), section("abilities")))
+    monkeypatch.setattr("cahp.api.export.measures", lambda: (Named("roles"), Named("abilities")))
     # The folder itself is another test's.
     monkeypatch.setattr(checkpoints, "write", lambda *_, **__: {})
     options = replace(settings, abilities=True, latency=False)
