@@ -245,6 +245,8 @@ def shortened(words: list[str]) -> list[str]:
     """A command on few texts and with little time."""
     known = docs.options(words[0])
     few = {"--limit": "64", "--eval-limit": "40", "--latency-time": "0.05s", "--rounds": "1", "--pairs": "20"}
+    if words[:2] == ["experiment", "premise"]:
+        few = {name: few[name] for name in ("--limit", "--eval-limit", "--pairs")}
     if words[0] == "compare":
         few |= {"--methods": "complementary,magnitude", "--budgets": "12", "--seeds": "1", "--jobs": "1"}
     if "smollm2" in words:
