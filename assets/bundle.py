@@ -33,6 +33,7 @@ import numpy as np
 from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import (
+    BETTER_FILE,
     EXAMPLE_FILE,
     MADE_FILE,
     MODEL_FILE,
@@ -47,6 +48,7 @@ from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
+from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import measures
 from cahp.features.abilities.measuring import measure_full_losses
@@ -540,7 +542,6 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
         CahpError: If the folder has no comparison.
     """
     comparison = Comparison.read(source).recompute()
-    _ = comparison.results
     day = date.fromtimestamp((source / FILE).stat().st_mtime).isoformat()
     place.mkdir(parents=True, exist_ok=True)
     write_whole(
@@ -548,14 +549,23 @@ def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
         {
             **{name: comparison.files[name] for name in (FILE, ARRAYS) if name in comparison.files},
             MADE_FILE: json_text({"machine": machine, "date": day}).encode(),
+            BETTER_FILE: _write_better_methods(comparison),
         },
     )
     return place
 
 
+def _write_better_methods(comparison: Comparison) -> bytes:
+    """Return the content of ``better.json``."""
+    document = comparison.document
+    better = list_better_methods(comparison.results)
+    return json_text({"sha256": document.model.sha256, "data": document.data.id, "better": better}).encode()
+
+
 def renew_summary(place: Path) -> None:
     """Compute the summary of the bundled comparison in ``place`` anew; the day of its measurement stays."""
-    write_whole(place, {FILE: Comparison.read(place).recompute().files[FILE]})
+    comparison = Comparison.read(place).recompute()
+    write_whole(place, {FILE: comparison.files[FILE], BETTER_FILE: _write_better_methods(comparison)})
 
 
 def run_notebook(file: Path) -> None:

@@ -126,6 +126,7 @@ def verdict(
     statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}
     given: dict[str, Any] = {"method": method, "budget": budget, "recovery": recovery, **statistics}
     given |= {"split": "validation", "against": "complementary", "tie": better is None, "better": better}
+    given |= {"words": "", "outcome": "accuracy", "unit": "points", "df": 1.0}
     return AreaVerdict(budgets=budgets, **given) if budget is None else Verdict(**given)
 
 

@@ -32,7 +32,7 @@ from cahp.comparison import Comparison
 from cahp.comparison.arrays import tabulate
 from cahp.comparison.claims import RANDOM, KeptShares, compare_shares, kept_shares
 from cahp.comparison.document import Verdict
-from cahp.comparison.presets import LANGUAGE, PRESETS
+from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats

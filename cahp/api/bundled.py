@@ -2,7 +2,8 @@
 
 They hold no texts. A run has its document, small arrays and the measured rows of its tables; that of a language model
 also a description of the model and of its windows, so that it is shown where the model is not installed. A comparison
-has its file and ``made.json`` with the machine and day of the measurement.
+has its file, ``made.json`` with the machine and day of the measurement, and ``better.json`` with the methods that it
+shows to be better than CAHP.
 
 ``assets/bundle.py`` makes them.
 """
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -24,10 +25,6 @@ from cahp import models
 from cahp.board.budget_sweep import BudgetTable, reach
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.table_file import table_of
-from cahp.comparison import Comparison
-from cahp.comparison.claims import find_better_method
-from cahp.comparison.result import FILE, read_shown
-from cahp.comparison.sentences import describe_better
 from cahp.goals import ENOUGH
 from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, QUICK
@@ -37,6 +34,9 @@ from cahp.stages.similarity import Attention
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles, score_text
+
+if TYPE_CHECKING:
+    from cahp.comparison import Comparison
 
 #: The settings of the bundled run of the default model: the embedded default with a refit, to show both states.
 SETTINGS = Settings(recover="refit")
@@ -51,6 +51,8 @@ RUNS: Mapping[str, Settings] = {
 ROLES_FILE = "roles.json"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
+#: The methods that a comparison shows to be better than CAHP, with the digest of the model and the data.
+BETTER_FILE = "better.json"
 #: The share of each head that kept heads can reproduce, at each budget.
 SHARES_FILE = "replaceability.npz"
 #: The attention of all heads on an example text.
@@ -202,6 +204,8 @@ def comparisons_folder() -> Path:
 
 def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
     """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
+    from cahp.comparison.result import FILE
+
     readable = []
     messages = []
     for file in sorted(place.glob(f"*/{FILE}")):
@@ -238,25 +242,27 @@ def count_enough(run: RunDocument) -> int | None:
 def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> tuple[str, str] | None:
     """Name a method that the bundled comparison of a model shows to be better than CAHP, with its lead in a sentence.
 
-    None: there is none at about this ``budget`` after this ``recovery``, or no comparison of this model on these
-    ``data``.
+    None: there is none at a tested budget within a fifth of ``budget`` after this ``recovery``, or no comparison of
+    this model on these ``data``.
     """
-    file = next((file for file in comparisons_folder().glob(f"*/{FILE}") if file.parent.name == model), None)
+    file = next((file for file in comparisons_folder().glob(f"*/{BETTER_FILE}") if file.parent.name == model), None)
     if file is None:
         return None
-    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
-    document = results.document
-    if (document.model.sha256, document.data.id) != (sha256, data):
+    facts = json.loads(file.read_text(encoding="utf-8"))
+    tested = facts["better"].get(recovery, {})
+    near = min(map(int, tested), key=lambda at: abs(at - budget), default=0)
+    better = tested.get(str(near))
+    if (facts["sha256"], facts["data"]) != (sha256, data) or abs(near - budget) > budget / 5 or better is None:
         return None
-    test = find_better_method(results, recovery, budget)
-    if test is None:
-        return None
-    return test.method, describe_better(test, results.total, noun=results.noun)
+    method, words = better
+    return method, words
 
 
 @lru_cache(maxsize=8)
 def _comparison(file: Path, changed: int) -> BundledComparison:
     # ``changed`` is part of the cache key: a file that was replaced is read again.
+    from cahp.comparison.result import read_shown
+
     try:
         made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
         made = {name: str(made[name]) for name in ("machine", "date")}

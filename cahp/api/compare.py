@@ -8,8 +8,8 @@ from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, check_figure, comparison_html
 from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
-from cahp.comparison.plan import Plan
-from cahp.comparison.presets import QUICK, ListOption, SeedsOption, default_preset, make_plan
+from cahp.comparison.document import means_as_table
+from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
@@ -39,8 +39,7 @@ class CompareResult(Comparison):
 
         ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and ``kl_high`` nats.
         """
-        rows = [self.results.means[key].as_row() for key in sorted(self.results.means)]
-        return {name: [row[name] for row in rows] for name in rows[0]}
+        return means_as_table(mean for _, mean in sorted(self.results.means.items(), key=lambda item: item[0]))
 
     def plot(
         self,

@@ -4,10 +4,8 @@ A finished ``Comparison`` is read, summarised and drawn without torch; ``cahp.co
 """
 
 from cahp.comparison.document import SCHEMA
-from cahp.comparison.plan import Plan
-from cahp.comparison.presets import PRESETS, make_plan
-from cahp.comparison.result import Comparison
-from cahp.comparison.split_results import SplitResults
+from cahp.comparison.plan import PRESETS, Plan, make_plan
+from cahp.comparison.result import Comparison, SplitResults
 from cahp.comparison.summary import summarise
 
 __all__ = ["PRESETS", "SCHEMA", "Comparison", "Plan", "SplitResults", "make_plan", "summarise"]

@@ -4,19 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict, rescale
 from cahp.comparison.plan import split_minimum
-from cahp.comparison.primary import HEADLINE
-from cahp.comparison.sentences import after, ahead_and_behind, count_texts, join, method_label, name_outcome, write_p
-from cahp.comparison.split_results import SplitResults
-from cahp.comparison.statistics import LEVEL, CrossedMean, crossed_mean
+from cahp.comparison.sentences import (
+    after,
+    ahead_and_behind,
+    count_texts,
+    describe_better,
+    join,
+    method_label,
+    name_outcome,
+    write_p,
+)
+from cahp.comparison.statistics import HEADLINE, LEVEL, CrossedMean, crossed_mean
 from cahp.outcomes import OUTCOMES
 from cahp.values import Estimate, holm_correction
 from cahp.words import capital
+
+if TYPE_CHECKING:
+    from cahp.comparison.result import SplitResults
 
 COMPRESSION = "Better at high compression"
 CRITICAL = "Keeps critical intermediate heads"
@@ -52,9 +63,9 @@ def assess_claims(results: SplitResults) -> tuple[Finding, ...]:
 # Better at high compression ------------------------------------------------------------------------------------
 
 
-def small_budgets(results: SplitResults) -> tuple[int, ...]:
+def _small_budgets(results: SplitResults) -> set[int]:
     """The budgets of up to 20 % of the heads."""
-    return tuple(budget for budget in results.budgets if budget <= HEADLINE * results.total)
+    return {budget for budget in results.budgets if budget <= HEADLINE * results.total}
 
 
 def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
@@ -62,13 +73,12 @@ def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
 
     Where they are those of the primary test, they are corrected for its methods alone.
     """
-    small = small_budgets(results)
+    small = _small_budgets(results)
     primary = results.primary
-    if primary is not None and primary.recovery == recovery and set(primary.budgets) <= set(small):
+    if primary is not None and primary.recovery == recovery and small.issuperset(primary.budgets):
         return [*primary.tests]
-    # Areas of older files do not tell their budgets.
     areas: list[Verdict] = [
-        area for area in results.overall if area.recovery == recovery and set(area.budgets or (0,)) <= set(small)
+        area for area in results.overall if area.recovery == recovery and small.issuperset(area.budgets)
     ]
     return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
 
@@ -78,32 +88,31 @@ def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[st
 
     Only those count that were measured at the same budgets and with as many seeds as CAHP.
     """
-    budgets = set(small_budgets(results)) & set(results.budgets_after(recovery)) or results.budgets_after(recovery)
-    means: dict[str, float] = {}
-    for method, participant in results.methods.items():
-        pairs = [
-            (results.means.get((recovery, results.against, budget)), results.means.get((recovery, method, budget)))
-            for budget in budgets
-        ]
-        own = [mean for ours, mean in pairs if ours and mean and mean.seeds == ours.seeds]
-        if method != results.against and not participant.random and len(own) == len(pairs):
-            means[method] = float(np.mean([results.estimate(mean).value for mean in own]))
-    return sorted(means, key=lambda name: means[name], reverse=not OUTCOMES[results.outcome].lower_is_better)[:count]
+    table = results.table[results.table["recovery"] == recovery]
+    small = table[table["budget"].isin(_small_budgets(results))]
+    if small.empty:
+        small = table
+    seeds = small.pivot(index="method", columns="budget", values="seeds")
+    if results.against not in seeds.index:
+        return []
+    alike = seeds.index[(seeds == seeds.loc[results.against]).all(axis=1)]
+    names = [name for name in alike if name != results.against and not results.methods[name].random]
+    means = small[small["method"].isin(names)].groupby("method", sort=False)["value"].mean()
+    return list(means.sort_values(ascending=OUTCOMES[results.outcome].lower_is_better, kind="stable").index[:count])
 
 
-def find_better_method(results: SplitResults, recovery: str, budget: int) -> Verdict | None:
-    """The test in which another method is furthest ahead of CAHP, at the tested budget nearest to ``budget``.
+def list_better_methods(results: SplitResults) -> dict[str, dict[str, tuple[str, str] | None]]:
+    """The method that is furthest ahead of CAHP with a sentence, by recovery and tested budget (as in a JSON object).
 
-    None: no method is significantly better there, or no tested budget lies within a fifth of ``budget``. A method with
-    another per-layer minimum than CAHP's does not count.
+    None: no method is significantly better there. A method with another per-layer minimum than CAHP's does not count.
     """
-    tests = [test for test in results.verdicts if test.recovery == recovery and test.budget is not None]
-    near = min((test.budget or 0 for test in tests), key=lambda tested: abs(tested - budget), default=0)
-    here = [test for test in tests if test.budget == near and split_minimum(test.method)[1] is None]
-    better = [test for test in here if test.tested and test.better == test.method]
-    if not better or abs(near - budget) > budget / 5:
-        return None
-    return max(better, key=lambda test: abs(test.pp))
+    listed: dict[str, dict[str, tuple[str, str] | None]] = {}
+    for test in sorted(results.verdicts, key=lambda test: abs(test.pp)):
+        at = listed.setdefault(test.recovery, {})
+        at.setdefault(str(test.budget), None)
+        if test.tested and test.better == test.method and split_minimum(test.method)[1] is None:
+            at[str(test.budget)] = (test.method, describe_better(test, results.total, noun=results.noun))
+    return listed
 
 
 def assess_compression(results: SplitResults, recovery: str) -> Finding:
@@ -136,8 +145,6 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
     if n not in finding:
         finding += f"; {n}"
     words = f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: {finding}."
-    if results.outcome != "kl":
-        words += f" This comparison has no KL divergence, so {measure} stands for it."
     return Finding(COMPRESSION, status, words, recovery)
 
 

@@ -1,34 +1,37 @@
-"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``, as typed values, and rows of its summary.
+"""A comparison file, ``compare.json`` of the schema ``cahp.compare/1``: typed values, its table, rows of its summary.
 
 The fields are those of the file, in its order. A value that was not measured is None, never 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
 
-from cahp.comparison.fields import convert, from_quality, to_quality
-from cahp.files import plain_json
+from cahp.files import csv_text, plain_json
 from cahp.models.costs import SelectionCost
-from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_metrics
+from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_delta, to_metrics
 from cahp.run.document import ModelRecord
-from cahp.run.mix import NO_MIX
 from cahp.run.splits import SplitRecord
 from cahp.tasks.window import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
 from cahp.words import nats_digits, points, signed
 
 SCHEMA = "cahp.compare/1"
+#: The change in accuracy against the full model after the same recovery, if the recovery changes the full model.
+CHANGE_ALIKE = "accuracy_change_alike"
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
 #: Outcomes with columns of an interval in every table.
 _TEXT_INTERVALS = ("kl", "agreement", "accuracy")
 #: With fewer seeds a test has no verdict.
 _FEWEST_SEEDS = 2
+T = TypeVar("T")
 
 
 def list_tested(outcomes: Collection[str]) -> tuple[str, ...]:
@@ -84,7 +87,7 @@ class Participant:
 class RecoveryResult:
     """Outcomes of a mask after a recovery; ``row`` is its row in the arrays of ``compare.npz``.
 
-    ``accepted`` tells whether the recovery was kept (None: it is never rejected, or an older file does not say).
+    ``accepted`` tells whether the recovery was kept (None: it is never rejected).
     """
 
     row: int
@@ -216,7 +219,9 @@ class ComparisonDocument:
         written = (*content["full"], *content["cells"])
         for cell, record in zip((*self.full, *self.cells), written, strict=True):
             for name, result in cell.recoveries.items():
-                record["recoveries"][name] |= {part: to_quality(outcomes) for part, outcomes in result.measured.items()}
+                record["recoveries"][name] |= {
+                    part: _to_quality(outcomes) for part, outcomes in result.measured.items()
+                }
         return content
 
     @classmethod
@@ -226,12 +231,7 @@ class ComparisonDocument:
         Raises:
             ValueError: If parts are missing, or contradict each other.
         """
-
         document = convert(data, cls, {"full": _read_cell, "cells": _read_cell})
-        if document.protocols:
-            # Earlier files do not name the windows that begin with the beginning token: it was the first alone. Nor do
-            # they name a calibration mix: there was none.
-            document = replace(document, settings={"bos": "first", "mix": NO_MIX, **document.settings})
         if not all(isinstance(document.settings.get(name), (list, tuple)) for name in ("seeds", "recoveries")):
             raise ValueError("settings without seeds or recoveries")
         layers = range(document.model.layers)
@@ -249,8 +249,108 @@ def _read_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
     for name, result in cell["recoveries"].items():
         recoveries[name] = dict(result)
         for part in ("eval", "report"):
-            recoveries[name][part] = result[part] and from_quality(result[part])
+            recoveries[name][part] = result[part] and _from_quality(result[part])
     return {**cell, "recoveries": recoveries}
+
+
+def _to_quality(outcomes: Outcomes) -> dict[str, Any]:
+    """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
+    alike = {}
+    if CHANGE_ALIKE in outcomes:
+        alike["accuracy_change"] = outcomes[CHANGE_ALIKE]
+    quality = {**to_metrics(outcomes), "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+    for name in list_further():
+        if name in outcomes:
+            quality[name] = outcomes[name].value
+        elif OUTCOMES[name].needs != "tokens":
+            # A classifier has no fields of language models.
+            quality[name] = None
+    return dict(plain_json(quality))
+
+
+def _from_quality(quality: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``_to_quality`` wrote as fields of estimates.
+
+    Raises:
+        KeyError, TypeError, ValueError, AttributeError: If a field is missing or malformed.
+    """
+    outcomes = from_metrics(quality, quality["delta"])
+    if quality["delta_alike"] is not None:
+        outcomes[CHANGE_ALIKE] = from_metrics(quality, quality["delta_alike"])["accuracy_change"]
+    for name in list_further():
+        if quality.get(name) is not None:
+            outcomes[name] = Estimate(quality[name], None, quality["n"], OUTCOMES[name].unit)
+    return {name: vars(estimate) for name, estimate in outcomes.items()}
+
+
+def convert(data: object, cls: type[T], read_rows: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]) -> T:
+    """Convert JSON to ``cls``, after ``read_rows`` has read the rows of some fields.
+
+    Raises:
+        ValueError: If parts are missing or of another type.
+    """
+    import msgspec
+
+    try:
+        content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+        for name, read_row in read_rows.items():
+            content[name] = [read_row(row) for row in content[name]]
+        return msgspec.convert(content, cls)
+    except (msgspec.ValidationError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
+
+
+# The table ---------------------------------------------------------------------------------------------------
+
+#: The columns of ``comparison.csv`` in their order; outcomes that are not among them follow.
+_COLUMNS = (
+    *("method", "setting", "seed", "draw", "requested", "attained", "recovery", "split"),
+    *("accuracy", "ci_low", "ci_high", "macro_f1", "loss", "n", "agreement", "delta_pp", "delta_low", "delta_high"),
+    *("score_s", "recovery_s", "evaluation_s", "forwards", "labels", "kept", "error", "kl", "ece", "accepted"),
+    *("perplexity", "bits_per_byte", "copying"),
+)
+#: The names of outcomes in the CSV, where they differ.
+_RENAMED = {"nll": "loss", "accuracy_change": "delta_pp"}
+
+
+def tabulate_cells(document: ComparisonDocument) -> pd.DataFrame:
+    """One table of everything that was measured: a row for each mask, recovery and split, the full model first.
+
+    Its columns are those of the CSV, with outcomes by their own names, and ``part`` and ``row`` (see
+    ``RecoveryResult``). A failed cell has one row without outcomes. What was not measured is None.
+    """
+    rows = []
+    for cell in (*document.full, *document.cells):
+        shared: dict[str, Any] = {"method": cell.method, "seed": cell.seed, "draw": cell.draw, "error": cell.error}
+        shared |= {"requested": cell.budget.requested, "attained": cell.budget.attained, "score_s": cell.seconds.score}
+        shared["setting"] = json.dumps(cell.setting, sort_keys=True) if cell.setting else ""
+        shared["kept"] = " ".join(f"{layer}.{head}" for layer, heads in (cell.kept or {}).items() for head in heads)
+        if cell.price is not None:
+            shared |= {"forwards": cell.price.forwards, "labels": cell.price.labels}
+        if not cell.recoveries:
+            rows.append(shared)
+        for recovery, result in cell.recoveries.items():
+            seconds = {"recovery_s": cell.seconds.recovery.get(recovery)}
+            seconds["evaluation_s"] = cell.seconds.evaluation.get(recovery)
+            place = {"recovery": recovery, "row": result.row, "accepted": result.accepted, **seconds}
+            for part, outcomes in result.measured.items():
+                row = shared | place | {"part": part, "split": document.data.of(part).split}
+                row |= {name: outcome.value for name, outcome in outcomes.items()}
+                row["n"] = main_outcome(outcomes)[1].n
+                for name, prefix in (("accuracy", "ci"), ("accuracy_change", "delta")):
+                    if name in outcomes:
+                        row |= {f"{prefix}_low": outcomes[name].low, f"{prefix}_high": outcomes[name].high}
+                rows.append(row)
+    columns = dict.fromkeys((*_COLUMNS, *OUTCOMES, "part", "row"))
+    frame = pd.DataFrame(rows, columns=list(columns), dtype=object)
+    return frame.where(frame.notna(), None)
+
+
+def write_table(document: ComparisonDocument) -> str:
+    """Write ``comparison.csv``."""
+    frame = tabulate_cells(document).drop(columns=list(_RENAMED.values())).rename(columns=_RENAMED)
+    columns = [*_COLUMNS, *(name for name in list_further() if name not in _COLUMNS)]
+    return csv_text(columns, frame[columns].itertuples(index=False, name=None))
 
 
 # Rows of the summary -----------------------------------------------------------------------------------------
@@ -260,10 +360,9 @@ def _read_cell(cell: Mapping[str, Any]) -> dict[str, Any]:
 class Mean:
     """Outcomes of a method at a budget: means over seeds and masks.
 
-    Those that are means over texts have an interval; older files have that of the accuracy alone. ``lowest`` and
-    ``highest`` are accuracies of single masks, ``sd`` is that over seeds (None for one seed); without labels all three
-    are None. ``rejected`` of the ``masks`` kept their pruned weights, because the recovery did not help (None: not
-    applicable, or an older file).
+    Those that are means over texts have an interval. ``lowest`` and ``highest`` are accuracies of single masks, ``sd``
+    is that over seeds (None for one seed); without labels all three are None. ``rejected`` of the ``masks`` kept their
+    pruned weights, because the recovery did not help (None: not applicable).
     """
 
     split: str
@@ -303,13 +402,13 @@ class Mean:
             **vars(self),
             **to_metrics(self.outcomes),
             "delta_pp": change and change.value,
-            "outcomes": {name: one for name, one in self.outcomes.items() if self._needs_entry(name, one)},
+            # Those that other fields do not hold, or without their interval.
+            "outcomes": {
+                name: one
+                for name, one in self.outcomes.items()
+                if name in list_further() or (one.ci95 is not None and name != "accuracy")
+            },
         }
-
-    @staticmethod
-    def _needs_entry(name: str, estimate: Estimate) -> bool:
-        """Whether other fields do not hold the outcome, or not its interval."""
-        return name in list_further() or (estimate.ci95 is not None and name != "accuracy")
 
     @staticmethod
     def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -317,8 +416,13 @@ class Mean:
         outcomes = from_metrics(row)
         if row["delta_pp"] is not None:
             outcomes["accuracy_change"] = Estimate(row["delta_pp"], None, row["n"], "points")
-        with_interval = row.get("outcomes", {})
-        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()} | with_interval}
+        return {**row, "outcomes": {name: vars(estimate) for name, estimate in outcomes.items()} | row["outcomes"]}
+
+
+def means_as_table(means: Iterable[Mean]) -> dict[str, list[Any]]:
+    """Return means as columns by name; see ``Mean.as_row``."""
+    frame = pd.DataFrame([mean.as_row() for mean in means], dtype=object)
+    return {str(name): column.tolist() for name, column in frame.items()}
 
 
 @dataclass(frozen=True)
@@ -331,7 +435,7 @@ class Area:
     area: float
     ci95: tuple[float, float]
     budgets: tuple[int, ...]
-    outcome: str = "accuracy"
+    outcome: str
 
     @property
     def estimate(self) -> Estimate:
@@ -347,9 +451,8 @@ class Verdict:
     ``budget``, or of the areas over several (None). ``ci95`` is its own interval, ``simultaneous`` the one that is
     corrected for the other tests, as ``p_holm`` is ``p`` corrected for them. These three are None with one seed, which
     allows no verdict. A ``tie`` is not significant; otherwise ``better`` names the better method. ``df`` are the
-    degrees of freedom of the t test. Differences below ``margin`` do not matter. ``words`` is the result as a sentence.
-
-    An older file has neither ``simultaneous`` nor ``margin``, and no ``df`` where it has a bootstrap.
+    degrees of freedom of the t test. Differences below ``margin`` do not matter (None: nats without a KL divergence to
+    compare with). ``words`` is the result as a sentence.
     """
 
     split: str
@@ -365,10 +468,10 @@ class Verdict:
     better: str | None
     n: int
     seeds: int
-    words: str = ""
-    outcome: str = "accuracy"
-    unit: Unit = "points"
-    df: float | None = None
+    words: str
+    outcome: str
+    unit: Unit
+    df: float
     simultaneous: tuple[float, float] | None = None
     margin: float | None = None
 
@@ -412,22 +515,12 @@ class Verdict:
         """Return the interval of another ``level`` than that of ``ci95``, which is 0.95."""
         return rescale(self.pp, self.ci95, self.df, level)
 
-    @staticmethod
-    def from_json(row: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of a test; an older file may have a verdict from one seed, which is no verdict."""
-        if row["seeds"] < _FEWEST_SEEDS:
-            return {**row, "tie": True, "better": None}
-        return dict(row)
 
-
-def rescale(mean: float, ci95: tuple[float, float], df: float | None, level: float) -> tuple[float, float]:
-    """Return the interval of another ``level`` than 0.95 around a mean with ``df`` degrees of freedom.
-
-    A bootstrap has None, and the intervals of a normal distribution.
-    """
+def rescale(mean: float, ci95: tuple[float, float], df: float, level: float) -> tuple[float, float]:
+    """Return the interval of another ``level`` than 0.95 around a mean with ``df`` degrees of freedom."""
     from scipy.special import stdtrit
 
-    wanted, given = stdtrit(df or 1e9, [(1 + level) / 2, 0.975])
+    wanted, given = stdtrit(df, [(1 + level) / 2, 0.975])
     low, high = (mean + (end - mean) * float(wanted / given) for end in ci95)
     return low, high
 

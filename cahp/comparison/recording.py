@@ -12,6 +12,7 @@ from cahp import methods
 from cahp.comparison.arrays import to_answers
 from cahp.comparison.cells import MeasuredCell
 from cahp.comparison.document import (
+    CHANGE_ALIKE,
     SCHEMA,
     CellBudget,
     CellRecord,
@@ -22,7 +23,6 @@ from cahp.comparison.document import (
     RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.fields import CHANGE_ALIKE
 from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.comparison.workspace import Workspace

@@ -17,10 +17,10 @@ from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_ch
 from cahp.comparison.document import TESTED
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
-from cahp.comparison.primary import choose_endpoint, choose_recovery
 from cahp.comparison.recording import MeasuredCells, record
 from cahp.comparison.result import Comparison
 from cahp.comparison.sentences import describe_place
+from cahp.comparison.statistics import choose_endpoint, choose_recovery
 from cahp.comparison.workspace import Loaded, Workspace
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES

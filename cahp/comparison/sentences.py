@@ -10,15 +10,13 @@ from cahp.comparison.plan import REFERENCE
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate
-from cahp.words import capital, number
+from cahp.words import capital, counted, number
 
 if TYPE_CHECKING:
-    from cahp.comparison.split_results import SplitResults
+    from cahp.comparison.result import SplitResults
 
 #: A sentence lists up to this many names; more are counted.
 _MOST_NAMES = 4
-#: The smallest p of a bootstrap of 10,000 draws, as older files have it.
-_BOOTSTRAP_FLOOR = 2 / 10_001
 #: The smallest p that is written out, and the largest that is significant.
 _SMALLEST_P = 1e-3
 _LEVEL = 0.05
@@ -31,16 +29,13 @@ def method_label(method: str) -> str:
 
 def after(recovery: str) -> str:
     """When an outcome was measured: as pruned, or after which recovery."""
-    row = RECOVERIES.get(recovery)
-    if row is None:
-        return f"after {recovery}"
-    return row.beside
+    return RECOVERIES[recovery].beside
 
 
 def over(budgets: Sequence[int], all_budgets: Sequence[int]) -> str:
     """The budgets of an area, such as "over all budgets"; ``all_budgets`` are those of the comparison."""
-    # Some recoveries are measured at a few budgets; a file from elsewhere may not tell which.
-    if not budgets or set(budgets) == set(all_budgets):
+    # Some recoveries are measured at a few budgets.
+    if set(budgets) == set(all_budgets):
         return "over all budgets"
     return f"over {join(list(map(str, budgets)))} heads"
 
@@ -70,11 +65,9 @@ def name_outcome(outcome: str) -> str:
 
 
 def describe_p(verdict: Verdict) -> str:
-    """The corrected p of a test, such as "p = 0.02"; a bound where it is small or the smallest of its test."""
-    if verdict.p is None or verdict.p_holm is None or not verdict.tested:
+    """The corrected p of a test, such as "p = 0.02"."""
+    if verdict.p_holm is None:
         return "one seed: no verdict"
-    if verdict.df is None and verdict.p_holm >= _SMALLEST_P and verdict.p <= _BOOTSTRAP_FLOOR:
-        return f"p ≤ {verdict.p_holm:.2g}"
     return write_p(verdict.p_holm)
 
 
@@ -104,7 +97,7 @@ def describe_margin(verdict: Verdict) -> str:
     """The margin of a test: "1 point" or "0.018 nats"."""
     margin = verdict.margin or 0.0
     if verdict.unit == "points":
-        return _count(round(margin), "point")
+        return counted(round(margin), "point")
     return f"{number(margin, 3)} nats"
 
 
@@ -120,7 +113,7 @@ def count_texts(verdict: Verdict, noun: str = "texts") -> str:
     words = f"n = {verdict.n:,}"
     if noun != "texts":
         words += f" {noun}"
-    return f"{words}, {_count(verdict.seeds, 'seed')}"
+    return f"{words}, {counted(verdict.seeds, 'seed')}"
 
 
 def verdict_sentence(
@@ -164,28 +157,16 @@ def describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str
 
 
 def headline(results: SplitResults) -> str:
-    """The title of a comparison: which methods the reference beats in the primary test.
-
-    An older file has none: then after the cheapest recovery.
-    """
+    """The title of a comparison: which methods the reference beats in the primary test."""
     ours = method_label(results.against)
-    tested = {verdict.recovery for verdict in results.verdicts if verdict.tested}
+    primary = results.primary
     if not results.verdicts:
         return f"Only {ours} was measured"
-    if not tested:
+    if not any(verdict.tested for verdict in results.verdicts):
         return "One seed: no verdict"
-    primary = results.primary
-    if primary is not None and primary.tests:
-        return f"Primary test ({primary.words}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
-    recovery = next(name for name in results.by_cost if name in tested)
-    areas = [verdict for verdict in results.overall if verdict.recovery == recovery]
-    tests: Iterable[Verdict] = areas or [verdict for verdict in results.verdicts if verdict.recovery == recovery]
-    parts = [after(recovery)]
-    if results.outcome != "accuracy":
-        parts.insert(0, name_outcome(results.outcome))
-    if areas:
-        parts.append(over(areas[0].budgets, results.budgets))
-    return capital(f"{', '.join(parts)}: {ahead_and_behind(results.against, tests, noun=results.noun)}")
+    if primary is None:
+        return "The primary test was not measured"
+    return f"Primary test ({primary.words}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
 
 
 def ahead_and_behind(against: str, verdicts: Iterable[Verdict], *, noun: str = "texts") -> str:
@@ -224,7 +205,7 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict], *, noun: str = "
         result = f"{ours} is {' and '.join(parts)}"
         ties = sum(not ahead[name] and not behind[name] for name in tests) - len(equivalent)
         if ties > 0:
-            notes.append(f"{_count(ties, 'other')} not significant, {n}")
+            notes.append(f"{counted(ties, 'other')} not significant, {n}")
     else:
         others = f"the difference of {ours} from the other method is"
         if len(tests) > 1:
@@ -232,7 +213,7 @@ def ahead_and_behind(against: str, verdicts: Iterable[Verdict], *, noun: str = "
         result = f"{others} not significant"
         notes.append(n)
     if equivalent:
-        notes.append(f"{_count(len(equivalent), 'other')} {describe_tie(equivalent[0])}")
+        notes.append(f"{counted(len(equivalent), 'other')} {describe_tie(equivalent[0])}")
     if once:
         notes.append(f"one seed, no verdict: {join(once)}")
     if not notes:
@@ -256,12 +237,6 @@ def _name_methods(passed: Mapping[str, list[Verdict]], tests: Mapping[str, list[
             label += f" (at {join([str(verdict.budget) for verdict in passed[name]])} heads)"
         labels.append(label)
     return join(labels)
-
-
-def _count(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"
 
 
 def join(names: Sequence[str], word: str = "and") -> str:

@@ -10,28 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cahp.comparison.arrays import UnitSums
-from cahp.comparison.document import (
-    Area,
-    AreaVerdict,
-    CellRecord,
-    ComparisonDocument,
-    Mean,
-    Primary,
-    Verdict,
-    list_tested,
-)
-from cahp.comparison.primary import HEADLINE, Endpoint
+from cahp.comparison.document import Area, AreaVerdict, ComparisonDocument, Mean, Primary, Verdict, list_tested
 from cahp.comparison.sentences import describe_place, verdict_sentence
 from cahp.outcomes import OUTCOMES, finite, to_perplexity
+from cahp.recoveries import NONE, QUICK
 from cahp.values import Estimate, Floats, Unit, holm_correction
 
+#: The area is over budgets of up to this share of the heads, where at least two were measured.
+HEADLINE = 0.2
 #: Above this corrected p, a test is a tie.
 LEVEL = 0.05
 #: Differences below this share of the reference's KL divergence do not matter, nor those below so many points.
@@ -105,9 +98,11 @@ def crossed_mean(values: Floats, sizes: Floats | None = None) -> CrossedMean:
     return CrossedMean(float(mean), low, high, float(2 * stdtr(df, -away)), df)
 
 
-def estimate_crossed(values: Floats, unit: Unit, sizes: Floats | None = None, *, signed: bool = False) -> Estimate:
+def estimate_crossed(
+    values: Floats | pd.DataFrame, unit: Unit, sizes: Floats | None = None, *, signed: bool = False
+) -> Estimate:
     """The ``crossed_mean`` as an estimate; unless it is ``signed``, its interval stays in what a value can be."""
-    mean = crossed_mean(values, sizes)
+    mean = crossed_mean(np.asarray(values), sizes)
     low = mean.low
     high = mean.high
     if not signed:
@@ -117,19 +112,61 @@ def estimate_crossed(values: Floats, unit: Unit, sizes: Floats | None = None, *,
     return Estimate(mean.mean, (low, high), values.shape[1], unit)
 
 
+# The primary test --------------------------------------------------------------------------------------------
+
+
+class Endpoint(NamedTuple):
+    """The outcome, recovery and budgets of the primary test; several budgets stand for the area over them."""
+
+    outcome: str
+    recovery: str
+    budgets: tuple[int, ...]
+
+
+def choose_recovery(recoveries: Collection[str]) -> str:
+    """The recovery of the primary test: the refit; without one, the pruned model as it is."""
+    if QUICK.name in recoveries:
+        return QUICK.name
+    return NONE.name
+
+
+def choose_endpoint(outcomes: Collection[str], recovery: str, budgets: Collection[int], total: int) -> Endpoint:
+    """Choose the primary test after ``recovery``, where ``budgets`` of ``total`` heads are measured.
+
+    The rule knows the plan alone: which outcomes, recoveries and budgets are measured, not what they give. Its outcome
+    is the first of ``TESTED`` among ``outcomes``, the KL divergence. It is the area over the budgets of up to 20 % of
+    the heads; without two of them it is the smallest budget.
+    """
+    small = sorted({budget for budget in budgets if budget <= HEADLINE * total})
+    if len(small) < 2:
+        small = sorted(budgets)[:1]
+    return Endpoint(list_tested(outcomes)[0], recovery, tuple(small))
+
+
+def find_primary(document: ComparisonDocument, endpoint: Endpoint, part: str, tests: Sequence[Verdict]) -> Primary:
+    """Find the primary test among all ``tests``, and correct it for its own methods alone."""
+    split = document.data.of(part).split
+    found: list[AreaVerdict] = []
+    for test in tests:
+        if (test.split, test.outcome, test.recovery) != (split, endpoint.outcome, endpoint.recovery):
+            continue
+        if isinstance(test, AreaVerdict) and test.budgets == endpoint.budgets:
+            found.append(test)
+        elif (test.budget,) == endpoint.budgets:
+            found.append(AreaVerdict(**vars(test), budgets=endpoint.budgets))
+    words = describe_place(*endpoint, document.model.layers * document.model.heads, document.model.unit)
+    return Primary(split, *endpoint, words, tuple(correct_family(found)))
+
+
 # Means, areas and tests --------------------------------------------------------------------------------------
 
-
-class Series(NamedTuple):
-    """The places of the seeds in the document, the values ``(S, n)`` of their texts, and the texts' ``sizes (n,)``."""
-
-    places: tuple[int, ...]
-    values: NDArray[np.float64]
-    sizes: NDArray[np.float64]
+#: Values of seeds (rows) and texts (columns), by method and budget (None: the area over several).
+Series = Mapping[tuple[str, int | None], pd.DataFrame]
 
 
 def analyse(
     document: ComparisonDocument,
+    masks: pd.DataFrame,
     tables: Mapping[str, UnitSums],
     *,
     part: str,
@@ -138,69 +175,53 @@ def analyse(
 ) -> tuple[list[Mean], list[Area], list[Verdict]]:
     """Compute means, areas and tests of one part of a comparison (``eval`` or ``report``) after one recovery.
 
-    ``tables`` are those of ``tabulate``. In each outcome of ``TESTED`` each method is compared with ``against`` at
-    every budget where both were measured, and by its area: the mean over the budgets of up to 20 % of the heads (all
-    budgets, if fewer than two are as small). Only methods that were measured at each of them have an area. The tests
-    have no ``words`` yet.
+    ``masks`` are the rows of finished cells in ``tabulate_cells``, ``tables`` those of ``tabulate``. In each outcome of
+    ``TESTED`` each method is compared with ``against`` at every budget where both were measured, and by its area: the
+    mean over the budgets of up to 20 % of the heads (all budgets, if fewer than two are as small). Only methods that
+    were measured at each of them, with the same seeds, have an area. The tests have no ``words`` yet.
     """
-    split = document.data.of(part).split
-    masks: dict[tuple[str, int], list[CellRecord]] = {}
-    for key, cells in document.masks.items():
-        recovered = [cell for cell in cells if recovery in cell.recoveries]
-        if recovered:
-            masks[key] = recovered
-    series: dict[str, dict[tuple[str, int | None], Series]] = {name: {} for name in tables}
+    masks = masks[(masks["part"] == part) & (masks["recovery"] == recovery)]
+    groups = masks.groupby(["method", "attained"], sort=False)
+    series: dict[str, dict[tuple[str, int | None], pd.DataFrame]] = {}
+    for name, table in tables.items():
+        values = pd.DataFrame(table.values[masks["row"].tolist()].astype(np.float64), index=masks["seed"])
+        series[name] = {
+            (method, int(budget)): values.iloc[rows].groupby(level=0, sort=False).mean()
+            for (method, budget), rows in groups.indices.items()
+        }
+    place = {"split": document.data.of(part).split, "recovery": recovery}
     means = []
-    for key, cells in masks.items():
-        rows: dict[int, list[int]] = {}
-        for cell in cells:
-            rows.setdefault(cell.seed, []).append(cell.recoveries[recovery].row)
-        places = tuple(place for place, seed in enumerate(document.seeds) if seed in rows)
-        for name, table in tables.items():
-            averages = [table.values[rows[document.seeds[place]]].mean(axis=0, dtype=np.float64) for place in places]
-            series[name][key] = Series(places, np.array(averages), table.sizes)
-        own_series = {name: by_key[key] for name, by_key in series.items()}
-        means.append(_summarise_masks(cells, own_series, part, split=split, recovery=recovery, budget=key[1]))
-    covered = _choose_area_budgets(document, {budget for _, budget in masks})
+    for (method, budget), group in groups:
+        own = {name: Crossed(by_key[method, budget], tables[name].sizes) for name, by_key in series.items()}
+        means.append(_summarise_masks(group, own, method=method, budget=int(budget), **place))
+    covered = _choose_area_budgets(document, {mean.budget for mean in means})
     all_areas: list[Area] = []
     verdicts: list[Verdict] = []
     # The KL divergence of the reference by budget, and that of its area.
     divergences: dict[int | None, float] = {}
     for outcome in list_tested(tables):
-        by_budget = series[outcome]
         sizes = tables[outcome].sizes
-        areas: dict[tuple[str, int | None], Series] = {}
-        for method in dict.fromkeys(method for method, _ in masks):
-            own = [by_budget[method, budget] for budget in covered if (method, budget) in masks]
-            if own and len(own) == len(covered) and len({one.places for one in own}) == 1:
-                area = np.tensordot(trapezoid_weights(covered), np.array([one.values for one in own]), axes=1)
-                areas[method, None] = Series(own[0].places, area, sizes)
-                mean = estimate_crossed(area, OUTCOMES[outcome].unit, sizes)
-                ends = (mean.low, mean.high)
-                all_areas.append(Area(split, recovery, method, mean.value, ends, covered, outcome))
+        areas = _measure_areas(series[outcome], covered)
+        for (method, _), values in areas.items():
+            area = estimate_crossed(values, OUTCOMES[outcome].unit, sizes)
+            all_areas.append(
+                Area(
+                    **place,
+                    method=method,
+                    area=area.value,
+                    ci95=(area.low, area.high),
+                    budgets=covered,
+                    outcome=outcome,
+                )
+            )
         if outcome == "kl":
-            reference = {budget: own for (name, budget), own in {**by_budget, **areas}.items() if name == against}
-            divergences = {budget: float(own.values.mean()) for budget, own in reference.items()}
-        test = partial(_test, divergences, split=split, recovery=recovery, against=against, outcome=outcome)
-        verdicts += test(by_budget)
-        verdicts += [AreaVerdict(**vars(one), budgets=covered) for one in test(areas)]
+            for (method, budget), values in {**series[outcome], **areas}.items():
+                if method == against:
+                    divergences[budget] = float(values.to_numpy().mean())
+        verdicts += _test(series[outcome], sizes, divergences, against=against, outcome=outcome, **place)
+        of_areas = _test(areas, sizes, divergences, against=against, outcome=outcome, **place)
+        verdicts += [AreaVerdict(**vars(test), budgets=covered) for test in of_areas]
     return means, all_areas, verdicts
-
-
-def find_primary(document: ComparisonDocument, endpoint: Endpoint, part: str, tests: Sequence[Verdict]) -> Primary:
-    """Find the primary test among all ``tests``, and correct it for its own methods alone."""
-    split = document.data.of(part).split
-    place = (split, *endpoint[:2])
-    found: list[AreaVerdict] = []
-    for test in tests:
-        if (test.split, test.outcome, test.recovery) != place:
-            continue
-        if isinstance(test, AreaVerdict) and test.budgets == endpoint.budgets:
-            found.append(test)
-        elif (test.budget,) == endpoint.budgets:
-            found.append(AreaVerdict(**vars(test), budgets=endpoint.budgets))
-    words = describe_place(*endpoint, document.model.layers * document.model.heads, document.model.unit)
-    return Primary(split, *endpoint, words, tuple(correct_family(found)))
 
 
 def add_words(document: ComparisonDocument, tests: Iterable[Test], budgets: Sequence[int]) -> Iterator[Test]:
@@ -221,50 +242,64 @@ def _choose_area_budgets(document: ComparisonDocument, measured: Collection[int]
     return tuple(sorted(measured))
 
 
-def _summarise_masks(cells: Sequence[CellRecord], series: Mapping[str, Series], part: str, **fields: Any) -> Mean:
+def _measure_areas(series: Series, covered: Sequence[int]) -> dict[tuple[str, int | None], pd.DataFrame]:
+    """The areas of the methods that were measured at every budget with the same seeds."""
+    areas: dict[tuple[str, int | None], pd.DataFrame] = {}
+    for method in dict.fromkeys(method for method, _ in series):
+        own = [series[method, budget] for budget in covered if (method, budget) in series]
+        if own and len(own) == len(covered) and all(one.index.equals(own[0].index) for one in own):
+            area = np.tensordot(trapezoid_weights(covered), np.array([one.to_numpy() for one in own]), axes=1)
+            areas[method, None] = pd.DataFrame(area, index=own[0].index)
+    return areas
+
+
+class Crossed(NamedTuple):
+    """Values of seeds (rows) and texts (columns), and the texts' ``sizes (n,)``."""
+
+    values: pd.DataFrame
+    sizes: NDArray[np.float64]
+
+
+def _summarise_masks(masks: pd.DataFrame, series: Mapping[str, Crossed], **place: Any) -> Mean:
     """The mean outcomes of masks: from texts where ``series`` has them, otherwise from the outcomes of each mask."""
-    results = [cell.recoveries[fields["recovery"]] for cell in cells]
-    by_cell = [result.measured[part] for result in results if part in result.measured]
     main = next(name for name in ("accuracy", "kl", "agreement") if name in series)
     by_seed = series[main].values.mean(axis=1)
-    texts = series[main].values.shape[1]
-    outcomes: dict[str, Estimate] = {}
-    for name, row in OUTCOMES.items():
-        of_masks = mean_or_none(own[name].value for own in by_cell if name in own)
-        if of_masks is not None:
-            outcomes[name] = Estimate(of_masks, None, texts, row.unit)
+    of_masks = masks[list(OUTCOMES)].astype(np.float64).mean().dropna()
+    outcomes = {}
+    for name, value in of_masks.items():
+        outcomes[name] = Estimate(float(value), None, series[main].values.shape[1], OUTCOMES[name].unit)
     of_texts = {name: estimate_crossed(one.values, OUTCOMES[name].unit, one.sizes) for name, one in series.items()}
     if "bits_per_byte" in of_texts:
         of_texts["perplexity"] = to_perplexity(of_texts["nll"])
     outcomes |= finite(of_texts)
-    accuracies = [own["accuracy"].value for own in by_cell if "accuracy" in own]
+    accuracies = masks["accuracy"].dropna()
     sd: float | None = None
-    if len(by_seed) > 1 and accuracies:
-        sd = float(by_seed.std(ddof=1))
-    decided = [result.accepted for result in results if result.accepted is not None]
+    if len(by_seed) > 1 and len(accuracies):
+        sd = float(by_seed.std())
+    decided = masks["accepted"].dropna()
     rejected: int | None = None
-    if decided:
-        rejected = decided.count(False)
+    if len(decided):
+        rejected = len(decided) - int(decided.sum())
     return Mean(
-        **fields,
-        method=cells[0].method,
+        **place,
         outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
         lowest=min(accuracies, default=None),
         highest=max(accuracies, default=None),
         sd=sd,
         seeds=len(by_seed),
-        masks=len(cells),
+        masks=len(masks),
         rejected=rejected,
     )
 
 
 def _test(
+    series: Series,
+    sizes: Floats,
     divergences: Mapping[int | None, float],
-    series: Mapping[tuple[str, int | None], Series],
     *,
     against: str,
     outcome: str,
-    **fields: Any,
+    **place: Any,
 ) -> list[Verdict]:
     """Test a family of methods, each against ``against`` on the seeds that both have, corrected for its size.
 
@@ -283,19 +318,17 @@ def _test(
         if method == against or (against, budget) not in series:
             continue
         theirs = series[against, budget]
-        _, rows, columns = np.intersect1d(theirs.places, own.places, return_indices=True)
-        if not len(rows):
+        seeds = theirs.index.intersection(own.index)
+        if seeds.empty:
             continue
-        change = theirs.values[rows] - own.values[columns]
-        mean = crossed_mean(scale * change, own.sizes)
+        change = scale * (theirs.loc[seeds] - own.loc[seeds])
+        mean = crossed_mean(change.to_numpy(), sizes)
         margin: float | None = MARGIN_POINTS
         if unit != "points":
-            margin = None
-            if budget in divergences:
-                margin = MARGIN_SHARE * divergences[budget]
+            margin = MARGIN_SHARE * divergences[budget] if budget in divergences else None
         verdicts.append(
             Verdict(
-                **fields,
+                **place,
                 budget=budget,
                 method=method,
                 against=against,
@@ -307,6 +340,7 @@ def _test(
                 better=None,
                 n=change.shape[1],
                 seeds=change.shape[0],
+                words="",
                 outcome=outcome,
                 unit=unit,
                 df=mean.df,
@@ -321,29 +355,20 @@ def correct_family(tests: Sequence[Test]) -> list[Test]:
 
     An interval without 0 then never has a corrected p above 0.05. One seed allows no test, and does not count.
     """
-    tested = [place for place, test in enumerate(tests) if test.tested]
-    ps = [p for place in tested if (p := tests[place].p) is not None]
-    corrected = list(tests)
-    for place, p_holm in zip(tested, holm_correction(ps), strict=True):
-        test = tests[place]
+    tested = [test for test in tests if test.tested]
+    holm = iter(holm_correction([test.p for test in tested if test.p is not None]))
+    corrected = []
+    for test in tests:
+        if not test.tested:
+            corrected.append(replace(test, p=None, p_holm=None))
+            continue
+        p_holm = next(holm)
         better: str | None = None
         if p_holm <= LEVEL:
-            better = test.method
-            if test.pp > 0:
-                better = test.against
+            better = test.against if test.pp > 0 else test.method
         interval = test.rescale(1 - LEVEL / len(tested))
-        corrected[place] = replace(test, p_holm=p_holm, simultaneous=interval, tie=better is None, better=better)
-    for place in set(range(len(tests))).difference(tested):
-        corrected[place] = replace(tests[place], p=None, p_holm=None)
+        corrected.append(replace(test, p_holm=p_holm, simultaneous=interval, tie=better is None, better=better))
     return corrected
-
-
-def mean_or_none(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are not None; None if there are none."""
-    measured = [value for value in values if value is not None]
-    if not measured:
-        return None
-    return float(np.mean(measured))
 
 
 def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:

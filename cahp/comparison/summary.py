@@ -10,13 +10,22 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cahp.comparison import statistics
 from cahp.comparison.arrays import Answers, UnitSums, tabulate
-from cahp.comparison.document import TESTED, Area, AreaVerdict, ComparisonDocument, Mean, Primary, Verdict
-from cahp.comparison.fields import convert
-from cahp.comparison.plan import REFERENCE
-from cahp.comparison.primary import choose_endpoint, choose_recovery
+from cahp.comparison.document import (
+    TESTED,
+    Area,
+    AreaVerdict,
+    ComparisonDocument,
+    Mean,
+    Primary,
+    Verdict,
+    convert,
+    tabulate_cells,
+)
+from cahp.comparison.plan import FULL, REFERENCE
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
 from cahp.values import Bools
@@ -100,12 +109,11 @@ class MethodCost:
 class Summary:
     """The summary of a comparison. Its verdicts compare each method with the method ``against``; ``rule`` says how.
 
-    All verdicts but those of ``primary`` are descriptive; an older file has no primary test.
-    Areas and verdicts of all outcomes stand together. In the file those of the accuracy stand where they always stood,
-    and the others under ``by_outcome``.
+    All verdicts but those of ``primary`` (None: its masks failed) are descriptive. Areas and verdicts of all outcomes
+    stand together. In the file those of the accuracy stand by themselves, and the others under ``by_outcome``.
     """
 
-    primary: Primary | None = None
+    primary: Primary | None
     against: str
     rule: str
     means: tuple[Mean, ...]
@@ -123,11 +131,10 @@ class Summary:
         rows = [(name, row) for name in _TESTS for row in content[name]]
         content |= {name: [] for name in _TESTS} | {"by_outcome": {}}
         for name, row in rows:
-            outcome = row["outcome"]
-            if outcome == "accuracy":
-                content[name].append(row)
-            else:
-                content["by_outcome"].setdefault(outcome, {table: [] for table in _TESTS})[name].append(row)
+            group = content
+            if row["outcome"] != "accuracy":
+                group = content["by_outcome"].setdefault(row["outcome"], {table: [] for table in _TESTS})
+            group[name].append(row)
         return content
 
     @classmethod
@@ -137,13 +144,13 @@ class Summary:
         Raises:
             ValueError: If parts are missing or of another type.
         """
-        content: dict[str, Any] = dict(data) if isinstance(data, Mapping) else {}
-        groups = (*content.get("by_outcome", {}).values(), content)
-        # Older files have no tests of areas.
-        for name in _TESTS:
-            content[name] = [row for group in groups for row in group.get(name, ())]
-        read_rows = {"means": Mean.from_json, "verdicts": Verdict.from_json, "area_verdicts": Verdict.from_json}
-        return convert(content, cls, read_rows)
+        try:
+            content: dict[str, Any] = dict(data)  # type: ignore[call-overload]
+            groups = [*content["by_outcome"].values(), content]
+            content |= {name: [row for group in groups for row in group[name]] for name in _TESTS}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(str(error)) from None
+        return convert(content, cls, {"means": Mean.from_json})
 
 
 def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> Summary:
@@ -155,30 +162,30 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     against = names[0]
     if REFERENCE in names:
         against = REFERENCE
-    means: list[Mean] = []
-    areas: list[Area] = []
-    tests: list[Verdict] = []
+    table = tabulate_cells(document)
+    table = table[(table["method"] != FULL) & table["error"].isna()]
     masks = {}
     for key, cells in document.masks.items():
         masks[key] = [(cell.seed, document.mask(cell)) for cell in cells]
     budgets = sorted({budget for _, budget in masks})
     full = document.full[0].recoveries["none"].row
     by_part = {part: tabulate(arrays, full) for part, arrays in answers.items()}
+    means: list[Mean] = []
+    areas: list[Area] = []
+    tests: list[Verdict] = []
     for part, tables in by_part.items():
         for recovery in document.recoveries:
-            measured = statistics.analyse(document, tables, part=part, recovery=recovery, against=against)
+            measured = statistics.analyse(document, table, tables, part=part, recovery=recovery, against=against)
             means += measured[0]
             areas += measured[1]
             tests += measured[2]
-    primary = _find_primary(document, by_part, tests)
+    primary = _find_primary(document, by_part, means, tests)
     # A sentence describes a test with the corrections of its family.
     tests = list(statistics.add_words(document, tests, budgets))
     if primary is not None:
         primary = replace(primary, tests=tuple(statistics.add_words(document, primary.tests, budgets)))
     areas.sort(key=lambda area: TESTED.index(area.outcome))
     tests.sort(key=lambda test: TESTED.index(test.outcome))
-    area_verdicts = [test for test in tests if isinstance(test, AreaVerdict)]
-    verdicts = [test for test in tests if not isinstance(test, AreaVerdict)]
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
         f"differences with variance components of {document.noun('eval')} and seeds. A test is a statement about a "
@@ -198,55 +205,62 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         rule=rule,
         means=tuple(means),
         areas=tuple(areas),
-        verdicts=tuple(verdicts),
-        area_verdicts=tuple(area_verdicts),
+        verdicts=tuple(test for test in tests if not isinstance(test, AreaVerdict)),
+        area_verdicts=tuple(test for test in tests if isinstance(test, AreaVerdict)),
         layers=tuple(_measure_layers(masks)),
         overlap=_measure_overlaps(masks, names),
         consensus=tuple(one for one in consensus if one is not None),
-        cost=tuple(_measure_costs(document)),
+        cost=tuple(_measure_costs(document, table)),
     )
 
 
 def _find_primary(
-    document: ComparisonDocument, by_part: Mapping[str, Mapping[str, UnitSums]], tests: Sequence[Verdict]
+    document: ComparisonDocument,
+    by_part: Mapping[str, Mapping[str, UnitSums]],
+    means: Sequence[Mean],
+    tests: Sequence[Verdict],
 ) -> Primary | None:
     """Find the primary test, which is on the test split if that was measured; None if no mask was."""
     part = [part for part in document.parts if part in by_part][-1]
-    recovery = choose_recovery(document.recoveries)
-    total = document.model.layers * document.model.heads
-    budgets = []
-    for (_, budget), cells in document.masks.items():
-        if any(recovery in cell.recoveries for cell in cells):
-            budgets.append(budget)
+    recovery = statistics.choose_recovery(document.recoveries)
+    budgets = [mean.budget for mean in means if mean.recovery == recovery]
     if not budgets:
         return None
-    endpoint = choose_endpoint(by_part[part], recovery, budgets, total)
+    total = document.model.layers * document.model.heads
+    endpoint = statistics.choose_endpoint(by_part[part], recovery, budgets, total)
     return statistics.find_primary(document, endpoint, part, tests)
 
 
-def _measure_costs(document: ComparisonDocument) -> Iterator[MethodCost]:
+def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterator[MethodCost]:
     """The cost of each method: forward passes and labels as if nothing were cached, and measured seconds.
 
     All are of the costliest budget, the mean over seeds. Evidence that another method of the same comparison had
     gathered before takes no seconds again: forward passes compare methods, seconds describe this comparison.
     """
-    for method in document.methods:
-        cells = [cell for cell in document.finished if cell.method == method]
-        if not cells:
-            continue
-        costliest: dict[int, float] = {}
-        for cell in cells:
-            costliest[cell.seed] = max(costliest.get(cell.seed, 0.0), cell.seconds.score or 0.0)
-        # In the order of the seeds, on which the last bits of a mean depend.
-        seconds = [costliest[seed] for seed in sorted(costliest)]
-        prices = [cell.price for cell in cells if cell.price]
-        forwards = max((price.forwards for price in prices), default=None)
-        labels = max((price.labels for price in prices), default=None)
+    numbers = ["score_s", "recovery_s", "forwards", "labels"]
+    first = table[table["part"].isna() | (table["part"] == "eval")]
+    first = first.astype(dict.fromkeys(numbers, np.float64))
+    for method, own in first.groupby("method", sort=False):
+        prices = own[["forwards", "labels"]].max()
+        seconds = own.groupby("recovery")["recovery_s"].mean()
         recovering = {}
         for recovery in document.recoveries:
             if recovery != "none":
-                recovering[recovery] = statistics.mean_or_none(cell.seconds.recovery.get(recovery) for cell in cells)
-        yield MethodCost(method, forwards, labels, float(np.mean(seconds)), recovering)
+                recovering[recovery] = _known(seconds.get(recovery))
+        labels = _known(prices["labels"])
+        yield MethodCost(
+            method,
+            _known(prices["forwards"]),
+            None if labels is None else int(labels),
+            float(own["score_s"].fillna(0.0).groupby(own["seed"]).max().mean()),
+            recovering,
+        )
+
+
+def _known(number: float | None) -> float | None:
+    if number is None or np.isnan(number):
+        return None
+    return float(number)
 
 
 def _measure_layers(masks: Masks) -> Iterator[LayerMeans]:

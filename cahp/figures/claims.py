@@ -9,8 +9,8 @@ import numpy as np
 
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM, KeptShares
-from cahp.comparison.primary import HEADLINE
 from cahp.comparison.sentences import describe_p, method_label, name_outcome
+from cahp.comparison.statistics import HEADLINE
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of, styles
 from cahp.outcomes import OUTCOMES

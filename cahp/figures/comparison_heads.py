@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp.board.colours import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
-from cahp.comparison.split_results import mean_layer
+from cahp.comparison.result import mean_layer
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of
 from cahp.figures.head_grid import CellWords, share_figure

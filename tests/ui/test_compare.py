@@ -16,9 +16,9 @@ from assets import bundle
 from cahp import data
 from cahp.api import bundled
 from cahp.comparison import Comparison, Plan
-from cahp.comparison import presets as planning
+from cahp.comparison import plan as planning
 from cahp.comparison.claims import assess_compression, assess_critical_heads
-from cahp.comparison.presets import PRESETS
+from cahp.comparison.plan import PRESETS
 from cahp.comparison.result import read_shown
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import headline

@@ -10,8 +10,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import Comparison
-from cahp.comparison.plan import REFERENCE, Plan
-from cahp.comparison.presets import PRESETS, default_preset, make_plan
+from cahp.comparison.plan import PRESETS, REFERENCE, Plan, default_preset, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset

@@ -132,7 +132,7 @@ def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:
 def _draw_notes(shown: SplitResults, view: ComparisonView) -> None:
     """Draw how differences are tested, and the notices."""
     if shown.verdicts:
-        st.markdown(plain(shown.rule[:1500].replace(shown.against, method_label(shown.against))))
+        st.markdown(plain(shown.summary.rule[:1500].replace(shown.against, method_label(shown.against))))
     st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in shown.document.notices[:20]))
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import streamlit as st
 
 from cahp.comparison import Comparison, SplitResults
-from cahp.comparison.document import Mean, Verdict
+from cahp.comparison.document import Verdict, means_as_table
 from cahp.comparison.plan import split_minimum
+from cahp.comparison.result import mean_layer
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
@@ -20,7 +21,6 @@ from cahp.comparison.sentences import (
     over,
     verdict_sentence,
 )
-from cahp.comparison.split_results import mean_layer
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.figures.comparison_heads import (
     by_depth,
@@ -36,6 +36,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
+from cahp.values import Estimate
 from cahp.words import capital, counted, percent
 
 _INTERVAL = (
@@ -53,6 +54,12 @@ _JACCARD = (
 _MINIMUM = " A name that ends with **-min-N** is that method with at least N heads in each layer, 0 for no minimum."
 #: Methods whose overlaps a screen reader says.
 _SPOKEN_METHODS = 12
+#: How the tests were made.
+_RULE = (
+    "The test is a paired t test with variance components of both, and seeds − 1 degrees of freedom. p is corrected by "
+    "Holm over all budgets and methods after this recovery, and the intervals by Bonferroni. If an interval excludes "
+    "0, its p is at most 0.05; Holm's p can also be below 0.05 although the interval contains 0."
+)
 #: The columns of a table of tests.
 _TEST_COLUMNS = (
     *("outcome", "method", "against", "budget", "recovery", "pp", "unit", "p", "p_holm", "better", "n", "seeds"),
@@ -73,6 +80,7 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         return
     ours = method_label(results.against)
     when = after(view.recovery)
+    seeds = counted(len(results.document.seeds), "seed")
     minimum = ""
     if any(split_minimum(name)[1] is not None for name in results.methods):
         minimum = _MINIMUM
@@ -83,7 +91,7 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         _draw_once(ranking_figure, results, view.recovery, view.budget, view.methods),
         title=f"At {view.budget} heads, {when}, {finding}",
         help=f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
-        f"{counted(len(results.document.seeds), 'seed')}. **Dots**: as pruned. **Rings**: after a recovery. Order, "
+        f"{seeds}. **Dots**: as pruned. **Rings**: after a recovery. Order, "
         f"numbers and 95 % intervals are those {when}. The methods in colour are {ours}, the best other one, and "
         f"random selection, whose interval is the band. **Pale**: the difference from {ours} is not significant. "
         "Intervals can overlap although a difference is significant, because all methods are "
@@ -91,34 +99,13 @@ def draw_ranking(results: SplitResults, view: ComparisonView) -> None:
         formula=_INTERVAL,
         name="compare-ranking",
         alt=" ".join(f"{method_label(mean.method)}: {results.estimate(mean).text}." for mean in means[:40]),
-        data=_as_table(means),
+        data=means_as_table(means),
     )
-    seeds = len(results.document.seeds)
-    if seeds > 1:
+    if len(results.document.seeds) > 1:
         st.caption(
-            f"Numbers are means of {seeds} seeds, each with calibration texts of its own. The Budget page shows one "
-            "choice, so its numbers differ."
+            f"Numbers are means of {seeds}, each with calibration texts of its own. The Budget page shows one choice, "
+            "so its numbers differ."
         )
-
-
-def _as_table(means: Sequence[Mean]) -> dict[str, list[Any]]:
-    """Return means as columns by name."""
-    rows = [mean.as_row() for mean in means]
-    table = {}
-    for name in rows[0]:
-        table[name] = [row[name] for row in rows]
-    return table
-
-
-def _describe_ends(results: SplitResults, recovery: str) -> str:
-    """Describe the outcome of the reference at its smallest and largest budget (empty: it was not measured)."""
-    means = []
-    for budget in results.budgets_after(recovery):
-        mean = results.means.get((recovery, results.against, budget))
-        if mean is not None:
-            means.append(mean)
-    ends = means[:1] + means[1:][-1:]
-    return ", ".join(f"{results.estimate(mean).text} at {mean.budget} heads" for mean in ends)
 
 
 def draw_curve(results: SplitResults, view: ComparisonView) -> None:
@@ -130,7 +117,10 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         return
     others = tuple(name for name in results.methods if name not in view.methods)
     title = f"{capital(name_outcome(results.outcome))}, {after(view.recovery)}"
-    if ends := _describe_ends(results, view.recovery):
+    ours = [key for budget in budgets if (key := (view.recovery, results.against, budget)) in results.means]
+    if ours:
+        first_and_last = [results.means[key] for key in dict.fromkeys((ours[0], ours[-1]))]
+        ends = ", ".join(f"{results.estimate(mean).text} at {mean.budget} heads" for mean in first_and_last)
         title += f": {method_label(results.against)} {ends} (mean of {counted(len(results.document.seeds), 'seed')})"
     display.show(
         _draw_once(curve_figure, results, view.recovery, view.budget, view.methods, others),
@@ -143,7 +133,7 @@ def draw_curve(results: SplitResults, view: ComparisonView) -> None:
         alt=" ".join(
             f"{method_label(mean.method)} at {mean.budget} heads: {results.estimate(mean).text}." for mean in means[:40]
         ),
-        data=_as_table(means),
+        data=means_as_table(means),
     )
     if rejected := results.rejections(view.recovery):
         st.caption(f"{capital(plain(rejected))}. A rejected recovery leaves the pruned model as it was.")
@@ -170,7 +160,7 @@ def draw_differences(results: SplitResults, view: ComparisonView) -> None:
         f"{tests[0].interval_name}s. **Solid** points are significant, **hollow** points are not: more "
         f"{results.noun} or seeds might show a difference. Hollow **diamonds** are equivalent: two one-sided tests "
         f"show a difference below 1 point, or in nats below a tenth of the KL divergence of {ours}. One seed allows no "
-        "verdict. " + _rule(tests),
+        f"verdict. {_RULE}",
         formula=_TEST,
         name="compare-differences",
         alt=" ".join(_sentence(results, test) for test in tests[:30]),
@@ -187,10 +177,9 @@ def tests_as_table(tests: Sequence[Verdict], columns: Sequence[str]) -> dict[str
     table: dict[str, list[Any]] = {}
     for name in columns:
         table[name] = [getattr(test, name) for test in tests]
-    table["low"] = [test.ci95[0] for test in tests]
-    table["high"] = [test.ci95[1] for test in tests]
-    table["simultaneous low"] = [test.interval[0] for test in tests]
-    table["simultaneous high"] = [test.interval[1] for test in tests]
+    for name, field in (("", "ci95"), ("simultaneous ", "interval")):
+        table[f"{name}low"] = [getattr(test, field)[0] for test in tests]
+        table[f"{name}high"] = [getattr(test, field)[1] for test in tests]
     return table
 
 
@@ -198,22 +187,8 @@ def _sentence(results: SplitResults, test: Verdict) -> str:
     return verdict_sentence(test, results.budgets, noun=results.noun, label=method_label)
 
 
-def _rule(tests: Sequence[Verdict]) -> str:
-    """How the tests were made; older comparisons have uncorrected intervals, or a bootstrap."""
-    how = "t test with variance components of both, and seeds − 1 degrees of freedom"
-    if tests[0].df is None:
-        how = "bootstrap over texts and seeds"
-    words = f"The test is a paired {how}. p is corrected by Holm over all budgets and methods after this recovery"
-    if tests[0].simultaneous is None:
-        return f"{words}; intervals are not corrected for several tests."
-    return (
-        f"{words}, and the intervals by Bonferroni. If an interval excludes 0, its p is at most 0.05; Holm's p can "
-        "also be below 0.05 although the interval contains 0."
-    )
-
-
 def draw_primary(results: SplitResults) -> None:
-    """Draw what the primary test is, and its sentences; nothing for older comparisons, which have none."""
+    """Draw what the primary test is, and its sentences."""
     primary = results.primary
     if primary is None or not primary.tests:
         return
@@ -382,42 +357,30 @@ def cost_table(results: SplitResults, shown: Sequence[str], recovery: str) -> di
     column = capital(name_outcome(results.outcome))
     budgets = results.budgets_after(recovery)
     if any((recovery, name) in results.areas for name in shown):
-        table[column] = [_describe_area(results, recovery, name) for name in shown]
+        areas = [results.areas.get((recovery, name)) for name in shown]
+        table[column] = ["some budgets only" if area is None else _describe(area.estimate) for area in areas]
     elif len(budgets) == 1:
-        table[f"{column} at {budgets[0]} heads"] = [
-            _describe_mean(results, (recovery, name, budgets[0])) for name in shown
-        ]
+        means = [results.means.get((recovery, name, budgets[0])) for name in shown]
+        cells = ["not measured" if mean is None else _describe(results.estimate(mean)) for mean in means]
+        table[f"{column} at {budgets[0]} heads"] = cells
     table["Own overlap"] = [results.own_overlap(name) for name in shown]
-    table["Forward passes"] = [_round(cost.forwards) for cost in costs]
+    table["Forward passes"] = [None if cost.forwards is None else round(cost.forwards) for cost in costs]
     table["Labels"] = [cost.labels for cost in costs]
     # Seconds are means without an interval, so the number of seeds or masks stands beside them.
     table["Selecting (s)"] = [cost.score_s for cost in costs]
-    table["n (seeds)"] = [results.seeds_of(name) for name in shown]
+    measured = results.table
+    table["n (seeds)"] = measured.groupby("method")["seeds"].max().reindex(shown, fill_value=0).tolist()
     for other in results.by_cost:
         if other != "none":
             noun = RECOVERIES[other].noun
+            masks = measured[measured["recovery"] == other].groupby("method")["masks"].sum()
             table[f"{noun.capitalize()} (s)"] = [cost.recovery_s.get(other) for cost in costs]
-            table[f"n ({noun})"] = [results.masks_of(name, other) for name in shown]
+            table[f"n ({noun})"] = masks.reindex(shown, fill_value=0).tolist()
     return table
 
 
-def _describe_area(results: SplitResults, recovery: str, name: str) -> str:
-    area = results.areas.get((recovery, name))
-    if area is None:
-        return "some budgets only"
-    return f"{area.estimate.text} ({area.estimate.span})"
-
-
-def _describe_mean(results: SplitResults, key: tuple[str, str, int]) -> str:
-    mean = results.means.get(key)
-    if mean is None:
-        return "not measured"
-    estimate = results.estimate(mean)
+def _describe(estimate: Estimate) -> str:
     return f"{estimate.text} ({estimate.span})"
-
-
-def _round(count: float | None) -> int | None:
-    return None if count is None else round(count)
 
 
 def _cost_title(results: SplitResults, shown: Sequence[str]) -> str:

@@ -20,7 +20,7 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
-from cahp.comparison.claims import find_better_method
+from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import read_shown
 from cahp.features.learn import bundled as learned
 from cahp.features.learn import lessons
@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
 def test_a_bundled_comparison_keeps_its_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
     place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
-    assert sorted(path.name for path in place.iterdir()) == ["compare.json", "compare.npz", "made.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["better.json", "compare.json", "compare.npz", "made.json"]
     (one,), broken = bundled.read_comparisons(tmp_path / "there")
     assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
     assert broken == []
@@ -71,11 +71,9 @@ def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -
 
 
 def test_the_summary_of_a_bundled_comparison_is_that_of_its_answers() -> None:
-    # One of an earlier version has no primary test.
-    (found, _) = bundled.read_comparisons(bundled.comparisons_folder())
-    checked = [one.comparison for one in found if one.comparison.summary.primary is not None]
-    assert len(checked) >= 5
-    for comparison in checked:
+    found, _ = bundled.read_comparisons(bundled.comparisons_folder())
+    assert len(found) >= 5
+    for comparison in [one.comparison for one in found]:
         again = comparison.recompute().summary
         assert again.primary == comparison.summary.primary
         for own, other in zip(again.verdicts, comparison.summary.verdicts, strict=True):
@@ -98,34 +96,37 @@ def test_the_number_of_heads_that_data_support_is_told_of_the_bundled_run_alone(
 def test_only_a_measured_difference_names_a_better_method() -> None:
     model = bundled.read_run().document.model  # type: ignore[union-attr]
     found = bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", "mean", 13)
-    assert found is not None
-    assert found[0] == "gradient"
-    assert found[1] == (
+    assert found == (
+        "gradient",
         "At 12 of 72, after mean ablation, gradient is better than CAHP in KL divergence by 0.447 nats (0.016 to "
-        "0.878, n = 311, 5 seeds)"
+        "0.878, n = 311, 5 seeds)",
     )
-    # Far from the compared budgets, where nothing is significant, and for other models or weights, none is better.
-    for changed in (("mean", 26), ("none", 12), ("refit", 12)):
-        assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", *changed) is None
-    assert bundled.describe_better_method("minilm-bbc", "0" * 64, "bbc-news", "mean", 12) is None
-    assert bundled.describe_better_method("smollm2", model.sha256, "bbc-news", "refit", 72) is None
+    # Far from the compared budgets, where nothing is significant, and for other data, models or weights.
+    for recovery, budget in (("mean", 26), ("none", 12), ("refit", 12), ("distill", 12)):
+        assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", recovery, budget) is None
+    for name, sha256, data in (
+        ("minilm-bbc", "0" * 64, "bbc-news"),
+        ("minilm-bbc", model.sha256, "my.csv"),
+        ("smollm2", model.sha256, "bbc-news"),
+        ("../minilm-bbc", model.sha256, "bbc-news"),
+    ):
+        assert bundled.describe_better_method(name, sha256, data, "mean", 12) is None
 
 
-def test_a_better_method_is_named_only_for_the_data_it_was_measured_on() -> None:
-    model = bundled.read_run().document.model  # type: ignore[union-attr]
-    assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", "mean", 12) is not None
-    assert bundled.describe_better_method("minilm-bbc", model.sha256, "my.csv", "mean", 12) is None
+def test_the_better_methods_that_ship_are_those_of_the_bundled_comparisons() -> None:
+    found, _ = bundled.read_comparisons(bundled.comparisons_folder())
+    for one in found:
+        file = bundled.comparisons_folder() / one.name / bundled.BETTER_FILE
+        listed = list_better_methods(one.comparison.results)
+        assert json.loads(file.read_text())["better"] == json.loads(json.dumps(listed))
 
 
 def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
-    model = bundled.read_run("smollm2").document.model  # type: ignore[union-attr]
     ahead = {"none": "fisher-output", "mean": "obs-fisher", "refit": "obs-fisher"}
-    for recovery, name in ahead.items():
-        found = bundled.describe_better_method("smollm2", model.sha256, "bbc-news", recovery, 72)
-        assert found is not None
-        assert found[0] == name
     (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")
     results = read_shown(file.parent).results
+    listed = list_better_methods(results)
+    assert {name: (listed[name]["72"] or ("",))[0] for name in ahead} == ahead
     others = []
     for test in results.verdicts:
         better = test.better
@@ -133,7 +134,7 @@ def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
             better = f"{test.method}-min-0"
         others.append(replace(test, method=f"{test.method}-min-0", better=better))
     assert any(test.better == test.method for test in others)
-    assert find_better_method(replace(results, verdicts=others), "refit", 72) is None
+    assert set(list_better_methods(replace(results, verdicts=tuple(others)))["refit"].values()) == {None}
 
 
 # --- the bundled run

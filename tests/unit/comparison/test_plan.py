@@ -9,7 +9,7 @@ import pytest
 from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 
 from cahp.comparison import make_plan
-from cahp.comparison.presets import PRESETS, read_seeds
+from cahp.comparison.plan import PRESETS, read_seeds
 from cahp.comparison.running import compare
 from cahp.methods.shared import registry
 from cahp.run.settings import Settings

@@ -15,8 +15,7 @@ import pytest
 from comparisons import KEPT, cell, document, failed, file, made, told, varied
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.fields import from_quality, to_quality
-from cahp.comparison.sentences import describe_p
+from cahp.comparison.document import _from_quality, _to_quality
 from cahp.comparison.summary import Summary
 from cahp.values import CahpError, Estimate
 
@@ -84,18 +83,15 @@ def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path
 
 def test_what_is_not_finite_was_not_measured() -> None:
     outcomes = {"accuracy": Estimate(0.5, (0.0, 1.0), 4, "share"), "nll": Estimate(float("inf"), None, 4, "nats")}
-    quality = to_quality(outcomes)
+    quality = _to_quality(outcomes)
     assert quality["loss"] is None
-    assert set(from_quality(quality)) == {"accuracy"}
+    assert set(_from_quality(quality)) == {"accuracy"}
 
 
-@pytest.mark.parametrize("older", [False, True], ids=["moved alone", "older answers"])
-def test_a_file_without_its_answers_keeps_the_summary_it_was_written_with(tmp_path: Path, older: bool) -> None:
+def test_a_file_without_its_answers_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:
     comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
     comparison.write(tmp_path)
     (tmp_path / "compare.npz").unlink()
-    if older:
-        np.savez_compressed(tmp_path / "compare.npz", eval=np.ones((2, 6), np.uint8))
     read = Comparison.read(tmp_path / "compare.json")
     assert read.answers == {}
     assert read.summary.means == comparison.summary.means
@@ -145,42 +141,6 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
-
-
-def test_a_file_of_before_areas_were_tested_has_no_tests_of_them(tmp_path: Path) -> None:
-    right = np.arange(8) % 2 == 0
-    made({"complementary": [right], "gradient": [right]}).write(tmp_path)
-    said = json.loads((tmp_path / "compare.json").read_text())
-    del said["summary"]["area_verdicts"]
-    (tmp_path / "old.json").write_text(json.dumps(said))
-    found = Comparison.read(tmp_path / "old.json")
-    assert Comparison(found.document, written=found.written).results.overall == ()
-
-
-def test_a_file_of_before_shows_its_accuracy_with_the_same_numbers_and_no_verdict_from_one_seed(tmp_path: Path) -> None:
-    document = json.loads(Path(__file__).with_name("older.json").read_text())
-    # The part that is shown first: the test split.
-    said = {
-        name: [row for row in document["summary"][name] if row["split"] == "test"] for name in ("means", "verdicts")
-    }
-    for row in said["verdicts"]:
-        row["seeds"] = 1 if row["method"] == "facility" else row["seeds"]
-    (tmp_path / "compare.json").write_text(json.dumps(document))
-    results = Comparison.read(tmp_path).results
-    assert (results.outcome, results.outcomes) == ("accuracy", ("accuracy",))
-    for row in said["means"]:
-        mean = results.means[row["recovery"], row["method"], row["budget"]]
-        assert (mean.accuracy.value, mean.accuracy.ci95) == (row["accuracy"], tuple(row["ci95"]))
-        assert "kl" not in mean.outcomes
-        assert mean.outcomes["agreement"].ci95 is None
-    for row, one in zip(said["verdicts"], results.verdicts, strict=True):
-        assert (one.pp, one.p, one.p_holm, one.ci95) == (row["pp"], row["p"], row["p_holm"], tuple(row["ci95"]))
-        assert one.better == (row["better"] if row["seeds"] > 1 else None)
-    assert {one.method for one in results.verdicts if not one.tested} == {"facility"}
-    floor = next(one for one in results.verdicts if one.tested and one.p == 2 / 10_001)
-    assert describe_p(floor) == "p < 0.001"
-    # It had no primary test, and no corrected intervals.
-    assert (results.primary, floor.simultaneous, floor.interval) == (None, None, floor.ci95)
 
 
 def test_divergence_is_shown_first_where_it_was_measured() -> None:

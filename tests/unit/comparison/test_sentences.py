@@ -23,74 +23,39 @@ from cahp.comparison.sentences import (
 
 @pytest.fixture
 def reading() -> SplitResults:
-    """A comparison as pruned and after refit."""
+    """A comparison as pruned."""
     right = np.arange(8) % 2 == 0
-    found = made({name: [right] for name in KEPT}).results_on("eval", "accuracy")
-    at = {
-        (recovery, name, budget): replace(mean, recovery=recovery, budget=budget)
-        for (_, name, _), mean in found.means.items()
-        for recovery in ("none", "refit")
-        for budget in (4, 6)
-    }
-    return replace(found, recoveries=("none", "refit"), means=at)
+    return made({name: [right] for name in KEPT}).results_on("eval", "accuracy")
 
 
 def given(reading: SplitResults, *verdicts: Verdict) -> SplitResults:
+    """The comparison with these tests, of which those of areas are the primary test."""
     overall = tuple(one for one in verdicts if isinstance(one, AreaVerdict))
     at = tuple(one for one in verdicts if one.budget is not None)
-    return replace(reading, verdicts=at, overall=overall, primary=None)
-
-
-def test_no_difference_at_this_n_is_a_verdict(reading: SplitResults) -> None:
-    ties = [verdict(name, 4, None, recovery) for name in ("magnitude", "random") for recovery in ("none", "refit")]
-    assert headline(given(reading, *ties)) == (
-        "As pruned: the differences of CAHP from the 2 other methods are not significant (n = 100, 2 seeds)"
-    )
-
-
-def test_the_headline_is_the_primary_test_where_there_is_one(reading: SplitResults) -> None:
-    tests = (verdict("random", None, "complementary", "refit"), verdict("magnitude", None, None, "refit"))
-    own = tuple(one for one in tests if isinstance(one, AreaVerdict))
     words = describe_place("accuracy", "refit", (4, 6), 6, "head")
-    primary = Primary("validation", "accuracy", "refit", (4, 6), words, own)
-    found = replace(given(reading, verdict("random", 4, "random")), primary=primary)
-    assert headline(found) == (
+    primary = Primary("validation", "accuracy", "refit", (4, 6), words, overall)
+    return replace(reading, verdicts=at, overall=overall, primary=primary)
+
+
+def test_the_headline_is_the_primary_test(reading: SplitResults) -> None:
+    tests = (verdict("random", None, "complementary", "refit"), verdict("magnitude", None, None, "refit"))
+    assert headline(given(reading, *tests, verdict("random", 4, "random"))) == (
         "Primary test (accuracy, after refit, area over 4 and 6 of 6 heads): CAHP is ahead of random (1 other not "
         "significant, n = 100, 2 seeds)"
     )
 
 
-def test_the_headline_says_who_is_ahead_where_after_which_recovery(reading: SplitResults) -> None:
-    found = given(
-        reading,
-        *(verdict("random", budget, "complementary") for budget in (4, 6)),
-        *(verdict("magnitude", budget, {4: None, 6: "magnitude"}[budget]) for budget in (4, 6)),
-        *(verdict(name, 4, None, "refit") for name in ("magnitude", "random")),
-    )
-    assert headline(found) == ("As pruned: CAHP is ahead of random and behind magnitude (at 6 heads)")
-
-
-def test_over_all_budgets_the_headline_says_what_the_areas_say(reading: SplitResults) -> None:
-    found = given(
-        reading,
-        verdict("random", None, "complementary"),
-        verdict("magnitude", None, None),
-        *(verdict(name, budget, None) for name in ("random", "magnitude") for budget in (4, 6)),
-        verdict("random", 4, None, "refit"),
-    )
-    assert (
-        headline(found) == "As pruned, over all budgets: CAHP is ahead of random (1 other not significant, n = 100, "
-        "2 seeds)"
-    )
-    assert verdict_sentence(found.overall[0], found.budgets, label=method_label).startswith(
-        "Over all budgets, as pruned: CAHP is better than random"
+def test_tests_that_find_no_difference_say_so() -> None:
+    ties = [verdict(name, 4, None) for name in ("magnitude", "random")]
+    assert ahead_and_behind("complementary", ties) == (
+        "the differences of CAHP from the 2 other methods are not significant (n = 100, 2 seeds)"
     )
 
 
-def test_the_headline_is_that_of_the_cheapest_recovery_with_tests(reading: SplitResults) -> None:
-    found = replace(reading, recoveries=("finetune", "refit"))
-    tests = [verdict("random", 4, "complementary", recovery) for recovery in found.recoveries]
-    assert headline(given(found, *tests)) == "After refit: CAHP is ahead of random"
+def test_a_method_that_is_ahead_at_some_budgets_only_is_named_with_them() -> None:
+    tests = [verdict("random", budget, "complementary") for budget in (4, 6)]
+    tests += [verdict("magnitude", budget, {4: None, 6: "magnitude"}[budget]) for budget in (4, 6)]
+    assert ahead_and_behind("complementary", tests) == "CAHP is ahead of random and behind magnitude (at 6 heads)"
 
 
 def test_a_method_alone_is_held_against_nothing(reading: SplitResults) -> None:
@@ -133,14 +98,11 @@ def test_files_use_the_option_names_of_methods() -> None:
     ]
 
 
-def test_a_p_value_is_a_bound_where_its_test_can_give_no_smaller_one() -> None:
+def test_a_small_p_value_is_a_bound_and_one_that_is_not_significant_is_not_rounded_to_0_05() -> None:
     one = verdict("random", 4, "complementary")
-    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003)) == "p ≤ 0.003"
-    assert describe_p(replace(one, p=2 / 10_001, p_holm=0.003, df=4.0)) == "p = 0.003"
-    assert describe_p(replace(one, p=1e-4, p_holm=9e-4, df=4.0)) == "p < 0.001"
-    assert describe_p(replace(one, p=2 / 10_001, p_holm=2 / 10_001)) == "p < 0.001"
-    # What is not significant does not round to 0.05.
-    assert describe_p(replace(one, p=0.0502, p_holm=0.0502, df=4.0)) == "p = 0.0502"
+    assert describe_p(replace(one, p_holm=0.003)) == "p = 0.003"
+    assert describe_p(replace(one, p_holm=9e-4)) == "p < 0.001"
+    assert describe_p(replace(one, p_holm=0.0502)) == "p = 0.0502"
 
 
 def test_one_seed_is_no_verdict(reading: SplitResults) -> None:

@@ -12,8 +12,7 @@ from comparisons import varied
 
 from cahp.comparison import Comparison
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.result import read_shown, read_upload
-from cahp.comparison.split_results import mean_layer
+from cahp.comparison.result import mean_layer, read_shown, read_upload
 from cahp.values import CahpError
 
 
@@ -72,7 +71,7 @@ def test_reading_computes_nothing_where_a_summary_was_written(folder: Path) -> N
     said = json.loads((folder / "compare.json").read_text())
     said["summary"]["rule"] = "What they wrote."
     (folder / "compare.json").write_text(json.dumps(said))
-    assert read_shown(folder).results.rule == "What they wrote."
+    assert read_shown(folder).results.summary.rule == "What they wrote."
 
 
 def test_the_mean_layer_of_kept_heads_is_their_mean() -> None:

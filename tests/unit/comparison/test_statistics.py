@@ -13,8 +13,7 @@ from scipy import stats
 
 from cahp.comparison import Comparison, summarise
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.primary import choose_endpoint, choose_recovery
-from cahp.comparison.statistics import correct_family, crossed_mean, trapezoid_weights
+from cahp.comparison.statistics import choose_endpoint, choose_recovery, correct_family, crossed_mean, trapezoid_weights
 from cahp.values import holm_correction
 
 

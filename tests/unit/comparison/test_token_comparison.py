@@ -16,8 +16,7 @@ from scipy import stats
 
 from cahp import methods
 from cahp.comparison import Comparison, Plan
-from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.presets import LANGUAGE, PRESETS, make_plan
+from cahp.comparison.plan import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
 from cahp.comparison.workspace import Workspace
@@ -142,18 +141,6 @@ def test_a_comparison_that_was_read_is_the_one_that_was_written(comparison: Comp
     assert {one.outcome for one in read.summary.verdicts} == {"kl", "agreement", "nll", "copying"}
     header = (folder / "comparison.csv").read_text().splitlines()[0].split(",")
     assert header[-3:] == ["perplexity", "bits_per_byte", "copying"]
-
-
-def test_a_comparison_of_an_earlier_version_began_only_its_first_window_with_the_beginning_token(
-    comparison: Comparison,
-) -> None:
-    content = comparison.document.to_json()
-    assert content["settings"].pop("bos") == "every"
-    for protocol in content["protocols"].values():
-        assert protocol.pop("begins") == "first"  # the tokenizer has no beginning token
-    read = ComparisonDocument.from_json(content)
-    assert read.settings["bos"] == "first"
-    assert read.protocols == comparison.document.protocols
 
 
 def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparison) -> None:

@@ -66,7 +66,7 @@ def test_three_of_twenty_methods_have_a_colour(reading: SplitResults) -> None:
     best = replace(worse, method="method-7", outcomes={**worse.outcomes, "accuracy": accuracy})
     results = replace(
         reading,
-        methods={**reading.methods, **many},
+        document=replace(reading.document, methods={**reading.methods, **many}),
         means={**reading.means, **means, ("refit", "method-7", 3): best},
     )
     assert results.rank("refit", 3)[0].method == "method-7"

@@ -7,8 +7,7 @@ from typing import Any, cast
 import pytest
 from terminal import call
 
-from cahp.comparison.plan import Plan
-from cahp.comparison.presets import QUICK
+from cahp.comparison.plan import QUICK, Plan
 from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION
 from cahp.ui.compare import own
