@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
@@ -18,6 +18,7 @@ from cahp.figures import marks, palette
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.words import counted
 
 #: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
 #: has the accent, other methods are grey.
@@ -83,22 +84,23 @@ def _beside(y: float, text: str, *, yref: str) -> dict[str, Any]:
     return {**place, "text": text, "showarrow": False, "align": "left"}
 
 
-def _axis(results: SplitResults, means: Sequence[Mean]) -> dict[str, Any]:
+def _axis(results: SplitResults, values: pd.Series[float]) -> dict[str, Any]:
     """The axis of the outcome, with shares in per cent; that of divergences is logarithmic."""
     row = OUTCOMES[results.outcome]
     unit = "%" if row.unit == "share" else f"{row.unit}, less is better"
     axis = {"title": f"{name_outcome(results.outcome)} on {label(results.split)} ({unit})", "zeroline": False}
-    if row.unit == "nats" and all(results.estimate(mean).value > 0 for mean in means):
+    if row.unit == "nats" and (values > 0).all():
         ticks = [digit * 10.0**power for power in range(-5, 3) for digit in (1, 2, 5)]
         axis |= {"type": "log", "tickvals": ticks, "ticktext": [f"{tick:g}" for tick in ticks]}
     return axis
 
 
-def _scaled(results: SplitResults, means: Sequence[Mean]) -> list[tuple[float, float, float]]:
-    """Value and interval of each mean, shares in per cent."""
-    scale = 100 if OUTCOMES[results.outcome].unit == "share" else 1
-    estimates = [results.estimate(mean) for mean in means]
-    return [(scale * estimate.value, scale * estimate.low, scale * estimate.high) for estimate in estimates]
+def _scaled(results: SplitResults) -> pd.DataFrame:
+    """The table of the means in the units of the axis, by recovery, method and budget."""
+    table = results.table.sort_values("budget").set_index(["recovery", "method", "budget"])[["value", "low", "high"]]
+    if OUTCOMES[results.outcome].unit == "share":
+        table[["value", "low", "high"]] *= 100
+    return table
 
 
 def _full_levels(results: SplitResults, recovery: str) -> list[tuple[float, str]]:
@@ -132,71 +134,68 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     """
     ink = palette.ink(dark=dark)
     drawn = styles(results, recovery, budget, dark=dark)
-    rows = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
+    ranked = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
+    names = [mean.method for mean in ranked]
     significant = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
-    traces: list[dict[str, Any]] = []
-    joined: dict[int, list[float]] = {}
     recovered = recovery
     if recovery == NONE.name:
         recovered = QUICK.name
+    table = _scaled(results)
+    traces: list[dict[str, Any]] = []
+    measured: dict[str, dict[str, float]] = {}
     for stage, symbol, outline in ((NONE.name, "circle", 0), (recovered, "circle-open", 2)):
-        keys = [(place, (stage, mean.method, budget)) for place, mean in enumerate(rows)]
-        measured = {place: results.means[key] for place, key in keys if key in results.means}
-        if not measured:
+        keys = [(stage, name, budget) for name in names if (stage, name, budget) in results.means]
+        if not keys:
             continue
-        means = list(measured.values())
-        scaled = _scaled(results, means)
-        values = [value for value, _, _ in scaled]
-        for place, value in zip(measured, values, strict=True):
-            joined.setdefault(place, []).append(value)
-        ends = [(low, high) for _, low, high in scaled]
+        own = table.loc[keys]
+        shown = [name for _, name, _ in keys]
+        values = own["value"].tolist()
+        measured[stage] = dict(zip(shown, values, strict=True))
         bars = None
         if stage == recovery:
-            bars = marks.error_bars(values, ends, NEUTRAL, thickness=2, width=0)
-        colours = [drawn[mean.method].colour for mean in means]
-        opacity = [1 if mean.method in significant else _PALE for mean in means]
-        hover = [_describe(results, mean) for mean in means]
+            bars = marks.error_bars(values, own[["low", "high"]].to_numpy(), NEUTRAL, thickness=2, width=0)
         dots = marks.points(
             values,
-            list(measured),
+            [names.index(name) for name in shown],
             symbol,
-            colours,
+            [drawn[name].colour for name in shown],
             size=11,
             outline=outline,
-            opacity=opacity,
-            hover=hover,
+            opacity=[1 if name in significant else _PALE for name in shown],
+            hover=[_describe(results, results.means[key]) for key in keys],
             name=RECOVERIES[stage].beside,
             showlegend=False,
             error_x=bars,
         )
         entry = marks.points([None], [None], symbol, ink.text, size=11, outline=2, name=RECOVERIES[stage].beside)
         traces += [dots, entry]
-    traces += [
-        _level(ink, [level] * 2, [-0.5, len(rows) - 0.5], words) for level, words in _full_levels(results, recovery)
-    ]
-    dotted = [
-        marks.shape("line", (pair[0], pair[1]), (place, place), color=NEUTRAL, width=1, dash="dot")
-        for place, pair in joined.items()
-        if len(pair) == 2
-    ]
-    numbers = [
-        _beside(place, _tinted(results.estimate(mean).text, drawn[mean.method], ink), yref="y")
-        for place, mean in enumerate(rows)
-    ]
+    for level, words in _full_levels(results, recovery):
+        traces.append(_level(ink, [level] * 2, [-0.5, len(names) - 0.5], words))
+    dotted = []
+    numbers = []
+    for place, mean in enumerate(ranked):
+        ends = [values[mean.method] for values in measured.values() if mean.method in values]
+        if len(ends) == 2:
+            dotted.append(marks.shape("line", (ends[0], ends[1]), (place, place), color=NEUTRAL, width=1, dash="dot"))
+        number = _tinted(results.estimate(mean).text, drawn[mean.method], ink)
+        numbers.append(_beside(place, number, yref="y"))
+    here = [(recovery, name, budget) for name in names]
     figure = marks.draw(
         traces,
-        x=_axis(results, rows),
-        y=marks.named_rows([_tinted(name_of(mean.method), drawn[mean.method], ink) for mean in rows]),
+        x=_axis(results, table.loc[here, "value"]),
+        y=marks.named_rows([_tinted(name_of(name), drawn[name], ink) for name in names]),
         shapes=dotted,
         annotations=numbers,
-        height=100 + _ROW * len(rows),
+        height=100 + _ROW * len(names),
         left=10,
         bottom=50,
         legend=marks.LEGEND,
     )
     figure.update_layout(margin_r=_NUMBER)
-    for _, low, high in _scaled(results, [mean for mean in rows if mean.method == RANDOM]):
-        figure.add_vrect(x0=low, x1=high, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
+    if RANDOM in names:
+        band = table.loc[(recovery, RANDOM, budget)]
+        ends = {"x0": band["low"], "x1": band["high"]}
+        figure.add_vrect(**ends, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
     return figure
 
 
@@ -221,26 +220,39 @@ def curve_figure(
         return ranking_figure(results, recovery, budget, (*methods, *others), dark=dark)
     drawn = styles(results, recovery, budget, dark=dark)
     ink = palette.ink(dark=dark)
-    lines: dict[str, list[Mean]] = {}
-    for name in (*others, *methods):
-        keys = [(recovery, name, at) for at in budgets]
-        means = [results.means[key] for key in keys if key in results.means]
-        if means:
-            lines[name] = means
+    table = _scaled(results).loc[recovery]
+    lines = {name: own for name, own in table.groupby(level="method") if name in (*others, *methods)}
     # The coloured ones last, on top of the others.
-    order = sorted(lines, key=lambda name: (name in methods, drawn[name].width))
+    order = [name for name in (*others, *methods) if name in lines]
+    order.sort(key=lambda name: (name in methods, drawn[name].width))
     labelled = [name for name in order if name in methods]
-    traces = [_band(results, lines[name], drawn[name].colour) for name in labelled if drawn[name].colour != NEUTRAL]
+    traces = [_band(name, lines[name], drawn[name].colour) for name in labelled if drawn[name].colour != NEUTRAL]
     faint = Style(ink.faint, "solid", "circle", 1.2)
     for name in order:
         style = drawn[name] if name in methods else faint
-        traces.append(_line(results, lines[name], style))
-    ends = (budgets[0] - (budgets[-1] - budgets[0]) * 0.03, budgets[-1] + (budgets[-1] - budgets[0]) * 0.03)
-    levels = _full_levels(results, recovery)
-    traces += [_level(ink, ends, [level] * 2, words) for level, words in levels]
-    axis = _axis(results, list(chain.from_iterable(lines.values())))
-    labels = [(_scaled(results, lines[name][-1:])[0][0], name_of(name), drawn[name]) for name in labelled]
-    labels += [(level, words, Style(ink.text, "dash", "", 1.4)) for level, words in levels]
+        own = lines[name]
+        places = own.index.get_level_values("budget").tolist()
+        traces.append(
+            marks.points(
+                places,
+                own["value"].tolist(),
+                style.symbol,
+                style.colour,
+                size=4 + round(1.6 * style.width),
+                hover=[_describe(results, results.means[recovery, name, at]) for at in places],
+                name=name_of(name),
+                mode="lines+markers",
+                line={"color": style.colour, "dash": style.dash, "width": style.width},
+            )
+        )
+    margin = (budgets[-1] - budgets[0]) * 0.03
+    ends = (budgets[0] - margin, budgets[-1] + margin)
+    labels = [(traces[-len(order) + place]["y"][-1], name) for place, name in enumerate(order)]
+    labels = [(value, name_of(name), drawn[name]) for value, name in labels if name in methods]
+    for level, words in _full_levels(results, recovery):
+        traces.append(_level(ink, ends, [level] * 2, words))
+        labels.append((level, words, Style(ink.text, "dash", "", 1.4)))
+    axis = _axis(results, pd.concat([own["value"] for own in lines.values()]))
     every = np.array([y for trace in traces for y in trace["y"]])
     scale = np.log10 if "type" in axis else np.asarray
     lowest = scale(every.min())
@@ -269,44 +281,23 @@ def curve_figure(
     return figure.update_layout(margin_r=12 + round(_CHARACTER * longest))
 
 
-def _line(results: SplitResults, means: Sequence[Mean], style: Style) -> dict[str, Any]:
-    """The means of a method as a line over the budgets."""
-    return marks.points(
-        [mean.budget for mean in means],
-        [value for value, _, _ in _scaled(results, means)],
-        style.symbol,
-        style.colour,
-        size=4 + round(1.6 * style.width),
-        hover=[_describe(results, mean) for mean in means],
-        name=name_of(means[0].method),
-        mode="lines+markers",
-        line={"color": style.colour, "dash": style.dash, "width": style.width},
-    )
-
-
-def _band(results: SplitResults, means: Sequence[Mean], colour: str) -> dict[str, Any]:
+def _band(name: str, means: pd.DataFrame, colour: str) -> dict[str, Any]:
     """The intervals of a method."""
     # A logarithmic axis has no place for an end at 0.
-    ends = [(max(low, value / 100), high) for value, low, high in _scaled(results, means)]
-    budgets = [mean.budget for mean in means]
+    low = np.maximum(means["low"], means["value"] / 100)
+    budgets = means.index.get_level_values("budget").tolist()
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return {
         "type": "scatter",
         "x": [*budgets, *reversed(budgets)],
-        "y": [*(high for _, high in ends), *(low for low, _ in reversed(ends))],
+        "y": [*means["high"], *reversed(low.tolist())],
         "fill": "toself",
         "fillcolor": f"rgba({red},{green},{blue},{_BAND})",
         "line": {"width": 0},
         "mode": "lines",
         "hoverinfo": "skip",
-        "name": f"{name_of(means[0].method)}, 95 % interval",
+        "name": f"{name_of(name)}, 95 % interval",
     }
-
-
-def _count(number: int, noun: str) -> str:
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"
 
 
 def _describe(results: SplitResults, mean: Mean) -> str:
@@ -314,7 +305,7 @@ def _describe(results: SplitResults, mean: Mean) -> str:
     lines = [
         f"<b>{name_of(mean.method)}</b>, {mean.budget} heads, {after(mean.recovery)}",
         f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}",
-        f"n = {estimate.n:,}, {_count(mean.seeds, 'seed')}, {_count(mean.masks, 'mask')}",
+        f"n = {estimate.n:,}, {counted(mean.seeds, 'seed')}, {counted(mean.masks, 'mask')}",
     ]
     others = [name for name in OUTCOMES if name in mean.outcomes and name != results.outcome]
     lines += [f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others]
@@ -330,38 +321,41 @@ def _describe(results: SplitResults, mean: Mean) -> str:
 # Differences -------------------------------------------------------------------------------------------------
 
 
-_SIGNIFICANT = "significant"
-
-
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
     """By how much ``against`` is better than each other method: solid if significant."""
     ink = palette.ink(dark=dark)
-    traces = []
+    order = sorted(tests, key=lambda test: test.pp)
     title = "points of accuracy"
     if tests:
         title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)}"
-    order = sorted(tests, key=lambda test: test.pp)
-    results = [_name_result(test) for test in order]
-    for name in sorted(set(results), reverse=True):
+    places: dict[str, list[int]] = {}
+    for place, test in enumerate(order):
+        result = describe_tie(test) if test.tie else "significant"
+        places.setdefault(result, []).append(place)
+    traces = []
+    for name in sorted(places, reverse=True):
         symbol = "diamond-open"
         thickness = 1.0
-        if name == _SIGNIFICANT:
+        if name == "significant":
             symbol = "circle"
             thickness = 1.6
         elif name.startswith("not"):
             symbol = "circle-open"
-        places = [place for place, result in enumerate(results) if result == name]
-        shown = [order[place] for place in places]
+        shown = [order[place] for place in places[name]]
         values = [test.pp for test in shown]
-        ends = [test.interval for test in shown]
-        hover = [_describe_lead(test) for test in shown]
-        bars = marks.error_bars(values, ends, ink.accent, thickness=thickness, width=4)
-        traces.append(marks.points(values, places, symbol, ink.accent, outline=2, hover=hover, name=name, error_x=bars))
-    names = [name_of(test.method) for test in order]
+        hover = []
+        for test in shown:
+            holm = " after Holm" if test.tested else ""
+            words = f"{test.lead}, {test.interval_name} {test.span}<br>{describe_p(test)}{holm}"
+            hover.append(f"<b>{name_of(test.method)}</b><br>{words}")
+        bars = marks.error_bars(values, [test.interval for test in shown], ink.accent, thickness=thickness, width=4)
+        traces.append(
+            marks.points(values, places[name], symbol, ink.accent, outline=2, hover=hover, name=name, error_x=bars)
+        )
     figure = marks.draw(
         traces,
         x={"title": f"{title}<br>that {name_of(against)} is ahead", "zeroline": False},
-        y={**marks.named_rows(names), "range": [-0.6, len(order) - 0.4]},
+        y={**marks.named_rows([name_of(test.method) for test in order]), "range": [-0.6, len(order) - 0.4]},
         height=128 + 30 * max(2, len(order)),
         left=10,
         top=30,
@@ -370,14 +364,3 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
     )
     figure.add_vline(x=0, line={"color": ink.text, "width": 1.2})
     return figure
-
-
-def _name_result(test: Verdict) -> str:
-    return describe_tie(test) if test.tie else _SIGNIFICANT
-
-
-def _describe_lead(test: Verdict) -> str:
-    text = f"<b>{name_of(test.method)}</b><br>{test.lead}, {test.interval_name} {test.span}<br>{describe_p(test)}"
-    if test.tested:
-        text += " after Holm"
-    return text
