@@ -14,7 +14,7 @@ import numpy as np
 from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colours import mark_clusters
 from cahp.board.head_clusters import families_of
-from cahp.comparison import Comparison, SplitResults
+from cahp.comparison import Comparison
 from cahp.comparison.sentences import after, method_label, name_outcome
 from cahp.exports.drawings import STYLE, draw_outcomes, grid, table
 from cahp.exports.report import verdict
@@ -27,7 +27,6 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
 from cahp.stages.selection import check_budget, possible_budgets
-from cahp.terminal.comparison import describe_cell
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
 
@@ -212,26 +211,15 @@ def comparison_html(comparison: Comparison) -> str:
     results = comparison.results
     tables = []
     for recovery in results.recoveries:
-        budgets = results.budgets_after(recovery)
-        rows = []
-        for method in results.methods:
-            cells = [_mean(results, recovery, method, budget) for budget in budgets]
-            rows.append((method_label(method), cells))
+        cells = results.write_means(recovery, results.outcome)
+        rows = [(method_label(name), list(texts)) for name, *texts in cells.itertuples()]
         seeds = counted(len(comparison.document.seeds), "seed")
         caption = (
             f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
             f"{results.noun}, {seeds}"
         )
-        tables.append(table(caption, [f"{budget} heads" for budget in budgets], rows))
+        tables.append(table(caption, [f"{budget} heads" for budget in cells.columns], rows))
     return _cell(*tables, f"<p class=note>{safe(comparison.summary.rule)}</p>")
-
-
-def _mean(results: SplitResults, recovery: str, method: str, budget: int) -> str:
-    """The mean outcome of a method with its interval, or a dash where it was not measured."""
-    mean = results.means.get((recovery, method, budget))
-    if mean is None:
-        return describe_cell(None)
-    return describe_cell(mean.outcomes.get(results.outcome))
 
 
 def _cell(*parts: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,47 +34,34 @@ from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
 
 
-@dataclass(frozen=True, eq=False)
-class MeasuredCells:
-    """The measured cells of a comparison: of the full model, of methods, and of the full model without each head."""
-
-    full: Sequence[MeasuredCell]
-    cells: Sequence[MeasuredCell]
-    singles: Sequence[MeasuredCell]
-
-    @classmethod
-    def of(
-        cls,
-        measured: Mapping[Cell, MeasuredCell],
-        *,
-        full: Iterable[Cell],
-        cells: Iterable[Cell],
-        singles: Iterable[Cell],
-    ) -> MeasuredCells:
-        """Put measured cells in the order of the plan."""
-        full_cells = [measured[cell] for cell in full]
-        method_cells = [measured[cell] for cell in cells]
-        single_cells = [measured[cell] for cell in singles]
-        return cls(full_cells, method_cells, single_cells)
-
-
 def record(
     workspace: Workspace,
-    measured: MeasuredCells,
+    measured: Mapping[Cell, MeasuredCell],
     *,
+    full: Iterable[Cell],
+    cells: Iterable[Cell],
+    singles: Iterable[Cell],
     estimate: Mapping[str, Any],
     test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
-    """Record measured cells with their plan; ``seconds`` is the time of all."""
+    """Record the ``measured`` cells in the order of the plan; ``seconds`` is the time of all.
+
+    ``full`` are the cells of the full model, ``singles`` those of the full model without each head.
+    """
     plan = workspace.plan
-    full = {one.cell.seed: one for one in measured.full}
-    reference = measured.full[0]
+    full_models = {cell.seed: measured[cell] for cell in full}
+    reference = next(iter(full_models.values()))
+    selected = [measured[cell] for cell in cells]
     rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
     # Recording the cells fills ``rows`` in this order.
-    full_records = [_record_cell(one, full, rows) for one in measured.full]
-    records = [_record_cell(one, full, rows) for one in measured.cells]
+    full_records = [_record_cell(one, full_models, rows) for one in full_models.values()]
+    records = [_record_cell(one, full_models, rows) for one in selected]
+    texts = workspace.criticality_texts
+    criticality_texts: int | None = None
+    if texts is not None and len(texts) < workspace.splits["eval"].count:
+        criticality_texts = len(texts)
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
@@ -86,12 +72,12 @@ def record(
         estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
-        notices=tuple(_list_notices(workspace, (*measured.full, *measured.cells))),
+        notices=tuple(_list_notices(workspace, (*full_models.values(), *selected))),
         versions=versions(),
         command=command,
         cells=tuple(records),
-        criticality=_measure_criticality(measured.singles, reference, workspace.card.layers),
-        criticality_texts=_count_criticality_texts(workspace),
+        criticality=_measure_criticality([measured[cell] for cell in singles], reference, workspace.card.layers),
+        criticality_texts=criticality_texts,
         protocols=workspace.protocols,
     )
     answers = {}
@@ -113,22 +99,8 @@ def _record_data(workspace: Workspace) -> DataRecords:
     report: SplitRecord | None = None
     if "report" in workspace.splits:
         report = record_split(resources, "test", workspace.splits["report"])
-    return DataRecords(
-        id=workspace.dataset.id,
-        classes=workspace.dataset.classes,
-        select=tuple(select),
-        eval=record_split(resources, settings.eval_split, workspace.splits["eval"]),
-        steer=steer,
-        report=report,
-    )
-
-
-def _count_criticality_texts(workspace: Workspace) -> int | None:
-    """The evaluation texts on which criticality was measured; None: all, or it was not measured."""
-    texts = workspace.criticality_texts
-    if texts is None or len(texts) == workspace.splits["eval"].count:
-        return None
-    return len(texts)
+    evaluation = record_split(resources, settings.eval_split, workspace.splits["eval"])
+    return DataRecords(workspace.dataset.id, workspace.dataset.classes, tuple(select), evaluation, steer, report)
 
 
 def _describe_participant(name: str) -> Participant:
@@ -185,29 +157,24 @@ def _record_cell(
         evaluating[recovery] = sum(predictions.seconds for predictions in splits.values())
         if recovery != "none":
             recovering[recovery] = splits["eval"].recovery
-    cell_record = CellRecord(
+    choice = measured.choice
+    setting: dict[str, Any] = {}
+    kept: dict[str, tuple[int, ...]] | None = None
+    if choice is not None:
+        setting |= choice.setting
+        kept = {str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)}
+    return CellRecord(
         method=cell.method,
-        setting={},
+        setting=setting,
         seed=cell.seed,
         draw=cell.draw,
         noise=cell.noise,
-        budget=CellBudget(cell.budget, None),
-        kept=None,
+        budget=CellBudget(cell.budget, choice and choice.mask.count),
+        kept=kept,
         recoveries=recoveries,
-        seconds=CellSeconds(None, recovering, evaluating),
-        price=None,
+        seconds=CellSeconds(choice and choice.seconds, recovering, evaluating),
+        price=choice and choice.price,
         error=measured.error,
-    )
-    choice = measured.choice
-    if choice is None:
-        return cell_record
-    return replace(
-        cell_record,
-        setting=dict(choice.setting),
-        budget=CellBudget(cell.budget, choice.mask.count),
-        kept={str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
-        seconds=CellSeconds(choice.seconds, recovering, evaluating),
-        price=choice.price,
     )
 
 

@@ -17,7 +17,7 @@ from cahp.comparison.cells import MeasuredCell, measure_cell, read_cell, read_ch
 from cahp.comparison.document import TESTED
 from cahp.comparison.engines import count_workers, default_jobs, open_executor, raise_if_stopped, wait_for
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
-from cahp.comparison.recording import MeasuredCells, record
+from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.sentences import describe_place
 from cahp.comparison.statistics import choose_endpoint, choose_recovery
@@ -138,7 +138,10 @@ def compare(
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
-        MeasuredCells.of(measured, full=full_cells, cells=cells, singles=single_cells),
+        measured,
+        full=full_cells,
+        cells=cells,
+        singles=single_cells,
         estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,

@@ -247,14 +247,9 @@ def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterato
         for recovery in document.recoveries:
             if recovery != "none":
                 recovering[recovery] = _known(seconds.get(recovery))
-        labels = _known(prices["labels"])
-        yield MethodCost(
-            method,
-            _known(prices["forwards"]),
-            None if labels is None else int(labels),
-            float(own["score_s"].fillna(0.0).groupby(own["seed"]).max().mean()),
-            recovering,
-        )
+        labels = None if np.isnan(prices["labels"]) else int(prices["labels"])
+        score = own["score_s"].fillna(0.0).groupby(own["seed"]).max().mean()
+        yield MethodCost(method, _known(prices["forwards"]), labels, float(score), recovering)
 
 
 def _known(number: float | None) -> float | None:

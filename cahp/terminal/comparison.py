@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+import pandas as pd
+
 from cahp.comparison.sentences import (
     after,
     count_texts,
@@ -20,9 +22,7 @@ from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison, SplitResults
-    from cahp.comparison.document import Verdict
     from cahp.comparison.running import ComparisonCost
-    from cahp.values import Estimate
 
 
 def announcement(cost: ComparisonCost) -> str:
@@ -84,7 +84,7 @@ def comparison_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def _primary(results: SplitResults) -> Iterator[str]:
-    """The primary test against each method; older files have none."""
+    """The primary test against each method."""
     primary = results.primary
     if primary is None or not primary.tests:
         return
@@ -111,47 +111,21 @@ def _table(results: SplitResults, recovery: str, outcome: str | None = None) -> 
     yield f"  {row.label} on {results.split} {when}, n = {n}"
     if recovery != "none" and recovery in results.full and own:
         yield f"  (all heads {when}: {results.full_text(recovery)})"
-    budgets = results.budgets_after(recovery)
-    areas = {}
-    if own:
-        areas = {method: area for (how, method), area in results.areas.items() if how == recovery}
-    titles = [f"{budget} heads" for budget in budgets]
+    cells = results.write_means(recovery, outcome).add_suffix(" heads")
+    areas = {method: area for (how, method), area in results.areas.items() if how == recovery and own}
     if areas:
         covered = next(iter(areas.values())).budgets
-        titles.append(f"area {covered[0]}-{covered[-1]} heads")
-    titles.append("own overlap")
+        estimates = {method: area.estimate for method, area in areas.items()}
+        texts = pd.Series({method: f"{area.text} {area.interval}" for method, area in estimates.items()})
+        cells[f"area {covered[0]}-{covered[-1]} heads"] = texts.reindex(cells.index, fill_value="–")
+    cells["own overlap"] = [results.own_overlap(name) for name in cells.index]
     width = max(len(name) for name in results.methods)
-    rows = [("", titles)]
-    for name in results.methods:
-        cells = []
-        for budget in budgets:
-            mean = results.means.get((recovery, name, budget))
-            outcomes = mean.outcomes if mean is not None else {}
-            cells.append(describe_cell(outcomes.get(outcome)))
-        if areas:
-            estimates = {method: area.estimate for method, area in areas.items()}
-            cells.append(describe_cell(estimates.get(name)))
-        rows.append((name, [*cells, results.own_overlap(name)]))
-    cell_width = max(25, *(len(cell) + 1 for _, cells in rows for cell in cells))
-    for name, cells in rows:
-        yield f"    {name:<{width}}" + "".join(f"{cell:>{cell_width}}" for cell in cells)
+    rows = [("", *cells.columns), *cells.itertuples(name=None)]
+    cell_width = max(25, *(len(text) + 1 for _, *texts in rows for text in texts))
+    for name, *texts in rows:
+        yield f"    {name:<{width}}" + "".join(f"{text:>{cell_width}}" for text in texts)
     if outcome == results.outcomes[0] and (rejected := results.rejections(recovery)):
         yield f"    {rejected}"
-
-
-def describe_cell(estimate: Estimate | None) -> str:
-    """Return the content of a cell of a table: an estimate with its interval, or a dash."""
-    if estimate is None:
-        return "–"
-    return f"{estimate.text} {estimate.interval}"
-
-
-def _note(test: Verdict) -> str:
-    if not test.tested:
-        return ", one seed: no verdict"
-    if is_equivalent(test):
-        return f", {describe_tie(test)}"
-    return ""
 
 
 def _verdicts(result: SplitResults) -> Iterator[str]:
@@ -160,13 +134,18 @@ def _verdicts(result: SplitResults) -> Iterator[str]:
         if not test.tie:
             yield f"    {result.split}: {verdict_sentence(test, result.budgets, noun=result.noun)}"
     ties = [test for test in tests if test.tie]
-    if ties:
-        place = f"{result.split}, {name_outcome(result.outcome)}"
-        n = count_texts(max(ties, key=lambda test: test.seeds), result.noun)
-        yield f"    {place}: {len(ties)} of {len(tests)} tests not significant ({n}):"
-        where: dict[str, list[str]] = {}
-        for test in ties:
-            group = where.setdefault(describe_test(test, result.budgets), [])
-            group.append(f"{test.method} ({test.lead}{_note(test)})")
-        for place, methods in where.items():
-            yield f"      {place}: {result.against} and {', '.join(methods)}"
+    if not ties:
+        return
+    place = f"{result.split}, {name_outcome(result.outcome)}"
+    n = count_texts(max(ties, key=lambda test: test.seeds), result.noun)
+    yield f"    {place}: {len(ties)} of {len(tests)} tests not significant ({n}):"
+    where: dict[str, list[str]] = {}
+    for test in ties:
+        note = ""
+        if not test.tested:
+            note = ", one seed: no verdict"
+        elif is_equivalent(test):
+            note = f", {describe_tie(test)}"
+        where.setdefault(describe_test(test, result.budgets), []).append(f"{test.method} ({test.lead}{note})")
+    for place, methods in where.items():
+        yield f"      {place}: {result.against} and {', '.join(methods)}"
