@@ -23,6 +23,7 @@ from typing import Any
 import benchmark
 import click
 import numpy as np
+import pandas as pd
 import typer
 from numpy.typing import NDArray
 
@@ -30,7 +31,7 @@ from cahp import cli, methods
 from cahp.api import bundled
 from cahp.comparison import Comparison
 from cahp.comparison.arrays import tabulate
-from cahp.comparison.claims import RANDOM, KeptShares, compare_shares, kept_shares
+from cahp.comparison.claims import RANDOM, compare_shares, kept_shares
 from cahp.comparison.document import Verdict
 from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
@@ -378,8 +379,8 @@ def _critical() -> list[str]:
     return _table(f"{titles} | not significant", rows)
 
 
-def _share(shares: Mapping[str, KeptShares], method: str) -> str:
-    return percent(float(shares[method].means[-2]), 0)
+def _share(shares: pd.DataFrame, method: str) -> str:
+    return percent(float(shares.loc[method, "middle"].mean()), 0)
 
 
 def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:

@@ -6,19 +6,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api.figures import add_title, check_figure, comparison_html
+from cahp.api.figures import add_title, cell, check_figure
 from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
 from cahp.comparison.document import means_as_table
 from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
+from cahp.exports.drawings import table
 from cahp.figures import comparison as figures
 from cahp.run.settings import Settings, identify_model
 from cahp.store import Store
 from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
-from cahp.words import capital
+from cahp.words import capital, counted, safe
 
 #: The figures of a comparison.
 ComparisonFigure = Literal["curve", "accuracy", "ranking", "differences"]
@@ -101,7 +102,18 @@ class CompareResult(Comparison):
         return "\n".join(comparison_lines(self))
 
     def _repr_html_(self) -> str:
-        return comparison_html(self)
+        # After each recovery, the mean outcome of every method by budget, with its 95 % interval.
+        results = self.results
+        tables = []
+        for recovery in results.recoveries:
+            cells = results.write_means(recovery, results.outcome)
+            rows = [(method_label(name), list(texts)) for name, *texts in cells.itertuples()]
+            caption = (
+                f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
+                f"{results.noun}, {counted(len(self.document.seeds), 'seed')}"
+            )
+            tables.append(table(caption, [f"{budget} heads" for budget in cells.columns], rows))
+        return cell(*tables, f"<p class=note>{safe(self.summary.rule)}</p>")
 
 
 #: Fields of ``Settings`` that a comparison takes as lists: the list, and its field in a ``Plan``.

@@ -14,9 +14,7 @@ import numpy as np
 from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colours import mark_clusters
 from cahp.board.head_clusters import families_of
-from cahp.comparison import Comparison
-from cahp.comparison.sentences import after, method_label, name_outcome
-from cahp.exports.drawings import STYLE, draw_outcomes, grid, table
+from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict
 from cahp.figures import curves
 from cahp.figures.head_grid import grid_figure
@@ -198,7 +196,7 @@ _STYLE = (
 def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
-    return _cell(
+    return cell(
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, run.arrays["labels"], families_of(run.arrays, document), unit=document.model.unit),
         *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
@@ -206,22 +204,6 @@ def run_html(run: Run) -> str:
     )
 
 
-def comparison_html(comparison: Comparison) -> str:
-    """A comparison: after each recovery, the mean outcome of every method by budget, with its 95 % interval."""
-    results = comparison.results
-    tables = []
-    for recovery in results.recoveries:
-        cells = results.write_means(recovery, results.outcome)
-        rows = [(method_label(name), list(texts)) for name, *texts in cells.itertuples()]
-        seeds = counted(len(comparison.document.seeds), "seed")
-        caption = (
-            f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
-            f"{results.noun}, {seeds}"
-        )
-        tables.append(table(caption, [f"{budget} heads" for budget in cells.columns], rows))
-    return _cell(*tables, f"<p class=note>{safe(comparison.summary.rule)}</p>")
-
-
-def _cell(*parts: str) -> str:
+def cell(*parts: str) -> str:
     """One cell of a notebook, with its style."""
     return f'<div class="cahp-cell"><style>{_STYLE}</style>{"".join(parts)}</div>'

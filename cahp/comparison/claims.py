@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 
 from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict, rescale
 from cahp.comparison.plan import split_minimum
@@ -151,49 +151,33 @@ def assess_compression(results: SplitResults, recovery: str) -> Finding:
 # Keeps critical intermediate heads -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class KeptShares:
-    """Shares of criticality that the masks of a method keep, with the ``seeds (M,)`` of the masks.
-
-    ``shares (M, L + 2)`` are those of each layer, of the middle third of the layers, and of all layers.
-    """
-
-    seeds: NDArray[np.int64]
-    shares: NDArray[np.float64]
-
-    @property
-    def means(self) -> NDArray[np.float64]:
-        """The mean over masks, ``(L + 2,)``."""
-        return np.asarray(self.shares.mean(axis=0))
-
-    def middle_by_seed(self) -> dict[int, float]:
-        """The share of the middle third by seed, the mean over masks."""
-        return {int(seed): float(self.shares[self.seeds == seed, -2].mean()) for seed in np.unique(self.seeds)}
-
-
 def middle_third(layers: int) -> slice:
     """The layers in the middle third; both of two."""
     return slice(layers // 3, layers - layers // 3)
 
 
-def kept_shares(document: ComparisonDocument, budget: int) -> dict[str, KeptShares]:
-    """The shares of criticality that each method keeps at a budget; none where criticality was not measured."""
-    if document.criticality is None:
-        return {}
-    criticality = np.array(document.criticality)
+def kept_shares(document: ComparisonDocument, budget: int) -> pd.DataFrame:
+    """The shares of criticality that each mask keeps at a budget, by ``method`` and ``seed``.
+
+    Columns are the layers, their ``middle`` third, and ``all`` layers. No rows where criticality was not measured.
+    """
     layers = document.model.layers
     groups = np.vstack([np.eye(layers), np.zeros(layers), np.ones(layers)])
     groups[-2, middle_third(layers)] = 1
-    whole = groups @ criticality.sum(axis=1)
-    shares = {}
-    for (method, attained), cells in document.masks.items():
-        if attained != budget:
-            continue
-        kept = (np.array([document.mask(cell) for cell in cells]) * criticality).sum(axis=2) @ groups.T
-        # Nothing is a share of layers without criticality.
-        share = np.divide(kept, whole, out=np.full(kept.shape, np.nan), where=whole > 0)
-        shares[method] = KeptShares(np.array([cell.seed for cell in cells]), share)
-    return shares
+    whole = np.zeros(layers + 2)
+    kept = []
+    index = []
+    if document.criticality is not None:
+        criticality = np.array(document.criticality)
+        whole = groups @ criticality.sum(axis=1)
+        for cell in document.finished:
+            if cell.budget.attained == budget:
+                index.append((cell.method, cell.seed, cell.draw))
+                kept.append(groups @ (document.mask(cell) * criticality).sum(axis=1))
+    # Nothing is a share of layers without criticality.
+    shares = np.reshape(kept, (-1, layers + 2)) / np.where(whole > 0, whole, np.nan)
+    rows = pd.MultiIndex.from_tuples(index, names=["method", "seed", "draw"])
+    return pd.DataFrame(shares, index=rows, columns=[*range(layers), "middle", "all"])
 
 
 @dataclass(frozen=True)
@@ -213,20 +197,18 @@ class ShareLead:
         return self.p_holm <= LEVEL
 
 
-def compare_shares(shares: Mapping[str, KeptShares], against: str) -> dict[str, ShareLead]:
+def compare_shares(shares: pd.DataFrame, against: str) -> dict[str, ShareLead]:
     """The leads of CAHP over each other method in the middle third, paired by seed: Student's t test over seeds.
 
     Methods with fewer than two seeds in common with CAHP have none.
     """
+    middle = shares.groupby(level=["method", "seed"], sort=False)["middle"].mean().unstack("seed", sort=False)
     means: dict[str, tuple[CrossedMean, int]] = {}
-    for method, own in shares.items():
-        if method == against or against not in shares:
-            continue
-        ours = shares[against].middle_by_seed()
-        theirs = own.middle_by_seed()
-        leads = np.array([100 * (ours[seed] - theirs[seed]) for seed in ours if seed in theirs])
-        if len(leads) > 1 and np.all(np.isfinite(leads)):
-            means[method] = crossed_mean(leads[:, None]), len(leads)
+    for method in middle.index:
+        if method != against and against in middle.index:
+            leads = (100 * (middle.loc[against] - middle.loc[method])).dropna().to_numpy()
+            if len(leads) > 1:
+                means[method] = crossed_mean(leads[:, None]), len(leads)
     corrected = holm_correction([mean.p for mean, _ in means.values()])
     compared = {}
     for (method, (mean, seeds)), p_holm in zip(means.items(), corrected, strict=True):
@@ -245,8 +227,7 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     if len(layers) > 1:
         where = f"layers {layers[0]} to {layers[-1]}"
     shares = kept_shares(document, budget)
-    # The share of the middle third.
-    means = {name: float(share.means[-2]) for name, share in shares.items() if np.isfinite(share.means[-2])}
+    means = shares["middle"].groupby(level="method", sort=False).mean().dropna().to_dict()
     words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
     compared = compare_shares(shares, results.against)
     if RANDOM in compared:

@@ -92,8 +92,15 @@ class SplitResults:
         primary = summary.primary
         if primary is not None and (primary.split, primary.outcome) != place:
             primary = None
-        overlap = {(*sorted(pair.methods), pair.budget): pair.jaccard for pair in summary.overlap.methods}
-        overlap |= {(own.method, own.method, own.budget): own.jaccard for own in summary.overlap.seeds}
+        overlap: dict[tuple[str, str, int], float] = {}
+        random_overlap: dict[int, float] = {}
+        for pair in summary.overlap.methods:
+            first, second = sorted(pair.methods)
+            overlap[first, second, pair.budget] = pair.jaccard
+            random_overlap[pair.budget] = pair.chance
+        for own in summary.overlap.seeds:
+            overlap[own.method, own.method, own.budget] = own.jaccard
+            random_overlap[own.budget] = own.chance
         results = cls(
             document,
             summary,
@@ -105,7 +112,7 @@ class SplitResults:
             overall=tuple(test for test in summary.area_verdicts if (test.split, test.outcome) == place),
             primary=primary,
             overlap=overlap,
-            random_overlap={row.budget: row.chance for row in (*summary.overlap.methods, *summary.overlap.seeds)},
+            random_overlap=random_overlap,
         )
         _check(results)
         return results
@@ -291,11 +298,12 @@ def _check(results: SplitResults) -> None:
         tests += results.primary.tests
         budgets |= {*results.primary.budgets}
         recoveries.add(results.primary.recovery)
-    rows = (*results.means.values(), *results.areas.values(), *tests)
+    rows: list[Mean | Area | Verdict] = [*results.means.values(), *results.areas.values(), *tests]
     recoveries |= {row.recovery for row in rows}
     if not recoveries <= RECOVERIES.keys():
         raise ValueError("an unknown recovery")
-    methods = {row.method for row in (*rows, *summary.layers, *summary.cost)} | {summary.against}
+    methods = {row.method for row in rows} | {*results.cost} | {summary.against}
+    methods |= {row.method for row in summary.layers}
     if not results.recoveries or not methods <= {*results.methods} or NONE.name not in results.full:
         raise ValueError("methods that did not take part, or no means")
     critical = results.document.criticality

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from cahp.comparison import SplitResults
 from cahp.exports import live as live_board
 from cahp.exports.drawings import table
 from cahp.exports.live import Live
@@ -16,6 +16,9 @@ from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show import html
 from cahp.words import capital, counted, safe
+
+if TYPE_CHECKING:
+    from cahp.comparison import SplitResults
 
 _COMMANDS = """pip install "cahp-explorer[ui,demo]"
 cahp explore                                        # this board, live, with your own text

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cahp.comparison import SplitResults
-from cahp.comparison.claims import RANDOM, KeptShares
+from cahp.comparison.claims import RANDOM
 from cahp.comparison.sentences import describe_p, method_label, name_outcome
 from cahp.comparison.statistics import HEADLINE
 from cahp.figures import marks, palette
@@ -71,29 +72,30 @@ def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequ
 
 
 def criticality_figure(
-    results: SplitResults, shares: Mapping[str, KeptShares], budget: int, methods: Sequence[str], *, dark: bool
+    results: SplitResults, shares: pd.DataFrame, budget: int, methods: Sequence[str], *, dark: bool
 ) -> Any:
     """The share of each layer's criticality that ``methods`` keep at a budget, and the band of random masks."""
     ink = palette.ink(dark=dark)
     layers = results.document.model.layers
     drawn = styles(results, NONE.name, budget, dark=dark)
     # The middle third has no place of its own on the axis.
-    columns = [*range(layers), layers + 1]
+    shares = 100 * shares.drop(columns="middle")
+    means = shares.groupby(level="method").mean()
     places = [*range(layers), layers + 0.5]
     traces: list[dict[str, Any]] = []
-    if RANDOM in shares:
-        low, high = np.nanpercentile(100 * shares[RANDOM].shares[:, columns], [2.5, 97.5], axis=0)
+    if RANDOM in means.index:
+        low, high = np.nanpercentile(shares.loc[RANDOM], [2.5, 97.5], axis=0)
         outline = {"x": [*places, *reversed(places)], "y": [*high, *reversed(low)]}
         look = {"fill": "toself", "fillcolor": ink.faint, "opacity": 0.45, "line": {"width": 0}, "hoverinfo": "skip"}
         traces.append({"type": "scatter", "mode": "lines", "name": "random, 95 %", **outline, **look})
-    for name in [name for name in methods if name in shares]:
-        means = 100 * shares[name].means[columns]
+    for name in [name for name in methods if name in means.index]:
+        kept = means.loc[name].to_numpy()
         style = drawn[name]
         where = [*(f"layer {layer}" for layer in range(layers)), "all layers"]
-        hover = [f"<b>{name_of(name)}</b>, {place}: {mean:.0f} %" for place, mean in zip(where, means, strict=True)]
+        hover = [f"<b>{name_of(name)}</b>, {place}: {mean:.0f} %" for place, mean in zip(where, kept, strict=True)]
         line = {"color": style.colour, "dash": style.dash, "width": style.width}
         drawing: dict[str, Any] = {"mode": "lines+markers", "line": line, "name": name_of(name)}
-        traces.append(marks.points(places, means, style.symbol, style.colour, size=9, hover=hover, **drawing))
+        traces.append(marks.points(places, kept, style.symbol, style.colour, size=9, hover=hover, **drawing))
     ends = (-0.4, layers + 0.9)
     figure = marks.draw(
         traces,

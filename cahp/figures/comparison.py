@@ -194,8 +194,8 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     figure.update_layout(margin_r=_NUMBER)
     if RANDOM in names:
         band = table.loc[(recovery, RANDOM, budget)]
-        ends = {"x0": band["low"], "x1": band["high"]}
-        figure.add_vrect(**ends, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
+        corners = {"x0": band["low"], "x1": band["high"]}
+        figure.add_vrect(**corners, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
     return figure
 
 
@@ -247,8 +247,7 @@ def curve_figure(
         )
     margin = (budgets[-1] - budgets[0]) * 0.03
     ends = (budgets[0] - margin, budgets[-1] + margin)
-    labels = [(traces[-len(order) + place]["y"][-1], name) for place, name in enumerate(order)]
-    labels = [(value, name_of(name), drawn[name]) for value, name in labels if name in methods]
+    labels = [(lines[name]["value"].iloc[-1], name_of(name), drawn[name]) for name in labelled]
     for level, words in _full_levels(results, recovery):
         traces.append(_level(ink, ends, [level] * 2, words))
         labels.append((level, words, Style(ink.text, "dash", "", 1.4)))

@@ -81,16 +81,13 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
     if not panel.open:
         return
     shares = kept_shares(results.document, view.budget)
-    layers = [f"layer {layer}" for layer in range(results.document.model.layers)]
-    data: dict[str, list[Any]] = {"method": [], "layer": [], "share of criticality": []}
-    for name in shares:
-        for layer, mean in zip(layers, shares[name].means, strict=False):
-            data["method"].append(name)
-            data["layer"].append(layer)
-            data["share of criticality"].append(mean)
+    means = shares.drop(columns=["middle", "all"]).groupby(level="method", sort=False).mean().stack()
+    data: dict[str, list[Any]] = {"method": means.index.get_level_values(0).tolist()}
+    data["layer"] = [f"layer {layer}" for layer in means.index.get_level_values(1)]
+    data["share of criticality"] = means.tolist()
     with panel:
         st.markdown(plain(finding.words))
-        if not shares:
+        if shares.empty:
             st.markdown("A new `cahp compare` measures it.")
             return
         display.show(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from comparisons import KEPT, LAYERS, cell, document, file, made, told, varied, verdict
 from scipy import stats
@@ -12,7 +13,6 @@ from scipy import stats
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.claims import (
     CRITICAL,
-    KeptShares,
     assess_claims,
     assess_compression,
     assess_critical_heads,
@@ -50,8 +50,9 @@ def measured(*, other: dict[str, list[int]]) -> Comparison:
 def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
     shares = kept_shares(measured(other=OTHER).document, 3)
     # 3 of 6 and 0 + 6 of 10; then 9 of 16 in the middle third, which is both layers, and of all layers.
-    assert shares["complementary"].means == pytest.approx([0.5, 0.6, 9 / 16, 9 / 16])
-    assert shares["random"].shares == pytest.approx(
+    assert list(shares.columns) == [0, 1, "middle", "all"]
+    assert shares.loc["complementary"].mean().tolist() == pytest.approx([0.5, 0.6, 9 / 16, 9 / 16])
+    assert shares.loc["random"].to_numpy() == pytest.approx(
         np.array([[1 / 6, 0.4, 5 / 16, 5 / 16], [2 / 6, 0.4, 6 / 16, 6 / 16]])
     )
 
@@ -114,9 +115,9 @@ def test_critical_heads_are_compared_with_random_selection_and_with_every_other_
 
 
 def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
-    seeds = np.arange(5)
     values = {"complementary": [50, 52, 54, 51, 53], "random": [20, 30, 24, 27, 19], "gradient": [60, 51, 59, 55, 65]}
-    shares = {name: KeptShares(seeds, np.array([[one / 100] * 3 for one in own])) for name, own in values.items()}
+    rows = {(name, seed): one / 100 for name, own in values.items() for seed, one in enumerate(own)}
+    shares = pd.Series(rows).rename_axis(["method", "seed"]).to_frame("middle")
     found = compare_shares(shares, "complementary")
     tests = {name: stats.ttest_rel(values["complementary"], values[name]) for name in ("random", "gradient")}
     assert found["random"].p_holm == pytest.approx(2 * tests["random"].pvalue)
@@ -135,7 +136,7 @@ def test_one_seed_and_comparisons_without_criticality_allow_no_verdict_on_critic
 
 def test_layers_without_criticality_keep_no_share_of_it() -> None:
     shown = replace(measured(other=OTHER).document, criticality=((0.0, 0.0, 0.0), CRITICALITY[1]))
-    means = kept_shares(shown, 3)["complementary"].means
+    means = kept_shares(shown, 3).loc["complementary"].mean().tolist()
     assert np.isnan(means[0])
     assert means[1:] == pytest.approx([0.6, 0.6, 0.6])
 
