@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp import methods
 from cahp.comparison.arrays import to_answers
-from cahp.comparison.cells import MeasuredCell
+from cahp.comparison.cells import MeasuredCell, Workspace
 from cahp.comparison.document import (
     CHANGE_ALIKE,
     SCHEMA,
@@ -24,7 +24,6 @@ from cahp.comparison.document import (
 )
 from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
 from cahp.comparison.result import Comparison
-from cahp.comparison.workspace import Workspace
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions

@@ -1,18 +1,25 @@
-"""Figures of a comparison for the page: the heads that methods keep."""
+"""Figures of a comparison for the page: the heads that methods keep, and the paper's claims."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from cahp.board.colours import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
+from cahp.comparison.claims import RANDOM
 from cahp.comparison.result import mean_layer
+from cahp.comparison.sentences import describe_p, method_label, name_outcome
+from cahp.comparison.statistics import HEADLINE
 from cahp.figures import marks, palette
-from cahp.figures.comparison import name_of
+from cahp.figures.comparison import name_of, styles
 from cahp.figures.head_grid import CellWords, share_figure
+from cahp.outcomes import OUTCOMES
+from cahp.recoveries import NONE
 
 
 def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -76,36 +83,34 @@ def by_depth(results: SplitResults, budget: int, methods: Sequence[str]) -> list
     return sorted(measured, key=lambda name: -mean_layer(results.layers[name, budget]))
 
 
-def overlap_table(
-    results: SplitResults, budget: int, methods: Sequence[str]
-) -> tuple[list[str], list[list[float | None]]]:
-    """Methods measured at a budget, and the Jaccard index of every two of them (None: not measured)."""
+def overlap_table(results: SplitResults, budget: int, methods: Sequence[str]) -> pd.DataFrame:
+    """The Jaccard index of every two methods measured at a budget (NaN: not measured)."""
     measured = [name for name in methods if (name, budget) in results.layers]
-    rows = []
-    for method in measured:
-        pairs = [(min(method, other), max(method, other), budget) for other in measured]
-        rows.append([results.overlap.get(pair) for pair in pairs])
-    return measured, rows
+    table = pd.DataFrame(np.nan, index=measured, columns=measured)
+    for first, second in product(measured, repeat=2):
+        pair = (min(first, second), max(first, second), budget)
+        table.loc[first, second] = results.overlap.get(pair, np.nan)
+    return table
+
+
+def mean_overlap(table: pd.DataFrame) -> float:
+    """Mean overlap of two different methods (NaN: not measured)."""
+    pairs = table.to_numpy()[np.triu_indices(len(table), 1)]
+    return float(pd.Series(pairs).mean())
 
 
 def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The Jaccard index of every two methods; the colour scale starts at random selection."""
     ink = palette.ink(dark=dark)
-    measured, values = overlap_table(results, budget, methods)
+    table = overlap_table(results, budget, methods)
     random = results.random_overlap.get(budget, 0.0)
-    names = [name_of(name) for name in measured]
+    names = [name_of(name) for name in table.index]
     # Shortened names may be equal; places are not.
-    places = list(range(len(measured)))
-    texts = []
-    beyond = []
-    pairs = []
-    for name, row in zip(names, values, strict=True):
-        texts.append([_write_overlap(value, random) for value in row])
-        # One that was not measured has no text.
-        known = [random if value is None else value for value in row]
-        beyond.append([(value - random) / (1 - random or 1) for value in known])
-        pairs.append([f"{name} and {other}" for other in names])
-    size = 11 if len(measured) <= 12 else 9
+    places = list(range(len(names)))
+    values = table.astype(object).where(table.notna(), None).to_numpy().tolist()
+    texts = table.map(lambda value: _write_overlap(value, random)).to_numpy().tolist()
+    beyond = ((table.fillna(random) - random) / (1 - random or 1)).to_numpy()
+    size = 11 if len(names) <= 12 else 9
     ticks = {"title": "method", "tickvals": places, "ticktext": names, "showgrid": False, "zeroline": False}
     return marks.draw(
         [
@@ -119,23 +124,23 @@ def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *
                 y=places,
                 zmin=random,
                 zmax=1,
-                customdata=pairs,
+                customdata=[[f"{name} and {other}" for other in names] for name in names],
                 hoverongaps=False,
             ),
             marks.written(texts, beyond, ink, size=size),
         ],
         x={**ticks, "automargin": True, "tickangle": -40},
         y={**ticks, "automargin": True, "autorange": "reversed"},
-        height=190 + 32 * max(3, len(measured)),
+        height=190 + 32 * max(3, len(names)),
         left=10,
         top=16,
         bottom=50,
     )
 
 
-def _write_overlap(value: float | None, random: float) -> str:
+def _write_overlap(value: float, random: float) -> str:
     """Write an overlap in its cell; those below random selection have its colour, and an arrow tells them apart."""
-    if value is None:
+    if np.isnan(value):
         return ""
     text = f"{value:.2f}"
     if value < random - 0.005:
@@ -156,9 +161,95 @@ def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
     )
 
 
-def mean_overlap(values: Sequence[Sequence[float | None]]) -> float | None:
-    """Mean overlap of two different methods."""
-    measured = [value for row, line in enumerate(values) for value in line[row + 1 :] if value is not None]
-    if not measured:
-        return None
-    return float(np.mean(measured))
+# The paper's claims --------------------------------------------------------------------------------------------
+
+
+def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
+    """The lead of the reference over each of the other ``methods`` by number of heads, with simultaneous intervals.
+
+    Colours are those of the ranking at ``budget``.
+    """
+    ink = palette.ink(dark=dark)
+    others = [name for name in methods if name != results.against]
+    budgets = results.budgets_after(recovery)
+    drawn = styles(results, recovery, budget, dark=dark)
+    width = 0.008 * (budgets[-1] - budgets[0])
+    traces = []
+    for place, name in enumerate(others):
+        tests = [test for test in results.verdicts if (test.recovery, test.method) == (recovery, name)]
+        tests.sort(key=lambda test: test.budget or 0)
+        style = drawn[name]
+        # Side by side, or intervals would hide each other.
+        aside = width * (place - (len(others) - 1) / 2)
+        values = [test.pp for test in tests]
+        ends = [test.interval for test in tests]
+        hover = [f"<b>{name_of(name)}</b><br>{test.lead} ({test.span})<br>{describe_p(test)}" for test in tests]
+        traces.append(
+            marks.points(
+                [(test.budget or 0) + aside for test in tests],
+                values,
+                style.symbol,
+                style.colour,
+                size=8,
+                hover=hover,
+                mode="lines+markers",
+                line={"color": style.colour, "dash": style.dash, "width": 1.2},
+                error_y=marks.error_bars(values, ends, style.colour, width=3),
+                name=name_of(name),
+            )
+        )
+    margin = max(0.5, 0.05 * (budgets[-1] - budgets[0]))
+    unit: str = OUTCOMES[results.outcome].unit
+    if unit == "share":
+        unit = "points"
+    lead = {"title": f"lead of {method_label(results.against)} in {name_outcome(results.outcome)} ({unit})"}
+    figure = marks.draw(
+        traces,
+        x=marks.ticks(f"heads kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)),
+        y={**lead, "zeroline": True, "zerolinewidth": 1.2, "zerolinecolor": ink.text},
+        height=320,
+        left=60,
+        legend=marks.LEGEND,
+    )
+    if budgets[0] <= HEADLINE * results.total:
+        small = {"x0": budgets[0] - margin, "x1": HEADLINE * results.total}
+        figure.add_vrect(**small, fillcolor=ink.faint, opacity=0.2, line_width=0, layer="below")
+    return figure
+
+
+def criticality_figure(
+    results: SplitResults, shares: pd.DataFrame, budget: int, methods: Sequence[str], *, dark: bool
+) -> Any:
+    """The share of each layer's criticality that ``methods`` keep at a budget, and the band of random masks."""
+    ink = palette.ink(dark=dark)
+    layers = results.document.model.layers
+    drawn = styles(results, NONE.name, budget, dark=dark)
+    # The middle third has no place of its own on the axis.
+    shares = 100 * shares.drop(columns="middle")
+    means = shares.groupby(level="method").mean()
+    places = [*range(layers), layers + 0.5]
+    traces: list[dict[str, Any]] = []
+    if RANDOM in means.index:
+        low, high = np.nanpercentile(shares.loc[RANDOM], [2.5, 97.5], axis=0)
+        outline = {"x": [*places, *reversed(places)], "y": [*high, *reversed(low)]}
+        look = {"fill": "toself", "fillcolor": ink.faint, "opacity": 0.45, "line": {"width": 0}, "hoverinfo": "skip"}
+        traces.append({"type": "scatter", "mode": "lines", "name": "random, 95 %", **outline, **look})
+    for name in [name for name in methods if name in means.index]:
+        kept = means.loc[name].to_numpy()
+        style = drawn[name]
+        where = [*(f"layer {layer}" for layer in range(layers)), "all layers"]
+        hover = [f"<b>{name_of(name)}</b>, {place}: {mean:.0f} %" for place, mean in zip(where, kept, strict=True)]
+        line = {"color": style.colour, "dash": style.dash, "width": style.width}
+        drawing: dict[str, Any] = {"mode": "lines+markers", "line": line, "name": name_of(name)}
+        traces.append(marks.points(places, kept, style.symbol, style.colour, size=9, hover=hover, **drawing))
+    ends = (-0.4, layers + 0.9)
+    figure = marks.draw(
+        traces,
+        x=marks.ticks("layer (first to last)", places, ends, [*range(layers), "all"]),
+        y={"title": "criticality kept (%)", "range": [-3, 103], "zeroline": False},
+        height=320,
+        left=60,
+        legend=marks.LEGEND,
+    )
+    middle = {"x0": layers // 3 - 0.5, "x1": layers - layers // 3 - 0.5}
+    return figure.add_vrect(**middle, fillcolor=ink.faint, opacity=0.2, line_width=0, layer="below")

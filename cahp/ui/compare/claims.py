@@ -19,7 +19,7 @@ from cahp.comparison.claims import (
     kept_shares,
 )
 from cahp.comparison.sentences import after, method_label
-from cahp.figures.claims import criticality_figure, lead_figure
+from cahp.figures.comparison_heads import criticality_figure, lead_figure
 from cahp.ui.compare.results import tests_as_table
 from cahp.ui.compare.view import ComparisonView
 from cahp.ui.frame import knee

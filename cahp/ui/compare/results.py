@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
-from itertools import product
+from itertools import combinations_with_replacement, product
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
 from cahp.comparison import Comparison, SplitResults
@@ -275,21 +276,22 @@ def _list_heads(heads: Sequence[tuple[int, int]]) -> str:
 
 def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
     """Draw the overlap of every two methods."""
-    methods, values = overlap_table(results, view.budget, view.methods)
-    mean = mean_overlap(values)
-    if mean is None:
+    table = overlap_table(results, view.budget, view.methods)
+    mean = mean_overlap(table)
+    if np.isnan(mean):
         return
     random = results.random_overlap[view.budget]
-    data: dict[str, list[Any]] = {"method": [], "other": [], "overlap": [], "random selection": []}
-    pairs = []
-    for row, column in product(range(len(methods)), repeat=2):
-        value = values[row][column]
-        data["method"].append(methods[row])
-        data["other"].append(methods[column])
-        data["overlap"].append(value)
-        data["random selection"].append(random)
-        if row <= column < _SPOKEN_METHODS and value is not None:
-            pairs.append(f"{method_label(methods[row])} and {method_label(methods[column])}: {value:.2f}.")
+    pairs = table.astype(object).where(table.notna(), None).stack()
+    data = {
+        "method": pairs.index.get_level_values(0).tolist(),
+        "other": pairs.index.get_level_values(1).tolist(),
+        "overlap": pairs.tolist(),
+        "random selection": [random] * len(pairs),
+    }
+    spoken = []
+    for first, second in combinations_with_replacement(table.index[:_SPOKEN_METHODS], 2):
+        if pairs[first, second] is not None:
+            spoken.append(f"{method_label(first)} and {method_label(second)}: {pairs[first, second]:.2f}.")
     display.show(
         _draw_once(overlap_figure, results, view.budget, view.methods),
         title=f"Two methods share {percent(mean, 0)} of their heads on average; random selection {percent(random, 0)}",
@@ -299,7 +301,7 @@ def draw_overlap(results: SplitResults, view: ComparisonView) -> None:
         "with itself with another seed. Empty cells were not measured.",
         formula=_JACCARD,
         name="compare-overlap",
-        alt=" ".join(pairs),
+        alt=" ".join(spoken),
         data=data,
     )
 

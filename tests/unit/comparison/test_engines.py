@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from cahp.comparison import engines
+from cahp.comparison import running as engines
 from cahp.models import devices
 from cahp.values import CahpError
 

@@ -24,9 +24,9 @@ from fakes import prune
 
 from cahp import methods
 from cahp.comparison import Comparison, Plan, running
+from cahp.comparison.cells import Workspace
 from cahp.comparison.plan import Cell
 from cahp.comparison.running import ComparisonCost, compare
-from cahp.comparison.workspace import Workspace
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcome, to_delta, to_metrics
 from cahp.run.bench import open_bench
@@ -575,7 +575,7 @@ def test_jobs_must_be_some(settings: Settings, store: Store) -> None:
 
 _KILLED = """
 import os, signal, sys
-from cahp.comparison.engines import open_executor
+from cahp.comparison.running import open_executor
 if __name__ == "__main__":
     with open_executor(jobs=2) as executor:
         print(executor.submit(os.getpid).result(), flush=True)

@@ -16,10 +16,10 @@ from scipy import stats
 
 from cahp import methods
 from cahp.comparison import Comparison, Plan
+from cahp.comparison.cells import Workspace
 from cahp.comparison.plan import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
-from cahp.comparison.workspace import Workspace
 from cahp.outcomes import measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings

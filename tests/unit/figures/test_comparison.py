@@ -4,6 +4,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from colours import contrast_ratio
 from comparisons import varied, verdict
@@ -11,8 +12,8 @@ from comparisons import varied, verdict
 from cahp.board.colours import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.figures import comparison_heads, palette
-from cahp.figures.claims import lead_figure
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure, styles
+from cahp.figures.comparison_heads import lead_figure
 from cahp.figures.marks import spread, written
 
 METHODS = ("complementary", "gradient", "random")
@@ -139,16 +140,18 @@ def test_the_figure_of_a_claim_has_the_leads_over_others_at_every_budget() -> No
 
 
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
-    _, values = comparison_heads.overlap_table(reading, 3, METHODS)
-    assert values[0][1] == values[1][0] is not None
+    table = comparison_heads.overlap_table(reading, 3, METHODS)
+    values = table.to_numpy().tolist()
+    assert values[0][1] == values[1][0] > 0
     less = replace(reading, random_overlap={**reading.random_overlap, 3: 0.9})
     texts = [comparison_heads.overlap_figure(one, 3, METHODS, dark=False).data[1].text[1] for one in (reading, less)]
     assert texts == [f"{values[0][1]:.2f}", f"{values[0][1]:.2f}↓"]
 
 
 def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
-    assert comparison_heads.mean_overlap([[1.0, 0.2, None], [0.2, 1.0, 0.4], [None, 0.4, 1.0]]) == pytest.approx(0.3)
-    assert comparison_heads.mean_overlap([[1.0]]) is None
+    table = pd.DataFrame([[1.0, 0.2, None], [0.2, 1.0, 0.4], [None, 0.4, 1.0]], dtype=np.float64)
+    assert comparison_heads.mean_overlap(table) == pytest.approx(0.3)
+    assert np.isnan(comparison_heads.mean_overlap(table.iloc[:1, :1]))
 
 
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
