@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -156,24 +157,29 @@ def _record_cell(
         evaluating[recovery] = sum(predictions.seconds for predictions in splits.values())
         if recovery != "none":
             recovering[recovery] = splits["eval"].recovery
-    choice = measured.choice
-    setting: dict[str, Any] = {}
-    kept: dict[str, tuple[int, ...]] | None = None
-    if choice is not None:
-        setting |= choice.setting
-        kept = {str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)}
-    return CellRecord(
+    recorded = CellRecord(
         method=cell.method,
-        setting=setting,
+        setting={},
         seed=cell.seed,
         draw=cell.draw,
         noise=cell.noise,
-        budget=CellBudget(cell.budget, choice and choice.mask.count),
-        kept=kept,
+        budget=CellBudget(cell.budget, None),
+        kept=None,
         recoveries=recoveries,
-        seconds=CellSeconds(choice and choice.seconds, recovering, evaluating),
-        price=choice and choice.price,
+        seconds=CellSeconds(None, recovering, evaluating),
+        price=None,
         error=measured.error,
+    )
+    choice = measured.choice
+    if choice is None:
+        return recorded
+    return replace(
+        recorded,
+        setting=dict(choice.setting),
+        budget=CellBudget(cell.budget, choice.mask.count),
+        kept={str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
+        seconds=CellSeconds(choice.seconds, recovering, evaluating),
+        price=choice.price,
     )
 
 
