@@ -380,7 +380,7 @@ def _critical() -> list[str]:
 
 
 def _share(shares: pd.DataFrame, method: str) -> str:
-    return percent(float(shares.loc[method, "middle"].mean()), 0)
+    return percent(float(shares.loc[shares["method"] == method, "middle"].mean()), 0)
 
 
 def _change(comparison: str, recovery: str, budget: int, method: str, outcome: str) -> Estimate:

@@ -157,27 +157,27 @@ def middle_third(layers: int) -> slice:
 
 
 def kept_shares(document: ComparisonDocument, budget: int) -> pd.DataFrame:
-    """The shares of criticality that each mask keeps at a budget, by ``method`` and ``seed``.
+    """The shares of criticality that masks keep at a budget, a row for each with its ``method`` and ``seed``.
 
-    Columns are the layers, their ``middle`` third, and ``all`` layers. No rows where criticality was not measured.
+    The other columns are the layers, their ``middle`` third, and ``all`` layers. Without criticality there are no rows.
     """
     layers = document.model.layers
     groups = np.vstack([np.eye(layers), np.zeros(layers), np.ones(layers)])
     groups[-2, middle_third(layers)] = 1
     whole = np.zeros(layers + 2)
     kept = []
-    index = []
+    cells = []
     if document.criticality is not None:
         criticality = np.array(document.criticality)
         whole = groups @ criticality.sum(axis=1)
         for cell in document.finished:
             if cell.budget.attained == budget:
-                index.append((cell.method, cell.seed, cell.draw))
+                cells.append((cell.method, cell.seed))
                 kept.append(groups @ (document.mask(cell) * criticality).sum(axis=1))
     # Nothing is a share of layers without criticality.
     shares = np.reshape(kept, (-1, layers + 2)) / np.where(whole > 0, whole, np.nan)
-    rows = pd.MultiIndex.from_tuples(index, names=["method", "seed", "draw"])
-    return pd.DataFrame(shares, index=rows, columns=[*range(layers), "middle", "all"])
+    table = pd.DataFrame(shares, columns=[*range(layers), "middle", "all"])
+    return pd.concat([pd.DataFrame(cells, columns=["method", "seed"]), table], axis=1)
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ def compare_shares(shares: pd.DataFrame, against: str) -> dict[str, ShareLead]:
 
     Methods with fewer than two seeds in common with CAHP have none.
     """
-    middle = shares.groupby(level=["method", "seed"], sort=False)["middle"].mean().unstack("seed", sort=False)
+    middle = shares.groupby(["method", "seed"], sort=False)["middle"].mean().unstack("seed", sort=False)
     means: dict[str, tuple[CrossedMean, int]] = {}
     for method in middle.index:
         if method != against and against in middle.index:
@@ -227,7 +227,7 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     if len(layers) > 1:
         where = f"layers {layers[0]} to {layers[-1]}"
     shares = kept_shares(document, budget)
-    means = shares["middle"].groupby(level="method", sort=False).mean().dropna().to_dict()
+    means = shares.groupby("method", sort=False)["middle"].mean().dropna().to_dict()
     words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
     compared = compare_shares(shares, results.against)
     if RANDOM in compared:

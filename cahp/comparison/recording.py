@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from cahp.comparison.document import (
     RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.plan import FULL, REFERENCE, Cell, facts_of, split_minimum
+from cahp.comparison.plan import FULL, REFERENCE, WITHOUT, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import labelling
@@ -36,24 +36,19 @@ from cahp.tasks.answers import Evaluation
 
 def record(
     workspace: Workspace,
-    measured: Mapping[Cell, MeasuredCell],
+    measured: Sequence[MeasuredCell],
     *,
-    full: Iterable[Cell],
-    cells: Iterable[Cell],
-    singles: Iterable[Cell],
     estimate: Mapping[str, Any],
     test_opened: int,
     command: str,
     seconds: float,
 ) -> Comparison:
-    """Record the ``measured`` cells in the order of the plan; ``seconds`` is the time of all.
-
-    ``full`` are the cells of the full model, ``singles`` those of the full model without each head.
-    """
+    """Record the ``measured`` cells, which are in the order of the plan; ``seconds`` is the time of all."""
     plan = workspace.plan
-    full_models = {cell.seed: measured[cell] for cell in full}
+    full_models = {one.cell.seed: one for one in measured if one.cell.method == FULL}
     reference = next(iter(full_models.values()))
-    selected = [measured[cell] for cell in cells]
+    singles = [one for one in measured if one.cell.method == WITHOUT]
+    selected = [one for one in measured if one.cell.method not in (FULL, WITHOUT)]
     rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
     # Recording the cells fills ``rows`` in this order.
     full_records = [_record_cell(one, full_models, rows) for one in full_models.values()]
@@ -76,7 +71,7 @@ def record(
         versions=versions(),
         command=command,
         cells=tuple(records),
-        criticality=_measure_criticality([measured[cell] for cell in singles], reference, workspace.card.layers),
+        criticality=_measure_criticality(singles, reference, workspace.card.layers),
         criticality_texts=criticality_texts,
         protocols=workspace.protocols,
     )

@@ -297,10 +297,7 @@ def compare(
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
-        measured,
-        full=full_cells,
-        cells=cells,
-        singles=single_cells,
+        [measured[cell] for cell in (*full_cells, *cells, *single_cells)],
         estimate=cost.as_json(),
         test_opened=test_opened,
         command=command,

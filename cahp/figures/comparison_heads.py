@@ -225,7 +225,7 @@ def criticality_figure(
     layers = results.document.model.layers
     drawn = styles(results, NONE.name, budget, dark=dark)
     # The middle third has no place of its own on the axis.
-    shares = 100 * shares.drop(columns="middle")
+    shares = 100 * shares.set_index("method").drop(columns=["seed", "middle"])
     means = shares.groupby(level="method").mean()
     places = [*range(layers), layers + 0.5]
     traces: list[dict[str, Any]] = []

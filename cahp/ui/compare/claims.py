@@ -81,7 +81,7 @@ def _draw_critical_heads(results: SplitResults, view: ComparisonView, methods: t
     if not panel.open:
         return
     shares = kept_shares(results.document, view.budget)
-    means = shares.drop(columns=["middle", "all"]).groupby(level="method", sort=False).mean().stack()
+    means = shares.drop(columns=["seed", "middle", "all"]).groupby("method", sort=False).mean().stack()
     data: dict[str, list[Any]] = {"method": means.index.get_level_values(0).tolist()}
     data["layer"] = [f"layer {layer}" for layer in means.index.get_level_values(1)]
     data["share of criticality"] = means.tolist()

@@ -48,7 +48,7 @@ def measured(*, other: dict[str, list[int]]) -> Comparison:
 
 
 def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
-    shares = kept_shares(measured(other=OTHER).document, 3)
+    shares = kept_shares(measured(other=OTHER).document, 3).set_index("method").drop(columns="seed")
     # 3 of 6 and 0 + 6 of 10; then 9 of 16 in the middle third, which is both layers, and of all layers.
     assert list(shares.columns) == [0, 1, "middle", "all"]
     assert shares.loc["complementary"].mean().tolist() == pytest.approx([0.5, 0.6, 9 / 16, 9 / 16])
@@ -117,7 +117,7 @@ def test_critical_heads_are_compared_with_random_selection_and_with_every_other_
 def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
     values = {"complementary": [50, 52, 54, 51, 53], "random": [20, 30, 24, 27, 19], "gradient": [60, 51, 59, 55, 65]}
     rows = {(name, seed): one / 100 for name, own in values.items() for seed, one in enumerate(own)}
-    shares = pd.Series(rows).rename_axis(["method", "seed"]).to_frame("middle")
+    shares = pd.Series(rows).rename_axis(["method", "seed"]).rename("middle").reset_index()
     found = compare_shares(shares, "complementary")
     tests = {name: stats.ttest_rel(values["complementary"], values[name]) for name in ("random", "gradient")}
     assert found["random"].p_holm == pytest.approx(2 * tests["random"].pvalue)
@@ -136,7 +136,7 @@ def test_one_seed_and_comparisons_without_criticality_allow_no_verdict_on_critic
 
 def test_layers_without_criticality_keep_no_share_of_it() -> None:
     shown = replace(measured(other=OTHER).document, criticality=((0.0, 0.0, 0.0), CRITICALITY[1]))
-    means = kept_shares(shown, 3).loc["complementary"].mean().tolist()
+    means = kept_shares(shown, 3).query("method == 'complementary'").drop(columns=["method", "seed"]).mean().tolist()
     assert np.isnan(means[0])
     assert means[1:] == pytest.approx([0.6, 0.6, 0.6])
 
