@@ -21,10 +21,9 @@ from _published import PUBLISHED, ExpectedCost, Published, announcement, estimat
 
 from cahp import data, fit, models
 from cahp.cli.command import questions
-from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan
-from cahp.comparison.plan import read_items, read_seeds
-from cahp.comparison.running import compare
+from cahp.comparison.plan import REFERENCE, TRAINED_ONCE, Plan, read_items, read_seeds
 from cahp.comparison.result import SplitResults
+from cahp.comparison.running import compare
 from cahp.data.sources import PRESETS
 from cahp.files import json_text
 from cahp.output import Mark, Output
