@@ -154,9 +154,7 @@ def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str,
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 part, _, array = Path(name).stem.partition("_")
-                # Older files tell which predictions are correct, in an array named as its part, and nothing else.
-                if array:
-                    answers.setdefault(part, {})[array] = _read_array(archive, name, document)
+                answers.setdefault(part, {})[array] = _read_array(archive, name, document)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
     return answers

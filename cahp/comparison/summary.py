@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from cahp.comparison import statistics
-from cahp.comparison.arrays import Answers, UnitSums, tabulate
+from cahp.comparison.arrays import Answers, tabulate
 from cahp.comparison.document import (
     TESTED,
     Area,
@@ -28,7 +28,7 @@ from cahp.comparison.document import (
 from cahp.comparison.plan import FULL, REFERENCE
 from cahp.files import plain_json
 from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
-from cahp.values import Bools
+from cahp.values import Bools, Floats
 
 #: Heads as (layer, head).
 Heads = tuple[tuple[int, int], ...]
@@ -179,7 +179,15 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
             means += measured[0]
             areas += measured[1]
             tests += measured[2]
-    primary = _find_primary(document, by_part, means, tests)
+    # The primary test is on the test split if that was measured; there is none if its masks failed.
+    primary: Primary | None = None
+    part = [part for part in document.parts if part in by_part][-1]
+    recovery = statistics.choose_recovery(document.recoveries)
+    small = [mean.budget for mean in means if mean.recovery == recovery]
+    if small:
+        total = document.model.layers * document.model.heads
+        endpoint = statistics.choose_endpoint(by_part[part], recovery, small, total)
+        primary = statistics.find_primary(document, endpoint, part, tests)
     # A sentence describes a test with the corrections of its family.
     tests = list(statistics.add_words(document, tests, budgets))
     if primary is not None:
@@ -197,8 +205,13 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         "(not corrected) show a difference below 1 point, or in nats below a tenth of the KL divergence of "
         f"{against}. One seed allows no verdict."
     )
-    selecting = [name for name in names if not document.methods[name].random]
-    consensus = [_find_consensus(masks, budget, selecting) for budget in budgets]
+    # The share of a method's masks that keep each head.
+    shares = {key: np.mean([keep for _, keep in group], axis=0) for key, group in masks.items()}
+    consensus = []
+    for budget in budgets:
+        here = [own for (name, at), own in shares.items() if at == budget and not document.methods[name].random]
+        if here:
+            consensus.append(_find_consensus(here, budget))
     return Summary(
         primary=primary,
         against=against,
@@ -207,28 +220,11 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         areas=tuple(areas),
         verdicts=tuple(test for test in tests if not isinstance(test, AreaVerdict)),
         area_verdicts=tuple(test for test in tests if isinstance(test, AreaVerdict)),
-        layers=tuple(_measure_layers(masks)),
+        layers=tuple(LayerMeans(*key, tuple(own.sum(axis=1).tolist())) for key, own in shares.items()),
         overlap=_measure_overlaps(masks, names),
-        consensus=tuple(one for one in consensus if one is not None),
+        consensus=tuple(consensus),
         cost=tuple(_measure_costs(document, table)),
     )
-
-
-def _find_primary(
-    document: ComparisonDocument,
-    by_part: Mapping[str, Mapping[str, UnitSums]],
-    means: Sequence[Mean],
-    tests: Sequence[Verdict],
-) -> Primary | None:
-    """Find the primary test, which is on the test split if that was measured; None if no mask was."""
-    part = [part for part in document.parts if part in by_part][-1]
-    recovery = statistics.choose_recovery(document.recoveries)
-    budgets = [mean.budget for mean in means if mean.recovery == recovery]
-    if not budgets:
-        return None
-    total = document.model.layers * document.model.heads
-    endpoint = statistics.choose_endpoint(by_part[part], recovery, budgets, total)
-    return statistics.find_primary(document, endpoint, part, tests)
 
 
 def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterator[MethodCost]:
@@ -258,13 +254,6 @@ def _known(number: float | None) -> float | None:
     return float(number)
 
 
-def _measure_layers(masks: Masks) -> Iterator[LayerMeans]:
-    """The mean number of heads that each method keeps in each layer."""
-    for (method, budget), group in masks.items():
-        counts = [keep.sum(axis=1) for _, keep in group]
-        yield LayerMeans(method, budget, tuple(np.mean(counts, axis=0).tolist()))
-
-
 def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
     """Overlap of every two methods at the same budget with the same seed, and of each method's own masks."""
     methods = []
@@ -289,19 +278,12 @@ def _measure_overlaps(masks: Masks, names: Sequence[str]) -> Overlap:
     return Overlap(tuple(methods), tuple(own))
 
 
-def _find_consensus(masks: Masks, budget: int, selecting: Sequence[str]) -> Consensus | None:
-    """The heads that all ``selecting`` methods keep at a budget, and that none keeps; None if none has masks there."""
-    by_method = []
-    for (method, own_budget), group in masks.items():
-        if own_budget == budget and method in selecting:
-            by_method.append(np.mean([keep for _, keep in group], axis=0))
-    if not by_method:
-        return None
-    shares = np.array(by_method)
+def _find_consensus(shares: Sequence[Floats], budget: int) -> Consensus:
+    """The heads that all methods keep at a budget, and that none keeps; ``shares (L, H)`` are those of each method."""
     # Shares of whole numbers of masks are exactly 1 or 0 if all masks agree.
-    kept_by_all = _list_heads(np.all(shares == 1.0, axis=0))
-    kept_by_none = _list_heads(np.all(shares == 0.0, axis=0))
-    mean = tuple(tuple(row) for row in shares.mean(axis=0).tolist())
+    kept_by_all = _list_heads(np.all(np.equal(shares, 1.0), axis=0))
+    kept_by_none = _list_heads(np.all(np.equal(shares, 0.0), axis=0))
+    mean = tuple(tuple(row) for row in np.mean(shares, axis=0).tolist())
     return Consensus(budget, len(shares), kept_by_all, kept_by_none, mean)
 
 

@@ -66,8 +66,7 @@ def _draw_compression(results: SplitResults, view: ComparisonView, methods: tupl
             title=f"Lead of {method_label(results.against)} {after(view.recovery)}",
             help="The lead over the methods with the best mean at up to 20 % of the heads (shaded), and over random "
             f"selection; bars are {tests[0].interval_name}s. The verdict is over all methods, on the area up to 20 % "
-            "of the heads; after the refit it is the primary test. Older comparisons have tests at single budgets "
-            "only.",
+            "of the heads; after the refit it is the primary test.",
             name="claim-compression",
             alt=finding.words,
             data=tests_as_table(tests, ("method", "budget", "pp", "unit", "n", "seeds")),
