@@ -60,9 +60,9 @@ from cahp.features.head_cards.bundled import CARDS_FILE, BundledCards, shorten
 from cahp.features.head_cards.measuring import find_examples, measure_removals
 from cahp.features.head_cards.sentences import SENTENCES_SHA256
 from cahp.features.learn import lessons as six_steps
-from cahp.features.learn.bundled import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.course import list_measured
 from cahp.features.learn.course import measure as measure_answer
+from cahp.features.learn.lessons import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.measuring import evaluate_on_neutral
 from cahp.features.neutral.section import NEUTRAL_TEXT

@@ -10,7 +10,7 @@ import pytest
 from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.learn.bundled import read_lessons
+from cahp.features.learn.lessons import read_lessons
 from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs

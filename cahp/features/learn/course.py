@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from cahp.features.learn import choosing, saving, switching, turn
+from cahp.features.learn import choosing, switching
+from cahp.features.learn.choosing import TURN
 from cahp.features.learn.lessons import Answer, Step, Subject
-from cahp.features.learn.turn import TURN
 from cahp.values import OptionError, Progress, silent
 
 
@@ -29,8 +29,8 @@ _OF_LABELS: Mapping[str, _Entry] = {
     "one-cluster": _Entry(switching.describe_one_cluster, switching.measure_one_cluster),
     "random": _Entry(choosing.describe_random_accuracy, choosing.measure_random_accuracy),
     "refit": _Entry(choosing.describe_refit_of_accuracy, choosing.measure_refit_of_accuracy),
-    "time": _Entry(saving.describe_time, saving.measure_time),
-    TURN: _Entry(turn.describe_turn),
+    "time": _Entry(choosing.describe_time, choosing.measure_time),
+    TURN: _Entry(choosing.describe_turn),
 }
 _OF_TOKENS: Mapping[str, _Entry] = {
     "head": _Entry(switching.describe_head),
@@ -39,8 +39,8 @@ _OF_TOKENS: Mapping[str, _Entry] = {
     "induction": _Entry(switching.describe_induction, switching.measure_induction),
     "random": _Entry(choosing.describe_random_agreement, choosing.measure_random_agreement),
     "refit": _Entry(choosing.describe_refit_of_agreement, choosing.measure_refit_of_agreement),
-    "cache": _Entry(saving.describe_cache, saving.measure_cache),
-    TURN: _Entry(turn.describe_turn),
+    "cache": _Entry(choosing.describe_cache, choosing.measure_cache),
+    TURN: _Entry(choosing.describe_turn),
 }
 
 

@@ -8,14 +8,13 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.features.learn import lessons, teaching
-from cahp.features.learn.bundled import BundledLessons, read_lessons
+from cahp.features.learn import classroom, lessons
+from cahp.features.learn.choosing import TURN, answer_turn, choose_best, find_swept
 from cahp.features.learn.classroom import Classroom
 from cahp.features.learn.course import list_steps, measure
-from cahp.features.learn.lessons import STAGE, Answer, Step, Subject
+from cahp.features.learn.lessons import STAGE, Answer, BundledLessons, Step, Subject, read_lessons
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, measure_scene
 from cahp.features.learn.stage import Picture, draw_line, draw_stage, name_outcome
-from cahp.features.learn.turn import TURN, answer_turn, choose_best, find_swept
 from cahp.recoveries import NONE, QUICK
 from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
@@ -130,9 +129,9 @@ class Course:
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
-    room = teaching.joined()
+    room = classroom.joined()
     if room is not None and room.leader != explorer.id:
-        teaching.attend(room, explorer.id)
+        classroom.attend(room, explorer.id)
         return
     need_run(explorer)
     if explorer.card.task.predicts_labels and not explorer.bench.dataset.labelled:
@@ -170,23 +169,23 @@ def draw(explorer: Explorer) -> None:
         Picture.of(subject, clusters, labels),
         explorer,
     )
-    room = teaching.CLASSES.led_by(explorer.id)
+    room = classroom.CLASSES.led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in course.steps]:
         # For another model or other data, earlier answers of the class would be wrong.
-        teaching.CLASSES.close(explorer.id)
+        classroom.CLASSES.close(explorer.id)
         room = None
     _link_guesses(course.lessons, learner)
     at = _find_step(course.lessons, learner)
     # People join at the first step; afterwards the step comes first.
     joining = room is not None and room.moment == (0, None)
     if room is not None and joining:
-        teaching.invitation(room)
+        classroom.invitation(room)
     _draw_step(course, at, room)
     _draw_way(course, at, room)
     if room is not None and not joining:
-        teaching.invitation(room)
+        classroom.invitation(room)
     elif room is None:
-        teaching.invite(course.steps, course.picture, about=_describe_measured(course), leader=explorer.id)
+        classroom.invite(course.steps, course.picture, about=_describe_measured(course), leader=explorer.id)
     st.caption(plain(_describe_measured(course)))
 
 
@@ -225,14 +224,14 @@ def _draw_step(course: Course, at: int, room: Classroom | None) -> None:
     if room is not None:
         room.go(at)
         shown = dict(room.shown()).get(at)
-    teaching.describe(course.steps, at)
+    classroom.describe(course.steps, at)
     with st.container(key="learn-step"):
         if step.name == TURN:
             _draw_turn(course, lesson, room)
             return
         draw_stage(step, course.picture, course.known(at), answered=shown is not None)
         if not step.question:
-            _draw_sentence(course, at, teaching.describe_scene(course.picture.scene, course.picture.unit))
+            _draw_sentence(course, at, classroom.describe_scene(course.picture.scene, course.picture.unit))
         elif shown is not None:
             _draw_sentence(course, at, shown.headline)
             with st.expander("Figures", expanded=room is not None):
@@ -240,7 +239,7 @@ def _draw_step(course: Course, at: int, room: Classroom | None) -> None:
         elif room is None:
             _ask(course.explorer, lesson)
         elif not _show_job(lesson):
-            teaching.lead(room, at, lesson.known, measure=lambda: lesson.measure(course.explorer))
+            classroom.lead(room, at, lesson.known, measure=lambda: lesson.measure(course.explorer))
 
 
 def _draw_sentence(course: Course, at: int, sentence: str) -> None:
@@ -326,7 +325,7 @@ def _draw_figures(explorer: Explorer, lesson: _Lesson, answer: Answer, room: Cla
     if room is not None:
         guesses = room.guesses(room.moment[0])
         guess = None
-    teaching.show_answer(lesson.step, answer, guess, guesses)
+    classroom.show_answer(lesson.step, answer, guess, guesses)
     job = lesson.job
     _show_job(lesson)
     if job is None or job.result is None:
@@ -451,7 +450,7 @@ def _ask(explorer: Explorer, lesson: _Lesson) -> None:
     start = lesson.guess
     if start is None:
         start = learner.moved.get(lesson.name, step.highest // 2)
-    guess = teaching.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
+    guess = classroom.ask_guess(step, start, key=key, disabled=fixed, on_change=move)
     if _show_job(lesson):
         return
     moved = lesson.name in learner.moved

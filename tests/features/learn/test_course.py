@@ -170,7 +170,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return nullcontext(SimpleNamespace(costs=costs))
 
-    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", worker)
+    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", worker)
 
 
 # A classifier ------------------------------------------------------------------------------------------------
@@ -333,7 +333,7 @@ def test_a_time_that_is_hardly_shorter_is_called_no_saving(monkeypatch: pytest.M
     ratio = ratio_of(0.99, 0.96, 1.02)
     costs = Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio, 0.4)
     worker = SimpleNamespace(costs=lambda mask, *, fresh, progress: costs)
-    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", lambda bench: nullcontext(worker))
+    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", lambda bench: nullcontext(worker))
     result = answer("time", Bench())
     assert result.headline == "Half of the heads save no measurable time: attention takes only 40 % of it."
     assert "no measurable change" in result.found
@@ -348,7 +348,7 @@ def test_a_step_times_for_as_long_as_the_settings_say(
         started.append(fakes.LatencyWorkerHere(bench))
         return started[-1]
 
-    monkeypatch.setattr("cahp.features.learn.saving.LatencyWorker", start)
+    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     measure("time", subject_of(bench, HeadMask.of([0, 4, 5, 8], 3, 4), FAMILY, SCENE))
     (worker,) = started

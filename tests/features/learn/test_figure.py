@@ -4,8 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from cahp.features.learn import figure as figures
-from cahp.features.learn import teaching
+from cahp.features.learn import classroom, stage
 from cahp.features.learn.lessons import Answer, Step
 from cahp.values import HeadMask
 
@@ -17,14 +16,14 @@ def test_guess_and_truth_are_on_the_range_of_the_slider(
     measured: float, interval: tuple[float, float] | None, top: float
 ) -> None:
     answer = Answer(measured, interval, "", "", "", n=300)
-    low, high = figures.guess_figure(STEP, answer, 0, dark=False).layout.xaxis.range
+    low, high = stage.guess_figure(STEP, answer, 0, dark=False).layout.xaxis.range
     assert low < 0 < top < high < 1.1 * top
 
 
 def test_a_guess_stands_beside_what_was_measured_with_its_interval_and_per_cents_differ_by_points() -> None:
     step = replace(STEP, title="Half of the time?", unit="per cent")
     answer = Answer(16.1, (15.9, 17.0), "", "16 % saved.", "Amdahl.", n=15)
-    assert teaching.tabulate([(step, 19, answer)]) == {
+    assert classroom.tabulate([(step, 19, answer)]) == {
         "Step": ["Half of the time?"],
         "Your guess": ["19 per cent"],
         "Measured": ["16.1 per cent (15.9 to 17.0)"],

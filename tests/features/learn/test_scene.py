@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from cahp.features.learn.classroom import describe_scene
 from cahp.features.learn.scene import HeadFamily, find_arcs, find_family, measure_scene, place_tokens
-from cahp.features.learn.teaching import describe_scene
 from cahp.run.bench import Bench
 from cahp.values import HeadMask
 

@@ -7,12 +7,11 @@ from dataclasses import replace
 import pytest
 from apps import open_part
 
-from cahp.features.learn.bundled import read_lessons
-from cahp.features.learn.lessons import Step
+from cahp.features.learn.choosing import choose_best
+from cahp.features.learn.classroom import show_answer
+from cahp.features.learn.lessons import Step, read_lessons
 from cahp.features.learn.scene import HeadFamily
 from cahp.features.learn.stage import Picture, describe_stage
-from cahp.features.learn.teaching import show_answer
-from cahp.features.learn.turn import choose_best
 from cahp.values import HeadMask
 
 LESSONS = read_lessons()

@@ -22,10 +22,10 @@ from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
 from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import read_shown
-from cahp.features.learn import bundled as learned
 from cahp.features.learn import lessons
-from cahp.features.learn.bundled import read_lessons
+from cahp.features.learn import lessons as learned
 from cahp.features.learn.course import list_measured
+from cahp.features.learn.lessons import read_lessons
 from cahp.features.learn.scene import find_family, measure_scene
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.roles.habits import read_maps
