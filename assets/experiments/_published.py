@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cahp import models
-from cahp.api.preflight import estimate_seconds, preflight
+from cahp.api.preflight import preflight
 from cahp.comparison.plan import Plan
 from cahp.data.sources import PRESETS
 from cahp.models.sketch import operations
 from cahp.recoveries import RECOVERIES, refit_texts
+from cahp.run.pace import estimate_seconds
 from cahp.run.settings import PUBLISHED_LENGTH
 from cahp.words import duration, size_of
 

@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import timeit
 from dataclasses import asdict, dataclass
-from functools import cache
-from time import thread_time
 from typing import Any
-
-import numpy as np
 
 from cahp import models
 from cahp.exports import formats
@@ -17,41 +11,32 @@ from cahp.features import measures
 from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS
 from cahp.models.identity import longest_text
-from cahp.recoveries import NONE, QUICK, RECOVERIES, Recovery
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.pace import estimate_seconds
 from cahp.run.settings import Settings
 from cahp.tasks.texts import COPY_TOKENS
 from cahp.values import CahpError, HeadMask
 
-#: Texts of the default run: calibration, and evaluation of the full and the pruned model.
-_TEXTS = 2000 + 2 * 1000
+#: Tokens of a text of the default run, where none were read.
 _TOKENS = 32
 #: Padded tokens of a batch on a processor; a longer text is a batch of its own.
 _BATCH_TOKENS = 2048
-#: Factor of the gradients through a quarter of the calibration texts.
-_GRADIENTS = 1.25
 #: Texts of the timing: about 70 passes each of the full and the pruned model, of 8 texts.
 _TIMED_TEXTS = 2 * 70 * 8
 #: Tokens of the timing of a causal language model: 8 passes each, of the shortest context.
-_GENERATED = 2 * 8 * min(CONTEXTS)
-#: Passes of a language model's calibration tokens to choose its heads, with gradients, and of its head; passes of its
-#: head for each evaluation token before anything is pruned, of which three prepare the comparison of other models.
-_CHOOSING = 2.0
-_CHOOSING_HEAD = 4.0
-_COMPARING_HEAD = 4.0
+_TIMED_TOKENS = 2 * 8 * min(CONTEXTS)
 #: Tokens that take as long as a step of generation, which reads all weights for one token.
 STEP_TOKENS = 16
-#: Tokens of the self-test: a pass of some short texts, and more for each head of a layer.
-_PROOF_TOKENS = 300
-_PROOF_TOKENS_PER_HEAD = 12
-#: Seconds to start, to read the data, and to project and cluster the heads; bytes of weights that are read, hashed and
-#: converted per second.
-_START_S = 8.0
-_READ_SPEED = 0.3e9
+#: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
+_FIRST_S = 4.0
+_BYTES_PER_S = 3e7
+#: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them (4 to 7 by machine).
+_CLUSTERING_S = 1.5
+_UNSTRUCTURED_S = 5.5
 #: Bytes of Python with its libraries, and of the activations of a batch.
 _LIBRARIES = 450 << 20
 _ACTIVATIONS = 300 << 20
-_SIDE = 768
 
 
 def builtins() -> list[dict[str, Any]]:
@@ -170,96 +155,71 @@ def _memory(card: ModelCard, size: int) -> int:
     return needed + 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest_text(card)
 
 
-def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
-    """Seconds of forward passes of ``tokens`` tokens on this machine.
+def loading_seconds(card: ModelCard) -> float:
+    """Estimate the seconds until a model is in memory and verified."""
+    return _FIRST_S + int((card.details or {}).get("bytes") or 0) / _BYTES_PER_S
 
-    Operations are counted from the configuration; the speed is that of a matrix product.
 
-    Raises:
-        ModelError: If the configuration describes no network.
+def recovery_seconds(card: ModelCard, settings: Settings, recover: str, *, tokens: float, texts: int) -> float:
+    """Estimate the seconds of a recovery on calibration texts with so many ``tokens``."""
+    recovery = RECOVERIES[recover]
+    passes = recovery.stages(texts, can_refit=not card.no_refit)
+    seconds = {stage: estimate_seconds(card, tokens=count / texts * tokens) for stage, count in passes.items()}
+    if recovery.timed:
+        # Its last stage is the training, which the limit is for.
+        last = list(seconds)[-1]
+        seconds[last] = min(settings.recover_seconds, seconds[last])
+    return sum(seconds.values())
+
+
+def run_seconds(
+    card: ModelCard, settings: Settings, *, calibration: float, evaluation: float, texts: int, length: float
+) -> float:
+    """Estimate the seconds of a run of a loaded model, without what features measure in it.
+
+    ``calibration`` and ``evaluation`` are the tokens of the texts, of which ``texts`` calibrate, and ``length`` are
+    those of a timed text.
     """
-    return tokens * _operations(card)[0] * _delay() / _speed()
+    tokens = card.task.choosing_passes * calibration + count_models(settings.recover) * evaluation
+    if settings.latency and card.saves == "cache":
+        tokens += _TIMED_TOKENS
+    elif settings.latency:
+        tokens += _TIMED_TEXTS * length
+    seconds = _CLUSTERING_S + estimate_seconds(card, tokens=tokens)
+    if settings.budget == "auto" and settings.goal is None:
+        seconds += _UNSTRUCTURED_S
+    return seconds + recovery_seconds(card, settings, settings.recover, tokens=calibration, texts=texts)
 
 
-def timed_tokens(card: ModelCard, length: float) -> float:
-    """Tokens of the timing of the full and the pruned model on texts of ``length`` tokens."""
-    if card.saves == "cache":
-        return float(_GENERATED)
-    return _TIMED_TEXTS * length
-
-
-def _operations(card: ModelCard) -> tuple[float, float]:
-    """Floating-point operations per token of the layers, and of the head of a language model."""
-    if card.id in models.BUILTINS and card.family == "bert":
-        # Exact for BERT, and pages need it before torch is loaded.
-        return 2.0 * 12 * card.layers * card.hidden**2, 0.0
-    if not card.folder:
-        # A bundled language model, whose files need not be there; its head has the weights of its embeddings.
-        return 2.0 * (card.details or {})["parameters"], 0.0
-
-    from cahp.models import sketch
-
-    return sketch.operations(card), sketch.head_operations(card)
+def count_models(recover: str) -> int:
+    """Return how many models are measured: the full one, the pruned one, and that after a recovery."""
+    if recover == NONE.name:
+        return 2
+    return 3
 
 
 def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = _TOKENS) -> float:
-    """Seconds of the default run on this machine, from the start of the command to its end.
+    """Estimate the seconds of the default run on this machine, with loading the model.
 
     ``recover`` counts for models that are measured on windows of tokens, ``length``, the tokens of a text, for others.
 
     Raises:
         ModelError: If the configuration describes no network.
     """
-    if card.task.predicts_often:
-        return _window_seconds(card, RECOVERIES[recover])
-    without_gradients = timed_tokens(card, _TOKENS) + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
-    reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    return _START_S + reading + estimate_seconds(card, tokens=_GRADIENTS * _TEXTS * length + without_gradients)
-
-
-def _window_seconds(card: ModelCard, recovery: Recovery) -> float:
-    """Seconds of the default run of a model that is measured on the next tokens of windows."""
-    calibration = Settings.tokens
-    window = Settings.window
-    evaluation = Settings.eval_tokens + COPY_TOKENS
-    pruned = 1 if recovery is NONE else 2
-    body = _CHOOSING * calibration + (1 + pruned) * evaluation
-    head = _CHOOSING_HEAD * calibration + (_COMPARING_HEAD + pruned) * evaluation
-    body += window * recovery.passes(calibration // window, can_refit=card.no_refit is None)
-    # The proof of the mask, the timing, and the text that each model continues.
-    body += 2 * window + _GENERATED + _PROOF_TOKENS + _PROOF_TOKENS_PER_HEAD * (card.heads + 1)
-    for one in measures():
-        body += (1 + pruned) * (one.reads + STEP_TOKENS * one.generated)
-        head += (1 + pruned) * one.reads
-    reading = 4 * ((card.details or {}).get("parameters") or 0) / _READ_SPEED
-    of_layers, of_head = _operations(card)
-    return _START_S + reading + (body * of_layers + head * of_head) * _delay() / _speed()
-
-
-def _delay() -> float:
-    """How much longer work takes beside the other work on this machine, from its load in the last minute.
-
-    With ``load`` busy threads on all cores, ours gets ``cores / (load + 1)`` of one while the load lasts, and all of it
-    once the load ends: the geometric mean is off by no more than a factor of 2 up to a load of 4 per core.
-    """
-    if not hasattr(os, "getloadavg"):
-        return 1.0
-    return float(max(1.0, (os.getloadavg()[0] + 1) / (os.cpu_count() or 1)) ** 0.5)
-
-
-@cache
-def _speed() -> float:
-    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.1 s.
-
-    One thread is measured, by the time that it computes: other work on the machine does not change the estimate.
-    """
-    import threadpoolctl
-
-    matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    threads = max((pool["num_threads"] for pool in pools), default=1)
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        matrix @ matrix
-        best = min(timeit.repeat(lambda: matrix @ matrix, timer=thread_time, repeat=3, number=1))
-    # Attention, normalisation and activations are slower: 0.65 of that speed was measured.
-    return 0.65 * 2 * _SIDE**3 * threads / best
+    if not card.task.predicts_often:
+        sizes = {"calibration": 2000 * length, "evaluation": 1000 * length, "texts": 2000}
+        return loading_seconds(card) + run_seconds(card, Settings(), **sizes, length=_TOKENS)
+    settings = Settings(recover=recover)
+    tokens = sum(one.reads + STEP_TOKENS * one.generated for one in measures())
+    return (
+        loading_seconds(card)
+        + estimate_seconds(card, tokens=count_models(recover) * tokens)
+        + run_seconds(
+            card,
+            settings,
+            calibration=settings.tokens,
+            evaluation=settings.eval_tokens + COPY_TOKENS,
+            texts=settings.tokens // settings.window,
+            length=settings.window,
+        )
+    )

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
-from cahp.api.preflight import estimate_seconds
 from cahp.board.budget_sweep import count_tokens, fill
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
@@ -27,6 +26,7 @@ from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
+from cahp.run.pace import estimate_seconds
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
@@ -176,11 +176,11 @@ class PruneResult(Run):
     def _progress_of_bench(self, progress: ShowProgress) -> Iterator[Progress]:
         """Show the progress of the bench during the block."""
         with show_progress(progress) as reporter:
-            self.bench.resources.progress = reporter
+            self.bench.resources.listener = reporter
             try:
                 yield reporter
             finally:
-                self.bench.resources.progress = silent
+                self.bench.resources.listener = silent
 
     def __repr__(self) -> str:
         return "\n".join(run_lines(self.document, measures()))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,13 @@ if TYPE_CHECKING:
     from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
 
 
+#: Find a part once: every page asks for those of all features.
+_resolve = cache(resolve_name)
+
+
 def _find(*names: str) -> Callable[[], Sequence[Any]]:
     """Return a function that imports parts of rooms, each named ``room.module:NAME``, when they are first used."""
-    return lambda: [resolve_name(f"{__name__}.{name}") for name in names]
+    return lambda: [_resolve(f"{__name__}.{name}") for name in names]
 
 
 _NOTHING = _find()
@@ -116,7 +121,7 @@ def panels(page: str) -> Sequence[Panel]:
                 shown.append(broken_panel(feature.name, error))
         for name in feature.panels.get(page, ()):
             try:
-                shown.append(resolve_name(f"{__name__}.{name}"))
+                shown.append(_resolve(f"{__name__}.{name}"))
             except Exception as error:
                 _log.exception("panel %s cannot be imported", name)
                 shown.append(broken_panel(feature.name, error))

@@ -219,7 +219,7 @@ class BudgetBoard(anywidget.AnyWidget):
             self._own = own
         bench = self._own
         mask = self._board.mask
-        bench.resources.progress = progress
+        bench.resources.listener = progress
         if self._outcomes_of(mask) is None:
             progress("evaluation", 0, 1)
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.pace import record_pace
 from cahp.run.recovered import Recovered, Refitted, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
@@ -70,7 +72,12 @@ class Measurements:
             return self._full[name]
         evaluation = self._read_evaluation(name, texts)
         if evaluation is None:
+            unread = texts.sha256 not in self._readers
+            before = self._resources.timings.get("evaluation", 0.0)
             evaluation = self._evaluate(texts, mask, recovered, on_part)
+            if mask is None and unread:
+                seconds = self._resources.timings.get("evaluation", 0.0) - before
+                record_pace(self._resources.store, self.card, tokens=texts.tokens, seconds=seconds)
             self._resources.keep(name, {"scores": evaluation.scores})
         else:
             sharing = self._sharing_on(texts, mask, recovered)
@@ -361,6 +368,10 @@ class Measurements:
         return key("costs", 5, self.card.sha256, mask.counts, size, timed, limit, repeats, *where)
 
 
+#: The version of a package, found once: pages ask for it.
+_version = cache(version)
+
+
 def timed_on(device: str) -> tuple[str | int | None, ...]:
     """Return what timings on a device of this name depend on, as far as it is known without loading PyTorch."""
     import platform
@@ -369,7 +380,7 @@ def timed_on(device: str) -> tuple[str | int | None, ...]:
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
-    return device, platform.node(), version("torch"), cores, *variables
+    return device, platform.node(), _version("torch"), cores, *variables
 
 
 class _Sharing:

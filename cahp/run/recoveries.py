@@ -65,7 +65,7 @@ class Recoveries:
             return self.calibration.inputs
         return list(self._unlabelled)
 
-    @property
+    @cached_property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
         if self._unlabelled is None and not self.calibration.task.predicts_labels:

@@ -35,7 +35,8 @@ class Resources:
     """One model, and the store in which its results are found again.
 
     ``cached`` lists the stages that an earlier run has answered, ``timings`` the seconds of the stages that ran here.
-    ``progress`` is called between batches and may raise ``Cancelled``; a ``watch``, set before a training, observes it.
+    ``listener`` hears of progress between batches and may raise ``Cancelled``; a ``watch``, set before a training,
+    observes it.
     """
 
     def __init__(
@@ -54,15 +55,29 @@ class Resources:
         self.store = store
         self.device = device
         self.precisions = precisions
-        self.progress = progress
+        self.listener = progress
         self.watch: Watch | None = None
-        self.clock = clock
+        self._now = clock
         self.cached: list[str] = []
         self.timings: dict[str, float] = {}
         self._stored_here: set[str] = set()
         self._model = model
         self._load = load
+        #: Seconds in the listener, which may let other work pass.
+        self._elsewhere = 0.0
         self._lock = threading.Lock()
+
+    def progress(self, stage: str, done: int, total: int) -> None:
+        """Report ``done`` of ``total`` units of ``stage``."""
+        start = self._now()
+        try:
+            self.listener(stage, done, total)
+        finally:
+            self._elsewhere += self._now() - start
+
+    def clock(self) -> float:
+        """Return the seconds on a clock that stands still while the listener lets other work pass."""
+        return self._now() - self._elsewhere
 
     @property
     def model(self) -> HeadModel:

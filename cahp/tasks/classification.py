@@ -43,6 +43,7 @@ class Classification(Task):
     items_are_texts = True
     head = "classification"
     ahead = 0
+    choosing_passes = 1.3
     revision = 3
 
     def list_rows(self, texts: Texts) -> list[int]:

@@ -39,6 +39,7 @@ class NextToken(Task):
     items_are_texts = False
     head = "causal"
     ahead = 1
+    choosing_passes = 2.5
     revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:

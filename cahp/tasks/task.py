@@ -64,6 +64,9 @@ class Task(ABC):
     head: ClassVar[Head]
     #: How far after the place of a prediction the predicted token stands.
     ahead: ClassVar[int]
+    #: Passes over the calibration texts that choosing heads takes, about: of salience, partly with gradients, and of
+    #: attention maps.
+    choosing_passes: ClassVar[float]
     #: Bump to invalidate the cached evaluations of the task.
     revision: ClassVar[int]
 

@@ -146,7 +146,7 @@ class Texts:
         """Return the texts of ``sample_rows``."""
         return self.take(self.sample_rows(most))
 
-    @property
+    @cached_property
     def tokens(self) -> float:
         """Number of tokens that a model reads, or an estimate; see ``Task.count_tokens``."""
         return self.task.count_tokens(self)

@@ -77,7 +77,7 @@ class Reporter:
         if stage not in self._bars:
             from tqdm.auto import tqdm
 
-            layout = "{desc:<24} {bar} {percentage:3.0f} %, {remaining} left"
+            layout = "{desc:<31} {bar} {percentage:3.0f} %, {remaining} left"
             self._bars[stage] = tqdm(desc=in_terminal(stage), total=total, leave=False, bar_format=layout)
         return self._bars[stage]
 

@@ -174,9 +174,9 @@ def test_its_job_can_be_cancelled_while_it_waits(tmp_path: Path) -> None:
         held = jobs.submit("other", "held", lambda _: gate.wait(60), title="Held")
         app = open_app("budget", explorer)
         app.button(key="parity-tab").click().run()
-        assert has_button(app, "stop-parity-tab")
-        app.button(key="stop-parity-tab").click().run()
-        assert has_button(app, "parity-tab")
+        assert has_button(app, "cancel-parity-tab")
+        app.button(key="cancel-parity-tab").click().run()
+        assert has_button(app, "parity-tab-again")
         gate.set()
         assert held.wait(60)
 

@@ -328,7 +328,7 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
     app.button(key="compare-own-start").click().run()
     cancel = next(button for button in app.button if str(button.key).startswith("cancel-compare-"))
     cancel.click().run()
-    settled(app, "compare-own-back")
-    assert "Finished results are kept" in app.info[0].value
-    app.button(key="compare-own-back").click().run()
+    settled(app, "compare-own-again")
+    assert "Results so far are kept" in app.info[0].value
+    app.button(key="compare-own-again").click().run()
     assert has_button(app, "compare-own-ask")

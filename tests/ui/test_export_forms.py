@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from time import sleep
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
-from apps import explorer_of, has_button, open_app, rerun, text_of
+from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of
 from clusters import ratio_of
 
 from cahp.exports import formats
@@ -20,7 +19,7 @@ from cahp.ui.export import files as export_files
 from cahp.ui.export import model, view
 from cahp.ui.export.page import list_changes
 from cahp.ui.session import jobs
-from cahp.values import Estimate, HeadMask, silent
+from cahp.values import Estimate, HeadMask
 
 
 def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,10 +80,6 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
         calls.append(options)
         return b"a ZIP file", {"files": files, "form": "onnx-int8", "outcomes": outcomes, **close}
 
-    def submit(session: str, name: str, work: Any, **_: Any) -> Any:
-        return SimpleNamespace(ended=True, error=None, result=work(silent))
-
-    monkeypatch.setattr(model.jobs, "submit", submit)
     monkeypatch.setattr(model, "checkpoint", write)
     monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
     app = open_app("export")
@@ -95,7 +90,10 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     app.number_input(key="export-allowed").set_value(10.0).run()
     assert "Expected: 8 min," in text_of(app, "caption")
     app.button(key="export-write-compact").click().run()
-    assert not app.exception
+    job = explorer_of(app).work.job(model.WRITE)
+    assert job is not None
+    assert job.wait(PATIENCE)
+    assert not rerun(app).exception
     assert [(options["recover"], options["allowed"]) for options in calls] == [("auto", 600.0)]
     assert "Model (ZIP, 0 MB)" in [button.proto.label for button in app.get("download_button")]
     rows = next(table.value for table in app.table if "a batch" in table.value).to_dict("list")
@@ -125,11 +123,13 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on
     app.button(key="export-write-compact").click()
     rerun(app)
     assert "Export of minilm-bbc" in text_of(app, "caption")
-    (first,) = app.session_state["cahp_export_written"].values()
+    first = explorer_of(app).work.job(model.WRITE)
     app.button(key="export-write-drop-in").click()
     rerun(app)
+    assert first is not None
     assert first.state == "cancelled"
-    (second,) = app.session_state["cahp_export_written"].values()
+    second = explorer_of(app).work.job(model.WRITE)
+    assert second is not None
     second.cancel()
     app.button(key="export-measure").click()
     rerun(app)

@@ -24,6 +24,7 @@ from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
 from cahp.ui.export import files
+from cahp.ui.export.model import WRITE
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -141,6 +142,7 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, mo
     explorer.board.toggle(explorer.mask.flat[0])
     app = open_app("export", explorer)
     app.button(key="export-write-compact").click().run()
-    (job,) = app.session_state["cahp_export_written"].values()
+    job = explorer.work.job(WRITE)
+    assert job is not None
     assert job.wait(60)
     assert [one["provenance"].method for one in asked] == ["by hand"]

@@ -13,9 +13,10 @@ from cahp.values import Cancelled, Progress, SpaceError
 
 def tried(app: AppTest, key: str = "stability") -> AppTest:
     """Start what the page offers and wait for it: the worker may be busy with what tests before asked of it."""
-    app.button(key=f"{key}-start").click().run()
-    for job in app.session_state[f"{key}-memory"].values():
-        assert job.wait(PATIENCE)
+    app.button(key=key).click().run()
+    for kind in (stability_view.RESAMPLE, stability_view.CHOICES):
+        job = explorer_of(app).work.job(kind)
+        assert job is None or job.wait(PATIENCE)
     return rerun(app)
 
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.features.abilities.jobs import FEWEST, estimate_search_seconds
+from cahp.features.abilities.jobs import FEWEST
 from cahp.goals import ReachedGoal
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import notes
-from cahp.ui.frame.running import show_in_row
-from cahp.ui.parts.display import problem
+from cahp.ui.frame.running import job_card
 from cahp.ui.session.explorer import Explorer
-from cahp.words import duration
 
 #: Name under which a session keeps the mask that was on the board when the search began.
 _BEFORE = "abilities.fewest"
@@ -19,28 +17,29 @@ _BEFORE = "abilities.fewest"
 
 def draw(explorer: Explorer) -> None:
     """Draw the button that starts the search, or how far it is; put its result on the board."""
-    job = explorer.job(FEWEST)
-    if job is not None and not job.ended:
-        show_in_row(job, "Searching for the fewest heads", key="stop-fewest")
+    board = explorer.board_state()
+    if explorer.work.job(FEWEST, board) is None and not RECOVERIES[explorer.recover].swept:
         return
-    if job is not None and job.error:
-        problem(job.error)
-    if job is not None and job.result is not None:
-        _keep(explorer, job.result)
-        return
-    if not RECOVERIES[explorer.recover].swept:
-        return
-    about = duration(estimate_search_seconds(explorer.board_state()))
-    if st.button(
-        f"Find the fewest {explorer.card.unit}s that lose no ability (about {about})",
-        key="abilities-fewest",
+    search = job_card(
+        explorer,
+        FEWEST,
+        board,
+        name="abilities-fewest",
+        title="Searching for the fewest heads",
+        offer=f"Find the fewest {explorer.card.unit}s that lose no ability",
         help="Tries numbers of heads until no measurable ability is lost, on these texts: the number is optimistic.",
-    ):
-        # Another budget must not change the recovery, on which the search depends.
-        explorer.chosen_recovery = explorer.recover
-        explorer.memory[_BEFORE] = explorer.mask.sha256
-        explorer.start(FEWEST)
-        st.rerun()
+        on_click=_remember,
+        args=(explorer,),
+    )
+    if search is not None:
+        _keep(explorer, search)
+
+
+def _remember(explorer: Explorer) -> None:
+    """Note the board when a search begins."""
+    # Another budget must not change the recovery, on which the search depends.
+    explorer.chosen_recovery = explorer.recover
+    explorer.memory[_BEFORE] = explorer.mask.sha256
 
 
 def drop_outdated(explorer: Explorer) -> None:

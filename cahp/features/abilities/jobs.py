@@ -11,7 +11,6 @@ from cahp.run.settings import Settings
 from cahp.ui.frame.measures import estimate
 from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import Progress, digest
 
@@ -44,7 +43,7 @@ FEWEST: Kind[BoardState, ReachedGoal] = Kind(
     _identify,
     Rank.LONG,
     newest=True,
-    plan=lambda board: whole(estimate_search_seconds(board)),
+    seconds=estimate_search_seconds,
     title="Search for the fewest heads",
     of_settings=True,
 )

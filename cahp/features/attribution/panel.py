@@ -21,7 +21,7 @@ from cahp.features.attribution.result import Attribution, NeededHeads, signed_na
 from cahp.run.bench import Bench
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import BoardColouring, Panel
-from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
@@ -34,8 +34,6 @@ from cahp.words import capital
 _TOKEN = "attribution-token"  # noqa: S105 - no secret
 #: The name under which a session keeps the last attribution of its model and data.
 _MEMORY = "attribution.text"
-#: Seconds that a page waits for the worker before it shows progress.
-_PATIENCE_S = 0.1
 
 
 @dataclass(eq=False)
@@ -136,14 +134,7 @@ def _draw_work(explorer: Explorer, asked: AttributedText) -> None:
     """Measure what is missing, with progress and a way to cancel."""
     if asked.ended:
         return
-    job = explorer.work.job(ATTRIBUTE, asked)
-    if job is None:
-        job = explorer.work.start(ATTRIBUTE, asked)
-        job.wait(_PATIENCE_S)
-    if not job.ended:
-        show_in_row(job, "Measuring the heads", key="cancel-attribution")
-    elif not asked.ended:
-        offer_again(job, lambda: explorer.work.start(ATTRIBUTE, asked), key="attribution-again")
+    job_card(explorer, ATTRIBUTE, asked, name="attribution", title="Measuring the heads")
 
 
 def _draw_heads(explorer: Explorer, result: Attribution) -> None:

@@ -26,16 +26,15 @@ from cahp.ui.frame import address, notes
 from cahp.ui.frame.board import list_colourings
 from cahp.ui.frame.page import link
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import follow, measure, offer_again
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.estimates import loading_seconds, pass_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import REPLACEABILITY, Kind
 from cahp.ui.similarity.chosen import choose, head_of
 from cahp.values import CahpError, Ints, digest
 from cahp.values.statistics import called
-from cahp.words import capital, duration, percent
+from cahp.words import capital, percent
 
 #: The field of the address that opens a card, and the pages that have it.
 _FIELD = "head"
@@ -55,7 +54,7 @@ EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
 REMOVAL: Kind[tuple[Bench, int], Outcomes] = Kind(
     lambda subject, _: measure_removal(*subject),
     lambda subject: f"removal-{subject[0].card.sha256}-{subject[0].evaluation.sha256}-{subject[1]}",
-    plan=lambda subject: whole(pass_seconds(subject[0], evaluation=1)),
+    seconds=lambda subject: loading_seconds(subject[0]) + pass_seconds(subject[0], evaluation=1),
 )
 
 _HERE = Path(__file__).parent
@@ -162,9 +161,8 @@ def _find_examples(explorer: Explorer, families: Ints) -> tuple[tuple[Example, .
     # They were found for the families of the bundled run; another degree of the polynomial has others.
     if bundle is not None and cards is not None and np.array_equal(bundle.evidence().families, families):
         return cards.examples
-    return measure(
-        explorer, EXAMPLES, (explorer.bench, families), name="sentences", title="Read sentences", polled=False
-    )
+    title = "Read sentences"
+    return job_card(explorer, EXAMPLES, (explorer.bench, families), name="sentences", title=title)
 
 
 def _draw_parts(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
@@ -268,19 +266,11 @@ def _draw_removal(explorer: Explorer, head: int) -> None:
     if cards is not None and head < len(cards.removals):
         _draw_outcomes(explorer, cards.removals[head])
         return
-    job = explorer.work.job(REMOVAL, (bench, head))
-    if job is None:
-        seconds = pass_seconds(bench, evaluation=1) + (loading_seconds(bench) or 0)
-        if st.button(f"Measure (about {duration(seconds)})", key="one-head-removal"):
-            explorer.work.start(REMOVAL, (bench, head))
-            st.rerun()
-    elif not job.ended:
-        follow(job, place="one-head-removal", title="Evaluate without it")
-    elif job.result is None:
-        start = partial(explorer.work.start, REMOVAL, (bench, head))
-        offer_again(job, start, key="one-head-removal-again", stopped="Stopped.")
-    else:
-        _draw_outcomes(explorer, job.result)
+    outcomes = job_card(
+        explorer, REMOVAL, (bench, head), name="one-head-removal", title="Evaluate without it", offer="Measure"
+    )
+    if outcomes is not None:
+        _draw_outcomes(explorer, outcomes)
 
 
 def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
@@ -292,28 +282,20 @@ def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
 
 def _draw_replaceability(explorer: Explorer, head: int) -> None:
     """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
-    bench = explorer.bench
-    job = explorer.work.job(REPLACEABILITY, bench)
-    if job is None:
-        about = duration(pass_seconds(bench, calibration=3, evaluation=0))
-        if st.button(
-            f"Measure what kept {explorer.card.unit}s can replace (about {about})",
-            key="replaceability",
-            type="tertiary",
-            help="Runs the calibration texts forward and backward once, without labels.",
-        ):
-            explorer.work.start(REPLACEABILITY, bench)
-            st.rerun()
-    elif not job.ended:
-        follow(job, place="one-head-replaceability")
-    elif job.result is None:
-        offer_again(
-            job, lambda: explorer.work.start(REPLACEABILITY, bench), key="replaceability-again", stopped="Stopped."
-        )
-    else:
-        st.markdown(describe_replaceability(job.result, explorer.mask, head, explorer.card.unit))
+    replaceability = job_card(
+        explorer,
+        REPLACEABILITY,
+        explorer.bench,
+        name="replaceability",
+        title="Measuring replaceability",
+        offer=f"Measure what kept {explorer.card.unit}s can replace",
+        type="tertiary",
+        help="Runs the calibration texts forward and backward once, without labels.",
+    )
+    if replaceability is not None:
+        st.markdown(describe_replaceability(replaceability, explorer.mask, head, explorer.card.unit))
         st.caption(
-            f"Linear, to second order, on {job.result.moments.tokens:,} calibration tokens; without an interval."
+            f"Linear, to second order, on {replaceability.moments.tokens:,} calibration tokens; without an interval."
         )
 
 

@@ -20,14 +20,12 @@ from cahp.run.bench import Bench
 from cahp.tasks.texts import Texts
 from cahp.ui.frame import address, notes
 from cahp.ui.frame.page import go_to
-from cahp.ui.frame.running import follow, need_run, offer_again
-from cahp.ui.frame.running import measure as measure_here
+from cahp.ui.frame.running import follow, job_card, need_run
 from cahp.ui.frame.source_dialog import draw_builtins
 from cahp.ui.parts.display import bind_units, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.estimates import loading_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import TABLE, Kind
 from cahp.words import capital
 
@@ -37,7 +35,7 @@ _EXCERPT = 240
 SCENE: Kind[tuple[Bench, HeadFamily], Scene] = Kind(
     lambda subject, _: measure_scene(*subject),
     lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
-    plan=lambda subject: whole(loading_seconds(subject[0])),
+    seconds=lambda subject: loading_seconds(subject[0]),
 )
 
 
@@ -193,7 +191,8 @@ def _find_scene(explorer: Explorer, family: HeadFamily, shipped: BundledLessons 
     """Return the bundled scene if it is of this family, or measure one (None: it is being measured)."""
     if shipped is not None and explorer.results.bundled and shipped.scene.head in family.heads:
         return shipped.scene
-    return measure_here(explorer, SCENE, (explorer.bench, family), name="scene", title="Read a sentence")
+    title = "Read a sentence"
+    return job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=title, asks_for_long=title)
 
 
 def _describe_measured(course: Course) -> str:
@@ -301,13 +300,7 @@ def _draw_turn(course: Course, lesson: _Lesson, room: Classroom | None) -> None:
 def _measure_numbers(explorer: Explorer) -> None:
     """Measure every number of heads as pruned, with progress."""
     board = explorer.board_state(NONE.name)
-    job = explorer.work.job(TABLE, board)
-    if job is None:
-        job = explorer.work.start(TABLE, board)
-    if not job.ended:
-        follow(job, place="learn-turn", title="Measuring every number")
-    elif job.result is None:
-        offer_again(job, lambda: explorer.work.start(TABLE, board), key="learn-turn-again")
+    job_card(explorer, TABLE, board, name="learn-turn", title="Measuring every number")
 
 
 def _open_button(explorer: Explorer, budget: int, unit: str) -> None:
@@ -430,7 +423,7 @@ def _show_job(lesson: _Lesson) -> bool:
     """Show the progress or the error of the job that measures the answer; return whether it is at work."""
     job = lesson.job
     if job is not None and not job.ended:
-        follow(job, place="learn", title="Evaluate the model")
+        follow(job, name="learn", title="Evaluate the model")
         return True
     if job is not None and job.error:
         problem(job.error)

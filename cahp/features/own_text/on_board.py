@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, co
 from cahp.features.own_text.words import read_maps
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
-from cahp.ui.session.estimates import plan_recovery, recovery_seconds
+from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import WARM, BoardState, Kind
@@ -139,12 +139,7 @@ class TextOnBoard:
             return mask.sha256, how
         # A missing recovered model may exist once it is wanted on the board or measured.
         measured = self.board.results.outcomes(mask, how) is not None
-        return mask.sha256, how, self._recovered_on, self.board.recover == how, measured
-
-    @cached_property
-    def _recovered_on(self) -> str:
-        """Digest of the texts of recoveries; cached, because it takes a while."""
-        return self.board.bench.recoveries.inputs_sha256
+        return mask.sha256, how, self.board.bench.recoveries.inputs_sha256, self.board.recover == how, measured
 
     def _read(self, mask: HeadMask, how: str, progress: Progress, *, compute: bool = False) -> Iterator[None]:
         """Run the text, with a recovered model if there is one, or it is to be computed: it is never trained here."""
@@ -222,7 +217,7 @@ RECOVERED: Kind[TextOnBoard, bool] = Kind(
     lambda text: f"own_text_recovered-{text.known.number}-{text.board}",
     Rank.LONG,
     newest=True,
-    plan=lambda text: plan_recovery(text.board.bench, text.recovery or NONE.name),
+    seconds=lambda text: recovery_seconds(text.board.bench, text.recovery or NONE.name),
     title="Refit",
 )
 

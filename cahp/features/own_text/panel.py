@@ -21,15 +21,12 @@ from cahp.features.own_text.on_board import (
 )
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.frame.running import follow, job_card, show_job
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words, own_text_box
 from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 from cahp.words import capital, duration, percent
-
-#: Seconds that a page waits for the worker before it shows progress.
-_PATIENCE_S = 0.1
 
 
 def draw(explorer: Explorer) -> None:
@@ -49,14 +46,7 @@ def draw(explorer: Explorer) -> None:
 def _draw_work(explorer: Explorer, text: TextOnBoard) -> None:
     """Run what is missing, with progress and a way to cancel."""
     if text.missing:
-        job = explorer.work.job(OWN_TEXT, text)
-        if job is None:
-            job = explorer.work.start(OWN_TEXT, text)
-            job.wait(_PATIENCE_S)
-        if not job.ended:
-            show_in_row(job, key="cancel-own-text")
-        elif text.missing:
-            offer_again(job, lambda: explorer.work.start(OWN_TEXT, text), key="own-text-again", label="Continue")
+        job_card(explorer, OWN_TEXT, text, name="own-text")
     draw_recovered_work(explorer, text)
 
 
@@ -68,7 +58,7 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
     job = start_recovered(explorer, text)
     result = RECOVERIES[text.recovery].beside
     if job is not None and not job.ended:
-        show_in_row(job, f"The same {result}", key="cancel-own-text-recovered")
+        follow(job, name="own-text-recovered", title=f"The same {result}")
     elif st.button(f"Read it {result} (about {duration(expect_seconds(text))})", key="own-text-recovered"):
         explorer.work.start(RECOVERED, text)
         st.rerun(scope="fragment")
@@ -79,7 +69,7 @@ def offer_recovered_again(explorer: Explorer, text: TextOnBoard) -> bool:
     job = explorer.work.job(RECOVERED, text)
     if job is None or not job.error or not text.lacks_recovered:
         return False
-    offer_again(job, lambda: explorer.work.start(RECOVERED, text), key="own-text-recovered-again")
+    show_job(job, lambda: explorer.work.start(RECOVERED, text), name="own-text-recovered")
     return True
 
 

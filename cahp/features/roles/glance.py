@@ -8,10 +8,10 @@ import streamlit as st
 
 from cahp.features.roles import head_figure as figures
 from cahp.features.roles.board import HABITS, known_maps
-from cahp.features.roles.habits import TEXTS, HeadHabits, kept_habits, mean_over_texts
+from cahp.features.roles.habits import HeadHabits, mean_over_texts
 from cahp.figures.head_grid import head_name, places
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import measure, measure_roles
+from cahp.ui.frame.running import job_card, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
@@ -28,16 +28,8 @@ HELP = (
 
 
 def _measure_habits(explorer: Explorer) -> HeadHabits | None:
-    bench = explorer.bench
-    return measure(
-        explorer,
-        HABITS,
-        bench,
-        name="habits",
-        texts=min(TEXTS, len(bench.evaluation)),
-        title="Measure attention targets",
-        kept=lambda: kept_habits(bench) is not None,
-    )
+    label = "Measure attention targets"
+    return job_card(explorer, HABITS, explorer.bench, name="habits", title=label, asks_for_long=label)
 
 
 # One head ----------------------------------------------------------------------------------------------------

@@ -5,26 +5,26 @@ A choice of heads is the selection with one degree, with one seed, or from one s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import streamlit as st
 
 from cahp.features.stability.figure import divergence_figure, frequency_figure, knee_figure
 from cahp.features.stability.measuring import Axis, Stability, cached, measure_choices, over_degrees, stability
 from cahp.figures.head_grid import places
-from cahp.outcomes import HEADLINES
+from cahp.outcomes import HEADLINES, Outcomes
+from cahp.run.bench import Bench
 from cahp.ui.frame import knee
-from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
-from cahp.ui.session import jobs
 from cahp.ui.session.estimates import pass_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.values import Estimate, HeadMask, Progress
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import Kind
+from cahp.values import Estimate, HeadMask, Progress, digest
 from cahp.words import capital, counted, duration, span
-
-T = TypeVar("T")
 
 #: Seconds of a projection and a clustering of about a hundred heads, on two cores.
 _CLUSTERING_S = 1.0
@@ -42,6 +42,39 @@ class Variation:
     means: str
     column: str
 
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The resamples that a person asks for."""
+
+    bench: Bench
+    axis: Axis
+    resamples: int
+    budget: int | None
+
+    def __str__(self) -> str:
+        bench = self.bench
+        wanted = f"{self.axis}-{self.resamples}-{self.budget}"
+        return f"{bench.card.sha256}-{bench.calibration.sha256}-{digest(repr(bench.settings))}-{wanted}"
+
+
+def _stability(asked: Asked, progress: Progress) -> Stability:
+    return stability(asked.bench, axis=asked.axis, resamples=asked.resamples, budget=asked.budget, progress=progress)
+
+
+#: Repeat the choice of heads.
+RESAMPLE: Kind[Asked, Stability] = Kind(
+    _stability, lambda asked: f"stability-{asked}", Rank.RUN, awaited=False, title="Stability"
+)
+#: Evaluate the choice of each resample.
+CHOICES: Kind[tuple[Bench, Stability], Sequence[Outcomes]] = Kind(
+    lambda subject, progress: measure_choices(*subject, progress=progress),
+    lambda subject: f"choices-{subject[0].evaluation.sha256}-{digest(subject[1].masks.tobytes())}",
+    Rank.RUN,
+    awaited=False,
+    seconds=lambda subject: pass_seconds(subject[0], evaluation=len(subject[1].masks)),
+    title="Stability",
+)
 
 # The first needs no computation, so the page opens with a result.
 VARIATIONS: dict[Axis, Variation] = {
@@ -133,48 +166,13 @@ def _resample(explorer: Explorer, axis: Axis, resamples: int, budget: int | None
     settings = explorer.settings
     if axis == "degree" and explorer.clusters is not None:
         return over_degrees(explorer.clusters.clustering, explorer.clusters.salience, settings)
-    return _compute(
-        explorer,
-        (bench.card.sha256, bench.calibration.sha256, str(settings), axis, resamples, budget),
-        lambda progress: stability(bench, axis=axis, resamples=resamples, budget=budget, progress=progress),
-        stored=lambda: cached(bench, axis=axis, resamples=resamples, budget=budget),
-        key="stability",
-        button="Resample",
-        cost=_describe_cost(explorer, axis, resamples),
-    )
-
-
-def _compute(
-    explorer: Explorer,
-    name: tuple[Any, ...],
-    work: Callable[[Progress], T],
-    *,
-    stored: Callable[[], T | None] = lambda: None,
-    key: str,
-    button: str,
-    cost: str,
-    main: bool = True,
-) -> T | None:
-    """Return the ``stored`` result of ``work``, called ``name``, or a new one; None until that is computed."""
-    memory: dict[tuple[Any, ...], jobs.Job[T]] = st.session_state.setdefault(f"{key}-memory", {})
-    job = memory.get(name)
-    if job is None:
-        before = stored()
-        if before is not None:
-            return before
-        look: Literal["primary", "secondary"] = "primary" if main else "secondary"
-        if st.button(button, type=look, key=f"{key}-start"):
-            memory[name] = jobs.submit(explorer.id, f"{key}-{hash(name)}", work, title="Stability")
-            memory[name].wait(0.7)
-            st.rerun()
-        st.caption(cost)
-        return None
-    if not job.ended:
-        follow(job, place=key)
-    elif job.result is None:
-        stopped = "Stopped. What was computed is kept, so the next run is faster."
-        offer_again(job, lambda: memory.pop(name), key=f"{key}-again", stopped=stopped)
-    return job.result
+    asked = Asked(bench, axis, resamples, budget)
+    if explorer.work.job(RESAMPLE, asked) is None:
+        stored = cached(bench, axis=axis, resamples=resamples, budget=budget)
+        if stored is not None:
+            return stored
+        st.caption(_describe_cost(explorer, axis, resamples))
+    return job_card(explorer, RESAMPLE, asked, name="stability", offer="Resample", type="primary")
 
 
 def _describe_cost(explorer: Explorer, axis: Axis, resamples: int) -> str:
@@ -320,17 +318,12 @@ def _draw_choices(explorer: Explorer, result: Stability) -> None:
     bench = explorer.bench
     column = VARIATIONS[result.axis].column
     st.subheader("Do the different choices change the predictions alike?")
-    seconds = pass_seconds(bench, evaluation=len(result.masks))
-    outcomes = _compute(
-        explorer,
-        (bench.card.sha256, bench.evaluation.sha256, result.masks.tobytes()),
-        lambda progress: measure_choices(bench, result, progress=progress),
-        key="stability-choices",
-        button="Evaluate each choice",
-        cost=f"Evaluates {len(result.masks)} choices, as pruned, on {bench.evaluation.measured}: about "
-        f"{duration(seconds)}. Results are stored on this machine and reused.",
-        main=False,
-    )
+    if explorer.work.job(CHOICES, (bench, result)) is None:
+        st.caption(
+            f"Evaluates {len(result.masks)} choices, as pruned, on {bench.evaluation.measured}. Results are stored on "
+            "this machine and reused."
+        )
+    outcomes = job_card(explorer, CHOICES, (bench, result), name="stability-choices", offer="Evaluate each choice")
     if outcomes is None:
         return
     noun = bench.evaluation.units

@@ -14,7 +14,7 @@ from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts.display import plain, show_texts
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import Source
@@ -26,8 +26,6 @@ from cahp.words import too_close
 _LABEL = "Compare A and B"
 #: The label of the tab that opens when nothing is pinned any more.
 _OTHER = "Where heads lie"
-#: Seconds that a page waits for the comparison.
-_COMPARED_S = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,24 +127,13 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
 
 
 def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
+    compared = job_card(explorer, VERSUS, pair, name="pin", title="Comparing predictions")
     job = explorer.work.job(VERSUS, pair)
-    if job is None:
-        job = explorer.work.start(VERSUS, pair)
-        job.wait(_COMPARED_S)
-    if not job.ended:
-        doing = "Comparing predictions"
-        if job.stage == "load":
-            doing = ""
-        show_in_row(job, doing, key="pin-cancel")
-    elif job.error or job.state == "cancelled":
-        offer_again(
-            job, lambda: explorer.work.start(VERSUS, pair), key="pin-again", label="Compare them", stopped="Stopped."
-        )
-    elif job.result is None:
+    if compared is None and job is not None and job.state == "done":
         st.caption("A or B is not distilled yet. Distil its mask first.")
-    else:
-        change = job.result.change
-        differ, n = job.result.counts
+    if compared is not None:
+        change = compared.change
+        differ, n = compared.counts
         if change is not None:
             verdict = f"; {too_close(n)}"
             if change.excludes(0):
@@ -156,7 +143,7 @@ def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
                 f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
             )
         else:
-            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {job.result.noun}.**")
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {compared.noun}.**")
 
 
 def _draw_swap(explorer: Explorer, pin: Pin) -> None:

@@ -161,9 +161,14 @@ def facts(name: str) -> Facts:
     method = _find(name)
     own = ("tries", "draws", "learned", "expensive", "labels")
     stated = {fact: getattr(method, fact) for fact in own if hasattr(method, fact)}
+    return Facts(_list_options(method), **stated)
+
+
+@cache
+def _list_options(method: Callable[..., Method]) -> tuple[str, ...]:
+    # Cached, since the form of a comparison asks for those of all methods whenever its page is drawn.
     parameters = signature(method).parameters.values()
-    options = tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
-    return Facts(options, **stated)
+    return tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
 
 
 def need_labels(names: Iterable[str]) -> list[str]:

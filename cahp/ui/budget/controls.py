@@ -18,7 +18,7 @@ from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES, NO_KNEE
 from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.board import draw_no_refit
-from cahp.ui.frame.running import show_in_row
+from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
@@ -277,7 +277,7 @@ def collect_choice(explorer: Explorer) -> None:
     job = explorer.work.job(CHOICE)
     if job is None or not job.ended:
         if job is not None:
-            show_in_row(job, key="cancel-choice")
+            follow(job, name="choice")
         return
     explorer.work.drop(CHOICE)
     before = explorer.memory.pop(_BEFORE, None)

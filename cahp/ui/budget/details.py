@@ -10,7 +10,7 @@ import streamlit as st
 from cahp.board.colours import mark_clusters
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
-from cahp.ui.frame.running import offer_again, show_in_row
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.session.explorer import Explorer
@@ -95,29 +95,21 @@ def draw_flips(explorer: Explorer) -> None:
     if explorer.lacks_distilled:
         st.caption("Distil this mask first (above).")
         return
-    recover = explorer.ready_recovery
-    start = partial(explorer.start, FLIPS, recover)
-    job = explorer.job(FLIPS, recover)
-    if job is None:
+    board = explorer.board_state(explorer.ready_recovery)
+    if explorer.work.job(FLIPS, board) is None:
         st.markdown("Which predictions change under this mask?")
-        if st.button("Show them", key="show-flips"):
-            start()
-            st.rerun()
-    elif not job.ended:
-        show_in_row(job, "Comparing predictions", key="cancel-flips")
-    elif job.result is None:
-        offer_again(job, start, key="flips-again", stopped="Not compared.")
-    else:
+    compared = job_card(explorer, FLIPS, board, name="show-flips", title="Comparing predictions", offer="Show them")
+    if compared is not None:
         texts = explorer.bench.evaluation
-        differ, total = job.result.counts
+        differ, total = compared.counts
         finding = f"{differ:,} of {total:,} predictions changed"
         if texts.labelled:
-            lost, won = job.result.right_alone
+            lost, won = compared.right_alone
             finding += f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
         st.markdown(f"**{finding}.**")
         if differ:
             everything = f"all {explorer.card.unit}s"
-            table = job.result.table(texts, everything, "this mask", classes=explorer.bench.class_names)
+            table = compared.table(texts, everything, "this mask", classes=explorer.bench.class_names)
             if texts.task.predicts_often:
                 items = texts.task.words.items
                 st.caption(f"The {items} in which the pruned model differs most from the full one (nats per token).")

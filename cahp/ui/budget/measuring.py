@@ -12,12 +12,11 @@ from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.timeline import on_screen
 from cahp.ui.frame import board
 from cahp.ui.frame.page import provenance
-from cahp.ui.frame.running import draw_timing, offer_again, show_in_row
+from cahp.ui.frame.running import draw_timing, follow, price, show_job, start_button
 from cahp.ui.parts.display import problem, show_steps
-from cahp.ui.session.estimates import recovery_seconds, table_seconds
+from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CONFIRM, DISTIL, FIGURE, REFIT, TABLE
-from cahp.words import duration
 
 
 def draw(explorer: Explorer) -> None:
@@ -29,7 +28,7 @@ def draw(explorer: Explorer) -> None:
         name = row.colouring.name
         measuring = row.find_job(explorer)
         if measuring is not None and not measuring.ended:
-            show_in_row(measuring, f"Measuring {name}", key=f"cancel-{name}")
+            follow(measuring, name=f"colouring-{name}", title=f"Measuring {name}")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if job is None or job.ended:
             _draw_missing_budgets(explorer)
@@ -37,14 +36,13 @@ def draw(explorer: Explorer) -> None:
             _draw_refit_button(explorer)
         refit = explorer.stopped_refit
         if explorer.awaits_refit and refit is not None:
-            again = partial(explorer.start, REFIT, QUICK.name)
-            offer_again(refit, again, key="refit-again", stopped="The refit was stopped.")
+            show_job(refit, partial(explorer.start, REFIT, QUICK.name), name="refit")
         _draw_test_split(explorer)
         if explorer.lacks_distilled and not explorer.awaits_distillation:
             here = "The figures are bundled; the distilled model is not on this machine."
             _draw_distil_button(explorer, "Distil here", type="tertiary", help=here)
         if explorer.card.saves == "time":
-            draw_timing(explorer, place="budget", polled=True)
+            draw_timing(explorer, place="budget")
         st.caption(provenance(explorer, explorer.shown_recovery))
 
 
@@ -54,10 +52,7 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
     if table.missing() is None:
         return
     done, total = table.measured()
-    about = duration(table_seconds(explorer.bench, table))
-    if st.button(f"Measure all budgets (about {about})", key="fill-table", type="tertiary"):
-        explorer.start(TABLE)
-        st.rerun()
+    start_button(explorer, TABLE, explorer.board_state(), "Measure all budgets", key="fill-table", type="tertiary")
     measured = f"{done} of {total} budgets measured"
     if table.quicker is not None:
         measured += f"; estimates follow quick refits, of which {table.quicker.measured()[0]} are measured"
@@ -65,8 +60,8 @@ def _draw_missing_budgets(explorer: Explorer) -> None:
 
 
 def _draw_refit_button(explorer: Explorer) -> None:
-    about = duration(recovery_seconds(explorer.bench, QUICK.name))
-    if st.button(f"Refit this mask (about {about})", key="refit", type="tertiary"):
+    label = price("Refit this mask", recovery_seconds(explorer.bench, QUICK.name))
+    if st.button(label, key="refit", type="tertiary"):
         explorer.chosen_recovery = QUICK.name
         st.rerun()
 
@@ -92,10 +87,8 @@ def _draw_test_split(explorer: Explorer) -> None:
             if st.button("Use it once for this mask", key="confirm", type="primary"):
                 start()
                 st.rerun()
-    elif not job.ended:
-        show_in_row(job, "Evaluating on the test split", key="cancel-confirm")
     else:
-        offer_again(job, start, key="confirm-again", stopped="Stopped.")
+        show_job(job, start, name="confirm", title="Evaluating on the test split")
 
 
 def _show_confirmed(explorer: Explorer, outcomes: Outcomes, opened: int) -> None:
@@ -134,7 +127,7 @@ def draw_distillation(explorer: Explorer) -> None:
             title = on_screen(job.stage or "distill")
             if explorer.job(DISTIL) is not job:
                 title += " (the mask that was on the board before)"
-            show_in_row(job, title, key="cancel-distil")
+            follow(job, name="distil", title=title)
         elif explorer.awaits_distillation:
             failed = explorer.job(DISTIL)
             search = explorer.job(FIGURE)
@@ -149,7 +142,4 @@ def draw_distillation(explorer: Explorer) -> None:
 
 
 def _draw_distil_button(explorer: Explorer, label: str, **look: Any) -> None:
-    about = duration(recovery_seconds(explorer.bench, explorer.recover))
-    if st.button(f"{label} (about {about})", key="distil", **look):
-        explorer.start(DISTIL)
-        st.rerun()
+    start_button(explorer, DISTIL, explorer.board_state(), label, key="distil", **look)

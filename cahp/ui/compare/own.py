@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -21,12 +22,11 @@ from cahp.run import command_line
 from cahp.run.bench import Bench
 from cahp.run.settings import COLUMNS, PROMPT, Settings, describe
 from cahp.terminal.comparison import announcement
-from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.frame.running import show_job
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.opening import shared_model
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import Kind
 from cahp.values import CahpError, Cancelled, OptionError, Progress
 
@@ -93,7 +93,7 @@ MEASURE: Kind[_Request, Comparison] = Kind(
     lambda request: f"compare-{request}",
     Rank.LONG,
     awaited=False,
-    plan=lambda request: whole(60 * request.minutes),
+    seconds=lambda request: 60 * request.minutes,
     title="Comparison",
 )
 
@@ -241,18 +241,12 @@ def command(plan: Plan, preset: str) -> str:
 def _draw_cost(
     explorer: Explorer, request: _Request, job: Job[ComparisonCost | Comparison], done: Callable[[Comparison], None]
 ) -> None:
-    cost = job.result
-    if not job.ended:
-        follow(job, place="compare-cost", title="Timing a forward pass of the full model")
-    elif cost is None:
-        offer_again(
-            job,
-            lambda: explorer.work.start(COST, request),
-            key="compare-own-ask",
-            label="Estimate the time",
-            stopped="Stopped before the time was known.",
-        )
-    elif isinstance(cost, Comparison):
+    start = partial(explorer.work.start, COST, request)
+    title = "Timing a forward pass of the full model"
+    cost = show_job(job, start, name="compare-cost", title=title, again="Estimate the time")
+    if cost is None:
+        return
+    if isinstance(cost, Comparison):
         st.markdown("This comparison was measured before: all of its results are cached.")
         if st.button("Show it", type="primary", key="compare-own-show"):
             explorer.work.drop(COST)
@@ -271,18 +265,11 @@ def _draw_cost(
 
 
 def _draw_run(explorer: Explorer, job: Job[Comparison], done: Callable[[Comparison], None]) -> None:
-    if not job.ended:
-        follow(job, place="compare", title="Comparing")
-        st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")
-        return
-    if job.result is not None:
-        explorer.work.drop(MEASURE, COST)
-        done(job.result)
+    back = partial(explorer.work.drop, MEASURE, COST)
+    comparison = show_job(job, back, name="compare-own", title="Comparing", again="Back to the form")
+    if comparison is not None:
+        back()
+        done(comparison)
         st.rerun()
-    offer_again(
-        job,
-        lambda: explorer.work.drop(MEASURE, COST),
-        key="compare-own-back",
-        label="Back to the form",
-        stopped="Stopped. Finished results are kept; continue later from here.",
-    )
+    if not job.ended:
+        st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")

@@ -23,7 +23,7 @@ from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.ui.export.view import View, chosen_by
-from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts.display import download
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FLIPS
@@ -145,18 +145,11 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
     if explorer.lacks_distilled:
         st.caption("Distil this mask on the Budget page first.")
         return []
-    job = explorer.job(FLIPS)
-    if job is None:
-        job = explorer.start(FLIPS)
-        job.wait(1.0)
-    if not job.ended:
-        follow(job, place="export-examples", title="Compare predictions")
-    elif job.result is None:
-        start = partial(explorer.start, FLIPS)
-        offer_again(job, start, key="export-examples-again", stopped="Not compared.")
-    if job.result is None:
+    board = explorer.board_state()
+    compared = job_card(explorer, FLIPS, board, name="export-examples-flips", title="Compare predictions")
+    if compared is None:
         return []
-    table = job.result.table(explorer.bench.evaluation, "full", "pruned", classes=explorer.bench.class_names)
+    table = compared.table(explorer.bench.evaluation, "full", "pruned", classes=explorer.bench.class_names)
     labels = table.get("label", [""] * len(table["text"]))
     flips = zip(table["text"], labels, table["full"], table["pruned"], strict=True)
     # Those that became wrong come first.

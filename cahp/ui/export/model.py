@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,17 +17,27 @@ from cahp.run.options import parse_duration
 from cahp.run.settings import RECOVER_TIME
 from cahp.ui.export.view import View, chosen_by, list_findings, name_of
 from cahp.ui.frame.board import draw_no_refit
-from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import download, plain, problem, show_steps
-from cahp.ui.session import jobs
+from cahp.ui.frame.running import job_card
+from cahp.ui.parts.display import download, plain, show_steps
 from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import Kind
 from cahp.words import capital, duration, percent, size_of
 
-#: Session key: the job that wrote the latest model, by name.
-_WRITTEN = "cahp_export_written"
+Written = tuple[bytes, dict[str, Any]]
 #: Session key: the board's recovery when one was last chosen here.
 _OF_BOARD = "cahp_export_of_board"
+#: Write a form of the pruned model: its files as a ZIP, and what was measured of them. The subject is a name with the
+#: work. A model is large: only the newest is kept. Minutes of training step aside for work that somebody waits for.
+WRITE: Kind[tuple[str, Callable[..., Written]], Written] = Kind(
+    lambda subject, progress: subject[1](progress=progress),
+    lambda subject: f"model-{subject[0]}",
+    Rank.LONG,
+    awaited=False,
+    newest=True,
+    title="Export",
+)
 #: Forms beside each other.
 _IN_A_ROW = 3
 #: The distillation of the board, whose result other distillations reuse.
@@ -56,65 +66,43 @@ def draw_model_files(explorer: Explorer, view: View) -> None:
                     st.markdown(f"**{form.title}**")
                     st.caption(plain(f"Not with this model and mask: {bar}."))
                     continue
-                job = _draw_form(explorer, view, form, recover=recover, epochs=epochs, allowed=allowed)
-                if job is not None and job.result is not None:
-                    results.append((form, job.result))
-    for form, (content, written) in results:
-        _draw_written(explorer, form, recover, content, written)
+                written = _draw_form(explorer, view, form, recover=recover, epochs=epochs, allowed=allowed)
+                if written is not None:
+                    results.append((form, written))
+    for form, (content, measured) in results:
+        _draw_written(explorer, form, recover, content, measured)
 
 
 def _draw_form(
     explorer: Explorer, view: View, form: ModelForm, *, recover: str, epochs: int, allowed: float
-) -> jobs.Job[tuple[bytes, dict[str, Any]]] | None:
-    """Draw the card of a possible form with the button that writes it; return the job that wrote it, if any."""
+) -> Written | None:
+    """Draw the card of a possible form with the button that writes it; return what was written."""
     title = f"**{form.title}**"
     if form is formats.model_forms()[0]:
         title += " :green[✓ recommended]"
     st.markdown(title)
     about = form.describe_size(view.document)
     st.caption(f"Size: {about} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
-    written: dict[str, jobs.Job[tuple[bytes, dict[str, Any]]]] = st.session_state.setdefault(_WRITTEN, {})
     name = f"{name_of(explorer)}-{form.key}-{recover}-{epochs}-{allowed:.0f}"
-    job = written.get(name)
-    if job is not None and not job.ended:
-        words = "Write the model"
-        if RECOVERIES[recover].trains:
-            # Its stages tell more.
-            words = ""
-        follow(job, place=f"export-{form.key}", title=words)
-        return job
-    if job is not None and job.error:
-        problem(job.error)
-    if job is not None and job.result is not None:
-        content, _ = job.result
-        size = len(content) / 1e6
-        download(f"Model (ZIP, {size:.0f} MB)", content, f"cahp-{form.key}.zip", "application/zip")
-        return job
-    if st.button("Write", key=f"export-write-{form.key}"):
-        # A model is large: only the newest is kept.
-        for earlier in written.values():
-            earlier.cancel()
-        written.clear()
-        write = partial(
-            checkpoint,
-            explorer.bench,
-            view.mask,
-            form=form,
-            provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
-            recover=recover,
-            epochs=epochs,
-            allowed=allowed or None,
-        )
-        # Minutes of training step aside for work that somebody waits for.
-        written[name] = jobs.submit(
-            explorer.id,
-            f"model-{name}",
-            lambda progress: write(progress=progress),
-            rank=jobs.Rank.LONG,
-            title="Export",
-        )
-        st.rerun()
-    return job
+    write: Callable[..., Written] = partial(
+        checkpoint,
+        explorer.bench,
+        view.mask,
+        form=form,
+        provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
+        recover=recover,
+        epochs=epochs,
+        allowed=allowed or None,
+    )
+    title = "Write the model"
+    if RECOVERIES[recover].trains:
+        # Its stages tell more.
+        title = ""
+    written = job_card(explorer, WRITE, (name, write), name=f"export-write-{form.key}", title=title, offer="Write")
+    if written is not None:
+        size = len(written[0]) / 1e6
+        download(f"Model (ZIP, {size:.0f} MB)", written[0], f"cahp-{form.key}.zip", "application/zip")
+    return written
 
 
 def _draw_written(

@@ -20,15 +20,15 @@ from cahp.run.document import RunDocument, machine
 from cahp.ui.export import thumbnail
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
 from cahp.ui.export.model import draw_model_files, draw_recovery
-from cahp.ui.export.view import View, list_findings, measure, measuring, on_board
+from cahp.ui.export.view import MEASURE, MaskOnBoard, View, list_findings, on_board
 from cahp.ui.frame import evenness
 from cahp.ui.frame.page import of_bundle
-from cahp.ui.frame.running import draw_timing, follow, need_run
+from cahp.ui.frame.running import draw_timing, job_card, need_run, price
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import plain
 from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, rate, signed, times
+from cahp.words import ALL_HEADS, AS_PRUNED, capital, rate, signed, times
 
 #: The rows of the page: name, title, what it is for, and what draws it.
 _ROWS: Sequence[tuple[str, str, str, Callable[[Explorer, View], None]]] = (
@@ -139,24 +139,17 @@ def _offer_to_measure(explorer: Explorer) -> None:
         with st.container(key="export-figures"):
             _draw_states(st.columns(len(measured), gap="medium"), measured)
     st.markdown("The mask can be downloaded now; its report and its time need a run.")
-    job = measuring(explorer)
-    if job is not None and not job.ended:
-        follow(job, place="export-measure")
-        return
-    if job is not None and job.error:
-        problem(job.error)
     label = "Evaluate and time this mask"
     takes = "seconds"
     if explorer.lacks_distilled:
-        about = duration(recovery_seconds(explorer.bench, explorer.recover))
-        label = f"Distil and measure (about {about})"
+        label = price("Distil and measure", recovery_seconds(explorer.bench, explorer.recover))
         takes = "the distillation takes longest"
     elif explorer.awaits_refit:
-        about = duration(recovery_seconds(explorer.bench, explorer.recover))
-        label = f"Refit and measure (about {about})"
+        label = price("Refit and measure", recovery_seconds(explorer.bench, explorer.recover))
         takes = "the refit takes longest"
-    if st.button(label, key="export-measure", type="primary", help=f"Accuracy, intervals and time; {takes}."):
-        measure(explorer)
+    about = f"Accuracy, intervals and time; {takes}."
+    subject = MaskOnBoard.of(explorer)
+    if job_card(explorer, MEASURE, subject, name="export-measure", offer=label, type="primary", help=about):
         st.rerun()
 
 

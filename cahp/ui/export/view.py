@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-import streamlit as st
 from numpy.typing import NDArray
 
 from cahp import features
@@ -19,10 +18,11 @@ from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.measures import MaskSubject, Measure, find_lines, put_record, remove_recovery
 from cahp.run.prune import measure_mask
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import measure_costs
-from cahp.values import HeadMask, Ints, Progress
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import BoardState, Kind, measure_costs
+from cahp.values import HeadMask, Ints, Progress, Selection
+from cahp.values.statistics import Clustering
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +60,7 @@ def on_board(explorer: Explorer) -> View:
     arrays = dict(results.arrays)
     bundle = results.bundle
     if run is None:
-        job = measuring(explorer)
+        job = explorer.work.job(MEASURE, MaskOnBoard.of(explorer))
         if job is not None:
             run = job.result
         bundle = None
@@ -150,38 +150,39 @@ def name_of(explorer: Explorer) -> str:
     return "-".join((*digests, explorer.recover, origin))
 
 
-def _jobs() -> dict[str, jobs.Job[RunDocument]]:
-    return st.session_state.setdefault("cahp_export_measured", {})  # type: ignore[no-any-return]
+@dataclass(frozen=True, eq=False)
+class MaskOnBoard:
+    """The board of a moment, and how its mask was chosen; ``name`` names it."""
+
+    name: str
+    board: BoardState
+    selection: Selection | None
+    clustering: Clustering | None
+
+    @classmethod
+    def of(cls, explorer: Explorer) -> MaskOnBoard:
+        """Return the present one."""
+        selection = explorer.board.selection
+        clustering = None
+        if selection is not None and explorer.clusters is not None:
+            clustering = explorer.clusters.clustering
+        return cls(name_of(explorer), explorer.board_state(), selection, clustering)
 
 
-def measuring(explorer: Explorer) -> jobs.Job[RunDocument] | None:
-    """Return the job that measures the mask on the board, if it was started."""
-    return _jobs().get(name_of(explorer))
+def _measure(subject: MaskOnBoard, progress: Progress) -> RunDocument:
+    board = subject.board
+    return measure_mask(
+        board.bench,
+        board.mask,
+        costs=lambda mask: board.results.costs(mask) or measure_costs(board.bench, board.results, mask, progress),
+        command=recipe,
+        recover=board.recover,
+        selection=subject.selection,
+        clustering=subject.clustering,
+    )
 
 
-def measure(explorer: Explorer) -> None:
-    """Start to measure the mask on the board as a run does."""
-    # The work is about the board of this moment, whatever is on it when the work starts.
-    bench = explorer.bench
-    mask = explorer.mask
-    selection = explorer.board.selection
-    recover = explorer.recover
-    results = explorer.results
-    clusters = explorer.clusters
-    clustering = None
-    if selection is not None and clusters is not None:
-        clustering = clusters.clustering
-
-    def work(progress: Progress) -> RunDocument:
-        return measure_mask(
-            bench,
-            mask,
-            costs=lambda mask: results.costs(mask) or measure_costs(bench, results, mask, progress),
-            command=recipe,
-            recover=recover,
-            selection=selection,
-            clustering=clustering,
-        )
-
-    name = name_of(explorer)
-    _jobs()[name] = jobs.submit(explorer.id, f"export-{name}", work, title="Measurement")
+#: Measure the mask on the board as a run does.
+MEASURE: Kind[MaskOnBoard, RunDocument] = Kind(
+    _measure, lambda subject: f"export-{subject.name}", Rank.RUN, awaited=False, title="Measurement"
+)

@@ -6,7 +6,7 @@ import streamlit as st
 
 from cahp.run.evenness import Evenness
 from cahp.ui.frame import notes
-from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
@@ -36,17 +36,17 @@ def draw(explorer: Explorer, *, place: str, measured: Evenness | None = None) ->
     if not explorer.settings.even or explorer.board.by_hand or explorer.mask.is_full or explorer.results.run is None:
         return
     run = explorer.results.run
-    job = explorer.job(EVENNESS)
     if measured is None and run.mask.sha256 == explorer.mask.sha256:
         measured = run.evenness
-    if job is not None:
-        measured = job.result
-    if job is not None and not job.ended:
-        follow(job, place=key, title="Compare with a free selection")
-    elif job is not None and job.error:
-        offer_again(job, lambda: explorer.start(EVENNESS), key=f"{key}-again")
-    elif measured is not None:
+    if measured is None:
+        measured = job_card(
+            explorer,
+            EVENNESS,
+            explorer.board_state(),
+            name=f"{key}-price",
+            title="Compare with a free selection",
+            offer="Measure what this costs",
+            help="KL divergence against a free selection",
+        )
+    if measured is not None:
         st.caption(plain(capital(measured.finding)))
-    elif st.button("Measure what this costs", key=f"{key}-price", help="KL divergence against a free selection"):
-        explorer.start(EVENNESS)
-        st.rerun()

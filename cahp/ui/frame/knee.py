@@ -6,7 +6,7 @@ import streamlit as st
 
 from cahp.figures.curves import silhouette
 from cahp.stages.clustering import COMPLETE
-from cahp.ui.frame.running import follow, offer_again
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.session.estimates import pass_seconds
 from cahp.ui.session.explorer import Explorer
@@ -57,20 +57,14 @@ def _describe_knee(knee: int) -> str:
 
 def _offer(explorer: Explorer, place: str) -> None:
     bench = explorer.bench
-    job = explorer.work.job(NULL)
-    if job is None:
-        if st.button("Compare with unstructured data", key=f"null-{place}"):
-            explorer.work.start(NULL, bench).wait(0.3)
-            st.rerun()
+    offer = "Compare with unstructured data"
+    null = job_card(explorer, NULL, bench, name=f"null-{place}", title="Unstructured data", offer=offer)
+    if null is not None:
+        explorer.results.null = null
+        st.rerun()
+    if explorer.work.job(NULL, bench) is None:
         about = duration(pass_seconds(bench, calibration=1, evaluation=0))
         st.caption(
             "Computes clusters of unstructured data. Without a run on this machine, the texts are read first (about "
             f"{about})."
         )
-    elif not job.ended:
-        follow(job, place=f"null-{place}")
-    elif job.result is None:
-        offer_again(job, lambda: explorer.work.start(NULL, bench), key=f"null-again-{place}", stopped="Stopped.")
-    else:
-        explorer.results.null = job.result
-        st.rerun()

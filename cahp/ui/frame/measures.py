@@ -9,21 +9,20 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 import streamlit as st
 
 from cahp import features
-from cahp.api.preflight import STEP_TOKENS, estimate_seconds
+from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench
 from cahp.run.measures import MaskSubject, Measure, measure
+from cahp.run.pace import estimate_seconds
 from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import show_in_row
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import blocks
-from cahp.ui.parts.display import plain, problem
-from cahp.ui.session.estimates import count_models
+from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.time_left import whole
+from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import Progress
-from cahp.words import capital, duration
+from cahp.words import capital
 
 R = TypeVar("R")
 
@@ -49,7 +48,7 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
         work,
         lambda board: f"{one.name}-{options}-{board}",
         Rank.RUN,
-        plan=lambda board: whole(estimate(one, board.bench, board.recover, options)),
+        seconds=lambda board: estimate(one, board.bench, board.recover, options),
         title=one.title,
     )
 
@@ -57,7 +56,7 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
 def estimate(one: Measure[Any], bench: Bench, recover: str, options: Any) -> float:
     """Estimate the seconds of measuring one, of the full, the pruned and the recovered model."""
     tokens = one.tokens(bench, options) + STEP_TOKENS * one.generated
-    return count_models(recover) * estimate_seconds(bench.card, tokens=int(tokens))
+    return count_models(recover) * estimate_seconds(bench.card, tokens=tokens)
 
 
 def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
@@ -98,24 +97,15 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
     if explorer.lacks_distilled:
         st.caption("This can be measured once the distilled model is on this machine.")
         return
-    recover = explorer.ready_recovery
     options = one.options()
+    look: Any = "tertiary"
     if place == "tab":
         st.markdown(plain(one.help.split("\n\n")[-1]))
         options = _ask_options(one)
-    job: Job[Any] | None = explorer.job(kind_of(one, options), recover)
-    if job is not None and not job.ended:
-        show_in_row(job, one.title, key=f"stop-{one.name}-{place}")
-        return
-    if job is not None and job.error:
-        problem(job.error)
-    about = duration(estimate(one, explorer.bench, recover, options))
-    look: Any = "secondary"
-    if place != "tab":
-        look = "tertiary"
-    if st.button(f"{label} (about {about})", key=f"{one.name}-{place}", type=look):
-        explorer.start(kind_of(one, options), recover)
-        st.rerun()
+        look = "secondary"
+    board = explorer.board_state(explorer.ready_recovery)
+    name = f"{one.name}-{place}"
+    job_card(explorer, kind_of(one, options), board, name=name, title=one.title, offer=label, type=look)
 
 
 def _ask_options(one: Measure[Any]) -> Any:

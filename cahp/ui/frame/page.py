@@ -22,7 +22,7 @@ from cahp.api.bundled import Bundle
 from cahp.models.identity import longest_text
 from cahp.run.document import machine
 from cahp.ui.frame import address, notes, pill, source_dialog
-from cahp.ui.frame.running import await_end, run_button
+from cahp.ui.frame.running import follow, run_button
 from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.lifetime import page_drawn
@@ -323,8 +323,7 @@ def _sidebar(explorer: Explorer) -> None:
     _draw_badge(explorer)
     job = explorer.work.job(RUN)
     if job is not None and not job.ended:
-        # The line at the lower edge tells how far it is.
-        await_end(job, label="Running", key="run-awaited")
+        follow(job, name="sidebar")
     elif run is None:
         run_button(explorer, place="sidebar", label="Run here")
     elif explorer.results.bundled:

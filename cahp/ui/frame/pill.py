@@ -6,12 +6,11 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.run.timeline import PREPARATIONS, on_screen
+from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts.display import plain
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
-from cahp.words import duration, percent
 
 #: Seconds between two looks at the work in progress.
 _PULSE_S = 1.0
@@ -44,22 +43,7 @@ def _find_job(explorer: Explorer) -> Job[Any] | None:
 
 def describe(job: Job[Any], model: str) -> str:
     """Describe a job on ``model``: how far it is, the time left if it is known, and what goes before it."""
-    words = f"{job.title} of {model}"
-    if job.place is not None:
-        words += f" · {_describe_turn(job.place.number)}"
-    elif job.stage in PREPARATIONS:
-        words += f" · {on_screen(job.stage).lower()}"
-    elif job.done:
-        words += f" · {percent(job.share, 0)} done"
-    left = job.announced_left
-    if left is not None and left >= 1:
-        words += f" · about {duration(left)} left"
+    words = describe_progress(job, f"{job.title} of {model}")
     if job.present_rank > Rank.QUICK:
         words += " · what you ask for goes first"
     return words
-
-
-def _describe_turn(number: int) -> str:
-    if number == 1:
-        return "next in line"
-    return f"number {number} in line"

@@ -1,4 +1,4 @@
-"""Buttons that start work, and the progress of a job."""
+"""Jobs on a page: the button that starts one, its progress, and why it has no result."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from cahp.stages.selection import middle_budget, nearest_budget, possible_budget
 from cahp.ui.frame import outline
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.parts.inputs import set_value
-from cahp.ui.session.estimates import pass_seconds, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Place
 from cahp.ui.session.work import CLUSTERS, ROLES, RUN, SPEED, Kind
-from cahp.values import CahpError
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration
 
@@ -26,7 +24,9 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 #: Seconds that a page waits before it shows progress.
-_PATIENCE_S = 0.7
+_PATIENCE_S = 0.3
+#: Seconds between two looks at a job.
+_PULSE_S = 0.5
 #: Seconds up to which work starts without a question.
 _UNASKED_S = 60.0
 
@@ -44,13 +44,7 @@ _RUN_BUTTONS: Mapping[str, Mapping[str, Any]] = {
 
 def run_button(explorer: Explorer, *, place: str, label: str) -> None:
     """Draw the button that starts a run, with the time it may take."""
-    if st.button(
-        f"{label} (about {duration(run_seconds(explorer.bench))})",
-        key=f"run-{place}",
-        **_RUN_BUTTONS[place],
-    ):
-        explorer.work.start(RUN, explorer.bench)
-        st.rerun()
+    start_button(explorer, RUN, explorer.bench, label, key=f"run-{place}", **_RUN_BUTTONS[place])
 
 
 def need_run(explorer: Explorer) -> None:
@@ -77,12 +71,7 @@ def need_run(explorer: Explorer) -> None:
 
 def _await_clusters(explorer: Explorer) -> None:
     """Stop the page while the clusters of a stored run are computed again."""
-    job = explorer.work.job(CLUSTERS, explorer.bench)
-    if job is not None and not job.ended:
-        follow(job, place="clusters", title="Clusters")
-    elif job is not None:
-        start = partial(explorer.work.start, CLUSTERS, explorer.bench)
-        offer_again(job, start, key="clusters-again", stopped="Stopped.")
+    job_card(explorer, CLUSTERS, explorer.bench, name="clusters", title="Clusters")
     st.stop()
 
 
@@ -102,14 +91,7 @@ def _offer_run(explorer: Explorer) -> None:
 
 def _follow_run(explorer: Explorer, job: Job[Any]) -> None:
     """Draw the progress of a run above the board in outline."""
-
-    def draw() -> None:
-        if job.ended:
-            st.rerun()
-        _show_progress(job, "", key=f"cancel-main-{job.id}")
-        outline.draw(explorer.card, job)
-
-    st.fragment(draw, run_every=0.5)()
+    follow(job, name="main", beside=lambda: outline.draw(explorer.card, job))
 
 
 def _choose_budget(explorer: Explorer) -> None:
@@ -144,17 +126,11 @@ def _choose_budget(explorer: Explorer) -> None:
         explorer.set_run_budget(budget)
 
 
-def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None:
-    """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is.
-
-    ``polled``: the page redraws itself until the timing has ended.
-    """
+def draw_timing(explorer: Explorer, *, place: str) -> None:
+    """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is."""
     job = explorer.job(SPEED)
     if job is not None and not job.ended:
-        if polled:
-            st.caption(f"{describe_progress(job, 'Measuring the time')}…")
-        else:
-            follow(job, place=f"{place}-time", title="Measuring the time")
+        follow(job, name=f"{place}-time", title="Measuring the time")
         return
     if job is not None and job.error:
         problem(job.error)
@@ -165,15 +141,16 @@ def draw_timing(explorer: Explorer, *, place: str, polled: bool = False) -> None
     label = "Measure the time"
     if explorer.results.speed(explorer.mask) is not None:
         label = "Measure the time again"
-    if st.button(
+    start_button(
+        explorer,
+        SPEED,
+        explorer.board_state(),
         label,
         key=f"time-{place}",
         type="tertiary",
         help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
         "within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
-    ):
-        explorer.start(SPEED)
-        st.rerun()
+    )
 
 
 # Progress ----------------------------------------------------------------------------------------------------
@@ -206,117 +183,104 @@ def _describe_place(place: Place, title: str) -> str:
     return words
 
 
-def show_in_row(job: Job[Any], title: str = "", *, key: str) -> None:
-    """Draw the job's progress once with a button that cancels it; the page redraws it."""
-    with st.container(horizontal=True, vertical_alignment="center"):
-        _show_progress(job, title, key=key)
+def follow(job: Job[Any], *, name: str, title: str = "", beside: Callable[[], object] = lambda: None) -> None:
+    """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended.
 
-
-def _show_progress(job: Job[Any], title: str, *, key: str) -> None:
-    share = 0.0
-    if job.place is None:
-        share = job.share
-    st.progress(share, text=plain(describe_progress(job, title)))
-    if st.button("Cancel", key=key):
-        job.cancel()
-        st.rerun()
-    if job.place is not None and job.place.passable:
-        st.button("Start now", key=f"now-{key}", on_click=job.start_now, help="Longer work waits meanwhile.")
-
-
-def follow(job: Job[Any], *, place: str = "main", title: str = "") -> None:
-    """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
-
-    def draw() -> None:
-        if job.ended:
-            st.rerun()
-        _show_progress(job, title, key=f"cancel-{place}-{job.id}")
-
-    if not job.ended:
-        st.fragment(draw, run_every=0.5)()
-
-
-def await_end(job: Job[Any], *, label: str, key: str) -> None:
-    """Draw a button that waits for the job, whose progress stands elsewhere; rerun the page when the job has ended.
-
-    A job that waits for others tells its place, and can be cancelled.
+    ``beside`` draws what moves with it.
     """
 
     def draw() -> None:
         if job.ended:
             st.rerun()
-        if job.place is not None:
-            _show_progress(job, "", key=f"cancel-{key}-{job.id}")
-            return
-        st.button(label, key=key, disabled=True, width="stretch")
+        place = job.place
+        share = 0.0
+        if place is None:
+            share = job.share
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.progress(share, text=plain(describe_progress(job, title)))
+            st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
+            if place is not None and place.passable:
+                key = f"now-{name}"
+                st.button("Start now", key=key, on_click=job.start_now, help="Longer work waits meanwhile.")
+        beside()
 
-    st.fragment(draw, run_every=0.5)()
+    if not job.ended:
+        st.fragment(draw, run_every=_PULSE_S)()
 
 
-def offer_again(
-    job: Job[Any],
-    start: Callable[[], object],
-    *,
-    key: str,
-    label: str = "Try again",
-    stopped: str = "Stopped. Results so far are kept.",
-) -> None:
-    """Show why an ended job has no result, and the button that starts it again."""
-    if job.error:
-        problem(job.error)
-    else:
-        st.info(stopped)
-    if st.button(label, key=key):
-        start()
+def show_job(
+    job: Job[T], start: Callable[[], object], *, name: str, title: str = "", again: str = "Try again"
+) -> T | None:
+    """Draw the progress of a job, or why it has no result with the button that starts it ``again``.
+
+    Return its result (None: there is none yet).
+    """
+    if not job.ended:
+        follow(job, name=name, title=title)
+    elif job.state != "done":
+        if job.error:
+            problem(job.error)
+        else:
+            st.info("Stopped. Results so far are kept.")
+        if st.button(again, key=f"{name}-again"):
+            start()
+            st.rerun()
+    return job.result
+
+
+def price(label: str, seconds: float | None) -> str:
+    """Return the label of a button with the time that its work may take (None: unknown)."""
+    if seconds is None:
+        return label
+    return f"{label} (about {duration(seconds)})"
+
+
+def start_button(explorer: Explorer, kind: Kind[S, Any], subject: S, label: str, **look: Any) -> None:
+    """Draw the button that starts a job, with the time it may take; ``look`` are the options of a button."""
+    if st.button(price(label, kind.seconds(subject)), **look):
+        explorer.work.start(kind, subject)
         st.rerun()
 
 
-def _is_kept(kept: Callable[[], bool]) -> bool:
-    try:
-        return kept()
-    except CahpError:
-        # The work itself tells what is missing.
-        return False
-
-
-def measure(
+def job_card(
     explorer: Explorer,
     kind: Kind[S, T],
     subject: S,
     *,
     name: str,
-    title: str,
-    texts: int = 1,
-    kept: Callable[[], bool] = lambda: False,
-    polled: bool = False,
+    title: str = "",
+    offer: str = "",
+    asks_for_long: str = "",
+    **look: Any,
 ) -> T | None:
-    """Return the result of the worker (None: running, stopped or failed).
+    """Draw a job: the button that starts it, its progress, or why it has no result; return the result.
 
-    It starts by itself unless running ``texts`` evaluation texts takes long and the result is not ``kept`` from before;
-    then a person starts it. ``name`` distinguishes its buttons, ``title`` stands beside its progress. ``polled``: the
-    page redraws itself until the work has ended.
+    Args:
+        explorer: The session that it belongs to.
+        kind: The kind of the job.
+        subject: Its subject.
+        name: The name of its buttons.
+        title: Stands beside the progress (empty: the stages).
+        offer: The label of the button that starts the job (empty: it starts by itself).
+        asks_for_long: The label of the button where the job takes more than a minute; a shorter one starts by itself.
+        **look: The look of the button.
     """
     job = explorer.work.job(kind, subject)
+    if job is None and asks_for_long and (kind.seconds(subject) or 0.0) > _UNASKED_S:
+        offer = asks_for_long
+    if job is None and offer:
+        start_button(explorer, kind, subject, offer, key=name, **look)
+        return None
+    start = partial(explorer.work.start, kind, subject)
     if job is None:
-        seconds = pass_seconds(explorer.bench, evaluation=min(1.0, texts / len(explorer.bench.evaluation)))
-        ask = seconds > _UNASKED_S and not _is_kept(kept)
-        if ask and not st.button(f"{title} (about {duration(seconds)})", key=f"measure-{name}"):
-            return None
-        job = explorer.work.start(kind, subject)
+        job = start()
         job.wait(_PATIENCE_S)
-    if not job.ended and polled:
-        show_in_row(job, title, key=f"cancel-{name}")
-    elif not job.ended:
-        follow(job, place=name, title=title)
-    elif job.result is None:
-        offer_again(job, lambda: explorer.work.start(kind, subject), key=f"again-{name}", label="Measure again")
-    return job.result
+    return show_job(job, start, name=name, title=title)
 
 
 def measure_roles(explorer: Explorer) -> HeadRoles | None:
     """Return the roles of the heads (None: being measured, or stopped or failed)."""
     if explorer.roles is None:
-        # They take as long as about half of the evaluation texts.
-        texts = max(1, len(explorer.bench.evaluation) // 2)
-        measure(explorer, ROLES, explorer.bench, name="roles", title="Measure roles of heads", texts=texts)
+        label = "Measure roles of heads"
+        job_card(explorer, ROLES, explorer.bench, name="roles", title=label, asks_for_long=label)
     return explorer.roles

@@ -50,7 +50,7 @@ def offer(explorer: Explorer) -> None:
             _offer_link(explorer, wish)
     opening = st.session_state.get(OPENING)
     if opening is not None:
-        follow(opening, place="opening", title="Opening model and data")
+        follow(opening, name="opening", title="Opening model and data")
 
 
 def change_button(explorer: Explorer) -> None:

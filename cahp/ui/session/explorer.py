@@ -358,9 +358,10 @@ class Explorer:
 
     def collect(self) -> str | None:
         """Show the results of a run that has finished; return why it failed."""
-        job = self.work.take(RUN)
-        if job is None:
+        job = self.work.job(RUN)
+        if job is None or not job.ended:
             return None
+        self.work.drop(RUN)
         if job.result is None:
             return job.error
         run, clusters = job.result

@@ -19,10 +19,9 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
-from copy import copy
 from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
@@ -30,7 +29,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from cahp.run.timeline import LONG, PREPARATIONS
 from cahp.ui.session.lifetime import is_alive
-from cahp.ui.session.time_left import Plan, TimeLeft
+from cahp.ui.session.time_left import TimedWork
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
@@ -39,9 +38,6 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
 #: Seconds after which a quick job lets other quick ones pass.
 QUICK_S = 2.0
-#: A time left is announced once so many seconds have passed, or this share of the work is done.
-_KNOWN_S = 5.0
-_KNOWN_SHARE = 0.1
 #: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
 _EXIT_S = 30.0
 
@@ -80,7 +76,7 @@ class Place:
     passable: bool
 
 
-class Job(Generic[T]):
+class Job(TimedWork, Generic[T]):
     """Work of one session; ``state`` and ``result`` change when it ends.
 
     Args:
@@ -90,7 +86,7 @@ class Job(Generic[T]):
         work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
             every ``yield``, and jobs of other sessions take turns with it.
         rank: Its priority.
-        plan: The seconds that it may take, by stage.
+        expected: The seconds that it may take (None: unknown).
         headline: The only stage whose progress is shown (None: all stages).
         title: Names the work (empty: its stages do).
     """
@@ -105,10 +101,11 @@ class Job(Generic[T]):
         work: Callable[[Progress], Any],
         *,
         rank: Rank = Rank.RUN,
-        plan: Plan = (),
+        expected: float | None = None,
         headline: str | None = None,
         title: str = "",
     ):
+        super().__init__(expected)
         self.id = next(self._ids)
         self.session_id = session_id
         self.key = key
@@ -117,6 +114,8 @@ class Job(Generic[T]):
         #: The rank of the work that it does at the moment: that of minutes of work during a refit, and of other work
         #: once quick work has taken ``QUICK_S``.
         self.present_rank = rank
+        #: Its turn among the jobs of its rank; see ``Worker``.
+        self.turn = 0
         self.state: State = "queued"
         #: Whether it lets another job pass.
         self.paused = False
@@ -125,9 +124,6 @@ class Job(Generic[T]):
         self._worker = worker
         self._headline = headline
         self._steps: Iterator[None] = self._run(work)
-        self._time = TimeLeft(plan)
-        #: The first time left that was announced.
-        self._announced: float | None = None
         self._end = threading.Event()
         self._ending = threading.Lock()
 
@@ -142,7 +138,6 @@ class Job(Generic[T]):
 
     def cancel(self) -> None:
         """End the job at once; work that has started stops at its next batch, and its result is dropped."""
-        self._worker.drop(self)
         # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
 
@@ -153,74 +148,31 @@ class Job(Generic[T]):
     @property
     def place(self) -> Place | None:
         """Its place in the queue, or None once it has started."""
-        if self._time.began:
+        if self.began:
             return None
         return self._worker.place(self)
-
-    @property
-    def stage(self) -> str:
-        """The stage that it last reported (empty: none)."""
-        return self._time.stage
-
-    @property
-    def done(self) -> int:
-        """How many units of its stage are done."""
-        return self._time.done
-
-    @property
-    def total(self) -> int:
-        """How many units its stage has."""
-        return self._time.total
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Estimated seconds to the end (None: unknown)."""
-        return self._time.seconds
-
-    @property
-    def announced_left(self) -> float | None:
-        """The seconds left that a person is told, once they are known well enough (None: not yet).
-
-        They never rise by more than they have fallen before.
-        """
-        left = self.seconds_left
-        if left is None or not self._time.began:
-            return None
-        if self._announced is None:
-            if self._time.spent < _KNOWN_S and self.share < _KNOWN_SHARE:
-                return None
-            self._announced = left
-        return min(left, self._announced)
-
-    @property
-    def share(self) -> float:
-        """The share of its work that is done; see ``TimeLeft.share``."""
-        return self._time.share
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()
         if self._headline in (None, stage):
-            self._time.report(stage, done, total)
+            self.report(stage, done, total)
         # A job that loads a model holds a lock, for which the other job would wait forever.
         self.present_rank = self.rank
         if stage in LONG:
             self.present_rank = max(self.rank, Rank.LONG)
-        elif self._time.spent > QUICK_S:
+        elif self.spent > QUICK_S:
             # It was thought to be quick: what others ask for does not wait for the rest of it.
             self.present_rank = max(self.rank, Rank.RUN)
         if stage not in PREPARATIONS:
-            self._let_others_pass()
+            # The time of the jobs that pass is not that of this one.
+            before = self.spent
+            self.paused = True
+            try:
+                self._worker.let_pass(self)
+            finally:
+                self.paused = False
+            self.skip(self.spent - before)
             self._raise_if_unwanted()
-
-    def _let_others_pass(self) -> None:
-        """Run the waiting jobs of a better rank than the present one; their time is not that of this job."""
-        before = self._time.spent
-        self.paused = True
-        try:
-            self._worker.run_above(self)
-        finally:
-            self.paused = False
-        self._time.skip(self._time.spent - before)
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
@@ -237,8 +189,8 @@ class Job(Generic[T]):
         with self._ending:
             if self.ended:
                 return False
-            if not self._time.began:
-                self._time.begin()
+            if not self.began:
+                self.begin()
                 self.state = "running"
             steps = self._steps
         token = _progress.set(self._report)
@@ -257,11 +209,9 @@ class Job(Generic[T]):
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("job %d failed: %s\n%s", self.id, type(error).__name__, frames)
             self._finish("failed", error=f"Unexpected error ({type(error).__name__}); see the server's log.")
-        else:
-            return not self.ended
         finally:
             _progress.reset(token)
-        return False
+        return not self.ended
 
     def _finish(self, state: State, *, result: T | None = None, error: str | None = None) -> None:
         """End the job, unless it has ended before."""
@@ -285,42 +235,25 @@ def relay(stage: str, done: int, total: int) -> None:
     _progress.get()(stage, done, total)
 
 
-class Turns:
-    """The queue of one rank: sessions take turns, the one served longest ago first, each with its oldest job."""
-
-    def __init__(self) -> None:
-        #: The jobs in any order: one that was interrupted is the oldest of its session again.
-        self.waiting: list[Job[Any]] = []
-        #: The number of each session's last turn; forgotten when the queue is empty.
-        self.served: dict[str, int] = {}
-        self._turn = 0
-
-    def take(self, *, busy: Collection[str] = ()) -> Job[Any] | None:
-        """Remove and return the next job of a session that is not ``busy`` (None: there is none)."""
-        ready = [job for job in self.waiting if job.session_id not in busy]
-        job = min(ready, key=lambda job: (self.served.get(job.session_id, 0), job.id), default=None)
-        if job is not None:
-            self.waiting.remove(job)
-            self._turn += 1
-            self.served[job.session_id] = self._turn
-        return job
-
-    def order(self) -> list[Job[Any]]:
-        """Return all jobs in the order in which they are taken if none is added or removed and no session is busy."""
-        rehearsal = copy(self)
-        rehearsal.waiting = self.waiting.copy()
-        rehearsal.served = self.served.copy()
-        return list(iter(rehearsal.take, None))
+def _order(job: Job[Any]) -> tuple[int, int, int]:
+    return job.rank, job.turn, job.id
 
 
 class Worker:
-    """Threads and their queue. With one thread, a job lets jobs of a better rank pass between its batches."""
+    """Threads and their queue. With one thread, a job lets jobs of a better rank pass between its batches.
+
+    A job's turn is one after that of the job that its session queued before it, but no earlier than the turn that the
+    rank is at: the order of the queue is that of rank, turn and number.
+    """
 
     def __init__(self, name: str, *, threads: int = 1) -> None:
         self._name = name
         self._most = threads
-        self._turns: dict[Rank, Turns] = {rank: Turns() for rank in Rank}
+        self._waiting: list[Job[Any]] = []
         self._working: list[Job[Any]] = []
+        #: The turn that each rank is at, and the last turn that each session has in it.
+        self._present: Counter[Rank] = Counter()
+        self._last: dict[tuple[Rank, str], int] = {}
         self._change = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._closing = False
@@ -332,41 +265,40 @@ class Worker:
             for other in unfinished:
                 if (other.key, other.session_id) == (job.key, job.session_id):
                     return other
-            turns = self._turns[job.rank]
-            if not any(other.rank == job.rank for other in unfinished):
+            if not unfinished:
                 # No session is owed a turn.
-                turns.served.clear()
-            turns.waiting.append(job)
+                self._present.clear()
+                self._last.clear()
+            self._enter(job)
             if not self._threads:
                 atexit.register(self._close)
                 for _ in range(self._most):
                     self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
                     self._threads[-1].start()
-            self._change.notify()
         return job
 
-    def drop(self, job: Job[Any]) -> None:
-        """Remove a job that has not started from the queue."""
-        with self._change, suppress(ValueError):
-            self._turns[job.rank].waiting.remove(job)
+    def _enter(self, job: Job[Any]) -> None:
+        """Put a job into the queue, behind the earlier ones of its session."""
+        own = (job.rank, job.session_id)
+        job.turn = max(self._present[job.rank], self._last.get(own, -1) + 1)
+        self._last[own] = job.turn
+        self._waiting.append(job)
+        self._change.notify()
 
     def promote(self, job: Job[Any], rank: Rank) -> None:
         """Move a job that has not started to a better rank."""
         with self._change:
-            if rank < job.rank and job in self._turns[job.rank].waiting:
-                self._turns[job.rank].waiting.remove(job)
+            if rank < job.rank and job in self._waiting:
+                self._waiting.remove(job)
                 job.rank = rank
-                self._turns[rank].waiting.append(job)
-                self._change.notify()
+                self._enter(job)
 
     def place(self, job: Job[Any]) -> Place | None:
         """Return a job's place in the queue, if it has not started."""
         with self._change:
-            line = self._turns[job.rank].order()
-            if job not in line:
+            if job.ended or job not in self._waiting:
                 return None
-            ahead = [other for rank in Rank if rank < job.rank for other in self._turns[rank].waiting]
-            ahead += line[: line.index(job)]
+            ahead = [other for other in self._waiting if not other.ended and _order(other) < _order(job)]
             # Running jobs of lower ranks let it pass.
             working = (other for other in self._working if other.present_rank <= job.rank and not other.ended)
             before = [*ahead, *working]
@@ -376,25 +308,25 @@ class Worker:
             seconds = sum(filter(None, waits)) / self._most
         return Place(len(ahead) + 1, seconds, any(other.present_rank > Rank.RUN for other in before))
 
-    def run_above(self, job: Job[Any]) -> None:
+    def let_pass(self, job: Job[Any]) -> None:
         """Run all waiting jobs of a better rank than ``job`` has now in the calling thread.
 
         Where it runs above a paused job of the same present rank, the rank that it began with counts: otherwise such
         jobs would pile up on one stack, and the first one would end last.
         """
-        with self._change:
-            below = [other for other in self._working if other.paused and other is not job]
+        if self._most > 1:
+            return
         rank = job.present_rank
-        if any(other.present_rank <= rank for other in below):
-            rank = job.rank
-        while self._most == 1 and (following := self._take_next(below=rank)) is not None:
-            self._advance(following)
+        with self._change:
+            if any(other.present_rank <= rank for other in self._working if other is not job):
+                rank = job.rank
+        while (following := self._take(below=rank)) is not None:
+            self._work_on(following)
 
     def unfinished(self) -> list[Job[Any]]:
         """Return the jobs that are queued or running."""
         with self._change:
-            waiting = (job for turns in self._turns.values() for job in turns.waiting)
-            return [job for job in (*self._working, *waiting) if not job.ended]
+            return [job for job in (*self._working, *self._waiting) if not job.ended]
 
     def _close(self) -> None:
         """Stop before the interpreter does: a thread that is inside of PyTorch then takes the process down."""
@@ -410,45 +342,48 @@ class Worker:
     def _run(self) -> None:
         while True:
             with self._change:
-                while (job := self._take_next()) is None and not self._closing:
+                while (job := self._take()) is None and not self._closing:
                     self._change.wait()
                 if self._closing or job is None:
                     return
-            self._advance(job)
+            self._work_on(job)
 
-    def _take_next(self, below: int = len(Rank)) -> Job[Any] | None:
+    def _take(self, below: int = len(Rank)) -> Job[Any] | None:
+        """Take the next job of a better rank than ``below`` from the queue (None: there is none)."""
         with self._change:
-            for rank, turns in self._turns.items():
-                if rank >= below:
+            for job in sorted(self._waiting, key=_order):
+                if job.rank >= below:
                     break
-                busy = self._find_busy(rank)
-                while (job := turns.take(busy=busy)) is not None:
-                    if is_alive(job.session_id):
-                        self._working.append(job)
-                        return job
-                    job.cancel()
+                if not job.ended:
+                    if self._is_busy(job):
+                        continue
+                    if not is_alive(job.session_id):
+                        job.cancel()
+                self._waiting.remove(job)
+                if not job.ended:
+                    self._present[job.rank] = max(job.turn, self._present[job.rank])
+                    self._working.append(job)
+                    return job
         return None
 
-    def _find_busy(self, rank: Rank) -> set[str]:
-        """Return the sessions that get no thread for another job of this rank.
+    def _is_busy(self, job: Job[Any]) -> bool:
+        """Return whether the session of a waiting job gets no thread for it now.
 
         A session has one thread at a time. A cancelled job that does not return keeps its thread, and a session with
         two such jobs gets no other.
         """
-        working = Counter(job.session_id for job in self._working if job.present_rank == rank)
-        busy = set()
-        for job in self._working:
-            if (job.present_rank == rank and not job.ended) or working[job.session_id] > 1:
-                busy.add(job.session_id)
-        return busy
+        own = [
+            other for other in self._working if other.session_id == job.session_id and other.present_rank == job.rank
+        ]
+        return len(own) > 1 or any(not other.ended for other in own)
 
-    def _advance(self, job: Job[Any]) -> None:
+    def _work_on(self, job: Job[Any]) -> None:
         more = job.advance()
         with self._change:
             self._working.remove(job)
             if more:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
-                self._turns[job.rank].waiting.append(job)
+                self._enter(job)
             # Another thread may have skipped this session's next job.
             self._change.notify()
 

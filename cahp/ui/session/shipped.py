@@ -37,8 +37,9 @@ class ShippedTexts(Texts):
 
     def __init__(self, record: WindowsRecord, cut: Callable[[], Texts], units: str | None = None) -> None:
         labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
-        # The fields but the first, and the digest, where ``cached_property`` keeps it.
+        # The fields but the first, and the digest and the tokens, where ``cached_property`` keeps them.
         vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256, task=NEXT_TOKEN)
+        vars(self).update(tokens=float(record.tokens))
         vars(self).update(_record=record, _cut=cut, _lock=threading.Lock())
         if units is not None:
             vars(self).update(units=units)
@@ -65,11 +66,6 @@ class ShippedTexts(Texts):
     def count(self) -> int:
         """Number of windows, without those of repeated random tokens."""
         return int(vars(self)["_record"].count)
-
-    @property
-    def tokens(self) -> float:
-        """Number of tokens that the model reads."""
-        return float(vars(self)["_record"].tokens)
 
 
 def shipped_card(name: str) -> ModelCard | None:

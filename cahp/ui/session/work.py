@@ -30,12 +30,11 @@ from cahp.run.split_log import TestSplitLog
 from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
-from cahp.ui.session.estimates import pass_seconds, plan_recovery, plan_run
+from cahp.ui.session.estimates import pass_seconds, recovery_seconds, run_seconds, table_seconds
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.lifetime import is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
-from cahp.ui.session.time_left import Plan, whole
 from cahp.values import HeadMask, KneeNotFoundError, Progress, Selection
 from cahp.values.head_roles import HeadRoles
 
@@ -148,6 +147,11 @@ def _table(board: BoardState, progress: Progress) -> Generator[None, None, Budge
     return fill(board.table, board.bench, progress)
 
 
+def _estimate_table(board: BoardState) -> float:
+    assert board.table is not None
+    return table_seconds(board.bench, board.table)
+
+
 def _flips(board: BoardState, _: Progress) -> Versus | None:
     everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
     return versus((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
@@ -196,8 +200,9 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
-    ``headline`` only the progress of that stage is shown. ``plan`` estimates its seconds by stage. ``title`` names the
-    work where it stands alone (empty: its stages do). ``of_settings``: a change of the settings cancels it.
+    ``headline`` only the progress of that stage is shown. ``seconds`` estimates how long it takes (None: unknown).
+    ``title`` names the work where it stands alone (empty: its stages do). ``of_settings``: a change of the settings
+    cancels it.
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -206,14 +211,14 @@ class Kind(Generic[S, T]):
     awaited: bool = True
     newest: bool = False
     headline: str | None = None
-    plan: Callable[[S], Plan] = lambda _: ()
+    seconds: Callable[[S], float | None] = lambda _: None
     title: str = ""
     of_settings: bool = False
 
 
 #: Make a run on this machine.
 RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(
-    _run, lambda _: "run", Rank.RUN, awaited=False, plan=plan_run, title="Run"
+    _run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run"
 )
 #: Compute the clusters of an earlier run.
 CLUSTERS: Kind[Bench, HeadClusters] = Kind(
@@ -227,7 +232,10 @@ NULL: Kind[Bench, NullCurves | None] = Kind(
 )
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
-    lambda bench, _: find_roles(bench.resources), lambda bench: f"roles-{bench.card.sha256}"
+    lambda bench, _: find_roles(bench.resources),
+    lambda bench: f"roles-{bench.card.sha256}",
+    # They take as long as about half of the evaluation texts.
+    seconds=lambda bench: pass_seconds(bench, evaluation=0.5),
 )
 #: Choose heads for the board by another method.
 CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
@@ -243,7 +251,7 @@ REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
     _measure_replaceability,
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
-    plan=lambda bench: whole(pass_seconds(bench, calibration=3, evaluation=0)),
+    seconds=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
     title="Replaceability",
 )
 #: Load the model and compute the full model's predictions before they are needed.
@@ -262,7 +270,7 @@ REFIT: Kind[BoardState, Outcomes | None] = Kind(
     lambda board: f"refit-{board}",
     Rank.LONG,
     newest=True,
-    plan=lambda board: plan_recovery(board.bench, board.recover),
+    seconds=lambda board: recovery_seconds(board.bench, board.recover),
     title="Refit",
 )
 #: Distil the mask on the board: minutes of training that let figures and runs pass.
@@ -270,7 +278,7 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
     lambda board, _: _enter_distilled(board, board.bench.recoveries.distill(board.mask)),
     lambda board: f"distil-{board}",
     Rank.LONG,
-    plan=lambda board: plan_recovery(board.bench, board.recover),
+    seconds=lambda board: recovery_seconds(board.bench, board.recover),
     title="Distillation",
 )
 #: Time the mask on the board; a time that is already shown is measured again.
@@ -287,6 +295,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     lambda board: f"table-{id(board.table)}",
     Rank.BACKGROUND,
     headline="table",
+    seconds=_estimate_table,
     title="All budgets",
     of_settings=True,
 )
@@ -319,7 +328,11 @@ class Work:
         work: Any = partial(kind.work, subject)
         if rank is None:
             rank = kind.rank
-        options: dict[str, Any] = {"plan": kind.plan(subject), "headline": kind.headline, "title": kind.title}
+        options: dict[str, Any] = {
+            "expected": kind.seconds(subject) or None,
+            "headline": kind.headline,
+            "title": kind.title,
+        }
         job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, **options)
         self._jobs[kind] = job
         return job
@@ -330,13 +343,6 @@ class Work:
         if job is None or subject is None or job.key == kind.key(subject):
             return job
         return None
-
-    def take(self, kind: Kind[S, T]) -> Job[T] | None:
-        """Return the job of this kind once it has ended, and forget it."""
-        job = self._jobs.get(kind)
-        if job is None or not job.ended:
-            return None
-        return self._jobs.pop(kind)
 
     def drop(self, *kinds: Kind[Any, Any]) -> None:
         """Cancel the jobs of these kinds and forget them."""

@@ -31,13 +31,12 @@ from cahp.stages.similarity import (
     uncovered_communities,
 )
 from cahp.ui.frame.board import shape_key
-from cahp.ui.frame.running import measure
+from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep
 from cahp.ui.session.estimates import loading_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import Kind
 from cahp.ui.similarity import chosen
 from cahp.ui.similarity.graph import show_graph
@@ -116,7 +115,7 @@ COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
     lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}",
     awaited=False,
     newest=True,
-    plan=lambda subject: whole(loading_seconds(subject[0])),
+    seconds=lambda subject: loading_seconds(subject[0]),
 )
 
 
@@ -153,7 +152,9 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
         return None
     compared = _bundled(explorer.card, text)
     if compared is None:
-        compared = measure(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
+        label = "Compare heads"
+        subject = explorer.bench, text
+        compared = job_card(explorer, COMPARE, subject, name="similarity", title=label, asks_for_long=label)
     if compared is None:
         return None
     if compared.attention.cut:

@@ -87,7 +87,7 @@ def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Exp
 
 
 def test_a_refit_that_failed_says_why_and_can_be_tried_again() -> None:
-    failed = SimpleNamespace(ended=True, error="the memory is full")
+    failed = SimpleNamespace(ended=True, state="failed", error="the memory is full", result=None)
     explorer = SimpleNamespace(work=SimpleNamespace(job=lambda *_: failed))
     app = open_part(draw_recovered_work, explorer, SimpleNamespace(lacks_recovered=True, recovery="refit"))
     assert "The memory is full" in text_of(app, "error")

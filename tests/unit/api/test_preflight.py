@@ -16,7 +16,9 @@ from cahp.features.abilities.receipt import ITEM_TOKENS
 from cahp.models.cards import ModelCard
 from cahp.models.identity import describe_config
 from cahp.models.sketch import head_operations, operations
+from cahp.run import pace
 from cahp.stages.latency import flops
+from cahp.store import Store
 from cahp.terminal.printing import preflight_lines
 
 
@@ -90,18 +92,18 @@ def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
 
 def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
-    monkeypatch.setattr(preflight, "_speed", lambda: 2.0)
-    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
-    minilm = models.identify("minilm")
-    assert preflight.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
-    assert preflight.default_seconds(minilm) > preflight.estimate_seconds(minilm, tokens=4000 * 32)
+    monkeypatch.setattr(pace, "_speed", lambda: 2.0)
+    monkeypatch.setattr(pace, "_delay", lambda: 1.0)
+    minilm = replace(models.identify("minilm"), sha256="another")
+    assert pace.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
+    assert preflight.default_seconds(minilm) > pace.estimate_seconds(minilm, tokens=4000 * 32)
 
 
 def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "_speed", lambda: 1e9)
-    monkeypatch.setattr(preflight, "_delay", lambda: 1.0)
+    monkeypatch.setattr(pace, "_speed", lambda: 1e9)
+    monkeypatch.setattr(pace, "_delay", lambda: 1.0)
     cards = []
     for words in (1_000, 100_000):
         config = AutoConfig.for_model("llama", vocab_size=words, architectures=["LlamaForCausalLM"], **BILLION)
@@ -111,11 +113,24 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     assert small.task.predicts_often
     assert [head_operations(card) for card in cards] == [2 * 2048 * 1_000, 2 * 2048 * 100_000]
     assert operations(small) == operations(large)
-    # Choosing the heads takes four passes of the head on 8,192 tokens, evaluating two models five on 4,096 and 512, and
-    # both read the items of quick abilities.
+    # Choosing the heads takes 2.5 passes of 8,192 tokens; two models read 4,096 and 512, and the items of quick
+    # abilities; each is timed on 8 contexts of 128 tokens, and continues a text by 20 tokens, each as long as 16.
+    tokens = 2.5 * 8192 + 2 * (4608 + ITEM_TOKENS[False] + 8 * 128 + 16 * 20)
     more = preflight.default_seconds(large) - preflight.default_seconds(small)
-    assert more == pytest.approx(2 * 2048 * 99_000 * (4 * 8192 + 5 * 4608 + 2 * ITEM_TOKENS[False]) / 1e9)
+    assert more == pytest.approx(2 * 2048 * 99_000 * tokens / 1e9)
     assert preflight.default_seconds(small, recover="refit") > 1.3 * preflight.default_seconds(small)
+
+
+def test_a_model_that_was_evaluated_here_reads_at_the_pace_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "_delay", lambda: 1.0)
+    measured = card(layers=6, hidden=384)
+    measured = replace(measured, sha256="measured")
+    pace.record_pace(Store(), measured, tokens=2000, seconds=4)
+    assert pace.estimate_seconds(measured, tokens=500) == 1
+    # Busy at twice the time, and too few tokens to tell.
+    monkeypatch.setattr(pace, "_delay", lambda: 2.0)
+    pace.record_pace(Store(), measured, tokens=10, seconds=4)
+    assert pace.estimate_seconds(measured, tokens=500) == 2
 
 
 @pytest.mark.parametrize(("load", "delay"), [(0.0, 1.0), (1.0, 1.0), (7.0, 2.0), (31.0, 4.0)])
@@ -123,9 +138,9 @@ def test_other_work_delays_by_the_geometric_mean_of_all_and_nothing(
     load: float, delay: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # With 7 busy threads on two cores, a thread gets a quarter of a core while they last.
-    monkeypatch.setattr(preflight.os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(preflight.os, "cpu_count", lambda: 2)
-    assert preflight._delay() == delay
+    monkeypatch.setattr(pace.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    monkeypatch.setattr(pace.os, "cpu_count", lambda: 2)
+    assert pace._delay() == delay
 
 
 def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:

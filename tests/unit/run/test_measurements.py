@@ -300,3 +300,17 @@ def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, sto
         last
     )
     assert all(done == total for done, total in last.values())
+
+
+def test_work_that_passes_between_two_batches_counts_for_no_stage(model: HeadModel, store: Store) -> None:
+    now = [0.0]
+
+    def pass_by(stage: str, done: int, total: int) -> None:
+        now[0] += 60.0
+
+    made = fakes.resources(model.card, store, clock=lambda: now[0], progress=pass_by)
+    with made.timed("evaluation"):
+        now[0] += 2.0
+        made.progress("evaluation", 1, 2)
+        now[0] += 1.0
+    assert made.timings == {"evaluation": 3.0}

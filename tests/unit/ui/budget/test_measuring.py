@@ -58,15 +58,15 @@ def wait(*_: Any, **__: Any) -> NoReturn:
 @pytest.mark.parametrize(
     ("kind", "draw", "measures", "start", "stop", "again"),
     [
-        (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-flips", "flips-again"),
+        (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-show-flips", "show-flips-again"),
         (CONFIRM, _draw_test_split, (work, "evaluate_mask"), "confirm", "cancel-confirm", "confirm-again"),
         (
             kind_of(RECEIPT, AbilityOptions()),
             draw_strip,
             (section, "measure_receipt"),
             "abilities-strip",
-            "stop-abilities-strip",
-            "abilities-strip",
+            "cancel-abilities-strip",
+            "abilities-strip-again",
         ),
     ],
 )
@@ -111,7 +111,7 @@ def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(e
 
 @pytest.mark.parametrize(
     ("kind", "draw", "key"),
-    [(FLIPS, draw_flips, "flips-again"), (CONFIRM, _draw_test_split, "confirm-again")],
+    [(FLIPS, draw_flips, "show-flips-again"), (CONFIRM, _draw_test_split, "confirm-again")],
     ids=["flips", "confirm"],
 )
 def test_a_failure_is_said_and_can_be_tried_again(
@@ -146,17 +146,18 @@ def test_a_mask_that_comes_back_shows_its_test_result_and_does_not_use_the_split
 
 
 def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
-    failed = SimpleNamespace(ended=True, error="the memory is full", result=None)
+    failed = SimpleNamespace(ended=True, state="failed", error="the memory is full", result=None)
     explorer = SimpleNamespace(
         settings=SimpleNamespace(even=True),
         card=SimpleNamespace(unit="head"),
         board=SimpleNamespace(by_hand=False),
         mask=SimpleNamespace(is_full=False, sha256="a"),
         results=SimpleNamespace(run=SimpleNamespace(mask=SimpleNamespace(sha256="b"))),
-        job=lambda _: failed,
+        work=SimpleNamespace(job=lambda *_: failed, start=print),
+        board_state=lambda: None,
     )
     app = open_part(partial(evenness.draw, place="method"), explorer)
-    assert has_button(app, "method-even-again")
+    assert has_button(app, "method-even-price-again")
 
 
 def test_the_time_of_all_budgets_counts_what_they_share_once(

@@ -23,7 +23,7 @@ def job() -> Job[Any]:
 
 def test_the_line_says_what_is_in_progress_how_far_it_is_and_what_goes_before_it(job: Job[Any]) -> None:
     job.advance()
-    assert pill.describe(job, "smollm2") == "Refit of smollm2 · 20 % done · what you ask for goes first"
+    assert pill.describe(job, "smollm2") == "Refit of smollm2 · what you ask for goes first"
 
 
 def test_a_comparison_of_hours_has_a_title() -> None:
@@ -31,8 +31,8 @@ def test_a_comparison_of_hours_has_a_title() -> None:
 
 
 def test_what_waits_tells_its_turn(job: Job[Any]) -> None:
-    jobs._worker._turns[job.rank].waiting.append(job)
+    jobs._worker._waiting.append(job)
     try:
-        assert pill.describe(job, "smollm2") == "Refit of smollm2 · next in line · what you ask for goes first"
+        assert pill.describe(job, "smollm2") == "Refit of smollm2: next in line · what you ask for goes first"
     finally:
-        jobs._worker.drop(job)
+        jobs._worker._waiting.remove(job)

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
-from cahp.api import bundled
+from cahp.api import bundled, preflight
 from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.ui.session import estimates
-from cahp.ui.session.estimates import plan_recovery, plan_run, recovery_seconds, run_seconds
+from cahp.ui.session.estimates import recovery_seconds, run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -22,27 +22,22 @@ def bench(settings: Settings) -> Bench:
     return Source.open(settings).bench
 
 
-def stages(settings: Settings) -> list[str]:
-    return [part.stage for part in plan_run(bench(settings))]
-
-
-def test_a_plan_has_the_stages_of_a_run_in_their_order() -> None:
-    settings = bundled.RUNS["minilm-bbc"]
-    choosing = ["load", "salience", "signatures", "projection"]
-    evaluation = ["evaluation"] * 3
-    assert stages(settings) == [*choosing, "latency", "refit", *evaluation, "unstructured"]
-    asked = replace(settings, recover="none", latency=False, budget="12", abilities=True)
-    assert stages(asked) == [*choosing, *evaluation[:2], "abilities"]
-    distilled = replace(settings, recover="auto", latency=False, budget="12")
-    assert stages(distilled) == [*choosing, "refit", "teacher", "distill", *evaluation]
-
-
 def test_a_timed_recovery_takes_no_longer_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "estimate_seconds", lambda card, *, tokens: 1000.0)
     monkeypatch.setattr(estimates, "estimate_seconds", lambda card, *, tokens: 1000.0)
+    monkeypatch.setattr(estimates, "is_loaded", lambda card, *, device: True)
     limited = bench(replace(bundled.RUNS["minilm-bbc"], recover="auto", recover_time="90s"))
-    seconds = {part.stage: part.seconds for part in plan_recovery(limited, "auto")}
-    assert (seconds["distill"], seconds["refit"]) == (90, 1000)
-    assert recovery_seconds(limited, "auto") == sum(seconds.values())
+    # A refit, the full model's predictions, a training of 90 s, and the evaluation.
+    assert recovery_seconds(limited, "auto") == 1000 + 1000 + 90 + 1000
+
+
+def test_what_a_feature_measures_in_a_run_and_each_model_takes_time() -> None:
+    settings = replace(bundled.RUNS["minilm-bbc"], recover="none", latency=False, budget="12")
+    plain, *others = (
+        run_seconds(bench(replace(settings, **more)))
+        for more in ({}, {"abilities": True}, {"recover": "refit"}, {"latency": True}, {"budget": "auto"})
+    )
+    assert all(other > plain for other in others)
 
 
 def test_more_texts_take_longer_and_a_loaded_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from cahp.run.timeline import PREPARATIONS
 from cahp.ui.session import jobs, time_left
-from cahp.ui.session.time_left import whole
 from cahp.values import DataError, Progress
 
 SESSION, OTHER = "one person", "another person"
@@ -324,24 +323,22 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
 @pytest.fixture
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
-    until(lambda: not jobs._worker._working and not any(turns.waiting for turns in jobs._worker._turns.values()))
+    until(lambda: not jobs._worker._working and not jobs._worker.unfinished())
 
 
 @pytest.mark.usefixtures("nobody_waits")
 def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), plan=whole(10.0))
-    begun = job._time._began
+    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
+    begun = job._began
     assert begun is not None
     for spent, share in ((4.0, 0.4), (25.0, 0.95)):
         monkeypatch.setattr(time_left, "monotonic", lambda spent=spent: begun + spent)
         assert job.share == pytest.approx(share)
-    job._report("load", 3, 4)
-    assert job.share == 0.75
 
 
 def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
-    start("the first", "run", holding(gate), plan=whole(100.0))
-    second = jobs.submit("the second", "run", holding(gate), plan=whole(20.0))
+    start("the first", "run", holding(gate), expected=100.0)
+    second = jobs.submit("the second", "run", holding(gate), expected=20.0)
     unknown = jobs.submit("the third", "compare", lambda _: None)
     last = jobs.submit("the fourth", "table", lambda _: None, rank=jobs.Rank.BACKGROUND)
     places = [job.place for job in (second, unknown, last)]

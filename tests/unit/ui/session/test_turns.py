@@ -2,85 +2,95 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import count
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cahp.ui.session.jobs import Turns
+from cahp.ui.session.jobs import Job, Worker
 
 
-@dataclass(frozen=True)
-class Wish:
-    id: int
-    session_id: str
+class Queue(Worker):
+    """A queue that nobody works on."""
+
+    def __init__(self, sessions: str = "", **options: Any) -> None:
+        super().__init__("queue", **options)
+        for session in sessions:
+            self.add(session)
+
+    def add(self, session: str) -> Job[Any]:
+        job: Job[Any] = Job(self, session, "work", lambda _: None)
+        self.put(job)
+        return job
+
+    def put(self, job: Job[Any]) -> None:
+        with self._change:
+            self._enter(job)
+
+    def serve(self) -> str:
+        """Take the next job and end it; return its session (empty: there is none)."""
+        job = self._take()
+        if job is None:
+            return ""
+        job.cancel()
+        self._working.remove(job)
+        return job.session_id
 
 
-def waiting(sessions: str) -> Turns:
-    """A wish for every letter, in this order, each of the session of that letter."""
-    turns: Turns = Turns()
-    for number, session in enumerate(sessions):
-        turns.waiting.append(Wish(number, session))
-    return turns
-
-
-def taken(turns: Turns) -> str:
-    said = ""
-    while (one := turns.take()) is not None:
-        said += one.session_id
-    return said
+def serve_all(queue: Queue) -> str:
+    return "".join(iter(queue.serve, ""))
 
 
 @pytest.mark.parametrize(
     ("came", "goes"), [("", ""), ("aaa", "aaa"), ("aaab", "abaa"), ("aaabbc", "abcaba"), ("cba", "cba")]
 )
 def test_sessions_take_turns(came: str, goes: str) -> None:
-    assert taken(waiting(came)) == goes
+    assert serve_all(Queue(came)) == goes
 
 
 def test_asking_one_by_one_is_no_way_past_the_line() -> None:
-    turns, numbers, said = waiting("b"), count(10), ""
-    turns.waiting.append(Wish(next(numbers), "a"))
-    turns.waiting.append(Wish(next(numbers), "b"))
+    queue = Queue("bab")
+    order = ""
     for _ in range(4):
-        one = turns.take()
-        assert one is not None
-        said += one.session_id
-        if one.session_id == "a":
-            turns.waiting.append(Wish(next(numbers), "a"))
-    assert said == "baba"
+        session = queue.serve()
+        order += session
+        if session == "a":
+            queue.add("a")
+    assert order == "baba"
 
 
-def test_what_is_put_back_goes_on_before_its_session_s_other_wishes_and_after_others() -> None:
-    turns = waiting("aab")
-    first = turns.take()
-    assert first == Wish(0, "a")
-    turns.waiting.append(first)
-    assert [turns.take() for _ in range(4)] == [Wish(2, "b"), Wish(0, "a"), Wish(1, "a"), None]
+def test_what_is_put_back_goes_on_after_others() -> None:
+    queue = Queue("ab")
+    first = queue._take()
+    assert first is not None
+    queue._working.remove(first)
+    queue.put(first)
+    assert serve_all(queue) == "ba"
 
 
 def test_a_busy_session_waits_and_keeps_its_turn() -> None:
-    turns = waiting("ab")
-    assert turns.take(busy={"a"}) == Wish(1, "b")
-    assert turns.take(busy={"a"}) is None
-    assert turns.take() == Wish(0, "a")
+    queue = Queue("aab", threads=4)
+    first, other = queue._take(), queue._take()
+    assert first is not None
+    assert other is not None
+    assert (first.session_id, other.session_id, queue._take()) == ("a", "b", None)
+    queue._working.remove(first)
+    assert queue.serve() == "a"
 
 
 @given(st.text("abcd", max_size=12), st.integers(0, 6))
-def test_the_order_that_is_told_is_the_order_that_comes(came: str, before: int) -> None:
-    turns = waiting(came)
+def test_the_places_that_are_told_are_the_order_that_comes(came: str, before: int) -> None:
+    queue = Queue(came)
     for _ in range(before):
-        turns.take()
-    told = turns.order()
-    assert [turns.take() for _ in told] == told
-    assert turns.take() is None
+        queue.serve()
+    places = {job.place.number: job.session_id for job in queue.unfinished() if job.place is not None}
+    assert "".join(places[number] for number in sorted(places)) == serve_all(queue)
 
 
 @given(st.text("abcd", min_size=1, max_size=12))
 def test_nobody_waits_for_two_turns_of_another(came: str) -> None:
-    goes = taken(waiting(came))
+    goes = serve_all(Queue(came))
     for session in set(came):
         first = goes.index(session)
         assert all(goes[:first].count(other) <= 1 for other in set(came))

@@ -18,7 +18,6 @@ from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
 from cahp.ui.session.results import Results
-from cahp.ui.session.time_left import whole
 from cahp.ui.session.work import (
     CONFIRM,
     DISTIL,
@@ -102,25 +101,19 @@ def test_pages_wait_for_awaited_kinds_only(mine: Work, gate: threading.Event) ->
     often = mine.pulse
     assert often is not None
     # Drawing the page would slow the loading of a model.
-    job._time.report("load", 0, 1)
+    job.report("load", 0, 1)
     assert mine.pulse is not None
     assert mine.pulse > often
-    job._time.report("evaluation", 0, 1)
+    job.report("evaluation", 0, 1)
     gate.set()
     assert job.wait(PATIENCE)
     assert mine.pulse is None
 
 
-def test_an_ended_job_is_taken_once_and_one_under_way_is_not(mine: Work, gate: threading.Event) -> None:
-    kind = waiting(gate)
-    assert mine.take(kind) is None
-    job = mine.start(kind, "a")
-    assert mine.take(kind) is None
+def test_what_should_take_no_time_is_followed_by_its_stage(mine: Work, gate: threading.Event) -> None:
+    job = mine.start(waiting(gate, seconds=lambda _: 0.0), "a")
+    assert job.seconds_left is None
     gate.set()
-    assert job.wait(PATIENCE)
-    assert mine.take(kind) is job
-    assert mine.take(kind) is None
-    assert mine.job(kind) is None
 
 
 def test_dropped_work_is_stopped_and_forgotten(mine: Work, gate: threading.Event) -> None:
@@ -225,7 +218,7 @@ class Distilling:
 def test_only_an_explicit_request_distils_and_its_result_is_cached(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "measure_recovered", lambda bench, mask, recovered: outcomes(0.6))
     monkeypatch.setattr(work, "measure_steps", lambda measurements, texts, mask, made, *, seed: STEPS)
-    monkeypatch.setattr(work, "plan_recovery", lambda bench, recover: whole(90.0))
+    monkeypatch.setattr(work, "recovery_seconds", lambda bench, recover: 90.0)
     bench, table = Distilling(), BudgetTable(on_a_line().selections(Settings()), recover="distill")
     mask = table.selection(3).mask
     subject = BoardState(cast(Bench, bench), Results(), mask, "distill", table)
