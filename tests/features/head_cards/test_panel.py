@@ -83,7 +83,7 @@ def test_bundled_sentences_are_shown_only_for_the_families_that_they_were_found_
 ) -> None:
     bundle = bundled.read_run()
     assert bundle is not None
-    monkeypatch.setattr(panel, "measure", lambda *_, **__: "read here")
+    monkeypatch.setattr(panel, "job_card", lambda *_, **__: "read here")
     explorer: Any = SimpleNamespace(results=SimpleNamespace(bundle=bundle), bench=None)
     families = bundle.evidence().families
     others = bundle.evidence(degree=5).families

@@ -13,7 +13,7 @@ from cahp import features
 from cahp.board import Event
 from cahp.board.colourings import Colouring, Painted
 from cahp.features import Feature
-from cahp.features.neutral import panel as neutral
+from cahp.features.versus import panel as versus
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 from cahp.ui.frame.panels import BoardColouring, Panel
@@ -38,8 +38,8 @@ COLOURING: BoardColouring[int] = BoardColouring(
 
 def test_a_panel_and_a_colouring_stand_where_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [panel.label for panel in budget.list_panels()]
-    monkeypatch.setattr(neutral, "COUNT", PANEL, raising=False)
-    feature = Feature("count", panels={"Budget": ("neutral.panel:COUNT",)}, colourings=lambda: (COLOURING,))
+    monkeypatch.setattr(versus, "COUNT", PANEL, raising=False)
+    feature = Feature("count", panels={"Budget": ("versus.panel:COUNT",)}, colourings=lambda: (COLOURING,))
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, feature))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     after = [panel.label for panel in budget.list_panels()]
