@@ -200,7 +200,7 @@ def _find_continuation(explorer: Explorer, text: TextOnBoard) -> Continuation | 
     run = explorer.results.run
     if run is None:
         return None
-    continuation = CONTINUATION.read(run)
+    continuation = CONTINUATION.read_run(run)
     if continuation is None or continuation.prompt != text.known.text:
         return None
     return continuation
