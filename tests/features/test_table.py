@@ -155,7 +155,7 @@ def test_it_has_a_tab_with_an_offer_a_price_progress_cancel_failure_and_the_resu
         rerun(app)
         assert "A factor above 8 is too much" in text_of(app, "error")
         # The result, for this mask and this recovery.
-        app.number_input(key="parity-option-factor").set_value(2)
+        app.number_input(key="parity-option-factor").set_value(2).run()
         app.button(key="parity-tab").click().run()
         record = done(explorer.job(kind_of(PARITY, ParityOptions(2)), explorer.ready_recovery))
         rerun(app)
