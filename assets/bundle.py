@@ -7,10 +7,10 @@ MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its 
 MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only their sentences),
 ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on neutral text, ``abilities
 MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
-``distilled MODEL BUDGET TIME`` what a distillation adds, ``peers MODEL [SEED ...]`` other ways to shrink its cache,
-``attribution MODEL`` the mean outputs of its heads, ``compare DIR`` bundles the comparison in a folder, with a
-summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled comparisons anew (all, or these), from
-their answers without a model, and ``notebook`` runs the example notebook and keeps its outputs.
+``distilled MODEL BUDGET TIME`` what a distillation adds, ``attribution MODEL`` the mean outputs of its heads, ``compare
+DIR`` bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those
+of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example
+notebook and keeps its outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from itertools import product
@@ -70,9 +70,6 @@ from cahp.features.neutral.texts import AUTO
 from cahp.features.own_text.measuring import over_budgets, read_text
 from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSentence
 from cahp.features.own_text.words import read_maps
-from cahp.features.peers.result import bundled_file, pack_arrays
-from cahp.features.peers.use_case import SEEDS
-from cahp.features.peers.use_case import measure as measure_peers
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
 from cahp.files import json_text, plain_json, write_whole
@@ -492,35 +489,6 @@ def write_distilled(
     write_whole(place, {f"{model}-distilled.json": json_text({"made": made, "model": model, "run": run}).encode()})
 
 
-def write_peers(
-    file: Path,
-    model: str,
-    seeds: Sequence[int] = SEEDS,
-    *,
-    day: date,
-    store: Store | None = None,
-    progress: Progress = silent,
-) -> None:
-    """Measure other ways to shrink the cache of a language model, and write them to ``file``, with their values beside.
-
-    An interrupted measurement resumes.
-    """
-    document, measured = measure_peers(Settings(model=model, device="cpu"), seeds=seeds, store=store, progress=progress)
-    words = ["cahp", "peers", model, "--device", "cpu"]
-    if tuple(seeds) != tuple(SEEDS):
-        words += ["--seeds", ",".join(map(str, seeds))]
-    command = shlex.join(words)
-    made = {"machine": machine(), "date": day.isoformat(), "command": command}
-    arrays = pack_arrays(measured)
-    write_whole(
-        file.parent,
-        {
-            file.name: json_text(replace(document, made=made).to_json()).encode(),
-            file.with_suffix(".npz").name: lambda target: np.savez_compressed(target, allow_pickle=False, **arrays),
-        },
-    )
-
-
 def write_shares(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Compute how much of each head the kept heads of every budget can reproduce, and write it to ``place``."""
     bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
@@ -644,10 +612,6 @@ if __name__ == "__main__":
             write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
         case ["distilled", model, budget, allowed]:
             write_distilled(assets() / "mix", model, budget, allowed, day=date.today(), progress=show)
-        case ["peers", model, *given]:
-            # The user's store: an interrupted measurement resumes.
-            seeds = [int(seed) for seed in given] or list(SEEDS)
-            write_peers(bundled_file(model), model, seeds, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
         case ["attribution", model]:
@@ -672,6 +636,5 @@ if __name__ == "__main__":
                 "cards MODEL [examples] | shares MODEL | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
                 "distilled MODEL BUDGET TIME | "
-                "peers MODEL [SEED ...] | "
                 "attribution MODEL | notebook"
             )

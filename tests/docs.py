@@ -750,9 +750,7 @@ def _peers_finding() -> list[str]:
 
 
 #: The beginning of the sentence about the peers in the README, which names no winner before one is measured.
-_AMONG = (
-    "Of the measured [ways to shrink the cache](assets/compare/README.md#other-ways-to-shrink-the-cache) (`cahp peers`)"
-)
+_AMONG = "Of the measured [ways to shrink the cache](assets/compare/README.md#other-ways-to-shrink-the-cache)"
 
 
 def peers_sentence() -> str:

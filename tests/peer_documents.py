@@ -1,4 +1,4 @@
-"""A small document of ``cahp peers`` with round numbers."""
+"""A small document of ``cahp experiment peers`` with round numbers."""
 
 from __future__ import annotations
 

@@ -55,6 +55,7 @@ NOT_RUN = {
     "gemma": "needs Gemma 3, which is not shipped",
     "samples_piqa.jsonl": "needs files of lm-evaluation-harness; tests/experiments writes some",
     "--tasks piqa": "downloads, and needs the extra tasks; tests/experiments/test_harness.py has a task",
+    "cahp experiment peers": "takes hours; tests/experiments measures a small model",
     "cahp roles smollm2 --ablate": "takes many minutes; tests/features/roles ablates a small model",
 }
 #: Commands that take a fraction of a second.
@@ -251,8 +252,6 @@ def shortened(words: list[str]) -> list[str]:
         few |= {"--methods": "complementary,magnitude", "--budgets": "12", "--seeds": "1", "--jobs": "1"}
     if "smollm2" in words:
         few |= {"--window": "64", "--tokens": "512", "--eval-tokens": "256", "--budgets": "45", "--top": "2"}
-    if words[0] == "peers":
-        few |= {"--seeds": "42", "--only": "8-bit"}
     if words[0] in ("recover", "export") and not {"--recover", "--format"} & set(words):
         few["--recover-time"] = "3s"
     if "--select-time" in words:

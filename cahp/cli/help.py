@@ -41,7 +41,6 @@ SECTIONS: Mapping[str, Sequence[str]] = {
     "Measuring": (
         *("measure", "roles", "abilities", "latency", "latency_time", "precision", "repeats", "sweep", "report"),
         *("ablate", "estimate", "top"),
-        *("only", "timed"),
     ),
     "Server": ("host", "port", "token", "public", "data_root", "browser"),
     "Output and machine": (
@@ -60,7 +59,7 @@ SECTIONS: Mapping[str, Sequence[str]] = {
             "dtype",
             "jobs",
         ),
-        *("cluster", "samples_out", "merged", "help"),
+        *("cluster", "samples_out", "help"),
     ),
 }
 _SECTION_OF = {name: section for section, names in SECTIONS.items() for name in names}

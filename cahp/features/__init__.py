@@ -78,7 +78,6 @@ FEATURES = (
     ),
     Feature(
         "peers",
-        commands=_find("peers.command:peers"),
         panels={
             "Compare tab of a language model": ("peers.panel:TAB",),
             "Budget note": ("peers.panel:NOTE",),

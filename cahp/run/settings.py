@@ -33,8 +33,8 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare measure attribute peers"
-_TEXTS = "evaluate recover export compare measure peers"
+_EVERYWHERE = "evaluate latency recover export compare measure attribute"
+_TEXTS = "evaluate recover export compare measure"
 _SOURCE = f"{_TEXTS} attribute"
 
 
@@ -68,7 +68,7 @@ class Settings:
         "stratified", "Sampling of texts: stratified by class, or head, the first rows.", _TEXTS
     )
     select_split: str = option("train", "Split of the calibration texts.")
-    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare peers")
+    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare")
     eval_limit: int | None = option(
         1000,
         "Number of evaluation texts.",
@@ -102,7 +102,7 @@ class Settings:
     tokens: int = option(
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare measure attribute peers",
+        "recover export compare measure attribute",
         low=16,
         high=MOST,
         link="choice",
@@ -111,7 +111,7 @@ class Settings:
         "repeats=25%",
         "Share of a language model's calibration tokens that come from elsewhere: repeats (passages and random tokens, "
         "read twice), or other data by name; 0 for none.",
-        "recover export compare measure peers",
+        "recover export compare measure",
         unit="mix",
     )
     eval_tokens: int = option(

@@ -207,20 +207,6 @@ def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object
     return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))
 
 
-def measure_decoding(
-    full: HeadModel,
-    pruned: HeadModel,
-    *,
-    context: int,
-    seconds: float = LATENCY_SECONDS,
-    progress: Progress = silent,
-    clock: Callable[[], float] = perf_counter,
-) -> Throughput:
-    """Time a decode step of two causal language models in turn, at one ``context``; see ``measure_generation``."""
-    calls = [partial(_timed, full.device, _decoding(model, context, 1), clock) for model in (full, pruned)]
-    return _throughput(_summarise(_in_turn(calls, None, seconds, progress, clock), 1, context), context, 1)
-
-
 def measure_onnx(
     models: Sequence[HeadModel], files: Sequence[Path], *, seconds: float = LATENCY_SECONDS
 ) -> tuple[list[Times], list[Times]]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cahp.board.colours import NEUTRAL
-from cahp.features.peers.result import PeerRow, PeersDocument, show
-from cahp.features.peers.table import PEERS, REFERENCE
+from cahp.features.peers.result import LABELS, REFERENCE, PeerRow, PeersDocument, show
 from cahp.figures import marks, palette
 from cahp.words import percent
 
@@ -51,7 +50,7 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
     """KL divergence of each peer, with its interval, by what it saves on the ``axis``."""
     ink = palette.ink(dark=dark)
     traces = []
-    for symbol, (name, peer) in zip(_SYMBOLS, PEERS.items(), strict=True):
+    for symbol, (name, label) in zip(_SYMBOLS, LABELS.items(), strict=True):
         rows = [(AXES[axis].value(document, row), row) for row in document.at(name)]
         drawn = [(saved, row) for saved, row in rows if saved is not None]
         if not drawn:
@@ -63,7 +62,7 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
             colour = _ROUNDED[dark]
         values = [max(_LEAST, row.kl.value) for _, row in drawn]
         ends = [[max(_LEAST, row.kl.low), max(_LEAST, row.kl.high)] for _, row in drawn]
-        hover = [f"{peer.label}<br>{row.words}: {show(row.kl.value)} nats" for _, row in drawn]
+        hover = [f"{label.text}<br>{row.words}: {show(row.kl.value)} nats" for _, row in drawn]
         traces.append(
             marks.points(
                 [saved for saved, _ in drawn],
@@ -71,7 +70,7 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
                 symbol,
                 colour,
                 hover=hover,
-                name=peer.label,
+                name=label.text,
                 mode="lines+markers",
                 line={"color": colour, "width": 1.2},
                 error_y=marks.error_bars(values, ends, colour, width=4),

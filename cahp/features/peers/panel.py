@@ -35,7 +35,7 @@ def draw_peers(results: SplitResults, view: Any) -> None:
             "Other ways to shrink the cache of keys and values, such as fewer bits, are not measured for "
             f"{plain(model.id)}; this command measures them, for a causal language model:"
         )
-        st.code(shlex.join(("cahp", "peers", model.id[:200])), language="bash", wrap_lines=True)
+        st.code(shlex.join(("cahp", "experiment", "peers", model.id[:200])), language="bash", wrap_lines=True)
         return
     axes = [name for name in _NAMES if has_axis(document, name)]
     axis = st.segmented_control("Axis", axes, default="cache", format_func=_NAMES.__getitem__, key="peers-axis")

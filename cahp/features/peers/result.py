@@ -1,30 +1,48 @@
-"""The result of ``cahp peers``: a table at equal bytes and equal weights, its sentences, and its two files."""
+"""The bundled result of ``cahp experiment peers``: a table at equal bytes and equal weights, and its sentences."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
 from cahp import models
-from cahp.comparison.statistics import estimate_crossed
-from cahp.features.peers.measuring import PeersMeasured, PeerValues
-from cahp.features.peers.table import CONTEXT, PEERS, REFERENCE
 from cahp.files import plain_json
 from cahp.models.costs import Throughput
-from cahp.run.bench import Bench
 from cahp.tasks.window import WindowProtocol
-from cahp.values import Estimate, HeadMask
+from cahp.values import Estimate
 from cahp.words import number, percent, rate, times
 
 SCHEMA = "cahp.peers/1"
+#: The context, in tokens, for which bytes are counted and speed is measured.
+CONTEXT = 2048
+#: What all are compared with.
+REFERENCE = "groups"
+
+
+@dataclass(frozen=True)
+class PeerLabel:
+    """A way to shrink the cache in words; of a ``simulated`` one only the outputs are real."""
+
+    text: str
+    simulated: bool = False
+
+
+#: All by name, in the order of tables; merged heads were measured and are not offered.
+LABELS: Mapping[str, PeerLabel] = {
+    REFERENCE: PeerLabel("groups removed (obs-fisher), after refit"),
+    "groups-quick": PeerLabel("groups removed (obs-fisher), after quick refit"),
+    "layers-cosine": PeerLabel("attention layers dropped (cosine similarity), after quick refit"),
+    "layers-fisher": PeerLabel("attention layers dropped (fisher-layers), after quick refit"),
+    "merged": PeerLabel("key-value heads merged, after quick refit"),
+    "streaming": PeerLabel("streaming heads (first 4 and latest 64 tokens)", simulated=True),
+    "8-bit": PeerLabel("a cache in 8 bits", simulated=True),
+    "4-bit": PeerLabel("a cache in 4 bits", simulated=True),
+    "4-bit-groups": PeerLabel("a cache in 4 bits and groups removed, after refit", simulated=True),
+}
 
 
 @dataclass(frozen=True)
@@ -50,19 +68,20 @@ class PeerRow:
     @property
     def label(self) -> str:
         """The peer in words."""
-        return PEERS[self.peer].label
+        return LABELS[self.peer].text
 
     @property
     def simulated(self) -> bool:
         """Whether only its outputs are real."""
-        return PEERS[self.peer].simulated
+        return LABELS[self.peer].simulated
 
 
 @dataclass(frozen=True)
 class PeersDocument:
-    """The document of ``cahp peers --json``; ``cache`` are the bytes per token of the full model's cache at 16 bits.
+    """The document of ``cahp experiment peers``.
 
-    ``made`` has the machine, day and command of a bundled one.
+    ``cache`` are the bytes per token of the full model's cache at 16 bits, and ``made`` has the machine, day and
+    command of a bundled one.
     """
 
     model: str
@@ -94,102 +113,20 @@ class PeersDocument:
         return [row for row in self.rows if row.peer == peer]
 
 
-def summarise(bench: Bench, measured: PeersMeasured) -> PeersDocument:
-    """Estimate what was measured, over seeds and documents, which are crossed; differences are paired."""
-    seeds = len(measured.seeds)
-    table = {place: _stack(rows, seeds, "kl") for place, rows in measured.values.items()}
-    left = {place: rows[0].bytes for place, rows in measured.values.items()}
-    references = [place for place in table if place[0] == REFERENCE]
-    rows: list[PeerRow] = []
-    for place, values in measured.values.items():
-        nearest = min(references, key=lambda other: abs(left[other] - left[place]), default=None)
-        difference = None
-        if nearest is not None and place[0] != REFERENCE:
-            difference = estimate_crossed(table[place] - table[nearest], "nats", measured.sizes, signed=True)
-        rows.append(
-            PeerRow(
-                *place,
-                values[0].words,
-                values[0].bytes,
-                values[0].weights,
-                # A peer that does not depend on calibration has no seeds to vary over.
-                estimate_crossed(_stack(values, len(values), "kl"), "nats", measured.sizes),
-                estimate_crossed(_stack(values, len(values), "passages"), "nats"),
-                estimate_crossed(_stack(values, len(values), "random"), "nats"),
-                difference,
-                values[0].speed,
-            )
-        )
-    full = HeadMask.full(bench.card.layers, bench.card.heads)
-    return PeersDocument(
-        bench.card.id,
-        bench.card.identity,
-        bench.card.unit,
-        bench.dataset.id,
-        bench.protocol,
-        measured.seeds,
-        bench.settings.tokens,
-        CONTEXT,
-        # Its numbers take 4 bytes.
-        bench.card.count_cached_bytes(full, CONTEXT) // (2 * CONTEXT),
-        measured.full.weights,
-        estimate_crossed(measured.full.passages[None], "nats"),
-        estimate_crossed(measured.full.random[None], "nats"),
-        tuple(rows),
-        measured.reasons,
-        bench.notices,
-    )
-
-
-def _stack(rows: Sequence[PeerValues], seeds: int, of: str) -> NDArray[np.float64]:
-    """Values ``(seeds, n)``; a peer that does not depend on calibration has the same for each seed."""
-    table = np.array([getattr(row, of) for row in rows])
-    return np.broadcast_to(table, (seeds, table.shape[1]))
-
-
-def pack_arrays(measured: PeersMeasured) -> dict[str, NDArray[np.generic]]:
-    """The values of each peer, cut and seed, by document and item, as arrays of one file."""
-    arrays: dict[str, NDArray[np.generic]] = {"sizes": measured.sizes, "seeds": np.array(measured.seeds)}
-    rows = {("full", 0.0): (measured.full,), **measured.values}
-    for (name, cut), values in rows.items():
-        for part in ("kl", "passages", "random"):
-            arrays[f"{name}-{cut:.2f}-{part}"] = np.array([getattr(one, part) for one in values], dtype=np.float32)
-    return arrays
-
-
-# The bundled results ---------------------------------------------------------------------------------------------
-
-
-def bundled_file(model: str) -> Path:
-    """The file of the bundled result of a built-in model, beside its comparison of methods."""
-    return models.assets() / "compare" / model / "peers.json"
-
-
 def read_document(file: Path) -> PeersDocument:
-    """Read a document of ``cahp peers``."""
-    return msgspec.convert(json.loads(file.read_text(encoding="utf-8")), PeersDocument)
+    """Read a document of ``cahp experiment peers``."""
+    return msgspec.json.decode(file.read_bytes(), type=PeersDocument)
 
 
 def read_bundled(model: str) -> PeersDocument | None:
-    """Read the bundled document of a built-in model; None if there is none."""
-    file = bundled_file(model)
+    """Read the bundled document of a built-in model, beside its comparison of methods; None if there is none."""
+    file = models.assets() / "compare" / model / "peers.json"
     if model not in models.BUILTINS or not file.is_file():
         return None
-    return _read(file, file.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _read(file: Path, changed: int) -> PeersDocument:
-    # ``changed`` is part of the cache key: a file that was replaced is read again.
     return read_document(file)
 
 
 # In words --------------------------------------------------------------------------------------------------------
-
-
-def find_winner(document: PeersDocument, most: float) -> PeerRow:
-    """Find the row nearest to the full model of those that keep at most the share ``most`` of the cache."""
-    return min((row for row in document.rows if row.bytes <= most + 1e-6), key=lambda row: row.kl.value)
 
 
 def describe_winner(document: PeersDocument) -> str:
@@ -199,7 +136,8 @@ def describe_winner(document: PeersDocument) -> str:
         return f"nothing is compared, because --only leaves out {REFERENCE}"
     sentences: dict[str, None] = {}
     for row in (reference[0], reference[-1]):
-        best = find_winner(document, row.bytes)
+        as_small = [other for other in document.rows if other.bytes <= row.bytes + 1e-6]
+        best = min(as_small, key=lambda other: other.kl.value)
         words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_nats(row.kl)}"
         if best is not row:
             label = best.label

@@ -11,7 +11,6 @@ from peer_documents import DOCUMENT
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.peers import panel
-from cahp.features.peers import result as results
 from cahp.features.peers.figure import AXES, describe_points, has_axis, peers_figure
 from cahp.files import json_text
 
@@ -34,9 +33,11 @@ def test_an_axis_is_offered_only_where_a_row_has_a_value_on_it() -> None:
 
 
 def test_a_bundled_result_is_of_exactly_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(results, "bundled_file", lambda model: tmp_path / f"{model}.json")
+    monkeypatch.setattr("cahp.models.assets", lambda: tmp_path)
     assert panel.find_document("smollm2", "abc") is None
-    (tmp_path / "smollm2.json").write_text(json_text(DOCUMENT.to_json()))
+    file = tmp_path / "compare" / "smollm2" / "peers.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json_text(DOCUMENT.to_json()))
     assert panel.find_document("smollm2", "abc") == DOCUMENT
     assert panel.find_document("smollm2", "another") is None
     assert panel.find_document("../smollm2", "abc") is None
@@ -66,5 +67,5 @@ def test_the_finding_is_said_first_and_the_table_has_every_row(monkeypatch: pyte
     )
     monkeypatch.setattr(panel, "find_document", lambda *_: None)
     app = AppTest.from_function(_draw, default_timeout=60).run()
-    assert "cahp peers smollm2" in app.code[0].value
+    assert "cahp experiment peers smollm2" in app.code[0].value
     assert "nearest to the full model" not in text_of(app, "caption", "subheader", "markdown")

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from peer_documents import DOCUMENT, row
 
-from cahp.features.peers.lines import peers_lines
 from cahp.features.peers.result import describe_gains, describe_winner, show, table_rows
 
 
@@ -35,9 +34,3 @@ def test_numbers_have_two_digits_that_count() -> None:
     assert [show(value) for value in (1.234, 0.4051, 0.0361, 0.00031)] == ["1.23", "0.41", "0.036", "0.0003"]
     assert table_rows(DOCUMENT)[2]["tokens per second"] == "simulated"
     assert table_rows(DOCUMENT)[1]["tokens per second"] == "15.0 (1.50 ×)"
-
-
-def test_where_nothing_could_be_measured_the_reasons_are_told() -> None:
-    document = replace(DOCUMENT, rows=(), reasons={"merged": "it has no grouped queries"})
-    lines = [*peers_lines(document)]
-    assert lines[-1] == "  left out: it has no grouped queries"

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
+import json
 from dataclasses import replace
 from pathlib import Path
 
+import fakes
 import msgspec
 import numpy as np
+import peers
 import pytest
+from _cache_changes import drop_layers, measure_similarity
+from peers import PEERS, PeersMeasured, measure_peers, summarise
 from terminal import call, refused
 
-from cahp import models
-from cahp.features.peers import measuring
-from cahp.features.peers.dropping import drop_layers, measure_similarity
-from cahp.features.peers.measuring import PeersMeasured, measure_peers
-from cahp.features.peers.result import PeersDocument, pack_arrays, summarise
-from cahp.features.peers.table import PEERS, REFERENCE
+from cahp.features.peers.result import LABELS, REFERENCE, PeersDocument, read_document
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
 
@@ -26,14 +25,14 @@ pytestmark = pytest.mark.usefixtures("one_thread", "quiet_machine")
 @pytest.fixture(scope="module")
 def benches(window_bench: Bench, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Bench]:
     store = Store(tmp_path_factory.mktemp("peers"))
-    return measuring.open_benches(replace(window_bench.settings, mix="0"), (42, 43), store=store)
+    return peers.open_benches(replace(window_bench.settings, mix="0"), (42, 43), store=store)
 
 
 @pytest.fixture(scope="module")
 def measured(benches: dict[int, Bench], one_thread: None) -> PeersMeasured:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(measuring, "SECONDS", 0.05)
-        patch.setattr(measuring, "CONTEXT", 32)
+        patch.setattr(peers, "SECONDS", 0.5)
+        patch.setattr(peers, "CONTEXT", 32)
         return measure_peers(benches)
 
 
@@ -44,15 +43,12 @@ def document(benches: dict[int, Bench], measured: PeersMeasured) -> PeersDocumen
 
 def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocument) -> None:
     assert document.reasons == {}
-    assert [row.peer for row in document.rows] == [peer.name for peer in PEERS.values() for _ in peer.cuts]
+    assert [row.peer for row in document.rows] == [name for name, peer in PEERS.items() for _ in peer.cuts]
     left = {(row.peer, round(row.cut, 2)): row.bytes for row in document.rows}
     # 3 layers of 4 groups: 20 % are 2.4 of 12 groups, so 3 go; of layers 0.6, so 1 goes.
     assert left[REFERENCE, 0.2] == 9 / 12
     assert left[REFERENCE, 0.5] == 6 / 12
     assert left["layers-cosine", 0.2] == left["layers-fisher", 0.33] == 2 / 3
-    # A merged layer keeps one of its 4 groups, so one saves a quarter.
-    assert left["merged", 0.2] == pytest.approx(9 / 12)
-    assert left["merged", 0.5] == pytest.approx(6 / 12)
     # Heads of 4 channels: half of the numbers have 32 bits of scales among 64, half among 4.
     assert left["4-bit", 0.0] == (4 + (32 / 64 + 32 / 4) / 2) / 16
     assert left["4-bit-groups", 0.5] == left["4-bit", 0.0] / 2
@@ -66,7 +62,7 @@ def test_a_peer_of_calibration_has_a_value_for_each_seed_and_others_one(measured
     assert {len(values) for (name, _), values in measured.values.items() if PEERS[name].calibrated} == {2}
     assert {len(values) for (name, _), values in measured.values.items() if not PEERS[name].calibrated} == {1}
     real = {name for (name, _), values in measured.values.items() if values[0].speed is not None}
-    assert real == {peer.name for peer in PEERS.values() if not peer.simulated}
+    assert real == {name for name in PEERS if not LABELS[name].simulated}
 
 
 def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument) -> None:
@@ -81,21 +77,23 @@ def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument
 
 
 def test_arrays_hold_what_the_means_are_made_of(measured: PeersMeasured, document: PeersDocument) -> None:
-    arrays = pack_arrays(measured)
+    arrays = peers.pack_arrays(measured)
     row = document.at(REFERENCE)[0]
     assert arrays["groups-0.20-kl"].mean() == pytest.approx(row.kl.value, rel=1e-5)
     assert arrays["full-0.00-kl"].max() == 0
-    assert arrays["groups-0.20-passages"].shape == (2, measuring.PASSAGES)
+    assert arrays["groups-0.20-passages"].shape == (2, 8)
 
 
 def test_what_was_measured_is_read_again(
     benches: dict[int, Bench], measured: PeersMeasured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(measuring, "SECONDS", 0.05)
-    monkeypatch.setattr(measuring, "CONTEXT", 32)
+    monkeypatch.setattr(peers, "SECONDS", 0.5)
+    monkeypatch.setattr(peers, "CONTEXT", 32)
     monkeypatch.setattr("cahp.run.measurements.Measurements.evaluate_model", lambda *_, **__: pytest.fail("again"))
     again = measure_peers(benches)
-    np.testing.assert_array_equal(again.values["merged", 0.5][1].kl, measured.values["merged", 0.5][1].kl)
+    for place, values in measured.values.items():
+        np.testing.assert_array_equal(again.values[place][-1].kl, values[-1].kl)
+        assert again.values[place][0].speed == values[0].speed
 
 
 def test_layers_that_change_least_are_dropped(window_bench: Bench) -> None:
@@ -122,37 +120,29 @@ def test_layers_that_change_least_are_dropped(window_bench: Bench) -> None:
     assert mask.counts == (4, 0, 0)
 
 
-def test_the_command_writes_two_files_and_says_first_which_wins(window_bench: Bench, tmp_path: Path) -> None:
+def test_the_script_writes_two_files_and_prints_first_which_wins(window_bench: Bench, tmp_path: Path) -> None:
     settings = window_bench.settings
-    words = ["peers", settings.model, "--data", settings.data, "--device", "cpu", "--mix", "0", "--no-timed", "--quiet"]
-    few = ["--window", 16, "--tokens", 640, "--eval-tokens", 160, "--seeds", "42", "--only", "groups,8-bit"]
-    answer = call(*words, *few, "--out", tmp_path / "peers.json", "--merged", tmp_path / "merged")
-    assert (answer.code, answer.err) == (0, "")
+    words = ["experiment", "peers", settings.model, "--data", settings.data, "--device", "cpu", "--mix", "0"]
+    few = ["--window", 16, "--tokens", 640, "--eval-tokens", 160, "--seeds", 42, "--only", "groups", "8-bit"]
+    answer = call(*words, *few, "--no-timed", "--out", tmp_path / "peers.json")
+    assert answer.code == 0, answer.err
     assert "of 12 groups removed save 25 % for " in answer.out.splitlines()[0]
-    assert {file.name for file in tmp_path.iterdir()} == {"merged", "peers.json", "peers.npz"}
-    # Its own files are replaced, and others are not.
-    assert call(*words, *few, "--out", tmp_path / "peers.json").code == 0
-    (tmp_path / "mine.npz").touch()
-    assert "holds mine.npz" in refused(call(*words, *few, "--out", tmp_path / "mine.json"))
-    merged = models.load(str(tmp_path / "merged"), device="cpu")
-    assert merged.network.config.num_key_value_heads == 1
-    assert "exists and is not empty" in refused(call(*words, *few, "--merged", tmp_path))
-    assert "no peer is named 'x'; choose from groups, " in refused(call(*words, "--only", "x"))
-    assert "--seeds takes numbers" in refused(call(*words, "--seeds", "a"))
+    assert {file.name for file in tmp_path.iterdir()} == {"peers.json", "peers.npz"}
+    document = read_document(tmp_path / "peers.json")
+    assert [row.peer for row in document.rows] == [REFERENCE, REFERENCE, REFERENCE, "8-bit"]
+    assert json.loads((tmp_path / "peers.json").read_text())["made"]["command"].startswith("cahp experiment peers ")
 
 
 def test_a_classifier_has_no_cache(small_bench: Bench) -> None:
     settings = small_bench.settings
-    words = ["peers", settings.model, "--data", settings.data]
+    words = ["experiment", "peers", settings.model, "--data", settings.data]
     assert "is no causal language model" in refused(call(*words))
 
 
 def test_what_a_model_cannot_do_is_left_out_with_the_reason(benches: dict[int, Bench], tmp_path: Path) -> None:
-    import fakes
-
-    folder = fakes.save_language_model(tmp_path / "model", family="llama", num_key_value_heads=8)
+    # GPT-2 has one projection for queries, keys and values.
+    folder = fakes.save_language_model(tmp_path / "model")
     bench = open_bench(replace(benches[42].settings, model=str(folder)), store=Store(tmp_path / "store"))
-    measured = measure_peers({42: bench}, names=("merged", "8-bit"), timed=False)
-    assert list(measured.values) == [("8-bit", 0.0)]
-    assert "cannot be merged: it has no grouped queries" in measured.reasons["merged"]
-    assert math.isfinite(measured.values["8-bit", 0.0][0].kl.sum())
+    measured = measure_peers({42: bench}, ("groups-quick", "8-bit"), timed=False)
+    assert {name for name, _ in measured.values} == {"groups-quick"}
+    assert "has no projections of queries, keys and values apart" in measured.reasons["8-bit"]

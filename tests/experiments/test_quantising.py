@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-
-from cahp.features.peers.quantising import count_bits, round_keys, round_to_bits, round_values
+from _cache_changes import count_bits, round_keys, round_to_bits, round_values
 
 
 def test_numbers_on_the_grid_stay_exactly_and_others_go_to_the_nearest() -> None:
@@ -41,8 +40,8 @@ def test_a_key_is_rounded_with_its_channel_and_block_and_a_value_with_its_token_
     # In one block 1 goes to the nearer end.
     assert round_keys(keys, 1, block=4)[0, :, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
     values = torch.tensor([[[0.0, 1.0, 0.0, 100.0], [5.0, 5.0, 2.0, 1.0]]])
-    torch.testing.assert_close(round_values(values, 1, groups=2), values)
-    assert round_values(values, 1, groups=1)[0, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
+    torch.testing.assert_close(round_values(values, 1, size=2), values)
+    assert round_values(values, 1, size=4)[0, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
 
 
 def test_scales_count_among_the_bits() -> None:

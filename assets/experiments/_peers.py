@@ -1,0 +1,169 @@
+"""What ``peers`` compares: the ways to shrink the cache, and the texts that all read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from _cache_changes import FIRST, LATEST, count_bits, drop_layers, measure_similarity, quantise_cache, stream_heads
+
+from cahp import methods
+from cahp.features.peers.result import CONTEXT, REFERENCE
+from cahp.models.cards import ModelCard
+from cahp.models.head_model import HeadModel
+from cahp.models.windows import read_twice, start_token, usual_tokens
+from cahp.run.bench import Bench
+from cahp.run.recovered import cut_model
+from cahp.tasks import NEXT_TOKEN
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import Texts
+from cahp.tasks.window import Window
+from cahp.values import HeadMask, OptionError
+
+#: The shares of the cache that are saved, at least, where a way can save any share.
+CUTS = (0.2, 1 / 3, 0.5)
+#: Rounding errors of a share, at most.
+EXACT = 1e-9
+#: Tokens of a passage that is read twice, longer than what streaming heads see, and the number of each kind.
+PASSAGE = 96
+PASSAGES = 8
+
+
+# The ways to shrink the cache ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Shrunk:
+    """A model with a smaller cache: the share of ``bytes`` per token that is left, and what was done, in words."""
+
+    model: HeadModel
+    bytes: float
+    words: str
+
+
+def count_share(card: ModelCard, mask: HeadMask) -> float:
+    """The share of the bytes per token that is left under a mask."""
+    full = HeadMask.full(card.layers, card.heads)
+    return card.count_cached_bytes(mask, CONTEXT) / card.count_cached_bytes(full, CONTEXT)
+
+
+def choose(bench: Bench, method: str, cut: float, *, min_per_layer: int = 1) -> HeadMask:
+    """The most groups that a method keeps while so large a share of the groups is removed."""
+    kept = math.floor(bench.card.layers * bench.card.heads * (1 - cut) + EXACT)
+    return methods.get(method).choose(bench.evidence, budget=kept, min_per_layer=min_per_layer).mask
+
+
+def recover(bench: Bench, mask: HeadMask, recovery: str) -> Shrunk:
+    """Remove the groups that a mask drops, and recover."""
+    recovered = bench.recoveries.recover(mask, recovery)
+    words = f"{mask.keep.size - mask.count} of {mask.keep.size} groups"
+    if mask.empty_layers and mask.count % bench.card.heads == 0:
+        words = f"{len(mask.empty_layers)} of {bench.card.layers} layers"
+    return Shrunk(cut_model(bench.model, mask, recovered), count_share(bench.card, mask), words)
+
+
+def remove_groups(bench: Bench, cut: float, *, recovery: str = "refit") -> Shrunk:
+    """Remove the groups that obs-fisher drops."""
+    return recover(bench, choose(bench, "obs-fisher", cut), recovery)
+
+
+def drop_by_cosine(bench: Bench, cut: float) -> Shrunk:
+    """Drop the attention layers that change least what enters them."""
+    measure = partial(measure_similarity, bench.model, bench.calibration.inputs)
+    similarity = bench.evidence.cached("similarity of attention sublayers", measure)
+    count = math.ceil(bench.card.layers * cut - EXACT)
+    return recover(bench, drop_layers(similarity, count, bench.card.heads), "quick-refit")
+
+
+def drop_by_fisher(bench: Bench, cut: float) -> Shrunk:
+    """Drop the attention layers that fisher-layers drops."""
+    return recover(bench, choose(bench, "fisher-layers", cut, min_per_layer=0), "quick-refit")
+
+
+def stream_removed(bench: Bench, cut: float) -> Shrunk:
+    """Let the groups stream that would be removed, as many as it takes."""
+    saved = 1 - (FIRST + LATEST) / CONTEXT
+    units = bench.card.layers * bench.card.heads
+    removed = min(units, math.ceil(units * cut / saved - EXACT))
+    # No layer is emptied, so none needs a minimum.
+    mask = choose(bench, "obs-fisher", removed / units, min_per_layer=0)
+    share = 1 - (1 - count_share(bench.card, mask)) * saved
+    return Shrunk(stream_heads(bench.model, mask), share, f"{removed} of {units} groups")
+
+
+def quantise(bench: Bench, cut: float, *, bits: int) -> Shrunk:
+    """Round the cache of the full model."""
+    share = count_bits(bits, bench.card.head_size // bench.card.group) / 16
+    return Shrunk(quantise_cache(bench.model, bits), share, f"{bits} bits")
+
+
+def quantise_rest(bench: Bench, cut: float) -> Shrunk:
+    """Remove groups, and round the cache of the rest to 4 bits."""
+    removed = remove_groups(bench, cut)
+    share = removed.bytes * count_bits(4, bench.card.head_size // bench.card.group) / 16
+    return Shrunk(quantise_cache(removed.model, 4), share, f"4 bits, {removed.words}")
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A way to shrink the cache: ``make`` it for a bench and a share of the cache that it saves at least.
+
+    One that is not ``calibrated`` does not depend on the calibration texts, and is measured for the first seed alone.
+    """
+
+    make: Callable[[Bench, float], Shrunk]
+    cuts: tuple[float, ...] = CUTS
+    calibrated: bool = True
+
+
+#: All by name, in the order of tables. A new one is a row here and a label in ``LABELS``.
+PEERS: Mapping[str, Peer] = {
+    REFERENCE: Peer(remove_groups),
+    "groups-quick": Peer(partial(remove_groups, recovery="quick-refit")),
+    "layers-cosine": Peer(drop_by_cosine),
+    "layers-fisher": Peer(drop_by_fisher),
+    "streaming": Peer(stream_removed, (0.5,)),
+    "8-bit": Peer(partial(quantise, bits=8), (0.0,), calibrated=False),
+    "4-bit": Peer(partial(quantise, bits=4), (0.0,), calibrated=False),
+    "4-bit-groups": Peer(quantise_rest),
+}
+
+
+# The texts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PeerTexts:
+    """What all read: whole windows of ``news``, and ``repeats``, passages and then random tokens read twice."""
+
+    news: Texts
+    repeats: Texts
+
+    @classmethod
+    def of(cls, bench: Bench) -> PeerTexts:
+        """Take whole windows of the evaluation texts of a bench, whose rows need no padding.
+
+        Raises:
+            OptionError: If the model, or the texts, are too short for passages that are read twice.
+        """
+        rows = bench.evaluation.text_rows
+        lengths = [len(item.ids) for item in bench.evaluation.take(rows).inputs if isinstance(item, Window)]
+        news = bench.evaluation.take([row for row, size in zip(rows, lengths, strict=True) if size == max(lengths)])
+        longest = bench.card.longest_context or 2 * PASSAGE + 1
+        usual = usual_tokens(bench.card)
+        size = min(PASSAGE, (longest - 1) // 2, len(news.stream) // PASSAGES, len(usual))
+        if size < 4:
+            raise OptionError("the evaluation texts have too few tokens for passages read twice; raise --eval-tokens")
+        random = np.random.default_rng(bench.settings.seed)
+        places = np.linspace(0, len(news.stream) - size, PASSAGES).astype(np.int64)
+        start, _ = start_token(bench.card)
+        read = partial(read_twice, start, skipped=1)
+        passages = [news.stream[place : place + size] for place in places]
+        drawn = [random.choice(usual, size, replace=False) for _ in range(PASSAGES)]
+        windows = [read(half, number, "passage") for number, half in enumerate(passages)]
+        windows += [read(half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
+        labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
+        return cls(news, Texts(tuple(windows), None, labels, news.classes, NEXT_TOKEN))
