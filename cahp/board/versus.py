@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import recovered_by
 from cahp.data.tables import join_quoted
 from cahp.models.cards import ModelCard
-from cahp.outcomes import OUTCOMES, accuracy_change, same_predictions
+from cahp.outcomes import accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
@@ -58,11 +58,6 @@ class Versus:
         if isinstance(self.a, TokenEvaluation):
             rows = np.unique(self._places[rows])
         return [int(row) for row in rows]
-
-    @property
-    def agreement(self) -> Estimate:
-        """The share of texts, or of tokens, for which A and B predict the same."""
-        return OUTCOMES["agreement"].estimate(self.b, self.a, 42)
 
     @property
     def counts(self) -> tuple[int, int]:
