@@ -6,11 +6,10 @@ on its heads (or of some of them), ``example MODEL`` its attention on the text t
 MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``roles
 MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only their sentences),
 ``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on neutral text, ``abilities
-MODEL`` all abilities under its mask, ``mixes MODEL [SEED ...]`` what the share of repeats in its calibration does,
-``distilled MODEL BUDGET TIME`` what a distillation adds, ``attribution MODEL`` the mean outputs of its heads, ``compare
-DIR`` bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those
-of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example
-notebook and keeps its outputs.
+MODEL`` all abilities under its mask, ``attribution MODEL`` the mean outputs of its heads, ``compare DIR`` bundles the
+comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled
+comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook and
+keeps its outputs.
 """
 
 from __future__ import annotations
@@ -19,10 +18,9 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection
+from dataclasses import asdict, replace
 from datetime import date
-from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -72,7 +70,7 @@ from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSe
 from cahp.features.own_text.words import read_maps
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
-from cahp.files import json_text, plain_json, write_whole
+from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
@@ -81,9 +79,8 @@ from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
-from cahp.run.recovered import Refitted, cut_model
+from cahp.run.recovered import cut_model
 from cahp.run.settings import Settings, identify_model
-from cahp.stages.recovery import refit
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
@@ -354,141 +351,6 @@ def write_baseline(place: Path, model: str, *, store: Store | None = None, progr
 REFITTED = 3
 
 
-@dataclass(frozen=True)
-class MixArm:
-    """What runs of ``write_mixes`` have in common, and the budgets and seeds that they have.
-
-    The refit leaves the first ``untouched`` layers alone.
-    """
-
-    mix: str
-    method: str = "obs-fisher"
-    min_first_layers: int = 0
-    untouched: int = 0
-    budgets: tuple[int, ...] = (72,)
-    seeds: tuple[int, ...] = (43, 44, 45, 46, 47)
-
-
-#: The two mixes that are compared for each method: text alone, and the default.
-_TEXT_AND_MIX = ("0", Settings.mix)
-#: The default mix was chosen on the first of these, with seed 42. The others confirm it on seeds of their own.
-MIX_ARMS: tuple[MixArm, ...] = (
-    *(MixArm(mix, budgets=(72, 45), seeds=(42,)) for mix in ("0", "repeats=10%", "repeats=25%", "repeats=40%")),
-    *(MixArm(mix, budgets=(72, 45)) for mix in _TEXT_AND_MIX),
-    MixArm(Settings.mix, min_first_layers=2),
-    *(MixArm(mix, untouched=1) for mix in _TEXT_AND_MIX),
-    *(MixArm(mix) for mix in ("repeats=5%", "repeats=10%")),
-    *(MixArm(mix, "complementary") for mix in _TEXT_AND_MIX),
-    # `obs-fisher` keeps all groups of the first layers, and CAHP one of three in layer 0.
-    *(MixArm(mix, "complementary", untouched=1) for mix in _TEXT_AND_MIX),
-    MixArm(Settings.mix, "complementary", min_first_layers=2),
-    *(MixArm(mix, "random") for mix in _TEXT_AND_MIX),
-    *(MixArm(mix, "fisher-output") for mix in _TEXT_AND_MIX),
-    *(MixArm(mix, "fisher") for mix in _TEXT_AND_MIX),
-)
-
-
-def write_mixes(
-    place: Path,
-    model: str,
-    *,
-    seeds: Collection[int] = (),
-    store: Store | None = None,
-    day: date,
-    progress: Progress = silent,
-) -> None:
-    """Measure what the share of repeats in the calibration of a language model does, and write it to ``place``.
-
-    Groups are chosen and refitted on the same mix. Each run holds KL divergence and abilities. The file is written
-    after each run, and its runs are not measured again. ``seeds`` (none: all) says which seeds are measured.
-    """
-    name = f"{model}.json"
-    runs: dict[tuple[object, ...], Any] = {}
-    if (place / name).is_file():
-        earlier = json.loads((place / name).read_text("utf-8"))
-        runs = {_key_of(run): run for run in earlier["runs"]}
-    for arm in MIX_ARMS:
-        for budget, seed in product(arm.budgets, arm.seeds):
-            settings = Settings(
-                model=model,
-                method=arm.method,
-                mix=arm.mix,
-                min_first_layers=arm.min_first_layers,
-                budget=str(budget),
-                seed=seed,
-                recover="refit",
-                latency=False,
-            )
-            key = _key_of({**asdict(arm), "budget": budget, "seed": seed})
-            if key in runs or (seeds and seed not in seeds):
-                continue
-            runs[key] = _measure_mix(settings, store, progress, untouched=arm.untouched)
-            made = {"machine": machine(), "date": day.isoformat()}
-            content = {"made": made, "model": model, "runs": [runs[one] for one in sorted(runs)]}
-            write_whole(place, {name: json_text(content).encode()})
-
-
-def _key_of(run: Mapping[str, Any]) -> tuple[object, ...]:
-    return tuple(run[name] for name in ("method", "min_first_layers", "untouched", "seed", "mix", "budget"))
-
-
-def _measure_mix(settings: Settings, store: Store | None, progress: Progress, *, untouched: int = 0) -> Any:
-    """Measure what a run leaves of KL divergence and abilities.
-
-    If the refit leaves layers ``untouched``, it takes the place of the recovery of the settings.
-    """
-    if untouched:
-        settings = replace(settings, recover=NONE.name)
-    bench = open_bench(settings, store=store, progress=progress)
-    document = measure_run(bench, measures=(RECEIPT,)).document
-    record = RECEIPT.read_run(document)
-    outcomes = document.outcomes
-    refitted = document.refit
-    if untouched:
-        inputs = bench.recoveries.inputs
-        made, refitted = refit(
-            bench.model, document.mask, inputs, seed=settings.seed, untouched=untouched, progress=progress
-        )
-        recovered = Refitted.of(made, refitted)
-        outcomes = bench.measurements.outcomes(bench.evaluation, document.mask, recovered=recovered, seed=settings.seed)
-        record = measure_receipt(bench, document.mask, recovered, complete=False)
-    assert record is not None
-    content = {
-        **{"method": settings.method, "min_first_layers": settings.min_first_layers, "untouched": untouched},
-        **{"seed": settings.seed, "mix": settings.mix, "budget": int(settings.budget)},
-        "kept": document.mask.by_layer,
-        "outcomes": {
-            state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in outcomes.items()
-        },
-        **{"abilities": record.to_json(), "refit": refitted, "distill": document.distill},
-    }
-    return plain_json(content)
-
-
-def write_distilled(
-    place: Path,
-    model: str,
-    budget: str,
-    allowed: str,
-    *,
-    store: Store | None = None,
-    day: date,
-    progress: Progress = silent,
-) -> None:
-    """Measure so many groups of a language model, refitted and then distilled as long as is ``allowed``.
-
-    Groups are chosen by ``obs-fisher`` with the default mix, as of ``write_mixes``.
-    """
-    import torch
-
-    settings = Settings(
-        model=model, method="obs-fisher", budget=budget, recover="auto", recover_time=allowed, latency=False
-    )
-    run = _measure_mix(settings, store, progress)
-    made = {"machine": machine(), "threads": torch.get_num_threads(), "allowed": allowed, "date": day.isoformat()}
-    write_whole(place, {f"{model}-distilled.json": json_text({"made": made, "model": model, "run": run}).encode()})
-
-
 def write_shares(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Compute how much of each head the kept heads of every budget can reproduce, and write it to ``place``."""
     bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
@@ -605,13 +467,6 @@ if __name__ == "__main__":
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
         case ["abilities", name]:
             write_abilities(run_folder(name), bundled.RUNS[name], progress=show)
-        case ["mixes", model, *given]:
-            # The user's store: an interrupted measurement resumes.
-            seeds = [int(seed) for seed in given]
-            (assets() / "mix").mkdir(exist_ok=True)
-            write_mixes(assets() / "mix", model, seeds=seeds, day=date.today(), progress=show)
-        case ["distilled", model, budget, allowed]:
-            write_distilled(assets() / "mix", model, budget, allowed, day=date.today(), progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
         case ["attribution", model]:
@@ -634,7 +489,6 @@ if __name__ == "__main__":
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
                 "cards MODEL [examples] | shares MODEL | "
-                "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | mixes MODEL [SEED ...] | "
-                "distilled MODEL BUDGET TIME | "
+                "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | "
                 "attribution MODEL | notebook"
             )
