@@ -49,25 +49,32 @@ from cahp.comparison import Comparison
 from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.features import measures
-from cahp.features.abilities.measuring import measure_full_losses
-from cahp.features.abilities.receipt import measure_receipt
-from cahp.features.abilities.section import RECEIPT
-from cahp.features.abilities.shipped import LOSSES_FILE, pack_losses
-from cahp.features.attribution.baseline import bundled_folder, measure_baseline_of
-from cahp.features.head_cards.bundled import CARDS_FILE, BundledCards, shorten
-from cahp.features.head_cards.measuring import find_examples, measure_removals
-from cahp.features.head_cards.sentences import SENTENCES_SHA256
+from cahp.features.abilities.measuring import LOSSES_FILE, measure_full_losses, pack_losses
+from cahp.features.abilities.section import RECEIPT, measure_receipt
+from cahp.features.attribution.measuring import measure_baseline_of
+from cahp.features.attribution.result import bundled_folder
+from cahp.features.head_cards.measuring import (
+    CARDS_FILE,
+    SENTENCES_SHA256,
+    BundledCards,
+    find_examples,
+    measure_removals,
+    shorten,
+)
 from cahp.features.learn import lessons as six_steps
 from cahp.features.learn.course import list_measured
 from cahp.features.learn.course import measure as measure_answer
 from cahp.features.learn.lessons import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.scene import find_family, measure_scene
-from cahp.features.neutral.measuring import evaluate_on_neutral
-from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.neutral.texts import AUTO
-from cahp.features.own_text.measuring import over_budgets, read_text
-from cahp.features.own_text.shipped import SENTENCE_FILE, ShippedMaps, ShippedSentence
-from cahp.features.own_text.words import read_maps
+from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, evaluate_on_neutral
+from cahp.features.own_text.measuring import (
+    SENTENCE_FILE,
+    ShippedMaps,
+    ShippedSentence,
+    over_budgets,
+    read_maps,
+    read_text,
+)
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
 from cahp.features.roles.use_case import roles
 from cahp.files import json_text, write_whole

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cahp.exports.masks import read_mask as read_mask
     from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
-    from cahp.features.attribution.use_case import attribute as attribute
+    from cahp.features.attribution.measuring import attribute as attribute
     from cahp.features.roles.use_case import roles as roles
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
@@ -49,7 +49,7 @@ _HOMES = {
         "api.evaluate": ("evaluate", "latency"),
         "api.export": ("export", "recover"),
         "api.fit": ("fit",),
-        "features.attribution.use_case": ("attribute",),
+        "features.attribution.measuring": ("attribute",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
         "features.roles.use_case": ("roles",),

@@ -37,7 +37,7 @@ from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
-from cahp.features.attribution.checked import COLUMNS, check_rows, describe_check, read_bundled_checks
+from cahp.features.attribution.result import COLUMNS, check_rows, describe_check, read_bundled_checks
 from cahp.features.peers.result import COLUMNS as PEER_COLUMNS
 from cahp.features.peers.result import describe_gains, describe_winner, read_bundled, table_rows
 from cahp.features.premise.words import MEASURES, describe_control, describe_predictors, read_estimate

@@ -25,7 +25,7 @@ from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
 from cahp.features import measures
 from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.roles.questions import find_breaks
+from cahp.features.roles.section import find_breaks
 from cahp.methods.shared import registry
 from cahp.run.measures import put_record
 from cahp.terminal.printing import run_lines

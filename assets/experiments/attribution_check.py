@@ -24,8 +24,8 @@ from _settings import add_settings, read_settings
 from numpy.typing import NDArray
 
 from cahp import open_bench
-from cahp.features.attribution.baseline import Baseline, find_baseline
-from cahp.features.attribution.checked import (
+from cahp.features.attribution.measuring import Baseline, TextQuestion, check_whole, draw_sets, find_baseline
+from cahp.features.attribution.result import (
     COLUMNS,
     COMPARED,
     AttributionCheck,
@@ -34,9 +34,9 @@ from cahp.features.attribution.checked import (
     TextCheck,
     check_rows,
     describe_check,
+    order_by_size,
+    order_by_support,
 )
-from cahp.features.attribution.measuring import TextQuestion, check_whole, draw_sets
-from cahp.features.attribution.result import order_by_size, order_by_support
 from cahp.files import json_text, plain_json
 from cahp.models.tokenizing import tokenize_own
 from cahp.output import Mark, Output

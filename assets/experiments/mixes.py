@@ -19,8 +19,7 @@ from typing import Any
 import torch
 
 from cahp import Settings, open_bench
-from cahp.features.abilities.receipt import measure_receipt
-from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.section import RECEIPT, measure_receipt
 from cahp.files import json_text, plain_json, write_whole
 from cahp.recoveries import NONE
 from cahp.run.document import machine

@@ -60,10 +60,10 @@ FEATURES = (
         commands=_find("roles.command:roles"),
         panels={
             "Budget": ("roles.panel:TAB",),
-            "Similarity": ("roles.glance:ONE_HEAD", "roles.glance:ALL_HEADS"),
-            "Card": ("roles.card:HEADLINE",),
+            "Similarity": ("roles.panel:ONE_HEAD", "roles.panel:ALL_HEADS"),
+            "Card": ("roles.panel:HEADLINE",),
         },
-        colourings=_find("roles.board:ATTENTION", "roles.board:ROLE"),
+        colourings=_find("roles.panel:ATTENTION", "roles.panel:ROLE"),
     ),
     Feature(
         "abilities",
@@ -90,7 +90,7 @@ FEATURES = (
         panels={"Budget": ("own_text.panel:TAB",)},
         first_texts=_find("own_text.overview:FIRST_TEXT"),
     ),
-    Feature("versus", panels={"Budget": ("versus.panel:TAB",)}),
+    Feature("versus", panels={"Budget": ("versus:TAB",)}),
     Feature("stability"),
     Feature("learn"),
     Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),

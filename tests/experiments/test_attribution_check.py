@@ -10,8 +10,8 @@ import pytest
 from attribution_check import check_attribution, check_text, correlate
 from terminal import call
 
-from cahp.features.attribution.baseline import find_baseline, measure_baseline
-from cahp.features.attribution.checked import (
+from cahp.features.attribution.measuring import TextQuestion, draw_sets, find_baseline, measure_baseline
+from cahp.features.attribution.result import (
     AttributionCheck,
     KeptAlone,
     RemovedTogether,
@@ -20,7 +20,6 @@ from cahp.features.attribution.checked import (
     describe_check,
     median,
 )
-from cahp.features.attribution.measuring import TextQuestion, draw_sets
 from cahp.files import plain_json
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench

@@ -22,8 +22,8 @@ from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.sentence import Sentence, SentenceAnswer, WordArc, WordMaps
-from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
+from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.models.costs import CacheShape
 from cahp.run.settings import Settings
 from cahp.ui.parts.budget_board import _sources

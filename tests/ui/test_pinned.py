@@ -9,7 +9,7 @@ import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.versus.panel import TAB, VERSUS
+from cahp.features.versus import TAB, VERSUS
 from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.session.explorer import Explorer
 from cahp.values import MaskError

@@ -4,8 +4,7 @@ Where there are labels, an item's value is whether the model predicts the label.
 predicts the same class as the full model. The full model then has the value 1 by definition, and chance is the share of
 such agreement that is left if a model keeps the full model's class frequencies but ignores the texts. The part of that
 lead which a model keeps is Cohen's kappa (1960) with these frequencies: ``lost`` is a kappa below 0.5, and ``kept`` is
-one surely above 0.9.
-"""
+one surely above 0.9."""
 
 from __future__ import annotations
 
@@ -18,13 +17,55 @@ import numpy as np
 from cahp.data import load
 from cahp.data.sources import BBC_NEWS, MANUAL
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.typing_errors import mistype
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.tasks.answers import NO_LABEL, Evaluation
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Floats, HeadMask, Input, Ints, spread
+
+#: One word in so many is mistyped, and at least one of a text.
+ONE_IN = 8
+#: Words of at least four letters; the first letter stays.
+_WORD = re.compile(r"[^\W\d_]{4,}")
+
+
+def mistype(texts: Texts, seed: int) -> Texts:
+    """Return texts with typing errors; those of a text depend on ``seed`` and on the text alone.
+
+    The second texts of pairs get errors as well.
+    """
+    first = tuple(mistype_text(text, seed) for text in texts.plain_texts)
+    second = texts.second
+    if second is not None:
+        second = tuple(mistype_text(text, seed) for text in second)
+    return replace(texts, first=first, second=second)
+
+
+def mistype_text(text: str, seed: int) -> str:
+    """Put a typing error into one of eight words of a text, at least into one; a text of short words stays."""
+    words = list(_WORD.finditer(text))
+    if not words:
+        return text
+    random = np.random.default_rng([seed, *text.encode()])
+    chosen = random.choice(len(words), max(1, round(len(words) / ONE_IN)), replace=False)
+    # From the end, so that earlier places stay where they are.
+    for place in sorted(chosen.tolist(), reverse=True):
+        start, end = words[place].span()
+        text = text[:start] + _mistype_word(text[start:end], random) + text[end:]
+    return text
+
+
+def _mistype_word(word: str, random: np.random.Generator) -> str:
+    """Swap two neighbouring letters, leave one out, or type one twice; never the first. Of two equal ones, one goes."""
+    place = int(random.integers(1, len(word) - 1))
+    kind = random.integers(3)
+    if kind == 0 and word[place] != word[place + 1]:
+        return f"{word[:place]}{word[place + 1]}{word[place]}{word[place + 2 :]}"
+    if kind < 2:
+        return word[:place] + word[place + 1 :]
+    return word[: place + 1] + word[place:]
+
 
 #: So many of the most frequent classes have a row of their own; the others share one.
 CLASSES = 10

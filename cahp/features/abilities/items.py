@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.features.abilities.sentences import (
+    CAPITAL_QUESTIONS,
+    CAPITALS,
+    FACTS,
+    FILLER,
+    NAMES,
+    NOUNS,
+    OTHER_LANGUAGES,
+    OTHERS,
+    PERSONS,
+    PLACES,
+    THINGS,
+)
 from cahp.values import Floats, Ints, Unit, digest
 
 
@@ -206,3 +220,272 @@ def _count_shared(encoded: Sequence[Sequence[int]]) -> int:
         if len({ids[place] for ids in encoded}) > 1:
             return place
     return shared
+
+
+#: Fewer tokens are no passage.
+_FEWEST = 4
+#: Each token of the evaluation texts is in at most so many passages.
+_LAPS = 2
+#: Tokens of a segment whose loss is compared with and without the text before it.
+_SEGMENT = 32
+
+
+def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Draw passages of the evaluation texts, each read twice; none overlaps, unless there are too few tokens.
+
+    The parts of an item are the first and the second reading, each without its first token.
+    """
+    lengths = _draw_lengths(source, size, random, len(source.stream))
+    if isinstance(lengths, str):
+        return lengths
+    probes: list[AskedSequence] = []
+    begin = int(random.integers(lengths[0]))
+    laps = 1
+    for length in lengths:
+        if begin + length > len(source.stream):
+            laps += 1
+            begin = int(random.integers(lengths[0]))
+        if laps > _LAPS or begin + length > len(source.stream):
+            break
+        probes.append(_read_twice(source, len(probes), source.stream[begin : begin + length]))
+        begin += length
+    return _collect(probes)
+
+
+def repeat_random(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Draw sequences of different random tokens, each read twice; parts as in ``repeat_text``."""
+    lengths = _draw_lengths(source, size, random, len(source.usual))
+    if isinstance(lengths, str):
+        return lengths
+    probes: list[AskedSequence] = []
+    for length in lengths:
+        probes.append(_read_twice(source, len(probes), random.choice(source.usual, length, replace=False)))
+    return _collect(probes)
+
+
+def _draw_lengths(source: ItemSource, size: Size, random: np.random.Generator, most: int) -> list[int] | str:
+    """Draw the lengths of passages, log-uniformly, so that two of each fit the model, and ``most`` tokens do."""
+    longest = min(size.longest, (source.longest - 1) // 2, most)
+    if longest < _FEWEST:
+        return f"it reads {source.longest:,} tokens at once and there are {most:,}, too few for a passage read twice"
+    shortest = min(size.shortest, max(_FEWEST, longest // 2))
+    drawn = np.exp(random.uniform(np.log(shortest), np.log(longest + 1), size.items))
+    return [int(length) for length in np.minimum(drawn, longest)]
+
+
+def _read_twice(source: ItemSource, item: int, passage: Ints) -> AskedSequence:
+    ids = np.concatenate([[source.start], passage, passage])
+    length = len(passage)
+    asked = np.concatenate([np.arange(1, length), np.arange(length + 1, 2 * length)])
+    parts = np.repeat([0, 1], length - 1)
+    return AskedSequence(item, ids[:-1], asked, ids[asked + 1], parts)
+
+
+def _collect(probes: list[AskedSequence]) -> Items | str:
+    if not probes:
+        return "the evaluation texts have too few tokens"
+    return Items(tuple(probes), len(probes), 2)
+
+
+def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Draw segments of the evaluation texts, read alone and after the text before them.
+
+    Both readings have the same tokens, so that the gain does not depend on which tokens come late in a document. The
+    parts of an item are the segment alone and with its context, without the first token.
+    """
+    longest = min(size.longest, source.longest - 1 - _SEGMENT, len(source.stream) // 2)
+    if longest < size.shortest:
+        return f"its context or the evaluation texts are too short for {size.shortest + _SEGMENT} tokens"
+    places = np.arange(longest, len(source.stream) - _SEGMENT, _SEGMENT)
+    probes: list[AskedSequence] = []
+    chosen = np.sort(random.permutation(places)[: size.items])
+    lengths = np.exp(random.uniform(np.log(size.shortest), np.log(longest), len(chosen))).astype(np.int64)
+    for item, (begin, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
+        for part, context in enumerate((0, length)):
+            ids = np.concatenate([[source.start], source.stream[begin - context : begin + _SEGMENT]])
+            asked = np.arange(len(ids) - _SEGMENT, len(ids) - 1)
+            probes.append(AskedSequence(item, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part)))
+    if not len(chosen):
+        return "the evaluation texts have too few tokens"
+    return Items(tuple(probes), len(chosen), 2)
+
+
+#: Options of a question, the right one among them.
+OPTIONS = 4
+#: Sentences between the facts and the question.
+_DISTANCES = (0, 4, 12, 24)
+#: Tokens of a sentence of filler, at most.
+_SENTENCE = 16
+#: Tokens of the facts and the question, at most.
+_FACTS = 80
+#: Pairs that show a pattern.
+_SHOWN = 6
+#: Largest term and sum of additions.
+_LARGEST = 20
+
+#: A text, and the options that may continue it, the right one first.
+Question = tuple[str, Sequence[str]]
+
+
+def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
+    most = max(0, (source.longest - _FACTS) // _SENTENCE)
+    questions: list[Question] = []
+    for number in range(size.items):
+        fact, asked, values = FACTS[number % len(FACTS)]
+        distance = min(most, _DISTANCES[number // len(FACTS) % len(_DISTANCES)])
+        names = _choose(random, NAMES, OPTIONS)
+        chosen = _choose(random, values.split(), OPTIONS)
+        lines = [fact.format(name=name, value=value) for name, value in zip(names, chosen, strict=True)]
+        filler = [FILLER[place % len(FILLER)] for place in random.integers(len(FILLER), size=distance)]
+        place = int(random.integers(OPTIONS))
+        text = "\n".join([*lines, " ".join(filler), asked.format(name=names[place])])
+        questions.append((text, _put_first(chosen, place)))
+    return ask_choices(source, questions)
+
+
+def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Show a mapping of words by examples, and ask for the next: capital letters, plurals, or pairs at random."""
+    patterns = (_ask_capital, _ask_plural, _ask_pair)
+    return ask_choices(source, [patterns[number % len(patterns)](random) for number in range(size.items)])
+
+
+def _ask_capital(random: np.random.Generator) -> Question:
+    words = _choose(random, list(NOUNS), _SHOWN + 1)
+    letters = [word[0].upper() for word in words]
+    return _show(words[:-1], letters[:-1], words[-1]), _space([letters[-1], *letters[: OPTIONS - 1]])
+
+
+def _ask_plural(random: np.random.Generator) -> Question:
+    words = _choose(random, list(NOUNS), _SHOWN + 1)
+    plurals = [NOUNS[word] for word in words]
+    return _show(words[:-1], plurals[:-1], words[-1]), _space([plurals[-1], words[-1], *plurals[: OPTIONS - 2]])
+
+
+def _ask_pair(random: np.random.Generator) -> Question:
+    words = _choose(random, list(NOUNS), 2 * _SHOWN)
+    values = words[_SHOWN:]
+    place = int(random.integers(_SHOWN))
+    return _show(words[:_SHOWN], values, words[place]), _put_first(values, place)[:OPTIONS]
+
+
+def _show(words: Sequence[str], values: Sequence[str], asked: str) -> str:
+    lines = [f"{word} -> {value}" for word, value in zip(words, values, strict=True)]
+    return "\n".join([*lines, f"{asked} ->"])
+
+
+def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Compare a grammatical continuation with one that is not: agreement across a distractor, and reflexives."""
+    pairs = list(_list_pairs())
+    order = random.permutation(len(pairs))
+    return ask_choices(source, [pairs[place] for place in order[: size.items]])
+
+
+def _list_pairs() -> Iterator[Question]:
+    for forms in THINGS:
+        for distractors in PLACES:
+            for number, noun in enumerate(forms):
+                # The distractor has the other number, so that the nearest noun misleads.
+                text = f"The {noun} near the {distractors[1 - number]}"
+                yield text, _put_first(["is", "are"], number)
+                yield text, _put_first(["was", "were"], number)
+    for person, right, wrong in PERSONS:
+        for other in OTHERS:
+            yield f"The {person} who met the {other} saw", _space([right, wrong])
+
+
+def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
+    countries = list(CAPITALS)
+    questions: list[Question] = []
+    for place in random.permutation(len(countries))[: size.items]:
+        country = countries[place]
+        text = CAPITAL_QUESTIONS[random.integers(len(CAPITAL_QUESTIONS))]
+        others = _choose(random, [city for name, city in CAPITALS.items() if name != country], OPTIONS - 1)
+        questions.append((text.format(country=country), _space([CAPITALS[country], *others])))
+    return ask_choices(source, questions)
+
+
+def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Ask for sums below 20 after two examples; the other options are near and have as many digits."""
+    sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
+    questions: list[Question] = []
+    for place in random.permutation(len(sums))[: size.items]:
+        left, right = sums[place]
+        total = left + right
+        shown = [sums[other] for other in random.choice(len(sums), 2, replace=False) if other != place]
+        lines = [f"{one} + {two} = {one + two}" for one, two in shown]
+        near = sorted((one for one in range(2, 100) if one != total), key=lambda one: abs(one - total))
+        options = islice((one for one in near if len(str(one)) == len(str(total))), OPTIONS - 1)
+        questions.append(("\n".join([*lines, f"{left} + {right} ="]), _space([str(total), *map(str, options)])))
+    return ask_choices(source, questions)
+
+
+def read_languages(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+    """Compare sentences in French, German and Spanish with the same words in random order.
+
+    The parts of an item are the mixed words and the sentence.
+    """
+    probes: list[AskedSequence] = []
+    sentences = OTHER_LANGUAGES[: size.items]
+    for item, sentence in enumerate(sentences):
+        words = sentence.split(" ")
+        mixed = [words[place] for place in random.permutation(len(words))]
+        for part, text in enumerate((" ".join(mixed), sentence)):
+            encoded = source.encode(text)
+            if encoded is None:
+                return "its tokenizer does not know the words"
+            if len(encoded) + 1 > source.longest:
+                return f"it reads {source.longest:,} tokens at once, fewer than a sentence has"
+            ids = np.array([source.start, *encoded])
+            asked = np.arange(len(ids) - 1)
+            probes.append(AskedSequence(item, ids[:-1], asked, ids[1:], np.full(len(asked), part)))
+    return Items(tuple(probes), len(sentences), 2)
+
+
+def _choose(random: np.random.Generator, words: Sequence[str], count: int) -> list[str]:
+    """Choose so many different words."""
+    return [words[place] for place in random.permutation(len(words))[:count]]
+
+
+def _put_first(words: Sequence[str], place: int) -> list[str]:
+    """Return the words as options, that at ``place`` first."""
+    return _space([words[place], *words[:place], *words[place + 1 :]])
+
+
+def _space(words: Sequence[str]) -> list[str]:
+    return [f" {word}" for word in words]
+
+
+def _list_questions(name: str, label: str, draw: Draw, items: int, *, options: int = OPTIONS) -> AbilityKind:
+    """A row of questions with options: its value is the share that is right."""
+    return AbilityKind(name, label, "share", draw, prefer_first, Size(items), chance=1 / options, means=False)
+
+
+def _list_repeated(name: str, label: str, draw: Draw) -> AbilityKind:
+    """A row of sequences that are read twice: its value is what the second reading gains; every run measures it."""
+    return AbilityKind(
+        name,
+        label,
+        "nats",
+        draw,
+        subtract_second,
+        Size(64, 16, 256),
+        Size(32, 16, 64),
+        loss_part=1,
+        loss_label="loss of the second reading",
+    )
+
+
+#: All abilities, in the order of a receipt.
+ABILITIES: tuple[AbilityKind, ...] = (
+    _list_repeated("repeats_text", "repeats text", repeat_text),
+    _list_repeated("repeats_random", "repeats random tokens", repeat_random),
+    _list_questions("looks_up", "looks up", look_up, 32),
+    _list_questions("follows_pattern", "follows a pattern", follow_pattern, 96),
+    AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(24, 64, 384)),
+    _list_questions("grammar", "grammar", check_grammar, 96, options=2),
+    _list_questions("facts", "facts", ask_capitals, 64),
+    _list_questions("arithmetic", "arithmetic", ask_sums, 96),
+    AbilityKind("languages", "other languages", "nats", read_languages, subtract_second, Size(36)),
+)

@@ -2,32 +2,153 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from cahp.features.abilities.receipt import (
-    ITEM_TOKENS,
-    SYMBOLS,
-    count_lost,
-    count_tokens,
-    explain,
-    list_by_word,
-    list_cells,
-    list_columns,
-    measure_receipt,
-    name_state,
-)
-from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord
+from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, AbilityVerdict, Word
 from cahp.goals import Goal
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.bench import Bench
 from cahp.run.measures import MaskSubject, Measure
+from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import Estimate, HeadMask
-from cahp.words import capital
+from cahp.words import capital, number, percent
 
 if TYPE_CHECKING:
     from cahp.run.bench import Bench
     from cahp.run.recovered import Recovered
+
+#: The symbol of each word: its shape tells it without colour.
+SYMBOLS: dict[Word, str] = {
+    "lost": "\N{MULTIPLICATION X}",
+    "weaker": "\N{BLACK DOWN-POINTING TRIANGLE}",
+    "not significant": "?",
+    "kept": "\N{CHECK MARK}",
+    "not measurable": "\N{EN DASH}",
+}
+
+#: Passes of a classifier over the evaluation texts and their changed copies.
+_CLASSIFIER_PASSES = 1.2
+#: Tokens of the items that a language model reads, as counted with `smollm2`: of quick abilities, and of all.
+ITEM_TOKENS = (4_438, 41_831)
+
+
+def measure_receipt(
+    bench: Bench, mask: HeadMask, recovered: Recovered | None, *, complete: bool = True
+) -> AbilitiesRecord:
+    """Measure the abilities of a model under ``mask``, and of the ``recovered`` one.
+
+    Of a language model all abilities are measured if ``complete``, else those that are quick.
+    """
+    if bench.card.task.predicts_labels:
+        from cahp.features.abilities.classifying import measure_classifier
+
+        return measure_classifier(bench, mask, recovered)
+    from cahp.features.abilities.measuring import measure_abilities
+
+    return measure_abilities(
+        bench.resources, bench.evaluation, mask, recovered, complete=complete, seed=bench.settings.seed
+    )
+
+
+def count_tokens(bench: Bench, *, complete: bool) -> float:
+    """Estimate the tokens that each model reads for a receipt."""
+    if bench.card.task.predicts_labels:
+        return _CLASSIFIER_PASSES * bench.evaluation.tokens
+    return ITEM_TOKENS[complete]
+
+
+def find_state(record: AbilitiesRecord) -> str:
+    """Return the last model of a receipt: the ``recovered`` one, or else the ``pruned`` one."""
+    if "recovered" in record.states:
+        return "recovered"
+    return "pruned"
+
+
+def count_lost(record: AbilitiesRecord) -> Estimate | None:
+    """Count the abilities that the last model has lost, of all that are measurable (None: none is)."""
+    words = [row.word_of(find_state(record)) for row in record.rows]
+    measurable = sum(word not in (None, "not measurable") for word in words)
+    if not measurable:
+        return None
+    lost = float(words.count("lost"))
+    return Estimate(lost, (lost, lost), measurable, "number")
+
+
+def name_state(state: str, recover: str) -> str:
+    """Name a model of a receipt, whose recovered one was made by the recovery ``recover``."""
+    if state == "recovered":
+        return RECOVERIES[recover].beside
+    return NONE.beside
+
+
+def list_by_word(record: AbilitiesRecord, state: str) -> dict[Word, list[Ability]]:
+    """Return the abilities of a model by their word, the worst word first; words that none has are left out."""
+    by_word: dict[Word, list[Ability]] = {word: [] for word in SYMBOLS}
+    for row in record.rows:
+        word = row.word_of(state) or "not measurable"
+        by_word[word].append(row)
+    return {word: rows for word, rows in by_word.items() if rows}
+
+
+def explain(row: Ability, state: str) -> str:
+    """Say in one line what was measured of an ability: word, values, difference with interval, and number of items."""
+    word = row.word_of(state) or "not measurable"
+    verdict = row.get(state)
+    if verdict is None or row.full is None:
+        return f"{row.label}: {word}, as {row.reason}"
+    text = f"{row.label}: {word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
+    if row.reason:
+        text += f"; {row.reason}"
+    return text
+
+
+def write_chance(row: Ability) -> str:
+    """Write the value of a model without the ability, in the unit of its values (empty: nothing was measured)."""
+    if row.full is None:
+        return ""
+    if row.full.unit == "share":
+        return percent(row.chance)
+    return number(row.chance)
+
+
+def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:
+    """Name the columns of ``list_cells``."""
+    columns = ["full model"]
+    for state in record.states:
+        name = name_state(state, recover)
+        columns += [name, f"difference {name}"]
+    return [*columns, "chance", "n"]
+
+
+def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
+    """Yield the cells of an ability: the full model, word and difference of the others, then chance and n."""
+    full = ""
+    if row.full is not None:
+        full = row.full.text
+    yield full
+    for state in states:
+        yield from _list_verdict(row.get(state), row.reason)
+    yield from (write_chance(row), f"{row.n:,}")
+
+
+def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:
+    word: Word = "not measurable"
+    value = ""
+    difference = ""
+    if verdict is not None:
+        word = verdict.word
+        value = f", {verdict.value.text}"
+        difference = verdict.difference.text
+        if verdict.difference.span:
+            difference += f" ({verdict.difference.span})"
+    text = f"{SYMBOLS[word]} {word}{value}"
+    if word == "not measurable" and reason:
+        text += f": {reason}"
+    yield from (text, difference)
+
 
 #: The name of the measure, and of the goal that counts what it measures.
 NAME = "abilities"

@@ -39,8 +39,8 @@ def attribute(
     Attribution patching estimates how the answer's log-probability changes without
     each head. The top heads, and random ones, are then removed exactly.
     """
-    from cahp.features.attribution import use_case
-    from cahp.features.attribution.lines import attribution_lines
+    from cahp.features.attribution import measuring
+    from cahp.features.attribution.result import attribution_lines
 
     settings = replace(call.settings, model=model)
     if text is None:
@@ -50,7 +50,7 @@ def attribute(
         given = text, pair
     with optional_file(out, force, "cahp.mask") as output:
         with call.bars() as progress:
-            result = use_case.attribute(settings, given, **question, store=call.store, progress=progress)
+            result = measuring.attribute(settings, given, **question, store=call.store, progress=progress)
         document = result.to_json()
         lines = [*attribution_lines(result)]
         if output is not None and out is not None:

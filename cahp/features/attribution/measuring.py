@@ -5,22 +5,36 @@ tokens. To *remove* a head means to replace its output by a baseline, its mean o
 The estimate of what that changes is the gradient of the metric with respect to the head's output, times the baseline
 minus the output, summed over tokens and channels. It needs one forward and one backward pass for all heads together,
 and is exact where the metric is linear in the head's output. Source: attribution patching (Nanda 2023; Syed, Rager and
-Conmy 2023), with a baseline from other texts instead of a second prompt.
-"""
+Conmy 2023), with a baseline from other texts instead of a second prompt."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import cache
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.api.options import ModelOptions, Name, ShowProgress, read_settings, show_progress
 from cahp.features.attribution import TOP
-from cahp.features.attribution.baseline import Baseline
-from cahp.features.attribution.result import Attribution, NeededHeads, RemovedHead, order_by_size, order_by_support
+from cahp.features.attribution.result import (
+    Attribution,
+    NeededHeads,
+    RemovedHead,
+    bundled_folder,
+    order_by_size,
+    order_by_support,
+)
+from cahp.models.cards import ModelCard
+from cahp.run.bench import Bench, open_bench
+from cahp.run.resources import Resources
+from cahp.run.settings import Settings, identify_model
 from cahp.stages.similarity import read_tokens
+from cahp.store import Entry, Store, key
+from cahp.tasks.texts import Item
 from cahp.values import (
     Bools,
     DataError,
@@ -30,8 +44,10 @@ from cahp.values import (
     ModelError,
     OptionError,
     Progress,
+    digest,
     report_progress,
     silent,
+    spread,
 )
 
 if TYPE_CHECKING:
@@ -39,6 +55,117 @@ if TYPE_CHECKING:
 
     from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
+
+_BASELINE = "baseline"
+#: Bump to invalidate cached results.
+_REVISION = 1
+#: Calibration texts, or windows, whose tokens are averaged: evenly spread ones.
+_TEXTS = 64
+#: Settings with which calibration texts are others than those of the bundled baselines.
+_OF_TEXTS = (
+    *("data", "limit", "sample", "tokens", "window", "stride", "bos", "mix"),
+    *("documents", "splits", "text_column", "pair_column", "label_column", "label_map"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """The mean context vectors ``means (L, width)`` of each layer's heads, float16, over ``tokens`` of ``texts``.
+
+    ``width`` is the number of heads times the channels of a head, before the output projection; ``data`` names the
+    texts.
+    """
+
+    means: NDArray[np.float16]
+    texts: int
+    tokens: int
+    data: str
+
+    def __str__(self) -> str:
+        return f"mean over {self.tokens:,} tokens of {self.texts} calibration texts of {self.data}"
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the means."""
+        return digest(self.means.tobytes())
+
+
+def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, progress: Progress = silent) -> Baseline:
+    """Average the output of each head of ``model`` over the tokens of ``inputs``; one forward pass of each."""
+    import torch
+
+    totals = np.zeros((model.layers, model.projection(0).weight.shape[1]))
+    counts = np.zeros(model.layers, dtype=np.int64)
+    for batch in report_progress(model.batches(model.tokenize(inputs)), _BASELINE, progress):
+        real = batch.tensors["attention_mask"].bool()
+
+        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
+            if site == "output":
+                seen = entering.reshape(*real.shape, -1)[real].cpu().double()
+                # A layer that is used in many passes is seen in each of them.
+                totals[layer] += seen.sum(0).numpy()
+                counts[layer] += len(seen)
+
+        with torch.inference_mode():
+            model.logits(batch, tap=add)
+    means = (totals / counts[:, None]).astype(np.float16)
+    return Baseline(means, len(inputs), int(counts[0]), data)
+
+
+def find_baseline(bench: Bench) -> Baseline:
+    """Return the baseline of a model and its data: the bundled one, the stored one, or measure and store it."""
+    if may_use_bundled(bench.settings):
+        shipped = read_bundled(bench.card)
+        if shipped is not None:
+            return shipped
+    resources = bench.resources
+    entry = key("attribution baseline", _REVISION, bench.card.sha256, bench.calibration.sha256, _TEXTS)
+    stored = resources.load_cached(_BASELINE, entry, lambda of: _of_entry(of, bench.dataset.id))
+    if stored is not None:
+        return stored
+    with resources.timed(_BASELINE):
+        baseline = measure_baseline_of(bench)
+    resources.keep(entry, {"means": baseline.means}, {"texts": baseline.texts, "tokens": baseline.tokens})
+    return baseline
+
+
+def measure_baseline_of(bench: Bench) -> Baseline:
+    """Measure the baseline of a model on calibration texts of its data."""
+    texts = bench.calibration.inputs
+    chosen = [texts[row] for row in spread(len(texts), _TEXTS)]
+    return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=bench.resources.progress)
+
+
+def _of_entry(entry: Entry, data: str) -> Baseline:
+    means = entry.arrays["means"].astype(np.float16, copy=False)
+    return Baseline(means, int(entry.meta["texts"]), int(entry.meta["tokens"]), data)
+
+
+# Bundled -----------------------------------------------------------------------------------------------------
+
+
+def may_use_bundled(settings: Settings) -> bool:
+    """Tell whether the settings ask for the texts of the bundled baselines, as far as these are not drawn at random."""
+    usual = Settings()
+    return all(getattr(settings, name) == getattr(usual, name) for name in _OF_TEXTS)
+
+
+def read_bundled(card: ModelCard) -> Baseline | None:
+    """Read the bundled baseline of a built-in model on its own data (None: it has none)."""
+    return _read_baselines().get(card.identity)
+
+
+@cache
+def _read_baselines() -> dict[str, Baseline]:
+    """Read the bundled baselines by the digest of their model."""
+    baselines = {}
+    for file in sorted(bundled_folder().glob("*.npz")):
+        with np.load(file, allow_pickle=False) as arrays:
+            baselines[str(arrays["model"])] = Baseline(
+                arrays["means"], int(arrays["texts"]), int(arrays["tokens"]), str(arrays["data"])
+            )
+    return baselines
+
 
 STAGE = "attribution"
 #: Sets of as many random heads, which are removed beside the top.
@@ -337,3 +464,77 @@ def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) 
             left[head // heads] -= 1
             first.append(head)
     return [*first, *(head for head in order if head not in first)], max(1, len(first))
+
+
+def attribute(
+    model: Name | HeadModel | Settings = Settings.model,
+    text: Input = "",
+    *,
+    answer: str | None = None,
+    data: Name | None = None,
+    top: int = TOP,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[ModelOptions],
+) -> Attribution:
+    """Measure which heads matter for one text: what the log-probability of an answer loses without each head.
+
+    The change without each head is estimated for all heads by attribution patching, in one forward and one backward
+    pass; without the ``top`` heads it is measured exactly. A removed head gives its mean output over calibration texts.
+    ``cahp.attribute("smollm2", "The capital of France is").rows`` has one row per head.
+
+    Args:
+        model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``; or a ``Settings``.
+        text: A text, or a pair of texts as a tuple.
+        answer: A class, or one token that follows the text, such as ``" Paris"`` (None: the predicted one).
+        data: Where the calibration texts come from (None: the data that belong to the model).
+        top: Number of heads that are removed exactly, each and together; at most half of all.
+        progress, yes, store: See ``cahp.prune``.
+        **options: The options of ``cahp attribute``, by the names of ``cahp.Settings``.
+
+    Raises:
+        CahpError: If the text is empty or too long, there is no such answer, or the model is pruned already.
+    """
+    if top < 1:
+        raise OptionError(f"top is {top}; give at least 1")
+    with show_progress(progress, yes=yes) as reporter:
+        loaded, settings = _read_model(model, data, options)
+        found, baseline, classes = _open(loaded, settings, store or Store(), reporter)
+        question = TextQuestion.read(found, text, baseline)
+        wanted = AnswerWanted(answer, classes)
+        *_, result = attribute_in_steps(question, wanted, top=top, seed=settings.seed, progress=reporter)
+    return result
+
+
+def _read_model(
+    model: Name | HeadModel | Settings, data: Name | None, options: Any
+) -> tuple[HeadModel | None, Settings]:
+    """Return a loaded model, if one is given, and the settings of the call."""
+    if isinstance(model, str | PathLike | Settings):
+        return None, read_settings("attribute", model, data, options)
+    return model, read_settings("attribute", model.card.id, data, options)
+
+
+def _open(
+    loaded: HeadModel | None, settings: Settings, store: Store, progress: Progress
+) -> tuple[HeadModel, Baseline, tuple[str, ...]]:
+    """Return the model, its baseline and the names of its classes; data are read only where no baseline is bundled."""
+    resources = _open_resources(loaded, settings, store, progress)
+    card = resources.card
+    if card.kept is not None:
+        raise ModelError(f"{card.id} is already pruned; attribute the answer of the original model")
+    baseline = None
+    if may_use_bundled(settings):
+        baseline = read_bundled(card)
+    if baseline is not None:
+        return resources.model, baseline, card.labels
+    bench = open_bench(settings, store=store, card=card, model=loaded, progress=progress)
+    return bench.model, find_baseline(bench), bench.class_names
+
+
+def _open_resources(loaded: HeadModel | None, settings: Settings, store: Store, progress: Progress) -> Resources:
+    """Return the loaded model, or the one that the settings name, which is loaded on first use."""
+    if loaded is not None:
+        return Resources(loaded.card, store=store, model=loaded, progress=progress)
+    return Resources(identify_model(settings), store=store, device=settings.device, progress=progress)

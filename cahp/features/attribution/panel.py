@@ -1,7 +1,6 @@
 """The tab that shows which heads matter for a person's own text, and the colouring of the board by it.
 
-The worker measures. Texts and their results live in the session only: in no file, address or log.
-"""
+The worker measures. Texts and their results live in the session only: in no file, address or log."""
 
 from __future__ import annotations
 
@@ -9,15 +8,24 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from itertools import count
 
+import numpy as np
 import streamlit as st
 
-from cahp.features.attribution.baseline import find_baseline
-from cahp.features.attribution.checked import describe_check, list_findings, read_bundled_checks
-from cahp.features.attribution.colourings import BY_TEXT
-from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
-from cahp.features.attribution.lines import describe_needed
-from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps
-from cahp.features.attribution.result import Attribution, NeededHeads, signed_nats
+from cahp.board.colourings import Colouring, Painted
+from cahp.board.colours import NEUTRAL
+from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps, find_baseline
+from cahp.features.attribution.result import (
+    Attribution,
+    NeededHeads,
+    changes_figure,
+    describe_check,
+    describe_needed,
+    list_findings,
+    read_bundled_checks,
+    sets_figure,
+    signed_nats,
+    top_figure,
+)
 from cahp.run.bench import Bench
 from cahp.ui.frame import notes
 from cahp.ui.frame.panels import BoardColouring, Panel
@@ -27,8 +35,42 @@ from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind
-from cahp.values import CahpError, Input, Progress
+from cahp.values import CahpError, HeadMask, Input, Progress
 from cahp.words import capital
+
+#: The lower end of each band, as a share of the largest change, and the words of the band.
+_BANDS = (
+    (-np.inf, "supports it most"),
+    (-0.5, "supports it"),
+    (-0.15, "supports it a little"),
+    (-0.02, "hardly matters"),
+    (0.02, "a little against it"),
+    (0.15, "against it"),
+)
+_SIGNS = ("+++", "++", "+", "", "−", "−−")
+#: From dark blue over the neutral colour to orange.
+_COLOURS = ("#08306B", "#0072B2", "#7FB8D8", NEUTRAL, "#F0B07A", "#D55E00")
+
+
+def _paint(result: Attribution, mask: HeadMask) -> Painted:
+    """Draw the estimated change without each head in bands of the largest change."""
+    changes = result.changes.ravel()
+    most = float(np.abs(changes).max()) or 1.0
+    starts = [start for start, _ in _BANDS]
+    groups = np.searchsorted(starts, changes / most, side="right") - 1
+    return Painted(
+        groups,
+        groups,
+        _SIGNS,
+        tuple(words for _, words in _BANDS),
+        f"The answer on this text: estimated change of its log-probability without a {result.unit}, relative to the "
+        "largest",
+        _COLOURS,
+    )
+
+
+BY_TEXT: Colouring[Attribution] = Colouring("attribution", "this text", _paint, follows_mask=True)
+
 
 #: Session key of the wanted next token.
 _TOKEN = "attribution-token"  # noqa: S105 - no secret

@@ -15,10 +15,17 @@ from cahp.api import bundled
 from cahp.board.colourings import Pictures
 from cahp.board.colours import contrast, mark_clusters
 from cahp.board.scripts import SHARED, join_scripts
-from cahp.features.head_cards.bundled import BundledCards, read_cards
-from cahp.features.head_cards.facts import Surroundings, describe_removal, describe_replaceability
-from cahp.features.head_cards.measuring import Example, find_examples, measure_removal
-from cahp.features.head_cards.sentences import SENTENCES
+from cahp.features.head_cards.measuring import (
+    SENTENCES,
+    BundledCards,
+    Example,
+    Surroundings,
+    describe_removal,
+    describe_replaceability,
+    find_examples,
+    measure_removal,
+    read_cards,
+)
 from cahp.figures.head_grid import head_name
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench

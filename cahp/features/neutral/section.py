@@ -1,21 +1,279 @@
-"""The measure of a mask on neutral text: narrow or broad?"""
+"""Narrow or broad? A mask that was chosen on one task, evaluated on neutral text.
+
+Heads are chosen a second time, on the neutral text, as many and by the same method. Both masks are then compared on
+neutral texts that chose neither: what the task's choice costs more there is the price of choosing on the task. Where
+the pruned model was recovered on the task, the other mask is recovered alike on neutral text, and both are compared
+after that."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from cahp import methods
-from cahp.features.neutral.measuring import REVISION, NeutralRecord, evaluate_on_neutral, open_neutral
-from cahp.features.neutral.texts import AUTO, load_neutral
+from cahp.data.dataset import Dataset
+from cahp.data.sources import BBC_NEWS, MANUAL, catalogue, load
+from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.bench import Bench, open_bench
 from cahp.run.measures import MaskSubject, Measure
+from cahp.run.prune import choose
+from cahp.run.recovered import Recovered
+from cahp.run.settings import COLUMNS, Settings
 from cahp.show.blocks import Block, Line, Table, Text
-from cahp.values import DataError, HeadMask, digest
+from cahp.tasks.answers import NO_LABEL
+from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
+from cahp.words import capital, percent, too_close
 
 if TYPE_CHECKING:
     from cahp.run.bench import Bench
     from cahp.run.recovered import Recovered
+
+#: The name that stands for texts of its own: news for other tasks, and for these the manual.
+AUTO = "auto"
+
+
+def load_neutral(name: str, *, task: str) -> Dataset:
+    """Read texts that have nothing to do with the data ``task``, without labels.
+
+    ``auto`` are the built-in news or, where these are the task or not installed, the manual of Python, which is
+    installed with it. Any other name is that of data.
+
+    Raises:
+        DataError: If there are no such data, or they are the task's own.
+    """
+    if name == AUTO:
+        name = MANUAL
+        if task != BBC_NEWS and _has_news():
+            name = BBC_NEWS
+    if name == task:
+        raise DataError(f"{name} are the texts of the task itself; name others with --neutral-data, or give auto")
+    dataset = load(name)
+    texts = {
+        split: replace(labelled, labels=np.full(len(labelled), NO_LABEL, dtype=np.int64), classes=())
+        for split, labelled in dataset.splits.items()
+    }
+    return Dataset(dataset.id, texts, (), ())
+
+
+def _has_news() -> bool:
+    return any(entry.available for entry in catalogue() if entry.name == BBC_NEWS)
+
+
+#: Texts of a classifier that choose heads, at most.
+_CALIBRATION = 400
+#: Those that evaluate them, at most.
+_EVALUATION = 300
+#: Bump to invalidate cached runs.
+REVISION = 2
+#: A choice is narrow if it surely costs this share more than a choice made on the neutral text.
+MUCH = 0.5
+
+
+@dataclass(frozen=True)
+class NeutralRecord:
+    """A mask evaluated on neutral text ``data``, of which the evaluated ``texts`` have this digest.
+
+    ``kept`` lists the heads of each layer that are kept if they are chosen on neutral text; ``shared`` of them are in
+    the mask, and random masks share ``by_chance``. ``outcomes`` on neutral text are those of the ``full`` model, of the
+    mask (``chosen``) and of the mask that was chosen there (``own``). ``excess`` is the KL divergence of the mask
+    minus that of the other, in nats, paired over texts or documents. ``narrow`` tells whether it surely exceeds
+    ``MUCH`` of the other's.
+
+    If the mask was recovered by ``recover`` (None: it was not), the other was recovered alike on neutral calibration
+    texts: ``outcomes`` also hold ``chosen_recovered`` and ``own_recovered``, ``excess_recovered`` is their difference,
+    and ``narrow`` follows from them.
+    """
+
+    data: str
+    texts: int
+    sha256: str
+    kept: Mapping[str, tuple[int, ...]]
+    shared: int
+    by_chance: float
+    outcomes: Mapping[str, Outcomes]
+    excess: Estimate
+    narrow: bool
+    recover: str | None = None
+    excess_recovered: Estimate | None = None
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The pruned models that were evaluated, by their names in ``outcomes``, with the titles of their columns."""
+        states = {"chosen": "these heads", "own": "heads chosen there"}
+        if self.recover is not None:
+            after = RECOVERIES[self.recover].after
+            states |= {f"{name}_recovered": f"{title}, {after}" for name, title in states.items()}
+        return states
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of ``rows``."""
+        return ("outcome", "full model", *self.states.values())
+
+    @property
+    def rows(self) -> list[tuple[str, ...]]:
+        """The headline outcomes on neutral text of all models, with their intervals."""
+        pruned = [self.outcomes[state] for state in self.states]
+        full = self.outcomes["full"]
+        rows = []
+        for row in HEADLINES:
+            if all(row.name in outcomes for outcomes in pruned):
+                values = [str(outcomes[row.name]) for outcomes in pruned]
+                rows.append((row.row_label, full[row.name].text, *values))
+        return rows
+
+    @property
+    def finding(self) -> str:
+        """What was found, after the recovery if there was one, in a sentence with its number."""
+        if self.recover is None or self.excess_recovered is None:
+            return self._describe("chosen", self.excess, "")
+        return self._describe("chosen_recovered", self.excess_recovered, f" {RECOVERIES[self.recover].after}")
+
+    def _describe(self, state: str, excess: Estimate, after: str) -> str:
+        cost = self.outcomes[state]["kl"].text
+        span = "no interval"
+        if excess.ci95:
+            span = f"95 % interval {excess.span}, n = {excess.n:,}"
+        verdict = capital(too_close(excess.n))
+        if self.narrow:
+            verdict = "Narrow"
+        elif excess.excludes(0) and excess.value < 0:
+            verdict = "Costs less there"
+        elif excess.excludes(0):
+            verdict = f"Somewhat narrow, not surely by {percent(MUCH, 0)}"
+        than = "more"
+        if excess.value < 0:
+            than = "less"
+        size = replace(excess, value=abs(excess.value)).text
+        return (
+            f"{verdict}: on neutral text these heads cost {cost} nats{after}, {size} {than} than heads chosen there "
+            f"({span})"
+        )
+
+    def as_pruned(self) -> NeutralRecord:
+        """Return the record without the recovery."""
+        outcomes = {name: outcomes for name, outcomes in self.outcomes.items() if name in ("full", "chosen", "own")}
+        narrow = is_narrow(self.excess, outcomes["own"])
+        return replace(self, outcomes=outcomes, narrow=narrow, recover=None, excess_recovered=None)
+
+    @property
+    def overlap(self) -> str:
+        """How many heads both choices keep, in a sentence."""
+        count = sum(map(len, self.kept.values()))
+        chance = f"{self.by_chance:.1f} by chance"
+        return f"{self.shared} of {count} heads are also kept if they are chosen on {self.data}; {chance}"
+
+
+def open_neutral(bench: Bench, count: int, name: str) -> Bench:
+    """Return a bench of the same model on neutral texts, which keeps ``count`` heads.
+
+    Raises:
+        OptionError: If the method needs labels, which neutral texts lack.
+        CahpError: If there are no such texts, or the model does not fit them.
+    """
+    settings = bench.settings
+    method = settings.method
+    if method not in methods.names():
+        method = Settings.method
+    if methods.need_labels([method]) and bench.card.task.predicts_labels:
+        raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
+    changes: dict[str, Any] = {name: getattr(Settings(), name) for name in (*COLUMNS, "label_map", "data")}
+    changes |= {"select_split": "train", "eval_split": "validation", "neutral_data": None, "report": None}
+    # A mask made by hand may keep a number that cannot be spread evenly.
+    changes["even"] = settings.even and count % bench.card.layers == 0
+    changes |= {"method": method, "budget": str(count), "goal": None, "select_time": None}
+    changes |= {"roles": False, "latency": False}
+    changes |= {"recover": "none", "recover_data": None, "recover_time": None, "labels": False}
+    changes["limit"] = min(settings.limit or _CALIBRATION, _CALIBRATION)
+    changes["eval_limit"] = min(settings.eval_limit or _EVALUATION, _EVALUATION)
+    texts = load_neutral(name, task=bench.dataset.id)
+    return open_bench(
+        replace(settings, **changes),
+        store=bench.resources.store,
+        card=bench.card,
+        dataset=texts,
+        load=lambda *_, **__: bench.model,
+        progress=bench.resources.progress,
+    )
+
+
+def is_narrow(excess: Estimate, own: Outcomes) -> bool:
+    """Return whether an excess is surely more than ``MUCH`` of what a mask chosen on neutral text costs there."""
+    return excess.ci95 is not None and excess.low > MUCH * own["kl"].value
+
+
+def recover_alike(bench: Bench, neutral: Bench, own: HeadMask, recover: str) -> Recovered | None:
+    """Recover the mask ``own`` on neutral calibration texts as the task's mask was.
+
+    None: nothing was recovered, or with labels, which neutral text lacks, or the mask cannot be cut.
+    """
+    settings = bench.settings
+    if RECOVERIES[recover].needs_labels or settings.labels or not neutral.measurements.can_cut(own):
+        return None
+    return neutral.recoveries.recover(own, recover, seconds=settings.recover_seconds)
+
+
+def evaluate_on_neutral(
+    bench: Bench,
+    mask: HeadMask,
+    name: str,
+    *,
+    recovered: Recovered | None = None,
+    recover: str = NONE.name,
+) -> NeutralRecord:
+    """Evaluate ``mask`` on the neutral texts ``name``.
+
+    ``recovered`` is the model that the recovery ``recover`` made of it on the task (None: as pruned).
+
+    Raises:
+        CahpError: See ``open_neutral``.
+    """
+    neutral = open_neutral(bench, mask.count, name)
+    own = choose(neutral).mask
+    texts = neutral.evaluation
+    seed = bench.settings.seed
+    full = neutral.full
+    measurements = neutral.measurements
+    evaluations = {
+        "full": full,
+        "chosen": measurements.evaluate(texts, mask=mask),
+        "own": measurements.evaluate(texts, mask=own),
+    }
+    alike = None
+    if recovered is not None:
+        alike = recover_alike(bench, neutral, own, recover)
+    if alike is not None:
+        evaluations["chosen_recovered"] = measurements.evaluate(texts, mask=mask, recovered=recovered)
+        evaluations["own_recovered"] = measurements.evaluate(texts, mask=own, recovered=alike)
+    outcomes = {}
+    for state, evaluation in evaluations.items():
+        outcomes[state] = finite(measure(evaluation, full=full, seed=seed))
+
+    def compare(chosen: str, other: str) -> Estimate:
+        divergences = evaluations[chosen].divergences(full) - evaluations[other].divergences(full)
+        return estimate_mean(divergences, seed, units=full.units)
+
+    excess = compare("chosen", "own")
+    record = NeutralRecord(
+        neutral.dataset.id,
+        texts.count,
+        texts.sha256,
+        {layer: tuple(heads) for layer, heads in own.kept.items()},
+        int((own.keep & mask.keep).sum()),
+        own.count * mask.count / mask.keep.size,
+        outcomes,
+        excess,
+        is_narrow(excess, outcomes["own"]),
+    )
+    if alike is None:
+        return record
+    after = compare("chosen_recovered", "own_recovered")
+    narrow = is_narrow(after, outcomes["own_recovered"])
+    return replace(record, recover=recover, excess_recovered=after, narrow=narrow)
 
 
 @dataclass(frozen=True)

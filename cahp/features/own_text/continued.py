@@ -7,7 +7,7 @@ from difflib import SequenceMatcher
 
 import streamlit as st
 
-from cahp.features.own_text.continuation import Continuation
+from cahp.features.own_text.section import Continuation
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
 from cahp.words import safe

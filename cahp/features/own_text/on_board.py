@@ -14,9 +14,15 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from cahp.features.own_text.continuation import TOKENS, Tokens
-from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, continue_text, over_budgets, read_text
-from cahp.features.own_text.words import read_maps
+from cahp.features.own_text.measuring import (
+    AnswersOverBudgets,
+    TextReading,
+    continue_text,
+    over_budgets,
+    read_maps,
+    read_text,
+)
+from cahp.features.own_text.section import TOKENS, Tokens
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recovered import Recovered, cut_model
 from cahp.ui.session.estimates import recovery_seconds

@@ -12,8 +12,7 @@ import streamlit as st
 
 from cahp.board.sentence import Sentence, SentenceAnswer
 from cahp.features.own_text import continued
-from cahp.features.own_text.continuation import Continuation
-from cahp.features.own_text.measuring import AnswersOverBudgets
+from cahp.features.own_text.measuring import AnswersOverBudgets, ShippedSentence, read_sentence
 from cahp.features.own_text.on_board import (
     OWN_TEXT,
     TextOnBoard,
@@ -22,8 +21,7 @@ from cahp.features.own_text.on_board import (
     start_recovered,
 )
 from cahp.features.own_text.panel import draw_recovered_work, offer_recovered_again
-from cahp.features.own_text.section import CONTINUATION
-from cahp.features.own_text.shipped import ShippedSentence, read_sentence
+from cahp.features.own_text.section import CONTINUATION, Continuation
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame.panels import FirstText
 from cahp.ui.frame.running import describe_progress

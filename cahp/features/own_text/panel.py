@@ -9,7 +9,6 @@ import streamlit as st
 
 from cahp.features.own_text import continued
 from cahp.features.own_text import figure as figures
-from cahp.features.own_text.continuation import TOKENS, Continuation, Tokens
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
 from cahp.features.own_text.on_board import (
     OWN_TEXT,
@@ -19,6 +18,7 @@ from cahp.features.own_text.on_board import (
     put_on_board,
     start_recovered,
 )
+from cahp.features.own_text.section import TOKENS, Continuation, Tokens
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame.panels import Panel
 from cahp.ui.frame.running import follow, job_card, show_job

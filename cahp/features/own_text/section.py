@@ -1,12 +1,13 @@
-"""The measure in which a language model continues the same text as full, pruned and recovered model."""
+"""The same greedy continuation of a prompt by the full, the pruned and the recovered language model, as a measure."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from cahp.features.own_text.continuation import TOKENS, Continuation, compare_continuations
 from cahp.run.measures import MaskSubject, Measure, NoOptions
+from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Table
 from cahp.values import HeadMask
 from cahp.words import printable
@@ -14,7 +15,101 @@ from cahp.words import printable
 if TYPE_CHECKING:
     from cahp.models.cards import ModelCard
     from cahp.run.bench import Bench
+    from cahp.run.measurements import Measurements
     from cahp.run.recovered import Recovered
+
+#: The prompt of all models, which is no text of a person, and the tokens that follow.
+PROMPT = "The old house at the end of the street had been empty for years. One morning"
+TOKENS = 20
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens that a model wrote: their ``ids``, and the ``parts`` of the text that they make."""
+
+    ids: tuple[int, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, tokenizer: Any, ids: Sequence[int]) -> Tokens:
+        """Decode the ids."""
+        return cls(tuple(ids), split_text(tokenizer, ids))
+
+
+@dataclass(frozen=True)
+class Continuation:
+    """The most probable tokens after a ``prompt``, one after the other, as text, by each model.
+
+    ``first_difference`` holds the index of the first token that differs from the full model's (None: none differs), for
+    the ``pruned`` and the ``recovered`` model.
+    """
+
+    prompt: str
+    full: tuple[str, ...]
+    pruned: tuple[str, ...]
+    recovered: tuple[str, ...] | None
+    first_difference: Mapping[str, int | None]
+
+    @classmethod
+    def of(cls, prompt: str, full: Tokens, pruned: Tokens, recovered: Tokens | None) -> Continuation:
+        """Compare the tokens of the models with the full model's, as far as both have come."""
+        differences = {"pruned": find_difference(full, pruned)}
+        recovered_parts = None
+        if recovered is not None:
+            differences["recovered"] = find_difference(full, recovered)
+            recovered_parts = recovered.parts
+        return cls(prompt, full.parts, pruned.parts, recovered_parts, differences)
+
+    @property
+    def models(self) -> dict[str, tuple[tuple[str, ...], int | None]]:
+        """The tokens of each model, and the index of the first that differs."""
+        states = {"full": self.full, "pruned": self.pruned}
+        if self.recovered is not None:
+            states["recovered"] = self.recovered
+        return {name: (tokens, self.first_difference.get(name)) for name, tokens in states.items()}
+
+    def as_pruned(self) -> Continuation:
+        """Return it without the recovered model's."""
+        return replace(self, recovered=None, first_difference={"pruned": self.first_difference["pruned"]})
+
+
+def find_difference(full: Tokens, other: Tokens) -> int | None:
+    """Return the index of the first token that differs, as far as both have come (None: none differs)."""
+    for place, (expected, token) in enumerate(zip(full.ids, other.ids, strict=False)):
+        if token != expected:
+            return place
+    return None
+
+
+def compare_continuations(measurements: Measurements, mask: HeadMask, recovered: Recovered | None) -> Continuation:
+    """Let the full model, the one cut to ``mask`` and the recovered one continue the prompt."""
+
+    def continue_prompt(mask: HeadMask | None, recovered: Recovered | None = None) -> Tokens:
+        ids = measurements.continue_text(PROMPT, TOKENS, mask=mask, recovered=recovered)
+        return Tokens.of(measurements.model.tokenizer, ids)
+
+    full = continue_prompt(None)
+    pruned = continue_prompt(mask)
+    after = None
+    if recovered is not None:
+        after = continue_prompt(mask, recovered)
+    return Continuation.of(PROMPT, full, pruned, after)
+
+
+def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """The part of each token in the text of all: joined, they are that text."""
+    parts = list[str]()
+    before = ""
+    for end in range(1, len(ids) + 1):
+        text = str(tokenizer.decode(ids[:end]))
+        if text.startswith(before):
+            parts.append(text[len(before) :])
+        else:
+            # A token may be a part of a character.
+            parts.append(str(tokenizer.decode([ids[end - 1]])))
+        before = text
+    return tuple(parts)
+
 
 #: Stands before the first token that differs from the full model's.
 DIFFERS = "▸"

@@ -16,7 +16,7 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     Roles are first token, induction, retrieval and others. Many heads have none.
     """
     from cahp.features.roles import use_case
-    from cahp.features.roles.lines import role_lines
+    from cahp.features.roles.section import role_lines
 
     settings = call.settings
     with call.bars() as progress:

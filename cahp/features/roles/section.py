@@ -1,23 +1,329 @@
-"""The measure of roles: what the full model's heads attend to, and which of them a mask keeps."""
+"""The measure of roles: what the full model's heads attend to, which of them a mask keeps, and the words for them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp.features.roles.questions import compare_kept
+from cahp.outcomes import Outcomes
 from cahp.run.measures import MaskSubject, Measure, NoOptions
 from cahp.run.roles import find_roles
 from cahp.show.blocks import Block, Line, Marks, Table, Text
-from cahp.values import HeadMask
-from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles
-from cahp.words import percent
+from cahp.values import Bools, HeadMask, Ints
+from cahp.values.head_roles import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles, RoleAblation
+from cahp.words import number, p_value, percent
 
 if TYPE_CHECKING:
     from cahp.run.bench import Bench
     from cahp.run.recovered import Recovered
+
+#: Draws of a permutation test.
+_PERMUTATIONS = 10_000
+#: A loss has broken if it is higher by so many nats per token: probabilities are then 2.7 times as small.
+BROKEN = 1.0
+#: A difference is significant up to this probability.
+_ALPHA = 0.05
+#: Smaller probabilities are printed as a bound.
+_LEAST_P = 0.001
+
+
+@dataclass(frozen=True)
+class Together:
+    """Whether heads of a role share clusters: the ``share`` of their pairs that are in one cluster.
+
+    ``chance`` is its mean with the role's names permuted within each layer, as heads of a layer share clusters more
+    often, and ``p`` the probability of at least as many pairs. ``largest`` of the ``heads`` are in one cluster, and all
+    of them in ``clusters`` clusters.
+    """
+
+    role: str
+    heads: int
+    share: float
+    chance: float
+    p: float
+    largest: int
+    clusters: int
+
+    def __str__(self) -> str:
+        start = (
+            f"{percent(self.share, 0)} of the pairs of {self.heads} {NOUNS[self.role]} heads are in one cluster, "
+            f"against {percent(self.chance, 0)} by chance ({p_value(self.p, _PERMUTATIONS)}, {_PERMUTATIONS:,} "
+            "permutations)"
+        )
+        if self.clusters == 1:
+            return f"{start}: they form one cluster"
+        spread = f"{start}: they lie in {self.clusters} clusters, at most {self.largest} in one"
+        if self.p > _ALPHA:
+            return f"{spread}; not significant (n = {self.heads} heads)"
+        return spread
+
+
+def share_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> Together | None:
+    """Test whether the heads named by a role share clusters of ``labels (N,)`` (None: there are fewer than two)."""
+    own = np.array([name == role for name in roles.names])
+    heads = int(own.sum())
+    if heads < 2:
+        return None
+
+    def pairs(chosen: Bools) -> float:
+        counts = np.bincount(labels[chosen])
+        return float((counts * (counts - 1)).sum()) / (heads * (heads - 1))
+
+    random = np.random.default_rng(0)
+    share = pairs(own)
+    counts = np.bincount(labels[own])
+    by_layer = own.reshape(roles.layers, -1)
+    drawn = np.array([pairs(random.permuted(by_layer, axis=1).ravel()) for _ in range(_PERMUTATIONS)])
+    p = (1 + int((drawn >= share - 1e-12).sum())) / (1 + _PERMUTATIONS)
+    return Together(role, heads, share, float(drawn.mean()), p, int(counts.max()), int((counts > 0).sum()))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many heads of a role a mask keeps, of ``count``, against random masks that keep as many heads.
+
+    Random masks keep ``low`` to ``high`` with a probability of 95 % (hypergeometric distribution); ``p`` is two-sided,
+    and corrected for the number of roles (Bonferroni). ``unit`` is what is kept or pruned, a head or a group.
+    """
+
+    role: str
+    kept: int
+    count: int
+    expected: float
+    low: int
+    high: int
+    p: float
+    unit: str = "head"
+
+    @property
+    def significant(self) -> bool:
+        """Whether the mask differs from random ones."""
+        return self.p <= _ALPHA
+
+    @property
+    def counted(self) -> str:
+        """The number of kept heads, and that of random masks."""
+        units = f"{self.unit}s"
+        if self.count == 1:
+            units = self.unit
+        named = f"{NOUNS[self.role]} {units}"
+        if self.role == NO_ROLE:
+            named = f"{units} without a role"
+        return f"{self.kept} of {self.count} {named}; random masks keep {self.range} (95 %)"
+
+    @property
+    def range(self) -> str:
+        """What random masks keep."""
+        if self.low == self.high:
+            return str(self.low)
+        return f"{self.low} to {self.high}"
+
+    def __str__(self) -> str:
+        if not self.significant:
+            return f"keeps {self.counted}: not significant (n = {self.count})"
+        if self.p < _LEAST_P:
+            return f"keeps {self.counted}: p < {_LEAST_P:g}"
+        return f"keeps {self.counted}: p = {number(self.p, 3)}"
+
+
+def compare_kept(roles: HeadRoles, keep: Bools) -> list[Kept]:
+    """Compare how many heads of each role a mask ``keep (L, H)`` keeps with random masks of as many heads."""
+    from scipy.stats import hypergeom
+
+    counts = roles.count_kept(keep)
+    chosen = int(keep.sum())
+    rows = []
+    for role, (kept, count) in counts.items():
+        random = (keep.size, count, chosen)
+        tail = min(float(hypergeom.cdf(kept, *random)), float(hypergeom.sf(kept - 1, *random)))
+        low, high = (int(hypergeom.ppf(share, *random)) for share in (0.025, 0.975))
+        expected = count * chosen / keep.size
+        rows.append(Kept(role, kept, count, expected, low, high, min(1.0, 2 * len(counts) * tail), roles.unit))
+    return rows
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """The largest number of kept heads at which a loss has risen by ``BROKEN`` nats: of copying, and of text.
+
+    None: at no measured budget. Budgets between the measured ones are not known.
+    """
+
+    copying: int | None
+    text: int | None
+    of: int
+    unit: str = "head"
+
+    def __str__(self) -> str:
+        if self.copying is None and self.text is None:
+            return f"neither copying nor ordinary text loses {BROKEN:g} nat per token at any measured budget"
+        if self.copying == self.text:
+            return f"copying and ordinary text lose {BROKEN:g} nat per token at the same measured budget, {self.text}"
+        first = ("copying", self.copying)
+        second = ("ordinary text", self.text)
+        if self.copying is None or (self.text is not None and self.text > self.copying):
+            first, second = second, first
+        name, budget = first
+        other, later = second
+        then = "at no measured budget"
+        if later is not None:
+            then = f"at {later}"
+        where = f"{budget} of {self.of} {self.unit}s"
+        return f"{name} breaks first: it loses {BROKEN:g} nat per token at {where}, {other} {then}"
+
+
+def rises(measured: Mapping[int, Outcomes], full: Outcomes) -> dict[str, dict[int, float]]:
+    """Return the rise of the copying loss and of the loss on text above the full model's, by budget, in nats."""
+    losses: dict[str, dict[int, float]] = {"copying": {}, "nll": {}}
+    for name, by_budget in losses.items():
+        for budget, outcomes in sorted(measured.items()):
+            if name in outcomes and name in full:
+                by_budget[budget] = outcomes[name].value - full[name].value
+    return losses
+
+
+def find_breaks(measured: Mapping[int, Outcomes], full: Outcomes, total: int, *, unit: str = "head") -> Breaks | None:
+    """Find where copying and text break as fewer of ``total`` heads are kept (None: their losses are not measured)."""
+    losses = rises(measured, full)
+    if not all(losses.values()):
+        return None
+    return Breaks(_find_break(losses["copying"]), _find_break(losses["nll"]), total, unit)
+
+
+def _find_break(rise: Mapping[int, float]) -> int | None:
+    """Return the largest budget at which a loss has broken."""
+    return max((budget for budget, nats in rise.items() if nats >= BROKEN), default=None)
+
+
+#: When a role is confirmed.
+CONFIRMED = (
+    "Other sequences assigned the roles. Random sets have as many heads of each layer as the role. Confirmed: p ≤ "
+    f"{ALPHA:g} after Holm's correction for the number of tested roles, and the interval of the difference above 0."
+)
+
+
+def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
+    """The roles of a model's heads as lines of text."""
+    units = roles.layers * roles.heads
+    noun = f"key-value groups of {roles.group} query heads"
+    if roles.group == 1:
+        noun = "heads"
+    without = roles.counts[NO_ROLE]
+    yield f"{model}: {units - without} of {units} {noun} have a role; without one: {without}"
+    yield ""
+    width = max(4, len(str(roles.heads - 1)))
+    yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(roles.heads))
+    for layer in range(roles.layers):
+        names = roles.names[layer * roles.heads : (layer + 1) * roles.heads]
+        yield f"  {layer:>5}        " + " ".join(f"{_sign(name):>{width}}" for name in names)
+    yield "  · no role"
+    yield ""
+    yield f"  {'role (share of attention)':<36}{'heads':>7}{'needs':>8}  {'highest':<24}{'chance at most':<16}n"
+    for name, scores in roles.scores.items():
+        role = ROLES[name]
+        highest = scores.estimate(max(range(len(scores.value)), key=scores.value.__getitem__))
+        label = f"{role.short}: {role.noun}"
+        yield (
+            f"  {label:<36}{len(roles.units(name)):>7}{percent(role.least, 0):>8}  "
+            f"{f'{highest.text} {highest.interval}':<24}{percent(max(scores.chance)):<16}{scores.n} sequences, "
+            f"{scores.queries:,} tokens"
+        )
+    if roles.group > 1:
+        yield "  a group is named by the first of these roles that one of its query heads has, and counts for each"
+    spread = describe_spread(roles)
+    if spread:
+        yield f"  {spread}"
+    for name, reason in roles.unmeasured.items():
+        yield f"  {NOUNS[name]} was not measured: {reason}"
+    yield ""
+    yield from _threshold_lines(roles)
+    if roles.ablations:
+        yield ""
+        yield f"  {CONFIRMED}"
+    for ablation in roles.ablations or ():
+        yield f"  {describe_ablation(ablation, roles.unit)}{describe_others(roles, ablation.role)}"
+
+
+def _threshold_lines(roles: HeadRoles) -> Iterator[str]:
+    """The number of heads with each role at other thresholds; the one that is used has a star."""
+    title = f"{roles.unit}s with the role if it needs"
+    yield f"  {title:<36}{' '.join(f'{percent(share, 0):>7}' for share in THRESHOLDS)}"
+    for name, counts in roles.at_thresholds.items():
+        cells = ""
+        for share, count in zip(THRESHOLDS, counts, strict=True):
+            sign = " "
+            if share == ROLES[name].least:
+                sign = "*"
+            cells += f"{count:>7}{sign}"
+        yield f"  {NOUNS[name]:<36}{cells}".rstrip()
+    yield "  * needed"
+
+
+def describe_spread(roles: HeadRoles) -> str | None:
+    """Describe how the scores of the best head differ between templates (None: no role has templates)."""
+    for name, scores in roles.scores.items():
+        if scores.templates:
+            best = max(range(len(scores.value)), key=scores.value.__getitem__)
+            values = ", ".join(f"{percent(values[best])} {template}" for template, values in scores.templates.items())
+            return f"{NOUNS[name]} is the mean over {len(scores.templates)} templates; of the best head: {values}"
+    return None
+
+
+def _sign(role: str) -> str:
+    """Return the short sign of a role, or a dot for none."""
+    if role == NO_ROLE:
+        return "·"
+    return ROLES[role].short
+
+
+def describe_others(roles: HeadRoles, role: str) -> str:
+    """Say, after a sentence about all heads of a role, how many of them are counted under another role elsewhere."""
+    others = roles.named_otherwise(role)
+    if not others:
+        return ""
+    if others == 1:
+        return f"; 1 of these {roles.unit}s has a more telling role, by which it is named and counted"
+    return f"; {others} of these {roles.unit}s have a more telling role, by which they are named and counted"
+
+
+def describe_ablation(ablation: RoleAblation, unit: str) -> str:
+    """Describe the loss without the heads of a role, against random heads; a ``unit`` is a head or a group."""
+    units = f"{unit}s"
+    if ablation.heads == 1:
+        units = unit
+    without = ablation.without
+    start = (
+        f"without the {ablation.heads} {NOUNS[ablation.role]} {units} the {ablation.loss} loss rises by {without.text} "
+        f"({without.span}) nats per token from {number(ablation.full.value, 3)}"
+    )
+    random = ablation.random
+    extra = ablation.extra
+    if random is None or extra is None or ablation.spread is None or ablation.p is None or ablation.corrected is None:
+        return f"{start}; not testable: these are all {unit}s of their layers, so that no random set can differ"
+    low, high = (number(value, 3) for value in ablation.spread)
+    verdict = f"not significant (n = {extra.n} sequences)"
+    if ablation.confirmed:
+        verdict = "confirmed"
+    evidence = f"{p_value(ablation.p, ablation.draws)}, {number(ablation.corrected, 3)} corrected"
+    return (
+        f"{start}, without random {unit}s of its layers by {random.text} ({low} to {high} in {ablation.draws} sets; "
+        f"{_describe_sets(ablation, unit)}): difference {extra.text} ({extra.span}), n = {extra.n} sequences, "
+        f"{evidence}; {verdict}"
+    )
+
+
+def _describe_sets(ablation: RoleAblation, unit: str) -> str:
+    """Describe in how many layers and heads a random set can differ."""
+    layers = f"all {ablation.layers} layers"
+    if ablation.layers == 1:
+        layers = "this layer"
+    elif ablation.free_layers < ablation.layers:
+        layers = f"{ablation.free_layers} of {ablation.layers} layers"
+    return f"they can differ in {layers} and {ablation.free_heads} of {ablation.heads} {unit}s, {ablation.sets:,} ways"
+
 
 #: The index in the board's palette of each role; heads without one are neutral.
 _TINTS = {"retrieval": 5, "induction": 1, "duplicate": 3, "previous": 0, "current": 4, "first": 2, NO_ROLE: 8}

@@ -11,8 +11,17 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.features.stability.figure import divergence_figure, frequency_figure, knee_figure
-from cahp.features.stability.measuring import Axis, Stability, cached, measure_choices, over_degrees, stability
+from cahp.features.stability.measuring import (
+    Axis,
+    Stability,
+    cached,
+    divergence_figure,
+    frequency_figure,
+    knee_figure,
+    measure_choices,
+    over_degrees,
+    stability,
+)
 from cahp.figures.head_grid import places
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run.bench import Bench

@@ -1,1 +1,217 @@
-"""Two pruned models side by side: the pinned one and the one on the board."""
+"""Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
+
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from cahp.board.versus import Variant, Versus, mismatch, only, versus
+from cahp.models.cards import ModelCard
+from cahp.recoveries import AT_ONCE, RECOVERIES
+from cahp.ui.frame import notes
+from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.running import job_card
+from cahp.ui.parts.display import plain, show_texts
+from cahp.ui.session.explorer import Explorer, Pin
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import Kind
+from cahp.values import CahpError
+from cahp.words import too_close
+
+#: The label of the tab below the board.
+_LABEL = "Compare A and B"
+#: The label of the tab that opens when nothing is pinned any more.
+_OTHER = "Where heads lie"
+
+
+@dataclass(frozen=True, eq=False)
+class _AgainstPinned:
+    """A pinned model and a model on screen."""
+
+    source: Source
+    a: Pin
+    b: Variant
+
+    def __str__(self) -> str:
+        bench = self.source.bench
+        a = self.a
+        digests = (a.card.sha256, bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256)
+        return "-".join((*digests, str(a.variant), str(self.b)))
+
+
+#: Compare the two. A comparison of a mask that has left the board is dropped.
+VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
+    # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
+    lambda pair, _: versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b)),
+    lambda pair: f"versus-{pair}",
+    newest=True,
+)
+
+
+def draw_button(explorer: Explorer) -> None:
+    """Draw the button that pins the mask on the board."""
+    if st.button(
+        "Pin as A",
+        key="board-pin",
+        help="Pin this mask as A, to compare it with the next mask on the board (B), also of another model of the same "
+        "shape. The board marks the heads that only A or only B keeps",
+    ):
+        notes.clear()
+        explorer.pinned = Pin(_on_board(explorer), explorer.card, explorer.settings)
+        explorer.detail = _LABEL
+        st.rerun()
+
+
+def draw(explorer: Explorer) -> None:
+    """Draw what A and B share and how their predictions differ; before a run, whether they can be compared."""
+    pin = explorer.pinned
+    measured = explorer.results.run is not None
+    if pin is None or (not measured and pin.is_of(explorer.card)):
+        return
+    with st.container(key="pinned"):
+        if why := mismatch(pin.card, explorer.card):
+            st.markdown(
+                f"**A** (pinned) is of {_name(pin.card)}, and **B** (on the board) of {_name(explorer.card)}. They "
+                f"cannot be compared: {plain(why)}. **A** stays pinned until you open its model again."
+            )
+        elif measured:
+            _draw_comparison(explorer, pin)
+        else:
+            kept = f"{pin.variant.mask.count} {pin.card.unit}s of {_name(pin.card)}"
+            st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
+        with st.container(horizontal=True, gap="small"):
+            if measured and explorer.marked_mask is not None:
+                _draw_swap(explorer, pin)
+            if st.button("Unpin", key="pin-forget"):
+                explorer.pinned = None
+                if explorer.detail == _LABEL:
+                    explorer.detail = _OTHER
+                st.rerun()
+
+
+def _on_board(explorer: Explorer) -> Variant:
+    return Variant(explorer.mask, explorer.ready_recovery)
+
+
+# A and B -----------------------------------------------------------------------------------------------------
+
+
+def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
+    a = pin.variant
+    b = _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    of_a = ""
+    of_b = ""
+    if not one_model:
+        of_a = f", of {_name(pin.card)}"
+        of_b = f", of {_name(explorer.card)}"
+    both, only_a, only_b = only(a.mask, b.mask)
+    st.markdown(
+        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; **B** (on the "
+        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].beside}. {both} {pin.card.unit}s are in both, {only_a} "
+        f"only in A, {only_b} only in B."
+    )
+    if one_model and str(a) == str(b):
+        st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
+    else:
+        _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
+    if not one_model:
+        sentence = "Both models are evaluated on the data on screen"
+        if {a.recover, b.recover} != {"none"}:
+            sentence += ", and are recovered on its calibration texts"
+        st.caption(f"{sentence}.")
+
+
+def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
+    compared = job_card(explorer, VERSUS, pair, name="pin", title="Comparing predictions")
+    job = explorer.work.job(VERSUS, pair)
+    if compared is None and job is not None and job.state == "done":
+        st.caption("A or B is not distilled yet. Distil its mask first.")
+    if compared is not None:
+        change = compared.change
+        differ, n = compared.counts
+        if change is not None:
+            verdict = f"; {too_close(n)}"
+            if change.excludes(0):
+                verdict = ""
+            st.markdown(
+                f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
+                f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
+            )
+        else:
+            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {compared.noun}.**")
+
+
+def _draw_swap(explorer: Explorer, pin: Pin) -> None:
+    a = pin.variant
+    b = _on_board(explorer)
+    one_model = pin.is_of(explorer.card)
+    help_text = None
+    if not one_model:
+        help_text = "A belongs to another model; open that model to see A on the board"
+    if st.button(
+        "Swap A and B",
+        key="pin-swap",
+        disabled=not one_model or str(a) == str(b),
+        help=help_text,
+    ):
+        table = explorer.table(a.recover)
+        try:
+            if table is not None and table.has(a.mask):
+                explorer.board.set_budget(a.mask.count)
+            else:
+                explorer.board.set_mask(a.mask)
+        except CahpError as error:
+            notes.write(error)
+            st.rerun()
+        notes.clear()
+        explorer.pinned = Pin(b, explorer.card, explorer.settings)
+        explorer.chosen_recovery = a.recover
+        if a.recover == AT_ONCE.name:
+            # No person chooses it: it stands for the refit.
+            explorer.chosen_recovery = None
+        st.rerun()
+
+
+def _name(card: ModelCard) -> str:
+    """Return the name of a model, with the prompt of a language model."""
+    name = card.id
+    if card.prompt is not None:
+        name += f" with prompt “{card.prompt.template[:80]}”"
+    return f"**{plain(name)}**"
+
+
+def draw_tab(explorer: Explorer) -> None:
+    """Draw the tab below the board: the comparison, and the texts on which A and B disagree."""
+    pin = explorer.pinned
+    if pin is None:
+        st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
+        return
+    draw(explorer)
+    job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
+    comparison = None
+    if job is not None and not mismatch(pin.card, explorer.card):
+        comparison = job.result
+    if comparison is None:
+        caption = "A and B are not compared yet."
+        if job is not None and not job.ended:
+            caption = "Comparing predictions…"
+        st.caption(caption)
+        return
+    texts = explorer.bench.evaluation
+    differ, total = comparison.counts
+    correct = ""
+    if texts.labelled:
+        correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
+    st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
+    if differ:
+        names = ("A says", "B says")
+        if texts.task.predicts_often:
+            names = ("A", "B")
+        show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))
+
+
+TAB = Panel(_LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from cahp.features.abilities import classifying
-from cahp.features.abilities.classifying import _Answers, count_words, find_negations, measure_classifier, read_neutral
-from cahp.features.abilities.typing_errors import _mistype_word, mistype, mistype_text
+from cahp.features.abilities.classifying import (
+    _Answers,
+    _mistype_word,
+    count_words,
+    find_negations,
+    measure_classifier,
+    mistype,
+    mistype_text,
+    read_neutral,
+)
 from cahp.features.abilities.verdict import ItemValues, compare_disagreement, decide, find_word
 from cahp.run.bench import Bench
 from cahp.tasks.answers import NO_LABEL, Evaluation

@@ -11,11 +11,21 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.features.abilities import questions
-from cahp.features.abilities.items import Items, ItemSource, Size, ask_choices, prefer_first
+from cahp.features.abilities.items import (
+    ABILITIES,
+    Items,
+    ItemSource,
+    Size,
+    _list_pairs,
+    ask_choices,
+    ask_sums,
+    look_up,
+    prefer_first,
+    repeat_random,
+    repeat_text,
+    use_context,
+)
 from cahp.features.abilities.measuring import make_source, read_items, value_items
-from cahp.features.abilities.repeats import repeat_random, repeat_text, use_context
-from cahp.features.abilities.table import ABILITIES
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.models.head_model import HeadModel
 from cahp.tasks.texts import Texts
@@ -202,7 +212,7 @@ def read(probe_ids: np.ndarray) -> str:
 
 
 def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(characters: ItemSource) -> None:
-    items = items_of(questions.look_up(characters, Size(24), characters.random("a")))
+    items = items_of(look_up(characters, Size(24), characters.random("a")))
     assert (items.count, items.parts) == (24, 4)
     lengths = set()
     for item in range(24):
@@ -216,7 +226,7 @@ def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(cha
 
 
 def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource) -> None:
-    items = items_of(questions.ask_sums(characters, Size(48), characters.random("a")))
+    items = items_of(ask_sums(characters, Size(48), characters.random("a")))
     for probe in items.probes:
         if 0 not in probe.parts:
             continue
@@ -228,7 +238,7 @@ def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource)
 
 
 def test_grammar_puts_a_noun_of_the_other_number_nearest() -> None:
-    pairs = list(questions._list_pairs())
+    pairs = list(_list_pairs())
     assert ("The keys near the cabinet", [" are", " is"]) in pairs
     assert ("The key near the cabinets", [" is", " are"]) in pairs
     assert ("The king who met the guests saw", [" himself", " herself"]) in pairs

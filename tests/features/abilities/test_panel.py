@@ -9,8 +9,8 @@ import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
-from cahp.features.abilities import jobs
-from cahp.features.abilities.jobs import FEWEST
+from cahp.features.abilities import panel
+from cahp.features.abilities.panel import FEWEST
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.run.bench import Bench
@@ -129,7 +129,7 @@ def test_a_search_for_the_fewest_heads_ends_with_the_settings_that_it_is_for(
             relay("evaluation", 0, 1)
             sleep(0.01)
 
-    monkeypatch.setattr(jobs, "reach_goal", wait)
+    monkeypatch.setattr(panel, "reach_goal", wait)
     explorer.chosen_recovery = "refit"
     search = explorer.start(FEWEST)
     # Dragging the board changes neither.
@@ -150,7 +150,7 @@ def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
     def refuse(*_: object) -> object:
         raise BudgetError("no budget reaches the goal abilities")
 
-    monkeypatch.setattr(jobs, "reach_goal", refuse)
+    monkeypatch.setattr(panel, "reach_goal", refuse)
     before = explorer.mask.sha256
     explorer.detail = LABEL
     app = open_app("budget", explorer)

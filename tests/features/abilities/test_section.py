@@ -13,10 +13,9 @@ from fakes import prune
 
 from cahp.exports.report import Origin, page
 from cahp.features import measures
-from cahp.features.abilities.receipt import count_lost, explain, list_by_word, list_cells, list_columns
+from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.section import RECEIPT
-from cahp.features.abilities.strip import strip_html
+from cahp.features.abilities.section import RECEIPT, count_lost, explain, list_by_word, list_cells, list_columns
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument

@@ -10,10 +10,15 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.features.abilities import measuring, shipped
-from cahp.features.abilities.measuring import measure_abilities, measure_full_losses
+from cahp.features.abilities import measuring
+from cahp.features.abilities.measuring import (
+    LOSSES_FILE,
+    measure_abilities,
+    measure_full_losses,
+    pack_losses,
+    ships_losses,
+)
 from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.shipped import LOSSES_FILE, pack_losses, ships_losses
 from cahp.models.identity import identify
 from cahp.run.resources import Resources
 from cahp.store import Store
@@ -36,13 +41,13 @@ def shipping(resources: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """The file of the losses of the model."""
     monkeypatch.setattr(bundled, "RUNS", {resources.card.id: None})
     monkeypatch.setattr(bundled, "run_folder", lambda _: tmp_path)
-    shipped._read_losses.cache_clear()
+    measuring._read_losses.cache_clear()
     losses = measure_full_losses(resources, TEXTS)
     arrays = pack_losses(resources.card, losses)
     with (tmp_path / LOSSES_FILE).open("wb") as file:
         np.savez(file, allow_pickle=False, **arrays)
     yield tmp_path / LOSSES_FILE
-    shipped._read_losses.cache_clear()
+    measuring._read_losses.cache_clear()
 
 
 def count_readings(monkeypatch: pytest.MonkeyPatch) -> list[object]:

@@ -12,10 +12,15 @@ import pytest
 from numpy.typing import NDArray
 
 from cahp.api import bundled
-from cahp.features.abilities.items import AbilityKind, Items, ItemSource
-from cahp.features.abilities.measuring import draw_items, make_source, measure_full_losses, read_items, value_items
-from cahp.features.abilities.shipped import read_shipped_losses
-from cahp.features.abilities.table import ABILITIES
+from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource
+from cahp.features.abilities.measuring import (
+    draw_items,
+    make_source,
+    measure_full_losses,
+    read_items,
+    read_shipped_losses,
+    value_items,
+)
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench, open_bench
 from cahp.run.roles import find_roles

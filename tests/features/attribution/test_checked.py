@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from cahp.api import bundled
-from cahp.features.attribution.baseline import read_bundled
-from cahp.features.attribution.checked import read_bundled_checks
+from cahp.features.attribution.measuring import read_bundled
+from cahp.features.attribution.result import read_bundled_checks
 from cahp.models import identify
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -11,7 +11,7 @@ import pytest
 from terminal import call, refused
 
 import cahp
-from cahp.features.attribution import baseline
+from cahp.features.attribution import measuring
 from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,7 +46,7 @@ def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkey
     assert cahp.read_mask(place / "needed.json").kept == document["needed"]["kept"]
     assert json.loads((place / "needed.json").read_text())["method"] == "attribution"
     # The baseline comes from the store.
-    monkeypatch.setattr(baseline, "measure_baseline", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(measuring, "measure_baseline", lambda *_, **__: pytest.fail("measured again"))
     lines = call(*given).out.splitlines()
     assert lines[0].startswith(f'{document["model"]}, 9 tokens, answer "{document["answer"]}", probability ')
     assert any(line.startswith("  without the top 6 of 12 heads") for line in lines)

@@ -12,14 +12,15 @@ from fakes import reason
 from torch import nn
 
 from cahp import models
-from cahp.features.attribution.baseline import Baseline, measure_baseline
 from cahp.features.attribution.measuring import (
     AnswerWanted,
+    Baseline,
     TextQuestion,
     attribute_in_steps,
     draw_sets,
     find_answer,
     keep_floor,
+    measure_baseline,
 )
 from cahp.features.attribution.result import Attribution, order_by_size, order_by_support
 from cahp.models.head_model import HeadModel

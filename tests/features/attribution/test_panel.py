@@ -11,10 +11,15 @@ import streamlit as st
 from apps import open_part
 
 from cahp.board.colourings import Painted
-from cahp.features.attribution.colourings import BY_TEXT
-from cahp.features.attribution.figure import changes_figure, sets_figure, top_figure
-from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads, describe_contribution
-from cahp.features.attribution.result import Attribution, signed_nats
+from cahp.features.attribution.panel import (
+    ATTRIBUTE,
+    BY_TEXT,
+    THIS_TEXT,
+    AttributedText,
+    _draw_heads,
+    describe_contribution,
+)
+from cahp.features.attribution.result import Attribution, changes_figure, sets_figure, signed_nats, top_figure
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from clusters import on_a_line
 
-from cahp.features.head_cards.facts import Surroundings, describe_removal, describe_replaceability
+from cahp.features.head_cards.measuring import Surroundings, describe_removal, describe_replaceability
 from cahp.stages.replacement import Replaceability
 from cahp.values import Estimate, HeadMask
 from cahp.values.statistics import Moments

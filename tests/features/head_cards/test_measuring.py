@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.features.head_cards.bundled import read_cards
 from cahp.features.head_cards.measuring import (
+    SENTENCES,
     Arc,
     exceed_family,
     find_arcs,
@@ -15,8 +15,8 @@ from cahp.features.head_cards.measuring import (
     find_words,
     measure_removal,
     measure_removals,
+    read_cards,
 )
-from cahp.features.head_cards.sentences import SENTENCES
 from cahp.run.bench import Bench
 
 

@@ -11,10 +11,8 @@ import pytest
 
 from cahp.data.sources import MANUAL
 from cahp.exports.report import Origin, page
-from cahp.features.neutral import measuring, texts
-from cahp.features.neutral.measuring import NeutralRecord, evaluate_on_neutral
-from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.neutral.texts import AUTO, load_neutral
+from cahp.features.neutral import section
+from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, NeutralRecord, evaluate_on_neutral, load_neutral
 from cahp.files import json_text
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
@@ -62,7 +60,7 @@ def test_neutral_text_is_never_that_of_the_task(
     assert load_neutral(AUTO, task=task).id == name
     with pytest.raises(DataError, match="the texts of the task itself"):
         load_neutral(name, task=name)
-    monkeypatch.setattr(texts, "_has_news", lambda: False)
+    monkeypatch.setattr(section, "_has_news", lambda: False)
     assert load_neutral(AUTO, task=task).id == MANUAL
 
 
@@ -99,7 +97,7 @@ def test_heads_that_neutral_text_chooses_too_cost_nothing_more(
 ) -> None:
     mask = choose(bench).mask
     assert settings.neutral_data is not None
-    monkeypatch.setattr(measuring, "choose", lambda _: Selection(mask, None))
+    monkeypatch.setattr(section, "choose", lambda _: Selection(mask, None))
     record = evaluate_on_neutral(bench, mask, settings.neutral_data)
     assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
     assert record.finding.startswith(f"Too close to call with {record.excess.n} texts")

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.features.own_text.continuation import Continuation, Tokens, compare_continuations
 from cahp.features.own_text.continued import continuation_html, describe, find_different_words, mark
 from cahp.features.own_text.measuring import continue_text, read_text
+from cahp.features.own_text.section import Continuation, Tokens, compare_continuations
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
 from cahp.models.tokenizing import start_id

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from copying import roles_of
 
+from cahp.features.roles.figure import WORDS, glance_figure, pattern_figure, shares_figure
 from cahp.features.roles.habits import (
     KINDS,
     HeadHabits,
@@ -14,7 +15,6 @@ from cahp.features.roles.habits import (
     look,
     mean_over_texts,
 )
-from cahp.features.roles.head_figure import WORDS, glance_figure, pattern_figure, shares_figure
 from cahp.run.bench import Bench
 from cahp.stages.similarity import attend
 from cahp.values import Cancelled, Estimate, HeadMask

@@ -10,8 +10,7 @@ import pytest
 from copying import roles_of
 
 from cahp.api import bundled
-from cahp.features.roles.lines import describe_ablation
-from cahp.features.roles.questions import compare_kept, find_breaks, share_clusters
+from cahp.features.roles.section import compare_kept, describe_ablation, find_breaks, share_clusters
 from cahp.values import Estimate
 from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, RoleAblation
 

@@ -5,8 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cahp.features.stability.figure import frequency_figure, knee_figure
-from cahp.features.stability.measuring import Stability
+from cahp.features.stability.measuring import Stability, frequency_figure, knee_figure
 from cahp.features.stability.page import describe_choices, describe_resamples, state_number, state_verdict
 from cahp.values import Estimate, HeadMask
 

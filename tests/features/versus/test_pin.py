@@ -11,7 +11,7 @@ import fakes
 import pytest
 
 from cahp.board.versus import Variant
-from cahp.features.versus.panel import VERSUS, _AgainstPinned
+from cahp.features.versus import VERSUS, _AgainstPinned
 from cahp.run.settings import Settings
 from cahp.ui.frame import address
 from cahp.ui.session import opening

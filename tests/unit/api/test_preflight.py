@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from cahp import models
 from cahp.api import preflight
-from cahp.features.abilities.receipt import ITEM_TOKENS
+from cahp.features.abilities.section import ITEM_TOKENS
 from cahp.models.cards import ModelCard
 from cahp.models.identity import describe_config
 from cahp.models.sketch import head_operations, operations

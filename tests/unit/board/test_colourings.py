@@ -10,8 +10,8 @@ from copying import roles_of
 
 from cahp.board.colourings import REPLACEABILITY, Coloured, Colouring, Painted, paint
 from cahp.board.colours import COLOURS
-from cahp.features.roles.colourings import BY_ROLE, MAPS
 from cahp.features.roles.habits import HeadMaps
+from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.values import HeadMask
 
 MASK = HeadMask.full(1, 3)

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from cahp import models
-from cahp.features.attribution.baseline import Baseline
-from cahp.features.attribution.measuring import TextQuestion
+from cahp.features.attribution.measuring import Baseline, TextQuestion
 from cahp.models.tokenizing import start_id, tokenize_own
 from cahp.stages.similarity import attend
 from cahp.values import DataError

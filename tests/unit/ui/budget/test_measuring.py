@@ -16,7 +16,7 @@ from cahp.api import bundled
 from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
-from cahp.features.versus.panel import _on_board
+from cahp.features.versus import _on_board
 from cahp.ui.budget.details import draw_flips
 from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
 from cahp.ui.export.files import _choose_examples

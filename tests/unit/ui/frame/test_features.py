@@ -12,8 +12,7 @@ from apps import open_app, text_of
 from cahp import features
 from cahp.board import Event
 from cahp.board.colourings import Colouring, Painted
-from cahp.features import Feature
-from cahp.features.versus import panel as versus
+from cahp.features import Feature, versus
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 from cahp.ui.frame.panels import BoardColouring, Panel
