@@ -42,9 +42,8 @@ from cahp.api.bundled import (
     comparisons_folder,
     run_folder,
 )
-from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill
+from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, table_json
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import table_json
 from cahp.comparison import Comparison
 from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import ARRAYS, FILE
@@ -82,12 +81,11 @@ from cahp.models import assets
 from cahp.models.loading import special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import machine
 from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
 from cahp.run.recovered import cut_model
-from cahp.run.settings import Settings, identify_model
+from cahp.run.settings import Settings, flags, identify_model, to_arguments
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens

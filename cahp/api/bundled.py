@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.board.budget_sweep import BudgetTable, reach
+from cahp.board.budget_sweep import BudgetTable, reach, table_of
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import table_of
 from cahp.goals import ENOUGH
 from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, QUICK

@@ -19,11 +19,9 @@ from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, labelling, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
-from cahp.run.options import parse_duration
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, choose_precisions, identify_model, precision_notices
-from cahp.run.split_log import TestSplitLog
-from cahp.run.splits import cut_notices, record_split
+from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
+from cahp.run.splits import TestSplitLog, cut_notices, record_split
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
 from cahp.values import HeadMask

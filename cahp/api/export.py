@@ -29,11 +29,10 @@ from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import Bench, check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
-from cahp.run.options import parse_duration
 from cahp.run.recovered import Distilled, cut_model
 from cahp.run.resources import Resources
 from cahp.run.roles import stored_roles
-from cahp.run.settings import Settings, check_recovery, identify_model
+from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
 from cahp.run.splits import record_split
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError

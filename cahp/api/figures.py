@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cahp.board.budget_sweep import Row, Speed, evaluate_mask
-from cahp.board.colours import mark_clusters
+from cahp.board.colourings import mark_clusters
 from cahp.board.head_clusters import families_of
 from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict

@@ -20,9 +20,7 @@ from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import read_run
 from cahp.files import is_there
 from cahp.models.cards import Dtype, ModelCard
-from cahp.run.command_line import flags
-from cahp.run.options import BOUNDS
-from cahp.run.settings import Salience, Settings, describe
+from cahp.run.settings import BOUNDS, Salience, Settings, describe, flags
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
 from cahp.tasks.window import Beginning

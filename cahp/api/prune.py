@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
-from cahp.board.budget_sweep import count_tokens, fill
+from cahp.board.budget_sweep import count_tokens, fill, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import table_of
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.features import measures

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
-from cahp.board.colourings import Coloured, paint
-from cahp.board.colours import COLOURS, STRIPED, contrast
+from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, paint
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.scripts import join_scripts
 from cahp.board.sentence import Sentence

@@ -22,9 +22,7 @@ from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
-from cahp.run.command_line import flags, to_text
-from cahp.run.options import BOUNDS, Setting
-from cahp.run.settings import Settings, describe
+from cahp.run.settings import BOUNDS, Setting, Settings, describe, flags, to_text
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.values import OptionError

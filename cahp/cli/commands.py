@@ -19,10 +19,8 @@ from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, QUICK
-from cahp.run.command_line import to_arguments
 from cahp.run.document import RunDocument
-from cahp.run.options import BOUNDS
-from cahp.run.settings import COLUMNS, Settings, describe, identify_model
+from cahp.run.settings import BOUNDS, COLUMNS, Settings, describe, identify_model, to_arguments
 from cahp.terminal import printing
 from cahp.values import OptionError
 from cahp.words import percent

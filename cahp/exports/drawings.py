@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from cahp.board.budget_sweep import BudgetTable
-from cahp.board.colours import mark_clusters
+from cahp.board.colourings import mark_clusters
 from cahp.models.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from cahp.board import BoardSubject, Host, Shown, contents, script
-from cahp.board.budget_sweep import BudgetTable
+from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed, table_of
 from cahp.board.colourings import Coloured, colour_by_measures
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import own_outcomes, own_speed, table_of
 from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json

@@ -15,8 +15,8 @@ from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.identity import base_of, output_head
 from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, find_applied
-from cahp.run.command_line import join_words
 from cahp.run.document import machine
+from cahp.run.settings import join_words
 from cahp.tasks.window import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import capital, printable, safe

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from cahp.board import style
-from cahp.board.table_file import own_speed
+from cahp.board.budget_sweep import own_speed
 from cahp.board.value import Savings, WeightCount, describe_headline, list_clauses
 from cahp.exports import drawings
 from cahp.exports import live as live_board
@@ -29,10 +29,9 @@ from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
 from cahp.recoveries import name_of_state
-from cahp.run.command_line import flags, to_arguments
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures, show_measured
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, flags, to_arguments
 from cahp.show import html
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError

@@ -17,9 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.budget_sweep import BudgetTable
+from cahp.board.budget_sweep import TABLE_FILE, BudgetTable, table_json
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import TABLE_FILE, table_json
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import Content, finish_replacing, is_there, json_text, read_array, scratch
 from cahp.output import Mark, Output

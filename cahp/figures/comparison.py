@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cahp.board.colours import NEUTRAL
+from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
 from cahp.comparison.document import Mean, Verdict

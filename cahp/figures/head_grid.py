@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, HeadMarks, contrast
+from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
 from cahp.figures.marks import (
     LEGEND,
     bar_below,

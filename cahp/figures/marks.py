@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import HeadMarks, contrast
+from cahp.board.colourings import HeadMarks, contrast
 from cahp.figures.palette import Ink, blend, on_scale
 from cahp.values import HeadMask, Ints
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.colours import NEUTRAL, STRIPED, HeadMarks, tints
+from cahp.board.colourings import NEUTRAL, STRIPED, HeadMarks, tints
 from cahp.values import Ints
 
 #: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, contrast
+from cahp.board.colourings import CLUSTER_COLOURS, contrast
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import (

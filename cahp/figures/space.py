@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colours import HeadMarks
+from cahp.board.colourings import HeadMarks
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import LEGEND, by_state, clickable, draw, legend, points, symbols

@@ -11,11 +11,10 @@ import anywidget
 import traitlets
 
 from cahp.board import BoardSubject, Event, Host, Shown, budget_sweep, contents, script, style
-from cahp.board.budget_sweep import BudgetTable
+from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
-from cahp.board.table_file import own_outcomes, own_speed
 from cahp.files import plain_json
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE

@@ -17,10 +17,8 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import explain_missing_classes
 from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
-from cahp.run.command_line import join_pairs
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
-from cahp.run.options import parse_duration
 from cahp.run.recoveries import Recoveries
 from cahp.run.resources import Loader, Resources
 from cahp.run.settings import (
@@ -29,6 +27,8 @@ from cahp.run.settings import (
     check_splits,
     choose_precisions,
     identify_model,
+    join_pairs,
+    parse_duration,
     precision_notices,
 )
 from cahp.run.splits import cut_notices

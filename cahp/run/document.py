@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -17,18 +18,107 @@ from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.models.cards import ModelCard
 from cahp.models.costs import CacheShape, Cost, Costs, GenerationSpeed, KvCache, Saving
-from cahp.outcomes import STATES, Outcomes, finite, to_delta, to_metrics
+from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
-from cahp.run.document_fields import describe_error, read_fields
-from cahp.run.evenness import Evenness
+from cahp.run.evidence import KneeNull
 from cahp.run.head_search import HeadSearch
-from cahp.run.knee_null import KneeNull
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.run.splits import SplitRecord
 from cahp.run.timeline import STAGES
+from cahp.tasks.answers import Evaluation
 from cahp.tasks.window import WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
+from cahp.words import too_close
+
+# The content of ``run.json`` as the fields of a ``RunDocument`` -----------------------------------------------------
+
+
+def read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a run's file with the fields of ``RunDocument``."""
+    content = _Section(content)
+    native = {**content, "outcomes": _outcomes_of(content)}
+    ratio = content["latency_ratio"]
+    if ratio is not None:
+        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}
+    if content.get("report") is not None:
+        report = content["report"]
+        native["report"] = {**report, "outcomes": _outcomes_of(report)}
+    return native
+
+
+class _Section(dict[str, Any]):
+    """A section of a file; a missing field raises ``KeyError`` with its path, such as ``metrics.full.n``."""
+
+    def __init__(self, content: Mapping[str, Any], place: str = "") -> None:
+        super().__init__(content)
+        self._place = place
+
+    def __getitem__(self, name: str) -> Any:
+        path = self._place + name
+        if name not in self:
+            raise KeyError(path)
+        value = super().__getitem__(name)
+        if not isinstance(value, dict):
+            return value
+        return _Section(value, f"{path}.")
+
+
+def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    measured: dict[str, Any] = {}
+    for state, outcomes in content["outcomes"].items():
+        if outcomes is not None and state in STATES:
+            measured[state] = {name: estimate for name, estimate in outcomes.items() if estimate is not None}
+    return measured
+
+
+def describe_error(error: Exception) -> str:
+    """Describe what is wrong with a file, from its reader's error."""
+    if isinstance(error, KeyError):
+        return f"The run lacks {error.args[0]}"
+    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", str(error))
+    if missing is None:
+        return f"The run is broken ({error})"
+    return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
+
+
+# The price of an even selection: how much more it changes the model than a free one of as many heads ----------------
+
+
+@dataclass(frozen=True)
+class Evenness:
+    """KL divergence from the full model of an ``even`` selection and of a ``free`` one of as many heads, as pruned.
+
+    The ``difference`` is paired over texts or documents; above 0 the even selection changes the model more.
+    """
+
+    even: Estimate
+    free: Estimate
+    difference: Estimate
+
+    @classmethod
+    def of(cls, even: Evaluation, free: Evaluation, *, full: Evaluation, seed: int) -> Evenness:
+        """Compare the answers of both pruned models to the same texts."""
+        divergence = OUTCOMES["kl"].estimate
+        difference = even.divergences(full) - free.divergences(full)
+        return cls(
+            divergence(even, full, seed),
+            divergence(free, full, seed),
+            estimate_mean(difference, seed, units=even.units),
+        )
+
+    @property
+    def finding(self) -> str:
+        """The price in a sentence."""
+        change = self.difference
+        verdict = too_close(change.n)
+        if change.excludes(0):
+            verdict = f"{change.text} ({change.span})"
+        return (
+            f"price of the same number of heads in every layer: {verdict} (KL divergence {self.even.text} as pruned, "
+            f"of a free selection of as many heads {self.free.text}, n = {change.n:,})"
+        )
+
 
 SCHEMA = "cahp.run/1"
 

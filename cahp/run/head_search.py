@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
-from cahp.run.options import parse_duration
-from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields
+from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields, parse_duration
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import Minimum, layer_minimum
 from cahp.store import key

@@ -138,7 +138,7 @@ class Measure(Generic[R]):
         """
         import msgspec
 
-        from cahp.run.document_fields import describe_error
+        from cahp.run.document import describe_error
 
         if content is None:
             return None

@@ -19,6 +19,7 @@ from cahp.run.document import (
     BY_HAND,
     Budget,
     DataRecord,
+    Evenness,
     ModelRecord,
     Report,
     RunDocument,
@@ -28,7 +29,6 @@ from cahp.run.document import (
     machine,
     versions,
 )
-from cahp.run.evenness import Evenness
 from cahp.run.evidence import HeadEvidence
 from cahp.run.goal_search import confirm, reach_goal
 from cahp.run.head_search import improve_heads
@@ -36,8 +36,7 @@ from cahp.run.measurements import timed_on
 from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
 from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
 from cahp.run.settings import Settings, key_fields
-from cahp.run.split_log import TestSplitLog
-from cahp.run.splits import record_split
+from cahp.run.splits import TestSplitLog, record_split
 from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_evenly

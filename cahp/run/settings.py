@@ -6,21 +6,243 @@ option of ``cahp prune`` is a new field here, and its name in ``cahp.cli.help.SE
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from numbers import Integral, Real
+from os import PathLike
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from cahp import models
 from cahp.data.rows import NO_LABELS
+from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.run.options import Setting, option, parse_duration
 from cahp.stages.clustering import DEGREES
-from cahp.stages.selection import Minimum, Representative, layer_floor
+from cahp.stages.selection import Minimum, Representative, layer_floor, read_budget
 from cahp.stages.space import Projection
 from cahp.tasks.window import Beginning
 from cahp.values import OptionError, Precisions
+
+# The calibration mix of a causal language model: parts of its calibration tokens that are not text of the data ------
+
+
+T = TypeVar("T")
+
+#: The part of sequences that are read twice; all other names are those of data.
+REPEATS = "repeats"
+#: The mix without any part.
+NO_MIX = "0"
+#: The largest share of all parts together: the mix is added to text, and does not replace it.
+_MOST = 90
+
+_PART = re.compile(r"\s*(?P<name>[^=]+?)\s*=\s*(?P<share>[0-9]{1,2}(?:\.[0-9]{1,3})?)\s*%\s*")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """The share of the calibration tokens, from 0 to 1, that each part has; the rest is text of the data."""
+
+    shares: Mapping[str, float]
+
+    @classmethod
+    def parse(cls, text: str) -> Mix:
+        """Read a mix such as ``repeats=10%,notes.txt=5%``; ``0`` has no part.
+
+        Raises:
+            OptionError: If it is none, or leaves less than a tenth of the tokens for the data.
+        """
+        if text.strip() == NO_MIX:
+            return cls({})
+        shares: dict[str, float] = {}
+        for part in text.split(","):
+            match = _PART.fullmatch(part)
+            if match is None or match["name"] in shares:
+                raise OptionError(f'--mix: cannot read "{text}"; write repeats=10%, repeats=10%,notes.txt=5% or 0')
+            shares[match["name"]] = float(match["share"]) / 100
+        if sum(shares.values()) > _MOST / 100:
+            raise OptionError(f'--mix: "{text}" leaves hardly any text of the data; use at most {_MOST}% in all')
+        return cls({name: share for name, share in shares.items() if share})
+
+    @property
+    def text_share(self) -> float:
+        """The share of text of the data."""
+        return 1 - sum(self.shares.values())
+
+    @property
+    def sources(self) -> dict[str, float]:
+        """The shares of other data, by name."""
+        return {name: share for name, share in self.shares.items() if name != REPEATS}
+
+    def __str__(self) -> str:
+        return ", ".join(f"{100 * share:g} % {_NOUNS.get(name, name)}" for name, share in self.shares.items())
+
+
+_NOUNS = {REPEATS: "repeated passages and random tokens"}
+
+
+def spread_among(items: Sequence[T], others: Sequence[T]) -> list[T]:
+    """Return ``items`` in their order with ``others`` evenly spread among them, so that each part has both kinds."""
+    places = [(place + 0.5) / len(items) for place in range(len(items))]
+    places += [(place + 0.5) / len(others) for place in range(len(others))]
+    everything = [*items, *others]
+    return [everything[row] for row in np.argsort(places, kind="stable")]
+
+
+# What an option is: its kind, bounds and words, and how a value becomes one that a field of the settings holds ------
+
+
+class Bounds(NamedTuple):
+    """The lowest and the highest value of a number."""
+
+    low: float
+    high: float
+
+
+#: The bounds of numbers that are no settings: of options, and of the keywords of the same names in Python.
+BOUNDS: Mapping[str, Bounds] = {
+    "batch": Bounds(1, 1024),
+    "epochs": Bounds(1, 1000),
+    "learning_rate": Bounds(1e-7, 1.0),
+    "rank": Bounds(1, 256),
+    "length": Bounds(2, 1 << 20),
+    "repeats": Bounds(1, 10_000),
+}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The description of one field of ``Settings``.
+
+    ``kind`` is ``bool``, ``int``, ``float``, ``str``, ``Mapping`` (of words) or ``Sequence`` (of words); with
+    ``optional`` the value may be None. ``help`` is one sentence, in which ``{choices}`` stands for the words that it
+    may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given
+    as a number, of heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``, and ``mix`` that of a
+    ``cahp.run.settings.Mix``. ``commands`` take it. With ``link`` it travels in a link to the explorer: as part of the
+    ``source`` of the texts, or as a ``choice``.
+    """
+
+    name: str
+    kind: type
+    optional: bool
+    default: Any
+    help: str
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    low: float = 0
+    high: float | None = None
+    unit: Literal["", "heads", "duration", "goal", "mix"] = ""
+    commands: frozenset[str] = frozenset()
+    link: Literal["", "source", "choice"] = ""
+
+    @property
+    def flag(self) -> str:
+        """Its option on the command line, such as ``--eval-limit``."""
+        return f"--{self.name.replace('_', '-')}"
+
+    def convert(self, value: object) -> Any:
+        """``value`` as the field holds it.
+
+        Raises:
+            OptionError: If the field cannot hold it.
+        """
+        if value is None and self.optional:
+            return None
+        converted = self._of_kind(value)
+        if self.choices and converted not in self.choices:
+            raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
+        if self.kind in (int, float):
+            self._check_range(converted)
+        if self.unit == "duration":
+            parse_duration(converted, self.flag)
+        if self.unit == "heads":
+            read_budget(converted)
+        if self.unit == "mix":
+            Mix.parse(converted)
+        if self.unit == "goal":
+            return str(Goal.parse(converted))
+        return converted
+
+    def _check_range(self, number: float) -> None:
+        if self.high is None:
+            inside = self.low <= number
+            span = f"at least {self.low}"
+        else:
+            inside = self.low <= number <= self.high
+            span = f"in {self.low}..{self.high}"
+        if not inside:
+            raise OptionError(f"{self.flag} {number} is out of range; it must be {span}")
+
+    def _of_kind(self, value: object) -> Any:
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        if self.kind is bool and isinstance(value, bool):
+            return value
+        if self.kind is int and number and isinstance(value, Integral):
+            return int(value)
+        if self.kind is float and number:
+            return float(value)  # type: ignore[arg-type]
+        if self.kind is str and isinstance(value, str | PathLike):
+            return str(value)
+        if self.unit == "heads" and number and isinstance(value, Integral):
+            return str(int(value))
+        if self.unit == "duration" and number:
+            return f"{value}s"
+        if self.kind is Mapping and isinstance(value, Mapping):
+            if all(isinstance(word, str) for word in (*value, *value.values())):
+                return dict(value)
+        elif self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
+            words = tuple(value)
+            if all(isinstance(word, str) for word in words):
+                return words
+        raise OptionError(f"{self.flag} must be {_UNITS.get(self.unit, _KINDS[self.kind])}, not {value!r:.60}")
+
+
+_KINDS: Mapping[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    Mapping: "a mapping from words to words",
+    Sequence: "a list of words",
+}
+
+
+_UNITS: Mapping[str, str] = {
+    "heads": 'auto, a number of heads (26) or a share ("15%")',
+    "duration": 'a number of seconds or a text such as "2m"',
+}
+
+
+def option(default: Any, help: str, also: str = "", **rest: Any) -> Any:
+    """A field for an option that ``cahp prune`` takes, and ``also`` these commands; see ``Setting``."""
+    metadata = {"help": help, "commands": frozenset(("prune", *also.split())), **rest}
+    if isinstance(default, dict):
+        return field(default_factory=dict, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+_DURATION = re.compile(r"(?P<count>[0-9]+(?:\.[0-9]+)?)(?P<unit>[smh]?)")
+
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+def parse_duration(text: str, flag: str = "--recover-time") -> float:
+    """The seconds of ``90``, ``90s``, ``2m`` or ``1.5h``, the value of the option ``flag``.
+
+    Raises:
+        OptionError: If it is no duration, or longer than 30 days.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None or not 0 < (seconds := float(match["count"]) * _SECONDS[match["unit"]]) <= 30 * 24 * 3600:
+        raise OptionError(f'{flag}: invalid duration "{text}"; write 90s, 2m or 1h')
+    return seconds
+
 
 Salience = Literal["batch", "example"]
 #: The largest number of texts; as an option it stands for all of them.
@@ -401,3 +623,59 @@ def check_splits(settings: Settings) -> None:
             "the test split may be used only for the final report (--report test); select heads on train and evaluate "
             "on validation"
         )
+
+
+# Settings as the options of a command -------------------------------------------------------------------------------
+
+
+#: ``cahp evaluate`` needs texts for one purpose only, so its options are shorter.
+_SHORTER = {("evaluate", "eval_split"): "--split", ("evaluate", "eval_limit"): "--limit"}
+
+
+def flags(command: str) -> dict[str, str]:
+    """The options of ``cahp COMMAND`` that fill a field of ``Settings``, by field."""
+    return {
+        name: _SHORTER.get((command, name), setting.flag)
+        for name, setting in describe().items()
+        if command in setting.commands
+    }
+
+
+def to_arguments(settings: Settings, options: Mapping[str, str]) -> list[str]:
+    """The arguments that give these settings by ``options`` (option by field); defaults are omitted."""
+    arguments: list[str] = []
+    for name, option in options.items():
+        value = getattr(settings, name)
+        if value == describe()[name].default:
+            continue
+        if value is False:
+            arguments.append(option.replace("--", "--no-", 1))
+        elif value is True:
+            arguments.append(option)
+        else:
+            arguments += [option, to_text(value)]
+    return arguments
+
+
+def to_text(value: object) -> str:
+    """The value of a setting as an option takes it."""
+    if value is None:
+        return str(MOST)
+    if isinstance(value, Mapping):
+        return join_pairs(value)
+    if isinstance(value, tuple):
+        return join_words(value)
+    return str(value)
+
+
+def join_pairs(pairs: Mapping[str, str]) -> str:
+    """``a=b,c=d``, as ``--label-map`` and ``--splits`` take it and ``cahp.data`` parses it."""
+    return join_words(f"{left}={right}" for left, right in pairs.items())
+
+
+def join_words(words: Iterable[str]) -> str:
+    """Words with commas between them, quoted where needed; ``cahp.data.parse_list`` parses it."""
+    line = io.StringIO()
+    # With an end of line that is cut off again: without one, some versions quote no line break inside a label.
+    csv.writer(line, lineterminator="\r\n").writerow(list(words))
+    return line.getvalue().removesuffix("\r\n")

@@ -14,8 +14,7 @@ from cahp import data, methods, models
 from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.run.mix import REPEATS, Mix, spread_among
-from cahp.run.settings import Settings
+from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Item, Texts

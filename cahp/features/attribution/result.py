@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
-from cahp.board.colours import CLUSTER_COLOURS
+from cahp.board.colourings import CLUSTER_COLOURS
 from cahp.figures.head_grid import CellWords, signed_figure
 from cahp.figures.marks import LEGEND, draw, named_rows, points, shape
 from cahp.figures.palette import ink

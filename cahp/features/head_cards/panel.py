@@ -12,8 +12,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.api import bundled
-from cahp.board.colourings import Pictures
-from cahp.board.colours import contrast, mark_clusters
+from cahp.board.colourings import Pictures, contrast, mark_clusters
 from cahp.board.scripts import SHARED, join_scripts
 from cahp.features.head_cards.measuring import (
     SENTENCES,

@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.board.colours import COLOURS, STRIPED, contrast, tints
+from cahp.board.colourings import COLOURS, STRIPED, contrast, tints
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.scripts import SHARED, join_scripts
 from cahp.features.learn.choosing import TURN

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colours import CLUSTER_COLOURS
+from cahp.board.colourings import CLUSTER_COLOURS
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
 from cahp.figures import palette
 from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape

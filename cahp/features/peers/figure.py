@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cahp.board.colours import NEUTRAL
+from cahp.board.colourings import NEUTRAL
 from cahp.features.peers.result import LABELS, REFERENCE, PeerRow, PeersDocument, show
 from cahp.figures import marks, palette
 from cahp.words import percent

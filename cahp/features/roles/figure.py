@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colours import CLUSTER_COLOURS
+from cahp.board.colourings import CLUSTER_COLOURS
 from cahp.features.roles.section import Kept
 from cahp.figures import palette
 from cahp.figures.head_grid import head_name

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
-from cahp.board.colours import mark_clusters
+from cahp.board.colourings import mark_clusters
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
 from cahp.ui.frame.running import job_card

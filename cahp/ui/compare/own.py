@@ -18,9 +18,8 @@ from cahp.data import Dataset
 from cahp.methods.shared import registry
 from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, QUICK, RECOVERIES
-from cahp.run import command_line
 from cahp.run.bench import Bench
-from cahp.run.settings import COLUMNS, PROMPT, Settings, describe
+from cahp.run.settings import COLUMNS, PROMPT, Settings, describe, to_arguments
 from cahp.terminal.comparison import announcement
 from cahp.ui.frame.running import show_job
 from cahp.ui.parts.display import plain, problem
@@ -233,7 +232,7 @@ def command(plan: Plan, preset: str) -> str:
     settings = plan.settings
     described = describe()
     words = ["cahp", "compare", "--model", settings.model]
-    words += command_line.to_arguments(settings, {name: described[name].flag for name in _SHARED})
+    words += to_arguments(settings, {name: described[name].flag for name in _SHARED})
     words += ["--preset", preset, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]
     return shlex.join([*words, "--seeds", str(len(plan.seeds)), "--recover", ",".join(plan.recoveries)])
 

@@ -13,8 +13,7 @@ from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.form import ModelForm, change, circumstances, decoding_lines
 from cahp.outcomes import describe, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, DistillReport
-from cahp.run.options import parse_duration
-from cahp.run.settings import RECOVER_TIME
+from cahp.run.settings import RECOVER_TIME, parse_duration
 from cahp.ui.export.view import View, chosen_by, list_findings, name_of
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import job_card

@@ -7,9 +7,8 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.board.budget_sweep import Speed
-from cahp.board.colours import mark_clusters
-from cahp.board.table_file import own_speed
+from cahp.board.budget_sweep import Speed, own_speed
+from cahp.board.colourings import mark_clusters
 from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
 from cahp.models.cards import ModelCard

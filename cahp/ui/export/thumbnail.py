@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.board.colours import mark_clusters
+from cahp.board.colourings import mark_clusters
 from cahp.ui.export.view import View
 from cahp.ui.frame.outline import grid_html
 

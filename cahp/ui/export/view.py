@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp import features
 from cahp.api.bundled import Bundle
-from cahp.board.table_file import own_speed
+from cahp.board.budget_sweep import own_speed
 from cahp.exports.report import recipe
 from cahp.files import plain_json
 from cahp.models.costs import Costs

@@ -20,8 +20,7 @@ from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
 from cahp.goals import Goal
 from cahp.recoveries import AT_ONCE, NONE
-from cahp.run.command_line import to_text
-from cahp.run.settings import PROMPT, Settings
+from cahp.run.settings import PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.frame import notes
 from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run

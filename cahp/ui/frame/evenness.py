@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from cahp.run.evenness import Evenness
+from cahp.run.document import Evenness
 from cahp.ui.frame import notes
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts.display import plain

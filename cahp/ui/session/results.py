@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
-from cahp.board.budget_sweep import BudgetTable, Speed
+from cahp.board.budget_sweep import BudgetTable, Speed, enter_full, own_outcomes, own_speed
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import enter_full, own_outcomes, own_speed
 from cahp.board.value import WeightCount
 from cahp.features import measures
 from cahp.models.costs import Costs
@@ -22,7 +21,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.knee_null import NullCurves
+from cahp.run.evidence import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recovered import RecoveryStep
 from cahp.run.settings import Settings, key_fields

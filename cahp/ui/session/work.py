@@ -20,13 +20,13 @@ from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.evenness import Evenness
-from cahp.run.knee_null import NullCurves
+from cahp.run.document import Evenness
+from cahp.run.evidence import NullCurves
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
-from cahp.run.split_log import TestSplitLog
+from cahp.run.splits import TestSplitLog
 from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs

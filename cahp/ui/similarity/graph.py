@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import streamlit as st
 
-from cahp.board.colours import contrast
+from cahp.board.colourings import contrast
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT
 from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities

@@ -9,7 +9,7 @@ import pytest
 from copying import roles_of
 
 from cahp.board.colourings import REPLACEABILITY, Coloured, Colouring, Painted, paint
-from cahp.board.colours import COLOURS
+from cahp.board.colourings import COLOURS
 from cahp.features.roles.habits import HeadMaps
 from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.values import HeadMask

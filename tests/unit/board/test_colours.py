@@ -7,7 +7,7 @@ import pytest
 from colours import contrast_ratio, linear
 
 from cahp.api.bundled import read_run
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
+from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
 from cahp.figures.palette import COMMUNITY_COLOURS, blend, ink
 from cahp.values.statistics import letters, name_clusters
 

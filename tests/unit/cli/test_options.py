@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 from cahp import cli, methods
 from cahp.cli.command import OPTIONS, REQUIRED, Option
 from cahp.features import measures
-from cahp.run.command_line import flags, to_arguments
-from cahp.run.options import Setting
-from cahp.run.settings import Settings, describe
+from cahp.run.settings import Setting, Settings, describe, flags, to_arguments
 
 PARSERS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 COMMANDS = {one.name: one for one in cli.COMMANDS}

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cahp.board.budget_sweep import fill
+from cahp.board.budget_sweep import fill, table_of
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.table_file import table_of
 from cahp.exports.live import live_of
 from cahp.exports.report import run_report
 from cahp.exports.run_folder import RunFiles, read_run, write_run

@@ -9,7 +9,7 @@ import pytest
 from colours import contrast_ratio
 from comparisons import varied, verdict
 
-from cahp.board.colours import NEUTRAL
+from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.figures import comparison_heads, palette
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure, styles

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cahp.board.colours import CLUSTER_COLOURS, mark_clusters
+from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
 from cahp.figures.head_grid import CellWords, grid_figure, head_name, places, share_figure
 from cahp.figures.palette import blend, ink
 from cahp.values import HeadMask

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from colours import contrast_ratio
 
-from cahp.board.colours import CLUSTER_COLOURS, NEUTRAL, contrast
+from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.palette import COMMUNITY_COLOURS, ink, mark_communities
 from cahp.values import HeadMask

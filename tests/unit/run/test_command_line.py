@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.run.command_line import join_pairs
+from cahp.run.settings import join_pairs
 
 
 @pytest.mark.parametrize(

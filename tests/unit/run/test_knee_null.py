@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from cahp import models
-from cahp.run import knee_null
-from cahp.run.knee_null import KneeNull, NullCurves, null_curves
+from cahp.run import evidence
+from cahp.run.evidence import KneeNull, NullCurves, null_curves
 from cahp.stages.clustering import cluster
 from cahp.stages.space import place
 from cahp.store import Store
@@ -44,7 +44,7 @@ def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was() -
 def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch) -> None:
     points = np.random.default_rng(0).normal(size=(9, 5)).astype(np.float32)
     mixed: list[np.ndarray] = []
-    monkeypatch.setattr(knee_null, "place", lambda *given: mixed.append(given[0]) or place(*given))
+    monkeypatch.setattr(evidence, "place", lambda *given: mixed.append(given[0]) or place(*given))
     null_curves(place(points, "pca", 42))
     assert len(mixed) == 20
     for one in mixed:

@@ -13,8 +13,7 @@ import cahp
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.bench import Bench, open_bench
-from cahp.run.mix import Mix, spread_among
-from cahp.run.settings import Settings
+from cahp.run.settings import Mix, Settings, spread_among
 from cahp.stages import recovery
 from cahp.store import Store
 from cahp.tasks.window import Window

@@ -25,11 +25,10 @@ from cahp.recoveries import RECOVERIES
 from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.options import parse_duration
 from cahp.run.prune import _run_key, choose, measure_mask
 from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, distill_report, refit_report
 from cahp.run.recoveries import Recoveries
-from cahp.run.settings import Settings, check_recovery
+from cahp.run.settings import Settings, check_recovery, parse_duration
 from cahp.run.time_limits import TimedTraining, texts_in_time
 from cahp.stages import distillation, recovery
 from cahp.stages.distillation import SCHEDULE

@@ -15,10 +15,8 @@ import typer
 from cahp import models
 from cahp.cli.command import Call, command
 from cahp.cli.help import SECTIONS
-from cahp.run.command_line import flags, to_arguments
 from cahp.run.evidence import HeadEvidence
-from cahp.run.options import option
-from cahp.run.settings import IN_DIGESTS, Settings, describe, key_fields
+from cahp.run.settings import IN_DIGESTS, Settings, describe, flags, key_fields, option, to_arguments
 from cahp.store import Store
 from cahp.values import CahpError, OptionError
 

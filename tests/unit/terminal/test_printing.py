@@ -7,7 +7,7 @@ import documents
 from cahp.goals import ReachedGoal
 from cahp.models.costs import Cost, Timing
 from cahp.run.document import CostRecord, RunDocument
-from cahp.run.knee_null import KneeNull
+from cahp.run.evidence import KneeNull
 from cahp.terminal.costs import cost_lines
 from cahp.terminal.printing import evaluation_lines, run_lines
 from cahp.values import Estimate

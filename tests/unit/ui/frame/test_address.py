@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.run.command_line import to_text
+from cahp.run.settings import to_text
 from cahp.ui.frame.address import _OF_PAGE, Wish, describe, mask_from_hex, mask_to_hex, read, restore, source_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
