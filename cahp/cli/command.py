@@ -17,7 +17,6 @@ from typing import Any
 import typer
 
 from cahp import hub
-from cahp.api.options import find_model
 from cahp.cli.help import SectionedCommand
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
@@ -250,6 +249,9 @@ class Command:
             of_call = {name: given[name] for name in _OF_CALL if name in given}
             source = context.get_parameter_source("model")
             if given.get("mask") is not None and source is not None and source.name == "DEFAULT":
+                # It reads runs, which takes more than to print a help.
+                from cahp.api.options import find_model
+
                 given["model"] = find_model(given["mask"])
             line = encodable(shlex.join(["cahp", *context.find_root().obj]))
             call = Call(self.settings(given), line, **of_call, fields=fields)

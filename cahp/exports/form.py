@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cahp.exports.masks import MaskOrigin
-from cahp.models.cards import ModelCard
+from cahp.models.cards import ALLOWED_ROUNDING, ModelCard
 from cahp.models.costs import Timing
-from cahp.models.selftest import ALLOWED_ROUNDING
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
 from cahp.words import percent, rate, size_of

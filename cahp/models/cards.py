@@ -25,6 +25,9 @@ Size = Literal["heads", "units", "channels"]
 #: The place of the normalisation in a layer: after each sum (``post``), or before each block (``pre``).
 Residual = Literal["post", "pre"]
 
+#: So many times the rounding may logits differ that should be equal.
+ALLOWED_ROUNDING = 4
+
 
 @dataclass(frozen=True)
 class Rows:

@@ -16,16 +16,13 @@ import torch
 from torch import Tensor
 
 from cahp.models.attention import IMPLEMENTATION, Arguments, pools_alike
-from cahp.models.cards import Family, Site
+from cahp.models.cards import ALLOWED_ROUNDING, Family, Site
 from cahp.models.devices import tolerance
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
 from cahp.models.matching import names_in_forward
 from cahp.models.surgery import cut
 from cahp.values import CahpError, HeadMask, ModelError, SelfTestError
 from cahp.words import first_line
-
-#: So many times the rounding may logits differ that should be equal.
-ALLOWED_ROUNDING = 4
 
 
 def measure_rounding(model: HeadModel, batches: Iterable[Batch]) -> float:
