@@ -11,8 +11,7 @@ from itertools import count
 import numpy as np
 import streamlit as st
 
-from cahp.board.colourings import Colouring, Painted
-from cahp.board.colourings import NEUTRAL
+from cahp.board.colourings import NEUTRAL, Colouring, Painted
 from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps, find_baseline
 from cahp.features.attribution.result import (
     Attribution,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from copying import roles_of
 
-from cahp.board.colourings import REPLACEABILITY, Coloured, Colouring, Painted, paint
-from cahp.board.colourings import COLOURS
+from cahp.board.colourings import COLOURS, REPLACEABILITY, Coloured, Colouring, Painted, paint
 from cahp.features.roles.habits import HeadMaps
 from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.values import HeadMask
