@@ -38,7 +38,7 @@ COLOURING: BoardColouring[int] = BoardColouring(
 def test_a_panel_and_a_colouring_stand_where_the_table_says(monkeypatch: pytest.MonkeyPatch) -> None:
     before = [panel.label for panel in budget.list_panels()]
     monkeypatch.setattr(versus, "COUNT", PANEL, raising=False)
-    feature = Feature("count", panels={"Budget": ("versus.panel:COUNT",)}, colourings=lambda: (COLOURING,))
+    feature = Feature("count", panels={"Budget": ("versus:COUNT",)}, colourings=lambda: (COLOURING,))
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, feature))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     after = [panel.label for panel in budget.list_panels()]
