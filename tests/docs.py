@@ -37,7 +37,6 @@ from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import count_texts, describe_p, describe_tie, write_p
 from cahp.comparison.statistics import crossed_mean
 from cahp.exports import formats
-from cahp.features.attribution.result import COLUMNS, check_rows, describe_check, read_bundled_checks
 from cahp.features.peers.result import COLUMNS as PEER_COLUMNS
 from cahp.features.peers.result import describe_gains, describe_winner, read_bundled, table_rows
 from cahp.features.premise.words import MEASURES, describe_control, describe_predictors, read_estimate
@@ -772,19 +771,24 @@ def _peers() -> list[str]:
     return [*_peers_finding(), "", *_table(" | ".join(PEER_COLUMNS), rows), "", samples]
 
 
+def _read_checks() -> list[dict[str, Any]]:
+    """The bundled checks of attribution."""
+    files = sorted((ROOT / "assets" / "attribution").glob("*.json"))
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
+
+
 def _attribution() -> list[str]:
     """How attribution agrees with exact removal, and what its first heads do, in each bundled check."""
-    rows = []
-    for check in read_bundled_checks().values():
-        rows += [(f"`{check.model}`", *row) for row in check_rows(check)]
-    return _table(f"model | {' | '.join(COLUMNS)}", rows)
+    checks = _read_checks()
+    rows = [(f"`{check['model']}`", *row) for check in checks for row in check["table"][1:]]
+    return _table(f"model | {' | '.join(checks[0]['table'][0])}", rows)
 
 
 def _attribution_findings() -> list[str]:
     """The rank correlation with exact removal of each bundled check."""
     lines: list[str] = []
-    for check in read_bundled_checks().values():
-        lines += wrap(f"{capital(describe_check(check))}.", 120, initial_indent="- ", subsequent_indent="  ")
+    for check in _read_checks():
+        lines += wrap(f"{check['findings'][0]}.", 120, initial_indent="- ", subsequent_indent="  ")
     return lines
 
 

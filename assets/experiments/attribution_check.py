@@ -20,12 +20,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
-from _settings import add_settings, read_settings
-from numpy.typing import NDArray
-
-from cahp import open_bench
-from cahp.features.attribution.measuring import Baseline, TextQuestion, check_whole, draw_sets, find_baseline
-from cahp.features.attribution.result import (
+from _attribution_check import (
     COLUMNS,
     COMPARED,
     AttributionCheck,
@@ -34,9 +29,14 @@ from cahp.features.attribution.result import (
     TextCheck,
     check_rows,
     describe_check,
-    order_by_size,
-    order_by_support,
+    make_document,
 )
+from _settings import add_settings, read_settings
+from numpy.typing import NDArray
+
+from cahp import open_bench
+from cahp.features.attribution.measuring import Baseline, TextQuestion, check_whole, draw_sets, find_baseline
+from cahp.features.attribution.result import order_by_size, order_by_support
 from cahp.files import json_text, plain_json
 from cahp.models.tokenizing import tokenize_own
 from cahp.output import Mark, Output
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         check = check_attribution(bench, find_baseline(bench), texts=options.texts)
     command = shlex.join(["cahp", "experiment", "attribution_check", *(arguments or sys.argv[1:])])
     made = {"machine": machine(), "date": date.today().isoformat(), "command": command}
-    document = {**plain_json(replace(check, made=made)), "correlation": plain_json(check.correlation)}
+    document = make_document(replace(check, made=made))
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
     lines = [*describe(check)]

@@ -7,11 +7,7 @@ import fakes
 import msgspec
 import numpy as np
 import pytest
-from attribution_check import check_attribution, check_text, correlate
-from terminal import call
-
-from cahp.features.attribution.measuring import TextQuestion, draw_sets, find_baseline, measure_baseline
-from cahp.features.attribution.result import (
+from _attribution_check import (
     AttributionCheck,
     KeptAlone,
     RemovedTogether,
@@ -20,6 +16,10 @@ from cahp.features.attribution.result import (
     describe_check,
     median,
 )
+from attribution_check import check_attribution, check_text, correlate
+from terminal import call
+
+from cahp.features.attribution.measuring import TextQuestion, draw_sets, find_baseline, measure_baseline
 from cahp.files import plain_json
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench

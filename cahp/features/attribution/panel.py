@@ -17,10 +17,8 @@ from cahp.features.attribution.result import (
     Attribution,
     NeededHeads,
     changes_figure,
-    describe_check,
     describe_needed,
-    list_findings,
-    read_bundled_checks,
+    read_check,
     sets_figure,
     signed_nats,
     top_figure,
@@ -259,12 +257,12 @@ def _draw_needed(explorer: Explorer, result: Attribution, asked: AttributedText)
 
 def _draw_evidence(explorer: Explorer) -> None:
     """Draw, folded, how well attribution agrees with exact removal, where that was measured."""
-    check = read_bundled_checks().get(explorer.card.identity)
-    if check is None:
+    findings = read_check(explorer.card.identity)
+    if findings is None:
         return
     with st.expander("How far can one trust it?"):
-        st.markdown(f"{plain(capital(describe_check(check)))}.")
-        st.markdown("\n".join(f"- {plain(finding)}" for finding in list_findings(check)))
+        st.markdown(f"{plain(findings[0])}.")
+        st.markdown("\n".join(f"- {plain(finding)}" for finding in findings[1:]))
         st.caption("Medians over texts with 95 % intervals. Random: sets of as many, from all layers.")
 
 

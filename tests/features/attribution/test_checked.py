@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from _attribution_check import list_findings, read_bundled_checks
 
 from cahp.api import bundled
 from cahp.features.attribution.measuring import read_bundled
-from cahp.features.attribution.result import read_bundled_checks
+from cahp.features.attribution.result import read_check
 from cahp.models import identify
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -32,5 +33,6 @@ def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
         assert (check.sha256, check.units, len(check.texts)) == (card.identity, card.layers * card.heads, 50)
         assert check.baseline == str(read_bundled(card))
         assert check.made is not None
+        assert read_check(card.identity) == list(list_findings(check))
         # Without the top heads the answer loses more than without random ones.
         assert all(gap.high < 0 for _, _, gap in map(check.removed, range(3)))
