@@ -43,6 +43,7 @@ class DataOptions(TypedDict, total=False):
     even: bool
     roles: bool
     abilities: bool | None
+    measure: Sequence[str]
     report: str | None
     device: str
     dtype: Dtype

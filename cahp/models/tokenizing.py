@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.identity import EXAMPLE, MAX_LENGTH
-from cahp.models.vocabulary import logits_at
 from cahp.tasks.texts import Item
 from cahp.tasks.window import Window
 from cahp.values import DataError, Input, Ints, ModelError, OptionError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cahp.models.head_model import HeadModel
 
 Tokens = list[dict[str, list[int]]]
@@ -192,6 +191,8 @@ class PromptReader:
                     f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
                     f"cannot be told apart by {name}; use words that begin differently"
                 )
+        import torch
+
         self._tokens = torch.tensor([answer.token for answer in self.answers])
 
     # Reading -------------------------------------------------------------------------------------------------------
@@ -260,6 +261,8 @@ class PromptReader:
 
     def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
         """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
+        from cahp.models.vocabulary import logits_at
+
         # Here no next token follows; the exported model still caches keys and values.
         options = dict[str, Any]()
         if self._mask_id is None:

@@ -9,10 +9,11 @@ from dataclasses import replace
 import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
-from cahp.features.neutral.panel import NEUTRAL
 from streamlit.testing.v1 import AppTest
 
+from cahp.features.neutral.section import NEUTRAL_TEXT, NeutralOptions
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
+from cahp.ui.frame.measures import kind_of
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT
@@ -145,8 +146,8 @@ def test_a_switch_keeps_as_many_heads_in_every_layer_and_tells_on_both_pages_wha
 def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
     teller.detail = "Narrow or broad?"
     app = open_app("budget", teller)
-    app.button(key="evaluate-neutral").click().run()
-    done(teller.job(NEUTRAL))
+    app.button(key="neutral-tab").click().run()
+    done(teller.job(kind_of(NEUTRAL_TEXT, NeutralOptions()), teller.ready_recovery))
     rerun(app)
     assert "heads are also kept if they are chosen on bbc-news; 3.0 by chance" in words(app)
     teller.detail = "Where heads lie"

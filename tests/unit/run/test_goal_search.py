@@ -86,7 +86,7 @@ def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
     assert (document.kv_cache.full, document.kv_cache.pruned) == (12 * 2 * 4 * 4, 8 * 2 * 4 * 4)
     assert RunDocument.from_json(document.to_json()) == document
     lines = list(run_lines(document))
-    assert "  kv-cache=-30% is reached at 8 heads: 0.67 × the full model's bytes, counted" in lines
+    assert "  kv-cache=-30% is reached at 8 groups: 0.67 × the full model's bytes, counted" in lines
     assert "  cache     keys and values take 384 bytes per token -> 256 (33.3 % fewer), in 4-byte numbers" in lines
     assert "  speed     not measured" in lines
     with pytest.raises(OptionError, match="needs a causal language model"):
