@@ -5,6 +5,53 @@ mount it). ``contents`` makes its data and joins its files to one script; ``stat
 picture. The hosts are the explorer (``cahp.ui.parts.budget_board``), a notebook, and a report.
 """
 
+from cahp.board.budget_sweep import BudgetTable, evaluate_mask
+from cahp.board.colourings import (
+    CLUSTER_COLOURS,
+    COLOURS,
+    NEUTRAL,
+    STRIPED,
+    Colouring,
+    Painted,
+    Pictures,
+    contrast,
+    mark_clusters,
+    paint_marks,
+    tints,
+)
 from cahp.board.contents import BoardSubject, Event, FirstScreen, Host, Shown, Steps, contents, script, style
+from cahp.board.head_clusters import HeadClusters
+from cahp.board.scripts import SHARED, join_scripts
+from cahp.board.sentence import Sentence, SentenceAnswer, WordArc, WordMaps
 
-__all__ = ["BoardSubject", "Event", "FirstScreen", "Host", "Shown", "Steps", "contents", "script", "style"]
+__all__ = [
+    "CLUSTER_COLOURS",
+    "COLOURS",
+    "NEUTRAL",
+    "SHARED",
+    "STRIPED",
+    "BoardSubject",
+    "BudgetTable",
+    "Colouring",
+    "Event",
+    "FirstScreen",
+    "HeadClusters",
+    "Host",
+    "Painted",
+    "Pictures",
+    "Sentence",
+    "SentenceAnswer",
+    "Shown",
+    "Steps",
+    "WordArc",
+    "WordMaps",
+    "contents",
+    "contrast",
+    "evaluate_mask",
+    "join_scripts",
+    "mark_clusters",
+    "paint_marks",
+    "script",
+    "style",
+    "tints",
+]

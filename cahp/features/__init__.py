@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cahp.cli.command import Command
     from cahp.run.measures import Measure
-    from cahp.ui.frame.panels import BoardColouring, FirstText, Panel
+    from cahp.ui.frame import BoardColouring, FirstText, Panel
 
 
 #: Find a part once: every page asks for those of all features.
@@ -109,7 +109,7 @@ def commands() -> tuple[Command, ...]:
 
 def panels(page: str) -> Sequence[Panel]:
     """Return the panels that features bring to a page. One that cannot be imported is replaced by one that says so."""
-    from cahp.ui.frame.panels import broken_panel
+    from cahp.ui.frame import broken_panel
 
     shown = []
     for feature in FEATURES:

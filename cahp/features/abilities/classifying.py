@@ -18,10 +18,8 @@ from cahp.data import load
 from cahp.data.sources import BBC_NEWS, MANUAL
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.verdict import ItemValues, decide
-from cahp.run.bench import Bench
-from cahp.run.recovered import Recovered
-from cahp.tasks.answers import NO_LABEL, Evaluation
-from cahp.tasks.texts import Texts
+from cahp.run import Bench, Recovered
+from cahp.tasks import NO_LABEL, Evaluation, Texts
 from cahp.values import DataError, Floats, HeadMask, Input, Ints, spread
 
 #: One word in so many is mistyped, and at least one of a text.

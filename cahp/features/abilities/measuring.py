@@ -16,10 +16,9 @@ from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
 from cahp.models.cards import ModelCard
 from cahp.models.tokenizing import known_tokens, start_id
-from cahp.run.recovered import Recovered, cut_model
-from cahp.run.resources import Resources
+from cahp.run import Recovered, Resources, cut_model
 from cahp.store import key
-from cahp.tasks.texts import Texts
+from cahp.tasks import Texts
 from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, report_progress, silent
 
 if TYPE_CHECKING:

@@ -11,16 +11,10 @@ from cahp.features.abilities.record import FLAGS, AbilitiesRecord, Ability, Word
 from cahp.features.abilities.section import RECEIPT, SYMBOLS, explain, find_state, list_by_word, name_state
 from cahp.goals import ReachedGoal
 from cahp.recoveries import RECOVERIES
-from cahp.run.goal_search import reach_goal
-from cahp.run.settings import Settings
-from cahp.ui.frame import measures, notes
+from cahp.run import Settings, reach_goal
+from cahp.ui.frame import Panel, job_card, measures, notes
 from cahp.ui.frame.measures import estimate
-from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import job_card
-from cahp.ui.session.estimates import recovery_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import BoardState, Kind
+from cahp.ui.session import BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Progress, digest
 from cahp.words import safe
 

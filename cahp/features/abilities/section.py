@@ -9,16 +9,14 @@ from typing import TYPE_CHECKING
 from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, AbilityVerdict, Word
 from cahp.goals import Goal
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.bench import Bench
+from cahp.run import Bench, Recovered
 from cahp.run.measures import MaskSubject, Measure
-from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import capital, number, percent
 
 if TYPE_CHECKING:
-    from cahp.run.bench import Bench
-    from cahp.run.recovered import Recovered
+    from cahp.run import Bench, Recovered
 
 #: The symbol of each word: its shape tells it without colour.
 SYMBOLS: dict[Word, str] = {

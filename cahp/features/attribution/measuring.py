@@ -29,12 +29,10 @@ from cahp.features.attribution.result import (
     order_by_support,
 )
 from cahp.models.cards import ModelCard
-from cahp.run.bench import Bench, open_bench
-from cahp.run.resources import Resources
-from cahp.run.settings import Settings, identify_model
+from cahp.run import Bench, Resources, Settings, identify_model, open_bench
 from cahp.stages.similarity import read_tokens
 from cahp.store import Entry, Store, key
-from cahp.tasks.texts import Item
+from cahp.tasks import Item
 from cahp.values import (
     Bools,
     DataError,

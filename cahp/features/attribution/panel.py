@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import streamlit as st
 
-from cahp.board.colourings import NEUTRAL, Colouring, Painted
+from cahp.board import NEUTRAL, Colouring, Painted
 from cahp.features.attribution.measuring import AnswerWanted, TextQuestion, attribute_in_steps, find_baseline
 from cahp.features.attribution.result import (
     Attribution,
@@ -23,15 +23,12 @@ from cahp.features.attribution.result import (
     signed_nats,
     top_figure,
 )
-from cahp.run.bench import Bench
-from cahp.ui.frame import notes
-from cahp.ui.frame.panels import BoardColouring, Panel
-from cahp.ui.frame.running import job_card
+from cahp.run import Bench
+from cahp.ui.frame import BoardColouring, Panel, job_card, notes
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import Kind
+from cahp.ui.session import Explorer, Kind
 from cahp.values import CahpError, HeadMask, Input, Progress
 from cahp.words import capital
 

@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
-from cahp.board.colourings import CLUSTER_COLOURS
-from cahp.figures.head_grid import CellWords, signed_figure
-from cahp.figures.marks import LEGEND, draw, named_rows, points, shape
-from cahp.figures.palette import ink
+from cahp.board import CLUSTER_COLOURS
+from cahp.figures import LEGEND, CellWords, draw, ink, named_rows, points, shape, signed_figure
 from cahp.values import Floats, HeadMask
 from cahp.words import percent, printable, signed
 

@@ -12,11 +12,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.budget_sweep import evaluate_mask
-from cahp.board.head_clusters import HeadClusters
-from cahp.figures.head_grid import head_name
+from cahp.board import HeadClusters, evaluate_mask
+from cahp.figures import head_name
 from cahp.outcomes import HEADLINES, Outcomes
-from cahp.run.bench import Bench
+from cahp.run import Bench
 from cahp.stages.replacement import Replaceability
 from cahp.stages.similarity import attend, join_words, nearest_heads
 from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, digest, silent

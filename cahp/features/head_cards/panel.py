@@ -12,8 +12,7 @@ import numpy as np
 import streamlit as st
 
 from cahp.api import bundled
-from cahp.board.colourings import Pictures, contrast, mark_clusters
-from cahp.board.scripts import SHARED, join_scripts
+from cahp.board import SHARED, Pictures, contrast, join_scripts, mark_clusters
 from cahp.features.head_cards.measuring import (
     SENTENCES,
     BundledCards,
@@ -25,18 +24,12 @@ from cahp.features.head_cards.measuring import (
     measure_removal,
     read_cards,
 )
-from cahp.figures.head_grid import head_name
+from cahp.figures import head_name
 from cahp.outcomes import Outcomes
-from cahp.run.bench import Bench
-from cahp.ui.frame import address, notes
-from cahp.ui.frame.board import list_colourings
-from cahp.ui.frame.page import link
-from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import job_card
+from cahp.run import Bench
+from cahp.ui.frame import Panel, address, job_card, link, list_colourings, notes
 from cahp.ui.parts.display import plain, problem
-from cahp.ui.session.estimates import loading_seconds, pass_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import REPLACEABILITY, Kind
+from cahp.ui.session import REPLACEABILITY, Explorer, Kind, loading_seconds, pass_seconds
 from cahp.ui.similarity.chosen import choose, head_of
 from cahp.values import CahpError, Ints, digest
 from cahp.values.statistics import called

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cahp.board.budget_sweep import BudgetTable
+from cahp.board import BudgetTable
 from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.switching import (
     choose_counting,
@@ -18,9 +18,9 @@ from cahp.features.learn.switching import (
 )
 from cahp.outcomes import OUTCOMES, Outcomes, accuracy_change, estimate_mean, same_predictions
 from cahp.recoveries import NONE, QUICK, RefitReport
-from cahp.run.latency_worker import LatencyWorker
+from cahp.run import LatencyWorker
 from cahp.stages.selection import top
-from cahp.tasks.answers import Evaluation
+from cahp.tasks import Evaluation
 from cahp.values import Estimate, HeadMask, OptionError, Progress
 from cahp.words import number, percent, signed
 

@@ -23,7 +23,7 @@ from cahp.features.learn.stage import Picture, draw_stage, guess_figure, variant
 from cahp.outcomes import OUTCOMES
 from cahp.ui.parts import display
 from cahp.ui.parts.display import bind_units, plain, problem
-from cahp.ui.session.lifetime import is_alive
+from cahp.ui.session import is_alive
 from cahp.values import CahpError
 from cahp.words import capital, span
 from cahp.words import number as format_number

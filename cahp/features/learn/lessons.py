@@ -11,9 +11,8 @@ import msgspec
 from cahp.api.bundled import NAME, RUNS, run_folder
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.recoveries import NONE
-from cahp.run.bench import Bench
-from cahp.tasks.answers import Evaluation
-from cahp.tasks.texts import Texts
+from cahp.run import Bench
+from cahp.tasks import Evaluation, Texts
 from cahp.values import Estimate, HeadMask, Progress, digest
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.

@@ -16,17 +16,11 @@ from cahp.features.learn.lessons import STAGE, Answer, BundledLessons, Step, Sub
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, measure_scene
 from cahp.features.learn.stage import Picture, draw_line, draw_stage, name_outcome
 from cahp.recoveries import NONE, QUICK
-from cahp.run.bench import Bench
-from cahp.tasks.texts import Texts
-from cahp.ui.frame import address, notes
-from cahp.ui.frame.page import go_to
-from cahp.ui.frame.running import follow, job_card, need_run
-from cahp.ui.frame.source_dialog import draw_builtins
+from cahp.run import Bench
+from cahp.tasks import Texts
+from cahp.ui.frame import address, draw_builtins, follow, go_to, job_card, need_run, notes
 from cahp.ui.parts.display import bind_units, plain, problem
-from cahp.ui.session import jobs
-from cahp.ui.session.estimates import loading_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import TABLE, Kind
+from cahp.ui.session import TABLE, Explorer, Kind, jobs, loading_seconds
 from cahp.words import capital
 
 #: Characters of an example text.

@@ -11,16 +11,13 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.board.colourings import COLOURS, STRIPED, contrast, tints
-from cahp.board.head_clusters import HeadClusters
-from cahp.board.scripts import SHARED, join_scripts
+from cahp.board import COLOURS, SHARED, STRIPED, HeadClusters, contrast, join_scripts, tints
 from cahp.features.learn.choosing import TURN
 from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.scene import HeadFamily, Scene
-from cahp.figures import palette
-from cahp.figures.marks import draw, error_bars, points
+from cahp.figures import draw, error_bars, ink, points
 from cahp.outcomes import OUTCOMES
-from cahp.ui.frame.board import shape_key
+from cahp.ui.frame import shape_key
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import percent
 
@@ -219,7 +216,7 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
 
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     unit = step.unit
     own_guess = []
     if own is not None:
@@ -266,7 +263,7 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
 
 def variants_figure(answer: Answer, *, dark: bool) -> Any:
     """Draw the share ``answer.outcome`` of each variant (dots with 95 % intervals), and random selections (hollow)."""
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     label = OUTCOMES[answer.outcome].label
     centre = [100 * share.value for share in answer.bars.values()]
     ends = [(100 * share.low, 100 * share.high) for share in answer.bars.values()]

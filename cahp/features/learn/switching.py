@@ -12,7 +12,7 @@ import numpy as np
 from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.scene import Scene
 from cahp.outcomes import OUTCOMES, changed_rows, estimate_mean, wilson
-from cahp.tasks.answers import Evaluation, TokenEvaluation
+from cahp.tasks import Evaluation, TokenEvaluation
 from cahp.values import Estimate, HeadMask, Ints, Progress
 from cahp.words import number, percent, signed
 

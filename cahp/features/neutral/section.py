@@ -18,19 +18,15 @@ from cahp.data.dataset import Dataset
 from cahp.data.sources import BBC_NEWS, MANUAL, catalogue, load
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.bench import Bench, open_bench
+from cahp.run import COLUMNS, Bench, Recovered, Settings, choose, open_bench
 from cahp.run.measures import MaskSubject, Measure
-from cahp.run.prune import choose
-from cahp.run.recovered import Recovered
-from cahp.run.settings import COLUMNS, Settings
 from cahp.show.blocks import Block, Line, Table, Text
-from cahp.tasks.answers import NO_LABEL
+from cahp.tasks import NO_LABEL
 from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
 from cahp.words import capital, percent, too_close
 
 if TYPE_CHECKING:
-    from cahp.run.bench import Bench
-    from cahp.run.recovered import Recovered
+    from cahp.run import Bench, Recovered
 
 #: The name that stands for texts of its own: news for other tasks, and for these the manual.
 AUTO = "auto"

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colourings import CLUSTER_COLOURS
+from cahp.board import CLUSTER_COLOURS
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
-from cahp.figures import palette
-from cahp.figures.marks import LEGEND, draw, label, named_rows, points, shape
+from cahp.figures import LEGEND, draw, ink, label, named_rows, points, shape
 
 #: Most classes that are drawn: the most probable ones.
 CLASSES = 8
@@ -27,7 +26,7 @@ def probabilities_figure(
     models: Mapping[str, NDArray[np.float64]], classes: Sequence[str], *, of: str = "class", dark: bool
 ) -> Any:
     """Draw the probabilities ``(C,)`` of classes, or ``of`` others, of a text from several models, all heads first."""
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     shown = likeliest(list(models.values()), CLASSES)
     names = [label(classes[place]) for place in shown]
     rows = list(range(len(shown)))
@@ -61,7 +60,7 @@ def over_budgets_figure(
 
     A budget counts ``unit``s: heads, or groups of them.
     """
-    text = palette.ink(dark=dark).text
+    text = ink(dark=dark).text
     # A few markers are enough to tell lines apart.
     every = max(1, len(curve.budgets) // 12)
     sizes = [0] * len(curve.budgets)
@@ -120,7 +119,7 @@ def looked_at_figure(full: TextReading, kept: TextReading, *, unit: str, dark: b
         ],
         "hoverinfo": "text",
     }
-    text = palette.ink(dark=dark).text
+    text = ink(dark=dark).text
     circles = points(along, by_all, "circle-open", text, size=9, outline=2, name=f"all {unit}s")
     return draw(
         [bars, circles],

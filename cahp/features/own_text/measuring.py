@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.api import bundled
-from cahp.board.sentence import WordArc, WordMaps
+from cahp.board import WordArc, WordMaps
 from cahp.features.own_text.section import TOKENS, split_text
 from cahp.stages.similarity import join_words, read_tokens
 from cahp.values import Floats, HeadMask, Input, Progress, report_progress, silent, spread

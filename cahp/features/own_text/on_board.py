@@ -24,15 +24,12 @@ from cahp.features.own_text.measuring import (
 )
 from cahp.features.own_text.section import TOKENS, Tokens
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.recovered import Recovered, cut_model
-from cahp.ui.session.estimates import recovery_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import WARM, BoardState, Kind
+from cahp.run import Recovered, cut_model
+from cahp.ui.session import WARM, BoardState, Explorer, Job, Kind, Rank, recovery_seconds
 from cahp.values import HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
-    from cahp.board.sentence import WordMaps
+    from cahp.board import WordMaps
     from cahp.models.head_model import HeadModel
 
 #: The stage that progress names while a text is continued.

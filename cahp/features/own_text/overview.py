@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from cahp.board.sentence import Sentence, SentenceAnswer
+from cahp.board import Sentence, SentenceAnswer
 from cahp.features.own_text import continued
 from cahp.features.own_text.measuring import AnswersOverBudgets, ShippedSentence, read_sentence
 from cahp.features.own_text.on_board import (
@@ -23,11 +23,9 @@ from cahp.features.own_text.on_board import (
 from cahp.features.own_text.panel import draw_recovered_work, offer_recovered_again
 from cahp.features.own_text.section import CONTINUATION, Continuation
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.ui.frame.panels import FirstText
-from cahp.ui.frame.running import describe_progress
+from cahp.ui.frame import FirstText, describe_progress
 from cahp.ui.parts.inputs import is_own_example, own_text_box, parts_of
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Rank
+from cahp.ui.session import Explorer, Rank
 from cahp.values import Floats, HeadMask
 from cahp.words import safe
 

@@ -20,11 +20,10 @@ from cahp.features.own_text.on_board import (
 )
 from cahp.features.own_text.section import TOKENS, Continuation, Tokens
 from cahp.recoveries import RECOVERIES
-from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import follow, job_card, show_job
+from cahp.ui.frame import Panel, follow, job_card, show_job
 from cahp.ui.parts import display
 from cahp.ui.parts.inputs import has_words, own_text_box
-from cahp.ui.session.explorer import Explorer
+from cahp.ui.session import Explorer
 from cahp.values import HeadMask
 from cahp.words import capital, duration, percent
 

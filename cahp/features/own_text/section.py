@@ -6,17 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from cahp.run import Recovered
 from cahp.run.measures import MaskSubject, Measure, NoOptions
-from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Table
 from cahp.values import HeadMask
 from cahp.words import printable
 
 if TYPE_CHECKING:
     from cahp.models.cards import ModelCard
-    from cahp.run.bench import Bench
-    from cahp.run.measurements import Measurements
-    from cahp.run.recovered import Recovered
+    from cahp.run import Bench, Measurements, Recovered
 
 #: The prompt of all models, which is no text of a person, and the tokens that follow.
 PROMPT = "The old house at the end of the street had been empty for years. One morning"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cahp.board.colourings import NEUTRAL
+from cahp.board import NEUTRAL
 from cahp.features.peers.result import LABELS, REFERENCE, PeerRow, PeersDocument, show
-from cahp.figures import marks, palette
+from cahp.figures import draw, error_bars, ink, points
 from cahp.words import percent
 
 #: The symbol of each peer, by its place in the table; the reference has the accent.
@@ -48,7 +48,7 @@ def has_axis(document: PeersDocument, axis: str) -> bool:
 
 def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
     """KL divergence of each peer, with its interval, by what it saves on the ``axis``."""
-    ink = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     traces = []
     for symbol, (name, label) in zip(_SYMBOLS, LABELS.items(), strict=True):
         rows = [(AXES[axis].value(document, row), row) for row in document.at(name)]
@@ -57,14 +57,14 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
             continue
         colour = NEUTRAL
         if name == REFERENCE:
-            colour = ink.accent
+            colour = colours.accent
         elif name.startswith(("4-bit", "8-bit")):
             colour = _ROUNDED[dark]
         values = [max(_LEAST, row.kl.value) for _, row in drawn]
         ends = [[max(_LEAST, row.kl.low), max(_LEAST, row.kl.high)] for _, row in drawn]
         hover = [f"{label.text}<br>{row.words}: {show(row.kl.value)} nats" for _, row in drawn]
         traces.append(
-            marks.points(
+            points(
                 [saved for saved, _ in drawn],
                 values,
                 symbol,
@@ -73,11 +73,11 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
                 name=label.text,
                 mode="lines+markers",
                 line={"color": colour, "width": 1.2},
-                error_y=marks.error_bars(values, ends, colour, width=4),
+                error_y=error_bars(values, ends, colour, width=4),
             )
         )
     ticks = [10.0**power for power in range(-5, 2)]
-    return marks.draw(
+    return draw(
         traces,
         x={"title": AXES[axis].label, "zeroline": False},
         y={

@@ -17,10 +17,10 @@ from cahp.features.peers.result import (
     read_bundled,
     table_rows,
 )
-from cahp.ui.frame.panels import Panel
+from cahp.ui.frame import Panel
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
-from cahp.ui.session.explorer import Explorer
+from cahp.ui.session import Explorer
 from cahp.words import capital
 
 _NAMES = {"cache": "Cache", "weights": "Weights", "speed": "Speed"}

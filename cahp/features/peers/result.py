@@ -12,7 +12,7 @@ import msgspec
 from cahp import models
 from cahp.files import plain_json
 from cahp.models.costs import Throughput
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks import WindowProtocol
 from cahp.values import Estimate
 from cahp.words import number, percent, rate, times
 

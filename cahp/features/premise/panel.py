@@ -23,8 +23,7 @@ from cahp.features.premise.words import (
     describe_verdict,
     read_estimate,
 )
-from cahp.ui.frame.claims import open_claim
-from cahp.ui.frame.panels import Panel
+from cahp.ui.frame import Panel, open_claim
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
 from cahp.words import number

@@ -8,11 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.board.colourings import CLUSTER_COLOURS
+from cahp.board import CLUSTER_COLOURS
 from cahp.features.roles.section import Kept
-from cahp.figures import palette
-from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, clickable, draw, error_bars, heat_map, points, shape, ticks
+from cahp.figures import LEGEND, clickable, draw, error_bars, head_name, heat_map, ink, points, shape, ticks
 from cahp.values import Estimate, HeadMask
 from cahp.values.head_roles import NOUNS, ROLES, HeadRoles
 from cahp.words import capital
@@ -20,7 +18,7 @@ from cahp.words import capital
 
 def kept_figure(rows: Sequence[Kept], *, dark: bool) -> Any:
     """Draw the share of each role's heads that a mask keeps (dots), and that random masks keep (95 % lines)."""
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     names = [NOUNS[row.role] for row in rows]
     symbols = []
     for row in rows:
@@ -66,7 +64,7 @@ def rises_figure(rises: Mapping[str, Mapping[int, float]], *, unit: str, dark: b
 
     ``unit`` is what is kept: heads, or groups of them.
     """
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     looks = {"copying": ("repeated random tokens", colours.accent, "solid"), "nll": ("text", colours.text, "dash")}
     traces = [
         {
@@ -100,7 +98,7 @@ _MANY = 144
 
 def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
     """Draw the share of a head's attention on each kind of target, with intervals."""
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     means = [100 * share.value for share in shares.values()]
     ends = [(100 * share.low, 100 * share.high) for share in shares.values()]
     bars = {
@@ -125,7 +123,7 @@ def shares_figure(shares: Mapping[str, Estimate], *, dark: bool) -> Any:
 def pattern_figure(pattern: NDArray[np.float32], *, dark: bool) -> Any:
     """Draw a head's mean attention pattern ``(B, B)`` over positions of a text."""
     along = (np.arange(len(pattern)) + 0.5) * 100 / len(pattern)
-    scale = [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale]
+    scale = [(stop**2, colour) for stop, colour in ink(dark=dark).scale]
     hover = "from %{y:.0f} % of the text<br>to %{x:.0f} %"
     axis = {"range": [0, 100], "showgrid": False, "zeroline": False, "constrain": "domain"}
     return draw(
@@ -142,7 +140,7 @@ def glance_figure(pictures: NDArray[np.uint8], roles: HeadRoles, mask: HeadMask,
     Under each is its role. Kept heads have a frame, ``selected`` a thick one. Every point's
     ``customdata`` is the head's flat index.
     """
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     layers, heads = mask.keep.shape
     size = pictures.shape[1]
     if len(pictures) > _MANY and size % 2 == 0:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.run.bench import Bench
+from cahp.run import Bench
 from cahp.store import key
-from cahp.tasks.texts import Texts
+from cahp.tasks import Texts
 from cahp.values import Estimate, Ints, Progress, Unit, report_progress, silent
 
 if TYPE_CHECKING:

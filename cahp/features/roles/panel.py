@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from cahp.api import bundled
-from cahp.board.colourings import Colouring, Painted, Pictures, paint_marks
+from cahp.board import Colouring, Painted, Pictures, paint_marks
 from cahp.features.roles.figure import WORDS, glance_figure, kept_figure, pattern_figure, rises_figure, shares_figure
 from cahp.features.roles.habits import (
     KINDS,
@@ -33,18 +33,14 @@ from cahp.features.roles.section import (
     rises,
     share_clusters,
 )
-from cahp.figures.head_grid import head_name, places
+from cahp.figures import head_name, places
 from cahp.recoveries import NONE
-from cahp.run.bench import Bench
-from cahp.ui.frame.page import link
-from cahp.ui.frame.panels import BoardColouring, Panel
-from cahp.ui.frame.running import job_card, measure_roles
+from cahp.run import Bench
+from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
-from cahp.ui.session.estimates import pass_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import ROLES as MEASURE_ROLES
-from cahp.ui.session.work import Kind
+from cahp.ui.session import ROLES as MEASURE_ROLES
+from cahp.ui.session import Explorer, Kind, pass_seconds
 from cahp.ui.similarity import chosen
 from cahp.values import CahpError, HeadMask
 from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles, RoleAblation

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp.outcomes import Outcomes
+from cahp.run import find_roles
 from cahp.run.measures import MaskSubject, Measure, NoOptions
-from cahp.run.roles import find_roles
 from cahp.show.blocks import Block, Line, Marks, Table, Text
 from cahp.values import Bools, HeadMask, Ints
 from cahp.values.head_roles import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles, RoleAblation
 from cahp.words import number, p_value, percent
 
 if TYPE_CHECKING:
-    from cahp.run.bench import Bench
-    from cahp.run.recovered import Recovered
+    from cahp.run import Bench, Recovered
 
 #: Draws of a permutation test.
 _PERMUTATIONS = 10_000

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING
 
 from cahp.api.options import Name, ShowProgress, show_progress
 from cahp.models.cards import Dtype
-from cahp.run.resources import Resources
-from cahp.run.roles import find_roles
-from cahp.run.settings import Settings, identify_model
+from cahp.run import Resources, Settings, find_roles, identify_model
 from cahp.store import Store
 from cahp.values.head_roles import HeadRoles
 

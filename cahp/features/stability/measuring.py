@@ -14,18 +14,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.figures import palette
-from cahp.figures.head_grid import CellWords, share_figure
-from cahp.figures.marks import LEGEND, draw, error_bars, points
+from cahp.figures import LEGEND, CellWords, draw, error_bars, ink, points, share_figure
 from cahp.outcomes import measure, wilson
-from cahp.run.bench import Bench
-from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, Settings, key_fields
+from cahp.run import AFTERWARDS, CHOOSING, IN_DIGESTS, Bench, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.selection import layer_minimum, round_evenly, select
 from cahp.stages.space import space
 from cahp.store import key
-from cahp.tasks.texts import Texts
+from cahp.tasks import Texts
 from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, Selection, SpaceError, silent
 from cahp.values.statistics import Clustering, Signatures
 from cahp.words import span
@@ -356,7 +353,7 @@ def frequency_figure(result: Stability, framed: HeadMask | None, *, unit: str = 
 
 def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: bool) -> Any:
     """Draw the clusters at the knee and the heads, or other ``unit``, of each choice."""
-    colours = palette.ink(dark=dark)
+    colours = ink(dark=dark)
     places = [str(value) for value in result.values]
     mode = "markers"
     if result.axis == "degree":
@@ -381,7 +378,7 @@ def knee_figure(result: Stability, column: str, *, unit: str = "head", dark: boo
 
 def divergence_figure(places: Sequence[Any], divergences: Sequence[Estimate], column: str, *, dark: bool) -> Any:
     """Draw the KL divergence of each choice, with its interval."""
-    accent = palette.ink(dark=dark).accent
+    accent = ink(dark=dark).accent
     values = [divergence.value for divergence in divergences]
     names = [str(place) for place in places]
     ends = [(divergence.low, divergence.high) for divergence in divergences]

@@ -22,16 +22,12 @@ from cahp.features.stability.measuring import (
     over_degrees,
     stability,
 )
-from cahp.figures.head_grid import places
+from cahp.figures import places
 from cahp.outcomes import HEADLINES, Outcomes
-from cahp.run.bench import Bench
-from cahp.ui.frame import knee
-from cahp.ui.frame.running import job_card
+from cahp.run import Bench
+from cahp.ui.frame import job_card, knee
 from cahp.ui.parts import display
-from cahp.ui.session.estimates import pass_seconds
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import Kind
+from cahp.ui.session import Explorer, Kind, Rank, pass_seconds
 from cahp.values import Estimate, HeadMask, Progress, digest
 from cahp.words import capital, counted, duration, span
 

@@ -11,13 +11,9 @@ import streamlit as st
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
 from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, RECOVERIES
-from cahp.ui.frame import notes
-from cahp.ui.frame.panels import Panel
-from cahp.ui.frame.running import job_card
+from cahp.ui.frame import Panel, job_card, notes
 from cahp.ui.parts.display import plain, show_texts
-from cahp.ui.session.explorer import Explorer, Pin
-from cahp.ui.session.opening import Source
-from cahp.ui.session.work import Kind
+from cahp.ui.session import Explorer, Kind, Pin, Source
 from cahp.values import CahpError
 from cahp.words import too_close
 

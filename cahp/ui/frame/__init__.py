@@ -1,1 +1,27 @@
 """The parts that all pages share: frame, sidebar, dialog, address and progress."""
+
+from cahp.ui.frame.board import list_colourings, shape_key
+from cahp.ui.frame.claims import open_claim
+from cahp.ui.frame.page import go_to, link
+from cahp.ui.frame.panels import BoardColouring, FirstText, Panel, broken_panel
+from cahp.ui.frame.running import describe_progress, follow, job_card, measure_roles, need_run, show_job
+from cahp.ui.frame.source_dialog import draw_builtins
+
+__all__ = [
+    "BoardColouring",
+    "FirstText",
+    "Panel",
+    "broken_panel",
+    "describe_progress",
+    "draw_builtins",
+    "follow",
+    "go_to",
+    "job_card",
+    "link",
+    "list_colourings",
+    "measure_roles",
+    "need_run",
+    "open_claim",
+    "shape_key",
+    "show_job",
+]
