@@ -22,8 +22,8 @@ from cahp.comparison.sentences import after, method_label
 from cahp.figures.comparison_heads import criticality_figure, lead_figure
 from cahp.ui.compare.results import tests_as_table
 from cahp.ui.compare.view import ComparisonView
-from cahp.ui.frame import knee
 from cahp.ui.frame.claims import open_claim
+from cahp.ui.frame.selection import draw_knee
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session.explorer import Explorer
@@ -140,7 +140,7 @@ def _draw_number(explorer: Explorer, results: SplitResults) -> None:
         return
     with panel:
         if clusters is not None:
-            knee.draw(explorer, place="compare")
+            draw_knee(explorer, place="compare")
         else:
             st.markdown(
                 "The Stability page compares the published rule with unstructured data, once "
