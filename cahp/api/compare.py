@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
@@ -12,14 +13,21 @@ from cahp.comparison.document import means_as_table
 from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
-from cahp.comparison.sentences import after, ahead_and_behind, method_label, name_outcome, over
-from cahp.exports.drawings import table
-from cahp.figures import comparison as figures
+from cahp.comparison.running import describe_cost
+from cahp.figures.comparison_blocks import (
+    Filters,
+    show_comparison,
+    show_curve,
+    show_differences,
+    show_means,
+    show_notes,
+    show_ranking,
+)
 from cahp.run.settings import Settings, identify_model
+from cahp.show import html, terminal
+from cahp.show.blocks import Figure
 from cahp.store import Store
-from cahp.terminal.comparison import announcement, comparison_lines
 from cahp.values import OptionError
-from cahp.words import capital, counted, safe
 
 #: The figures of a comparison.
 ComparisonFigure = Literal["curve", "accuracy", "ranking", "differences"]
@@ -60,13 +68,14 @@ class CompareResult(Comparison):
             outcome: ``kl``, ``agreement`` or ``accuracy``, of a language model ``nll`` or ``copying`` instead of the
                 accuracy (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
-            budget: Number of kept heads of ``ranking`` and ``differences`` (None: the fewest; of ``differences`` the
-                area over budgets, where it was tested). The best method there has a colour.
+            budget: Number of kept heads of ``ranking`` and ``differences`` (None: the fewest). The best method there
+                has a colour.
             methods: The methods to draw (None: all).
             dark: Draw for a dark page.
 
         Raises:
-            OptionError: If there is no such figure, outcome, recovery, budget or method, or plotly is not installed.
+            OptionError: If there is no such figure, outcome, recovery, budget or method, it has no points, or plotly
+                is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
         if name == "accuracy":
@@ -75,45 +84,26 @@ class CompareResult(Comparison):
         results = self.results_on(self.document.parts[-1], outcome)
         stage = _among("recovery", recovery, results.recoveries)
         at = _among("budget", budget, results.budgets)
-        when = after(stage)
-        shown = tuple(results.methods) if methods is None else tuple(methods)
+        shown = tuple(methods or results.methods)
         for method in shown:
             _among("method", method, tuple(results.methods))
-        if name in ("curve", "accuracy"):
-            figure = figures.curve_figure(results, stage, at, shown, dark=dark)
-            title = f"{capital(name_outcome(results.outcome))} on {results.split}, {when}"
-        elif name == "ranking":
-            figure = figures.ranking_figure(results, stage, at, shown, dark=dark)
-            finding = ahead_and_behind(results.against, results.tests_at(stage, at), noun=results.noun)
-            title = f"At {at} heads, {when}, {finding}"
-        else:
-            tests = results.tests_at(stage, at)
-            where = f"at {at} heads"
-            areas = [test for test in results.overall if test.recovery == stage and test.method in shown]
-            if areas and budget is None:
-                tests = [*areas]
-                where = over(areas[0].budgets, results.budgets)
-            tests = [test for test in tests if test.method in shown]
-            figure = figures.difference_figure(results.against, tests, dark=dark)
-            title = f"{method_label(results.against)} against the others {where}, {when}"
-        return add_title(figure, title, dark=dark)
+        shows = {"ranking": (show_ranking,), "differences": (show_differences,)}
+        # With a single budget the ranking shows the outcome.
+        blocks = [
+            show(results, Filters(outcome, stage, at, shown)) for show in shows.get(name, (show_curve, show_ranking))
+        ]
+        for block in chain.from_iterable(blocks):
+            if isinstance(block, Figure):
+                return add_title(block.draw(dark), block.title, dark=dark)
+        raise OptionError(f"nothing was measured there that {name} shows; choose another recovery, budget or method")
 
     def __repr__(self) -> str:
-        return "\n".join(comparison_lines(self))
+        return "\n".join(terminal.lines(show_comparison(self)))
 
     def _repr_html_(self) -> str:
         # After each recovery, the mean outcome of every method by budget, with its 95 % interval.
-        results = self.results
-        tables = []
-        for recovery in results.recoveries:
-            cells = results.write_means(recovery, results.outcome)
-            rows = [(method_label(name), list(texts)) for name, *texts in cells.itertuples()]
-            caption = (
-                f"{capital(name_outcome(results.outcome))} on {results.split}, {after(recovery)}, n = {results.n:,} "
-                f"{results.noun}, {counted(len(self.document.seeds), 'seed')}"
-            )
-            tables.append(table(caption, [f"{budget} heads" for budget in cells.columns], rows))
-        return cell(*tables, f"<p class=note>{safe(self.summary.rule)}</p>")
+        tables = [show_means(self.results, recovery) for recovery in self.results.recoveries]
+        return cell(*html.draw([*tables, *show_notes(self.results)]))
 
 
 #: Fields of ``Settings`` that a comparison takes as lists: the list, and its field in a ``Plan``.
@@ -234,6 +224,6 @@ def compare(
             cluster=cluster,
             command=command,
             progress=reporter,
-            announce=lambda estimate: reporter.say(announcement(estimate)),
+            announce=lambda estimate: reporter.say(describe_cost(estimate)),
         )
     return CompareResult(comparison.document, comparison.answers, comparison.written)

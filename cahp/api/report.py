@@ -13,6 +13,8 @@ from cahp.exports.report import Origin, recipe, run_report, write_report
 from cahp.exports.run_folder import read_run
 from cahp.exports.site import SiteRun, site_page
 from cahp.features import measures
+from cahp.figures.comparison_blocks import show_means
+from cahp.recoveries import RECOVERIES
 from cahp.values import CahpError
 
 #: The bundled comparison on the page for a static host.
@@ -77,8 +79,14 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
     if not runs:
         raise CahpError("no finished run ships with this copy of the package; install it from its wheel")
     comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
-    first = [one.comparison.results for one in comparisons if one.name == _COMPARED]
-    text = site_page(runs, first, measures=measures())
+    compared = {}
+    for one in comparisons:
+        if one.name == _COMPARED:
+            results = one.comparison.results
+            # The last recovery in closed form, which takes no training.
+            recovery = next(name for name in reversed(results.recoveries) if RECOVERIES[name].swept)
+            compared[f"Methods compared on {results.document.model.id}"] = [show_means(results, recovery)]
+    text = site_page(runs, compared, measures=measures())
     place = Path(folder)
     file = write_report(text, place / "index.html", force=force)
     return {"file": str(file), "bytes": len(text.encode()), "models": [run.run.model.id for run in runs]}

@@ -329,13 +329,15 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     An interrupted comparison resumes where it stopped.
     """
     from cahp.comparison.result import FILES, MARK
-    from cahp.terminal.comparison import comparison_lines
+    from cahp.figures.comparison_blocks import show_comparison
+    from cahp.show import terminal
 
     with optional_folder(out, force, FILES, MARK) as output:
         with call.bars(lines=True) as progress:
             result = cahp.compare(**call.given, **options, command=call.line, store=call.store, progress=progress)
+        lines = list(terminal.lines(show_comparison(result)))
         wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
         if output is not None:
-            with call.keeping(result.as_json(), comparison_lines(result)):
+            with call.keeping(result.as_json(), lines):
                 wrote = output.describe(result.write(output))
-    call.answer(result.as_json(), [*comparison_lines(result), wrote])
+    call.answer(result.as_json(), [*lines, wrote])

@@ -22,7 +22,6 @@ from cahp.comparison.sentences import (
     write_p,
 )
 from cahp.comparison.statistics import HEADLINE, LEVEL, CrossedMean, crossed_mean
-from cahp.outcomes import OUTCOMES
 from cahp.values import Estimate, holm_correction
 from cahp.words import capital
 
@@ -81,24 +80,6 @@ def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
         area for area in results.overall if area.recovery == recovery and small.issuperset(area.budgets)
     ]
     return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
-
-
-def best_rivals(results: SplitResults, recovery: str, count: int = 3) -> list[str]:
-    """The methods with the best mean outcome at up to 20 % of the heads, except random ones.
-
-    Only those count that were measured at the same budgets and with as many seeds as CAHP.
-    """
-    table = results.table[results.table["recovery"] == recovery]
-    small = table[table["budget"].isin(_small_budgets(results))]
-    if small.empty:
-        small = table
-    seeds = small.pivot(index="method", columns="budget", values="seeds")
-    if results.against not in seeds.index:
-        return []
-    alike = seeds.index[(seeds == seeds.loc[results.against]).all(axis=1)]
-    names = [name for name in alike if name != results.against and not results.methods[name].random]
-    means = small[small["method"].isin(names)].groupby("method", sort=False)["value"].mean()
-    return list(means.sort_values(ascending=OUTCOMES[results.outcome].lower_is_better, kind="stable").index[:count])
 
 
 def list_better_methods(results: SplitResults) -> dict[str, dict[str, tuple[str, str] | None]]:

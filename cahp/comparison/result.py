@@ -219,14 +219,6 @@ class SplitResults:
         """The outcome of a mean."""
         return mean.outcomes[self.outcome]
 
-    def write_means(self, recovery: str, outcome: str) -> pd.DataFrame:
-        """The means of every method (rows) at every budget (columns) with their intervals; a dash: not measured."""
-        table = pd.DataFrame("–", index=list(self.methods), columns=self.budgets_after(recovery), dtype=object)
-        for (how, method, budget), mean in self.means.items():
-            if how == recovery and outcome in mean.outcomes:
-                table.at[method, budget] = f"{mean.outcomes[outcome].text} {mean.outcomes[outcome].interval}"
-        return table
-
     def full_text(self, recovery: str = "none") -> str:
         """The outcome of the full model, such as ``96.5 %``."""
         return Estimate(self.full[recovery], None, self.n, OUTCOMES[self.outcome].unit).text

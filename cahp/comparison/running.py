@@ -29,6 +29,7 @@ from cahp.run.splits import TestSplitLog
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Cancelled, OptionError, Progress, silent
+from cahp.words import duration
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event
@@ -220,6 +221,19 @@ class ComparisonCost:
             "forward_ms": self.forward_ms,
             "minutes": self.minutes,
         }
+
+
+def describe_cost(cost: ComparisonCost) -> str:
+    """The estimated cost of a comparison and its primary test, before it begins."""
+    cached = f" ({cost.cached} were measured before)" if cost.cached else ""
+    time = duration(60 * cost.minutes)
+    words = (
+        f"{cost.cells - cost.cached:,} cells to measure{cached}: about {cost.forwards:,.0f} forward passes, "
+        f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {time}"
+    )
+    if cost.primary:
+        words += f"; primary test: {cost.primary}"
+    return words
 
 
 def compare(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from cahp.comparison.document import AreaVerdict, Verdict
@@ -116,12 +116,10 @@ def count_texts(verdict: Verdict, noun: str = "texts") -> str:
     return f"{words}, {counted(verdict.seeds, 'seed')}"
 
 
-def verdict_sentence(
-    verdict: Verdict, budgets: Sequence[int], *, noun: str = "texts", label: Callable[[str], str] = str
-) -> str:
-    """A test and its statistics in a sentence; ``noun`` names what its ``n`` counts, ``label`` names methods."""
-    ours = label(verdict.against)
-    other = label(verdict.method)
+def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, noun: str = "texts") -> str:
+    """A test and its statistics in a sentence of a file; ``noun`` names what its ``n`` counts."""
+    ours = verdict.against
+    other = verdict.method
     measure = ""
     if verdict.outcome != "accuracy":
         measure = f" in {name_outcome(verdict.outcome)}"

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cahp.cli.command import Command
+    from cahp.comparison import ComparisonDocument
     from cahp.run.measures import Measure
+    from cahp.show.blocks import Claim
     from cahp.ui.frame import BoardColouring, FirstText, Panel
 
 
@@ -39,21 +41,23 @@ class Feature:
     """The parts of one feature by seam. Each is imported when it is first used.
 
     ``measures`` are what is measured of a mask, with all their doors, ``commands`` further ones after ``cahp``,
-    ``panels`` the names of tabs and claims by page (see ``Panel``), ``colourings`` those of the board, and
-    ``first_texts`` the lines for a person's text on the first screen. Pages are scripts in ``pages/``.
+    ``panels`` the names of tabs by page (see ``Panel``), ``experiments`` find what was measured once of the model of a
+    comparison (None: it does not apply), ``colourings`` are those of the board, and ``first_texts`` the lines for a
+    person's text on the first screen. Pages are scripts in ``pages/``.
     """
 
     name: str
     measures: Callable[[], Sequence[Measure[Any]]] = _NOTHING
     commands: Callable[[], Sequence[Command]] = _NOTHING
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    experiments: Callable[[], Sequence[Callable[[ComparisonDocument], Claim | None]]] = _NOTHING
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
     first_texts: Callable[[], Sequence[FirstText]] = _NOTHING
 
 
 #: All features, in the order of their commands and sections.
 FEATURES = (
-    Feature("premise", panels={"Compare": ("premise.panel:CLAIM",)}),
+    Feature("premise", experiments=_find("premise.claim:find_premise")),
     Feature(
         "roles",
         measures=_find("roles.section:ROLES_OF_HEADS"),
@@ -78,10 +82,8 @@ FEATURES = (
     ),
     Feature(
         "peers",
-        panels={
-            "Compare tab of a language model": ("peers.panel:TAB",),
-            "Budget note": ("peers.panel:NOTE",),
-        },
+        experiments=_find("peers.claim:find_peers"),
+        panels={"Budget note": ("peers.claim:NOTE",)},
     ),
     Feature("neutral", measures=_find("neutral.section:NEUTRAL_TEXT")),
     Feature(
@@ -125,6 +127,11 @@ def panels(page: str) -> Sequence[Panel]:
                 _log.exception("panel %s cannot be imported", name)
                 shown.append(broken_panel(feature.name, error))
     return shown
+
+
+def experiments() -> tuple[Callable[[ComparisonDocument], Claim | None], ...]:
+    """Return what finds the result of each experiment for a comparison, without those that cannot be imported."""
+    return tuple(find for feature in FEATURES for find in _import_or_skip(feature.experiments))
 
 
 def colourings() -> tuple[BoardColouring[Any], ...]:

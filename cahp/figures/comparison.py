@@ -213,11 +213,9 @@ def curve_figure(
 ) -> Any:
     """The outcome by number of heads: a line per method with its name at its end, and bands of those in colour.
 
-    Divergences have a logarithmic axis. ``others`` are faint, named in the tooltip. With one budget it is the ranking.
+    Divergences have a logarithmic axis. ``others`` are faint, named in the tooltip.
     """
     budgets = results.budgets_after(recovery)
-    if len(budgets) < 2:
-        return ranking_figure(results, recovery, budget, (*methods, *others), dark=dark)
     drawn = styles(results, recovery, budget, dark=dark)
     ink = palette.ink(dark=dark)
     table = _scaled(results).loc[recovery]

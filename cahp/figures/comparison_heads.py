@@ -1,4 +1,4 @@
-"""Figures of a comparison for the page: the heads that methods keep, and the paper's claims."""
+"""Figures of a comparison for the page: the heads that methods keep, and their criticality."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from cahp.board.colourings import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
 from cahp.comparison.result import mean_layer
-from cahp.comparison.sentences import describe_p, method_label, name_outcome
-from cahp.comparison.statistics import HEADLINE
 from cahp.figures import marks, palette
 from cahp.figures.comparison import name_of, styles
 from cahp.figures.head_grid import CellWords, share_figure
-from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE
 
 
@@ -162,59 +159,6 @@ def consensus_figure(results: SplitResults, budget: int, *, dark: bool) -> Any:
 
 
 # The paper's claims --------------------------------------------------------------------------------------------
-
-
-def lead_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """The lead of the reference over each of the other ``methods`` by number of heads, with simultaneous intervals.
-
-    Colours are those of the ranking at ``budget``.
-    """
-    ink = palette.ink(dark=dark)
-    others = [name for name in methods if name != results.against]
-    budgets = results.budgets_after(recovery)
-    drawn = styles(results, recovery, budget, dark=dark)
-    width = 0.008 * (budgets[-1] - budgets[0])
-    traces = []
-    for place, name in enumerate(others):
-        tests = [test for test in results.verdicts if (test.recovery, test.method) == (recovery, name)]
-        tests.sort(key=lambda test: test.budget or 0)
-        style = drawn[name]
-        # Side by side, or intervals would hide each other.
-        aside = width * (place - (len(others) - 1) / 2)
-        values = [test.pp for test in tests]
-        ends = [test.interval for test in tests]
-        hover = [f"<b>{name_of(name)}</b><br>{test.lead} ({test.span})<br>{describe_p(test)}" for test in tests]
-        traces.append(
-            marks.points(
-                [(test.budget or 0) + aside for test in tests],
-                values,
-                style.symbol,
-                style.colour,
-                size=8,
-                hover=hover,
-                mode="lines+markers",
-                line={"color": style.colour, "dash": style.dash, "width": 1.2},
-                error_y=marks.error_bars(values, ends, style.colour, width=3),
-                name=name_of(name),
-            )
-        )
-    margin = max(0.5, 0.05 * (budgets[-1] - budgets[0]))
-    unit: str = OUTCOMES[results.outcome].unit
-    if unit == "share":
-        unit = "points"
-    lead = {"title": f"lead of {method_label(results.against)} in {name_outcome(results.outcome)} ({unit})"}
-    figure = marks.draw(
-        traces,
-        x=marks.ticks(f"heads kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)),
-        y={**lead, "zeroline": True, "zerolinewidth": 1.2, "zerolinecolor": ink.text},
-        height=320,
-        left=60,
-        legend=marks.LEGEND,
-    )
-    if budgets[0] <= HEADLINE * results.total:
-        small = {"x0": budgets[0] - margin, "x1": HEADLINE * results.total}
-        figure.add_vrect(**small, fillcolor=ink.faint, opacity=0.2, line_width=0, layer="below")
-    return figure
 
 
 def criticality_figure(

@@ -22,14 +22,10 @@ Cell = str | int | Estimate | None
 
 @dataclass(frozen=True)
 class Line:
-    """A finding in one sentence with its number, without a full stop; ``flagged``: a person should see it first.
-
-    A ``detail`` repeats a row of a closed table: it stands only where that table does not.
-    """
+    """A finding in one sentence with its number, without a full stop; ``flagged``: a person should see it first."""
 
     text: str
     flagged: bool = False
-    detail: bool = False
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,8 @@ class Table:
 class Figure:
     """A chart: ``draw`` makes it for a light or a dark page, with a Plotly figure as its result.
 
-    ``title`` states its finding, ``help`` tells how to read it, and ``data`` are its numbers by column.
+    ``title`` states its finding, ``help`` tells how to read it, and ``data`` are its numbers by column. ``formula`` is
+    TeX, and ``alt`` is what a screen reader says after the title (both may be None: nothing, and the help).
     """
 
     title: str
@@ -71,6 +68,8 @@ class Figure:
     help: str
     data: Mapping[str, Sequence[Any]]
     name: str = "figure"
+    formula: str | None = None
+    alt: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +91,16 @@ class Marks:
 
 
 Block = Line | Text | Table | Figure | Marks
+
+
+@dataclass(frozen=True, eq=False)
+class Claim:
+    """A statement with its verdict in a few words (``status``); ``show`` yields the evidence once it is asked for."""
+
+    name: str
+    title: str
+    status: str
+    show: Callable[[], Iterable[Block]]
 
 
 def write(cell: Cell) -> str:

@@ -1,4 +1,4 @@
-"""Blocks as HTML of a report: all text is escaped here; charts are left out, because a report loads nothing."""
+"""Blocks as HTML of a report, which loads nothing: all text is escaped here, and charts are their findings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def draw(blocks: Iterable[Block]) -> Iterator[str]:
     """Yield the HTML of blocks."""
     for block in blocks:
         match block:
-            case Line() if not block.detail:
+            case Line():
                 yield f"<p><b>{safe(block.text)}.</b></p>"
             case Text():
                 yield f"<p class=note>{safe(block.text)}</p>"
@@ -21,7 +21,7 @@ def draw(blocks: Iterable[Block]) -> Iterator[str]:
             case Marks():
                 yield _draw_marks(block)
             case Figure():
-                continue
+                yield f"<p>{safe(block.title)}.</p>"
 
 
 def table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

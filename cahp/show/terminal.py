@@ -1,4 +1,4 @@
-"""Blocks as lines of a terminal: tables in columns, heads as a grid; charts are left out."""
+"""Blocks as lines of a terminal: tables in columns, heads as a grid, and of charts their findings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
     """Yield the lines of blocks, each indented by two; a ``summary`` has their findings and open tables only."""
     for block in blocks:
         match block:
-            case Line() if summary or not block.detail:
+            case Line():
                 yield f"  {block.text}"
             case Text() if not summary:
                 yield f"  {block.text}"
@@ -22,9 +22,8 @@ def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
                 yield from _draw_table(block)
             case Marks() if not summary:
                 yield from _draw_marks(block)
-            case Figure():
-                # A terminal has no charts; their findings stand in lines.
-                continue
+            case Figure() if not summary:
+                yield f"  {block.title}"
 
 
 def _draw_table(table: Table) -> Iterator[str]:

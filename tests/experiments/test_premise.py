@@ -27,7 +27,7 @@ from premise import compare_predictors, conclude_difference, describe, explained
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
-from cahp.features.premise.panel import premise_folder
+from cahp.features.premise.claim import premise_folder
 from cahp.features.premise.words import MEASURES, PREDICTORS, conclude
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose

@@ -24,9 +24,9 @@ from cahp.features.attribution.result import (
     top_figure,
 )
 from cahp.run import Bench
-from cahp.ui.frame import BoardColouring, Panel, job_card
+from cahp.ui.frame import BoardColouring, Panel, job_card, notes
 from cahp.ui.parts import display
-from cahp.ui.parts.display import clear_note, plain, write_note
+from cahp.ui.parts.display import plain
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
 from cahp.ui.session import Explorer, Kind
 from cahp.values import CahpError, HeadMask, Input, Progress
@@ -245,9 +245,9 @@ def _draw_needed(explorer: Explorer, result: Attribution, asked: AttributedText)
     def put() -> None:
         try:
             explorer.board.set_mask(needed.mask)
-            clear_note()
+            notes.clear()
         except CahpError as error:
-            write_note(error)
+            notes.write(error)
 
     st.button("Keep only what this text needs", key="attribution-keep", on_click=put)
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from cahp.board import NEUTRAL
-from cahp.features.peers.result import LABELS, REFERENCE, PeerRow, PeersDocument, show
+from cahp.features.peers.result import LABELS, REFERENCE, PeersDocument, show
 from cahp.figures import draw, error_bars, ink, points
 from cahp.words import percent
 
@@ -19,53 +17,25 @@ _ROUNDED = ("#B84A00", "#F08A3C")
 _LEAST = 1e-5
 
 
-@dataclass(frozen=True)
-class PeerAxis:
-    """What is saved, as an axis: its ``label``, and the value of a row (None: it has none)."""
-
-    label: str
-    value: Callable[[PeersDocument, PeerRow], float | None]
-
-
-def _speed_up(_: PeersDocument, row: PeerRow) -> float | None:
-    if row.speed is None:
-        return None
-    return 1 / row.speed.ratio.value
-
-
-#: The axes by name.
-AXES: Mapping[str, PeerAxis] = {
-    "cache": PeerAxis("bytes of the cache saved, %", lambda _, row: 100 * (1 - row.bytes)),
-    "weights": PeerAxis("weights saved, %", lambda document, row: 100 * (1 - row.weights / document.weights)),
-    "speed": PeerAxis("times as fast (tokens per second)", _speed_up),
-}
-
-
-def has_axis(document: PeersDocument, axis: str) -> bool:
-    """Whether some row has a value on the ``axis``; nothing has a speed where nothing was timed."""
-    return any(AXES[axis].value(document, row) is not None for row in document.rows)
-
-
-def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
-    """KL divergence of each peer, with its interval, by what it saves on the ``axis``."""
+def peers_figure(document: PeersDocument, *, dark: bool) -> Any:
+    """KL divergence of each peer, with its interval, by the share of the cache's bytes that it saves."""
     colours = ink(dark=dark)
     traces = []
     for symbol, (name, label) in zip(_SYMBOLS, LABELS.items(), strict=True):
-        rows = [(AXES[axis].value(document, row), row) for row in document.at(name)]
-        drawn = [(saved, row) for saved, row in rows if saved is not None]
-        if not drawn:
+        rows = document.at(name)
+        if not rows:
             continue
         colour = NEUTRAL
         if name == REFERENCE:
             colour = colours.accent
         elif name.startswith(("4-bit", "8-bit")):
             colour = _ROUNDED[dark]
-        values = [max(_LEAST, row.kl.value) for _, row in drawn]
-        ends = [[max(_LEAST, row.kl.low), max(_LEAST, row.kl.high)] for _, row in drawn]
-        hover = [f"{label.text}<br>{row.words}: {show(row.kl.value)} nats" for _, row in drawn]
+        values = [max(_LEAST, row.kl.value) for row in rows]
+        ends = [[max(_LEAST, row.kl.low), max(_LEAST, row.kl.high)] for row in rows]
+        hover = [f"{label.text}<br>{row.words}: {show(row.kl.value)} nats" for row in rows]
         traces.append(
             points(
-                [saved for saved, _ in drawn],
+                [100 * (1 - row.bytes) for row in rows],
                 values,
                 symbol,
                 colour,
@@ -79,7 +49,7 @@ def peers_figure(document: PeersDocument, axis: str, *, dark: bool) -> Any:
     ticks = [10.0**power for power in range(-5, 2)]
     return draw(
         traces,
-        x={"title": AXES[axis].label, "zeroline": False},
+        x={"title": "bytes of the cache saved, %", "zeroline": False},
         y={
             "title": "KL divergence (nats, less is better)",
             "type": "log",

@@ -12,7 +12,7 @@ import streamlit as st
 
 from cahp.comparison import Comparison
 from cahp.comparison.plan import PRESETS, REFERENCE, Plan, default_preset, make_plan
-from cahp.comparison.running import ComparisonCost, compare
+from cahp.comparison.running import ComparisonCost, compare, describe_cost
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.methods.shared import registry
@@ -20,7 +20,6 @@ from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, QUICK, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.settings import COLUMNS, PROMPT, Settings, describe, to_arguments
-from cahp.terminal.comparison import announcement
 from cahp.ui.frame.running import show_job
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
@@ -256,7 +255,7 @@ def _draw_cost(
         texts = f"{settings.limit} calibration and {settings.eval_limit} evaluation texts"
         if explorer.card.task.predicts_often:
             texts = f"{settings.tokens:,} calibration and {settings.eval_tokens:,} evaluation tokens"
-        st.markdown(f"{announcement(cost)}, on {texts}. Finished results are kept if you stop.")
+        st.markdown(f"{describe_cost(cost)}, on {texts}. Finished results are kept if you stop.")
         st.code(command(request.plan, request.preset), language="bash", wrap_lines=True)
         if st.button("Run the comparison", type="primary", key="compare-own-start"):
             explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)

@@ -5,8 +5,9 @@ A comparison is bundled, measured here, or uploaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -14,11 +15,22 @@ from cahp import features
 from cahp.api import bundled
 from cahp.comparison import Comparison, SplitResults
 from cahp.comparison.result import read_upload
-from cahp.comparison.sentences import headline, method_label
+from cahp.comparison.sentences import headline
+from cahp.figures.comparison_blocks import (
+    SECTIONS,
+    Filters,
+    list_claims,
+    show_curve,
+    show_primary,
+    show_ranking,
+)
 from cahp.run.document import machine
-from cahp.ui.compare import claims, own, results
-from cahp.ui.compare.view import ComparisonView, draw_filters
-from cahp.ui.parts.display import describe_square, plain, problem
+from cahp.show.blocks import Block, Claim, Text
+from cahp.ui.compare import own
+from cahp.ui.compare.view import draw_filters
+from cahp.ui.frame import knee
+from cahp.ui.parts import blocks, display
+from cahp.ui.parts.display import cache_with, describe_square, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 from cahp.words import counted
@@ -83,24 +95,95 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     shown = choice.comparison.results
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(headline(shown), anchor=False)
-    results.draw_primary(shown)
+    _, *statistics = show_primary(shown)
+    if statistics and shown.primary is not None:
+        with st.expander(f"Primary test: {shown.primary.words}", key="compare-primary"):
+            blocks.draw(statistics)
     st.caption(_describe_origin(explorer, choice))
     above = st.container(key="compare-above")
-    view = draw_filters(shown, recover=explorer.recover)
+    filters = draw_filters(shown, recover=explorer.recover)
     with above:
-        claims.draw(explorer, shown, view)
-    shown = choice.comparison.results_on(shown.document.parts[-1], view.outcome)
-    results.draw_ranking(shown, view)
-    results.draw_curve(shown, view)
-    drawn = dict(_TABS)
-    if shown.document.protocols is not None:
-        drawn |= {panel.label: panel.draw for panel in features.panels("Compare tab of a language model")}
-    tabs = st.tabs(list(drawn), key="compare-tab", on_change="rerun")
-    for tab, draw_tab in zip(tabs, drawn.values(), strict=True):
+        _draw_claims(explorer, shown, filters)
+    shown = choice.comparison.results_on(shown.document.parts[-1], filters.outcome)
+    blocks.draw(show_ranking(shown, filters), owner=shown, key=filters)
+    blocks.draw(show_curve(shown, filters), owner=shown, key=filters)
+    tabs = st.tabs(list(SECTIONS), key="compare-tab", on_change="rerun")
+    for tab, show in zip(tabs, SECTIONS.values(), strict=True):
         if tab.open:
             with tab:
-                draw_tab(shown, view)
-    results.draw_downloads(choice.comparison)
+                blocks.draw(show(shown, filters), owner=shown, key=filters)
+    _draw_downloads(choice.comparison)
+
+
+def _draw_claims(explorer: Explorer, results: SplitResults, filters: Filters) -> None:
+    """Draw a line with the verdict for each claim, and for each experiment; it opens the evidence.
+
+    ``results`` are those in the first outcome that was measured.
+    """
+    claims = list_claims(results, filters)
+    claims.append(_find_number(explorer, results))
+    for find in features.experiments():
+        claim = find(results.document)
+        if claim is not None:
+            claims.append(claim)
+    with st.container(key="compare-claims", gap="small"):
+        st.subheader("What the paper claims", anchor=False)
+        for start in range(0, len(claims), 2):
+            columns = st.columns(2, gap="small")
+            for column, claim in zip(columns, claims[start : start + 2], strict=False):
+                key = f"claim-{claim.name}"
+                # A panel with another verdict would be another one, and closed.
+                st.session_state[key] = st.session_state.get(key, False)
+                with column:
+                    # A status contains no text from elsewhere.
+                    panel = st.expander(f"{claim.title}: **{claim.status}**", key=key, on_change="rerun")
+                if panel.open:
+                    with panel:
+                        blocks.draw(claim.show(), owner=results, key=filters)
+
+
+def _find_number(explorer: Explorer, results: SplitResults) -> Claim:
+    """Return the claim on the number of heads, tested if the model of the comparison is open and has a run."""
+    run = explorer.results.run
+    null = explorer.results.null
+    clusters = None
+    if run is not None and run.model.sha256 == results.document.model.sha256:
+        clusters = explorer.clusters
+    status = "not tested yet"
+    if clusters is not None and null is not None:
+        degree = explorer.settings.poly_degree
+        stops = cache_with(null, degree, lambda: null.knee(degree))
+        status = "supported"
+        chosen = clusters.clustering.knee
+        if not chosen or (stops is not None and stops.low <= chosen <= stops.high):
+            # The rule names no number, or stops there without clusters, too.
+            status = "not supported"
+
+    def show() -> Iterator[Block]:
+        if clusters is None:
+            yield Text(
+                "The Stability page compares the published rule with unstructured data, once "
+                f"{results.document.model.id} is open and has a run."
+            )
+        else:
+            knee.draw(explorer, place="compare")
+
+    return Claim("number", "Finds the number by itself", status, show)
+
+
+def _draw_downloads(comparison: Comparison) -> None:
+    """Draw the buttons that download the comparison, and its command."""
+    media = {"compare.json": "application/json", "comparison.csv": "text/csv"}
+    if comparison.answers:
+        media["compare.npz"] = "application/octet-stream"
+    with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
+        st.markdown("**Download:**", width="content")
+        for file, kind in media.items():
+            write = partial(lambda name: comparison.files[name], file)
+            display.download(file, write, file, kind, key=f"compare-get-{file}")
+    if comparison.document.command:
+        with st.expander("Command", key="compare-command"):
+            st.code(comparison.document.command[:2000], language="bash", wrap_lines=True)
 
 
 def _describe_origin(explorer: Explorer, choice: Choice) -> str:
@@ -113,37 +196,10 @@ def _describe_origin(explorer: Explorer, choice: Choice) -> str:
         f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
         f"{plain(shown.split[:40])}, {counted(len(document.seeds), 'seed')}."
     )
-    if document.test_opened:
-        words += f" The test split was opened {counted(document.test_opened, 'time')} for this model."
     if explorer.card.group > 1 and _is_of(explorer, choice):
         # The sentences are those of the terminal and of files, whose units are heads.
         words += f" A head on this page is {describe_square(explorer.card)}."
     return words
-
-
-def _draw_overlap(shown: SplitResults, view: ComparisonView) -> None:
-    left, right = st.columns([8, 7], gap="medium")
-    with left:
-        results.draw_overlap(shown, view)
-    with right:
-        results.draw_consensus(shown, view)
-
-
-def _draw_notes(shown: SplitResults, view: ComparisonView) -> None:
-    """Draw how differences are tested, and the notices."""
-    if shown.verdicts:
-        st.markdown(plain(shown.summary.rule[:1500].replace(shown.against, method_label(shown.against))))
-    st.markdown("\n".join(f"- {plain(notice[:400])}" for notice in shown.document.notices[:20]))
-
-
-#: What is drawn below the two charts, by the label of its tab.
-_TABS: Mapping[str, Callable[[SplitResults, ComparisonView], None]] = {
-    "Differences": results.draw_differences,
-    "Layers": results.draw_layers,
-    "Overlap": _draw_overlap,
-    "Costs": results.draw_costs,
-    "How it is tested": _draw_notes,
-}
 
 
 # The comparisons ---------------------------------------------------------------------------------------------

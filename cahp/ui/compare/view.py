@@ -3,29 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from cahp.comparison import SplitResults
 from cahp.comparison.sentences import method_label, name_outcome
+from cahp.figures.comparison_blocks import Filters
 from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import address
 from cahp.words import capital
 
 
-@dataclass(frozen=True)
-class ComparisonView:
-    """The selected outcome, recovery, number of heads and methods."""
-
-    outcome: str
-    recovery: str
-    budget: int
-    methods: tuple[str, ...]
-
-
-def draw_filters(results: SplitResults, *, recover: str) -> ComparisonView:
+def draw_filters(results: SplitResults, *, recover: str) -> Filters:
     """Draw the filters in a row and return their values; ``results`` are those of the first outcome.
 
     The recovery is at first the one of the board, ``recover``, if it was compared.
@@ -70,7 +60,7 @@ def draw_filters(results: SplitResults, *, recover: str) -> ComparisonView:
     address.put("methods", ",".join(methods))
     order = sorted(results.methods, key=lambda name: name != results.against)
     shown = tuple(name for name in order if not methods or name in methods)
-    return ComparisonView(outcome, recovery, by_name[budget], shown)
+    return Filters(outcome, recovery, by_name[budget], shown)
 
 
 def _choose(name: str, label: str, options: Sequence[str], default: str, *, always: bool = False, **look: Any) -> str:

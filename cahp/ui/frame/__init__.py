@@ -1,7 +1,6 @@
 """The parts that all pages share: frame, sidebar, dialog, address and progress."""
 
 from cahp.ui.frame.board import list_colourings, shape_key
-from cahp.ui.frame.claims import open_claim
 from cahp.ui.frame.page import go_to, link
 from cahp.ui.frame.panels import BoardColouring, FirstText, Panel, broken_panel
 from cahp.ui.frame.running import describe_progress, follow, job_card, measure_roles, need_run, show_job
@@ -21,7 +20,6 @@ __all__ = [
     "list_colourings",
     "measure_roles",
     "need_run",
-    "open_claim",
     "shape_key",
     "show_job",
 ]

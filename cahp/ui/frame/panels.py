@@ -1,4 +1,4 @@
-"""What features bring to the pages: tabs and claims, and colourings of the board."""
+"""What features bring to the pages: tabs, and colourings of the board."""
 
 from __future__ import annotations
 
@@ -22,13 +22,12 @@ F = TypeVar("F")
 
 @dataclass(frozen=True)
 class Panel:
-    """A part of a page that is drawn where it is chosen: a tab with a ``label``, or a claim.
+    """A part of a page that is drawn where it is chosen: a tab with a ``label``.
 
     The table of features names its page. ``Board`` stands for what is drawn below the board on every page that has it,
     ``Budget note`` for a sentence above the tabs of Budget, ``Every page`` for what opens over any page, ``Card`` for a
-    section of the card of a head, and ``Compare tab of a language model`` for a tab of Compare, whose claims are
-    ``Compare``. ``draw`` takes what the page passes to its panels: of a card, the explorer and the head, of a
-    comparison, its results and the filters. Panels stand in the order of their ``place``; ``name`` is theirs in links
+    section of the card of a head. ``draw`` takes what the page passes to its panels: of a card, the explorer and the
+    head. Panels stand in the order of their ``place``; ``name`` is theirs in links
     (empty: no link opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a button of the page's
     toolbar.
     """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from functools import partial
+from typing import Any
 
 import streamlit as st
 
@@ -12,12 +14,15 @@ from cahp.ui.parts.display import plain
 from cahp.words import capital
 
 
-def draw(blocks: Iterable[Block]) -> None:
-    """Draw blocks one below the other; the first finding stands out."""
+def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None) -> None:
+    """Draw blocks one below the other; the first finding stands out.
+
+    Charts that depend on ``owner`` and ``key`` alone are made once for all sessions (None: for each).
+    """
     first = True
     for block in blocks:
         match block:
-            case Line() if not block.detail:
+            case Line():
                 _draw_line(block, first=first)
                 first = False
             case Text():
@@ -25,15 +30,27 @@ def draw(blocks: Iterable[Block]) -> None:
             case Table():
                 _draw_table(block)
             case Figure():
-                display.show(
-                    block.draw(display.is_dark()),
-                    title=block.title,
-                    help=plain(block.help),
-                    name=block.name,
-                    data=block.data,
-                )
+                _draw_figure(block, owner, key)
             case Marks():
                 _draw_marks(block)
+
+
+def _draw_figure(figure: Figure, owner: object, key: Hashable) -> None:
+    dark = display.is_dark()
+    drawn: Any
+    if owner is None:
+        drawn = figure.draw(dark)
+    else:
+        drawn = display.cache_with(owner, (figure.name, key, dark), partial(figure.draw, dark))
+    display.show(
+        drawn,
+        title=figure.title,
+        help=plain(figure.help),
+        name=figure.name,
+        data=figure.data,
+        alt=figure.alt,
+        formula=figure.formula,
+    )
 
 
 def _draw_line(line: Line, *, first: bool) -> None:

@@ -11,7 +11,7 @@ import pytest
 from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
 from scipy.stats import spearmanr
 
-from cahp.features.premise.panel import premise_folder, read_control
+from cahp.features.premise.claim import premise_folder, read_control
 from cahp.features.premise.words import PREDICTORS
 from cahp.files import json_text
 

@@ -104,7 +104,7 @@ def test_in_a_notebook_it_is_a_table_for_each_recovery_that_needs_no_script(foun
 
 
 def test_it_is_text_and_is_read_back_as_it_was_saved(found: CompareResult, tmp_path: Any) -> None:
-    assert "accuracy on" in repr(found)
+    assert "Accuracy on" in repr(found)
     found.write(tmp_path / "out")
     again = CompareResult.read(tmp_path / "out")
     assert isinstance(again, CompareResult)

@@ -34,7 +34,10 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     assert "as pruned, n = 30" in answer.out
     assert "after refit, n = 30" in answer.out
     assert "corrected by Holm" in answer.out
-    assert all(f"{finding.claim}: {finding.status}. {finding.words}" in answer.out for finding in found.claims)
+    assert all(
+        f"{finding.claim}: {finding.status}. {finding.words.removesuffix('.')}" in answer.out
+        for finding in found.claims
+    )
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"compare.json", "comparison.csv", "compare.npz"}
     # Two seeds and budgets of the one, and four draws at each budget of the other.

@@ -16,7 +16,6 @@ from cahp.comparison.claims import (
     assess_claims,
     assess_compression,
     assess_critical_heads,
-    best_rivals,
     compare_shares,
     kept_shares,
     middle_third,
@@ -201,32 +200,6 @@ def test_the_primary_test_decides_where_it_is_on_few_heads(results: SplitResults
     assert assess_compression(named, "refit").status == "not tested"
     many = replace(named, primary=replace(primary, budgets=(36,)))
     assert assess_compression(many, "none").status == "not significant (n = 100, 2 seeds)"
-
-
-def test_the_best_rivals_have_the_lowest_divergence_and_are_not_random(results: SplitResults) -> None:
-    assert best_rivals(results, "none") == ["gradient"]
-
-    def add(**values: float) -> SplitResults:
-        """Add methods that are measured as gradient is, with these divergences."""
-        means = {
-            (recovery, name, budget): replace(
-                mean, method=name, outcomes={"kl": replace(results.estimate(mean), value=value)}
-            )
-            for name, value in values.items()
-            for (recovery, method, budget), mean in results.means.items()
-            if method == "gradient"
-        }
-        methods = dict.fromkeys(values, results.methods["gradient"])
-        document = replace(results.document, methods={**results.methods, **methods})
-        return replace(results, document=document, means={**results.means, **means})
-
-    more = add(best=0.0, worst=9.0, second=1e-3)
-    assert best_rivals(more, "none") == ["best", "second", "gradient"]
-    assert best_rivals(more, "none", 1) == ["best"]
-    # Less compression, or fewer seeds, would be no fair comparison.
-    means = {key: mean for key, mean in more.means.items() if key != ("none", "best", 3)}
-    means["none", "second", 5] = replace(means["none", "second", 5], seeds=1)
-    assert best_rivals(replace(more, means=means), "none") == ["gradient", "worst"]
 
 
 # Equivalence

@@ -16,7 +16,6 @@ from cahp.comparison.sentences import (
     describe_place,
     describe_test,
     headline,
-    method_label,
     verdict_sentence,
 )
 
@@ -71,16 +70,16 @@ def test_many_methods_are_counted() -> None:
 
 
 def test_a_test_is_told_with_its_statistics() -> None:
-    assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6), label=method_label) == (
-        "4 heads, as pruned: CAHP is better than random (n = 100, 2 seeds; lead of CAHP: +1.0 points, 95 % "
-        "interval +0.5 to +1.5, p = 0.02 after Holm)"
+    assert verdict_sentence(verdict("random", 4, "complementary"), (4, 6)) == (
+        "4 heads, as pruned: complementary is better than random (n = 100, 2 seeds; lead of complementary: +1.0 "
+        "points, 95 % interval +0.5 to +1.5, p = 0.02 after Holm)"
     )
     several = replace(verdict("random", 4, "complementary"), simultaneous=(0.25, 1.75))
     assert "+1.0 points, simultaneous 95 % interval +0.2 to +1.8, p = 0.02 after Holm" in verdict_sentence(several, ())
-    tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6), label=method_label)
+    tie = verdict_sentence(verdict("magnitude-raw", 4, None, "finetune"), (4, 6))
     assert tie.startswith(
-        "4 heads, after fine-tuning: the difference between CAHP and magnitude-raw is not significant (n = 100, "
-        "2 seeds; lead of CAHP: +1.0 points"
+        "4 heads, after fine-tuning: the difference between complementary and magnitude-raw is not significant "
+        "(n = 100, 2 seeds; lead of complementary: +1.0 points"
     )
 
 

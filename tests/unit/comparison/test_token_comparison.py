@@ -20,11 +20,12 @@ from cahp.comparison.cells import Workspace
 from cahp.comparison.plan import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
+from cahp.figures.comparison_blocks import show_comparison
 from cahp.outcomes import measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
+from cahp.show import terminal
 from cahp.store import Store
-from cahp.terminal.comparison import comparison_lines
 from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,9 +145,9 @@ def test_a_comparison_that_was_read_is_the_one_that_was_written(comparison: Comp
 
 
 def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparison) -> None:
-    lines = "\n".join(comparison_lines(comparison))
+    lines = "\n".join(terminal.lines(show_comparison(comparison)))
     assert "accuracy" not in lines.lower()
-    assert "perplexity on test" in lines
+    assert "Perplexity on test" in lines
     assert "variance components of documents and seeds" in lines
     noun = comparison.results.noun
     assert noun == "documents"

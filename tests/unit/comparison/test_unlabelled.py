@@ -10,8 +10,9 @@ import pytest
 from cahp.comparison import Plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare
+from cahp.figures.comparison_blocks import show_comparison
+from cahp.show import terminal
 from cahp.store import Store
-from cahp.terminal.comparison import comparison_lines
 from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -38,7 +39,7 @@ def test_methods_that_need_labels_are_left_out_by_name_and_no_accuracy_is_there(
         assert mean.outcomes.keys() == {"kl", "agreement"}
     assert all("labels" not in arrays and "nll" not in arrays for arrays in comparison.answers.values())
     assert all(cell.price is None or cell.price.labels == 0 for cell in comparison.document.cells)
-    lines = "\n".join(comparison_lines(comparison))
+    lines = "\n".join(terminal.lines(show_comparison(comparison)))
     assert "accuracy" not in lines.lower()
     comparison.write(tmp_path / "out")
     assert not list((tmp_path / "out").glob("accuracy*"))

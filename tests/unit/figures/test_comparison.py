@@ -13,7 +13,6 @@ from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.figures import comparison_heads, palette
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure, styles
-from cahp.figures.comparison_heads import lead_figure
 from cahp.figures.marks import spread, written
 
 METHODS = ("complementary", "gradient", "random")
@@ -129,16 +128,6 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     }
 
 
-def test_the_figure_of_a_claim_has_the_leads_over_others_at_every_budget() -> None:
-    results = varied(divergences=True).results
-    figure = lead_figure(results, "refit", 3, METHODS, dark=False)
-    leads = {trace.name: trace for trace in figure.data}
-    assert set(leads) == {"gradient", "random"}
-    wanted = [test.pp for test in results.verdicts if (test.recovery, test.method) == ("refit", "random")]
-    assert sorted(leads["random"].y) == pytest.approx(sorted(wanted))
-    assert [round(x) for x in leads["random"].x] == [3, 5]
-
-
 def test_the_overlap_matrix_is_symmetric_and_marks_less_than_random_selection(reading: SplitResults) -> None:
     table = comparison_heads.overlap_table(reading, 3, METHODS)
     values = table.to_numpy().tolist()
@@ -167,9 +156,3 @@ def test_divergences_are_drawn_on_a_logarithmic_axis() -> None:
     assert figure.layout.yaxis.type == "log"
     # The full model's divergence of 0 has no place on it.
     assert not any(str(trace.name).startswith("all heads") for trace in figure.data)
-
-
-def test_with_a_single_budget_the_curve_is_the_ranking() -> None:
-    results = varied().results
-    once = replace(results, means={key: mean for key, mean in results.means.items() if key[2] == 3})
-    assert curve_figure(once, "refit", 3, METHODS, dark=False) == ranking_figure(once, "refit", 3, METHODS, dark=False)

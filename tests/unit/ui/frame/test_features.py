@@ -54,10 +54,9 @@ def fail() -> list[Any]:
 def test_a_part_that_cannot_be_imported_is_named_where_it_stands_and_takes_no_page_down(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    pages = ("Board", "Budget", "Budget note", "Similarity", "Compare", "Compare tab of a language model")
-    pages += ("Card", "Every page")
+    pages = ("Board", "Budget", "Budget note", "Similarity", "Card", "Every page")
     panels = dict.fromkeys(pages, ("neutral.missing:TAB",))
-    broken = Feature("word_order", panels=panels, colourings=fail, first_texts=fail)
+    broken = Feature("word_order", panels=panels, experiments=fail, colourings=fail, first_texts=fail)
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     words = "Word order cannot be shown: ModuleNotFoundError: No module named 'cahp.features.neutral.missing'."
@@ -80,7 +79,7 @@ def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(mon
 
     assert describe() == (None, None)
     assert describe() == (None, "")
-    monkeypatch.setattr(board, "clear_note", lambda: None)
+    monkeypatch.setattr(board.notes, "clear", lambda: None)
     board._handle(explorer, Event("colour", name="maps"))
     # They are found once.
     assert describe() == describe() == ("pictures", None)
