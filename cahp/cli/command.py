@@ -17,11 +17,11 @@ from typing import Any
 import typer
 
 from cahp import hub
-from cahp.cli.help import SectionedCommand
+from cahp.cli.help import SectionedCommand, show_all
 from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
-from cahp.run.settings import BOUNDS, Setting, Settings, describe, flags, to_text
+from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.values import OptionError
@@ -53,7 +53,8 @@ class Option:
 
     ``name`` is the parameter of the command that takes the value; with ``fills`` it is the field of ``Settings`` that
     takes it instead. Without ``flags``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
-    and ``high`` bound a number. ``values`` stand in the help for what it takes.
+    and ``high`` bound a number. ``values`` stand in the help for what it takes. ``section`` and ``common`` are those of
+    ``Setting``.
     """
 
     name: str
@@ -66,6 +67,8 @@ class Option:
     fills: bool = False
     argument: bool = False
     values: str | None = None
+    section: Section = "Options"
+    common: bool = True
 
     @property
     def flag(self) -> str:
@@ -76,7 +79,9 @@ class Option:
     def parameter(self) -> inspect.Parameter:
         """The parameter from which Typer makes the option."""
         if self.argument:
-            default = typer.Argument(self.default, help=self.help, metavar=self.name.upper())
+            default = typer.Argument(
+                self.default, help=self.help, metavar=self.name.upper(), rich_help_panel=self.section
+            )
         else:
             default = typer.Option(
                 self.default,
@@ -85,6 +90,8 @@ class Option:
                 metavar=self.values or _VALUES.get(self.kind),
                 min=self.low,
                 max=self.high,
+                rich_help_panel=self.section,
+                hidden=not self.common,
             )
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
 
@@ -102,7 +109,17 @@ def _of_setting(setting: Setting, flag: str) -> Option:
         names = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
     if setting.short:
         names.append(setting.short)
-    return Option(setting.name, help, kind, default, tuple(names), fills=True, values=_values(setting))
+    return Option(
+        setting.name,
+        help,
+        kind,
+        default,
+        tuple(names),
+        fills=True,
+        values=_values(setting),
+        section=setting.section,
+        common=setting.common,
+    )
 
 
 #: So many characters of choices are shown beside the option; beyond, they stand in its help.
@@ -119,13 +136,14 @@ def _values(setting: Setting) -> str | None:
     return _VALUES[setting.unit or setting.kind]
 
 
+_OUTPUT: Section = "Output and machine"
 #: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
 OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
         *(_of_setting(setting, setting.flag) for setting in describe().values()),
         Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
-        Option("out", "Folder to write to.", Path),
+        Option("out", "Folder to write to.", Path, section=_OUTPUT),
         Option(
             "force",
             "Replace files in the folder of --out that cahp did not write; a model also replaces parts of another, and "
@@ -133,16 +151,28 @@ OPTIONS: Mapping[str, Option] = {
             bool,
             False,
             ("--force",),
+            section=_OUTPUT,
+            common=False,
         ),
-        Option("batch", "Texts per batch.", int, 32, **BOUNDS["batch"]._asdict()),
+        Option("batch", "Texts per batch.", int, 32, **BOUNDS["batch"]._asdict(), common=False),
         Option("epochs", "Epochs of training.", int, **BOUNDS["epochs"]._asdict()),
         Option("learning_rate", "Highest learning rate.", float, **BOUNDS["learning_rate"]._asdict()),
         Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
-        Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler."),
-        Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",)),
-        Option("yes", "Answer yes to questions: large downloads, and uploads.", bool, False, ("--yes", "-y")),
-        Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q")),
-        Option("no_cache", "Measure again what is cached.", bool, False, ("--no-cache",)),
+        Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler.", common=False),
+        Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",), section=_OUTPUT),
+        Option(
+            "yes",
+            "Answer yes to questions: large downloads, and uploads.",
+            bool,
+            False,
+            ("--yes", "-y"),
+            section=_OUTPUT,
+            common=False,
+        ),
+        Option("quiet", "Show no progress.", bool, False, ("--quiet", "-q"), section=_OUTPUT),
+        Option(
+            "no_cache", "Measure again what is cached.", bool, False, ("--no-cache",), section=_OUTPUT, common=False
+        ),
     )
 }
 
@@ -260,7 +290,15 @@ class Command:
 
         # Typer reads the options of a command from its signature, which is put together here.
         context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-        parameters = [context, *(option.parameter for option in self.options)]
+        help_all = inspect.Parameter(
+            "help_all",
+            inspect.Parameter.KEYWORD_ONLY,
+            default=typer.Option(
+                False, "--help-all", help="Show all options and exit.", is_eager=True, callback=show_all
+            ),
+            annotation=bool,
+        )
+        parameters = [context, *(option.parameter for option in self.options), help_all]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         app.command(

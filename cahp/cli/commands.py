@@ -32,8 +32,15 @@ _HOW = Option(
     "texts, at least 512), distill (minutes), finetune or refit-finetune.",
     default="auto",
 )
-_FORCE = Option("force", "Use a mask that was made for another model.", bool, False, ("--force",))
-_SWEEP = Option("sweep", "Measure all other budgets as well, to show them in a report (needs --out).", bool, False)
+_FORCE = OPTIONS["force"].but(help="Use a mask that was made for another model.")
+_SWEEP = Option(
+    "sweep",
+    "Measure all other budgets as well, to show them in a report (needs --out).",
+    bool,
+    False,
+    section="Measuring",
+    common=False,
+)
 
 
 @command(

@@ -1,7 +1,7 @@
 """The settings of a run: each field is the one description of an option.
 
 The command line, the keywords of Python, printed commands, links and cache keys are derived from the fields. A new
-option of ``cahp prune`` is a new field here, and its name in ``cahp.cli.help.SECTIONS``.
+option of ``cahp prune`` is a new field here; ``TAKES`` lists the fields that other commands take.
 """
 
 from __future__ import annotations
@@ -115,6 +115,18 @@ BOUNDS: Mapping[str, Bounds] = {
 }
 
 
+#: The sections of the help, in their order; in the first are the options that a command has for itself.
+Section = Literal[
+    "Options",
+    "Model and data",
+    "Language models",
+    "Choice of heads",
+    "Recovery and training",
+    "Measuring",
+    "Output and machine",
+]
+
+
 @dataclass(frozen=True)
 class Setting:
     """The description of one field of ``Settings``.
@@ -123,22 +135,21 @@ class Setting:
     ``optional`` the value may be None. ``help`` is one sentence, in which ``{choices}`` stands for the words that it
     may be. ``low`` and ``high`` bound a number. The ``unit`` ``heads`` or ``duration`` is a text that may also be given
     as a number, of heads or of seconds; ``goal`` is the text of a ``cahp.goals.Goal``, and ``mix`` that of a
-    ``cahp.run.settings.Mix``. ``commands`` take it. With ``link`` it travels in a link to the explorer: as part of the
-    ``source`` of the texts, or as a ``choice``.
+    ``cahp.run.settings.Mix``. The help lists it in its ``section``; ``--help`` alone only if it is ``common``.
     """
 
     name: str
     kind: type
     optional: bool
+    section: Section
     default: Any
     help: str
+    common: bool = False
     short: str = ""
     choices: tuple[str, ...] = ()
     low: float = 0
     high: float | None = None
     unit: Literal["", "heads", "duration", "goal", "mix"] = ""
-    commands: frozenset[str] = frozenset()
-    link: Literal["", "source", "choice"] = ""
 
     @property
     def flag(self) -> str:
@@ -218,9 +229,9 @@ _UNITS: Mapping[str, str] = {
 }
 
 
-def option(default: Any, help: str, also: str = "", **rest: Any) -> Any:
-    """A field for an option that ``cahp prune`` takes, and ``also`` these commands; see ``Setting``."""
-    metadata = {"help": help, "commands": frozenset(("prune", *also.split())), **rest}
+def option(section: Section, default: Any, help: str, **rest: Any) -> Any:
+    """A field for an option; see ``Setting``."""
+    metadata = {"section": section, "help": help, **rest}
     if isinstance(default, dict):
         return field(default_factory=dict, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -255,10 +266,6 @@ RECOVER_TIME = "2m"
 
 # The settings ------------------------------------------------------------------------------------------
 
-_EVERYWHERE = "evaluate latency recover export compare measure attribute"
-_TEXTS = "evaluate recover export compare measure"
-_SOURCE = f"{_TEXTS} attribute"
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -269,216 +276,216 @@ class Settings:
     """
 
     model: str = option(
+        "Model and data",
         "minilm-bbc",
         "A built-in (see `cahp models`), a hub id, a folder, or a GGUF file.",
-        f"{_EVERYWHERE} fit",
         short="-m",
+        common=True,
     )
     data: str | None = option(
-        None, "A built-in (see `cahp data`), a file, a folder, or hub:org/name.", f"{_SOURCE} fit", short="-d"
+        "Model and data",
+        None,
+        "A built-in (see `cahp data`), a file, a folder, or hub:org/name.",
+        short="-d",
+        common=True,
     )
-    method: str = option("complementary", "Method that chooses the heads (complementary is CAHP): {methods}.")
+    method: str = option(
+        "Choice of heads",
+        "complementary",
+        "Method that chooses the heads (complementary is CAHP): {methods}.",
+        common=True,
+    )
     limit: int | None = option(
-        2000,
-        "Number of calibration texts, on which heads are chosen.",
-        "recover export measure",
-        low=2,
-        high=MOST,
-        link="choice",
+        "Model and data", 2000, "Number of calibration texts, on which heads are chosen.", low=2, high=MOST, common=True
     )
     sample: Literal["stratified", "head"] = option(
-        "stratified", "Sampling of texts: stratified by class, or head, the first rows.", _TEXTS
+        "Model and data", "stratified", "Sampling of texts: stratified by class, or head, the first rows."
     )
-    select_split: str = option("train", "Split of the calibration texts.")
-    eval_split: str = option("validation", "Split of the evaluation texts.", "evaluate compare")
+    select_split: str = option("Model and data", "train", "Split of the calibration texts.")
+    eval_split: str = option("Model and data", "validation", "Split of the evaluation texts.")
     eval_limit: int | None = option(
-        1000,
-        "Number of evaluation texts.",
-        "evaluate recover export measure",
-        low=1,
-        high=MOST,
-        link="choice",
+        "Model and data", 1000, "Number of evaluation texts.", low=1, high=MOST, common=True
     )
     window: int = option(
+        "Language models",
         256,
         "Tokens per window: a language model without --answers is measured on windows of text.",
-        _SOURCE,
         low=8,
         high=1 << 20,
-        link="choice",
     )
     stride: int | None = option(
+        "Language models",
         None,
         "Tokens between the starts of two windows (default: --window, without overlap).",
-        _TEXTS,
         low=1,
-        link="choice",
     )
     bos: Beginning = option(
+        "Language models",
         "every",
         "Windows that begin with the beginning token of a language model: every, or only the first, as in "
         "lm-evaluation-harness.",
-        _TEXTS,
-        link="choice",
     )
     tokens: int = option(
+        "Language models",
         8192,
         "Number of calibration tokens of a language model.",
-        "recover export compare measure attribute",
         low=16,
         high=MOST,
-        link="choice",
     )
     mix: str = option(
+        "Language models",
         "repeats=25%",
         "Share of a language model's calibration tokens that come from elsewhere: repeats (passages and random tokens, "
         "read twice), or other data by name; 0 for none.",
-        "recover export compare measure",
         unit="mix",
     )
     eval_tokens: int = option(
-        4096, "Number of evaluation tokens of a language model.", _TEXTS, low=16, high=MOST, link="choice"
+        "Language models", 4096, "Number of evaluation tokens of a language model.", low=16, high=MOST
     )
     max_length: int | None = option(
+        "Model and data",
         None,
         "Tokens read of a text; the rest is cut (default: what the model reads, at most 512; published: 128).",
-        f"{_SOURCE} fit models",
         low=8,
         high=1 << 20,
-        link="choice",
+        common=True,
     )
     budget: str = option(
+        "Choice of heads",
         "auto",
         "Heads to keep: a number, a share (15%), or auto: the published rule, which gives much the same on noise.",
         unit="heads",
+        common=True,
     )
     goal: str | None = option(
+        "Choice of heads",
         None,
         "Keep the fewest heads, of about a dozen numbers tried, that reach a goal: agreement=95%, kl=0.05, "
         "accuracy-loss=1 or abilities (none may be lost). Or keep the most heads that reach time=-20% or, for a causal "
         "language model, kv-cache=-30%.",
         unit="goal",
+        common=True,
     )
-    min_per_layer: int = option(1, "Fewest heads per layer.", "compare", link="choice")
+    min_per_layer: int = option("Choice of heads", 1, "Fewest heads per layer.", common=True)
     min_first_layers: int = option(
+        "Choice of heads",
         0,
         "Fewest heads in layers 0 and 1; the larger of this and --min-per-layer counts.",
-        "compare",
-        link="choice",
     )
     even: bool = option(
+        "Choice of heads",
         False,
         "Keep the same number of heads in every layer, as --format standard needs; a share and auto are then rounded.",
-        "compare",
-        link="choice",
+        common=True,
     )
-    pool_size: int = option(32, "Side length to which attention maps are pooled.", low=2, high=128)
+    pool_size: int = option("Choice of heads", 32, "Side length to which attention maps are pooled.", low=2, high=128)
     poly_degree: int = option(
+        "Choice of heads",
         6,
         "Degree of the polynomial that finds the knee, where --budget auto stops: 2 keeps many heads, 6 few.",
         low=DEGREES.start,
         high=DEGREES.stop - 1,
-        link="choice",
     )
-    projection: Projection = option("tsne", "Projection of the heads: {choices}.", link="choice")
-    salience: Salience = option("batch", "Salience of a head: batch (the paper's) or example.", link="choice")
+    projection: Projection = option("Choice of heads", "tsne", "Projection of the heads: {choices}.")
+    salience: Salience = option("Choice of heads", "batch", "Salience of a head: batch (the paper's) or example.")
     representative: Representative = option(
-        "salience", "Head kept of each cluster: salience (the paper's) or medoid.", link="choice"
+        "Choice of heads", "salience", "Head kept of each cluster: salience (the paper's) or medoid."
     )
     select_time: str | None = option(
+        "Choice of heads",
         None,
         "Improve the kept heads by swaps, for at most 90s, 2m or 1h. A swap must help after a refit on few texts.",
         unit="duration",
     )
     recover: str = option(
+        "Recovery and training",
         "none",
         f"Recovery: {', '.join(RECOVERIES)}. mean is mean ablation. refit takes seconds (on a third of the calibration "
         "texts, at least 512), distill takes minutes, auto takes at most --recover-time.",
-        "measure",
         choices=tuple(RECOVERIES),
+        common=True,
     )
     recover_data: str | None = option(
-        None, "File of texts to recover on; labels are not read.", "recover export measure"
+        "Recovery and training", None, "File of texts to recover on; labels are not read."
     )
     recover_time: str | None = option(
-        None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", "recover export measure", unit="duration"
+        "Recovery and training", None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", unit="duration"
     )
-    labels: bool = option(False, "Distill from the labels of the calibration texts, too.", "recover export")
+    labels: bool = option("Recovery and training", False, "Distill from the labels of the calibration texts, too.")
     report: str | None = option(
-        None, "test: also evaluate on the test split; each opening is counted.", "compare", choices=("test",)
+        "Measuring", None, "test: also evaluate on the test split; each opening is counted.", choices=("test",)
     )
     neutral_data: str | None = option(
+        "Model and data",
         None,
         "Also evaluate the heads on neutral text: auto, or a name as in --data. The run takes about twice as long.",
     )
     seed: int = option(
+        "Choice of heads",
         42,
         "Seed of sampling, projection, clustering and training.",
-        "evaluate recover export fit measure attribute",
         low=0,
         high=2**32 - 1,
+        common=True,
     )
-    device: str = option(
-        "auto", "Device: {choices}.", f"{_EVERYWHERE} fit roles", choices=("auto", "cpu", "cuda", "mps")
-    )
+    device: str = option("Output and machine", "auto", "Device: {choices}.", choices=("auto", "cpu", "cuda", "mps"))
     precision: Literal["auto", "float32", "bfloat16"] = option(
+        "Measuring",
         "float32",
         "Number format: float32; bfloat16: for predictions and signatures; auto: bfloat16 for predictions where "
         "that is fast.",
-        "evaluate",
     )
     dtype: Dtype = option(
+        "Output and machine",
         "float32",
         "Weights in memory: float32; auto: as the file stores them, with the same results; bfloat16: rounded.",
-        f"{_EVERYWHERE} roles",
     )
-    latency: bool = option(True, "Time the full and the cut model.", "export")
+    latency: bool = option("Measuring", True, "Time the full and the cut model.", common=True)
     latency_time: str = option(
+        "Measuring",
         "5s",
         "Time limit of a timing: 5s, 1m. It ends earlier when the result is certain.",
-        "latency export",
         unit="duration",
     )
     roles: bool = option(
-        False, "Measure the roles of the heads (first token, induction and others), for run.json and the report."
+        "Measuring",
+        False,
+        "Measure the roles of the heads (first token, induction and others), for run.json and the report.",
     )
     abilities: bool | None = option(
+        "Measuring",
         None,
         "Measure all abilities of the full and the pruned model, for run.json and reports. By default, only the "
         "repeating of text is measured, of causal language models.",
-        "export",
     )
     measure: Sequence[str] = option(
-        (), "What else to measure of the mask, by name, such as neutral; an unknown name lists all."
+        "Measuring", (), "What else to measure of the mask, by name, such as neutral; an unknown name lists all."
     )
-    text_column: str | None = option(None, "Column of the texts.", f"{_SOURCE} fit data", link="source")
-    pair_column: str | None = option(
-        None, "Column of the second text of each pair.", f"{_SOURCE} fit data", link="source"
-    )
+    text_column: str | None = option("Model and data", None, "Column of the texts.", common=True)
+    pair_column: str | None = option("Model and data", None, "Column of the second text of each pair.")
     label_column: str | None = option(
-        None, f'Column of the labels; "{NO_LABELS}" ignores them.', f"{_SOURCE} fit data", link="source"
+        "Model and data", None, f'Column of the labels; "{NO_LABELS}" ignores them.', common=True
     )
     splits: Mapping[str, str] = option(
+        "Model and data",
         {},
         'File, or published split, of each split: "a.csv=train,b.csv=validation".',
-        f"{_SOURCE} fit data",
-        link="source",
     )
     documents: Literal["paragraph", "line"] = option(
-        "paragraph", "A document of a text file is a paragraph or a line.", f"{_SOURCE} data", link="source"
+        "Model and data", "paragraph", "A document of a text file is a paragraph or a line."
     )
     label_map: Mapping[str, str] = option(
-        {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', _SOURCE, link="source"
+        "Model and data", {}, 'Model label of each data label: "neg=NEGATIVE,pos=POSITIVE".', common=True
     )
     prompt: str | None = option(
+        "Language models",
         None,
         'Prompt of a language model: "{text} It was"; of a masked model "{text} It was {mask}."',
-        f"{_EVERYWHERE} models",
     )
     answers: Sequence[str] = option(
+        "Language models",
         (),
         'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
-        f"{_EVERYWHERE} models",
     )
 
     @property
@@ -628,17 +635,38 @@ def check_splits(settings: Settings) -> None:
 # Settings as the options of a command -------------------------------------------------------------------------------
 
 
+#: Named sets of fields.
+_MODEL = frozenset({"model", "device", "dtype", *PROMPT})
+_DATA = frozenset({"data", *COLUMNS, "label_map", "window", "max_length"})
+_TEXTS = _DATA | {"sample", "stride", "bos", "eval_tokens"}
+_CALIBRATION = frozenset({"limit", "eval_limit", "tokens", "mix", "recover_data", "recover_time", "seed"})
+_RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels"}
+
+#: The fields that each command takes; ``cahp prune`` takes all.
+TAKES: Mapping[str, frozenset[str]] = {
+    "evaluate": _MODEL | _TEXTS | {"eval_split", "eval_limit", "seed", "precision"},
+    "latency": _MODEL | {"latency_time"},
+    "recover": _RECOVER,
+    "export": _RECOVER | {"latency", "latency_time", "abilities"},
+    "measure": _MODEL | _TEXTS | _CALIBRATION | {"recover"},
+    "attribute": _MODEL | _DATA | {"tokens", "seed"},
+    "compare": _MODEL | _TEXTS | {"eval_split", "tokens", "mix", "report", "min_per_layer", "min_first_layers", "even"},
+    "fit": (_DATA | {"model", "device", "seed"}) - {"documents", "label_map", "window"},
+    "roles": frozenset({"device", "dtype"}),
+    "models": frozenset({"max_length", *PROMPT}),
+    "data": frozenset(COLUMNS),
+}
 #: ``cahp evaluate`` needs texts for one purpose only, so its options are shorter.
 _SHORTER = {("evaluate", "eval_split"): "--split", ("evaluate", "eval_limit"): "--limit"}
 
 
 def flags(command: str) -> dict[str, str]:
     """The options of ``cahp COMMAND`` that fill a field of ``Settings``, by field."""
-    return {
-        name: _SHORTER.get((command, name), setting.flag)
-        for name, setting in describe().items()
-        if command in setting.commands
-    }
+    fields = describe()
+    taken = TAKES.get(command, frozenset())
+    if command == "prune":
+        taken = frozenset(fields)
+    return {name: _SHORTER.get((command, name), fields[name].flag) for name in fields if name in taken}
 
 
 def to_arguments(settings: Settings, options: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
 from cahp.goals import Goal
 from cahp.recoveries import AT_ONCE, NONE
-from cahp.run.settings import PROMPT, Settings, to_text
+from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.frame import notes
 from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
@@ -39,8 +39,11 @@ _LONGEST = 4_000
 
 #: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
 #: field of ``Settings`` that they fill.
-_COLUMNS = tuple(name for name, setting in describe_settings().items() if setting.link == "source")
-_CHOICES = tuple(name for name, setting in describe_settings().items() if setting.link == "choice")
+_COLUMNS: tuple[str, ...] = (*COLUMNS, "label_map")
+_CHOICES: tuple[str, ...] = (
+    *("limit", "eval_limit", "window", "stride", "bos", "tokens", "eval_tokens", "max_length"),
+    *("min_per_layer", "min_first_layers", "even", "poly_degree", "projection", "salience", "representative"),
+)
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 _PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "goal", "mask", "recover", *_PINNED)

@@ -17,9 +17,7 @@ from typer.main import get_command
 
 from cahp.cli import COMMANDS, app
 from cahp.cli.command import Command
-from cahp.cli.help import SECTIONS
-from cahp.cli.measure import list_options
-from cahp.features import measures
+from cahp.cli.commands import prune
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,7 +32,7 @@ def test_without_words_the_help_is_printed() -> None:
 @pytest.mark.parametrize("words", [[], *([command.name] for command in COMMANDS)], ids=str)
 def test_the_help_fits_80_columns_and_cuts_no_sentence(words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    answer = call(*words, "--help")
+    answer = call(*words, "--help-all" if words else "--help")
     assert answer.code == 0
     assert max(map(len, answer.out.splitlines())) <= 80
     # The usage line ends with dots, and lists do after a comma.
@@ -51,12 +49,25 @@ def test_each_command_has_an_example_that_it_understands(command: Command) -> No
     parsers[name].make_context(name, words)
 
 
-def test_each_option_has_a_section_in_the_help() -> None:
-    listed = [name for names in SECTIONS.values() for name in names]
-    assert len(listed) == len(set(listed))
-    taken = {option.name for command in COMMANDS for option in command.options}
-    own = {option.name for measure in measures() for option in list_options(measure)}
-    assert taken - own <= set(listed), taken - set(listed)
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Command) -> None:
+    def listed(word: str) -> set[str]:
+        help = call(command.name, word).out
+        return set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", help, re.MULTILINE))
+
+    flags = {option.flag.partition("/")[0]: option.common for option in command.options if not option.argument}
+    more = {"--help", "--help-all"}
+    assert listed("--help-all") == {*flags, *more}
+    assert listed("--help") == {flag for flag, common in flags.items() if common} | more
+    pointer = f"All options: cahp {command.name} --help-all"
+    assert call(command.name, "--help").out.rstrip().endswith(pointer) == (not all(flags.values()))
+    assert pointer not in call(command.name, "--help-all").out
+
+
+def test_the_help_of_prune_is_short() -> None:
+    shown = [option.flag for option in prune.options if option.common]
+    assert len(shown) == 19
+    assert {"--model", "--data", "--budget", "--goal", "--recover", "--out"} <= set(shown)
 
 
 def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
