@@ -7,12 +7,14 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import shlex
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from subprocess import run
@@ -23,6 +25,7 @@ import benchmark
 import click
 import typer
 
+import cahp
 from cahp import cli, methods
 from cahp.api import bundled
 from cahp.comparison import Comparison
@@ -33,7 +36,7 @@ from cahp.exports import formats
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
-from cahp.run.settings import Settings, describe
+from cahp.run.settings import Settings, describe, flags
 from cahp.values import Estimate
 
 ROOT = Path(__file__).parents[1]
@@ -358,6 +361,8 @@ def _output(*words: str) -> str:
         return run(line, cwd=folder, check=True, capture_output=True, text=True).stdout.rstrip()
 
 
+#: The module that this script writes.
+KEYWORDS = "cahp/api/keywords.py"
 #: The files that name the project's address, besides ``pyproject.toml``, which is the source.
 ADDRESSED = ("CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml")
 
@@ -391,6 +396,53 @@ def guide_for_models() -> str:
     return "\n".join(lines) + "\n"
 
 
+def keywords() -> str:
+    """Return ``cahp/api/keywords.py``: the fields that the calls take as keywords, with their types."""
+    calls = {
+        "DataOptions": ("what compares methods or trains a classifier", (cahp.compare, cahp.fit)),
+        "ModelOptions": (
+            "what is done with a model and a mask",
+            (cahp.evaluate, cahp.latency, cahp.recover, cahp.export, cahp.attribute),
+        ),
+        "Options": ("a run besides its model and data; ``cahp.Settings`` has the defaults", (cahp.prune,)),
+    }
+    # What a setting accepts beside its own type.
+    more = {"heads": "int", "duration": "float"}
+    types = {entry.name: entry.type for entry in fields(Settings)}
+    lines: list[str] = []
+    base = "TypedDict"
+    left = set(types) - {"model", "data"}
+    for name, (purpose, functions) in calls.items():
+        lines += ["", "", f"class {name}({base}, total=False):", f'    """Options of {purpose}."""', ""]
+        taken = {field for function in functions for field in flags(function.__name__)}
+        if name != "Options":
+            taken -= {own for function in functions for own in inspect.signature(function).parameters}
+        for field in types:
+            if field in taken & left:
+                kind = str(types[field]).replace("'", '"')
+                accepted = more.get(describe()[field].unit)
+                if accepted:
+                    kind = kind.replace("str", f"str | {accepted}")
+                lines.append(f"    {field}: {kind}")
+        left -= taken
+        base = name
+    head = """\
+\"\"\"The types of the keywords of ``cahp.prune`` and others, for editors. ``tests/docs.py`` writes this file.\"\"\"
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict
+
+from cahp.models.cards import Dtype
+from cahp.run.settings import Salience
+from cahp.stages.selection import Representative
+from cahp.stages.space import Projection
+from cahp.tasks.window import Beginning
+"""
+    return head + "\n".join(lines) + "\n"
+
+
 def main() -> None:
     """Write what comes from code, and on request the types and the outputs, into their pages."""
     for mark, (page, lines) in TABLES.items():
@@ -402,6 +454,7 @@ def main() -> None:
     for file in ADDRESSED:
         (ROOT / file).write_text(addressed(file), encoding="utf-8")
     (ROOT / "llms.txt").write_text(guide_for_models(), encoding="utf-8")
+    (ROOT / KEYWORDS).write_text(keywords(), encoding="utf-8")
     if "--run" in sys.argv:
         (command,) = (words for page, words, _ in outputs() if page == "README.md")
         write("README.md", "```text\n", _output(*command, "--no-cache"), "```")

@@ -175,6 +175,11 @@ def test_the_address_of_the_project_stands_in_one_place() -> None:
     assert (docs.ROOT / "llms.txt").read_text(encoding="utf-8") == docs.guide_for_models()
 
 
+def test_the_types_of_the_keywords_are_those_of_the_fields() -> None:
+    written = (docs.ROOT / docs.KEYWORDS).read_text(encoding="utf-8")
+    assert written == docs.keywords(), "run `.venv/bin/python tests/docs.py`"
+
+
 def test_the_container_starts_the_explorer_under_the_names_it_is_given() -> None:
     lines = (docs.ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     (command,) = (line.removeprefix("CMD ") for line in lines if line.startswith("CMD "))

@@ -8,7 +8,8 @@ from itertools import chain
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
-from cahp.api.options import DataOptions, Name, ShowProgress, changed_fields, read_settings, show_progress
+from cahp.api.keywords import DataOptions
+from cahp.api.options import Name, ShowProgress, changed_fields, read_settings, show_progress
 from cahp.comparison.document import means_as_table
 from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison

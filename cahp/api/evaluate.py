@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Unpack
 
+from cahp.api.keywords import ModelOptions
 from cahp.api.options import (
-    ModelOptions,
     Name,
     ShowProgress,
     check_bounds,

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import hub, models
+from cahp.api.keywords import ModelOptions
 from cahp.api.options import (
     GivenMask,
-    ModelOptions,
     Name,
     ShowProgress,
     check_used,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp import data as data_sets
 from cahp import models
-from cahp.api.options import DataOptions, Name, ShowProgress, check_bounds, read_settings, show_progress
+from cahp.api.keywords import DataOptions
+from cahp.api.options import Name, ShowProgress, check_bounds, read_settings, show_progress
 from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
 from cahp.models.cards import ModelCard

@@ -1,29 +1,25 @@
 """What all calls take: the fields of ``Settings`` as keywords, a mask, and how progress is shown.
 
-The keywords are typed for editors and type checkers. At run time the fields themselves say which there are; a test
-keeps these types in step with them.
+The fields themselves say which keywords there are; ``cahp.api.keywords`` has their types for editors.
 """
 
 from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import read_run
 from cahp.files import is_there
-from cahp.models.cards import Dtype, ModelCard
-from cahp.run.settings import BOUNDS, Salience, Settings, describe, flags
-from cahp.stages.selection import Representative
-from cahp.stages.space import Projection
-from cahp.tasks.window import Beginning
+from cahp.models.cards import ModelCard
+from cahp.run.settings import BOUNDS, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
 
@@ -31,68 +27,6 @@ from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
 Name = str | PathLike[str]
 #: No keywords.
 NOTHING: Mapping[str, Any] = {}
-
-
-class DataOptions(TypedDict, total=False):
-    """Options of the data and of the machine, which most calls take."""
-
-    eval_split: str
-    sample: Literal["stratified", "head"]
-    min_per_layer: int
-    min_first_layers: int
-    even: bool
-    roles: bool
-    abilities: bool | None
-    measure: Sequence[str]
-    report: str | None
-    device: str
-    dtype: Dtype
-    max_length: int | None
-    window: int
-    stride: int | None
-    bos: Beginning
-    mix: str
-    tokens: int
-    eval_tokens: int
-    text_column: str | None
-    pair_column: str | None
-    label_column: str | None
-    splits: Mapping[str, str]
-    documents: Literal["paragraph", "line"]
-    label_map: Mapping[str, str]
-    prompt: str | None
-    answers: Sequence[str]
-
-
-class ModelOptions(DataOptions, total=False):
-    """Options of a call on a mask that is given."""
-
-    limit: int | None
-    eval_limit: int | None
-    seed: int
-    recover_data: str | None
-    recover_time: str | float | None
-    labels: bool
-    latency: bool
-    latency_time: str | float
-    precision: Literal["auto", "float32", "bfloat16"]
-
-
-class Options(ModelOptions, total=False):
-    """Options of a run besides its model and data; ``cahp.Settings`` has the defaults."""
-
-    method: str
-    budget: str | int
-    goal: str | None
-    neutral_data: str | None
-    select_split: str
-    pool_size: int
-    poly_degree: int
-    projection: Projection
-    salience: Salience
-    representative: Representative
-    select_time: str | float | None
-    recover: str
 
 
 def read_settings(

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.options import Name, Options, ShowProgress, read_settings, show_progress
+from cahp.api.keywords import Options
+from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.board.budget_sweep import count_tokens, fill, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.api.options import ModelOptions, Name, ShowProgress, read_settings, show_progress
+from cahp.api.keywords import ModelOptions
+from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.features.attribution import TOP
 from cahp.features.attribution.result import (
     Attribution,
