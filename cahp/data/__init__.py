@@ -8,9 +8,21 @@ torch.
 from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample
 from cahp.data.parts import Parts, guess_columns, guess_splits
 from cahp.data.rows import Columns
-from cahp.data.sources import CatalogueEntry, catalogue, find, known, load, load_calibration, read_inputs
+from cahp.data.sources import (
+    BBC_NEWS,
+    MANUAL,
+    CatalogueEntry,
+    catalogue,
+    find,
+    known,
+    load,
+    load_calibration,
+    read_inputs,
+)
 
 __all__ = [
+    "BBC_NEWS",
+    "MANUAL",
     "CatalogueEntry",
     "Columns",
     "Dataset",

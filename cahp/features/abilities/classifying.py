@@ -4,7 +4,8 @@ Where there are labels, an item's value is whether the model predicts the label.
 predicts the same class as the full model. The full model then has the value 1 by definition, and chance is the share of
 such agreement that is left if a model keeps the full model's class frequencies but ignores the texts. The part of that
 lead which a model keeps is Cohen's kappa (1960) with these frequencies: ``lost`` is a kappa below 0.5, and ``kept`` is
-one surely above 0.9."""
+one surely above 0.9.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +15,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cahp.data import load
-from cahp.data.sources import BBC_NEWS, MANUAL
+from cahp.data import BBC_NEWS, MANUAL, load
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run import Bench, Recovered

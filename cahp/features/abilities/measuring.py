@@ -14,8 +14,7 @@ from cahp.api import bundled
 from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource
 from cahp.features.abilities.record import REVISION, AbilitiesRecord
 from cahp.features.abilities.verdict import LEAST, ItemValues, decide
-from cahp.models.cards import ModelCard
-from cahp.models.tokenizing import known_tokens, start_id
+from cahp.models import ModelCard, known_tokens, start_id
 from cahp.run import Recovered, Resources, cut_model
 from cahp.store import key
 from cahp.tasks import Texts
@@ -24,7 +23,7 @@ from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, re
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 #: The file in the folder of a bundled run.
 LOSSES_FILE = "abilities.npz"
@@ -102,7 +101,7 @@ def _list_kinds(*, complete: bool) -> list[AbilityKind]:
 
 def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
     """Return what items for a model are made of, or the reason why there are none."""
-    from cahp.models.loading import usual_ids
+    from cahp.models import usual_ids
 
     vocabulary = known_tokens(model)
     start = start_id(model.tokenizer)
@@ -200,7 +199,7 @@ def _read(
     if sums is None and mask is None and precision == "float32" and not resources.store.fresh:
         sums = read_shipped_losses(resources.card, items.sha256)
     if sums is None or sums.shape != (items.count, items.parts):
-        from cahp.models.surgery import can_cut
+        from cahp.models import can_cut
 
         model = resources.model
         gates = None
@@ -229,8 +228,7 @@ def read_items(
     """
     import torch
 
-    from cahp.models.tokenizing import from_ids
-    from cahp.models.vocabulary import token_losses
+    from cahp.models import from_ids, token_losses
 
     readings = items.readings
     sums = np.zeros((items.count, items.parts))

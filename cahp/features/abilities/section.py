@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, AbilityVerdict, Word
 from cahp.goals import Goal
@@ -14,9 +13,6 @@ from cahp.run.measures import MaskSubject, Measure
 from cahp.show.blocks import Block, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import capital, number, percent
-
-if TYPE_CHECKING:
-    from cahp.run import Bench, Recovered
 
 #: The symbol of each word: its shape tells it without colour.
 SYMBOLS: dict[Word, str] = {

@@ -5,7 +5,8 @@ tokens. To *remove* a head means to replace its output by a baseline, its mean o
 The estimate of what that changes is the gradient of the metric with respect to the head's output, times the baseline
 minus the output, summed over tokens and channels. It needs one forward and one backward pass for all heads together,
 and is exact where the metric is linear in the head's output. Source: attribution patching (Nanda 2023; Syed, Rager and
-Conmy 2023), with a baseline from other texts instead of a second prompt."""
+Conmy 2023), with a baseline from other texts instead of a second prompt.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +30,9 @@ from cahp.features.attribution.result import (
     order_by_size,
     order_by_support,
 )
-from cahp.models.cards import ModelCard
+from cahp.models import ModelCard
 from cahp.run import Bench, Resources, Settings, identify_model, open_bench
-from cahp.stages.similarity import read_tokens
+from cahp.stages import read_tokens
 from cahp.store import Entry, Store, key
 from cahp.tasks import Item
 from cahp.values import (
@@ -52,8 +53,7 @@ from cahp.values import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.cards import Site
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel, Site
 
 _BASELINE = "baseline"
 #: Bump to invalidate cached results.

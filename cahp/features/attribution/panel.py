@@ -1,6 +1,7 @@
 """The tab that shows which heads matter for a person's own text, and the colouring of the board by it.
 
-The worker measures. Texts and their results live in the session only: in no file, address or log."""
+The worker measures. Texts and their results live in the session only: in no file, address or log.
+"""
 
 from __future__ import annotations
 

@@ -16,14 +16,13 @@ from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
-from cahp.stages.replacement import Replaceability
-from cahp.stages.similarity import attend, join_words, nearest_heads
+from cahp.stages import Replaceability, attend, join_words, nearest_heads
 from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, digest, silent
 from cahp.values.statistics import called
 from cahp.words import capital, percent, span
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 #: Of many kinds: names, numbers, questions, negation, lists, quotes, repeated words, and what words refer to.
 SENTENCES = (

@@ -19,7 +19,7 @@ from cahp.features.learn.switching import (
 from cahp.outcomes import OUTCOMES, Outcomes, accuracy_change, estimate_mean, same_predictions
 from cahp.recoveries import NONE, QUICK, RefitReport
 from cahp.run import LatencyWorker
-from cahp.stages.selection import top
+from cahp.stages import top
 from cahp.tasks import Evaluation
 from cahp.values import Estimate, HeadMask, OptionError, Progress
 from cahp.words import number, percent, signed

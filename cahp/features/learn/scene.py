@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cahp.run import Bench
-from cahp.stages.similarity import attend, read_tokens
+from cahp.stages import attend, read_tokens
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import HeadRoles
 

@@ -3,19 +3,19 @@
 Heads are chosen a second time, on the neutral text, as many and by the same method. Both masks are then compared on
 neutral texts that chose neither: what the task's choice costs more there is the price of choosing on the task. Where
 the pruned model was recovered on the task, the other mask is recovered alike on neutral text, and both are compared
-after that."""
+after that.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from cahp import methods
-from cahp.data.dataset import Dataset
-from cahp.data.sources import BBC_NEWS, MANUAL, catalogue, load
+from cahp.data import BBC_NEWS, MANUAL, Dataset, catalogue, load
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import COLUMNS, Bench, Recovered, Settings, choose, open_bench
@@ -24,9 +24,6 @@ from cahp.show.blocks import Block, Line, Table, Text
 from cahp.tasks import NO_LABEL
 from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
 from cahp.words import capital, percent, too_close
-
-if TYPE_CHECKING:
-    from cahp.run import Bench, Recovered
 
 #: The name that stands for texts of its own: news for other tasks, and for these the manual.
 AUTO = "auto"

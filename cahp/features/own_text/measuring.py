@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from cahp.api import bundled
 from cahp.board import WordArc, WordMaps
 from cahp.features.own_text.section import TOKENS, split_text
-from cahp.stages.similarity import join_words, read_tokens
+from cahp.stages import join_words, read_tokens
 from cahp.values import Floats, HeadMask, Input, Progress, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 STAGE = "own text"
 
@@ -95,7 +95,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     """
     import torch
 
-    from cahp.models.loading import special_ids
+    from cahp.models import special_ids
 
     entry, tokens, truncated = read_tokens(model, text)
     attention = torch.zeros(len(tokens), dtype=torch.float64)
@@ -139,7 +139,7 @@ def continue_text(
     ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued; see
     ``continue_greedily``.
     """
-    from cahp.models.caching import continue_greedily
+    from cahp.models import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
     yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
@@ -230,7 +230,7 @@ def read_maps(model: HeadModel, text: Input) -> WordMaps:
 
 def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
     """Return a text with the place of each token in it: the text itself, or where that is not known its tokens."""
-    from cahp.models.loading import special_ids
+    from cahp.models import special_ids
 
     tokenizer: Any = model.tokenizer
     if model.prompt is None and tokenizer.is_fast:

@@ -30,7 +30,7 @@ from cahp.values import HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
     from cahp.board import WordMaps
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 #: The stage that progress names while a text is continued.
 CONTINUE = "continuation"

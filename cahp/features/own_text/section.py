@@ -13,8 +13,8 @@ from cahp.values import HeadMask
 from cahp.words import printable
 
 if TYPE_CHECKING:
-    from cahp.models.cards import ModelCard
-    from cahp.run import Bench, Measurements, Recovered
+    from cahp.models import ModelCard
+    from cahp.run import Bench, Measurements
 
 #: The prompt of all models, which is no text of a person, and the tokens that follow.
 PROMPT = "The old house at the end of the street had been empty for years. One morning"

@@ -11,7 +11,7 @@ import msgspec
 
 from cahp import models
 from cahp.files import plain_json
-from cahp.models.costs import Throughput
+from cahp.models import Throughput
 from cahp.tasks import WindowProtocol
 from cahp.values import Estimate
 from cahp.words import number, percent, rate, times

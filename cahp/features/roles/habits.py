@@ -21,8 +21,7 @@ from cahp.values import Estimate, Ints, Progress, Unit, report_progress, silent
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.attention import Probe
-    from cahp.models.head_model import Batch, HeadModel
+    from cahp.models import Batch, HeadModel, Probe
 
 STAGE = "habits"
 #: What the heads attend to, in the folder of a bundled run.
@@ -121,7 +120,7 @@ def look(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress
     """Measure the attention targets of all heads of ``model`` on ``texts``; progress counts texts."""
     import torch
 
-    from cahp.models.loading import punctuation_ids, special_ids
+    from cahp.models import punctuation_ids, special_ids
     from cahp.stages.signatures import Collector
 
     heads = model.layers * model.heads

@@ -7,13 +7,13 @@ from os import PathLike
 from typing import TYPE_CHECKING
 
 from cahp.api.options import Name, ShowProgress, show_progress
-from cahp.models.cards import Dtype
+from cahp.models import Dtype
 from cahp.run import Resources, Settings, find_roles, identify_model
 from cahp.store import Store
 from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 
 def roles(

@@ -1,7 +1,8 @@
 """Would the same heads be kept again: with another seed, other texts, another knee of the curve?
 
 The published method draws twice by chance (the projection and the sample of texts) and has one dial (the degree of
-the polynomial). Each resample repeats the selection with one of them changed and all else as it was."""
+the polynomial). Each resample repeats the selection with one of them changed and all else as it was.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +18,16 @@ from numpy.typing import NDArray
 from cahp.figures import LEGEND, CellWords, draw, error_bars, ink, points, share_figure
 from cahp.outcomes import measure, wilson
 from cahp.run import AFTERWARDS, CHOOSING, IN_DIGESTS, Bench, Settings, key_fields
-from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
-from cahp.stages.overlap import expected_overlap, overlaps
-from cahp.stages.selection import layer_minimum, round_evenly, select
+from cahp.stages import (
+    CLUSTERS_REVISION,
+    cluster,
+    expected_overlap,
+    layer_minimum,
+    overlaps,
+    round_evenly,
+    select,
+    with_degree,
+)
 from cahp.stages.space import space
 from cahp.store import key
 from cahp.tasks import Texts

@@ -1,6 +1,7 @@
 """Compare the pinned mask, A, with the one on the board, B: heads, accuracy, and the texts on which they differ.
 
-A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data."""
+A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
-from cahp.models.cards import ModelCard
+from cahp.models import ModelCard
 from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.ui.frame import Panel, job_card, notes
 from cahp.ui.parts.display import plain, show_texts
