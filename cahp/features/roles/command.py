@@ -16,11 +16,12 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     Roles are first token, induction, retrieval and others. Many heads have none.
     """
     from cahp.features.roles import use_case
-    from cahp.features.roles.section import role_lines
+    from cahp.features.roles.section import show_roles
+    from cahp.show.terminal import lines
 
     settings = call.settings
     with call.bars() as progress:
         result = use_case.roles(
             name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
         )
-    call.answer({"model": name, **result.to_json()}, role_lines(name, result))
+    call.answer({"model": name, **result.to_json()}, lines(show_roles(name, result)))

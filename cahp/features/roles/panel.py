@@ -27,23 +27,23 @@ from cahp.features.roles.section import (
     compare_kept,
     describe_ablation,
     describe_others,
-    describe_spread,
     find_breaks,
     mark_roles,
     rises,
     share_clusters,
+    show_thresholds,
 )
 from cahp.figures import head_name, places
 from cahp.recoveries import NONE
 from cahp.run import Bench
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
-from cahp.ui.parts import display
+from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
 from cahp.ui.similarity import chosen
 from cahp.values import CahpError, HeadMask
-from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles, RoleAblation
+from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles, RoleAblation
 from cahp.values.statistics import called
 from cahp.words import capital, number, percent, span, too_close
 
@@ -328,26 +328,8 @@ def draw_roles(explorer: Explorer) -> None:
     if roles.ablations:
         st.caption(CONFIRMED)
     _draw_breaks(explorer, dark=dark)
-    _draw_thresholds(roles)
-
-
-def _draw_thresholds(roles: HeadRoles) -> None:
-    """Draw, folded, how many heads would have each role at other thresholds."""
     with st.expander("Heads by threshold"):
-        st.caption(
-            f"How many {roles.unit}s have a role if it needs a smaller or larger share of attention, and more than "
-            "chance explains."
-        )
-        columns: dict[str, list[Any]] = {"role": [], "needs": []}
-        columns |= {percent(share, 0): [] for share in THRESHOLDS}
-        for role, counts in roles.at_thresholds.items():
-            values = (NOUNS[role], percent(ROLES[role].least, 0), *counts)
-            for column, value in zip(columns.values(), values, strict=True):
-                column.append(value)
-        st.dataframe(columns, hide_index=True, key="roles-thresholds")
-        spread = describe_spread(roles)
-        if spread:
-            st.caption(plain(spread))
+        blocks.draw(show_thresholds(roles))
 
 
 def _draw_breaks(explorer: Explorer, *, dark: bool) -> None:

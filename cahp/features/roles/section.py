@@ -204,61 +204,46 @@ CONFIRMED = (
 )
 
 
-def role_lines(model: str, roles: HeadRoles) -> Iterator[str]:
-    """The roles of a model's heads as lines of text."""
+def show_roles(model: str, roles: HeadRoles) -> Iterator[Block]:
+    """Yield the roles of a model's heads with their evidence, whatever a mask keeps of them."""
     units = roles.layers * roles.heads
     noun = f"key-value groups of {roles.group} query heads"
     if roles.group == 1:
         noun = "heads"
     without = roles.counts[NO_ROLE]
-    yield f"{model}: {units - without} of {units} {noun} have a role; without one: {without}"
-    yield ""
-    width = max(4, len(str(roles.heads - 1)))
-    yield "  layer   head " + " ".join(f"{head:>{width}}" for head in range(roles.heads))
-    for layer in range(roles.layers):
-        names = roles.names[layer * roles.heads : (layer + 1) * roles.heads]
-        yield f"  {layer:>5}        " + " ".join(f"{_sign(name):>{width}}" for name in names)
-    yield "  · no role"
-    yield ""
-    yield f"  {'role (share of attention)':<36}{'heads':>7}{'needs':>8}  {'highest':<24}{'chance at most':<16}n"
+    yield Line(f"{model}: {units - without} of {units} {noun} have a role; without one: {without}")
+    yield mark_roles(roles)
+    rows = []
     for name, scores in roles.scores.items():
         role = ROLES[name]
-        highest = scores.estimate(max(range(len(scores.value)), key=scores.value.__getitem__))
-        label = f"{role.short}: {role.noun}"
-        yield (
-            f"  {label:<36}{len(roles.units(name)):>7}{percent(role.least, 0):>8}  "
-            f"{f'{highest.text} {highest.interval}':<24}{percent(max(scores.chance)):<16}{scores.n} sequences, "
-            f"{scores.queries:,} tokens"
-        )
+        highest = scores.estimate(int(np.argmax(scores.value)))
+        measured = f"{scores.n} sequences, {scores.queries:,} tokens"
+        cells = (len(roles.units(name)), percent(role.least, 0), highest, percent(max(scores.chance)), measured)
+        rows.append((f"{role.short}: {role.noun}", *cells))
+    yield Table("", ("role (share of attention)", "heads", "needs", "highest", "chance at most", "n"), rows)
     if roles.group > 1:
-        yield "  a group is named by the first of these roles that one of its query heads has, and counts for each"
+        yield Text("a group is named by the first of these roles that one of its query heads has, and counts for each")
+    for name, reason in roles.unmeasured.items():
+        yield Text(f"{NOUNS[name]} was not measured: {reason}")
+    yield from show_thresholds(roles)
+    if roles.ablations:
+        yield Text(CONFIRMED)
+    for ablation in roles.ablations or ():
+        yield Text(f"{describe_ablation(ablation, roles.unit)}{describe_others(roles, ablation.role)}")
+
+
+def show_thresholds(roles: HeadRoles) -> Iterator[Block]:
+    """Yield the number of heads with each role at other thresholds; the one that is used has a star."""
+    rows = []
+    for name, counts in roles.at_thresholds.items():
+        cells = [str(count) for count in counts]
+        cells[THRESHOLDS.index(ROLES[name].least)] += "*"
+        rows.append((NOUNS[name], *cells))
+    shares = [percent(share, 0) for share in THRESHOLDS]
+    yield Table(f"{roles.unit}s with a role if it needs (* needed)", ("role", *shares), rows, name="roles-thresholds")
     spread = describe_spread(roles)
     if spread:
-        yield f"  {spread}"
-    for name, reason in roles.unmeasured.items():
-        yield f"  {NOUNS[name]} was not measured: {reason}"
-    yield ""
-    yield from _threshold_lines(roles)
-    if roles.ablations:
-        yield ""
-        yield f"  {CONFIRMED}"
-    for ablation in roles.ablations or ():
-        yield f"  {describe_ablation(ablation, roles.unit)}{describe_others(roles, ablation.role)}"
-
-
-def _threshold_lines(roles: HeadRoles) -> Iterator[str]:
-    """The number of heads with each role at other thresholds; the one that is used has a star."""
-    title = f"{roles.unit}s with the role if it needs"
-    yield f"  {title:<36}{' '.join(f'{percent(share, 0):>7}' for share in THRESHOLDS)}"
-    for name, counts in roles.at_thresholds.items():
-        cells = ""
-        for share, count in zip(THRESHOLDS, counts, strict=True):
-            sign = " "
-            if share == ROLES[name].least:
-                sign = "*"
-            cells += f"{count:>7}{sign}"
-        yield f"  {NOUNS[name]:<36}{cells}".rstrip()
-    yield "  * needed"
+        yield Text(spread)
 
 
 def describe_spread(roles: HeadRoles) -> str | None:
@@ -269,13 +254,6 @@ def describe_spread(roles: HeadRoles) -> str | None:
             values = ", ".join(f"{percent(values[best])} {template}" for template, values in scores.templates.items())
             return f"{NOUNS[name]} is the mean over {len(scores.templates)} templates; of the best head: {values}"
     return None
-
-
-def _sign(role: str) -> str:
-    """Return the short sign of a role, or a dot for none."""
-    if role == NO_ROLE:
-        return "·"
-    return ROLES[role].short
 
 
 def describe_others(roles: HeadRoles, role: str) -> str:
