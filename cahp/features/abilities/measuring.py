@@ -29,11 +29,6 @@ if TYPE_CHECKING:
 LOSSES_FILE = "abilities.npz"
 
 
-def ships_losses(card: ModelCard) -> bool:
-    """Tell whether losses of this model ship."""
-    return bool(_read_losses(card.id, card.sha256))
-
-
 def read_shipped_losses(card: ModelCard, items: str) -> NDArray[np.float64] | None:
     """Return the summed losses ``(n, parts)`` of a model on the items with the digest ``items``, in nats.
 

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,13 +112,17 @@ def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, pro
 
 def find_baseline(bench: Bench) -> Baseline:
     """Return the baseline of a model and its data: the bundled one, the stored one, or measure and store it."""
-    if may_use_bundled(bench.settings):
-        shipped = read_bundled(bench.card)
-        if shipped is not None:
-            return shipped
+    shipped = find_bundled(bench.card, bench.settings)
+    if shipped is not None:
+        return shipped
     resources = bench.resources
     entry = key("attribution baseline", _REVISION, bench.card.sha256, bench.calibration.sha256, _TEXTS)
-    stored = resources.load_cached(_BASELINE, entry, lambda of: _of_entry(of, bench.dataset.id))
+
+    def read(stored: Entry) -> Baseline:
+        means = stored.arrays["means"].astype(np.float16, copy=False)
+        return Baseline(means, int(stored.meta["texts"]), int(stored.meta["tokens"]), bench.dataset.id)
+
+    stored = resources.load_cached(_BASELINE, entry, read)
     if stored is not None:
         return stored
     with resources.timed(_BASELINE):
@@ -135,35 +138,25 @@ def measure_baseline_of(bench: Bench) -> Baseline:
     return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=bench.resources.progress)
 
 
-def _of_entry(entry: Entry, data: str) -> Baseline:
-    means = entry.arrays["means"].astype(np.float16, copy=False)
-    return Baseline(means, int(entry.meta["texts"]), int(entry.meta["tokens"]), data)
-
-
 # Bundled -----------------------------------------------------------------------------------------------------
 
 
-def may_use_bundled(settings: Settings) -> bool:
-    """Tell whether the settings ask for the texts of the bundled baselines, as far as these are not drawn at random."""
+def find_bundled(card: ModelCard, settings: Settings) -> Baseline | None:
+    """Read the bundled baseline of a built-in model (None: it has none, or the settings ask for other texts)."""
     usual = Settings()
-    return all(getattr(settings, name) == getattr(usual, name) for name in _OF_TEXTS)
+    if any(getattr(settings, name) != getattr(usual, name) for name in _OF_TEXTS):
+        return None
+    return read_bundled(card)
 
 
 def read_bundled(card: ModelCard) -> Baseline | None:
     """Read the bundled baseline of a built-in model on its own data (None: it has none)."""
-    return _read_baselines().get(card.identity)
-
-
-@cache
-def _read_baselines() -> dict[str, Baseline]:
-    """Read the bundled baselines by the digest of their model."""
-    baselines = {}
     for file in sorted(bundled_folder().glob("*.npz")):
         with np.load(file, allow_pickle=False) as arrays:
-            baselines[str(arrays["model"])] = Baseline(
-                arrays["means"], int(arrays["texts"]), int(arrays["tokens"]), str(arrays["data"])
-            )
-    return baselines
+            if str(arrays["model"]) == card.identity:
+                texts = int(arrays["texts"])
+                return Baseline(arrays["means"], texts, int(arrays["tokens"]), str(arrays["data"]))
+    return None
 
 
 STAGE = "attribution"
@@ -498,42 +491,28 @@ def attribute(
     if top < 1:
         raise OptionError(f"top is {top}; give at least 1")
     with show_progress(progress, yes=yes) as reporter:
-        loaded, settings = _read_model(model, data, options)
-        found, baseline, classes = _open(loaded, settings, store or Store(), reporter)
-        question = TextQuestion.read(found, text, baseline)
+        store = store or Store()
+        if isinstance(model, str | PathLike | Settings):
+            settings = read_settings("attribute", model, data, options)
+            resources = Resources(identify_model(settings), store=store, device=settings.device, progress=reporter)
+            loaded = None
+        else:
+            settings = read_settings("attribute", model.card.id, data, options)
+            resources = Resources(model.card, store=store, model=model, progress=reporter)
+            loaded = model
+        card = resources.card
+        if card.kept is not None:
+            raise ModelError(f"{card.id} is already pruned; attribute the answer of the original model")
+        baseline = find_bundled(card, settings)
+        network = resources.model
+        classes = card.labels
+        if baseline is None:
+            # Only then are data read.
+            bench = open_bench(settings, store=store, card=card, model=loaded, progress=reporter)
+            network = bench.model
+            baseline = find_baseline(bench)
+            classes = bench.class_names
+        question = TextQuestion.read(network, text, baseline)
         wanted = AnswerWanted(answer, classes)
         *_, result = attribute_in_steps(question, wanted, top=top, seed=settings.seed, progress=reporter)
     return result
-
-
-def _read_model(
-    model: Name | HeadModel | Settings, data: Name | None, options: Any
-) -> tuple[HeadModel | None, Settings]:
-    """Return a loaded model, if one is given, and the settings of the call."""
-    if isinstance(model, str | PathLike | Settings):
-        return None, read_settings("attribute", model, data, options)
-    return model, read_settings("attribute", model.card.id, data, options)
-
-
-def _open(
-    loaded: HeadModel | None, settings: Settings, store: Store, progress: Progress
-) -> tuple[HeadModel, Baseline, tuple[str, ...]]:
-    """Return the model, its baseline and the names of its classes; data are read only where no baseline is bundled."""
-    resources = _open_resources(loaded, settings, store, progress)
-    card = resources.card
-    if card.kept is not None:
-        raise ModelError(f"{card.id} is already pruned; attribute the answer of the original model")
-    baseline = None
-    if may_use_bundled(settings):
-        baseline = read_bundled(card)
-    if baseline is not None:
-        return resources.model, baseline, card.labels
-    bench = open_bench(settings, store=store, card=card, model=loaded, progress=progress)
-    return bench.model, find_baseline(bench), bench.class_names
-
-
-def _open_resources(loaded: HeadModel | None, settings: Settings, store: Store, progress: Progress) -> Resources:
-    """Return the loaded model, or the one that the settings name, which is loaded on first use."""
-    if loaded is not None:
-        return Resources(loaded.card, store=store, model=loaded, progress=progress)
-    return Resources(identify_model(settings), store=store, device=settings.device, progress=progress)

@@ -16,7 +16,6 @@ from cahp.features.abilities.measuring import (
     measure_abilities,
     measure_full_losses,
     pack_losses,
-    ships_losses,
 )
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.models.identity import identify
@@ -69,7 +68,6 @@ def measure_full(resources: Resources) -> AbilitiesRecord:
 
 @pytest.mark.usefixtures("shipping")
 def test_shipped_losses_are_not_measured_again(resources: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert ships_losses(resources.card)
     readings = count_readings(monkeypatch)
     measured = measure_full(resources)
     assert readings == []
@@ -93,7 +91,6 @@ def test_losses_of_another_model_are_not_used(
         changed = {**arrays, "model": np.array("0" * 64)}
     with shipping.open("wb") as file:
         np.savez(file, allow_pickle=False, **changed)
-    assert not ships_losses(resources.card)
     readings = count_readings(monkeypatch)
     measure_full(resources)
     assert readings
