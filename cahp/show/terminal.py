@@ -14,7 +14,7 @@ def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
     """Yield the lines of blocks, each indented by two; a ``summary`` has their findings and open tables only."""
     for block in blocks:
         match block:
-            case Line():
+            case Line() if summary or not block.detail:
                 yield f"  {block.text}"
             case Text() if not summary:
                 yield f"  {block.text}"

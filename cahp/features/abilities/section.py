@@ -206,7 +206,8 @@ class Abilities(Measure[AbilitiesRecord]):
             yield Line(f"abilities {name_state(state, subject.recover)}: {record.summarise(state)}", flagged=bool(lost))
             for word, rows in list_by_word(record, state).items():
                 if word != "kept":
-                    yield from (Line(f"  {SYMBOLS[word]} {explain(row, state)}", flagged=word in FLAGS) for row in rows)
+                    for row in rows:
+                        yield Line(f"  {SYMBOLS[word]} {explain(row, state)}", flagged=word in FLAGS, detail=True)
         cells = [(row.label, *list_cells(row, record.states)) for row in record.rows]
         columns = ["ability", *list_columns(record, subject.recover)]
         yield Table("Differences with 95 % intervals over the items", columns, cells, name=NAME, closed=True)
