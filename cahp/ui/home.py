@@ -16,7 +16,7 @@ from cahp.ui.frame.running import draw_timing, need_run
 from cahp.ui.frame.source_dialog import switch_builtins
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.lifetime import page_drawn
+from cahp.ui.session.jobs import page_drawn
 from cahp.values import HeadMask
 
 #: Where one goes from here: the page, and the label of its link.

@@ -37,10 +37,11 @@ from starlette.websockets import WebSocketClose
 from cahp import models
 from cahp.access import TOKEN, Access, current, enforced, is_every_address, reachable
 from cahp.api import bundled
-from cahp.ui.session import jobs, lifetime
-from cahp.ui.session.estimates import run_seconds
+from cahp.ui.session import jobs
+from cahp.ui.session.jobs import start_cleaning
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
+from cahp.ui.session.work import run_seconds
 
 #: No cache stores the answer, and pages that it links to do not learn its address.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -207,7 +208,7 @@ def prepare() -> None:
     # of sessions for good, too.
     gc.collect()
     gc.freeze()
-    lifetime.start_cleaning(jobs.cancel_abandoned)
+    start_cleaning(jobs.cancel_abandoned)
 
 
 # The browser ------------------------------------------------------------------------------------------------------

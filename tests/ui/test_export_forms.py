@@ -15,8 +15,8 @@ from cahp.exports.form import Decoding, Footprint
 from cahp.exports.report import verdict
 from cahp.models.costs import Costs, Timing
 from cahp.run.bench import Bench
+from cahp.ui.export import files, view
 from cahp.ui.export import files as export_files
-from cahp.ui.export import model, view
 from cahp.ui.export.page import list_changes
 from cahp.ui.session import jobs
 from cahp.values import Estimate, HeadMask
@@ -80,8 +80,8 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
         calls.append(options)
         return b"a ZIP file", {"files": files, "form": "onnx-int8", "outcomes": outcomes, **close}
 
-    monkeypatch.setattr(model, "checkpoint", write)
-    monkeypatch.setattr(model, "recovery_seconds", lambda bench, recover: 500.0)
+    monkeypatch.setattr(files, "checkpoint", write)
+    monkeypatch.setattr(files, "recovery_seconds", lambda bench, recover: 500.0)
     app = open_app("export")
     # That of the board.
     assert app.selectbox(key="export-recover").value == "refit"
@@ -90,7 +90,7 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     app.number_input(key="export-allowed").set_value(10.0).run()
     assert "Expected: 8 min," in text_of(app, "caption")
     app.button(key="export-write-compact").click().run()
-    job = explorer_of(app).work.job(model.WRITE)
+    job = explorer_of(app).work.job(files.WRITE)
     assert job is not None
     assert job.wait(PATIENCE)
     assert not rerun(app).exception
@@ -117,18 +117,18 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on
             jobs.relay("evaluation", 0, 1)
             sleep(0.01)
 
-    monkeypatch.setattr(model, "checkpoint", wait)
+    monkeypatch.setattr(files, "checkpoint", wait)
     monkeypatch.setattr(view, "measure_mask", wait)
     app = open_app("export", budget="20")
     app.button(key="export-write-compact").click()
     rerun(app)
     assert "Export of minilm-bbc" in text_of(app, "caption")
-    first = explorer_of(app).work.job(model.WRITE)
+    first = explorer_of(app).work.job(files.WRITE)
     app.button(key="export-write-drop-in").click()
     rerun(app)
     assert first is not None
     assert first.state == "cancelled"
-    second = explorer_of(app).work.job(model.WRITE)
+    second = explorer_of(app).work.job(files.WRITE)
     assert second is not None
     second.cancel()
     app.button(key="export-measure").click()

@@ -24,7 +24,7 @@ from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
 from cahp.ui.export import files
-from cahp.ui.export.model import WRITE
+from cahp.ui.export.files import WRITE
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -137,7 +137,7 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, mo
         asked.append(options)
         raise CahpError("enough was seen")
 
-    monkeypatch.setattr("cahp.ui.export.model.checkpoint", made)
+    monkeypatch.setattr("cahp.ui.export.files.checkpoint", made)
     explorer.board.set_budget(BUDGET)
     explorer.board.toggle(explorer.mask.flat[0])
     app = open_app("export", explorer)

@@ -12,8 +12,9 @@ from cahp.features.abilities.section import RECEIPT, SYMBOLS, explain, find_stat
 from cahp.goals import ReachedGoal
 from cahp.recoveries import RECOVERIES
 from cahp.run import Settings, reach_goal
-from cahp.ui.frame import Panel, job_card, measures, notes
+from cahp.ui.frame import Panel, job_card, measures
 from cahp.ui.frame.measures import estimate
+from cahp.ui.parts.display import write_note
 from cahp.ui.session import BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Progress, digest
 from cahp.words import safe
@@ -95,7 +96,7 @@ def _keep(explorer: Explorer, found: ReachedGoal) -> None:
     explorer.work.drop(FEWEST)
     if explorer.mask.sha256 == explorer.memory.pop(_BEFORE, None):
         explorer.board.set_budget(found.heads)
-    notes.write(
+    write_note(
         f"{found.heads} {explorer.card.unit}s are the fewest with which no measurable ability is lost "
         f"{RECOVERIES[explorer.recover].beside}; {found.measured} of {found.budgets} budgets were measured."
     )

@@ -25,9 +25,9 @@ from cahp.features.attribution.result import (
     top_figure,
 )
 from cahp.run import Bench
-from cahp.ui.frame import BoardColouring, Panel, job_card, notes
+from cahp.ui.frame import BoardColouring, Panel, job_card
 from cahp.ui.parts import display
-from cahp.ui.parts.display import plain
+from cahp.ui.parts.display import clear_note, plain, write_note
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
 from cahp.ui.session import Explorer, Kind
 from cahp.values import CahpError, HeadMask, Input, Progress
@@ -246,9 +246,9 @@ def _draw_needed(explorer: Explorer, result: Attribution, asked: AttributedText)
     def put() -> None:
         try:
             explorer.board.set_mask(needed.mask)
-            notes.clear()
+            clear_note()
         except CahpError as error:
-            notes.write(error)
+            write_note(error)
 
     st.button("Keep only what this text needs", key="attribution-keep", on_click=put)
 

@@ -27,10 +27,10 @@ from cahp.features.head_cards.measuring import (
 from cahp.figures import head_name
 from cahp.outcomes import Outcomes
 from cahp.run import Bench
-from cahp.ui.frame import Panel, address, job_card, link, list_colourings, notes
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.frame import Panel, address, job_card, link, list_colourings
+from cahp.ui.parts.display import clear_note, plain, problem
 from cahp.ui.session import REPLACEABILITY, Explorer, Kind, loading_seconds, pass_seconds
-from cahp.ui.similarity.chosen import choose, head_of
+from cahp.ui.similarity.graph import head_of, set_head
 from cahp.values import CahpError, Ints, digest
 from cahp.values.statistics import called
 from cahp.words import capital, percent
@@ -311,7 +311,7 @@ def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
             try:
                 explorer.selected = head
                 explorer.board.toggle(head)
-                notes.clear()
+                clear_note()
                 st.rerun()
             except CahpError as error:
                 problem(error)
@@ -333,7 +333,7 @@ def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
 
 
 def _choose(explorer: Explorer, head: int) -> None:
-    choose(head)
+    set_head(head)
     _close(explorer)
 
 

@@ -18,8 +18,8 @@ from cahp.features.learn.stage import Picture, draw_line, draw_stage, name_outco
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
 from cahp.tasks import Texts
-from cahp.ui.frame import address, draw_builtins, follow, go_to, job_card, need_run, notes
-from cahp.ui.parts.display import bind_units, plain, problem
+from cahp.ui.frame import address, draw_builtins, follow, go_to, job_card, need_run
+from cahp.ui.parts.display import bind_units, clear_note, plain, problem
 from cahp.ui.session import TABLE, Explorer, Kind, jobs, loading_seconds
 from cahp.words import capital
 
@@ -300,7 +300,7 @@ def _measure_numbers(explorer: Explorer) -> None:
 def _open_button(explorer: Explorer, budget: int, unit: str) -> None:
     """Draw the button that puts a budget on the board and opens Overview."""
     if st.button(f"Open {budget} {unit} on Overview", key="learn-open", icon=":material/arrow_forward:"):
-        notes.clear()
+        clear_note()
         explorer.board.set_budget(budget)
         go_to("home")
 

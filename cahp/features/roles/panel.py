@@ -41,7 +41,7 @@ from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import cache_with, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
-from cahp.ui.similarity import chosen
+from cahp.ui.similarity.graph import open_head
 from cahp.values import CahpError, HeadMask
 from cahp.values.head_roles import NO_ROLE, NOUNS, ROLES, HeadRoles, RoleAblation
 from cahp.values.statistics import called
@@ -209,7 +209,7 @@ def draw_all(explorer: Explorer, head: int) -> None:
             **{kind: maps.shares[:, place].round(5).tolist() for place, kind in enumerate(WORDS)},
             "kept": mask.keep.ravel().tolist(),
         },
-        on_pick=chosen.open_head,
+        on_pick=open_head,
     )
     words = ", ".join(f"{ROLES[name].short} {NOUNS[name]}" for name in roles.scores)
     st.caption(f"Framed: kept on the board. Strong frame: the chosen head. Labels: {words}; no label: no role.")

@@ -25,7 +25,8 @@ from cahp.features.stability.measuring import (
 from cahp.figures import places
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
-from cahp.ui.frame import job_card, knee
+from cahp.ui.frame import job_card
+from cahp.ui.frame.selection import draw_knee
 from cahp.ui.parts import display
 from cahp.ui.session import Explorer, Kind, Rank, pass_seconds
 from cahp.values import Estimate, HeadMask, Progress, digest
@@ -115,7 +116,7 @@ def draw(explorer: Explorer) -> None:
         _draw_result(explorer, result, requested=resamples, budget=budget)
     if explorer.clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
-        knee.draw(explorer, place="stability")
+        draw_knee(explorer, place="stability")
 
 
 def _draw_form(explorer: Explorer) -> tuple[Axis, int, int | None]:

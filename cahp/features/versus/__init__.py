@@ -12,8 +12,8 @@ import streamlit as st
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
 from cahp.models import ModelCard
 from cahp.recoveries import AT_ONCE, RECOVERIES
-from cahp.ui.frame import Panel, job_card, notes
-from cahp.ui.parts.display import plain, show_texts
+from cahp.ui.frame import Panel, job_card
+from cahp.ui.parts.display import clear_note, plain, show_texts, write_note
 from cahp.ui.session import Explorer, Kind, Pin, Source
 from cahp.values import CahpError
 from cahp.words import too_close
@@ -56,7 +56,7 @@ def draw_button(explorer: Explorer) -> None:
         help="Pin this mask as A, to compare it with the next mask on the board (B), also of another model of the same "
         "shape. The board marks the heads that only A or only B keeps",
     ):
-        notes.clear()
+        clear_note()
         explorer.pinned = Pin(_on_board(explorer), explorer.card, explorer.settings)
         explorer.detail = _LABEL
         st.rerun()
@@ -162,9 +162,9 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
             else:
                 explorer.board.set_mask(a.mask)
         except CahpError as error:
-            notes.write(error)
+            write_note(error)
             st.rerun()
-        notes.clear()
+        clear_note()
         explorer.pinned = Pin(b, explorer.card, explorer.settings)
         explorer.chosen_recovery = a.recover
         if a.recover == AT_ONCE.name:

@@ -16,10 +16,10 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.settings import Settings
 from cahp.stages.clustering import DEGREES, NO_KNEE
-from cahp.ui.frame import evenness, notes
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import plain
+from cahp.ui.frame.selection import draw_evenness
+from cahp.ui.parts.display import clear_note, plain, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, REFIT
@@ -51,7 +51,7 @@ def draw(explorer: Explorer) -> None:
         if enough is not None:
             label = f"{ENOUGH.amount:g} % agreement: {enough}"
             if st.button(label, key="board-enough", help=_WHY):
-                notes.clear()
+                clear_note()
                 _keep_enough(explorer, enough)
                 st.rerun()
         # A new key closes the panel; the answer appears under the headline.
@@ -82,7 +82,7 @@ def _enough_after_refit(explorer: Explorer) -> int | None:
 
 def _draw_recovery(explorer: Explorer) -> None:
     def change() -> None:
-        notes.clear()
+        clear_note()
         explorer.chosen_recovery = st.session_state["board-recover"]
         if explorer.stopped_refit is not None:
             # A press begins it again.
@@ -111,9 +111,9 @@ def _draw_upload(explorer: Explorer) -> None:
         try:
             mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
             explorer.board.set_mask(mask)
-            notes.clear()
+            clear_note()
         except CahpError as error:
-            notes.write(error)
+            write_note(error)
 
     st.file_uploader(
         "head_mask.json, head_mask.npy or head_mask.pt", type=[*MASK_SUFFIXES], key="mask-file", on_change=load
@@ -142,11 +142,11 @@ def _draw_goals(explorer: Explorer) -> None:
         try:
             if kind is None:
                 _keep_share(explorer, amount)
-                notes.clear()
+                clear_note()
             else:
-                notes.write(_reach_goal(explorer, Goal(kind, amount)))
+                write_note(_reach_goal(explorer, Goal(kind, amount)))
         except CahpError as error:
-            notes.write(error)
+            write_note(error)
         st.rerun()
 
 
@@ -191,11 +191,11 @@ def draw_method(explorer: Explorer) -> None:
     """Draw the settings of the method. Results with other settings are kept."""
 
     def change(name: str) -> None:
-        notes.clear()
+        clear_note()
         try:
             explorer.change(**{name: st.session_state[f"method-{name}"]})
         except CahpError as error:
-            notes.write(error)
+            write_note(error)
 
     def draw_setting(widget: Any, label: str, name: str, *args: Any, **options: Any) -> None:
         key = f"method-{name}"
@@ -212,7 +212,7 @@ def draw_method(explorer: Explorer) -> None:
     )
     draw_setting(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
     draw_setting(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
-    evenness.draw(explorer, place="method")
+    draw_evenness(explorer, place="method")
     for name, (label, words) in _CHOICES.items():
         draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     clusters = explorer.clusters
@@ -282,15 +282,15 @@ def collect_choice(explorer: Explorer) -> None:
     explorer.work.drop(CHOICE)
     before = explorer.memory.pop(_BEFORE, None)
     if job.error:
-        notes.write(CahpError(job.error))
+        write_note(CahpError(job.error))
     elif job.result is not None:
         name, mask = job.result
         if before not in (None, explorer.mask.sha256):
             units = f"{mask.count} {explorer.card.unit}s"
-            notes.write(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
+            write_note(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
             return
         try:
             explorer.board.set_mask(mask, method=name)
-            notes.write(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
+            write_note(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
         except CahpError as error:
-            notes.write(error)
+            write_note(error)

@@ -16,17 +16,15 @@ from cahp.models.costs import GenerationSpeed, KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, machine
-from cahp.ui.export import thumbnail
-from cahp.ui.export.files import draw_command, draw_mask_files, draw_report_files
-from cahp.ui.export.model import draw_model_files, draw_recovery
+from cahp.ui.export.files import draw_command, draw_mask_files, draw_model_files, draw_recovery, draw_report_files
 from cahp.ui.export.view import MEASURE, MaskOnBoard, View, list_findings, on_board
-from cahp.ui.frame import evenness
 from cahp.ui.frame.page import of_bundle
-from cahp.ui.frame.running import draw_timing, job_card, need_run, price
+from cahp.ui.frame.running import draw_timing, grid_html, job_card, need_run, price
+from cahp.ui.frame.selection import draw_evenness
 from cahp.ui.parts import display
 from cahp.ui.parts.display import plain
-from cahp.ui.session.estimates import recovery_seconds
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import recovery_seconds
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, rate, signed, times
 
 #: The rows of the page: name, title, what it is for, and what draws it.
@@ -82,7 +80,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
     left, right = st.columns([5, 4], gap="medium", vertical_alignment="center")
     with left, st.container(horizontal=True, gap="medium", vertical_alignment="center", key="export-title"):
         with st.container(key="export-thumbnail", width="content"):
-            thumbnail.draw(view, explorer.card.unit)
+            draw_thumbnail(view, explorer.card.unit)
         with st.container(gap="small", key="export-what"):
             st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
             origin = "chosen by CAHP"
@@ -94,7 +92,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
             with st.container(width=360):
                 draw_recovery(explorer)
     if view.document is None:
-        evenness.draw(explorer, place="export")
+        draw_evenness(explorer, place="export")
         _offer_to_measure(explorer)
         return
     with right:
@@ -103,7 +101,33 @@ def _draw_top(explorer: Explorer, view: View) -> None:
             for column, (figure, words) in zip(st.columns(max(1, len(changes))), changes, strict=False):
                 column.markdown(f"## {plain(figure)}")
                 column.caption(words)
-    evenness.draw(explorer, place="export", measured=view.document.evenness)
+    draw_evenness(explorer, place="export", measured=view.document.evenness)
+
+
+# The picture beside the title --------------------------------------------------------------------------------
+
+
+#: Pixels of the largest cell and of the whole picture.
+_CELL = 15
+_WIDTH = 180
+_HEIGHT = 96
+#: The colour of heads without clusters, and the opacities of kept and of pruned heads.
+_PLAIN = "#0f6e84"
+_OPACITIES = {True: "1", False: ".18"}
+
+
+def draw_thumbnail(view: View, unit: str) -> None:
+    """Draw the mask: kept heads solid, pruned ones light, in the colours of their clusters."""
+    mask = view.mask
+    colours = [_PLAIN] * mask.keep.size
+    if view.labels is not None:
+        colours = list(mark_clusters(view.labels, view.families).colours)
+    cells = "".join(
+        f'<i style="background: {colour}; opacity: {_OPACITIES[kept]}"></i>'
+        for colour, kept in zip(colours, mask.keep.ravel().tolist(), strict=True)
+    )
+    label = f"The mask: {mask.count} of {mask.keep.size} {unit}s kept"
+    st.html(grid_html(mask.layers, mask.heads, cells, label=label, cell=_CELL, width=_WIDTH, height=_HEIGHT))
 
 
 def list_changes(run: RunDocument) -> list[tuple[str, str]]:

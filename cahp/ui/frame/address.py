@@ -22,7 +22,7 @@ from cahp.goals import Goal
 from cahp.recoveries import AT_ONCE, NONE
 from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
-from cahp.ui.frame import notes
+from cahp.ui.parts.display import clear_note
 from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
 from cahp.ui.session.opening import bundled_length
 from cahp.values import CahpError, HeadMask, MaskError
@@ -170,7 +170,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         # The same view is on screen: its Undo stays.
         return
     # What was said of the view before says nothing about this one.
-    notes.clear()
+    clear_note()
     explorer.chosen_recovery = _parse_recovery(explorer, fields.get("recover"))
     if "mask" in fields:
         mask = mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads)

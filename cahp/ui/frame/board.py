@@ -22,12 +22,11 @@ from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
 from cahp.tasks.texts import Texts
-from cahp.ui.frame import notes
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts.display import clear_note, draw_note, plain, problem, write_note
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import REFIT, REPLACEABILITY, TABLE, WARM
@@ -237,7 +236,7 @@ def draw(
         pinned = explorer.marked_mask
     colouring_jobs = [row.find_job(explorer) for row in list_colourings()]
 
-    notes.draw()
+    draw_note()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
             table,
@@ -449,7 +448,7 @@ def _name_evidence(measurement: object) -> str:
 
 
 def _handle(explorer: Explorer, event: Event) -> None:
-    notes.clear()
+    clear_note()
     # A person who moves the slider on Overview may then click a head.
     warm(explorer)
     try:
@@ -468,4 +467,4 @@ def _handle(explorer: Explorer, event: Event) -> None:
             else:
                 explorer.card_head = event.head
     except CahpError as error:
-        notes.write(error)
+        write_note(error)

@@ -21,11 +21,11 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.models.identity import longest_text
 from cahp.run.document import machine
-from cahp.ui.frame import address, notes, pill, source_dialog
-from cahp.ui.frame.running import follow, run_button
-from cahp.ui.parts.display import describe_size, plain, problem
+from cahp.ui.frame import address, source_dialog
+from cahp.ui.frame.running import draw_pill, follow, run_button
+from cahp.ui.parts.display import clear_note, describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.lifetime import page_drawn
+from cahp.ui.session.jobs import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
@@ -85,7 +85,7 @@ def page(title: str) -> Explorer:
                         link(label, _NAMES.get(label, label))
         _sidebar(explorer)
     _draw_note(explorer)
-    pill.draw(explorer)
+    draw_pill(explorer)
     for panel in features.panels("Every page"):
         panel.draw(explorer, title, features.panels("Card"))
     return explorer
@@ -214,7 +214,7 @@ def _replace(explorer: Explorer, source: Source) -> Explorer:
         sources.pop(next(iter(sources)))
     explorer.close()
     # It is about a mask of the earlier ones.
-    notes.clear()
+    clear_note()
     st.session_state[_EXPLORER] = new = Explorer(explorer.id, source)
     # A pin is compared with the other model too, or waits until its own model is back.
     new.pinned = explorer.pinned

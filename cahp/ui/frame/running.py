@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from cahp.api.preflight import check_run
+from cahp.figures.head_grid import is_deep
+from cahp.models.cards import ModelCard
 from cahp.run.timeline import PREPARATIONS, on_screen
 from cahp.stages.selection import middle_budget, nearest_budget, possible_budgets
-from cahp.ui.frame import outline
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.parts.inputs import set_value
+from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Place
+from cahp.ui.session.jobs import Job, Place, Rank
 from cahp.ui.session.work import CLUSTERS, ROLES, RUN, SPEED, Kind
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration
@@ -86,12 +88,12 @@ def _offer_run(explorer: Explorer) -> None:
     st.markdown("  \n".join(lines))
     _choose_budget(explorer)
     run_button(explorer, place="main", label="Run here")
-    outline.draw(explorer.card)
+    draw_outline(explorer.card)
 
 
 def _follow_run(explorer: Explorer, job: Job[Any]) -> None:
     """Draw the progress of a run above the board in outline."""
-    follow(job, name="main", beside=lambda: outline.draw(explorer.card, job))
+    follow(job, name="main", beside=lambda: draw_outline(explorer.card, job))
 
 
 def _choose_budget(explorer: Explorer) -> None:
@@ -150,6 +152,47 @@ def draw_timing(explorer: Explorer, *, place: str) -> None:
         type="tertiary",
         help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
         "within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
+    )
+
+
+# The board in outline ----------------------------------------------------------------------------------------
+
+
+#: Pixels of the largest cell, as on the board, and of the whole drawing.
+_CELL = 44
+_WIDTH = 760
+_HEIGHT = 340
+
+
+def draw_outline(card: ModelCard, job: Job[object] | None = None) -> None:
+    """Draw the board of a model before there is anything on it, or how far the ``job`` of its run is."""
+    lit = 0
+    if job is not None and not job.ended:
+        lit = int(card.layers * job.share)
+    # Cells are in the order of layers, and the first layers are lit.
+    cells = '<i class="lit"></i>' * (lit * card.heads) + "<i></i>" * ((card.layers - lit) * card.heads)
+    label = f"{card.layers} layers of {card.heads}, {lit} of them lit"
+    st.html(grid_html(card.layers, card.heads, cells, label=label, cell=_CELL, width=_WIDTH, height=_HEIGHT))
+
+
+def grid_html(layers: int, heads: int, cells: str, *, label: str, cell: int, width: int, height: int) -> str:
+    """Return the ``cells`` of a model, an HTML element for each head in the order of layers, as a grid.
+
+    Layers are rows, or columns where there are many of few heads, as on the board. A cell has at most so many pixels,
+    and the grid at most ``width`` and ``height``.
+    """
+    across = heads
+    down = layers
+    flow = "row"
+    if is_deep(layers, heads):
+        across = layers
+        down = heads
+        flow = "column"
+    cell = max(4, min(cell, width // across, height // down))
+    return (
+        f'<div class="cahp-outline" role="img" aria-label="{label}" '
+        f'style="width: {across * cell}px; max-width: 100%; grid: repeat({down}, auto) / repeat({across}, 1fr); '
+        f'grid-auto-flow: {flow}; --cell: {cell}px">{cells}</div>'
     )
 
 
@@ -284,3 +327,43 @@ def measure_roles(explorer: Explorer) -> HeadRoles | None:
         label = "Measure roles of heads"
         job_card(explorer, ROLES, explorer.bench, name="roles", title=label, asks_for_long=label)
     return explorer.roles
+
+
+# The line at the lower edge of every page --------------------------------------------------------------------
+
+
+#: Seconds between two looks at the work in progress.
+_PILL_PULSE_S = 1.0
+
+
+def draw_pill(explorer: Explorer) -> None:
+    """Draw the line, and follow the work while there is some."""
+    # The container always exists, so that the line changes the place of no other element.
+    with st.container(key="pill-place"):
+        # Work with a title may follow work without one while the whole page does not run again. Nothing follows
+        # loading ahead, so the page does not poll for it.
+        if any(job.title or job.rank < Rank.BACKGROUND for job in jobs.unfinished(explorer.id)):
+            st.fragment(_show_pill, run_every=_PILL_PULSE_S)(explorer)
+
+
+def _show_pill(explorer: Explorer) -> None:
+    job = _find_titled_job(explorer)
+    if job is None:
+        return
+    with st.container(key="pill", horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(plain(describe_job(job, explorer.card.id)))
+        st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
+
+
+def _find_titled_job(explorer: Explorer) -> Job[Any] | None:
+    """Return the session's work that has a title, the running one first (None: there is none)."""
+    named = [job for job in jobs.unfinished(explorer.id) if job.title]
+    return min(named, key=lambda job: (job.state != "running", job.paused, job.rank), default=None)
+
+
+def describe_job(job: Job[Any], model: str) -> str:
+    """Describe a job on ``model``: how far it is, the time left if it is known, and what goes before it."""
+    words = describe_progress(job, f"{job.title} of {model}")
+    if job.present_rank > Rank.QUICK:
+        words += " · what you ask for goes first"
+    return words

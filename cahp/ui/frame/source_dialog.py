@@ -24,10 +24,10 @@ from cahp.ui.frame.data_fields import dialog_state
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import describe_units, plain, problem
 from cahp.ui.session import jobs
-from cahp.ui.session.estimates import run_seconds
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, Upload, builtin_card, permitted
+from cahp.ui.session.work import run_seconds
 from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 

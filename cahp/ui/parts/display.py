@@ -278,3 +278,31 @@ def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
         if step.seconds is not None:
             line += f", in {duration(step.seconds)}"
         yield line
+
+
+# The message about the last action ---------------------------------------------------------------------------
+
+
+#: Session key: whether the last action was refused, and the message.
+_NOTE = "budget-note"
+
+
+def write_note(message: object) -> None:
+    """Show the result of an action, or the error that refused it."""
+    st.session_state[_NOTE] = isinstance(message, Exception), str(message)
+
+
+def clear_note() -> None:
+    """Remove the message."""
+    st.session_state.pop(_NOTE, None)
+
+
+def draw_note() -> None:
+    """Draw the message of the last action."""
+    # The container always exists, so that a message does not change the identity of later elements.
+    with st.container(key="board-note", gap=None):
+        refused, message = st.session_state.get(_NOTE, (False, ""))
+        if refused:
+            problem(message)
+        elif message:
+            st.info(message)

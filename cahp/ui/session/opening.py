@@ -5,31 +5,37 @@ from __future__ import annotations
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
+
+import numpy as np
 
 from cahp import access, data, models
 from cahp.api import bundled
+from cahp.api.bundled import Bundle, WindowsRecord
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.settings import Settings, identify_model
-from cahp.run.texts import data_name, load_data
+from cahp.run.settings import IN_DIGESTS, Settings, identify_model
+from cahp.run.texts import ALL, cut_split, data_name, load_data
 from cahp.stages.selection import check_floor
+from cahp.tasks import NEXT_TOKEN
+from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.texts import Texts
 from cahp.ui.session import jobs
-from cahp.ui.session.shipped import shipped_card, shipped_dataset
-from cahp.values import DataError
+from cahp.values import DataError, ModelError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
+
 
 #: How many models stay in memory after the last session has closed them.
 _MODELS = 2
@@ -244,3 +250,84 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     if bench.recoveries.no_refit is None or not RECOVERIES[settings.recover].closed_form:
         return bench
     return replace(bench, settings=replace(settings, recover=NONE.name))
+
+
+# The model and windows of a bundled run, known without their files -------------------------------------------
+
+
+#: The settings on which windows depend.
+_OF_WINDOWS = (*(name for name in IN_DIGESTS if name != "data"), "seed")
+
+
+class ShippedTexts(Texts):
+    """The windows of a split, of which the digest and numbers are known; ``cut`` makes them when they are first read.
+
+    ``units`` are what intervals are drawn over (None: the windows must be read to tell).
+    Reading them raises what ``cut`` raises, and ``ModelError`` if they are not the windows of the bundled run.
+    """
+
+    def __init__(self, record: WindowsRecord, cut: Callable[[], Texts], units: str | None = None) -> None:
+        labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
+        # The fields but the first, and the digest and the tokens, where ``cached_property`` keeps them.
+        vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256, task=NEXT_TOKEN)
+        vars(self).update(tokens=float(record.tokens))
+        vars(self).update(_record=record, _cut=cut, _lock=threading.Lock())
+        if units is not None:
+            vars(self).update(units=units)
+
+    def __getattr__(self, name: str) -> Any:
+        # The windows themselves, which are not there before they are read.
+        if name != "first":
+            raise AttributeError(name)
+        with vars(self)["_lock"]:
+            if "first" not in vars(self):
+                texts: Texts = vars(self)["_cut"]()
+                if texts.sha256 != self.sha256:
+                    raise ModelError(
+                        "the model or the texts here are not those of the bundled run; choose another number of tokens "
+                        "under “Sample and device” to measure these"
+                    )
+                vars(self)["first"] = texts.first
+        return vars(self)["first"]
+
+    def __len__(self) -> int:
+        return int(vars(self)["_record"].rows)
+
+    @property
+    def count(self) -> int:
+        """Number of windows, without those of repeated random tokens."""
+        return int(vars(self)["_record"].count)
+
+
+def shipped_card(name: str) -> ModelCard | None:
+    """Return the card of a bundled model that is known without its files, or None."""
+    bundle = bundled.read_run(name)
+    if bundle is None or bundle.facts is None:
+        return None
+    return bundle.facts.card
+
+
+def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> data.Dataset | None:
+    """Return the windows of the bundled run of ``card``, if those of ``settings`` are the same; None otherwise."""
+    bundle = _bundle_of(settings, card)
+    if bundle is None or bundle.facts is None or raw.splits.keys() != bundle.facts.splits.keys():
+        return None
+    splits: dict[str, Texts] = {}
+    protocol = bundle.document.protocol
+    for name, record in bundle.facts.splits.items():
+        units = None
+        if protocol is not None and name == settings.eval_split:
+            units = protocol.units
+        splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units)
+    return replace(raw, splits=splits, classes=ALL, whole_test=raw.test_sha256)
+
+
+def _bundle_of(settings: Settings, card: ModelCard) -> Bundle | None:
+    bundle = bundled.read_run(card.id)
+    if bundle is None or bundle.document.model.sha256 != card.identity:
+        return None
+    if settings.data not in (None, models.BUILTINS[card.id].data):
+        return None
+    if any(getattr(settings, name) != getattr(bundle.document.settings, name) for name in _OF_WINDOWS):
+        return None
+    return bundle

@@ -1,6 +1,6 @@
 """The work of one session: a table of the kinds of jobs, and the latest job of each kind.
 
-A kind has the job's key, its rank and its function; the queue is in ``jobs``.
+A kind has the job's key, its rank, its function and an estimate of its time; the queue is in ``jobs``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
-from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, measure_recovered
+from cahp.api import preflight
+from cahp.api.preflight import STEP_TOKENS, count_models
+from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_recovered
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.versus import Variant, Versus, versus
 from cahp.features import measures
@@ -23,6 +25,8 @@ from cahp.run.bench import Bench
 from cahp.run.document import Evenness
 from cahp.run.evidence import NullCurves
 from cahp.run.latency_worker import LatencyWorker
+from cahp.run.measures import list_wanted
+from cahp.run.pace import estimate_seconds
 from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recovered import Distilled, measure_steps
 from cahp.run.roles import find_roles
@@ -30,9 +34,7 @@ from cahp.run.splits import TestSplitLog
 from cahp.run.timeline import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
-from cahp.ui.session.estimates import pass_seconds, recovery_seconds, run_seconds, table_seconds
-from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.lifetime import is_quiet
+from cahp.ui.session.jobs import Job, Rank, is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
 from cahp.values import HeadMask, KneeNotFoundError, Progress, Selection
@@ -64,6 +66,55 @@ class BoardState:
         bench = self.bench
         texts = f"{bench.calibration.sha256}-{bench.evaluation.sha256}"
         return f"{bench.card.sha256}-{self.mask.sha256}-{self.recover}-{texts}-{bench.settings.seed}"
+
+
+# How long work takes on this machine, in seconds -------------------------------------------------------------
+
+
+def loading_seconds(bench: Bench) -> float:
+    """Estimate the seconds until the model of a bench is in memory and verified."""
+    if is_loaded(bench.card, device=bench.settings.device):
+        return 0.0
+    return preflight.loading_seconds(bench.card)
+
+
+def pass_seconds(bench: Bench, *, calibration: float = 0, evaluation: float) -> float:
+    """Estimate the seconds of so many passes over the calibration texts and the evaluation texts."""
+    tokens = calibration * bench.calibration.tokens + evaluation * bench.evaluation.tokens
+    return estimate_seconds(bench.card, tokens=tokens)
+
+
+def recovery_seconds(bench: Bench, recover: str) -> float:
+    """Estimate the seconds of a recovery, with loading the model before it and the evaluation after it."""
+    tokens = bench.calibration.tokens
+    texts = len(bench.calibration)
+    recovering = preflight.recovery_seconds(bench.card, bench.settings, recover, tokens=tokens, texts=texts)
+    return loading_seconds(bench) + recovering + pass_seconds(bench, evaluation=1)
+
+
+def table_seconds(bench: Bench, table: BudgetTable) -> float:
+    """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
+    calibration = bench.calibration.tokens
+    tokens = count_tokens(table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
+    return loading_seconds(bench) + estimate_seconds(bench.card, tokens=tokens)
+
+
+def run_seconds(bench: Bench) -> float:
+    """Estimate the seconds of a run, with loading the model before it."""
+    evaluation = bench.evaluation.tokens
+    seconds = preflight.run_seconds(
+        bench.card,
+        bench.settings,
+        calibration=bench.calibration.tokens,
+        evaluation=evaluation,
+        texts=len(bench.calibration),
+        length=evaluation / max(1, len(bench.evaluation)),
+    )
+    tokens = 0.0
+    for one, options in list_wanted(measures(), bench):
+        tokens += one.tokens(bench, options) + STEP_TOKENS * one.generated
+    models = count_models(bench.settings.recover)
+    return loading_seconds(bench) + seconds + estimate_seconds(bench.card, tokens=models * tokens)
 
 
 # The functions -----------------------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
-"""The graph of heads, drawn by pyvis in a frame that can load and send nothing."""
+"""The graph of heads, drawn by pyvis in a frame that can load and send nothing; and the head chosen in it."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -14,13 +15,14 @@ from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT
 from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
 from cahp.stages.similarity import HeadGraph
+from cahp.ui.frame import address
 from cahp.ui.parts.display import cache_with
-from cahp.ui.similarity import chosen
 from cahp.values import HeadMask
 from cahp.values.statistics import called
 
 if TYPE_CHECKING:
     from pyvis.network import Network
+
 
 #: Where the layout's -1..1 lies on the canvas.
 _ACROSS = 330
@@ -175,7 +177,7 @@ def show_graph(
     def choose() -> None:
         clicked = st.session_state["head-graph-ear"].head
         if clicked is not None and 0 <= int(clicked) < heads:
-            chosen.choose(int(clicked))
+            set_head(int(clicked))
 
     parts = cache_with(graph, ("parts", mask.sha256, dark), lambda: _draw(graph, mask, unit, dark=dark)[1])
     listen = st.components.v2.component("cahp_head_graph", js=_LISTEN)
@@ -185,3 +187,76 @@ def show_graph(
         on_head_change=choose,
         height="content",
     )
+
+
+# The chosen head, and the fields of a link -------------------------------------------------------------------
+
+
+#: Session keys: the chosen head, and the name of the view.
+_HEAD = "similarity-head"
+VIEW = "similarity-view"
+
+
+def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
+    """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
+    chosen = head_of(read_link("shown") or "", mask.layers, mask.heads)
+    if chosen is None:
+        chosen = st.session_state.get(_HEAD)
+    if chosen is None or chosen >= mask.keep.size:
+        chosen = default()
+    st.session_state[_HEAD] = chosen = int(chosen)
+    write_link("shown", called(chosen, mask.heads))
+    return chosen
+
+
+def head_of(text: str, layers: int, heads: int) -> int | None:
+    """Return the head that a link names, as layer.head or as a flat index (None: no such head)."""
+    parts = text.split(".")
+    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+        return None
+    numbers = [int(part) for part in parts]
+    if len(numbers) == 1:
+        flat = numbers[0]
+        return flat if flat < layers * heads else None
+    layer, head = numbers
+    if layer >= layers or head >= heads:
+        return None
+    return layer * heads + head
+
+
+def set_head(head: int) -> None:
+    """Choose this head."""
+    st.session_state[_HEAD] = head
+
+
+def open_head(head: int) -> None:
+    """Open the tab of this head in the next run of the page."""
+    set_head(head)
+    st.session_state[VIEW] = "head"
+
+
+def draw_head_box(mask: HeadMask, unit: str) -> None:
+    """Draw the box of all heads, or another ``unit``."""
+    st.selectbox(
+        "Head",
+        range(mask.keep.size),
+        # A name that changed with the mask or the graph would no longer be found when a run is interrupted.
+        format_func=lambda head: head_name(head, mask.heads, unit),
+        key=_HEAD,
+        persist_state="session",
+        label_visibility="collapsed",
+    )
+
+
+def read_link(name: str) -> str | None:
+    """Return a parameter of the address that a person's link has set, not this page."""
+    value: str | None = st.query_params.get(name)
+    if value == st.session_state.get(f"similarity-{name}-written"):
+        return None
+    return value
+
+
+def write_link(name: str, value: str) -> None:
+    """Set a parameter of the address."""
+    st.session_state[f"similarity-{name}-written"] = value
+    address.put(name, value)

@@ -14,8 +14,8 @@ from cahp import data, models
 from cahp.api import bundled
 from cahp.ui import server
 from cahp.ui.server import AssetInjector
-from cahp.ui.session.estimates import run_seconds
 from cahp.ui.session.opening import Source
+from cahp.ui.session.work import run_seconds
 from cahp.values import ModelError
 
 STYLE = "p { color: red; }"
@@ -84,7 +84,7 @@ def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(server.gc, "collect", lambda: done.append("collect"))
     monkeypatch.setattr(server.gc, "freeze", lambda: done.append("freeze"))
-    monkeypatch.setattr(server.lifetime, "start_cleaning", lambda _: done.append("look after"))
+    monkeypatch.setattr(server, "start_cleaning", lambda _: done.append("look after"))
     return done
 
 

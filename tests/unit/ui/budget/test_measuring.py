@@ -17,16 +17,14 @@ from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.features.versus import _on_board
-from cahp.ui.budget.details import draw_flips
-from cahp.ui.budget.measuring import _draw_missing_budgets, _draw_test_split
+from cahp.ui.budget.page import _draw_missing_budgets, _draw_test_split, draw_flips
 from cahp.ui.export.files import _choose_examples
-from cahp.ui.frame import evenness
 from cahp.ui.frame.measures import kind_of
-from cahp.ui.session import estimates, jobs, work
-from cahp.ui.session.estimates import table_seconds
+from cahp.ui.frame.selection import draw_evenness
+from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CONFIRM, FLIPS
+from cahp.ui.session.work import CONFIRM, FLIPS, table_seconds
 from cahp.words import duration
 
 
@@ -156,15 +154,15 @@ def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
         work=SimpleNamespace(job=lambda *_: failed, start=print),
         board_state=lambda: None,
     )
-    app = open_part(partial(evenness.draw, place="method"), explorer)
+    app = open_part(partial(draw_evenness, place="method"), explorer)
     assert has_button(app, "method-even-price-again")
 
 
 def test_the_time_of_all_budgets_counts_what_they_share_once(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimates, "estimate_seconds", lambda card, *, tokens: tokens)
-    monkeypatch.setattr(estimates, "is_loaded", lambda card, *, device: True)
+    monkeypatch.setattr(work, "estimate_seconds", lambda card, *, tokens: tokens)
+    monkeypatch.setattr(work, "is_loaded", lambda card, *, device: True)
     explorer.change(min_first_layers=2)
     table = explorer.table(explorer.recover)
     assert table is not None

@@ -79,7 +79,7 @@ def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(mon
 
     assert describe() == (None, None)
     assert describe() == (None, "")
-    monkeypatch.setattr(board.notes, "clear", lambda: None)
+    monkeypatch.setattr(board, "clear_note", lambda: None)
     board._handle(explorer, Event("colour", name="maps"))
     # They are found once.
     assert describe() == describe() == ("pictures", None)

@@ -11,14 +11,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
-from cahp.ui.session import lifetime
+from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import is_quiet, page_drawn, start_cleaning
 from cahp.ui.session.opening import Source
 
 
 def test_what_a_session_had_is_freed_once_the_server_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifetime, "_CHECK_S", 0.01)
-    monkeypatch.setattr(lifetime, "_last_drawn", -1e6)
+    monkeypatch.setattr(jobs, "_CHECK_S", 0.01)
+    monkeypatch.setattr(jobs, "_last_drawn", -1e6)
     here, gone = (Explorer(name, Source.open(bundled.SETTINGS)) for name in ("here", "gone"))
     for explorer in (here, gone):
         assert explorer.table() is not None
@@ -28,7 +29,7 @@ def test_what_a_session_had_is_freed_once_the_server_is_quiet(monkeypatch: pytes
     try:
         del gone, explorer
         assert had() is not None
-        lifetime.start_cleaning(checked.set)
+        start_cleaning(checked.set)
         assert checked.wait(10)
         deadline = time.monotonic() + 10
         while had() is not None and time.monotonic() < deadline:
@@ -38,28 +39,28 @@ def test_what_a_session_had_is_freed_once_the_server_is_quiet(monkeypatch: pytes
     finally:
         gc.enable()
         # The thread lives as long as the process.
-        monkeypatch.setattr(lifetime, "_CHECK_S", 3600.0)
+        monkeypatch.setattr(jobs, "_CHECK_S", 3600.0)
 
 
 def test_a_page_is_waited_for_until_a_moment_after_it_was_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr(lifetime, "monotonic", lambda: clock[0])
-    lifetime.page_drawn()
-    assert not lifetime.is_quiet()
+    monkeypatch.setattr(jobs, "monotonic", lambda: clock[0])
+    page_drawn()
+    assert not is_quiet()
     clock[0] += 1.1
-    assert lifetime.is_quiet()
+    assert is_quiet()
 
 
 def test_nothing_is_quiet_as_long_as_a_page_is_being_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     def script() -> None:
         import streamlit as st
 
-        from cahp.ui.session import lifetime
+        from cahp.ui.session.jobs import is_quiet
 
-        st.write(str(lifetime.is_quiet()))
+        st.write(str(is_quiet()))
 
     # The last page was begun long ago.
-    monkeypatch.setattr(lifetime, "_last_drawn", -1e6)
+    monkeypatch.setattr(jobs, "_last_drawn", -1e6)
     app = AppTest.from_function(script).run()
     assert [said.value for said in app.markdown] == ["False"]
-    assert lifetime.is_quiet()
+    assert is_quiet()

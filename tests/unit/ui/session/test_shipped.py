@@ -15,11 +15,9 @@ from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.texts import NO_LABEL, Texts
 from cahp.tasks.window import Window
 from cahp.ui.session import opening
-from cahp.ui.session.estimates import run_seconds
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
-from cahp.ui.session.shipped import ShippedTexts
-from cahp.ui.session.work import FIGURE
+from cahp.ui.session.opening import ShippedTexts, Source
+from cahp.ui.session.work import FIGURE, run_seconds
 from cahp.values import HeadMask, ModelError
 
 

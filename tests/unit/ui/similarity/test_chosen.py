@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.ui.similarity.chosen import head_of
+from cahp.ui.similarity.graph import head_of
 from cahp.values.statistics import called
 
 

@@ -1,20 +1,63 @@
-"""The silhouette curve with the band of unstructured data: where the published rule stops, and what that shows."""
+"""How heads are selected: the switch for even layers and what it costs, and where the published rule stops."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from cahp.figures.curves import silhouette
+from cahp.run.document import Evenness
 from cahp.stages.clustering import COMPLETE
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
-from cahp.ui.session.estimates import pass_seconds
+from cahp.ui.parts.display import clear_note, plain, write_note
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import NULL
-from cahp.words import duration
+from cahp.ui.session.work import EVENNESS, NULL, pass_seconds
+from cahp.values import CahpError
+from cahp.words import capital, duration
 
 
-def draw(explorer: Explorer, *, place: str, title: str | None = None) -> None:
+def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
+    """Draw the switch in a ``place`` of a page; below it the price of the mask on the board, ``measured`` or not."""
+    key = f"{place}-even"
+
+    def change() -> None:
+        clear_note()
+        try:
+            explorer.change(even=st.session_state[key])
+        except CahpError as error:
+            write_note(error)
+
+    set_value(key, explorer.settings.even)
+    st.toggle(
+        f"The same number of {explorer.card.unit}s in every layer",
+        key=key,
+        on_change=change,
+        help="A language model that is pruned evenly can be exported as a standard checkpoint.",
+    )
+    if not explorer.settings.even or explorer.board.by_hand or explorer.mask.is_full or explorer.results.run is None:
+        return
+    run = explorer.results.run
+    if measured is None and run.mask.sha256 == explorer.mask.sha256:
+        measured = run.evenness
+    if measured is None:
+        measured = job_card(
+            explorer,
+            EVENNESS,
+            explorer.board_state(),
+            name=f"{key}-price",
+            title="Compare with a free selection",
+            offer="Measure what this costs",
+            help="KL divergence against a free selection",
+        )
+    if measured is not None:
+        st.caption(plain(capital(measured.finding)))
+
+
+# The silhouette curve with the band of unstructured data -----------------------------------------------------
+
+
+def draw_knee(explorer: Explorer, *, place: str, title: str | None = None) -> None:
     """Draw the curve, its band and what follows from both; without a band, the offer to compute it."""
     if explorer.clusters is None:
         return
