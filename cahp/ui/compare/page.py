@@ -28,7 +28,7 @@ from cahp.run.document import machine
 from cahp.show.blocks import Block, Claim, Text
 from cahp.ui.compare import own
 from cahp.ui.compare.view import draw_filters
-from cahp.ui.frame import knee
+from cahp.ui.frame.selection import draw_knee
 from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import cache_with, describe_square, plain, problem
 from cahp.ui.session.explorer import Explorer
@@ -166,7 +166,7 @@ def _find_number(explorer: Explorer, results: SplitResults) -> Claim:
                 f"{results.document.model.id} is open and has a run."
             )
         else:
-            knee.draw(explorer, place="compare")
+            draw_knee(explorer, place="compare")
 
     return Claim("number", "Finds the number by itself", status, show)
 
