@@ -14,6 +14,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import read_run
@@ -31,8 +34,8 @@ NOTHING: Mapping[str, Any] = {}
 
 def read_settings(
     command: str,
-    model: Name | Settings,
-    data: Name | None,
+    model: object,
+    data: object,
     options: Mapping[str, Any],
     *,
     own: Mapping[str, Any] = NOTHING,
@@ -59,6 +62,15 @@ def read_settings(
                     "call, or give Settings the same"
                 )
         return settings
+    if not isinstance(model, str | PathLike):
+        raise OptionError(
+            f"model is a name, a path or Settings, not {_name_type(model)}; save it with `save_pretrained(folder)` and "
+            "give the folder"
+        )
+    if not isinstance(data, str | PathLike | None):
+        raise OptionError(
+            f"data is a name or a path, not {_name_type(data)}; write it to a CSV or JSONL file, and give the file"
+        )
     known = [name for name in flags(command) if name not in ("model", "data")]
     for name in options:
         if name not in known:
@@ -68,6 +80,10 @@ def read_settings(
                 hint = f"did you mean {near[0]}?"
             raise OptionError(f"cahp.{command} has no option {name}; {hint}")
     return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
+
+
+def _name_type(value: object) -> str:
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
 
 def changed_fields(settings: Settings) -> dict[str, Any]:
@@ -124,7 +140,7 @@ def find_model(mask: HeadMask | Name | None) -> str:
     return Settings.model
 
 
-def read_mask_for(card: ModelCard, mask: HeadMask | Name, *, force: bool = False) -> GivenMask:
+def read_mask_for(card: ModelCard, mask: HeadMask | NDArray[Any] | Name, *, force: bool = False) -> GivenMask:
     """Read a mask for the model of ``card``, given as such or as a file.
 
     ``force`` allows a mask that was made for another model, with a notice. A file without a digest of its model is
@@ -134,6 +150,10 @@ def read_mask_for(card: ModelCard, mask: HeadMask | Name, *, force: bool = False
         MaskError: If the file cannot be read, or was made for another model.
     """
     contents: Mapping[str, Any] = {}
+    if isinstance(mask, np.ndarray):
+        mask = HeadMask(mask)
+    elif not isinstance(mask, HeadMask | str | PathLike):
+        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {_name_type(mask)}")
     if not isinstance(mask, HeadMask):
         # Read once, because it may be a pipe.
         data = read_mask_bytes(Path(mask))

@@ -280,7 +280,8 @@ def _read_settings(
     model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
 ) -> tuple[Settings, HeadModel | None]:
     """The settings of a call, and the model if it is loaded; they name its prompt and device."""
-    if isinstance(model, str | PathLike | Settings):
+    # What is no loaded model either is refused there.
+    if isinstance(model, str | PathLike | Settings) or not hasattr(model, "card"):
         return read_settings("prune", model, data, options), None
     # Imported here because it imports torch.
     from cahp.models.devices import find_device

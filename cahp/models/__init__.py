@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib import import_module
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +28,7 @@ from cahp.models.identity import (
     set_dtype,
     set_max_length,
 )
-from cahp.values import Input, OptionError, Precision
+from cahp.values import Input, ModelError, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.attention import Probe
@@ -75,7 +77,7 @@ __all__ = [
 
 
 def load(
-    name: str | ModelCard,
+    name: str | PathLike[str] | ModelCard,
     *,
     device: str = "auto",
     prompt: str | None = None,
@@ -99,7 +101,13 @@ def load(
     """
     from cahp.models.loading import load_model
 
-    if isinstance(name, str):
+    if not isinstance(name, str | PathLike | ModelCard):
+        raise ModelError(
+            f"a model is loaded by its name, its folder or its card, not from {type(name).__name__}; save it with "
+            "`save_pretrained(folder)`, and give the folder"
+        )
+    if not isinstance(name, ModelCard):
+        name = os.fspath(name)
         card = set_dtype(identify(name, prompt=make_prompt(prompt, answers)), dtype)
         name = set_max_length(card, max_length)
     elif prompt is not None or answers or dtype != "float32" or max_length is not None:

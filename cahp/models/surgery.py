@@ -29,7 +29,7 @@ _COLLECTIONS = (OrderedDict, dict, set)
 
 def cut(
     model: HeadModel,
-    mask: HeadMask,
+    mask: HeadMask | NDArray[Any],
     *,
     projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
 ) -> HeadModel:
@@ -46,6 +46,10 @@ def cut(
         MaskError: If the mask has another shape, or empties a layer that cannot do without its attention; or the model
             was cut before.
     """
+    if not isinstance(model, HeadModel):
+        raise ModelError(f"cut takes a model that `cahp.load` returned, not {type(model).__name__}")
+    if not isinstance(mask, HeadMask):
+        mask = HeadMask(mask)
     if model.card.kept is not None:
         raise MaskError(f"{model.card.id} is already pruned; cut the model that it was made from")
     mask.check_fits(model.layers, model.heads, model.card.id)

@@ -144,14 +144,23 @@ def digest(*parts: bytes | str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class HeadMask:
-    """The heads that stay: ``keep[layer, head]`` is True for a kept head. It holds a read-only copy."""
+    """The heads that stay: ``keep[layer, head]`` is True for a kept head. It holds a read-only copy.
+
+    ``keep`` may also be an array, or a list of rows, of 1 and 0.
+    """
 
     keep: Bools
 
     def __post_init__(self) -> None:
-        if self.keep.ndim != 2 or self.keep.dtype != np.bool_ or 0 in self.keep.shape:
-            raise ValueError(f"keep must be (layers, heads) bool, got {self.keep.shape} {self.keep.dtype}")
-        keep = np.array(self.keep)
+        try:
+            given = np.asarray(self.keep)
+        except ValueError:
+            raise MaskError("a mask has as many heads in every layer; give an array (layers, heads)") from None
+        if given.ndim != 2 or 0 in given.shape or not np.isin(given, (0, 1)).all():
+            raise MaskError(
+                f"a mask is an array (layers, heads) of True and False, or of 1 and 0, not {given.dtype} {given.shape}"
+            )
+        keep = given.astype(np.bool_)
         keep.setflags(write=False)
         object.__setattr__(self, "keep", keep)
 

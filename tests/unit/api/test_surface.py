@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import version
 from pkgutil import walk_packages
 from types import FunctionType
 
+import numpy as np
 import pytest
+from torch import nn
 
 import cahp
 from cahp import cli
@@ -35,3 +38,30 @@ def test_no_module_hides_a_name_of_the_surface() -> None:
         assert getattr(cahp, name).__module__.startswith("cahp"), name
     import_module("cahp.api.export")
     assert callable(cahp.export)
+
+
+@pytest.mark.parametrize(
+    ("call", "reason"),
+    [
+        (
+            lambda: cahp.prune(nn.Linear(2, 2)),
+            "model is a name, a path or Settings, not torch.nn.modules.linear.Linear",
+        ),
+        (lambda: cahp.prune(None), "model is a name, a path or Settings, not NoneType"),
+        (lambda: cahp.prune("minilm-bbc", [["a text"]]), "data is a name or a path, not list"),
+        (lambda: cahp.load(nn.Linear(2, 2)), "a model is loaded by its name, its folder or its card, not from Linear"),
+        (lambda: cahp.cut("minilm-bbc", np.ones((6, 12))), "cut takes a model that `cahp.load` returned, not str"),
+        (lambda: cahp.HeadMask([1, 2]), r"a mask is an array \(layers, heads\) of True and False"),
+        (lambda: cahp.HeadMask([[1, 2], [0, 1]]), "of 1 and 0, not int64"),
+        (lambda: cahp.HeadMask([[1], [0, 1]]), "a mask has as many heads in every layer"),
+    ],
+)
+def test_what_cannot_be_used_raises_one_sentence_of_ours(call: Callable[[], object], reason: str) -> None:
+    with pytest.raises(cahp.CahpError, match=reason):
+        call()
+
+
+def test_a_mask_may_be_an_array_or_rows_of_ones_and_zeros() -> None:
+    mask = cahp.HeadMask(np.array([[1, 0], [0, 1]]))
+    assert mask.keep.dtype == np.bool_
+    assert mask.sha256 == cahp.HeadMask([[True, False], [False, True]]).sha256
