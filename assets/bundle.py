@@ -44,9 +44,11 @@ from cahp.api.bundled import (
 )
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, table_json
 from cahp.board.head_clusters import HeadClusters
-from cahp.comparison import Comparison
-from cahp.comparison.claims import list_better_methods
+from cahp.comparison import Comparison, SplitResults
+from cahp.comparison.document import Verdict
+from cahp.comparison.plan import split_minimum
 from cahp.comparison.result import ARRAYS, FILE
+from cahp.comparison.sentences import after, count_texts, method_label, name_outcome
 from cahp.features import measures
 from cahp.features.abilities.measuring import LOSSES_FILE, measure_full_losses, pack_losses
 from cahp.features.abilities.section import RECEIPT, measure_receipt
@@ -91,7 +93,7 @@ from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Store
 from cahp.ui.parts.inputs import TOPIC
-from cahp.values import Progress, digest, silent
+from cahp.values import Estimate, Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -395,6 +397,34 @@ def _write_better_methods(comparison: Comparison) -> bytes:
     document = comparison.document
     better = list_better_methods(comparison.results)
     return json_text({"sha256": document.model.sha256, "data": document.data.id, "better": better}).encode()
+
+
+def list_better_methods(results: SplitResults) -> dict[str, dict[str, tuple[str, str] | None]]:
+    """The method that is furthest ahead of CAHP with a sentence, by recovery and tested budget (as in a JSON object).
+
+    None: no method is significantly better there. A method with another per-layer minimum than CAHP's does not count.
+    """
+    listed: dict[str, dict[str, tuple[str, str] | None]] = {}
+    for test in sorted(results.verdicts, key=lambda test: abs(test.pp)):
+        at = listed.setdefault(test.recovery, {})
+        at.setdefault(str(test.budget), None)
+        if test.tested and test.better == test.method and split_minimum(test.method)[1] is None:
+            at[str(test.budget)] = (test.method, _describe_better(test, results.total, noun=results.noun))
+    return listed
+
+
+def _describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str:
+    """A test that another method wins, for a reader of one run; ``total`` heads, and ``noun`` as in a verdict."""
+    low, high = verdict.interval
+    lead = Estimate(-verdict.pp, (-high, -low), verdict.n, verdict.unit)
+    amount = lead.text
+    if verdict.unit != "points":
+        amount = f"{amount} {verdict.unit}"
+    return (
+        f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
+        f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
+        f"({lead.span}, {count_texts(verdict, noun)})"
+    )
 
 
 def renew_summary(place: Path) -> None:

@@ -10,12 +10,10 @@ import numpy as np
 import pandas as pd
 
 from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict, rescale
-from cahp.comparison.plan import split_minimum
 from cahp.comparison.sentences import (
     after,
     ahead_and_behind,
     count_texts,
-    describe_better,
     join,
     method_label,
     name_outcome,
@@ -80,20 +78,6 @@ def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
         area for area in results.overall if area.recovery == recovery and small.issuperset(area.budgets)
     ]
     return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
-
-
-def list_better_methods(results: SplitResults) -> dict[str, dict[str, tuple[str, str] | None]]:
-    """The method that is furthest ahead of CAHP with a sentence, by recovery and tested budget (as in a JSON object).
-
-    None: no method is significantly better there. A method with another per-layer minimum than CAHP's does not count.
-    """
-    listed: dict[str, dict[str, tuple[str, str] | None]] = {}
-    for test in sorted(results.verdicts, key=lambda test: abs(test.pp)):
-        at = listed.setdefault(test.recovery, {})
-        at.setdefault(str(test.budget), None)
-        if test.tested and test.better == test.method and split_minimum(test.method)[1] is None:
-            at[str(test.budget)] = (test.method, describe_better(test, results.total, noun=results.noun))
-    return listed
 
 
 def assess_compression(results: SplitResults, recovery: str) -> Finding:

@@ -9,7 +9,6 @@ from cahp.comparison.document import AreaVerdict, Verdict
 from cahp.comparison.plan import REFERENCE
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
-from cahp.values import Estimate
 from cahp.words import capital, counted, number
 
 if TYPE_CHECKING:
@@ -138,20 +137,6 @@ def verdict_sentence(verdict: Verdict, budgets: Sequence[int], *, noun: str = "t
         statistics = f", {verdict.interval_name} {verdict.span}, {describe_p(verdict)} after Holm"
     place = capital(describe_test(verdict, budgets))
     return f"{place}: {result} ({count_texts(verdict, noun)}; lead of {ours}: {verdict.lead}{statistics})"
-
-
-def describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> str:
-    """A test that another method wins, for a reader of one run; ``total`` heads, and ``noun`` as in a verdict."""
-    low, high = verdict.interval
-    lead = Estimate(-verdict.pp, (-high, -low), verdict.n, verdict.unit)
-    amount = lead.text
-    if verdict.unit != "points":
-        amount = f"{amount} {verdict.unit}"
-    return (
-        f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
-        f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
-        f"({lead.span}, {count_texts(verdict, noun)})"
-    )
 
 
 def headline(results: SplitResults) -> str:

@@ -77,6 +77,7 @@ FEATURES = (
     Feature(
         "attribution",
         commands=_find("attribution.command:attribute"),
+        experiments=_find("attribution.result:find_check"),
         panels={"Budget": ("attribution.panel:TAB",), "Card": ("attribution.panel:CARD",)},
         colourings=_find("attribution.panel:THIS_TEXT"),
     ),

@@ -138,7 +138,7 @@ def _tabulate_tests(title: str, results: SplitResults, tests: Iterable[Verdict],
 
 
 def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table:
-    """Return an outcome of every method at every number of heads after a recovery, and the overlap of its own masks.
+    """Return an outcome of every method at every number of heads after a recovery.
 
     Another ``outcome`` than that of the results has no areas.
     """
@@ -168,8 +168,8 @@ def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table
             cells.append(areas[method].estimate)
         elif areas:
             cells.append(None)
-        rows.append((*cells, results.own_overlap(method)))
-    return Table(title, (*columns, "own overlap"), rows, "compare-means")
+        rows.append(cells)
+    return Table(title, columns, rows, "compare-means")
 
 
 def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:

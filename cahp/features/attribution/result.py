@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,12 @@ from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
 from cahp.board import CLUSTER_COLOURS
 from cahp.figures import LEGEND, CellWords, draw, ink, named_rows, points, shape, signed_figure
+from cahp.show.blocks import Claim, Line
 from cahp.values import Floats, HeadMask
 from cahp.words import percent, printable, signed
+
+if TYPE_CHECKING:
+    from cahp.comparison import ComparisonDocument
 
 
 @dataclass(frozen=True)
@@ -322,3 +326,12 @@ def read_check(model: str) -> list[str] | None:
             findings: list[str] = check["findings"]
             return findings
     return None
+
+
+def find_check(comparison: ComparisonDocument) -> Claim | None:
+    """Return what the experiment found for the model of a comparison (None: it was not checked)."""
+    findings = read_check(comparison.model.sha256)
+    if findings is None:
+        return None
+    lines = [Line(finding) for finding in findings]
+    return Claim("attribution", "Attribution beside exact removal", "measured", lambda: lines)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from cahp.comparison import ComparisonDocument
 from cahp.features.peers.figure import describe_points, peers_figure
 from cahp.features.peers.result import (
     COLUMNS,
@@ -22,6 +22,9 @@ from cahp.ui.frame import Panel
 from cahp.ui.parts.display import plain
 from cahp.ui.session import Explorer
 from cahp.words import capital
+
+if TYPE_CHECKING:
+    from cahp.comparison import ComparisonDocument
 
 _TITLE = "Other ways to shrink the cache"
 

@@ -7,10 +7,9 @@ import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cahp import models
-from cahp.comparison import ComparisonDocument
 from cahp.features.premise.words import (
     MEASURES,
     conclude,
@@ -23,6 +22,9 @@ from cahp.features.premise.words import (
 )
 from cahp.show.blocks import Block, Claim, Line, Table, Text
 from cahp.words import number
+
+if TYPE_CHECKING:
+    from cahp.comparison import ComparisonDocument
 
 #: The status of the claim by verdict. Two redundant heads cover for each other: without both, a model loses more than
 #: without either added up.

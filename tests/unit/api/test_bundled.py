@@ -20,7 +20,6 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
-from cahp.comparison.claims import list_better_methods
 from cahp.comparison.result import read_shown
 from cahp.features.learn import lessons
 from cahp.features.learn import lessons as learned
@@ -117,7 +116,7 @@ def test_the_better_methods_that_ship_are_those_of_the_bundled_comparisons() -> 
     found, _ = bundled.read_comparisons(bundled.comparisons_folder())
     for one in found:
         file = bundled.comparisons_folder() / one.name / bundled.BETTER_FILE
-        listed = list_better_methods(one.comparison.results)
+        listed = bundle.list_better_methods(one.comparison.results)
         assert json.loads(file.read_text())["better"] == json.loads(json.dumps(listed))
 
 
@@ -125,7 +124,7 @@ def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
     ahead = {"none": "fisher-output", "mean": "obs-fisher", "refit": "obs-fisher"}
     (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")
     results = read_shown(file.parent).results
-    listed = list_better_methods(results)
+    listed = bundle.list_better_methods(results)
     assert {name: (listed[name]["72"] or ("",))[0] for name in ahead} == ahead
     others = []
     for test in results.verdicts:
@@ -134,7 +133,7 @@ def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
             better = f"{test.method}-min-0"
         others.append(replace(test, method=f"{test.method}-min-0", better=better))
     assert any(test.better == test.method for test in others)
-    assert set(list_better_methods(replace(results, verdicts=tuple(others)))["refit"].values()) == {None}
+    assert set(bundle.list_better_methods(replace(results, verdicts=tuple(others)))["refit"].values()) == {None}
 
 
 # --- the bundled run
