@@ -44,7 +44,7 @@ def draw(explorer: Explorer) -> None:
             with column, st.container(border=True, key=f"door-{key}"):
                 link(key, label)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        shown = dict.fromkeys((NONE.name, explorer.shown_recovery))
+        shown = dict.fromkeys((NONE.name, explorer.recovery.shown))
         evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
         st.caption(source, help=f"{provenance(explorer, *shown)} {evaluated}")
         if explorer.card.saves == "time":
@@ -53,8 +53,8 @@ def draw(explorer: Explorer) -> None:
 
 def _describe_source(explorer: Explorer) -> str:
     """Describe in a few words where the figures of the mask on the board were measured, and in which state."""
-    state = RECOVERIES[explorer.shown_recovery].beside
-    if explorer.results.ships(explorer.mask, explorer.shown_recovery):
+    state = RECOVERIES[explorer.recovery.shown].beside
+    if explorer.results.ships(explorer.mask, explorer.recovery.shown):
         return f"Bundled result, {state}."
     return f"Measured on this machine, {state}."
 

@@ -149,7 +149,7 @@ def test_it_has_a_tab_with_an_offer_a_price_progress_cancel_failure_and_the_resu
         # Failure: one sentence, and the offer again.
         app.number_input(key="parity-option-factor").set_value(9)
         app.button(key="parity-tab").click().run()
-        failed = explorer.job(kind_of(PARITY, ParityOptions(9)), explorer.ready_recovery)
+        failed = explorer.job(kind_of(PARITY, ParityOptions(9)), explorer.recovery.ready)
         assert failed is not None
         assert failed.wait(60)
         rerun(app)
@@ -157,7 +157,7 @@ def test_it_has_a_tab_with_an_offer_a_price_progress_cancel_failure_and_the_resu
         # The result, for this mask and this recovery.
         app.number_input(key="parity-option-factor").set_value(2).run()
         app.button(key="parity-tab").click().run()
-        record = done(explorer.job(kind_of(PARITY, ParityOptions(2)), explorer.ready_recovery))
+        record = done(explorer.job(kind_of(PARITY, ParityOptions(2)), explorer.recovery.ready))
         rerun(app)
         assert find_record(explorer, PARITY) == record
         assert "layers keep an even number of heads" in text_of(app, "markdown")

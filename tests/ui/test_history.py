@@ -58,7 +58,7 @@ def test_going_back_to_other_data_brings_them_back(monkeypatch: pytest.MonkeyPat
     assert "mine.csv" not in str(mine)
     assert mine["text_column"] == "question"
     explorer = explorer_of(went(app, before, monkeypatch))
-    assert (explorer.bench.dataset.id, explorer.board.budget, explorer.recover) == ("bbc-news", 20, "none")
+    assert (explorer.bench.dataset.id, explorer.board.budget, explorer.recovery.name) == ("bbc-news", 20, "none")
     explorer = explorer_of(went(app, mine, monkeypatch))
     assert explorer.bench.dataset.id == "mine.csv"
     # Other settings on the same data.

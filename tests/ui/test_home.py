@@ -52,7 +52,7 @@ def test_a_mask_by_hand_keeps_the_refit_and_shows_figures_at_once(monkeypatch: p
     assert set(current["values"]) >= {"accuracy", "kl", "agreement"}
     assert told[-1]["steps"] == {"undo": True, "suggested": 13}
     explorer.board.undo()
-    assert (explorer.recover, explorer.mask.count) == ("refit", 13)
+    assert (explorer.recovery.name, explorer.mask.count) == ("refit", 13)
 
 
 def _record(told: list[dict[str, Any]], table: Any, clusters: Any, shown: Any, **options: Any) -> None:

@@ -93,7 +93,7 @@ def test_the_windows_that_change_most_are_listed(teller: Explorer) -> None:
     divergences = [float(value) for value in table["KL, this mask"]]
     assert 0 < len(divergences) <= 8
     assert divergences == sorted(divergences, reverse=True)
-    assert sum(divergences) / 8 == pytest.approx(teller.outcomes(teller.recover)["kl"].value, abs=1e-3)  # type: ignore[index]
+    assert sum(divergences) / 8 == pytest.approx(teller.outcomes(teller.recovery.name)["kl"].value, abs=1e-3)  # type: ignore[index]
     teller.detail = "Where heads lie"
 
 
@@ -147,7 +147,7 @@ def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
     teller.detail = "Narrow or broad?"
     app = open_app("budget", teller)
     app.button(key="neutral-tab").click().run()
-    done(teller.job(kind_of(NEUTRAL_TEXT, NeutralOptions()), teller.ready_recovery))
+    done(teller.job(kind_of(NEUTRAL_TEXT, NeutralOptions()), teller.recovery.ready))
     rerun(app)
     assert "heads are also kept if they are chosen on bbc-news; 3.0 by chance" in words(app)
     teller.detail = "Where heads lie"
@@ -162,7 +162,7 @@ def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) ->
     refitted = done(teller.work.job(REFIT, teller.board_state("refit")))
     assert teller.outcomes("refit") == refitted
     # No recovery was chosen, so the board shows the refit.
-    assert teller.recover == "refit"
+    assert teller.recovery.name == "refit"
     # Asked for, it is there; and with all heads there is nothing to refit.
     teller.chosen_recovery = "refit"
     app.run()

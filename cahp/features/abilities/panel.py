@@ -10,7 +10,6 @@ import streamlit as st
 from cahp.features.abilities.record import FLAGS, AbilitiesRecord, Ability, Word
 from cahp.features.abilities.section import RECEIPT, SYMBOLS, explain, find_state, list_by_word, name_state
 from cahp.goals import ReachedGoal
-from cahp.recoveries import RECOVERIES
 from cahp.run import Settings, reach_goal
 from cahp.ui.frame import Panel, job_card, measures
 from cahp.ui.frame.measures import estimate
@@ -61,7 +60,7 @@ _BEFORE = "abilities.fewest"
 def draw_search(explorer: Explorer) -> None:
     """Draw the button that starts the search, or how far it is; put its result on the board."""
     board = explorer.board_state()
-    if explorer.work.job(FEWEST, board) is None and not RECOVERIES[explorer.recover].swept:
+    if explorer.work.job(FEWEST, board) is None and not explorer.recovery.row.swept:
         return
     search = job_card(
         explorer,
@@ -81,7 +80,7 @@ def draw_search(explorer: Explorer) -> None:
 def _remember(explorer: Explorer) -> None:
     """Note the board when a search begins."""
     # Another budget must not change the recovery, on which the search depends.
-    explorer.chosen_recovery = explorer.recover
+    explorer.chosen_recovery = explorer.recovery.name
     explorer.memory[_BEFORE] = explorer.mask.sha256
 
 
@@ -98,7 +97,7 @@ def _keep(explorer: Explorer, found: ReachedGoal) -> None:
         explorer.board.set_budget(found.heads)
     write_note(
         f"{found.heads} {explorer.card.unit}s are the fewest with which no measurable ability is lost "
-        f"{RECOVERIES[explorer.recover].beside}; {found.measured} of {found.budgets} budgets were measured."
+        f"{explorer.recovery.row.beside}; {found.measured} of {found.budgets} budgets were measured."
     )
     st.rerun()
 
@@ -150,7 +149,7 @@ def draw_strip(explorer: Explorer) -> None:
     record = measures.find_record(explorer, RECEIPT)
     with st.container(key="abilities-board"):
         if record is not None:
-            st.html(strip_html(record, find_state(record), explorer.ready_recovery))
+            st.html(strip_html(record, find_state(record), explorer.recovery.ready))
         else:
             measures.draw_offer(RECEIPT, explorer, place="strip", label=RECEIPT.title)
 

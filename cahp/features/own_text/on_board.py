@@ -239,7 +239,7 @@ def put_on_board(explorer: Explorer, typed: Input) -> TextOnBoard:
     known: KnownText | None = st.session_state.get(_MEMORY)
     if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
         st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
-    return TextOnBoard(explorer.board_state(explorer.ready_recovery), known)
+    return TextOnBoard(explorer.board_state(explorer.recovery.ready), known)
 
 
 def load_ahead(explorer: Explorer) -> None:

@@ -155,7 +155,7 @@ def _draw_below(explorer: Explorer) -> None:
     if shipped is not None and finished:
         full = shipped.full
         shown = shipped.recovered or shipped.pruned
-        state = RECOVERIES[explorer.recover].beside
+        state = explorer.recovery.row.beside
     else:
         waits = _start_work(explorer, text, wanted=True)
         shown, state = _choose_written(text)

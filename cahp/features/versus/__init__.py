@@ -90,7 +90,7 @@ def draw(explorer: Explorer) -> None:
 
 
 def _on_board(explorer: Explorer) -> Variant:
-    return Variant(explorer.mask, explorer.ready_recovery)
+    return Variant(explorer.mask, explorer.recovery.ready)
 
 
 # A and B -----------------------------------------------------------------------------------------------------

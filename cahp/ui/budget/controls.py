@@ -88,7 +88,7 @@ def _draw_recovery(explorer: Explorer) -> None:
             # A press begins it again.
             explorer.work.drop(REFIT)
 
-    set_value("board-recover", explorer.recover)
+    set_value("board-recover", explorer.recovery.name)
     st.segmented_control(
         "Recovery",
         explorer.recoveries,
@@ -253,7 +253,9 @@ def offer_better_method(explorer: Explorer) -> None:
     """Say if another method is measurably better than CAHP for this model and these data, with a button to take it."""
     card = explorer.card
     kept = explorer.mask.count
-    better = bundled.describe_better_method(card.id, card.identity, explorer.bench.dataset.id, explorer.recover, kept)
+    better = bundled.describe_better_method(
+        card.id, card.identity, explorer.bench.dataset.id, explorer.recovery.name, kept
+    )
     if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
         return
     name, words = better

@@ -13,7 +13,7 @@ from cahp.board.colourings import mark_clusters
 from cahp.figures.head_grid import places
 from cahp.figures.space import space_figure
 from cahp.outcomes import Outcomes, describe
-from cahp.recoveries import QUICK, RECOVERIES
+from cahp.recoveries import QUICK
 from cahp.run.timeline import on_screen
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls
@@ -108,10 +108,10 @@ def _replaceable(explorer: Explorer) -> dict[str, list[float]]:
 
 def draw_flips(explorer: Explorer) -> None:
     """Draw the texts whose prediction changes under the mask, on request."""
-    if explorer.lacks_distilled:
+    if explorer.recovery.lacks_model:
         st.caption("Distil this mask first (above).")
         return
-    board = explorer.board_state(explorer.ready_recovery)
+    board = explorer.board_state(explorer.recovery.ready)
     if explorer.work.job(FLIPS, board) is None:
         st.markdown("Which predictions change under this mask?")
     compared = job_card(explorer, FLIPS, board, name="show-flips", title="Comparing predictions", offer="Show them")
@@ -153,22 +153,22 @@ def draw_measurements(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if job is None or job.ended:
             _draw_missing_budgets(explorer)
-        if explorer.rests_on_quick_refit:
+        if explorer.recovery.awaits == "request":
             _draw_refit_button(explorer)
         refit = explorer.stopped_refit
-        if explorer.awaits_refit and refit is not None:
+        if explorer.recovery.awaits_refit and refit is not None:
             show_job(refit, partial(explorer.start, REFIT, QUICK.name), name="refit")
         _draw_test_split(explorer)
-        if explorer.lacks_distilled and not explorer.awaits_distillation:
+        if explorer.recovery.awaits == "distilled model":
             here = "The figures are bundled; the distilled model is not on this machine."
             _draw_distil_button(explorer, "Distil here", type="tertiary", help=here)
         if explorer.card.saves == "time":
             draw_timing(explorer, place="budget")
-        st.caption(provenance(explorer, explorer.shown_recovery))
+        st.caption(provenance(explorer, explorer.recovery.shown))
 
 
 def _draw_missing_budgets(explorer: Explorer) -> None:
-    table = explorer.table(explorer.recover)
+    table = explorer.table(explorer.recovery.name)
     assert table is not None
     if table.missing() is None:
         return
@@ -189,9 +189,9 @@ def _draw_refit_button(explorer: Explorer) -> None:
 
 def _draw_test_split(explorer: Explorer) -> None:
     # The check never trains a model.
-    if "test" not in explorer.bench.dataset.splits or explorer.lacks_distilled:
+    if "test" not in explorer.bench.dataset.splits or explorer.recovery.lacks_model:
         return
-    recover = explorer.ready_recovery
+    recover = explorer.recovery.ready
     start = partial(explorer.start, CONFIRM, recover)
     job = explorer.job(CONFIRM, recover)
     confirmed = explorer.results.confirmed.get((explorer.mask.sha256, recover))
@@ -228,7 +228,7 @@ def _show_confirmed(explorer: Explorer, outcomes: Outcomes, opened: int) -> None
 def describe_distillation(explorer: Explorer) -> str:
     """Return whether the distilled model on the board was accepted, with the reason."""
     distilled = explorer.results.distilled.get(explorer.mask.sha256)
-    if not RECOVERIES[explorer.recover].trains or distilled is None:
+    if not explorer.recovery.row.trains or distilled is None:
         return ""
     report, _ = distilled
     verdict = "accepted" if report.accepted else "rejected"
@@ -238,9 +238,9 @@ def describe_distillation(explorer: Explorer) -> str:
 def draw_distillation(explorer: Explorer) -> None:
     """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
     job = explorer.work.job(DISTIL)
-    trains = RECOVERIES[explorer.recover].trains
+    trains = explorer.recovery.row.trains
     _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
-    if (job is None or job.ended) and not (trains and (steps or explorer.awaits_distillation)):
+    if (job is None or job.ended) and not (trains and (steps or explorer.recovery.awaits == "distillation")):
         return
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
@@ -249,7 +249,7 @@ def draw_distillation(explorer: Explorer) -> None:
             if explorer.job(DISTIL) is not job:
                 title += " (the mask that was on the board before)"
             follow(job, name="distil", title=title)
-        elif explorer.awaits_distillation:
+        elif explorer.recovery.awaits == "distillation":
             failed = explorer.job(DISTIL)
             search = explorer.job(FIGURE)
             if failed is not None and failed.error:

@@ -101,7 +101,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
             blocks.draw(statistics)
     st.caption(_describe_origin(explorer, choice))
     above = st.container(key="compare-above")
-    filters = draw_filters(shown, recover=explorer.recover)
+    filters = draw_filters(shown, recover=explorer.recovery.name)
     with above:
         _draw_claims(explorer, shown, filters)
     shown = choice.comparison.results_on(shown.document.parts[-1], filters.outcome)

@@ -148,7 +148,7 @@ def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
         help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
     ):
         return []
-    if explorer.lacks_distilled:
+    if explorer.recovery.lacks_model:
         st.caption("Distil this mask on the Budget page first.")
         return []
     board = explorer.board_state()
@@ -170,7 +170,7 @@ def draw_command(explorer: Explorer, view: View) -> None:
         if explorer.board.by_hand:
             method = BY_HAND
         settings = replace(
-            explorer.settings, budget=str(explorer.board.budget), method=method, recover=explorer.recover
+            explorer.settings, budget=str(explorer.board.budget), method=method, recover=explorer.recovery.name
         )
     else:
         settings = run.settings
@@ -320,10 +320,10 @@ def draw_recovery(explorer: Explorer) -> str:
         if not (row.closed_form and explorer.no_refit) and (labelled or not row.needs_labels)
     ]
     shown = st.session_state.get("export-recover")
-    if st.session_state.get(_OF_BOARD) != explorer.recover or shown not in offered:
+    if st.session_state.get(_OF_BOARD) != explorer.recovery.name or shown not in offered:
         # Follow the board, so that page, report and model agree.
-        st.session_state[_OF_BOARD] = explorer.recover
-        st.session_state["export-recover"] = explorer.recover if explorer.recover in offered else NONE.name
+        st.session_state[_OF_BOARD] = explorer.recovery.name
+        st.session_state["export-recover"] = explorer.recovery.name if explorer.recovery.name in offered else NONE.name
     recover: str = st.selectbox(
         "Recovery of the model",
         offered,
@@ -334,9 +334,9 @@ def draw_recovery(explorer: Explorer) -> str:
         label_visibility="collapsed",
         help="It begins with the recovery of the board.",
     )
-    if recover != explorer.recover:
+    if recover != explorer.recovery.name:
         st.caption(
-            f"The figures and the report describe the mask {RECOVERIES[explorer.recover].beside}; the model will be "
+            f"The figures and the report describe the mask {explorer.recovery.row.beside}; the model will be "
             f"written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
         )
     return recover

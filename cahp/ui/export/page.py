@@ -164,11 +164,11 @@ def _offer_to_measure(explorer: Explorer) -> None:
     st.markdown("The mask can be downloaded now; its report and its time need a run.")
     label = "Evaluate and time this mask"
     takes = "seconds"
-    if explorer.lacks_distilled:
-        label = price("Distil and measure", recovery_seconds(explorer.bench, explorer.recover))
+    if explorer.recovery.lacks_model:
+        label = price("Distil and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
         takes = "the distillation takes longest"
-    elif explorer.awaits_refit:
-        label = price("Refit and measure", recovery_seconds(explorer.bench, explorer.recover))
+    elif explorer.recovery.awaits_refit:
+        label = price("Refit and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
         takes = "the refit takes longest"
     about = f"Accuracy, intervals and time; {takes}."
     subject = MaskOnBoard.of(explorer)
@@ -183,8 +183,8 @@ def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
     if table is not None and table.full is not None:
         states[ALL_HEADS] = _of_full(table.full) or None
     states[AS_PRUNED] = explorer.outcomes(NONE.name)
-    if explorer.recover != NONE.name:
-        states[name_of_state(explorer.recover)] = explorer.outcomes(explorer.recover)
+    if explorer.recovery.name != NONE.name:
+        states[name_of_state(explorer.recovery.name)] = explorer.outcomes(explorer.recovery.name)
     return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
@@ -212,7 +212,7 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
         draw_timing(explorer, place="export")
         st.caption(where)
-    for line in list_findings(explorer, view, explorer.recover):
+    for line in list_findings(explorer, view, explorer.recovery.name):
         st.caption(plain(f"{line}."))
 
 

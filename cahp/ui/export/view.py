@@ -101,7 +101,7 @@ def _add_known_records(explorer: Explorer, run: RunDocument) -> RunDocument:
 
 def _read_record(explorer: Explorer, one: Measure[Any]) -> Any:
     """Return what this session measured of the mask on the board (None: nothing)."""
-    return explorer.results.records.get((one.name, explorer.mask.sha256, explorer.recover))
+    return explorer.results.records.get((one.name, explorer.mask.sha256, explorer.recovery.name))
 
 
 def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
 
     Another recovery than that of the board has no line.
     """
-    if recover != explorer.recover:
+    if recover != explorer.recovery.name:
         return ()
     content: dict[str, Any] = {}
     if view.document is not None:
@@ -126,10 +126,10 @@ def _run_on_screen(explorer: Explorer) -> RunDocument | None:
     run = explorer.results.run
     if run is None or explorer.board.by_hand or run.mask.sha256 != explorer.mask.sha256:
         return None
-    if explorer.recover == NONE.name:
+    if explorer.recovery.name == NONE.name:
         # Otherwise the report would describe a model that is neither on the board nor exported.
         return remove_recovery(features.measures(), run.as_pruned(command=recipe))
-    if run.settings.recover != explorer.recover or "recovered" not in run.outcomes:
+    if run.settings.recover != explorer.recovery.name or "recovered" not in run.outcomes:
         return None
     return run
 
@@ -147,7 +147,7 @@ def name_of(explorer: Explorer) -> str:
     bench = explorer.bench
     digests = (explorer.card.sha256, bench.calibration.sha256, bench.evaluation.sha256, explorer.mask.sha256)
     origin = "hand" if explorer.board.by_hand else "budget"
-    return "-".join((*digests, explorer.recover, origin))
+    return "-".join((*digests, explorer.recovery.name, origin))
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,7 +29,7 @@ from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import clear_note, draw_note, plain, problem, write_note
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import REFIT, REPLACEABILITY, TABLE, WARM
+from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM
 from cahp.values import CahpError, HeadMask
 from cahp.words import percent
 
@@ -53,7 +53,7 @@ def warm(explorer: Explorer) -> None:
 
 def measure(explorer: Explorer) -> None:
     """Start to measure what is on the board, unless it is measured."""
-    recover = explorer.recover
+    recover = explorer.recovery.name
     pruned = explorer.table()
     assert pruned is not None
     current = None
@@ -62,17 +62,16 @@ def measure(explorer: Explorer) -> None:
     for table in (pruned, explorer.table(recover)):
         assert table is not None
         table.current_budget = current
-    job = explorer.figure_job
+    job = explorer.job(FIGURE, explorer.recovery.shown)
     # An existing distilled model is looked up once; only a person starts a distillation.
     if _lacks_figures(explorer) and (job is None or not (job.error or RECOVERIES[recover].trains)):
-        started = explorer.start_figure()
+        started = explorer.start(FIGURE, explorer.recovery.shown)
         if not started.wait(0.05) and job is None:
             _await_glimpse(explorer, started)
     bundled = explorer.results.bundled
     if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
-    wants_refit = explorer.awaits_refit and not explorer.rests_on_quick_refit
-    if wants_refit and not _lacks_figures(explorer):
+    if explorer.recovery.awaits == "refit" and not _lacks_figures(explorer):
         _refit(explorer, Rank.LONG)
     elif recover != NONE.name:
         explorer.work.drop(REFIT)
@@ -82,13 +81,13 @@ def measure(explorer: Explorer) -> None:
 
 def _lacks_figures(explorer: Explorer) -> bool:
     """Whether the figures that the board shows are not measured."""
-    return explorer.outcomes(explorer.shown_recovery) is None
+    return explorer.outcomes(explorer.recovery.shown) is None
 
 
 def _await_glimpse(explorer: Explorer, job: Job[Any]) -> None:
     """Wait for the first batches of a mask: drawing the page meanwhile would delay them."""
     latest = monotonic() + _GLIMPSE_S
-    shown = explorer.mask.sha256, explorer.shown_recovery
+    shown = explorer.mask.sha256, explorer.recovery.shown
     while monotonic() < latest and shown not in explorer.results.glimpses:
         if job.wait(0.02):
             return
@@ -109,7 +108,7 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
 
     ``draw`` draws the words.
     """
-    table = explorer.table(explorer.recover)
+    table = explorer.table(explorer.recovery.name)
     assert table is not None
     display.heading(
         _title(explorer, describe),
@@ -212,7 +211,7 @@ def draw(
     ``note`` are words about the recovery of the mask. With ``marks``, heads that only one of the mask and a pinned one
     keeps are marked. ``first`` is given on the first screen, where the details are closed until a person opens them.
     """
-    recover = explorer.recover
+    recover = explorer.recovery.name
     if explorer.card_head != explorer.drawn_card:
         # Only a run of the whole page opens or closes a card.
         st.rerun()
@@ -224,12 +223,12 @@ def draw(
     assert table is not None
     assert second is not None
     assert clusters is not None
-    job = explorer.figure_job
+    job = explorer.job(FIGURE, explorer.recovery.shown)
     status = ""
     if job is not None and not job.ended:
         status = describe_progress(job)
     how = ""
-    if explorer.awaits_refit:
+    if explorer.recovery.awaits_refit:
         how = AT_ONCE.after
     pinned = None
     if marks:
@@ -244,13 +243,13 @@ def draw(
             Shown(
                 explorer.mask,
                 explorer.board.origin,
-                explorer.outcomes(explorer.shown_recovery),
+                explorer.outcomes(explorer.recovery.shown),
                 explorer.results.speed(explorer.mask),
                 note=note or explain_recovery(explorer),
                 rescued=explorer.board.rescued,
                 places=explorer.card.places,
                 pinned=pinned,
-                glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.shown_recovery)),
+                glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recovery.shown)),
                 how=how,
                 beside=_find_outcomes_beside(explorer, second.recover),
                 method=explorer.board.method,
@@ -309,7 +308,7 @@ def _find_outcomes_beside(explorer: Explorer, recover: str) -> tuple[str, Outcom
 
 def explain_recovery(explorer: Explorer) -> str:
     """Tell how far the refit is for which a quick one stands (empty: none is in progress)."""
-    if not explorer.awaits_refit:
+    if not explorer.recovery.awaits_refit:
         return ""
     job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
     if job is None or job.ended:
@@ -372,12 +371,12 @@ def _measured(table: BudgetTable) -> Iterator[tuple[HeadMask, Outcomes | None]]:
 
 def _title(explorer: Explorer, describe: Describe) -> str:
     """Return the finding of the mask on the board, or why there is none yet."""
-    outcomes = explorer.outcomes(explorer.shown_recovery)
+    outcomes = explorer.outcomes(explorer.recovery.shown)
     title = describe(explorer, explorer.mask, outcomes)
     if outcomes is not None:
         return title
-    if explorer.awaits_distillation:
-        return f"{title}: not {RECOVERIES[explorer.recover].result} yet"
+    if explorer.recovery.awaits == "distillation":
+        return f"{title}: not {explorer.recovery.row.result} yet"
     return f"{title}: measuring…"
 
 
@@ -387,7 +386,7 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
     clauses = list_changes(explorer, mask, outcomes)
     if not clauses:
         return title
-    return f"{title} {RECOVERIES[explorer.shown_recovery].beside}: {', '.join(clauses)}"
+    return f"{title} {RECOVERIES[explorer.recovery.shown].beside}: {', '.join(clauses)}"
 
 
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
@@ -413,8 +412,8 @@ def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) 
 
 def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]:
     """Yield the mask on the board, then that of each budget, with the outcomes after the recovery on the board."""
-    yield explorer.mask, explorer.outcomes(explorer.shown_recovery)
-    table = explorer.table(explorer.recover)
+    yield explorer.mask, explorer.outcomes(explorer.recovery.shown)
+    table = explorer.table(explorer.recovery.name)
     assert table is not None
     yield from _measured(table)
 

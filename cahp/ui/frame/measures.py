@@ -63,7 +63,7 @@ def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
     known = explorer.results.records
     digest = explorer.mask.sha256
-    recover = explorer.ready_recovery
+    recover = explorer.recovery.ready
     run = explorer.results.run
     if run is not None and run.mask.sha256 == digest:
         record = one.read_run(run)
@@ -89,12 +89,12 @@ def draw(one: Measure[Any], explorer: Explorer) -> None:
     if record is None or not one.is_complete(record):
         draw_offer(one, explorer)
     if record is not None:
-        blocks.draw(one.show(record, MaskSubject(explorer.mask, explorer.ready_recovery, explorer.card.unit)))
+        blocks.draw(one.show(record, MaskSubject(explorer.mask, explorer.recovery.ready, explorer.card.unit)))
 
 
 def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", label: str = "Measure") -> None:
     """Draw the card of a measure's job: what it measures and costs, or how far it is, or why it failed."""
-    if explorer.lacks_distilled:
+    if explorer.recovery.lacks_model:
         st.caption("This can be measured once the distilled model is on this machine.")
         return
     options = one.options()
@@ -103,7 +103,7 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
         st.markdown(plain(one.help.split("\n\n")[-1]))
         options = _ask_options(one)
         look = "secondary"
-    board = explorer.board_state(explorer.ready_recovery)
+    board = explorer.board_state(explorer.recovery.ready)
     name = f"{one.name}-{place}"
     job_card(explorer, kind_of(one, options), board, name=name, title=one.title, offer=label, type=look)
 

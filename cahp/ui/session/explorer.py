@@ -7,7 +7,7 @@ belongs to one session and cannot be reached from another.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,6 +81,41 @@ class Pin:
             max_length=self.card.max_length,
         )
         return bench_of(settings, self.card, source.raw)
+
+
+#: What the recovery of the board still lacks: nothing, a refit that is on its way or that a person must ask for, a
+#: distillation, or on this machine the model whose figures are bundled.
+Awaited = Literal["", "refit", "request", "distillation", "distilled model"]
+
+
+@dataclass(frozen=True)
+class RecoveryState:
+    """The recovery of the mask on the board, by ``name``, and what of it is there.
+
+    ``shown`` is the recovery of the figures: a quick refit stands for a refit that is not measured yet. ``ready`` is
+    that of what else is measured of the mask: a refit of minutes begins only when a person asks. ``awaits`` is what the
+    recovery of this name still lacks.
+    """
+
+    name: str
+    shown: str
+    ready: str
+    awaits: Awaited = ""
+
+    @property
+    def row(self) -> Recovery:
+        """What is known of this recovery."""
+        return RECOVERIES[self.name]
+
+    @property
+    def awaits_refit(self) -> bool:
+        """Whether a quick refit stands for the refit."""
+        return self.awaits in ("refit", "request")
+
+    @property
+    def lacks_model(self) -> bool:
+        """Whether the distilled model is not on this machine; its figures may be bundled."""
+        return self.awaits in ("distillation", "distilled model")
 
 
 def recovery_of_run(min_per_layer: int) -> Recovery:
@@ -228,8 +263,30 @@ class Explorer:
         return [row.name for row in rows if not (row.closed_form and self.no_refit)]
 
     @property
-    def recover(self) -> str:
-        """The recovery on the board: the chosen one, or else a refit where it or a quick one is measured for the mask.
+    def can_refit(self) -> bool:
+        """Whether the mask on the board can be refitted."""
+        return not (self.mask.is_full or self.mask.empty_layers or self.no_refit)
+
+    @property
+    def recovery(self) -> RecoveryState:
+        """The recovery of the mask on the board, and what of it is there."""
+        name = self._name_recovery()
+        measured = self.outcomes(name) is not None
+        if RECOVERIES[name].trains:
+            awaits: Awaited = ""
+            if not measured:
+                awaits = "distillation"
+            elif not self.mask.is_full and self.results.ships(self.mask, name):
+                awaits = "distilled model"
+            return RecoveryState(name, shown=name, ready=name, awaits=awaits)
+        if name != QUICK.name or measured or not self.can_refit:
+            return RecoveryState(name, shown=name, ready=name)
+        if self.chosen_recovery is None and self.results.ships(self.mask, AT_ONCE.name):
+            return RecoveryState(name, shown=AT_ONCE.name, ready=AT_ONCE.name, awaits="request")
+        return RecoveryState(name, shown=AT_ONCE.name, ready=name, awaits="refit")
+
+    def _name_recovery(self) -> str:
+        """Return the chosen recovery, or else a refit where it or a quick one is measured for the mask.
 
         A mask made by hand keeps the refit of the budget that it was made from.
         """
@@ -237,58 +294,13 @@ class Explorer:
             return self.chosen_recovery
         if self.mask.is_full:
             return NONE.name
-        if self.outcomes(QUICK.name) is not None or self._has_quick_refit() or self._keeps_refit():
-            return QUICK.name
-        return NONE.name
-
-    def _has_quick_refit(self) -> bool:
-        return self.can_refit and self.outcomes(AT_ONCE.name) is not None
-
-    def _keeps_refit(self) -> bool:
-        start = self.board.start
-        if not self.board.by_hand or start is None or not self.can_refit:
-            return False
-        return self.results.outcomes(start, QUICK.name) is not None
-
-    @property
-    def can_refit(self) -> bool:
-        """Whether the mask on the board can be refitted."""
-        return not (self.mask.is_full or self.mask.empty_layers or self.no_refit)
-
-    @property
-    def awaits_refit(self) -> bool:
-        """Whether a refit is to be shown that takes a while: until then a quick refit stands for it."""
-        return self.recover == QUICK.name and self.outcomes(QUICK.name) is None and self.can_refit
-
-    @property
-    def rests_on_quick_refit(self) -> bool:
-        """Whether a quick refit that ships with the package stands for the refit until a person asks for that."""
-        return self.chosen_recovery is None and self.awaits_refit and self.results.ships(self.mask, AT_ONCE.name)
-
-    @property
-    def shown_recovery(self) -> str:
-        """The recovery of the figures on the board: that of the board, or the quick refit that stands for it."""
-        if self.awaits_refit:
-            return AT_ONCE.name
-        return self.recover
-
-    @property
-    def ready_recovery(self) -> str:
-        """The recovery of what else is measured of the mask: a refit of minutes begins only when a person asks."""
-        if self.rests_on_quick_refit:
-            return AT_ONCE.name
-        return self.recover
-
-    @property
-    def awaits_distillation(self) -> bool:
-        """Whether a distilled model is to be shown that does not exist yet."""
-        return RECOVERIES[self.recover].trains and self.outcomes(self.recover) is None
-
-    @property
-    def lacks_distilled(self) -> bool:
-        """Whether a distilled model is to be shown that is not on this machine; its figures may be bundled."""
-        here = self.mask.is_full or not self.results.ships(self.mask, self.recover)
-        return RECOVERIES[self.recover].trains and (self.awaits_distillation or not here)
+        measured = self.outcomes(QUICK.name) is not None
+        if not measured and self.can_refit:
+            measured = self.outcomes(AT_ONCE.name) is not None
+            start = self.board.start
+            if self.board.by_hand and start is not None:
+                measured = measured or self.results.outcomes(start, QUICK.name) is not None
+        return QUICK.name if measured else NONE.name
 
     @property
     def swept(self) -> str:
@@ -330,15 +342,6 @@ class Explorer:
         """Start a job of this kind for the current board, with another recovery if one is named."""
         return self.work.start(kind, self.board_state(recover))
 
-    def start_figure(self) -> Job[Outcomes | None]:
-        """Start to measure the mask with the recovery whose figures the board shows."""
-        return self.work.start(FIGURE, self.board_state(self.shown_recovery))
-
-    @property
-    def figure_job(self) -> Job[Outcomes | None] | None:
-        """The job that measures the figures on the board, if it was started."""
-        return self.work.job(FIGURE, self.board_state(self.shown_recovery))
-
     @property
     def stopped_refit(self) -> Job[Outcomes | None] | None:
         """The refit of the current board that was cancelled or failed (None: there is none)."""
@@ -353,7 +356,7 @@ class Explorer:
 
     def board_state(self, recover: str | None = None) -> BoardState:
         """Return the current board as the subject of a job, with another recovery if one is named."""
-        recover = recover or self.recover
+        recover = recover or self.recovery.name
         return BoardState(self.bench, self.results, self.mask, recover, self.table(recover))
 
     def collect(self) -> str | None:

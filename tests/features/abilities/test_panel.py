@@ -41,7 +41,7 @@ def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explorer) -> None:
     explorer.detail = LABEL
     app = open_app("budget", explorer)
-    assert explorer.recover == "refit"
+    assert explorer.recovery.name == "refit"
     assert find_receipt(explorer) is None
     assert has_button(app, "abilities-strip")
     app.button(key="abilities-tab").click().run()

@@ -42,7 +42,7 @@ def resting() -> Iterator[Explorer]:
         pytest.skip("the bundled language model is missing")
     made = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
     made.board.set_budget(70)
-    assert made.rests_on_quick_refit
+    assert made.recovery.awaits == "request"
     yield made
     made.close()
 
@@ -97,7 +97,7 @@ def test_a_board_that_rests_on_a_quick_refit_is_pinned_with_it(resting: Explorer
 
 def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(explorer: Explorer) -> None:
     explorer.chosen_recovery = "distill"
-    assert not explorer.awaits_distillation
+    assert explorer.recovery.awaits == "distilled model"
     app = open_part(draw_flips, explorer)
     assert "Distil this mask first" in text_of(app, "caption")
     app = open_part(_choose_examples, explorer)
@@ -135,7 +135,7 @@ def test_a_mask_that_comes_back_shows_its_test_result_and_does_not_use_the_split
         explorer.board.set_budget(budget)
         app = open_part(_draw_test_split, explorer)
         app.button(key="confirm").click().run()
-        assert explorer.job(CONFIRM, explorer.ready_recovery).wait(PATIENCE)  # type: ignore[union-attr]
+        assert explorer.job(CONFIRM, explorer.recovery.ready).wait(PATIENCE)  # type: ignore[union-attr]
     explorer.board.set_budget(13)
     app = open_part(_draw_test_split, explorer)
     assert not has_button(app, "confirm")
@@ -164,7 +164,7 @@ def test_the_time_of_all_budgets_counts_what_they_share_once(
     monkeypatch.setattr(work, "estimate_seconds", lambda card, *, tokens: tokens)
     monkeypatch.setattr(work, "is_loaded", lambda card, *, device: True)
     explorer.change(min_first_layers=2)
-    table = explorer.table(explorer.recover)
+    table = explorer.table(explorer.recovery.name)
     assert table is not None
     app = open_part(_draw_missing_budgets, explorer)
     before = table_seconds(explorer.bench, table)

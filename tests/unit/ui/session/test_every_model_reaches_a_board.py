@@ -76,10 +76,10 @@ def test_a_link_to_a_refit_of_a_model_without_one_opens_it_as_pruned(explore: Op
     explorer = explore(task(tmp_path, "albert"))
     run(explorer)
     address.restore(explorer, {"recover": "refit", "budget": "5"})
-    assert (explorer.recover, explorer.mask.count) == ("none", 5)
+    assert (explorer.recovery.name, explorer.mask.count) == ("none", 5)
     done(explorer.start(FIGURE))
     address.restore(explorer, {"recover": "distill", "budget": "5"})
-    assert explorer.recover == "distill"
+    assert explorer.recovery.name == "distill"
 
 
 def test_too_few_texts_for_a_refit_are_run_as_pruned(explore: Open, tmp_path: Path) -> None:

