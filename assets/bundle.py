@@ -77,7 +77,7 @@ from cahp.features.own_text.measuring import (
     read_text,
 )
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
-from cahp.features.roles.use_case import roles
+from cahp.features.roles.section import roles
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids

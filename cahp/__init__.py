@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
     from cahp.features.attribution.measuring import attribute as attribute
-    from cahp.features.roles.use_case import roles as roles
+    from cahp.features.roles.section import roles as roles
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
     from cahp.models.surgery import cut as cut
@@ -52,7 +52,7 @@ _HOMES = {
         "features.attribution.measuring": ("attribute",),
         "api.prune": ("PruneResult", "prune"),
         "api.report": ("report",),
-        "features.roles.use_case": ("roles",),
+        "features.roles.section": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask", "read_mask_record"),
         "exports.run_folder": ("write_run",),

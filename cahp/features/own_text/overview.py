@@ -11,7 +11,6 @@ from collections.abc import Sequence
 import streamlit as st
 
 from cahp.board import Sentence, SentenceAnswer
-from cahp.features.own_text import continued
 from cahp.features.own_text.measuring import AnswersOverBudgets, ShippedSentence, read_sentence
 from cahp.features.own_text.on_board import (
     OWN_TEXT,
@@ -20,7 +19,7 @@ from cahp.features.own_text.on_board import (
     put_on_board,
     start_recovered,
 )
-from cahp.features.own_text.panel import draw_recovered_work, offer_recovered_again
+from cahp.features.own_text.panel import continuation_html, draw_recovered_work, offer_recovered_again
 from cahp.features.own_text.section import CONTINUATION, Continuation
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import FirstText, describe_progress
@@ -167,7 +166,7 @@ def _draw_below(explorer: Explorer) -> None:
         titles[1] += f'<span class="waits"> · {safe(waits)}</span>'
     with st.container(key="continuations"):
         for column, title, tokens in zip(st.columns(2, gap="medium"), titles, (full, shown), strict=True):
-            html = continued.continuation_html(" ".join(parts_of(text.known.text)), tokens, full)
+            html = continuation_html(" ".join(parts_of(text.known.text)), tokens, full)
             column.html(f'<div class="continued">{title}{html}</div>')
     if not finished:
         draw_recovered_work(explorer, text)

@@ -15,13 +15,12 @@ def roles(call: Call, name: str, ablate: bool) -> None:
 
     Roles are first token, induction, retrieval and others. Many heads have none.
     """
-    from cahp.features.roles import use_case
-    from cahp.features.roles.section import show_roles
+    from cahp.features.roles import section
     from cahp.show.terminal import lines
 
     settings = call.settings
     with call.bars() as progress:
-        result = use_case.roles(
+        result = section.roles(
             name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
         )
-    call.answer({"model": name, **result.to_json()}, lines(show_roles(name, result)))
+    call.answer({"model": name, **result.to_json()}, lines(section.show_roles(name, result)))

@@ -10,8 +10,13 @@ import pytest
 import torch
 
 from cahp import models
-from cahp.features.own_text.continued import continuation_html, describe, find_different_words, mark
 from cahp.features.own_text.measuring import continue_text, read_text
+from cahp.features.own_text.panel import (
+    continuation_html,
+    describe_continuations,
+    find_different_words,
+    mark_difference,
+)
 from cahp.features.own_text.section import Continuation, Tokens, compare_continuations
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
@@ -122,19 +127,19 @@ def continuation(pruned: str, recovered: str) -> Continuation:
     ],
 )
 def test_the_finding_names_the_first_token_that_differs(pruned: str, recovered: str, said: str) -> None:
-    assert describe(continuation(pruned, recovered), LABELS, of=4) == said
+    assert describe_continuations(continuation(pruned, recovered), LABELS, of=4) == said
 
 
 def test_a_model_with_all_heads_is_alone() -> None:
     alone = Continuation.of("", Tokens((1,), ("a",)), Tokens(), None)
-    assert describe(alone, {"full": "all 9 heads"}, of=1) == "1 tokens by all 9 heads"
+    assert describe_continuations(alone, {"full": "all 9 heads"}, of=1) == "1 tokens by all 9 heads"
 
 
 def test_written_tokens_are_no_markup() -> None:
-    assert mark((" <b>", "[x](y)", "\n"), None) == r" \<b\>\[x\]\(y\) ⏎ "
-    assert mark((" a", " *b*", " c"), 1) == r" a :orange-background[**▸\*b\***] c"
-    assert mark(("a ", "b", "c"), 1) == "a :orange-background[**▸b**]c"
-    assert mark(("a", " ", " c"), 1) == "a :orange-background[**▸␣**] c"
+    assert mark_difference((" <b>", "[x](y)", "\n"), None) == r" \<b\>\[x\]\(y\) ⏎ "
+    assert mark_difference((" a", " *b*", " c"), 1) == r" a :orange-background[**▸\*b\***] c"
+    assert mark_difference(("a ", "b", "c"), 1) == "a :orange-background[**▸b**]c"
+    assert mark_difference(("a", " ", " c"), 1) == "a :orange-background[**▸␣**] c"
 
 
 def test_words_that_differ_are_found_where_one_is_left_out_or_replaced() -> None:
