@@ -97,7 +97,7 @@ def measure_mix(settings: Settings, progress: Progress, *, untouched: int = 0) -
         "outcomes": {
             state: {name: measured[name] for name in ("kl", "perplexity")} for state, measured in outcomes.items()
         },
-        **{"abilities": record.to_json(), "refit": refitted, "distill": document.distill},
+        **{"abilities": plain_json(record), "refit": refitted, "distill": document.distill},
     }
     return plain_json(content)
 

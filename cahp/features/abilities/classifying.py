@@ -16,8 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cahp.data import BBC_NEWS, MANUAL, load
-from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
 from cahp.run import Bench, Recovered
 from cahp.tasks import NO_LABEL, Evaluation, Texts
 from cahp.values import DataError, Floats, HeadMask, Input, Ints, spread

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from cahp.api import bundled
 from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource
-from cahp.features.abilities.record import REVISION, AbilitiesRecord
-from cahp.features.abilities.verdict import LEAST, ItemValues, decide
+from cahp.features.abilities.record import LEAST, REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models import ModelCard, known_tokens, start_id
 from cahp.run import Recovered, Resources, cut_model
 from cahp.store import key

@@ -25,8 +25,7 @@ from cahp.features.stability.measuring import (
 from cahp.figures import places
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
-from cahp.ui.frame import job_card
-from cahp.ui.frame.selection import draw_knee
+from cahp.ui.frame import draw_knee, job_card
 from cahp.ui.parts import display
 from cahp.ui.session import Explorer, Kind, Rank, pass_seconds
 from cahp.values import Estimate, HeadMask, Progress, digest

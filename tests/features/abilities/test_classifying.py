@@ -18,7 +18,7 @@ from cahp.features.abilities.classifying import (
     mistype_text,
     read_neutral,
 )
-from cahp.features.abilities.verdict import ItemValues, compare_disagreement, decide, find_word
+from cahp.features.abilities.record import ItemValues, compare_disagreement, decide, find_word
 from cahp.run.bench import Bench
 from cahp.tasks.answers import NO_LABEL, Evaluation
 from cahp.tasks.texts import Texts

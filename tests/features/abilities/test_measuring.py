@@ -26,7 +26,7 @@ from cahp.features.abilities.items import (
     use_context,
 )
 from cahp.features.abilities.measuring import make_source, read_items, value_items
-from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.features.abilities.record import ItemValues, decide
 from cahp.models.head_model import HeadModel
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask

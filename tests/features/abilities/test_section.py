@@ -14,9 +14,8 @@ from fakes import prune
 from cahp.exports.report import Origin, page
 from cahp.features import measures
 from cahp.features.abilities.panel import strip_html
-from cahp.features.abilities.record import AbilitiesRecord
+from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
 from cahp.features.abilities.section import RECEIPT, count_lost, explain, list_by_word, list_cells, list_columns
-from cahp.features.abilities.verdict import ItemValues, decide
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, find_lines

@@ -21,7 +21,7 @@ from cahp.features.abilities.measuring import (
     read_shipped_losses,
     value_items,
 )
-from cahp.features.abilities.verdict import ItemValues, decide
+from cahp.features.abilities.record import ItemValues, decide
 from cahp.run.bench import Bench, open_bench
 from cahp.run.roles import find_roles
 from cahp.run.settings import Settings

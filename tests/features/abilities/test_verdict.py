@@ -8,8 +8,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cahp.features.abilities.record import AbilitiesRecord
-from cahp.features.abilities.verdict import ItemValues, decide, find_word, lower_limit
+from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide, find_word, lower_limit
 from cahp.files import json_text, plain_json
 
 #: 64 items with a mean gain of 1 nat above a chance of 0.
