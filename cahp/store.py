@@ -87,10 +87,12 @@ def _list_code(folder: Path) -> list[Path]:
 
 
 def _list_files(module: str) -> list[Path]:
-    """List the file of a module of this package, or all files of another package; none if there are none."""
+    """List the file or the folder of a module of this package, or all files of another; none if there are none."""
     first, *rest = module.split(".")
     if first == _PACKAGE.name:
         place = _PACKAGE.joinpath(*rest)
+        if place.is_dir():
+            return _list_code(place)
         files = [place.with_suffix(".py"), place / "__init__.py", place.with_suffix(".pyc")]
         return [file for file in files if file.is_file()]
     package = sys.modules.get(first)

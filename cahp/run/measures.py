@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from cahp.files import plain_json
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Marks, find_line
-from cahp.store import key
+from cahp.store import digest_code, key
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
 
 if TYPE_CHECKING:
@@ -192,6 +192,10 @@ def measure(
 def _key(one: Measure[Any], bench: Bench, mask: HeadMask, recover: str, options: Any) -> str:
     from cahp.run.settings import key_fields
 
+    room = type(one).__module__
+    if room.count(".") > 2:
+        # All files of a feature's folder measure together.
+        room = room.rpartition(".")[0]
     recovery = None
     if RECOVERIES[recover].solves:
         recovery = bench.recoveries.inputs_sha256
@@ -199,6 +203,7 @@ def _key(one: Measure[Any], bench: Bench, mask: HeadMask, recover: str, options:
         "measure",
         one.name,
         one.revision,
+        digest_code([room]),
         asdict(options),
         one.inputs(bench, options),
         bench.card.sha256,

@@ -415,3 +415,17 @@ def test_an_entry_is_one_line_of_json_and_plain_arrays_behind_a_checksum(tmp_pat
     assert data[:32] == hashlib.sha256(b"cahp.store/1" + data[32:]).digest()
     assert json.loads(line) == {"key": KEY, "arrays": ["a"], "meta": {"b": 1}}
     assert rest.startswith(b"\x93NUMPY")
+
+
+def test_the_folder_of_a_feature_is_digested_with_all_its_files(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    room = tmp_path / "features" / "luck"
+    room.mkdir(parents=True)
+    (room / "__init__.py").write_text("")
+    (room / "measuring.py").write_text("SIDES = 6\n")
+    monkeypatch.setattr(stored, "_PACKAGE", tmp_path)
+    before = digest_code([f"{tmp_path.name}.features.luck"])
+    assert digest_code([f"{tmp_path.name}.features.luck"]) == before
+    (room / "measuring.py").write_text("SIDES = 7\n")
+    assert digest_code([f"{tmp_path.name}.features.luck"]) != before
