@@ -27,8 +27,7 @@ from cahp.run.measures import MaskSubject, Measure
 from cahp.run.recovered import Recovered
 from cahp.show.blocks import Block, Line, Marks
 from cahp.ui.budget.page import list_panels
-from cahp.ui.frame.measures import find_record, kind_of
-from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.panels import Panel, find_record, kind_of
 from cahp.ui.session import jobs
 from cahp.values import CahpError, HeadMask
 

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.features.neutral.section import NEUTRAL_TEXT, NeutralOptions
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
-from cahp.ui.frame.measures import kind_of
+from cahp.ui.frame.panels import kind_of
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS, FIGURE, FLIPS, REFIT

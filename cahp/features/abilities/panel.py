@@ -11,8 +11,8 @@ from cahp.features.abilities.record import FLAGS, AbilitiesRecord, Ability, Word
 from cahp.features.abilities.section import RECEIPT, SYMBOLS, explain, find_state, list_by_word, name_state
 from cahp.goals import ReachedGoal
 from cahp.run import Settings, reach_goal
-from cahp.ui.frame import Panel, job_card, measures
-from cahp.ui.frame.measures import estimate
+from cahp.ui.frame import Panel, job_card
+from cahp.ui.frame.panels import draw_measure, draw_offer, estimate, find_record
 from cahp.ui.parts.display import write_note
 from cahp.ui.session import BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Progress, digest
@@ -146,17 +146,17 @@ def draw_strip(explorer: Explorer) -> None:
     drop_outdated(explorer)
     if explorer.mask.is_full:
         return
-    record = measures.find_record(explorer, RECEIPT)
+    record = find_record(explorer, RECEIPT)
     with st.container(key="abilities-board"):
         if record is not None:
             st.html(strip_html(record, find_state(record), explorer.recovery.ready))
         else:
-            measures.draw_offer(RECEIPT, explorer, place="strip", label=RECEIPT.title)
+            draw_offer(RECEIPT, explorer, place="strip", label=RECEIPT.title)
 
 
 def draw_table(explorer: Explorer) -> None:
     """Draw the tab of the receipt, and the search for the fewest heads."""
-    measures.draw(RECEIPT, explorer)
+    draw_measure(RECEIPT, explorer)
     if not explorer.mask.is_full:
         draw_search(explorer)
 

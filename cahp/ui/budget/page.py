@@ -17,9 +17,9 @@ from cahp.recoveries import QUICK
 from cahp.run.timeline import on_screen
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls
-from cahp.ui.frame import address, board, measures
+from cahp.ui.frame import address, board
 from cahp.ui.frame.page import provenance
-from cahp.ui.frame.panels import Panel
+from cahp.ui.frame.panels import Panel, list_tabs
 from cahp.ui.frame.running import draw_timing, follow, job_card, need_run, price, show_job, start_button
 from cahp.ui.frame.selection import draw_knee
 from cahp.ui.parts import display
@@ -281,7 +281,7 @@ _TABS = "board-detail"
 
 def list_panels() -> list[Panel]:
     """Return the tabs below the board, in their order."""
-    return sorted((*_PANELS, *features.panels("Budget"), *measures.list_tabs()), key=lambda panel: panel.place)
+    return sorted((*_PANELS, *features.panels("Budget"), *list_tabs()), key=lambda panel: panel.place)
 
 
 def draw(explorer: Explorer) -> None:

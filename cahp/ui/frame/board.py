@@ -67,7 +67,12 @@ def measure(explorer: Explorer) -> None:
     if _lacks_figures(explorer) and (job is None or not (job.error or RECOVERIES[recover].trains)):
         started = explorer.start(FIGURE, explorer.recovery.shown)
         if not started.wait(0.05) and job is None:
-            _await_glimpse(explorer, started)
+            # Drawing the page before its first batches would delay them.
+            latest = monotonic() + _GLIMPSE_S
+            shown = explorer.mask.sha256, explorer.recovery.shown
+            while monotonic() < latest and shown not in explorer.results.glimpses:
+                if started.wait(0.02):
+                    break
     bundled = explorer.results.bundled
     if not bundled and explorer.work.job(TABLE) is None and pruned.missing() is not None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
@@ -82,15 +87,6 @@ def measure(explorer: Explorer) -> None:
 def _lacks_figures(explorer: Explorer) -> bool:
     """Whether the figures that the board shows are not measured."""
     return explorer.outcomes(explorer.recovery.shown) is None
-
-
-def _await_glimpse(explorer: Explorer, job: Job[Any]) -> None:
-    """Wait for the first batches of a mask: drawing the page meanwhile would delay them."""
-    latest = monotonic() + _GLIMPSE_S
-    shown = explorer.mask.sha256, explorer.recovery.shown
-    while monotonic() < latest and shown not in explorer.results.glimpses:
-        if job.wait(0.02):
-            return
 
 
 def _refit(explorer: Explorer, rank: Rank) -> None:
@@ -149,7 +145,9 @@ def _colour(explorer: Explorer, jobs: Sequence[Job[Any] | None]) -> list[Coloure
     for row, job in zip(list_colourings(), jobs, strict=True):
         one = _know(explorer, row)
         if row.kind is not None and one.facts is None:
-            one.waits = _describe_waiting(job)
+            one.waits = ""
+            if job is not None and not job.ended:
+                one.waits = f"{describe_progress(job, 'Measuring')}…"
         elif row.kind is None and one.facts is not None and row.colouring.name not in asked:
             one = Coloured(row.colouring, None, "")
         coloured.append(one)
@@ -177,13 +175,6 @@ def _ask(explorer: Explorer, name: str) -> None:
             explorer.memory.setdefault(_ASKED, set()).add(name)
         else:
             explorer.work.start(row.kind, explorer.bench)
-
-
-def _describe_waiting(job: Job[Any] | None) -> str:
-    """Describe how far the measurement of a colouring is (empty: it is not measured now)."""
-    if job is None or job.ended:
-        return ""
-    return f"{describe_progress(job, 'Measuring')}…"
 
 
 @cache
@@ -230,10 +221,20 @@ def draw(
     how = ""
     if explorer.recovery.awaits_refit:
         how = AT_ONCE.after
+        refit = explorer.job(REFIT, QUICK.name)
+        if not note and refit is not None and not refit.ended:
+            note = describe_progress(refit, "Refit")
     pinned = None
     if marks:
         pinned = explorer.marked_mask
     colouring_jobs = [row.find_job(explorer) for row in list_colourings()]
+    steps = Steps(explorer.board.can_undo)
+    suggested = explorer.choices().suggested
+    if suggested is not None and not explorer.board.auto:
+        steps = Steps(explorer.board.can_undo, suggested.mask.count)
+    beside = None
+    if not explorer.mask.is_full and (outcomes := explorer.outcomes(other)) is not None:
+        beside = RECOVERIES[other].beside, outcomes
 
     draw_note()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
@@ -245,13 +246,13 @@ def draw(
                 explorer.board.origin,
                 explorer.outcomes(explorer.recovery.shown),
                 explorer.results.speed(explorer.mask),
-                note=note or explain_recovery(explorer),
+                note=note,
                 rescued=explorer.board.rescued,
                 places=explorer.card.places,
                 pinned=pinned,
                 glimpse=explorer.results.glimpses.get((explorer.mask.sha256, explorer.recovery.shown)),
                 how=how,
-                beside=_find_outcomes_beside(explorer, second.recover),
+                beside=beside,
                 method=explorer.board.method,
             ),
             labels=explorer.board.labels,
@@ -267,7 +268,7 @@ def draw(
                 status=status,
                 titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
                 colourings=_colour(explorer, colouring_jobs),
-                steps=_list_steps(explorer),
+                steps=steps,
                 cards=True,
                 details=first is None,
                 first=first,
@@ -282,38 +283,10 @@ def draw(
             problem(failed.error)
 
 
-def _list_steps(explorer: Explorer) -> Steps:
-    """Return the ways back from the mask on the board."""
-    suggested = explorer.choices().suggested
-    if suggested is None or explorer.board.auto:
-        return Steps(explorer.board.can_undo)
-    return Steps(explorer.board.can_undo, suggested.mask.count)
-
-
 def draw_panels(explorer: Explorer) -> None:
     """Draw what features bring below the board."""
     for panel in features.panels("Board"):
         panel.draw(explorer)
-
-
-def _find_outcomes_beside(explorer: Explorer, recover: str) -> tuple[str, Outcomes] | None:
-    """Return what the mask achieves with the recovery that the board does not have, and the name of that state."""
-    if explorer.mask.is_full:
-        return None
-    outcomes = explorer.outcomes(recover)
-    if outcomes is None:
-        return None
-    return RECOVERIES[recover].beside, outcomes
-
-
-def explain_recovery(explorer: Explorer) -> str:
-    """Tell how far the refit is for which a quick one stands (empty: none is in progress)."""
-    if not explorer.recovery.awaits_refit:
-        return ""
-    job = explorer.work.job(REFIT, explorer.board_state(QUICK.name))
-    if job is None or job.ended:
-        return ""
-    return describe_progress(job, "Refit")
 
 
 def draw_no_refit(explorer: Explorer) -> None:

@@ -1,21 +1,32 @@
-"""What features bring to the pages: tabs, and colourings of the board."""
+"""What features bring to the pages: tabs, colourings of the board, and what they measure of the mask on it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
-from cahp.ui.parts.display import problem
+import streamlit as st
+
+from cahp import features
+from cahp.api.preflight import STEP_TOKENS, count_models
+from cahp.recoveries import NONE
+from cahp.run.bench import Bench
+from cahp.run.measures import MaskSubject, Measure, measure
+from cahp.run.pace import estimate_seconds
+from cahp.ui.frame.running import job_card
+from cahp.ui.parts import blocks
+from cahp.ui.parts.display import plain, problem
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.work import BoardState, Kind
+from cahp.values import Progress
 from cahp.words import capital
 
 if TYPE_CHECKING:
     from cahp.board.colourings import Colouring
     from cahp.board.sentence import Sentence
-    from cahp.run.bench import Bench
-    from cahp.ui.session.explorer import Explorer
-    from cahp.ui.session.jobs import Job
-    from cahp.ui.session.work import Kind
 
 F = TypeVar("F")
 
@@ -78,3 +89,120 @@ class BoardColouring(Generic[F]):
         if self.kind is None:
             return None
         return explorer.work.job(self.kind, explorer.bench)
+
+
+# Measures of the mask on the board ---------------------------------------------------------------------------
+
+
+R = TypeVar("R")
+
+#: The place of the first measure among the tabs of Budget.
+_PLACE = 55
+
+
+@cache
+def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
+    """Return the kind of job that measures one of the mask on the board, after its recovery."""
+
+    def work(board: BoardState, _: Progress) -> R:
+        recovered = None
+        if not board.mask.is_full:
+            recovered = board.bench.recoveries.recover(board.mask, board.recover)
+        settings = replace(board.bench.settings, recover=board.recover)
+        record = measure(one, replace(board.bench, settings=settings), board.mask, recovered, options)
+        # The board may show another mask by now.
+        board.results.records[one.name, board.mask.sha256, board.recover] = record
+        return record
+
+    return Kind(
+        work,
+        lambda board: f"{one.name}-{options}-{board}",
+        Rank.RUN,
+        seconds=lambda board: estimate(one, board.bench, board.recover, options),
+        title=one.title,
+    )
+
+
+def estimate(one: Measure[Any], bench: Bench, recover: str, options: Any) -> float:
+    """Estimate the seconds of measuring one, of the full, the pruned and the recovered model."""
+    tokens = one.tokens(bench, options) + STEP_TOKENS * one.generated
+    return count_models(recover) * estimate_seconds(bench.card, tokens=tokens)
+
+
+def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
+    """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
+    known = explorer.results.records
+    digest = explorer.mask.sha256
+    recover = explorer.recovery.ready
+    run = explorer.results.run
+    if run is not None and run.mask.sha256 == digest:
+        record = one.read_run(run)
+        if record is not None:
+            known.setdefault((one.name, digest, run.settings.recover), record)
+    if recover == NONE.name:
+        others = [record for (name, mask, _), record in known.items() if (name, mask) == (one.name, digest)]
+        if others:
+            known[one.name, digest, recover] = one.as_pruned(max(others, key=one.is_complete))
+    return known.get((one.name, digest, recover))
+
+
+def draw_measure(one: Measure[Any], explorer: Explorer) -> None:
+    """Draw the tab of a measure: its record, or the card that offers to measure it."""
+    reason = one.refuses(explorer.card)
+    if reason is not None:
+        st.caption(plain(f"{capital(reason)}."))
+        return
+    if explorer.mask.is_full:
+        st.caption(f"All {explorer.card.unit}s are kept: nothing is pruned whose effect could be measured.")
+        return
+    record = find_record(explorer, one)
+    if record is None or not one.is_complete(record):
+        draw_offer(one, explorer)
+    if record is not None:
+        blocks.draw(one.show(record, MaskSubject(explorer.mask, explorer.recovery.ready, explorer.card.unit)))
+
+
+def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", label: str = "Measure") -> None:
+    """Draw the card of a measure's job: what it measures and costs, or how far it is, or why it failed."""
+    if explorer.recovery.lacks_model:
+        st.caption("This can be measured once the distilled model is on this machine.")
+        return
+    options = one.options()
+    look: Any = "tertiary"
+    if place == "tab":
+        st.markdown(plain(one.help.split("\n\n")[-1]))
+        options = _ask_options(one)
+        look = "secondary"
+    board = explorer.board_state(explorer.recovery.ready)
+    name = f"{one.name}-{place}"
+    job_card(explorer, kind_of(one, options), board, name=name, title=one.title, offer=label, type=look)
+
+
+def _ask_options(one: Measure[Any]) -> Any:
+    """Draw a widget for each option of a measure, and return the options."""
+    hints = get_type_hints(one.options)
+    chosen = {}
+    for entry in fields(one.options):
+        name = capital(entry.name.replace("_", " "))
+        help = entry.metadata.get("help", "")
+        key = f"{one.name}-option-{entry.name}"
+        hint = hints[entry.name]
+        if hint is bool:
+            chosen[entry.name] = st.checkbox(name, entry.default, key=key, help=help)
+        elif hint in (int, float):
+            chosen[entry.name] = st.number_input(name, value=entry.default, key=key, help=help)
+        elif get_args(hint) and get_origin(hint) is not None:
+            words = list(get_args(hint))
+            chosen[entry.name] = st.selectbox(name, words, words.index(entry.default), key=key, help=help)
+        else:
+            chosen[entry.name] = st.text_input(name, entry.default, key=key, help=help)
+    return one.options(**chosen)
+
+
+def list_tabs() -> list[Panel]:
+    """Return the tabs of the Budget page for what features measure."""
+    tabbed = [one for one in features.measures() if one.tabbed]
+    return [
+        Panel(one.title, partial(draw_measure, one), place=_PLACE + number, name=one.name)
+        for number, one in enumerate(tabbed)
+    ]

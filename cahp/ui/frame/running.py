@@ -17,7 +17,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Place, Rank
+from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import CLUSTERS, ROLES, RUN, SPEED, Kind
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration
@@ -53,7 +53,9 @@ def need_run(explorer: Explorer) -> None:
     """Stop the page and offer a run, unless there is one to show."""
     if explorer.results.run is not None:
         if explorer.clusters is None:
-            _await_clusters(explorer)
+            # The clusters of a stored run are computed again.
+            job_card(explorer, CLUSTERS, explorer.bench, name="clusters", title="Clusters")
+            st.stop()
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
@@ -65,15 +67,9 @@ def need_run(explorer: Explorer) -> None:
         )
         job = explorer.work.job(RUN)
         if job is not None and not job.ended:
-            _follow_run(explorer, job)
+            follow(job, name="main", beside=lambda: draw_outline(explorer.card, job))
         else:
             _offer_run(explorer)
-    st.stop()
-
-
-def _await_clusters(explorer: Explorer) -> None:
-    """Stop the page while the clusters of a stored run are computed again."""
-    job_card(explorer, CLUSTERS, explorer.bench, name="clusters", title="Clusters")
     st.stop()
 
 
@@ -89,11 +85,6 @@ def _offer_run(explorer: Explorer) -> None:
     _choose_budget(explorer)
     run_button(explorer, place="main", label="Run here")
     draw_outline(explorer.card)
-
-
-def _follow_run(explorer: Explorer, job: Job[Any]) -> None:
-    """Draw the progress of a run above the board in outline."""
-    follow(job, name="main", beside=lambda: draw_outline(explorer.card, job))
 
 
 def _choose_budget(explorer: Explorer) -> None:
@@ -164,7 +155,7 @@ _WIDTH = 760
 _HEIGHT = 340
 
 
-def draw_outline(card: ModelCard, job: Job[object] | None = None) -> None:
+def draw_outline(card: ModelCard, job: Job[Any] | None = None) -> None:
     """Draw the board of a model before there is anything on it, or how far the ``job`` of its run is."""
     lit = 0
     if job is not None and not job.ended:
@@ -203,7 +194,11 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     """Describe a job's place in the queue, or ``title`` or else its stage, and the time left if it is known."""
     place = job.place
     if place is not None:
-        return _describe_place(place, title or "Waiting")
+        position = "next" if place.number == 1 else f"number {place.number}"
+        words = f"{title or 'Waiting'}: {position} in line"
+        if place.seconds is not None and place.seconds >= 1:
+            words += f", starts in about {duration(place.seconds)}"
+        return words
     if job.paused:
         return f"{title or on_screen(job.stage)}: paused while other work runs first"
     words = title or on_screen(job.stage or "Starting")
@@ -213,16 +208,6 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     left = job.announced_left
     if left is not None and left >= 1:
         words += f" · about {duration(left)} left"
-    return words
-
-
-def _describe_place(place: Place, title: str) -> str:
-    position = f"number {place.number}"
-    if place.number == 1:
-        position = "next"
-    words = f"{title}: {position} in line"
-    if place.seconds is not None and place.seconds >= 1:
-        words += f", starts in about {duration(place.seconds)}"
     return words
 
 
@@ -347,18 +332,14 @@ def draw_pill(explorer: Explorer) -> None:
 
 
 def _show_pill(explorer: Explorer) -> None:
-    job = _find_titled_job(explorer)
-    if job is None:
+    titled = [job for job in jobs.unfinished(explorer.id) if job.title]
+    if not titled:
         return
+    # The running one goes first.
+    job = min(titled, key=lambda job: (job.state != "running", job.paused, job.rank))
     with st.container(key="pill", horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(plain(describe_job(job, explorer.card.id)))
         st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
-
-
-def _find_titled_job(explorer: Explorer) -> Job[Any] | None:
-    """Return the session's work that has a title, the running one first (None: there is none)."""
-    named = [job for job in jobs.unfinished(explorer.id) if job.title]
-    return min(named, key=lambda job: (job.state != "running", job.paused, job.rank), default=None)
 
 
 def describe_job(job: Job[Any], model: str) -> str:

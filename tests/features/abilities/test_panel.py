@@ -16,7 +16,7 @@ from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.run.bench import Bench
 from cahp.run.recovered import Recovered
 from cahp.ui.export.view import list_findings, on_board
-from cahp.ui.frame.measures import find_record, kind_of
+from cahp.ui.frame.panels import find_record, kind_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import relay
 from cahp.values import BudgetError, Estimate, HeadMask
