@@ -18,7 +18,6 @@ import typer
 
 from cahp import hub
 from cahp.cli.help import SectionedCommand, show_all
-from cahp.data import parse_answers, parse_label_map, parse_splits
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
@@ -260,14 +259,9 @@ class Command:
             OptionError: If they are invalid.
         """
         values = {option.name: given[option.name] for option in self.options if option.fills}
-        parsers: Mapping[str, Callable[[str], object]] = {
-            "label_map": parse_label_map,
-            "splits": parse_splits,
-            "answers": parse_answers,
-            "measure": lambda text: [name.strip() for name in text.split(",")],
-        }
-        for name in values.keys() & parsers.keys():
-            values[name] = parsers[name](values[name]) if values[name] else {}
+        for name, value in values.items():
+            if isinstance(value, str):
+                values[name] = describe()[name].parse(value)
         return Settings(**values)
 
     def add_to(self, app: typer.Typer) -> None:

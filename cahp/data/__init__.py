@@ -5,7 +5,7 @@ only texts of it, ``match`` puts the labels into the order of a model, and ``sam
 torch.
 """
 
-from cahp.data.dataset import Dataset, match, parse_answers, parse_label_map, parse_splits, sample
+from cahp.data.dataset import Dataset, match, sample
 from cahp.data.parts import Parts, guess_columns, guess_splits
 from cahp.data.rows import Columns
 from cahp.data.sources import (
@@ -35,9 +35,6 @@ __all__ = [
     "load",
     "load_calibration",
     "match",
-    "parse_answers",
-    "parse_label_map",
-    "parse_splits",
     "read_inputs",
     "sample",
 ]

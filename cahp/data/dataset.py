@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -365,59 +364,6 @@ def match(
                 where = "the data"
             notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
     return replace(dataset, splits=splits, classes=classes, notices=tuple(notices))
-
-
-def parse_label_map(text: str) -> dict[str, str]:
-    """Parse ``"a=b,c=d"``: data label ``a`` is model label ``b``. Put a part with a comma into double quotes.
-
-    Raises:
-        OptionError: If a part is not of the form ``a=b``, or a label is mapped twice.
-    """
-    return _parse_pairs(text, "label-map", 'write DATA=MODEL pairs, as in "neg=NEGATIVE,pos=POSITIVE"')
-
-
-def parse_splits(text: str) -> dict[str, str]:
-    """Parse ``"a.csv=train,b.csv=validation"``: the split of each file, or of each published split.
-
-    Raises:
-        OptionError: If a part is not of the form ``a=b``, or a file is named twice.
-    """
-    return _parse_pairs(text, "splits", 'write FILE=SPLIT pairs, as in "a.csv=train,b.csv=validation"')
-
-
-def _parse_pairs(text: str, option: str, form: str) -> dict[str, str]:
-    parts = parse_list(text, option, form) or [text]
-    pairs: dict[str, str] = {}
-    for part in parts:
-        left, _, right = (side.strip() for side in part.partition("="))
-        if not left or not right or "=" in right:
-            raise OptionError(f"--{option} has {part!r}; {form}.")
-        if left in pairs:
-            raise OptionError(f"--{option} maps {left!r} twice; remove one.")
-        pairs[left] = right
-    return pairs
-
-
-def parse_list(text: str, option: str, form: str) -> list[str]:
-    """Parse ``"a,b"``, with parts that hold a comma in double quotes; ``form`` explains how to write ``option``.
-
-    Raises:
-        OptionError: If a quote is not closed.
-    """
-    try:
-        return [part for row in csv.reader([text], strict=True, skipinitialspace=True) for part in row]
-    except csv.Error as error:
-        raise OptionError(f"--{option} {text!r} cannot be read ({error}); {form}.") from error
-
-
-def parse_answers(text: str) -> tuple[str, ...]:
-    """Parse ``"terrible,great"``: an answer for each class.
-
-    Raises:
-        OptionError: If it cannot be read.
-    """
-    form = 'write an answer for each class, as in "terrible,great"'
-    return tuple(part.strip() for part in parse_list(text, "answers", form))
 
 
 def _position(name: str, names: Sequence[str]) -> int | None:

@@ -179,6 +179,33 @@ class Setting:
             return str(Goal.parse(converted))
         return converted
 
+    def parse(self, text: str) -> Any:
+        """Read the words ``a,b``, or pairs of words ``a=b,c=d``, that ``to_text`` writes; any other text is the value.
+
+        A word with a comma stands in double quotes.
+
+        Raises:
+            OptionError: If a quote is not closed, a part is no pair, or a word has two pairs.
+        """
+        if self.kind not in (Mapping, Sequence):
+            return text
+        try:
+            rows = csv.reader([text], strict=True, skipinitialspace=True)
+            words = [word.strip() for row in rows for word in row]
+        except csv.Error as error:
+            raise OptionError(f"{self.flag} {text!r} cannot be read ({error}). {self.help}") from error
+        if self.kind is Sequence:
+            return tuple(words)
+        pairs: dict[str, str] = {}
+        for word in words:
+            left, _, right = (side.strip() for side in word.partition("="))
+            if not left or not right or "=" in right:
+                raise OptionError(f"{self.flag} has {word!r} instead of a pair. {self.help}")
+            if left in pairs:
+                raise OptionError(f"{self.flag} maps {left!r} twice; remove one.")
+            pairs[left] = right
+        return pairs
+
     def _check_range(self, number: float) -> None:
         if self.high is None:
             inside = self.low <= number
@@ -697,12 +724,12 @@ def to_text(value: object) -> str:
 
 
 def join_pairs(pairs: Mapping[str, str]) -> str:
-    """``a=b,c=d``, as ``--label-map`` and ``--splits`` take it and ``cahp.data`` parses it."""
+    """``a=b,c=d``, as ``--label-map`` and ``--splits`` take it and ``Setting.parse`` reads it."""
     return join_words(f"{left}={right}" for left, right in pairs.items())
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words with commas between them, quoted where needed; ``cahp.data.parse_list`` parses it."""
+    """Words with commas between them, quoted where needed; ``Setting.parse`` reads it."""
     line = io.StringIO()
     # With an end of line that is cut off again: without one, some versions quote no line break inside a label.
     csv.writer(line, lineterminator="\r\n").writerow(list(words))

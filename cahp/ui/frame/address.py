@@ -6,7 +6,7 @@ page asks for them when the link is opened.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import data, models
+from cahp import models
 from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
@@ -54,12 +54,6 @@ _OF_PAGE: Mapping[str, tuple[str, ...]] = {
     "Budget": ("panel", "head"),
     "Compare": ("outcome", "recovery", "at", "methods"),
     "Learn": ("step", "guesses"),
-}
-
-_PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "answers": data.parse_answers,
-    "label_map": data.parse_label_map,
-    "splits": data.parse_splits,
 }
 
 
@@ -123,13 +117,13 @@ def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
     """Convert settings in an address to the values that ``Settings`` takes."""
     settings: dict[str, Any] = {}
     for name, text in fields.items():
-        kind = describe_settings()[name].kind
-        if kind is bool:
+        setting = describe_settings()[name]
+        if setting.kind is bool:
             settings[name] = text == "True"
-        elif kind is int:
+        elif setting.kind is int:
             settings[name] = _parse_number(name, text)
         else:
-            settings[name] = _PARSERS.get(name, str)(text)
+            settings[name] = setting.parse(text)
     if "min_per_layer" in settings:
         settings["recover"] = recovery_of_run(settings["min_per_layer"]).name
     return settings

@@ -17,7 +17,7 @@ from cahp.files import expanded, is_there
 from cahp.models.cards import ModelCard
 from cahp.models.identity import add_prompt, explain_missing_classes
 from cahp.run.bench import Bench
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, describe
 from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
 from cahp.ui.frame.data_fields import dialog_state
@@ -264,7 +264,7 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
         )
         if not answers.strip():
             return None
-        card = add_prompt(card, models.make_prompt(template, data.parse_answers(answers)))
+        card = add_prompt(card, models.make_prompt(template, describe()["answers"].parse(answers)))
         data_fields.preview_prompt(card)
     if not card.labels and card.task.predicts_labels:
         raise CahpError(f"{explain_missing_classes(card, card.id)}, and open that folder")

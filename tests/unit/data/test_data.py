@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cahp.data import Dataset, catalogue, load, match, parse_label_map, read_inputs, sample
+from cahp.data import Dataset, catalogue, load, match, read_inputs, sample
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
 from cahp.tasks.texts import Texts
@@ -670,17 +670,6 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
         "the model has the class 'POS', but test has no text of it.",
         "the model has the class 'neutral', but the data has no text of it.",
     )
-
-
-def test_a_label_map_is_read_from_one_line() -> None:
-    assert parse_label_map("neg=NEGATIVE, pos = POSITIVE") == {"neg": "NEGATIVE", "pos": "POSITIVE"}
-    assert parse_label_map('"business, money=B",0=LABEL_0') == {"business, money": "B", "0": "LABEL_0"}
-
-
-@pytest.mark.parametrize("text", ["", "a", "a=", "=b", "a=b,", "a=b=c", "a=b,a=c", '"a=b', "a=b\nc=d"])
-def test_a_label_map_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="--label-map"):
-        parse_label_map(text)
 
 
 # --- samples ---------------------------------------------------------------------------------------------------------

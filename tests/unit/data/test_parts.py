@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cahp import cli
-from cahp.data import Columns, find, guess_columns, guess_splits, load, parse_splits
+from cahp.data import Columns, find, guess_columns, guess_splits, load
 from cahp.data.parts import Parts
 from cahp.values import DataError, OptionError
 
@@ -48,7 +48,7 @@ def test_a_folder_of_other_names_says_which_options_name_what_is_what(
 def test_the_files_that_are_named_are_read_and_no_others(folder: Path) -> None:
     (folder / "more.csv").write_text("never opened")
     columns = {"text_column": "question", "label_column": "kind"}
-    read = load(str(folder), splits=parse_splits("reviews.csv=train, held-out.csv=dev"), **columns)
+    read = load(str(folder), splits={"reviews.csv": "train", "held-out.csv": "dev"}, **columns)
     assert {split: texts.first[0] for split, texts in read.splits.items()} == {
         "train": "what is the weather in town 0 number 0",
         "validation": "what is the weather in town 1 number 0",

@@ -17,7 +17,6 @@ import pytest
 from fakes import prune
 
 from cahp import models
-from cahp.data import parse_label_map
 from cahp.files import json_text
 from cahp.methods.shared import registry
 from cahp.models import costs
@@ -27,7 +26,7 @@ from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, versions
 from cahp.run.measurements import Measurements
 from cahp.run.prune import Run, method_of
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, describe
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.tasks.texts import Texts
@@ -305,7 +304,7 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
     assert run.document.outcomes["full"]["accuracy"].value == 0.0
     (said,) = notices(run, "permuted")
     option = shlex.split(re.sub(".*--label-map ", "", said))
-    mended = prune(replace(wrong, label_map=parse_label_map(*option)), store=Store(tmp_path / "store"))
+    mended = prune(replace(wrong, label_map=describe()["label_map"].parse(*option)), store=Store(tmp_path / "store"))
     assert mended.document.outcomes["full"]["accuracy"].value == 1.0
     assert notices(mended, "permuted") == []
 

@@ -76,6 +76,21 @@ def test_a_command_takes_fields_that_there_are() -> None:
     assert frozenset().union(*TAKES.values()) <= set(describe())
 
 
+def test_words_and_pairs_are_read_from_one_line() -> None:
+    label_map = describe()["label_map"]
+    assert label_map.parse("neg=NEGATIVE, pos = POSITIVE") == {"neg": "NEGATIVE", "pos": "POSITIVE"}
+    assert label_map.parse('"business, money=B",0=LABEL_0') == {"business, money": "B", "0": "LABEL_0"}
+    assert label_map.parse("") == {}
+    assert describe()["answers"].parse('"not bad, really", awful') == ("not bad, really", "awful")
+    assert describe()["prompt"].parse("{text}, it was") == "{text}, it was"
+
+
+@pytest.mark.parametrize("text", ["a", "a=", "=b", "a=b,", "a=b=c", "a=b,a=c", '"a=b', "a=b\nc=d"])
+def test_a_label_map_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="--label-map"):
+        describe()["label_map"].parse(text)
+
+
 @dataclass(frozen=True)
 class More(Settings):
     """The settings with more options; nothing else is changed anywhere."""
