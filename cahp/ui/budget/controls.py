@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import partial
 
 import numpy as np
 import streamlit as st
@@ -14,11 +14,11 @@ from cahp.exports.masks import MASK_SUFFIXES, read_mask
 from cahp.goals import ENOUGH, GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
-from cahp.run.settings import Settings
-from cahp.stages.clustering import DEGREES, NO_KNEE
+from cahp.run.settings import Settings, describe
+from cahp.stages.clustering import NO_KNEE
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
-from cahp.ui.frame.selection import draw_evenness
+from cahp.ui.frame.selection import draw_evenness, draw_setting
 from cahp.ui.parts.display import clear_note, plain, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
@@ -189,32 +189,21 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
 
 def draw_method(explorer: Explorer) -> None:
     """Draw the settings of the method. Results with other settings are kept."""
-
-    def change(name: str) -> None:
-        clear_note()
-        try:
-            explorer.change(**{name: st.session_state[f"method-{name}"]})
-        except CahpError as error:
-            write_note(error)
-
-    def draw_setting(widget: Any, label: str, name: str, *args: Any, **options: Any) -> None:
-        key = f"method-{name}"
-        set_value(key, getattr(explorer.settings, name))
-        widget(label, *args, key=key, on_change=change, args=(name,), **options)
-
-    draw_setting(
+    draw_here = partial(draw_setting, explorer, place="method")
+    degree = describe()["poly_degree"]
+    draw_here(
         st.slider,
         "Polynomial degree of the curve",
         "poly_degree",
-        DEGREES.start,
-        DEGREES.stop - 1,
+        degree.low,
+        degree.high,
         help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
     )
-    draw_setting(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
-    draw_setting(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
+    draw_here(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
+    draw_here(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
     draw_evenness(explorer, place="method")
     for name, (label, words) in _CHOICES.items():
-        draw_setting(st.selectbox, label, name, list(words), format_func=words.__getitem__)
+        draw_here(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     clusters = explorer.clusters
     if clusters is not None:
         st.caption(_describe_knee(clusters.clustering))

@@ -21,6 +21,7 @@ from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.models.identity import longest_text
 from cahp.run.document import machine
+from cahp.run.settings import describe
 from cahp.ui.frame import address, source_dialog
 from cahp.ui.frame.running import draw_pill, follow, run_button
 from cahp.ui.parts.display import clear_note, describe_size, plain, problem
@@ -401,7 +402,7 @@ def _sample_form(explorer: Explorer) -> None:
                 )
                 for name, label, value in sizes
             }
-            devices = ["auto", "cpu", "cuda", "mps"]
+            devices = describe()["device"].choices
             device = st.selectbox(
                 "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
             )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from cahp.figures.curves import silhouette
@@ -17,22 +19,29 @@ from cahp.values import CahpError
 from cahp.words import capital, duration
 
 
-def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
-    """Draw the switch in a ``place`` of a page; below it the price of the mask on the board, ``measured`` or not."""
-    key = f"{place}-even"
+def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: Any, place: str, **look: Any) -> None:
+    """Draw a ``widget`` for the setting of this ``name`` in a ``place`` of a page."""
+    key = f"{place}-{name}"
 
     def change() -> None:
         clear_note()
         try:
-            explorer.change(even=st.session_state[key])
+            explorer.change(**{name: st.session_state[key]})
         except CahpError as error:
             write_note(error)
 
-    set_value(key, explorer.settings.even)
-    st.toggle(
+    set_value(key, getattr(explorer.settings, name))
+    widget(label, *args, key=key, on_change=change, **look)
+
+
+def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
+    """Draw the switch in a ``place`` of a page; below it the price of the mask on the board, ``measured`` or not."""
+    draw_setting(
+        explorer,
+        st.toggle,
         f"The same number of {explorer.card.unit}s in every layer",
-        key=key,
-        on_change=change,
+        "even",
+        place=place,
         help="A language model that is pruned evenly can be exported as a standard checkpoint.",
     )
     if not explorer.settings.even or explorer.board.by_hand or explorer.mask.is_full or explorer.results.run is None:
@@ -45,7 +54,7 @@ def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None =
             explorer,
             EVENNESS,
             explorer.board_state(),
-            name=f"{key}-price",
+            name=f"{place}-even-price",
             title="Compare with a free selection",
             offer="Measure what this costs",
             help="KL divergence against a free selection",
