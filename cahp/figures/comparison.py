@@ -304,14 +304,6 @@ def _describe(results: SplitResults, mean: Mean) -> str:
         f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}",
         f"n = {estimate.n:,}, {counted(mean.seeds, 'seed')}, {counted(mean.masks, 'mask')}",
     ]
-    others = [name for name in OUTCOMES if name in mean.outcomes and name != results.outcome]
-    lines += [f"{OUTCOMES[name].label} {mean.outcomes[name].text}" for name in others]
-    overlap = results.overlap.get((mean.method, mean.method, mean.budget))
-    if overlap is not None:
-        random = results.random_overlap[mean.budget]
-        lines.append(f"overlap of its own masks {overlap:.2f} (Jaccard index; random selection {random:.2f})")
-    if mean.rejected is not None:
-        lines.append(f"{mean.rejected} of {mean.masks} recoveries rejected")
     return "<br>".join(lines)
 
 
