@@ -138,13 +138,6 @@ def _parse_number(name: str, text: str) -> int:
     return int(text)
 
 
-def _parse_recovery(explorer: Explorer, name: str | None) -> str | None:
-    """Return the recovery of this name, or None if the board does not offer it."""
-    if name in explorer.recoveries:
-        return name
-    return None
-
-
 def _budget_of_goal(explorer: Explorer, goal: str) -> int | None:
     """Return the budget that reaches the goal in an address (None: the suggested one, before the first run)."""
     table = explorer.table(explorer.chosen_recovery or explorer.swept)
@@ -165,17 +158,16 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         return
     # What was said of the view before says nothing about this one.
     clear_note()
-    explorer.chosen_recovery = _parse_recovery(explorer, fields.get("recover"))
+    explorer.chosen_recovery = None
+    if fields.get("recover") in explorer.recoveries:
+        explorer.chosen_recovery = fields["recover"]
+    budget = None
+    if fields.get("budget", "auto") != "auto":
+        budget = _parse_number("budget", fields["budget"])
     if "mask" in fields:
         mask = mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads)
-        budget = None
-        if fields.get("budget", "auto") != "auto":
-            budget = _parse_number("budget", fields["budget"])
         explorer.board.restore_mask(mask, budget)
-    elif "budget" not in fields and "goal" not in fields:
-        explorer.board.set_budget(explorer.start_budget)
-    elif fields.get("budget", "auto") != "auto":
-        budget = _parse_number("budget", fields["budget"])
+    elif budget is not None:
         table = explorer.table()
         if table is not None:
             # Refuses a budget that the model does not have; before the first run the budget waits on the board.
@@ -183,8 +175,10 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         explorer.board.set_budget(budget)
     elif "goal" in fields:
         explorer.board.set_budget(_budget_of_goal(explorer, fields["goal"]))
-    else:
+    elif "budget" in fields:
         explorer.board.set_budget(None)
+    else:
+        explorer.board.set_budget(explorer.start_budget)
     pin = {name: value for name, value in fields.items() if name in _PINNED}
     if pin == _describe_pin(explorer):
         # A pin of another model is in no link, and stays.
