@@ -50,6 +50,13 @@ def count_share(card: ModelCard, mask: HeadMask) -> float:
     return card.count_cached_bytes(mask, CONTEXT) / card.count_cached_bytes(full, CONTEXT)
 
 
+def count_streaming(card: ModelCard, mask: HeadMask) -> float:
+    """The share of the bytes that is left if the groups that a mask drops cache their first and latest tokens only."""
+    full = HeadMask.full(card.layers, card.heads)
+    streamed = card.count_cached_bytes(full, FIRST + LATEST) - card.count_cached_bytes(mask, FIRST + LATEST)
+    return (card.count_cached_bytes(mask, CONTEXT) + streamed) / card.count_cached_bytes(full, CONTEXT)
+
+
 def choose(bench: Bench, method: str, cut: float, *, min_per_layer: int = 1) -> HeadMask:
     """The most groups that a method keeps while so large a share of the groups is removed."""
     kept = math.floor(bench.card.layers * bench.card.heads * (1 - cut) + EXACT)
@@ -85,12 +92,15 @@ def drop_by_fisher(bench: Bench, cut: float) -> Shrunk:
 
 def stream_removed(bench: Bench, cut: float) -> Shrunk:
     """Let the groups stream that would be removed, as many as it takes."""
-    saved = 1 - (FIRST + LATEST) / CONTEXT
     units = bench.card.layers * bench.card.heads
-    removed = min(units, math.ceil(units * cut / saved - EXACT))
+    removed = min(units, math.ceil(units * cut / (1 - (FIRST + LATEST) / CONTEXT) - EXACT))
     # No layer is emptied, so none needs a minimum.
     mask = choose(bench, "obs-fisher", removed / units, min_per_layer=0)
-    share = 1 - (1 - count_share(bench.card, mask)) * saved
+    while count_streaming(bench.card, mask) > 1 - cut + EXACT and removed < units:
+        # Groups of layers that cache the latest tokens only save less.
+        removed += 1
+        mask = choose(bench, "obs-fisher", removed / units, min_per_layer=0)
+    share = count_streaming(bench.card, mask)
     return Shrunk(stream_heads(bench.model, mask), share, f"{removed} of {units} groups")
 
 

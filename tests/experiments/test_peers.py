@@ -5,19 +5,23 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import fakes
 import msgspec
 import numpy as np
 import peers
 import pytest
-from _cache_changes import drop_layers, measure_similarity
+from _cache_changes import FIRST, LATEST, drop_layers, measure_similarity
+from _peers import count_streaming
 from peers import PEERS, PeersMeasured, measure_peers, summarise
 from terminal import call, refused
 
-from cahp.features.peers.result import LABELS, REFERENCE, PeersDocument, read_document
+from cahp.features.peers.result import CONTEXT, LABELS, REFERENCE, PeersDocument, read_document
+from cahp.models.costs import CacheShape
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread", "quiet_machine")
 
@@ -146,3 +150,13 @@ def test_what_a_model_cannot_do_is_left_out_with_the_reason(benches: dict[int, B
     measured = measure_peers({42: bench}, ("groups-quick", "8-bit"), timed=False)
     assert {name for name, _ in measured.values} == {"groups-quick"}
     assert "has no projections of queries, keys and values apart" in measured.reasons["8-bit"]
+
+
+def test_streaming_saves_nothing_where_a_layer_caches_few_tokens_anyway() -> None:
+    # Two layers of two groups; the second caches 32 tokens, which is less than a streaming group keeps.
+    shape = CacheShape(head=1, windows=((1, 32),))
+    card = SimpleNamespace(layers=2, heads=2, count_cached_bytes=shape.of_context)
+    full = 2 * CONTEXT + 2 * 32
+    first, second = HeadMask.without([0], 2, 2), HeadMask.without([2], 2, 2)
+    assert count_streaming(card, first) == pytest.approx((full - CONTEXT + FIRST + LATEST) / full)
+    assert count_streaming(card, second) == 1
