@@ -86,7 +86,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import machine
 from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
-from cahp.run.recovered import cut_model
+from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings, flags, identify_model, to_arguments
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from cahp.api.evaluate import latency as latency
     from cahp.api.export import export as export
     from cahp.api.export import recover as recover
+    from cahp.api.export import report as report
     from cahp.api.fit import fit as fit
     from cahp.api.prune import PruneResult as PruneResult
     from cahp.api.prune import prune as prune
-    from cahp.api.report import report as report
     from cahp.api.similarity import SimilarityResult as SimilarityResult
     from cahp.api.similarity import similarity as similarity
     from cahp.exports.masks import read_mask as read_mask
@@ -47,11 +47,10 @@ _HOMES = {
     for home, names in {
         "api.compare": ("CompareResult", "compare"),
         "api.evaluate": ("evaluate", "latency"),
-        "api.export": ("export", "recover"),
+        "api.export": ("export", "recover", "report"),
         "api.fit": ("fit",),
         "features.attribution.measuring": ("attribute",),
         "api.prune": ("PruneResult", "prune"),
-        "api.report": ("report",),
         "features.roles.section": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask", "read_mask_record"),
@@ -80,7 +79,7 @@ def __getattr__(name: str) -> Any:
     if not name.startswith("_") and find_spec(f"cahp.{name}") is None:
         for measure in import_module("cahp.features").measures():
             if measure.name == name and measure.commanded:
-                return import_module("cahp.api.measure").make_function(measure)
+                return import_module("cahp.api.evaluate").make_function(measure)
     raise AttributeError(f"module 'cahp' has no attribute {name!r}")
 
 

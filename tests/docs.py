@@ -438,7 +438,7 @@ from cahp.models.cards import Dtype
 from cahp.run.settings import Salience
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.tasks.window import Beginning
+from cahp.tasks.answers import Beginning
 """
     return head + "\n".join(lines) + "\n"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.run.recovered import RecoveryStep
+from cahp.run.recoveries import RecoveryStep
 from cahp.tasks.answers import Evaluation
 from cahp.values import Estimate
 

@@ -16,11 +16,10 @@ from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.windows import read_twice, start_token, usual_tokens
 from cahp.run.bench import Bench
-from cahp.run.recovered import cut_model
+from cahp.run.recoveries import cut_model
 from cahp.tasks import NEXT_TOKEN
-from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.answers import NO_LABEL, Window
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
 from cahp.values import HeadMask, OptionError
 
 #: The shares of the cache that are saved, at least, where a way can save any share.

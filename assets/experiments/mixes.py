@@ -24,7 +24,7 @@ from cahp.files import json_text, plain_json, write_whole
 from cahp.recoveries import NONE
 from cahp.run.document import machine
 from cahp.run.prune import measure_run
-from cahp.run.recovered import Refitted
+from cahp.run.recoveries import Refitted
 from cahp.stages.recovery import refit
 from cahp.terminal.progress import bars
 from cahp.values import Progress

@@ -51,7 +51,7 @@ SETTINGS = ("data", "device", "window", "tokens", "mix", "eval_tokens")
 SECONDS = 40.0
 #: The code on which the results depend.
 CODE = digest(
-    digest_code(("cahp.stages.recovery", "cahp.stages.one_shot", "cahp.stages.replacement")),
+    digest_code(("cahp.stages.recovery", "cahp.stages.replacement")),
     *(Path(__file__).with_name(name).read_bytes() for name in ("peers.py", "_peers.py", "_cache_changes.py")),
 )
 

@@ -55,7 +55,7 @@ from cahp.run.prune import choose
 from cahp.run.splits import record_split
 from cahp.stages.selection import Ranking, representatives
 from cahp.store import Store
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks.answers import WindowProtocol
 from cahp.terminal.progress import bars
 from cahp.values import Bools, Floats, Ints, OptionError, Progress, silent
 from cahp.words import number

@@ -1,8 +1,9 @@
-"""``cahp.evaluate`` and ``cahp.latency``: the quality of a model under a mask, and its speed when it is cut."""
+"""``cahp.evaluate``, ``cahp.latency``, and what features measure of a mask, such as ``cahp.abilities``."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
 from typing import Any, Unpack
 
 from cahp.api.keywords import ModelOptions
@@ -16,15 +17,16 @@ from cahp.api.options import (
     show_progress,
 )
 from cahp.exports.masks import kept_heads
-from cahp.run.bench import check_classifier, labelling, prompt_notices
+from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
+from cahp.run.measures import MaskSubject, Measure, measure
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.splits import TestSplitLog, cut_notices, record_split
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import HeadMask
+from cahp.values import HeadMask, OptionError
 
 
 def evaluate(
@@ -159,3 +161,79 @@ def latency(
         "attention_weights": card.cacheable_weights,
         "notices": [*given.notices, *resources.storage_notices, *costs.notices],
     }
+
+
+# What features measure -----------------------------------------------------------------------------------------
+
+
+#: What the docstring of each function says after its own sentence.
+_ARGUMENTS = """
+
+    Args:
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        mask: A head mask or its file (None: measure the full model only).
+        recover: Also measure the model after this recovery, such as ``refit`` (None: as the ``Settings`` say).
+        progress, yes, store: See ``cahp.prune``.
+        **options: The options of the command of this name, by the names of ``cahp.Settings``.
+
+    Raises:
+        CahpError: If model, data and mask do not fit together; one line with the next step.
+    """
+
+
+def measure_mask(
+    one: Measure[Any],
+    settings: Settings,
+    mask: HeadMask | Name | None = None,
+    *,
+    options: Any = None,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+) -> tuple[Any, MaskSubject]:
+    """Measure one of a mask (None: of the full model), after the recovery of the settings; return what it is about.
+
+    Raises:
+        CahpError: If model, data, mask and options do not fit together.
+    """
+    if mask is None and settings.recover != Settings.recover:
+        raise OptionError(f"--recover {settings.recover} needs a pruned model; give its mask with --mask")
+    with show_progress(progress, yes=yes) as reporter:
+        bench = open_bench(settings, store=store, progress=reporter)
+        keep = HeadMask.full(bench.card.layers, bench.card.heads)
+        recovered = None
+        if mask is not None:
+            keep = read_mask_for(bench.card, mask).mask
+            bench.recoveries.check(settings.recover)
+            recovered = bench.recoveries.recover(
+                keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
+            )
+        record = measure(one, bench, keep, recovered, options)
+    return record, MaskSubject(keep, settings.recover, bench.card.unit)
+
+
+def make_function(one: Measure[Any]) -> Callable[..., Any]:
+    """Return the function of ``cahp`` that measures one; its result is the record of the measure."""
+    own = {entry.name for entry in fields(one.options)}
+
+    def function(
+        model: Name | Settings = Settings.model,
+        data: Name | None = None,
+        *,
+        mask: HeadMask | Name | None = None,
+        recover: str | None = None,
+        progress: ShowProgress = None,
+        yes: bool = False,
+        store: Store | None = None,
+        **options: Any,
+    ) -> Any:
+        chosen = replace(one.options(), **{name: options.pop(name) for name in own & options.keys()})
+        settings = read_settings("measure", model, data, options, own={"recover": recover})
+        record, _ = measure_mask(one, settings, mask, options=chosen, progress=progress, yes=yes, store=store)
+        return record
+
+    function.__name__ = one.name
+    function.__qualname__ = one.name
+    function.__doc__ = one.help + _ARGUMENTS
+    return function

@@ -16,10 +16,10 @@ from cahp.board.colourings import mark_clusters
 from cahp.board.head_clusters import families_of
 from cahp.exports.drawings import STYLE, draw_outcomes, grid
 from cahp.exports.report import verdict
-from cahp.figures import curves
+from cahp.figures import run as run_figures
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import label
-from cahp.figures.space import space_figure
+from cahp.figures.run import space_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
@@ -112,7 +112,7 @@ def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
 def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
     """The mean silhouette of the heads in k clusters, by k."""
     knee = run.document.knee
-    figure = curves.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
+    figure = run_figures.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
     if knee is None:
         return figure, "The curve has no knee"
     return figure, f"The knee of the curve is at {knee} clusters"
@@ -177,10 +177,10 @@ def by_budget(
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         saved = f"Time saved with fewer {bench.card.unit}s"
-        return add_title(curves.latency_by_budget(rows, dark=dark), saved, dark=dark)
+        return add_title(run_figures.latency_by_budget(rows, dark=dark), saved, dark=dark)
     title = capital(f"{OUTCOMES[what].label} on {settings.eval_split} ({shown.result})")
     title += f", measured at {len(measured)} budgets"
-    return add_title(curves.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
+    return add_title(run_figures.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
 
 
 # HTML ----------------------------------------------------------------------------------------------------------------

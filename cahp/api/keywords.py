@@ -9,7 +9,7 @@ from cahp.models.cards import Dtype
 from cahp.run.settings import Salience
 from cahp.stages.selection import Representative
 from cahp.stages.space import Projection
-from cahp.tasks.window import Beginning
+from cahp.tasks.answers import Beginning
 
 
 class DataOptions(TypedDict, total=False):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from cahp import models
 from cahp.exports import formats
@@ -16,7 +19,7 @@ from cahp.run.bench import Bench
 from cahp.run.pace import estimate_seconds
 from cahp.run.settings import Settings
 from cahp.tasks.texts import COPY_TOKENS
-from cahp.values import CahpError, HeadMask
+from cahp.values import CahpError, HeadMask, Input
 
 #: Tokens of a text of the default run, where none were read.
 _TOKENS = 32
@@ -223,3 +226,35 @@ def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = 
             length=settings.window,
         )
     )
+
+
+def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> dict[str, Any]:
+    """Describe the lengths of texts or pairs, in words, or in the tokens of a model.
+
+    With a model, ``cut`` texts are longer than the ``max_length`` tokens that it reads of each (None: windows of
+    tokens, which are not cut, or words).
+
+    Raises:
+        ModelError: If the tokenizer of the model cannot be used.
+    """
+    unit = "words"
+    lengths = [_count_words(one) for one in inputs]
+    reads: int | None = None
+    cut: int | None = None
+    if card is not None:
+        unit = "tokens"
+        lengths = models.count_tokens(card, inputs)
+    if card is not None and card.task.items_are_texts:
+        reads = longest_text(card)
+        cut = int(np.count_nonzero(np.array(lengths) > reads))
+    # A split may have no text.
+    median, most = np.percentile(lengths or [0], [50, 95])
+    longest = max(lengths, default=0)
+    found = {"unit": unit, "median": int(median), "p95": int(most), "longest": longest}
+    return {**found, "max_length": reads, "cut": cut}
+
+
+def _count_words(one: Input) -> int:
+    if isinstance(one, str):
+        return len(one.split())
+    return sum(len(part.split()) for part in one)

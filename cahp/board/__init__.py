@@ -19,10 +19,24 @@ from cahp.board.colourings import (
     paint_marks,
     tints,
 )
-from cahp.board.contents import BoardSubject, Event, FirstScreen, Host, Shown, Steps, contents, script, style
+from cahp.board.contents import (
+    SHARED,
+    BoardSubject,
+    Event,
+    FirstScreen,
+    Host,
+    Sentence,
+    SentenceAnswer,
+    Shown,
+    Steps,
+    WordArc,
+    WordMaps,
+    contents,
+    join_scripts,
+    script,
+    style,
+)
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.scripts import SHARED, join_scripts
-from cahp.board.sentence import Sentence, SentenceAnswer, WordArc, WordMaps
 
 __all__ = [
     "CLUSTER_COLOURS",

@@ -23,7 +23,7 @@ from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.latency_worker import LatencyWorker
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
 from cahp.stages.selection import Minimum, check_budget, nearest_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, CahpError, Estimate, HeadMask, Ints, Progress, Selection, digest, silent, spread

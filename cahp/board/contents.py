@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,205 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, paint
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.scripts import join_scripts
-from cahp.board.sentence import Sentence
-from cahp.board.value import WeightCount
 from cahp.models.costs import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcome, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
-from cahp.values import HeadMask, Ints
+from cahp.values import Estimate, HeadMask, Ints
 from cahp.values.statistics import name_clusters
+from cahp.words import number, percent, span, too_close
+
+# A sentence on a board ---------------------------------------------------------------------------------------
+
+
+class WordArc(NamedTuple):
+    """The attention that the word at ``query`` pays to the word at ``key``."""
+
+    query: int
+    key: int
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class WordMaps:
+    """What the heads of the full model attend to in a sentence, word by word.
+
+    ``words (W,)`` are its first words of ``length`` words, ``arcs (N,)`` the strongest attention of each head, and
+    ``looks (N, W)`` the most that a head attends to each word from another one, in 255ths.
+    """
+
+    words: tuple[str, ...]
+    length: int
+    arcs: tuple[tuple[WordArc, ...], ...]
+    looks: NDArray[np.uint8]
+
+
+class SentenceAnswer(NamedTuple):
+    """A predicted class with its probability."""
+
+    name: str
+    probability: float
+
+    def as_data(self) -> list[Any]:
+        """Return it as the board's script takes it."""
+        return [self.name, round(self.probability, 4)]
+
+
+@dataclass(frozen=True, eq=False)
+class Sentence:
+    """A sentence with its answers; what is not measured is None.
+
+    ``answers (B,)`` are those as pruned at ``budgets (B,)``, with ``full`` for all heads, and ``kept`` is that of the
+    mask on the board, in the words ``state`` ("as pruned", "after refit"). ``waits`` tells what is being measured.
+    """
+
+    maps: WordMaps | None
+    budgets: Sequence[int] = ()
+    answers: Sequence[SentenceAnswer] = ()
+    full: SentenceAnswer | None = None
+    kept: SentenceAnswer | None = None
+    state: str = ""
+    waits: str = ""
+
+    @property
+    def changed(self) -> list[int]:
+        """The budgets whose answer is another one than with all heads."""
+        if self.full is None:
+            return []
+        rows = zip(self.budgets, self.answers, strict=True)
+        return [budget for budget, answer in rows if answer.name != self.full.name]
+
+    @property
+    def flip(self) -> int | None:
+        """The largest budget whose answer is another one (None: it never changes)."""
+        return max(self.changed, default=None)
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as the board's script takes it."""
+        data: dict[str, Any] = {
+            "budgets": list(self.budgets),
+            "answers": [answer.as_data() for answer in self.answers],
+            "full": self.full and self.full.as_data(),
+            "kept": self.kept and self.kept.as_data(),
+            "state": self.state,
+            "waits": self.waits,
+            "changed": self.changed,
+            "flip": self.flip,
+        }
+        if self.maps is not None:
+            data["words"] = list(self.maps.words)
+            data["length"] = self.maps.length
+            data["arcs"] = [[[*arc[:2], round(arc.weight, 3)] for arc in arcs] for arcs in self.maps.arcs]
+            data["looks"] = base64.b64encode(self.maps.looks.tobytes()).decode("ascii")
+        return data
+
+
+# What a mask is worth in words; nothing is claimed that was not measured or counted ------------------------------
+
+
+#: What kept heads do, by the least agreement with the full model's predictions.
+_HEADLINES = (
+    (0.995, "do all the work"),
+    (0.95, "do almost all the work"),
+    (0.9, "do most of the work"),
+    (0.0, "are too few"),
+)
+#: A wider interval in points says little, so it is shown beside "too close to call".
+_WIDE_PP = 10.0
+#: A smaller share rounds to 0 %.
+_LEAST = 0.005
+
+
+@dataclass(frozen=True)
+class WeightCount:
+    """The number of weights of a ``full`` model, and how many of them leave with each ``head`` that is removed."""
+
+    full: int
+    head: float
+
+    @classmethod
+    def of(cls, run: RunDocument) -> WeightCount | None:
+        """Derive it from the counts of a run (None: they were not counted)."""
+        full = run.cost.full.parameters
+        pruned = run.cost.pruned.parameters
+        mask = run.mask
+        if full is None or pruned is None or mask.is_full:
+            return None
+        return cls(full, (full - pruned) / (mask.keep.size - mask.count))
+
+    def ratio(self, mask: HeadMask) -> float:
+        """Return the number of weights of the model cut to ``mask`` relative to the full model's."""
+        return 1 - self.head * (mask.keep.size - mask.count) / self.full
+
+
+@dataclass(frozen=True)
+class Savings:
+    """What pruning saves relative to the full model: ``cache`` and ``size`` are counted ratios, ``speed`` is timed.
+
+    ``cache`` are the bytes of keys and values per token, ``size`` the number of weights (None: not known).
+    """
+
+    cache: float | None = None
+    size: float | None = None
+    speed: Speed | None = None
+
+
+def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None) -> str:
+    """Describe how much of the work the kept heads do, by their agreement with the full model (None: not measured)."""
+    if mask.is_full:
+        return f"All {mask.count} {unit}s"
+    headline = f"{mask.count} of {mask.keep.size} {unit}s"
+    agreement = (outcomes or {}).get("agreement")
+    if agreement is None:
+        return headline
+    words = next(words for least, words in _HEADLINES if agreement.value >= least)
+    return f"{headline} {words}"
+
+
+def list_clauses(mask: HeadMask, outcomes: Outcomes | None, savings: Savings, *, answers: str) -> list[str]:
+    """List what a mask changes: the accuracy, then what it saves. Without an accuracy, unchanged ``answers`` come last.
+
+    The full model changes nothing.
+    """
+    if mask.is_full:
+        return []
+    measured = outcomes or {}
+    clauses = []
+    if "accuracy_change" in measured:
+        clauses.append(describe_accuracy_change(measured["accuracy_change"]))
+    clauses += _list_savings(savings)
+    if "accuracy_change" not in measured and "agreement" in measured:
+        clauses.append(f"{percent(measured['agreement'].value, 0)} of {answers} unchanged")
+    return clauses
+
+
+def describe_accuracy_change(points: Estimate) -> str:
+    """Describe a change in accuracy, in points; where its interval contains 0, it is too close to call."""
+    if points.excludes(0):
+        direction = "less"
+        if points.value > 0:
+            direction = "more"
+        return f"{number(abs(points.value))} points {direction} accurate"
+    words = f"accuracy {too_close(points.n)}"
+    if points.high - points.low > _WIDE_PP:
+        words += f" (within {span(points.low, points.high, 0)} points)"
+    return words
+
+
+def _list_savings(savings: Savings) -> list[str]:
+    clauses = []
+    if savings.cache is not None and 1 - savings.cache >= _LEAST:
+        clauses.append(f"{percent(1 - savings.cache, 0)} less memory per token")
+    speed = savings.speed
+    if speed is not None and not speed.busy and speed.ratio.excludes(1):
+        direction = "faster"
+        if speed.ratio.value > 1:
+            direction = "slower"
+        clauses.append(f"{percent(abs(1 - speed.ratio.value), 0)} {direction}")
+    if savings.size is not None and 1 - savings.size >= _LEAST:
+        clauses.append(f"{percent(1 - savings.size, 0)} smaller")
+    return clauses
+
 
 #: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
 _ALWAYS = 512
@@ -477,3 +667,13 @@ def script(host: str) -> str:
 def style() -> str:
     """Return the style sheet, whose rules apply inside of a board only."""
     return (_CORE / "board.css").read_text(encoding="utf-8")
+
+
+#: Elements of a page, and arcs over words: what more than the board draws.
+SHARED = (_CORE / "elements.js", _CORE / "arcs.js")
+
+
+def join_scripts(files: Iterable[Path]) -> str:
+    """Join ``files``, each after those that it imports, to one script without imports and named exports."""
+    script = "\n".join(file.read_text(encoding="utf-8") for file in files)
+    return re.sub(r"^import .*\n|^export (?=const|function|class)", "", script, flags=re.MULTILINE)

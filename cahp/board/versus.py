@@ -15,7 +15,7 @@ from cahp.models.cards import ModelCard
 from cahp.outcomes import accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Estimate, HeadMask

@@ -200,7 +200,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
 
     The file works offline.
     """
-    from cahp.api.report import site as write_site
+    from cahp.api.export import site as write_site
 
     if (run is None) == (site is None):
         raise OptionError("name the folder of a run, or --site and a folder to write to")
@@ -274,7 +274,7 @@ def data(call: Call, name: str | None, model: str | None, max_length: int | None
 
     It shows the contents of a data set, and how long its texts are.
     """
-    from cahp.api.lengths import describe_lengths
+    from cahp.api.preflight import describe_lengths
 
     if max_length is not None and model is None:
         raise OptionError("--max-length counts tokens of a model; name it with --model")

@@ -23,7 +23,7 @@ def make_command(one: Measure[Any]) -> Command:
     own = tuple(list_options(one))
 
     def do(call: Call, model: str, mask: Path | None, **given: Any) -> None:
-        from cahp.api.measure import measure_mask
+        from cahp.api.evaluate import measure_mask
         from cahp.show.terminal import lines
 
         settings = replace(call.settings, model=model)

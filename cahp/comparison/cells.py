@@ -26,16 +26,15 @@ from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
-from cahp.run.recovered import Distilled, Refitted, cut_model
+from cahp.run.recoveries import Distilled, Refitted, cut_model
 from cahp.run.resources import Loader
 from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, Settings, identify_model, key_fields
 from cahp.run.texts import load_data, window_protocol
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
-from cahp.tasks.answers import Evaluation
+from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import WindowProtocol
 from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent, spread
 
 if TYPE_CHECKING:

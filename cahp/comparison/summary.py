@@ -27,8 +27,8 @@ from cahp.comparison.document import (
 )
 from cahp.comparison.plan import FULL, REFERENCE
 from cahp.files import plain_json
-from cahp.stages.overlap import expected_jaccard, jaccard, overlaps
 from cahp.values import Bools, Floats
+from cahp.values.statistics import expected_jaccard, jaccard, overlaps
 
 #: Heads as (layer, head).
 Heads = tuple[tuple[int, int], ...]

@@ -14,8 +14,8 @@ from cahp.models.costs import KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, StateOutcomes
-from cahp.run.recovered import RecoveryStep
-from cahp.tasks.window import WindowProtocol
+from cahp.run.recoveries import RecoveryStep
+from cahp.tasks.answers import WindowProtocol
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, percent, rate, safe, times
 

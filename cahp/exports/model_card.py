@@ -17,14 +17,14 @@ from cahp.outcomes import OUTCOMES, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, find_applied
 from cahp.run.document import machine
 from cahp.run.settings import join_words
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks.answers import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import capital, printable, safe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
 
-    from cahp.run.recovered import RecoveryStep
+    from cahp.run.recoveries import RecoveryStep
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from cahp.board import style
 from cahp.board.budget_sweep import own_speed
-from cahp.board.value import Savings, WeightCount, describe_headline, list_clauses
+from cahp.board.contents import Savings, WeightCount, describe_headline, list_clauses
 from cahp.exports import drawings
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid, table

@@ -8,13 +8,13 @@ from cahp.figures.marks import (
     error_bars,
     fold,
     heat_map,
+    ink,
     label,
     named_rows,
     points,
     shape,
     ticks,
 )
-from cahp.figures.palette import ink
 
 __all__ = [
     "LEGEND",

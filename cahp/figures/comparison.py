@@ -14,7 +14,7 @@ from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
 from cahp.comparison.document import Mean, Verdict
 from cahp.comparison.sentences import after, describe_p, describe_tie, method_label, name_outcome
-from cahp.figures import marks, palette
+from cahp.figures import marks
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK, RECOVERIES
@@ -56,7 +56,7 @@ def styles(results: SplitResults, recovery: str, budget: int, *, dark: bool) -> 
     coloured = {
         best: Style(_BEST[dark], "solid", "square", 2.4),
         RANDOM: Style(_RANDOM[dark], "dot", "circle-open", 2),
-        results.against: Style(palette.ink(dark=dark).accent, "solid", "circle", 3),
+        results.against: Style(marks.ink(dark=dark).accent, "solid", "circle", 3),
     }
     for place, (name, method) in enumerate(results.methods.items()):
         symbol = _SYMBOLS[place % len(_SYMBOLS)]
@@ -70,7 +70,7 @@ def name_of(method: str) -> str:
     return label(method_label(method), limit=28)
 
 
-def _tinted(text: str, style: Style, colours: palette.Ink) -> str:
+def _tinted(text: str, style: Style, colours: marks.Ink) -> str:
     """A label in the colour of its method; grey methods have the colour of text."""
     colour = style.colour
     if colour == NEUTRAL:
@@ -117,7 +117,7 @@ def _full_levels(results: SplitResults, recovery: str) -> list[tuple[float, str]
     return levels
 
 
-def _level(colours: palette.Ink, x: Sequence[float], y: Sequence[float], name: str) -> dict[str, Any]:
+def _level(colours: marks.Ink, x: Sequence[float], y: Sequence[float], name: str) -> dict[str, Any]:
     """The level of the full model as a dashed line."""
     line = {"color": colours.text, "width": 1.4, "dash": "dash"}
     return {"type": "scatter", "x": x, "y": y, "mode": "lines", "line": line, "name": name, "hoverinfo": "name"}
@@ -132,7 +132,7 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     Order, intervals, numbers and the band of random selection are those after ``recovery``; before any, the rings are
     those after a refit. A method is pale where its difference from the reference is not significant.
     """
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     drawn = styles(results, recovery, budget, dark=dark)
     ranked = [mean for mean in results.rank(recovery, budget) if mean.method in methods]
     names = [mean.method for mean in ranked]
@@ -217,7 +217,7 @@ def curve_figure(
     """
     budgets = results.budgets_after(recovery)
     drawn = styles(results, recovery, budget, dark=dark)
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     table = _scaled(results).loc[recovery]
     lines = {name: own for name, own in table.groupby(level="method") if name in (*others, *methods)}
     # The coloured ones last, on top of the others.
@@ -312,7 +312,7 @@ def _describe(results: SplitResults, mean: Mean) -> str:
 
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
     """By how much ``against`` is better than each other method: solid if significant."""
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     order = sorted(tests, key=lambda test: test.pp)
     title = "points of accuracy"
     if tests:

@@ -13,7 +13,7 @@ from cahp.board.colourings import CLUSTER_COLOURS
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
 from cahp.comparison.result import mean_layer
-from cahp.figures import marks, palette
+from cahp.figures import marks
 from cahp.figures.comparison import name_of, styles
 from cahp.figures.head_grid import CellWords, share_figure
 from cahp.recoveries import NONE
@@ -21,7 +21,7 @@ from cahp.recoveries import NONE
 
 def layer_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """Heads that each method keeps in each layer, and their mean layer."""
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     shown = by_depth(results, budget, methods)
     names = [name_of(name) for name in shown]
     values = [results.layers[name, budget] for name in shown]
@@ -98,7 +98,7 @@ def mean_overlap(table: pd.DataFrame) -> float:
 
 def overlap_figure(results: SplitResults, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The Jaccard index of every two methods; the colour scale starts at random selection."""
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     table = overlap_table(results, budget, methods)
     random = results.random_overlap.get(budget, 0.0)
     names = [name_of(name) for name in table.index]
@@ -165,7 +165,7 @@ def criticality_figure(
     results: SplitResults, shares: pd.DataFrame, budget: int, methods: Sequence[str], *, dark: bool
 ) -> Any:
     """The share of each layer's criticality that ``methods`` keep at a budget, and the band of random masks."""
-    ink = palette.ink(dark=dark)
+    ink = marks.ink(dark=dark)
     layers = results.document.model.layers
     drawn = styles(results, NONE.name, budget, dark=dark)
     # The middle third has no place of its own on the axis.

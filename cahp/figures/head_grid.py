@@ -16,6 +16,7 @@ from cahp.figures.marks import (
     clickable,
     draw,
     heat_map,
+    ink,
     legend,
     points,
     shape,
@@ -23,7 +24,6 @@ from cahp.figures.marks import (
     ticks,
     written,
 )
-from cahp.figures.palette import ink
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, contrast
-from cahp.figures import palette
+from cahp.figures import marks
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import (
     LEGEND,
@@ -73,7 +73,7 @@ def attention_figure(
     cells = heat_map(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
-        [(stop**2, colour) for stop, colour in palette.ink(dark=dark).scale],
+        [(stop**2, colour) for stop, colour in marks.ink(dark=dark).scale],
         title="attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
         gap=gap,
@@ -161,8 +161,8 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: 
     A node is a ``unit``.
     Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
     """
-    ink = palette.ink(dark=dark)
-    marks = palette.mark_communities(graph.communities)
+    ink = marks.ink(dark=dark)
+    groups = marks.mark_communities(graph.communities)
     x = graph.positions[:, 0]
     y = -graph.positions[:, 1]
     traces: list[Any] = []
@@ -177,19 +177,19 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: 
             traces.append({**edge, "x": ends[0], "y": ends[1]})
     named = mask.keep.size <= _NAMED
     size = 24 if named else 11
-    for shown, fills, state in by_state(mask, marks.colours, ink):
+    for shown, fills, state in by_state(mask, groups.colours, ink):
         names: dict[str, Any] = {}
         if named:
             texts = [called(head, mask.heads) for head in shown]
             names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": [*map(contrast, fills)]}}
         hover = [
-            f"{head_name(head, mask.heads, unit)}<br>{state}, community {marks.names[head]}" for head in shown.tolist()
+            f"{head_name(head, mask.heads, unit)}<br>{state}, community {groups.names[head]}" for head in shown.tolist()
         ]
         traces.append(
             points(
                 x[shown],
                 y[shown],
-                symbols("circle", marks, shown),
+                symbols("circle", groups, shown),
                 fills,
                 size=size,
                 hover=hover,
@@ -209,7 +209,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
 
     ``unit`` is what a head is called.
     """
-    colours = palette.ink(dark=dark)
+    colours = marks.ink(dark=dark)
     order = np.argsort(communities, kind="stable")
     names = [head_name(head, mask.heads, unit) for head in order.tolist()]
     cells = heat_map(
@@ -231,7 +231,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
-        "ticktext": [palette.community_name(group) for group in range(len(bounds) - 1)],
+        "ticktext": [marks.community_name(group) for group in range(len(bounds) - 1)],
         "title": f"{unit}s, by community",
         "showgrid": False,
         "constrain": "domain",

@@ -24,9 +24,8 @@ from cahp.models.vocabulary import (
     same_head,
     token_losses,
 )
-from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION
+from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION, Window
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.tasks.window import Window
 from cahp.values import Ints, Precision, Progress, report_progress, silent
 from cahp.words import nats
 

@@ -34,9 +34,8 @@ from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_rotation
 from cahp.output import Output
-from cahp.tasks.answers import PREDICTION
+from cahp.tasks.answers import PREDICTION, Window
 from cahp.tasks.texts import Item
-from cahp.tasks.window import Window
 from cahp.values import CahpError, HeadMask
 
 #: The file that loads a compact model where this package is not installed.

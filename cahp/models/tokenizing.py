@@ -12,8 +12,8 @@ import numpy as np
 
 from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
 from cahp.models.identity import EXAMPLE, MAX_LENGTH
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item
-from cahp.tasks.window import Window
 from cahp.values import DataError, Input, Ints, ModelError, OptionError
 
 if TYPE_CHECKING:

@@ -14,9 +14,8 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
 from cahp.models.loading import load_tokenizer, usual_ids
 from cahp.models.tokenizing import start_id
-from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.answers import NO_LABEL, REPEAT_PARTS, SHORTEST_REPEAT, Beginning, Source, Window
 from cahp.tasks.texts import COPY_TOKENS, Texts
-from cahp.tasks.window import REPEAT_PARTS, SHORTEST_REPEAT, Beginning, Source, Window
 from cahp.values import DataError, ModelError
 
 #: What stands between two documents.

@@ -20,7 +20,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
-from cahp.run.timeline import on_screen
+from cahp.run.resources import on_screen
 from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
 
 _HERE = Path(__file__).parent

@@ -1,13 +1,13 @@
 """One run: from a model and data to a mask, what it answers, costs and wins back."""
 
 from cahp.run.bench import Bench, open_bench
-from cahp.run.goal_search import reach_goal
+from cahp.run.evidence import find_roles
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
 from cahp.run.prune import choose
-from cahp.run.recovered import Recovered, cut_model
+from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.run.roles import find_roles
+from cahp.run.search import reach_goal
 from cahp.run.settings import AFTERWARDS, CHOOSING, COLUMNS, IN_DIGESTS, Settings, identify_model, key_fields
 
 __all__ = [

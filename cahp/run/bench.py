@@ -44,9 +44,8 @@ from cahp.run.texts import (
     window_protocol,
 )
 from cahp.store import Store, key
-from cahp.tasks.answers import Evaluation
+from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import WindowProtocol
 from cahp.values import ModelError, OptionError, Progress, silent
 
 if TYPE_CHECKING:

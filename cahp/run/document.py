@@ -21,13 +21,12 @@ from cahp.models.costs import CacheShape, Cost, Costs, GenerationSpeed, KvCache,
 from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
-from cahp.run.head_search import HeadSearch
-from cahp.run.recovered import RecoveryStep
+from cahp.run.recoveries import RecoveryStep
+from cahp.run.resources import STAGES
+from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.run.splits import SplitRecord
-from cahp.run.timeline import STAGES
-from cahp.tasks.answers import Evaluation
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 from cahp.words import too_close
 

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from cahp.files import plain_json
 from cahp.run.resources import Resources
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, knee, with_degree
@@ -21,6 +23,7 @@ from cahp.stages.space import place, space
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Floats, Ints, KneeNotFoundError, Precision, Progress, silent
+from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -303,7 +306,7 @@ class HeadEvidence:
         )
         if found is not None:
             return found
-        from cahp.stages.moments import collect_moments
+        from cahp.stages.salience import collect_moments
 
         model = self.model
         with self._resources.timed("moments"):
@@ -402,3 +405,58 @@ def _list_modules(make: Callable[..., Any]) -> set[str]:
         make = make.func
     held = [cell.cell_contents for cell in getattr(make, "__closure__", None) or ()]
     return {make.__module__, *(one.__module__ for one in held if hasattr(type(one), "needs_budget"))}
+
+
+# Roles of heads ----------------------------------------------------------------------------------------------
+
+
+#: Bump to invalidate cached results.
+_REVISION = 3
+
+
+def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
+    """Measure the roles of the heads of the full model; with ``ablate`` also the losses without them.
+
+    The losses without some sets of heads are kept as soon as they are measured, so an interrupted ablation goes on.
+
+    Raises:
+        ModelError: If the model reads too few tokens, or has no loss for ablations.
+    """
+    roles = stored_roles(resources, ablate=ablate)
+    if roles is not None:
+        return roles
+    from cahp.stages.roles import STAGE, ablate_roles, measure_roles
+
+    if ablate:
+        roles = find_roles(resources)
+        with resources.timed(STAGE):
+            roles = ablate_roles(
+                resources.model, roles, cached=partial(_find_losses, resources), progress=resources.progress
+            )
+    else:
+        with resources.timed(STAGE):
+            roles = measure_roles(resources.model, progress=resources.progress)
+    resources.keep(_key(resources, ablate), {}, plain_json(roles))
+    return roles
+
+
+def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
+    """Return the result of ``find_roles`` from the store, or None; nothing is measured."""
+    return resources.load_cached(
+        "roles", _key(resources, ablate), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
+    )
+
+
+def _find_losses(resources: Resources, name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    """Return the stored losses of this name, or compute and store them."""
+    entry = key("role ablation", _REVISION, resources.card.sha256, name)
+    stored = resources.store.read(entry, lambda of: of.arrays["losses"])
+    if stored is not None:
+        return stored
+    losses = compute()
+    resources.keep(entry, {"losses": losses})
+    return losses
+
+
+def _key(resources: Resources, ablate: bool) -> str:
+    return key("roles", _REVISION, resources.card.sha256, ablate)

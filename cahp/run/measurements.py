@@ -17,7 +17,7 @@ from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.pace import record_pace
-from cahp.run.recovered import Recovered, Refitted, cut_model
+from cahp.run.recoveries import Recovered, Refitted, cut_model
 from cahp.run.resources import Resources
 from cahp.store import key
 from cahp.tasks.answers import Evaluation, PartListener
@@ -27,7 +27,7 @@ from cahp.values import HeadMask, Ints, OptionError, Precision
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.reading import Reader
-    from cahp.run.shared_prefixes import SharedPrefixes
+    from cahp.stages.evaluation import SharedPrefixes
 
 #: Texts on which a masked model is compared with the cut one.
 _COMPARED_TEXTS = 8
@@ -409,7 +409,7 @@ class _Sharing:
                 self._prefixes.forget(mask)
 
     def prefixes(self, model: HeadModel, precision: Precision, reader: Reader) -> SharedPrefixes:
-        from cahp.run.shared_prefixes import SharedPrefixes
+        from cahp.stages.evaluation import SharedPrefixes
 
         with self._lock:
             if self._prefixes is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cahp.models.cards import ModelCard
     from cahp.run.bench import Bench
     from cahp.run.document import RunDocument
-    from cahp.run.recovered import Recovered
+    from cahp.run.recoveries import Recovered
 
 R = TypeVar("R")
 

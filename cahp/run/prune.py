@@ -30,14 +30,13 @@ from cahp.run.document import (
     versions,
 )
 from cahp.run.evidence import HeadEvidence
-from cahp.run.goal_search import confirm, reach_goal
-from cahp.run.head_search import improve_heads
 from cahp.run.measurements import timed_on
 from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
-from cahp.run.recovered import Recovered, distill_report, measure_steps, refit_report
+from cahp.run.recoveries import Recovered, distill_report, measure_steps, refit_report
+from cahp.run.resources import STAGES
+from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
 from cahp.run.splits import TestSplitLog, record_split
-from cahp.run.timeline import STAGES
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_evenly
 from cahp.store import Entry, digest_code, key

@@ -2,28 +2,331 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, RefitReport, get_recovery, refit_texts
-from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, weights_of
+from cahp.outcomes import Outcomes, accuracy_change, measure
+from cahp.recoveries import (
+    AT_ONCE,
+    NONE,
+    QUICK,
+    RECOVERIES,
+    DistillReport,
+    Recovery,
+    RefitReport,
+    get_recovery,
+    name_of_result,
+    refit_texts,
+)
 from cahp.run.resources import Resources
-from cahp.run.time_limits import TimedTraining
-from cahp.store import StoredTraining, key
+from cahp.store import Entry, StoredTraining, key
+from cahp.tasks.answers import Window
 from cahp.tasks.task import TaskWords
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.tasks.window import Window
-from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, digest
+from cahp.values import CahpError, DataError, Estimate, HeadMask, Ints, OptionError, Progress, digest, spread
 
 if TYPE_CHECKING:
+    from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
-    from cahp.models.training import Schedule
-    from cahp.stages.one_shot import Grams
+    from cahp.models.training import Left, Schedule
+    from cahp.run.measurements import Measurements
+    from cahp.stages.recovery import Grams
+
+
+# Recovered models as values ------------------------------------------------------------------------------------
+
+
+#: Names of the projections of a refit, beside the weights of the distillation that began with it.
+_START = "refit:"
+
+
+@dataclass(frozen=True, eq=False)
+class Recovered:
+    """A model that was recovered after pruning: the weights that changed, by name."""
+
+    weights: Mapping[str, NDArray[Any]]
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of the weights."""
+        return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
+
+
+@dataclass(frozen=True, eq=False)
+class Refitted(Recovered):
+    """A refitted or mean-ablated model: its new output projections, such as ``output-3-weight`` of layer 3."""
+
+    report: RefitReport
+    #: Seconds that it took (None: unknown).
+    seconds: float | None = None
+
+    @classmethod
+    def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
+        """Take the projections of a refitted model that its recovery changes."""
+        sites: Collection[Site] = model.family.refits
+        if not report.row.checked:
+            # A quick refit solves for attention outputs alone.
+            sites = {"output"}
+        tensors = {
+            f"{site}-{layer}-{part}": getattr(model.projection(layer, site), part)
+            for layer in range(model.layers)
+            for site in sites
+            for part in ("weight", "bias")
+        }
+        weights = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+        return cls(weights, report, seconds)
+
+    @classmethod
+    def from_stored(cls, weights: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
+        """Build it from ``weights`` and ``meta`` of a stored one."""
+        return cls(weights, RefitReport(**meta["report"]), meta["seconds"])
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything but the projections, as JSON."""
+        return {"report": asdict(self.report), "seconds": self.seconds}
+
+
+@dataclass(frozen=True, eq=False)
+class FineTuned(Recovered):
+    """A fine-tuned model with all its weights, and the epochs of its training as JSON.
+
+    An epoch has the ``learning_rate`` if held-out texts chose it.
+    """
+
+    epochs: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Distilled(Recovered):
+    """A distilled model with all its weights, or its starting point where that agrees better with the full model.
+
+    ``start`` is the refit that it began with (None: there was none). ``seconds`` are those of the training with the
+    teacher's answers (None: it was interrupted in between).
+    """
+
+    report: DistillReport
+    start: Refitted | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def from_entry(cls, entry: Entry) -> Distilled:
+        """Build it from an entry of the store."""
+        import msgspec
+
+        weights = dict(entry.arrays)
+        start = entry.meta["start"]
+        refit = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
+        report = msgspec.convert(entry.meta["distill"], DistillReport)
+        return cls(weights, report, start and Refitted.from_stored(refit, start), entry.meta["seconds"])
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All weights by name, and the projections of the refit that it began with."""
+        arrays = dict(self.weights)
+        if self.start is not None:
+            arrays |= {f"{_START}{name}": array for name, array in self.start.weights.items()}
+        return arrays
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """Everything but the weights, as JSON."""
+        return {"distill": asdict(self.report), "start": self.start and self.start.meta, "seconds": self.seconds}
+
+
+def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
+    """Return the model without the heads that ``mask`` drops, with the recovered weights."""
+    import torch
+
+    from cahp.models.surgery import cut, with_weights
+
+    if recovered is None:
+        return cut(model, mask)
+    if not isinstance(recovered, Refitted):
+        return with_weights(cut(model, mask), recovered.weights)
+    if not recovered.report.accepted:
+        return cut(model, mask)
+    tensors = {name: torch.tensor(array, device=model.device) for name, array in recovered.weights.items()}
+    projections = {
+        (layer, site): (tensors[f"{site}-{layer}-weight"], tensors.get(f"{site}-{layer}-bias"))
+        for layer in range(model.layers)
+        for site in model.family.refits
+        if f"{site}-{layer}-weight" in tensors
+    }
+    return cut(model, mask, projections=projections)
+
+
+def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
+    """Return all weights of a model by name."""
+    return {name: weight.detach().cpu().numpy() for name, weight in model.network.named_parameters()}
+
+
+def refit_report(recovered: Recovered | None) -> RefitReport | None:
+    """Return the report of the refit (or mean ablation), alone or at the start of a distillation."""
+    if isinstance(recovered, Distilled):
+        recovered = recovered.start
+    if isinstance(recovered, Refitted):
+        return recovered.report
+    return None
+
+
+def distill_report(recovered: Recovered | None) -> DistillReport | None:
+    """Return the report of the distillation."""
+    if isinstance(recovered, Distilled):
+        return recovered.report
+    return None
+
+
+# Steps -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RecoveryStep:
+    """The model after a ``step``: ``pruned`` or the name of a recovery.
+
+    ``accepted`` tells whether held-out texts accepted the step (None: nothing to accept); a rejected step changed
+    nothing. It worked on ``examples`` texts for ``seconds`` (None: not measured in one go). ``outcomes`` are those on
+    the evaluation texts, ``gained`` the change in accuracy against the step before.
+    """
+
+    step: str
+    accepted: bool | None
+    examples: int | None
+    seconds: float | None
+    outcomes: Outcomes
+    gained: Estimate | None
+
+    @property
+    def result(self) -> str:
+        """The model after it in words, such as "refitted"."""
+        if self.step == "pruned":
+            return NONE.result
+        return name_of_result(self.step)
+
+
+def measure_steps(
+    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
+) -> tuple[RecoveryStep, ...]:
+    """Evaluate each step of a recovery that has several on ``texts``; other recoveries have no steps."""
+    if not isinstance(recovered, Distilled):
+        return ()
+    full = measurements.evaluate(texts)
+    current = measurements.evaluate(texts, mask=mask)
+    steps = [RecoveryStep("pruned", None, None, None, measure(current, full=full, seed=seed), None)]
+    for name, made in (("refit", recovered.start), ("distill", recovered)):
+        if made is None:
+            continue
+        report = made.report
+        before = current
+        if report.accepted:
+            current = measurements.evaluate(texts, mask=mask, recovered=made)
+        outcomes = measure(current, full=full, seed=seed)
+        gained = None
+        if texts.labelled:
+            gained = accuracy_change(current, before, seed)
+        steps.append(RecoveryStep(name, report.accepted, report.examples, made.seconds, outcomes, gained))
+    return tuple(steps)
+
+
+def recovery_record(
+    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
+) -> dict[str, Any]:
+    """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
+    reports: dict[str, Any] = {
+        "refit": refit_report(recovered),
+        "distill": distill_report(recovered),
+        "steps": measure_steps(measurements, texts, mask, recovered, seed=seed) or None,
+    }
+    if isinstance(recovered, FineTuned):
+        reports["epochs"] = list(recovered.epochs)
+    return {name: report for name, report in reports.items() if report is not None}
+
+
+# A recovery with a time limit ----------------------------------------------------------------------------------
+
+
+#: Forward passes of one token that solving a refit costs per hidden channel, however few the texts.
+_SOLVING_PASSES = 4.4
+#: A timed recovery uses at least this many texts.
+_MIN_TIMED_TEXTS = 40
+#: Texts on which the time of a forward pass is measured, and the share of the time that a plan fills.
+_PROBED = 8
+_FILLED = 0.8
+
+
+@dataclass
+class TimedTraining(StoredTraining):
+    """A training with a time limit: time used before an interruption counts, and its texts stay the same."""
+
+    recovery: Recovery
+    seconds: float
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        # An interrupted attempt has stored them with its state.
+        plan = self.store.read(self.name, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
+        self._texts: int | None = None
+        self._spent = 0.0
+        if plan is not None:
+            self._texts, self._spent = plan
+        self._start = self.clock()
+
+    @property
+    def used(self) -> float:
+        """Seconds used so far, those of an interrupted attempt included."""
+        return self._spent + self.clock() - self._start
+
+    def left(self) -> float:
+        """Return the seconds left."""
+        return self.seconds - self.used
+
+    def rows(self, model: HeadModel, inputs: Sequence[Item]) -> Ints:
+        """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
+        if self._texts is None:
+            self._texts = texts_in_time(model, inputs, self.left, self.recovery)
+        return spread(len(inputs), self._texts)
+
+    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+        """Replace the stored state, with the number of texts and the time used."""
+        super().save(arrays, {**meta, "texts": self._texts, "used": self.used})
+
+
+def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery: Recovery) -> int:
+    """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
+    probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
+    batches = model.batches(probed)
+    tokens = sum(len(entry["input_ids"]) for entry in probed) / len(probed)
+    can_refit = not model.card.no_refit
+    solving = 0.0
+    if recovery.solves and can_refit:
+        solving = _SOLVING_PASSES * model.card.hidden / tokens
+    seconds_per_pass = 0.0
+    # The first pass allocates memory and is slower.
+    for _ in range(2):
+        before = left()
+        for batch in batches:
+            model.logits(batch)
+        seconds_per_pass = (before - left()) / len(probed)
+        if seconds_per_pass * len(probed) > 0.02 * before:
+            break
+    low = min(_MIN_TIMED_TEXTS, len(inputs))
+    high = len(inputs)
+    seconds = _FILLED * left()
+    while low < high:
+        middle = (low + high + 1) // 2
+        needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
+        if needed <= seconds:
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
@@ -131,7 +434,7 @@ class Recoveries:
         row = get_recovery(name)
         changes = schedule or {}
         if row.imitates:
-            from cahp.stages.distillation import usual_schedule
+            from cahp.stages.recovery import usual_schedule
 
             if not row.timed:
                 seconds = None
@@ -207,17 +510,16 @@ class Recoveries:
     def _refit_at_once(
         self, mask: HeadMask, inputs: Sequence[Item], progress: Progress
     ) -> tuple[HeadModel, RefitReport]:
-        from cahp.stages.one_shot import RIDGE, solve_at_once
+        from cahp.stages.recovery import QUICK_RIDGE, solve_at_once
 
         grams = self._find_grams(inputs, progress)
         solved = solve_at_once(self._resources.model, mask, grams)
         reason = f"not compared on held-out {self.card.words.items}"
-        return solved, RefitReport(True, reason, grams.items, ridge=RIDGE, recovery=AT_ONCE.name, step=1.0)
+        return solved, RefitReport(True, reason, grams.items, ridge=QUICK_RIDGE, recovery=AT_ONCE.name, step=1.0)
 
     def _find_grams(self, inputs: Sequence[Item], progress: Progress) -> Grams:
         """Return the Gram matrices of the full model on the texts of a refit, computed once."""
-        from cahp.stages.one_shot import Grams, collect_grams
-        from cahp.stages.recovery import choose_inputs
+        from cahp.stages.recovery import Grams, choose_inputs, collect_grams
 
         entry = key("grams", 2, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
         if self._grams is not None and self._grams[0] == entry:
@@ -341,7 +643,7 @@ class Recoveries:
         schedule: Schedule | None = None,
         keep: bool = True,
     ) -> Distilled:
-        """Refit the pruned model where possible, then distil it; see ``cahp.stages.distillation.distill``.
+        """Refit the pruned model where possible, then distil it; see ``cahp.stages.recovery.distill``.
 
         Labels are read only if ``labels`` adds the cross-entropy of the calibration texts. ``seconds`` limit refit and
         training together, on all inputs of the split unless labels are read: with too little time for an epoch it uses
@@ -352,7 +654,7 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
         """
         from cahp.models.training import Hooks, TimeIsUp, until
-        from cahp.stages.distillation import distill, usual_schedule
+        from cahp.stages.recovery import distill, usual_schedule
 
         if labels and self._unlabelled is not None:
             raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
@@ -421,7 +723,7 @@ class Recoveries:
 
     def read_distilled(self, mask: HeadMask) -> Distilled | None:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
-        from cahp.stages.distillation import usual_schedule
+        from cahp.stages.recovery import usual_schedule
 
         name = key("distilled", 6, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
         return self._resources.load_cached("recovery", name, Distilled.from_entry)

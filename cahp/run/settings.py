@@ -26,7 +26,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES
 from cahp.stages.selection import Minimum, Representative, layer_floor, read_budget
 from cahp.stages.space import Projection
-from cahp.tasks.window import Beginning
+from cahp.tasks.answers import Beginning
 from cahp.values import OptionError, Precisions
 
 # The calibration mix of a causal language model: parts of its calibration tokens that are not text of the data ------

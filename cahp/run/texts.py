@@ -16,9 +16,8 @@ from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
-from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
-from cahp.tasks.window import REPEATS_TOKENS, Window, WindowProtocol
 from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.

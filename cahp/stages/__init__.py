@@ -1,7 +1,6 @@
 """One deep function each; none knows another, and they meet in ``cahp.values``."""
 
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
-from cahp.stages.overlap import expected_overlap, overlaps
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
 from cahp.stages.similarity import attend, join_words, nearest_heads, read_tokens
@@ -11,11 +10,9 @@ __all__ = [
     "Replaceability",
     "attend",
     "cluster",
-    "expected_overlap",
     "join_words",
     "layer_minimum",
     "nearest_heads",
-    "overlaps",
     "read_tokens",
     "round_evenly",
     "select",

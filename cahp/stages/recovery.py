@@ -1,7 +1,8 @@
-"""Recovery of a pruned model: in closed form without training (mean ablation, refit), or by fine-tuning."""
+"""Recovery of a pruned model: in closed form (mean ablation, refit), by fine-tuning, or by distillation."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -9,18 +10,19 @@ from functools import partial
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
-from torch import Tensor
+from torch import Tensor, nn
 
-from cahp.models.cards import Site
+from cahp.models.cards import ModelCard, Site
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState
-from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
+from cahp.models.reading import Divergences, HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Epoch, Hooks, Schedule, train
-from cahp.recoveries import QUICK, Recovery, RefitReport, refit_texts
+from cahp.models.training import Epoch, Hooks, Limit, Objective, Schedule, TimeIsUp, Training, optimise, train, until
+from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, ModelError, OptionError, Progress, report_progress, silent
+from cahp.values import CahpError, HeadMask, Ints, ModelError, OptionError, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
 from cahp.words import size_of
 
@@ -473,3 +475,245 @@ def finetune(
             "--recover refit"
         )
     return model.with_network(network), history
+
+
+# The quick refit --------------------------------------------------------------------------------------------
+
+
+#: Strength of the pull towards the old weights, relative to the mean square of the kept channels.
+QUICK_RIDGE = 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Grams:
+    """Gram matrices of the inputs of each layer's output projection in the full model, over ``items`` texts or windows.
+
+    ``products (L, D + 1, D + 1)`` float32 are means over tokens of ``x x'``, with ``x`` the context vectors of a
+    layer's heads side by side and a last channel that is always 1.
+    """
+
+    products: NDArray[np.float32]
+    items: int
+
+
+def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> Grams:
+    """Run the full model over ``inputs`` once, and sum up what each output projection reads."""
+    width = model.projection(0).weight.shape[1]
+    where = float64_device(model.device)
+    # An intercept follows from small differences of these sums.
+    sums = torch.zeros(model.layers, width + 1, width + 1, dtype=torch.float64, device=where)
+    tokens = 0
+    for batch in report_progress(model.batches(model.tokenize(inputs)), "gram matrices", progress):
+        real = batch.tensors["attention_mask"].bool()
+        tokens += int(real.sum())
+
+        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
+            if site == "output":
+                rows = entering.reshape(*real.shape, width)[real].to(where).double()
+                design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+                sums[layer].addmm_(design.T, design)
+
+        model.logits(batch, tap=add)
+    return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
+
+
+def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: float = QUICK_RIDGE) -> HeadModel:
+    """Return the model cut to ``mask`` whose attention outputs are solved from ``grams``; nothing is run.
+
+    For a layer with output projection ``W`` (one row per channel), inputs ``X`` in the *full* model and ``G = X'X``,
+    the kept channels ``K`` get ``W' = W_K + (G_KK + ridge m I)^-1 (G_K: W - G_KK W_K)``, with ``m`` the mean square of
+    the kept channels: the nearest outputs to the full model's that they can make. An intercept counts as a kept channel
+    that is not penalised. Errors of lower layers are not corrected, since the inputs are those of the full model: that
+    takes ``solve``, which runs every layer again for every mask.
+
+    Layers that keep all heads, and layers that keep none and have no intercept, stay as they are.
+    """
+    pruned = cut(model, mask)
+    where = float64_device(model.device)
+    with one_openblas_thread():
+        for layer in range(model.layers):
+            if not mask.keep[layer].all():
+                _solve_layer(
+                    model, pruned, layer, mask, torch.from_numpy(grams.products[layer]).to(where).double(), ridge
+                )
+    return pruned
+
+
+def _solve_layer(
+    model: HeadModel, pruned: HeadModel, layer: int, mask: HeadMask, products: Tensor, ridge: float
+) -> None:
+    full = model.projection(layer)
+    output = pruned.projection(layer)
+    width = full.weight.shape[1]
+    channels = np.flatnonzero(np.repeat(mask.keep[layer], width // model.heads))
+    known = torch.from_numpy(channels).to(products.device)
+    penalised = len(channels)
+    weights = full.weight.to(products.device).double().T
+    read = torch.arange(width, device=products.device)
+    if output.bias is not None and full.bias is not None:
+        # The intercept of the full model, and its own column in both.
+        weights = torch.cat([weights, full.bias.to(products.device).double()[None]])
+        known = torch.cat([known, known.new_tensor([width])])
+        read = torch.cat([read, read.new_tensor([width])])
+    if not len(known):
+        return
+    gram = products[known][:, known]
+    kept = weights[torch.isin(read, known)]
+    penalty = torch.zeros_like(gram.diagonal())
+    penalty[:penalised] = ridge * float(gram.diagonal()[:penalised].sum()) / max(1, penalised)
+    factor = torch.linalg.cholesky(gram + penalty.diag())
+    solved = kept + torch.cholesky_solve(products[known][:, read] @ weights - gram @ kept, factor)
+    device = output.weight.device
+    bias = output.bias
+    if len(known) > penalised:
+        bias = solved[-1].float().to(device)
+    weight = solved[:penalised].T.float().contiguous().to(device)
+    if output.weight.shape[1] == width:
+        # Heads of this model are masked, and not cut: the projection reads all of them.
+        kept_weight = weight
+        weight = torch.zeros_like(output.weight)
+        weight[:, torch.from_numpy(channels).to(device)] = kept_weight
+    output.replace(weight, bias)
+
+
+# Distillation -----------------------------------------------------------------------------------------------
+
+
+#: The pass of the full model before the training.
+TEACHER = "teacher"
+#: A higher rate than that of fine-tuning, since the teacher's scores carry more information than labels.
+SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
+#: Of a model that predicts tokens: a window has a prediction per token, so that few windows are enough for a batch.
+WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
+#: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
+TEMPERATURE = 2.0
+_NO_TIME = "no time was left for it"
+
+
+def usual_schedule(card: ModelCard) -> Schedule:
+    """Return the schedule of a distillation of a model."""
+    if card.task.predicts_often:
+        return WINDOW_SCHEDULE
+    return SCHEDULE
+
+
+def distill(
+    model: HeadModel,
+    start: HeadModel,
+    inputs: Sequence[Item],
+    *,
+    labels: Ints | None = None,
+    schedule: Schedule | None = None,
+    called: str = "the refit",
+    seed: int = 42,
+    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
+) -> tuple[HeadModel, DistillReport]:
+    """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
+
+    Returns the distilled model, or ``start`` if that did not help, and the report. The loss is
+    ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
+    names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
+    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
+    what is read twice. With seconds left by the ``hooks`` it has as many batches as fit; the preparation of a
+    resumed training does not count.
+    """
+    schedule = schedule or usual_schedule(model.card)
+    learned, held_out = hold_out(inputs, seed)
+    tokens = model.tokenize(inputs)
+    network = separate(start).network.requires_grad_(True)
+    # Most words do not occur in the few texts.
+    network.get_input_embeddings().requires_grad_(False)
+    left = hooks.left
+    bounded = hooks.progress
+    if hooks.checkpoint is None or not hooks.checkpoint.exists:
+        bounded = until(bounded, left)
+    texts = len(learned), labels is not None, len(held_out)
+    unmeasured = DistillReport(False, f"{_NO_TIME}: {called} stays", *texts, None, None, ())
+    scoring = 0.0
+    try:
+        compared = count_compared(inputs)
+        teacher = Teacher(model, tokens, compared=compared, stage=TEACHER, progress=bounded)
+        trial = HeldOut(teacher, [inputs[row] for row in held_out], held_out)
+
+        def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
+            between = bounded
+            if pause is not None:
+                between = _call_between_batches(pause)
+            return trial.compare(start, network=network, progress=between).score
+
+        if left is None:
+            before = score(None)
+        else:
+            ready = left()
+            before = score(None)
+            scoring = ready - left()
+    except TimeIsUp:
+        return start, unmeasured
+    known = None
+    if labels is not None:
+        known = torch.as_tensor(labels[learned], device=model.device)
+
+    def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        given = None
+        if known is not None:
+            given = known[rows]
+        numbers = learned[rows.cpu().numpy()]
+        return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=given)
+
+    # A pass back takes twice as long as one forward.
+    each = 3 * scoring * schedule.batch / len(held_out)
+    training = optimise(
+        network,
+        start,
+        Objective([inputs[row] for row in learned], loss, score),
+        schedule=schedule,
+        seed=seed,
+        limit=Limit(scoring=scoring, each=each),
+        hooks=replace(hooks, stage="distill"),
+    )
+    sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
+    after = before
+    if sound and training.best is not None:
+        after = training.best
+    first = Divergences.from_score(before)
+    last = Divergences.from_score(after)
+    accepted = last.is_better_than(first)
+    change = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
+    reason = _explain(training, sound, change, schedule, len(learned))
+    if not accepted:
+        reason += f": {called} stays"
+    report = replace(
+        unmeasured,
+        accepted=accepted,
+        reason=reason,
+        agreement_before=first.agreement,
+        held_out_agreement=last.agreement,
+        epochs=tuple(DistillEpoch(epoch.epoch, epoch.loss, epoch.accuracy or 0.0) for epoch in training.epochs),
+        kl_before=first.text,
+        kl_after=last.text,
+        repeats_before=first.repeats,
+        repeats_after=last.repeats,
+    )
+    if not accepted:
+        return start, report
+    return start.with_network(network), report
+
+
+def _explain(training: Training, sound: bool, change: str, schedule: Schedule, texts: int) -> str:
+    """Say what a training on so many texts did: the ``change`` on held-out texts, if its weights are ``sound``."""
+    if not training.epochs:
+        return _NO_TIME
+    if not sound:
+        return "its weights are no longer finite numbers (a lower --learning-rate may help)"
+    whole = schedule.epochs * math.ceil(texts / schedule.batch)
+    if training.step < whole:
+        done = schedule.epochs * training.step / whole
+        change += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
+    return change
+
+
+def _call_between_batches(pause: Callable[[], None]) -> Progress:
+    def between(stage: str, done: int, total: int) -> None:
+        pause()
+
+    return between

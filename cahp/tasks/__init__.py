@@ -4,12 +4,9 @@ A task (``cahp.tasks.task``) says what an item is, how items are counted, read a
 what all that is called. Texts and models carry their task, and everything else asks it.
 """
 
-from cahp.tasks.answers import NO_LABEL, Evaluation, TokenEvaluation
-from cahp.tasks.classification import CLASSIFICATION
-from cahp.tasks.next_token import NEXT_TOKEN
-from cahp.tasks.task import Task
+from cahp.tasks.answers import NO_LABEL, Evaluation, TokenEvaluation, WindowProtocol
+from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.texts import Item, Texts
-from cahp.tasks.window import WindowProtocol
 
 #: All tasks by name.
 TASKS = {task.name: task for task in (CLASSIFICATION, NEXT_TOKEN)}

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.answers import NO_LABEL, Evaluation
-from cahp.tasks.classification import CLASSIFICATION
-from cahp.tasks.task import Task
-from cahp.tasks.window import Source, Window
+from cahp.tasks.answers import NO_LABEL, Evaluation, Source, Window
+from cahp.tasks.task import CLASSIFICATION, Task
 from cahp.values import Input, Ints, digest
 from cahp.words import side_by_side
 

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from cahp.output import Output
     from cahp.recoveries import DistillReport, RefitReport
     from cahp.run.document import RunDocument
-    from cahp.run.head_search import HeadSearch
-    from cahp.run.recovered import RecoveryStep
-    from cahp.tasks.window import WindowProtocol
+    from cahp.run.recoveries import RecoveryStep
+    from cahp.run.search import HeadSearch
+    from cahp.tasks.answers import WindowProtocol
     from cahp.values import HeadMask
 
 from cahp.exports.form import lines

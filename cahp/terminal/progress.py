@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import hub
 from cahp.recoveries import RECOVERIES
-from cahp.run.timeline import in_terminal
+from cahp.run.resources import in_terminal
 from cahp.terminal.printing import epoch_line
 from cahp.values import Cancelled, Progress, silent
 from cahp.words import duration

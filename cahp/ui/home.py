@@ -6,7 +6,7 @@ import streamlit as st
 
 from cahp import features
 from cahp.board import FirstScreen
-from cahp.board.value import describe_headline
+from cahp.board.contents import describe_headline
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES

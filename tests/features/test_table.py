@@ -24,7 +24,7 @@ from cahp.features import Feature
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, Measure
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
 from cahp.show.blocks import Block, Line, Marks
 from cahp.ui.budget.page import list_panels
 from cahp.ui.frame.panels import Panel, find_record, kind_of

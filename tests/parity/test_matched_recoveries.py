@@ -18,8 +18,8 @@ from cahp.exports.form import Pruned
 from cahp.exports.formats import model_form
 from cahp.models import saving
 from cahp.models.training import Schedule
-from cahp.run.recovered import Distilled, FineTuned, Refitted, cut_model
-from cahp.stages.distillation import SCHEDULE
+from cahp.run.recoveries import Distilled, FineTuned, Refitted, cut_model
+from cahp.stages.recovery import SCHEDULE
 from cahp.store import Store
 from cahp.values import HeadMask
 

@@ -20,8 +20,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
+from cahp.board.contents import Sentence, SentenceAnswer, WordArc, WordMaps
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.sentence import Sentence, SentenceAnswer, WordArc, WordMaps
 from cahp.features.roles.habits import HeadMaps
 from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.models.costs import CacheShape

@@ -28,8 +28,7 @@ from cahp.outcomes import (
     wilson,
 )
 from cahp.run.document import RunDocument
-from cahp.tasks.answers import Evaluation, TokenEvaluation
-from cahp.tasks.window import Window
+from cahp.tasks.answers import Evaluation, TokenEvaluation, Window
 from cahp.values import CahpError, Estimate, Unit
 
 # --- the table

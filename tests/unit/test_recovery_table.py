@@ -16,7 +16,7 @@ from cahp.recoveries import (
     name_of_result,
     name_of_state,
 )
-from cahp.run.timeline import STAGES
+from cahp.run.resources import STAGES
 from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
 

@@ -21,9 +21,7 @@ from cahp.run import AFTERWARDS, CHOOSING, IN_DIGESTS, Bench, Settings, key_fiel
 from cahp.stages import (
     CLUSTERS_REVISION,
     cluster,
-    expected_overlap,
     layer_minimum,
-    overlaps,
     round_evenly,
     select,
     with_degree,
@@ -32,7 +30,7 @@ from cahp.stages.space import space
 from cahp.store import key
 from cahp.tasks import Texts
 from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, Progress, Selection, SpaceError, silent
-from cahp.values.statistics import Clustering, Signatures
+from cahp.values.statistics import Clustering, Signatures, expected_overlap, overlaps
 from cahp.words import span
 
 Axis = Literal["seed", "sample", "degree"]

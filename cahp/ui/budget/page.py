@@ -11,10 +11,10 @@ import streamlit as st
 from cahp import features
 from cahp.board.colourings import mark_clusters
 from cahp.figures.head_grid import places
-from cahp.figures.space import space_figure
+from cahp.figures.run import space_figure
 from cahp.outcomes import Outcomes, describe
 from cahp.recoveries import QUICK
-from cahp.run.timeline import on_screen
+from cahp.run.resources import on_screen
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls
 from cahp.ui.frame import address, board

@@ -9,8 +9,8 @@ import streamlit as st
 
 from cahp.board.budget_sweep import Speed, own_speed
 from cahp.board.colourings import mark_clusters
-from cahp.figures.curves import outcome_by_budget
 from cahp.figures.head_grid import grid_figure, places
+from cahp.figures.run import outcome_by_budget
 from cahp.models.cards import ModelCard
 from cahp.models.costs import GenerationSpeed, KvCache
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome

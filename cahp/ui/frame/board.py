@@ -16,7 +16,7 @@ from cahp import features
 from cahp.board import BoardSubject, Event, FirstScreen, Host, Shown, Steps, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
-from cahp.board.value import Savings, list_clauses
+from cahp.board.contents import Savings, list_clauses
 from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes

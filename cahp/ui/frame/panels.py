@@ -26,7 +26,7 @@ from cahp.words import capital
 
 if TYPE_CHECKING:
     from cahp.board.colourings import Colouring
-    from cahp.board.sentence import Sentence
+    from cahp.board.contents import Sentence
 
 F = TypeVar("F")
 

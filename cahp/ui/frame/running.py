@@ -11,7 +11,7 @@ import streamlit as st
 from cahp.api.preflight import check_run
 from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
-from cahp.run.timeline import PREPARATIONS, on_screen
+from cahp.run.resources import PREPARATIONS, on_screen
 from cahp.stages.selection import middle_budget, nearest_budget, possible_budgets
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.parts.inputs import set_value

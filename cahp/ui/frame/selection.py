@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.figures.curves import silhouette
+from cahp.figures.run import silhouette
 from cahp.run.document import Evenness
 from cahp.stages.clustering import COMPLETE
 from cahp.ui.frame.running import job_card

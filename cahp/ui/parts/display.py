@@ -19,7 +19,7 @@ import streamlit as st
 from cahp.files import csv_text
 from cahp.models.cards import ModelCard
 from cahp.outcomes import main_outcome
-from cahp.run.recovered import RecoveryStep
+from cahp.run.recoveries import RecoveryStep
 from cahp.words import capital, duration
 
 T = TypeVar("T")

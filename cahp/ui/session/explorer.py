@@ -20,7 +20,7 @@ from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, Recovery
 from cahp.run.bench import Bench
-from cahp.run.roles import stored_roles
+from cahp.run.evidence import stored_roles
 from cahp.run.settings import Settings
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of, with_length

@@ -30,7 +30,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from streamlit.runtime import Runtime
 
-from cahp.run.timeline import LONG, PREPARATIONS
+from cahp.run.resources import LONG, PREPARATIONS
 from cahp.ui.session.time_left import TimedWork
 from cahp.values import CahpError, Cancelled, Progress, silent
 

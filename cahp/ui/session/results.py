@@ -13,8 +13,8 @@ from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.board.budget_sweep import BudgetTable, Speed, enter_full, own_outcomes, own_speed
+from cahp.board.contents import WeightCount
 from cahp.board.head_clusters import HeadClusters
-from cahp.board.value import WeightCount
 from cahp.features import measures
 from cahp.models.costs import Costs
 from cahp.outcomes import Outcomes
@@ -23,7 +23,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.evidence import NullCurves
 from cahp.run.prune import read_run
-from cahp.run.recovered import RecoveryStep
+from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import HeadMask

@@ -12,8 +12,7 @@ import streamlit as st
 
 from cahp.board.colourings import contrast
 from cahp.figures.head_grid import head_name
-from cahp.figures.marks import TINT
-from cahp.figures.palette import Ink, blend, community_name, ink, mark_communities
+from cahp.figures.marks import TINT, Ink, blend, community_name, ink, mark_communities
 from cahp.stages.similarity import HeadGraph
 from cahp.ui.frame import address
 from cahp.ui.parts.display import cache_with

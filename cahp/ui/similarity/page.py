@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cahp import features
 from cahp.api import bundled
-from cahp.figures import palette
+from cahp.figures import marks
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
 from cahp.models.cards import ModelCard
@@ -260,7 +260,7 @@ def _draw_grid(drawn: Compared, covered: str) -> None:
     display.show(
         grid_figure(
             mask,
-            palette.mark_communities(graph.communities),
+            marks.mark_communities(graph.communities),
             selected=drawn.head,
             dark=display.is_dark(),
             width=_GRID,
@@ -274,7 +274,7 @@ def _draw_grid(drawn: Compared, covered: str) -> None:
         name="communities",
         data=lambda: {
             **places(mask.layers, mask.heads),
-            "community": [palette.community_name(int(group)) for group in graph.communities],
+            "community": [marks.community_name(int(group)) for group in graph.communities],
             "kept": mask.keep.ravel().tolist(),
         },
         on_pick=set_head,
@@ -375,7 +375,7 @@ def draw_communities(drawn: Compared) -> None:
         kept = [head for head in members if mask.keep.flat[head]]
         rows.append(
             {
-                "community": palette.community_name(group),
+                "community": marks.community_name(group),
                 f"{drawn.unit}s": len(members),
                 "kept": len(kept),
                 f"kept {drawn.unit}s": _list_heads(kept, mask) or "none",

@@ -14,7 +14,7 @@ from cahp.features.abilities.panel import FEWEST
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.run.bench import Bench
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.frame.panels import find_record, kind_of
 from cahp.ui.session.explorer import Explorer

@@ -19,7 +19,7 @@ from cahp.features.abilities.section import RECEIPT, count_lost, explain, list_b
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, find_lines
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines

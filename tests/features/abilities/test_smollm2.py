@@ -23,7 +23,7 @@ from cahp.features.abilities.measuring import (
 )
 from cahp.features.abilities.record import ItemValues, decide
 from cahp.run.bench import Bench, open_bench
-from cahp.run.roles import find_roles
+from cahp.run.evidence import find_roles
 from cahp.run.settings import Settings
 from cahp.values import Floats, HeadMask
 

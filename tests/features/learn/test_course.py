@@ -24,11 +24,10 @@ from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.prune import choose
-from cahp.run.recovered import Refitted
-from cahp.tasks.answers import Evaluation, TokenEvaluation
-from cahp.tasks.next_token import NEXT_TOKEN
+from cahp.run.recoveries import Refitted
+from cahp.tasks.answers import Evaluation, Source, TokenEvaluation, Window
+from cahp.tasks.task import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Source, Window
 from cahp.values import Cancelled, HeadMask, OptionError, Progress
 
 LAYERS, HEADS = 2, 4

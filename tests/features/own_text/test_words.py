@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from cahp.board.sentence import Sentence, SentenceAnswer, WordArc
+from cahp.board.contents import Sentence, SentenceAnswer, WordArc
 from cahp.features.own_text.measuring import choose_arcs, find_words, list_looks, read_maps
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import attend

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cahp.api.options import Interrupted, show_progress
-from cahp.run.timeline import in_terminal
+from cahp.run.resources import in_terminal
 
 
 def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

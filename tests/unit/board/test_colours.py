@@ -8,7 +8,7 @@ from colours import contrast_ratio, linear
 
 from cahp.api.bundled import read_run
 from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
-from cahp.figures.palette import COMMUNITY_COLOURS, blend, ink
+from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
 from cahp.values.statistics import letters, name_clusters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).

@@ -16,7 +16,7 @@ from cahp.board.budget_sweep import BudgetTable, Speed, fill
 from cahp.board.head_clusters import HeadClusters
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
-from cahp.run.recovered import cut_model
+from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store

@@ -6,7 +6,7 @@ import pytest
 from documents import run_json
 
 from cahp.board.budget_sweep import Speed
-from cahp.board.value import Savings, WeightCount, describe_headline, list_clauses
+from cahp.board.contents import Savings, WeightCount, describe_headline, list_clauses
 from cahp.run.document import RunDocument
 from cahp.values import Estimate, HeadMask
 

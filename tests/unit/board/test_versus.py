@@ -11,7 +11,7 @@ from documents import answers
 from cahp.board.versus import Variant, Versus, mismatch, only, versus
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
-from cahp.run.recovered import cut_model
+from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Estimate, HeadMask

@@ -326,9 +326,9 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
 def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cahp.stages import distillation, recovery
+    from cahp.stages import recovery
 
-    distill, finetune = distillation.distill, recovery.finetune
+    distill, finetune = recovery.distill, recovery.finetune
     done: Counter[str] = Counter()
 
     def distilled(*given: Any, **options: Any) -> Any:
@@ -342,7 +342,7 @@ def test_a_cell_that_is_stopped_in_its_last_recovery_keeps_those_before(
                 raise Cancelled
         return finetune(model, mask, *given, **options)
 
-    monkeypatch.setattr(distillation, "distill", distilled)
+    monkeypatch.setattr(recovery, "distill", distilled)
     monkeypatch.setattr(recovery, "finetune", tuned)
     small = replace(settings, limit=20)
     asked = plan(small, "counted", budgets=("6",), seeds=(42,), recoveries=("distill", "finetune"))

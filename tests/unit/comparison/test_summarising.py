@@ -10,7 +10,7 @@ import pytest
 from comparisons import KEPT, cell, document, failed, made, told
 
 from cahp.comparison import Comparison, summarise
-from cahp.stages.overlap import expected_jaccard
+from cahp.values.statistics import expected_jaccard
 
 
 def test_cost_is_of_the_costliest_budget_and_a_mean_over_seeds() -> None:

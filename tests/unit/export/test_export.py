@@ -28,7 +28,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.measures import Measure, NoOptions
-from cahp.run.recovered import Distilled, Refitted, cut_model
+from cahp.run.recoveries import Distilled, Refitted, cut_model
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block
 from cahp.store import Store

@@ -15,7 +15,7 @@ from cahp.exports.model_card import _results
 from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.tasks.window import WindowProtocol
+from cahp.tasks.answers import WindowProtocol
 from cahp.values import Estimate, HeadMask
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])

@@ -9,7 +9,7 @@ import pytest
 from terminal import call, refused
 
 from cahp.api import bundled
-from cahp.api.report import site
+from cahp.api.export import site
 from cahp.values import CahpError
 
 pytestmark = pytest.mark.skipif(bundled.read_run() is None, reason="no bundled run")

@@ -11,7 +11,7 @@ from comparisons import varied, verdict
 
 from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
-from cahp.figures import comparison_heads, palette
+from cahp.figures import comparison_heads, marks
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure, styles
 from cahp.figures.marks import spread, written
 
@@ -52,7 +52,7 @@ def test_methods_that_were_not_chosen_stay_behind_without_a_name(reading: SplitR
     figure = curve_figure(reading, "refit", 3, ["gradient"], others=["complementary", "random"], dark=False)
     lines = [trace for trace in figure.data if trace.mode == "lines+markers"]
     assert [trace.name for trace in lines] == ["random", "CAHP", "gradient"]
-    faint = palette.ink(dark=False).faint
+    faint = marks.ink(dark=False).faint
     assert [trace.line.color == faint for trace in lines] == [True, True, False]
     assert not any("CAHP" in one.text for one in figure.layout.annotations)
     assert "CAHP" in lines[1].hovertext[0]
@@ -78,7 +78,7 @@ def test_three_of_twenty_methods_have_a_colour(reading: SplitResults) -> None:
     for dark in (False, True):
         for name in coloured:
             colour = styles(results, "refit", 3, dark=dark)[name].colour
-            assert contrast_ratio(colour, palette.ink(dark=dark).ground) >= 4.5, (name, dark)
+            assert contrast_ratio(colour, marks.ink(dark=dark).ground) >= 4.5, (name, dark)
 
 
 def test_the_ranking_has_the_best_on_top_dots_as_pruned_rings_after_refit_and_pale_ties(reading: SplitResults) -> None:
@@ -144,7 +144,7 @@ def test_the_mean_overlap_leaves_a_method_and_itself_out() -> None:
 
 
 def test_numbers_are_readable_on_every_colour_of_the_scale() -> None:
-    colours = written([["a", "b"]], [[0.0, 1.0]], palette.ink(dark=False)).textfont.color
+    colours = written([["a", "b"]], [[0.0, 1.0]], marks.ink(dark=False)).textfont.color
     assert list(colours) == ["#000000", "#ffffff"]
 
 

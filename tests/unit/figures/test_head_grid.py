@@ -4,7 +4,7 @@ import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
 from cahp.figures.head_grid import CellWords, grid_figure, head_name, places, share_figure
-from cahp.figures.palette import blend, ink
+from cahp.figures.marks import blend, ink
 from cahp.values import HeadMask
 
 

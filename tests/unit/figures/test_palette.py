@@ -5,7 +5,7 @@ from colours import contrast_ratio
 
 from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast
 from cahp.figures.head_grid import grid_figure
-from cahp.figures.palette import COMMUNITY_COLOURS, ink, mark_communities
+from cahp.figures.marks import COMMUNITY_COLOURS, ink, mark_communities
 from cahp.values import HeadMask
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.board.colourings import mark_clusters
-from cahp.figures.space import space_figure
+from cahp.figures.run import space_figure
 from cahp.run.settings import Settings
 from cahp.values import HeadMask
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cahp.models.reading import Divergences, count_compared, hold_out
-from cahp.tasks.window import Source, Window
+from cahp.tasks.answers import Source, Window
 
 
 def make_text(start: int, *, length: int = 32) -> Window:

@@ -25,7 +25,7 @@ from cahp.models.stored import StoredWeight, as_kept
 from cahp.models.surgery import cut, restore_shapes, separate, tail
 from cahp.run.bench import open_bench
 from cahp.run.prune import read_run
-from cahp.run.recovered import Refitted, cut_model
+from cahp.run.recoveries import Refitted, cut_model
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.latency import flops

@@ -11,10 +11,10 @@ from fakes import prune
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
-from cahp.run.goal_search import search
 from cahp.run.measures import Measure
 from cahp.run.prune import measure_run
-from cahp.run.recovered import Recovered
+from cahp.run.recoveries import Recovered
+from cahp.run.search import search
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.terminal.printing import run_lines

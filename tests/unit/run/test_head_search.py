@@ -13,7 +13,7 @@ import pytest
 
 from cahp import methods
 from cahp.run.bench import Bench, open_bench
-from cahp.run.head_search import STAGE, _Trials, improve_heads, propose_swaps, swap
+from cahp.run.search import STAGE, _Trials, improve_heads, propose_swaps, swap
 from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.selection import top

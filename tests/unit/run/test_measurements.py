@@ -20,7 +20,7 @@ from cahp.models.head_model import HeadModel
 from cahp.recoveries import RefitReport
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
-from cahp.run.recovered import Refitted, cut_model
+from cahp.run.recoveries import Refitted, cut_model
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect

@@ -16,7 +16,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Mix, Settings, spread_among
 from cahp.stages import recovery
 from cahp.store import Store
-from cahp.tasks.window import Window
+from cahp.tasks.answers import Window
 from cahp.values import DataError, HeadMask, OptionError
 
 

@@ -18,8 +18,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings, choose_precisions
-from cahp.run.shared_prefixes import SharedPrefixes
-from cahp.stages.evaluation import evaluate
+from cahp.stages.evaluation import SharedPrefixes, evaluate
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError, Precisions

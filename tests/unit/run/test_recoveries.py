@@ -26,16 +26,25 @@ from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import _run_key, choose, measure_mask
-from cahp.run.recovered import Distilled, FineTuned, Recovered, Refitted, cut_model, distill_report, refit_report
-from cahp.run.recoveries import Recoveries
+from cahp.run.recoveries import (
+    Distilled,
+    FineTuned,
+    Recovered,
+    Recoveries,
+    Refitted,
+    TimedTraining,
+    cut_model,
+    distill_report,
+    refit_report,
+    texts_in_time,
+)
 from cahp.run.settings import Settings, check_recovery, parse_duration
-from cahp.run.time_limits import TimedTraining, texts_in_time
-from cahp.stages import distillation, recovery
-from cahp.stages.distillation import SCHEDULE
+from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
+from cahp.stages.recovery import SCHEDULE
 from cahp.store import Store, key
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
 from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -118,7 +127,7 @@ def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
     first = opened(model, store).recoveries
     first.prepare_quick_refits()
     # Another session, and another mask: nothing is run again.
-    monkeypatch.setattr("cahp.stages.one_shot.collect_grams", unread)
+    monkeypatch.setattr("cahp.stages.recovery.collect_grams", unread)
     again = opened(model, store).recoveries
     other = HeadMask(np.eye(4, dtype=np.bool_)[[1, 2, 3]])
     found = [made.recover(mask, "quick-refit") for made, mask in ((first, MASK), (again, MASK), (again, other))]
@@ -624,7 +633,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     found = bench.recoveries.read_distilled(run.mask)
     assert found is not None
     assert found.report == run.document.distill
-    monkeypatch.setattr(distillation, "distill", None)
+    monkeypatch.setattr(recovery, "distill", None)
     assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
         bench,

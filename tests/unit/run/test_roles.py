@@ -9,7 +9,7 @@ import fakes
 import pytest
 
 from cahp import models
-from cahp.run.roles import find_roles, stored_roles
+from cahp.run.evidence import find_roles, stored_roles
 from cahp.store import Store
 from cahp.values import Cancelled
 

@@ -13,8 +13,7 @@ import zoo
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.shared_prefixes import SharedPrefixes, gains
-from cahp.stages.evaluation import evaluate
+from cahp.stages.evaluation import SharedPrefixes, evaluate, gains
 from cahp.values import Cancelled, HeadMask
 
 TEXTS = fakes.sentences(24)
@@ -78,7 +77,7 @@ def test_states_never_take_more_than_their_room(
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     # One part, so that all of the room is its own.
-    monkeypatch.setattr("cahp.run.shared_prefixes._FEWEST_BATCHES", 100)
+    monkeypatch.setattr("cahp.stages.evaluation._FEWEST_BATCHES", 100)
     sizes = [
         4 * model.network.config.hidden_size * batch.tensors["input_ids"].numel()
         for batch in model.batches(model.tokenize(TEXTS.inputs))
@@ -167,7 +166,7 @@ def test_each_set_of_first_layers_runs_once(model: HeadModel, monkeypatch: pytes
             layer.register_forward_hook(lambda *_: runs.append(1))
         return made
 
-    monkeypatch.setattr("cahp.run.shared_prefixes.cut", watched)
+    monkeypatch.setattr("cahp.models.surgery.cut", watched)
     shared = SharedPrefixes(model, TEXTS, masks(model))
     for mask in masks(model):
         shared.evaluate(mask)

@@ -8,7 +8,7 @@ from cahp.exports import checkpoints
 from cahp.features.stability import measuring as stability
 from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
-from cahp.run.timeline import STAGES, in_terminal, on_screen
+from cahp.run.resources import STAGES, in_terminal, on_screen
 from cahp.stages import latency, recovery, salience, signatures, similarity
 
 

@@ -18,8 +18,8 @@ from cahp.models.reading import compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
 from cahp.models.training import Hooks, Loss, Objective, Training, optimise
 from cahp.recoveries import DistillReport
-from cahp.stages import distillation
-from cahp.stages.distillation import SCHEDULE, distill
+from cahp.stages import recovery
+from cahp.stages.recovery import SCHEDULE, distill
 from cahp.values import Cancelled, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -92,7 +92,7 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
         losses.append(objective.loss)
         return made(network, model, objective, **options)
 
-    monkeypatch.setattr(distillation, "optimise", observe)
+    monkeypatch.setattr(recovery, "optimise", observe)
     texts = TEXTS.take(range(10))
     distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(QUICK, epochs=1))
     learned, _ = hold_out(texts.inputs)

@@ -9,7 +9,7 @@ import torch
 
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.stages.one_shot import Grams, collect_grams, solve_at_once
+from cahp.stages.recovery import Grams, collect_grams, solve_at_once
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 

@@ -9,8 +9,8 @@ from torch import nn
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
 from cahp.tasks import NEXT_TOKEN
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
 
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])

@@ -19,9 +19,9 @@ from cahp.models.cards import ModelCard
 from cahp.run import texts as making
 from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION, TASKS, Task
-from cahp.tasks.next_token import NextToken
+from cahp.tasks.answers import Window
+from cahp.tasks.task import NextToken
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Window
 
 #: So many tokens of a window have one mask.
 EVERY = 7

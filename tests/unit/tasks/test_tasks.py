@@ -16,10 +16,9 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.texts import cut_split, load_data
 from cahp.store import Store
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
-from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, TokenEvaluation
-from cahp.tasks.next_token import NextToken
+from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, Source, TokenEvaluation, Window
+from cahp.tasks.task import NextToken
 from cahp.tasks.texts import Texts
-from cahp.tasks.window import Source, Window
 
 
 def window(tokens: int, document: int = 0, *, source: Source = "text") -> Window:

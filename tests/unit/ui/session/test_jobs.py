@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from cahp.run.timeline import PREPARATIONS
+from cahp.run.resources import PREPARATIONS
 from cahp.ui.session import jobs, time_left
 from cahp.values import DataError, Progress
 

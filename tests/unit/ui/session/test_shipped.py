@@ -12,8 +12,8 @@ from cahp.api import bundled
 from cahp.api.bundled import WindowsRecord
 from cahp.models import identity
 from cahp.tasks import NEXT_TOKEN
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import NO_LABEL, Texts
-from cahp.tasks.window import Window
 from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import ShippedTexts, Source

@@ -13,7 +13,7 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.outcomes import Outcomes
 from cahp.recoveries import DistillReport
 from cahp.run.bench import Bench
-from cahp.run.recovered import RecoveryStep
+from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work

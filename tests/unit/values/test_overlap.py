@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from cahp.stages.overlap import expected_jaccard, expected_overlap, jaccard, overlaps
 from cahp.values import Bools
+from cahp.values.statistics import expected_jaccard, expected_overlap, jaccard, overlaps
 
 LAYERS, HEADS = 2, 3
 
