@@ -27,10 +27,10 @@ from cahp.features.attribution.result import (
 from cahp.run import Bench
 from cahp.ui.frame import BoardColouring, Panel, job_card
 from cahp.ui.parts import display
-from cahp.ui.parts.display import clear_note, plain, write_note
+from cahp.ui.parts.display import note_refusal, plain
 from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
 from cahp.ui.session import Explorer, Kind
-from cahp.values import CahpError, HeadMask, Input, Progress
+from cahp.values import HeadMask, Input, Progress
 from cahp.words import capital
 
 #: The lower end of each band, as a share of the largest change, and the words of the band.
@@ -244,11 +244,8 @@ def _draw_needed(explorer: Explorer, result: Attribution, asked: AttributedText)
     needed: NeededHeads = result.needed
 
     def put() -> None:
-        try:
+        with note_refusal():
             explorer.board.set_mask(needed.mask)
-            clear_note()
-        except CahpError as error:
-            write_note(error)
 
     st.button("Keep only what this text needs", key="attribution-keep", on_click=put)
 

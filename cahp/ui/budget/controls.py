@@ -19,7 +19,7 @@ from cahp.stages.clustering import NO_KNEE
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
 from cahp.ui.frame.selection import draw_evenness, draw_setting
-from cahp.ui.parts.display import clear_note, plain, write_note
+from cahp.ui.parts.display import clear_note, note_refusal, plain, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, REFIT
@@ -108,12 +108,9 @@ def _draw_upload(explorer: Explorer) -> None:
         file = st.session_state["mask-file"]
         if file is None:
             return
-        try:
+        with note_refusal():
             mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
             explorer.board.set_mask(mask)
-            clear_note()
-        except CahpError as error:
-            write_note(error)
 
     st.file_uploader(
         "head_mask.json, head_mask.npy or head_mask.pt", type=[*MASK_SUFFIXES], key="mask-file", on_change=load
@@ -139,14 +136,11 @@ def _draw_goals(explorer: Explorer) -> None:
     amount = st.number_input(labels[name], step, highest, default, step=step, key=f"goal-{name}")
     if st.button("Find the budget", key="goal-apply", type="primary"):
         st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
-        try:
+        with note_refusal():
             if kind is None:
                 _keep_share(explorer, amount)
-                clear_note()
             else:
                 write_note(_reach_goal(explorer, Goal(kind, amount)))
-        except CahpError as error:
-            write_note(error)
         st.rerun()
 
 
@@ -280,8 +274,6 @@ def collect_choice(explorer: Explorer) -> None:
             units = f"{mask.count} {explorer.card.unit}s"
             write_note(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
             return
-        try:
+        with note_refusal():
             explorer.board.set_mask(mask, method=name)
             write_note(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
-        except CahpError as error:
-            write_note(error)

@@ -26,11 +26,11 @@ from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
-from cahp.ui.parts.display import clear_note, draw_note, plain, problem, write_note
+from cahp.ui.parts.display import draw_note, note_refusal, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM
-from cahp.values import CahpError, HeadMask
+from cahp.values import HeadMask
 from cahp.words import percent
 
 #: Seconds that a page waits for the first batches of a mask.
@@ -420,10 +420,9 @@ def _name_evidence(measurement: object) -> str:
 
 
 def _handle(explorer: Explorer, event: Event) -> None:
-    clear_note()
     # A person who moves the slider on Overview may then click a head.
     warm(explorer)
-    try:
+    with note_refusal():
         if event.kind == "budget":
             explorer.board.set_budget(event.budget)
         elif event.kind == "undo":
@@ -438,5 +437,3 @@ def _handle(explorer: Explorer, event: Event) -> None:
                 explorer.board.toggle(event.head)
             else:
                 explorer.card_head = event.head
-    except CahpError as error:
-        write_note(error)

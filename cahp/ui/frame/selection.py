@@ -11,11 +11,10 @@ from cahp.run.document import Evenness
 from cahp.stages.clustering import COMPLETE
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
-from cahp.ui.parts.display import clear_note, plain, write_note
+from cahp.ui.parts.display import note_refusal, plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import EVENNESS, NULL, pass_seconds
-from cahp.values import CahpError
 from cahp.words import capital, duration
 
 
@@ -24,11 +23,8 @@ def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: 
     key = f"{place}-{name}"
 
     def change() -> None:
-        clear_note()
-        try:
+        with note_refusal():
             explorer.change(**{name: st.session_state[key]})
-        except CahpError as error:
-            write_note(error)
 
     set_value(key, getattr(explorer.settings, name))
     widget(label, *args, key=key, on_change=change, **look)

@@ -11,6 +11,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from cahp.files import csv_text
 from cahp.models.cards import ModelCard
 from cahp.outcomes import main_outcome
 from cahp.run.recoveries import RecoveryStep
+from cahp.values import CahpError
 from cahp.words import capital, duration
 
 T = TypeVar("T")
@@ -295,6 +297,16 @@ def write_note(message: object) -> None:
 def clear_note() -> None:
     """Remove the message."""
     st.session_state.pop(_NOTE, None)
+
+
+@contextmanager
+def note_refusal() -> Iterator[None]:
+    """Remove the message of the last action; if the action inside is refused, its error is the message."""
+    clear_note()
+    try:
+        yield
+    except CahpError as error:
+        write_note(error)
 
 
 def draw_note() -> None:

@@ -74,7 +74,10 @@ _builtin_lock = threading.Lock()
 @cache
 def _builtin_card(name: str, max_length: int | None) -> ModelCard:
     # A bundled language model is shown at once: reading its files takes seconds, and they need not be installed.
-    return models.set_max_length(shipped_card(name) or models.identify(name), max_length)
+    bundle = bundled.read_run(name)
+    if bundle is not None and bundle.facts is not None:
+        return models.set_max_length(bundle.facts.card, max_length)
+    return models.set_max_length(models.identify(name), max_length)
 
 
 @cache
@@ -83,12 +86,6 @@ def _builtin_texts() -> data.Dataset:
     for texts in dataset.splits.values():
         texts.labels.setflags(write=False)
     return dataset
-
-
-def _card(settings: Settings) -> ModelCard:
-    if settings.model not in models.BUILTINS or settings.prompt is not None or settings.dtype != "float32":
-        return identify_model(settings)
-    return builtin_card(settings.model, settings.max_length)
 
 
 def bundled_length(settings: Settings, *, uploaded: bool) -> int | None:
@@ -210,7 +207,10 @@ class Source:
             CahpError: If they cannot be used together, or access is not permitted.
         """
         settings = with_length(permitted(settings, upload), uploaded=upload is not None)
-        card = _card(settings)
+        if settings.model in models.BUILTINS and settings.prompt is None and settings.dtype == "float32":
+            card = builtin_card(settings.model, settings.max_length)
+        else:
+            card = identify_model(settings)
         bundle = bundled.read_run(settings.model)
         if bundle is not None and upload is None:
             settings = _follow_bundle(settings, bundle.document.settings)
@@ -297,14 +297,6 @@ class ShippedTexts(Texts):
     def count(self) -> int:
         """Number of windows, without those of repeated random tokens."""
         return int(vars(self)["_record"].count)
-
-
-def shipped_card(name: str) -> ModelCard | None:
-    """Return the card of a bundled model that is known without its files, or None."""
-    bundle = bundled.read_run(name)
-    if bundle is None or bundle.facts is None:
-        return None
-    return bundle.facts.card
 
 
 def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> data.Dataset | None:

@@ -36,7 +36,7 @@ from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet
 from cahp.ui.session.opening import is_loaded
 from cahp.ui.session.results import Results, at_half
-from cahp.values import HeadMask, KneeNotFoundError, Progress, Selection
+from cahp.values import HeadMask, KneeNotFoundError, Progress
 from cahp.values.head_roles import HeadRoles
 
 S = TypeVar("S")
@@ -122,22 +122,17 @@ def run_seconds(bench: Bench) -> float:
 def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
     """Make a whole run, then the clusters that the board needs."""
     bench.recoveries.check(bench.settings.recover)
-    bench, selection = choose_or_half(bench)
+    try:
+        selection = choose(bench)
+    except KneeNotFoundError:
+        bench = at_half(bench)
+        selection = choose(bench)
     costs = None
     if bench.settings.latency and bench.measurements.can_cut(selection.mask):
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)
     return measure_run(bench, costs=costs, measures=measures()), HeadClusters.of(bench.evidence)
-
-
-def choose_or_half(bench: Bench) -> tuple[Bench, Selection]:
-    """Choose heads, half of them where the curve has no knee; return the bench that names this number, too."""
-    try:
-        return bench, choose(bench)
-    except KneeNotFoundError:
-        bench = at_half(bench)
-        return bench, choose(bench)
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -79,7 +80,7 @@ def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(mon
 
     assert describe() == (None, None)
     assert describe() == (None, "")
-    monkeypatch.setattr(board, "clear_note", lambda: None)
+    monkeypatch.setattr(board, "note_refusal", nullcontext)
     board._handle(explorer, Event("colour", name="maps"))
     # They are found once.
     assert describe() == describe() == ("pictures", None)
