@@ -8,22 +8,21 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import shlex
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import benchmark
 import click
 import typer
+import zoo
 
 import cahp
 from cahp import cli, methods
@@ -33,7 +32,6 @@ from cahp.comparison.document import Verdict
 from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import describe_p
 from cahp.exports import formats
-from cahp.models.head_model import HeadModel
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings, describe, flags
@@ -236,41 +234,6 @@ def _difference(test: Verdict) -> str:
     return f"{_cell(Estimate(test.pp, test.interval, test.n, test.unit))}, {describe_p(test)}"
 
 
-def type_row(kind: str, model: HeadModel) -> str:
-    """Return the row of a model type in the table of types; ``model`` is a loaded model of that type."""
-    family, card = model.family, model.card
-    restrictions = {
-        "no refit": card.no_refit,
-        "refit of the attention output only": not card.no_refit and len(family.refits) == 1,
-        "maps are read, not edited": not family.edits,
-        "no cut, so no compact or ONNX export": family.no_cut,
-        "no ONNX export": card.no_onnx,
-        "rows are its attention layers": card.places,
-    }
-    units = "key-value groups" if card.group > 1 else "heads"
-    restricted = "; ".join(words for words, holds in restrictions.items() if holds)
-    return f"| {kind} | {family.matched or 'by name'} | {units} | {restricted} |"
-
-
-def _types() -> list[str]:
-    import zoo
-
-    from cahp import models
-    from cahp.models.cards import REFUSED
-
-    lines = ["| type | matched | counted | restricted |", "|---|---|---|---|"]
-    for kind in sorted(set(zoo.TYPES) - set(REFUSED)):
-        with TemporaryDirectory() as folder:
-            lines.append(type_row(kind, models.load(str(zoo.save(Path(folder) / "model", kind, seed=3)), device="cpu")))
-    return lines
-
-
-def _read_checks() -> list[dict[str, Any]]:
-    """The bundled checks of attribution."""
-    files = sorted((ROOT / "assets" / "attribution").glob("*.json"))
-    return [json.loads(file.read_text(encoding="utf-8")) for file in files]
-
-
 #: The tables that come from code and from the results of comparisons: their mark, their page, and the function that
 #: makes their lines.
 TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
@@ -289,47 +252,6 @@ TABLES: Mapping[str, tuple[str, Callable[[], list[str]]]] = {
     "smollm2": ("assets/compare/README.md", lambda: _ranked("smollm2", 72)),
     "smollm2-45": ("assets/compare/README.md", lambda: _ranked("smollm2", 45)),
 }
-
-#: The tables of measurements that a person wrote: their mark, their page, and the files (below ``assets``) that ship
-#: the measurements.
-MEASURED = {
-    "first": ("README.md", "compare/minilm-sst5/compare.json"),
-    "bbc": ("assets/compare/README.md", "compare/minilm-bbc/compare.json"),
-    "primary": ("assets/compare/README.md", "compare/*/compare.json"),
-    "sst5-trained": ("assets/compare/README.md", "compare/minilm-sst5/compare.json"),
-    "mnli": ("assets/compare/README.md", "compare/minilm-mnli/compare.json"),
-    "mnli-random": ("assets/compare/README.md", "compare/minilm-mnli/compare.json"),
-    "peers": ("assets/compare/README.md", "compare/smollm2/peers.json"),
-    "peers-finding": ("assets/docs/language-models.md", "compare/smollm2/peers.json"),
-    "gemma": ("assets/compare/README.md", "compare/gemma3-270m/*.json"),
-    "quick-refits": ("assets/docs/recovery.md", "quick-refits/*.json"),
-    "premise": ("assets/docs/comparison.md", "premise/*.json"),
-    "redundancy": ("assets/docs/comparison.md", "premise/*.json"),
-    "mixes": ("assets/docs/language-models.md", "mix/smollm2.json"),
-    "mixes-distilled": ("assets/docs/language-models.md", "mix/*.json"),
-}
-_NUMBER = r"[+−]?[\d,]*\d(?:\.\d+)?"
-
-
-def estimates(text: str) -> list[tuple[str, str, str]]:
-    """Return the estimates in a text, each with the ends of its interval, as they are written."""
-    return re.findall(rf"({_NUMBER}) (?:nats )?\[({_NUMBER}), ({_NUMBER})\]", text.replace("\n", " "))
-
-
-def shipped_estimates(document: object) -> Iterator[tuple[float, float, float]]:
-    """Return the estimates anywhere in a JSON document, each with the ends of its interval."""
-    if isinstance(document, Mapping):
-        for name in ("value", "pp", "mean", "accuracy"):
-            if isinstance(document.get(name), float) and document.get("ci95") is not None:
-                yield (document[name], *document["ci95"])
-        for name in ("lead", "pp"):
-            if document.get("simultaneous") is not None and name in document:
-                yield (document[name], *document["simultaneous"])
-        for part in document.values():
-            yield from shipped_estimates(part)
-    elif isinstance(document, list):
-        for part in document:
-            yield from shipped_estimates(part)
 
 
 def marked(page: str, mark: str) -> str:
@@ -448,7 +370,7 @@ def main() -> None:
     for mark, (page, lines) in TABLES.items():
         write(page, f"<!-- {mark} -->\n", "\n".join(lines()), f"<!-- /{mark} -->")
     if "--types" in sys.argv:
-        write("assets/docs/models.md", "<!-- types -->\n", "\n".join(_types()), "<!-- /types -->")
+        write("assets/docs/models.md", "<!-- types -->\n", "\n".join(zoo.types_table()), "<!-- /types -->")
         PAGES["assets/docs/models.md"] = (ROOT / "assets/docs/models.md").read_text(encoding="utf-8")
     write_readme()
     for file in ADDRESSED:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import fakes
 import torch
 from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
+
+from cahp import models
+from cahp.models.cards import REFUSED
+from cahp.models.head_model import HeadModel
 
 #: What configurations call their sizes: each takes of these what it has.
 _NAMES: dict[str, tuple[int, str]] = {
@@ -123,3 +128,28 @@ def save(folder: Path, kind: str, *, seed: int = 0, **more: Any) -> Path:
     network(kind, seed=seed, **more).save_pretrained(folder)
     fakes.tokenizer(type_ids=kind in fakes.TYPED).save_pretrained(folder)
     return folder
+
+
+def type_row(kind: str, model: HeadModel) -> str:
+    """Return the row of a model type in the table of types; ``model`` is a loaded model of that type."""
+    family, card = model.family, model.card
+    restrictions = {
+        "no refit": card.no_refit,
+        "refit of the attention output only": not card.no_refit and len(family.refits) == 1,
+        "maps are read, not edited": not family.edits,
+        "no cut, so no compact or ONNX export": family.no_cut,
+        "no ONNX export": card.no_onnx,
+        "rows are its attention layers": card.places,
+    }
+    units = "key-value groups" if card.group > 1 else "heads"
+    restricted = "; ".join(words for words, holds in restrictions.items() if holds)
+    return f"| {kind} | {family.matched or 'by name'} | {units} | {restricted} |"
+
+
+def types_table() -> list[str]:
+    """Return the table of types in the guide, for which a tiny model of each type is loaded."""
+    lines = ["| type | matched | counted | restricted |", "|---|---|---|---|"]
+    for kind in sorted(set(TYPES) - set(REFUSED)):
+        with TemporaryDirectory() as folder:
+            lines.append(type_row(kind, models.load(str(save(Path(folder) / "model", kind, seed=3)), device="cpu")))
+    return lines

@@ -108,7 +108,7 @@ def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp
     logging.disable_progress_bar()
     folder = zoo.save(tmp_path / "model", kind, seed=3)
     model = models.load(str(folder), device="cpu")
-    assert ROWS[kind] == docs.type_row(kind, model)
+    assert ROWS[kind] == zoo.type_row(kind, model)
     plain = AutoModelForSequenceClassification.from_pretrained(folder, attn_implementation="eager").eval()
     (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
     with torch.no_grad():

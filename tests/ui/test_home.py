@@ -18,7 +18,6 @@ from streamlit.testing.v1 import AppTest
 from cahp.api import bundled
 from cahp.board import contents
 from cahp.ui.frame import board
-from cahp.ui.frame.address import mask_to_hex
 
 ROOT = Path(__file__).parents[2]
 FIRST_PICTURE = """
@@ -77,14 +76,6 @@ def test_the_first_picture_waits_for_no_heavy_library() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))
     assert modules & {"torch", "transformers", "sklearn", "umap", "datasets"} == set()
-
-
-def test_a_link_restores_a_mask_made_by_hand() -> None:
-    first = explorer_of(opened(budget="30"))
-    first.board.toggle(first.mask.flat[0])
-    explorer = explorer_of(opened(mask=mask_to_hex(first.mask)))
-    assert explorer.board.by_hand
-    assert (explorer.mask.keep == first.mask.keep).all()
 
 
 @pytest.mark.parametrize(

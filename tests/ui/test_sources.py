@@ -179,25 +179,16 @@ def test_pasted_paragraphs_are_data_and_too_few_say_how_many_are_needed(app: App
 
 #: Files that are hostile, or that no reader's own tests have; the others are refused where they are read.
 ODD = {
-    "empty.csv": b"",
-    "ragged.csv": b"text,label\na,b,c,d\n",
     "html.csv": b"<script>alert(1)</script>,<img src=x onerror=alert(1)>\n<b>x</b>,![x](http://evil.example/x)\n",
     "formula.csv": b'text,label\n"=HYPERLINK(""http://evil.example"")",sports\n',
-    "deep.json": b"[" * 5000,
     "numbers.parquet": parquet(text=[1, 2], label=[0, 1]),
     "nothing.parquet": parquet(text=[], label=[]),
     "many-classes.csv": b"text,label\n" + b"".join(b"t%d,c%d\n" % (n, n) for n in range(60)),
     "../../../etc/passwd.csv": b"root:x:0:0\n",
-    "csv.parquet": b"text,label\na,sports\n",
-    "gzip.csv": b"\x1f\x8b\x08\x00" + bytes(range(256)),
     "nameless.csv": b" , \n" + b"a b,sports\n" * 20,
     "huge-cell.csv": b"text,label\n" + b"w" * 5_000_000 + b",sports\nx y,business\n",
-    "objects.jsonl": b'{"text": {"a": 1}, "label": ["x"]}\n' * 10,
-    "nan.jsonl": b'{"text": NaN, "label": Infinity}\n' * 10,
-    "half-pair.jsonl": b'{"text": "\\ud800 x", "label": "sports"}\n' * 10,
     "half-pair-in-a-name.jsonl": b'{"te\\ud800xt": "a", "label": "sports"}\n' * 3,
     "huge-number.json": b'{"text": ' + b"1" * 100_000 + b', "label": 1}',
-    "bytes.parquet": parquet(text=[b"\xff\xfe", b"a"], label=["sports", "tech"]),
 }
 
 

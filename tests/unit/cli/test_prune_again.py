@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,25 +83,6 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
     assert "interrupted" in answer.err
     assert not (tmp_path / "out").exists()
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name.startswith(".")] == []
-
-
-@pytest.mark.nightly
-def test_control_c_while_the_heads_are_watched_ends_with_130_and_no_file(words: list[object], tmp_path: Path) -> None:
-    program = (
-        "import os, signal\n"
-        "from cahp.stages.signatures import Collector\n"
-        "Collector.watch = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
-        "from cahp.cli import main; main()"
-    )
-    environment = {**os.environ, "CAHP_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, *map(str, words), "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 128 + signal.SIGINT
-    assert done.stdout == ""
-    assert done.stderr.splitlines()[-1].startswith("cahp: interrupted")
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
-    assert list(tmp_path.rglob(".*")) == []
 
 
 # --- what is found again
