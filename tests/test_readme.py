@@ -388,7 +388,7 @@ def test_the_method_of_the_contributing_page_can_be_used(here: Path, monkeypatch
 def test_the_first_command_gives_the_accuracies_in_the_readme(here: Path) -> None:
     assert call(*FIRST).code == 0
     metrics = json.loads((here / "out" / "run.json").read_text())["metrics"]
-    (accuracies,) = (line.split()[1::2] for line in SHOWN.splitlines() if line.split()[:1] == ["accuracy"])
+    (accuracies,) = (re.findall(r"([\d.]+) %", line) for line in SHOWN.splitlines() if line.split()[:1] == ["Accuracy"])
     measured = [100 * metrics[state]["accuracy"] for state in ("full", "pruned", "recovered")]
     # Rounding differs between machines, and t-SNE amplifies it.
     assert [float(accuracy) for accuracy in accuracies] == pytest.approx(measured, abs=3)
@@ -468,7 +468,7 @@ def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
     assert bundle is not None
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
     printed = "\n".join(run_lines(put_record(bundle.document, NEUTRAL_TEXT, None), measures()))
-    shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "measured on" in block)
+    shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "Measured on" in block)
     assert shown.rstrip() in printed
     pruned, recovered = (bundle.document.outcomes[state]["kl"] for state in ("pruned", "recovered"))
     row = f"| {pruned.text} {pruned.interval} | {recovered.text} {recovered.interval} |"

@@ -14,7 +14,7 @@ import numpy as np
 from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colourings import mark_clusters
 from cahp.board.head_clusters import families_of
-from cahp.exports.drawings import STYLE, draw_outcomes, grid
+from cahp.exports.drawings import STYLE, grid
 from cahp.exports.report import verdict
 from cahp.figures import run as run_figures
 from cahp.figures.head_grid import grid_figure
@@ -24,6 +24,9 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.prune import Run, choose
+from cahp.run.show import show_outcomes
+from cahp.show import html
+from cahp.show.blocks import Text
 from cahp.stages.selection import check_budget, possible_budgets
 from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
@@ -196,11 +199,13 @@ _STYLE = (
 def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
+    title = f"On {document.data.eval.split}, with 95 % intervals"
+    outcomes = show_outcomes(title, document.outcomes, document.protocol)
+    notes = [Text(notice) for notice in document.notices]
     return cell(
         f"<p>{safe(verdict(document))}</p>",
         grid(run.mask, run.arrays["labels"], families_of(run.arrays, document), unit=document.model.unit),
-        *draw_outcomes(f"On {document.data.eval.split}", document.outcomes, document.protocol),
-        *(f"<p class=note>{safe(notice)}</p>" for notice in document.notices),
+        *html.draw([outcomes, *notes]),
     )
 
 

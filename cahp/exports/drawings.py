@@ -1,54 +1,24 @@
-"""Parts of a report: HTML tables, SVG figures, results and the style sheet. They need no script and load nothing."""
+"""Parts of a report: SVG figures and the style sheet. They need no script and load nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from operator import attrgetter
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import mark_clusters
-from cahp.models.costs import KvCache
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
-from cahp.recoveries import NONE, RECOVERIES, name_of_state
-from cahp.run.document import RunDocument, StateOutcomes
-from cahp.run.recoveries import RecoveryStep
-from cahp.tasks.answers import WindowProtocol
+from cahp.outcomes import HEADLINES
+from cahp.recoveries import NONE, RECOVERIES
+from cahp.run.document import RunDocument
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.words import ALL_HEADS, AS_PRUNED, capital, duration, percent, rate, safe, times
+from cahp.words import capital, safe
 
-_Value = TypeVar("_Value")
 #: The grid of heads: the side of a square, the gap between two, and the margins with the numbers of layers and heads.
 _CELL = 26
 _GAP = 4
 _LEFT = 74
 _TOP = 26
-#: Most characters of a word in a narrow column.
-_LONGEST_WORD = 16
-_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED, "recovered": "recovered"}
-
-
-def table(caption: str, columns: Sequence[str], rows: Iterable[tuple[str, Sequence[str]]]) -> str:
-    """Return a table with a name for every column and every row."""
-    head = "".join(f"<th scope=col>{safe(name)}</th>" for name in columns)
-    body = "".join(_row(name, cells) for name, cells in rows)
-    return (
-        f"<table><caption>{safe(caption)}</caption><thead><tr><td></td>{head}</tr></thead><tbody>{body}</tbody></table>"
-    )
-
-
-def _row(name: str, cells: Sequence[str]) -> str:
-    columns = "".join(f"<td{_breaks(cell)}>{safe(cell)}</td>" for cell in cells)
-    return f"<tr><th scope=row{_breaks(name)}>{safe(name)}</th>{columns}</tr>"
-
-
-def _breaks(text: str) -> str:
-    """Return the class of a cell whose words may break, because one is longer than a column, such as a digest."""
-    if any(len(word) > _LONGEST_WORD for word in text.split()):
-        return " class=long"
-    return ""
 
 
 def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None, *, unit: str = "head") -> str:
@@ -180,198 +150,6 @@ def by_budget(
     x = left + width / 2
     drawn.append(f'<text x="{x}" y="{bottom + 38}">{unit}s kept (left: {label}{measured_in}{start})</text></svg>')
     return "".join(drawn)
-
-
-# Results -----------------------------------------------------------------------------------------------------------
-
-
-def figures(run: RunDocument) -> Iterator[str]:
-    """Draw the outcomes on every split that was opened, and the cost."""
-    yield from draw_outcomes("Quality", run.outcomes, run.protocol)
-    if run.report is not None:
-        yield from draw_outcomes(f"Quality on the {run.report.split} split", run.report.outcomes, run.protocol)
-    if run.refit is not None:
-        verdict = run.refit.verdict
-        if not run.refit.accepted:
-            verdict += ", so nothing changed"
-        yield f"<p class=note>The {run.refit.row.noun} was {verdict}: {safe(run.refit.reason)}.</p>"
-    yield from _cost(run)
-
-
-def draw_outcomes(caption: str, states: StateOutcomes, protocol: WindowProtocol | None = None) -> Iterator[str]:
-    """Draw the outcomes of the full, the pruned and the recovered model as a table."""
-    named = {_NAMES[state]: outcomes for state, outcomes in states.items()}
-    counts = [main_outcome(outcomes)[1].n for outcomes in named.values()]
-    unit = "texts"
-    if protocol is not None:
-        unit = protocol.units
-    yield table(caption, list(named), [*_rows(named.values()), (capital(unit), [f"{n:,}" for n in counts])])
-
-
-def _rows(columns: Iterable[Outcomes]) -> Iterator[tuple[str, list[str]]]:
-    """A row for each outcome that was measured, with its interval where it has one."""
-    columns = list(columns)
-    for name, row in OUTCOMES.items():
-        estimates = [outcomes.get(name) for outcomes in columns]
-        if any(estimates):
-            yield capital(row.row_label), [_format_known(estimate, attrgetter("text")) for estimate in estimates]
-        if any(estimate is not None and estimate.ci95 for estimate in estimates):
-            yield "95 % interval", [_format_known(estimate, attrgetter("interval")) for estimate in estimates]
-
-
-def _format_known(value: _Value | None, format_value: Callable[[_Value], str]) -> str:
-    """Format a value, or return an empty text where it was not measured."""
-    if value is None:
-        return ""
-    return format_value(value)
-
-
-def by_recovery(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
-    """Return the outcomes of the run's mask as pruned and after each recovery that was measured."""
-    own = {"pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
-    measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
-    for name, outcomes in others.items():
-        measured.setdefault(name, outcomes)
-    return measured
-
-
-def recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Iterator[str]:
-    """Draw the same heads after each recovery, the share of the loss it regained, and the gain of each step."""
-    texts = "windows"
-    if run.protocol is None:
-        texts = "texts"
-    if len(compared) > 1:
-        rows = [*_rows(compared.values()), ("Share of the loss regained", _regained(run, compared))]
-        yield table("The same heads after each recovery, on the same texts", list(compared), rows)
-    if run.steps:
-        yield table("Recovery step by step", [step.result for step in run.steps], _step_rows(run, run.steps, texts))
-    if run.distill is not None:
-        distill = run.distill
-        taken = "was rejected; nothing changed"
-        if distill.accepted:
-            taken = "was accepted"
-        yield f"<p class=note>Distillation on {distill.examples:,} {texts} {taken}: {safe(distill.reason)}.</p>"
-
-
-def _regained(run: RunDocument, compared: Mapping[str, Outcomes]) -> list[str]:
-    """Return the share of the pruning's loss that each recovery regained; empty for the pruned model itself."""
-    row, full = main_outcome(run.outcomes["full"])
-    shares = []
-    for name, outcomes in compared.items():
-        share = ""
-        if name != NONE.result and NONE.result in compared:
-            lost = full.value - compared[NONE.result][row.name].value
-            if lost > 0:
-                share = percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
-        shares.append(share)
-    return shares
-
-
-def _step_rows(run: RunDocument, steps: Sequence[RecoveryStep], texts: str) -> Iterator[tuple[str, list[str]]]:
-    """A row for each outcome of the steps of a recovery, for the gain of each step, and for its cost."""
-    yield from _rows(step.outcomes for step in steps)
-    yield "Change from the previous step", [_format_known(step.gained, attrgetter("text")) for step in steps]
-    yield "95 % interval of this", [_format_known(step.gained, attrgetter("interval")) for step in steps]
-    main = main_outcome(run.outcomes["full"])[0].name
-    label = "n"
-    if run.protocol is None:
-        label = "Evaluation texts"
-    yield label, [f"{step.outcomes[main].n:,}" for step in steps]
-    yield f"Training {texts}", [_format_known(step.examples, "{:,}".format) for step in steps]
-    yield "Time", [_format_known(step.seconds, duration) for step in steps]
-    yield "Accepted", [{None: "", True: "yes", False: "no"}[step.accepted] for step in steps]
-
-
-def _cost(run: RunDocument) -> Iterator[str]:
-    if run.kv_cache is not None:
-        yield from _generation(run, run.kv_cache)
-        return
-    ratio = run.latency_ratio
-    costs = (run.cost.full, run.cost.pruned)
-    before = run.cost.full.latency_ms
-    after = run.cost.pruned.latency_ms
-    if ratio is None or before is None or after is None:
-        yield "<p>Time and size were not measured.</p>"
-        return
-    against = "no measurable change"
-    if ratio.excludes(1):
-        against = ratio.text
-    rows = [
-        ("Time relative to all heads", ["1 ×", against]),
-        ("95 % interval of this", ["", f"{ratio.interval}, n = {before.repeats} rounds"]),
-        ("Time per batch, median", [f"{before.median:.1f} ms", f"{after.median:.1f} ms"]),
-        ("95th percentile", [f"{before.p95:.1f} ms", f"{after.p95:.1f} ms"]),
-        ("Weights", [f"{(cost.parameters or 0) / 1e6:.1f} M" for cost in costs]),
-        ("Operations per text", [f"{(cost.flops or 0) / 1e9:.2f} G" for cost in costs]),
-    ]
-    yield table("Cost", ["all heads", "pruned"], rows)
-    share = ""
-    if run.attention_share is not None:
-        share = percent(run.attention_share, 0)
-    yield (
-        f"<p class=note>A batch is {before.batch} texts of {before.length} tokens; {before.repeats} rounds, "
-        f"alternating the models: {ratio.text} {ratio.interval}. Attention takes "
-        f"{share} of the full model's time, which bounds what pruning heads can save.</p>"
-    )
-
-
-def _generation(run: RunDocument, cache: KvCache) -> Iterator[str]:
-    """The cost of a causal language model: the memory of its cache, which is counted, and the speed of generation."""
-    rows = [
-        ("KV cache per token", [f"{count:,} bytes" for count in (cache.full, cache.pruned)]),
-        ("Relative to all heads", ["1 ×", times(cache.share)]),
-        (
-            f"Longest context in {cache.memory / 2**30:g} GiB, tokens",
-            [_describe_context(cache.longest_full), _describe_context(cache.longest_pruned)],
-        ),
-    ]
-    if run.cost.full.parameters:
-        costs = (run.cost.full, run.cost.pruned)
-        rows.append(("Weights", [f"{(cost.parameters or 0) / 1e6:.1f} M" for cost in costs]))
-    yield table("Cost", ["all heads", "pruned"], rows)
-    most = ""
-    if cache.shape.positions is not None:
-        most = f" The model reads at most {cache.shape.positions:,} tokens."
-    yield (
-        f"<p class=note>The cache holds keys and values in {cache.shape.width}-byte numbers. Its size is counted, not "
-        f"measured.{most}{_bound_of_savings(run)}</p>"
-    )
-    if run.speed is None:
-        yield "<p>The speed of generation was not measured.</p>"
-        return
-    rows = []
-    for name, points in (("Prefill", run.speed.prefill), ("Decode", run.speed.decode)):
-        for point in points:
-            ratio = f"{point.ratio.text} {point.ratio.interval}, n = {point.ratio.n} rounds"
-            rows.append((f"{name} at {point.context:,} tokens", [rate(point.full), rate(point.pruned), ratio]))
-    yield table("Tokens per second", ["all heads", "pruned", "ratio of times"], rows)
-    left_out = ""
-    if run.speed.left_out:
-        left_out = f" Not timed, for lack of time or memory: {', '.join(run.speed.left_out)}."
-    yield (
-        "<p class=note>Prefill reads a whole context; decode writes one token after it. The models were timed in turn; "
-        f"intervals are of 95 %.{safe(left_out)}</p>"
-    )
-
-
-def _describe_context(tokens: int | None) -> str:
-    """Return the longest context of a cache (None: it has no limit)."""
-    if tokens is None:
-        return "any"
-    return f"{tokens:,}"
-
-
-def _bound_of_savings(run: RunDocument) -> str:
-    """Return, as a sentence, what pruning heads of a language model saves at most; empty if it was not measured."""
-    if run.attention_weights is None:
-        return ""
-    share = f" Attention is {percent(run.attention_weights)} of the weights"
-    if run.attention_share is None or run.speed is None:
-        return f"{share}: pruning heads saves no more."
-    return (
-        f"{share} and {percent(run.attention_share, 0)} of the time of a prefill of {run.speed.prefill[0].context} "
-        "tokens: pruning heads saves no more of either. It takes more of the time of longer contexts."
-    )
 
 
 def budgets(run: RunDocument, swept: BudgetTable) -> Iterator[str]:

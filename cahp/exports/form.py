@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ALLOWED_ROUNDING, ModelCard
 from cahp.models.costs import Timing
+from cahp.show.blocks import Block, Table, Text
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
 from cahp.words import percent, rate, size_of
@@ -231,13 +232,6 @@ class Decoding:
         """Describe the times of a step, in which torch is the full model."""
         return cls(times.full.length, 1e3 / times.pruned.median, 1e3 / times.full.median, times.ratio)
 
-    def describe(self, runtime: str) -> str:
-        """Describe both speeds."""
-        return (
-            f"{rate(self.runtime)} tokens per second with {runtime}, {rate(self.torch)} with torch, "
-            f"ratio of times {self.ratio.value:.2f} {self.ratio.interval}, n = {self.ratio.n} rounds"
-        )
-
 
 @dataclass(frozen=True)
 class Footprint:
@@ -254,58 +248,41 @@ class Footprint:
     decoding: Decoding | None = None
 
 
-def change(ratio: Estimate) -> str:
-    """Describe a latency ratio."""
-    if not ratio.excludes(1):
-        return "no measurable change"
-    return f"{ratio.value:.2f} of the full model's time"
+def show_files(files: Sequence[Footprint], runtime: str, machine: str = "") -> Iterator[Block]:
+    """Yield the sizes and latencies of files with ``runtime``, and the speeds at which language models write.
 
-
-def decoding_lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
-    """Yield the speeds at which language models write with a cache."""
-    for file in files:
-        if file.decoding is not None:
-            yield f"{file.name}, after {file.decoding.context} tokens: {file.decoding.describe(runtime)}"
-
-
-def circumstances(files: Sequence[Footprint], runtime: str) -> str:
-    """Describe how the files were timed with ``runtime``."""
+    ``machine`` names where they were timed (empty: here); without files there is nothing to show.
+    """
+    if not files:
+        return
     full = files[0].latency_ms
+    where = runtime
+    if machine:
+        where += f" on {machine}"
     busy = ""
     if any(file.latency_ms.noisy for file in files):
         busy = "; other processes kept the machine busy"
-    return (
-        f"with {runtime}, a batch of {full.batch} texts of {full.length} tokens, median of {full.repeats} rounds "
-        f"in turn{busy}"
-    )
-
-
-def lines(files: Sequence[Footprint], runtime: str) -> Iterator[str]:
-    """Yield the sizes and latencies for a terminal."""
-    yield f"  latency   {circumstances(files, runtime)}:"
+    rows = []
     for file in files:
         compared = ""
-        if (ratio := file.ratio) is not None:
-            rounds = f"n = {file.latency_ms.repeats} rounds"
-            compared = f"{file.name} / full {ratio.value:.2f} {ratio.interval}, {rounds}"
-            if not ratio.excludes(1):
-                compared = f"{change(ratio)}: {compared}"
-            compared = f"   {compared}"
-        yield f"            {file.name:<10}{size_of(file.bytes):>8}{file.latency_ms.median:>10.1f} ms{compared}"
-    for line in decoding_lines(files, runtime):
-        yield f"  decode    {line}"
-
-
-def markdown(files: Sequence[Footprint], runtime: str, machine: str) -> Iterator[str]:
-    """Yield the sizes and latencies as a table, after a sentence that describes it."""
-    yield f"Latency {circumstances(files, f'{runtime} on {machine}')}:"
-    yield ""
-    yield "| model | file | time of a batch | change | 95 % interval of the ratio |"
-    yield "|---|---|---|---|---|"
-    for file in files:
-        compared = "| |"
         if file.ratio is not None:
-            compared = f"{change(file.ratio)} | {file.ratio.span} |"
-        yield f"| {file.name} | {size_of(file.bytes)} | {file.latency_ms.median:.1f} ms | {compared}"
-    if written := [f"- {line}" for line in decoding_lines(files, runtime)]:
-        yield from ("", "Text is written with the cache, one text at a time:", "", *written)
+            compared = f"{file.ratio.text} {file.ratio.interval}"
+            if not file.ratio.excludes(1):
+                compared = f"no measurable change: {compared}"
+        rows.append((file.name, size_of(file.bytes), f"{file.latency_ms.median:.1f} ms", compared))
+    columns = ("model", "file", "time of a batch", "relative to the full model (95 %)")
+    yield Table("Size and latency", columns, rows, name="files")
+    yield Text(
+        f"Timed with {where}: a batch of {full.batch} texts of {full.length} tokens, median of n = {full.repeats} "
+        f"rounds in turn{busy}."
+    )
+    written = []
+    for file in files:
+        if file.decoding is not None:
+            after = f"{file.name}, after {file.decoding.context:,} tokens"
+            ratio = file.decoding.ratio
+            speeds = (rate(file.decoding.runtime), rate(file.decoding.torch))
+            written.append((after, *speeds, f"{ratio.text} {ratio.interval}, n = {ratio.n}"))
+    if written:
+        title = "Tokens per second, written with the cache, one text at a time"
+        yield Table(title, ("model", runtime, "torch", "ratio of times (95 %), n rounds"), written, name="writing")

@@ -17,13 +17,13 @@ from cahp.board import BoardSubject, Host, Shown, contents, script
 from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed, table_of
 from cahp.board.colourings import Coloured, colour_by_measures
 from cahp.board.head_clusters import HeadClusters
-from cahp.exports.drawings import table
 from cahp.exports.run_folder import RunFiles
 from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures
 from cahp.run.settings import Settings
+from cahp.show import html
 from cahp.values import HeadMask, Ints
 from cahp.values.statistics import called
 
@@ -138,7 +138,7 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
         outside = [called(head, mask.heads) for head in covered if labels[head] != labels[kept]]
         if covered:
             name = f"{called(kept, mask.heads)} ({names[kept]})"
-            rows.append((name, [", ".join(inside) or "–", ", ".join(outside) or "–"]))
+            rows.append((name, ", ".join(inside) or "–", ", ".join(outside) or "–"))
     if not rows:
         yield "<p>No head was pruned.</p>"
         return
@@ -146,8 +146,8 @@ def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str
         "<p>The replacement of a pruned head is the nearest kept head of its cluster or, if its cluster keeps none, "
         "the nearest kept head of all.</p>"
     )
-    yield table(
+    yield html.table(
         "Layer.head of each kept head (cluster) and of the heads that it replaces",
-        ["same cluster", "other clusters"],
+        ["", "same cluster", "other clusters"],
         rows,
     )

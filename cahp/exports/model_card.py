@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.exports import formats, snippets
-from cahp.exports.form import Footprint, ModelForm, markdown
+from cahp.exports.form import Footprint, ModelForm, show_files
 from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.identity import base_of, output_head
-from cahp.outcomes import OUTCOMES, main_outcome
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES, find_applied
 from cahp.run.document import machine
 from cahp.run.settings import join_words
+from cahp.run.show import show_outcomes, show_steps
+from cahp.show import markdown
 from cahp.tasks.answers import WindowProtocol
 from cahp.values import HeadMask
 from cahp.words import capital, printable, safe
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
-
-    from cahp.run.recoveries import RecoveryStep
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
 
@@ -70,7 +70,7 @@ def model_card(
     holds = ""
     if form.keeps_shapes:
         holds = " are used, and the files hold all of them"
-    heads = [f"| {layer} | {', '.join(map(str, kept)) or '-'} |" for layer, kept in enumerate(mask.by_layer)]
+    heads = [(str(layer), ", ".join(map(str, kept)) or "-") for layer, kept in enumerate(mask.by_layer)]
     versions = [f"{name} {number}" for name, number in source["versions"].items()]
     lines = [
         "---",
@@ -100,14 +100,11 @@ def model_card(
         "",
         f"## Kept {card.unit}s",
         "",
-        f"| layer | {card.unit}s (numbered as in the original) |",
-        "|---|---|",
-        *heads,
+        *markdown.table(("layer", f"{card.unit}s (numbered as in the original)"), heads),
         "",
         "## Results",
         "",
         *_results(outcome, data, source["protocol"]),
-        "",
     ]
     for finding in findings:
         rounded = ""
@@ -115,8 +112,7 @@ def model_card(
             rounded = "Before rounding: "
         # They name classes of the data.
         lines += [f"{rounded}{safe(printable(finding))}.", ""]
-    if files:
-        lines += [*markdown(files, form.runtime, machine()), ""]
+    lines += markdown.draw(show_files(files, form.runtime, machine()))
     lines += [
         "## Origin",
         "",
@@ -266,30 +262,11 @@ def _prompting(form: ModelForm, card: ModelCard, prompt: Prompt, example: Prompt
     ]
 
 
-def _describe_step(step: RecoveryStep) -> str:
-    text = f"{step.result} {main_outcome(step.outcomes)[1].text}"
-    if step.accepted is False:
-        text += " (rejected)"
-    return text
-
-
 def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protocol: WindowProtocol | None) -> list[str]:
     states = {state: outcomes for state, outcomes in (outcome["outcomes"] or {}).items() if outcomes is not None}
     if not states:
-        return ["Not evaluated: no data were given."]
-    shown = [row for row in OUTCOMES.values() if any(row.name in outcomes for outcomes in states.values())]
-    rows = [f"| model | {' | '.join(row.row_label for row in shown)} |", f"|---|{'---|' * len(shown)}"]
-    for state, outcomes in states.items():
-        cells = [""] * len(shown)
-        for column, row in enumerate(shown):
-            if row.name in outcomes:
-                cells[column] = f"{outcomes[row.name].text} {outcomes[row.name].interval}"
-        rows.append(f"| {state} | {' | '.join(cells)} |")
-    if steps := outcome.get("steps"):
-        after = [_describe_step(step) for step in steps]
-        name = main_outcome(steps[0].outcomes)[0].name.capitalize()
-        rows += ["", f"{name} after each step of the recovery: {', '.join(after)}."]
-    measured = f"{main_outcome(states['full'])[1].n:,} texts"
+        return ["Not evaluated: no data were given.", ""]
+    measured = "the texts"
     over = ""
     if protocol is not None:
         measured = safe(protocol)  # <s> is a tag
@@ -297,4 +274,5 @@ def _results(outcome: Mapping[str, Any], data: Mapping[str, Any] | None, protoco
     split = ""
     if data is not None:
         split = f" of the split `{data['split']}`"
-    return [f"On {measured}{split}, with 95 % intervals{over}:", "", *rows]
+    tables = [show_outcomes("", states, protocol), *show_steps(outcome.get("steps") or (), protocol)]
+    return [f"On {measured}{split}, with 95 % intervals{over}:", "", *markdown.draw(tables)]

@@ -21,7 +21,7 @@ from cahp.board.budget_sweep import own_speed
 from cahp.board.contents import Savings, WeightCount, describe_headline, list_clauses
 from cahp.exports import drawings
 from cahp.exports import live as live_board
-from cahp.exports.drawings import STYLE, grid, table
+from cahp.exports.drawings import STYLE, grid
 from cahp.exports.formats import MASK_FILE
 from cahp.exports.live import Live, live_of
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
@@ -32,7 +32,17 @@ from cahp.recoveries import name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.run.settings import Settings, flags, to_arguments
+from cahp.run.show import (
+    list_checks,
+    list_recoveries,
+    show_choice,
+    show_outcomes,
+    show_recoveries,
+    show_recovery,
+    show_run_cost,
+)
 from cahp.show import html
+from cahp.show.blocks import Block
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
 from cahp.words import capital, interval, percent, safe
@@ -162,17 +172,16 @@ def page(
     if run.data.labelled:
         outcomes = "Accuracy and latency"
     # The kept heads and their main figures fill the first three screens.
-    compared = drawings.by_recovery(run, recoveries or {})
-    figures = html_section(outcomes, drawings.figures(run))
+    compared = list_recoveries(run, recoveries or {})
     parts = [html_section("Kept heads", _kept_heads(run, labels, families, interactive))]
+    recovery = [*show_recovery(run.refit, run.distill, run.steps, run.protocol)]
     if len(compared) > 1 or run.steps:
-        parts += [
-            html_section("Effect of recovery", drawings.recoveries(run, compared)),
-            _DETAILS,
-            figures,
-        ]
+        if len(compared) > 1:
+            recovery.insert(0, show_recoveries(run, compared))
+        parts += [html_section("Effect of recovery", html.draw(recovery)), _DETAILS]
+        parts.append(html_section(outcomes, html.draw(_show_figures(run))))
     else:
-        parts += [figures, _DETAILS]
+        parts += [html_section(outcomes, html.draw([*_show_figures(run), *recovery])), _DETAILS]
     if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
         parts.append(html_section("Outcomes by budget", drawings.budgets(run, live.table)))
     parts += [html_section(one.title, html.draw(blocks)) for one, blocks in show_measured(measures, run)]
@@ -262,6 +271,15 @@ def html_section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 
+def _show_figures(run: RunDocument) -> Iterator[Block]:
+    """Yield the outcomes on every split that was opened, and the cost."""
+    yield show_outcomes("Quality, with 95 % intervals", run.outcomes, run.protocol)
+    if run.report is not None:
+        title = f"Quality on the {run.report.split} split, with 95 % intervals"
+        yield show_outcomes(title, run.report.outcomes, run.protocol)
+    yield from show_run_cost(run)
+
+
 def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, live: Live | None) -> Iterator[str]:
     yield (
         "<p>A transformer has many attention heads. Each attends to the words of a text in its own way, and some "
@@ -288,21 +306,24 @@ def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, li
         still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"
     if live is None:
         yield still
-        return
-    yield from live_board.board(run, run.mask, live)
-    yield (
-        "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
-        f"follows.</p>{still}</noscript>"
-    )
+    else:
+        yield from live_board.board(run, run.mask, live)
+        yield (
+            "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
+            f"follows.</p>{still}</noscript>"
+        )
+    yield from html.draw(show_choice(run))
 
 
 def _examples(examples: Sequence[Example]) -> Iterator[str]:
     yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
-    columns = ["label", "full model", "pruned model"]
-    start = 1
-    if any(label for _, label, *_ in examples):
-        start = 0
-    yield table("Examples", columns[start:], [(_excerpt(text), names[start:]) for text, *names in examples])
+    columns = ["text", "label", "full model", "pruned model"]
+    rows = [[_excerpt(text), *names] for text, *names in examples]
+    if not any(label for _, label, *_ in examples):
+        columns.remove("label")
+        for row in rows:
+            del row[1]
+    yield html.table("Examples", columns, rows)
 
 
 def _excerpt(text: str) -> str:
@@ -312,19 +333,21 @@ def _excerpt(text: str) -> str:
 
 
 def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
+    texts = "Windows"
+    columns = ["", "split", "number"]
+    if run.protocol is None:
+        texts = "Texts"
+        columns.append("per class")
     rows = []
     for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
-        cells = [part.split, f"{part.examples:,}"]
+        cells = [role, part.split, f"{part.examples:,}"]
         if run.protocol is None:
             classes = "no labels"
             if part.class_counts is not None:
                 classes = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
             cells.append(classes)
-        rows.append((role, cells))
-    if run.protocol is None:
-        yield table("Texts", ["split", "number", "per class"], rows)
-    else:
-        yield table("Windows", ["split", "number"], rows)
+        rows.append(cells)
+    yield html.table(texts, columns, rows)
     model = run.model
     name = model.id
     if model.revision is not None:
@@ -335,38 +358,33 @@ def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
     kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s"
     if model.group > 1:
         kind += f" of {model.group} heads"
-    facts: dict[str, object] = {
-        "Model": name,
-        "Kind": kind,
-        "Model digest": model.sha256,
-        "Machine": origin.machine,
-        day: origin.date,
-    }
+    facts = [
+        ("Model", name),
+        ("Kind", kind),
+        ("Model digest", model.sha256),
+        ("Machine", origin.machine),
+        (day, origin.date),
+    ]
     if run.protocol is not None:
-        facts["Evaluated on"] = run.protocol
-    facts |= {"Method": run.settings.method, "Seed": run.settings.seed}
+        facts.append(("Evaluated on", str(run.protocol)))
+    facts += [("Method", run.settings.method), ("Seed", str(run.settings.seed))]
     if run.knee is not None:
-        facts["Published rule"] = f"stops at {run.knee} {model.unit}s"
-    facts["Versions"] = ", ".join(f"{name} {version}" for name, version in run.versions.items())
-    yield table("Facts", [""], [(name, [str(value)]) for name, value in facts.items()])
+        facts.append(("Published rule", f"stops at {run.knee} {model.unit}s"))
+    facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
+    yield html.table("Facts", ("", ""), facts)
 
 
 def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
     selected = run.data.select.split
     evaluated = run.data.eval.split
-    cut = "One layer keeps no head, and its attention cannot be left out; latency was not measured."
-    if run.verified.mask_equals_surgery:
-        cut = "The masked model and the model with the same heads cut out give the same output."
     opened = {0: "has not been used", 1: "was used once"}.get(run.test_opened, f"was used {run.test_opened} times")
     points = [
-        cut,
+        *list_checks(run),
         f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
         "makes its own result slightly optimistic.",
         f"The test split {opened} for this model on this machine.",
         *run.notices,
     ]
-    if run.verified.mask_bites:
-        points.insert(0, "Masking heads changes the output of the model: the mask takes effect.")
     if origin.bundled:
         points.append("These figures are part of the package; they were measured on the machine named above.")
     yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in points)}</ul>"

@@ -18,6 +18,8 @@ from cahp.values import Estimate
 
 #: A cell of a table: a measured value shows its unit and interval, a count its thousands; None is not measured.
 Cell = str | int | Estimate | None
+#: A head without a sign.
+NO_SIGN = "·"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: the first of the ``columns`` names its rows.
+    """A table: the first of the ``columns`` names its rows; where no column has a name, the rows are facts.
 
     ``name`` is that of its file, where it can be downloaded. With ``closed`` it is shown where there is room for more
     than findings: not in the terminal's summary of a run.
@@ -82,7 +84,8 @@ class Marks:
 
     ``signs`` are the few letters on a head of each group (empty: none), ``words`` say it in a sentence, and ``legend``
     tells what the marks mean. ``colours`` of the groups are indices into the palette of the board, or the colours
-    themselves (None: one after the other). ``name`` and ``label`` are those of a colouring of the board.
+    themselves (None: one after the other). ``name`` and ``label`` are those of a colouring of the board. ``ends`` are
+    the words after the heads of each layer, if any.
     """
 
     name: str
@@ -92,6 +95,28 @@ class Marks:
     words: Sequence[str]
     legend: str
     colours: Sequence[int] | Sequence[str] | None = None
+    ends: Sequence[str] = ()
+
+    @property
+    def caption(self) -> str:
+        """The legend with the meaning of each sign."""
+        named = [f"{sign} {word}" for sign, word in zip(self.signs, self.words, strict=True) if sign]
+        return f"{self.legend}: {', '.join(named)}"
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns of a table of the heads: the layer, each head, and the end of a layer."""
+        heads = [str(head) for head in range(self.groups.shape[1])]
+        return ["layer", *heads, *[""] * bool(self.ends)]
+
+    @property
+    def rows(self) -> list[list[str]]:
+        """The rows of this table, one for each layer."""
+        rows = []
+        for layer, groups in enumerate(self.groups):
+            signs = [self.signs[group] or NO_SIGN for group in groups]
+            rows.append([str(layer), *signs, *self.ends[layer : layer + 1]])
+        return rows
 
 
 Block = Line | Text | Table | Figure | Marks

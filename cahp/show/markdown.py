@@ -12,10 +12,16 @@ def draw(blocks: Iterable[Block]) -> Iterator[str]:
     """Yield the lines of blocks; marks of heads and charts are left out."""
     for block in blocks:
         match block:
-            case Line() | Text():
+            case Line():
                 yield f"{escape(block.text)}."
                 yield ""
+            case Text():
+                yield escape(block.text)
+                yield ""
             case Table():
+                if block.title:
+                    yield f"{escape(block.title)}:"
+                    yield ""
                 yield from table(block.columns, block.texts)
                 yield ""
 

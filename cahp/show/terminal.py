@@ -5,36 +5,57 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from cahp.show.blocks import Block, Cell, Figure, Line, Marks, Table, Text
-
-#: A head without a sign.
-_NONE = "·"
+from cahp.values import Estimate
 
 
 def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
-    """Yield the lines of blocks, each indented by two; a ``summary`` has their findings and open tables only."""
+    """Yield the lines of blocks, each indented by two; a ``summary`` has their findings and open tables only.
+
+    A table with a header and the marks of heads have an empty line before them, unless they come first.
+    """
+    first = True
     for block in blocks:
-        match block:
-            case Line() if summary or not block.detail:
-                yield f"  {block.text}"
-            case Text() if not summary:
-                yield f"  {block.text}"
-            case Table() if not (summary and block.closed):
-                yield from _draw_table(block)
-            case Marks() if not summary:
-                yield from _draw_marks(block)
-            case Figure() if not summary:
-                yield f"  {block.title}"
+        drawn = list(_draw(block, summary=summary))
+        apart = isinstance(block, Marks) or (isinstance(block, Table) and any(block.columns))
+        if drawn and apart and not first:
+            yield ""
+        if drawn:
+            first = False
+        yield from drawn
+
+
+def _draw(block: Block, *, summary: bool) -> Iterator[str]:
+    match block:
+        case Line() if summary or not block.detail:
+            yield f"  {block.text}"
+        case Text() if not summary:
+            yield f"  {block.text}"
+        case Table() if block.rows and not (summary and block.closed):
+            yield from _draw_table(block)
+        case Marks() if not summary:
+            numeric = [False, *[True] * block.groups.shape[1], *[False] * bool(block.ends)]
+            yield from align([block.columns, *block.rows], numeric, gap=1)
+            yield f"  {block.caption}"
+        case Figure() if not summary:
+            yield f"  {block.title}"
 
 
 def _draw_table(table: Table) -> Iterator[str]:
-    if table.title:
-        yield f"  {table.title}"
+    columns = list(table.columns)
+    rows = table.texts
+    if any(columns):
+        if columns[0] and table.title:
+            yield f"  {table.title}"
+        elif not columns[0]:
+            # The title stands over the names of the rows.
+            columns[0] = table.title
+        rows = [columns, *rows]
     numeric = [_is_numeric(cells) for cells in zip(*table.rows, strict=True)]
-    yield from align([table.columns, *table.texts], numeric)
+    yield from align(rows, numeric)
 
 
 def _is_numeric(cells: Iterable[Cell]) -> bool:
-    return not any(isinstance(cell, str) and cell for cell in cells)
+    return any(isinstance(cell, int | Estimate) for cell in cells)
 
 
 def align(rows: Sequence[Sequence[str]], numeric: Sequence[bool], *, gap: int = 2) -> Iterator[str]:
@@ -48,15 +69,3 @@ def align(rows: Sequence[Sequence[str]], numeric: Sequence[bool], *, gap: int = 
             else:
                 cells.append(cell.ljust(width))
         yield f"  {(' ' * gap).join(cells)}".rstrip()
-
-
-def _draw_marks(marks: Marks) -> Iterator[str]:
-    layers, heads = marks.groups.shape
-    names = [str(head) for head in range(heads)]
-    rows = [["layer", *names]]
-    for layer in range(layers):
-        signs = [marks.signs[group] or _NONE for group in marks.groups[layer]]
-        rows.append([str(layer), *signs])
-    yield from align(rows, [False, *[True] * heads], gap=1)
-    named = [f"{sign} {word}" for sign, word in zip(marks.signs, marks.words, strict=True) if sign]
-    yield f"  {marks.legend}: {', '.join(named)}; {_NONE} none"

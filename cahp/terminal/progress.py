@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from cahp import hub
 from cahp.recoveries import RECOVERIES
 from cahp.run.resources import in_terminal
-from cahp.terminal.printing import epoch_line
 from cahp.values import Cancelled, Progress, silent
-from cahp.words import duration
+from cahp.words import duration, percent
 
 if TYPE_CHECKING:
     from cahp.models.training import Training
@@ -62,9 +61,14 @@ class Reporter:
             label = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
             self._bar(training.stage, training.total).set_description(label, refresh=False)
         recovery = RECOVERIES.get(training.stage)
-        taught = recovery is not None and recovery.imitates
+        score = "accuracy"
+        if recovery is not None and recovery.imitates:
+            score = "agreement"
         for epoch in training.epochs[self._epochs :]:
-            self.say(epoch_line(epoch.epoch, epoch.loss, epoch.accuracy, taught=taught))
+            line = f"  epoch {epoch.epoch:>2}  loss {epoch.loss:.3f}"
+            if epoch.accuracy is not None:
+                line += f", {score} {percent(epoch.accuracy)} on held-out texts"
+            self.say(line)
         self._epochs = len(training.epochs)
 
     def close(self) -> None:

@@ -58,8 +58,9 @@ def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     )
     teller.board.set_budget(6)
     app = open_app("export", teller)
-    assert [metric.value for metric in app.metric if metric.label == "KV cache per token"] == ["0.50 ×"]
-    assert "192 instead of 384 bytes, in 4-byte numbers" in text_of(app, "caption")
+    (cost,) = (table.value.set_index("") for table in app.table if "change" in table.value)
+    assert cost.loc["KV cache per token"].tolist() == ["384 bytes", "192 bytes", r"−50\.0 %"]
+    assert "in 4-byte numbers" in text_of(app, "caption")
 
 
 def test_the_sample_is_of_tokens_and_has_a_whole_window(teller: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,7 @@ from cahp.figures.run import space_figure
 from cahp.outcomes import Outcomes, describe
 from cahp.recoveries import QUICK
 from cahp.run.resources import on_screen
+from cahp.run.show import show_steps
 from cahp.stages.clustering import grid_notice
 from cahp.ui.budget import controls
 from cahp.ui.frame import address, board
@@ -22,8 +23,8 @@ from cahp.ui.frame.page import provenance
 from cahp.ui.frame.panels import Panel, list_tabs
 from cahp.ui.frame.running import draw_timing, follow, job_card, need_run, price, show_job, start_button
 from cahp.ui.frame.selection import draw_knee
-from cahp.ui.parts import display
-from cahp.ui.parts.display import cache_with, problem, show_steps
+from cahp.ui.parts import blocks, display
+from cahp.ui.parts.display import cache_with, problem
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import page_drawn
@@ -259,7 +260,7 @@ def draw_distillation(explorer: Explorer) -> None:
                 return
             _draw_distil_button(explorer, "Distil this mask", type="primary")
         else:
-            show_steps(steps)
+            blocks.draw(show_steps(steps, explorer.bench.protocol))
 
 
 def _draw_distil_button(explorer: Explorer, label: str, **look: Any) -> None:

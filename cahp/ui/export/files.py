@@ -16,23 +16,26 @@ import streamlit as st
 from cahp import features
 from cahp.exports import formats, report
 from cahp.exports.checkpoints import Provenance, checkpoint
-from cahp.exports.form import ModelForm, change, circumstances, decoding_lines
+from cahp.exports.form import ModelForm, show_files
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
-from cahp.outcomes import describe, main_outcome
-from cahp.recoveries import NONE, RECOVERIES, DistillReport
+from cahp.outcomes import describe
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
+from cahp.run.show import show_epochs, show_outcomes, show_recovery
+from cahp.show.blocks import Block
 from cahp.ui.export.view import View, chosen_by, list_findings, name_of
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import job_card
-from cahp.ui.parts.display import download, plain, show_steps
+from cahp.ui.parts import blocks
+from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import FLIPS, Kind, recovery_seconds
-from cahp.words import capital, duration, percent, size_of
+from cahp.words import capital, duration
 
 
 def draw_mask_files(explorer: Explorer, view: View) -> None:
@@ -288,16 +291,10 @@ def _draw_written(
     explorer: Explorer, form: ModelForm, recover: str, content: bytes, results: Mapping[str, Any]
 ) -> None:
     """Draw what was measured of a model that was written and read back."""
-    for epoch in results.get("epochs", []):
-        st.caption(
-            f"Epoch {epoch['epoch']}: loss {epoch['loss']:.3f}, accuracy {percent(epoch['accuracy'])} on held-out "
-            "texts."
-        )
-    distilled: DistillReport | None = results.get("distill")
-    if distilled is not None:
-        taken = "was accepted" if distilled.accepted else "was rejected"
-        st.caption(plain(f"The distillation on {distilled.examples:,} texts {taken}: {distilled.reason}."))
-    show_steps(results.get("steps", ()))
+    shown: list[Block] = [
+        *show_epochs(results.get("epochs", [])),
+        *show_recovery(None, results.get("distill"), results.get("steps", ()), explorer.bench.protocol),
+    ]
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     state = capital(RECOVERIES[recover].beside)
     if form.rounded is not None:
@@ -308,7 +305,11 @@ def _draw_written(
     compared = {name: results[name] for name in ("difference", "agreement", "tried", "written")}
     close = form.closeness(**compared, words=words)
     st.caption(f"{form.title}, {state}: {describe(last)}. Loaded again in a new process: {close}.")
-    _draw_sizes(results)
+    if results["files"]:
+        outcomes = {state: values for state, values in results["outcomes"].items() if values is not None}
+        shown.append(show_outcomes("Results, with 95 % intervals", outcomes, explorer.bench.protocol))
+        shown += show_files(results["files"], form.runtime)
+    blocks.draw(shown, form=f"{form.key}-")
 
 
 def draw_recovery(explorer: Explorer) -> str:
@@ -374,39 +375,3 @@ def _draw_options(explorer: Explorer, recover: str) -> tuple[int, float]:
         )
         epochs = int(asked)
     return epochs, allowed
-
-
-def _draw_sizes(results: Mapping[str, Any]) -> None:
-    """Draw a table of file size, latency and accuracy of the full, the pruned and a quantized model."""
-    files = results["files"]
-    runtime = formats.model_form(results["form"]).runtime
-    if not files:
-        return
-    values = {}
-    for state, outcomes in results["outcomes"].items():
-        if outcomes is not None:
-            _, values[state] = main_outcome(outcomes)
-    row, _ = main_outcome(results["outcomes"]["full"])
-    outcome = row.name
-    rows = []
-    for file in files:
-        # One column for both: five do not fit on a phone.
-        batch = f"{file.latency_ms.median:.1f} ms"
-        if file.ratio is not None:
-            batch += f", {change(file.ratio)} ({file.ratio.span})"
-        value = values[file.name]
-        rows.append(
-            {
-                "model": file.name,
-                "file": size_of(file.bytes),
-                "a batch": batch,
-                outcome: f"{value.text} ({value.span} %)",
-            }
-        )
-    st.table(rows)
-    if written := list(decoding_lines(files, runtime)):
-        st.caption("Text written with the cache, one text at a time:\n" + "".join(f"\n- {line}" for line in written))
-    st.caption(
-        f"Times {circumstances(files, runtime)}; {outcome}: n = {values['full'].n:,}. 95 % intervals in "
-        "brackets; for times, of the ratio."
-    )

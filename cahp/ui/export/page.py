@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import streamlit as st
 
-from cahp.board.budget_sweep import Speed, own_speed
+from cahp.board.budget_sweep import own_speed
 from cahp.board.colourings import mark_clusters
 from cahp.figures.head_grid import grid_figure, places
 from cahp.figures.run import outcome_by_budget
 from cahp.models.cards import ModelCard
-from cahp.models.costs import GenerationSpeed, KvCache
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcomes, main_outcome
+from cahp.outcomes import HEADLINES, Outcomes, main_outcome
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import RunDocument, machine
+from cahp.run.show import show_outcomes, show_run_cost
 from cahp.ui.export.files import draw_command, draw_mask_files, draw_model_files, draw_recovery, draw_report_files
 from cahp.ui.export.view import MEASURE, MaskOnBoard, View, list_findings, on_board
 from cahp.ui.frame.page import of_bundle
 from cahp.ui.frame.running import draw_timing, grid_html, job_card, need_run, price
 from cahp.ui.frame.selection import draw_evenness
-from cahp.ui.parts import display
+from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import recovery_seconds
-from cahp.words import ALL_HEADS, AS_PRUNED, capital, rate, signed, times
+from cahp.words import capital, signed
 
 #: The rows of the page: name, title, what it is for, and what draws it.
 _ROWS: Sequence[tuple[str, str, str, Callable[[Explorer, View], None]]] = (
@@ -160,7 +160,7 @@ def _offer_to_measure(explorer: Explorer) -> None:
     # Without any figures of its mask, those of all heads tell nothing.
     if len(measured) > 1:
         with st.container(key="export-figures"):
-            _draw_states(st.columns(len(measured), gap="medium"), measured)
+            blocks.draw([show_outcomes("", measured, explorer.bench.protocol)])
     st.markdown("The mask can be downloaded now; its report and its time need a run.")
     label = "Evaluate and time this mask"
     takes = "seconds"
@@ -177,32 +177,20 @@ def _offer_to_measure(explorer: Explorer) -> None:
 
 
 def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
-    """Return the outcomes on the board by the names of their states."""
-    states: dict[str, Outcomes | None] = {}
+    """Return the outcomes on the board by their states."""
+    states: dict[str, Outcomes | None] = {"pruned": explorer.outcomes(NONE.name)}
     table = explorer.table(NONE.name)
-    if table is not None and table.full is not None:
-        states[ALL_HEADS] = _of_full(table.full) or None
-    states[AS_PRUNED] = explorer.outcomes(NONE.name)
+    if table is not None and table.full:
+        states = {"full": table.full, **states}
     if explorer.recovery.name != NONE.name:
         states[name_of_state(explorer.recovery.name)] = explorer.outcomes(explorer.recovery.name)
     return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
 def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
-    """Draw the measurements of the mask with their intervals."""
-    names = {"full": ALL_HEADS, "pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
-    outcomes = {**run.outcomes, "full": _of_full(run.outcomes.get("full", {}))}
-    states = {words: outcomes[name] for name, words in names.items() if outcomes.get(name)}
+    """Draw the measurements of the mask with their intervals, and its cost."""
     with st.container(key="export-figures"):
-        costs = run.saves == "cache" or run.latency_ratio is not None
-        columns = st.columns(len(states) + costs, gap="medium")
-    _draw_states(columns, states)
-    if run.kv_cache is not None:
-        with columns[-1]:
-            _draw_cache(run.kv_cache, run.speed)
-    elif (speed := own_speed(run)) is not None:
-        with columns[-1]:
-            _draw_time(speed)
+        blocks.draw([show_outcomes("", run.outcomes, run.protocol), *show_run_cost(run)])
     if view.bundle is None:
         where = f"Measured on this machine ({plain(machine())})."
     else:
@@ -214,57 +202,6 @@ def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
         st.caption(where)
     for line in list_findings(explorer, view, explorer.recovery.name):
         st.caption(plain(f"{line}."))
-
-
-def _of_full(outcomes: Outcomes) -> Outcomes:
-    """The outcomes of the full model that say something: it does not differ from itself."""
-    return {name: estimate for name, estimate in outcomes.items() if not OUTCOMES[name].difference}
-
-
-def _draw_states(columns: Sequence[Any], states: Mapping[str, Outcomes]) -> None:
-    """Draw the outcomes of the full model, the pruned one and so on, by what they are called, a column each."""
-    for column, (words, outcomes) in zip(columns, states.items(), strict=False):
-        first, *others = [row for row in HEADLINES if row.name in outcomes]
-        column.metric(f"{capital(first.row_label)}, {words}", outcomes[first.name].text)
-        lines = [f"{outcomes[first.name].span} (95 % interval), n = {outcomes[first.name].n:,}"]
-        if "accuracy_change" in outcomes:
-            change = outcomes["accuracy_change"]
-            lines.append(f"{change.text} ({change.span}) against all heads")
-        lines += [f"{capital(row.row_label)}: {outcomes[row.name].text} ({outcomes[row.name].span})" for row in others]
-        for line in lines:
-            column.caption(display.bind_units(line))
-
-
-def _draw_cache(cache: KvCache, speed: GenerationSpeed | None) -> None:
-    """Draw the size of a language model's cache of keys and values, and its speed of generation."""
-    st.metric("KV cache per token", times(cache.share), help="Counted: the bytes of the keys and values of a token.")
-    st.caption(f"{cache.pruned:,} instead of {cache.full:,} bytes, in {cache.shape.width}-byte numbers")
-    if speed is None:
-        return
-    for name, points in (("Prefill", speed.prefill), ("Decode", speed.decode)):
-        for point in points:
-            speeds = f"{rate(point.pruned)} instead of {rate(point.full)} tokens per second"
-            ratio = point.ratio
-            st.caption(
-                f"{name} at {point.context:,} tokens: {speeds} ({ratio.text}, {ratio.span}, n = {ratio.n} rounds)"
-            )
-
-
-def _draw_time(speed: Speed) -> None:
-    """Draw the latency of the cut model relative to the full one, or that no change was measurable."""
-    ratio = speed.ratio
-    if speed.busy:
-        st.caption("Time per batch")
-        st.markdown("**unreliable: the machine was busy**")
-    elif ratio.excludes(1):
-        st.metric("Time per batch", ratio.text, help="Median, measured on the cut model.")
-    else:
-        st.caption("Time per batch")
-        st.markdown("**no measurable change**")
-    st.caption(f"{speed.pruned_ms:.1f} instead of {speed.full_ms:.1f} ms (median)")
-    st.caption(f"{ratio.text} ({ratio.span}, 95 % interval), n = {ratio.n} rounds")
-    if speed.busy:
-        st.caption("Measure the time again when the machine is idle.")
 
 
 def _draw_grid(view: View, card: ModelCard) -> None:

@@ -14,10 +14,11 @@ from cahp.ui.parts.display import plain
 from cahp.words import capital
 
 
-def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None) -> None:
+def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None, form: str = "") -> None:
     """Draw blocks one below the other; the first finding stands out.
 
     Charts that depend on ``owner`` and ``key`` alone are made once for all sessions (None: for each).
+    ``form`` tells tables of the same name on one page apart.
     """
     first = True
     for block in blocks:
@@ -28,7 +29,7 @@ def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None)
             case Text():
                 st.caption(plain(block.text))
             case Table():
-                _draw_table(block)
+                _draw_table(block, form)
             case Figure():
                 _draw_figure(block, owner, key)
             case Marks():
@@ -63,21 +64,16 @@ def _draw_line(line: Line, *, first: bool) -> None:
         st.markdown(f"{words}.")
 
 
-def _draw_table(table: Table) -> None:
+def _draw_table(table: Table, form: str) -> None:
     if not table.rows:
         return
     columns = dict(zip(table.columns, zip(*table.texts, strict=True), strict=True))
     if table.title:
         st.caption(plain(table.title))
     st.table({name: list(map(plain, cells)) for name, cells in columns.items()}, hide_index=True)
-    display.download_csv({name: list(cells) for name, cells in columns.items()}, table.name)
+    display.download_csv({name: list(cells) for name, cells in columns.items()}, f"{form}{table.name}")
 
 
 def _draw_marks(marks: Marks) -> None:
-    layers, heads = marks.groups.shape
-    rows = {"layer": [str(layer) for layer in range(layers)]}
-    for head in range(heads):
-        rows[str(head)] = [marks.signs[group] or "\N{EN DASH}" for group in marks.groups[:, head]]
-    named = [f"{sign} {word}" for sign, word in zip(marks.signs, marks.words, strict=True) if sign]
-    st.caption(plain(f"{marks.legend}: {', '.join(named)}."))
-    st.table(rows, hide_index=True)
+    st.caption(plain(f"{marks.caption}."))
+    st.table(dict(zip(marks.columns, zip(*marks.rows, strict=True), strict=True)), hide_index=True)

@@ -19,10 +19,8 @@ import streamlit as st
 
 from cahp.files import csv_text
 from cahp.models.cards import ModelCard
-from cahp.outcomes import main_outcome
-from cahp.run.recoveries import RecoveryStep
 from cahp.values import CahpError
-from cahp.words import capital, duration
+from cahp.words import capital
 
 T = TypeVar("T")
 
@@ -252,34 +250,6 @@ def as_csv(data: Table) -> bytes:
         columns = columns()
     # The byte order mark tells spreadsheets that this is UTF-8.
     return ("\ufeff" + csv_text(columns, zip(*columns.values(), strict=True))).encode()
-
-
-# The steps of a recovery -------------------------------------------------------------------------------------
-
-
-def show_steps(steps: Sequence[RecoveryStep]) -> None:
-    """List the accuracy after each step of a recovery; draw nothing without steps."""
-    if steps:
-        row, first = main_outcome(steps[0].outcomes)
-        st.markdown(f"**{row.name.capitalize()} after each step** (n = {first.n:,}, 95 % intervals)")
-        st.markdown("\n".join(f"- {line}" for line in describe_steps(steps)))
-
-
-def describe_steps(steps: Sequence[RecoveryStep]) -> Iterator[str]:
-    """Describe each step in a line."""
-    for step in steps:
-        row, value = main_outcome(step.outcomes)
-        gained = step.gained
-        line = f"{step.result}: {value.text} ({value.span})"
-        if row.name != "agreement":
-            line += f", agreement {step.outcomes['agreement'].text}"
-        if step.accepted is False:
-            line += "; rejected: the previous model is kept"
-        elif gained is not None:
-            line += f"; {gained.text} ({gained.span})"
-        if step.seconds is not None:
-            line += f", in {duration(step.seconds)}"
-        yield line
 
 
 # The message about the last action ---------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monk
     monkeypatch.setattr(stage, "measure_roles", lambda *_, **__: pytest.fail("measured again"))
     lines = call("roles", model, "--device", "cpu", "--ablate").out.splitlines()
     assert lines[0].endswith("3 of 4 heads have a role; without one: 1")
-    assert lines[2].split() == ["0", "prev", "1st"]
+    assert lines[3].split() == ["0", "prev", "1st"]
     (counts,) = [line for line in lines if line.startswith("  induction ")]
     assert counts.split() == ["induction", "1", "1*", "1", "1", "1", "1"]
     # One of the two heads of its layer: every second set is its own.

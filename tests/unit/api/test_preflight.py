@@ -58,10 +58,10 @@ def test_the_cache_of_a_language_model_is_that_of_the_heads_that_it_has(tmp_path
     found = preflight.preflight(card)
     assert (found["kv_cache"], card.details["attention"]) == (12 * 32, 3 * (2 * 32 * 32 + 2 * 16 * 32))
     share = f"{100 * card.details['attention'] / card.details['parameters']:.1f}"
-    said = f"  cache     keys and values take 384 bytes per token; attention is {share} % of the weights"
+    said = f"  cache    keys and values take 384 bytes per token; attention is {share} % of the weights"
     assert said in list(preflight_lines(found))
     pruned = preflight.preflight(replace(card, kept=((1,), (0, 2), (0, 1, 2, 3))))
-    assert "  cache     keys and values take 224 bytes per token" in list(preflight_lines(pruned))
+    assert "  cache    keys and values take 224 bytes per token" in list(preflight_lines(pruned))
 
 
 def test_a_plain_encoder_is_pointed_to_fit() -> None:

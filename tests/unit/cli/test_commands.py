@@ -34,7 +34,7 @@ def test_latency_prints_the_ratio_of_both_models(model: Path, folder: Path) -> N
     assert (answer.code, answer.err) == (0, "")
     assert answer.document["kept"] == {"heads": 5, "of": 12}
     assert answer.document["cost"]["pruned"]["latency_ms"]["repeats"] == 5
-    assert "pruned / full" in call(*asked).out
+    assert "  Time per batch, median " in call(*asked).out
 
 
 def test_latency_takes_no_longer_than_it_may(model: Path, folder: Path) -> None:
@@ -58,10 +58,11 @@ def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_p
     assert [[one["context"] for one in found["speed"][name]] for name in ("prefill", "decode")] == [[80], [80]]
     assert (found["cost"]["full"]["latency_ms"]["batch"], found["cost"]["full"]["latency_ms"]["length"]) == (1, 80)
     said = call(*asked).out
-    assert "  ceiling   attention is " in said
-    assert "  cache     keys and values take 384 bytes per token -> 224 (41.7 % fewer), in 4-byte numbers" in said
-    assert "            1 GiB holds 80 tokens -> 80 tokens; the model reads at most 80" in said
-    assert "  decode       80 tokens: " in said
+    assert " Attention is " in said
+    assert "  KV cache per token                384 bytes  224 bytes  −41.7 %" in said
+    assert "keys and values in 4-byte numbers" in said
+    assert "  Longest context in 1 GiB, tokens  80         80" in said
+    assert "  Decode at 80 tokens " in said
     assert "at most 80 tokens" in refused(call(*asked, "--length", 81))
     assert "384 bytes per token; attention is" in call("models", model).out
 

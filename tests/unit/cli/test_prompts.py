@@ -27,8 +27,8 @@ def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
     name, said = asked[1], asked[2:]
     answer = call("models", name, *said)
     assert answer.code == 0, answer.err
-    assert "answers   awful (token " in answer.out
-    assert "prompt    A warm and funny film. it was" in answer.out
+    assert "answers  awful (token " in answer.out
+    assert "prompt   A warm and funny film. it was" in answer.out
     assert (
         "a language model, measured on its next tokens (or give it --prompt and --answers)" in call("models", name).out
     )

@@ -81,10 +81,18 @@ def test_the_summary_is_one_screen_a_person_can_read(words: list[object], run: d
     assert [line.split()[-2] for line in answer.out.splitlines()[3 : 3 + LAYERS]] == [
         str(len(run["kept"][str(layer)])) for layer in range(LAYERS)
     ]
-    assert "n = 40" in answer.out
+    assert [line.split()[1:] for line in answer.out.splitlines() if "Texts" in line] == [["40"] * 3]
     for name in ("full", "pruned", "recovered"):
         assert f"{run['metrics'][name]['accuracy'] * 100:.1f} %" in answer.out
-    for row in ("accuracy", "95 % interval", "macro-F1", "latency", "size", "refit", "verified"):
+    for row in (
+        "Accuracy",
+        "95 % intervals",
+        "Macro-F1",
+        "Time per batch",
+        "Weights",
+        "refit",
+        "the mask takes effect",
+    ):
         assert row in answer.out
     assert len(answer.out.splitlines()) < 40
 

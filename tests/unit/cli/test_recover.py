@@ -21,15 +21,10 @@ def test_a_recovered_model_is_written_and_reported(asked: list[object], tmp_path
     assert answer.code == 0
     assert "AutoModelForSequenceClassification" in answer.out
     # As much of refit and distillation as two minutes allow.
-    assert "  refit " in answer.out
-    assert "  distillation " in answer.out
-    brought = answer.out.splitlines()
-    first = next(at for at, line in enumerate(brought) if line == "  accuracy after each step, n = 40 (95 % intervals)")
-    assert [line.split(" %")[0].rsplit(maxsplit=1)[0].strip() for line in brought[first + 1 : first + 4]] == [
-        "as pruned",
-        "refitted",
-        "distilled",
-    ]
+    assert "  The refit was " in answer.out
+    assert "  The distillation was " in answer.out
+    (steps,) = (line for line in answer.out.splitlines() if line.startswith("  Recovery step by step"))
+    assert steps.split()[4:] == ["as", "pruned", "refitted", "distilled"]
     assert (tmp_path / "new" / "model.safetensors").is_file()
     answer = call(*asked, "--out", tmp_path / "new", "--json")
     assert answer.document["kept"] == {"heads": 5, "of": 12}
@@ -43,15 +38,18 @@ def test_a_training_tells_each_epoch_on_stderr_and_stands_beside_the_refit(
     answer = call(*words, "--out", tmp_path / "a")
     assert answer.code == 0
     assert [line.split()[:3:2] for line in answer.err.splitlines()] == [["epoch", "loss"], ["epoch", "loss"]]
-    # The same lines stand below the table.
-    assert answer.err in answer.out
-    title = next(line for line in answer.out.splitlines() if "n = 40" in line)
-    assert title.split()[-4:] == ["full", "pruned", "recovered", "refitted"]
+    # The same epochs stand below the table.
+    said = answer.out.splitlines()
+    at = next(place for place, line in enumerate(said) if line.split()[:2] == ["epoch", "loss"])
+    losses = [line.split()[3].strip(",") for line in answer.err.splitlines()]
+    assert [line.split()[1] for line in said[at + 1 : at + 3]] == losses
+    title = next(line for line in said if line.startswith("  On validation"))
+    assert title.split()[-6:] == ["all", "heads", "as", "pruned", "recovered", "refitted"]
     if recover == "distill":
         assert "on held-out texts" in answer.err
         refit, distilled = (
             next(line for line in answer.out.splitlines() if line.startswith(f"  {name}"))
-            for name in ("refit ", "distillation ")
+            for name in ("The refit ", "The distillation ")
         )
         assert "held-out texts after refit" in refit
         assert "without labels" in distilled

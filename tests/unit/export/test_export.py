@@ -219,7 +219,7 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
 
     found = exported(replace(settings, recover="auto", recover_time="1h"))
     assert [one.step for one in found["steps"]] == ["pruned", "refit", "distill"]
-    assert "Accuracy after each step of the recovery: as pruned " in found["card"]
+    assert "Recovery step by step:" in found["card"]
     # Its texts were drawn as a distillation draws them, without their labels.
     assert [(how, one.recover) for how, one in asked] == [("auto", "auto")]
     assert "steps" not in exported(replace(settings, recover="refit"))

@@ -115,13 +115,10 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
     found = export(Settings(model=settings.model, device="cpu"), out=tmp_path / "timed", **asked)
     assert [(one.name, one.latency_ms.median) for one in found["files"]] == [("full", 50.0), ("pruned", 40.0)]
     card = (tmp_path / "timed" / "README.md").read_text()
-    assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 of the full model's time" in card
-    assert "median of 40 rounds in turn" in card
+    assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 × [0.78, 0.82] |" in card
+    assert "median of n = 40 rounds in turn" in card
     # A step of 8 ms is 125 tokens per second.
-    assert (
-        "- pruned, after 128 tokens: 125 tokens per second with toys, 50.0 with torch, ratio of times 0.50 "
-        "[0.48, 0.52], n = 40 rounds\n"
-    ) in card
+    assert "| pruned, after 128 tokens | 125 | 50.0 | 0.50 × [0.48, 0.52], n = 40 |\n" in card
     still = Settings(model=settings.model, device="cpu", latency=False)
     untimed = export(still, out=tmp_path / "untimed", **asked)
     assert untimed["files"] is untimed["onnx_latency_ms"] is None

@@ -111,7 +111,7 @@ def test_of_a_language_model_the_board_shows_its_cache_and_the_report_the_speed_
     assert [row["cache"] for row in data["rows"]] == [512 * budget for budget in data["budgets"]]
     assert "10,240 bytes" in text
     assert "Attention is 19.7 % of the weights" in text
-    assert "<td>100</td><td>125</td><td>0.80 × [0.70, 0.90], n = 5 rounds</td>" in text
+    assert "<td>100</td><td>125</td><td>0.80 × [0.70, 0.90], n = 5</td>" in text
     assert "Not timed, for lack of time or memory: decode at 128 tokens (about 9 s)." in text
     assert "28 % of the full model" in text
 

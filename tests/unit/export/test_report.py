@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from documents import scores
 
-from cahp.exports.drawings import axis, draw_outcomes, grid
+from cahp.exports.drawings import axis, grid
 from cahp.exports.model_card import _results
 from cahp.exports.report import Origin, page, verdict
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.show import show_outcomes
+from cahp.show import html
 from cahp.tasks.answers import WindowProtocol
 from cahp.values import Estimate, HeadMask
 
@@ -133,7 +135,7 @@ ALIKE = documents.outcome_records(scores(0.95, 0.94, 0.96, 0.98), {"pp": -0.3, "
         ("outcomes", {"pruned": ALIKE}, "no measurable change (−0.3 points"),
         ("latency_ratio", {}, "takes 82 % of the time"),
         ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "does not change measurably"),
-        ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "relative to all heads 1 × no measurable change"),
+        ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "ms no measurable change: 0.99 × [0.97, 1.02]"),
         ("settings", {}, "form a cluster; one head of each cluster is kept."),
         ("settings", {"method": "random"}, "The kept heads were chosen by the method random."),
         # With the file to take along.
@@ -177,8 +179,8 @@ def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     assert "Effect of recovery" in text
     for words in (
         "as pruned refitted distilled",
-        "33.1 % 33.1 % 45.2 %",
-        "+0.0 points +12.1 points",
+        "33.1 % [29.1, 37.1] 33.1 % [29.1, 37.1] 45.2 % [41.2, 49.2]",
+        "+0.0 points [−2.0, 2.0] +12.1 points [10.1, 14.1]",
         "7 s 2 min",
         "Accepted no yes",
     ):
@@ -225,7 +227,7 @@ def test_intervals_of_tokens_are_over_documents_and_the_token_before_the_first_i
     # The test split has other documents than the evaluation texts of the protocol.
     outcomes = {"agreement": Estimate(0.5, (0.4, 0.6), 97, "share")}
     protocol = WindowProtocol(256, 256, "<s>", 4096, documents, "every")
-    (drawn,) = draw_outcomes("On test", {"full": outcomes}, protocol)
+    (drawn,) = html.draw([show_outcomes("On test", {"pruned": outcomes}, protocol)])
     assert Outline(drawn).text.endswith(f"{unit.capitalize()} 97")
     first, *_ = _results({"outcomes": {"full": outcomes}}, None, protocol)
     assert first.endswith(f"(every window begins with &lt;s&gt;), with 95 % intervals over {unit}:")

@@ -87,8 +87,8 @@ def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
     assert RunDocument.from_json(document.to_json()) == document
     lines = list(run_lines(document))
     assert "  kv-cache=-30% is reached at 8 groups: 0.67 × the full model's bytes, counted" in lines
-    assert "  cache     keys and values take 384 bytes per token -> 256 (33.3 % fewer), in 4-byte numbers" in lines
-    assert "  speed     not measured" in lines
+    assert "  KV cache per token                384 bytes  256 bytes  −33.3 %" in lines
+    assert "  The speed of generation was not measured." in lines
     with pytest.raises(OptionError, match="needs a causal language model"):
         prune(replace(settings, goal="kv-cache=-30%"), store=store)
 

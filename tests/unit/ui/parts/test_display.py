@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
-import documents
 import numpy as np
 import pytest
 from clusters import CARD
@@ -19,7 +18,7 @@ from plotly.basedatatypes import BaseFigure
 from streamlit.testing.v1 import AppTest
 
 from cahp.ui.parts import display
-from cahp.ui.parts.display import as_csv, cache_with, describe_steps, plain
+from cahp.ui.parts.display import as_csv, cache_with, plain
 
 
 def test_a_table_is_utf8_csv_whose_cells_no_spreadsheet_runs() -> None:
@@ -128,11 +127,3 @@ def test_what_a_person_typed_is_no_markup_in_a_sentence(typed: str, shown: str) 
 def test_a_number_and_its_unit_stay_on_one_line() -> None:
     line = display.bind_units("89.1 % (85 to 92) of 12 texts, 0.3 nats")
     assert line == "89.1\u00a0% (85 to 92) of 12 texts, 0.3\u00a0nats"
-
-
-def test_every_step_shows_its_accuracy_agreement_and_gain() -> None:
-    pruned, refitted, distilled = describe_steps(documents.recovery_steps())
-    assert pruned == "as pruned: 33.1 % (29.1 to 37.1), agreement 53.1 %"
-    assert "rejected" in refitted
-    assert refitted.endswith(", in 7 s")
-    assert distilled.endswith("; +12.1 points (10.1 to 14.1), in 2 min")

@@ -1,0 +1,434 @@
+"""A run as blocks: what the terminal, the report, the model card and the explorer show of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cahp.goals import Goal
+from cahp.models.costs import GenerationSpeed, KvCache
+from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
+from cahp.recoveries import NONE, DistillReport, RefitReport, name_of_state
+from cahp.run.document import CostRecord, RunDocument
+from cahp.run.recoveries import RecoveryStep
+from cahp.run.settings import Settings
+from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
+from cahp.values import Estimate, HeadMask
+from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent, rate, signed
+
+if TYPE_CHECKING:
+    from cahp.run.search import HeadSearch
+    from cahp.tasks.answers import WindowProtocol
+
+#: The columns of the models; another state, such as that of rounded weights, has its own name.
+STATE_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED}
+
+
+def show_run(run: RunDocument) -> Iterator[Block]:
+    """Yield what a run chose and measured, without the records of its measures."""
+    yield mark_kept(run.mask, run.rescued)
+    yield from show_choice(run)
+    if run.protocol is not None:
+        yield Text(f"Measured on {run.protocol}.")
+    yield show_outcomes(f"On {run.data.eval.split}, with 95 % intervals", run.outcomes, run.protocol)
+    if run.report is not None:
+        yield show_outcomes(f"On {run.report.split}, with 95 % intervals", run.report.outcomes, run.protocol)
+    yield from show_recovery(run.refit, run.distill, run.steps, run.protocol)
+
+
+def describe_choice(run: RunDocument) -> str:
+    """Return how many heads are kept, and why as many."""
+    model = run.model
+    total = model.layers * model.heads
+    method = ""
+    if run.settings.method != Settings.method:
+        method = f" by {run.settings.method}"
+    kept = f"{run.budget.attained} of {total} {model.unit}s kept{method}"
+    if run.goal is not None:
+        goal = Goal.parse(run.goal.goal)
+        number = "fewest"
+        if goal.wants_most:
+            number = "most"
+        if goal.is_counted:
+            return f"{kept} (the {number} that reach the goal)"
+        reaches = "reach the goal"
+        if goal.kind.outcome is not None:
+            reaches = "reach the goal with the limit of the interval"
+        return f"{kept} (the {number} of the {run.goal.measured} budgets tried that {reaches})"
+    if run.budget.requested is not None:
+        rule = ""
+        if run.knee:
+            rule = f"; the published rule stops at {run.knee}"
+        return f"{kept} (as requested{rule})"
+    name, _, degree = (run.knee_rule or "").partition("-")
+    rule = "farthest from its chord"
+    if name == "polynomial":
+        rule = f"smoothed by a polynomial of degree {degree}"
+    added = ""
+    if run.rescued:
+        added = f"; {len(run.rescued)} more by the per-layer minimum"
+    count = run.clusters
+    if count is None:
+        # Some methods use only the number of clusters.
+        count = run.knee
+    return f"{kept} (the knee of the curve, {rule}, is at {count} clusters{added})"
+
+
+def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]] = ()) -> Marks:
+    """Return the kept heads of each layer; ``added`` are those kept only by the per-layer minimum."""
+    groups = mask.keep.astype(np.int64)
+    signs = ["·", "●"]
+    words = ["pruned", "kept"]
+    for layer, head in added:
+        groups[layer, head] = 2
+    if groups.max() == 2:
+        signs.append("◆")
+        words.append("added by the per-layer minimum")
+    ends = [f"  {count} kept" for count in mask.counts]
+    return Marks("kept", "kept heads", groups, signs, words, "heads", ends=ends)
+
+
+def show_choice(run: RunDocument) -> Iterator[Block]:
+    """Yield how heads and their number were chosen: goal, search, the price of an even mask, the rule on noise."""
+    if run.goal is not None:
+        units = f"{run.goal.heads} {run.model.unit}s"
+        goal = Goal.parse(run.goal.goal)
+        reached = f"{goal} is reached at {units}"
+        if goal.is_counted:
+            yield Line(f"{reached}: {run.goal.estimate} the full model's bytes, counted")
+        else:
+            measured = f"{run.goal.measured} of {run.goal.budgets} budgets were measured"
+            yield Line(f"{reached}: {goal.describe(run.goal.estimate)}; {measured}")
+            yield Text(_describe_confirmation(goal, run.goal.confirmed))
+    if run.search is not None:
+        yield from _show_search(run.search)
+    if run.evenness is not None:
+        yield Line(run.evenness.finding)
+    if run.knee_null is not None:
+        yield Line(run.knee_null.describe(run.knee or 0))
+
+
+def _describe_confirmation(goal: Goal, confirmed: bool | None) -> str:
+    if confirmed:
+        return "The test split confirms it: the limit of its interval reaches the goal, too."
+    if confirmed is not None:
+        return "The test split does not confirm it: the limit of its interval misses the goal."
+    words = "The number of heads was chosen on these texts, so its figures are optimistic"
+    if not (goal.wants_most or goal.kind.section):
+        words += "; --report test checks it on other texts"
+    return f"{words}."
+
+
+def _show_search(search: HeadSearch) -> Iterator[Block]:
+    words = f"search: {len(search.swaps)} of {search.tried} swaps accepted in {duration(search.seconds)}"
+    if search.change is not None:
+        words += f"; change in KL divergence on other calibration texts {search.change}"
+    if search.kept:
+        words += ": the heads at the start stay"
+    yield Line(words)
+    rows: list[list[Cell]] = []
+    for swap in search.swaps:
+        heads = [f"layer {layer} head {head}" for layer, head in (swap.removed, swap.restored)]
+        rows.append([*heads, swap.change])
+    if rows:
+        yield Table("Swaps", ["removed", "kept instead", "change in KL divergence"], rows, name="swaps")
+
+
+# Outcomes ------------------------------------------------------------------------------------------------------------
+
+
+def show_outcomes(title: str, states: Mapping[str, Outcomes], protocol: WindowProtocol | None = None) -> Table:
+    """Return the outcomes of each model, a column each, with the number of texts; no rows: nothing was measured.
+
+    The full model is not compared with itself.
+    """
+    names = [STATE_NAMES.get(state, state) for state in states]
+    shown = []
+    for state, outcomes in states.items():
+        if state == "full":
+            shown.append({name: value for name, value in outcomes.items() if not OUTCOMES[name].difference})
+        else:
+            shown.append(dict(outcomes))
+    rows = _list_outcomes(shown)
+    if rows:
+        units = "Texts"
+        if protocol is not None:
+            units = capital(protocol.units)
+        rows.append([units, *(main_outcome(outcomes)[1].n for outcomes in states.values())])
+    return Table(title, ["", *names], rows, name="outcomes")
+
+
+def _list_outcomes(columns: Sequence[Outcomes]) -> list[list[Cell]]:
+    """Return a row for each outcome that was measured."""
+    rows: list[list[Cell]] = []
+    for name, row in OUTCOMES.items():
+        estimates = [outcomes.get(name) for outcomes in columns]
+        if any(estimates):
+            rows.append([capital(row.row_label), *estimates])
+    return rows
+
+
+def list_recoveries(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
+    """Return the outcomes of the run's mask as pruned and after each recovery that was measured, by state."""
+    own = {"pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
+    measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
+    # What the run measured comes first, and counts.
+    return {**measured, **others, **measured}
+
+
+def show_recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Table:
+    """Return the outcomes of the same heads after each recovery, and the share of the loss that each regained."""
+    row, full = main_outcome(run.outcomes["full"])
+    regained = []
+    for name, outcomes in compared.items():
+        share = ""
+        if name != NONE.result and NONE.result in compared:
+            lost = full.value - compared[NONE.result][row.name].value
+            if lost > 0:
+                share = percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
+        regained.append(share)
+    rows = _list_outcomes(list(compared.values()))
+    rows.append(["Share of the loss regained", *regained])
+    return Table("The same heads after each recovery, on the same texts", ["", *compared], rows, name="recoveries")
+
+
+def show_recovery(
+    refit: RefitReport | None,
+    distill: DistillReport | None,
+    steps: Sequence[RecoveryStep],
+    protocol: WindowProtocol | None = None,
+) -> Iterator[Block]:
+    """Yield what a recovery did, and the outcomes after each of its steps."""
+    texts = "texts"
+    if protocol is not None:
+        texts = "windows"
+    if refit is not None:
+        verdict = refit.verdict
+        if not refit.accepted:
+            verdict += ", so nothing changed"
+        how = f"{refit.row.solving} {refit.examples:,} {texts}, no training"
+        yield Text(f"The {refit.row.noun} was {verdict} ({how}): {refit.reason}.")
+    if distill is not None:
+        epochs = [{"epoch": epoch.epoch, "loss": epoch.loss, "agreement": epoch.agreement} for epoch in distill.epochs]
+        yield from show_epochs(epochs)
+        verdict = "accepted"
+        if not distill.accepted:
+            verdict = "rejected, so nothing changed"
+        taught = f"taught by the full model on {distill.examples:,} {texts}"
+        if distill.labels:
+            taught += " with labels"
+        elif protocol is None:
+            taught += " without labels"
+        yield Text(f"The distillation was {verdict} ({taught}): {distill.reason}.")
+    yield from show_steps(steps, protocol)
+
+
+def show_steps(steps: Sequence[RecoveryStep], protocol: WindowProtocol | None = None) -> Iterator[Block]:
+    """Yield the outcomes after each step of a recovery that has several, a column each, and what the step took."""
+    if not steps:
+        return
+    texts = "texts"
+    if protocol is not None:
+        texts = "windows"
+    accepted = {None: "", True: "yes", False: "no"}
+    times = []
+    for step in steps:
+        if step.seconds is None:
+            times.append("")
+        else:
+            times.append(duration(step.seconds))
+    rows = _list_outcomes([step.outcomes for step in steps])
+    rows += [
+        ["Change from the previous step", *(step.gained for step in steps)],
+        ["n", *(main_outcome(step.outcomes)[1].n for step in steps)],
+        [f"Training {texts}", *(step.examples for step in steps)],
+        ["Time", *times],
+        ["Accepted", *(accepted[step.accepted] for step in steps)],
+    ]
+    yield Table("Recovery step by step", ["", *(step.result for step in steps)], rows, name="steps")
+
+
+def show_epochs(epochs: Iterable[Mapping[str, Any]]) -> Iterator[Block]:
+    """Yield the epochs of a training: the mean loss, the score on held-out texts, and the rate if these chose it."""
+    rows = []
+    score = "accuracy"
+    for epoch in epochs:
+        if "agreement" in epoch:
+            score = "agreement"
+        chosen = ""
+        if epoch.get("learning_rate") is not None:
+            chosen = f"{epoch['learning_rate']:g}"
+        measured = ""
+        if epoch[score] is not None:
+            measured = percent(epoch[score])
+        rows.append([str(epoch["epoch"]), f"{epoch['loss']:.3f}", measured, chosen])
+    if rows:
+        yield Table("", ["epoch", "loss", f"{score} on held-out texts", "learning rate"], rows, name="epochs")
+
+
+# Costs ---------------------------------------------------------------------------------------------------------------
+
+
+def show_cost(
+    cost: CostRecord,
+    ratio: Estimate | None,
+    attention_share: float | None,
+    *,
+    cache: KvCache | None = None,
+    speed: GenerationSpeed | None = None,
+    attention_weights: float | None = None,
+) -> Iterator[Block]:
+    """Yield size, operations and latency of the full and the pruned model; of a language model its cache and speed."""
+    rows: list[list[Cell]] = []
+    notes = []
+    before = cost.full.latency_ms
+    after = cost.pruned.latency_ms
+    if cache is not None:
+        rows.append(["KV cache per token", *_list_sizes(cache.full, cache.pruned, "{:,.0f} bytes")])
+        longest = [_describe_context(tokens) for tokens in (cache.longest_full, cache.longest_pruned)]
+        rows.append([f"Longest context in {cache.memory / 2**30:g} GiB, tokens", *longest, ""])
+        notes.append(_describe_cache(cache))
+    elif ratio is not None and before is not None and after is not None:
+        change = _compare(ratio)
+        if before.noisy or after.noisy:
+            change = f"unreliable, the machine was busy: {ratio.text} {ratio.interval}"
+        rows.append(["Time per batch, median", f"{before.median:.1f} ms", f"{after.median:.1f} ms", change])
+        rows.append(["Time per batch, 95th percentile", f"{before.p95:.1f} ms", f"{after.p95:.1f} ms", ""])
+        notes.append(
+            f"A batch is {before.batch} texts of {before.length} tokens; n = {before.repeats} rounds, in which the "
+            "models take turns."
+        )
+    else:
+        yield Text("Time and size were not measured.")
+        return
+    if cost.full.parameters and cost.pruned.parameters:
+        rows.append(["Weights", *_list_sizes(cost.full.parameters, cost.pruned.parameters, "{:.1f} M", 1e6)])
+    if cost.full.flops and cost.pruned.flops:
+        rows.append(["Operations per text", *_list_sizes(cost.full.flops, cost.pruned.flops, "{:.2f} G", 1e9)])
+    yield Table("Cost, with 95 % intervals", ["", ALL_HEADS, "pruned", "change"], rows, name="cost")
+    if cache is None and attention_share is not None:
+        share = percent(attention_share, 0)
+        notes.append(
+            f"Attention takes {share} of the full forward pass, which is the most that pruning heads can save."
+        )
+    if cache is not None:
+        notes += _list_bounds(attention_weights, attention_share, speed)
+    yield Text(" ".join(notes))
+    if cache is not None:
+        yield from _show_speed(speed)
+
+
+def _list_sizes(full: int, pruned: int, written: str, scale: float = 1) -> list[str]:
+    """Return two counts, and the change from one to the other."""
+    sizes = [written.format(size / scale) for size in (full, pruned)]
+    return [*sizes, f"{signed(100 * (pruned / full - 1))} %"]
+
+
+def _compare(ratio: Estimate) -> str:
+    words = f"{ratio.text} {ratio.interval}"
+    if not ratio.excludes(1):
+        return f"no measurable change: {words}"
+    return words
+
+
+def _describe_context(tokens: int | None) -> str:
+    """Return the longest context of a cache (None: it has no limit)."""
+    if tokens is None:
+        return "any"
+    return f"{tokens:,}"
+
+
+def _describe_cache(cache: KvCache) -> str:
+    shape = cache.shape
+    words = f"The cache holds keys and values in {shape.width}-byte numbers; its size is counted, not measured."
+    if not shape.head:
+        words += " It does not shrink with the heads: all heads share what is cached."
+    layers, limits = shape.limited_layers
+    if limits:
+        latest = " or ".join(f"{limit:,}" for limit in limits)
+        words += f" {layers} layers cache only the latest {latest} tokens."
+    if shape.positions is not None:
+        words += f" The model reads at most {shape.positions:,} tokens."
+    return words
+
+
+def _list_bounds(weights: float | None, share: float | None, speed: GenerationSpeed | None) -> list[str]:
+    """Return, as a sentence, what pruning heads of a language model saves at most, if it was measured."""
+    shares = []
+    if weights is not None:
+        shares.append(f"{percent(weights)} of the weights")
+    if share is not None and speed is not None:
+        context = speed.prefill[0].context
+        shares.append(f"{percent(share, 0)} of the time of a prefill of {context:,} tokens (more of longer contexts)")
+    if not shares:
+        return []
+    return [f"Attention is {' and '.join(shares)}: pruning heads saves no more."]
+
+
+def _show_speed(speed: GenerationSpeed | None) -> Iterator[Block]:
+    if speed is None:
+        yield Text("The speed of generation was not measured.")
+        return
+    rows = []
+    for name, points in (("Prefill", speed.prefill), ("Decode", speed.decode)):
+        for point in points:
+            # The median of all ratios: two medians of their own would contradict it on a busy machine.
+            pruned = point.full / point.ratio.value
+            ratio = f"{_compare(point.ratio)}, n = {point.ratio.n}"
+            rows.append([f"{name} at {point.context:,} tokens", rate(point.full), rate(pruned), ratio])
+    yield Table("Tokens per second", ["", ALL_HEADS, "pruned", "ratio of times (95 %), n rounds"], rows, name="speed")
+    words = "Prefill reads a whole context; decode writes one token after it. The models take turns."
+    if speed.left_out:
+        words += f" Not timed, for lack of time or memory: {', '.join(speed.left_out)}."
+    yield Text(words)
+
+
+def show_run_cost(run: RunDocument) -> Iterator[Block]:
+    """Yield the cost of a run; see ``show_cost``."""
+    yield from show_cost(
+        run.cost,
+        run.latency_ratio,
+        run.attention_share,
+        cache=run.kv_cache,
+        speed=run.speed,
+        attention_weights=run.attention_weights,
+    )
+
+
+# Checks --------------------------------------------------------------------------------------------------------------
+
+
+def list_checks(run: RunDocument) -> list[str]:
+    """Return, in sentences, what was verified of the run's mask."""
+    checks = []
+    if run.verified.mask_bites:
+        checks.append("Switching off any head changes its layer: the mask takes effect.")
+    if run.verified.mask_equals_surgery:
+        within = ""
+        if run.verified.difference:
+            within = f" (within {run.verified.difference:.0e})"
+        checks.append(f"The cut model gives the answers of the masked one{within}.")
+    else:
+        checks.append(
+            "One layer keeps no head, and its attention cannot be left out of this model: this is a mask only, and "
+            "latency was not measured."
+        )
+    return checks
+
+
+def show_checks(run: RunDocument) -> Iterator[Block]:
+    """Yield what was verified, what an earlier run had measured, and the notices."""
+    yield Text(" ".join(list_checks(run)))
+    if run.cached:
+        yield Text(f"From an earlier run: {', '.join(run.cached)} (--no-cache measures again).")
+    yield from show_notes(run.notices, run.test_opened)
+
+
+def show_notes(notices: Iterable[str], test_opened: int | None = None) -> Iterator[Block]:
+    """Yield notices, after how often the test split was opened."""
+    if test_opened:
+        yield Text(f"The test split was opened {counted(test_opened, 'time')} for this model.")
+    for notice in notices:
+        yield Text(f"note: {notice}")
