@@ -13,7 +13,6 @@ from fakes import prune
 
 from cahp import models
 from cahp.api.export import recover
-from cahp.api.fit import fit
 from cahp.output import MARK, UnwrittenError
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -74,16 +73,6 @@ def lost(settings: Settings, mask: Path, out: Path) -> str:
     with pytest.raises(OptionError, match="--out") as refused:
         recover(replace(settings, recover="refit"), mask=mask, out=out)
     return str(refused.value)
-
-
-def test_a_folder_with_other_things_in_it_is_never_replaced(
-    settings: Settings, encoder: Path, mask: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "thesis.docx").write_text("mine")
-    assert "thesis.docx" in lost(settings, mask, tmp_path)
-    with pytest.raises(OptionError, match="new or empty folder"):
-        fit(replace(settings, model=str(encoder)), out=tmp_path)
-    assert (tmp_path / "thesis.docx").read_text() == "mine"
 
 
 def test_the_model_itself_is_never_overwritten(settings: Settings, mask: Path, model: Path) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from terminal import call, refused
 
-from cahp.api import prune as use_case
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
@@ -34,27 +33,6 @@ def test_files_that_no_run_wrote_are_replaced_only_by_force(words: list[object],
     assert [item.name for item in tmp_path.iterdir()] == [name]
     assert call(*words, "--budget", 4, "--out", tmp_path, "--force").code == 0
     assert (tmp_path / name).read_bytes() != b"not of a run"
-
-
-def test_a_run_that_came_into_the_folder_in_the_meantime_is_kept(
-    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    real = use_case.prune
-
-    def meanwhile(*given: Any, **options: Any) -> Any:
-        run = real(*given, **options)
-        (out / "run.json").write_text("of somebody else")
-        return run
-
-    monkeypatch.setattr(use_case, "prune", meanwhile)
-    answer = call(*words, "--budget", 4, "--out", out)
-    assert answer.code == 0
-    assert [(item.name, item.read_text()) for item in out.iterdir()] == [("run.json", "of somebody else")]
-    assert len(list((tmp_path / "out-2").iterdir())) == 3
-    assert f"wrote     {tmp_path / 'out-2'}/run.json" in answer.out
-    (said,) = answer.err.splitlines()
-    assert "run.json appeared in" in said
 
 
 @pytest.mark.parametrize(

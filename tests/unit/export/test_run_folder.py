@@ -67,14 +67,6 @@ def check_folder(folder: Path) -> None:
     Output(folder).check_writable()
 
 
-def test_a_folder_that_is_a_file_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    for folder in (tmp_path / "file", tmp_path / "file" / "inside", tmp_path / ("x" * 300)):
-        for attempt in (write, check_folder):
-            with pytest.raises(CahpError, match="--out"):
-                attempt(folder)
-
-
 def test_a_folder_that_passes_the_check_exists_and_is_empty(tmp_path: Path) -> None:
     check_folder(tmp_path / "new" / "out")
     assert list((tmp_path / "new" / "out").iterdir()) == []

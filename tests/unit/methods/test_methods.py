@@ -23,7 +23,7 @@ from cahp.methods.shared.scored import Budgeted
 from cahp.models.costs import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
-from cahp.stages.selection import Minimum, top
+from cahp.stages.selection import Minimum
 from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
@@ -320,12 +320,6 @@ def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
         assert score.shape == (other.layers, other.heads)
         assert np.isfinite(score).all()
         assert score.std() > 0
-
-
-@pytest.mark.parametrize("floor", [0, 1])
-def test_salience_keeps_the_most_salient_heads(lasting: Evidence, floor: int) -> None:
-    chosen = registry.get("salience").choose(lasting, budget=5, min_per_layer=floor)
-    assert chosen.mask.flat == top(lasting.salience, budget=5, min_per_layer=floor).mask.flat
 
 
 def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: Evidence) -> None:

@@ -83,26 +83,6 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     assert checkpoint.kept is None
 
 
-def test_a_training_may_be_stopped_many_times(model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]) -> None:
-    checkpoint = fakes.Memory()
-    for step in (2, 3, 9, 9, 14):
-        with pytest.raises(KeyboardInterrupt):
-            trained(model, checkpoint=checkpoint, progress=stop_at(step, KeyboardInterrupt))
-    assert same(trained(model, checkpoint=checkpoint)[0], whole[0])
-
-
-def test_what_was_killed_goes_on_after_its_last_whole_epoch(
-    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
-) -> None:
-    checkpoint = fakes.Memory()
-    with pytest.raises(RuntimeError):
-        trained(model, checkpoint=checkpoint, progress=stop_at(9, RuntimeError))
-    seen: list[int] = []
-    weights, _ = trained(model, checkpoint=checkpoint, progress=lambda stage, done, total: seen.append(done))
-    assert seen[0] == 6
-    assert same(weights, whole[0])
-
-
 def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel) -> None:
     weights, history = trained(model, validation=None)
     assert [epoch.accuracy for epoch in history] == [None] * 3

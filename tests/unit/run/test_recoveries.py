@@ -551,14 +551,6 @@ def test_a_stop_without_a_cached_state_does_not_use_up_the_time(
     assert again.sha256 == whole.sha256
 
 
-def test_nobody_with_time_takes_over_what_was_done_in_haste(
-    model: HeadModel, store: Store, clock: fakes.WorkClock, whole: Distilled
-) -> None:
-    with pytest.raises(Cancelled):
-        hurried(model, store, clock, 1500, progress=fakes.stop_at("distill", 3))
-    assert distilled(model, store).sha256 == whole.sha256
-
-
 @pytest.mark.parametrize("stage", ["refit", "teacher", "evaluation", "distill"])
 def test_whoever_cancels_waits_for_one_batch_at_most(
     model: HeadModel, store: Store, clock: fakes.WorkClock, stage: str
