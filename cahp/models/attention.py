@@ -117,7 +117,12 @@ def _attention(
         value = value.float()
     if attention_mask is None and causal:
         # Without padding there is no mask, since fused kernels are told that attention is causal.
-        attention_mask = _causal_mask(query, key)
+        # Which keys each query attends to, ``(1, 1, queries, keys)``: none that comes after it.
+        queries = query.shape[2]
+        keys = key.shape[2]
+        every = torch.ones((queries, keys), dtype=torch.bool, device=query.device)
+        # With a cache of earlier tokens, the last query is still the last key.
+        attention_mask = every.tril(keys - queries)[None, None]
     if attention_mask is not None and attention_mask.dtype == torch.bool:
         lowest = torch.finfo(query.dtype).min
         attention_mask = torch.zeros_like(attention_mask, dtype=query.dtype).masked_fill(~attention_mask, lowest)
@@ -132,15 +137,6 @@ def _attention(
         if shown is not weights:
             context = (shown @ repeat_kv(value, shown.shape[1] // value.shape[1])).transpose(1, 2).contiguous()
     return context.to(precision), None
-
-
-def _causal_mask(query: Tensor, key: Tensor) -> Tensor:
-    """Which keys each query attends to, ``(1, 1, queries, keys)``: none that comes after it."""
-    queries = query.shape[2]
-    keys = key.shape[2]
-    every = torch.ones((queries, keys), dtype=torch.bool, device=query.device)
-    # With a cache of earlier tokens, the last query is still the last key.
-    return every.tril(keys - queries)[None, None]
 
 
 def _show_weights(module: nn.Module, call: ForwardCall, weights: Tensor) -> Tensor:

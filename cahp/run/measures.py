@@ -177,19 +177,6 @@ def measure(
     if recovered is not None:
         recover = bench.settings.recover
     store = bench.resources.store
-    name = _key(one, bench, mask, recover, options)
-    storable = not RECOVERIES[recover].trains
-    if storable:
-        stored = store.read(name, lambda entry: one.read(entry.meta["record"]))
-        if stored is not None:
-            return stored
-    record = one.run(bench, mask, recovered, options)
-    if storable:
-        store.save(name, meta={"record": plain_json(one.to_json(record))})
-    return record
-
-
-def _key(one: Measure[Any], bench: Bench, mask: HeadMask, recover: str, options: Any) -> str:
     from cahp.run.settings import key_fields
 
     room = type(one).__module__
@@ -199,7 +186,7 @@ def _key(one: Measure[Any], bench: Bench, mask: HeadMask, recover: str, options:
     recovery = None
     if RECOVERIES[recover].solves:
         recovery = bench.recoveries.inputs_sha256
-    return key(
+    name = key(
         "measure",
         one.name,
         one.revision,
@@ -215,6 +202,15 @@ def _key(one: Measure[Any], bench: Bench, mask: HeadMask, recover: str, options:
         recovery,
         key_fields(bench.settings, without=(*_WITHOUT_EFFECT, "recover")),
     )
+    storable = not RECOVERIES[recover].trains
+    if storable:
+        stored = store.read(name, lambda entry: one.read(entry.meta["record"]))
+        if stored is not None:
+            return stored
+    record = one.run(bench, mask, recovered, options)
+    if storable:
+        store.save(name, meta={"record": plain_json(one.to_json(record))})
+    return record
 
 
 def list_wanted(measures: Measures, bench: Bench) -> list[tuple[Measure[Any], Any]]:

@@ -163,35 +163,31 @@ class Replaceability:
                 self._rows.clear()
             contexts = self.moments.contexts[layer]
             gradients = self.moments.gradients[layer]
-            self._rows[key] = _layer_losses(contexts, gradients, keep, self.ridge)
+            # The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``.
+            from scipy.linalg import solve_triangular
+
+            gram = _with_ridge(contexts, self.ridge)
+            kept = np.flatnonzero(keep)
+            gone = np.flatnonzero(~keep)
+            size = len(gram) // len(keep)
+            metric = _blocks(gradients, size).astype(np.float64)
+            by_head = gram.reshape(len(keep), size, len(keep), size)
+            effects = np.einsum("hij,hij->h", metric, _blocks(gram, size))
+            left = effects.copy()
+            width = len(kept) * size
+            if len(kept):
+                # Transposed, because LAPACK copies matrices that are not stored by columns.
+                factor = _factorize(by_head[kept][:, :, kept].reshape(width, width).T)
+                across = by_head[gone][:, :, kept].reshape(-1, width).T
+                reached = solve_triangular(factor, across, lower=True, check_finite=False).T.reshape(-1, size, width)
+                left[gone] -= [np.vdot(own @ rows, rows) for own, rows in zip(metric[gone], reached, strict=True)]
+            # A head that alone is kept has no others.
+            if len(kept) > 1:
+                for head, block in zip(kept, _blocks(_invert(factor), size), strict=True):
+                    inverse = _invert(_factorize(block))
+                    left[head] = 2 * np.vdot(metric[head], inverse) - metric[head].diagonal() @ inverse.diagonal()
+            self._rows[key] = np.stack([effects, left])
         return self._rows[key]
-
-
-def _layer_losses(contexts: Floats, gradients: Floats, keep: Bools, ridge: float) -> NDArray[np.float64]:
-    """The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``."""
-    from scipy.linalg import solve_triangular
-
-    gram = _with_ridge(contexts, ridge)
-    kept = np.flatnonzero(keep)
-    gone = np.flatnonzero(~keep)
-    size = len(gram) // len(keep)
-    metric = _blocks(gradients, size).astype(np.float64)
-    by_head = gram.reshape(len(keep), size, len(keep), size)
-    effects = np.einsum("hij,hij->h", metric, _blocks(gram, size))
-    left = effects.copy()
-    width = len(kept) * size
-    if len(kept):
-        # Transposed, because LAPACK copies matrices that are not stored by columns.
-        factor = _factorize(by_head[kept][:, :, kept].reshape(width, width).T)
-        across = by_head[gone][:, :, kept].reshape(-1, width).T
-        reached = solve_triangular(factor, across, lower=True, check_finite=False).T.reshape(-1, size, width)
-        left[gone] -= [np.vdot(own @ rows, rows) for own, rows in zip(metric[gone], reached, strict=True)]
-    # A head that alone is kept has no others.
-    if len(kept) > 1:
-        for head, block in zip(kept, _blocks(_invert(factor), size), strict=True):
-            inverse = _invert(_factorize(block))
-            left[head] = 2 * np.vdot(metric[head], inverse) - metric[head].diagonal() @ inverse.diagonal()
-    return np.stack([effects, left])
 
 
 def _factorize(matrix: Floats) -> NDArray[np.float64]:
