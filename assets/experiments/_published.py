@@ -11,7 +11,7 @@ from cahp.comparison.plan import Plan
 from cahp.data.sources import PRESETS
 from cahp.models.sketch import operations
 from cahp.recoveries import RECOVERIES, refit_texts
-from cahp.run.pace import estimate_seconds
+from cahp.run.measurements import estimate_seconds
 from cahp.run.settings import PUBLISHED_LENGTH
 from cahp.words import duration, size_of
 

@@ -52,7 +52,7 @@ from cahp.output import Mark, Output
 from cahp.run.bench import Bench
 from cahp.run.document import machine
 from cahp.run.prune import choose
-from cahp.run.splits import record_split
+from cahp.run.resources import record_split
 from cahp.stages.selection import Ranking, representatives
 from cahp.store import Store
 from cahp.tasks.answers import WindowProtocol

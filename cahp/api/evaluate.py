@@ -21,9 +21,8 @@ from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notic
 from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, measure
-from cahp.run.resources import Resources
+from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
-from cahp.run.splits import TestSplitLog, cut_notices, record_split
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError

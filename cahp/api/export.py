@@ -39,9 +39,8 @@ from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.evidence import stored_roles
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
 from cahp.run.recoveries import Distilled, cut_model
-from cahp.run.resources import Resources
+from cahp.run.resources import Resources, record_split
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
-from cahp.run.splits import record_split
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError
 

@@ -17,9 +17,8 @@ from cahp.exports.checkpoints import claimed
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes, measure, to_metrics
 from cahp.output import Output, UnwrittenError
-from cahp.run.resources import Resources
+from cahp.run.resources import Resources, SplitRecord, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings
-from cahp.run.splits import SplitRecord, TestSplitLog, cut_notices, record_split
 from cahp.store import Store, StoredTraining, key
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, ModelError, OptionError, Progress, SelfTestError

@@ -16,7 +16,7 @@ from cahp.models.costs import CONTEXTS
 from cahp.models.identity import longest_text
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.pace import estimate_seconds
+from cahp.run.measurements import estimate_seconds
 from cahp.run.settings import Settings
 from cahp.tasks.texts import COPY_TOKENS
 from cahp.values import CahpError, HeadMask, Input

@@ -26,7 +26,7 @@ from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
-from cahp.run.pace import estimate_seconds
+from cahp.run.measurements import estimate_seconds
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store

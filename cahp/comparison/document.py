@@ -17,7 +17,7 @@ from cahp.files import csv_text, plain_json
 from cahp.models.costs import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_delta, to_metrics
 from cahp.run.document import ModelRecord
-from cahp.run.splits import SplitRecord
+from cahp.run.resources import SplitRecord
 from cahp.tasks.answers import WindowProtocol
 from cahp.values import Bools, Estimate, Unit
 from cahp.words import nats_digits, points, signed

@@ -28,7 +28,7 @@ from cahp.comparison.result import Comparison
 from cahp.outcomes import Outcomes, accuracy_change, finite, measure
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions
-from cahp.run.splits import SplitRecord, record_split
+from cahp.run.resources import SplitRecord, record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation

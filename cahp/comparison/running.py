@@ -25,7 +25,7 @@ from cahp.comparison.sentences import describe_place
 from cahp.comparison.statistics import choose_endpoint, choose_recovery
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
-from cahp.run.splits import TestSplitLog
+from cahp.run.resources import TestSplitLog
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Cancelled, OptionError, Progress, silent

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cahp import hub
-from cahp.data.dataset import SPLITS, Dataset, assemble, canonical
-from cahp.data.parts import Parts
+from cahp.data.dataset import SPLITS, Dataset, Parts, assemble, canonical
 from cahp.data.rows import NO_LABELS, UNLABELLED, Columns, RawSplit, make_texts, read_split
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there

@@ -23,7 +23,7 @@ from cahp.recoveries import NONE, find_applied, get_recovery
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, ratio_record, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
-from cahp.run.splits import record_split
+from cahp.run.resources import record_split
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.values import HeadMask, OptionError, Progress, silent
 from cahp.words import encodable

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cahp.exports import formats, snippets
+from cahp.exports import formats
 from cahp.exports.form import Footprint, ModelForm, show_files
 from cahp.models.cards import ModelCard, Prompt, PromptExample
 from cahp.models.identity import base_of, output_head
@@ -91,7 +91,7 @@ def model_card(
     if card.prompt is not None and example is not None and form.runtime in ("", "onnxruntime"):
         lines += _prompting(form, card, card.prompt, example)
     if card.task.predicts_often and not form.runtime:
-        lines.append(snippets.GENERATING)
+        lines.append(formats.GENERATING)
     lines += [
         "## Checked",
         "",

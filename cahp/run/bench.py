@@ -20,7 +20,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import Recoveries
-from cahp.run.resources import Loader, Resources
+from cahp.run.resources import Loader, Resources, cut_notices
 from cahp.run.settings import (
     Settings,
     check_recovery,
@@ -31,7 +31,6 @@ from cahp.run.settings import (
     parse_duration,
     precision_notices,
 )
-from cahp.run.splits import cut_notices
 from cahp.run.texts import (
     check_classes,
     digest_all_unlabelled,

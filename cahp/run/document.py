@@ -22,10 +22,9 @@ from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, to_
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
 from cahp.run.recoveries import RecoveryStep
-from cahp.run.resources import STAGES
+from cahp.run.resources import STAGES, SplitRecord
 from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
-from cahp.run.splits import SplitRecord
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 from cahp.words import too_close

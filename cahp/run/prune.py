@@ -33,10 +33,9 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import timed_on
 from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
 from cahp.run.recoveries import Recovered, distill_report, measure_steps, refit_report
-from cahp.run.resources import STAGES
+from cahp.run.resources import STAGES, TestSplitLog, record_split
 from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
-from cahp.run.splits import TestSplitLog, record_split
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_evenly
 from cahp.store import Entry, digest_code, key

@@ -13,8 +13,8 @@ from cahp import features
 from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench
+from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import MaskSubject, Measure, measure
-from cahp.run.pace import estimate_seconds
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.display import plain, problem

@@ -25,12 +25,11 @@ from cahp.run.bench import Bench
 from cahp.run.document import Evenness
 from cahp.run.evidence import NullCurves, find_roles
 from cahp.run.latency_worker import LatencyWorker
+from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import list_wanted
-from cahp.run.pace import estimate_seconds
 from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recoveries import Distilled, measure_steps
-from cahp.run.resources import PREPARATIONS
-from cahp.run.splits import TestSplitLog
+from cahp.run.resources import PREPARATIONS, TestSplitLog
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet

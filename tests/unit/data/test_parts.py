@@ -9,7 +9,7 @@ import pytest
 
 from cahp import cli
 from cahp.data import Columns, find, guess_columns, guess_splits, load
-from cahp.data.parts import Parts
+from cahp.data.dataset import Parts
 from cahp.values import DataError, OptionError
 
 ROWS = "".join(f"what is the weather in town number {row},{'ab'[row % 2]}\n" for row in range(40))

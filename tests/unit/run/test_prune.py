@@ -21,7 +21,7 @@ from cahp.files import json_text
 from cahp.methods.shared import registry
 from cahp.models import costs
 from cahp.models.costs import Timing
-from cahp.run import splits
+from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, versions
 from cahp.run.measurements import Measurements
@@ -351,7 +351,7 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
         patched.setattr(Measurements, "outcomes", stop)
         with pytest.raises(Cancelled):
             prune(replace(settings, report="test", budget="7"), store=store)
-    assert splits.TestSplitLog(bench.card, bench.dataset, store).count == 2
+    assert resources.TestSplitLog(bench.card, bench.dataset, store).count == 2
 
     # The same figures again are no new opening; other heads judged by the same texts are.
     assert prune(replace(settings, report="test"), store=store).document.test_opened == 2

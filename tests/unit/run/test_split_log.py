@@ -15,7 +15,7 @@ from cahp.data.dataset import Dataset, assemble
 from cahp.data.rows import RawSplit
 from cahp.models.cards import ModelCard
 from cahp.run.bench import open_bench
-from cahp.run.splits import TestSplitLog as Log
+from cahp.run.resources import TestSplitLog as Log
 from cahp.store import Store, key
 
 THREADS, TIMES = 4, 5
