@@ -44,7 +44,7 @@ def test_one_function_writes_all_csv_files() -> None:
         if re.search("csv.writer|DictWriter|to_csv", path.read_text())
     }
     # A command line's label map is quoted as one record of CSV, for people to read and nobody to open.
-    assert ours == {"files.py", "run/command_line.py"}
+    assert ours == {"files.py", "run/settings.py"}
 
 
 def test_what_cannot_be_a_path_is_not_there(tmp_path: Path) -> None:

@@ -328,7 +328,11 @@ def draw_roles(explorer: Explorer) -> None:
     if roles.ablations:
         st.caption(CONFIRMED)
     _draw_breaks(explorer, dark=dark)
-    with st.expander("Heads by threshold"):
+    with st.expander(f"{capital(roles.unit)}s by threshold"):
+        st.caption(
+            f"How many {roles.unit}s have a role if it needs a smaller or larger share of attention, and more than "
+            "chance explains."
+        )
         blocks.draw(show_thresholds(roles))
 
 
