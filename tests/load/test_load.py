@@ -105,7 +105,8 @@ def test_everybody_sees_the_figures_of_their_own_budget(tmp_path: Path, capsys: 
     expected, titles = boards(), headings()
     assert len({board["kept"] for board in expected.values()}) == len(expected)
     assert len(set(titles.values())) == len(titles)
-    budgets, compared = sorted(expected), sorted(titles)
+    # Compare opens with the recovery of the board, and with all heads there is nothing to refit.
+    budgets, compared = sorted(expected)[:-1], sorted(titles)
     # Neighbours in time are no neighbours in figures.
     own = [budgets[person * 29 % len(budgets)] for person in range(PEOPLE)]
     at = [compared[person % len(compared)] for person in range(PEOPLE)]
