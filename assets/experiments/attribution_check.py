@@ -31,7 +31,7 @@ from _attribution_check import (
     describe_check,
     make_document,
 )
-from _settings import add_settings, read_settings
+from _settings import add_settings, check_file, print_result, read_settings
 from numpy.typing import NDArray
 
 from cahp import open_bench
@@ -39,7 +39,6 @@ from cahp.features.attribution.measuring import Baseline, TextQuestion, check_wh
 from cahp.features.attribution.result import order_by_size, order_by_support
 from cahp.files import json_text, plain_json
 from cahp.models.tokenizing import tokenize_own
-from cahp.output import Mark, Output
 from cahp.run.bench import Bench
 from cahp.run.document import machine
 from cahp.run.texts import load_data
@@ -76,10 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write")
     options = parser.parse_args(arguments)
     settings = replace(read_settings(options, SETTINGS), model=options.model)
-    output = None
-    if options.out is not None:
-        output = Output(options.out.parent)
-        output.check_files([options.out.name], Mark(options.out.name, "cahp.attribution"))
+    output = check_file(options.out, "cahp.attribution")
     with bars(quiet=options.json, lines=True) as progress:
         bench = open_bench(settings, store=Store(), progress=progress)
         check = check_attribution(bench, find_baseline(bench), texts=options.texts)
@@ -88,10 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     document = make_document(replace(check, made=made))
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
-    lines = [*describe(check)]
-    if options.json:
-        lines = [json_text(document).rstrip()]
-    print(*lines, sep="\n")
+    print_result(document, describe(check), as_json=options.json)
 
 
 def check_attribution(bench: Bench, baseline: Baseline, *, texts: int) -> AttributionCheck:

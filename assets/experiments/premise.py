@@ -34,7 +34,7 @@ from _premise_heads import (
     measure_refitted,
 )
 from _premise_pairs import STAGE, choose_texts, remove_pairs
-from _settings import add_settings, read_settings
+from _settings import add_settings, check_file, print_result, read_settings
 from numpy.typing import NDArray
 
 from cahp import open_bench
@@ -48,7 +48,6 @@ from cahp.features.premise.words import (
 )
 from cahp.files import json_text
 from cahp.outcomes import estimate_mean
-from cahp.output import Mark, Output
 from cahp.run.bench import Bench
 from cahp.run.document import machine
 from cahp.run.prune import choose
@@ -83,20 +82,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, help="JSON file to write, with the values of all pairs")
     options = parser.parse_args(arguments)
     settings = read_settings(options, SETTINGS)
-    output = None
-    if options.out is not None:
-        output = Output(options.out.parent)
-        output.check_files([options.out.name], Mark(options.out.name, "cahp.premise"))
+    output = check_file(options.out, "cahp.premise")
     with bars(quiet=options.json, lines=True) as progress:
         bench = open_bench(settings, store=Store(), progress=progress)
         document = measure(bench, pairs=options.pairs, control=options.control, refit=options.refit)
     document["made"] = {"machine": machine(), "date": date.today().isoformat()}
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
-    lines = [*describe(document)]
-    if options.json:
-        lines = [json_text(document).rstrip()]
-    print(*lines, sep="\n")
+    print_result(document, describe(document), as_json=options.json)
 
 
 def measure(bench: Bench, *, pairs: int | None = None, control: bool = False, refit: bool = False) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from _published import PUBLISHED, ExpectedCost, Published, announcement, estimate_costs
+from _settings import print_result
 
 from cahp import data, fit, models
 from cahp.cli.command import questions
@@ -73,9 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         command = shlex.join(["cahp", "experiment", "reproduce", *(arguments or sys.argv[1:])])
         document = reproduce(plans, costs, options, command)
         lines = table(document["rows"])
-    if options.json:
-        lines = [json_text(document).rstrip()]
-    print(*lines, sep="\n")
+    print_result(document, lines, as_json=options.json)
 
 
 def plan_experiments(options: argparse.Namespace) -> dict[Published, Plan]:
