@@ -84,4 +84,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    measures = import_module("cahp.features").measures()
+    return sorted([*__all__, *(measure.name for measure in measures if measure.commanded)])

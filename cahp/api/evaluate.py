@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import cache
 from typing import Any, Unpack
 
 from cahp.api.keywords import ModelOptions
@@ -20,7 +21,7 @@ from cahp.exports.masks import kept_heads
 from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
 from cahp.run.measurements import Measurements
-from cahp.run.measures import MaskSubject, Measure, measure
+from cahp.run.measures import MaskSubject, Measure, check, measure
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
@@ -186,7 +187,7 @@ def measure_mask(
     settings: Settings,
     mask: HeadMask | Name | None = None,
     *,
-    options: Any = None,
+    options: Any,
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -200,6 +201,7 @@ def measure_mask(
         raise OptionError(f"--recover {settings.recover} needs a pruned model; give its mask with --mask")
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, progress=reporter)
+        check(one, bench, options)
         keep = HeadMask.full(bench.card.layers, bench.card.heads)
         recovered = None
         if mask is not None:
@@ -212,6 +214,7 @@ def measure_mask(
     return record, MaskSubject(keep, settings.recover, bench.card.unit)
 
 
+@cache
 def make_function(one: Measure[Any]) -> Callable[..., Any]:
     """Return the function of ``cahp`` that measures one; its result is the record of the measure."""
     own = {entry.name for entry in fields(one.options)}

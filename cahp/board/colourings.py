@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.run.document import RunDocument
-from cahp.run.measures import Measures, mark_heads
+from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.statistics import name_clusters
@@ -199,9 +199,11 @@ def paint_marks(marks: Marks) -> Painted:
 def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[Any]]:
     """Return the colourings by what was measured of the heads of a run."""
     coloured: list[Coloured[Any]] = []
-    for marks in mark_heads(measures, run):
-        colouring: Colouring[Marks] = Colouring(marks.name, marks.label, lambda marks, mask: paint_marks(marks))
-        coloured.append(Coloured(colouring, marks))
+    for _, blocks in show_measured(measures, run):
+        for block in blocks:
+            if isinstance(block, Marks):
+                colouring: Colouring[Marks] = Colouring(block.name, block.label, lambda marks, mask: paint_marks(marks))
+                coloured.append(Coloured(colouring, block))
     return coloured
 
 

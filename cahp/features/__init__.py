@@ -116,11 +116,6 @@ def panels(page: str) -> Sequence[Panel]:
 
     shown = []
     for feature in FEATURES:
-        if page == "Budget":
-            try:
-                feature.measures()
-            except Exception as error:
-                shown.append(broken_panel(feature.name, error))
         for name in feature.panels.get(page, ()):
             try:
                 shown.append(_resolve(f"{__name__}.{name}"))

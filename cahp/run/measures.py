@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from cahp.files import plain_json
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.show.blocks import Block, Marks, find_line
+from cahp.run.settings import key_fields
+from cahp.show.blocks import Block, find_line
 from cahp.store import digest_code, key
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-#: The settings that change neither a mask that is given nor what is measured of it.
+#: The settings that change neither a mask that is given nor what is measured of it, or that a key names otherwise.
 _WITHOUT_EFFECT = (
     "budget",
     "goal",
@@ -36,12 +37,13 @@ _WITHOUT_EFFECT = (
     "measure",
     "roles",
     "abilities",
+    "recover",
 )
 
 
 @dataclass(frozen=True)
 class MaskSubject:
-    """What a record is about, for its words: a ``mask`` of these units, and the ``recover``-y after it, if any."""
+    """What a record is about, for its words: a ``mask``, the name of its recovery, and what a ``unit`` of it is."""
 
     mask: HeadMask
     recover: str = NONE.name
@@ -157,28 +159,27 @@ class Measure(Generic[R]):
 Measures = Sequence[Measure[Any]]
 
 
-def measure(
-    one: Measure[R], bench: Bench, mask: HeadMask, recovered: Recovered | None = None, options: Any = None
-) -> R:
-    """Measure one of a mask with its recovery, or read the same from the store.
-
-    The settings of the bench name the recovery that made ``recovered``. What training made is measured each time,
-    because it ends when its time does. ``options`` are those of the measure (None: their defaults).
+def check(one: Measure[Any], bench: Bench, options: Any) -> None:
+    """Refuse what a measure cannot measure, before time is spent.
 
     Raises:
         CahpError: If model, data and options do not go together.
     """
-    options = options or one.options()
     reason = one.refuses(bench.card)
     if reason is not None:
         raise OptionError(f"{one.name}: {reason}")
     one.check(bench, options)
+
+
+def measure(one: Measure[R], bench: Bench, mask: HeadMask, recovered: Recovered | None, options: Any) -> R:
+    """Measure one of a mask with its recovery, or read the same from the store.
+
+    The settings of the bench name the recovery that made ``recovered``. What training made is measured each time,
+    because it ends when its time does. ``check`` must have passed.
+    """
     recover = NONE.name
     if recovered is not None:
         recover = bench.settings.recover
-    store = bench.resources.store
-    from cahp.run.settings import key_fields
-
     room = type(one).__module__
     if room.count(".") > 2:
         # All files of a feature's folder measure together.
@@ -200,8 +201,9 @@ def measure(
         asdict(bench.resources.precisions),
         recover,
         recovery,
-        key_fields(bench.settings, without=(*_WITHOUT_EFFECT, "recover")),
+        key_fields(bench.settings, without=_WITHOUT_EFFECT),
     )
+    store = bench.resources.store
     storable = not RECOVERIES[recover].trains
     if storable:
         stored = store.read(name, lambda entry: one.read(entry.meta["record"]))
@@ -247,10 +249,7 @@ def check_wanted(measures: Measures, bench: Bench) -> None:
         CahpError: If model, data and options cannot be used for one of them.
     """
     for one, options in list_wanted(measures, bench):
-        reason = one.refuses(bench.card)
-        if reason is not None:
-            raise OptionError(f"{one.name}: {reason}")
-        one.check(bench, options)
+        check(one, bench, options)
 
 
 def list_inputs(measures: Measures, bench: Bench) -> list[tuple[str, int, dict[str, Any], str | None]]:
@@ -282,12 +281,6 @@ def show_measured(measures: Measures, run: RunDocument) -> Iterator[tuple[Measur
         record = one.read_run(run)
         if record is not None:
             yield one, list(one.show(record, MaskSubject.of(run)))
-
-
-def mark_heads(measures: Measures, run: RunDocument) -> list[Marks]:
-    """Return what the measures of a run say of each head, for the colourings of a board."""
-    shown = [blocks for _, blocks in show_measured(measures, run)]
-    return [block for blocks in shown for block in blocks if isinstance(block, Marks)]
 
 
 def find_lines(measures: Measures, content: Mapping[str, Any], subject: MaskSubject) -> Iterator[str]:

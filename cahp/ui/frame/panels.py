@@ -14,7 +14,7 @@ from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
-from cahp.run.measures import MaskSubject, Measure, measure
+from cahp.run.measures import MaskSubject, Measure, check, measure
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.display import plain, problem
@@ -105,6 +105,7 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
     """Return the kind of job that measures one of the mask on the board, after its recovery."""
 
     def work(board: BoardState, _: Progress) -> R:
+        check(one, board.bench, options)
         recovered = None
         if not board.mask.is_full:
             recovered = board.bench.recoveries.recover(board.mask, board.recover)
@@ -135,10 +136,10 @@ def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     digest = explorer.mask.sha256
     recover = explorer.recovery.ready
     run = explorer.results.run
-    if run is not None and run.mask.sha256 == digest:
+    if run is not None and run.mask.sha256 == digest and (one.name, digest, run.settings.recover) not in known:
         record = one.read_run(run)
         if record is not None:
-            known.setdefault((one.name, digest, run.settings.recover), record)
+            known[one.name, digest, run.settings.recover] = record
     if recover == NONE.name:
         others = [record for (name, mask, _), record in known.items() if (name, mask) == (one.name, digest)]
         if others:
@@ -200,9 +201,15 @@ def _ask_options(one: Measure[Any]) -> Any:
 
 
 def list_tabs() -> list[Panel]:
-    """Return the tabs of the Budget page for what features measure."""
-    tabbed = [one for one in features.measures() if one.tabbed]
-    return [
-        Panel(one.title, partial(draw_measure, one), place=_PLACE + number, name=one.name)
-        for number, one in enumerate(tabbed)
-    ]
+    """Return the tabs of the Budget page for what features measure; one that cannot be imported says so."""
+    tabs: list[Panel] = []
+    for feature in features.FEATURES:
+        try:
+            measures = feature.measures()
+        except Exception as error:
+            tabs.append(broken_panel(feature.name, error))
+            continue
+        for one in measures:
+            if one.tabbed:
+                tabs.append(Panel(one.title, partial(draw_measure, one), place=_PLACE + len(tabs), name=one.name))
+    return tabs

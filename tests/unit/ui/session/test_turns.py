@@ -12,7 +12,7 @@ from cahp.ui.session.jobs import Job, Worker
 
 
 class Queue(Worker):
-    """A queue that nobody works on."""
+    """A queue without threads."""
 
     def __init__(self, sessions: str = "", **options: Any) -> None:
         super().__init__("queue", **options)
