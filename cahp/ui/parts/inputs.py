@@ -37,11 +37,17 @@ _BEGINNING = 160
 _STORAGE = """
 export default function ({ data, parentElement, setTriggerValue }) {
   const name = `cahp-${data.name}`;
+  // An answer just after a click that leads to another page would empty that page, so it waits until nothing runs.
+  const answer = () => {
+    const state = document.querySelector("[data-testid=stApp]")?.dataset.testScriptState ?? "notRunning";
+    if (state === "notRunning") setTriggerValue("answer", JSON.parse(sessionStorage.getItem(name) ?? "{}"));
+    else if (parentElement.isConnected) setTimeout(answer, 50);
+  };
   try {
     if (!data.ask) sessionStorage.setItem(name, JSON.stringify(data.boxes));
     else if (!parentElement.cahpAsked) {
       parentElement.cahpAsked = true;
-      setTriggerValue("answer", JSON.parse(sessionStorage.getItem(name) ?? "{}"));
+      answer();
     }
   } catch {
     // The storage is full or forbidden: a reload then starts with the examples.
