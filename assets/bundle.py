@@ -1,13 +1,13 @@
 """Makes the finished results that ship with the package; ``cahp.api.bundled`` reads them.
 
-Each is a command ``python assets/bundle.py COMMAND``: ``run [MODEL]`` measures the run of a model, ``budgets MODEL
-RECOVERY [COUNT]`` only its budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn
-on its heads (or of some of them), ``example MODEL`` its attention on the text that My text opens with, ``sentence
-MODEL`` its answers to the example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``roles
-MODEL`` the roles of its heads, ``cards MODEL [examples]`` what the cards of its heads show (or only their sentences),
-``shares MODEL`` what its kept heads can reproduce of each head, ``neutral MODEL`` its mask on neutral text, ``abilities
-MODEL`` all abilities under its mask, ``attribution MODEL`` the mean outputs of its heads, ``compare DIR`` bundles the
-comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled
+Each is a command ``python assets/bundle.py COMMAND``: ``entry MODEL WHAT`` measures what ships as entries of the
+store (see ``ENTRIES``), ``run [MODEL]`` measures the run of a model, ``budgets MODEL RECOVERY [COUNT]`` only its
+budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or of some of
+them), ``example MODEL`` its attention on the text that My text opens with, ``sentence MODEL`` its answers to the
+example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``cards MODEL [examples]`` what
+the cards of its heads show (or only their sentences), ``shares MODEL`` what its kept heads can reproduce of each head,
+``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask, ``compare DIR`` bundles
+the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled
 comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook and
 keeps its outputs.
 """
@@ -18,7 +18,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, replace
 from datetime import date
 from pathlib import Path
@@ -35,7 +35,6 @@ from cahp.api.bundled import (
     EXAMPLE_FILE,
     MADE_FILE,
     MODEL_FILE,
-    ROLES_FILE,
     SHARES_FILE,
     ModelFacts,
     WindowsRecord,
@@ -50,10 +49,9 @@ from cahp.comparison.plan import split_minimum
 from cahp.comparison.result import ARRAYS, FILE
 from cahp.comparison.sentences import after, count_texts, method_label, name_outcome
 from cahp.features import measures
-from cahp.features.abilities.measuring import LOSSES_FILE, measure_full_losses, pack_losses
+from cahp.features.abilities.measuring import measure_abilities
 from cahp.features.abilities.section import RECEIPT, measure_receipt
-from cahp.features.attribution.measuring import measure_baseline_of
-from cahp.features.attribution.result import bundled_folder
+from cahp.features.attribution.measuring import find_baseline
 from cahp.features.head_cards.measuring import (
     CARDS_FILE,
     SENTENCES_SHA256,
@@ -77,27 +75,71 @@ from cahp.features.own_text.measuring import (
     read_text,
 )
 from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
-from cahp.features.roles.section import roles
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import machine
+from cahp.run.evidence import find_roles
 from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
 from cahp.run.recoveries import cut_model
-from cahp.run.settings import Settings, flags, identify_model, to_arguments
+from cahp.run.settings import Settings, flags, to_arguments
 from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
 from cahp.stages.similarity import attend, read_tokens
-from cahp.store import Store
+from cahp.store import Entry, Store
 from cahp.ui.parts.inputs import TOPIC
 from cahp.values import Estimate, Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 _PLOTLY = "application/vnd.plotly.v1+json"
+
+
+class NotedStore(Store):
+    """A store without what ships, which notes the entries that it returns."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        super().__init__(folder)
+        self.shipped = self.folder
+        self.returned: dict[str, Entry] = {}
+
+    def load(self, key: str) -> Entry | None:
+        """Return the entry stored under ``key``, or None."""
+        entry = super().load(key)
+        if entry is not None:
+            self.returned[key] = entry
+        return entry
+
+
+def _measure_abilities(bench: Bench) -> None:
+    for complete in (False, True):
+        measure_abilities(bench.resources, bench.evaluation, None, complete=complete, seed=bench.settings.seed)
+
+
+#: What ships as entries of the store: each is measured with an ordinary function, which then only reads the entries.
+ENTRIES: Mapping[str, Callable[[Bench], object]] = {
+    "roles": lambda bench: find_roles(bench.resources, ablate=bench.card.predicts_tokens),
+    "abilities": _measure_abilities,
+    "baseline": find_baseline,
+}
+
+
+def measure_entries(
+    name: str, what: str, folder: Path | None = None, progress: Progress = silent
+) -> Mapping[str, Entry]:
+    """Measure one of ``ENTRIES`` for the model of a bundled run; return the entries from which it is then read.
+
+    They stay in the store of this ``folder`` (None: the user's), so an interrupted measurement resumes.
+    """
+    store = NotedStore(folder)
+    bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
+    ENTRIES[what](bench)
+    store.returned.clear()
+    ENTRIES[what](bench)
+    return store.returned
 
 
 def write_lessons(
@@ -123,7 +165,8 @@ def write_lessons(
     if settings.budget != "auto":
         (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
     assert chosen is not None
-    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, run.roles)
+    roles = find_roles(bench.resources)
+    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, roles)
     scene = measure_scene(bench, family)
     subject = six_steps.subject_of(bench, chosen.mask, family, scene)
     shipped = read_lessons(name) if only else None
@@ -276,14 +319,6 @@ def write_maps(place: Path, name: str, *, store: Store | None = None, progress: 
     write_whole(place, {MAPS_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
-def write_roles(place: Path, model: str, *, day: date, store: Store | None = None, progress: Progress = silent) -> None:
-    """Measure the roles of a model's heads, of a language model with ablations, and write them to ``place``."""
-    ablate = identify_model(bundled.RUNS[model]).predicts_tokens
-    found = roles(model, ablate=ablate, device="cpu", store=store, progress=progress)
-    made = {"machine": machine(), "date": day.isoformat()}
-    write_whole(place, {ROLES_FILE: json_text({"made": made, **found.to_json()}).encode()})
-
-
 def write_cards(
     place: Path,
     name: str,
@@ -321,37 +356,13 @@ def write_neutral(place: Path, settings: Settings, *, store: Store | None = None
 def write_abilities(
     place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent
 ) -> None:
-    """Measure all abilities of the mask of a bundled run, and write them into the run; all other figures stay.
-
-    Of a language model the losses of the full model are written, too.
-    """
+    """Measure all abilities of the mask of a bundled run, and write them into the run; all other figures stay."""
     run, bench = bundled.read_run(settings.model), open_bench(settings, store=store, progress=progress)
     assert run is not None
     mask = run.document.mask
-    if not bench.card.task.predicts_labels:
-        write_full_losses(place, bench)
     recovered = bench.recoveries.recover(mask, settings.recover)
     record = measure_receipt(bench, mask, recovered, complete=True)
     write_whole(place, {"run.json": json_text(put_record(run.document, RECEIPT, record).to_json()).encode()})
-
-
-def write_full_losses(place: Path, bench: Bench) -> None:
-    """Measure a language model on the items of its receipt, and write its losses."""
-    losses = measure_full_losses(bench.resources, bench.evaluation, seed=bench.settings.seed)
-    arrays = pack_losses(bench.card, losses)
-    write_whole(place, {LOSSES_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
-
-
-def write_baseline(place: Path, model: str, *, store: Store | None = None, progress: Progress = silent) -> None:
-    """Measure the baseline of attribution of a built-in model, and write it."""
-    bench = open_bench(Settings(model=model, device="cpu"), store=store, progress=progress)
-    measured = measure_baseline_of(bench)
-    arrays = {
-        **{"means": measured.means, "model": np.array(bench.card.identity), "data": np.array(measured.data)},
-        **{"texts": np.array(measured.texts), "tokens": np.array(measured.tokens)},
-    }
-    place.mkdir(exist_ok=True)
-    write_whole(place, {f"{model}.npz": lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 
 
 #: Refitted budgets of a language model that ship with its run.
@@ -492,9 +503,10 @@ if __name__ == "__main__":
             write_sentence(run_folder(name), name, progress=show)
         case ["maps", name]:
             write_maps(run_folder(name), name, progress=show)
-        case ["roles", name]:
-            # The user's store: ablations take minutes, and roles are measured first.
-            write_roles(run_folder(name), name, day=date.today(), progress=show)
+        case ["entry", name, what]:
+            made = {"machine": machine(), "date": date.today().isoformat()}
+            for key, entry in measure_entries(name, what, progress=show).items():
+                Store(assets()).save(key, arrays=entry.arrays, meta=entry.meta, made=made)
         case ["cards", name] | ["cards", name, "examples"]:
             # The user's store: an interrupted measurement resumes. Each removal from a language model takes a minute.
             write_cards(run_folder(name), name, removals=sys.argv[-1] != "examples", day=date.today(), progress=show)
@@ -504,8 +516,6 @@ if __name__ == "__main__":
             write_abilities(run_folder(name), bundled.RUNS[name], progress=show)
         case ["shares", name]:
             write_shares(run_folder(name), name, progress=show)
-        case ["attribution", model]:
-            write_baseline(bundled_folder(), model, progress=show)
         case [] | ["run", _]:
             name = sys.argv[2] if sys.argv[2:] else bundled.NAME
             # A store of its own: what an earlier run left would hide how long the stages take. The table of a language
@@ -522,8 +532,8 @@ if __name__ == "__main__":
         case _:
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
-                "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | roles MODEL | "
+                f"entry MODEL {'|'.join(ENTRIES)} | "
+                "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | "
                 "cards MODEL [examples] | shares MODEL | "
-                "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | "
-                "attribution MODEL | notebook"
+                "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | notebook"
             )

@@ -166,6 +166,15 @@ def locked(folder: Path) -> Iterator[None]:
 # Temporary files and paths ---------------------------------------------------------------------------------------
 
 
+def assets() -> Path:
+    """Return the folder of what ships beside the code, in a checkout or in an installed wheel."""
+    package = Path(__file__).parent
+    installed = package / "assets"
+    if installed.is_dir():
+        return installed
+    return package.parent / "assets"
+
+
 @contextmanager
 def scratch() -> Iterator[Path]:
     """Make a folder for temporary files that lasts as long as the block; remove those of killed processes."""

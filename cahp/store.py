@@ -26,7 +26,7 @@ import numpy as np
 import platformdirs
 from numpy.typing import NDArray
 
-from cahp.files import UNFINISHED, expanded, read_array, sweep, write_whole
+from cahp.files import UNFINISHED, assets, expanded, read_array, sweep, write_whole
 from cahp.values import CahpError, digest
 
 T = TypeVar("T")
@@ -115,27 +115,40 @@ def cache_folder() -> Path:
 
 @dataclass(frozen=True, eq=False)
 class Entry:
-    """A stored result: named arrays, and metadata as JSON."""
+    """A stored result: named arrays, and metadata as JSON.
+
+    ``made`` names the ``machine`` and the ``date`` of a result that ships with the package; others have none.
+    """
 
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store:
-    """Results by key, in a folder that many processes may share.
+    """Results by key, in a folder that many processes may share, and behind it those that ship with the package.
 
     A damaged entry counts as absent. A new folder is readable by its owner only. A folder that cannot be used raises no
     error: the first problem is logged and kept in ``trouble``. Never store texts: they would outlive their session.
 
     Args:
         folder: Where to store results; by default the environment's ``CAHP_CACHE``, else the user's cache folder.
+        shipped: A folder of results that is only read, after the other one; by default that of the package.
         limit_bytes: Above this size, the least recently used entries are removed.
         fresh: Return no result of others, so that everything is measured again, once; the new results are stored.
     """
 
-    def __init__(self, folder: Path | None = None, *, limit_bytes: int = 2 << 30, fresh: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        shipped: Path | None = None,
+        limit_bytes: int = 2 << 30,
+        fresh: bool = False,
+    ) -> None:
         # A subfolder, so that removing old entries never touches files of others.
         self.folder = (folder or cache_folder()) / "results"
+        self.shipped = shipped or assets() / "results"
         self.trouble: str | None = None
         self.limit_bytes = limit_bytes
         self.fresh = fresh
@@ -147,12 +160,15 @@ class Store:
         path = self._path(key)
         if self._hides(key):
             return None
-        return self._read(key, path)
+        entry = self._read(key, path)
+        if entry is None and (self.shipped / path.name).is_file():
+            entry = _unpack(key, (self.shipped / path.name).read_bytes())
+        return entry
 
     def holds(self, key: str) -> bool:
         """Tell whether an entry is stored under ``key``, without reading it."""
         path = self._path(key)
-        return not self._hides(key) and path.exists()
+        return not self._hides(key) and (path.exists() or (self.shipped / path.name).exists())
 
     def _hides(self, key: str) -> bool:
         return self.fresh and key not in self._saved
@@ -198,22 +214,25 @@ class Store:
         *,
         arrays: Mapping[str, NDArray[Any]] | None = None,
         meta: Mapping[str, Any] | None = None,
+        made: Mapping[str, str] | None = None,
     ) -> bool:
         """Store arrays and JSON under ``key``, and tell whether they were stored: an entry above the limit is not.
+
+        ``made`` says where and when a result was measured that is to ship.
 
         Raises:
             TypeError: If ``meta`` is not JSON.
             ValueError: If an array holds Python objects.
         """
         path = self._path(key)
-        saved = self._write(key, path, arrays or {}, meta or {})
+        saved = self._write(path, arrays or {}, {"key": key, "meta": dict(meta or {}), "made": made or {}})
         if saved:
             self._saved.add(key)
         return saved
 
-    def _write(self, key: str, path: Path, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> bool:
+    def _write(self, path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bool:
         # The key is stored too, so that a file renamed by hand is not taken for another result.
-        head = json.dumps({"key": key, "arrays": list(arrays), "meta": dict(meta)}).encode() + b"\n"
+        head = json.dumps({**facts, "arrays": list(arrays)}).encode() + b"\n"
         size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
         if size > self.limit_bytes:
             return False
@@ -334,4 +353,4 @@ def _unpack(key: str, data: bytes) -> Entry | None:
         return None
     if body.tell() != len(data):
         return None
-    return Entry(arrays=arrays, meta=head["meta"])
+    return Entry(arrays, head["meta"], head.get("made", {}))

@@ -32,7 +32,7 @@ from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.stages.similarity import Attention
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError
-from cahp.values.head_roles import HeadRoles, score_text
+from cahp.values.head_roles import score_text
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
@@ -46,8 +46,6 @@ RUNS: Mapping[str, Settings] = {
     NAME: replace(SETTINGS, max_length=PUBLISHED_LENGTH),
     "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
 }
-#: The roles of the heads of a model, in the folder of its bundled run, with the machine and day.
-ROLES_FILE = "roles.json"
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
 #: The methods that a comparison shows to be better than CAHP, with the digest of the model and the data.
@@ -90,8 +88,8 @@ class ModelFacts:
 class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
-    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``roles`` are those of the
-    full model's heads. ``shares`` tell by budget how much of each head ``(L, H)`` its kept heads can reproduce.
+    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``shares`` tell by budget
+    how much of each head ``(L, H)`` its kept heads can reproduce.
     """
 
     document: RunDocument
@@ -99,7 +97,6 @@ class Bundle:
     tables: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
     facts: ModelFacts | None = None
-    roles: HeadRoles | None = None
     shares: Mapping[int, NDArray[np.float64]] | None = None
 
     def swept_table(self) -> BudgetTable:
@@ -145,12 +142,9 @@ def read_run(name: str = NAME) -> Bundle | None:
         facts = None
         if (place / MODEL_FILE).exists():
             facts = msgspec.json.decode((place / MODEL_FILE).read_bytes(), type=ModelFacts)
-        roles = None
-        if (place / ROLES_FILE).exists():
-            roles = msgspec.json.decode((place / ROLES_FILE).read_bytes(), type=HeadRoles)
         shares = _read_shares(place / SHARES_FILE)
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], facts, roles, shares)
+            return Bundle(document, dict(arrays), tables, table["made"], facts, shares)
     except FileNotFoundError:
         return None
 

@@ -12,13 +12,13 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cahp.files import assets
 from cahp.models.cards import Dtype, ModelCard, PromptExample, Site, make_prompt
 from cahp.models.identity import (
     BUILTINS,
     EXAMPLE,
     INSTALL_SMOLLM2,
     TOKENIZER_FILES,
-    assets,
     check_builtin,
     has_package,
     identify,

@@ -16,7 +16,7 @@ from typing import Any
 from safetensors import safe_open
 
 from cahp import hub
-from cahp.files import expanded, finish_replacing, is_there
+from cahp.files import assets, expanded, finish_replacing, is_there
 from cahp.models import weights
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
 from cahp.models.gguf import file_digest, is_gguf, prepare
@@ -93,15 +93,6 @@ BUILTINS: dict[str, Builtin] = {
     ),
     "minilm": Builtin(MINILM, None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }
-
-
-def assets() -> Path:
-    """The folder of adapters and example texts, in a checkout or in an installed wheel."""
-    package = Path(__file__).parents[1]
-    installed = package / "assets"
-    if installed.is_dir():
-        return installed
-    return package.parent / "assets"
 
 
 def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:

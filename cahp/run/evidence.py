@@ -441,9 +441,14 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
 
 
 def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
-    """Return the result of ``find_roles`` from the store, or None; nothing is measured."""
+    """Return the result of ``find_roles`` from the store, or one with ablations, or None; nothing is measured."""
+    roles = resources.load_cached(
+        "roles", _key(resources, True), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
+    )
+    if roles is not None or ablate:
+        return roles
     return resources.load_cached(
-        "roles", _key(resources, ablate), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
+        "roles", _key(resources, False), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
     )
 
 

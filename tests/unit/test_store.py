@@ -192,6 +192,31 @@ def test_the_folder_comes_from_the_environment_else_from_the_platform(
     assert Store().folder.parent == tmp_path / "cahp"
 
 
+# --- what ships
+
+
+def test_results_that_ship_are_read_after_those_of_the_person_and_never_changed(tmp_path: Path) -> None:
+    made = {"machine": "An abacus", "date": "2026-01-31"}
+    Store(tmp_path / "package").save(KEY, meta={"a": 1}, made=made)
+    shipped = tmp_path / "package" / "results"
+    other = key("stage", 2)
+    (shipped / f"{other}.entry").write_bytes(b"broken")
+    store = Store(tmp_path / "own", shipped=shipped)
+    found = store.load(KEY)
+    assert found is not None
+    assert (found.meta, found.made) == ({"a": 1}, made)
+    assert store.holds(KEY)
+    assert store.load(other) is None
+    assert not Store(tmp_path / "own", shipped=shipped, fresh=True).holds(KEY)
+    store.save(KEY, meta={"a": 2})
+    own = store.load(KEY)
+    assert own is not None
+    assert (own.meta, own.made) == ({"a": 2}, {})
+    store.remove(KEY)
+    assert store.read(KEY, lambda entry: entry.meta) == {"a": 1}
+    assert len(list(shipped.iterdir())) == 2
+
+
 # --- broken entries
 
 
@@ -413,7 +438,7 @@ def test_an_entry_is_one_line_of_json_and_plain_arrays_behind_a_checksum(tmp_pat
     data = entry_path(store).read_bytes()
     line, rest = data[32:].split(b"\n", 1)
     assert data[:32] == hashlib.sha256(b"cahp.store/1" + data[32:]).digest()
-    assert json.loads(line) == {"key": KEY, "arrays": ["a"], "meta": {"b": 1}}
+    assert json.loads(line) == {"key": KEY, "meta": {"b": 1}, "made": {}, "arrays": ["a"]}
     assert rest.startswith(b"\x93NUMPY")
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.api import bundled
 from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource
 from cahp.features.abilities.record import LEAST, REVISION, AbilitiesRecord, ItemValues, decide
-from cahp.models import ModelCard, known_tokens, start_id
+from cahp.models import known_tokens, start_id
 from cahp.run import Recovered, Resources, cut_model
 from cahp.store import key
 from cahp.tasks import Texts
@@ -23,39 +21,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from cahp.models import HeadModel
-
-#: The file in the folder of a bundled run.
-LOSSES_FILE = "abilities.npz"
-
-
-def read_shipped_losses(card: ModelCard, items: str) -> NDArray[np.float64] | None:
-    """Return the summed losses ``(n, parts)`` of a model on the items with the digest ``items``, in nats.
-
-    None: the file of the model, or this copy of the package, does not have them.
-    """
-    return _read_losses(card.id, card.sha256).get(items)
-
-
-def pack_losses(card: ModelCard, losses: Mapping[str, Floats]) -> dict[str, NDArray[np.generic]]:
-    """Make the arrays of the file from the losses of a model by the digest of their items."""
-    facts = {"model": np.array(card.sha256), "revision": np.array(REVISION)}
-    return {**facts, **{digest: np.asarray(sums) for digest, sums in losses.items()}}
-
-
-@cache
-def _read_losses(name: str, sha256: str) -> Mapping[str, NDArray[np.float64]]:
-    """Read the losses by the digest of their items; empty if none ship of just this model and these abilities."""
-    if name not in bundled.RUNS:
-        return {}
-    try:
-        with np.load(bundled.run_folder(name) / LOSSES_FILE, allow_pickle=False) as arrays:
-            content = dict(arrays)
-    except FileNotFoundError:
-        return {}
-    if str(content.pop("model")) != sha256 or int(content.pop("revision")) != REVISION:
-        return {}
-    return content
-
 
 STAGE = "abilities"
 #: Of the abilities that every run measures, so many tokens that a model reads at once allow for one item.
@@ -76,8 +41,7 @@ def measure_abilities(
     """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
 
     ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
-    draws items and intervals. Losses are read from the store where the same model has read the same items, and those
-    of a bundled model with all its heads from its file, unless the store is ``fresh``.
+    draws items and intervals. Losses are read from the store where the same model has read the same items.
     """
     kinds = _list_kinds(complete=complete)
     source = make_source(resources.model, texts, seed)
@@ -150,21 +114,6 @@ def measure_kind(
     return value_items(kind, items, losses)
 
 
-def measure_full_losses(resources: Resources, texts: Texts, *, seed: int = 42) -> dict[str, NDArray[np.float64]]:
-    """Measure a model with all its heads on the items of all abilities, and of those of every run.
-
-    Returns the summed losses ``(n, parts)`` by the digest of their items, in nats.
-    """
-    source = make_source(resources.model, texts, seed)
-    losses = {}
-    for complete in (False, True):
-        for kind in _list_kinds(complete=complete):
-            items = draw_items(kind, source, complete=complete)
-            if isinstance(items, Items) and items.sha256 not in losses:
-                losses[items.sha256] = read_items(resources.model, items, progress=resources.progress)
-    return losses
-
-
 def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:
     """Return the values of items, given the summed losses of their parts ``(n, parts)`` by model."""
     values: dict[str, Floats] = {}
@@ -190,8 +139,6 @@ def _read(
     digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
     name = key("abilities", REVISION, *digests, precision)
     sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
-    if sums is None and mask is None and precision == "float32" and not resources.store.fresh:
-        sums = read_shipped_losses(resources.card, items.sha256)
     if sums is None or sums.shape != (items.count, items.parts):
         from cahp.models import can_cut
 

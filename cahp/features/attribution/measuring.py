@@ -25,12 +25,10 @@ from cahp.features.attribution.result import (
     Attribution,
     NeededHeads,
     RemovedHead,
-    bundled_folder,
     order_by_size,
     order_by_support,
 )
-from cahp.models import ModelCard
-from cahp.run import Bench, Resources, Settings, identify_model, open_bench
+from cahp.run import Bench, Settings, open_bench
 from cahp.stages import read_tokens
 from cahp.store import Entry, Store, key
 from cahp.tasks import Item
@@ -59,11 +57,6 @@ _BASELINE = "baseline"
 _REVISION = 1
 #: Calibration texts, or windows, whose tokens are averaged: evenly spread ones.
 _TEXTS = 64
-#: Settings with which calibration texts are others than those of the bundled baselines.
-_OF_TEXTS = (
-    *("data", "limit", "sample", "tokens", "window", "stride", "bos", "mix"),
-    *("documents", "splits", "text_column", "pair_column", "label_column", "label_map"),
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +104,7 @@ def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, pro
 
 
 def find_baseline(bench: Bench) -> Baseline:
-    """Return the baseline of a model and its data: the bundled one, the stored one, or measure and store it."""
-    shipped = find_bundled(bench.card, bench.settings)
-    if shipped is not None:
-        return shipped
+    """Return the baseline of a model and its data from the store, or measure and store it."""
     resources = bench.resources
     entry = key("attribution baseline", _REVISION, bench.card.sha256, bench.calibration.sha256, _TEXTS)
 
@@ -125,38 +115,12 @@ def find_baseline(bench: Bench) -> Baseline:
     stored = resources.load_cached(_BASELINE, entry, read)
     if stored is not None:
         return stored
-    with resources.timed(_BASELINE):
-        baseline = measure_baseline_of(bench)
-    resources.keep(entry, {"means": baseline.means}, {"texts": baseline.texts, "tokens": baseline.tokens})
-    return baseline
-
-
-def measure_baseline_of(bench: Bench) -> Baseline:
-    """Measure the baseline of a model on calibration texts of its data."""
     texts = bench.calibration.inputs
     chosen = [texts[row] for row in spread(len(texts), _TEXTS)]
-    return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=bench.resources.progress)
-
-
-# Bundled -----------------------------------------------------------------------------------------------------
-
-
-def find_bundled(card: ModelCard, settings: Settings) -> Baseline | None:
-    """Read the bundled baseline of a built-in model (None: it has none, or the settings ask for other texts)."""
-    usual = Settings()
-    if any(getattr(settings, name) != getattr(usual, name) for name in _OF_TEXTS):
-        return None
-    return read_bundled(card)
-
-
-def read_bundled(card: ModelCard) -> Baseline | None:
-    """Read the bundled baseline of a built-in model on its own data (None: it has none)."""
-    for file in sorted(bundled_folder().glob("*.npz")):
-        with np.load(file, allow_pickle=False) as arrays:
-            if str(arrays["model"]) == card.identity:
-                texts = int(arrays["texts"])
-                return Baseline(arrays["means"], texts, int(arrays["tokens"]), str(arrays["data"]))
-    return None
+    with resources.timed(_BASELINE):
+        baseline = measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=resources.progress)
+    resources.keep(entry, {"means": baseline.means}, {"texts": baseline.texts, "tokens": baseline.tokens})
+    return baseline
 
 
 STAGE = "attribution"
@@ -491,28 +455,14 @@ def attribute(
     if top < 1:
         raise OptionError(f"top is {top}; give at least 1")
     with show_progress(progress, yes=yes) as reporter:
-        store = store or Store()
+        loaded = None
         if isinstance(model, str | PathLike | Settings):
             settings = read_settings("attribute", model, data, options)
-            resources = Resources(identify_model(settings), store=store, device=settings.device, progress=reporter)
-            loaded = None
         else:
             settings = read_settings("attribute", model.card.id, data, options)
-            resources = Resources(model.card, store=store, model=model, progress=reporter)
             loaded = model
-        card = resources.card
-        if card.kept is not None:
-            raise ModelError(f"{card.id} is already pruned; attribute the answer of the original model")
-        baseline = find_bundled(card, settings)
-        network = resources.model
-        classes = card.labels
-        if baseline is None:
-            # Only then are data read.
-            bench = open_bench(settings, store=store, card=card, model=loaded, progress=reporter)
-            network = bench.model
-            baseline = find_baseline(bench)
-            classes = bench.class_names
-        question = TextQuestion.read(network, text, baseline)
-        wanted = AnswerWanted(answer, classes)
+        bench = open_bench(settings, store=store, model=loaded, progress=reporter)
+        question = TextQuestion.read(bench.model, text, find_baseline(bench))
+        wanted = AnswerWanted(answer, bench.class_names)
         *_, result = attribute_in_steps(question, wanted, top=top, seed=settings.seed, progress=reporter)
     return result

@@ -68,8 +68,6 @@ class Results:
         self.weights: WeightCount | None = None
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None
-        if bundle is not None:
-            self.roles = bundle.roles
         #: Whether they were looked for in the store.
         self.sought_roles = False
         #: What features keep with these results, by names of their own.

@@ -4,34 +4,22 @@ import pytest
 from _attribution_check import list_findings, read_bundled_checks
 
 from cahp.api import bundled
-from cahp.features.attribution.measuring import read_bundled
+from cahp.features.attribution.measuring import find_baseline
 from cahp.features.attribution.result import find_check, read_check
 from cahp.models import identify
+from cahp.ui.session.opening import Source
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.mark.parametrize("name", ["minilm-bbc", pytest.param("smollm2", marks=pytest.mark.nightly)])
-def test_a_built_in_model_ships_its_baseline(name: str) -> None:
-    card = identify(name)
-    shipped = read_bundled(card)
-    assert shipped is not None
-    assert shipped.means.shape == (card.layers, card.heads * card.head_size)
-    assert 1000 < shipped.tokens < 10_000
 
 
 def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
     checks = {check.model: check for check in read_bundled_checks().values()}
     assert set(checks) == {"minilm-bbc", "smollm2"}
-    language_model = bundled.read_run("smollm2")
-    assert language_model is not None
-    assert language_model.facts is not None
-    # That the installed model is the one of the bundled run is tested where runs are bundled.
-    cards = {"minilm-bbc": identify("minilm-bbc"), "smollm2": language_model.facts.card}
     for name, check in checks.items():
-        card = cards[name]
+        bench = Source.open(bundled.RUNS[name]).bench
+        card = bench.card
         assert (check.sha256, check.units, len(check.texts)) == (card.identity, card.layers * card.heads, 50)
-        assert check.baseline == str(read_bundled(card))
+        assert check.baseline == str(find_baseline(bench))
         assert check.made is not None
         assert read_check(card.identity) == list(list_findings(check))
         # Without the top heads the answer loses more than without random ones.

