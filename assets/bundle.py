@@ -74,7 +74,7 @@ from cahp.features.own_text.measuring import (
     read_maps,
     read_text,
 )
-from cahp.features.roles.habits import MAPS_FILE, HeadMaps, head_habits
+from cahp.features.roles.habits import MAPS_FILE, measure_maps
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.models.loading import special_ids
@@ -314,7 +314,7 @@ def write_sentence(place: Path, name: str, *, store: Store | None = None, progre
 
 def write_maps(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Measure what the heads of a bundled run attend to over its evaluation texts, and write it to ``place``."""
-    maps = HeadMaps.of(head_habits(open_bench(bundled.RUNS[name], store=store, progress=progress)))
+    maps = measure_maps(open_bench(bundled.RUNS[name], store=store, progress=progress))
     arrays = {"pictures": maps.pictures, "shares": maps.shares.astype("<f2"), "texts": np.array(maps.texts)}
     write_whole(place, {MAPS_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
 

@@ -64,7 +64,7 @@ FEATURES = (
         commands=_find("roles.command:roles"),
         panels={
             "Budget": ("roles.panel:TAB",),
-            "Similarity": ("roles.panel:ONE_HEAD", "roles.panel:ALL_HEADS"),
+            "Similarity": ("roles.panel:ONE_HEAD",),
             "Card": ("roles.panel:HEADLINE",),
         },
         colourings=_find("roles.panel:ATTENTION", "roles.panel:ROLE"),

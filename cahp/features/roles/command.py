@@ -16,11 +16,14 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     Roles are first token, induction, retrieval and others. Many heads have none.
     """
     from cahp.features.roles import section
+    from cahp.run.measures import MaskSubject
     from cahp.show.terminal import lines
+    from cahp.values import HeadMask
 
     settings = call.settings
     with call.bars() as progress:
         result = section.roles(
             name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
         )
-    call.answer({"model": name, **result.to_json()}, lines(section.show_roles(name, result)))
+    subject = MaskSubject(HeadMask.full(result.layers, result.heads))
+    call.answer({"model": name, **result.to_json()}, lines(section.ROLES_OF_HEADS.show(result, subject)))

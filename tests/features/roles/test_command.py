@@ -23,14 +23,13 @@ def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monk
     assert answer.document["thresholds"]["heads"]["induction"] == [1] * 6
     monkeypatch.setattr(stage, "measure_roles", lambda *_, **__: pytest.fail("measured again"))
     lines = call("roles", model, "--device", "cpu", "--ablate").out.splitlines()
-    assert lines[0].endswith("3 of 4 heads have a role; without one: 1")
+    assert lines[0].startswith("  3 of 4 heads have a role")
     assert lines[3].split() == ["0", "prev", "1st"]
-    (counts,) = [line for line in lines if line.startswith("  induction ")]
-    assert counts.split() == ["induction", "1", "1*", "1", "1", "1", "1"]
+    _, thresholds, ablation = [line for line in lines if line.startswith("  induction ")]
+    assert thresholds.split() == ["induction", "1", "1*", "1", "1", "1", "1"]
     # One of the two heads of its layer: every second set is its own.
-    (induction,) = [line for line in lines if line.startswith("  without the 1 induction head")]
-    assert "they can differ in this layer and 1 of 1 heads, 2 ways" in induction
-    assert induction.endswith("not significant (n = 5 sequences)")
+    assert "1 of 1, 2 ways  " in ablation
+    assert "  not significant, p = " in ablation
     again = cahp.roles(model, device="cpu")
     assert again.names == copying.ROLES
     assert repr(again) == "2 x 2 heads: 1 induction, 1 previous token, 1 first token, 1 no role"
