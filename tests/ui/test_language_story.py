@@ -95,7 +95,6 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
     app = open_app("budget", storyteller)
     assert "retrieval 2 of 3 (1 to 3), induction 5 of 6 (3 to 6)" in text_of(app, "markdown")
     said = " ".join(everything_said(app))
-    assert "groups with a role if it needs this share (* needed)" in said
     assert "Rise of the loss in nats per token" in said
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None
 
