@@ -26,9 +26,8 @@ from cahp.exports import checkpoints, formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.live import Live, live_of
 from cahp.exports.masks import MaskOrigin, kept_heads
-from cahp.exports.report import Origin, recipe, run_report, write_report
+from cahp.exports.report import Origin, recipe, run_report, site_page, write_report
 from cahp.exports.run_folder import read_run
-from cahp.exports.site import SiteRun, site_page
 from cahp.features import measures
 from cahp.figures.comparison_blocks import show_means
 from cahp.models.cards import ModelCard
@@ -441,7 +440,15 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
     Raises:
         CahpError: If no run ships with this copy, or the file cannot be written; one line with the next step.
     """
-    runs = [run for run in map(_read_bundled, bundled.RUNS) if run is not None]
+    runs = []
+    for name in bundled.RUNS:
+        bundle = bundled.read_run(name)
+        if bundle is not None:
+            run = bundle.document
+            clusters = bundle.evidence()
+            live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], measures())
+            origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
+            runs.append((run, live, origin))
     if not runs:
         raise CahpError("no finished run ships with this copy of the package; install it from its wheel")
     comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
@@ -455,15 +462,4 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
     text = site_page(runs, compared, measures=measures())
     place = Path(folder)
     file = write_report(text, place / "index.html", force=force)
-    return {"file": str(file), "bytes": len(text.encode()), "models": [run.run.model.id for run in runs]}
-
-
-def _read_bundled(name: str) -> SiteRun | None:
-    bundle = bundled.read_run(name)
-    if bundle is None:
-        return None
-    run = bundle.document
-    clusters = bundle.evidence()
-    live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], measures())
-    origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
-    return SiteRun(run, live, origin)
+    return {"file": str(file), "bytes": len(text.encode()), "models": [run.model.id for run, *_ in runs]}

@@ -15,7 +15,7 @@ from cahp.board.budget_sweep import Row, Speed, evaluate_mask
 from cahp.board.colourings import mark_clusters
 from cahp.board.head_clusters import families_of
 from cahp.exports.drawings import STYLE, grid
-from cahp.exports.report import verdict
+from cahp.exports.report import describe_value
 from cahp.figures import run as run_figures
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import label
@@ -203,7 +203,7 @@ def run_html(run: Run) -> str:
     outcomes = show_outcomes(title, document.outcomes, document.protocol)
     notes = [Text(notice) for notice in document.notices]
     return cell(
-        f"<p>{safe(verdict(document))}</p>",
+        f"<p>{safe(': '.join(describe_value(document)))}</p>",
         grid(run.mask, run.arrays["labels"], families_of(run.arrays, document), unit=document.model.unit),
         *html.draw([outcomes, *notes]),
     )

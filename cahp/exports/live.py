@@ -23,7 +23,7 @@ from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures
 from cahp.run.settings import Settings
-from cahp.show import html
+from cahp.show.blocks import Block, Table, Text
 from cahp.values import HeadMask, Ints
 from cahp.values.statistics import called
 
@@ -88,20 +88,12 @@ def policy() -> str:
 
 def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     """Yield the board, a note, and its data; it needs scripts."""
-    all_clusters = mask.keep.size <= _ALL_CLUSTERS
     yield '<div class="live-board"></div>'
     measured, budgets = live.table.measured()
-    if measured == budgets:
-        note = f"All of {budgets} budgets were measured."
-    else:
-        note = (
-            f"{measured} of {budgets} budgets were measured; values between them are estimated. "
-            "<code>cahp prune --sweep</code> measures all."
-        )
-    clusters = f"Colours are those of the clusters at {mask.count} heads."
-    if all_clusters:
-        clusters = "Click a head to see its replacement head."
-    yield f"<p class='note moves'>Drag the number of heads. {note} {clusters}</p>"
+    note = f"Drag the number of heads, or click a head. {measured} of {budgets} budgets were measured"
+    if measured < budgets:
+        note += "; values between them are estimated. <code>cahp prune --sweep</code> measures all"
+    yield f"<p class='note moves'>{note}.</p>"
     origin = "auto"
     if run.settings.method == BY_HAND:
         origin = "hand"
@@ -119,35 +111,25 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
         Shown(mask, origin, own_outcomes(run, swept), own_speed(run), rescued=rescued, beside=beside),
         labels=live.labels,
         subject=BoardSubject.of(run),
-        host=Host(alone=all_clusters, colourings=live.colourings),
+        host=Host(alone=mask.keep.size <= _ALL_CLUSTERS, colourings=live.colourings),
     )
     # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     yield f'<script type="application/json" class="board-data">{text}</script>'
 
 
-def covers(mask: HeadMask, clusters: HeadClusters, labels: Ints) -> Iterator[str]:
-    """List, for each kept head, the pruned heads to which it is nearest."""
-    nearest = clusters.covers(mask, labels)
-    names = clusters.names(labels)
-    pruned = [head for head in range(mask.keep.size) if not mask.keep.flat[head]]
+def show_replacements(mask: HeadMask, live: Live) -> Iterator[Block]:
+    """Yield, for each kept head, the pruned heads to which it is nearest."""
+    nearest = live.clusters.covers(mask, live.labels)
+    names = live.clusters.names(live.labels)
     rows = []
     for kept in mask.flat:
-        covered = [head for head in pruned if nearest[head] == kept]
-        inside = [called(head, mask.heads) for head in covered if labels[head] == labels[kept]]
-        outside = [called(head, mask.heads) for head in covered if labels[head] != labels[kept]]
+        covered = [head for head in np.flatnonzero(nearest == kept).tolist() if not mask.keep.flat[head]]
         if covered:
-            name = f"{called(kept, mask.heads)} ({names[kept]})"
-            rows.append((name, ", ".join(inside) or "–", ", ".join(outside) or "–"))
-    if not rows:
-        yield "<p>No head was pruned.</p>"
-        return
-    yield (
-        "<p>The replacement of a pruned head is the nearest kept head of its cluster or, if its cluster keeps none, "
-        "the nearest kept head of all.</p>"
+            heads = [f"{called(head, mask.heads)} ({names[head]})" for head in (kept, *covered)]
+            rows.append((heads[0], ", ".join(heads[1:])))
+    yield Text(
+        "The replacement of a pruned head is the nearest kept head of its cluster or, if its cluster keeps none, the "
+        "nearest kept head of all."
     )
-    yield html.table(
-        "Layer.head of each kept head (cluster) and of the heads that it replaces",
-        ["", "same cluster", "other clusters"],
-        rows,
-    )
+    yield Table("Heads as layer.head (cluster)", ["kept", "replaces"], rows, name="replacements")

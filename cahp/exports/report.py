@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that works offline, prints, and has an interactive board.
+"""The report of a run: one HTML file that works offline, prints, and has an interactive board; and a page of several.
 
 The file contains numbers, class names and settings, all escaped, and texts of the data only if the user allowed them.
 A content-security policy forbids it to load anything and to run any script but its own.
@@ -17,41 +17,43 @@ from pathlib import Path
 import numpy as np
 
 from cahp.board import style
-from cahp.board.budget_sweep import own_speed
+from cahp.board.budget_sweep import BudgetTable, own_speed
 from cahp.board.contents import Savings, WeightCount, describe_headline, list_clauses
-from cahp.exports import drawings
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid
 from cahp.exports.formats import MASK_FILE
-from cahp.exports.live import Live, live_of
+from cahp.exports.live import Live, live_of, show_replacements
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.output import Mark, Output
-from cahp.recoveries import name_of_state
+from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures, show_measured
+from cahp.run.resources import SplitRecord
 from cahp.run.settings import Settings, flags, to_arguments
 from cahp.run.show import (
     list_checks,
     list_recoveries,
     show_choice,
+    show_notes,
     show_outcomes,
     show_recoveries,
     show_recovery,
     show_run_cost,
 )
 from cahp.show import html
-from cahp.show.blocks import Block
+from cahp.show.blocks import Block, Cell, Table, Text
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
-from cahp.words import capital, interval, percent, safe
+from cahp.words import capital, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; font-src data:"
-#: What follows is for those who check.
-_DETAILS = "<h2 class=details>Details</h2>"
 #: Characters of an example text that are shown.
 _EXCERPT = 280
+_COMMANDS = """pip install "cahp-explorer[ui,demo]"
+cahp explore                                        # this board, live, with your own text
+cahp prune --model my-model --data reviews.csv      # your own model and data"""
 
 
 #: A text whose prediction changed, its label, and the predictions of the full and the pruned model.
@@ -89,56 +91,13 @@ def describe_value(run: RunDocument) -> tuple[str, str]:
     weights = WeightCount.of(run)
     if weights is not None:
         savings = replace(savings, size=weights.ratio(run.mask))
-    answers = CLASSIFICATION.words.answers
+    task = CLASSIFICATION
     if run.protocol is not None:
-        answers = NEXT_TOKEN.words.answers
-    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=answers))
+        task = NEXT_TOKEN
+    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=task.words.answers))
     if "recovered" in run.outcomes:
         worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
     return describe_headline(run.mask, run.model.unit, outcomes), worth
-
-
-def verdict(run: RunDocument) -> str:
-    """Summarize what pruning did in two or three sentences."""
-    total = run.model.layers * run.model.heads
-    outcomes = run.outcomes["pruned"]
-    after = ""
-    if "recovered" in run.outcomes:
-        outcomes = run.outcomes["recovered"]
-        after = " after recovery"
-    accuracy = ""
-    if "accuracy" in outcomes:
-        full = run.outcomes["full"]["accuracy"]
-        now = outcomes["accuracy"]
-        change = outcomes["accuracy_change"]
-        difference = f"no measurable change ({change.text}, 95 % interval {change.interval})"
-        if change.excludes(0):
-            direction = "higher"
-            if change.value < 0:
-                direction = "lower"
-            difference = f"{abs(change.value):.1f} points {direction} (95 % interval {change.interval})"
-        accuracy = f"Accuracy on {now.n:,} texts{after} is {now.text}; with all heads it is {full.text}: {difference}. "
-    same = [row for row in HEADLINES if row.difference and row.name in outcomes]
-    against_full = "".join(f"{capital(row.label)} {outcomes[row.name]}. " for row in same)
-    if "perplexity" in outcomes:
-        before = run.outcomes["full"]["perplexity"]
-        against_full += f"Perplexity{after} is {outcomes['perplexity'].text}; with all heads it is {before.text}. "
-    speed = own_speed(run)
-    if run.kv_cache is not None:
-        latency = f"Its KV cache takes {percent(run.kv_cache.share, 0)} of the full model's memory per token."
-    elif speed is None:
-        latency = "Time was not measured."
-    elif speed.busy:
-        latency = "Its latency is not known: the machine was busy."
-    elif not speed.ratio.excludes(1):
-        latency = "Its latency does not change measurably."
-    else:
-        ratio = speed.ratio
-        latency = (
-            f"With the other heads cut out, the model takes {percent(ratio.value, 0)} of the time of the full model "
-            f"(95 % interval {interval(ratio.low * 100, ratio.high * 100, 0)})."
-        )
-    return f"{run.budget.attained} of {total} {run.model.unit}s are kept. {accuracy}{against_full}{latency}"
 
 
 def page(
@@ -159,46 +118,49 @@ def page(
     beside others ("after refit"). ``examples`` are texts of the data that the user allowed. ``measures`` show what
     features measured.
     """
-    mask = run.mask
     title, worth = describe_value(run)
-    interactive = live
-    if static:
-        interactive = None
     families = None
     if live is not None:
         labels = live.labels
         families = live.clusters.families
-    outcomes = "Quality and latency"
-    if run.data.labelled:
-        outcomes = "Accuracy and latency"
-    # The kept heads and their main figures fill the first three screens.
-    compared = list_recoveries(run, recoveries or {})
-    parts = [html_section("Kept heads", _kept_heads(run, labels, families, interactive))]
-    recovery = [*show_recovery(run.refit, run.distill, run.steps, run.protocol)]
-    if len(compared) > 1 or run.steps:
-        if len(compared) > 1:
-            recovery.insert(0, show_recoveries(run, compared))
-        parts += [html_section("Effect of recovery", html.draw(recovery)), _DETAILS]
-        parts.append(html_section(outcomes, html.draw(_show_figures(run))))
+    heads = [f"<p>{safe(_describe_method(run))}</p>"]
+    drawn = grid(run.mask, labels, families, unit=run.model.unit)
+    still = f"{drawn}<p class=note>Solid: kept, light: pruned. The letter names the cluster.</p>"
+    interactive = live is not None and not static
+    if live is None or static:
+        heads.append(still)
     else:
-        parts += [html_section(outcomes, html.draw([*_show_figures(run), *recovery])), _DETAILS]
-    if live is not None and live.table.full is not None and live.table.measured()[0] > 1:
-        parts.append(html_section("Outcomes by budget", drawings.budgets(run, live.table)))
+        heads += live_board.board(run, run.mask, live)
+        heads.append(f"<noscript><p class=note>The interactive board needs a script.</p>{still}</noscript>")
+    heads += html.draw(show_choice(run))
+    parts = [
+        html_section("Kept heads", heads),
+        html_section("Quality and cost", html.draw(_show_figures(run, recoveries or {}))),
+        "<h2 class=details>Details</h2>",
+    ]
+    if live is not None and live.table.full is not None:
+        parts.append(html_section("Outcomes by budget", html.draw([_show_budgets(run, live.table)])))
     parts += [html_section(one.title, html.draw(blocks)) for one, blocks in show_measured(measures, run)]
     if examples:
-        parts.append(html_section("Changed predictions", _examples(examples)))
+        columns = ["text", "label", "full model", "pruned model"]
+        rows = [(_excerpt(text), *names) for text, *names in examples]
+        allowed = "Texts whose prediction changed; the author of this report allowed them to be shown"
+        parts.append(html_section("Changed predictions", [html.table(allowed, columns, rows)]))
     if live is not None:
-        parts.append(html_section("Replacement heads", live_board.covers(mask, live.clusters, live.labels)))
+        parts.append(html_section("Replacement heads", html.draw(show_replacements(run.mask, live))))
+    repeat = f"<pre>{safe(origin.recipe)}</pre>"
+    if run.settings.method == BY_HAND:
+        repeat = f"<p>Save the mask as <code>{MASK_FILE}</code> first.</p>{repeat}"
     parts += [
-        html_section("What was measured", _measured(run, origin)),
-        html_section("Checks and limits", _checks(run, origin)),
-        html_section("How to repeat this run", _repeat(run, origin)),
+        html_section("What was measured", html.draw([_list_facts(run, origin)])),
+        html_section("Checks and limits", html.draw(_show_checks(run, origin))),
+        html_section("How to repeat this run", [repeat]),
     ]
     header = (
         f"<p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
-        f"<h1>{safe(title)}</h1><p class=lead>{safe(worth)}</p><p>{safe(verdict(run))}</p>"
+        f"<h1>{safe(title)}</h1><p class=lead>{safe(worth)}</p>"
     )
-    return html_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive is not None)
+    return html_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive)
 
 
 def html_page(title: str, header: str, body: str, *, boards: bool) -> str:
@@ -263,6 +225,35 @@ def write_report(text: str, file: Path, *, force: bool = False) -> Path:
     return output.folder / file.name
 
 
+def site_page(
+    runs: Sequence[tuple[RunDocument, Live, Origin]],
+    compared: Mapping[str, Iterable[Block]],
+    *,
+    measures: Measures = (),
+) -> str:
+    """Return a page for any static host: a board for each run, then the blocks of each comparison by its heading."""
+    header = (
+        "<p class=kicker>CAHP Explorer</p><h1>Which attention heads does a model need?</h1>"
+        "<p class=lead>Heads that attend alike form a cluster, and one head of each cluster is kept. Drag the number "
+        "of heads: the figures were measured once, and ship with this page.</p>"
+    )
+    parts: list[str] = []
+    for run, live, origin in runs:
+        drawn = [
+            f"<p class=lead>{safe(': '.join(describe_value(run)))}</p>",
+            *live_board.board(run, run.mask, live),
+            f"<p class=note>Measured on {safe(origin.machine)}, {safe(origin.date)}.</p>",
+            f"<pre>{safe(origin.recipe)}</pre>",
+        ]
+        parts.append(html_section(f"{run.model.id} on {run.data.id}", drawn))
+        # Tables scroll in sections of their own, which would cut a board.
+        for one, blocks in show_measured(measures, run):
+            parts.append(html_section(f"{run.model.id}: {one.title}", html.draw(blocks)))
+    parts += [html_section(heading, html.draw(blocks)) for heading, blocks in compared.items()]
+    parts.append(html_section("Your own model", [f"<pre>{safe(_COMMANDS)}</pre>"]))
+    return html_page("CAHP Explorer", header, "".join(parts), boards=True)
+
+
 # Sections ------------------------------------------------------------------------------------------------------
 
 
@@ -271,59 +262,42 @@ def html_section(title: str, body: Iterable[str]) -> str:
     return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
 
 
-def _show_figures(run: RunDocument) -> Iterator[Block]:
-    """Yield the outcomes on every split that was opened, and the cost."""
+def _describe_method(run: RunDocument) -> str:
+    method = run.settings.method
+    if method == BY_HAND:
+        return "The kept heads were chosen by hand."
+    if method != Settings.method:
+        return f"The kept heads were chosen by the method {method}."
+    return "Heads that attend alike form a cluster; one head of each cluster is kept."
+
+
+def _show_figures(run: RunDocument, recoveries: Mapping[str, Outcomes]) -> Iterator[Block]:
+    """Yield the outcomes on every split that was opened, what recoveries regained, and the cost."""
     yield show_outcomes("Quality, with 95 % intervals", run.outcomes, run.protocol)
     if run.report is not None:
         title = f"Quality on the {run.report.split} split, with 95 % intervals"
         yield show_outcomes(title, run.report.outcomes, run.protocol)
+    compared = list_recoveries(run, recoveries)
+    if len(compared) > 1:
+        yield show_recoveries(run, compared)
+    yield from show_recovery(run.refit, run.distill, run.steps, run.protocol)
     yield from show_run_cost(run)
 
 
-def _kept_heads(run: RunDocument, labels: Ints | None, families: Ints | None, live: Live | None) -> Iterator[str]:
-    yield (
-        "<p>A transformer has many attention heads. Each attends to the words of a text in its own way, and some "
-        "attend alike. "
-    )
-    method = run.settings.method
-    if method == Settings.method:
-        alike = "separate the classes in the same way"
-        if run.protocol:
-            alike = "attend in the same way"
-        yield f"Heads that {alike} form a cluster; one head of each cluster is kept.</p>"
-    elif method == BY_HAND:
-        yield "The kept heads were chosen by hand.</p>"
-    else:
-        yield f"The kept heads were chosen by the method {safe(method)}.</p>"
-    legend = "<span class=solid></span> kept <span class=light></span> pruned"
-    if labels is not None:
-        legend += "; the letter names the cluster; its family has one colour at every budget"
-    unit = run.model.unit
-    drawn = grid(run.mask, labels, families, unit=unit)
-    still = f"{drawn}<p class=note>{legend}. Layers and {unit}s count from 0.</p>"
-    if run.rescued:
-        added = ", ".join(f"layer {layer} {unit} {head}" for layer, head in run.rescued)
-        still += f"<p class=note>Added by the per-layer minimum: {safe(added)}.</p>"
-    if live is None:
-        yield still
-    else:
-        yield from live_board.board(run, run.mask, live)
-        yield (
-            "<noscript><p class=note>The interactive board needs a script, which is disabled here; a static drawing "
-            f"follows.</p>{still}</noscript>"
-        )
-    yield from html.draw(show_choice(run))
-
-
-def _examples(examples: Sequence[Example]) -> Iterator[str]:
-    yield "<p>Texts whose prediction changed. The author of this report allowed them to be shown.</p>"
-    columns = ["text", "label", "full model", "pruned model"]
-    rows = [[_excerpt(text), *names] for text, *names in examples]
-    if not any(label for _, label, *_ in examples):
-        columns.remove("label")
-        for row in rows:
-            del row[1]
-    yield html.table("Examples", columns, rows)
+def _show_budgets(run: RunDocument, table: BudgetTable) -> Table:
+    """Return each headline outcome at every measured budget."""
+    columns: list[str] = [f"{run.model.unit}s kept"]
+    measured = []
+    for row in HEADLINES:
+        estimates = table.estimates(row.name)
+        if estimates:
+            columns.append(row.label)
+            measured.append(estimates)
+    budgets = sorted(set().union(*measured))
+    rows = [[str(budget), *(estimates.get(budget) for estimates in measured)] for budget in budgets]
+    after = RECOVERIES[table.recover].after or NONE.result
+    title = f"{capital(after)}, with 95 % intervals, at {len(rows)} of {len(table.budgets)} budgets"
+    return Table(title, columns, rows, name="budgets")
 
 
 def _excerpt(text: str) -> str:
@@ -332,65 +306,50 @@ def _excerpt(text: str) -> str:
     return f"{text[:_EXCERPT]}…"
 
 
-def _measured(run: RunDocument, origin: Origin) -> Iterator[str]:
-    texts = "Windows"
-    columns = ["", "split", "number"]
-    if run.protocol is None:
-        texts = "Texts"
-        columns.append("per class")
-    rows = []
-    for role, part in (("selection", run.data.select), ("evaluation", run.data.eval)):
-        cells = [role, part.split, f"{part.examples:,}"]
-        if run.protocol is None:
-            classes = "no labels"
-            if part.class_counts is not None:
-                classes = ", ".join(f"{name}: {count}" for name, count in part.class_counts.items())
-            cells.append(classes)
-        rows.append(cells)
-    yield html.table(texts, columns, rows)
+def _list_facts(run: RunDocument, origin: Origin) -> Table:
     model = run.model
-    name = model.id
-    if model.revision is not None:
-        name += f"@{model.revision}"
-    day = "Report of"
-    if origin.bundled:
-        day = "Measured"
     kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s"
     if model.group > 1:
         kind += f" of {model.group} heads"
-    facts = [
-        ("Model", name),
-        ("Kind", kind),
-        ("Model digest", model.sha256),
-        ("Machine", origin.machine),
-        (day, origin.date),
+    day = "Report of"
+    if origin.bundled:
+        day = "Measured"
+    facts: list[list[Cell]] = [
+        ["Heads selected on", _describe_split(run.data.select)],
+        ["Evaluated on", _describe_split(run.data.eval)],
+        ["Model", f"{model.id}, revision {model.revision or 'local'}"],
+        ["Kind", kind],
+        ["Model digest", model.sha256],
+        ["Machine", origin.machine],
+        [day, origin.date],
+        ["Method", run.settings.method],
+        ["Seed", str(run.settings.seed)],
     ]
     if run.protocol is not None:
-        facts.append(("Evaluated on", str(run.protocol)))
-    facts += [("Method", run.settings.method), ("Seed", str(run.settings.seed))]
+        facts.append(["Protocol", str(run.protocol)])
     if run.knee is not None:
-        facts.append(("Published rule", f"stops at {run.knee} {model.unit}s"))
-    facts.append(("Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())))
-    yield html.table("Facts", ("", ""), facts)
+        facts.append(["Published rule", f"stops at {run.knee} {model.unit}s"])
+    facts.append(["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())])
+    return Table("Facts", ["", ""], facts)
 
 
-def _checks(run: RunDocument, origin: Origin) -> Iterator[str]:
+def _describe_split(part: SplitRecord) -> str:
+    words = f"{part.split}, n = {part.examples:,}"
+    if part.class_counts is not None:
+        counts = [f"{name}: {count}" for name, count in part.class_counts.items()]
+        words += f" ({', '.join(counts)})"
+    return words
+
+
+def _show_checks(run: RunDocument, origin: Origin) -> Iterator[Block]:
+    for check in list_checks(run):
+        yield Text(check)
     selected = run.data.select.split
     evaluated = run.data.eval.split
-    opened = {0: "has not been used", 1: "was used once"}.get(run.test_opened, f"was used {run.test_opened} times")
-    points = [
-        *list_checks(run),
+    yield Text(
         f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
-        "makes its own result slightly optimistic.",
-        f"The test split {opened} for this model on this machine.",
-        *run.notices,
-    ]
+        "makes its own result slightly optimistic."
+    )
+    yield from show_notes(run.notices, run.test_opened)
     if origin.bundled:
-        points.append("These figures are part of the package; they were measured on the machine named above.")
-    yield f"<ul>{''.join(f'<li>{safe(point)}</li>' for point in points)}</ul>"
-
-
-def _repeat(run: RunDocument, origin: Origin) -> Iterator[str]:
-    if run.settings.method == BY_HAND:
-        yield "<p>The heads were chosen by hand: save the mask as <code>head_mask.json</code> first.</p>"
-    yield f"<p>In a terminal:</p><pre>{safe(origin.recipe)}</pre>"
+        yield Text("These figures are part of the package; they were measured on the machine named above.")
