@@ -106,7 +106,7 @@ def _forms() -> list[str]:
                 form.describe_size(None),
                 form.speed,
                 form.exactness,
-                form.needs_model or "models whose heads can be cut",
+                form.needs_model,
             )
             for form in formats.model_forms()
         ),

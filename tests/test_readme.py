@@ -24,6 +24,7 @@ from terminal import call
 
 from cahp.api import bundled
 from cahp.exports import formats
+from cahp.exports.form import AGREEMENT
 from cahp.features import measures
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.peers.result import describe_winner, read_bundled
@@ -247,9 +248,8 @@ def test_the_table_of_speed_has_the_limit_of_the_code() -> None:
 
 def test_exports_are_promised_within_the_tolerances_that_are_checked() -> None:
     said = docs.PAGES["assets/docs/export.md"]
-    exact = [form for form in formats.model_forms() if form.rounded is None]
-    assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in exact)
-    assert all(percent(form.rounded.agreement, 0) in said for form in formats.model_forms() if form.rounded is not None)
+    assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in formats.model_forms())
+    assert percent(AGREEMENT, 0) in said
     assert {form.key for form in formats.FORMS} <= set(re.findall(r"`([\w-]+)`", README.split("\n## Export\n")[1]))
 
 

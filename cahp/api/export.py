@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Unpack
+from typing import Any, Unpack
 
 from cahp import hub, models
 from cahp.api import bundled
@@ -33,18 +32,15 @@ from cahp.figures.comparison_blocks import show_means
 from cahp.models.cards import ModelCard
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
-from cahp.run.bench import Bench, check_classifier, open_bench
+from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.evidence import stored_roles
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
 from cahp.run.recoveries import Distilled, cut_model
-from cahp.run.resources import Resources, record_split
+from cahp.run.resources import Resources
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError
-
-if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
 
 
 def recover(
@@ -126,8 +122,7 @@ def recover(
         pruned = cut_model(bench.model, keep, recovered)
         document = {
             "model": card.id,
-            "data": record_split(bench.resources, settings.eval_split, bench.evaluation).with_id(bench.dataset.id),
-            "protocol": bench.protocol,
+            **checkpoints.describe_data(bench),
             "kept": kept_heads(keep),
             **results,
             "notices": [*read.notices, *bench.notices, *bench.cut_notices],
@@ -211,87 +206,63 @@ def export(
     with show_progress(progress, yes=yes) as reporter:
         if upload is not None:
             upload.check()
+        bench = None
+        outcome = checkpoints.UNMEASURED
+        findings: dict[str, Any] = {}
+        notices = list(read.notices)
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-            prepared = _prepare_measured(bench, keep)
+            # Of what a run measures, an export measures what is asked for.
+            asked = set(settings.measure)
+            if settings.abilities:
+                asked.add("abilities")
+            chosen = [one for one in measures() if one.name in asked]
+            check_wanted(chosen, bench)
+            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
+            pruned = Pruned(bench.model, cut_model(bench.model, keep, recovered), keep, bench.evaluation.inputs)
+            measured = measure_wanted(chosen, bench, keep, recovered)
+            findings = {name: part for name, part in measured.items() if part is not None}
+            notices += [*bench.notices, *bench.cut_notices]
         else:
-            resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
-            prepared = _prepare_unmeasured(resources.model, keep)
+            whole = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
+            pruned = Pruned(whole, cut_model(whole, keep), keep)
         seconds = None
         if settings.latency:
             seconds = parse_duration(settings.latency_time, "--latency-time")
         document = {
             "model": card.id,
-            **prepared.facts,
+            **checkpoints.describe_data(bench),
             "kept": kept_heads(keep),
-            **prepared.outcome,
-            **{name: part for name, part in prepared.findings.items() if part is not None},
-            "parameters": {"full": prepared.pruned.whole.parameters, "pruned": prepared.pruned.cut.parameters},
+            **outcome,
+            **findings,
+            "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
-            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "onnx_latency_ms", "files")),
+            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "files", "pushed")),
             "loads": formats.as_asked(form.loads, card),
-            "notices": [*read.notices, *prepared.notices],
+            "notices": notices,
         }
-        subject = MaskSubject(prepared.pruned.mask, settings.recover)
+        lines = find_lines(measures(), findings, MaskSubject(keep, settings.recover))
         with UnwrittenError.carrying(document):
-            results = checkpoints.write(
+            document |= checkpoints.write(
                 form,
                 output,
-                prepared.pruned,
-                measured=prepared.measured,
+                pruned,
+                bench=bench,
+                outcome=outcome,
                 provenance=checkpoints.Provenance(
-                    str(read.content.get("method", BY_HAND)),
-                    settings.recover,
-                    command,
-                    (*read.notices, *find_lines(measures(), prepared.findings, subject)),
+                    str(read.content.get("method", BY_HAND)), settings.recover, command, (*read.notices, *lines)
                 ),
                 seconds=seconds,
                 progress=reporter,
             )
-        document |= {**results, "pushed": None}
         if upload is not None:
             with UnwrittenError.carrying(document):
-                document["pushed"] = _send(upload, output)
+                try:
+                    document["pushed"] = upload.send(output.folder, output.written)
+                except CahpError as error:
+                    raise UnwrittenError(f"{output.folder} was written, but not uploaded: {error}") from None
         return document
-
-
-@dataclass(frozen=True, eq=False)
-class _Prepared:
-    """A pruned model before it is written, and what the document of its export says of it.
-
-    ``facts`` name the texts, ``outcome`` has the results on them, and ``findings`` those of features by section.
-    """
-
-    pruned: Pruned
-    facts: Mapping[str, Any]
-    outcome: Mapping[str, Any]
-    measured: checkpoints.Measured | None = None
-    findings: Mapping[str, Any] = field(default_factory=dict)
-    notices: Sequence[str] = ()
-
-
-def _prepare_measured(bench: Bench, mask: HeadMask) -> _Prepared:
-    """Cut and recover the model of a bench, and measure it on the texts."""
-    settings = bench.settings
-    # Of what a run measures, an export measures what is asked for.
-    asked = set(settings.measure)
-    if settings.abilities:
-        asked.add("abilities")
-    chosen = [one for one in measures() if one.name in asked]
-    check_wanted(chosen, bench)
-    outcome, recovered = checkpoints.recovered(bench, mask, recover=settings.recover)
-    measured = checkpoints.measured_on(bench, outcome)
-    pruned = Pruned(bench.model, cut_model(bench.model, mask, recovered), mask, bench.evaluation.inputs)
-    findings = measure_wanted(chosen, bench, mask, recovered)
-    facts = {"data": measured.data, "protocol": measured.protocol}
-    return _Prepared(pruned, facts, outcome, measured, findings, [*bench.notices, *bench.cut_notices])
-
-
-def _prepare_unmeasured(model: HeadModel, mask: HeadMask) -> _Prepared:
-    """Cut a model for which there are no texts."""
-    facts = {"data": None, "protocol": None}
-    return _Prepared(Pruned(model, cut_model(model, mask), mask), facts, checkpoints.UNMEASURED)
 
 
 def _check_without_data(settings: Settings) -> None:
@@ -320,18 +291,6 @@ def _read_upload(form: Form, push: str | None, *, public: bool) -> hub.NewReposi
     if isinstance(form, MaskForm):
         raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
     return hub.NewRepository(push, public=public)
-
-
-def _send(upload: hub.NewRepository, output: Output) -> str:
-    """Upload the folder, and return its address.
-
-    Raises:
-        UnwrittenError: If that fails; the folder stays.
-    """
-    try:
-        return upload.send(output.folder, output.written)
-    except CahpError as error:
-        raise UnwrittenError(f"{output.folder} was written, but not uploaded: {error}") from None
 
 
 @dataclass(frozen=True)

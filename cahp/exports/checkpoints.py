@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,10 +21,9 @@ from cahp.outcomes import measure
 from cahp.output import Output
 from cahp.recoveries import NONE, find_applied, get_recovery
 from cahp.run.bench import Bench
-from cahp.run.document import BY_HAND, outcome_records, ratio_record, versions
+from cahp.run.document import BY_HAND, outcome_records, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
 from cahp.run.resources import record_split
-from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.values import HeadMask, OptionError, Progress, silent
 from cahp.words import encodable
 
@@ -135,34 +134,12 @@ def checkpoint(
             form,
             folder,
             Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs),
-            measured=measured_on(bench, outcome),
+            bench=bench,
+            outcome=outcome,
             provenance=replace(provenance or Provenance(bench.settings.method), recovery=recover),
             progress=progress,
         )
         return zipped(folder), results
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What was measured before a model is written.
-
-    ``outcome`` has the ``metrics`` and ``delta`` of a run, ``data`` describes its texts, ``protocol`` the windows of a
-    language model (None: texts), and ``full`` is the full model's evaluation of the texts on which the written model is
-    tried. ``seed`` draws the intervals of a rounded model.
-    """
-
-    outcome: Mapping[str, Any]
-    data: Mapping[str, Any]
-    protocol: WindowProtocol | None
-    full: Evaluation
-    seed: int
-
-
-def measured_on(bench: Bench, outcome: Mapping[str, Any]) -> Measured:
-    """Return an ``outcome`` with what a bench knows of the texts on which it was measured."""
-    record = record_split(bench.resources, bench.settings.eval_split, bench.evaluation)
-    full = bench.measurements.evaluate(bench.evaluation)
-    return Measured(outcome, record.with_id(bench.dataset.id), bench.protocol, full, bench.settings.seed)
 
 
 def write(
@@ -170,7 +147,8 @@ def write(
     out: Path | Output,
     pruned: Pruned,
     *,
-    measured: Measured | None = None,
+    bench: Bench | None = None,
+    outcome: Mapping[str, Any] = UNMEASURED,
     provenance: Provenance = Provenance(),
     seconds: float | None = LATENCY_SECONDS,
     progress: Progress = silent,
@@ -180,13 +158,14 @@ def write(
     Beside weights and tokenizer it holds ``head_mask.json``, ``metrics.json``, and a ``README.md`` with instructions,
     results and origin. It is read back in a new process without this package, and its results for the inputs of
     ``pruned`` (none: a few sentences) must be those in memory: the same logits, or enough equal predictions if the form
-    rounds. A form with its own runtime is timed for at most ``seconds`` (None: not timed).
+    rounds. A form with its own runtime is timed for at most ``seconds`` (None: not timed). ``outcome`` has the
+    ``metrics`` and ``delta`` of a run, as they were measured on the texts of a ``bench`` (None: not measured).
 
     Returns:
-        The outcomes that were ``measured``, with those of a rounded model added, and more fields of ``metrics.json``:
-        the ``form``, the ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on
-        the ``tried`` texts after reading back, the number of tokens ``written`` with a cache (None: not tried), and
-        sizes and latencies of its ``files`` beside the full model's, if it was timed.
+        The ``outcome``, with those of a rounded model added, and more fields of ``metrics.json``: the ``form``, the
+        ``bytes`` of the weights, the ``difference`` of logits and the ``agreement`` of predictions on the ``tried``
+        texts after reading back, the number of tokens ``written`` with a cache (None: not tried), and sizes and
+        latencies of its ``files`` beside the full model's, if it was timed.
 
     Raises:
         CahpError: If the model cannot be written in this form, gives other results, or cannot be read; nothing is
@@ -196,19 +175,21 @@ def write(
     progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.
     texts = list(pruned.inputs) or pruned.whole.examples(_SENTENCES)
-    if form.rounded is None:
-        texts = texts[:TRIED]
-    pruned = replace(pruned, inputs=texts)
+    pruned = replace(pruned, inputs=texts[:TRIED])
     with scratch() as beside, Output.of(out).whole() as part:
-        if form.rounded is not None:
-            exact = beside / form.rounded.exact
-            _fill(formats.model_form(form.rounded.exact), exact, replace(pruned, inputs=texts[:TRIED]))
-            pruned = replace(pruned, exact=exact)
-        read = _fill(form, part, pruned, _facts(pruned, provenance, measured))
+        if form.rounded:
+            exact = beside / form.exact
+            _fill(formats.model_form(form.exact), exact, pruned)
+            pruned = replace(pruned, inputs=texts, exact=exact)
+        read, note = _fill(form, part, pruned, _facts(pruned, provenance, outcome))
         progress(STAGE, 1, 2)
-        results: dict[str, Any] = dict(UNMEASURED)
-        if measured is not None:
-            results = _results_after_reading(form, measured, read)
+        results = dict(outcome)
+        if form.rounded and bench is not None:
+            full = bench.measurements.evaluate(bench.evaluation)
+            evaluation = replace(full, scores=read.scores)
+            states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
+            states[form.rounded] = measure(evaluation, full=full, seed=bench.settings.seed)
+            results |= outcome_records(states)
         files: tuple[Footprint, ...] = ()
         if form.times is not None and seconds is not None:
             files = _time_files(form, part, pruned, provenance.recovery, seconds)
@@ -217,38 +198,22 @@ def write(
             "bytes": _size_of_weights(form, part),
             "difference": read.difference,
             "agreement": read.agreement,
-            "tried": len(read.found),
+            "tried": read.tried,
             "written": read.written,
-            "onnx_latency_ms": _timing_record(files),
             "files": files or None,
-            "note": read.note,
+            "note": note,
         }
-        _describe(form, part, pruned, results, measured, provenance)
+        _describe(form, part, pruned, results, bench, provenance)
     progress(STAGE, 2, 2)
     return results
 
 
-def _results_after_reading(form: ModelForm, measured: Measured, read: ReadBack) -> dict[str, Any]:
-    """Return what was measured; of a form that rounds, with the outcomes of the model that was read back."""
-    results = dict(measured.outcome)
-    if form.rounded is not None:
-        evaluation = replace(measured.full, scores=read.scores)
-        states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
-        states[form.rounded.state] = measure(evaluation, full=measured.full, seed=measured.seed)
-        results |= outcome_records(states)
-    return results
-
-
-def _timing_record(files: Sequence[Footprint]) -> dict[str, Any] | None:
-    """Return the times of the full and the pruned model (None: not timed)."""
-    if not files:
-        return None
-    full, pruned, *_ = files
-    return {
-        "full": asdict(full.latency_ms),
-        "pruned": asdict(pruned.latency_ms),
-        "ratio": ratio_record(pruned.ratio),
-    }
+def describe_data(bench: Bench | None) -> dict[str, Any]:
+    """Return what names the texts of a bench in documents: their ``data`` and ``protocol`` (None: there are none)."""
+    if bench is None:
+        return {"data": None, "protocol": None}
+    record = record_split(bench.resources, bench.settings.eval_split, bench.evaluation)
+    return {"data": record.with_id(bench.dataset.id), "protocol": bench.protocol}
 
 
 def _describe(
@@ -256,7 +221,7 @@ def _describe(
     folder: Path,
     pruned: Pruned,
     results: Mapping[str, Any],
-    measured: Measured | None,
+    bench: Bench | None,
     provenance: Provenance,
 ) -> None:
     """Write the mask, the results and the model card into a folder that has the weights."""
@@ -270,19 +235,15 @@ def _describe(
     }
     if card.prompt is not None:
         facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
-    protocol = None
-    data = None
-    if measured is not None:
-        protocol = measured.protocol
-        data = measured.data
-    source = {
-        "protocol": protocol,
+    figures = {
+        "schema": "cahp.metrics/1",
+        **describe_data(bench),
         "model": facts,
-        "data": data,
         "recovery": provenance.recovery,
         "parameters": {"full": model.parameters, "pruned": pruned.cut.parameters},
         "versions": versions(),
         "command": provenance.command,
+        **results,
     }
     origin = MaskOrigin(
         card.id,
@@ -294,66 +255,60 @@ def _describe(
     example = None
     if model.prompt is not None:
         example = model.prompt.preview()
-    readme = model_card(
-        form,
-        card,
-        pruned.mask,
-        results,
-        source,
-        example=example,
-        files=results["files"] or (),
-        findings=provenance.findings,
-    )
-    figures = {"schema": "cahp.metrics/1", **source, **results}
+    readme = model_card(form, card, pruned.mask, figures, example=example, findings=provenance.findings)
     (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
     (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
     (folder / formats.CARD_FILE).write_bytes(encodable(readme).encode())
 
 
-def _facts(pruned: Pruned, provenance: Provenance, measured: Measured | None) -> dict[str, str]:
+def _facts(pruned: Pruned, provenance: Provenance, outcome: Mapping[str, Any]) -> dict[str, str]:
     """Return where the weights come from, for the metadata of their files."""
-    recovery = provenance.recovery
-    if measured is not None:
-        recovery = find_applied(recovery, measured.outcome.get("refit"), measured.outcome.get("distill"))
     facts = {
         "cahp.version": version("cahp-explorer"),
         "cahp.model": pruned.whole.card.id,
         "cahp.model.sha256": pruned.whole.card.identity,
         "cahp.mask.sha256": pruned.mask.sha256,
         "cahp.method": provenance.method,
-        "cahp.recovery": recovery,
+        "cahp.recovery": find_applied(provenance.recovery, outcome.get("refit"), outcome.get("distill")),
         "cahp.command": provenance.command,
     }
     return {name: encodable(fact) for name, fact in facts.items() if fact}
 
 
-def _fill(form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None) -> ReadBack:
+def _fill(
+    form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None
+) -> tuple[ReadBack, str | None]:
     """Write a model with ``facts`` about its weights into a folder, read it back, and check its results.
 
+    Returns what was read, and what the form says of what it wrote.
+
     Raises:
-        CahpError: If they differ from those in memory.
+        CahpError: If the results differ from those in memory.
     """
-    from cahp.models.saving import compare_writing, read_back, save_tokenizer, stamp
+    from cahp.models.saving import WRITTEN, compare_writing, read_back, save_tokenizer, stamp
     from cahp.models.selftest import measure_rounding
 
     folder.mkdir(exist_ok=True)
-    save_tokenizer(pruned.cut.tokenizer, folder)
+    model = pruned.cut
+    save_tokenizer(model.tokenizer, folder)
     note = form.write(folder, pruned)
     if facts is not None:
         stamp(folder, facts)
     full = None
-    if form.rounded is not None:
+    if form.rounded:
         # What a rounded language model predicts is measured at every token.
         full = pruned.whole
-    reads = formats.as_asked(form.reads, pruned.cut.card)
-    read = read_back(folder, reads, pruned.cut, pruned.inputs, full=full)
-    if form.cached_card is not None and form.rounded is None and pruned.cut.card.saves == "cache":
-        read = compare_writing(folder, reads, pruned.cut, read)
-    if form.rounded is None and read.difference > form.tolerance:
-        batches = pruned.cut.batches(pruned.cut.tokenize(pruned.inputs), size=512)
-        read = replace(read, rounding=measure_rounding(pruned.cut, batches))
-    form.check(read)
-    return replace(read, note=note)
+    reads = formats.as_asked(form.reads, model.card)
+    read = read_back(folder, reads, model, pruned.inputs, full=full)
+    rounding = 0.0
+    if not form.rounded:
+        if form.cached_card is not None and model.card.saves == "cache":
+            difference = max(read.difference, compare_writing(folder, reads, model))
+            read = replace(read, difference=difference, written=WRITTEN)
+        if read.difference > form.tolerance:
+            rounding = measure_rounding(model, model.batches(model.tokenize(pruned.inputs), size=512))
+    form.check(read, rounding=rounding)
+    return read, note
 
 
 def _size_of_weights(form: ModelForm, folder: Path) -> int:
@@ -376,10 +331,10 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
     with scratch() as full:
         exact = form
         folders = {"full": full, state: folder}
-        if form.rounded is not None:
+        if form.rounded:
             assert pruned.exact is not None
-            exact = formats.model_form(form.rounded.exact)
-            folders = {"full": full, state: pruned.exact, form.rounded.state: folder}
+            exact = formats.model_form(form.exact)
+            folders = {"full": full, state: pruned.exact, form.rounded: folder}
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
         models = [model, *[pruned.cut] * (len(folders) - 1)]
         batches, steps = form.times(models, [place / form.file for place in folders.values()], seconds)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ALLOWED_ROUNDING, ModelCard
@@ -39,26 +39,9 @@ class Pruned:
     exact: Path | None = None
 
 
-@dataclass(frozen=True)
-class Rounded:
-    """A form with rounded weights, whose logits differ from those in memory.
-
-    ``state`` names its results beside those of the full and the pruned model. At least a share ``agreement`` of its
-    predictions must equal those in memory, or ``of_tokens`` of the next tokens, among which many are nearly equal.
-    ``exact`` is the form of the same model in full precision.
-    """
-
-    state: str
-    agreement: float
-    exact: str
-    of_tokens: float = 0.0
-
-    def allowed(self, count: int, *, tokens: bool = False) -> int:
-        """Return on how many of so many texts, or ``tokens``, the prediction may differ, rounded up."""
-        agreement = self.agreement
-        if tokens:
-            agreement = self.of_tokens
-        return math.ceil((1 - agreement) * count - 1e-9)
+#: The share of predictions of texts, or of next tokens, that rounded weights must leave: many tokens are nearly equal.
+AGREEMENT = 0.95
+OF_TOKENS = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,49 +70,45 @@ class MaskForm(Form):
 class ModelForm(Form):
     """A folder that holds a pruned model.
 
-    ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it (empty: all whose
-    heads can be cut). Its weights have ``weight_bytes`` each (None: as many as those of the source); with
-    ``keeps_shapes``, all weights are there. ``speed`` compares it with the original.
-    ``write`` fills a folder that has the tokenizer already, and may return a sentence about what it wrote. ``reads`` is
-    Python that runs in a process without this package: from the path ``folder`` it makes ``answer``, which takes a
-    batch (arrays by name) and returns its logits. They may differ by ``tolerance`` from those in memory, relative to
-    logits beyond 1; if the weights are ``rounded``, the share of equal predictions counts instead. ``card`` describes
-    in Markdown how to load the folder; a language model with a cache has its ``cached_card`` if there is one, and
-    ``reads`` then makes ``write``, too (see ``compare_writing``). Writing needs the packages ``needs``, installed by
-    the ``extra`` of this package. ``bars`` are the fields of a model's card that give a reason why the model cannot
-    have this form. ``runtime`` is the library that runs the form instead of transformers, ``library`` the name by which
-    the hub knows what loads it (None: nothing that the hub knows), and ``times`` times the files
-    of models with it, in turn for so many seconds; the first is the full model. It returns the times of a batch of each
-    other file beside the first, and, of language models with a cache, those of the next token of each file beside the
-    model in torch. ``checked_with`` are the packages with which a written model is read back. ``even`` forms need a
-    mask with the same number of heads in every layer. ``refuse`` returns another reason why a model cannot have the
-    form: from its card, the mask (None: any), and the noun of a recovery that adds biases to output projections that
-    have none (empty: it adds none). ``runs_in`` tells, for a runtime, whether it runs the form, and with what; one
-    that is missing was not tried.
+    ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it. Its weights have
+    ``weight_bytes`` each (None: as many as those of the source); with ``keeps_shapes``, all weights are there.
+    ``speed`` compares it with the original. ``write`` fills a folder that has the tokenizer already, and may return a
+    sentence about what it wrote. ``reads`` is Python that runs in a process without this package: from the path
+    ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits. They may differ by
+    ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded`` (the name of their
+    results), the share of equal predictions counts instead, and ``exact`` is the form in full precision. ``card``
+    describes in Markdown how to load the folder; a language model with a cache has its ``cached_card`` if there is
+    one, and ``reads`` then makes ``write``, too (see ``compare_writing``). Writing needs the packages ``needs``,
+    installed by the ``extra`` of this package. ``runtime`` is the library that runs the form instead of transformers,
+    ``library`` the name by which the hub knows what loads it (None: nothing that the hub knows). ``times`` times the
+    files of models with the runtime, in turn for so many seconds; the first is the full model. It returns the times of
+    a batch of each other file beside the first, and, of language models with a cache, those of the next token of each
+    file beside the model in torch. ``even`` forms need a mask with the same number of heads in every layer.
+    ``refuse`` returns why a model cannot have the form: from its card, the mask (None: any), and the noun of a
+    recovery that adds biases to output projections that have none (empty: it adds none). ``runs_in`` tells, for a
+    runtime, whether it runs the form, and with what; one that is missing was not tried.
     """
 
     loads_with: str
+    needs_model: str = "models whose heads can be cut"
     weight_bytes: int | None = 4
     keeps_shapes: bool = False
     speed: str = "faster"
-    needs_model: str = ""
     write: Callable[[Path, Pruned], str | None]
     reads: str
-    tolerance: float
+    tolerance: float = math.inf
     card: str
     cached_card: str | None = None
-    checked_with: tuple[str, ...] = ("transformers", "torch")
-    gist: str = ""
     needs: tuple[str, ...] = ()
     extra: str = ""
     runtime: str = ""
     library: str | None = "transformers"
     times: Callable[[Sequence[HeadModel], Sequence[Path], float], tuple[list[Times], list[Times]]] | None = None
-    rounded: Rounded | None = None
-    bars: tuple[str, ...] = ()
+    rounded: str = ""
+    exact: str = ""
     runs_in: Mapping[str, str] = field(default_factory=dict)
     even: bool = False
-    refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: None
+    refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: card.no_cut
 
     def describe_size(self, run: RunDocument | None) -> str:
         """Return the size of the written weights, rounded; what is known of it if the ``run`` did not count them."""
@@ -146,28 +125,28 @@ class ModelForm(Form):
             return "about a quarter"
         return "smaller"
 
-    def check(self, read: ReadBack) -> None:
+    def check(self, read: ReadBack, *, rounding: float = 0.0) -> None:
         """Check that the written model, read back, gives the results of the model in memory.
+
+        ``rounding`` is what ``measure_rounding`` found.
 
         Raises:
             CahpError: If not.
         """
-        if self.rounded is None:
+        if self.rounded:
+            share = AGREEMENT
+            if read.tokens:
+                share = OF_TOKENS
+            changed = round((1 - read.agreement) * read.tried)
+            allowed = math.ceil((1 - share) * read.tried - 1e-9)
+            equal = changed <= allowed
+            reason = f"predictions differ on {changed:,} of {read.tried:,} (allowed: {allowed:,})"
+            instead = f"it as {self.exact}, which rounds nothing"
+        else:
             # Not `difference > tolerance`: NaN must fail too.
-            equal = read.difference <= max(self.tolerance, ALLOWED_ROUNDING * read.rounding)
+            equal = read.difference <= max(self.tolerance, ALLOWED_ROUNDING * rounding)
             reason = f"logits differ by {read.difference:.1e} from the model in memory"
             instead = "the mask instead, and tell us which model this is"
-        else:
-            count = len(read.found)
-            tokens = read.found.ndim == 1
-            changed = round((1 - read.agreement) * count)
-            allowed = self.rounded.allowed(count, tokens=tokens)
-            equal = changed <= allowed
-            words = "texts"
-            if tokens:
-                words = "tokens"
-            reason = f"predictions differ on {changed:,} of {count:,} {words} (allowed: {allowed:,})"
-            instead = f"it as {self.rounded.exact}, which rounds nothing"
         if not equal:
             raise CahpError(
                 f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
@@ -176,25 +155,19 @@ class ModelForm(Form):
     @property
     def exactness(self) -> str:
         """What is checked before the folder is written."""
-        if self.rounded is None:
+        if not self.rounded:
             return f"logits within {self.tolerance:.0e}".replace("e-0", "e-")
-        texts, tokens = (percent(share, 0) for share in (self.rounded.agreement, self.rounded.of_tokens))
-        return f"same prediction on {texts} of the texts, or on {tokens} of the next tokens"
+        tokens = percent(OF_TOKENS, 0)
+        return f"same prediction on {percent(AGREEMENT, 0)} of the texts, or on {tokens} of the next tokens"
 
-    def closeness(
-        self, difference: float, agreement: float, tried: int, *, written: int | None = None, words: str = "texts"
-    ) -> str:
-        """Describe, as a clause, how close the model that was read back is to the model in memory.
-
-        It was tried on ``tried`` texts, or other ``words``, and on so many tokens ``written`` with its cache.
-        """
-        if self.rounded is not None:
-            return f"it agrees with the model before rounding on {percent(agreement)} of {tried:,} {words}"
-        clause = "its logits are identical"
-        if difference:
-            clause = f"its logits differ by at most {difference:.0e}"
-        if written is not None:
-            clause += f", and it writes the same {written} tokens with its cache"
+    def closeness(self, results: Mapping[str, Any]) -> str:
+        """Describe, as a clause, how close the model that was read back is, from the ``results`` of its writing."""
+        if self.rounded:
+            share = percent(results["agreement"])
+            return f"{share} of its predictions are those of the model before rounding (n = {results['tried']:,})"
+        clause = f"its logits differ by at most {results['difference']:.0e} (n = {results['tried']:,})"
+        if results["written"] is not None:
+            clause += f", and it writes the same {results['written']} tokens with its cache"
         return clause
 
     def check_installed(self) -> None:

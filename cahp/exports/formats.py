@@ -6,7 +6,6 @@ model all read ``FORMS``. A new form is one entry here and its row in the docume
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import models
-from cahp.exports.form import Form, MaskForm, ModelForm, Pruned, Rounded
+from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE, ModelCard
 from cahp.recoveries import NONE, RECOVERIES
@@ -196,9 +195,10 @@ def _write_int8(folder: Path, pruned: Pruned) -> None:
 
 
 def _refuse_onnx(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    if card.saves != "cache":
-        return None
-    return NO_ONNX_CACHE.get(card.family)
+    reason = card.no_cut or card.no_onnx
+    if reason is None and card.saves == "cache":
+        reason = NO_ONNX_CACHE.get(card.family)
+    return reason
 
 
 _INT8_CARD = f"""\
@@ -236,7 +236,6 @@ _ONNX = ModelForm(
     file=ONNX_FILE,
     needs=("onnx", "onnxruntime", "onnxscript"),
     extra="onnx",
-    bars=("no_cut", "no_onnx"),
     refuse=_refuse_onnx,
     write=lambda folder, pruned: _models("saving").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
@@ -245,7 +244,6 @@ _ONNX = ModelForm(
     tolerance=1e-4,
     runtime="onnxruntime",
     library="onnx",
-    checked_with=("onnxruntime",),
     runs_in=_ONNX_RUNS,
     times=lambda models, files, seconds: import_module("cahp.stages.latency").measure_onnx(
         models, files, seconds=seconds
@@ -258,20 +256,17 @@ _ONNX = ModelForm(
 def _refuse_standard(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     if card.family in FAMILIES:
         return DERIVED_SIZE
-    from cahp.models.standard import refuse_standard
-
-    units = None
+    units = 1
     if mask is not None:
         units = len(mask.by_layer[0])
-    return refuse_standard(card, units=units, adder=adder)
+    reason: str | None = card.no_cut or _models("saving").refuse_standard(card, units=units, adder=adder)
+    return reason
 
 
 def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     if not adder or card.family in FAMILIES:
         return None
-    from cahp.models.standard import lacks_output_bias
-
-    if not lacks_output_bias(card):
+    if not _models("saving").lacks_output_bias(card):
         return None
     return f"its output projections have no bias, and {adder} needs one"
 
@@ -279,7 +274,7 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | 
 def _refuse_gguf(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     from cahp.models.to_gguf import refuse_gguf, refuse_tokenizer
 
-    return refuse_gguf(card, mask, adder=adder) or refuse_tokenizer(card)
+    return card.no_cut or refuse_gguf(card, mask, adder=adder) or refuse_tokenizer(card)
 
 
 _GGUF = ModelForm(
@@ -290,14 +285,12 @@ _GGUF = ModelForm(
     needs_model="causal language models of the shapes of Llama and Qwen",
     loads="run model.gguf with llama.cpp, or with any tool that is built on it",
     file=GGUF_FILE,
-    bars=("no_cut",),
     refuse=_refuse_gguf,
     write=lambda folder, pruned: _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask),
     reads=GGUF_READS,
     tolerance=1e-5,
     runtime="llama.cpp",
     library="gguf",
-    checked_with=("gguf", "torch"),
     runs_in=_GGUF_RUNS,
     card=GGUF_CARD,
 )
@@ -306,7 +299,7 @@ _GGUF = ModelForm(
 def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     from cahp.models.to_gguf import refuse_gguf, refuse_surgery
 
-    return refuse_surgery(card) or refuse_gguf(card, mask, adder=adder)
+    return card.no_cut or refuse_surgery(card) or refuse_gguf(card, mask, adder=adder)
 
 
 def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
@@ -319,11 +312,9 @@ _MODEL_FORMS = (
     ModelForm(
         key="compact",
         title="Compact",
-        gist="smaller, loads with one file",
         loads_with="transformers and one Python file",
         loads="load it with cahp.load_pruned, or with load_pruned.py in the folder",
         file="model.safetensors",
-        bars=("no_cut",),
         write=lambda folder, pruned: _models("saving").save_compact(folder, pruned.cut, pruned.mask),
         reads=COMPACT_READS,
         tolerance=1e-5,
@@ -334,15 +325,13 @@ _MODEL_FORMS = (
     ModelForm(
         key="standard",
         title="Standard",
-        gist="smaller, loads with transformers alone",
         loads_with="transformers",
         needs_model="the same number of heads in every layer, and a configuration that states the size of a head",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
-        bars=("no_cut",),
         even=True,
         refuse=_refuse_standard,
-        write=lambda folder, pruned: _models("standard").save_standard(folder, pruned.cut, pruned.mask),
+        write=lambda folder, pruned: _models("saving").save_standard(folder, pruned.cut, pruned.mask),
         reads=PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
@@ -355,7 +344,6 @@ class, with no file of cahp-explorer.
     ModelForm(
         key="drop-in",
         title="Drop-in",
-        gist="original shapes",
         loads_with="transformers",
         keeps_shapes=True,
         speed="as the original",
@@ -379,12 +367,11 @@ results of the pruned model, but it is neither smaller nor faster.
         key="gguf-types",
         title="GGUF, types of the source",
         weight_bytes=None,
-        gist="kept blocks as they are in the source",
         needs_model="models from a GGUF file of the shapes of Llama and Qwen",
         refuse=_refuse_gguf_types,
         write=_write_gguf_types,
-        tolerance=math.inf,
-        rounded=Rounded("quantised", agreement=0.95, of_tokens=0.8, exact="gguf"),
+        rounded="quantised",
+        exact="gguf",
         card=GGUF_TYPES_CARD,
     ),
     _ONNX,
@@ -394,8 +381,8 @@ results of the pruned model, but it is neither smaller nor faster.
         title="ONNX, int8",
         weight_bytes=1,
         write=_write_int8,
-        tolerance=math.inf,
-        rounded=Rounded("int8", agreement=0.95, of_tokens=0.8, exact="onnx"),
+        rounded="int8",
+        exact="onnx",
         card=_INT8_CARD.format(ONNX_CARD),
         cached_card=_INT8_CARD.format(ONNX_CACHED_CARD),
     ),
@@ -499,17 +486,12 @@ def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, rec
     adder = ""
     if RECOVERIES[recover].adds_biases:
         adder = RECOVERIES[recover].noun
-    reasons: list[str | None] = [getattr(card, entry) for entry in form.bars]
-    known = next((reason for reason in reasons if reason), None)
-    counts: set[int] = set()
-    if mask is not None:
-        counts = set(mask.counts)
-    if known or not form.even or len(counts) <= 1:
-        return known or form.refuse(card, mask, adder)
-    return form.refuse(card, None, adder) or (
-        "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
-        f"{min(counts)} to {max(counts)}"
-    )
+    if form.even and mask is not None and len(set(mask.counts)) > 1:
+        return form.refuse(card, None, adder) or (
+            "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
+            f"{min(mask.counts)} to {max(mask.counts)}"
+        )
+    return form.refuse(card, mask, adder)
 
 
 def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> None:
@@ -553,14 +535,9 @@ def as_asked(text: str, card: ModelCard) -> str:
 
 def option_help() -> str:
     """Return the help of ``--format``."""
-    models = []
-    for form in model_forms():
-        gist = ""
-        if form.gist:
-            gist = f" ({form.gist})"
-        models.append(f"{form.key}{gist}")
+    models = ", ".join(form.key for form in model_forms())
     masks = ", ".join(form.key for form in mask_forms())
-    return f"{', '.join(models)}; or the mask alone: {masks}."
+    return f"{models}; or the mask alone: {masks}."
 
 
 #: The files that describe an exported folder.

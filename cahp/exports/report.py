@@ -91,10 +91,10 @@ def describe_value(run: RunDocument) -> tuple[str, str]:
     weights = WeightCount.of(run)
     if weights is not None:
         savings = replace(savings, size=weights.ratio(run.mask))
-    task = CLASSIFICATION
+    answers = CLASSIFICATION.words.answers
     if run.protocol is not None:
-        task = NEXT_TOKEN
-    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=task.words.answers))
+        answers = NEXT_TOKEN.words.answers
+    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=answers))
     if "recovered" in run.outcomes:
         worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
     return describe_headline(run.mask, run.model.unit, outcomes), worth

@@ -1,7 +1,7 @@
 """Write trained and pruned networks to folders that other programs load, and check these in a fresh process.
 
-A *compact* folder has smaller layers and the file that loads them. A *drop-in* folder has the shapes of the original,
-with zeros for pruned heads.
+A *compact* folder has smaller layers and the file that loads them. A *standard* folder has fewer heads in every layer,
+which its own class loads. A *drop-in* folder has the shapes of the original, with zeros for pruned heads.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,22 +22,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file, save_model
+from torch import Tensor
 
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
-from cahp.models.head_model import Batch, HeadModel
+from cahp.models.cards import DERIVED_SIZE, FAMILIES, Family, ModelCard
+from cahp.models.head_model import Batch, HeadModel, Projection, find_module
 from cahp.models.identity import BUILTINS, output_head
+from cahp.models.matching import match_folder
 from cahp.models.selftest import relative_difference
-from cahp.models.sketch import quiet
+from cahp.models.sketch import quiet, sketch_network
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_rotation
 from cahp.output import Output
-from cahp.tasks.answers import PREDICTION, Window
+from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item
-from cahp.values import CahpError, HeadMask
+from cahp.values import CahpError, HeadMask, OptionError
 
 #: The file that loads a compact model where this package is not installed.
 LOADER = "load_pruned.py"
@@ -87,11 +91,17 @@ def save_network(
 ) -> Path:
     """Write network and tokenizer, as safetensors, whole or not at all; return the folder. See ``Output.whole``."""
     output = Output.of(out)
-    with output.whole(made) as part, quiet():
-        in_float32(network).save_pretrained(part)
-        state_rotation(part)
+    with output.whole(made) as part:
+        save_plain(part, network)
         save_tokenizer(tokenizer, part)
     return output.folder
+
+
+def save_plain(folder: Path, network: Any) -> None:
+    """Save a network that its own class loads."""
+    with quiet():
+        in_float32(network).save_pretrained(folder)
+    state_rotation(folder)
 
 
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
@@ -186,50 +196,152 @@ def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:
 
 def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMask) -> None:
     """Save ``pruned`` (``model`` cut to ``mask``) in the shapes of ``model``, with zeros for pruned heads."""
-    with quiet():
-        in_float32(restore_shapes(model, pruned, mask)).save_pretrained(folder)
-    state_rotation(folder)
+    save_plain(folder, restore_shapes(model, pruned, mask))
+
+
+# A plain checkpoint of an even mask ----------------------------------------------------------------------------------
+#
+# It exists where the configuration states the size of a head (Llama, Qwen, Mistral, Gemma, Phi and their kin).
+# Elsewhere the size is the width over the number of heads, and fewer heads would be larger ones.
+
+
+def refuse_standard(card: ModelCard, *, units: int = 1, adder: str = "") -> str | None:
+    """Return why a model cannot be a plain checkpoint with ``units`` in every layer, as a clause (None: it can).
+
+    ``adder`` is the noun of a recovery that adds a bias to output projections without one (empty: it adds none). Of a
+    model whose files are not located yet nothing is known.
+    """
+    if not card.folder:
+        return None
+    network, family = _sketch_of(card)
+    smaller = _with_fewer(network, card, units=1)
+    if smaller is None or family.shared:
+        return DERIVED_SIZE
+    layers = _layers(smaller, family)
+    if Projection(layers[0].get_submodule(family.output)).weight.shape[1] != card.head_size:
+        return DERIVED_SIZE
+    attention = {id(weights) for layer in layers for weights in layer.get_submodule(family.attention).parameters()}
+    sizes = {name: weights.shape for name, weights in network.named_parameters()}
+    changed = [weights for name, weights in smaller.named_parameters() if sizes.get(name) != weights.shape]
+    if any(id(weights) not in attention for weights in changed):
+        return "the entry for its number of heads has an effect on other parts of the model"
+    if adder and lacks_output_bias(card):
+        smaller = _with_fewer(network, card, units=1, biases=True)
+        if smaller is None or not _has_output_bias(smaller, family):
+            return f"its class has no bias in the output projection of its attention, and {adder} needs one"
+    try:
+        # Each class checks its own entries when it is loaded.
+        type(network.config).from_dict(_set_heads(network.config, card, units).to_dict())
+    except Exception:
+        return f"its class refuses a width that is no multiple of {units * card.group} heads"
+    return None
+
+
+def lacks_output_bias(card: ModelCard) -> bool:
+    """Whether the output projections of a model's attention have no bias; False if its files are not located."""
+    return bool(card.folder) and not _has_output_bias(*_sketch_of(card))
+
+
+def _sketch_of(card: ModelCard) -> tuple[Any, Family]:
+    # Its details are a dictionary, which cannot be a key.
+    return _sketch(replace(card, details=None), (card.details or {}).get("bytes") or 0)
+
+
+@lru_cache(maxsize=8)
+def _sketch(card: ModelCard, weight_bytes: int) -> tuple[Any, Family]:
+    """Build a model's network without weights, and describe its heads."""
+    network = sketch_network(card.id, card.folder, card.labels or None, output_head(card), weight_bytes=weight_bytes)
+    return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
+
+
+def _layers(network: Any, family: Family) -> list[torch.nn.Module]:
+    """The layers with heads of a network."""
+    layers = network.base_model.get_submodule(family.layers)
+    return [layer for layer in layers if find_module(layer, family.output) is not None]
+
+
+def _has_output_bias(network: Any, family: Family) -> bool:
+    return Projection(_layers(network, family)[0].get_submodule(family.output)).bias is not None
+
+
+def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = False) -> Any:
+    """Build the network without weights, with ``units`` in every layer (None: its class cannot be built so).
+
+    With ``biases``, all projections of attention have a bias.
+    """
+    config = _set_heads(network.config, card, units)
+    if biases:
+        config.attention_bias = True
+    try:
+        with quiet(), torch.device("meta"):
+            return type(network)._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    except Exception:  # sizes that do not fit each other raise anything
+        return None
+
+
+def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
+    """Return a copy of a configuration with ``units`` in every layer."""
+    config = copy.deepcopy(config)
+    if getattr(config, "num_key_value_heads", None) == card.heads:
+        # One key-value head that all query heads share stays.
+        config.num_key_value_heads = units
+    config.num_attention_heads = units * card.group
+    if not getattr(config, "head_dim", None):
+        # Elsewhere it is stated, or means another size (of latent attention, the rotated part of a head).
+        config.head_dim = card.head_size // card.group
+    return config
+
+
+def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
+    """Save a network that was cut to an even ``mask`` as a checkpoint that its own class loads.
+
+    A bias that a recovery added is kept where the class can have one; queries, keys and values then get zeros.
+
+    Raises:
+        OptionError: If the class of the network cannot hold these weights.
+    """
+    network = in_float32(pruned.network)
+    weights = network.state_dict()
+    for biases in (False, True):
+        plain = _with_fewer(network, pruned.card, units=len(mask.by_layer[0]), biases=biases)
+        if plain is None:
+            continue
+        empty = plain.state_dict()
+        added = {name: torch.zeros(empty[name].shape) for name in empty.keys() - weights.keys()}
+        held = {**weights, **added}
+        same = held.keys() == empty.keys() and all(held[name].shape == empty[name].shape for name in held)
+        if same and all(name.endswith(".bias") for name in added):
+            break
+    else:
+        raise OptionError(
+            f"the class of {pruned.card.id} cannot hold the weights of the pruned model; export it as compact"
+        )
+    plain.load_state_dict(held, assign=True)
+    plain.tie_weights()
+    if plain.can_generate():
+        plain.generation_config = network.generation_config
+    save_plain(folder, plain)
+
+
+# Reading back --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
 class ReadBack:
-    """Scores ``(n, C)`` of the same texts: ``found`` by the saved model, ``expected`` by the model in memory.
+    """How a saved model, loaded in a fresh process, differs from the model in memory.
 
-    Of a language model they are predicted tokens ``(n,)``, of the next token of each text, or of all tokens that are
-    measured; ``answers`` are then what an ``Evaluation`` holds of the saved model (None: of classifiers, ``found``).
+    ``agreement`` is the share of equal predictions among ``tried`` ones, of texts or next ``tokens``. ``difference`` is
+    the largest one of logits in a batch, relative to the batch's largest logit where that is above 1, and NaN if a
+    logit is. ``scores`` are what an ``Evaluation`` holds of the saved model. ``written`` counts the tokens that it
+    wrote with its cache (None: not tried).
     """
 
-    found: NDArray[np.float64]
-    expected: NDArray[np.float64]
-    #: The largest difference of logits in each batch, relative to the batch's largest logit where that is above 1.
-    differences: tuple[float, ...]
-    answers: NDArray[np.float32] | None = None
-    #: The number of tokens that the saved model wrote with its cache, which are among ``differences``.
+    tried: int
+    agreement: float
+    difference: float
+    scores: NDArray[np.float32]
+    tokens: bool = False
     written: int | None = None
-    #: What ``measure_rounding`` found (0: not measured).
-    rounding: float = 0.0
-    #: What the form says of what it wrote (None: nothing).
-    note: str | None = None
-
-    @property
-    def difference(self) -> float:
-        """The largest of ``differences``; NaN if a logit is NaN."""
-        return float(np.max([0.0, *self.differences]))
-
-    @property
-    def agreement(self) -> float:
-        """The share of texts, or tokens, with the same prediction."""
-        same = self.found == self.expected
-        if self.found.ndim > 1:
-            same = self.found.argmax(axis=1) == self.expected.argmax(axis=1)
-        return float(same.mean())
-
-    @property
-    def scores(self) -> NDArray[np.float32]:
-        """The scores of an ``Evaluation`` of the saved model."""
-        if self.answers is None:
-            return self.found.astype(np.float32)
-        return self.answers
 
 
 def read_back(
@@ -237,8 +349,8 @@ def read_back(
 ) -> ReadBack:
     """Load the model in ``folder`` in a fresh process, and compare its logits of ``inputs`` with those of ``pruned``.
 
-    A language model without a prompt is compared by its logits of the next token of each text; with the ``full`` model
-    and windows by the measured tokens, and the result has ``answers``.
+    Of a language model these are its logits where a text is answered or ends; with the ``full`` model and windows,
+    those of all measured tokens.
 
     The Python code ``reads`` defines a function ``answer`` from the path ``folder``. The function takes a batch (arrays
     by name) and returns the logits, of a language model for every token. It cannot import this package.
@@ -252,67 +364,70 @@ def read_back(
         if full is not None:
             full = full.with_network(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
-    windows = [item for item in inputs if isinstance(item, Window)]
-    longest = max((window.scored for window in windows), default=0)
-    # The measured tokens of windows, the next token of texts, or classes.
-    measures = full is not None and pruned.predicts_tokens and len(windows) == len(inputs)
-    shape: tuple[int, ...] = (len(inputs), len(pruned.card.labels))
-    if measures:
-        shape = (len(inputs), longest)
-    elif pruned.predicts_tokens:
-        shape = (len(inputs),)
-    scores = _SCORES
-    # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
+    measured = [item.scored for item in inputs if isinstance(item, Window)]
+    if full is None or not pruned.predicts_tokens or len(measured) < len(inputs):
+        measured = []
     classes: slice | list[int] = slice(None)
     if pruned.prompt is not None:
-        scores = pruned.prompt.scores_code
+        # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
         classes = [answer.token for answer in pruned.prompt.answers]
-    elif pruned.predicts_tokens and not measures:
-        scores = _NEXT
-    found = np.zeros(shape)
-    expected = np.zeros(shape)
-    answers = np.zeros((len(inputs), longest, 3), dtype=np.float32)
-    differences = list[float]()
+    scores = np.zeros((len(inputs), len(pruned.card.labels)), dtype=np.float32)
+    if measured:
+        # Those of fewer tokens lie at the end.
+        scores = np.zeros((len(inputs), max(measured), 3), dtype=np.float32)
+    places = [_places(pruned, batch, measured) for batch in batches]
+    differences = [0.0]
+    same = list[Tensor]()
     with scratch() as temporary:
         logits = temporary / "logits.npz"
-        code = f"{_READ}{reads}{scores}{_ANSWER}"
-        in_new_process(code, folder, save_batches(temporary, batches), logits)
+        given = save_batches(temporary, batches, places)
+        in_new_process(f"{_READ}{reads}{_ANSWER}", folder, given, logits)
         # One batch at a time, since logits of a whole vocabulary take much memory.
         with np.load(logits) as loaded, torch.no_grad():
-            for index, batch in enumerate(batches):
+            for index, (batch, at) in enumerate(zip(batches, places, strict=True)):
                 theirs = torch.from_numpy(loaded[str(index)])
-                if not measures:
-                    ours = pruned.logits(batch, vocabulary=True).cpu()
-                    differences.append(relative_difference(ours, theirs))
-                    if pruned.predicts_tokens:
-                        found[batch.rows] = theirs.argmax(-1)
-                        expected[batch.rows] = ours.argmax(-1)
-                    else:
-                        found[batch.rows] = theirs[:, classes].numpy()
-                        expected[batch.rows] = ours[:, classes].numpy()
-                    continue
-                assert full is not None
-                full_states = full.logits(batch, states=True)
-                states = pruned.logits(batch, states=True)
-                for place, row in enumerate(batch.rows.tolist()):
-                    count = windows[row].scored
-                    length = int(batch.lengths[place])
-                    at = slice(length - count, length)
-                    # What an ``Evaluation`` holds of logits at tokens, beside those of the full model.
-                    wanted = vocabulary_logits(full.network, full_states[place, at]).log_softmax(-1)
-                    ours = vocabulary_logits(pruned.network, states[place, at])
-                    mine = theirs[place, at].log_softmax(-1)
+                if measured:
+                    assert at is not None
+                    assert full is not None
+                    ours = vocabulary_logits(pruned.network, pruned.logits(batch, states=True)[at])
+                    whole = vocabulary_logits(full.network, full.logits(batch, states=True)[at])
+                    rows = batch.rows[at[0]]
+                    ends = at[1] - batch.lengths[at[0]]
+                    targets = [int(inputs[row].targets[end]) for row, end in zip(rows, ends, strict=True)]
+                    mine = theirs.log_softmax(-1)
+                    wanted = whole.log_softmax(-1)
                     divergences = (wanted.exp() * (wanted - mine)).sum(-1)
-                    losses = -mine.gather(1, torch.from_numpy(windows[row].targets)[:, None])[:, 0]
+                    losses = -mine.gather(1, torch.tensor(targets)[:, None])[:, 0]
                     read = torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1)
-                    answers[row, longest - count :] = read.numpy()
-                    expected[row, longest - count :] = ours.argmax(-1)
-                    differences.append(relative_difference(ours, theirs[place, at]))
-    if not measures:
-        return ReadBack(found, expected, tuple(differences))
-    counted = np.arange(longest) >= longest - np.array([window.scored for window in windows])[:, None]
-    found = answers[..., PREDICTION].astype(np.float64)
-    return ReadBack(found[counted], expected[counted], tuple(differences), answers)
+                    scores[rows, ends] = read.numpy()
+                else:
+                    ours = pruned.logits(batch, vocabulary=True).cpu()
+                    if not pruned.predicts_tokens:
+                        scores[batch.rows] = theirs[:, classes].numpy()
+                differences.append(relative_difference(ours, theirs))
+                same.append(ours[:, classes].argmax(-1) == theirs[:, classes].argmax(-1))
+    equal = torch.cat(same)
+    return ReadBack(
+        len(equal), float(equal.double().mean()), float(np.max(differences)), scores, pruned.predicts_tokens
+    )
+
+
+def _places(model: HeadModel, batch: Batch, measured: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+    """The rows and positions in a batch at which a language model's logits are compared (None: it is a classifier).
+
+    ``measured`` are the numbers of measured tokens of each text, its last ones (empty: only where it is answered).
+    """
+    rows = torch.arange(len(batch))
+    if model.prompt is not None:
+        return rows, model.prompt.positions(batch.tensors)
+    if not model.predicts_tokens:
+        return None
+    if not measured:
+        return rows, batch.tensors["attention_mask"].sum(1) - 1
+    counts = [measured[row] for row in batch.rows]
+    ends = zip(batch.lengths.tolist(), counts, strict=True)
+    positions = [torch.arange(length - count, length) for length, count in ends]
+    return rows.repeat_interleave(torch.tensor(counts)), torch.cat(positions)
 
 
 # The fresh process ---------------------------------------------------------------------------------------------------
@@ -328,32 +443,30 @@ with numpy.load(inputs) as file:
         index, name = key.split(" ")
         batches.setdefault(index, {})[name] = file[key]
 """
-_SCORES = """
-def scores(batch, logits):
-    return logits
-"""
-_NEXT = """
-def scores(batch, logits):
-    at = batch["attention_mask"].sum(1) - 1
-    return logits[range(len(at)), at]
-"""
 _ANSWER = """
 import zipfile
 # As numpy.savez does, but one batch at a time.
 with zipfile.ZipFile(rest[0], "w") as archive:
     for index, batch in batches.items():
+        at = batch.pop("cahp_places", None)
+        logits = answer(batch)
+        if at is not None:
+            logits = logits[at[0], at[1]]
         with archive.open(index + ".npy", "w", force_zip64=True) as file:
-            numpy.lib.format.write_array(file, numpy.asarray(scores(batch, answer(batch))))
+            numpy.lib.format.write_array(file, numpy.asarray(logits))
 """
 
 
-def save_batches(folder: Path, batches: Sequence[Batch]) -> Path:
-    """Save the inputs of a fresh process to a file in ``folder``; return it."""
+def save_batches(folder: Path, batches: Sequence[Batch], places: Sequence[tuple[Tensor, Tensor] | None] = ()) -> Path:
+    """Save the inputs of a fresh process, and the ``places`` of its outputs, to a file in ``folder``; return it."""
     arrays: dict[str, Any] = {
         f"{index} {name}": tensor.cpu().numpy()
         for index, batch in enumerate(batches)
         for name, tensor in batch.tensors.items()
     }
+    for index, at in enumerate(places):
+        if at is not None:
+            arrays[f"{index} cahp_places"] = torch.stack(at).numpy()
     np.savez(folder / "inputs.npz", **arrays)
     return folder / "inputs.npz"
 
@@ -435,13 +548,12 @@ def save_onnx_int8(file: Path, exact: Path) -> None:
         shutil.copyfile(path, file.parent / path.name)
 
 
-def compare_writing(folder: Path, reads: str, pruned: HeadModel, read: ReadBack) -> ReadBack:
-    """Let the model in ``folder`` write text in a fresh process, and add to ``read`` how far it is off ``pruned``.
+def compare_writing(folder: Path, reads: str, pruned: HeadModel) -> float:
+    """Let the model in ``folder`` write ``WRITTEN`` tokens in a fresh process; return how far they are off ``pruned``.
 
     The Python code ``reads`` defines ``write`` from the path ``folder``: it takes tokens ``(1, n)``, their mask and a
     number, and returns the tokens with so many more, each the most likely one by the model's cache. The difference is
-    the largest one between the best logit in memory and that of the written token, relative to logits beyond 1; it is
-    0 if the model in memory writes the same.
+    the largest one between the best logit in memory and that of the written token, relative to logits beyond 1.
 
     Raises:
         CahpError: If the folder cannot be read.
@@ -457,8 +569,7 @@ def compare_writing(folder: Path, reads: str, pruned: HeadModel, read: ReadBack)
     with torch.no_grad():
         logits = pruned.network(input_ids=ids[:, :-1], use_cache=False).logits[0, prompt.shape[1] - 1 :]
     missing = logits.amax(-1) - logits.gather(1, ids[0, prompt.shape[1] :, None])[:, 0]
-    difference = float(missing.max()) / max(1.0, float(logits.abs().max()))
-    return replace(read, differences=(*read.differences, difference), written=WRITTEN)
+    return float(missing.max()) / max(1.0, float(logits.abs().max()))
 
 
 # What it runs: it writes text with a cache, or 8-bit weights

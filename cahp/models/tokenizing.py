@@ -269,14 +269,6 @@ class PromptReader:
             options["use_cache"] = False
         return logits_at(network, tensors, self.positions(tensors), **options)
 
-    @property
-    def scores_code(self) -> str:
-        """Python code of a function ``scores`` that picks the logits at the answer's position."""
-        at = 'batch["attention_mask"].sum(1) - 1'
-        if self._mask_id is not None:
-            at = f'(batch["input_ids"] == {self._mask_id}).argmax(1)'
-        return f"def scores(batch, logits):\n    at = {at}\n    return logits[range(len(at)), at]\n"
-
     # Tokens --------------------------------------------------------------------------------------------------------
 
     def _encoded(self, prompts: Sequence[str]) -> list[dict[str, list[int]]]:

@@ -95,25 +95,15 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
     size += f"; {document['bytes'] / 1e6:.1f} MB on disk"
     if form.keeps_shapes:
         size += ", where those of pruned heads are zeros"
-    words = "tokens"
-    if document.get("protocol") is None:
-        words = "texts"
-    closeness = form.closeness(
-        document["difference"],
-        document["agreement"],
-        document["tried"],
-        written=document["written"],
-        words=words,
-    )
     yield from _facts(
         [
             ("size", size),
-            ("verified", f"read back in a fresh process, {closeness}"),
+            ("verified", f"read back in a fresh process, {form.closeness(document)}"),
             ("note", document.get("note") or ""),
             ("runs in", describe_runtimes(form)),
         ]
     )
-    yield from lines(show_files(document["files"], form.runtime))
+    yield from lines(show_files(document["files"] or (), form.runtime))
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
     if document["pushed"]:
         yield from _facts([("uploaded", document["pushed"])])

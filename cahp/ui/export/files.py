@@ -297,13 +297,9 @@ def _draw_written(
     ]
     *_, last = (outcomes for outcomes in results["outcomes"].values() if outcomes is not None)
     state = capital(RECOVERIES[recover].beside)
-    if form.rounded is not None:
-        state += f" and rounded to {form.rounded.state}"
-    words = "texts"
-    if explorer.bench.protocol is not None:
-        words = "tokens"
-    compared = {name: results[name] for name in ("difference", "agreement", "tried", "written")}
-    close = form.closeness(**compared, words=words)
+    if form.rounded:
+        state += f" and {form.rounded}"
+    close = form.closeness(results)
     st.caption(f"{form.title}, {state}: {describe(last)}. Loaded again in a new process: {close}.")
     if results["files"]:
         outcomes = {state: values for state, values in results["outcomes"].items() if values is not None}

@@ -9,14 +9,9 @@ import documents
 import numpy as np
 import pytest
 
-from cahp.exports.model_card import _results
 from cahp.exports.report import Origin, page
 from cahp.files import plain_json
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.show import show_outcomes
-from cahp.show import html
-from cahp.tasks.answers import WindowProtocol
-from cahp.values import Estimate
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")
@@ -179,16 +174,3 @@ def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
     assert "<b>a film</b> xxx" in shown.text
     assert "b" not in {tag for tag, _ in shown.tags}
     assert "x" * 300 not in shown.text
-
-
-@pytest.mark.parametrize(("documents", "unit"), [(100, "documents"), (7, "windows")])
-def test_intervals_of_tokens_are_over_documents_and_the_token_before_the_first_is_no_tag(
-    documents: int, unit: str
-) -> None:
-    # The test split has other documents than the evaluation texts of the protocol.
-    outcomes = {"agreement": Estimate(0.5, (0.4, 0.6), 97, "share")}
-    protocol = WindowProtocol(256, 256, "<s>", 4096, documents, "every")
-    (drawn,) = html.draw([show_outcomes("On test", {"pruned": outcomes}, protocol)])
-    assert Outline(drawn).text.endswith(f"{unit.capitalize()} 97")
-    first, *_ = _results({"outcomes": {"full": outcomes}}, None, protocol)
-    assert first.endswith(f"(every window begins with &lt;s&gt;), with 95 % intervals over {unit}:")
