@@ -61,10 +61,9 @@ from cahp.features.head_cards.measuring import (
     shorten,
 )
 from cahp.features.learn import lessons as six_steps
-from cahp.features.learn.course import list_measured
-from cahp.features.learn.course import measure as measure_answer
 from cahp.features.learn.lessons import LESSONS_FILE, BundledLessons, read_lessons
 from cahp.features.learn.scene import find_family, measure_scene
+from cahp.features.learn.steps import list_steps
 from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, evaluate_on_neutral
 from cahp.features.own_text.measuring import (
     SENTENCE_FILE,
@@ -170,17 +169,14 @@ def write_lessons(
     scene = measure_scene(bench, family)
     subject = six_steps.subject_of(bench, chosen.mask, family, scene)
     shipped = read_lessons(name) if only else None
-    bundle = BundledLessons(
-        subject.sha256,
-        scene,
-        {
-            step: shipped.answers[step]
-            if shipped is not None and step not in only
-            else measure_answer(step, subject, progress=progress)
-            for step in list_measured(subject)
-        },
-        {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made,
-    )
+    answers = {}
+    for step in list_steps(subject):
+        if step.measure is not None and (shipped is None or step.name in only):
+            answers[step.name] = step.measure(progress)
+        elif step.measure is not None and shipped is not None:
+            answers[step.name] = shipped.answers[step.name]
+    made = {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made
+    bundle = BundledLessons(subject.sha256, scene, answers, made)
     write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})
 
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,15 +24,10 @@ from cahp.values import Estimate, HeadMask, Ints
 from cahp.values.statistics import name_clusters
 from cahp.words import number, percent, span, too_close
 
+if TYPE_CHECKING:
+    from cahp.stages import Arc
+
 # A sentence on a board ---------------------------------------------------------------------------------------
-
-
-class WordArc(NamedTuple):
-    """The attention that the word at ``query`` pays to the word at ``key``."""
-
-    query: int
-    key: int
-    weight: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +40,7 @@ class WordMaps:
 
     words: tuple[str, ...]
     length: int
-    arcs: tuple[tuple[WordArc, ...], ...]
+    arcs: tuple[tuple[Arc, ...], ...]
     looks: NDArray[np.uint8]
 
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from cahp.models.head_model import Batch, HeadModel
     from cahp.models.loading import punctuation_ids, special_ids, usual_ids
     from cahp.models.surgery import can_cut
-    from cahp.models.tokenizing import from_ids, known_tokens, start_id
+    from cahp.models.tokenizing import from_ids, known_tokens, split_text, start_id
     from cahp.models.vocabulary import token_losses
 
 __all__ = [
@@ -69,6 +69,7 @@ __all__ = [
     "set_dtype",
     "set_max_length",
     "special_ids",
+    "split_text",
     "start_id",
     "token_losses",
     "usual_ids",
@@ -201,6 +202,7 @@ _HOMES = {
     "can_cut": "surgery",
     "from_ids": "tokenizing",
     "known_tokens": "tokenizing",
+    "split_text": "tokenizing",
     "start_id": "tokenizing",
     "token_losses": "vocabulary",
 }

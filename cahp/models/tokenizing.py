@@ -372,3 +372,18 @@ def _shares(lengths: Sequence[int], room: int) -> list[int]:
         return [room]
     first = min(lengths[0], max(room - lengths[1], room - room // 2))
     return [first, room - first]
+
+
+def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
+    """Return the part of each token in the text of all: joined, they are that text."""
+    parts = list[str]()
+    before = ""
+    for end in range(1, len(ids) + 1):
+        text = str(tokenizer.decode(ids[:end]))
+        if text.startswith(before):
+            parts.append(text[len(before) :])
+        else:
+            # A token may be a part of a character.
+            parts.append(str(tokenizer.decode([ids[end - 1]])))
+        before = text
+    return tuple(parts)

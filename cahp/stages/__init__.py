@@ -3,17 +3,19 @@
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
-from cahp.stages.similarity import attend, join_words, nearest_heads, read_tokens
+from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
 
 __all__ = [
     "CLUSTERS_REVISION",
+    "Arc",
     "Replaceability",
     "attend",
     "cluster",
-    "join_words",
+    "find_arcs",
     "layer_minimum",
     "nearest_heads",
     "read_tokens",
+    "read_words",
     "round_evenly",
     "select",
     "top",

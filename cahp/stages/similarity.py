@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.models.tokenizing import tokenize_own
+from cahp.models.tokenizing import split_text, tokenize_own
 from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
 from cahp.values.head_roles import HeadRoles, score_text
 
@@ -76,15 +80,139 @@ def attend(model: HeadModel, text: Input) -> Attention:
     return Attention(tokens, weights, truncated, score_text(weights, ids, special), len(ordinary), unknown)
 
 
-def join_words(maps: Floats, words: Ints, count: int) -> NDArray[np.float64]:
-    """Join the attention of tokens ``(N, S, S)`` to that of words ``(N, W, W)``, given the word of each token ``(S,)``.
+def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> NDArray[np.float64]:
+    """Join the attention of tokens ``(N, S, S)`` to that of words ``(N, W, W)``.
 
-    Attention is summed over the tokens of the attended word, and averaged over those of the word that attends. Tokens
-    without a word (-1) are left out.
+    ``queries`` and ``keys (S,)`` are the word of each token that attends, or is attended to; -1: none. Attention is
+    summed over the tokens of the attended word, and averaged over those of the word that attends.
     """
-    member = (words[:, None] == np.arange(count)).astype(np.float64)
-    sizes = np.maximum(member.sum(axis=0), 1)
-    return np.asarray(np.einsum("sw,nst,tv->nwv", member / sizes, maps, member, optimize=True))
+    attends = (queries[:, None] == np.arange(count)).astype(np.float64)
+    attended = (keys[:, None] == np.arange(count)).astype(np.float64)
+    attends /= np.maximum(attends.sum(axis=0), 1)
+    return np.asarray(np.einsum("sw,nst,tv->nwv", attends, maps, attended, optimize=True))
+
+
+class Arc(NamedTuple):
+    """The attention that the word at ``query`` pays to the word at ``key``."""
+
+    query: int
+    key: int
+    weight: float
+
+
+def read_words(
+    model: HeadModel, text: Input, *, most: int, last: bool = False
+) -> tuple[list[str], NDArray[np.float64]]:
+    """Return the words of a text or a pair, and the attention ``(N, W, W)`` of all heads between the first ``most``.
+
+    See ``join_words``; with ``last``, the last token of a word attends for the whole word.
+
+    Raises:
+        DataError: If the text has no tokens.
+    """
+    from torch import Tensor, inference_mode
+
+    entry, _, _ = read_tokens(model, text)
+    words, groups = find_words(*_find_spans(model, text, entry["input_ids"]))
+    count = min(len(words), most)
+    groups[groups >= count] = -1
+    queries = groups.copy()
+    if last:
+        queries[:-1][groups[1:] == groups[:-1]] = -1
+    joined: dict[int, NDArray[np.float64]] = {}
+
+    def watch(layer: int, seen: Tensor) -> None:
+        joined[layer] = join_words(seen[0].double().cpu().numpy(), queries, groups, count)
+
+    with inference_mode():
+        model.logits(model.batches([entry])[0], probe=watch)
+    return words, np.concatenate([joined[layer] for layer in range(model.layers)])
+
+
+def find_arcs(attention: Floats, *, most: int, least: float) -> tuple[Arc, ...]:
+    """Return at most so many of the strongest arcs between different words, of one head's ``attention (W, W)``.
+
+    Their weights are larger than ``least``.
+    """
+    between = np.array(attention, dtype=np.float64)
+    np.fill_diagonal(between, 0)
+    strongest = np.argsort(-between, axis=None, kind="stable")[:most]
+    arcs = []
+    for query, key in zip(*np.unravel_index(strongest, between.shape), strict=True):
+        if between[query, key] > least:
+            arcs.append(Arc(int(query), int(key), float(between[query, key])))
+    return tuple(arcs)
+
+
+def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """Return a text with the place of each token in it: the text itself, or where that is not known its tokens."""
+    from cahp.models.loading import special_ids
+
+    tokenizer: Any = model.tokenizer
+    first: Any = text
+    second = ""
+    if not isinstance(text, str):
+        first, second = text
+    if model.prompt is None and tokenizer.is_fast:
+        limit: dict[str, Any] = {"truncation": True, "max_length": model.max_length}
+        encoded = tokenizer(first, second or None, return_offsets_mapping=True, **limit)
+        if encoded["input_ids"] == list(ids):
+            # The second text of a pair stands after the first one, with a space between them.
+            starts = (0, len(first) + 1)
+            spans = []
+            for (low, high), part in zip(encoded["offset_mapping"], encoded.sequence_ids(0), strict=True):
+                start = starts[part or 0]
+                spans.append((start + low, start + high))
+            return f"{first} {second}", spans
+    written = split_text(tokenizer, ids)
+    whole = "".join(written)
+    # A prompt has words of its own, which are not the person's.
+    begin = max(0, whole.lower().find(first.lower()))
+    special = special_ids(tokenizer)
+    spans = []
+    end = 0
+    for token, part in zip(ids, written, strict=True):
+        start = end
+        end += len(part)
+        if token in special or end <= begin:
+            start = end
+        spans.append((start, end))
+    return " " * begin + whole[begin:], spans
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Letters and digits, with marks inside; scripts without spaces are read character by character.
+
+    Accents and vowels that stand on the letter before are no letters for regular expressions. It takes a moment to
+    list them, so that is done when a text is read first.
+    """
+    marks = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
+    letters = rf"[^\W_](?:[^\W_]|[{marks}\u200c\u200d])*"
+    return re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{letters}(?:['’\-]{letters})*")
+
+
+def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], NDArray[np.int64]]:
+    """Find the words of a text, and the word of each token ``(S,)``, given its place in the text; -1: it has none.
+
+    Punctuation and special tokens belong to no word. Words without a token, which were truncated, are left out.
+    """
+    found = list(_word().finditer(text))
+    groups = np.full(len(spans), -1, dtype=np.int64)
+    words: list[str] = []
+    place = 0
+    member = -1
+    for token, (low, high) in enumerate(spans):
+        while place < len(found) and found[place].end() <= low:
+            place += 1
+            member = -1
+        if place == len(found) or low == high or found[place].start() >= high:
+            continue
+        if member < 0:
+            member = len(words)
+            words.append(found[place].group())
+        groups[token] = member
+    return words, groups
 
 
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:

@@ -20,12 +20,13 @@ from playwright.sync_api import BrowserContext, Page, expect
 from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
-from cahp.board.contents import Sentence, SentenceAnswer, WordArc, WordMaps
+from cahp.board.contents import Sentence, SentenceAnswer, WordMaps
 from cahp.board.head_clusters import HeadClusters
 from cahp.features.roles.habits import HeadMaps
 from cahp.features.roles.panel import BY_ROLE, MAPS
 from cahp.models.costs import CacheShape
 from cahp.run.settings import Settings
+from cahp.stages.similarity import Arc
 from cahp.ui.parts.budget_board import _sources
 from cahp.values import Estimate, HeadMask
 
@@ -292,12 +293,12 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
     looks[[1, 4], 1] = 200
     # The second pair of head 0 is that of head 1, whose attention is stronger.
     arcs = (
-        (WordArc(0, 1, 0.5),),
-        (WordArc(0, 1, 0.9), WordArc(2, 0, 0.3)),
+        (Arc(0, 1, 0.5),),
+        (Arc(0, 1, 0.9), Arc(2, 0, 0.3)),
         (),
-        (WordArc(1, 2, 0.4),),
+        (Arc(1, 2, 0.4),),
         (),
-        (WordArc(0, 2, 0.8),),
+        (Arc(0, 2, 0.8),),
     )
     answers = [SentenceAnswer(name, 0.8) for name in ("tech", "tech", "<i>sports", "<i>sports", "<i>sports")]
     sentence = Sentence(

@@ -61,10 +61,10 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     step = page.locator(".st-key-learn-step")
     page.locator(".st-key-learn-go-4 button").first.click()
     # Not the slider of the first step, which stays until the fourth is drawn.
-    step.locator(".st-key-learn-guess-random-False").get_by_role("slider").press("Home")
+    step.locator(".st-key-learn-guess-random").get_by_role("slider").press("Home")
     page.locator(".st-key-learn-see-random button").click()
     step.get_by_text("Figures").click()
-    bundled = step.get_by_text("random selections are at least as accurate").inner_text()
+    bundled = step.get_by_text("random selections are at least as good").inner_text()
     page.locator(".st-key-learn-here-random button").click()
     step.get_by_role("button", name="Cancel").click()
     # What ships is still there.
@@ -110,7 +110,7 @@ def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
 def test_the_stage_draws_new_bars_of_the_same_answer_and_another_sentence(page: Page) -> None:
     cells = {"fills": ["#336699"], "inks": ["#ffffff"], "names": ["A"], "striped": [False]}
     sentence = {"words": ["one", "two"], "arcs": [[1, 0, 0.9]], "colour": "#336699", "dashed": False, "drops": True}
-    bar = {"kind": "now", "label": "without", "value": 0.5, "from": None, "low": None, "high": None, "text": "50 %"}
+    bar = {"kind": "now", "label": "without", "value": 0.5, "text": "50 %"}
     board = {"step": "one-head", "layers": 1, "heads": 1, "label": "1 head", "off": [0], "answered": True}
     data = {**board, **cells, **sentence, "bars": [bar]}
     other = {**data, "bars": [{**bar, "text": "60 %"}]}

@@ -216,9 +216,8 @@ def _list_sentences(
         family = f"all other {known.unit}s"
     rows: list[dict[str, Any]] = []
     for example in (examples or ((),) * known.mask.keep.size)[known.head]:
-        arcs = [(arc.source, arc.target, arc.weight) for arc in example.arcs]
         words = SENTENCES[example.text].split()
-        rows.append({"words": words, "share": percent(example.share, 0), "arcs": arcs})
+        rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
     data: dict[str, Any] = {
         "title": f"Three sentences on which it differs from {family}",
         "about": f"Arcs lead to the word it attends to; at the right the share of its attention on other words than "

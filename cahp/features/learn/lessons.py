@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 
@@ -10,6 +10,7 @@ import msgspec
 
 from cahp.api.bundled import NAME, RUNS, run_folder
 from cahp.features.learn.scene import HeadFamily, Scene
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE
 from cahp.run import Bench
 from cahp.tasks import Evaluation, Texts
@@ -20,39 +21,38 @@ EXAMPLES = 400
 #: Most windows of a language model, each of which takes as long as dozens of texts: all those of a run by default, so
 #: that Overview and Learn show the same figures.
 WINDOWS = 16
-
 #: The stage that progress names, which counts variants of the model.
 STAGE = "variants"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """A measured answer: ``value`` in the unit of the guess, its 95 % interval if any, and its meaning.
+    """A measured answer: ``value`` in the unit of the guess, with an ``interval`` of the kind ``spread`` (None: none).
 
-    ``headline`` says it in one sentence of at most 20 words. ``bars`` are the shares ``outcome`` (of ``OUTCOMES``) of
-    the compared variants by name, the full model first, then the subject of the step; ``draws`` those of random
-    selections. ``n`` counts the ``units`` of the step.
+    ``headline`` says it in one sentence of at most 20 words, ``meaning`` what follows. ``bars`` are the variants of the
+    model that are compared, in shares of what ``outcome`` names: the full model, then the subject of the step, then
+    others. ``sample`` is what it was measured on (empty: it was counted).
     """
 
     value: float
     interval: tuple[float, float] | None
     headline: str
-    found: str
     meaning: str
-    n: int
-    bars: Mapping[str, Estimate] = field(default_factory=dict)
-    draws: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
-    outcome: str = "accuracy"
+    bars: Mapping[str, Estimate]
+    outcome: str
+    sample: str = ""
+    spread: str = "95 % interval"
 
 
 @dataclass(frozen=True)
 class Step:
     """One step: what is done to the model, the question, and the range and unit of a guess.
 
-    A step without a ``question`` is only shown. ``short`` names it below the line. ``counted`` defines the unit;
-    ``terms`` explains the technical terms that appear first here. The answer is an estimate over ``units`` (empty: it
-    is counted, and no estimate), with the ``interval`` of an estimate or of random draws. ``mask`` keeps the heads that
-    are not switched off.
+    A step without a ``question`` is only shown. ``short`` names it below the line. ``definition`` tells what is
+    guessed, and ``terms`` explain the technical terms that appear first here. ``mask`` keeps the heads that are not
+    removed, and ``coloured`` are the heads that the step is about (None: all). With ``early`` heads are removed before
+    the guess; ``on_sentence`` shows the sentence. ``measure`` finds the answer (None: nothing is asked, or the board's
+    own table answers).
     """
 
     name: str
@@ -63,10 +63,12 @@ class Step:
     question: str = ""
     unit: str = ""
     highest: int = 0
-    counted: str = ""
-    terms: Mapping[str, str] = field(default_factory=dict)
-    units: str = "texts"
-    interval: str = "95 % interval"
+    definition: str = ""
+    terms: str = ""
+    coloured: tuple[int, ...] | None = None
+    early: bool = False
+    on_sentence: bool = False
+    measure: Callable[[Progress], Answer] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +112,25 @@ class Subject:
         return digest(*parts)
 
     @property
+    def unit(self) -> str:
+        """What a head is called."""
+        return self.bench.card.unit
+
+    @property
     def total(self) -> int:
         """Number of all heads."""
         return self.mask.keep.size
+
+    @property
+    def outcome(self) -> str:
+        """The outcome that all steps share."""
+        if self.texts.task.predicts_labels:
+            return "accuracy"
+        return "agreement"
+
+    def estimate(self, evaluation: Evaluation, full: Evaluation) -> Estimate:
+        """Estimate this outcome."""
+        return OUTCOMES[self.outcome].estimate(evaluation, full, 0)
 
     def without(self, heads: Iterable[int]) -> HeadMask:
         """Return the mask of all heads but these."""
@@ -132,12 +150,12 @@ class Subject:
         return evaluations
 
 
-def subject_of(bench: Bench, mask: HeadMask, family: HeadFamily, scene: Scene) -> Subject:
+def subject_of(bench: Bench, mask: HeadMask, family: HeadFamily, scene: Scene, swept: str = NONE.name) -> Subject:
     """Return the subject of a bench and a selection, on some of the evaluation texts."""
     texts = bench.evaluation
     if texts.task.items_are_texts:
         texts = texts.sample(EXAMPLES)
-    return Subject(bench, texts, mask, family, scene)
+    return Subject(bench, texts, mask, family, scene, swept)
 
 
 # The answers of the steps that ship with the package, in the folder of a bundled run --------------------------------
@@ -155,7 +173,7 @@ class BundledLessons:
     subject: str
     scene: Scene
     answers: Mapping[str, Answer]
-    made: Mapping[str, str]
+    made: Mapping[str, str] = field(default_factory=dict)
 
 
 @cache

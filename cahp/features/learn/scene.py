@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cahp.run import Bench
-from cahp.stages import attend, read_tokens
+from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import HeadRoles
 
 #: The sentences: the second has a repeat, at which heads that copy can be seen.
 _SENTENCE = "The striker scored twice before the bank announced that rates would rise"
 _REPEAT = "The striker scored twice before the bank announced that the striker scored"
-#: Weights up to this one draw no arc.
+#: Most arcs of a head, and the weight up to which there is none.
+_ARCS = 7
 _LEAST = 0.16
 #: The role whose heads are shown of a language model.
 COPYING = "induction"
@@ -48,17 +48,24 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Scene:
-    """A ``head`` (flat index) on the ``words`` of a sentence.
+    """A ``head`` (flat index) on the ``words`` of a sentence, and its strongest ``arcs``.
 
-    ``arcs`` are words that look at others: places of both, and the weight. The model answers ``before`` the head is
-    removed and ``after``.
+    The model answers ``before`` the head is removed and ``after``.
     """
 
     head: int
     words: tuple[str, ...]
-    arcs: tuple[tuple[int, int, float], ...]
+    arcs: tuple[Arc, ...]
     before: Prediction
     after: Prediction
+
+    def describe(self, unit: str) -> str:
+        """Say in one sentence at which words the head, called a ``unit``, looks."""
+        if not self.arcs:
+            return f"This {unit} looks at no single word of this sentence."
+        strongest = sorted(self.arcs, key=lambda arc: -arc.weight)[:2]
+        looks = [f"“{self.words[arc.query]}” looks at “{self.words[arc.key]}”" for arc in sorted(strongest)]
+        return f"{', '.join(looks)}."
 
 
 def find_family(labels: Ints, mask: HeadMask, salience: Floats, roles: HeadRoles | None) -> HeadFamily:
@@ -68,73 +75,26 @@ def find_family(labels: Ints, mask: HeadMask, salience: Floats, roles: HeadRoles
         if 0 < len(copying) < mask.keep.size:
             return HeadFamily(copying, named_otherwise=roles.named_otherwise(COPYING))
     members = np.flatnonzero(labels == np.bincount(labels).argmax())
-    kept = [head for head in members if mask.keep.ravel()[head]]
-    candidates = np.array(kept or members)
-    stays = candidates[np.argmax(salience.ravel()[candidates])]
-    return HeadFamily(tuple(int(head) for head in members), int(stays))
+    kept = members[mask.keep.ravel()[members]]
+    if not len(kept):
+        kept = members
+    stays = kept[np.argmax(salience.ravel()[kept])]
+    return HeadFamily(tuple(members.tolist()), int(stays))
 
 
 def measure_scene(bench: Bench, family: HeadFamily) -> Scene:
     """Show the head of a family that has the strongest arcs on the sentence."""
-    model = bench.model
     causal = bench.card.task.predicts_often
     text = _SENTENCE
     if causal:
         text = _REPEAT
-    words = tuple(text.split())
-    attention = attend(model, text)
-    places = place_tokens(words, attention.tokens)
-    drawn: Mapping[int, tuple[tuple[int, int, float], ...]] = {
-        head: find_arcs(attention.by_head[head], places, causal=causal) for head in family.leaving or family.heads
-    }
-    head = max(drawn, key=lambda head: sum(weight for *_, weight in drawn[head]))
-    without = HeadMask.without([head], *attention.weights.shape[:2])
-    return Scene(head, words, drawn[head], _predict(bench, text), _predict(bench, text, without))
-
-
-def place_tokens(words: Sequence[str], tokens: Sequence[str]) -> list[int]:
-    """Return the place of the word that each token is a part of (-1: of none, such as a special token)."""
-    places = []
-    at = 0
-    rest = words[0].lower()
-    for token in tokens:
-        piece = token.lower().removeprefix("##")
-        if not piece or not rest.startswith(piece):
-            places.append(-1)
-            continue
-        places.append(at)
-        rest = rest[len(piece) :]
-        if not rest and at + 1 < len(words):
-            at += 1
-            rest = words[at].lower()
-    return places
-
-
-def find_arcs(weights: Floats, places: Sequence[int], *, causal: bool = False) -> tuple[tuple[int, int, float], ...]:
-    """Return the strongest arc of each word to another one, above ``_LEAST``.
-
-    ``weights (S, S)`` are those of one head, whose tokens are parts of the words at ``places (S,)``: an arc's weight is
-    the mean over the tokens of the looking word and the sum over those of the other. Of two words that look at each
-    other, the stronger arc is drawn. In a ``causal`` model, the last token of a word looks for the word, and arcs to
-    the first word, on which heads rest, are left out.
-    """
-    of_token = np.array(places)
-    count = max(places, default=-1) + 1
-    arcs: dict[frozenset[int], tuple[int, int, float]] = {}
-    for word in range(count):
-        rows = weights[of_token == word]
-        row = rows.mean(axis=0)
-        if causal:
-            row = rows[-1]
-        looked = np.array([row[of_token == other].sum() for other in range(count)])
-        looked[word] = 0
-        looked[: int(causal)] = 0
-        other = int(looked.argmax())
-        weight = round(float(looked[other]), 2)
-        pair = frozenset((word, other))
-        if weight > max(_LEAST, arcs.get(pair, (0, 0, 0.0))[2]):
-            arcs[pair] = (word, other, weight)
-    return tuple(sorted(arcs.values()))
+    words, attention = read_words(bench.model, text, most=len(text), last=causal)
+    drawn: dict[int, tuple[Arc, ...]] = {}
+    for head in family.leaving or family.heads:
+        drawn[head] = tuple(sorted(find_arcs(attention[head].round(2), most=_ARCS, least=_LEAST)))
+    head = max(drawn, key=lambda head: sum(arc.weight for arc in drawn[head]))
+    without = HeadMask.without([head], bench.card.layers, bench.card.heads)
+    return Scene(head, tuple(words), drawn[head], _predict(bench, text), _predict(bench, text, without))
 
 
 def _predict(bench: Bench, text: str, mask: HeadMask | None = None) -> Prediction:
@@ -149,7 +109,6 @@ def _predict(bench: Bench, text: str, mask: HeadMask | None = None) -> Predictio
     with torch.inference_mode():
         shares = model.logits(model.batches([entry])[0], gates=gates)[0].double().softmax(-1)
     best = int(shares.argmax())
-    share = float(shares[best])
     if model.card.task.predicts_often:
-        return Prediction(model.tokenizer.decode([best]).strip(), share)
-    return Prediction(bench.class_names[best], share)
+        return Prediction(model.tokenizer.decode([best]).strip(), float(shares[best]))
+    return Prediction(bench.class_names[best], float(shares[best]))

@@ -31,6 +31,8 @@ class Tokens:
     @classmethod
     def of(cls, tokenizer: Any, ids: Sequence[int]) -> Tokens:
         """Decode the ids."""
+        from cahp.models import split_text
+
         return cls(tuple(ids), split_text(tokenizer, ids))
 
 
@@ -92,21 +94,6 @@ def compare_continuations(measurements: Measurements, mask: HeadMask, recovered:
     if recovered is not None:
         after = continue_prompt(mask, recovered)
     return Continuation.of(PROMPT, full, pruned, after)
-
-
-def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:
-    """The part of each token in the text of all: joined, they are that text."""
-    parts = list[str]()
-    before = ""
-    for end in range(1, len(ids) + 1):
-        text = str(tokenizer.decode(ids[:end]))
-        if text.startswith(before):
-            parts.append(text[len(before) :])
-        else:
-            # A token may be a part of a character.
-            parts.append(str(tokenizer.decode([ids[end - 1]])))
-        before = text
-    return tuple(parts)
 
 
 #: Stands before the first token that differs from the full model's.

@@ -8,36 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from cahp.features.learn.classroom import describe_scene
-from cahp.features.learn.scene import HeadFamily, find_arcs, find_family, measure_scene, place_tokens
+from cahp.features.learn.scene import HeadFamily, find_family, measure_scene
 from cahp.run.bench import Bench
 from cahp.values import HeadMask
 
 MASK = HeadMask.of([0, 4, 5], 2, 4)
 LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
 SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
-
-
-def test_tokens_belong_to_the_words_that_they_are_parts_of() -> None:
-    tokens = ("[CLS]", "the", "stri", "##ker", "scored", "[SEP]")
-    assert place_tokens(("The", "striker", "scored"), tokens) == [-1, 0, 1, 1, 2, -1]
-
-
-def test_each_word_has_its_strongest_arc_and_of_two_that_look_at_each_other_the_stronger_is_drawn() -> None:
-    # A special token, a word of two tokens, and two words; rows look.
-    weights = np.array(
-        [
-            [1, 0, 0, 0, 0],
-            [0.2, 0.1, 0.1, 0.6, 0],
-            [0.2, 0.1, 0.1, 0.2, 0.4],
-            [0.1, 0.3, 0.2, 0.2, 0.2],
-            [0.9, 0, 0, 0.1, 0],
-        ]
-    )
-    # Word 0 looks at 1 with (0.6 + 0.2) / 2 = 0.4, word 1 at 0 with 0.3 + 0.2 = 0.5; 0.1 of word 2 is too little.
-    assert find_arcs(weights, [-1, 0, 0, 1, 2]) == ((1, 0, 0.5),)
-    # The last token of word 0 looks at word 2 with 0.4; nothing counts that looks at the first word.
-    assert find_arcs(weights, [-1, 0, 0, 1, 2], causal=True) == ((0, 2, 0.4), (1, 2, 0.2))
 
 
 def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_copy() -> None:
@@ -52,7 +29,7 @@ def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_
 def test_a_model_that_knows_no_word_of_the_sentence_still_has_a_scene(small_bench: Bench) -> None:
     scene = measure_scene(small_bench, HeadFamily((0, 1), 0))
     assert (scene.head, scene.before.words in ("bad", "good")) == (1, True)
-    assert describe_scene(scene, "head").endswith(".")
+    assert scene.describe("head").endswith(".")
 
 
 def test_the_answers_are_named_as_the_labels_of_the_data(small_bench: Bench) -> None:

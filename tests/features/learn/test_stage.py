@@ -7,16 +7,14 @@ from dataclasses import replace
 import pytest
 from apps import open_part
 
-from cahp.features.learn.choosing import choose_best
-from cahp.features.learn.classroom import show_answer
 from cahp.features.learn.lessons import Step, read_lessons
-from cahp.features.learn.scene import HeadFamily
-from cahp.features.learn.stage import Picture, describe_stage
+from cahp.features.learn.stage import Picture, describe_stage, draw_answer
+from cahp.features.learn.steps import choose_best
 from cahp.values import HeadMask
 
 LESSONS = read_lessons()
 assert LESSONS is not None
-PICTURE = Picture(6, 12, "head", (0,) * 72, ("A",) * 72, HeadFamily((36, 37), 36), LESSONS.scene)
+PICTURE = Picture(6, 12, "head", (0,) * 72, ("A",) * 72, LESSONS.scene)
 
 
 @pytest.mark.parametrize("name", list(LESSONS.answers))
@@ -24,7 +22,7 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
     assert LESSONS is not None
     mask = HeadMask.of(range(13), 6, 12)
     answer = LESSONS.answers[name]
-    step = Step(name, "", "", "", mask, "?")
+    step = Step(name, "", "", "", mask, "?", early=name == "refit")
     before = describe_stage(step, PICTURE, answer, answered=False, mask=mask)
     after = describe_stage(step, PICTURE, answer, answered=True, mask=mask)
     assert (len(before["bars"]), before["bars"][0]["kind"]) == (1, "full")
@@ -36,8 +34,8 @@ def test_before_the_guess_only_the_full_model_has_a_bar_and_no_head_is_removed(n
 
 def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
     assert LESSONS is not None
-    answer = replace(LESSONS.answers["random"], found="It stays **odd**.", meaning="[odd](there)")
-    app = open_part(show_answer, Step("random", "", "", "", HeadMask.full(6, 12), "?", "answers", 100), answer, 1)
+    answer = replace(LESSONS.answers["random"], meaning="It stays **odd**: [odd](there)")
+    app = open_part(draw_answer, Step("random", "", "", "", HeadMask.full(6, 12), "?", "answers", 100), answer, 1)
     shown = [one.value for one in app.markdown]
     assert any(r"\*\*odd\*\*" in words for words in shown)
     assert any(r"\[odd\]" in words for words in shown)

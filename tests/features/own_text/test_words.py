@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 
-from cahp.board.contents import Sentence, SentenceAnswer, WordArc
-from cahp.features.own_text.measuring import choose_arcs, find_words, list_looks, read_maps
+from cahp.board.contents import Sentence, SentenceAnswer
+from cahp.features.own_text.measuring import read_maps
 from cahp.models.head_model import HeadModel
-from cahp.stages.similarity import attend
+from cahp.stages.similarity import Arc, attend, find_arcs, find_words
 
 
 def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
@@ -30,12 +30,10 @@ def test_a_script_without_spaces_is_read_character_by_character() -> None:
 
 
 def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:
-    maps = np.zeros((3, 3, 3))
-    maps[0] = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
-    maps[1] = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
-    maps[2, 0, 1] = 0.17
-    assert choose_arcs(maps) == ((WordArc(1, 2, 0.7), WordArc(2, 0, 0.5)), (), (WordArc(0, 1, 0.17),))
-    assert list_looks(maps)[0].tolist() == [128, 128, 178]
+    first = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
+    second = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
+    assert find_arcs(np.array(first), most=2, least=0.16) == (Arc(1, 2, 0.7), Arc(2, 0, 0.5))
+    assert find_arcs(np.array(second), most=2, least=0.16) == ()
 
 
 def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> None:
@@ -44,8 +42,10 @@ def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> 
     tokens = attend(model, "The film was, great").by_head
     # [CLS] the film was , great [SEP]: each word is one token.
     own = np.delete(np.delete(tokens, [0, 4, 6], axis=1), [0, 4, 6], axis=2)
-    assert maps.arcs == choose_arcs(own)
+    assert maps.arcs == tuple(find_arcs(head, most=2, least=0.16) for head in own)
     assert maps.length == 4
+    own[:, range(4), range(4)] = 0
+    assert maps.looks[0].tolist() == (255 * own[0].max(axis=0)).round().astype(int).tolist()
 
 
 def answers(*names: str) -> list[SentenceAnswer]:

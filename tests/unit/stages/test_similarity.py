@@ -39,7 +39,7 @@ def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_th
     # Tokens: a special one, two of the first word, one of the second.
     groups = np.array([-1, 0, 0, 1])
     maps = np.array([[[1.0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [0.5, 0.1, 0.2, 0.2], [0.0, 0.5, 0.3, 0.2]]])
-    joined = join_words(maps, groups, 2)
+    joined = join_words(maps, groups, groups, 2)
     # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
     assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
 

@@ -103,8 +103,8 @@ function answer(stage, data, moves) {
     make("span", "label", row, bar.label);
     const track = make("span", "track", row);
     const fill = make("span", "fill", track);
-    fill.style.width = `${100 * (moves && bar.from !== null ? bar.from : bar.value)}%`;
-    if (bar.low !== null) {
+    fill.style.width = `${100 * (moves && bar.from !== undefined ? bar.from : bar.value)}%`;
+    if (bar.low !== undefined) {
       const spread = make("span", "spread", track);
       spread.style.left = `${100 * bar.low}%`;
       spread.style.width = `${100 * (bar.high - bar.low)}%`;

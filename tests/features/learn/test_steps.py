@@ -15,20 +15,20 @@ import pytest
 from clusters import ratio_of
 from documents import answers
 
-from cahp.features.learn import lessons, switching
-from cahp.features.learn.choosing import DRAWS, REFITTED_DRAWS
-from cahp.features.learn.course import list_measured, list_steps, measure
+from cahp.features.learn import lessons
 from cahp.features.learn.lessons import EXAMPLES, Answer, Step, Subject, subject_of
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
+from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, list_steps
 from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.prune import choose
 from cahp.run.recoveries import Refitted
+from cahp.stages.similarity import Arc
 from cahp.tasks.answers import Evaluation, Source, TokenEvaluation, Window
 from cahp.tasks.task import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, HeadMask, OptionError, Progress
+from cahp.values import Cancelled, HeadMask, OptionError, Progress, silent
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -37,7 +37,7 @@ MASK = HeadMask.of([0, 4, 5], LAYERS, HEADS)
 FAMILY = HeadFamily((0, 1, 2, 3), 0)
 #: Heads that copy, none of which stays.
 COPYING = HeadFamily((2,))
-SCENE = Scene(2, ("The", "end"), ((1, 0, 0.5),), Prediction("a", 0.9), Prediction("a", 0.8))
+SCENE = Scene(2, ("The", "end"), (Arc(1, 0, 0.5),), Prediction("a", 0.9), Prediction("a", 0.8))
 #: Ten windows of ten tokens, each a document, and four sequences of repeated tokens.
 SOURCES: list[Source] = ["text"] * 10 + ["random"] * 4
 WINDOWS = tuple(
@@ -138,20 +138,24 @@ def gone(mask: HeadMask | None) -> list[int]:
     return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
 
 
+def measure(name: str, subject: Subject, progress: Progress = silent) -> Answer:
+    (found,) = (step.measure for step in list_steps(subject) if step.name == name)
+    assert found is not None
+    return found(progress)
+
+
 def answer(name: str, bench: Bench) -> Answer:
     return measure(name, subject(bench))
 
 
 def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
     """Measure all steps about one model; their words are there and short."""
-    steps = {step.name: step for step in list_steps(subject(bench))}
-    measured = [(steps[name], answer(name, bench)) for name in list_measured(subject(bench))]
+    measured = [(step, step.measure(silent)) for step in list_steps(subject(bench)) if step.measure is not None]
     for step, result in measured:
         assert 0 <= result.value <= step.highest
-        assert result.found
         assert result.meaning
         assert 0 < len(result.headline.split()) <= 20
-        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.counted} ")
+        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.definition} ")
         assert max(len(sentence.split()) for sentence in sentences) <= 20
     return measured
 
@@ -169,7 +173,7 @@ def timed(monkeypatch: pytest.MonkeyPatch) -> None:
 
         return nullcontext(SimpleNamespace(costs=costs))
 
-    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", worker)
+    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", worker)
 
 
 # A classifier ------------------------------------------------------------------------------------------------
@@ -195,15 +199,14 @@ def test_the_head_that_is_shown_is_removed_alone() -> None:
     bench = Bench(lambda mask: 3)
     result = answer("one-head", bench)
     assert gone(bench.asked[1]) == [2]
-    assert (result.value, result.n) == (3, 100)
+    assert (result.value, result.sample) == (pytest.approx(3), "100 texts")
     assert result.interval is not None
     assert result.interval[0] < 3 < result.interval[1]
     assert result.headline == "3 of 100 answers changed. Here it stays “a”."
-    assert "Accuracy: 100.0 % with all heads, 97.0 % now." in result.found
-
-
-def test_an_answer_that_changes_is_said() -> None:
-    assert switching.state_answer(replace(SCENE, after=Prediction("b", 0.6))) == "Here “a” becomes “b”."
+    assert "hardly change" in result.meaning
+    assert "Many predictions change" in answer("one-head", Bench(lambda mask: 30)).meaning
+    changed = replace(subject(bench), scene=replace(SCENE, after=Prediction("b", 0.6)))
+    assert measure("one-head", changed).headline.endswith("Here “a” becomes “b”.")
 
 
 def test_a_family_keeps_one_of_its_heads() -> None:
@@ -212,33 +215,13 @@ def test_a_family_keeps_one_of_its_heads() -> None:
     assert gone(bench.asked[1]) == [1, 2, 3]
 
 
-def is_ahead(mask: HeadMask) -> int:
-    """CAHP's choice answers 5 texts wrongly, any other 40."""
-    return 5 if mask is MASK else 40
-
-
-@pytest.mark.parametrize(
-    ("name", "bench", "meaning"),
-    [
-        ("one-head", Bench(lambda mask: 3), "hardly change"),
-        ("one-head", Bench(lambda mask: 30), "many predictions change"),
-        ("random", Bench(is_ahead), "The choice of heads matters"),
-    ],
-)
-def test_what_an_answer_means_depends_on_what_was_measured(name: str, bench: Bench, meaning: str) -> None:
-    assert meaning in answer(name, bench).meaning
-
-
 def test_random_selections_keep_as_many_heads_and_no_empty_layer() -> None:
     bench = Bench(lambda mask: 10)
-    result = answer("random", bench)
-    drawn = [mask for mask in bench.asked[2 : 2 + DRAWS] if mask is not None]
-    assert len(drawn) == len(next(iter(result.draws.values()))) == DRAWS >= 20
+    answer("random", bench)
+    drawn = [mask for mask in bench.asked[2:] if mask is not None]
+    assert len(drawn) == DRAWS >= 20
     assert all(mask.count == MASK.count and not mask.empty_layers for mask in drawn)
     assert len({mask.sha256 for mask in drawn}) > 10
-    # All are equally right here.
-    assert result.value == pytest.approx(90)
-    assert "Random selections are as good" in result.meaning
 
 
 def test_the_dip_is_the_median_of_the_random_selections_with_their_range() -> None:
@@ -248,24 +231,17 @@ def test_the_dip_is_the_median_of_the_random_selections_with_their_range() -> No
     assert (result.value, result.interval) == (pytest.approx(89.5), pytest.approx((80, 99)))
     assert result.headline == "3 random heads: 89.5 % (80.0 % to 99.0 %). CAHP's 3: 95.0 %."
     # 1 to 5 wrong are as accurate as CAHP's 5.
-    assert result.found.startswith("5 of 20 random selections are at least as accurate")
+    assert result.meaning.startswith("5 of 20 random selections are at least as good")
 
 
-def test_random_selections_that_cannot_be_cut_are_not_refitted() -> None:
-    bench = Bench(lambda mask: 10, cuts=False)
-    assert answer("refit", bench).draws == {}
-    assert bench.refitted == [MASK]
-
-
-def test_random_heads_recover_too_and_the_refit_says_so() -> None:
-    bench = Bench(is_ahead, after=2)
-    result = answer("refit", bench)
-    assert (
-        result.headline
-        == "The refit brings CAHP's 3 heads to 98.0 %; 5 random selections reach 98.0 % to 98.0 % after refit."
-    )
+def test_random_heads_recover_too_and_the_refit_says_so_unless_they_cannot_be_cut() -> None:
+    bench = Bench(lambda mask: 5 if mask is MASK else 40, after=2)
+    headline = "The refit brings CAHP's 3 heads from 95.0 % to 98.0 %"
+    assert answer("refit", bench).headline == f"{headline}; random selections reach 98.0 % to 98.0 %."
     assert len(bench.refitted) == 1 + REFITTED_DRAWS
-    assert [len(accuracies) for accuracies in result.draws.values()] == [REFITTED_DRAWS]
+    bench = replace(bench, cuts=False, refitted=[])
+    assert answer("refit", bench).headline == f"{headline}."
+    assert bench.refitted == [MASK]
 
 
 def test_another_selection_on_the_same_texts_is_another_subject() -> None:
@@ -281,37 +257,30 @@ def test_another_selection_on_the_same_texts_is_another_subject() -> None:
 
 
 @pytest.mark.parametrize(
-    ("accepted", "value", "said", "meaning"),
+    ("accepted", "after", "value", "meaning"),
     [
-        (True, 30, "60.0 % before, 90.0 % after (+30.0 points)", "recover it"),
-        (False, 0, "60.0 % before, 60.0 % after", "was rejected, so nothing changed: held-out texts say so"),
+        (True, 10, 30, "recovers it"),
+        (False, 10, 0, "was rejected, so nothing changed: held-out texts say so"),
+        (True, 40, 0, "No measurable gain"),
     ],
 )
-def test_refit_is_measured_against_the_pruned_model(accepted: bool, value: int, said: str, meaning: str) -> None:
-    result = answer("refit", Bench(lambda mask: 40, after=10, accepted=accepted))
+def test_a_refit_says_what_it_regains(accepted: bool, after: int, value: float, meaning: str) -> None:
+    result = answer("refit", Bench(lambda mask: 40, after=after, accepted=accepted))
     assert result.value == pytest.approx(value)
-    assert said in result.found
     assert meaning in result.meaning
 
 
-def test_a_model_that_cannot_be_refitted_has_no_step_about_it() -> None:
-    names = list_measured(subject(Bench(no_refit="its layers are one")))
-    assert names == ["one-head", "one-cluster", "random", "time"]
+def test_a_model_that_cannot_be_refitted_has_no_such_step() -> None:
+    assert "refit" not in [step.name for step in list_steps(subject(Bench(no_refit="it has no output weights")))]
 
 
 @pytest.mark.usefixtures("timed")
-def test_time_is_taken_of_half_of_the_heads_in_every_layer_and_held_against_amdahl() -> None:
-    bench = Bench()
-    result = answer("time", bench)
-    (mask,) = bench.asked
-    assert mask is not None
-    assert mask.by_layer == [[0, 1], [0, 1]]
-    assert result.value == pytest.approx(15)
-    assert result.interval == (pytest.approx(10), pytest.approx(20))
-    assert "Attention takes 40 % of the time" in result.meaning
+def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
+    result = answer("time", Bench())
+    assert (result.value, result.interval) == (pytest.approx(15), pytest.approx((10, 20)))
     assert "at most about 20 %" in result.meaning
-    assert "busy" not in result.found
-    assert "the machine was busy" in answer("time", replace(bench, slowest=20.0)).found
+    assert "busy" not in result.meaning
+    assert "the machine was busy" in answer("time", Bench(slowest=20.0)).meaning
 
 
 def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
@@ -323,19 +292,17 @@ def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        measure("random", subject(Bench()), progress=progress)
+        measure("random", subject(Bench()), progress)
     assert calls == [("variants", done, DRAWS + 2) for done in range(4)]
 
 
 def test_a_time_that_is_hardly_shorter_is_called_no_saving(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = Timing(10.0, 11.0, 8, 64, 30)
-    ratio = ratio_of(0.99, 0.96, 1.02)
-    costs = Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio, 0.4)
+    costs = Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.99, 0.96, 1.02), 0.4)
     worker = SimpleNamespace(costs=lambda mask, *, fresh, progress: costs)
-    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", lambda bench: nullcontext(worker))
+    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", lambda bench: nullcontext(worker))
     result = answer("time", Bench())
     assert result.headline == "Half of the heads save no measurable time: attention takes only 40 % of it."
-    assert "no measurable change" in result.found
 
 
 def test_a_step_times_for_as_long_as_the_settings_say(
@@ -347,7 +314,7 @@ def test_a_step_times_for_as_long_as_the_settings_say(
         started.append(fakes.LatencyWorkerHere(bench))
         return started[-1]
 
-    monkeypatch.setattr("cahp.features.learn.choosing.LatencyWorker", start)
+    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", start)
     bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
     measure("time", subject_of(bench, HeadMask.of([0, 4, 5, 8], 3, 4), FAMILY, SCENE))
     (worker,) = started
@@ -362,13 +329,11 @@ def test_five_questions_about_a_language_model_are_measured() -> None:
     measured = measure_all(TokenBench())
     assert [step.name for step, _ in measured] == ["one-head", "induction", "random", "refit", "cache"]
     for step, result in measured:
-        words = f"{step}{result.headline}{result.found}{result.meaning}{list(result.bars)}".lower()
+        words = f"{replace(step, measure=None)}{result.headline}{result.meaning}{list(result.bars)}".lower()
         assert not any(word in words for word in ("accura", "class"))
-
-
-def test_without_heads_that_copy_a_cluster_of_a_language_model_is_its_family() -> None:
-    clustered = replace(subject(TokenBench()), family=FAMILY)
-    assert list_measured(clustered) == ["one-head", "one-cluster", "random", "refit", "cache"]
+    # Without heads that copy, a cluster is its family.
+    clustered = list_steps(replace(subject(TokenBench()), family=FAMILY))
+    assert [step.name for step in clustered][1:4] == ["one-head", "one-cluster", "random"]
 
 
 def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
@@ -376,18 +341,17 @@ def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
     result = answer("one-head", bench)
     assert gone(bench.asked[1]) == [2]
     # Half of the documents change in 3 tokens of 10, the others in 5.
-    assert (result.value, result.n) == (pytest.approx(40), 10)
+    assert (result.value, result.sample) == (pytest.approx(40), "10 documents")
     assert result.interval is not None
     assert 30 < result.interval[0] < 40 < result.interval[1] < 50
     assert result.bars["all heads"].value == 1
-    assert "40.0 of 100 predicted tokens changed." in result.found
+    assert "40 of 100 predicted tokens changed." in result.headline
 
 
 @pytest.mark.parametrize(("others", "meaning"), [(1.1, "These heads copy"), (2.5, "spread over more heads")])
 def test_the_loss_on_repeated_tokens_rises_without_induction_heads(others: float, meaning: str) -> None:
     result = answer("induction", TokenBench(loss=lambda mask: 2.5 if gone(mask) == [2] else others))
-    assert (result.value, result.n) == (pytest.approx(150), 4)
-    assert "from 1.000 to 2.500 nats" in result.found
+    assert (result.value, result.sample) == (pytest.approx(150), "4 sequences")
     assert meaning in result.meaning
 
 
@@ -395,23 +359,15 @@ def test_random_selections_of_a_language_model_are_compared_by_agreement() -> No
     result = answer("random", TokenBench(lambda mask: 4 if mask is MASK else 6))
     # 6 of 10 tokens differ in half of the documents, and 8 in the others.
     assert result.value == pytest.approx(30)
-    assert "0 of 20 random selections are at least as close" in result.found
-    assert list(result.bars) == ["all heads", "CAHP's 3"]
-
-
-def test_a_refit_that_harms_copying_is_told() -> None:
-    result = answer("refit", TokenBench(lambda mask: 5, after=2))
-    assert result.value == pytest.approx(30)
-    assert result.interval == pytest.approx((30, 30), abs=1e-4)
-    assert "copying, which its texts hardly need, is worse than before" in result.meaning
+    assert "0 of 20 random selections are at least as good" in result.meaning
+    assert list(result.bars) == ["all heads", "random, median", "CAHP's 3"]
 
 
 def test_the_cache_is_counted() -> None:
     result = answer("cache", TokenBench())
     # 3 of 8 groups stay.
-    assert (result.value, result.interval, result.n) == (62.5, None, 0)
-    assert "128 bytes per token before, 48 after" in result.found
-    assert "attention is 20.0 % of its weights, so they shrink by 12.5 %" in result.meaning
+    assert (result.value, result.interval, result.sample) == (62.5, None, "")
+    assert "128 bytes per token before, 48 after" in result.meaning
     with pytest.raises(OptionError, match="not known"):
         measure("cache", subject(TokenBench(), cache=None))
 
@@ -428,4 +384,3 @@ def test_steps_measure_some_windows_and_all_repeated_tokens(
     result = measure("refit", subject)
     assert result.value == pytest.approx(100 * (result.bars["after refit"].value - before))
     assert result.bars["before refit"].value == pytest.approx(before)
-    assert "Loss on repeated random tokens" in result.found
