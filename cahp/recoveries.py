@@ -322,9 +322,9 @@ class DistillReport:
     examples: int
     labels: bool
     held_out: int
-    agreement_before: float | None
-    held_out_agreement: float | None
-    epochs: tuple[DistillEpoch, ...]
+    agreement_before: float | None = None
+    held_out_agreement: float | None = None
+    epochs: tuple[DistillEpoch, ...] = ()
     kl_before: float | None = None
     kl_after: float | None = None
     repeats_before: float | None = None

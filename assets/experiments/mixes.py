@@ -24,7 +24,7 @@ from cahp.files import json_text, plain_json, write_whole
 from cahp.recoveries import NONE
 from cahp.run.document import machine
 from cahp.run.prune import measure_run
-from cahp.run.recoveries import Refitted
+from cahp.run.recoveries import Recovered
 from cahp.stages.recovery import refit
 from cahp.terminal.progress import bars
 from cahp.values import Progress
@@ -86,7 +86,7 @@ def measure_mix(settings: Settings, progress: Progress, *, untouched: int = 0) -
         made, refitted = refit(
             bench.model, document.mask, inputs, seed=settings.seed, untouched=untouched, progress=progress
         )
-        recovered = Refitted.of(made, refitted)
+        recovered = Recovered.of_projections(made, refitted)
         outcomes = bench.measurements.outcomes(bench.evaluation, document.mask, recovered=recovered, seed=settings.seed)
         record = measure_receipt(bench, document.mask, recovered, complete=False)
     assert record is not None

@@ -36,7 +36,7 @@ from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
 from cahp.run.evidence import stored_roles
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
-from cahp.run.recoveries import Distilled, cut_model
+from cahp.run.recoveries import cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
 from cahp.store import Store
@@ -111,11 +111,11 @@ def recover(
         results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
         # A training is measured beside the refit, as the model ``refitted``.
         refitted = None
-        if isinstance(recovered, Distilled):
+        if recovered is not None:
             refitted = recovered.start
         if recovery.needs_labels and not card.no_refit:
             refitted = bench.recoveries.refit(keep)
-            results["refit"] = refitted.report
+            results["refit"] = refitted.refit
         if refitted is not None:
             beside = bench.measurements.outcomes(bench.evaluation, keep, recovered=refitted, seed=settings.seed)
             results |= outcome_records({**results["outcomes"], "refitted": beside["recovered"]})

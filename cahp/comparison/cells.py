@@ -26,7 +26,7 @@ from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
-from cahp.run.recoveries import Distilled, Refitted, cut_model
+from cahp.run.recoveries import cut_model
 from cahp.run.resources import Loader
 from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, Settings, identify_model, key_fields
 from cahp.run.texts import load_data, window_protocol
@@ -493,6 +493,6 @@ def _recover(
     recovered = bench.recoveries.recover(mask, recovery, keep=False)
     model = cut_model(bench.model, mask, recovered)
     accepted = None
-    if isinstance(recovered, Refitted | Distilled) and not RECOVERIES[recovery].baseline:
-        accepted = recovered.report.accepted
+    if recovered is not None and not RECOVERIES[recovery].baseline:
+        accepted = recovered.accepted
     return lambda texts: bench.measurements.evaluate_model(model, texts), accepted

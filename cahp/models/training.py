@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
@@ -101,36 +96,12 @@ Watch = Callable[[Training], None]
 #: The loss of a batch, of the network, its inputs, and their row numbers among the texts ``(b,)``.
 Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 #: Scores of the network on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
-#: (or agreement) that an epoch shows. Its argument, if any, is called between batches.
-Score = Callable[[Callable[[], None] | None], tuple[float, ...]]
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a training minimises: the ``loss`` of ``inputs``, whose best epoch is that of the highest ``score``.
-
-    Without a ``score`` no epoch is preferred, and the last weights stay.
-    """
-
-    inputs: Sequence[Item]
-    loss: Loss
-    score: Score | None = None
+#: (or agreement) that an epoch shows. Its argument is called between batches.
+Score = Callable[[Callable[[], None]], tuple[float, ...]]
 
 
 #: Seconds that are still allowed.
 Left = Callable[[], float]
-
-
-@dataclass(frozen=True)
-class Limit:
-    """What ends a training before its schedule does: a number of ``steps`` (None: no limit).
-
-    For ``scoring`` and ``each`` see ``TimeBudget``.
-    """
-
-    steps: int | None = None
-    scoring: float = 0.0
-    each: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -139,7 +110,8 @@ class Hooks:
 
     ``progress`` gets the name of the ``stage``, and may end the training with ``Cancelled`` or ``KeyboardInterrupt``;
     ``watch`` is called after every batch and every epoch, and ``after`` with the number of batches after each of them.
-    The ``checkpoint`` keeps the state of an interrupted training. ``left`` returns the seconds left (None: no limit).
+    The ``checkpoint`` keeps the state after each epoch, for a training that is interrupted. ``left`` returns the
+    seconds left (None: no limit).
     """
 
     stage: str = "training"
@@ -218,8 +190,7 @@ def train(
     score = None
     if validation is not None:
         score = _score_on(validation, network, model)
-    objective = Objective(texts.inputs, loss, score)
-    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
+    return list(optimise(network, model, texts.inputs, loss, score, schedule=schedule, seed=seed, hooks=hooks).epochs)
 
 
 def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
@@ -227,11 +198,10 @@ def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
     held_out = model.tokenize(validation.inputs)
 
     @torch.no_grad()
-    def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
+    def score(pause: Callable[[], None]) -> tuple[float, ...]:
         sums = np.zeros(3)
         for batch in model.batches(held_out):
-            if pause is not None:
-                pause()
+            pause()
             if model.predicts_tokens:
                 sums += next_token_sums(network, batch.tensors)
                 continue
@@ -249,99 +219,112 @@ def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
 def optimise(
     network: nn.Module,
     model: HeadModel,
-    objective: Objective,
+    inputs: Sequence[Item],
+    loss: Loss,
+    score: Score | None = None,
     *,
     schedule: Schedule,
     groups: Sequence[dict[str, Any]] | None = None,
+    steps: int | None = None,
+    reserve: float = 0.0,
     seed: int = 42,
-    limit: Limit = Limit(),
     hooks: Hooks = Hooks(),
 ) -> Training:
-    """Train the parameters of ``network`` that require gradients, in place; the best epoch's weights stay.
+    """Train the parameters of ``network`` that require gradients to a lower ``loss`` of ``inputs``, in place.
 
-    ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. ``groups`` are
-    groups of parameters with rates of their own, as AdamW takes them.
+    The weights of the epoch with the highest ``score`` stay (None: the last ones). ``model`` supplies tokenizer and
+    batching and shares no tensor with ``network`` that is trained. ``groups`` are groups of parameters with rates of
+    their own, as AdamW takes them. ``steps`` replace the number of batches of the ``schedule``.
 
-    ``hooks.progress`` may end the training between two batches; Ctrl-C waits for the end of a batch. With a
-    ``checkpoint`` the same call then goes on after the last whole epoch, and ends with the same weights, bit for bit,
-    as without the interruption (on the same machine, with as many threads).
+    With seconds left by the ``hooks``, the training has as many batches as fit, ``reserve`` seconds are left for its
+    last batch and score, and the learning rate follows the time that has passed.
+
+    ``hooks.progress`` may end the training between two batches. With a ``checkpoint`` the same call then goes on after
+    the last whole epoch, and ends with the same weights, bit for bit, as without the interruption (on the same
+    processor, with as many threads).
     """
     torch.manual_seed(seed)
-    tokens = model.tokenize(objective.inputs)
     order = torch.Generator().manual_seed(seed)
-    loader = _load_batches(model, tokens, schedule.batch, order)
+    loader = _load_batches(model, model.tokenize(inputs), schedule.batch, order)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    batches = limit.steps or schedule.epochs * len(loader)
-    budget = TimeBudget(batches, left=hooks.left, scoring=limit.scoring, each=limit.each)
-    rate = LambdaLR(optimizer, lambda done: schedule.rate(budget.behind(done), budget.batches))
-    state = TrainingState(trained, optimizer, rate, order, model.device)
-    checkpoint = hooks.checkpoint
-    if checkpoint is not None and (stored := checkpoint.load()) is not None:
-        budget.seconds = stored[1]["seconds"]
-        state.load_state_dict(*stored)
+    batches = steps or schedule.epochs * len(loader)
+    left = hooks.left or _unlimited
+    usable = left() - reserve
+    step = 0
+
+    def behind(step: int) -> float:
+        """How much of the training is over, counted in batches: those that are done, or more if the time is."""
+        if usable <= 0:
+            return batches
+        if hooks.left is None:
+            return step
+        return max(step, batches * (usable + reserve - left()) / usable)
+
+    def over() -> bool:
+        return step >= batches or left() <= reserve
+
+    def total() -> int:
+        if behind(step) <= step:
+            return batches
+        return max(step, min(batches, round(step * batches / behind(step))))
+
+    rate = LambdaLR(optimizer, lambda done: schedule.rate(behind(done), batches))
+    state = TrainingState(trained, optimizer, rate, order)
+    if hooks.checkpoint is not None:
+        state.resume(hooks.checkpoint)
     step = len(state.history) * len(loader)
-    # Those of the batches of the current epoch.
+    #: Those of the batches of the current epoch.
     losses: list[float] = []
 
-    def pause() -> None:
-        hooks.progress(hooks.stage, step, budget.total(step))
-        if interrupted():
-            raise KeyboardInterrupt
-
     def describe() -> Training:
-        mean = 0.0
-        if losses:
-            mean = sum(losses) / len(losses)
-        elif state.history:
-            # Between two epochs it is the loss of the finished one.
-            mean = state.history[-1].loss
-        return Training(step, budget.total(step), mean, tuple(state.history), hooks.stage, state.best)
+        mean = sum(losses) / max(1, len(losses))
+        return Training(step, total(), mean, tuple(state.history), hooks.stage, state.best)
 
     def report() -> None:
         if hooks.watch is not None:
             hooks.watch(describe())
 
-    with _interruptions() as interrupted:
-        pause()
-        budget.begin()
-        while not budget.over(step):
-            network.train()
-            budget.begin()
-            for tensors, rows in loader:
-                moved = {name: move_to(tensor, model.device) for name, tensor in tensors.items()}
-                loss = objective.loss(network, moved, move_to(rows, model.device))
-                loss.backward()  # type: ignore[no-untyped-call]
-                nn.utils.clip_grad_norm_(trained, schedule.clip)
-                optimizer.step()
-                budget.batch()
-                rate.step()
-                optimizer.zero_grad()
-                losses.append(float(loss.detach()))
-                step += 1
-                if hooks.after is not None:
-                    hooks.after(step)
-                report()
-                pause()
-                if budget.over(step):
-                    break
-            network.eval()
-            score = None
-            if objective.score is not None:
-                score = objective.score(pause)
-            state.end_epoch(sum(losses) / len(losses), score)
-            losses = []
-            budget.scored()
+    def pause() -> None:
+        hooks.progress(hooks.stage, step, total())
+
+    pause()
+    while not over():
+        network.train()
+        losses = []
+        for tensors, rows in loader:
+            moved = {name: move_to(tensor, model.device) for name, tensor in tensors.items()}
+            lost = loss(network, moved, move_to(rows, model.device))
+            lost.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(trained, schedule.clip)
+            optimizer.step()
+            rate.step()
+            optimizer.zero_grad()
+            losses.append(float(lost.detach()))
+            step += 1
+            if hooks.after is not None:
+                hooks.after(step)
             report()
-            if checkpoint is not None and not budget.over(step):
-                arrays, meta = state.state_dict()
-                checkpoint.save(arrays, {**meta, "seconds": budget.seconds})
-    state.finish()
-    if checkpoint is not None:
-        checkpoint.remove()
-    total = budget.total(step)
-    hooks.progress(hooks.stage, total, total)
+            pause()
+            if over():
+                break
+        network.eval()
+        scored = None
+        if score is not None:
+            scored = score(pause)
+        state.end_epoch(sum(losses) / len(losses), scored)
+        report()
+        if hooks.checkpoint is not None and not over():
+            state.save(hooks.checkpoint)
+    state.set_weights(state.kept)
+    if hooks.checkpoint is not None:
+        hooks.checkpoint.remove()
+    hooks.progress(hooks.stage, total(), total())
     return describe()
+
+
+def _unlimited() -> float:
+    return math.inf
 
 
 def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Generator) -> DataLoader[Any]:
@@ -359,56 +342,23 @@ def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Gene
     return DataLoader[Any](numbers, batch_size=size, sampler=sampler, collate_fn=collate)
 
 
-@contextmanager
-def _interruptions() -> Iterator[Callable[[], bool]]:
-    """Postpone Ctrl-C inside the block, and tell whether it was pressed; a second one is not postponed."""
-    # The signal may have another handler, and only the main thread may set one.
-    default = signal.default_int_handler
-    main = threading.current_thread() is threading.main_thread()
-    postponed = main and signal.getsignal(signal.SIGINT) is default
-    pressed = False
-
-    def note(*_: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, default)
-
-    if postponed:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        if postponed:
-            signal.signal(signal.SIGINT, default)
-
-
-# The state of a training -------------------------------------------------------------------------------------------
-
-
 class TrainingState:
-    """All that the rest of a training depends on, to be saved after an epoch and resumed there."""
+    """All that the rest of a training depends on, saved after an epoch and resumed there.
+
+    ``history`` are the finished epochs, ``best`` is the highest score (None: no epoch was scored), and ``kept`` are the
+    weights of its epoch.
+    """
 
     def __init__(
-        self,
-        trained: list[nn.Parameter],
-        optimizer: torch.optim.AdamW,
-        rate: LambdaLR,
-        order: torch.Generator,
-        device: torch.device,
+        self, trained: list[nn.Parameter], optimizer: torch.optim.AdamW, rate: LambdaLR, order: torch.Generator
     ) -> None:
         self._trained = trained
         self._optimizer = optimizer
         self._rate = rate
         self._order = order
-        #: The module of PyTorch with the random numbers of a device other than the processor.
-        self._device = None
-        if device.type != "cpu":
-            self._device = getattr(torch, device.type)
-        #: The finished epochs.
         self.history: list[Epoch] = []
-        #: The score of the best epoch (None: no epoch was scored), and its weights.
         self.best: tuple[float, ...] | None = None
-        self._kept: list[Tensor] = []
+        self.kept: list[Tensor] = []
 
     def end_epoch(self, loss: float, score: tuple[float, ...] | None) -> None:
         """Record the epoch's mean loss and its score, and keep its weights if they are the best so far."""
@@ -417,64 +367,57 @@ class TrainingState:
             epoch = replace(epoch, accuracy=score[-1], score=score[0])
             if self.best is None or score > self.best:
                 self.best = score
-                self._kept = [parameter.detach().clone() for parameter in self._trained]
+                self.kept = [parameter.detach().clone() for parameter in self._trained]
         self.history.append(epoch)
 
-    def finish(self) -> None:
-        """Restore the weights of the best epoch."""
-        self._set_weights(self._kept or self._trained)
+    def set_weights(self, values: Sequence[Tensor]) -> None:
+        """Replace the weights (none: they stay)."""
+        with torch.no_grad():
+            for parameter, value in zip(self._trained, values, strict=False):
+                parameter.copy_(value)
 
-    def state_dict(self) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """The state as arrays and JSON."""
+    def save(self, checkpoint: StoredTraining) -> None:
+        """Save the state as arrays and JSON."""
         optimizer = self._optimizer.state_dict()
-        tensors = {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
-        tensors |= {f"best-{index}": weight for index, weight in enumerate(self._kept)}
+        # The random numbers that order the texts, and those that dropout uses.
+        tensors = {"order": self._order.get_state(), "random": torch.get_rng_state()}
+        tensors |= {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
+        tensors |= {f"best-{index}": weight for index, weight in enumerate(self.kept)}
         for index, moments in optimizer["state"].items():
             tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
-        # The random numbers that order the texts, and those that dropout uses.
-        tensors |= {"order": self._order.get_state(), "random": torch.get_rng_state()}
-        if self._device is not None:
-            tensors["device"] = self._device.get_rng_state()
-        arrays = {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
         meta = {
             "history": [asdict(epoch) for epoch in self.history],
             "best": self.best,
             "groups": optimizer["param_groups"],
             "rate": self._rate.last_epoch,
         }
-        return arrays, meta
+        checkpoint.save({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, meta)
 
-    def load_state_dict(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Resume from a saved state."""
+    def resume(self, checkpoint: StoredTraining) -> None:
+        """Go on from a saved state, if there is one."""
+        stored = checkpoint.load()
+        if stored is None:
+            return
+        arrays, meta = stored
         tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+
+        def find(name: str) -> list[Tensor]:
+            return [tensors[f"{name}-{place}"] for place in range(len(self._trained))]
+
         self.history = [Epoch(**epoch) for epoch in meta["history"]]
-        places = range(len(self._trained))
-        self._set_weights([tensors[f"weight-{index}"] for index in places])
+        self.set_weights(find("weight"))
         if meta["best"] is not None:
             self.best = tuple(meta["best"])
-            self._kept = [tensors[f"best-{index}"] for index in places]
-        moments = defaultdict[int, dict[str, Tensor]](dict)
-        for place, tensor in tensors.items():
-            name, _, index = place.rpartition("-")
-            if name not in ("", "weight", "best"):
-                moments[int(index)][name] = tensor
-        self._optimizer.load_state_dict({"state": moments, "param_groups": meta["groups"]})
+            self.kept = find("best")
+        states: dict[int, dict[str, Tensor]] = {}
+        for place in range(len(self._trained)):
+            # A weight that no loss reaches has none.
+            if f"step-{place}" in tensors:
+                states[place] = {name: tensors[f"{name}-{place}"] for name in ("step", "exp_avg", "exp_avg_sq")}
+        self._optimizer.load_state_dict({"state": states, "param_groups": meta["groups"]})
         self._rate.last_epoch = meta["rate"]
         self._order.set_state(tensors["order"])
         torch.set_rng_state(tensors["random"])
-        if self._device is not None:
-            self._device.set_rng_state(tensors["device"])
-
-    def _set_weights(self, values: Sequence[Tensor]) -> None:
-        with torch.no_grad():
-            for parameter, value in zip(self._trained, values, strict=True):
-                parameter.copy_(value)
-
-
-# Time --------------------------------------------------------------------------------------------------------------
-
-#: Time reserved for one more batch and a score, as a multiple of what they took before: a machine may become busier.
-_RESERVED = 1.25
 
 
 class TimeIsUp(Exception):
@@ -492,72 +435,3 @@ def until(progress: Progress, left: Left | None) -> Progress:
             raise TimeIsUp
 
     return guarded
-
-
-class TimeBudget:
-    """The ``batches`` of a training, or as many of them as fit into the time ``left``.
-
-    The learning rate follows ``behind``, the part of the training that is over: the batches that are done, or the time
-    that has passed if that is a larger part. ``scoring`` and ``each`` are the estimated seconds of a score and of a
-    batch, until they are measured.
-    """
-
-    def __init__(self, batches: int, *, left: Left | None = None, scoring: float = 0.0, each: float = 0.0) -> None:
-        self.batches = batches
-        self._left = left
-        #: Seconds of the whole training (None: without a limit).
-        self.seconds: float | None = None
-        self._seen = 0
-        if left is not None:
-            self.seconds = self._now = left()
-            self._scoring = scoring
-            self._each = each
-
-    def begin(self) -> float:
-        """Measure from now; return the seconds since the last measurement."""
-        if self._left is None:
-            return 0.0
-        before, self._now = self._now, self._left()
-        return before - self._now
-
-    def batch(self) -> None:
-        """Note the end of a batch."""
-        if self._left is not None:
-            seconds = self.begin()
-            self._seen += 1
-            if self._seen == 1:
-                # It sets things up.
-                return
-            if self._seen == 2:
-                # The estimate gives way to the first that is measured.
-                self._each = 0.0
-            self._each = max(self._each, seconds)
-
-    def scored(self) -> None:
-        """Note the end of a score."""
-        if self._left is not None:
-            self._scoring = max(self._scoring, self.begin())
-
-    def behind(self, step: int) -> float:
-        """How much of the training is over after ``step`` batches, counted in batches."""
-        if self.seconds is None:
-            return step
-        usable = self.seconds - self._reserve
-        if usable <= 0:
-            return self.batches
-        return max(step, self.batches * (self.seconds - self._now) / usable)
-
-    def total(self, step: int) -> int:
-        """The number of batches that the training will have, as estimated after ``step`` of them."""
-        behind = self.behind(step)
-        if behind <= step:
-            return self.batches
-        return max(step, min(self.batches, round(step * self.batches / behind)))
-
-    def over(self, step: int) -> bool:
-        """Whether the training ends after ``step`` batches: they are all, or no time is left for another one."""
-        return step >= self.batches or (self.seconds is not None and self._now <= self._reserve)
-
-    @property
-    def _reserve(self) -> float:
-        return _RESERVED * (self._scoring + self._each)

@@ -20,7 +20,7 @@ from cahp.models.cards import ModelCard
 from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.recoveries import Recovered, Refitted, cut_model
+from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, PartListener
@@ -404,7 +404,7 @@ class _Sharing:
         if recovered is None:
             # A recovery leaves a mask of all heads as it is.
             return self._recover == NONE.name or mask is None or mask.is_full
-        return isinstance(recovered, Refitted) and recovered.report.recovery == self._recover
+        return recovered.refit is not None and recovered.refit.recovery == self._recover
 
     def forget(self, mask: HeadMask) -> None:
         with self._lock:

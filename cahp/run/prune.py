@@ -32,7 +32,7 @@ from cahp.run.document import (
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import timed_on
 from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
-from cahp.run.recoveries import Recovered, distill_report, measure_steps, refit_report
+from cahp.run.recoveries import Recovered, measure_steps
 from cahp.run.resources import STAGES, TestSplitLog, record_split
 from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
@@ -386,6 +386,7 @@ def _document(bench: Bench, choice: _Choice, results: _Results, *, start: float,
     )
     outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
+    reports = recovered or Recovered({})
     test_opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
     cost, ratio, share = cost_record(results.costs)
     speed = None
@@ -402,8 +403,8 @@ def _document(bench: Bench, choice: _Choice, results: _Results, *, start: float,
         rescued=choice.rescued,
         clusters=choice.clusters,
         outcomes=outcomes,
-        refit=refit_report(recovered),
-        distill=distill_report(recovered),
+        refit=reports.refit,
+        distill=reports.distill,
         cost=cost,
         latency_ratio=ratio,
         attention_share=share,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -48,26 +49,50 @@ _START = "refit:"
 
 @dataclass(frozen=True, eq=False)
 class Recovered:
-    """A model that was recovered after pruning: the weights that changed, by name."""
+    """A model that was recovered after pruning: the weights that changed, by name.
+
+    They are all weights of a model that was trained, or else output projections, such as ``output-3-weight`` of layer
+    3. ``report`` is that of its last step; a fine-tuned model has the ``epochs`` of its training instead, as JSON, with
+    the ``learning_rate`` if held-out texts chose it. ``start`` is the refit that a distillation began with.
+    ``seconds`` are those of the last step (None: not measured in one go).
+    """
 
     weights: Mapping[str, NDArray[Any]]
+    report: RefitReport | DistillReport | None = None
+    start: Recovered | None = None
+    seconds: float | None = None
+    epochs: tuple[Mapping[str, Any], ...] = ()
 
     @cached_property
     def sha256(self) -> str:
         """Digest of the weights."""
         return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
 
+    @property
+    def accepted(self) -> bool | None:
+        """Whether held-out texts accepted the last step (None: it is not rejected)."""
+        if self.report is None:
+            return None
+        return self.report.accepted
 
-@dataclass(frozen=True, eq=False)
-class Refitted(Recovered):
-    """A refitted or mean-ablated model: its new output projections, such as ``output-3-weight`` of layer 3."""
+    @property
+    def refit(self) -> RefitReport | None:
+        """The report of its refit or mean ablation, alone or at the start of a distillation."""
+        if self.start is not None:
+            return self.start.refit
+        if isinstance(self.report, RefitReport):
+            return self.report
+        return None
 
-    report: RefitReport
-    #: Seconds that it took (None: unknown).
-    seconds: float | None = None
+    @property
+    def distill(self) -> DistillReport | None:
+        """The report of its distillation."""
+        if isinstance(self.report, DistillReport):
+            return self.report
+        return None
 
     @classmethod
-    def of(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Refitted:
+    def of_projections(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Recovered:
         """Take the projections of a refitted model that its recovery changes."""
         sites: Collection[Site] = model.family.refits
         if not report.row.checked:
@@ -80,64 +105,27 @@ class Refitted(Recovered):
             for part in ("weight", "bias")
         }
         weights = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
-        return cls(weights, report, seconds)
-
-    @classmethod
-    def from_stored(cls, weights: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> Refitted:
-        """Build it from ``weights`` and ``meta`` of a stored one."""
-        return cls(weights, RefitReport(**meta["report"]), meta["seconds"])
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Everything but the projections, as JSON."""
-        return {"report": asdict(self.report), "seconds": self.seconds}
+        return cls(weights, report, seconds=seconds)
 
 
-@dataclass(frozen=True, eq=False)
-class FineTuned(Recovered):
-    """A fine-tuned model with all its weights, and the epochs of its training as JSON.
-
-    An epoch has the ``learning_rate`` if held-out texts chose it.
-    """
-
-    epochs: tuple[Mapping[str, Any], ...]
+def _read_refit(entry: Entry) -> Recovered:
+    return Recovered(entry.arrays, RefitReport(**entry.meta["report"]), seconds=entry.meta["seconds"])
 
 
-@dataclass(frozen=True, eq=False)
-class Distilled(Recovered):
-    """A distilled model with all its weights, or its starting point where that agrees better with the full model.
+def _read_tuned(entry: Entry) -> Recovered:
+    return Recovered(entry.arrays, epochs=tuple(entry.meta["epochs"]))
 
-    ``start`` is the refit that it began with (None: there was none). ``seconds`` are those of the training with the
-    teacher's answers (None: it was interrupted in between).
-    """
 
-    report: DistillReport
-    start: Refitted | None = None
-    seconds: float | None = None
+def _read_distilled(entry: Entry) -> Recovered:
+    import msgspec
 
-    @classmethod
-    def from_entry(cls, entry: Entry) -> Distilled:
-        """Build it from an entry of the store."""
-        import msgspec
-
-        weights = dict(entry.arrays)
-        start = entry.meta["start"]
-        refit = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
-        report = msgspec.convert(entry.meta["distill"], DistillReport)
-        return cls(weights, report, start and Refitted.from_stored(refit, start), entry.meta["seconds"])
-
-    @property
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All weights by name, and the projections of the refit that it began with."""
-        arrays = dict(self.weights)
-        if self.start is not None:
-            arrays |= {f"{_START}{name}": array for name, array in self.start.weights.items()}
-        return arrays
-
-    @property
-    def meta(self) -> dict[str, Any]:
-        """Everything but the weights, as JSON."""
-        return {"distill": asdict(self.report), "start": self.start and self.start.meta, "seconds": self.seconds}
+    weights = dict(entry.arrays)
+    projections = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
+    start = None
+    if entry.meta["start"] is not None:
+        start = _read_refit(Entry(projections, entry.meta["start"]))
+    report = msgspec.convert(entry.meta["distill"], DistillReport)
+    return Recovered(weights, report, start, entry.meta["seconds"])
 
 
 def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
@@ -148,9 +136,9 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
 
     if recovered is None:
         return cut(model, mask)
-    if not isinstance(recovered, Refitted):
+    if not isinstance(recovered.report, RefitReport):
         return with_weights(cut(model, mask), recovered.weights)
-    if not recovered.report.accepted:
+    if not recovered.accepted:
         return cut(model, mask)
     tensors = {name: torch.tensor(array, device=model.device) for name, array in recovered.weights.items()}
     projections = {
@@ -162,25 +150,8 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
     return cut(model, mask, projections=projections)
 
 
-def weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
-    """Return all weights of a model by name."""
+def _weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
     return {name: weight.detach().cpu().numpy() for name, weight in model.network.named_parameters()}
-
-
-def refit_report(recovered: Recovered | None) -> RefitReport | None:
-    """Return the report of the refit (or mean ablation), alone or at the start of a distillation."""
-    if isinstance(recovered, Distilled):
-        recovered = recovered.start
-    if isinstance(recovered, Refitted):
-        return recovered.report
-    return None
-
-
-def distill_report(recovered: Recovered | None) -> DistillReport | None:
-    """Return the report of the distillation."""
-    if isinstance(recovered, Distilled):
-        return recovered.report
-    return None
 
 
 # Steps -------------------------------------------------------------------------------------------------------
@@ -213,14 +184,14 @@ class RecoveryStep:
 def measure_steps(
     measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
 ) -> tuple[RecoveryStep, ...]:
-    """Evaluate each step of a recovery that has several on ``texts``; other recoveries have no steps."""
-    if not isinstance(recovered, Distilled):
+    """Evaluate each step of a distillation on ``texts``; other recoveries have no steps."""
+    if recovered is None or recovered.distill is None:
         return ()
     full = measurements.evaluate(texts)
     current = measurements.evaluate(texts, mask=mask)
     steps = [RecoveryStep("pruned", None, None, None, measure(current, full=full, seed=seed), None)]
     for name, made in (("refit", recovered.start), ("distill", recovered)):
-        if made is None:
+        if made is None or made.report is None:
             continue
         report = made.report
         before = current
@@ -238,14 +209,15 @@ def recovery_record(
     measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
 ) -> dict[str, Any]:
     """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
-    reports: dict[str, Any] = {
-        "refit": refit_report(recovered),
-        "distill": distill_report(recovered),
-        "steps": measure_steps(measurements, texts, mask, recovered, seed=seed) or None,
+    if recovered is None:
+        return {}
+    reports = {
+        "refit": recovered.refit,
+        "distill": recovered.distill,
+        "steps": measure_steps(measurements, texts, mask, recovered, seed=seed),
+        "epochs": list(recovered.epochs),
     }
-    if isinstance(recovered, FineTuned):
-        reports["epochs"] = list(recovered.epochs)
-    return {name: report for name, report in reports.items() if report is not None}
+    return {name: report for name, report in reports.items() if report}
 
 
 # A recovery with a time limit ----------------------------------------------------------------------------------
@@ -260,72 +232,29 @@ _PROBED = 8
 _FILLED = 0.8
 
 
-@dataclass
-class TimedTraining(StoredTraining):
-    """A training with a time limit: time used before an interruption counts, and its texts stay the same."""
-
-    recovery: Recovery
-    seconds: float
-    clock: Callable[[], float]
-
-    def __post_init__(self) -> None:
-        # An interrupted attempt has stored them with its state.
-        plan = self.store.read(self.name, lambda entry: (int(entry.meta["texts"]), float(entry.meta["used"])))
-        self._texts: int | None = None
-        self._spent = 0.0
-        if plan is not None:
-            self._texts, self._spent = plan
-        self._start = self.clock()
-
-    @property
-    def used(self) -> float:
-        """Seconds used so far, those of an interrupted attempt included."""
-        return self._spent + self.clock() - self._start
-
-    def left(self) -> float:
-        """Return the seconds left."""
-        return self.seconds - self.used
-
-    def rows(self, model: HeadModel, inputs: Sequence[Item]) -> Ints:
-        """Return the rows of ``inputs`` to train on: those of the interrupted attempt, or as many as time allows."""
-        if self._texts is None:
-            self._texts = texts_in_time(model, inputs, self.left, self.recovery)
-        return spread(len(inputs), self._texts)
-
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state, with the number of texts and the time used."""
-        super().save(arrays, {**meta, "texts": self._texts, "used": self.used})
-
-
 def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery: Recovery) -> int:
     """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
     probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
     batches = model.batches(probed)
-    tokens = sum(len(entry["input_ids"]) for entry in probed) / len(probed)
     can_refit = not model.card.no_refit
     solving = 0.0
     if recovery.solves and can_refit:
-        solving = _SOLVING_PASSES * model.card.hidden / tokens
-    seconds_per_pass = 0.0
+        tokens = sum(len(entry["input_ids"]) for entry in probed)
+        solving = _SOLVING_PASSES * model.card.hidden * len(probed) / tokens
+    seconds = 0.0
     # The first pass allocates memory and is slower.
     for _ in range(2):
         before = left()
         for batch in batches:
             model.logits(batch)
-        seconds_per_pass = (before - left()) / len(probed)
-        if seconds_per_pass * len(probed) > 0.02 * before:
-            break
-    low = min(_MIN_TIMED_TEXTS, len(inputs))
-    high = len(inputs)
-    seconds = _FILLED * left()
-    while low < high:
-        middle = (low + high + 1) // 2
-        needed = seconds_per_pass * (solving + recovery.passes(middle, can_refit=can_refit, epochs=1))
-        if needed <= seconds:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+        seconds = (before - left()) / len(probed)
+
+    def count(texts: int) -> float:
+        return seconds * (solving + recovery.passes(texts, can_refit=can_refit, epochs=1))
+
+    choices = range(min(_MIN_TIMED_TEXTS, len(inputs)), len(inputs) + 1)
+    fitting = bisect_right(choices, _FILLED * left(), key=count)
+    return choices[max(0, fitting - 1)]
 
 
 #: With fewer texts none can be held out.
@@ -356,10 +285,6 @@ class Recoveries:
         self._unlabelled = unlabelled
         self._everything = everything
         self._digest_everything = digest_everything
-        #: The latest refit or mean ablation, by its key.
-        self._latest: dict[str, Refitted] = {}
-        #: The latest Gram matrices with their key.
-        self._grams: tuple[str, Grams] | None = None
 
     @property
     def inputs(self) -> list[Item]:
@@ -461,7 +386,7 @@ class Recoveries:
         inputs: Sequence[Item] | None = None,
         progress: Progress | None = None,
         keep: bool = True,
-    ) -> Refitted:
+    ) -> Recovered:
         """Refit or mean-ablate the pruned model without reading labels; see ``cahp.stages.recovery.refit``.
 
         ``inputs`` replace the usual ones. The result is stored if ``keep`` is set.
@@ -478,9 +403,7 @@ class Recoveries:
         self.check(name)
         _check_texts(inputs, f"a {row.noun}", self.card.words)
         entry = self._refit_key(mask, name, inputs)
-        if entry in self._latest:
-            return self._latest[entry]
-        refitted = self._read_refit(entry)
+        refitted = self._resources.load_cached("recovery", entry, _read_refit)
         if refitted is None:
             # Load the model before the clock starts, in every process.
             model = self._resources.model
@@ -492,10 +415,9 @@ class Recoveries:
                     made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
                 else:
                     made, report = self._refit_at_once(mask, inputs, progress)
-                refitted = Refitted.of(made, report, clock() - start)
+                refitted = Recovered.of_projections(made, report, clock() - start)
             if keep:
-                self._resources.keep(entry, refitted.weights, refitted.meta)
-        self._latest = {entry: refitted}
+                self._resources.keep(entry, refitted.weights, _describe_refit(refitted))
         return refitted
 
     def prepare_quick_refits(self) -> None:
@@ -522,29 +444,21 @@ class Recoveries:
         from cahp.stages.recovery import Grams, choose_inputs, collect_grams
 
         entry = key("grams", 2, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
-        if self._grams is not None and self._grams[0] == entry:
-            return self._grams[1]
         grams = self._resources.load_cached(
             "recovery", entry, lambda found: Grams(found.arrays["products"], found.meta["items"])
         )
         if grams is None:
             grams = collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
             self._resources.keep(entry, {"products": grams.products}, {"items": grams.items})
-        self._grams = entry, grams
         return grams
 
-    def read_refit(self, mask: HeadMask, name: str = QUICK.name) -> Refitted | None:
+    def read_refit(self, mask: HeadMask, name: str = QUICK.name) -> Recovered | None:
         """Return the result of ``refit`` from the store, or None; nothing is solved."""
-        return self._read_refit(self._refit_key(mask, name, self.inputs))
+        return self._resources.load_cached("recovery", self._refit_key(mask, name, self.inputs), _read_refit)
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))
         return key("refit", 7, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
-
-    def _read_refit(self, entry: str) -> Refitted | None:
-        return self._resources.load_cached(
-            "recovery", entry, lambda found: Refitted.from_stored(found.arrays, found.meta)
-        )
 
     # Training ------------------------------------------------------------------------------------------------
 
@@ -556,7 +470,7 @@ class Recoveries:
         refitted: bool = False,
         rates: Sequence[float] = (),
         keep: bool = True,
-    ) -> FineTuned:
+    ) -> Recovered:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
         It starts from the refit if ``refitted`` (and possible). Each of the learning ``rates`` trains for an epoch; the
@@ -578,9 +492,7 @@ class Recoveries:
         elif rates:
             parts += [None, list(rates)]
         name = key("tuned", 5, *parts)
-        stored = self._resources.load_cached(
-            "recovery", name, lambda entry: FineTuned(entry.arrays, tuple(entry.meta["epochs"]))
-        )
+        stored = self._resources.load_cached("recovery", name, _read_tuned)
         if stored is not None:
             return stored
         resources = self._resources
@@ -606,7 +518,8 @@ class Recoveries:
                     checkpoint=StoredTraining(resources.store, key("tuning", 7, *parts, model.device.type)),
                 ),
             )
-        tuned = FineTuned(weights_of(made), tuple({**asdict(epoch), **chosen} for epoch in history))
+        epochs = tuple({**asdict(epoch), **chosen} for epoch in history)
+        tuned = Recovered(_weights_of(made), epochs=epochs)
         if keep:
             resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
         return tuned
@@ -642,13 +555,13 @@ class Recoveries:
         seconds: float | None = None,
         schedule: Schedule | None = None,
         keep: bool = True,
-    ) -> Distilled:
+    ) -> Recovered:
         """Refit the pruned model where possible, then distil it; see ``cahp.stages.recovery.distill``.
 
         Labels are read only if ``labels`` adds the cross-entropy of the calibration texts. ``seconds`` limit refit and
         training together, on all inputs of the split unless labels are read: with too little time for an epoch it uses
         fewer texts, with too little for all epochs fewer batches, and keeps the best state when the time is over. An
-        interrupted training is resumed. The result is stored if ``keep`` is set.
+        interrupted training without a time limit is resumed. The result is stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -672,40 +585,41 @@ class Recoveries:
         # A result without a time limit also serves where there is one.
         untimed = key("distilled", 6, *parts, None)
         for stored in dict.fromkeys((untimed, name)):
-            distilled = self._resources.load_cached("recovery", stored, Distilled.from_entry)
+            distilled = self._resources.load_cached("recovery", stored, _read_distilled)
             if distilled is not None:
                 return distilled
         resources = self._resources
         model = resources.model
-        state = key("distilling", 7, *parts, limit, model.device.type)
-        training = StoredTraining(resources.store, state)
-        left = None
+        hooks = Hooks(progress=resources.progress, watch=resources.watch)
         rows: Ints = np.arange(len(inputs))
-        if seconds is not None:
-            training = TimedTraining(resources.store, state, RECOVERIES["auto"], seconds, resources.clock)
-            left = training.left
-            rows = training.rows(model, inputs)
-        inputs = [inputs[row] for row in rows]
+        if seconds is None:
+            state = key("distilling", 7, *parts, limit, model.device.type)
+            hooks = replace(hooks, checkpoint=StoredTraining(resources.store, state))
+        else:
+            end = resources.clock() + seconds
+
+            def left() -> float:
+                return end - resources.clock()
+
+            hooks = replace(hooks, left=left)
+            rows = spread(len(inputs), texts_in_time(model, inputs, left, RECOVERIES["auto"]))
+            inputs = [inputs[row] for row in rows]
         known = None
         if labels:
             known = self.calibration.labels[rows]
         refitted = None
         if not self.card.no_refit:
-            progress = resources.progress
-            if not training.exists:
-                progress = until(progress, left)
             with suppress(TimeIsUp):
+                progress = until(resources.progress, hooks.left)
                 refitted = self.refit(mask, inputs=inputs, progress=progress, keep=keep)
-        start = cut_model(model, mask, refitted)
         called = "the cut model"
-        if refitted is not None and refitted.report.accepted:
+        if refitted is not None and refitted.accepted:
             called = "the refit"
-        hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=training, left=left)
         began = resources.clock()
         with resources.timed("recovery"):
             made, report = distill(
                 model,
-                start,
+                cut_model(model, mask, refitted),
                 inputs,
                 labels=known,
                 schedule=schedule,
@@ -713,20 +627,26 @@ class Recoveries:
                 seed=self._seed,
                 hooks=hooks,
             )
-        took = None
-        if not training.resumed:
-            took = resources.clock() - began
-        distilled = Distilled(weights_of(made), report, refitted, took)
+        took: float | None = resources.clock() - began
+        if hooks.checkpoint is not None and hooks.checkpoint.resumed:
+            took = None
+        distilled = Recovered(_weights_of(made), report, refitted, took)
         if keep:
-            self._resources.keep(name, distilled.arrays, distilled.meta, trained=True)
+            arrays = dict(distilled.weights)
+            start = None
+            if refitted is not None:
+                arrays |= {f"{_START}{name}": array for name, array in refitted.weights.items()}
+                start = _describe_refit(refitted)
+            meta = {"distill": asdict(report), "start": start, "seconds": took}
+            resources.keep(name, arrays, meta, trained=True)
         return distilled
 
-    def read_distilled(self, mask: HeadMask) -> Distilled | None:
+    def read_distilled(self, mask: HeadMask) -> Recovered | None:
         """Return the result of ``distill`` without labels or time limit from the store, or None."""
         from cahp.stages.recovery import usual_schedule
 
         name = key("distilled", 6, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
-        return self._resources.load_cached("recovery", name, Distilled.from_entry)
+        return self._resources.load_cached("recovery", name, _read_distilled)
 
     def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
         """Everything that a distillation depends on, except its time limit."""
@@ -737,6 +657,10 @@ class Recoveries:
             *(self.card.sha256, self.inputs_sha256, labelled, mask.sha256),
             *(asdict(schedule), self._seed, refit_texts(len(self.inputs))),
         )
+
+
+def _describe_refit(refitted: Recovered) -> dict[str, Any]:
+    return {"report": refitted.report and asdict(refitted.report), "seconds": refitted.seconds}
 
 
 def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> None:

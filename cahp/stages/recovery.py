@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,10 +18,10 @@ from torch import Tensor, nn
 
 from cahp.models.cards import ModelCard, Site
 from cahp.models.devices import float64_device, free_bytes
-from cahp.models.head_model import Batch, HeadModel, LayerState
+from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Divergences, HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Epoch, Hooks, Limit, Objective, Schedule, TimeIsUp, Training, optimise, train, until
+from cahp.models.training import Epoch, Hooks, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, ModelError, OptionError, Progress, report_progress, silent
@@ -50,9 +52,7 @@ def solve(
     untouched: int = 0,
     progress: Progress = silent,
 ) -> HeadModel:
-    """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last.
-
-    The first ``untouched`` layers keep their old weights.
+    """The model cut to ``mask``, refitted on unlabelled ``inputs``, first layer to last, but for ``untouched`` ones.
 
     In each layer first the attention's output projection, then the feed-forward block's, is solved in closed form.
     ``X`` are its inputs in the pruned model (real tokens only) and a column of ones, ``W0`` its old weights, and
@@ -67,11 +67,11 @@ def solve(
     """
     pruned = cut(model, mask)
     if not set(model.family.refits) >= _ALL:
-        return _solve_outputs(model, pruned, inputs, ridge=ridge, untouched=untouched, progress=progress)
+        return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
     full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
     # Both models share the inputs of the first layer.
     pruned_states = list(full_states)
-    total = (model.layers - untouched) * len(pruned_states) * 3
+    total = model.layers * len(pruned_states) * 3
     done = 0
     ends_with_sum = model.family.residual == "pre"
     width = model.card.hidden + model.projection(0, "feed_out").weight.shape[1]
@@ -82,12 +82,7 @@ def solve(
         progress(STAGE, done, total)
         done += 1
 
-    for layer in range(untouched):
-        for index in range(len(full_states)):
-            full_states[index] = model.step(full_states[index])
-            if layer + 1 < model.layers:
-                pruned_states[index] = pruned.step(pruned_states[index])
-    for layer in range(untouched, model.layers):
+    for layer in range(model.layers):
         attention = _Equations(pruned, layer, "output")
         feed = _Equations(pruned, layer, "feed_out")
         sums: list[Tensor] = []
@@ -102,7 +97,8 @@ def solve(
                 sums.append(seen["feed_in"] + model.projection(layer, "feed_out").module(seen["feed_out"]))
             seen, _ = _run_layer(pruned, behind, until="output")
             attention.add(seen["output"], whole - behind.hidden, behind.real)
-        attention.solve(ridge)
+        if layer >= untouched:
+            attention.solve(ridge)
         kept: list[tuple[Tensor, Tensor]] = []
         for behind, whole in zip(pruned_states, sums, strict=True):
             tick()
@@ -114,7 +110,8 @@ def solve(
             feed.add(seen["feed_out"], whole - residual, behind.real)
             if keeps:
                 kept.append((residual, seen["feed_out"]))
-        feed.solve(ridge)
+        if layer >= untouched:
+            feed.solve(ridge)
         for index, behind in enumerate(pruned_states):
             tick()
             if layer + 1 == model.layers:
@@ -130,7 +127,7 @@ def solve(
 
 
 def _solve_outputs(
-    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, untouched: int, progress: Progress
+    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, progress: Progress
 ) -> HeadModel:
     batches = model.batches(model.tokenize(inputs))
     walks = model.family.walks
@@ -152,8 +149,7 @@ def _solve_outputs(
                 wanted = _entering(model, batch, layer)
                 entering = _entering(pruned, batch, layer)
             equations.add(entering, model.projection(layer).module(wanted), batch.tensors["attention_mask"].bool())
-        if layer >= untouched:
-            equations.solve(ridge)
+        equations.solve(ridge)
         if walks and layer + 1 < model.layers:
             behind = [pruned.step(state) for state in behind]
     progress(STAGE, total, total)
@@ -204,24 +200,35 @@ class _Equations:
 
     def solve(self, ridge: float) -> None:
         gram = self._gram.tril() + self._gram.tril(-1).T
-        channels = self._channels
         if not len(gram):
             return
-        penalty = torch.full_like(gram.diagonal(), ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels))
-        penalty[channels:] = 0.0
-        device = self._projection.weight.device
-        weight = self._projection.weight.to(self._where).double()
-        bias = self._projection.bias
-        before = weight.T
-        if bias is not None:
-            bias = bias.to(self._where).double()
-            before = torch.cat([weight.T, bias[None]])
-        # X'(Y - X W0), without a product for every batch.
-        factor = torch.linalg.cholesky(gram + penalty.diag())
-        change = torch.cholesky_solve(self._cross - gram @ before, factor)
-        if bias is not None:
-            bias = (bias + change[-1]).float().to(device)
-        self._projection.replace((weight + change[:channels].T).float().to(device), bias)
+        before = _stack(self._projection, self._where)
+        change = _solve_change(gram, self._cross - gram @ before, self._channels, ridge)
+        _replace(self._projection, before + change, self._channels)
+
+
+def _stack(projection: Projection, where: torch.device) -> Tensor:
+    """The weights of a projection and its intercept, if it has one, as float64 ``(in or in + 1, out)``."""
+    parts = [projection.weight.T]
+    if projection.bias is not None:
+        parts.append(projection.bias[None])
+    return torch.cat([part.to(where).double() for part in parts])
+
+
+def _replace(projection: Projection, solved: Tensor, channels: int) -> None:
+    """Replace the weights of a projection, and its intercept if ``solved`` has a row beyond so many ``channels``."""
+    device = projection.weight.device
+    bias = projection.bias
+    if len(solved) > channels:
+        bias = solved[-1].float().to(device)
+    projection.replace(solved[:channels].T.float().to(device), bias)
+
+
+def _solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -> Tensor:
+    """``(G + ridge m I)^-1 R`` with ``m`` the mean square of the ``channels``; an intercept after them has no ridge."""
+    penalty = torch.zeros_like(gram.diagonal())
+    penalty[:channels] = ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels)
+    return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
 
 
 def _check_memory(model: HeadModel) -> None:
@@ -331,16 +338,15 @@ def refit(
     *,
     recovery: Recovery = QUICK,
     seed: int = 42,
-    untouched: int = 0,
     progress: Progress = silent,
+    **options: Any,
 ) -> tuple[HeadModel, RefitReport]:
     """Recover the model cut to ``mask`` in closed form, and keep that only if it is nearer to ``model``.
 
     About a fifth of ``inputs``, drawn with the ``seed``, is held out (see ``hold_out``): the KL divergence from
     ``model`` must be lower there than that of the cut model, and no higher on what is read twice. Otherwise half of the
     change of the weights is tried, where something is read twice, then a quarter; then a refit is solved again with ten
-    times the ridge, up to three times. A baseline is kept in any case. A refit leaves the first ``untouched`` layers
-    alone.
+    times the ridge, up to three times. A baseline is kept in any case. ``options`` are further ones of its function.
 
     Raises:
         OptionError: If the model cannot be refitted.
@@ -377,9 +383,7 @@ def refit(
     step = steps[-1]
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
-        solve_with = partial(form.make, model, mask, learned, progress=watch)
-        if untouched:
-            solve_with = partial(solve_with, untouched=untouched)
+        solve_with = partial(form.make, model, mask, learned, progress=watch, **options)
         for candidate in _solve_in_turn(solve_with, attempts, steps):
             attempt, solved, step = candidate
             refitted = _move(model, mask, plain, solved, step)
@@ -526,54 +530,31 @@ def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: floa
     that is not penalised. Errors of lower layers are not corrected, since the inputs are those of the full model: that
     takes ``solve``, which runs every layer again for every mask.
 
-    Layers that keep all heads, and layers that keep none and have no intercept, stay as they are.
+    Layers that keep all heads stay as they are.
     """
     pruned = cut(model, mask)
     where = float64_device(model.device)
+    width = model.projection(0).weight.shape[1]
     with one_openblas_thread():
-        for layer in range(model.layers):
-            if not mask.keep[layer].all():
-                _solve_layer(
-                    model, pruned, layer, mask, torch.from_numpy(grams.products[layer]).to(where).double(), ridge
-                )
+        for layer, keep in enumerate(mask.keep):
+            output = pruned.projection(layer)
+            channels = np.flatnonzero(np.repeat(keep, width // model.heads)).tolist()
+            before = _stack(model.projection(layer), where)
+            known = channels + list(range(width, len(before)))
+            if keep.all() or not known:
+                continue
+            products = torch.from_numpy(grams.products[layer]).to(where).double()
+            gram = products[known][:, known]
+            residual = products[known][:, : len(before)] @ before - gram @ before[known]
+            solved = before[known] + _solve_change(gram, residual, len(channels), ridge)
+            if output.weight.shape[1] == width:
+                # Heads of this model are masked, and not cut: the projection reads all of them.
+                whole = torch.zeros_like(before)
+                whole[known] = solved
+                _replace(output, whole, width)
+            else:
+                _replace(output, solved, len(channels))
     return pruned
-
-
-def _solve_layer(
-    model: HeadModel, pruned: HeadModel, layer: int, mask: HeadMask, products: Tensor, ridge: float
-) -> None:
-    full = model.projection(layer)
-    output = pruned.projection(layer)
-    width = full.weight.shape[1]
-    channels = np.flatnonzero(np.repeat(mask.keep[layer], width // model.heads))
-    known = torch.from_numpy(channels).to(products.device)
-    penalised = len(channels)
-    weights = full.weight.to(products.device).double().T
-    read = torch.arange(width, device=products.device)
-    if output.bias is not None and full.bias is not None:
-        # The intercept of the full model, and its own column in both.
-        weights = torch.cat([weights, full.bias.to(products.device).double()[None]])
-        known = torch.cat([known, known.new_tensor([width])])
-        read = torch.cat([read, read.new_tensor([width])])
-    if not len(known):
-        return
-    gram = products[known][:, known]
-    kept = weights[torch.isin(read, known)]
-    penalty = torch.zeros_like(gram.diagonal())
-    penalty[:penalised] = ridge * float(gram.diagonal()[:penalised].sum()) / max(1, penalised)
-    factor = torch.linalg.cholesky(gram + penalty.diag())
-    solved = kept + torch.cholesky_solve(products[known][:, read] @ weights - gram @ kept, factor)
-    device = output.weight.device
-    bias = output.bias
-    if len(known) > penalised:
-        bias = solved[-1].float().to(device)
-    weight = solved[:penalised].T.float().contiguous().to(device)
-    if output.weight.shape[1] == width:
-        # Heads of this model are masked, and not cut: the projection reads all of them.
-        kept_weight = weight
-        weight = torch.zeros_like(output.weight)
-        weight[:, torch.from_numpy(channels).to(device)] = kept_weight
-    output.replace(weight, bias)
 
 
 # Distillation -----------------------------------------------------------------------------------------------
@@ -581,20 +562,15 @@ def _solve_layer(
 
 #: The pass of the full model before the training.
 TEACHER = "teacher"
-#: A higher rate than that of fine-tuning, since the teacher's scores carry more information than labels.
-SCHEDULE = Schedule(learning_rate=1e-4, batch=64, floor=0.02)
-#: Of a model that predicts tokens: a window has a prediction per token, so that few windows are enough for a batch.
-WINDOW_SCHEDULE = Schedule(learning_rate=2e-4, batch=8, floor=0.02)
 #: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
 TEMPERATURE = 2.0
-_NO_TIME = "no time was left for it"
+#: Time that is left for one more batch and a score, as a multiple of what they took before.
+_RESERVED = 1.25
 
 
 def usual_schedule(card: ModelCard) -> Schedule:
     """Return the schedule of a distillation of a model."""
-    if card.task.predicts_often:
-        return WINDOW_SCHEDULE
-    return SCHEDULE
+    return Schedule(learning_rate=card.task.distill_rate, batch=card.task.distill_batch, floor=0.02)
 
 
 def distill(
@@ -614,44 +590,33 @@ def distill(
     ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
     names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
     ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
-    what is read twice. With seconds left by the ``hooks`` it has as many batches as fit; the preparation of a
-    resumed training does not count.
+    what is read twice. With seconds left by the ``hooks`` it has as many batches as fit.
     """
     schedule = schedule or usual_schedule(model.card)
     learned, held_out = hold_out(inputs, seed)
-    tokens = model.tokenize(inputs)
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
     network.get_input_embeddings().requires_grad_(False)
-    left = hooks.left
-    bounded = hooks.progress
-    if hooks.checkpoint is None or not hooks.checkpoint.exists:
-        bounded = until(bounded, left)
-    texts = len(learned), labels is not None, len(held_out)
-    unmeasured = DistillReport(False, f"{_NO_TIME}: {called} stays", *texts, None, None, ())
-    scoring = 0.0
+    bounded = until(hooks.progress, hooks.left)
+    report = DistillReport(
+        False, f"no time was left for it: {called} stays", len(learned), labels is not None, len(held_out)
+    )
+    left = hooks.left or perf_counter
     try:
         compared = count_compared(inputs)
-        teacher = Teacher(model, tokens, compared=compared, stage=TEACHER, progress=bounded)
+        teacher = Teacher(model, model.tokenize(inputs), compared=compared, stage=TEACHER, progress=bounded)
         trial = HeldOut(teacher, [inputs[row] for row in held_out], held_out)
-
-        def score(pause: Callable[[], None] | None) -> tuple[float, ...]:
-            between = bounded
-            if pause is not None:
-                between = _call_between_batches(pause)
-            return trial.compare(start, network=network, progress=between).score
-
-        if left is None:
-            before = score(None)
-        else:
-            ready = left()
-            before = score(None)
-            scoring = ready - left()
+        ready = left()
+        first = trial.compare(start, network=network, progress=bounded)
+        scoring = abs(ready - left())
     except TimeIsUp:
-        return start, unmeasured
+        return start, report
     known = None
     if labels is not None:
         known = torch.as_tensor(labels[learned], device=model.device)
+
+    def score(pause: Callable[[], None]) -> tuple[float, ...]:
+        return trial.compare(start, network=network, progress=lambda *_: pause()).score
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         given = None
@@ -660,30 +625,36 @@ def distill(
         numbers = learned[rows.cpu().numpy()]
         return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=given)
 
-    # A pass back takes twice as long as one forward.
-    each = 3 * scoring * schedule.batch / len(held_out)
+    # A pass back takes twice as long as one forward, and the machine may become busier.
+    batch = 3 * scoring * schedule.batch / len(held_out)
     training = optimise(
         network,
         start,
-        Objective([inputs[row] for row in learned], loss, score),
+        [inputs[row] for row in learned],
+        loss,
+        score,
         schedule=schedule,
+        reserve=_RESERVED * (scoring + batch),
         seed=seed,
-        limit=Limit(scoring=scoring, each=each),
         hooks=replace(hooks, stage="distill"),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
-    after = before
+    last = first
     if sound and training.best is not None:
-        after = training.best
-    first = Divergences.from_score(before)
-    last = Divergences.from_score(after)
+        last = Divergences.from_score(training.best)
     accepted = last.is_better_than(first)
-    change = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
-    reason = _explain(training, sound, change, schedule, len(learned))
+    reason = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
+    whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)
+    if not training.epochs:
+        reason = "no time was left for it"
+    elif not sound:
+        reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
+    elif training.step < whole:
+        reason += f" (time allowed {schedule.epochs * training.step / whole:.1f} of {schedule.epochs} epochs)"
     if not accepted:
         reason += f": {called} stays"
     report = replace(
-        unmeasured,
+        report,
         accepted=accepted,
         reason=reason,
         agreement_before=first.agreement,
@@ -697,23 +668,3 @@ def distill(
     if not accepted:
         return start, report
     return start.with_network(network), report
-
-
-def _explain(training: Training, sound: bool, change: str, schedule: Schedule, texts: int) -> str:
-    """Say what a training on so many texts did: the ``change`` on held-out texts, if its weights are ``sound``."""
-    if not training.epochs:
-        return _NO_TIME
-    if not sound:
-        return "its weights are no longer finite numbers (a lower --learning-rate may help)"
-    whole = schedule.epochs * math.ceil(texts / schedule.batch)
-    if training.step < whole:
-        done = schedule.epochs * training.step / whole
-        change += f" (time allowed {done:.1f} of {schedule.epochs} epochs)"
-    return change
-
-
-def _call_between_batches(pause: Callable[[], None]) -> Progress:
-    def between(stage: str, done: int, total: int) -> None:
-        pause()
-
-    return between

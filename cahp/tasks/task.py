@@ -70,6 +70,10 @@ class Task(ABC):
     #: Passes over the calibration texts that choosing heads takes, about: of salience, partly with gradients, and of
     #: attention maps.
     choosing_passes: ClassVar[float]
+    #: The learning rate of a distillation, higher than that of fine-tuning since the teacher's scores carry more
+    #: information than labels, and the items of a batch.
+    distill_rate: ClassVar[float]
+    distill_batch: ClassVar[int]
     #: Bump to invalidate the cached evaluations of the task.
     revision: ClassVar[int]
 
@@ -161,6 +165,8 @@ class Classification(Task):
     head = "classification"
     ahead = 0
     choosing_passes = 1.3
+    distill_rate = 1e-4
+    distill_batch = 64
     revision = 3
 
     def list_rows(self, texts: Texts) -> list[int]:
@@ -240,6 +246,9 @@ class NextToken(Task):
     head = "causal"
     ahead = 1
     choosing_passes = 2.5
+    distill_rate = 2e-4
+    # A window has a prediction per token, so that few windows are enough for a batch.
+    distill_batch = 8
     revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:

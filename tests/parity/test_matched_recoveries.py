@@ -18,8 +18,7 @@ from cahp.exports.form import Pruned
 from cahp.exports.formats import model_form
 from cahp.models import saving
 from cahp.models.training import Schedule
-from cahp.run.recoveries import Distilled, FineTuned, Refitted, cut_model
-from cahp.stages.recovery import SCHEDULE
+from cahp.run.recoveries import cut_model
 from cahp.store import Store
 from cahp.values import HeadMask
 
@@ -45,11 +44,10 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
         "mean": made.refit(mask, "mean"),
         "quick-refit": made.refit(mask, "quick-refit"),
         "refit": made.refit(mask),
-        "distill": made.distill(mask, schedule=replace(SCHEDULE, **QUICK)),
+        "distill": made.distill(mask, schedule=Schedule(floor=0.02, **QUICK)),
         "finetune": made.finetune(mask, schedule=Schedule(**QUICK)),
     }
     assert all(map(torch.equal, before, model.network.parameters()))
-    assert [type(one) for one in recovered.values()] == [Refitted, Refitted, Refitted, Distilled, FineTuned]
     # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.
     again = fakes.recoveries(model.card, TEXTS, store, model=model)
     if kind != "t5":
@@ -58,7 +56,7 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     answers = [model.logits(batch)]
     for how, one in recovered.items():
         found = {"distill": again.distill, "finetune": again.finetune}.get(how, again.refit)
-        schedule = {"distill": SCHEDULE, "finetune": Schedule()}.get(how)
+        schedule = {"distill": Schedule(floor=0.02), "finetune": Schedule()}.get(how)
         options = {"name": how} if schedule is None else {"schedule": replace(schedule, **QUICK)}
         assert found(mask, **options).sha256 == one.sha256
         pruned = cut_model(model, mask, one)

@@ -28,7 +28,7 @@ from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import list_wanted
 from cahp.run.prune import Run, choose, measure_run, price_evenness
-from cahp.run.recoveries import Distilled, measure_steps
+from cahp.run.recoveries import Recovered, measure_steps
 from cahp.run.resources import PREPARATIONS, TestSplitLog
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
@@ -162,11 +162,12 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     return _enter(board, evaluate_mask(board.bench, board.mask, recover=board.recover, on_part=show))
 
 
-def _enter_distilled(board: BoardState, distilled: Distilled) -> Outcomes:
+def _enter_distilled(board: BoardState, distilled: Recovered) -> Outcomes:
     bench = board.bench
     measured = measure_recovered(bench, board.mask, distilled)
     gains = measure_steps(bench.measurements, bench.evaluation, board.mask, distilled, seed=bench.settings.seed)
-    board.results.distilled[board.mask.sha256] = distilled.report, gains
+    assert distilled.distill is not None
+    board.results.distilled[board.mask.sha256] = distilled.distill, gains
     return _enter(board, measured)
 
 

@@ -23,7 +23,7 @@ from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.prune import choose
-from cahp.run.recoveries import Refitted
+from cahp.run.recoveries import Recovered
 from cahp.stages.similarity import Arc
 from cahp.tasks.answers import Evaluation, Source, TokenEvaluation, Window
 from cahp.tasks.task import NEXT_TOKEN
@@ -77,7 +77,7 @@ class Bench:
     def recoveries(self) -> Bench:
         return self
 
-    def count_wrong(self, mask: HeadMask | None, recovered: Refitted | None) -> int:
+    def count_wrong(self, mask: HeadMask | None, recovered: Recovered | None) -> int:
         self.asked.append(mask)
         wrong = 0 if mask is None else self.wrong(mask)
         if recovered is None:
@@ -87,7 +87,7 @@ class Bench:
         return wrong
 
     def evaluate(
-        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
+        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None
     ) -> Evaluation | TokenEvaluation:
         predictions = (np.arange(len(evaluated)) < self.count_wrong(mask, recovered)).astype(np.int64)
         return answers(predictions, evaluated.labels, classes=evaluated.classes)
@@ -95,9 +95,9 @@ class Bench:
     def can_cut(self, mask: HeadMask) -> bool:
         return self.cuts or mask is MASK
 
-    def refit(self, mask: HeadMask) -> Refitted:
+    def refit(self, mask: HeadMask) -> Recovered:
         self.refitted.append(mask)
-        return Refitted({}, RefitReport(self.accepted, "held-out texts say so", 80))
+        return Recovered({}, RefitReport(self.accepted, "held-out texts say so", 80))
 
 
 @dataclass
@@ -110,7 +110,7 @@ class TokenBench(Bench):
     loss: Any = field(default=lambda mask: 1.0)
 
     def evaluate(
-        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Refitted | None = None
+        self, evaluated: Texts, *, mask: HeadMask | None = None, recovered: Recovered | None = None
     ) -> TokenEvaluation:
         wrong = self.count_wrong(mask, recovered)
         # KL divergence, loss and prediction.

@@ -28,7 +28,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.measures import Measure, NoOptions
-from cahp.run.recoveries import Distilled, Refitted, cut_model
+from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block
 from cahp.store import Store
@@ -102,8 +102,8 @@ def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
     distilled = bench.recoveries.distill(MASK)
 
     def say(name: str, *, refit: bool, distill: bool) -> str:
-        start = Refitted(refitted.weights, replace(refitted.report, accepted=refit))
-        made = Distilled(distilled.weights, replace(distilled.report, accepted=distill), start)
+        start = Recovered(refitted.weights, replace(refitted.report, accepted=refit))
+        made = Recovered(distilled.weights, replace(distilled.report, accepted=distill), start)
         recovered = start if name == "refit" else made
         monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: recovered)
         place = tmp_path / f"{name}{refit}{distill}"

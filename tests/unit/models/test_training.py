@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -90,26 +88,6 @@ def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel
     with pytest.raises(Cancelled):
         trained(model, validation=None, checkpoint=checkpoint, progress=stop_at(13))
     assert same(trained(model, validation=None, checkpoint=checkpoint)[0], weights)
-
-
-def test_control_c_waits_for_the_end_of_a_batch_and_can_be_taken_up(
-    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
-) -> None:
-    checkpoint, pressed = fakes.Memory(), []
-
-    def press(at: Training) -> None:
-        if at.step == 8 and not pressed:
-            os.kill(os.getpid(), signal.SIGINT)
-            # Still here: it did not interrupt what was going on.
-            pressed.append(at.step)
-
-    with pytest.raises(KeyboardInterrupt):
-        trained(model, checkpoint=checkpoint, watch=press)
-    assert pressed == [8]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert checkpoint.kept is not None
-    assert len(checkpoint.kept[1]["history"]) == 1
-    assert same(trained(model, checkpoint=checkpoint)[0], whole[0])
 
 
 def test_a_watcher_sees_every_batch_and_every_epoch(model: HeadModel) -> None:

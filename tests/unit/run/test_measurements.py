@@ -20,7 +20,7 @@ from cahp.models.head_model import HeadModel
 from cahp.recoveries import RefitReport
 from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
-from cahp.run.recoveries import Refitted, cut_model
+from cahp.run.recoveries import Recovered, cut_model
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
@@ -199,7 +199,7 @@ def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
 
 def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, store: Store) -> None:
     made = opened(model, store).measurements
-    refused = Refitted({}, RefitReport(accepted=False, reason="worse", examples=3))
+    refused = Recovered({}, RefitReport(accepted=False, reason="worse", examples=3))
     assert np.array_equal(
         made.evaluate(TEXTS, mask=MASK, recovered=refused).losses,
         made.evaluate(TEXTS, mask=MASK).losses,

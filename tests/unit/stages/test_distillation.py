@@ -16,16 +16,16 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
-from cahp.models.training import Hooks, Loss, Objective, Training, optimise
+from cahp.models.training import Hooks, Loss, Schedule, Training, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import recovery
-from cahp.stages.recovery import SCHEDULE, distill
-from cahp.values import Cancelled, HeadMask
+from cahp.stages.recovery import distill
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
-QUICK = replace(SCHEDULE, epochs=2, learning_rate=1e-3, batch=16)
+QUICK = Schedule(floor=0.02, epochs=2, learning_rate=1e-3, batch=16)
 TEXTS = fakes.sentences(100)
 FRESH = fakes.sentences(60, seed=9)
 Distilled = tuple[HeadModel, DistillReport]
@@ -88,9 +88,9 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     losses: list[Loss] = []
     made = optimise
 
-    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
-        losses.append(objective.loss)
-        return made(network, model, objective, **options)
+    def observe(network: Any, model: Any, inputs: Any, loss: Loss, *others: Any, **options: Any) -> Any:
+        losses.append(loss)
+        return made(network, model, inputs, loss, *others, **options)
 
     monkeypatch.setattr(recovery, "optimise", observe)
     texts = TEXTS.take(range(10))
@@ -153,31 +153,13 @@ def test_without_time_for_a_batch_the_start_stays(
     assert (found.reason, found.epochs) == ("no time was left for it: the refit stays", ())
 
 
-def test_one_that_was_stopped_and_has_no_time_left_keeps_its_last_whole_epoch(
-    model: HeadModel, start: HeadModel
-) -> None:
-    memory, left = fakes.Memory(), [1e9]
-    stopped = Hooks(progress=fakes.stop_at("distill", 7), checkpoint=memory, left=lambda: left[0])
-    with pytest.raises(Cancelled):
-        distill(model, start, TEXTS.inputs, schedule=QUICK, hooks=stopped)
-
-    def over(training: str, done: int, total: int) -> None:
-        # By the time that it would go on, nothing is left.
-        left[0] = 0.0 if training == "distill" else 1e9
-
-    _, again = distill(model, start, TEXTS.inputs, schedule=QUICK, hooks=replace(stopped, progress=over))
-    assert len(again.epochs) == 1
-    assert "(time allowed 1.0 of 2 epochs)" in again.reason
-    assert memory.kept is None
-
-
 @pytest.mark.parametrize("family", ["albert", "bart", "gpt_neox", "gpt2", "modernbert"])
 def test_pre_norm_parallel_and_shared_layers_learn_too(family: str, tmp_path: Path) -> None:
     full = models.load(str(fakes.save_model(tmp_path, family)), device="cpu")
     keep = np.zeros((full.layers, full.heads), np.bool_)
     keep[:, :2] = True
     start = cut(full, HeadMask(keep))
-    quick = replace(SCHEDULE, epochs=1, learning_rate=1e-3, batch=8)
+    quick = replace(QUICK, epochs=1, batch=8)
     _, found = distill(full, start, TEXTS.inputs[:40], schedule=quick, called="the cut model")
     assert found.held_out == 8
     assert np.isfinite(found.epochs[0].loss)
