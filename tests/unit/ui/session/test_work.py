@@ -211,7 +211,7 @@ class Distilling:
 
     def distill(self, mask: HeadMask) -> Any:
         self.trained += 1
-        self.known = SimpleNamespace(report=REPORT)
+        self.known = SimpleNamespace(distill=REPORT)
         return self.known
 
 
