@@ -188,7 +188,7 @@ class NewRepository:
         Raises:
             CahpError: If not.
         """
-        with self._explained():
+        with translate_failures("model", self.name, error=CahpError):
             if self.name.count("/") != 1:
                 raise CahpError(f"{self.name!r} is no name of a repository; write org/name")
             who = "private"
@@ -210,7 +210,7 @@ class NewRepository:
         from huggingface_hub import constants
 
         report(UPLOAD, 0, 1)
-        with self._explained():
+        with translate_failures("model", self.name, error=CahpError):
             self._check_free()
             api = client.HfApi()
             # An interrupted upload leaves an empty repository.
@@ -240,55 +240,6 @@ class NewRepository:
         if info.private == self.public:
             raise CahpError(f"{self.name} exists on the hub, with another visibility; choose another name with --push")
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Raise a sentence where the client fails, and keep the client quiet."""
-        from huggingface_hub.utils.tqdm import (
-            are_progress_bars_disabled,
-            disable_progress_bars,
-            enable_progress_bars,
-        )
-
-        drawn = not are_progress_bars_disabled()
-        disable_progress_bars()
-        try:
-            yield
-        except CahpError:
-            raise
-        except Exception as failure:  # network, hub and disk have no common error
-            raise CahpError(self._explain(failure)) from None
-        finally:
-            if drawn:
-                enable_progress_bars()
-
-    def _explain(self, failure: BaseException) -> str:
-        from huggingface_hub import constants, errors
-
-        causes = _causes(failure)
-        status = next((code for cause in causes if (code := _status(cause)) is not None), None)
-        sentences = {
-            401: f"the hub rejects the token; renew it: {_SET_TOKEN}",
-            403: f"the token may not write to {self.name}; allow it at {constants.ENDPOINT}/settings/tokens",
-            409: f"{self.name} exists on the hub; choose another name with --push",
-        }
-        if any(isinstance(cause, errors.HFValidationError) for cause in causes):
-            return f"{self.name!r} is no name of a repository; write org/name"
-        if status is not None:
-            return sentences.get(status, f"the hub answered with error {status} for {self.name}; try again later")
-        if is_unreachable(failure) and client.is_offline_mode():
-            return "HF_HUB_OFFLINE is set; unset it to upload"
-        if is_unreachable(failure):
-            return "the hub cannot be reached; check the connection"
-        return f"{self.name} cannot be uploaded ({_without_token(first_line(failure))}); try again"
-
-
-def _without_token(text: str) -> str:
-    """Return a text of the client without the token that it may quote."""
-    token = client.get_token()
-    if not token:
-        return text
-    return text.replace(token, "...")
-
 
 # Failures ----------------------------------------------------------------------------------------------------------
 
@@ -297,20 +248,25 @@ def _without_token(text: str) -> str:
 def translate_failures(kind: Kind, name: str, *, error: type[CahpError]) -> Iterator[None]:
     """Raise an ``error`` with a helpful sentence where the hub's client fails, and keep the client quiet."""
     from huggingface_hub.utils import logging
+    from huggingface_hub.utils.tqdm import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
     verbosity = logging.get_verbosity()
+    drawn = not are_progress_bars_disabled()
     logging.set_verbosity(40)  # errors alone
+    disable_progress_bars()
     try:
         yield
     except CahpError:
         raise
     except Exception as failure:  # network, hub and disk have no common error
-        message = _explanation(kind, name, failure)
+        message = _explain(kind, name, failure)
         if message is None:
             raise
         raise error(message) from None
     finally:
         logging.set_verbosity(verbosity)
+        if drawn:
+            enable_progress_bars()
 
 
 def is_unreachable(failure: BaseException) -> bool:
@@ -326,55 +282,43 @@ def is_unreachable(failure: BaseException) -> bool:
     return False
 
 
-def _explanation(kind: Kind, name: str, failure: BaseException) -> str | None:
+def _explain(kind: Kind, name: str, failure: BaseException) -> str | None:
     """Say what went wrong at the hub and what to do about it; None if the failure is of another kind."""
     from huggingface_hub import constants, errors
 
     repository, revision = split_name(name)
-    noun = {"model": "model", "dataset": "data set"}[kind]
     page = f"{constants.ENDPOINT}/{_FOLDERS[kind]}{repository}"
     causes = _causes(failure)
-    status = next((code for cause in causes if (code := _status(cause)) is not None), None)
-    account = f"and {_SET_TOKEN}"
-    if client.get_token():
-        account = "with the account of your token"
     # In this order: a gated repository is also one that was not found.
     sentences: dict[type[BaseException], str] = {
-        errors.HFValidationError: f"{repository!r} is neither a folder nor a hub id; write org/name or "
-        "org/name@revision",
-        errors.GatedRepoError: f"{repository} is gated; accept its terms at {page} {account}",
-        errors.DisabledRepoError: f"{repository} is disabled on the hub; choose another {noun}",
-        errors.RevisionNotFoundError: f"{repository} has no revision {revision!r}; {page}/tree/main lists its branches "
-        "and tags",
-        errors.RepositoryNotFoundError: f"the hub has no {noun} {repository}, or it is private; check the name or, for "
+        errors.HFValidationError: f"{repository!r} is no name of a repository; write org/name or org/name@revision",
+        errors.GatedRepoError: f"{repository} is gated; accept its terms at {page} and {_SET_TOKEN}",
+        errors.DisabledRepoError: f"{repository} is disabled on the hub; choose another one",
+        errors.RevisionNotFoundError: f"{repository} has no revision {revision!r}; see {page}/tree/main",
+        errors.RepositoryNotFoundError: f"the hub has no {kind} {repository}, or it is private; check the name or, for "
         f"a private repository, {_SET_TOKEN}",
-        errors.RemoteEntryNotFoundError: f"a file of {repository} is missing on the hub; try again, or name a revision",
-        errors.SafetensorsParsingError: f"{repository} has a file that is not a whole safetensors file; choose another "
-        f"{noun} or revision",
+        errors.SafetensorsParsingError: f"{repository} has a file that is not a whole safetensors file; choose another",
     }
     for kind_of_error, sentence in sentences.items():
         if any(isinstance(cause, kind_of_error) for cause in causes):
             return sentence
-    if status == 401:
-        return f"the hub rejects the token that was sent for {repository}; renew it: {_SET_TOKEN}"
-    if status == 403:
-        return f"the token may not read {repository}; allow it at {constants.ENDPOINT}/settings/tokens"
+    if is_unreachable(failure):
+        advice = "check the connection"
+        if client.is_offline_mode():
+            advice = "unset HF_HUB_OFFLINE"
+        return f"the hub cannot be reached for {name}; {advice}, or use a folder on this machine"
+    status = next((code for cause in causes if (code := _status(cause)) is not None), None)
+    if status in (401, 403):
+        return f"your token may not read or write {repository}; renew or allow it: {_SET_TOKEN}"
     if status is not None:
         return f"the hub answered with error {status} for {repository}; try again later"
-    if is_unreachable(failure):
-        if client.is_offline_mode():
-            return f"{noun} {name} is not downloaded and HF_HUB_OFFLINE is set; unset it, or name a local folder"
-        return (
-            f"{noun} {name} is not downloaded and the hub cannot be reached; check the connection, or name a local "
-            "folder"
-        )
-    for cause in causes:
-        if isinstance(cause, OSError) and cause.strerror:
-            place = constants.HF_HUB_CACHE
-            return f"{repository} cannot be saved in {place} ({cause.strerror}); free some space there, or set HF_HOME"
     if isinstance(failure, (OSError, ValueError)) or type(failure).__module__.startswith("huggingface_hub"):
-        problem = _without_token(first_line(failure))
-        return f"{name} cannot be read from the hub ({problem}); check its name, its revision and your access"
+        problem = first_line(failure)
+        token = client.get_token()
+        if token:
+            # The client may quote it.
+            problem = problem.replace(token, "...")
+        return f"the hub's client failed for {name} ({problem}); check the name, your access and the disk"
     return None
 
 

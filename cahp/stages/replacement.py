@@ -21,8 +21,6 @@ from cahp.values.statistics import Moments, one_openblas_thread
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
 RIDGE = 0.1
-#: Sets of kept heads whose shares are kept in memory.
-_MOST_ROWS = 20_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,51 +155,26 @@ class Replaceability:
             return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
 
     def _row(self, layer: int, keep: Bools) -> NDArray[np.float64]:
+        """The effect of each head of a layer, and what of it the other kept heads cannot reproduce, ``(2, H)``."""
         key = layer, keep.tobytes()
         if key not in self._rows:
-            if len(self._rows) >= _MOST_ROWS:
-                self._rows.clear()
-            contexts = self.moments.contexts[layer]
-            gradients = self.moments.gradients[layer]
-            # The effect of each head, and what of it the other kept heads cannot reproduce, ``(2, H)``.
-            from scipy.linalg import solve_triangular
-
-            gram = _with_ridge(contexts, self.ridge)
+            gram = _with_ridge(self.moments.contexts[layer], self.ridge)
             kept = np.flatnonzero(keep)
-            gone = np.flatnonzero(~keep)
             size = len(gram) // len(keep)
-            metric = _blocks(gradients, size).astype(np.float64)
+            width = len(kept) * size
             by_head = gram.reshape(len(keep), size, len(keep), size)
+            metric = _blocks(self.moments.gradients[layer], size).astype(np.float64)
             effects = np.einsum("hij,hij->h", metric, _blocks(gram, size))
             left = effects.copy()
-            width = len(kept) * size
-            if len(kept):
-                # Transposed, because LAPACK copies matrices that are not stored by columns.
-                factor = _factorize(by_head[kept][:, :, kept].reshape(width, width).T)
-                across = by_head[gone][:, :, kept].reshape(-1, width).T
-                reached = solve_triangular(factor, across, lower=True, check_finite=False).T.reshape(-1, size, width)
-                left[gone] -= [np.vdot(own @ rows, rows) for own, rows in zip(metric[gone], reached, strict=True)]
+            inverse = np.linalg.inv(by_head[kept][:, :, kept].reshape(width, width))
+            for head in np.flatnonzero(~keep):
+                across = by_head[head][:, kept].reshape(size, width)
+                left[head] -= np.vdot(metric[head], across @ inverse @ across.T)
             # A head that alone is kept has no others.
             if len(kept) > 1:
-                for head, block in zip(kept, _blocks(_invert(factor), size), strict=True):
-                    inverse = _invert(_factorize(block))
-                    left[head] = 2 * np.vdot(metric[head], inverse) - metric[head].diagonal() @ inverse.diagonal()
+                left[kept] = np.einsum("hij,hij->h", metric[kept], np.linalg.inv(_blocks(inverse, size)))
             self._rows[key] = np.stack([effects, left])
         return self._rows[key]
-
-
-def _factorize(matrix: Floats) -> NDArray[np.float64]:
-    """The Cholesky factor of a symmetric matrix, of which the lower half is read."""
-    from scipy.linalg import cholesky
-
-    return np.asarray(cholesky(matrix, lower=True, check_finite=False))
-
-
-def _invert(factor: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The lower half of the inverse of a matrix, from its Cholesky factor; the upper half is 0."""
-    from scipy.linalg.lapack import dpotri
-
-    return np.asarray(dpotri(factor, lower=True)[0])
 
 
 def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:

@@ -128,8 +128,8 @@ def forbid(hub: Hub) -> None:
 
 #: The first one leaves no repository on the hub.
 FAILURES = {
-    forbid: "the token may not write to org/small; allow it at",
-    hang_up: "the hub cannot be reached; check the connection",
+    forbid: "your token may not read or write org/small; renew or allow it",
+    hang_up: "the hub cannot be reached for org/small; check the connection",
     fail: "the hub answered with error 503 for org/small; try again later",
 }
 
