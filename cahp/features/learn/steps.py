@@ -323,8 +323,9 @@ def _measure_refit(subject: Subject, progress: Progress) -> Answer:
         "before refit": subject.estimate(before, full),
     }
     meaning = "No measurable gain: there was little to recover, or these texts are too few to measure it."
-    if not recovered.report.accepted:
-        meaning = f"The refit was rejected, so nothing changed: {recovered.report.reason}."
+    assert recovered.refit is not None
+    if not recovered.refit.accepted:
+        meaning = f"The refit was rejected, so nothing changed: {recovered.refit.reason}."
     elif gain.low > 0:
         meaning = "Much of the loss comes from how the remaining heads are mixed, and a refit recovers it."
     headline = (
