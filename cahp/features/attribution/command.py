@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cahp.cli.command import OPTIONS, Call, Option, command, optional_file
 from cahp.features.attribution import TOP
 from cahp.output import UnwrittenError
 from cahp.values import Input, OptionError
-
-if TYPE_CHECKING:
-    from cahp.features.attribution.result import Attribution
 
 
 @command(
@@ -39,39 +36,32 @@ def attribute(
     Attribution patching estimates how the answer's log-probability changes without
     each head. The top heads, and random ones, are then removed exactly.
     """
+    from cahp.exports.masks import MaskOrigin, mask_json
     from cahp.features.attribution import measuring
-    from cahp.features.attribution.result import attribution_lines
+    from cahp.features.attribution.result import show_attribution
+    from cahp.show.terminal import lines
 
-    settings = replace(call.settings, model=model)
     if text is None:
         raise OptionError('a text is needed; give --text "..."')
     given: Input = text
     if pair is not None:
         given = text, pair
     with optional_file(out, force, "cahp.mask") as output:
+        settings = replace(call.settings, model=model)
         with call.bars() as progress:
             result = measuring.attribute(settings, given, **question, store=call.store, progress=progress)
         document = result.to_json()
-        lines = [*attribution_lines(result)]
+        shown = [*lines(show_attribution(result))]
         if output is not None and out is not None:
-            with call.keeping(document, lines):
-                output.write({out.name: write_needed(result)})
-            lines.append(output.describe([out.name]))
-    call.answer(document, lines)
-
-
-def write_needed(result: Attribution) -> bytes:
-    """Return the mask of the needed heads as ``head_mask.json``.
-
-    Raises:
-        UnwrittenError: If the model gives another answer, which no mask can keep.
-    """
-    from cahp.exports.masks import MaskOrigin, mask_json
-
-    if result.needed is None:
-        raise UnwrittenError(
-            f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave out --answer"
-        )
-    mask = result.needed.mask
-    metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
-    return mask_json(mask, MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics))
+            with call.keeping(document, shown):
+                if result.needed is None:
+                    raise UnwrittenError(
+                        f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave "
+                        "out --answer"
+                    )
+                mask = result.needed.mask
+                metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
+                origin = MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics)
+                output.write({out.name: mask_json(mask, origin)})
+            shown.append(output.describe([out.name]))
+    call.answer(document, shown)

@@ -10,8 +10,8 @@ Conmy 2023), with a baseline from other texts instead of a second prompt.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from os import PathLike
 from typing import TYPE_CHECKING, Unpack
 
@@ -128,17 +128,6 @@ STAGE = "attribution"
 SETS = 10
 
 
-@dataclass(frozen=True)
-class AnswerWanted:
-    """The answer to explain: a class or the next token, by ``name`` (None: the predicted one).
-
-    ``classes`` are the names of the classes, in the order of the model's scores; a language model has none.
-    """
-
-    name: str | None = None
-    classes: tuple[str, ...] = ()
-
-
 @dataclass(frozen=True, eq=False)
 class TextQuestion:
     """One text, read by a model, and what takes the place of its heads: ``baseline``.
@@ -242,33 +231,28 @@ def check_whole(model: HeadModel) -> None:
         raise ModelError(f"{model.card.id} is already pruned; attribute the answer of the original model")
 
 
-def find_answer(model: HeadModel, wanted: AnswerWanted) -> int | None:
-    """Return the index of a class, or the id of a token, by its name (None: none is wanted).
+def find_answer(model: HeadModel, classes: Sequence[str], name: str) -> int:
+    """Return the index of a class, or the id of a token, by its name.
 
     Raises:
         OptionError: If there is no such class, or the answer of a language model is not one token.
     """
-    if wanted.name is None:
-        return None
     if not model.card.task.predicts_often:
-        if wanted.name not in wanted.classes:
-            raise OptionError(f"the model has no class {wanted.name!r}; the classes are {', '.join(wanted.classes)}")
-        return wanted.classes.index(wanted.name)
-    ids = model.tokenizer(wanted.name, add_special_tokens=False)["input_ids"]
-    if not ids:
-        raise OptionError("the answer is empty; give one token, mostly a word with a space before it")
-    if len(ids) > 1:
-        parts = ", ".join(repr(model.tokenizer.decode([token])) for token in ids)
+        if name not in classes:
+            raise OptionError(f"the model has no class {name!r}; the classes are {', '.join(classes)}")
+        return classes.index(name)
+    ids = model.tokenizer(name, add_special_tokens=False)["input_ids"]
+    if len(ids) != 1:
         raise OptionError(
-            f"the answer {wanted.name!r} has {len(ids)} tokens ({parts}); give one token, such as the first"
+            f"the answer {name!r} has {len(ids)} tokens; give one token, mostly a word with a space before it"
         )
     return int(ids[0])
 
 
-def name_answer(model: HeadModel, wanted: AnswerWanted, answer: int) -> str:
+def name_answer(model: HeadModel, classes: Sequence[str], answer: int) -> str:
     """Return the name of a class, or a token as text, by its index."""
     if not model.card.task.predicts_often:
-        return wanted.classes[answer]
+        return classes[answer]
     return str(model.tokenizer.decode([answer])) or f"token {answer}"
 
 
@@ -278,16 +262,17 @@ def draw_sets(units: int, size: int, *, seed: int, sets: int = SETS) -> list[NDA
     return [generator.choice(units, size=size, replace=False) for _ in range(sets)]
 
 
-def attribute_in_steps(
+def attribute_answer(
     question: TextQuestion,
-    wanted: AnswerWanted,
+    classes: Sequence[str],
+    answer: str | None = None,
     *,
     top: int = TOP,
     seed: int = 42,
     floor: Ints | int = 0,
     progress: Progress = silent,
-) -> Iterator[Attribution]:
-    """Attribute an answer to heads; yield the estimate of all, then with exact removals, then with the needed heads.
+) -> Attribution:
+    """Attribute an answer (None: the predicted one) to heads; ``classes`` are in the order of the model's scores.
 
     The ``top`` heads, at most half of all, are removed exactly, each and together, beside random sets of as many heads
     that ``seed`` draws. The needed heads are the fewest by attribution that keep the answer, if the model gives it;
@@ -297,114 +282,77 @@ def attribute_in_steps(
         OptionError: If there is no such answer.
     """
     model = question.model
-    answer = find_answer(model, wanted)
+    wanted = None
+    if answer is not None:
+        wanted = find_answer(model, classes, answer)
     progress(STAGE, 0, 1)
-    changes, logs = question.estimate(answer)
+    changes, logs = question.estimate(wanted)
     predicted = int(logs.argmax())
-    if answer is None:
-        answer = predicted
-    result = Attribution(
+    if wanted is None:
+        wanted = predicted
+    shape = changes.shape
+    order = order_by_support(changes)
+    chosen = order[: max(1, min(top, changes.size // 2))]
+    sets = [np.array(chosen), *draw_sets(changes.size, len(chosen), seed=seed)]
+    masks = [HeadMask.without([head], *shape).keep for head in chosen]
+    masks += [HeadMask.without(heads, *shape).keep for heads in sets]
+    removed, _ = question.remove(masks, wanted, progress=progress)
+    exact = (removed - logs[wanted]).tolist()
+    each = []
+    for head, change in zip(chosen, exact, strict=False):
+        layer, place = divmod(head, shape[1])
+        each.append(RemovedHead(layer, place, float(changes[layer, place]), change))
+    needed = None
+    if wanted == predicted:
+        needed = _find_needed(question, changes, classes, wanted, floor=floor, progress=progress)
+    return Attribution(
         model=model.card.id,
         unit=model.card.unit,
         tokens=len(question.entry["input_ids"]),
         metric=f"log-probability of the {model.card.words.answer}",
-        answer=name_answer(model, wanted, answer),
-        predicted=name_answer(model, wanted, predicted),
-        log_probability=float(logs[answer]),
+        answer=name_answer(model, classes, wanted),
+        predicted=name_answer(model, classes, predicted),
+        log_probability=float(logs[wanted]),
         changes=changes,
         baseline=str(question.baseline),
         seed=seed,
+        removed=tuple(each),
+        together=exact[len(chosen)],
+        random=tuple(exact[len(chosen) + 1 :]),
+        needed=needed,
     )
-    yield result
-    result = _remove_top(question, result, answer, top=top, progress=progress)
-    yield result
-    if answer == predicted:
-        yield replace(result, needed=_find_needed(question, result, wanted, answer, floor=floor, progress=progress))
-
-
-def _remove_top(
-    question: TextQuestion, result: Attribution, answer: int, *, top: int, progress: Progress
-) -> Attribution:
-    """Remove the top heads, each and together, and random sets of as many heads."""
-    shape = result.changes.shape
-    units = result.changes.size
-    chosen = result.order[: max(1, min(top, units // 2))]
-    sets = draw_sets(units, len(chosen), seed=result.seed)
-    masks = [HeadMask.without([head], *shape).keep for head in chosen]
-    masks += [HeadMask.without(heads, *shape).keep for heads in (np.array(chosen), *sets)]
-    logs, _ = question.remove(masks, answer, progress=progress)
-    exact = (logs - result.log_probability).tolist()
-    flat = result.changes.ravel()
-    each = [
-        RemovedHead(head // shape[1], head % shape[1], float(flat[head]), change)
-        for head, change in zip(chosen, exact, strict=False)
-    ]
-    together = exact[len(chosen)]
-    return replace(result, removed=tuple(each), together=together, random=tuple(exact[len(chosen) + 1 :]))
 
 
 def _find_needed(
     question: TextQuestion,
-    result: Attribution,
-    wanted: AnswerWanted,
+    changes: NDArray[np.float64],
+    classes: Sequence[str],
     answer: int,
     *,
     floor: Ints | int,
     progress: Progress,
 ) -> NeededHeads:
     """Find the fewest heads by attribution that keep the answer: in the better of two orders, by bisection."""
-    searches = []
-    for order in (order_by_support(result.changes), order_by_size(result.changes)):
-        kept, fewest = keep_floor(order, result.changes.shape, floor)
-        searches.append(KeptSearch(kept, result.changes.shape, fewest))
-    # Both orders in one batch: a small batch takes almost as long as one text.
-    while waiting := [search for search in searches if not search.ended]:
-        masks = [search.mask(search.middle) for search in waiting]
-        _, predictions = question.remove([mask.keep for mask in masks], answer, progress=progress)
-        for search, predicted in zip(waiting, predictions, strict=True):
-            search.narrow(keeps=bool(predicted == answer))
-    best = min(searches, key=lambda search: search.enough)
-    mask = best.mask(best.enough)
+    layers, heads = changes.shape
+    found = []
+    for order in (order_by_support(changes), order_by_size(changes)):
+        kept, fewest = keep_floor(order, changes.shape, floor)
+        too_few = fewest - 1
+        enough = len(kept)
+        while enough - too_few > 1:
+            middle = (enough + too_few) // 2
+            mask = HeadMask.of(kept[:middle], layers, heads)
+            _, predictions = question.remove([mask.keep], answer, progress=progress)
+            if predictions[0] == answer:
+                enough = middle
+            else:
+                too_few = middle
+        found.append((HeadMask.of(kept[:enough], layers, heads), enough > fewest))
+    mask, checked = min(found, key=lambda one: one[0].count)
     filled, _ = question.remove([mask.keep], answer, progress=progress)
     logs, predictions = question.remove([mask.keep], answer, fill=False, progress=progress)
-    as_pruned = name_answer(question.model, wanted, int(predictions[0]))
-    return NeededHeads(mask, best.enough > best.fewest, float(filled[0]), as_pruned, float(logs[0]))
-
-
-class KeptSearch:
-    """A bisection for the fewest first heads of ``order`` that keep an answer, at least ``fewest``.
-
-    ``order`` has the flat indices of all heads of a model of this ``shape``, layers and heads.
-    """
-
-    def __init__(self, order: list[int], shape: tuple[int, ...], fewest: int) -> None:
-        self.fewest = fewest
-        self.enough = len(order)
-        self._order = order
-        self._shape = shape
-        self._too_few = fewest - 1
-
-    @property
-    def ended(self) -> bool:
-        """Whether one head fewer than ``enough`` is known to be too few."""
-        return self.enough - self._too_few == 1
-
-    @property
-    def middle(self) -> int:
-        """The number of heads to try next."""
-        return (self.enough + self._too_few) // 2
-
-    def mask(self, count: int) -> HeadMask:
-        """Return the mask of the first ``count`` heads."""
-        layers, heads = self._shape
-        return HeadMask.of(self._order[:count], layers, heads)
-
-    def narrow(self, *, keeps: bool) -> None:
-        """Enter whether the ``middle`` keeps the answer."""
-        if keeps:
-            self.enough = self.middle
-        else:
-            self._too_few = self.middle
+    as_pruned = name_answer(question.model, classes, int(predictions[0]))
+    return NeededHeads(mask, checked, float(filled[0]), as_pruned, float(logs[0]))
 
 
 def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) -> tuple[list[int], int]:
@@ -463,6 +411,4 @@ def attribute(
             loaded = model
         bench = open_bench(settings, store=store, model=loaded, progress=reporter)
         question = TextQuestion.read(bench.model, text, find_baseline(bench))
-        wanted = AnswerWanted(answer, bench.class_names)
-        *_, result = attribute_in_steps(question, wanted, top=top, seed=settings.seed, progress=reporter)
-    return result
+        return attribute_answer(question, bench.class_names, answer, top=top, seed=settings.seed, progress=reporter)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.api.figures import add_title, check_plotly, mime_bundle
-from cahp.board import CLUSTER_COLOURS
-from cahp.figures import LEGEND, CellWords, draw, ink, named_rows, points, shape, signed_figure
-from cahp.show.blocks import Claim, Line
+from cahp.figures import CellWords, signed_figure
+from cahp.show.blocks import Block, Claim, Line, Table, Text
 from cahp.values import Floats, HeadMask
 from cahp.words import percent, printable, signed
 
@@ -70,10 +68,10 @@ class Attribution:
         changes: ``(layers, heads)`` the estimated change if this head alone is removed (attribution patching).
         baseline: What takes the place of a removed head's output, in words.
         seed: The seed of the random sets.
-        removed: The heads that support the answer most, with the exact changes (empty: not measured).
-        together: The exact change if all of ``removed`` are removed at once (None: not measured).
+        removed: The heads that support the answer most, with the exact changes.
+        together: The exact change if all of ``removed`` are removed at once.
         random: The exact changes if as many random heads are removed, by set.
-        needed: The fewest heads that keep the answer (None: the model gives another answer, or not measured).
+        needed: The fewest heads that keep the answer (None: the model gives another answer).
     """
 
     model: str
@@ -86,9 +84,9 @@ class Attribution:
     changes: NDArray[np.float64]
     baseline: str
     seed: int
-    removed: tuple[RemovedHead, ...] = ()
-    together: float | None = None
-    random: tuple[float, ...] = ()
+    removed: tuple[RemovedHead, ...]
+    together: float
+    random: tuple[float, ...]
     needed: NeededHeads | None = None
 
     @cached_property
@@ -111,11 +109,6 @@ class Attribution:
         return rows
 
     @property
-    def random_median(self) -> float:
-        """The median change of the random sets."""
-        return float(np.median(self.random))
-
-    @property
     def shown_answer(self) -> str:
         """The answer in quotes, on one line."""
         return quoted(self.answer)
@@ -128,13 +121,11 @@ class Attribution:
     @property
     def finding(self) -> str:
         """What removing the top heads does, against random heads, in a sentence."""
-        if self.together is None:
-            return f"{self.shown_answer} has probability {percent(float(np.exp(self.log_probability)))}"
         return (
             f"without the top {len(self.removed)} of {self.changes.size} {self.unit}s the {self.metric} "
             f"{self.shown_answer} changes by {signed_nats(self.together)} nats, without as many at random by "
-            f"{signed_nats(self.random_median)} ({signed_nats(min(self.random))} to {signed_nats(max(self.random))} in "
-            f"{len(self.random)} sets)"
+            f"{signed_nats(float(np.median(self.random)))} ({signed_nats(min(self.random))} to "
+            f"{signed_nats(max(self.random))} in {len(self.random)} sets)"
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -166,21 +157,8 @@ class Attribution:
             }
         return document
 
-    def plot(self, *, dark: bool = False) -> Any:
-        """The estimated change of each head as a heat map, a ``plotly.graph_objects.Figure``.
-
-        Raises:
-            OptionError: If plotly is not installed.
-        """
-
-        check_plotly()
-        return add_title(changes_figure(self, dark=dark), repr(self), dark=dark)
-
     def __repr__(self) -> str:
         return f"{self.model}, {self.tokens} tokens: {self.finding}"
-
-    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
-        return mime_bundle(self)
 
 
 def order_by_support(changes: Floats) -> list[int]:
@@ -207,43 +185,26 @@ def quoted(answer: str) -> str:
     return f'"{printable(answer)}"'
 
 
-def attribution_lines(result: Attribution) -> Iterator[str]:
-    """Return an attribution as lines of text."""
+def show_attribution(result: Attribution) -> Iterator[Block]:
+    """Yield the answer, the heads that support it most, and what removing them and keeping few does."""
     given = f"{result.shown_answer}, probability {percent(float(np.exp(result.log_probability)))}"
     if result.predicted != result.answer:
         given += f"; the model predicts {result.shown_prediction}"
-    yield f"{result.model}, {result.tokens} tokens, answer {given}"
-    yield ""
-    yield f"  change of the {result.metric} without a {result.unit}, nats"
-    yield f"  {'layer':>7}{result.unit:>8}{'estimated':>12}{'exact':>12}"
+    yield Line(f"{result.model}, {result.tokens} tokens, answer {given}")
+    rows = []
     for one in result.removed:
-        yield f"  {one.layer:>7}{one.head:>8}{signed_nats(one.estimated):>12}{signed_nats(one.exact):>12}"
-    yield ""
-    yield f"  {result.finding}"
-    if result.needed is not None:
-        yield f"  {describe_needed(result, result.needed)}"
-    yield f"  a removed {result.unit} gives its {result.baseline}"
-
-
-def describe_needed(result: Attribution, needed: NeededHeads) -> str:
-    """Describe the fewest heads that keep the answer."""
-    count = needed.mask.count
-    verb = "keep"
-    if count == 1:
-        verb = "keeps"
-    kept = f"{count} of {result.changes.size} {result.unit}s {verb} the answer {result.shown_answer}"
-    if needed.checked:
-        kept += f" ({count - 1} do not)"
-    pruned = f"as pruned, without the means, it is {quoted(needed.as_pruned)}"
-    if needed.as_pruned == result.answer:
-        pruned = "as pruned, without the means, too"
-    return f"{kept}; {pruned}"
-
-
-#: Pixels of the width for which the heat map is drawn.
-_WIDTH = 560
-#: The title of an axis; the headings name what changes.
-_CHANGE = "change of the log-probability (nats)"
+        changes = (signed_nats(one.estimated), signed_nats(one.exact))
+        rows.append((f"layer {one.layer}, {result.unit} {one.head}", *changes))
+    title = f"Change of the {result.metric} without it, nats"
+    yield Table(title, (result.unit, "estimated", "exact"), rows, name="attribution-top")
+    yield Line(result.finding)
+    needed = result.needed
+    if needed is None:
+        yield Text("The model gives another answer, so no heads are enough for this one.")
+    else:
+        enough = f"the answer {result.shown_answer} needs {needed.mask.count} of {result.changes.size} {result.unit}s"
+        yield Line(f"{enough}; as pruned, without the means, it is {quoted(needed.as_pruned)}")
+    yield Text(f"a removed {result.unit} gives its {result.baseline}")
 
 
 def changes_figure(result: Attribution, *, dark: bool) -> Any:
@@ -252,65 +213,7 @@ def changes_figure(result: Attribution, *, dark: bool) -> Any:
         "estimated change without it, nats", f"changes the {result.metric} by %{{z:+.2r}} nats", result.unit
     )
     framed = [(one.layer, one.head) for one in result.removed]
-    return signed_figure(result.changes, framed=framed, words=words, width=_WIDTH, dark=dark)
-
-
-def top_figure(result: Attribution, *, dark: bool) -> Any:
-    """Draw the change without each of the top heads: estimated (circles) and exact (dots)."""
-    colours = ink(dark=dark)
-    names = [f"layer {one.layer}, {result.unit} {one.head}" for one in result.removed]
-    rows = list(range(len(names)))
-    exact = [one.exact for one in result.removed]
-    estimated = [one.estimated for one in result.removed]
-    traces = []
-    for values, name, symbol, hue in (
-        (estimated, "estimated", "circle-open", colours.text),
-        (exact, "exact", "circle", colours.accent),
-    ):
-        hover = [f"{row}<br>{name}: {signed_nats(value)} nats" for row, value in zip(names, values, strict=True)]
-        traces.append(points(values, rows, symbol, hue, outline=2, hover=hover, name=name))
-    return draw(
-        traces,
-        x={"title": _CHANGE, "zeroline": True, "exponentformat": "none"},
-        y=named_rows(names),
-        height=110 + 26 * len(rows),
-        left=10,
-        legend=LEGEND,
-    )
-
-
-def sets_figure(result: Attribution, *, dark: bool) -> Any:
-    """Draw the exact change without the top heads together, and without each random set of as many."""
-    colours = ink(dark=dark)
-    assert result.together is not None
-    count = len(result.removed)
-    names = [f"top {count}", f"{count} at random"]
-    median = float(np.median(result.random))
-    return draw(
-        [
-            points(
-                [result.together],
-                [0],
-                "circle",
-                CLUSTER_COLOURS[0],
-                size=13,
-                hover=[f"{names[0]}: {signed_nats(result.together)} nats"],
-            ),
-            points(
-                list(result.random),
-                [1] * len(result.random),
-                "circle-open",
-                colours.text,
-                outline=2,
-                hover=[f"{names[1]}: {signed_nats(value)} nats" for value in result.random],
-            ),
-        ],
-        x={"title": _CHANGE, "zeroline": True, "exponentformat": "none"},
-        y=named_rows(names),
-        height=170,
-        left=10,
-        shapes=[shape("line", (median, median), (0.7, 1.3), color=colours.text, width=2)],
-    )
+    return signed_figure(result.changes, framed=framed, words=words, width=560, dark=dark)
 
 
 def bundled_folder() -> Path:

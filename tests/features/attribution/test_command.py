@@ -48,7 +48,7 @@ def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkey
     # The baseline comes from the store.
     monkeypatch.setattr(measuring, "measure_baseline", lambda *_, **__: pytest.fail("measured again"))
     lines = call(*given).out.splitlines()
-    assert lines[0].startswith(f'{document["model"]}, 9 tokens, answer "{document["answer"]}", probability ')
+    assert lines[0].startswith(f'  {document["model"]}, 9 tokens, answer "{document["answer"]}", probability ')
     assert any(line.startswith("  without the top 6 of 12 heads") for line in lines)
 
 
@@ -56,7 +56,6 @@ def test_python_has_rows_for_a_table_and_shows_the_finding(place: Path) -> None:
     result = cahp.attribute(place / "model", TEXT, data=place / "data", device="cpu")
     assert [len(result.rows), list(result.rows[0])] == [12, ["layer", "head", "estimated", "exact"]]
     assert repr(result).startswith(f"{result.model}, 9 tokens: without the top 6 of 12 heads")
-    assert "text/html" in result._repr_mimebundle_() or "text/plain" in result._repr_mimebundle_()
 
 
 def test_a_loaded_language_model_continues_a_text(place: Path) -> None:
@@ -92,7 +91,7 @@ def test_no_mask_keeps_an_answer_that_the_model_does_not_give(place: Path) -> No
     given = ["--text", TEXT, "--answer", other, "--out", place / "none.json"]
     answer = call("attribute", place / "model", *options(place), *given)
     # What was measured is printed all the same.
-    assert (answer.code, "change of the log-probability" in answer.out) == (2, True)
+    assert (answer.code, "Change of the log-probability" in answer.out) == (2, True)
     assert "so no mask keeps" in answer.err
     assert not (place / "none.json").exists()
 

@@ -13,10 +13,9 @@ from torch import nn
 
 from cahp import models
 from cahp.features.attribution.measuring import (
-    AnswerWanted,
     Baseline,
     TextQuestion,
-    attribute_in_steps,
+    attribute_answer,
     draw_sets,
     find_answer,
     keep_floor,
@@ -41,9 +40,7 @@ def baseline(model: HeadModel) -> Baseline:
 
 
 def attribute(model: HeadModel, baseline: Baseline, text: str = TEXT, answer: str | None = None) -> Attribution:
-    wanted = AnswerWanted(answer, model.card.labels)
-    *_, result = attribute_in_steps(TextQuestion.read(model, text, baseline), wanted)
-    return result
+    return attribute_answer(TextQuestion.read(model, text, baseline), model.card.labels, answer)
 
 
 def make_last_layer_linear(model: HeadModel) -> HeadModel:
@@ -203,7 +200,7 @@ def test_the_induction_head_matters_for_a_word_that_it_copies(copying_model: Hea
 
 
 def test_a_token_can_be_the_answer(copying_model: HeadModel) -> None:
-    assert find_answer(copying_model, AnswerWanted("plot")) == copying_model.tokenizer.convert_tokens_to_ids("plot")
+    assert find_answer(copying_model, (), "plot") == copying_model.tokenizer.convert_tokens_to_ids("plot")
 
 
 # --- bad inputs
@@ -225,9 +222,9 @@ def test_what_cannot_be_attributed_is_refused_in_one_sentence(
     assert "\n" not in said
 
 
-@pytest.mark.parametrize(("answer", "words"), [("", "the answer is empty"), ("plot film", "has 2 tokens")])
+@pytest.mark.parametrize(("answer", "words"), [("", "has 0 tokens"), ("plot film", "has 2 tokens")])
 def test_an_answer_of_a_language_model_is_one_token(copying_model: HeadModel, answer: str, words: str) -> None:
-    assert words in reason(OptionError, find_answer, copying_model, AnswerWanted(answer))
+    assert words in reason(OptionError, find_answer, copying_model, (), answer)
 
 
 def test_a_pair_is_no_text_of_a_language_model_and_a_pruned_model_is_refused(

@@ -19,7 +19,8 @@ from cahp.features.attribution.panel import (
     _draw_heads,
     describe_contribution,
 )
-from cahp.features.attribution.result import Attribution, changes_figure, sets_figure, signed_nats, top_figure
+from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
+from cahp.show.blocks import Table
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -47,7 +48,6 @@ def result(explorer: Explorer) -> Attribution:
     assert THIS_TEXT.know(explorer) is None
     explorer.memory["attribution.text"] = asked
     assert explorer.work.start(ATTRIBUTE, asked).wait(PATIENCE)
-    assert asked.ended
     assert asked.result is not None
     return asked.result
 
@@ -87,17 +87,14 @@ def test_bad_text_gives_one_sentence_in_the_tab(explorer: Explorer) -> None:
 
 
 def test_the_name_of_the_data_is_no_markup(explorer: Explorer, result: Attribution) -> None:
-    app = open_part(_draw_heads, explorer, replace(result, baseline="mean output over texts of **mine**"))
+    app = open_part(_draw_heads, replace(result, baseline="mean output over texts of **mine**"))
     assert any(r"\*\*mine\*\*" in one.value for one in app.markdown)
 
 
-def test_figures_draw_each_head_and_each_random_set_once(result: Attribution) -> None:
+def test_the_figure_draws_each_head_once_and_the_table_the_top(result: Attribution) -> None:
     heat = changes_figure(result, dark=False)
     np.testing.assert_array_equal(heat.data[0].z, result.changes)
     assert heat.data[0].zmax == -heat.data[0].zmin == np.abs(result.changes).max()
     assert len(heat.layout.shapes) == len(result.removed) == 6
-    estimated, exact = top_figure(result, dark=True).data
-    assert list(estimated.x) == sorted(result.changes.ravel())[:6]
-    assert list(exact.x) == [one.exact for one in result.removed]
-    top, random = sets_figure(result, dark=False).data
-    assert (list(top.x), list(random.x)) == ([result.together], list(result.random))
+    (table,) = [block for block in show_attribution(result) if isinstance(block, Table)]
+    assert [row[2] for row in table.rows] == [signed_nats(one.exact) for one in result.removed]
