@@ -272,9 +272,19 @@ def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | 
 
 
 def _refuse_gguf(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    from cahp.models.to_gguf import refuse_gguf, refuse_tokenizer
+    reason: str | None = card.no_cut or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
+    return reason
 
-    return card.no_cut or refuse_gguf(card, mask, adder=adder) or refuse_tokenizer(card)
+
+def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
+    if card.source is None:
+        return "its source is not a GGUF file, whose types would be kept"
+    return _refuse_gguf(card, mask, adder)
+
+
+def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
+    made: str = _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask, types=True)
+    return made
 
 
 _GGUF = ModelForm(
@@ -294,18 +304,6 @@ _GGUF = ModelForm(
     runs_in=_GGUF_RUNS,
     card=GGUF_CARD,
 )
-
-
-def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    from cahp.models.to_gguf import refuse_gguf, refuse_surgery
-
-    return card.no_cut or refuse_surgery(card) or refuse_gguf(card, mask, adder=adder)
-
-
-def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
-    from cahp.models.to_gguf import describe, save_cut
-
-    return describe(save_cut(folder / GGUF_FILE, pruned.cut, pruned.mask))
 
 
 _MODEL_FORMS = (

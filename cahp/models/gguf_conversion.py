@@ -1,29 +1,47 @@
-"""Convert a GGUF file by transformers' own reader: configuration and tokenizer first, weights when they are needed."""
+"""Convert a GGUF file by transformers' own reader: configuration and tokenizer first, weights when they are needed.
+
+Before that, its header is read within bounds: readers make objects for every entry that a header lists, and take memory
+for every size that it states. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
 
 from __future__ import annotations
 
 import copy
-import os
+import re
 import shutil
+import struct
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from gguf import GGUFReader, GGUFValueType
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, modeling_gguf_pytorch_utils
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
-from cahp.models.gguf import Header
 from cahp.models.sketch import LOADING, check_fit, lost_weights, quiet
 from cahp.values import Cancelled, ModelError, Progress
 from cahp.words import first_line, size_of
 
 STAGE = "convert"
+#: Readers take about 500 bytes for each entry (of metadata, of its lists, of the table of tensors), and an entry of a
+#: vocabulary has a row of weights: entries that any file may have, and bytes of the file for each further one.
+_ENTRIES = 10_000
+_BYTES_PER_ENTRY = 32
+#: Merges of a vocabulary may be computed from all parts of its words: sum of the squares of their lengths that any
+#: file may have beyond the number of its bytes.
+_SQUARES = 10_000_000
+#: Formats of numbers that are no blocks of few bits.
+_PLAIN = ("F64", "F32", "F16", "BF16", "I8", "I16", "I32", "I64")
+_BITS = re.compile(r"(?:I?Q|TQ|MXFP|NVFP)(\d)")
 #: Entries of a configuration that say where it comes from, one of them a text that the file may choose.
 _ORIGIN = ("quantization_config", "_name_or_path", "_model_name_or_path", "name_or_path")
 #: Bytes of memory for each number while weights are converted (measured: 4.7), and in the file of weights.
@@ -35,13 +53,129 @@ _SAMPLE = "The film wasn't bad: 42 of 100 liked it!\n\n  Élan, naïveté & 日�
 _OPTIONS: dict[str, Any] = {"gguf_file": _LINK, "trust_remote_code": False, "local_files_only": True}
 
 
-def write_description(name: str, path: Path, folder: Path, header: Header, progress: Progress) -> tuple[str, ...]:
-    """Write configuration and tokenizer of the file at ``path`` into ``folder``; return notes about the model.
+class Header(GGUFReader):
+    """The header of a GGUF file; of lists, such as the vocabulary, only the end is found.
+
+    Raises ``ValueError`` if it lists more than the bytes of the file can hold.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._size = path.stat().st_size
+        self._entries = _ENTRIES + self._size // _BYTES_PER_ENTRY
+        self._squares = _SQUARES + self._size
+        with path.open("rb") as file:
+            version, tensors, values = struct.unpack("<4xIQQ", file.read(24))
+        if version & 0xFFFF == 0:
+            raise ValueError("it is big-endian")
+        self._spend(tensors + values)
+        super().__init__(path)
+        if not self.tensors or not all(tensor.n_elements for tensor in self.tensors):
+            raise ValueError("it holds no weights")
+        # No two tensors share bytes.
+        if sum(tensor.n_bytes for tensor in self.tensors) > self._size:
+            raise ValueError("its weights take more bytes than it has")
+        if self.get("split.count", 0) not in (0, 1):
+            raise ValueError("it is a part of a model; join the parts with `llama-gguf-split --merge`")
+        layers = self.get(f"{self.architecture}.block_count", 0)
+        if not isinstance(layers, int) or layers > len(self.tensors):
+            raise ValueError(f"it claims {layers} layers and holds {len(self.tensors):,} tensors")
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        if raw_type != GGUFValueType.ARRAY:
+            return super()._get_field_parts(orig_offs, raw_type)
+        data: Any = memoryview(self.data)  # type: ignore[arg-type]
+        kind, count = struct.unpack_from("<IQ", data, orig_offs)
+        self._spend(count)
+        end = orig_offs + 12
+        if kind == GGUFValueType.STRING:
+            for _ in range(count):
+                (length,) = struct.unpack_from("<Q", data, end)
+                end += 8 + length
+                self._squares -= length**2
+                if self._squares < 0:
+                    raise ValueError("it lists longer words than a model of its size has")
+        else:
+            end += count * np.dtype(self.gguf_scalar_to_np[GGUFValueType(kind)]).itemsize
+        if end > self._size:
+            raise ValueError("a list ends beyond it")
+        return end - orig_offs, [], [], [GGUFValueType.ARRAY]
+
+    def _spend(self, entries: int) -> None:
+        self._entries -= entries
+        if self._entries < 0:
+            raise ValueError("it lists more entries than a model of its size has")
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return a single value of the metadata."""
+        if name not in self.fields:
+            return default
+        return self.fields[name].contents()
+
+    @property
+    def architecture(self) -> str:
+        """The name of the architecture.
+
+        Raises:
+            ValueError: If there is none, or it is no name.
+        """
+        name = self.get("general.architecture")
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,60}", name, re.ASCII):
+            raise ValueError("it names no architecture")
+        return name
+
+    @property
+    def numbers(self) -> int:
+        """The count of numbers in all tensors."""
+        return int(sum(tensor.n_elements for tensor in self.tensors))
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What the user should know about weights of few bits."""
+        counts = Counter[str]()
+        for tensor in self.tensors:
+            counts[tensor.tensor_type.name] += int(tensor.n_elements)
+        ((kind, _),) = counts.most_common(1)
+        if kind not in _PLAIN:
+            bits = _BITS.match(kind)
+            name = "quantized"
+            if bits is not None:
+                name = f"{bits[1]}-bit"
+            yield f"{name} weights ({kind}) expanded to float32, not the published ones"
+
+    @property
+    def scales_positions(self) -> bool:
+        """Whether rotary positions are scaled for long texts."""
+        scaling = self.get(f"{self.architecture}.rope.scaling.type", "none")
+        return scaling != "none" or any(tensor.name.startswith("rope_") for tensor in self.tensors)
+
+
+def read_header(path: Path) -> Header:
+    """Read and check the header of a GGUF file; no weights are read.
 
     Raises:
-        ModelError: If transformers cannot read them; OSError: if they cannot be written.
+        ModelError: If it is damaged or cut short, is a part of a model, or claims more than its bytes can hold.
     """
-    with quiet(), _parsed_once(), _read(name, path, header) as place:
+    try:
+        return Header(path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
+    except Exception as error:  # damaged files raise anything
+        raise ModelError(
+            f"{path} is not a whole GGUF file that can be read ({first_line(error)}); download or convert it again"
+        ) from None
+
+
+def write_description(name: str, path: Path, folder: Path, progress: Progress) -> tuple[int, list[str]]:
+    """Write configuration and tokenizer of the file at ``path`` into ``folder``.
+
+    Returns the count of its weights, and notes about the model.
+
+    Raises:
+        ModelError: If they cannot be read; OSError: if they cannot be written.
+    """
+    header = read_header(path)
+    # Parsed once for both: each time takes seconds, most of them for the words of the vocabulary.
+    with quiet(), _replaced("load_gguf_checkpoint", _parse_once), _read(name, path, header) as place:
         progress(STAGE, 0, 2)
         config = AutoConfig.from_pretrained(place, **_OPTIONS)
         network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
@@ -63,22 +197,24 @@ def write_description(name: str, path: Path, folder: Path, header: Header, progr
                 "weights and the model's own tokenizer"
             )
         progress(STAGE, 2, 2)
+    notes = list(header.notes)
     rope = getattr(config, "rope_parameters", None) or {}
     if header.scales_positions and rope.get("rope_type", "default") == "default":
-        return (
+        notes.append(
             "the file scales positions for long texts, which transformers leaves out when it reads GGUF: answers "
-            "differ from those of the published model, most in long texts",
+            "differ from those of the published model, most in long texts"
         )
-    return ()
+    return header.numbers, notes
 
 
-def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, progress: Progress) -> None:
+def write_weights(card: ModelCard, path: Path, folder: Path, progress: Progress) -> None:
     """Write the weights of the file at ``path``, in float32, into ``folder``; ``card`` has the rest of the model.
 
     Raises:
         ModelError: If they do not fit the configuration or the memory, or some are missing; OSError: if they cannot be
             written.
     """
+    header = read_header(path)
     needed = _BYTES_PER_NUMBER * header.numbers
     room = free_bytes(torch.device("cpu"))
     if room is not None and needed > room:
@@ -93,34 +229,40 @@ def write_weights(card: ModelCard, path: Path, folder: Path, header: Header, pro
     expand = {}
     if blocks is not None:
         expand["quantization_config"] = blocks(dequantize=True)
-    with quiet():
-        with _read(card.id, path, header) as place, _reported(progress):
-            network, report = AutoModelForCausalLM.from_pretrained(
-                place,
-                **_OPTIONS,
-                **expand,
-                dtype=torch.float32,
-                attn_implementation="eager",
-                output_loading_info=True,
+    steps = len(header.tensors) + 1
+
+    def report(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
+        for done, tensor in enumerate(tensors):
+            progress(STAGE, done, steps)
+            yield tensor
+
+    # Progress is reported instead of by the bar, which cannot be switched off.
+    with quiet(), _replaced("tqdm", lambda _: report), _read(card.id, path, header) as place:
+        network, loading = AutoModelForCausalLM.from_pretrained(
+            place,
+            **_OPTIONS,
+            **expand,
+            dtype=torch.float32,
+            attn_implementation="eager",
+            output_loading_info=True,
+        )
+        if lost := sorted({*loading["missing_keys"], *(str(key) for key, *_ in loading["mismatched_keys"])}):
+            raise ModelError(lost_weights(card.id, lost, "are missing in its GGUF file"))
+        # transformers does not save what it read from GGUF.
+        with torch.device("meta"):
+            config = AutoConfig.from_pretrained(card.folder, trust_remote_code=False)
+            plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+        plain.load_state_dict(network.state_dict(), assign=True)
+        plain.tie_weights()
+        held = sum(int(tensor.n_elements) for tensor in header.tensors if not tensor.name.startswith("rope_"))
+        left_out = held - sum(weights.numel() for weights in plain.parameters())
+        if left_out > 0:
+            raise ModelError(
+                f"{card.id} holds {left_out:,} weights that transformers leaves out when it reads GGUF, such as "
+                "biases of attention; name a folder with safetensors weights"
             )
-            if lost := sorted({*report["missing_keys"], *(str(key) for key, *_ in report["mismatched_keys"])}):
-                raise ModelError(lost_weights(card.id, lost, "are missing in its GGUF file"))
-            # transformers does not save what it read from GGUF.
-            with torch.device("meta"):
-                config = AutoConfig.from_pretrained(card.folder, trust_remote_code=False)
-                plain = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-            plain.load_state_dict(network.state_dict(), assign=True)
-            plain.tie_weights()
-            held = sum(count for tensor, (_, count) in header.tensors.items() if not tensor.startswith("rope_"))
-            left_out = held - sum(weights.numel() for weights in plain.parameters())
-            if left_out > 0:
-                raise ModelError(
-                    f"{card.id} holds {left_out:,} weights that transformers leaves out when it reads GGUF, such as "
-                    "biases of attention; name a folder with safetensors weights"
-                )
         # In one file.
         plain.save_pretrained(folder, max_shard_size=2 * _FLOAT32 * header.numbers)
-        steps = len(header.tensors) + 1
         progress(STAGE, steps, steps)
 
 
@@ -135,10 +277,7 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
         try:
             link.symlink_to(path.resolve())
         except OSError:  # where links are not allowed
-            try:
-                os.link(path, link)
-            except OSError:
-                shutil.copyfile(path, link)
+            shutil.copyfile(path, link)
         try:
             yield str(folder)
         except (ModelError, Cancelled):
@@ -148,47 +287,19 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
                 raise
             if isinstance(error, OSError) and error.errno is not None:
                 raise
-            if "is not supported yet" in str(error):
-                raise ModelError(
-                    f"{name} is of the architecture {header.architecture}, which transformers "
-                    f"{transformers.__version__} cannot read from GGUF; name a folder with safetensors weights"
-                ) from None
+            reason = first_line(error)
+            if "is not supported yet" in reason:
+                reason = f"transformers {transformers.__version__} has no reader for {header.architecture}"
             raise ModelError(
-                f"{name} cannot be read ({first_line(error)}); download or convert the GGUF file again, or name a "
-                "folder with safetensors weights"
+                f"{name} cannot be read ({reason}); download or convert the GGUF file again, or name a folder with "
+                "safetensors weights"
             ) from None
 
 
-def _parsed_once() -> AbstractContextManager[None]:
-    """Let transformers parse a file without its tensors once: it does so for the configuration and for the tokenizer.
-
-    Each time takes seconds, most of them for the words of the vocabulary.
-    """
-    parsed: dict[str, Any] = {}
-
-    def remember(parse: Callable[..., Any]) -> Callable[..., Any]:
-        def parse_once(path: str, return_tensors: bool = False, **more: Any) -> Any:
-            if return_tensors or more:
-                return parse(path, return_tensors=return_tensors, **more)
-            if path not in parsed:
-                parsed[path] = parse(path)
-            return copy.deepcopy(parsed[path])
-
-        return parse_once
-
-    return _replaced("load_gguf_checkpoint", remember)
-
-
-def _reported(progress: Progress) -> AbstractContextManager[None]:
-    """Report each tensor that transformers converts, instead of its bar, which cannot be switched off."""
-
-    def report(tensors: Iterable[Any], **_: Any) -> Iterator[Any]:
-        every = list(tensors)
-        for done, tensor in enumerate(every):
-            progress(STAGE, done, len(every) + 1)
-            yield tensor
-
-    return _replaced("tqdm", lambda _: report)
+def _parse_once(parse: Callable[..., Any]) -> Callable[..., Any]:
+    once = lru_cache(maxsize=1)(parse)
+    # Configuration and tokenizer ask for no tensors.
+    return lambda path, return_tensors=False: copy.deepcopy(once(path))
 
 
 @contextmanager

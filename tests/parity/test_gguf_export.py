@@ -109,8 +109,10 @@ def test_the_number_of_key_value_heads_of_a_layer_is_that_of_its_weights(tmp_pat
     assert np.abs(found_logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
-def test_the_tokenizer_travels_with_its_merges_and_special_tokens(tmp_path: Path) -> None:
-    model = tiny(tmp_path)
+def test_the_tokenizer_of_a_folder_travels_with_its_merges_and_special_tokens(tmp_path: Path) -> None:
+    # A converted file is a folder like any other, which has the tokenizer of its source.
+    model = models.load(tiny(tmp_path).card.folder, device="cpu")
+    assert model.card.source is None
     found, source = metadata(export(model, EVEN, tmp_path / "out")), metadata(gguf.GGUFReader(tmp_path / "model.gguf"))
     assert found["tokenizer.ggml.tokens"] == source["tokenizer.ggml.tokens"]
     assert found["tokenizer.ggml.merges"] == source["tokenizer.ggml.merges"]

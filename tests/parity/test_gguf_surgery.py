@@ -21,7 +21,7 @@ from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
 from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
-from cahp.models.to_gguf import Requantised, _quantise, describe, save_cut
+from cahp.models.to_gguf import _quantise, save_gguf
 from cahp.values import HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")
@@ -61,11 +61,10 @@ def logits(file: Path, model: HeadModel) -> tuple[np.ndarray[Any, Any], np.ndarr
 def test_what_stays_equals_the_source_byte_for_byte(tmp_path: Path, kind: Type, mask: HeadMask, family: str) -> None:
     model = quantised(tmp_path, kind, family)
     pruned = cut(model, mask)
-    made = save_cut(tmp_path / "cut.gguf", pruned, mask)
-    assert made.anew == {}
+    made = save_gguf(tmp_path / "cut.gguf", pruned, mask, types=True)
     before = {one.name: one for one in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
     after = {one.name: one for one in gguf.GGUFReader(tmp_path / "cut.gguf").tensors}
-    assert len(after) == made.kept
+    assert made == f"{len(after)} tensors equal those of the source, block by block"
     for name, one in after.items():
         assert one.tensor_type == before[name].tensor_type
         assert set(np.unique(one.data)) <= set(np.unique(before[name].data))
@@ -87,9 +86,8 @@ def test_what_a_recovery_changed_is_quantised_anew_and_said(tmp_path: Path) -> N
     pruned = cut(model, EVEN)
     output = pruned.projection(0)
     output.replace(output.weight * 1.25, output.bias)
-    made = save_cut(tmp_path / "cut.gguf", pruned, EVEN)
-    assert made.anew == {"Q4_1": 1}
-    assert describe(made).endswith("block by block; quantised anew: 1 as Q4_1")
+    made = save_gguf(tmp_path / "cut.gguf", pruned, EVEN, types=True)
+    assert str(made).endswith("block by block; quantised anew: 1 as Q4_1")
     (written,) = (
         one for one in gguf.GGUFReader(tmp_path / "cut.gguf").tensors if one.name == "blk.0.attn_output.weight"
     )
@@ -101,8 +99,8 @@ def test_a_cut_through_a_block_is_quantised_anew(tmp_path: Path) -> None:
     # Groups of 16 channels are half of a block, so that a row of the output is too short for any block.
     network = gguf_files.network()
     model = models.load(str(gguf_files.write(tmp_path / "model.gguf", network, Type.Q8_0)), device="cpu")
-    made = save_cut(tmp_path / "cut.gguf", cut(model, EVEN), EVEN)
-    assert made.anew == {"F32": 2}
+    made = save_gguf(tmp_path / "cut.gguf", cut(model, EVEN), EVEN, types=True)
+    assert str(made).endswith("; quantised anew: 2 as F32")
     found, expected = logits(tmp_path / "cut.gguf", cut(model, EVEN))
     assert np.abs(found - expected).max() <= 1e-4
 
@@ -119,7 +117,8 @@ def test_the_form_is_checked_in_a_new_process_and_says_what_it_wrote(tmp_path: P
     form = formats.model_form("gguf-types")
     results = write(form, tmp_path / "out", Pruned(model, cut(model, UNEVEN), UNEVEN))
     assert results["agreement"] == 1.0
-    assert results["note"] == describe(Requantised(len(gguf.GGUFReader(tmp_path / "out/model.gguf").tensors), {}))
+    count = len(gguf.GGUFReader(tmp_path / "out/model.gguf").tensors)
+    assert results["note"] == f"{count} tensors equal those of the source, block by block"
     assert "equal those of the source" in (tmp_path / "out" / "README.md").read_text()
 
 

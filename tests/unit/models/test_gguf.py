@@ -22,7 +22,7 @@ from opening import refusal
 import cahp
 from cahp import models
 from cahp.models import gguf, gguf_conversion, identity
-from cahp.models.gguf import read_header
+from cahp.models.gguf_conversion import read_header
 from cahp.models.identity import identify
 from cahp.values import ModelError
 
@@ -77,12 +77,12 @@ def test_a_gguf_file_is_known_by_its_name_and_content(file: Path) -> None:
 def test_weights_of_few_bits_are_said_to_be_that(tmp_path: Path) -> None:
     network, notes = gguf_files.network(), {}
     for kind in (Kind.F32, Kind.F16, Kind.Q4_1, Kind.Q8_0):
-        notes[kind] = read_header(gguf_files.write(tmp_path / f"{kind.name}.gguf", network, kind)).note
-    assert notes[Kind.F32] is notes[Kind.F16] is None
-    assert notes[Kind.Q4_1] == "4-bit weights (Q4_1) expanded to float32, not the published ones"
+        notes[kind] = list(read_header(gguf_files.write(tmp_path / f"{kind.name}.gguf", network, kind)).notes)
+    assert notes[Kind.F32] == notes[Kind.F16] == []
+    assert notes[Kind.Q4_1] == ["4-bit weights (Q4_1) expanded to float32, not the published ones"]
     assert "8-bit weights (Q8_0)" in str(notes[Kind.Q8_0])
     card = identify(str(tmp_path / "Q4_1.gguf"))
-    assert card.notes[0] == notes[Kind.Q4_1]
+    assert card.notes[0] == notes[Kind.Q4_1][0]
     gguf.convert_weights(card)
     read = gguf_conversion.AutoModelForCausalLM.from_pretrained(card.folder)
     # A block of 32 numbers has 16 levels between its least and its largest.
@@ -235,7 +235,7 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     ),
     "more layers than tensors": (
         {"entries": [ARCHITECTURE, entry("llama.block_count", 4, number(10**9))]},
-        "claims 1,000,000,000 layers",
+        "claims 1000000000 layers",
     ),
     "an alignment of 3": ({"entries": [ARCHITECTURE, entry("general.alignment", 4, number(3))]}, "whole"),
     "a tensor that is larger than the file": ({"tensors": [tensor("a", [33])]}, "whole"),
@@ -243,11 +243,11 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "a tensor of no numbers": ({"tensors": [tensor("a", [0])]}, "whole"),
     "a tensor of a billion dimensions": ({"tensors": [text("a") + number(10**9)]}, "whole"),
     "a tensor behind the end": ({"tensors": [tensor("a", [32], offset=2**63)]}, "whole"),
-    "two tensors in the same bytes": ({"tensors": [tensor("a", [32]), tensor("b", [32])]}, "whole"),
+    "tensors in the same bytes": ({"tensors": [tensor(str(number), [32]) for number in range(30)]}, "whole"),
     "two tensors of one name": ({"tensors": [tensor("a", [8]), tensor("a", [8], offset=32)]}, "whole"),
     "a broken block": ({"tensors": [tensor("a", [31], 3)]}, "whole"),
-    "numbers of an unknown format": ({"tensors": [tensor("a", [32], 999)]}, "format 999"),
-    "a part": ({"entries": [ARCHITECTURE, entry("split.count", 2, number(3, "H"))]}, "one of 3 parts"),
+    "numbers of an unknown format": ({"tensors": [tensor("a", [32], 999)]}, "999"),
+    "a part": ({"entries": [ARCHITECTURE, entry("split.count", 2, number(3, "H"))]}, "a part of a model"),
 }
 
 
@@ -264,7 +264,7 @@ def test_a_file_that_is_cut_short_anywhere_is_refused(sound: Path, tmp_path: Pat
     read_header(sound)
     for size in (*range(0, len(whole), 997), len(whole) - 1):
         path.write_bytes(whole[:size])
-        with pytest.raises(ModelError, match=r"not a whole GGUF file|more entries|layers and holds"):
+        with pytest.raises(ModelError, match="not a whole GGUF file"):
             read_header(path)
 
 
@@ -276,7 +276,7 @@ def test_a_tokenizer_that_does_not_work_is_refused_in_one_sentence(tmp_path: Pat
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"architecture": "rwkv7"}, "of the architecture rwkv7, which transformers"),
+        ({"architecture": "rwkv7"}, "has no reader for rwkv7"),
         ({"architecture": "t5"}, "t5"),
         ({"without": ["blk.1.attn_v"]}, "model.layers.1.self_attn.v_proj.weight of model.gguf are missing"),
         ({"block_count": 3}, "are missing"),
