@@ -3,9 +3,9 @@
 Each is a command ``python assets/bundle.py COMMAND``: ``entry MODEL WHAT`` measures what ships as entries of the
 store (see ``ENTRIES``), ``run [MODEL]`` measures the run of a model, ``budgets MODEL RECOVERY [COUNT]`` only its
 budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or of some of
-them), ``example MODEL`` its attention on the text that My text opens with, ``sentence MODEL`` its answers to the
+them), ``sentence MODEL`` its answers to the
 example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``cards MODEL [examples]`` what
-the cards of its heads show (or only their sentences), ``shares MODEL`` what its kept heads can reproduce of each head,
+the cards of its heads show (or only their sentences),
 ``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask, ``compare DIR`` bundles
 the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled
 comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook and
@@ -28,14 +28,11 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import (
     BETTER_FILE,
-    EXAMPLE_FILE,
     MADE_FILE,
     MODEL_FILE,
-    SHARES_FILE,
     ModelFacts,
     WindowsRecord,
     comparisons_folder,
@@ -76,7 +73,6 @@ from cahp.features.own_text.measuring import (
 from cahp.features.roles.habits import MAPS_FILE, measure_maps
 from cahp.files import json_text, write_whole
 from cahp.models import assets
-from cahp.models.loading import special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import machine
@@ -85,11 +81,10 @@ from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
 from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings, flags, to_arguments
-from cahp.stages.replacement import Replaceability
 from cahp.stages.salience import salience
-from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Entry, Store
 from cahp.ui.parts.inputs import TOPIC
+from cahp.ui.similarity.page import measure_example
 from cahp.values import Estimate, Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.
@@ -118,11 +113,19 @@ def _measure_abilities(bench: Bench) -> None:
         measure_abilities(bench.resources, bench.evaluation, None, complete=complete, seed=bench.settings.seed)
 
 
+def _find_shares(bench: Bench) -> object:
+    run = bundled.read_run(bench.settings.model)
+    assert run is not None
+    return bench.evidence.find_shares([selection.mask for selection in run.evidence().selections(bench.settings)])
+
+
 #: What ships as entries of the store: each is measured with an ordinary function, which then only reads the entries.
 ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "roles": lambda bench: find_roles(bench.resources, ablate=bench.card.predicts_tokens),
     "abilities": _measure_abilities,
     "baseline": find_baseline,
+    "shares": _find_shares,
+    "example": measure_example,
 }
 
 
@@ -268,20 +271,6 @@ def write_budgets(
     write_whole(place, {"table.json": json_text({**content, **measured}).encode()})
 
 
-def write_example(place: Path, name: str, text: str) -> None:
-    """Write the attention of all heads of a built-in model on ``text`` to ``place``."""
-    model = models.load(name)
-    attention, (entry, tokens, _) = attend(model, text), read_tokens(model, text)
-    arrays = {
-        "text": np.array(text),
-        "tokens": np.array(tokens),
-        "weights": attention.weights.astype("<f2"),
-        "ids": np.array(entry["input_ids"]),
-        "special": np.array(sorted(special_ids(model.tokenizer))),
-    }
-    write_whole(place, {EXAMPLE_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
-
-
 def write_sentence(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
     """Measure the answers of a bundled run to the example of its first screen, and write them to ``place``."""
     settings, run = bundled.RUNS[name], bundled.read_run(name)
@@ -363,18 +352,6 @@ def write_abilities(
 
 #: Refitted budgets of a language model that ship with its run.
 REFITTED = 3
-
-
-def write_shares(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
-    """Compute how much of each head the kept heads of every budget can reproduce, and write it to ``place``."""
-    bench = open_bench(bundled.RUNS[name], store=store, progress=progress)
-    run = bundled.read_run(name)
-    assert run is not None
-    masks = [selection.mask for selection in run.evidence().selections(bundled.RUNS[name])]
-    replaceability = Replaceability(bench.evidence.moments)
-    shares = np.array([replaceability.shares(mask) for mask in masks], dtype=np.float16)
-    budgets = np.array([mask.count for mask in masks])
-    np.savez_compressed(place / SHARES_FILE, budgets=budgets, shares=shares)
 
 
 def bundle_comparison(source: Path, place: Path, *, machine: str) -> Path:
@@ -492,9 +469,6 @@ if __name__ == "__main__":
             with TemporaryDirectory() as scratch:
                 store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
                 write_lessons(run_folder(name), name, store=store, day=date.today(), only=only, progress=show)
-        case ["example", name]:
-            example, *_ = json.loads((assets() / "examples" / "single.json").read_text("utf-8"))
-            write_example(run_folder(name), name, example["text"])
         case ["sentence", name]:
             write_sentence(run_folder(name), name, progress=show)
         case ["maps", name]:
@@ -510,8 +484,6 @@ if __name__ == "__main__":
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
         case ["abilities", name]:
             write_abilities(run_folder(name), bundled.RUNS[name], progress=show)
-        case ["shares", name]:
-            write_shares(run_folder(name), name, progress=show)
         case [] | ["run", _]:
             name = sys.argv[2] if sys.argv[2:] else bundled.NAME
             # A store of its own: what an earlier run left would hide how long the stages take. The table of a language
@@ -529,7 +501,7 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 f"entry MODEL {'|'.join(ENTRIES)} | "
-                "lessons MODEL [STEP ...] | example MODEL | sentence MODEL | maps MODEL | "
-                "cards MODEL [examples] | shares MODEL | "
+                "lessons MODEL [STEP ...] | sentence MODEL | maps MODEL | "
+                "cards MODEL [examples] | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | notebook"
             )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import Speed
 from cahp.board.head_clusters import HeadClusters
@@ -29,6 +32,19 @@ def on_a_line() -> HeadClusters:
     )
     salience = np.array([[0.1, 0.9, 0.2], [0.8, 0.3, 0.7]])
     return HeadClusters(clustering, salience, np.stack([places, places], axis=1), distances)
+
+
+def arrays_of(clusters: HeadClusters) -> dict[str, NDArray[Any]]:
+    """The arrays of a run with these clusters."""
+    return {
+        "ks": clusters.clustering.ks,
+        "mss": clusters.clustering.mss,
+        "labels_of_k": clusters.clustering.labels,
+        "medoids_of_k": np.concatenate(clusters.clustering.medoids),
+        "salience": clusters.salience.ravel(),
+        "embedding": clusters.embedding,
+        "distances": clusters.distances,
+    }
 
 
 def outcomes(accuracy: float, n: int = 100) -> Outcomes:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,10 +29,8 @@ from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, QUICK
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
-from cahp.stages.similarity import Attention
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError
-from cahp.values.head_roles import score_text
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
@@ -50,10 +48,6 @@ RUNS: Mapping[str, Settings] = {
 MADE_FILE = "made.json"
 #: The methods that a comparison shows to be better than CAHP, with the digest of the model and the data.
 BETTER_FILE = "better.json"
-#: The share of each head that kept heads can reproduce, at each budget.
-SHARES_FILE = "replaceability.npz"
-#: The attention of all heads on an example text.
-EXAMPLE_FILE = "example.npz"
 #: The description of a language model and of its windows.
 MODEL_FILE = "model.json"
 
@@ -88,8 +82,8 @@ class ModelFacts:
 class Bundle:
     """A bundled run: ``document`` is its ``run.json``; ``made`` holds the machine and day of the measurement.
 
-    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. ``shares`` tell by budget
-    how much of each head ``(L, H)`` its kept heads can reproduce.
+    ``tables`` are the measured rows of budgets by recovery. A language model has ``facts``. All sessions share the
+    ``clusters``, by kind of salience and degree of the polynomial.
     """
 
     document: RunDocument
@@ -97,31 +91,22 @@ class Bundle:
     tables: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
     facts: ModelFacts | None = None
-    shares: Mapping[int, NDArray[np.float64]] | None = None
+    clusters: dict[tuple[Salience, int], HeadClusters] = field(default_factory=dict)
+
+    def evidence(self) -> HeadClusters:
+        """Return the clusters of the run."""
+        return HeadClusters.of_arrays(self.arrays, self.document)
 
     def swept_table(self) -> BudgetTable:
         """Return all budgets of the run with the measurements that ship, after its recovery where that was swept."""
+        clusters = self.evidence()
         quick = None
         if AT_ONCE.name in self.tables and self.document.settings.recover == QUICK.name:
-            selections = self.evidence().selections(self.document.settings)
-            quick = BudgetTable(selections, recover=AT_ONCE.name, timed=False)
+            quick = BudgetTable(clusters.selections(self.document.settings), recover=AT_ONCE.name, timed=False)
             quick.fill_from(self.tables[AT_ONCE.name])
-        table = table_of(self.document, self.evidence(), quicker=quick)
+        table = table_of(self.document, clusters, quicker=quick)
         table.fill_from(self.tables[table.recover])
         return table
-
-    @lru_cache(maxsize=32)  # noqa: B019 (a process has few bundles)
-    def evidence(self, salience: Salience = "batch", degree: int | None = None) -> HeadClusters:
-        """Return the clusters of the run, for the projection of the run, with the knee of another ``degree``.
-
-        All callers share the result.
-        """
-        if degree is not None:
-            return self.evidence(salience).with_degree(degree)
-        clusters = HeadClusters.of_arrays(self.arrays, self.document)
-        if salience == "batch":
-            return clusters
-        return replace(clusters, salience=self.arrays["salience_example"].reshape(clusters.salience.shape))
 
 
 def run_folder(name: str = NAME) -> Path:
@@ -142,38 +127,8 @@ def read_run(name: str = NAME) -> Bundle | None:
         facts = None
         if (place / MODEL_FILE).exists():
             facts = msgspec.json.decode((place / MODEL_FILE).read_bytes(), type=ModelFacts)
-        shares = _read_shares(place / SHARES_FILE)
         with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], facts, shares)
-    except FileNotFoundError:
-        return None
-
-
-def _read_shares(file: Path) -> dict[int, NDArray[np.float64]] | None:
-    if not file.exists():
-        return None
-    with np.load(file, allow_pickle=False) as arrays:
-        return dict(zip(arrays["budgets"].tolist(), arrays["shares"].astype(np.float64), strict=True))
-
-
-@dataclass(frozen=True, eq=False)
-class BundledExample:
-    """The ``attention`` of all heads of a model on the example ``text`` that a page opens with."""
-
-    text: str
-    attention: Attention
-
-
-@cache
-def read_example(name: str) -> BundledExample | None:
-    """Read the bundled attention of a model on an example; None if this copy of the package has none."""
-    if name not in RUNS:
-        return None
-    try:
-        with np.load(run_folder(name) / EXAMPLE_FILE, allow_pickle=False) as arrays:
-            weights = arrays["weights"].astype(np.float32)
-            roles = score_text(weights, arrays["ids"], arrays["special"])
-            return BundledExample(str(arrays["text"]), Attention(tuple(map(str, arrays["tokens"])), weights, 0, roles))
+            return Bundle(document, dict(arrays), tables, table["made"], facts)
     except FileNotFoundError:
         return None
 

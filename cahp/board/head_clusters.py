@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cahp.board.colourings import tints
 from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
-from cahp.run.settings import Settings
+from cahp.run.settings import Salience, Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
 from cahp.values import HeadMask, Ints, Selection
@@ -48,8 +48,10 @@ class HeadClusters:
         return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
 
     @classmethod
-    def of_arrays(cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> HeadClusters:
-        """Build them from a run's arrays.
+    def of_arrays(
+        cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument, salience: Salience | None = None
+    ) -> HeadClusters:
+        """Build them from a run's arrays, with its kind of salience or another one, if the run has that.
 
         Raises:
             KeyError: If the arrays lack the clusters for every k.
@@ -64,7 +66,8 @@ class HeadClusters:
             document.knee_rule or "",
         )
         shape = (document.model.layers, document.model.heads)
-        return cls(clustering, arrays["salience"].reshape(shape), arrays["embedding"], arrays["distances"])
+        values = arrays.get(f"salience_{salience}", arrays["salience"])
+        return cls(clustering, values.reshape(shape), arrays["embedding"], arrays["distances"])
 
     @property
     def layers(self) -> int:

@@ -6,7 +6,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 
 from cahp.files import plain_json
 from cahp.run.resources import Resources
-from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Settings, key_fields
+from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Salience, Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, knee, with_degree
 from cahp.stages.space import place, space
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import DataError, Floats, Ints, KneeNotFoundError, Precision, Progress, silent
+from cahp.values import DataError, Floats, HeadMask, Ints, KneeNotFoundError, Precision, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -293,9 +293,13 @@ class HeadEvidence:
     @cached_property
     def salience(self) -> NDArray[np.float64]:
         """Salience ``(L, H)`` in 0..1."""
+        return self.compute_salience(self._settings.salience)
+
+    def compute_salience(self, how: Salience) -> NDArray[np.float64]:
+        """Compute the salience ``(L, H)`` in 0..1 of one kind."""
         from cahp.stages.salience import salience
 
-        return salience(self.gradients, how=self._texts.task.choose_salience(self._settings.salience))
+        return salience(self.gradients, how=self._texts.task.choose_salience(how))
 
     @cached_property
     def moments(self) -> Moments:
@@ -317,6 +321,23 @@ class HeadEvidence:
             {"tokens": made.tokens},
         )
         return made
+
+    def find_shares(self, masks: Sequence[HeadMask] = ()) -> dict[str, NDArray[np.float16]]:
+        """Return how much of each head ``(L, H)`` kept heads can reproduce, by digest of their mask.
+
+        Those of ``masks`` are computed where they are not stored.
+        """
+        from cahp.stages.replacement import Replaceability
+
+        name = self._key("replaceable shares", 1, self._texts.sha256, without=("pool_size", "projection"))
+        shares = self._resources.store.read(name, lambda entry: dict(entry.arrays)) or {}
+        missing = [mask for mask in masks if mask.sha256 not in shares]
+        if missing:
+            replaceability = Replaceability(self.moments)
+            for mask in missing:
+                shares[mask.sha256] = replaceability.shares(mask).astype(np.float16)
+            self._resources.keep(name, shares)
+        return shares
 
     @cached_property
     def space(self) -> Space:

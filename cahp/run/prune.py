@@ -509,6 +509,8 @@ def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[A
         "features": space.features,
         "embedding": space.embedding,
         "salience": evidence.salience.ravel(),
+        "salience_batch": evidence.compute_salience("batch").ravel(),
+        "salience_example": evidence.compute_salience("example").ravel(),
         "ks": clustering.ks,
         "mss": clustering.mss,
         "labels": labels,

@@ -53,7 +53,6 @@ def test_no_page_of_a_language_model_speaks_of_accuracy_or_classes(storyteller: 
 
 def test_the_bundled_example_shows_its_graph_without_the_model(storyteller: Explorer) -> None:
     app = open_app("similarity", storyteller)
-    assert "Bundled result of this example" in text_of(app, "caption")
     assert len(app.get("plotly_chart")) >= 2
     # Another text is run, and waits for the model.
     app.text_area(key="similarity-text-0").set_value("Nobody likes Monday mornings.").run()

@@ -15,7 +15,6 @@ import fakes
 import pytest
 from apps import open_app, text_of
 
-from cahp.board.head_clusters import HeadClusters
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.report import run_report
@@ -51,7 +50,6 @@ def explorer(settings: Settings) -> Iterator[Explorer]:
         made = Explorer("somebody", Source.open(settings))
         run = measure_run(made.bench)
         made.results = Results(run.document, run.arrays)
-        made.results.add_clusters(settings, HeadClusters.of(made.bench.evidence))
         made.board.set_budget(BUDGET)
         yield made
 

@@ -15,10 +15,12 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph
+from cahp.store import Store
 from cahp.ui.frame import running
 from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session.opening import Source
 from cahp.ui.similarity.graph import _draw, graph_html
+from cahp.ui.similarity.page import read_example
 
 #: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
@@ -199,7 +201,9 @@ class TestGraph:
         assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
 
     def test_it_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
-        apart = distances(bundled.read_example("minilm-bbc").attention.weights)  # type: ignore[union-attr]
+        attention = read_example(Store(), Source.open(bundled.SETTINGS).card.sha256)
+        assert attention is not None
+        apart = distances(attention.weights)
         rising = [head_graph(apart, threshold=step / 20) for step in range(21)]
         graphs = [*rising, *reversed(rising)]
         counts = [len(np.unique(graph.communities)) for graph in graphs]

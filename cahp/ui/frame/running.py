@@ -18,7 +18,7 @@ from cahp.ui.parts.inputs import set_value
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
-from cahp.ui.session.work import CLUSTERS, ROLES, RUN, SPEED, Kind
+from cahp.ui.session.work import ROLES, RUN, SPEED, Kind
 from cahp.values.head_roles import HeadRoles
 from cahp.words import capital, duration
 
@@ -52,10 +52,6 @@ def run_button(explorer: Explorer, *, place: str, label: str) -> None:
 def need_run(explorer: Explorer) -> None:
     """Stop the page and offer a run, unless there is one to show."""
     if explorer.results.run is not None:
-        if explorer.clusters is None:
-            # The clusters of a stored run are computed again.
-            job_card(explorer, CLUSTERS, explorer.bench, name="clusters", title="Clusters")
-            st.stop()
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")

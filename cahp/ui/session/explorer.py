@@ -26,7 +26,6 @@ from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of, with_length
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import (
-    CLUSTERS,
     DISTIL,
     FIGURE,
     NULL,
@@ -44,9 +43,6 @@ from cahp.values import HeadMask
 from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
-
-#: Seconds that a page waits for clusters that a run has left in the store.
-_CLUSTERS_S = 20.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,7 +181,7 @@ class Explorer:
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
-            self.work.drop(RUN, CLUSTERS, NULL, FIGURE, REFIT, DISTIL, SPEED)
+            self.work.drop(RUN, NULL, FIGURE, REFIT, DISTIL, SPEED)
         # Another method would put heads on the board that it chose under the old settings.
         self.work.drop_of_settings()
 
@@ -211,17 +207,7 @@ class Explorer:
     @property
     def clusters(self) -> HeadClusters | None:
         """The clusters from which heads are chosen, or None before the first run."""
-        clusters = self.results.clusters(self.settings)
-        if clusters is None and self.results.run is not None:
-            # The stages of the run are in the store; if they were removed, the worker computes them again.
-            job = self.work.job(CLUSTERS, self.bench)
-            if job is None or not job.error:
-                job = self.work.start(CLUSTERS, self.bench)
-            job.wait(_CLUSTERS_S)
-            clusters = job.result
-            if clusters is not None:
-                self.results.add_clusters(self.settings, clusters)
-        return clusters
+        return self.results.clusters(self.settings)
 
     def table(self, recover: str = NONE.name) -> BudgetTable | None:
         """Return all budgets with their measurements, or None before the first run."""
@@ -332,9 +318,14 @@ class Explorer:
     def replaceable_shares(self) -> NDArray[np.float64] | None:
         """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
         job = self.work.job(REPLACEABILITY, self.bench)
-        if job is None or job.result is None:
-            return self.results.shipped_shares(self.settings, self.mask)
-        return job.result.shares(self.mask)
+        if job is not None and job.result is not None:
+            return job.result.shares(self.mask)
+        if self.results.shares is None:
+            self.results.shares = self.bench.evidence.find_shares()
+        shares = self.results.shares.get(self.mask.sha256)
+        if shares is None:
+            return None
+        return shares.astype(np.float64)
 
     # Work on the board ---------------------------------------------------------------------------------------
 
@@ -367,10 +358,9 @@ class Explorer:
         self.work.drop(RUN)
         if job.result is None:
             return job.error
-        run, clusters = job.result
+        run = job.result
         if same_evidence(run.document.settings, self.settings):
             self.results = Results(run.document, run.arrays)
-            self.results.add_clusters(run.document.settings, clusters)
             distilling = self.work.job(DISTIL)
             self.work.drop(FIGURE, REFIT, DISTIL, SPEED, TABLE)
             if distilling is not None and not distilling.ended:

@@ -24,7 +24,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
-from cahp.run.settings import Settings, key_fields
+from cahp.run.settings import Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import HeadMask
 from cahp.values.head_roles import HeadRoles
@@ -70,11 +70,15 @@ class Results:
         self.roles: HeadRoles | None = None
         #: Whether they were looked for in the store.
         self.sought_roles = False
+        #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
+        self.shares: Mapping[str, NDArray[np.float16]] | None = None
         #: What features keep with these results, by names of their own.
         self.memory: dict[str, Any] = {}
         #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
         self.records: dict[tuple[str, str, str], Any] = {}
-        self._clusters: dict[tuple[Any, ...], HeadClusters] = {}
+        self._clusters: dict[tuple[Salience, int], HeadClusters] = {}
+        if bundle is not None:
+            self._clusters = bundle.clusters
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
         #: Outcomes on the texts so far, of masks that are being measured, by mask and recovery.
@@ -127,15 +131,12 @@ class Results:
     # Clusters and tables -------------------------------------------------------------------------------------
 
     def clusters(self, settings: Settings) -> HeadClusters | None:
-        """Return the clusters from which heads are chosen, or None where the worker has to compute them."""
+        """Return the clusters from which heads are chosen (None: there is no run)."""
         key = (settings.salience, settings.poly_degree)
-        if key not in self._clusters and self.bundle is not None:
-            self._clusters[key] = self.bundle.evidence(*key)
+        if key not in self._clusters and self.run is not None and "labels_of_k" in self.arrays:
+            clusters = HeadClusters.of_arrays(self.arrays, self.run, settings.salience)
+            self._clusters[key] = clusters.with_degree(settings.poly_degree)
         return self._clusters.get(key)
-
-    def add_clusters(self, settings: Settings, clusters: HeadClusters) -> None:
-        """Enter clusters that the worker computed."""
-        self._clusters[settings.salience, settings.poly_degree] = clusters
 
     def table(self, settings: Settings, recover: str = "none") -> BudgetTable | None:
         """Return all budgets with their measurements, or None while there are no clusters."""
@@ -173,15 +174,6 @@ class Results:
         if self.bundle is None or _of_table(settings) != _of_table(self.bundle.document.settings):
             return None
         return self.bundle.tables.get(recover)
-
-    def shipped_shares(self, settings: Settings, mask: HeadMask) -> NDArray[np.float64] | None:
-        """Return how much of each head ``(L, H)`` the mask's heads can reproduce (None: it ships for no such mask)."""
-        if self.bundle is None or self.bundle.shares is None or mask.count not in self.bundle.shares:
-            return None
-        table = self.table(self.bundle.document.settings)
-        if _of_table(settings) != _of_table(self.bundle.document.settings) or table is None or not table.has(mask):
-            return None
-        return self.bundle.shares[mask.count]
 
     # Figures -------------------------------------------------------------------------------------------------
 

@@ -15,7 +15,6 @@ from weakref import WeakValueDictionary
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_recovered
-from cahp.board.head_clusters import HeadClusters
 from cahp.board.versus import Variant, Versus, versus
 from cahp.features import measures
 from cahp.models.costs import Costs
@@ -118,8 +117,8 @@ def run_seconds(bench: Bench) -> float:
 # The functions -----------------------------------------------------------------------------------------------
 
 
-def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
-    """Make a whole run, then the clusters that the board needs."""
+def _run(bench: Bench, progress: Progress) -> Run:
+    """Make a whole run."""
     bench.recoveries.check(bench.settings.recover)
     try:
         selection = choose(bench)
@@ -131,7 +130,7 @@ def _run(bench: Bench, progress: Progress) -> tuple[Run, HeadClusters]:
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)
-    return measure_run(bench, costs=costs, measures=measures()), HeadClusters.of(bench.evidence)
+    return measure_run(bench, costs=costs, measures=measures())
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
@@ -262,15 +261,7 @@ class Kind(Generic[S, T]):
 
 
 #: Make a run on this machine.
-RUN: Kind[Bench, tuple[Run, HeadClusters]] = Kind(
-    _run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run"
-)
-#: Compute the clusters of an earlier run.
-CLUSTERS: Kind[Bench, HeadClusters] = Kind(
-    lambda bench, _: HeadClusters.of(bench.evidence),
-    lambda bench: f"clusters-{bench.settings.salience}-{bench.settings.poly_degree}",
-    awaited=False,
-)
+RUN: Kind[Bench, Run] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run")
 #: Cluster unstructured data, to see what the silhouette curve shows.
 NULL: Kind[Bench, NullCurves | None] = Kind(
     lambda bench, _: bench.evidence.null_curves, lambda bench: f"null-{bench.calibration.sha256}", awaited=False

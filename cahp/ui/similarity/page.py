@@ -15,12 +15,10 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp import features
-from cahp.api import bundled
+from cahp import features, models
 from cahp.figures import marks
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
-from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -29,19 +27,22 @@ from cahp.stages.similarity import (
     distances,
     head_graph,
     nearest_heads,
+    read_tokens,
     suggest_threshold,
     uncovered_communities,
 )
+from cahp.store import Entry, Store, key
 from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import cache_with
-from cahp.ui.parts.inputs import has_words, input_box, keep
+from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, set_head, show_graph, write_link
 from cahp.values import HeadMask, Input, Progress
+from cahp.values.head_roles import score_text
 from cahp.values.statistics import called
 
 # A text and its heads ----------------------------------------------------------------------------------------
@@ -57,6 +58,8 @@ _IDLE = 0.4
 _PAIRS = "similarity-pairs"
 #: Session key: the threshold that a person chose.
 _THRESHOLD = "similarity-threshold"
+#: The text that the page opens with.
+_EXAMPLE = load_examples("single")[0]["text"]
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -68,14 +71,10 @@ _HOW = (
 
 @dataclass(frozen=True, eq=False)
 class ComparedHeads:
-    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text.
-
-    ``shipped``: the attention comes with the package.
-    """
+    """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
 
     attention: Attention
     distances: NDArray[np.float64]
-    shipped: bool = False
     number: int = field(default_factory=count().__next__)
 
     @property
@@ -123,21 +122,43 @@ COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
 )
 
 
+def read_example(store: Store, model: str) -> Attention | None:
+    """Read the attention of all heads on the text that the page opens with, for the digest of a model."""
+
+    def read(entry: Entry) -> Attention:
+        weights = entry.arrays["weights"].astype(np.float32)
+        roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
+        return Attention(tuple(entry.meta["tokens"]), weights, 0, roles)
+
+    return store.read(_name_example(model), read)
+
+
+def measure_example(bench: Bench) -> None:
+    """Store the attention of all heads on the text that the page opens with."""
+    store = bench.resources.store
+    if read_example(store, bench.card.sha256) is not None:
+        return
+    model = bench.model
+    attention = attend(model, _EXAMPLE)
+    arrays = {
+        "weights": attention.weights.astype(np.float16),
+        "ids": np.array(read_tokens(model, _EXAMPLE)[0]["input_ids"]),
+        "special": np.array(sorted(models.special_ids(model.tokenizer))),
+    }
+    store.save(_name_example(bench.card.sha256), arrays=arrays, meta={"tokens": attention.tokens})
+
+
+def _name_example(model: str) -> str:
+    return key("attention on example", 1, model, _EXAMPLE)
+
+
 @cache
-def _compare_bundled(name: str) -> tuple[str, ComparedHeads] | None:
-    example = bundled.read_example(name)
-    if example is None:
+def _compare_example(model: str) -> ComparedHeads | None:
+    """Compare the heads on the stored example; all sessions share it."""
+    attention = read_example(Store(), model)
+    if attention is None:
         return None
-    return example.text, ComparedHeads(example.attention, distances(example.attention.weights), shipped=True)
-
-
-def _bundled(card: ModelCard, text: Input) -> ComparedHeads | None:
-    """Return the bundled comparison of heads if it is of this model and this text; all sessions share it."""
-    run = bundled.read_run(card.id)
-    example = _compare_bundled(card.id)
-    if run is None or example is None or run.document.model.sha256 != card.identity or text != example[0]:
-        return None
-    return example[1]
+    return ComparedHeads(attention, distances(attention.weights))
 
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
@@ -154,7 +175,9 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return None
-    compared = _bundled(explorer.card, text)
+    compared = None
+    if text == _EXAMPLE:
+        compared = _compare_example(explorer.card.sha256)
     if compared is None:
         label = "Compare heads"
         subject = explorer.bench, text
@@ -225,8 +248,6 @@ def draw_text(explorer: Explorer, compared: ComparedHeads, head: int) -> Compare
             help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
         )
         st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
-        if compared.shipped:
-            st.caption("Bundled result of this example. Another text is run on this machine.")
         label = f"Open the card of {head_name(head, mask.heads, unit)}"
         if explorer.results.run is not None and st.button(label, key="similarity-card"):
             explorer.card_head = head

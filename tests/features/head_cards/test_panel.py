@@ -86,7 +86,7 @@ def test_bundled_sentences_are_shown_only_for_the_families_that_they_were_found_
     monkeypatch.setattr(panel, "job_card", lambda *_, **__: "read here")
     explorer: Any = SimpleNamespace(results=SimpleNamespace(bundle=bundle), bench=None)
     families = bundle.evidence().families
-    others = bundle.evidence(degree=5).families
+    others = bundle.evidence().with_degree(5).families
     assert not np.array_equal(families, others)
     found = panel._find_examples(explorer, families)
     assert found is not None

@@ -18,7 +18,7 @@ from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer, RecoveryState
 from cahp.ui.session.opening import Source, Upload, is_loaded
-from cahp.ui.session.work import CLUSTERS, CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
+from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -101,7 +101,6 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     assert explorer.results is results
     assert results.run is not None
     assert explorer.settings != results.run.settings
-    # A run has left its stages in the store, so the worker finds the knee of another degree.
     assert explorer.clusters is not None
     explorer.change(poly_degree=settings.poly_degree)
     explorer.change(limit=60)
@@ -113,12 +112,9 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
 
 def test_a_new_sample_stops_what_is_under_way_for_the_old_one(explorer: Explorer, settings: Settings) -> None:
     job = explorer.start(TABLE)
-    explorer.work.start(CLUSTERS, explorer.bench)
     explorer.change(limit=60)
     assert job.ended
     assert explorer.work.job(TABLE) is None
-    # Clusters of other texts would be taken for those of these.
-    assert explorer.work.job(CLUSTERS) is None
     explorer.change(limit=settings.limit)
 
 

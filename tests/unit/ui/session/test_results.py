@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from clusters import on_a_line, outcomes, ratio_of, speed
+from clusters import arrays_of, on_a_line, outcomes, ratio_of, speed
 from documents import outcome_records, run_json, scores
 
 from cahp.board.budget_sweep import BudgetTable, Speed
@@ -31,8 +31,7 @@ def recovered(how: str) -> RunDocument:
 
 def planned(results: Results, *, recover: Any = "none", **settings: Any) -> BudgetTable:
     asked = Settings(**settings)
-    if results.clusters(asked) is None:
-        results.add_clusters(asked, on_a_line())
+    results.arrays = arrays_of(on_a_line())
     found = results.table(asked, recover)
     assert found is not None
     return found
@@ -125,12 +124,3 @@ def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:
     assert planned(results, min_first_layers=2) is not table
     assert planned(results, representative="medoid") is not table
     assert planned(results, recover="refit") is not table
-
-
-def test_another_degree_or_salience_asks_for_other_clusters() -> None:
-    results = Results(run())
-    results.add_clusters(Settings(), on_a_line())
-    assert results.clusters(Settings()) is not None
-    assert results.clusters(Settings(min_per_layer=0)) is not None
-    assert results.clusters(Settings(poly_degree=2)) is None
-    assert results.clusters(Settings(salience="example")) is None
