@@ -60,6 +60,33 @@ def choose_halves(salience: Floats) -> Halves:
     return Halves((starts + divided).ravel(), (starts + replaced).ravel(), sources)
 
 
+def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
+    """Replace heads by copies: head ``h`` of layer ``l`` becomes a copy of head ``sources[l, h]`` of its layer.
+
+    All copies of a head have its query, key and value weights, and equal shares of its output weights, so that together
+    they are that head. All other weights are shared with ``model``.
+
+    Raises:
+        ModelError: If heads of this architecture differ by more than these weights.
+    """
+    import torch
+
+    from cahp.models.surgery import copy_network, list_channels, take_heads
+
+    family = model.family
+    if family.no_cut is not None or family.planes is not None or family.selects:
+        raise ModelError(f"heads of {model.card.id} cannot be copied: they differ by more than their weights")
+    copied = copy_network(model)
+    for index, layer in enumerate(copied.layer_modules):
+        chosen = torch.tensor(sources[index], dtype=torch.long, device=model.device)
+        take_heads(layer, model, chosen)
+        output = copied.projection(index)
+        columns = list_channels(chosen, output.weight.shape[1], model.heads)
+        shares = 1 / torch.bincount(chosen, minlength=model.heads)[chosen]
+        output.replace(output.weight[:, columns] * shares.repeat_interleave(len(columns) // model.heads), output.bias)
+    return copied
+
+
 def divide_heads(model: HeadModel, halves: Halves) -> HeadModel:
     """Return the model with the divided heads, and prove on two texts that it is the model without the replaced heads.
 
@@ -67,8 +94,6 @@ def divide_heads(model: HeadModel, halves: Halves) -> HeadModel:
         ModelError: If halves of a head do not compute what the head does.
     """
     import torch
-
-    from cahp.models.surgery import copy_heads
 
     divided = copy_heads(model, halves.sources)
     card = replace(

@@ -219,19 +219,11 @@ class Prompt:
     def __post_init__(self) -> None:
         object.__setattr__(self, "answers", tuple(answer.strip() for answer in self.answers))
         places = _PLACE.findall(self.template)
-        if unknown := [place for place in places if place not in ("text", "premise", "hypothesis", "mask")]:
+        known = sorted(set(places) - {"mask"}) in (["text"], ["hypothesis", "premise"])
+        if not known or len(set(places)) < len(places):
             raise OptionError(
-                f"the prompt has the unknown placeholder {{{unknown[0][:40]}}}; use {{text}}, {{premise}}, "
-                "{hypothesis} and {mask}"
-            )
-        if {"text"} != set(places) - {"mask"} != {"premise", "hypothesis"}:
-            raise OptionError(
-                "the prompt has no placeholder for the text; write {text} once, or {premise} and {hypothesis} for "
-                'pairs, as in "{text} It was"'
-            )
-        if len(set(places)) < len(places):
-            raise OptionError(
-                "the prompt repeats a placeholder; write {text}, {premise}, {hypothesis} and {mask} only once"
+                "the prompt must hold {text} once, or {premise} and {hypothesis} for pairs, and {mask} at most once, "
+                'as in "{text} It was"'
             )
         if len(self.template) > _LONGEST_PROMPT or len(self.answers) > _MOST_ANSWERS:
             raise OptionError(

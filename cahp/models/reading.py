@@ -361,20 +361,6 @@ class Divergences:
             return False
         return self.text < before.text
 
-    @property
-    def score(self) -> tuple[float, ...]:
-        """What a training keeps its best epoch by, higher being better; the last is the agreement."""
-        if self.repeats is None:
-            return -self.total, self.agreement
-        return -self.total, -self.text, -self.repeats, self.agreement
-
-    @classmethod
-    def from_score(cls, score: Sequence[float]) -> Divergences:
-        """Build it from its ``score``."""
-        if len(score) == 2:
-            return cls(-score[0], -score[0], None, score[1])
-        return cls(-score[0], -score[1], -score[2], score[3])
-
     def describe_change(self, before: Divergences, recovery: str, items: str) -> str:
         """Return the change by a recovery on held-out items, ``6 held-out windows``, in a sentence."""
         sentence = f"KL divergence {nats(self.text)} nats on {items} after {recovery}, {nats(before.text)} before"

@@ -306,38 +306,66 @@ def _count_idle_heads(model: HeadModel) -> int:
     """Test every gate, and count the heads whose output weights are all zero."""
     batch = _make_batch(model, 1, length=12)
     heads = model.heads
-    idle = 0
-    # One row with every gate open, then one row a head with that head's gate closed, and the open row again.
+    # One row with every gate open, then one row a head with that head's gate closed, and the open row again. Each layer
+    # continues from the open row, so that all layers are tested in one pass.
     many = _repeated(batch, heads + 2)
     open_ = torch.ones(1, heads, device=model.device)
     rows = torch.cat([open_, 1 - torch.eye(heads, device=model.device), open_])
-    gates = rows[:, None].expand(-1, model.layers, -1)
-    trial = _Trial(model, range(model.layers))
+    #: Of each layer the heads whose gate is wrong, and those that change its output.
+    wrong: dict[int, Tensor] = {}
+    moved: dict[int, Tensor] = {}
+    #: The layer whose output projection ran last.
+    current: list[int] = []
+
+    def take(site: Site, layer: int, context: Tensor) -> None:
+        """Check the input of an output projection: one head's channels are 0, all others as in the open row."""
+        present = _heads_of(model, layer)
+        if site != "output" or not present:
+            return
+        current.append(layer)
+        parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
+        # (heads whose channels, tokens, rows, channels) -> rows of the heads of this layer, beside the open one.
+        shut = parts[:, :, [1 + head for head in present]]
+        open_ = parts[:, :, :1]
+        own = torch.eye(len(present), dtype=torch.bool, device=context.device)
+        apart = (shut - open_).abs().amax(dim=(1, 3))
+        rest = shut.abs().amax(dim=(1, 3))
+        # Not `apart > ...`: NaN must count as wrong too. A closed head is exactly 0, whatever the rounding.
+        right = torch.where(own, rest == 0, apart <= _CLOSE * open_.abs().max().clamp_min(1e-30))
+        wrong[layer] = ~right.all(dim=0) | wrong.get(layer, False)
+
+    def leave(hidden: Tensor) -> Tensor:
+        """Compare the rows of a layer's output; a layer that is used in many passes must change in each."""
+        for layer in current:
+            differences = (hidden - hidden[:1]).abs().amax(dim=(1, 2))
+            # By more than two open rows differ: rounding may depend on the place of a row in a matrix.
+            rows = [1 + head for head in _heads_of(model, layer)]
+            moved[layer] = (differences[rows] > differences[-1]) & moved.get(layer, True)
+        current.clear()
+        return hidden[:1].expand_as(hidden).contiguous()
+
     calls = list[Arguments]()
-    model.logits(many, gates=gates, tap=trial.take, leaving=trial.leave, record=calls)
+    gates = rows[:, None].expand(-1, model.layers, -1)
+    model.logits(many, gates=gates, tap=take, leaving=leave, record=calls)
     if not all(_same_rows(call, len(many)) for call in calls):
-        # Something besides hidden states passes from layer to layer and would carry the effect of gates: one at a time.
-        trial = _Trial(model, ())
-        for layer in range(model.layers):
-            trial.layers = (layer,)
-            alone = torch.ones_like(gates)
-            alone[:, layer] = rows
-            model.logits(many, gates=alone, tap=trial.take, leaving=trial.leave)
+        raise SelfTestError(
+            f"{model.card.id} passes more than hidden states from layer to layer, so that its gates cannot be tested; "
+            "name another model"
+        )
+    idle = 0
     for layer in range(model.layers):
         present = _heads_of(model, layer)
         if not present:
             continue
         nothing = torch.zeros(len(present), dtype=torch.bool, device=model.device)
-        # A projection that was not called closes nothing, and a layer that was not called does not change.
-        wrong = trial.wrong.get(layer, ~nothing)
-        moved = trial.moved.get(layer, nothing)
         # A head whose output weights are all zero was pruned before: it cannot change its layer.
         weight = model.projection(layer).weight
         alive = weight.reshape(len(weight), len(present), -1).abs().amax(dim=(0, 2)) > 0
         idle += len(present) - int(alive.sum())
+        # A projection that was not called closes nothing, and a layer that was not called does not change.
         for failed, problem in (
-            (wrong, "close its head and no others"),
-            (alive & ~moved, "change the output of its layer"),
+            (wrong.get(layer, ~nothing), "close its head and no others"),
+            (alive & ~moved.get(layer, nothing), "change the output of its layer"),
         ):
             if bool(failed.any()):
                 raise SelfTestError(
@@ -352,62 +380,6 @@ def _heads_of(model: HeadModel, layer: int) -> tuple[int, ...]:
     if model.card.kept is None:
         return tuple(range(model.heads))
     return model.card.kept[layer]
-
-
-class _Trial:
-    """Watches passes whose first and last rows have open gates, and the others one closed gate in each of ``layers``.
-
-    If it watches all layers, each continues from the open row; otherwise all rows continue as they are. ``wrong`` are
-    the heads of each layer whose gate is wrong, and ``moved`` those that change its output.
-    """
-
-    def __init__(self, model: HeadModel, layers: Sequence[int]) -> None:
-        self.layers = layers
-        self._model = model
-        self.wrong: dict[int, Tensor] = {}
-        self.moved: dict[int, Tensor] = {}
-        #: The layer whose output projection ran last.
-        self._layer: int | None = None
-
-    def take(self, site: Site, layer: int, context: Tensor) -> None:
-        """Check the input of an output projection: one head's channels are 0, all others as in the open row."""
-        if site == "output":
-            self._layer = layer
-        if site != "output" or layer not in self.layers:
-            return
-        present = _heads_of(self._model, layer)
-        if not present:
-            return
-        parts = context.reshape(*context.shape[:-1], len(present), -1).transpose(0, -2)
-        # (heads whose channels, tokens, rows, channels) -> rows of the heads of this layer, beside the open one.
-        shut = parts[:, :, [1 + head for head in present]]
-        open_ = parts[:, :, :1]
-        own = torch.eye(len(present), dtype=torch.bool, device=context.device)
-        apart = (shut - open_).abs().amax(dim=(1, 3))
-        rest = shut.abs().amax(dim=(1, 3))
-        # Not `apart > ...`: NaN must count as wrong too. A closed head is exactly 0, whatever the rounding.
-        right = torch.where(own, rest == 0, apart <= _CLOSE * open_.abs().max().clamp_min(1e-30))
-        wrong = ~right.all(dim=0)
-        if layer in self.wrong:
-            wrong |= self.wrong[layer]
-        self.wrong[layer] = wrong
-
-    def leave(self, hidden: Tensor) -> Tensor | None:
-        """Compare the rows of a layer's output."""
-        layer = self._layer
-        self._layer = None
-        if layer is not None and layer in self.layers:
-            rows = [1 + head for head in _heads_of(self._model, layer)]
-            moved = (hidden - hidden[:1]).abs().amax(dim=(1, 2))
-            # By more than two open rows differ: rounding may depend on the place of a row in a matrix.
-            moved = moved[rows] > moved[-1]
-            if layer in self.moved:
-                # A layer that is used in many passes must change in each.
-                moved &= self.moved[layer]
-            self.moved[layer] = moved
-        if len(self.layers) < self._model.layers:
-            return None
-        return hidden[:1].expand_as(hidden).contiguous()
 
 
 def _same_rows(value: object, rows: int) -> bool:

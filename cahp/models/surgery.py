@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,9 +20,6 @@ from cahp.models.stored import check_memory
 from cahp.values import HeadMask, MaskError, ModelError, OptionError
 
 _BY_HEAD = Rows()
-#: Types of values and of collections in modules; values, and empty collections, need no deep copy.
-_PLAIN = (bool, int, float, str, type(None))
-_COLLECTIONS = (OrderedDict, dict, set)
 
 
 def cut(
@@ -64,13 +59,13 @@ def cut(
         if model.family.no_cut is not None:
             output = pruned.projection(index)
             open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
-            open_channels[_channels(kept, len(open_channels), pruned.heads)] = 1.0
+            open_channels[list_channels(kept, len(open_channels), pruned.heads)] = 1.0
             output.replace(output.weight * open_channels, output.bias)
             output.module.cahp_open = open_channels
             continue
-        _take_heads(layer, model, kept)
+        take_heads(layer, model, kept)
         output = pruned.projection(index)
-        columns = _channels(kept, output.weight.shape[1], model.heads)
+        columns = list_channels(kept, output.weight.shape[1], model.heads)
         output.replace(output.weight[:, columns], output.bias)
         mark(layer, model, kept, channels=len(columns))
         if index in mask.empty_layers and model.entries is not None:
@@ -80,41 +75,18 @@ def cut(
     return pruned
 
 
-def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
-    """Replace heads by copies: head ``h`` of layer ``l`` becomes a copy of head ``sources[l, h]`` of its layer.
-
-    All copies of a head have its query, key and value weights, and equal shares of its output weights, so that together
-    they are that head. All other weights are shared with ``model``.
-
-    Raises:
-        ModelError: If heads of this architecture differ by more than these weights.
-    """
-    family = model.family
-    if family.no_cut is not None or family.planes is not None or family.selects:
-        raise ModelError(f"heads of {model.card.id} cannot be copied: they differ by more than their weights")
-    copied = copy_network(model)
-    for index, layer in enumerate(copied.layer_modules):
-        chosen = torch.tensor(sources[index], dtype=torch.long, device=model.device)
-        _take_heads(layer, model, chosen)
-        output = copied.projection(index)
-        columns = _channels(chosen, output.weight.shape[1], model.heads)
-        shares = 1 / torch.bincount(chosen, minlength=model.heads)[chosen]
-        output.replace(output.weight[:, columns] * shares.repeat_interleave(len(columns) // model.heads), output.bias)
-    return copied
-
-
-def _take_heads(layer: nn.Module, model: HeadModel, heads: Tensor) -> None:
+def take_heads(layer: nn.Module, model: HeadModel, heads: Tensor) -> None:
     """Leave the given ``heads`` of a copied layer of ``model``, in this order, before its output projection."""
     for path, rows in _inputs(layer, model.family).items():
         projection = Projection(layer.get_submodule(path))
-        left = _channels(heads, len(projection.weight), model.heads, rows)
+        left = list_channels(heads, len(projection.weight), model.heads, rows)
         bias = projection.bias
         if bias is not None:
             bias = bias[left]
         projection.replace(projection.weight[left], bias)
     for owner, name in _vectors(layer, model.family):
         vector = getattr(owner, name)
-        left = _channels(heads, len(vector), model.heads)
+        left = list_channels(heads, len(vector), model.heads)
         setattr(owner, name, nn.Parameter(vector.detach()[left], requires_grad=False))
 
 
@@ -237,32 +209,7 @@ def copy_network(model: HeadModel) -> HeadModel:
     shared: dict[int, Any] = {}
     for tensor in chain(model.network.parameters(), model.network.buffers()):
         shared[id(tensor)] = tensor
-    return model.with_network(_copy_module(model.network, shared))
-
-
-def _copy_module(module: nn.Module, copies: dict[int, Any]) -> nn.Module:
-    """Copy a module and those in it as ``copy.deepcopy`` does; ``copies`` has what is known by its id, and grows.
-
-    A module has a dozen collections of hooks, nearly all empty, and numbers. Without a call of ``deepcopy`` for each of
-    them a copy takes a third of the time or less.
-    """
-    copied = type(module).__new__(type(module))
-    copies[id(module)] = copied
-    attributes = vars(copied)
-    for name, value in vars(module).items():
-        if isinstance(value, _PLAIN):
-            attributes[name] = value
-        elif type(value) in _COLLECTIONS and not value:
-            attributes[name] = type(value)()
-        elif name != "_modules":
-            attributes[name] = copy.deepcopy(value, copies)
-    children: dict[str, nn.Module | None] = {}
-    for name, child in module._modules.items():
-        if child is not None and id(child) not in copies:
-            _copy_module(child, copies)
-        children[name] = copies.get(id(child))
-    attributes["_modules"] = children
-    return copied
+    return model.with_network(copy.deepcopy(model.network, shared))
 
 
 def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
@@ -288,7 +235,7 @@ def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> Head
     return copied
 
 
-def _channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
+def list_channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -> Tensor:
     """Indices of the channels of kept heads and of shared channels, among ``total`` channels in the order ``rows``."""
     size = total // (heads * sum(rows.parts) + rows.shared)
     every = torch.arange(total, device=kept.device)
@@ -326,7 +273,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
         for path, rows in _inputs(layer, model.family).items():
             whole = Projection(source.get_submodule(path))
             part = Projection(layer.get_submodule(path))
-            left = _channels(kept, len(whole.weight), model.heads, rows)
+            left = list_channels(kept, len(whole.weight), model.heads, rows)
             bias = None
             if whole.bias is not None and part.bias is not None:
                 bias = _insert(whole.bias, left, part.bias)
@@ -335,11 +282,11 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
             _vectors(layer, model.family), _vectors(source, model.family), strict=True
         ):
             vector = getattr(origin, name)
-            vector = _insert(vector, _channels(kept, len(vector), model.heads), getattr(owner, name))
+            vector = _insert(vector, list_channels(kept, len(vector), model.heads), getattr(owner, name))
             setattr(owner, name, nn.Parameter(vector, requires_grad=False))
         output = restored.projection(index)
         weight = model.projection(index).weight
-        columns = _channels(kept, weight.shape[1], model.heads)
+        columns = list_channels(kept, weight.shape[1], model.heads)
         output.replace(_insert(torch.zeros_like(weight).T, columns, output.weight.T).T, output.bias)
         mark(layer, model, torch.arange(model.heads, device=model.device), channels=weight.shape[1])
     return restored.network

@@ -79,8 +79,7 @@ class Epoch:
 class Training:
     """The progress of a training after ``step`` of ``total`` batches (with a time limit: an estimate).
 
-    ``loss`` is the mean of this epoch's batches so far, ``epochs`` are the finished ones, ``best`` is the score of the
-    epoch whose weights are kept (None: no epoch was scored).
+    ``loss`` is the mean of this epoch's batches so far, ``epochs`` are the finished ones.
     """
 
     step: int
@@ -88,7 +87,6 @@ class Training:
     loss: float
     epochs: tuple[Epoch, ...]
     stage: str = "training"
-    best: tuple[float, ...] | None = None
 
 
 #: Called after every batch and every epoch.
@@ -279,7 +277,7 @@ def optimise(
 
     def describe() -> Training:
         mean = sum(losses) / max(1, len(losses))
-        return Training(step, total(), mean, tuple(state.history), hooks.stage, state.best)
+        return Training(step, total(), mean, tuple(state.history), hooks.stage)
 
     def report() -> None:
         if hooks.watch is not None:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from cahp.models.cards import ModelCard, Site
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
-from cahp.models.reading import Divergences, HeldOut, Teacher, count_compared, hold_out
+from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
@@ -616,7 +616,8 @@ def distill(
         known = torch.as_tensor(labels[learned], device=model.device)
 
     def score(pause: Callable[[], None]) -> tuple[float, ...]:
-        return trial.compare(start, network=network, progress=lambda *_: pause()).score
+        now = trial.compare(start, network=network, progress=lambda *_: pause())
+        return -now.total, now.agreement
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         given = None
@@ -634,14 +635,14 @@ def distill(
         loss,
         score,
         schedule=schedule,
-        reserve=_RESERVED * (scoring + batch),
+        reserve=_RESERVED * (2 * scoring + batch),
         seed=seed,
         hooks=replace(hooks, stage="distill"),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     last = first
-    if sound and training.best is not None:
-        last = Divergences.from_score(training.best)
+    if sound and training.epochs:
+        last = trial.compare(start, network=network)
     accepted = last.is_better_than(first)
     reason = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
     whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)

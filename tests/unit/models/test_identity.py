@@ -152,12 +152,6 @@ def test_a_file_is_no_model(sound: Path) -> None:
     assert "is a file" in why_not(sound / "config.json")
 
 
-def test_an_exported_onnx_folder_is_no_model_to_evaluate(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    (tmp_path / "model.onnx").touch()
-    assert "name the original model" in why_not(tmp_path)
-
-
 def test_without_a_network_a_hub_id_is_one_sentence() -> None:
     assert "HF_HUB_OFFLINE" in why_not("org/name-of-nothing")
 
@@ -252,12 +246,12 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "classes without numbers": (set_config(id2label={"a": "bad", "b": "good"}), "id2label"),
     "classes in a list": (set_config(id2label=["bad", "good"]), "id2label"),
     "two classes of one name": (set_config(id2label={"0": "same", "1": "same"}), "id2label"),
-    "one class": (set_config(id2label={"0": "score"}), "one output, as for problem_type regression"),
-    "no class": (set_config(id2label={}), "one output, as for problem_type regression"),
-    "regression": (set_config(problem_type="regression"), "predicts a number (problem_type regression)"),
+    "one class": (set_config(id2label={"0": "score"}), "does not give each text one class"),
+    "no class": (set_config(id2label={}), "does not give each text one class"),
+    "regression": (set_config(problem_type="regression"), "problem_type regression"),
     "several labels": (
         set_config(problem_type="multi_label_classification"),
-        "several labels at once (problem_type multi_label_class",
+        "problem_type multi_label_class",
     ),
     "an adapter beside the weights": (add_lora, "merge it"),
     "a pickled adapter": (pickle_lora, "merge it"),

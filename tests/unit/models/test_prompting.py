@@ -52,12 +52,12 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
 @pytest.mark.parametrize(
     ("template", "answers", "why"),
     [
-        ("It was", ("bad", "good"), "write {text} once"),
+        ("It was", ("bad", "good"), "must hold {text} once"),
         ("{premise} It was", ("bad", "good"), "{premise} and {hypothesis} for pairs"),
-        ("{text} {premise} {hypothesis}", ("bad", "good"), "write {text} once, or"),
-        ("{text} {text}", ("bad", "good"), "repeats a place"),
-        ("{text} {mask} {mask}", ("bad", "good"), "repeats a place"),
-        ("{txt} It was", ("bad", "good"), "unknown placeholder {txt}"),
+        ("{text} {premise} {hypothesis}", ("bad", "good"), "must hold {text} once"),
+        ("{text} {text}", ("bad", "good"), "must hold {text} once"),
+        ("{text} {mask} {mask}", ("bad", "good"), "{mask} at most once"),
+        ("{text} {txt} It was", ("bad", "good"), "must hold {text} once"),
         ("{text} It was", ("good",), "too few different answers"),
         ("{text} It was", ("good", "good "), "too few different answers"),
         ("{text} It was", ("good", " "), "too few different answers"),
@@ -238,8 +238,8 @@ LONG = {**CAUSAL, "prompt": "{text} " + "it was " * 30}
 #: How a model is saved, what it is asked, and a part of the refusal.
 UNASKABLE: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     "no room for a text": (fakes.save_language_model, LONG, "the prompt alone takes 61 of the 64 tokens"),
-    "a mask for a causal model": (fakes.save_language_model, MASKED, r"answers after the prompt; leave {mask} out"),
-    "no mask": (save_masked, CAUSAL, "a masked language model, which answers at a mask; put {mask}"),
+    "a mask for a causal model": (fakes.save_language_model, MASKED, "is a causal language model"),
+    "no mask": (save_masked, CAUSAL, "is a masked language model"),
     "an unknown answer": (
         save_masked,
         {**MASKED, "answers": ["great", "zebra"]},
@@ -247,7 +247,7 @@ UNASKABLE: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     ),
     "no prompt": (save_masked, {}, r'a masked language model without a classification head; .* --prompt "{text}'),
     "no mask token": (save_without_mask, MASKED, "has no mask token to answer at"),
-    "a classifier": (fakes.save_model, CAUSAL, r"is a classifier \(bad, good\) and needs no prompt"),
+    "a classifier": (fakes.save_model, CAUSAL, "is a classifier and needs no prompt"),
     "no head": (fakes.save_encoder, CAUSAL, "has no language-model head to answer a prompt"),
 }
 
