@@ -19,7 +19,7 @@ from cahp.models.costs import LATENCY_SECONDS
 from cahp.models.identity import locate
 from cahp.outcomes import measure
 from cahp.output import Output
-from cahp.recoveries import NONE, find_applied, get_recovery
+from cahp.recoveries import NONE, find_applied
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
@@ -110,7 +110,6 @@ def checkpoint(
     form: ModelForm,
     provenance: Provenance | None = None,
     recover: str = "refit",
-    epochs: int = 3,
     allowed: float | None = None,
     progress: Progress = silent,
 ) -> tuple[bytes, dict[str, Any]]:
@@ -124,10 +123,7 @@ def checkpoint(
         CahpError: If the written model gives other results.
     """
     formats.check_export(form, locate(bench.card), mask, recover)
-    schedule = None
-    if get_recovery(recover).needs_labels:
-        schedule = {"epochs": epochs}
-    outcome, recovery = recovered(bench, mask, recover=recover, schedule=schedule, allowed=allowed)
+    outcome, recovery = recovered(bench, mask, recover=recover, allowed=allowed)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         results = write(

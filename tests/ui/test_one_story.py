@@ -22,8 +22,8 @@ from cahp.exports.run_folder import read_run, write_run
 from cahp.models import saving
 from cahp.run.prune import Run, measure_run
 from cahp.run.settings import Settings
-from cahp.ui.export import files
-from cahp.ui.export.files import WRITE
+from cahp.ui.export import page
+from cahp.ui.export.page import WRITE
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -92,7 +92,7 @@ def test_every_export_shows_the_same_figures_of_a_mask(
     run = view.document
     assert run is not None
     assert run.settings.recover == recover
-    report = files._report(explorer, view, run).decode()
+    report = page._report(explorer, view, run).decode()
 
     folder = tmp_path / "run"
     write_run(folder, Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept))
@@ -140,7 +140,7 @@ def test_the_model_of_a_mask_made_by_hand_is_made_as_such(explorer: Explorer, mo
         asked.append(options)
         raise CahpError("enough was seen")
 
-    monkeypatch.setattr("cahp.ui.export.files.checkpoint", made)
+    monkeypatch.setattr("cahp.ui.export.page.checkpoint", made)
     explorer.board.set_budget(BUDGET)
     explorer.board.toggle(explorer.mask.flat[0])
     app = open_app("export", explorer)

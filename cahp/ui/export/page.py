@@ -1,54 +1,57 @@
-"""Export: the mask on the board, its report, its run, and the pruned model as files."""
+"""Export: the mask on the board, the pruned model, the report and the run as files, and the command that repeats it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import date
+from functools import partial
+from mimetypes import guess_type
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from cahp.board.budget_sweep import own_speed
-from cahp.board.colourings import mark_clusters
-from cahp.figures.head_grid import grid_figure, places
-from cahp.figures.run import outcome_by_budget
-from cahp.models.cards import ModelCard
-from cahp.outcomes import HEADLINES, Outcomes, main_outcome
+from cahp import features
+from cahp.exports import formats, report
+from cahp.exports.checkpoints import Provenance, checkpoint
+from cahp.exports.form import ModelForm, show_files
+from cahp.exports.live import Live
+from cahp.exports.masks import MaskOrigin
+from cahp.exports.run_folder import run_archive
+from cahp.outcomes import Outcomes, describe
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
-from cahp.run.document import RunDocument, machine
-from cahp.run.show import show_outcomes, show_run_cost
-from cahp.ui.export.files import draw_command, draw_mask_files, draw_model_files, draw_recovery, draw_report_files
-from cahp.ui.export.view import MEASURE, MaskOnBoard, View, list_findings, on_board
+from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
+from cahp.run.prune import Run
+from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
+from cahp.run.show import show_epochs, show_outcomes, show_recovery, show_run_cost
+from cahp.ui.export.view import MEASURE, MaskOnBoard, View, chosen_by, list_findings, name_of, on_board
+from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.page import of_bundle
-from cahp.ui.frame.running import draw_timing, grid_html, job_card, need_run, price
+from cahp.ui.frame.running import job_card, need_run, price
 from cahp.ui.frame.selection import draw_evenness
-from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import plain
+from cahp.ui.parts import blocks
+from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import recovery_seconds
-from cahp.words import capital, signed
+from cahp.ui.session.jobs import Rank
+from cahp.ui.session.work import FLIPS, Kind, recovery_seconds
+from cahp.words import capital, duration
 
-#: The rows of the page: name, title, what it is for, and what draws it.
-_ROWS: Sequence[tuple[str, str, str, Callable[[Explorer, View], None]]] = (
-    (
-        "mask_files",
-        "Mask",
-        "For other tools: 1 is kept.",
-        draw_mask_files,
-    ),
-    (
-        "model_files",
-        "Model",
-        "Written, loaded again in a new process, compared.",
-        draw_model_files,
-    ),
-    (
-        "report_files",
-        "Report",
-        "One page, works offline.",
-        draw_report_files,
-    ),
-    ("again", "Command", "The same, without the page.", draw_command),
+Written = tuple[bytes, dict[str, Any]]
+#: Session key: the board's recovery when one was last chosen here.
+_OF_BOARD = "cahp_export_of_board"
+#: Write a form of the pruned model: its files as a ZIP, and what was measured of them. The subject is a name with the
+#: work. A model is large: only the newest is kept. Minutes of training step aside for work that somebody waits for.
+WRITE: Kind[tuple[str, Callable[..., Written]], Written] = Kind(
+    lambda subject, progress: subject[1](progress=progress),
+    lambda subject: f"model-{subject[0]}",
+    Rank.LONG,
+    awaited=False,
+    newest=True,
+    title="Export",
 )
+#: Forms beside each other.
+_IN_A_ROW = 3
 
 
 def draw(explorer: Explorer) -> None:
@@ -56,123 +59,94 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     _draw_top(explorer, view)
-    for name, title, about, draw_row in _ROWS:
+    rows: Sequence[tuple[str, str, Callable[[Explorer, View], None]]] = (
+        ("Mask", "For other tools: 1 is kept.", _draw_mask_files),
+        ("Model", "Written, loaded again in a new process, compared.", _draw_model_files),
+        ("Report", "One page, works offline.", _draw_report_files),
+        ("Command", "The same, without the page.", _draw_command),
+    )
+    for title, about, draw_row in rows:
         st.divider()
         left, right = st.columns([1, 5], gap="small")
         with left, st.container(gap=None):
             st.subheader(title)
             st.caption(about)
-        with right, st.container(key=f"export-{name}", gap="small"):
+        with right, st.container(gap="small"):
             draw_row(explorer, view)
-    with st.expander("Figures with intervals, and figures to download"):
-        if view.document is not None:
-            _draw_outcomes(explorer, view, view.document)
-        st.caption("Download each as SVG, PNG or CSV under the small i beside its title.")
-        left, right = st.columns(2, gap="large")
-        with left:
-            _draw_grid(view, explorer.card)
-        with right:
-            _draw_outcome_curves(explorer)
 
 
 def _draw_top(explorer: Explorer, view: View) -> None:
     """Draw what is exported, the recovery of the model, and what pruning changes."""
-    left, right = st.columns([5, 4], gap="medium", vertical_alignment="center")
-    with left, st.container(horizontal=True, gap="medium", vertical_alignment="center", key="export-title"):
-        with st.container(key="export-thumbnail", width="content"):
-            draw_thumbnail(view, explorer.card.unit)
-        with st.container(gap="small", key="export-what"):
-            st.title(f"Export {view.mask.count} of {view.mask.keep.size} {explorer.card.unit}s")
-            origin = "chosen by CAHP"
-            if explorer.board.method:
-                origin = f"chosen by {explorer.board.method}"
-            elif explorer.board.by_hand:
-                origin = "made by hand"
-            st.caption(f"The mask on the board, {origin}. Change it on the Budget page.")
-            with st.container(width=360):
-                draw_recovery(explorer)
-    if view.document is None:
+    run = view.document
+    unit = explorer.card.unit
+    left, right = st.columns([5, 4], gap="medium")
+    with left:
+        st.title(f"Export {view.mask.count} of {view.mask.keep.size} {unit}s")
+        st.caption(f"The mask on the board ({chosen_by(explorer)}). Change it on the Budget page.")
+        with st.container(width=360):
+            _draw_recovery(explorer)
+    if run is None:
         draw_evenness(explorer, place="export")
         _offer_to_measure(explorer)
         return
     with right:
-        changes = list_changes(view.document)
-        with st.container(key="export-changes"):
-            for column, (figure, words) in zip(st.columns(max(1, len(changes))), changes, strict=False):
-                column.markdown(f"## {plain(figure)}")
-                column.caption(words)
-    draw_evenness(explorer, place="export", measured=view.document.evenness)
+        headline, worth = report.describe_value(run)
+        st.markdown(f"**{plain(headline)}**  \n{plain(worth)}")
+        where = f"Measured on this machine ({plain(machine())})."
+        if view.bundle is not None:
+            where = of_bundle(explorer, view.bundle)
+        if view.masked_only:
+            where += " The attention of a layer cannot be left out: the mask is neither timed nor recovered."
+        st.caption(where)
+        for line in list_findings(explorer, view, explorer.recovery.name):
+            st.caption(plain(f"{line}."))
+    with st.expander("Figures with intervals"):
+        blocks.draw([show_outcomes("", run.outcomes, run.protocol), *show_run_cost(run)])
+    draw_evenness(explorer, place="export", measured=run.evenness)
 
 
-# The picture beside the title --------------------------------------------------------------------------------
-
-
-#: Pixels of the largest cell and of the whole picture.
-_CELL = 15
-_WIDTH = 180
-_HEIGHT = 96
-#: The colour of heads without clusters, and the opacities of kept and of pruned heads.
-_PLAIN = "#0f6e84"
-_OPACITIES = {True: "1", False: ".18"}
-
-
-def draw_thumbnail(view: View, unit: str) -> None:
-    """Draw the mask: kept heads solid, pruned ones light, in the colours of their clusters."""
-    mask = view.mask
-    colours = [_PLAIN] * mask.keep.size
-    if view.labels is not None:
-        colours = list(mark_clusters(view.labels, view.families).colours)
-    cells = "".join(
-        f'<i style="background: {colour}; opacity: {_OPACITIES[kept]}"></i>'
-        for colour, kept in zip(colours, mask.keep.ravel().tolist(), strict=True)
+def _draw_recovery(explorer: Explorer) -> None:
+    """Draw the box of the recovery, which begins with that of the board."""
+    labelled = explorer.bench.dataset.labelled
+    offered = [
+        name
+        for name, row in RECOVERIES.items()
+        if not (row.closed_form and explorer.no_refit) and (labelled or not row.needs_labels)
+    ]
+    shown = st.session_state.get("export-recover")
+    if st.session_state.get(_OF_BOARD) != explorer.recovery.name or shown not in offered:
+        # Follow the board, so that page, report and model agree.
+        st.session_state[_OF_BOARD] = explorer.recovery.name
+        st.session_state["export-recover"] = NONE.name
+        if explorer.recovery.name in offered:
+            st.session_state["export-recover"] = explorer.recovery.name
+    recover: str = st.selectbox(
+        "Recovery of the model",
+        offered,
+        # A name that changed with the board would no longer be found when a run is interrupted.
+        format_func=lambda name: capital(RECOVERIES[name].beside),
+        key="export-recover",
+        persist_state="session",
+        label_visibility="collapsed",
+        help="It begins with the recovery of the board.",
     )
-    label = f"The mask: {mask.count} of {mask.keep.size} {unit}s kept"
-    st.html(grid_html(mask.layers, mask.heads, cells, label=label, cell=_CELL, width=_WIDTH, height=_HEIGHT))
-
-
-def list_changes(run: RunDocument) -> list[tuple[str, str]]:
-    """Return what pruning changes, each as a figure and what it counts: an outcome, the time or cache, the size."""
-    changes = []
-    outcomes = run.outcomes.get("recovered") or run.outcomes["pruned"]
-    if "accuracy_change" in outcomes:
-        changes.append((outcomes["accuracy_change"].text, "of accuracy"))
-    else:
-        row, value = main_outcome(outcomes)
-        changes.append((value.text, row.label))
-    speed = own_speed(run)
-    if run.kv_cache is not None:
-        changes.append((_percent_change(run.kv_cache.share), "memory per token"))
-    elif speed is not None and not speed.busy and speed.ratio.excludes(1):
-        changes.append((_percent_change(speed.ratio.value), "time"))
-    full = run.cost.full.parameters
-    pruned = run.cost.pruned.parameters
-    if full and pruned:
-        changes.append((_percent_change(pruned / full), "size"))
-    return changes
-
-
-def _percent_change(ratio: float) -> str:
-    return f"{signed(100 * (ratio - 1), 0)} %"
+    if recover != explorer.recovery.name:
+        st.caption(
+            f"The figures and the report describe the mask {explorer.recovery.row.beside}; the model will be "
+            f"written {RECOVERIES[recover].beside}. Its figures appear here and in its README."
+        )
 
 
 def _offer_to_measure(explorer: Explorer) -> None:
     measured = _list_states(explorer)
     # Without any figures of its mask, those of all heads tell nothing.
     if len(measured) > 1:
-        with st.container(key="export-figures"):
-            blocks.draw([show_outcomes("", measured, explorer.bench.protocol)])
+        blocks.draw([show_outcomes("", measured, explorer.bench.protocol)])
     st.markdown("The mask can be downloaded now; its report and its time need a run.")
     label = "Evaluate and time this mask"
-    takes = "seconds"
-    if explorer.recovery.lacks_model:
-        label = price("Distil and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
-        takes = "the distillation takes longest"
-    elif explorer.recovery.awaits_refit:
-        label = price("Refit and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
-        takes = "the refit takes longest"
-    about = f"Accuracy, intervals and time; {takes}."
-    subject = MaskOnBoard.of(explorer)
-    if job_card(explorer, MEASURE, subject, name="export-measure", offer=label, type="primary", help=about):
+    if explorer.recovery.lacks_model or explorer.recovery.awaits_refit:
+        label = price("Recover and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
+    if job_card(explorer, MEASURE, MaskOnBoard.of(explorer), name="export-measure", offer=label, type="primary"):
         st.rerun()
 
 
@@ -187,70 +161,229 @@ def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
     return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
-def _draw_outcomes(explorer: Explorer, view: View, run: RunDocument) -> None:
-    """Draw the measurements of the mask with their intervals, and its cost."""
-    with st.container(key="export-figures"):
-        blocks.draw([show_outcomes("", run.outcomes, run.protocol), *show_run_cost(run)])
-    if view.bundle is None:
-        where = f"Measured on this machine ({plain(machine())})."
-    else:
-        where = of_bundle(explorer, view.bundle)
-    if view.masked_only:
-        where += " The attention of a layer of this model cannot be left out: the mask is neither timed nor recovered."
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="export-measured"):
-        draw_timing(explorer, place="export")
-        st.caption(where)
-    for line in list_findings(explorer, view, explorer.recovery.name):
-        st.caption(plain(f"{line}."))
+# The mask ------------------------------------------------------------------------------------------------------------
 
 
-def _draw_grid(view: View, card: ModelCard) -> None:
-    """Draw the kept heads."""
-    mask = view.mask
-    data: dict[str, Sequence[Any]] = {
-        **places(mask.layers, mask.heads),
-        "kept": mask.keep.ravel().astype(int).tolist(),
-    }
-    marks = None
-    if view.labels is not None:
-        marks = mark_clusters(view.labels, view.families)
-        data["cluster"] = marks.names
-    display.show(
-        grid_figure(mask, marks, dark=display.is_dark(), width=430, unit=card.unit),
-        title=f"{mask.count} of {mask.keep.size} {card.unit}s kept",
-        help=f"Each square is {display.describe_square(card)}: solid ones are kept, light ones pruned. The letter "
-        "names the cluster.",
-        name="heads",
-        data=data,
-        alt="; ".join(f"layer {layer} keeps {heads}" for layer, heads in enumerate(mask.by_layer)),
+def _draw_mask_files(explorer: Explorer, view: View) -> None:
+    run = view.document
+    origin = MaskOrigin(
+        explorer.card.id,
+        chosen_by(explorer),
+        {"attained": view.mask.count},
+        columns=list_measures(explorer),
+        model_sha256=explorer.card.origin,
     )
+    if run is not None:
+        origin = replace(origin, budget=run.budget, metrics=outcome_records(run.outcomes)["metrics"])
+    with st.container(horizontal=True):
+        for form in formats.mask_forms():
+            media = guess_type(form.file)[0] or "application/octet-stream"
+            download(form.title, partial(form.write, view.mask, origin), form.file, media)
 
 
-def _draw_outcome_curves(explorer: Explorer) -> None:
-    """Draw each headline outcome by budget, if the Budget page has measured it."""
-    table = explorer.table(explorer.swept)
-    recovered = RECOVERIES[explorer.swept].beside
-    curves = {}
-    if table is not None:
-        curves = {outcome: table.estimates(outcome.name) for outcome in HEADLINES}
-    drawn = 0
-    for outcome, by_budget in curves.items():
-        if len(by_budget) < 2:
-            continue
-        drawn += 1
-        label = capital(outcome.label)
-        estimates = list(by_budget.values())
-        data: dict[str, list[float]] = {"heads": list(by_budget)}
-        data[outcome.label] = [estimate.value for estimate in estimates]
-        data["low"] = [estimate.low for estimate in estimates]
-        data["high"] = [estimate.high for estimate in estimates]
-        data["n"] = [estimate.n for estimate in estimates]
-        display.show(
-            outcome_by_budget(by_budget, outcome, dark=display.is_dark()),
-            title=f"{label}, {recovered}, at {len(estimates)} budgets (n = {estimates[0].n:,})",
-            help=f"{label} of the pruned model, {recovered}, with 95 % intervals, at the budgets that were measured.",
-            name=outcome.name,
-            data=data,
+def list_measures(explorer: Explorer) -> dict[str, list[Any]]:
+    """List what is known of each head as columns of a table; nothing is measured for it.
+
+    They are its salience, the share of it that the other kept heads can reproduce, and its role with the evidence.
+    """
+    measures: dict[str, list[Any]] = {}
+    clusters = explorer.clusters
+    if clusters is not None:
+        measures["salience"] = clusters.salience.ravel().round(6).tolist()
+    shares = explorer.replaceable_shares
+    if shares is not None:
+        # A head without effect has no share.
+        known = shares.ravel().round(6).astype(object)
+        known[np.isnan(shares.ravel())] = ""
+        measures["replaceability"] = known.tolist()
+    if explorer.roles is not None:
+        measures |= explorer.roles.columns
+    return measures
+
+
+# The pruned model ----------------------------------------------------------------------------------------------------
+
+
+def _draw_model_files(explorer: Explorer, view: View) -> None:
+    """Draw a card for each form of the pruned model, those that are possible first."""
+    if view.masked_only:
+        st.caption("The attention of a layer of this model cannot be left out. Download the mask.")
+        return
+    recover = st.session_state["export-recover"]
+    draw_no_refit(explorer)
+    allowed: float | None = None
+    if RECOVERIES[recover].timed:
+        allowed = 60 * st.number_input(
+            "Time limit, in minutes",
+            0.1,
+            600.0,
+            parse_duration(RECOVER_TIME) / 60,
+            step=0.5,
+            format="%.1f",
+            key="export-allowed",
+            persist_state="session",
         )
-    if not drawn:
-        st.caption("Outcomes by budget appear here once they are measured on the Budget page.")
+    if RECOVERIES[recover].trains:
+        seconds = min(recovery_seconds(explorer.bench, recover), allowed or np.inf)
+        st.caption(f"Expected: {duration(seconds)}, unless this mask was recovered before; then evaluation and saving.")
+    bars = {form.key: formats.find_bar(form, explorer.card, view.mask, recover) for form in formats.model_forms()}
+    forms = sorted(formats.model_forms(), key=lambda form: bars[form.key] is not None)
+    results = []
+    for start in range(0, len(forms), _IN_A_ROW):
+        columns = st.columns(_IN_A_ROW, gap="small")
+        for column, form in zip(columns, forms[start : start + _IN_A_ROW], strict=False):
+            bar = bars[form.key]
+            kind = "form"
+            if bar is not None:
+                kind = "barred"
+            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-{kind}-{form.key}"):
+                if bar is not None:
+                    st.markdown(f"**{form.title}**")
+                    st.caption(plain(f"Not with this model and mask: {bar}."))
+                    continue
+                written = _draw_form(explorer, view, form, recover=recover, allowed=allowed)
+                if written is not None:
+                    results.append((form, written[1]))
+    for form, measured in results:
+        states = {state: outcomes for state, outcomes in measured["outcomes"].items() if outcomes is not None}
+        *_, last = states.values()
+        close = form.closeness(measured)
+        st.caption(f"{form.title}: {describe(last)}. Loaded again in a new process: {close}.")
+        protocol = explorer.bench.protocol
+        shown = [
+            *show_epochs(measured.get("epochs", [])),
+            *show_recovery(None, measured.get("distill"), measured.get("steps", ()), protocol),
+        ]
+        if measured["files"]:
+            shown.append(show_outcomes("Results, with 95 % intervals", states, protocol))
+            shown += show_files(measured["files"], form.runtime)
+        blocks.draw(shown, form=f"{form.key}-")
+
+
+def _draw_form(
+    explorer: Explorer, view: View, form: ModelForm, *, recover: str, allowed: float | None
+) -> Written | None:
+    """Draw the card of a possible form with the button that writes it; return what was written."""
+    st.markdown(f"**{form.title}**")
+    about = form.describe_size(view.document)
+    st.caption(f"Size: {about} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
+    name = f"{name_of(explorer)}-{form.key}-{recover}-{allowed}"
+    write: Callable[..., Written] = partial(
+        checkpoint,
+        explorer.bench,
+        view.mask,
+        form=form,
+        provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
+        recover=recover,
+        allowed=allowed,
+    )
+    written = job_card(explorer, WRITE, (name, write), name=f"export-write-{form.key}", offer="Write")
+    if written is not None:
+        size = len(written[0]) / 1e6
+        download(f"Model (ZIP, {size:.0f} MB)", written[0], f"cahp-{form.key}.zip", "application/zip")
+    return written
+
+
+# Report, run and command ---------------------------------------------------------------------------------------------
+
+
+def _draw_report_files(explorer: Explorer, view: View) -> None:
+    run = view.document
+    if run is None:
+        st.caption("Evaluate the mask first (above).")
+        return
+    buttons = st.container(horizontal=True)
+    examples = _choose_examples(explorer)
+    with buttons:
+        for label, name, static in (
+            ("Report (HTML)", "cahp-report.html", False),
+            ("Report without JavaScript", "cahp-report-static.html", True),
+        ):
+            download(label, partial(_report, explorer, view, run, examples, static=static), name, "text/html")
+        download(
+            "Run folder (ZIP)",
+            lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept)),
+            "cahp-run.zip",
+            "application/zip",
+        )
+
+
+def _report(
+    explorer: Explorer, view: View, run: RunDocument, examples: Sequence[report.Example] = (), *, static: bool = False
+) -> bytes:
+    clusters = explorer.clusters
+    table = explorer.table(explorer.swept)
+    live = None
+    if clusters is not None and view.labels is not None and table is not None:
+        live = Live.of(run, clusters, table, view.labels, features.measures())
+    recoveries = {}
+    for row in RECOVERIES.values():
+        if row is NONE or not row.on_board:
+            continue
+        outcomes = explorer.outcomes(row.name)
+        if outcomes is not None:
+            recoveries[row.beside] = outcomes
+    origin = report.Origin(run.machine or machine(), date.today().isoformat(), _recipe(explorer, run.settings))
+    if view.bundle is not None:
+        made = view.bundle.made
+        origin = replace(origin, machine=made["machine"], date=made["date"], bundled=True)
+    document = report.page(
+        run,
+        origin=origin,
+        live=live,
+        static=static,
+        recoveries=recoveries,
+        examples=examples,
+        measures=features.measures(),
+    )
+    return document.encode()
+
+
+def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
+    """Ask whether the report may contain texts of the data, which may be confidential, and return three of them.
+
+    Windows of a language model are parts of documents, and stay in the session.
+    """
+    if not explorer.card.task.items_are_texts:
+        return []
+    if not st.checkbox(
+        "Include three texts whose prediction changed",
+        key="export-examples",
+        persist_state="session",
+        help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
+    ):
+        return []
+    if explorer.recovery.lacks_model:
+        st.caption("Distil this mask on the Budget page first.")
+        return []
+    board = explorer.board_state()
+    compared = job_card(explorer, FLIPS, board, name="export-examples-flips", title="Compare predictions")
+    if compared is None:
+        return []
+    table = compared.table(explorer.bench.evaluation, "full", "pruned", classes=explorer.bench.class_names)
+    labels = table.get("label", [""] * len(table["text"]))
+    flips = zip(table["text"], labels, table["full"], table["pruned"], strict=True)
+    # Those that became wrong come first.
+    return sorted(flips, key=lambda flip: (flip[2] != flip[1], flip[3] != flip[1]))[:3]
+
+
+def _draw_command(explorer: Explorer, view: View) -> None:
+    """Draw the command that repeats the run."""
+    settings = replace(explorer.settings, budget=str(view.mask.count), recover=explorer.recovery.name)
+    if explorer.board.by_hand:
+        settings = replace(settings, method=BY_HAND)
+    if view.document is not None:
+        settings = view.document.settings
+    recipe = _recipe(explorer, settings)
+    if formats.MASK_FILE in recipe:
+        st.caption(f"Save the mask as `{formats.MASK_FILE}` first.")
+    if explorer.source.uploaded:
+        st.caption("Run it in the folder that contains your files.")
+    st.code(recipe, language="bash", wrap_lines=True)
+
+
+def _recipe(explorer: Explorer, settings: Settings) -> str:
+    if explorer.source.uploaded:
+        # Uploaded files have the names that they had when they were uploaded.
+        settings = replace(settings, data=explorer.settings.data)
+    return report.recipe(settings)

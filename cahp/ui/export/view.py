@@ -34,7 +34,6 @@ class View:
 
     mask: HeadMask
     labels: Ints | None
-    families: Ints | None
     document: RunDocument | None
     arrays: Mapping[str, NDArray[Any]]
     bundle: Bundle | None = None
@@ -52,10 +51,8 @@ def on_board(explorer: Explorer) -> View:
     results = explorer.results
     clusters = explorer.clusters
     labels = None
-    families = None
     if clusters is not None:
         labels = explorer.board.labels
-        families = clusters.families
     run = _run_on_screen(explorer)
     arrays = dict(results.arrays)
     bundle = results.bundle
@@ -76,7 +73,7 @@ def on_board(explorer: Explorer) -> View:
             run = replace(run, notices=(*run.notices, here))
     if run is not None:
         run = _add_known_records(explorer, run)
-    return View(mask, labels, families, run, arrays, bundle)
+    return View(mask, labels, run, arrays, bundle)
 
 
 def _replaces_times(costs: Costs, run: RunDocument) -> bool:

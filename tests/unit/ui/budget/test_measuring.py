@@ -18,7 +18,7 @@ from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.features.versus import _on_board
 from cahp.ui.budget.page import _draw_missing_budgets, _draw_test_split, draw_flips
-from cahp.ui.export.files import _choose_examples
+from cahp.ui.export.page import _choose_examples
 from cahp.ui.frame.panels import kind_of
 from cahp.ui.frame.selection import draw_evenness
 from cahp.ui.session import jobs, work

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from cahp.exports.masks import MaskOrigin, mask_csv
-from cahp.ui.export.files import list_measures
+from cahp.ui.export.page import list_measures
 from cahp.values import HeadMask
 
 

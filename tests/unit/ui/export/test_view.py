@@ -23,4 +23,4 @@ from cahp.values import HeadMask
 def test_a_mask_is_one_only_if_a_layer_is_empty_and_could_not_be_cut(
     kept: list[int], document: Any, expected: bool
 ) -> None:
-    assert View(HeadMask.of(kept, 2, 2), None, None, document, {}).masked_only is expected
+    assert View(HeadMask.of(kept, 2, 2), None, document, {}).masked_only is expected
