@@ -105,12 +105,14 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     done(teller.work.job(OWN_TEXT))
     rerun(app)
     assert "with 6 as pruned" in words(app)
-    captions = [caption.value for caption in app.caption if caption.value.startswith("**")]
-    assert captions[:3] == ["**all 12 groups**", "**6 as pruned**", "**6 after refit**"]
+    bodies = [one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body]
+    assert [title in body for title, body in zip(("All", "as pruned", "after refit"), bodies, strict=True)] == [
+        True
+    ] * 3
     # The first token that each of the three writes is the most probable one of its reading.
-    known = app.session_state["own-text-memory"]
-    assert len(known.written) == 3
-    assert all(one.ids[0] == known.readings[name].answer for name, one in known.written.items())
+    readings = app.session_state["own-text-memory"].readings.values()
+    assert len(readings) == 3
+    assert all(reading.written.ids[0] == reading.answer for reading in readings)
     assert text not in str(dict(app.query_params))
     assert not any(text.encode() in content for content in read_stored(app))
 

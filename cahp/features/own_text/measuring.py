@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from cahp.api import bundled
 from cahp.board import WordMaps
-from cahp.features.own_text.section import TOKENS
+from cahp.features.own_text.section import TOKENS, Tokens
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
 
@@ -43,7 +43,7 @@ class TextReading:
     ``probabilities (C,)`` of the classes, or of a language model of all next tokens, of which ``words`` has the most
     probable ones as text by their ids (None: the model has classes); ``tokens (S,)`` and which of them are
     ``special (S,)``; ``attention (S,)`` on each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens
-    at the end were truncated.
+    at the end were truncated. ``written`` are the tokens so far with which a language model continues the text.
     """
 
     probabilities: NDArray[np.float64]
@@ -52,6 +52,7 @@ class TextReading:
     attention: NDArray[np.float64]
     cut: int
     words: Mapping[int, str] | None = None
+    written: Tokens = field(default_factory=Tokens)
 
     @property
     def answer(self) -> int:
@@ -64,20 +65,18 @@ class AnswersOverBudgets:
     """Class probabilities ``(B, C)`` of one text under the masks of ``budgets (B,)``, fewest heads first.
 
     Of a language model they are those of the next tokens ``words``, by their ids, in the order of the columns.
-    ``answers (B,)`` are the predictions (None: the most probable classes).
     """
 
     budgets: tuple[int, ...]
     probabilities: NDArray[np.float64]
-    answers: tuple[int, ...] | None = None
     words: Mapping[int, str] | None = None
 
     def steady_down_to(self, answer: int) -> int | None:
         """Return the fewest heads from which on every budget predicts ``answer`` (None: the largest does not)."""
-        answers = self.answers or tuple(self.probabilities.argmax(axis=1).tolist())
+        places = list(self.words or range(self.probabilities.shape[1]))
         steady = None
-        for budget, predicted in zip(reversed(self.budgets), reversed(answers), strict=True):
-            if predicted != answer:
+        for budget, row in zip(reversed(self.budgets), self.probabilities[::-1], strict=True):
+            if places[row.argmax()] != answer:
                 break
             steady = budget
         return steady
@@ -185,13 +184,13 @@ def over_budgets(
             for row, own in zip(batch.rows.tolist(), scores.double().softmax(-1).cpu().numpy(), strict=True):
                 rows_of[row] = own
     probabilities = np.stack(rows_of)
-    answers = tuple(probabilities.argmax(axis=1).tolist())
     words = None
     if model.card.task.predicts_often:
-        kept = likeliest([probabilities[-1], *probabilities])
+        predicted = probabilities.argmax(axis=1).tolist()
+        kept = list(dict.fromkeys([*likeliest([probabilities[-1], *probabilities]), *predicted]))
         words = _show_tokens(model, kept)
         probabilities = probabilities[:, kept]
-    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, answers, words)
+    return AnswersOverBudgets(tuple(mask.count for mask in chosen), probabilities, words)
 
 
 #: Most words of a text that are shown: its first ones.

@@ -6,17 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import fakes
-import pytest
 import torch
 
 from cahp import models
 from cahp.features.own_text.measuring import continue_text, read_text
-from cahp.features.own_text.panel import (
-    continuation_html,
-    describe_continuations,
-    find_different_words,
-    mark_difference,
-)
+from cahp.features.own_text.overview import continuation_html
 from cahp.features.own_text.section import Continuation, Tokens, compare_continuations
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
@@ -108,46 +102,6 @@ def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_
 
 # The words on screen ------------------------------------------------------------------------------------------
 
-LABELS = {"full": "all 9 heads", "pruned": "4 as pruned", "recovered": "4 refitted"}
-
-
-def continuation(pruned: str, recovered: str) -> Continuation:
-    return Continuation.of("", *(Tokens(tuple(map(ord, text)), tuple(text)) for text in ("abcd", pruned, recovered)))
-
-
-@pytest.mark.parametrize(
-    ("pruned", "recovered", "said"),
-    [
-        ("abxd", "abcy", "The continuation changes at token 3 with 4 as pruned, at token 4 with 4 refitted"),
-        ("abxd", "abcd", "The continuation changes at token 3 with 4 as pruned, not with 4 refitted"),
-        ("abcd", "abcd", "All 4 tokens stay the same with 4 as pruned and 4 refitted"),
-        # Nothing is claimed of tokens that are not written yet.
-        ("abx", "", "The continuation changes at token 3 with 4 as pruned"),
-        ("ab", "", "Continuing: 0 of 4 tokens"),
-    ],
-)
-def test_the_finding_names_the_first_token_that_differs(pruned: str, recovered: str, said: str) -> None:
-    assert describe_continuations(continuation(pruned, recovered), LABELS, of=4) == said
-
-
-def test_a_model_with_all_heads_is_alone() -> None:
-    alone = Continuation.of("", Tokens((1,), ("a",)), Tokens(), None)
-    assert describe_continuations(alone, {"full": "all 9 heads"}, of=1) == "1 tokens by all 9 heads"
-
-
-def test_written_tokens_are_no_markup() -> None:
-    assert mark_difference((" <b>", "[x](y)", "\n"), None) == r" \<b\>\[x\]\(y\) ⏎ "
-    assert mark_difference((" a", " *b*", " c"), 1) == r" a :orange-background[**▸\*b\***] c"
-    assert mark_difference(("a ", "b", "c"), 1) == "a :orange-background[**▸b**]c"
-    assert mark_difference(("a", " ", " c"), 1) == "a :orange-background[**▸␣**] c"
-
-
-def test_words_that_differ_are_found_where_one_is_left_out_or_replaced() -> None:
-    full = ["rise", "by", "a", "quarter", "of", "a", "point"]
-    assert find_different_words(full, ["rise", "by", "half", "of", "a", "point"]) == {2}
-    assert find_different_words(full, full) == set()
-    assert find_different_words([], ["rise"]) == {0}
-
 
 def test_a_continuation_underlines_what_differs_and_is_never_markup() -> None:
     html = continuation_html("Say <b>: rates would", (" rise", " by", " <i>half", " now"), (" rise", " by", " now"))
@@ -155,5 +109,7 @@ def test_a_continuation_underlines_what_differs_and_is_never_markup() -> None:
     assert "&lt;b&gt;: rates would</span> <span" in html
     assert '<u class="written" style="--at: 2">&lt;i&gt;half</u>' in html
     assert html.count("<u") == 1
+    # One word is left out.
+    assert "<u" not in continuation_html("Rates", (" rise", " now"), (" rise", " by", " now"))
     # A comma stands at the end of the prompt.
     assert ("</span><span" in continuation_html("One morning", (",", " a"), (",", " a"))) is True

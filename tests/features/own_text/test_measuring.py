@@ -76,3 +76,5 @@ def test_a_text_without_a_word_is_refused(model: HeadModel) -> None:
 )
 def test_an_answer_is_steady_down_to_the_first_budget_that_changes_it(answers: list[int], steady: int | None) -> None:
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers]).steady_down_to(1) == steady
+    words = {70: "no", 7: "yes"}
+    assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers], words).steady_down_to(7) == steady

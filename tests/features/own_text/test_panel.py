@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from apps import has_button, open_part, text_of
 
-from cahp.features.own_text.on_board import KnownText, TextOnBoard
-from cahp.features.own_text.panel import draw_recovered_work
+from cahp.features.own_text.on_board import KnownText, TextOnBoard, draw_recovered_work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -44,22 +43,22 @@ def asked(explorer: Explorer, memory: KnownText) -> TextOnBoard:
 
 def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
     made = asked(explorer, memory)
-    for step in made.missing:
-        list(step(silent))
+    for part in made.missing:
+        list(made.measure(part, silent))
     assert not made.missing
     if made.lacks_recovered:
-        list(made.read_recovered(silent))
+        list(made.measure("recovered", silent, compute=True))
         assert not made.lacks_recovered
     return made
 
 
 def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) -> None:
     explorer.chosen_recovery, memory = "refit", KnownText(explorer.card.sha256, TEXT)
-    first = read(explorer, memory).reading(explorer.mask, "refit")
+    first = read(explorer, memory).read("recovered")
     explorer.change(limit=20)
     run(explorer)
-    then = read(explorer, memory).reading(explorer.mask, "refit")
-    anew = read(explorer, KnownText(explorer.card.sha256, TEXT)).reading(explorer.mask, "refit")
+    then = read(explorer, memory).read("recovered")
+    anew = read(explorer, KnownText(explorer.card.sha256, TEXT)).read("recovered")
     assert first is not None
     assert then is not None
     assert anew is not None
@@ -71,7 +70,7 @@ def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) 
 @pytest.mark.parametrize("recover", ["refit", "distill"])
 def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: str) -> None:
     explorer.chosen_recovery, memory = recover, KnownText(explorer.card.sha256, TEXT)
-    full, table = HeadMask.full(explorer.card.layers, explorer.card.heads), read(explorer, memory).table_name
+    table = read(explorer, memory).table_name
     explorer.change(eval_limit=20)
     run(explorer)
     assert asked(explorer, memory).table_name == table
@@ -79,8 +78,8 @@ def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Exp
     explorer.change(limit=20)
     run(explorer)
     again = asked(explorer, memory)
-    assert again.reading(full) is not None
-    assert again.reading(explorer.mask) is not None
+    assert again.read("full") is not None
+    assert again.read("pruned") is not None
     # The recovered model, and the budgets of another table.
     assert len(again.missing) == 1 + (again.table_name != table)
     explorer.close()
@@ -89,6 +88,8 @@ def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Exp
 def test_a_refit_that_failed_says_why_and_can_be_tried_again() -> None:
     failed = SimpleNamespace(ended=True, state="failed", error="the memory is full", result=None)
     explorer = SimpleNamespace(work=SimpleNamespace(job=lambda *_: failed))
-    app = open_part(draw_recovered_work, explorer, SimpleNamespace(lacks_recovered=True, recovery="refit"))
+    app = open_part(
+        draw_recovered_work, explorer, SimpleNamespace(lacks_recovered=True, describe=lambda _: "after refit")
+    )
     assert "The memory is full" in text_of(app, "error")
     assert has_button(app, "own-text-recovered-again")
