@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp.board import CLUSTER_COLOURS
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
-from cahp.figures import LEGEND, draw, ink, label, named_rows, points
+from cahp.figures import LEGEND, draw, ink, label, named_rows, points, shape
 
 #: Most tokens that are drawn along an axis.
 TOKENS = 24
@@ -26,11 +26,16 @@ def probabilities_figure(
     words = [label(names[place]) for place in shown]
     colours = (ink(dark=dark).text, CLUSTER_COLOURS[0], CLUSTER_COLOURS[1])
     traces = []
-    for (model, reading), symbol, colour in zip(models.items(), _SIGNS, colours, strict=False):
-        values = (100 * reading.probabilities[shown]).round(1).tolist()
-        hover = [f"{word}<br>{model}: {value} %" for word, value in zip(words, values, strict=True)]
+    probabilities = 100 * np.stack([reading.probabilities[shown] for reading in models.values()])
+    for (model, values), symbol, colour in zip(
+        zip(models, probabilities.tolist(), strict=True), _SIGNS, colours, strict=False
+    ):
+        hover = [f"{word}<br>{model}: {value:.1f} %" for word, value in zip(words, values, strict=True)]
         rows = list(range(len(shown)))
         traces.append(points(values, rows, symbol, colour, size=12, outline=2, hover=hover, name=model))
+    ranges = []
+    for row, ends in enumerate(zip(probabilities.min(axis=0), probabilities.max(axis=0), strict=True)):
+        ranges.append(shape("line", ends, (row, row), color=ink(dark=dark).faint, width=4))
     return draw(
         traces,
         x={"title": f"probability of the {of} (%)", "range": [-3, 103], "zeroline": False},
@@ -38,6 +43,7 @@ def probabilities_figure(
         height=100 + 26 * len(shown),
         left=10,
         legend=LEGEND,
+        shapes=ranges,
     )
 
 

@@ -21,7 +21,7 @@ from cahp.ui.frame import Panel, job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.inputs import has_words
 from cahp.ui.session import Explorer
-from cahp.words import capital, percent
+from cahp.words import percent
 
 
 def draw(explorer: Explorer) -> None:
@@ -88,7 +88,7 @@ def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading],
     shown = likeliest([reading.probabilities for reading in readings.values()])
     columns = {model: reading.probabilities[shown].round(5).tolist() for model, reading in readings.items()}
     return Figure(
-        f"{capital(of)} {', '.join(predictions)}",
+        f"Predicted {of}: {', '.join(predictions)}",
         lambda dark: probabilities_figure(readings, names, of=of, dark=dark),
         f"Each mark is the probability of a {of} for this text: the circle with all heads, the square for the pruned "
         "model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not change "
