@@ -197,6 +197,8 @@ def measure_mask(
     Raises:
         CahpError: If model, data, mask and options do not fit together.
     """
+    if mask is not None and not one.of_mask:
+        raise OptionError(f"{one.name} is about the model, whatever the mask is; leave the mask out")
     if mask is None and settings.recover != Settings.recover:
         raise OptionError(f"--recover {settings.recover} needs a pruned model; give its mask with --mask")
     with show_progress(progress, yes=yes) as reporter:
@@ -231,7 +233,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> Any:
         chosen = replace(one.options(), **{name: options.pop(name) for name in own & options.keys()})
-        settings = read_settings("measure", model, data, options, own={"recover": recover})
+        settings = read_settings(one.takes, model, data, options, own={"recover": recover})
         record, _ = measure_mask(one, settings, mask, options=chosen, progress=progress, yes=yes, store=store)
         return record
 

@@ -22,7 +22,7 @@ def make_command(one: Measure[Any]) -> Command:
     """Return the command that measures one of a mask, and prints its blocks or, with ``--json``, its record."""
     own = tuple(list_options(one))
 
-    def do(call: Call, model: str, mask: Path | None, **given: Any) -> None:
+    def do(call: Call, model: str, mask: Path | None = None, **given: Any) -> None:
         from cahp.api.evaluate import measure_mask
         from cahp.show.terminal import lines
 
@@ -31,12 +31,16 @@ def make_command(one: Measure[Any]) -> Command:
             record, subject = measure_mask(
                 one, settings, mask, options=one.options(**given), progress=progress, store=call.store
             )
-        document = {"model": model, "recover": settings.recover, **one.to_json(record)}
+        document = {"model": model, **one.to_json(record)}
+        if one.of_mask:
+            document = {"model": model, "recover": settings.recover, **one.to_json(record)}
         call.answer(document, lines(one.show(record, subject)))
 
     do.__name__ = one.name
     do.__doc__ = one.help
     model = OPTIONS["model"].but(default=REQUIRED, fills=False, argument=True)
-    mask = OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only).")
     example = one.example or f"cahp {one.name} minilm-bbc --mask run/head_mask.json"
-    return command(model, mask, *own, example=example, settings_of="measure")(do)
+    if not one.of_mask:
+        return command(model, *own, example=example, settings_of=one.takes)(do)
+    mask = OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only).")
+    return command(model, mask, *own, example=example, settings_of=one.takes)(do)

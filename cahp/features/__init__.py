@@ -94,7 +94,7 @@ FEATURES = (
         first_texts=_find("own_text.overview:FIRST_TEXT"),
     ),
     Feature("versus", panels={"Budget": ("versus:TAB",)}),
-    Feature("stability"),
+    Feature("stability", measures=_find("stability.measuring:STABILITY")),
     Feature("learn"),
     Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),
 )

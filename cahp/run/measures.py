@@ -79,6 +79,10 @@ class Measure(Generic[R]):
     revision = 1
     reads = 0
     generated = 0
+    #: Whether it is about one mask with its recovery, or about the model and its data whatever the mask is.
+    of_mask = True
+    #: The command whose settings it takes, see ``TAKES``.
+    takes = "measure"
     #: Whether it is a command and a function of ``cahp``, and whether it has a tab of the Budget page.
     commanded = True
     tabbed = True

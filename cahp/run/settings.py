@@ -676,6 +676,9 @@ TAKES: Mapping[str, frozenset[str]] = {
     "recover": _RECOVER,
     "export": _RECOVER | {"latency", "latency_time", "abilities"},
     "measure": _MODEL | _TEXTS | _CALIBRATION | {"recover"},
+    "stability": _MODEL
+    | _TEXTS
+    | {"limit", "tokens", "mix", "seed", "pool_size", "projection", "even", "min_per_layer"},
     "attribute": _MODEL | _DATA | {"tokens", "seed"},
     "compare": _MODEL | _TEXTS | {"eval_split", "tokens", "mix", "report", "min_per_layer", "min_first_layers", "even"},
     "fit": (_DATA | {"model", "device", "seed"}) - {"documents", "label_map", "window"},

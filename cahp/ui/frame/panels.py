@@ -21,7 +21,7 @@ from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
 from cahp.ui.session.work import BoardState, Kind
-from cahp.values import Progress
+from cahp.values import HeadMask, Progress
 from cahp.words import capital
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
 
     def work(board: BoardState, _: Progress) -> R:
         check(one, board.bench, options)
+        if not one.of_mask:
+            full = HeadMask.full(*board.mask.keep.shape)
+            record = measure(one, board.bench, full, None, options)
+            board.results.records[one.name, "", NONE.name] = record
+            return record
         recovered = None
         if not board.mask.is_full:
             recovered = board.bench.recoveries.recover(board.mask, board.recover)
@@ -133,9 +138,14 @@ def estimate(one: Measure[Any], bench: Bench, recover: str, options: Any) -> flo
 def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
     known = explorer.results.records
+    run = explorer.results.run
+    if not one.of_mask:
+        record: R | None = known.get((one.name, "", NONE.name))
+        if record is None and run is not None:
+            record = one.read_run(run)
+        return record
     digest = explorer.mask.sha256
     recover = explorer.recovery.ready
-    run = explorer.results.run
     if run is not None and run.mask.sha256 == digest and (one.name, digest, run.settings.recover) not in known:
         record = one.read_run(run)
         if record is not None:

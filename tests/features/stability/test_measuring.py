@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,25 +8,31 @@ import numpy as np
 import pytest
 
 from cahp.features.stability import measuring as module
-from cahp.features.stability.measuring import Axis, Stability, measure_choices, shards, shards_of, stability
+from cahp.features.stability.measuring import (
+    STABILITY,
+    Stability,
+    StabilityOptions,
+    measure_stability,
+    shards,
+    shards_of,
+    state_verdict,
+)
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
+from cahp.run.measures import MaskSubject, measure
 from cahp.run.settings import Settings
+from cahp.show.blocks import Figure, Line, Text
 from cahp.stages.clustering import cluster
 from cahp.stages.space import space
-from cahp.store import Store
-from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, SpaceError
 from cahp.values.statistics import Signatures
 
 
 def resampled(*kept: list[int], heads: int = 4, knees: list[int] | None = None) -> Stability:
-    """Resamples of one layer of heads that keep the given ones."""
-    keep = np.zeros((len(kept), 1, heads), dtype=np.bool_)
-    for row, members in zip(keep, kept, strict=True):
-        row[0, members] = True
-    return Stability("seed", np.arange(len(kept)), np.array(knees or [2] * len(kept)), keep)
+    """Choices of one layer of heads that keep the given ones."""
+    knees = knees or [2] * len(kept)
+    return Stability("seed", 1, heads, tuple(range(len(kept))), tuple(knees), tuple(map(tuple, kept)))
 
 
 def some_signatures(seed: int = 0, examples: int = 20) -> Signatures:
@@ -38,19 +43,25 @@ def some_signatures(seed: int = 0, examples: int = 20) -> Signatures:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def said() -> list[tuple[str, int, int]]:
+    return []
+
+
+@pytest.fixture
+def bench(monkeypatch: pytest.MonkeyPatch, said: list[tuple[str, int, int]]) -> Any:
     """A bench whose model has been watched already."""
     rng = np.random.default_rng(1)
     texts = Texts(tuple("text" for _ in range(60)), None, np.arange(60) % 3, ("a", "b", "c"))
-    parts = [some_signatures(seed, examples=2) for seed in range(10)]
-    monkeypatch.setattr(module, "_shard", lambda bench, shard_of, shard, count, progress: parts[shard])
+    monkeypatch.setattr(
+        "cahp.stages.signatures.collect", lambda *_, rows, **__: some_signatures(int(rows[0]), examples=2)
+    )
     signatures = some_signatures()
-    settings = Settings(projection="pca", pool_size=4, seed=5)
     return SimpleNamespace(
-        settings=settings,
+        settings=Settings(projection="pca", pool_size=4, seed=5),
         card=ModelCard("m", None, "bert", 2, 6, 2, 12, ("a", "b", "c"), "0" * 64, "."),
         calibration=texts,
-        resources=SimpleNamespace(store=Store(tmp_path)),
+        model=None,
+        resources=SimpleNamespace(progress=lambda *state: said.append(state)),
         evidence=SimpleNamespace(
             texts=texts,
             signatures=signatures,
@@ -61,31 +72,65 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     )
 
 
-def test_frequency_counts_the_resamples_that_keep_a_head() -> None:
-    assert resampled([0, 1], [0, 2], [0, 1]).frequency.tolist() == [[1.0, 2 / 3, 1 / 3, 0.0]]
+def repeat(bench: Any, vary: Any, choices: int = 3, keep: int = 0) -> Stability:
+    return measure_stability(bench, StabilityOptions(vary, choices, keep))
 
 
-def test_overlap_is_the_mean_jaccard_index_of_all_pairs_of_resamples() -> None:
+def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
+    result = resampled([0, 1], [0, 2], [0, 1])
+    assert result.frequency.tolist() == [[1.0, 2 / 3, 1 / 3, 0.0]]
     # {0,1} and {0,2} share 1 of 3; {0,1} twice share all; {0,2} and {0,1} share 1 of 3.
-    assert resampled([0, 1], [0, 2], [0, 1]).overlap == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
-
-
-def test_chance_is_that_of_sets_of_the_same_sizes() -> None:
+    assert result.overlap.value == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     # Two of four heads: all shared 1/6, one shared 4/6 (Jaccard 1/3), none 1/6.
-    same = resampled([0, 1], [0, 1])
-    assert same.chance == pytest.approx(1 / 6 + 4 / 6 / 3)
-    assert same.beyond_chance == pytest.approx(1)
+    assert result.chance == pytest.approx(1 / 6 + 4 / 6 / 3)
 
 
-def test_a_resample_without_a_knee_counts_neither_for_nor_against_a_head() -> None:
+def test_a_choice_without_a_knee_counts_neither_for_nor_against_a_head() -> None:
     result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
-    assert result.overlap == 1
-    assert len(result.masks) == 2
+    assert (result.overlap.value, len(result.masks)) == (1, 2)
+    (line,) = STABILITY.show(resampled([0], []), MaskSubject(HeadMask.full(1, 4)))
+    assert isinstance(line, Line)
+    assert "fewer than two choices" in line.text
 
 
-def test_one_resample_overlaps_with_nothing() -> None:
-    assert np.isnan(resampled([0, 1]).overlap)
+def test_the_overlap_s_interval_is_the_jackknife_s_over_choices() -> None:
+    # Pairs share 1/3, 1/3 and 1 of their heads; without a choice 1, 1/3 or 1/3 is left.
+    assert resampled([0, 1], [0, 2], [0, 2]).overlap.ci95 == (0.0, 1.0)
+    assert resampled(*[[0, 1]] * 4).overlap.ci95 == (1.0, 1.0)
+    many = resampled(*[[0, 1, 2 + row % 2] for row in range(12)]).overlap
+    assert many.low < many.value < many.high < 1
+    # All degrees are no sample.
+    assert replace(resampled(*[[0, 1]] * 4), vary="degree").overlap.ci95 is None
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        ([0, 1, 2, 3], "stable, another seed"),
+        ([0, 1, 2, 4], "fairly stable"),
+        ([0, 1, 5, 4], "unstable"),
+        ([4, 5, 6, 7], "hardly better than random selection"),
+    ],
+)
+def test_the_verdict_is_in_plain_words(other: list[int], words: str) -> None:
+    assert state_verdict(resampled([0, 1, 2, 3], other, heads=72)).startswith(words)
+
+
+def test_a_result_is_shown_by_its_overlap_its_knees_and_a_grid_that_frames_the_mask() -> None:
+    result = resampled([0, 1], [0, 2], [0, 1], knees=[2, 0, 4])
+    line, text, figure = STABILITY.show(result, MaskSubject(HeadMask.of([0, 3], 1, 4)))
+    assert isinstance(line, Line)
+    assert line.text.endswith("two choices overlap by 0.56 (0.39 by chance, 95 % interval 0.00 to 1.00, n = 3 choices)")
+    assert isinstance(text, Text)
+    assert text.text == (
+        "1 of 4 heads are in every choice, 1 in none. A head that is in all 3 is kept in at least 44 % of choices "
+        "(95 %). The curve has a knee in 2 of 3, at 2 to 4 clusters."
+    )
+    assert isinstance(figure, Figure)
+    drawn = figure.draw(False)
+    assert drawn.data[1].text == ("100", "67", "33", "0")
+    assert [(shape.x0 + shape.x1) / 2 for shape in drawn.layout.shapes] == [0, 3]
 
 
 def test_parts_deal_every_class_out_evenly() -> None:
@@ -100,89 +145,54 @@ def test_parts_deal_every_class_out_evenly() -> None:
     assert not np.array_equal(part, shards(labels, 4, seed=1))
 
 
-def test_the_first_resample_over_seeds_is_the_runs_own(bench: Any) -> None:
-    result = stability(bench, axis="seed", resamples=3)
-    assert result.values.tolist() == [5, 6, 7]
+def test_the_first_choice_over_seeds_is_the_runs_own(bench: Any) -> None:
+    result = repeat(bench, "seed")
+    assert result.values == (5, 6, 7)
     assert result.knees[0] == bench.evidence.clustering.knee
     # A principal plane does not depend on the seed.
-    assert result.overlap == 1
+    assert result.overlap.value == 1
 
 
-def test_a_budget_is_met_in_every_resample(bench: Any) -> None:
-    for axis in ("seed", "sample"):
-        assert stability(bench, axis=axis, resamples=3, budget=5).keep.sum(axis=(1, 2)).tolist() == [5, 5, 5]
-
-
-def test_even_choices_are_those_of_an_even_run(bench: Any) -> None:
+def test_a_number_of_heads_is_met_in_every_choice_and_an_even_one_in_every_layer(bench: Any) -> None:
+    for vary in ("seed", "sample"):
+        assert list(map(len, repeat(bench, vary, keep=5).kept)) == [5, 5, 5]
     bench.settings = replace(bench.settings, even=True)
-    for axis in ("seed", "degree"):
-        first, second = stability(bench, axis=axis, resamples=2).keep.sum(axis=2).T
+    for vary in ("seed", "degree"):
+        first, second = repeat(bench, vary, 2).masks.sum(axis=2).T
         assert first.tolist() == second.tolist()
 
 
-def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
-    said: list[tuple[str, int, int]] = []
-    result = stability(bench, axis="sample", resamples=4, progress=lambda *state: said.append(state))
-    assert result.values.tolist() == [1, 2, 3, 4]
-    assert result.overlap < 1
+def test_other_samples_are_different_halves_of_the_texts(bench: Any, said: list[tuple[str, int, int]]) -> None:
+    result = repeat(bench, "sample", 4)
+    assert result.values == (1, 2, 3, 4)
+    assert result.overlap.value < 1
     assert said[-1] == (module.STAGE, 4, 4)
     assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
 
 
-def test_degrees_move_the_knee_of_one_curve_whatever_the_budget(bench: Any) -> None:
-    result = stability(bench, axis="degree", budget=5)
-    assert result.values.tolist() == [2, 3, 4, 5, 6, 7, 8]
-    at_six = result.values.tolist().index(6)
-    assert result.knees[at_six] == bench.evidence.clustering.knee
-    assert set(result.keep.sum(axis=(1, 2)).tolist()) != {5}
-
-
-def test_what_was_measured_is_found_again(bench: Any) -> None:
-    first = stability(bench, axis="seed", resamples=2)
-    bench.evidence.signatures = None
-    again = stability(bench, axis="seed", resamples=2)
-    assert np.array_equal(first.keep, again.keep)
-    assert again.keep.dtype == np.bool_
-    with pytest.raises(AttributeError):
-        stability(bench, axis="seed", resamples=3)
+def test_degrees_move_the_knee_of_one_curve_whatever_the_number(bench: Any) -> None:
+    result = repeat(bench, "degree", keep=5)
+    assert result.values == (2, 3, 4, 5, 6, 7, 8)
+    assert result.knees[result.values.index(6)] == bench.evidence.clustering.knee
+    assert set(map(len, result.kept)) != {5}
 
 
 def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
     bench.evidence.texts = bench.evidence.texts.take(range(12))
     with pytest.raises(SpaceError, match="use at least 20"):
-        stability(bench, axis="sample")
+        repeat(bench, "sample")
 
 
-def test_each_choice_is_measured_against_the_full_model() -> None:
-    labels = np.array([0, 1])
-
-    def answers(*, mask: HeadMask | None = None) -> Evaluation:
-        # Without head 0 both texts get even scores.
-        scores = np.zeros((2, 2)) if mask is not None and not mask.keep[0, 0] else np.log([[0.8, 0.2], [0.2, 0.8]])
-        return Evaluation(scores.astype(np.float32), labels, ("a", "b"))
-
-    bench: Any = SimpleNamespace(
-        settings=Settings(),
-        evaluation=None,
-        full=answers(),
-        measurements=SimpleNamespace(evaluate=lambda texts, *, mask: answers(mask=mask)),
-    )
-    steps: list[tuple[int, int]] = []
-    outcomes = measure_choices(
-        bench, resampled([0, 1], [], [1, 2]), progress=lambda stage, done, total: steps.append((done, total))
-    )
-    lost = 0.8 * np.log(0.8 / 0.5) + 0.2 * np.log(0.2 / 0.5)
-    assert [one["kl"].value for one in outcomes] == pytest.approx([0, lost], abs=1e-6)
-    assert steps == [(0, 2), (1, 2), (2, 2)]
-
-
-@pytest.mark.parametrize("axis", ["seed", "sample", "degree"])
-def test_a_selection_is_repeated_and_each_choice_measured(window_bench: Bench, axis: Axis) -> None:
-    result = stability(window_bench, axis=axis, resamples=3, budget=6)
+@pytest.mark.parametrize("vary", ["seed", "sample", "degree"])
+def test_a_choice_of_a_language_model_is_repeated_and_found_again(
+    window_bench: Bench, vary: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = StabilityOptions(vary, 3, 6)
+    full = HeadMask.full(window_bench.card.layers, window_bench.card.heads)
+    result = measure(STABILITY, window_bench, full, None, options)
     assert len(result.masks) >= 1
-    outcomes = measure_choices(window_bench, result)
-    assert all(one["kl"].value >= 0 and "accuracy" not in one for one in outcomes)
-    assert window_bench.evidence.null_curves is not None
+    monkeypatch.setattr(module, "measure_stability", lambda *_: pytest.fail("measured again"))
+    assert measure(STABILITY, window_bench, full, None, options) == result
 
 
 def test_windows_of_one_document_are_in_one_part(window_bench: Bench) -> None:

@@ -93,8 +93,9 @@ def test_only_fit_differs_from_the_usual_settings() -> None:
 def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> None:
     taken = {option.name: option.flags[0].partition("/")[0] for option in FILLING[name]}
     named = flags(name)
-    if any(one.name == name and one.commanded for one in measures()):
-        named = flags("measure")
+    for one in measures():
+        if one.name == name and one.commanded:
+            named = flags(one.takes)
     assert taken == {field: flag for field, flag in named.items() if field in taken}
     own = {option.name for option in COMMANDS[name].options if not option.fills}
     assert set(named) - set(taken) <= own
