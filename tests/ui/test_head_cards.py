@@ -21,7 +21,7 @@ def test_a_card_opens_from_the_board_leads_to_other_heads_and_gives_the_focus_ba
     page.keyboard.press("i")
     card = page.get_by_role("dialog")
     expect(card).to_contain_text("Layer 0, head 1")
-    expect(card).to_contain_text("of 311 answers change")
+    expect(card).to_contain_text("of predictions change")
     expect(card.locator(".sentence svg path").first).to_be_visible()
     expect(page).to_have_url(re.compile(r"head=0\.1\b"))
     assert page.evaluate("document.documentElement.scrollWidth") == 390

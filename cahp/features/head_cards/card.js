@@ -89,14 +89,14 @@ function drawNearest(root, { title, about, rows }, open) {
   make("h4", "", near, title);
   make("p", "about", near, about);
   const list = make("ul", "", near);
-  for (const { head, name, words, kept, distance, note, map } of rows) {
+  for (const { head, name, words, kept, distance, map } of rows) {
     const other = button("", make("li", "", list), undefined, () => open(head));
-    other.setAttribute("aria-label", `${words}, ${kept ? "kept" : "pruned"}, distance ${distance}${note && `, ${note}`}`);
+    other.setAttribute("aria-label", `${words}, ${kept ? "kept" : "pruned"}, distance ${distance}`);
     if (map) picture(other, map);
     const text = make("span", "", other);
     make("b", "", text, name);
     make("br", "", text);
-    text.append(note ? `${distance} · ${note}` : distance);
+    text.append(distance);
   }
 }
 

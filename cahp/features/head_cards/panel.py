@@ -27,6 +27,7 @@ from cahp.features.head_cards.measuring import (
 from cahp.figures import head_name
 from cahp.outcomes import Outcomes
 from cahp.run import Bench
+from cahp.stages import nearest_heads
 from cahp.ui.frame import Panel, address, job_card, link, list_colourings
 from cahp.ui.parts.display import clear_note, plain, problem
 from cahp.ui.session import REPLACEABILITY, Explorer, Kind, loading_seconds, pass_seconds
@@ -40,9 +41,10 @@ _FIELD = "head"
 _PAGES = ("Home", "Budget")
 #: Session key: the value of the field that this page has written.
 _WRITTEN = "card-head-written"
-#: Names under which a session keeps the page of the open card, and the head to compare others with.
+#: The name under which a session keeps the page of the open card.
 _PAGE = "head_cards.page"
-_PINNED = "head_cards.pinned"
+#: Nearest heads on a card.
+_NEAREST = 3
 
 #: Find the sentences on which each head differs from its family.
 EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
@@ -112,19 +114,19 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         return
     known = Surroundings(clusters, explorer.board.labels, explorer.mask, head, explorer.card.unit)
     ordered = sorted(sections, key=lambda panel: panel.place)
+    pictures = _find_pictures(explorer)
     with st.container(key="head-card", gap="small"):
-        _draw_parts(explorer, "head", _list_family(known))
+        _draw_part(explorer, "head", _list_family(known))
         for panel in ordered:
             if panel.place < 10:
                 panel.draw(explorer, head)
-        pictures = find_pictures(explorer)
         examples = _find_examples(explorer, clusters.families)
-        _draw_parts(explorer, "sentences", _list_sentences(known, pictures, examples))
+        _draw_part(explorer, "sentences", _list_sentences(known, pictures, examples))
         left, right = st.columns([2, 3], gap="medium")
         with left:
             _draw_removal(explorer, head)
         with right:
-            _draw_parts(explorer, "nearest", _list_nearest(explorer, known, pictures))
+            _draw_part(explorer, "nearest", _list_nearest(known, pictures))
         st.caption(f"{plain(known.describe_replacement())}.")
         _draw_replaceability(explorer, head)
         for panel in ordered:
@@ -133,7 +135,7 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         _draw_buttons(explorer, known, title)
 
 
-def find_pictures(explorer: Explorer) -> Pictures | None:
+def _find_pictures(explorer: Explorer) -> Pictures | None:
     """Return the mean attention maps that the board can show (None: they are not measured)."""
     for row in list_colourings():
         facts = row.know(explorer)
@@ -164,7 +166,7 @@ def _find_examples(explorer: Explorer, families: Ints) -> tuple[tuple[Example, .
     return job_card(explorer, EXAMPLES, (explorer.bench, families), name="sentences", title=title)
 
 
-def _draw_parts(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
+def _draw_part(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
     """Draw a part of the card; a press on another head opens its card."""
     key = f"one-head-{part}"
 
@@ -211,23 +213,20 @@ def _list_sentences(
     known: Surroundings, pictures: Pictures | None, examples: tuple[tuple[Example, ...], ...] | None
 ) -> dict[str, Any]:
     """Return the map of the head, and its sentences with arcs."""
-    family = "its family"
-    if len(known.family) == 1:
-        family = f"all other {known.unit}s"
-    rows: list[dict[str, Any]] = []
-    for example in (examples or ((),) * known.mask.keep.size)[known.head]:
-        words = SENTENCES[example.text].split()
-        rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
+    rows = []
+    if examples is not None:
+        for example in examples[known.head]:
+            words = SENTENCES[example.text].split()
+            rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
     data: dict[str, Any] = {
-        "title": f"Three sentences on which it differs from {family}",
-        "about": f"Arcs lead to the word it attends to; at the right the share of its attention on other words than "
-        f"those of {family}.",
+        "title": "Three sentences on which it differs from its family",
+        "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "
+        f"those of its family, or of all {known.unit}s where it has none.",
         "colour": mark_clusters(known.labels, known.clusters.families).colours[known.head],
         "rows": rows,
     }
     if pictures is not None:
-        data["map"] = _encode(pictures, known.head)
-        data["legend"] = pictures.legend
+        data |= {"map": _encode(pictures, known.head), "legend": pictures.legend}
     return data
 
 
@@ -236,15 +235,12 @@ def _encode(pictures: Pictures, head: int) -> dict[str, Any]:
     return {"size": len(picture), "bytes": base64.b64encode(picture.tobytes()).decode("ascii")}
 
 
-def _list_nearest(explorer: Explorer, known: Surroundings, pictures: Pictures | None) -> dict[str, Any]:
-    """Return the nearest heads with their distances, and the pinned one."""
-    near = [(other, distance, "") for other, distance in known.find_nearest()]
-    pinned = explorer.memory.get(_PINNED)
-    if pinned is not None and pinned != known.head:
-        near.append((pinned, float(known.clusters.distances[known.head, pinned]), "pinned"))
+def _list_nearest(known: Surroundings, pictures: Pictures | None) -> dict[str, Any]:
+    """Return the nearest heads with their distances."""
+    distances = known.clusters.distances
     rows = []
-    for other, distance, note in near:
-        row = {**_name(known, other), "distance": f"{distance:.1f}", "note": note}
+    for other in nearest_heads(distances, known.head, count=_NEAREST):
+        row = {**_name(known, other), "distance": f"{distances[known.head, other]:.1f}"}
         if pictures is not None:
             row["map"] = _encode(pictures, other)
         rows.append(row)
@@ -252,56 +248,50 @@ def _list_nearest(explorer: Explorer, known: Surroundings, pictures: Pictures | 
     return {"title": f"Nearest {known.unit}s", "about": about, "rows": rows}
 
 
-# What its removal changes ------------------------------------------------------------------------------------
+# What its removal changes ----------------------------------------------------------------------------------------
 
 
 def _draw_removal(explorer: Explorer, head: int) -> None:
     """Draw what changes without the head, or the button that measures it."""
     bench = explorer.bench
-    unit = explorer.card.unit
-    st.markdown(f"**When only this {unit} is removed**")
+    st.markdown(f"**When only this {explorer.card.unit} is removed**")
     cards = _read_bundled(explorer)
-    if cards is not None and head < len(cards.removals):
-        _draw_outcomes(explorer, cards.removals[head])
-        return
-    outcomes = job_card(
-        explorer, REMOVAL, (bench, head), name="one-head-removal", title="Evaluate without it", offer="Measure"
-    )
+    outcomes: Outcomes | None = None
+    if cards is not None and cards.removals:
+        outcomes = cards.removals[head]
+    else:
+        outcomes = job_card(
+            explorer, REMOVAL, (bench, head), name="one-head-removal", title="Evaluate without it", offer="Measure"
+        )
     if outcomes is not None:
-        _draw_outcomes(explorer, outcomes)
-
-
-def _draw_outcomes(explorer: Explorer, outcomes: Outcomes) -> None:
-    answers = not explorer.card.task.predicts_often
-    finding, further = describe_removal(outcomes, answers=answers, units=explorer.bench.evaluation.units)
-    st.markdown(f"#### {plain(finding)}")
-    st.caption(plain(f"As pruned: {further}."))
+        finding, further = describe_removal(outcomes, bench.evaluation.units)
+        st.markdown(f"#### {plain(finding)}")
+        st.caption(plain(f"As pruned: {further}."))
 
 
 def _draw_replaceability(explorer: Explorer, head: int) -> None:
     """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
+    unit = explorer.card.unit
     replaceability = job_card(
         explorer,
         REPLACEABILITY,
         explorer.bench,
         name="replaceability",
         title="Measuring replaceability",
-        offer=f"Measure what kept {explorer.card.unit}s can replace",
+        offer=f"Measure what kept {unit}s can replace",
         type="tertiary",
-        help="Runs the calibration texts forward and backward once, without labels.",
     )
     if replaceability is not None:
-        st.markdown(describe_replaceability(replaceability, explorer.mask, head, explorer.card.unit))
-        st.caption(
-            f"Linear, to second order, on {replaceability.moments.tokens:,} calibration tokens; without an interval."
-        )
+        words = describe_replaceability(replaceability, explorer.mask, head, unit)
+        st.markdown(f"**{plain(words)}** (linear, on {replaceability.moments.tokens:,} calibration tokens)")
 
 
-# What a person does ------------------------------------------------------------------------------------------
+# What a person does ----------------------------------------------------------------------------------------------
 
 
 def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
     head = known.head
+    shown = called(head, known.mask.heads)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="one-head-buttons"):
         label = "Restore"
         if known.kept:
@@ -314,21 +304,11 @@ def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
                 st.rerun()
             except CahpError as error:
                 problem(error)
-        label = "Pin"
-        pin: int | None = head
-        if explorer.memory.get(_PINNED) == head:
-            label = "Unpin"
-            pin = None
-        if st.button(
-            label, key="one-head-pin", help=f"Shows this {known.unit} and its distance on the cards of others"
-        ):
-            explorer.memory[_PINNED] = pin
-            st.rerun(scope="fragment")
-        _draw_parts(explorer, "link", {"head": called(head, known.mask.heads)})
+        _draw_part(explorer, "link", {"head": shown})
         if title == "Similarity":
             st.button("Choose it on this page", key="one-head-choose", on_click=_choose, args=(explorer, head))
         else:
-            link("similarity", "See it on my text →", shown=called(head, known.mask.heads))
+            link("similarity", "See it on my text →", shown=shown)
 
 
 def _choose(explorer: Explorer, head: int) -> None:

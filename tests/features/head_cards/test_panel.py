@@ -47,7 +47,7 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     app.button(key="one-head-removal").click().run()
     assert "accuracy_change" in done(explorer.work.job(REMOVAL))
     rerun(app)
-    assert "of 40 answers change" in text_of(app, "markdown")
+    assert "of predictions change" in text_of(app, "markdown")
     kept = bool(explorer.mask.keep.flat[6])
     app.button(key="one-head-toggle").click().run()
     assert bool(explorer.mask.keep.flat[6]) is not kept
