@@ -9,7 +9,7 @@ from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
 from cahp.api.keywords import DataOptions
-from cahp.api.options import Name, ShowProgress, changed_fields, read_settings, show_progress
+from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.document import means_as_table
 from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
@@ -107,28 +107,6 @@ class CompareResult(Comparison):
         return cell(*html.draw([*tables, *show_notes(self.results)]))
 
 
-#: Fields of ``Settings`` that a comparison takes as lists: the list, and its field in a ``Plan``.
-_LISTS = {
-    "method": ("methods", "methods"),
-    "budget": ("budgets", "budgets"),
-    "seed": ("seeds", "seeds"),
-    "recover": ("recover", "recoveries"),
-}
-
-
-def _check_lists(settings: Settings, plan: Plan) -> None:
-    """Check that a method, budget, seed or recovery of the settings is among those that are compared."""
-    changed = changed_fields(settings)
-    for name, (keyword, listed) in _LISTS.items():
-        value = changed.get(name)
-        if name in changed and value not in getattr(plan, listed):
-            compared = ", ".join(map(str, getattr(plan, listed)))
-            raise OptionError(
-                f"Settings({name}={value!r}) is not among the {keyword} that are compared ({compared}); name it in "
-                f"{keyword}, or leave it out of the Settings"
-            )
-
-
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
     """``wanted``, or the first of the ``known``."""
     if wanted is None:
@@ -166,7 +144,7 @@ def compare(
 
     Args:
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``, or a ``cahp.comparison.Plan`` with
-            all options. A method, budget, seed or recovery of the settings must be among those that are compared.
+            all options besides methods, budgets, seeds and recoveries.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
@@ -197,8 +175,7 @@ def compare(
         if isinstance(model, Plan):
             plan = model
         else:
-            own = {"limit": limit, "eval_limit": eval_limit}
-            settings = read_settings("compare", model, data, options, own=own)
+            settings = read_settings("compare", model, data, options)
             default = QUICK if preset else default_preset(identify_model(settings))
             plan = make_plan(
                 settings,
@@ -213,11 +190,11 @@ def compare(
                 draws=draws,
                 default=default,
             )
-            if isinstance(model, Settings):
-                # Numbers of texts that the settings name replace those of the preset.
-                limits = {name: value for name, value in changed_fields(model).items() if name in own}
-                plan = replace(plan, settings=replace(plan.settings, **limits))
-                _check_lists(settings, plan)
+            # Numbers of texts that the settings name replace those of the preset.
+            if limit is None and settings.limit != Settings.limit:
+                plan = replace(plan, settings=replace(plan.settings, limit=settings.limit))
+            if eval_limit is None and settings.eval_limit != Settings.eval_limit:
+                plan = replace(plan, settings=replace(plan.settings, eval_limit=settings.eval_limit))
         comparison = measure(
             plan,
             store=store,

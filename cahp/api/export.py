@@ -15,7 +15,6 @@ from cahp.api.options import (
     GivenMask,
     Name,
     ShowProgress,
-    check_used,
     find_model,
     read_mask_for,
     read_settings,
@@ -186,10 +185,6 @@ def export(
     if isinstance(form, MaskForm):
         if recover not in (None, NONE.name):
             raise OptionError(f"--recover changes weights, and --format {form.key} writes a mask alone; leave it out")
-        if not isinstance(model, Settings):
-            # The settings of a run have more.
-            used = ("model", "prompt", "answers", "dtype", "device", "recover")
-            check_used(settings, used, f"--format {form.key}, which writes a mask alone")
         return _convert_mask(form, card, read, output=output, store=store)
     assert isinstance(form, ModelForm)
     form.check_installed()

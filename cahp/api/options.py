@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -22,7 +22,7 @@ from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import read_run
 from cahp.files import is_there
 from cahp.models.cards import ModelCard
-from cahp.run.settings import BOUNDS, Settings, describe, flags
+from cahp.run.settings import BOUNDS, Settings, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
 
@@ -43,25 +43,17 @@ def read_settings(
 ) -> Settings:
     """The settings of a call: ``model`` itself, or the options that ``cahp COMMAND`` takes.
 
-    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given. Such a keyword
-    replaces a field that has its default. ``defaults`` replace those of the fields where no settings are given.
+    ``own`` are the call's own keywords that are fields of ``Settings``, too, None where not given; such a keyword
+    replaces its field. ``defaults`` replace those of the fields where no settings are given.
 
     Raises:
-        OptionError: If an option is unknown, its value invalid, or a keyword disagrees with a field of settings that
-            differs from its default.
+        OptionError: If an option is unknown, or its value invalid.
     """
     given = {name: value for name, value in own.items() if value is not None}
     if isinstance(model, Settings):
         if data is not None or options:
             raise OptionError("Settings and options are both given; give all options to Settings, or none")
-        settings = replace(model, **given)
-        for name, field in changed_fields(model).items():
-            if getattr(settings, name) != field:
-                raise OptionError(
-                    f"{name}={given[name]!r} and Settings({name}={field!r}) are both given; leave {name} out of the "
-                    "call, or give Settings the same"
-                )
-        return settings
+        return replace(model, **given)
     if not isinstance(model, str | PathLike):
         raise OptionError(
             f"model is a name, a path or Settings, not {_name_type(model)}; save it with `save_pretrained(folder)` and "
@@ -84,23 +76,6 @@ def read_settings(
 
 def _name_type(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-
-
-def changed_fields(settings: Settings) -> dict[str, Any]:
-    """The fields of settings that differ from their defaults, by name."""
-    fields = {name: getattr(settings, name) for name in describe()}
-    return {name: value for name, value in fields.items() if value != describe()[name].default}
-
-
-def check_used(settings: Settings, used: Collection[str], by: str) -> None:
-    """Check that no field differs from its default but those that are ``used`` ``by`` what was asked for.
-
-    Raises:
-        OptionError: If one does.
-    """
-    for name in changed_fields(settings):
-        if name not in used:
-            raise OptionError(f"{name} has no effect on {by}; leave it out")
 
 
 def check_bounds(**given: float | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
 from os import PathLike
@@ -17,7 +17,7 @@ from cahp import models
 from cahp.api import figures
 from cahp.api.keywords import Options
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
-from cahp.board.budget_sweep import count_tokens, fill, table_of
+from cahp.board.budget_sweep import fill, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.report import recipe, run_report, write_report
@@ -26,13 +26,11 @@ from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
-from cahp.run.measurements import estimate_seconds
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 from cahp.values import CahpError, Input, OptionError, Progress, silent
-from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -250,12 +248,6 @@ def prune(
         table = None
         if sweep:
             table = table_of(run.document, HeadClusters.of(bench.evidence))
-            if bench.evaluation.task.predicts_often:
-                tokens = count_tokens(
-                    table, bench, calibration=bench.calibration.tokens, evaluation=bench.evaluation.tokens
-                )
-                time = duration(estimate_seconds(bench.card, tokens=tokens))
-                reporter.say(f"table of {len(table.budgets)} budgets: about {tokens:,.0f} tokens to read, in {time}")
             for _ in fill(table, bench, reporter):
                 pass
     return PruneResult(run.document, run.mask, run.arrays, bench=bench, table=table)
@@ -279,7 +271,7 @@ prune.__signature__ = _signature()  # type: ignore[attr-defined]
 def _read_settings(
     model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
 ) -> tuple[Settings, HeadModel | None]:
-    """The settings of a call, and the model if it is loaded; they name its prompt and device."""
+    """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.
     if isinstance(model, str | PathLike | Settings) or not hasattr(model, "card"):
         return read_settings("prune", model, data, options), None
@@ -287,30 +279,13 @@ def _read_settings(
     from cahp.models.devices import find_device
 
     card = model.card
-    prompt = card.prompt
-    where = model.device.type
-    own: dict[str, Any] = {}
-    if prompt is not None:
-        own |= {"prompt": prompt.template, "answers": prompt.answers}
-    if card.dtype != "float32":
-        own["dtype"] = card.dtype
-    missing = {name: value for name, value in own.items() if not options.get(name)}
-    settings = read_settings("prune", models.name_of(card), data, {**options, **missing})
-    if models.make_prompt(settings.prompt, settings.answers) != prompt:
-        loaded_with = "no" if prompt is None else "another"
-        raise OptionError(
-            f"{card.id} was loaded with {loaded_with} prompt; give prompt and answers to "
-            "cahp.load, or the model by its name"
-        )
-    if settings.dtype != card.dtype:
-        raise OptionError(
-            f"{card.id} was loaded with dtype {card.dtype} and not {settings.dtype}; leave dtype out, or give it to "
-            "cahp.load"
-        )
-    if settings.device not in ("auto", where):
-        raise OptionError(
-            f"{card.id} was loaded on {where} and not on {settings.device}; leave device out, or give it to cahp.load"
-        )
-    if find_device(settings.device).type != where:
-        settings = replace(settings, device=where)
-    return settings, model
+    facts: dict[str, Any] = {"dtype": card.dtype, "device": model.device.type}
+    facts |= {"prompt": Settings.prompt, "answers": Settings.answers}
+    if card.prompt is not None:
+        facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+    for name, fact in facts.items():
+        if options.get(name, fact) != fact:
+            raise OptionError(f"{card.id} was loaded with {name}={fact!r}; leave {name} out, or give it to cahp.load")
+    if find_device("auto").type == model.device.type:
+        facts["device"] = options.get("device", Settings.device)
+    return read_settings("prune", models.name_of(card), data, {**options, **facts}), model

@@ -94,44 +94,10 @@ def test_a_training_takes_the_number_of_texts_and_the_seed_of_settings(
     assert drawn == [(24, 7), (None, 42), (None, 42), (None, 42), (16, 1), (16, 1), (2000, 42)]
 
 
-@pytest.mark.parametrize(
-    ("verb", "field", "keyword"),
-    [
-        ("recover", {"recover": "distill"}, {"recover": "refit"}),
-        ("export", {"recover": "distill"}, {"recover": "none"}),
-        ("fit", {"seed": 1}, {"seed": 7}),
-        ("fit", {"limit": 24}, {"limit": 16}),
-        ("compare", {"limit": 24}, {"limit": 16}),
-        ("compare", {"eval_limit": 24}, {"eval_limit": 16}),
-    ],
-)
-def test_a_keyword_that_disagrees_with_a_field_is_refused_with_both_named(
-    settings: Settings, mask: Path, tmp_path: Path, verb: str, field: dict[str, Any], keyword: dict[str, Any]
-) -> None:
-    needed = {"compare": {}, "fit": {"out": tmp_path / "out"}}.get(verb, {"mask": mask, "out": tmp_path / "out"})
-    ((name, given),) = keyword.items()
-    both = rf"{name}={given!r} and Settings\({name}={field[name]!r}\) are both given"
-    with pytest.raises(OptionError, match=both):
-        getattr(cahp, verb)(replace(settings, **field), **needed, **keyword)
-    assert not (tmp_path / "out").exists()
-
-
 def test_settings_without_a_recovery_are_refused_by_recover(settings: Settings, mask: Path, tmp_path: Path) -> None:
     others = ", ".join(name for name in RECOVERIES if name != "none")
     with pytest.raises(OptionError, match=f"--recover none cannot be used here; choose one of {others}$"):
         cahp.recover(settings, mask=mask, out=tmp_path / "out")
-
-
-@pytest.mark.parametrize("field", [{"method": "magnitude"}, {"budget": "5"}, {"seed": 7}, {"recover": "distill"}])
-def test_a_comparison_refuses_a_field_that_is_not_among_what_it_compares(
-    ask: Callable[..., Settings], settings: Settings, field: dict[str, Any]
-) -> None:
-    lists: dict[str, Any] = {"methods": "complementary,random", "budgets": [4], "seeds": [42], "recover": "refit"}
-    ((name, value),) = field.items()
-    with pytest.raises(OptionError, match=rf"Settings\({name}={value!r}\) is not among the"):
-        cahp.compare(replace(settings, **field), **lists)
-    more = {"method": "methods", "budget": "budgets", "seed": "seeds"}.get(name, name)
-    assert ask("compare", field, **{**lists, more: [value]}) == replace(settings, limit=2000, eval_limit=1000, **field)
 
 
 @pytest.mark.parametrize("verb", ["recover", "export"])

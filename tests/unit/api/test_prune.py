@@ -73,15 +73,15 @@ def test_a_loaded_language_model_is_asked_by_its_own_prompt(
     assert (run.settings.prompt, run.settings.answers) == (fakes.PROMPTS["causal"], fakes.ANSWERS)
     assert open_bench(run.settings, store=store).card == loaded.card
     for otherwise in ({"prompt": "{text} I find it"}, {"answers": ("bad", "good")}):
-        with pytest.raises(cahp.CahpError, match="words was loaded with another prompt; give prompt and answers to"):
+        with pytest.raises(cahp.CahpError, match=r"words was loaded with (prompt|answers)="):
             cahp.prune(loaded, asked["data"], **otherwise)
 
 
 def test_what_a_loaded_model_contradicts_is_refused(asked: dict[str, Any]) -> None:
     loaded = cahp.load(str(asked["model"]), device="cpu")
-    with pytest.raises(cahp.CahpError, match="tiny was loaded on cpu and not on cuda; leave device out"):
+    with pytest.raises(cahp.CahpError, match="tiny was loaded with device='cpu'; leave device out"):
         cahp.prune(loaded, asked["data"], device="cuda")
-    with pytest.raises(cahp.CahpError, match="tiny was loaded with no prompt"):
+    with pytest.raises(cahp.CahpError, match="tiny was loaded with prompt=None"):
         cahp.prune(loaded, asked["data"], prompt="{text} It was", answers=("bad", "good"))
 
 

@@ -156,6 +156,9 @@ def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str,
         "distances": (heads, heads),
         "labels_of_k": (heads - 2, heads),
         "medoids_of_k": (sum(range(2, heads)),),
+        # What the explorer needs to choose by the other kind of salience.
+        "salience_batch": (heads,),
+        "salience_example": (heads,),
         # The curves of unstructured data, where the published rule chose the number.
         **({"mss_null": (run["knee_null"]["draws"], heads - 2)} if run["knee_null"] else {}),
     }

@@ -281,6 +281,4 @@ def test_options_of_models_are_refused_for_a_mask_alone(settings: Settings, tmp_
     mask = HeadMask.of([0, 1, 2, 5], 3, 4)
     with pytest.raises(OptionError, match="--recover changes weights, and --format npy writes a mask alone"):
         export(settings.model, mask=mask, format="npy", recover="refit", out=tmp_path / "out")
-    with pytest.raises(OptionError, match="eval_limit has no effect on --format npy"):
-        export(settings.model, mask=mask, format="npy", eval_limit=7, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
