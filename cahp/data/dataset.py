@@ -236,14 +236,7 @@ def sample(
     least one of every class if the limit allows) and keeps the order of the file. A file sorted by label is shuffled,
     since batches of a single class would bias averages over batches. Without labels, or unless ``by_label``, all texts
     are of one class.
-
-    Raises:
-        OptionError: If the limit is below 1 or ``how`` is unknown.
     """
-    if limit is not None and limit < 1:
-        raise OptionError(f"The limit of {limit} texts is too small; use at least 1.")
-    if how not in ("stratified", "head"):
-        raise OptionError(f"The sampling {how!r} is unknown; use 'stratified' or 'head'.")
     size = len(texts)
     if limit is not None:
         size = min(limit, size)
@@ -526,33 +519,23 @@ def guess_splits(parts: Parts) -> dict[str, str]:
     return splits
 
 
-def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]], classes: Collection[str] = ()) -> Columns:
+def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Columns:
     """Guess which columns hold texts and labels.
 
-    Without default names, the label is the column all of whose values in ``rows`` are among ``classes``, or one with a
-    frequent name of label columns, or the last one unless it is the longest, or has another value in each row; else
-    there are none (``NO_LABELS``). The text is the longest of the others.
+    Without default names, the label is a column with a frequent name of label columns, or the last one unless it is the
+    longest, or has another value in each row; else there are none (``NO_LABELS``). The text is the longest of the
+    others.
     """
     columns = default_columns(names)
     if columns is not None and columns.label is not None:
         return columns
-    known = {name.strip().casefold() for name in classes}
+    length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
     lower = {name.lower(): name for name in reversed(names)}
-    values = {}
-    length = {}
-    for name in names:
-        cells = [row.get(name, "") for row in rows]
-        values[name] = {cell.strip().casefold() for cell in cells}
-        length[name] = sum(map(len, cells))
-    by_value = next((name for name in names if values[name] and values[name] <= known), None)
-    if columns is not None and by_value is None:
-        return Columns(columns.text, columns.pair, NO_LABELS)
-    by_name = next((lower[label] for label in LABEL_NAMES if label in lower), None)
-    by_place = names[-1]
-    all_different = len(rows) > 1 and len(values[by_place]) == len(rows)
-    if all_different or by_place == max(length, key=length.__getitem__):
-        by_place = NO_LABELS
-    label = lower.get(LABEL_COLUMN) or by_value or by_name or by_place
+    label = names[-1]
+    all_different = len(rows) > 1 and len({row.get(label, "") for row in rows}) == len(rows)
+    if columns is not None or all_different or label == max(length, key=length.__getitem__):
+        label = NO_LABELS
+    label = next((lower[usual] for usual in LABEL_NAMES if usual in lower), label)
     columns = default_columns(names, Columns(label=label))
     if columns is not None:
         return columns

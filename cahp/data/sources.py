@@ -164,23 +164,18 @@ def read_inputs(
         DataError: If there is no such file, it cannot be read, or a row is damaged (the message names the first).
         OptionError: If the column options are invalid.
     """
-    path = expanded(Path(name))
-    if not is_there(path, Path.is_file):
+    if not is_there(expanded(Path(name)), Path.is_file):
         raise DataError(f"There is no file named {name!r}; name a text file, or a table with a text column.")
-    try:
-        table = read_table(path)
-        if text_column not in table.columns:
-            text_column = None
-        if pair_column not in table.columns:
-            pair_column = None
-        raw = read_split(table, Columns(text_column, pair_column, NO_LABELS), documents=documents)
-    except MemoryError:
-        raise DataError(f"{name} does not fit into memory; use a part of it.") from None
-    return raw.texts.plain_inputs
+    texts = load_calibration(name, text_column=text_column, pair_column=pair_column, documents=documents)
+    return texts.plain_inputs
 
 
-def load_calibration(name: str, *, documents: str = "paragraph") -> Texts:
+def load_calibration(
+    name: str, *, text_column: str | None = None, pair_column: str | None = None, documents: str = "paragraph"
+) -> Texts:
     """Read texts that only calibrate: all of a file, or the split ``train`` of other data; labels are not read.
+
+    Where a file lacks the columns of other data, the default name takes their place.
 
     Raises:
         DataError: As ``load``.
@@ -189,7 +184,9 @@ def load_calibration(name: str, *, documents: str = "paragraph") -> Texts:
     if name in (*PRESETS, BBC_NEWS, MANUAL, TOPICS) or not is_there(path, Path.is_file):
         return load(name, documents=documents).split("train")
     try:
-        return read_split(read_table(path), Columns(label=NO_LABELS), documents=documents).texts
+        table = read_table(path)
+        text, pair = (column if column in table.columns else None for column in (text_column, pair_column))
+        return read_split(table, Columns(text, pair, NO_LABELS), documents=documents).texts
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
 

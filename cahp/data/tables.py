@@ -155,10 +155,6 @@ def read_table(path: Path, place: str | None = None) -> RowTable:
 
 def _decode(path: Path, place: str) -> str:
     """Read a UTF-8 file, with or without BOM, without the line ends at its end."""
-    return _decode_whole(path, place).rstrip("\r\n")
-
-
-def _decode_whole(path: Path, place: str) -> str:
     try:
         data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except OSError as error:
@@ -169,12 +165,9 @@ def _decode_whole(path: Path, place: str) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         byte = f"byte 0x{data[error.start]:02x}"
         raise DataError(f"{place}, line {line}: not UTF-8 ({byte}); save the file as UTF-8 text.") from error
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise DataError(f"{place}, line {line}: a NUL byte; save the file as UTF-8 text.")
     if not text.strip():
         raise DataError(f"{place} is empty; it needs texts.")
-    return text
+    return text.rstrip("\r\n")
 
 
 def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
@@ -196,11 +189,6 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
 
     records = read_records()
     columns = tuple(name.strip() for name in next(records)[1])
-    if len(columns) == 1 and delimiter == "," and (";" in columns[0] or "\t" in columns[0]):
-        mark = "tabs"
-        if ";" in columns[0]:
-            mark = "semicolons"
-        raise DataError(f"{place} separates its columns by {mark}; save it with commas, or with tabs as .tsv.")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         for line, cells in islice(records, most):
@@ -218,11 +206,6 @@ _LOOKED_AT = 10_000
 
 def _json_lines(path: Path, place: str) -> RowTable:
     text = _decode(path, place)
-    if text.lstrip()[:1] == "[":
-        raise DataError(
-            f"{place} is one JSON list; write an object on each line (JSONL), as pandas does with "
-            "to_json(orient='records', lines=True)."
-        )
 
     def parsed(number: int, line: str) -> Mapping[str, object]:
         if len(line) > LONGEST_VALUE:
@@ -250,7 +233,7 @@ def _json_lines(path: Path, place: str) -> RowTable:
 
 def _text_file(path: Path, place: str) -> RowTable:
     """A document per paragraph; blank lines separate paragraphs."""
-    text = _decode_whole(path, place).replace("\r\n", "\n").rstrip("\r\n")
+    text = _decode(path, place).replace("\r\n", "\n")
 
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         paragraphs = (one.strip() for one in re.split(r"\n[^\S\n]*(?=\n)", text) if one.strip())

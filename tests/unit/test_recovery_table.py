@@ -34,15 +34,6 @@ def test_every_recovery_has_all_words(row: Recovery) -> None:
     assert set(row.stages(100)) <= {stage.name for stage in STAGES}
 
 
-def test_no_two_recoveries_share_their_words() -> None:
-    for words in ("result", "noun", "choice", "card"):
-        assert len({getattr(row, words) for row in RECOVERIES.values()}) == len(RECOVERIES)
-
-
-def test_recoveries_of_seconds_or_minutes_are_on_the_board() -> None:
-    assert [row.name for row in RECOVERIES.values() if row.on_board] == ["none", "mean", "refit", "distill"]
-
-
 def test_each_recovery_in_closed_form_has_its_function() -> None:
     solving = [row for row in RECOVERIES.values() if row.solves and not row.trains]
     assert [row.name for row in solving if row.checked] == list(CLOSED_FORMS)

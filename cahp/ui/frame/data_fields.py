@@ -284,7 +284,7 @@ def _columns(table: RowTable, part: str, card: ModelCard) -> data.Columns:
     st.dataframe(shown, hide_index=True)
     chosen = data.Columns(names[0], None, NO_LABELS)
     if len(names) > 1:
-        guess = data.guess_columns(names, rows, card.labels)
+        guess = data.guess_columns(names, rows)
         roles = {"text": guess.text, "pair": guess.pair or NO_LABELS, "label": guess.label or NO_LABELS}
         _reset_choices("column", (part, names), roles)
         left, middle, right = st.columns(3)

@@ -28,22 +28,6 @@ def parquet(path: Path, *, compression: str = "zstd", **columns: Any) -> Path:
     return path
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "words"),
-    [
-        ("list.json", '[{"text": "good", "label": "a"}]', "is one JSON list; write an object on each line"),
-        ("list.jsonl", '\n [\n{"text": "good"}]', "is one JSON list"),
-        ("semicolons.csv", "text;label\ngood;a\n", "separates its columns by semicolons; save it with commas"),
-        ("tabs.csv", "text\tlabel\ngood\ta\n", "separates its columns by tabs; save it with commas"),
-    ],
-)
-def test_files_of_other_programs_are_refused_with_what_to_do(
-    tmp_path: Path, name: str, content: str, words: str
-) -> None:
-    with pytest.raises(DataError, match=words):
-        load(str(written(tmp_path / name, content)))
-
-
 # --- text ------------------------------------------------------------------------------------------------------------
 
 
@@ -83,15 +67,6 @@ def test_json_nested_deep_is_refused(tmp_path: Path, depth: int, kind: str) -> N
     # Pythons differ in what is too deep for them; a label that is a list is none in any of them.
     deep_enough = depth < 10_000 and (kind == "preview" or "more than one label" in sentence)
     assert "not JSON" in sentence or deep_enough
-
-
-def test_labels_that_are_long_numbers_are_compared_as_words(tmp_path: Path) -> None:
-    from cahp.data import match
-
-    path = written(tmp_path / "d.csv", f"text,label\na,{'1' * 5000}\nb,2\n")
-    with pytest.raises(DataError, match="has no class for") as refused:
-        match(load(str(path)), ("good", "bad"))
-    assert len(str(refused.value)) < 1000
 
 
 # --- Parquet ---------------------------------------------------------------------------------------------------------
@@ -192,12 +167,6 @@ def by_hand(
         "_split": None,
     }
     (folder / "state.json").write_text(json.dumps(state))
-
-
-def test_lists_are_no_labels(tmp_path: Path) -> None:
-    datasets.Dataset.from_dict({"text": ["a", "b"], "label": [[0], [1]]}).save_to_disk(tmp_path / "d")
-    with pytest.raises(DataError, match=r"'label' of .* holds List"):
-        load(str(tmp_path / "d"))
 
 
 @pytest.mark.parametrize("feature", ["Image", "Audio"])

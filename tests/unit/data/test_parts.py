@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from cahp import cli
 from cahp.data import Columns, find, guess_columns, guess_splits, load
 from cahp.data.dataset import Parts
-from cahp.values import DataError, OptionError
 
 ROWS = "".join(f"what is the weather in town number {row},{'ab'[row % 2]}\n" for row in range(40))
 
@@ -55,24 +53,6 @@ def test_the_files_that_are_named_are_read_and_no_others(folder: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    ("splits", "sentence"),
-    [
-        ({"gone.csv": "train"}, r"'gone\.csv'.*'held-out\.csv'"),
-        ({"more.csv": "practice"}, "'practice'.*'train', 'validation', 'test'"),
-        ({"more.csv": "train", "reviews.csv": "train"}, r"more\.csv and reviews\.csv are both the train split"),
-    ],
-)
-def test_splits_that_have_no_sense_are_refused_in_a_sentence(
-    folder: Path, splits: dict[str, str], sentence: str
-) -> None:
-    with pytest.raises((DataError, OptionError), match=sentence):
-        load(str(folder), splits=splits, text_column="question", label_column="kind")
-    # One file is divided.
-    with pytest.raises(OptionError, match="leave out --splits"):
-        load(str(folder / "more.csv"), splits={"more.csv": "train"})
-
-
 def test_published_splits_serve_as_what_they_are_told(tmp_path: Path) -> None:
     datasets = pytest.importorskip("datasets")
     rows = {"text": [f"text {row}" for row in range(20)], "label": ["a", "b"] * 10}
@@ -105,24 +85,6 @@ def test_splits_are_guessed_by_the_words_in_names(names: tuple[str, ...], expect
 
 
 ROW = {"id": "17", "question": "where does the river end", "kind": "place", "score": "3"}
-
-
-@pytest.mark.parametrize(
-    ("row", "classes", "expected"),
-    [
-        ({"text": "x", "label": "a"}, (), Columns("text", None, "label")),
-        ({"label": "a", "Premise": "p", "Hypothesis": "h"}, (), Columns("Premise", "Hypothesis", "label")),
-        (ROW, (), Columns("question", None, "kind")),
-        (ROW, ("3", "4"), Columns("question", None, "score")),
-        ({"a": "a long text that says much", "b": "x"}, (), Columns("a", None, "b")),
-        ({"sentence": "short", "notes": "a long remark on it", "grade": "x"}, (), Columns("sentence", None, "grade")),
-        ({"only": "one"}, (), Columns("only", None, "(none)")),
-    ],
-)
-def test_columns_are_guessed_by_names_classes_and_lengths(
-    row: Mapping[str, str], classes: tuple[str, ...], expected: Columns
-) -> None:
-    assert guess_columns(list(row), [row], classes) == expected
 
 
 @pytest.mark.parametrize("last", ["review", "posted"])

@@ -85,24 +85,6 @@ def test_a_preset_of_pairs_is_read_by_its_card_and_validates_on_the_matched_spli
     assert "train.csv" not in str(hub.fetched())
 
 
-def test_wikitext_is_read_with_its_splits_and_in_its_order_with_empty_rows(hub: Hub) -> None:
-    rows = {"train": ["", " = A = \n", " a b \n", " c \n"], "validation": [" d \n"], "test": ["", " = E = \n"]}
-    files = {}
-    for split, texts in rows.items():
-        out = io.BytesIO()
-        pq.write_table(pa.table({"text": texts}), out)
-        files[f"raw/{split}.parquet"] = out.getvalue()
-    readme = card(**{"wikitext-2-raw-v1": {split: f"raw/{split}.parquet" for split in rows}, "other": {"train": "x"}})
-    hub.add("datasets/Salesforce/wikitext", {**files, "README.md": readme})
-    dataset = data.load("wikitext-2")
-    assert {split: texts.first for split, texts in dataset.splits.items()} == {
-        "train": (" = A = \n", " a b \n", " c \n"),
-        "validation": (" d \n",),
-        "test": (" = E = \n",),
-    }
-    assert not dataset.labelled
-
-
 def test_of_c4_one_file_is_fetched_and_divided(hub: Hub) -> None:
     lines = "".join(json.dumps({"text": f"page {row}", "url": "u"}) + "\n" for row in range(60)).encode()
     files = {f"en/c4-validation.0000{part}-of-00008.json.gz": gzip.compress(lines) for part in range(2)}
@@ -177,11 +159,6 @@ def test_a_local_folder_is_never_read_in_place_of_the_hub(tmp_path: Path, monkey
 # --- what the hub does not give
 
 
-@pytest.mark.parametrize("name", ["hub:", "hub:pandas", "hub:org/name/more", "hub:org/name:", "hub:/etc/passwd"])
-def test_a_hub_name_is_an_organisation_and_a_name(name: str) -> None:
-    assert "hub:org/name:config" in why_not(name)
-
-
 def test_large_data_are_fetched_with_consent_alone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     hub.add("datasets/org/name", {"train.jsonl": grades("train", 40), "more.bin": b"\0" * 10_000})
     monkeypatch.setattr(hub_client, "FREE", 1000)
@@ -189,12 +166,6 @@ def test_large_data_are_fetched_with_consent_alone(hub: Hub, monkeypatch: pytest
     assert "train.jsonl" not in hub.fetched()
     with hub_client.consent_from(lambda *_: True):
         assert len(data.load("hub:org/name").splits["train"]) > 20
-
-
-def test_gated_and_missing_data_say_what_helps(hub: Hub) -> None:
-    hub.add("datasets/org/name", {"train.jsonl": grades("train", 10)}, gated=True, token="hf_right")
-    assert f"accept its terms at {hub.address}/datasets/org/name" in why_not("hub:org/name")
-    assert "private" in why_not("hub:org/none")
 
 
 def test_without_a_connection_what_was_fetched_is_used_and_no_other_commit_than_the_one_named(tmp_path: Path) -> None:

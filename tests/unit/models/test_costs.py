@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.models.costs import CacheShape, KvCache
+from cahp.models.costs import CacheShape
 from cahp.values import HeadMask
 
 FULL = HeadMask.full(2, 3)
@@ -20,12 +20,6 @@ def test_keys_and_values_leave_the_cache_with_their_heads() -> None:
     assert [shape.per_token(mask) for mask in (FULL, MASK, EMPTY)] == [6 * 512, 3 * 512, 2 * 512]
     assert shape.ratio(MASK).value == 0.5
     assert str(shape.ratio(MASK)) == "0.50 ×"
-
-
-def test_what_all_heads_of_a_layer_share_is_cached_until_the_last_one_leaves() -> None:
-    assert CacheShape(head=0, shared=64).ratio(MASK).value == 1.0
-    assert CacheShape(head=8, shared=64).per_token(MASK) == 3 * 8 + 2 * 64
-    assert CacheShape(head=8, shared=64).per_token(EMPTY) == 2 * 8 + 64
 
 
 def test_a_layer_with_a_window_caches_no_more_than_its_latest_tokens() -> None:
@@ -52,12 +46,3 @@ def test_the_longest_context_fits_and_one_token_more_does_not(
     shape: CacheShape, memory: int, longest: int | None
 ) -> None:
     assert shape.longest(MASK, memory) == longest
-
-
-def test_both_models_are_counted_for_a_run() -> None:
-    assert KvCache.of(None, MASK) is None
-    found = KvCache.of(CacheShape(head=1 << 20, positions=500), MASK)
-    assert found is not None
-    assert (found.full, found.pruned, found.share) == (6 << 20, 3 << 20, 0.5)
-    # 1 GiB holds 1,024 MiB: 170 tokens of 6 MiB, 341 of 3 MiB.
-    assert (found.longest_full, found.longest_pruned) == (170, 341)

@@ -14,13 +14,12 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cahp import models
-from cahp.models import devices, loading
+from cahp.models import devices
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.selftest import verify
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import Collector, collect
-from cahp.values import ModelError, OptionError
+from cahp.values import OptionError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -104,32 +103,6 @@ def test_the_memory_that_models_may_use_is_limited_by_the_environment(monkeypatc
     monkeypatch.setenv("CAHP_MEMORY", "much")
     with pytest.raises(OptionError, match="CAHP_MEMORY=much is no size"):
         devices.free_bytes(CPU)
-
-
-def test_a_model_larger_than_its_device_is_refused_with_both_sizes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    card = models.identify(str(fakes.save_model(tmp_path)))
-    monkeypatch.setattr(loading, "_read_network", lambda *_, **__: pytest.fail("it was read"))
-    monkeypatch.setattr(loading, "free_bytes", lambda place: 50_000)
-    with pytest.raises(ModelError) as refused:
-        models.load(card, device="cpu")
-    size = 4 * card.details["parameters"]
-    assert f"take {size / 1e3:.0f} kB in float32, and cpu has 50 kB free" in str(refused.value)
-    assert "they can stay on the disk, but a pass through a cut model needs" in str(refused.value)
-    assert str(refused.value).endswith("use a machine with more memory")
-    monkeypatch.setattr(loading, "find_device", lambda name: GPU)
-    monkeypatch.setattr(loading, "free_bytes", lambda place: None if place.type == "cpu" else 50_000)
-    with pytest.raises(ModelError, match=r"cuda has 50 kB free.*use --device cpu, or a larger GPU"):
-        models.load(card, device="cuda")
-
-
-def test_a_device_is_held_to_its_own_tolerance(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.models.selftest.tolerance", lambda where: -1.0)
-    # No rounding excuses a difference.
-    monkeypatch.setattr("cahp.models.selftest._MOST_ROUNDING", -1.0)
-    with pytest.raises(ModelError, match="cutting heads out of"):
-        verify(model)
 
 
 def test_gpus_are_named_as_they_are_made_visible(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,12 +94,3 @@ def test_a_repair_lowers_the_divergence_on_text_and_does_not_raise_that_on_repea
     before = Divergences(total=0.4, text=0.2, repeats=2.0, agreement=0.5)
     after = Divergences(total=0.3, text=text, repeats=repeats, agreement=0.6)
     assert after.is_better_than(before) is better
-
-
-def test_without_repeats_the_text_decides() -> None:
-    before = Divergences(0.2, 0.2, None, 0.5)
-    after = Divergences(0.1, 0.1, None, 0.6)
-    assert after.is_better_than(before)
-    assert after.describe_change(before, "refit", "6 windows") == (
-        "KL divergence 0.100 nats on 6 windows after refit, 0.200 before"
-    )

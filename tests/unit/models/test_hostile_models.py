@@ -98,10 +98,3 @@ def test_the_built_in_encoder_s_other_files_are_known_one_by_one(
 def test_the_bundled_run_is_still_that_of_the_built_in_model() -> None:
     run = json.loads((models.assets() / "runs" / "minilm-bbc" / "run.json").read_text())
     assert identify("minilm-bbc").identity == run["model"]["sha256"]
-
-
-def test_a_language_model_whose_texts_begin_with_a_token_that_it_does_not_know_is_refused(tmp_path: Path) -> None:
-    # The tokenizer of Qwen2 brings an end token of its own, number 44, and the model knows 44 tokens: 0 to 43.
-    folder = fakes.save_language_model(tmp_path, family="qwen2")
-    with pytest.raises(ModelError, match="begins a text with token 44, but the model knows only 44 tokens; set bos"):
-        models.load(models.identify(str(folder)))

@@ -148,14 +148,6 @@ def test_a_name_that_is_no_model_s_is_refused_with_what_would_be_one(name: str) 
     assert "folder" in why_not(name)
 
 
-def test_a_file_is_no_model(sound: Path) -> None:
-    assert "is a file" in why_not(sound / "config.json")
-
-
-def test_without_a_network_a_hub_id_is_one_sentence() -> None:
-    assert "HF_HUB_OFFLINE" in why_not("org/name-of-nothing")
-
-
 @pytest.mark.parametrize("name", [name for name in BUILTINS if name.startswith("minilm")])
 def test_every_built_in_is_there_with_its_classes(name: str) -> None:
     card = identify(name)
@@ -309,23 +301,12 @@ def test_a_damaged_tokenizer_is_refused_or_does_no_harm(folder: Path, file: str,
 # --- folders that are read
 
 
-def test_classes_without_names_are_numbered(folder: Path) -> None:
-    configure(folder, id2label=None, num_labels=3)
-    assert identify(str(folder)).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
-
-
 def test_neither_pickles_nor_code_beside_a_known_architecture_are_touched(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     (folder / "modeling_x.py").write_text(TRAP)
     configure(folder, auto_map={"AutoConfig": "modeling_x.C", **CODE})
     configure(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["modeling_x.T", "modeling_x.T"]})
     assert models.load(str(folder), device="cpu").network.__class__.__module__.startswith("transformers.")
-
-
-@pytest.mark.parametrize("changes", [{"output_attentions": True}, {"return_dict": False}, {"dtype": "float16"}])
-def test_what_a_configuration_asks_of_a_forward_pass_does_not_matter(folder: Path, changes: dict[str, Any]) -> None:
-    configure(folder, **changes)
-    assert models.load(str(folder), device="cpu").network.dtype == torch.float32
 
 
 def test_a_text_without_any_token_is_named(folder: Path) -> None:

@@ -17,7 +17,7 @@ from cahp.models import identify
 from cahp.models.cards import Prompt
 from cahp.models.head_model import HeadModel
 from cahp.models.tokenizing import PromptReader
-from cahp.values import DataError, ModelError, OptionError
+from cahp.values import ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -73,12 +73,6 @@ def test_a_prompt_without_sense_is_refused(template: str | None, answers: Any, w
         cahp.Settings(prompt=template, answers=answers)
 
 
-def test_what_stands_in_braces_inside_a_text_is_no_place() -> None:
-    asked = Prompt("{premise} / {hypothesis}", ("yes", "no"))
-    assert asked.render(("a {hypothesis}", "b {text}")) == "a {hypothesis} / b {text}"
-    assert asked.answers == ("yes", "no")
-
-
 # Answers ----------------------------------------------------------------------------------------------------------
 
 
@@ -89,13 +83,6 @@ def test_an_answer_is_the_token_that_goes_on_from_the_prompt(template: str) -> N
     assert tokenizer.convert_ids_to_tokens([one.token for one in read.answers]) == ["Ġterrible", "Ġgreat"]
     assert [one.shown for one in read.answers] == ["terrible", "great"]
     assert read.render("a film") == "a film it was"
-
-
-def test_after_a_quote_or_a_line_break_an_answer_has_no_blank() -> None:
-    for template in ('{text} they said: "', "{text}\n", "{text} it was（"):
-        for answer in reader(template, "great", "bad").answers:
-            token = bytewise().convert_ids_to_tokens(answer.token)
-            assert not token.startswith("Ġ")
 
 
 def by_blanks() -> PreTrainedTokenizerFast:
@@ -123,14 +110,6 @@ def test_answers_that_a_tokenizer_cannot_tell_apart_or_write_are_refused(
 ) -> None:
     with pytest.raises(OptionError, match=why):
         reader(template, *answers, tokenizer=tokenizer())
-
-
-def test_an_answer_of_several_tokens_is_scored_by_its_first_with_a_notice() -> None:
-    read = reader("{text} it was", "great", "goodness").preview("a film")
-    assert [one.whole for one in read.answers] == [True, False]
-    assert read.notice is not None
-    assert "'goodness' by 'good'" in read.notice
-    assert reader("{text} it was", "great", "terrible").preview().notice is None
 
 
 def test_the_end_token_that_a_tokenizer_adds_is_not_asked_after() -> None:
@@ -218,11 +197,6 @@ def test_scores_are_the_library_s_logits_of_the_answers(language: str, folder: P
     assert not torch.allclose(logits, asked.logits(batch, gates=torch.zeros(asked.layers, asked.heads)))
 
 
-def test_a_mask_token_inside_a_text_is_no_second_gap(language: str, asked: HeadModel) -> None:
-    (entry,) = asked.tokenize(["a [MASK] film"])
-    assert entry["input_ids"].count(asked.tokenizer.mask_token_id) == (language == "masked")
-
-
 def save_masked(folder: Path) -> Path:
     return fakes.save_language_model(folder, "masked")
 
@@ -272,12 +246,3 @@ def test_prompt_and_answers_are_part_of_what_a_model_is(folder: Path, language: 
         )
     ]
     assert len({identify(str(folder)).sha256, *(card.sha256 for card in cards)}) == 4
-
-
-def test_a_text_without_words_is_still_asked_about_and_unknown_tokens_are_refused(asked: HeadModel) -> None:
-    (entry,) = asked.tokenize([""])
-    assert asked.prompt is not None
-    assert len(entry["input_ids"]) == asked.prompt.length
-    asked.tokenizer.add_tokens(["zebra"])
-    with pytest.raises(DataError, match="knows only"):
-        asked.tokenize(["zebra"])

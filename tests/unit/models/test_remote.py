@@ -65,15 +65,6 @@ def test_a_look_fetches_the_configuration_and_no_weight(hub: Hub, sound: Path) -
     assert card.details["missing"] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
 
 
-def test_what_was_fetched_is_not_fetched_again(hub: Hub, sound: Path) -> None:
-    hub.add("org/name", sound)
-    first = models.identify("org/name")
-    hub.requests.clear()
-    assert models.identify("org/name") == first
-    assert models.preview("org/name").details["missing"] == 0  # type: ignore[index]
-    assert hub.fetched() == {}
-
-
 def test_weights_in_several_files_are_fetched_by_their_index(hub: Hub, sound: Path, folder: Path) -> None:
     fakes.split_weights(folder)
     listed = files_in(folder)
@@ -87,12 +78,6 @@ def test_weights_in_several_files_are_fetched_by_their_index(hub: Hub, sound: Pa
     del listed["model-2.safetensors"]
     hub.add("org/part", listed)
     assert "model-2.safetensors" in why_not("org/part")
-
-
-def test_a_server_without_ranges_is_read_too(hub: Hub, sound: Path) -> None:
-    hub.ranges = False
-    hub.add("org/name", sound)
-    assert models.preview("org/name").details["parameters"] > 0  # type: ignore[index]
 
 
 @pytest.mark.parametrize("revision", ["v1", "commit"])
@@ -159,12 +144,6 @@ def test_a_repository_without_what_a_model_needs_is_refused(
     assert set(hub.fetched()) <= {"config.json"}
 
 
-def test_a_damaged_header_is_refused_before_the_rest_is_fetched(hub: Hub, sound: Path) -> None:
-    hub.add("org/name", {**files_in(sound), "model.safetensors": b"garbage!" * 50_000})
-    assert "not a whole safetensors file" in why_not("org/name")
-    assert hub.fetched()["model.safetensors"] <= HEADER_BYTES
-
-
 # --- consent
 
 
@@ -211,33 +190,10 @@ def test_a_gated_model_says_where_to_accept_its_terms(hub: Hub, sound: Path, mon
     assert models.identify("org/name").layers == 3
 
 
-def test_a_private_model_and_none_at_all_are_told_alike(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add("org/name", sound, token="hf_right")
-    for name in ("org/name", "org/none"):
-        said = why_not(name)
-        assert name in said
-        assert "private" in said
-        assert "HF_TOKEN" in said
-    monkeypatch.setenv("HF_TOKEN", "hf_right")
-    assert models.identify("org/name").layers == 3
-
-
-def test_an_unknown_revision_is_named(hub: Hub, sound: Path) -> None:
-    hub.add("org/name", sound)
-    assert "'v9'" in why_not("org/name@v9")
-
-
 @pytest.mark.parametrize("name", ["org/na me", "org/--", "-/x"])
 def test_a_name_that_no_model_can_have_is_not_asked_for(hub: Hub, name: str) -> None:
     assert "org/name@revision" in why_not(name)
     assert not any("/api/models" in one.path for one in hub.requests)
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 500])
-def test_an_error_of_the_server_is_one_sentence(hub: Hub, sound: Path, status: int) -> None:
-    hub.add("org/name", sound)
-    hub.status = status
-    assert "org/name" in why_not("org/name")
 
 
 def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(sound: Path, tmp_path: Path) -> None:
@@ -252,16 +208,6 @@ def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(soun
         assert models.identify(f"org/name@{commit}") == card
         for name in ("org/half", "org/none"):
             assert "connection" in why_not(name)
-
-
-def test_a_disk_without_room_is_one_sentence(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hub.add("org/name", sound)
-
-    def full(*_: Any, **__: Any) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert "No space left on device" in why_not("org/name")
 
 
 # --- as people call it

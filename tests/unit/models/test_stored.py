@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from cahp import models
 from cahp.features import measures
-from cahp.models import loading, saving, stored, surgery
+from cahp.models import loading, saving, stored
 from cahp.models.cards import Dtype, ModelCard
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
@@ -214,29 +213,6 @@ def test_weights_that_are_made_here_are_float32_alone(
         models.load(models.set_dtype(card, "auto"), device="cpu")
 
 
-def test_a_run_says_where_the_weights_are_and_keeps_timings_apart(exact: Path, tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path, train=60, validation=20, test=5)
-    prompt = {"prompt": fakes.PROMPTS["causal"], "answers": fakes.ANSWERS}
-    settings = fakes.quick(exact, data, **prompt, budget="3", recover="refit")
-    store, documents = Store(tmp_path / "store"), {}
-    for dtype in ("float32", "auto", "bfloat16"):
-        documents[dtype] = fakes.prune(replace(settings, dtype=dtype), store=store).document
-    plain, auto, rounded = documents.values()
-    assert auto.outcomes == plain.outcomes != rounded.outcomes
-    # Results are shared where they are the same.
-    assert "signatures" in auto.cached
-    assert "signatures" not in rounded.cached
-    assert any("weights are kept rounded to bfloat16 (" in notice for notice in rounded.notices)
-    assert not any("weights are kept" in notice for notice in plain.notices)
-    keys = {
-        dtype: fakes.measurements(models.set_dtype(models.identify(str(exact)), dtype), store)._costs_key(
-            HeadMask.full(2, 4), batch=8, length=8, seconds=1.0, repeats=None
-        )
-        for dtype in ("float32", "auto", "bfloat16")
-    }
-    assert len(set(keys.values())) == 3
-
-
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
 def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_are_not_kept(
     exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype
@@ -257,20 +233,3 @@ def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_ar
     assert ["on the disk" in " ".join(one.notices) for one in documents] == [True, False]
     kept = [read_run(open_bench(settings, store=store), measures=measures()) for store in stores]
     assert [run is not None for run in kept] == [False, True]
-
-
-def test_a_weight_on_another_device_is_moved_for_each_operation() -> None:
-    """A device without memory stands for one: what leaves the weight is there, and the weight itself is not."""
-    there = torch.device("meta")
-    weight = StoredWeight(torch.randn(6, 4).bfloat16(), there)
-    calls: list[Callable[[], Tensor]] = [
-        lambda: torch.nn.functional.linear(torch.empty(2, 4, device=there), weight),
-        lambda: torch.nn.functional.embedding(torch.zeros(3, dtype=torch.long, device="cpu"), weight),
-        lambda: weight + 1,
-        lambda: weight.double(),
-    ]
-    for call in calls:
-        assert call().device == there
-    assert as_kept(weight.T).device.type == "cpu"
-    assert weight.read().dtype is torch.float32
-    assert surgery.separate is separate

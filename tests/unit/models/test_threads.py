@@ -8,9 +8,8 @@ from pathlib import Path
 import fakes
 import pytest
 import torch
-from transformers.utils import logging as transformers_logging
 
-from cahp.models.sketch import quiet, sketch_network
+from cahp.models.sketch import sketch_network
 from cahp.values import ModelError
 
 
@@ -51,14 +50,3 @@ def test_a_sketch_counts_the_parts_of_its_own_thread(tmp_path: Path) -> None:
     thread.join()
     assert len(refused) == 1
     assert len(modules) == 6_000
-
-
-def test_silence_that_overlaps_ends_with_the_last_block() -> None:
-    before = transformers_logging.get_verbosity()
-    first, second = quiet(), quiet()
-    first.__enter__()
-    second.__enter__()
-    first.__exit__(None, None, None)
-    assert transformers_logging.get_verbosity() == transformers_logging.ERROR
-    second.__exit__(None, None, None)
-    assert transformers_logging.get_verbosity() == before

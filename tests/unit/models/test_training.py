@@ -15,7 +15,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
-from cahp.models.tokenizing import ENCODING
 from cahp.models.training import Epoch, Hooks, Schedule, Training, train
 from cahp.tasks.texts import Texts
 from cahp.values import Cancelled
@@ -81,15 +80,6 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     assert checkpoint.kept is None
 
 
-def test_without_held_out_texts_it_is_the_last_epoch_that_stays(model: HeadModel) -> None:
-    weights, history = trained(model, validation=None)
-    assert [epoch.accuracy for epoch in history] == [None] * 3
-    checkpoint = fakes.Memory()
-    with pytest.raises(Cancelled):
-        trained(model, validation=None, checkpoint=checkpoint, progress=stop_at(13))
-    assert same(trained(model, validation=None, checkpoint=checkpoint)[0], weights)
-
-
 def test_a_watcher_sees_every_batch_and_every_epoch(model: HeadModel) -> None:
     seen: list[Training] = []
     _, history = trained(model, watch=seen.append)
@@ -137,21 +127,6 @@ def test_a_classifier_on_a_causal_language_model_knows_its_padding(
     (batch,) = model.batches(tokens)
     alone = [model.logits(one) for token in tokens for one in model.batches([token])]
     assert torch.allclose(model.logits(batch)[batch.rows.argsort()], torch.cat(alone), atol=1e-5)
-
-
-def test_texts_are_encoded_by_one_thread_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = models.load(str(fakes.save_model(tmp_path)), device="cpu")
-    encode = model.tokenizer._encode_plus
-    held = []
-
-    def watch(*given: object, **options: object) -> object:
-        held.append(ENCODING.locked())
-        return encode(*given, **options)
-
-    monkeypatch.setattr(model.tokenizer, "_encode_plus", watch)
-    model.tokenize(["good film"])
-    model.count_tokens(["good film"])
-    assert held == [True, True]
 
 
 def test_the_positions_of_mpt_have_a_name_of_their_own(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,8 @@ from terminal import call
 
 import cahp
 from cahp import models
-from cahp.api import bundled
 from cahp.api.preflight import preflight
 from cahp.exports import report
-from cahp.models import assets
 from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings, identify_model
@@ -24,7 +21,6 @@ from cahp.run.texts import load_data
 from cahp.stages.similarity import read_tokens
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import OptionError
 
 
 def wide(folder: Path, reads: int, **more: Any) -> Path:
@@ -57,12 +53,6 @@ def test_a_model_reads_512_tokens_or_as_many_as_are_asked_for_within_its_positio
 ) -> None:
     model = cahp.load(str(wide(tmp_path, positions)), device="cpu", max_length=max_length)
     assert length(model, "good film " * 2000) == read
-
-
-def test_the_tokens_of_a_prompt_come_on_top(tmp_path: Path) -> None:
-    folder = str(fakes.save_language_model(tmp_path))
-    model = cahp.load(folder, device="cpu", prompt="{text} it was", answers=fakes.ANSWERS, max_length=10)
-    assert length(model, "good film " * 300) == 10 + 3
 
 
 def test_another_length_is_another_model_to_every_key_and_the_same_model_to_a_reader(tmp_path: Path) -> None:
@@ -110,26 +100,6 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
             assert f"note: {sentence}; --max-length reads up to 64" in said
 
 
-def test_an_evaluation_says_so(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
-    result = cahp.evaluate(replace(settings, method="complementary"), store=store)
-    cut, count = longer["validation"]
-    assert result["data"]["cut"] == cut
-    sentence = f"validation: {cut} of {count} texts are longer than 8 tokens and were cut; --max-length reads up to 64"
-    assert sentence in result["notices"]
-
-
-def test_a_run_in_which_no_text_is_cut_says_nothing(settings: Settings, store: Store) -> None:
-    found = cahp.prune(replace(settings, max_length=None), store=store).document
-    assert (found.data.select.cut, found.data.eval.cut) == (0, 0)
-    assert not any("cut" in notice for notice in found.notices)
-
-
-def test_windows_are_not_cut(tmp_path: Path) -> None:
-    folder, data = fakes.save_language_model(tmp_path / "lm"), fakes.write_data(tmp_path / "reviews")
-    with pytest.raises(OptionError, match="--max-length cuts texts, and lm reads windows of them; use --window"):
-        cahp.evaluate(str(folder), str(data), max_length=16, device="cpu")
-
-
 # One text ---------------------------------------------------------------------------------------------------------
 
 
@@ -159,22 +129,6 @@ def test_data_show_the_lengths_of_their_texts(tmp_path: Path) -> None:
 # Where 128 tokens stay --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "file", sorted(assets().glob("compare/minilm-*/compare.json")), ids=lambda file: file.parent.name
-)
-def test_bundled_comparisons_name_their_128_tokens(file: Path) -> None:
-    content = json.loads(file.read_text(encoding="utf-8"))
-    assert content["settings"]["max_length"] == content["data"]["eval"]["max_length"] == 128
-    assert "--max-length 128" in content["command"]
-
-
-def test_the_bundled_run_counts_the_texts_that_it_cut() -> None:
-    shipped = bundled.read_run()
-    assert shipped is not None
-    assert shipped.document.settings == bundled.RUNS[bundled.NAME]
-    assert (shipped.document.data.select.cut, shipped.document.data.eval.cut) == (10, 4)
-
-
 def test_a_comparison_counts_them_too(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
     words: dict[str, Any] = {"data": settings.data, "max_length": 8, "device": "cpu", "store": store}
     found = cahp.compare(settings.model, methods="magnitude,random", budgets="5", seeds="7,", recover="none", **words)
@@ -189,10 +143,3 @@ def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
     assert (short["max_length"], default["max_length"]) == (64, 512)
     assert default["memory_bytes"] > short["memory_bytes"]
     assert default["expected_longest_s"] > default["expected_s"]
-
-
-def test_preflight_reads_the_number_of_positions_of_older_configurations(tmp_path: Path) -> None:
-    fakes.save_model(tmp_path, "gpt2", max_position_embeddings=40)
-    assert "n_positions" in json.loads((tmp_path / "config.json").read_text())
-    (tmp_path / "tokenizer_config.json").unlink(missing_ok=True)
-    assert preflight(models.preview(str(tmp_path)))["max_length"] == 40

@@ -22,7 +22,6 @@ from cahp.models.surgery import cut
 from cahp.models.training import Epoch, Schedule
 from cahp.models.windows import cut_windows
 from cahp.recoveries import RECOVERIES
-from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import _run_key, choose, measure_mask
@@ -32,7 +31,7 @@ from cahp.run.recoveries import (
     cut_model,
     texts_in_time,
 )
-from cahp.run.settings import Settings, check_recovery
+from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -175,30 +174,6 @@ def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     assert names(store) == names(other)
 
 
-@pytest.mark.parametrize("how", ["finetune", "distill"])
-def test_where_nothing_may_be_kept_nothing_is(model: HeadModel, store: Store, how: str) -> None:
-    opened(model, store).recoveries.recover(MASK, how, schedule=BRIEF, keep=False)
-    assert names(store) == set()
-
-
-def test_weights_that_weigh_too_much_are_not_kept(
-    model: HeadModel, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # They took more to make than other results of their size.
-    monkeypatch.setattr(resources, "_LARGEST_ENTRY", 1000)
-    finetuned(model, store)
-    (entry,) = store.folder.iterdir()
-    small = Store(tmp_path / "small", limit_bytes=2 * entry.stat().st_size)
-    finetuned(model, small)
-    assert names(small) == set()
-
-
-def test_a_rate_that_leads_nowhere_is_refused(model: HeadModel, store: Store) -> None:
-    with pytest.raises(CahpError, match="--learning-rate"):
-        opened(model, store).recoveries.finetune(MASK, schedule=Schedule(**{**BRIEF, "learning_rate": 1e30}))
-    assert names(store) == set()
-
-
 # --- labels
 
 
@@ -235,22 +210,6 @@ def test_labels_are_heeded_where_they_are_asked_for(model: HeadModel, tmp_path: 
     ]
     assert [report.labels for report in reports] == [True, True, False]
     assert len({report.epochs[0].loss for report in reports}) == 3
-
-
-def test_labels_of_the_file_do_not_even_decide_which_texts_are_drawn(model: HeadModel, tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "data")
-    settings = Settings(model=model.card.folder, data=str(data), limit=50, recover="distill", device="cpu")
-    honest = open_bench(settings, store=Store(tmp_path)).recoveries
-    rows = [json.loads(line) for line in (data / "train.jsonl").read_text().splitlines()]
-    labels = np.random.default_rng(3).permutation([row["label"] for row in rows])
-    said = "\n".join(json.dumps({**row, "label": label}) for row, label in zip(rows, labels, strict=True))
-    (data / "train.jsonl").write_text(said + "\n")
-    poisoned = open_bench(settings, store=Store(tmp_path)).recoveries
-    assert poisoned.calibration.sha256 != honest.calibration.sha256
-    assert (poisoned.inputs, len(honest.inputs)) == (honest.inputs, 50)
-    # With labels, texts and labels belong together.
-    both = open_bench(replace(settings, labels=True), store=Store(tmp_path)).recoveries
-    assert both.inputs == both.calibration.inputs
 
 
 def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel, tmp_path: Path) -> None:
@@ -364,35 +323,7 @@ def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_i
     assert recoveries.finetune(MASK, rates=(0.5, 0.1)).epochs[0]["learning_rate"] == 0.5
 
 
-@pytest.mark.parametrize(
-    ("asked", "next_step"),
-    [
-        ({"recover": "refit", "labels": True}, "--recover distill"),
-        ({"recover": "finetune", "labels": True}, "--recover distill"),
-        ({"recover": "finetune", "recover_data": "a.csv"}, "needs labels"),
-        ({"recover_data": "a.csv"}, "nothing is recovered"),
-        ({"recover": "distill", "recover_data": "a.csv", "labels": True}, "has no labels"),
-        ({"recover": "distill", "recover_time": "2m"}, "--recover auto"),
-    ],
-)
-def test_options_that_a_recovery_does_not_use_are_refused(asked: dict[str, Any], next_step: str) -> None:
-    with pytest.raises(OptionError, match=next_step):
-        check_recovery(Settings(**asked))
-
-
-@pytest.mark.parametrize("name", ["refit", "finetune", "distill"])
-def test_too_few_texts_cannot_evaluate_a_recovery(model: HeadModel, store: Store, name: str) -> None:
-    with pytest.raises(DataError, match="only 4"):
-        opened(model, store, TEXTS.take(range(4))).recoveries.recover(MASK, name)
-
-
 # --- time
-
-
-@pytest.mark.parametrize("time", ["", "soon", "-1", "0", "1e3", "2 m", "999h"])
-def test_what_is_no_time_is_refused(time: str) -> None:
-    with pytest.raises(OptionError, match="90s, 2m or 1h"):
-        Settings(recover="auto", recover_time=time)
 
 
 def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadModel, tmp_path: Path) -> None:
@@ -435,16 +366,6 @@ def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     assert ("of 2 epochs" in distilled_model.report.reason) is bool(distilled_model.report.epochs)
 
 
-def test_what_was_done_in_haste_is_no_whole_and_the_whole_serves_those_in_haste(
-    model: HeadModel, store: Store, clock: fakes.WorkClock
-) -> None:
-    cut_short = hurried(model, store, clock, 1500)
-    whole = distilled(model, store)
-    assert (len(whole.report.epochs), whole.report.examples) == (2, 160)
-    assert whole.sha256 != cut_short.sha256
-    assert hurried(model, store, clock, 1400).sha256 == whole.sha256
-
-
 def test_a_timed_recovery_is_cached_with_its_steps(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
     first = hurried(model, store, clock, 1500)
     took = clock.now
@@ -475,17 +396,6 @@ def test_whoever_cancels_waits_for_one_batch_at_most(
         hurried(model, store, clock, ALL, progress=stop)
     # Six texts are a small batch of evaluation, sixteen one of training.
     assert clock.now - asked[0] <= 3 * 16
-
-
-def test_a_refit_that_takes_too_long_is_left_out(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
-    none = hurried(model, store, clock, 40)
-    assert none.start is None
-    assert (none.report.accepted, none.report.epochs) == (False, ())
-    assert none.report.reason == "no time was left for it: the cut model stays"
-    assert none.report.agreement_before is None
-    made = opened(model, store).measurements
-    cut, last = made.evaluate(TEXTS, mask=MASK), made.evaluate(TEXTS, mask=MASK, recovered=none)
-    assert np.array_equal(last.predictions, cut.predictions)
 
 
 def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(

@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cahp.stages.replacement import (
-    Elimination,
     Replaceability,
     eliminate_jointly,
     eliminate_replaced,
@@ -94,26 +93,6 @@ def test_the_head_that_adds_least_goes_first_at_the_cost_of_least_squares_solved
     order, costs = cheapest(layer, ridge=ridge)
     assert found.order[0].tolist() == order
     assert np.allclose(found.costs[0].cumsum(), costs, rtol=1e-3)
-
-
-def test_a_copy_of_a_head_costs_nothing_to_remove_and_then_the_other_copy_is_dear() -> None:
-    random = np.random.default_rng(0)
-    contexts = random.normal(size=(500, 3))
-    contexts[:, 1] = contexts[:, 0]
-    gram = (contexts.T @ contexts / 500)[None].astype(np.float32)
-    moments = Moments(
-        gram, np.array([[[1, 1, 0], [1, 1, 0], [0, 0, 0.4]]], dtype=np.float32), np.eye(3)[None], heads=3, tokens=500
-    )
-    found = eliminate_replaced(moments, ridge=1e-6)
-    assert found.order[0].tolist()[:2] == [0, 2]
-    # The two write the same, so the head that is left writes twice as much: four times the metric.
-    assert found.costs[0] == pytest.approx([0.0, 0.4, 4.0 * np.square(contexts[:, 0]).mean()], rel=0.1, abs=1e-3)
-
-
-def test_the_cheapest_head_of_all_layers_goes_next_and_a_cheaper_one_behind_it_at_once() -> None:
-    # In the second layer head 0 hides a cheaper one, which goes before the dear head of the first layer.
-    elimination = Elimination(np.array([[1, 0], [0, 1]]), np.array([[1.0, 5.0], [2.0, 0.5]]))
-    assert elimination.scores.tolist() == [[3.0, 0.0], [1.0, 2.0]]
 
 
 @settings(max_examples=10, deadline=None)
