@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp.comparison import Plan
 from cahp.methods.shared.registry import Evidence
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.run.settings import Settings
 from cahp.stages.selection import top
 from cahp.values import Selection

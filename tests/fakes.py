@@ -32,8 +32,7 @@ from transformers import (
 
 from cahp.features import measures
 from cahp.methods.shared import registry
-from cahp.models.cards import ModelCard
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs, ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence

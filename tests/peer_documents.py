@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from cahp.features.peers.result import PeerRow, PeersDocument
-from cahp.models.costs import Throughput
+from cahp.models.cards import Throughput
 from cahp.values import Estimate
 
 

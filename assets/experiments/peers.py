@@ -34,7 +34,7 @@ from cahp.features.peers.result import (
     table_rows,
 )
 from cahp.files import Content, json_text, write_whole
-from cahp.models.costs import Throughput
+from cahp.models.cards import Throughput
 from cahp.run.bench import Bench
 from cahp.run.document import machine
 from cahp.run.measurements import timed_on

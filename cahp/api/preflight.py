@@ -11,8 +11,7 @@ import numpy as np
 from cahp import models
 from cahp.exports import formats
 from cahp.features import measures
-from cahp.models.cards import ModelCard
-from cahp.models.costs import CONTEXTS
+from cahp.models.cards import CONTEXTS, ModelCard
 from cahp.models.identity import longest_text
 from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.run.bench import Bench

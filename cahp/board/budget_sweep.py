@@ -16,8 +16,7 @@ import numpy as np
 
 from cahp.board.head_clusters import HeadClusters
 from cahp.goals import Goal, ReachedGoal
-from cahp.models.cards import ModelCard
-from cahp.models.costs import Cost
+from cahp.models.cards import Cost, ModelCard
 from cahp.outcomes import HEADLINES, Outcomes, finite, main_outcome, measure, to_perplexity
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, paint
 from cahp.board.head_clusters import HeadClusters
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape
 from cahp.outcomes import HEADLINES, OUTCOMES, Outcome, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument

@@ -20,8 +20,7 @@ from cahp import methods, models
 from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan, facts_of, split_minimum, without_labels
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence, Method
-from cahp.models.cards import ModelCard
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import ModelCard, SelectionCost
 from cahp.outcomes import same_predictions
 from cahp.recoveries import RECOVERIES, refit_texts
 from cahp.run.bench import Bench, open_bench

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cahp.files import csv_text, plain_json
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, from_metrics, list_further, main_outcome, to_delta, to_metrics
 from cahp.run.document import ModelRecord
 from cahp.run.resources import SplitRecord

@@ -5,8 +5,7 @@ only texts of it, ``match`` puts the labels into the order of a model, and ``sam
 torch.
 """
 
-from cahp.data.dataset import Dataset, Parts, guess_columns, guess_splits, match, sample
-from cahp.data.rows import Columns
+from cahp.data.dataset import Columns, Dataset, Parts, guess_columns, guess_splits, match, sample
 from cahp.data.sources import (
     BBC_NEWS,
     MANUAL,

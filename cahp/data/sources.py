@@ -12,8 +12,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cahp import hub
-from cahp.data.dataset import SPLITS, Dataset, Parts, assemble, canonical
-from cahp.data.rows import NO_LABELS, UNLABELLED, Columns, RawSplit, make_texts, read_split
+from cahp.data.dataset import (
+    NO_LABELS,
+    SPLITS,
+    UNLABELLED,
+    Columns,
+    Dataset,
+    Parts,
+    RawSplit,
+    assemble,
+    canonical,
+    make_texts,
+    read_split,
+)
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there
 from cahp.tasks.texts import Texts

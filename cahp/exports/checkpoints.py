@@ -14,8 +14,7 @@ from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
 from cahp.files import json_text, scratch
-from cahp.models.cards import ModelCard
-from cahp.models.costs import LATENCY_SECONDS
+from cahp.models.cards import LATENCY_SECONDS, ModelCard
 from cahp.models.identity import locate
 from cahp.outcomes import measure
 from cahp.output import Output

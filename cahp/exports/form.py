@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.exports.masks import MaskOrigin
-from cahp.models.cards import ALLOWED_ROUNDING, ModelCard
-from cahp.models.costs import Timing
+from cahp.models.cards import ALLOWED_ROUNDING, ModelCard, Timing
 from cahp.show.blocks import Block, Table, Text
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, HeadMask, OptionError

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, Ints, Progress
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, Progress
 

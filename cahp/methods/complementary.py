@@ -7,7 +7,7 @@ from typing import Any
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import evidence_cost
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, Representative, select
 from cahp.values import Selection
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import MOST_BATCHED, Scored, batch_gradients
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 #: Reach of a head, as a share of the median distance between two heads.

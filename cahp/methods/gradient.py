@@ -6,7 +6,7 @@ import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Eliminating, Scored, mean_sensitivity, normalise_layers, round_sizes
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.values import Floats, HeadMask, Progress
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import mean_confidences
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, evidence_cost
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, select
 from cahp.values import Floats, HeadMask, Selection
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 

@@ -33,7 +33,7 @@ from cahp.values import Input, ModelError, OptionError, Precision
 if TYPE_CHECKING:
     from cahp.models.attention import Probe
     from cahp.models.caching import continue_greedily
-    from cahp.models.costs import Throughput
+    from cahp.models.cards import Throughput
     from cahp.models.head_model import Batch, HeadModel
     from cahp.models.loading import punctuation_ids, special_ids, usual_ids
     from cahp.models.surgery import can_cut

@@ -13,8 +13,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.cards import count_positions
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape, count_positions
 from cahp.models.head_model import Projection
 
 if TYPE_CHECKING:

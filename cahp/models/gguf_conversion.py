@@ -27,7 +27,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
 from cahp.models.devices import free_bytes
-from cahp.models.sketch import LOADING, check_fit, lost_weights, quiet
+from cahp.models.matching import LOADING, check_fit, lost_weights, quiet
 from cahp.values import Cancelled, ModelError, Progress
 from cahp.words import first_line, size_of
 

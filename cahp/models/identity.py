@@ -316,8 +316,7 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
             return replace(card, revision=repository.commit, details={**(card.details or {}), **details})
         if missing:
             # Imported here because it imports torch.
-            from cahp.models.matching import choose_sketch_head
-            from cahp.models.sketch import check_fit
+            from cahp.models.matching import check_fit, choose_sketch_head
 
             check_attention(card, count)
             head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"

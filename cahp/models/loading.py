@@ -23,9 +23,8 @@ from cahp.models.devices import batch_size, find_device, free_bytes, mappable_by
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import count_attention, explain_missing_classes, output_head
-from cahp.models.matching import match_folder
+from cahp.models.matching import LOADING, check_fit, lost_weights, match_folder, quiet, sketch_network
 from cahp.models.selftest import probe_family
-from cahp.models.sketch import LOADING, check_fit, lost_weights, quiet, sketch_network
 from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id

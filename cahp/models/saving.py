@@ -29,9 +29,8 @@ from cahp.models import compact, to_onnx
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, Family, ModelCard
 from cahp.models.head_model import Batch, HeadModel, Projection, find_module
 from cahp.models.identity import BUILTINS, output_head
-from cahp.models.matching import match_folder
+from cahp.models.matching import match_folder, quiet, sketch_network
 from cahp.models.selftest import relative_difference
-from cahp.models.sketch import quiet, sketch_network
 from cahp.models.stored import in_float32
 from cahp.models.surgery import restore_shapes, separate, sizes
 from cahp.models.training import Fitted

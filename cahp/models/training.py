@@ -22,8 +22,8 @@ from cahp.models.cards import ModelCard
 from cahp.models.devices import move_to
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
+from cahp.models.matching import quiet
 from cahp.models.reading import next_token_sums, training_losses
-from cahp.models.sketch import quiet
 from cahp.models.tokenizing import Tokens
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts

@@ -16,8 +16,7 @@ from typing import Any
 
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
-from cahp.models.cards import ModelCard
-from cahp.models.costs import CacheShape, Cost, Costs, GenerationSpeed, KvCache, Saving
+from cahp.models.cards import CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
 from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull

@@ -18,8 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import models
-from cahp.models.cards import Dtype, Prompt
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs, Dtype, Prompt
 from cahp.run.measurements import Measurements, costs_from_json
 from cahp.run.resources import Resources
 from cahp.store import Store

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp import models
-from cahp.models.cards import ModelCard
-from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, Cost, Costs
+from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recoveries import Recovered, cut_model
@@ -299,7 +298,7 @@ class Measurements:
 
         They depend on the number of heads in each layer, not on which heads. A batch is by default 8 texts of 64
         tokens. Of a causal language model, the speed of generation is measured in contexts of ``length`` tokens, by
-        default several (``cahp.models.costs.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A
+        default several (``cahp.models.cards.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A
         result from a busy machine is returned but not stored.
 
         Raises:
@@ -474,11 +473,11 @@ def _operations(card: ModelCard) -> float:
         # A bundled language model, whose files need not be there; its head has the weights of its embeddings.
         return 2.0 * float((card.details or {})["parameters"])
 
-    from cahp.models import sketch
+    from cahp.models import matching
 
     if card.task.predicts_often:
-        return sketch.operations(card) + sketch.head_operations(card)
-    return sketch.operations(card)
+        return matching.operations(card) + matching.head_operations(card)
+    return matching.operations(card)
 
 
 def _delay() -> float:

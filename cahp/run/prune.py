@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.methods.shared.registry import Method
-from cahp.models.costs import Costs, Timing
+from cahp.models.cards import Costs, Timing
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, labelling
 from cahp.run.document import (

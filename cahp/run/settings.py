@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_
 import numpy as np
 
 from cahp import models
-from cahp.data.rows import NO_LABELS
+from cahp.data.dataset import NO_LABELS
 from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES

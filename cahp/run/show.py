@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp.goals import Goal
-from cahp.models.costs import GenerationSpeed, KvCache
+from cahp.models.cards import GenerationSpeed, KvCache
 from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import NONE, DistillReport, RefitReport, name_of_state
 from cahp.run.document import CostRecord, RunDocument

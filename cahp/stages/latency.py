@@ -15,7 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from cahp.models.caching import decode_step, fill_cache
-from cahp.models.costs import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throughput, Timing
+from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throughput, Timing
 from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut

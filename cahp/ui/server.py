@@ -191,7 +191,7 @@ def prepare() -> None:
         import plotly.graph_objects as go
 
         # transformers replaces its own module: of two threads that import it first, one gets an unfinished one.
-        import cahp.models.sketch  # noqa: F401
+        import cahp.models.matching  # noqa: F401
 
         go.Figure(go.Scatter()).to_json()
         bundled.read_comparisons(bundled.comparisons_folder())

@@ -18,7 +18,7 @@ from peers import PEERS, PeersMeasured, measure_peers, summarise
 from terminal import call, refused
 
 from cahp.features.peers.result import CONTEXT, LABELS, REFERENCE, PeersDocument, read_document
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
 from cahp.values import HeadMask

@@ -16,7 +16,7 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import Provenance, write
 from cahp.exports.form import Pruned
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
-from cahp.models.costs import KvCache
+from cahp.models.cards import KvCache
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import can_cut, cut
 from cahp.stages.recovery import mean_ablate, solve

@@ -24,7 +24,7 @@ from cahp.board.contents import Sentence, SentenceAnswer, WordMaps
 from cahp.board.head_clusters import HeadClusters
 from cahp.features.roles.habits import HeadMaps
 from cahp.features.roles.panel import BY_ROLE, MAPS
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape
 from cahp.run.settings import Settings
 from cahp.stages.similarity import Arc
 from cahp.ui.parts.budget_board import _sources

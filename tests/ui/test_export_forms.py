@@ -12,7 +12,7 @@ from clusters import ratio_of
 
 from cahp.exports import formats
 from cahp.exports.form import Decoding, Footprint
-from cahp.models.costs import Costs, Timing
+from cahp.models.cards import Costs, Timing
 from cahp.run.bench import Bench
 from cahp.ui.export import page as export_page
 from cahp.ui.export import view

@@ -46,7 +46,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 def explorer(settings: Settings) -> Iterator[Explorer]:
     """A session whose run on screen was refitted, as the bundled one is, on a quiet machine."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cahp.models.costs.NOISY", float("inf"))
+        patch.setattr("cahp.models.cards.NOISY", float("inf"))
         made = Explorer("somebody", Source.open(settings))
         run = measure_run(made.bench)
         made.results = Results(run.document, run.arrays)

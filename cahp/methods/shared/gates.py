@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, Progress, Selection, silent

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, Labels
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, report_progress

@@ -13,7 +13,7 @@ from cahp.api.bundled import Bundle
 from cahp.board.budget_sweep import own_speed
 from cahp.exports.report import recipe
 from cahp.files import plain_json
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.measures import MaskSubject, Measure, find_lines, put_record, remove_recovery

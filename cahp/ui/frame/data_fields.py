@@ -15,8 +15,7 @@ import streamlit as st
 
 from cahp import data, models
 from cahp.access import current
-from cahp.data.dataset import MOST_PARTS, SPLITS
-from cahp.data.rows import NO_LABELS, default_columns
+from cahp.data.dataset import MOST_PARTS, NO_LABELS, SPLITS, default_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.data.tables import READERS, RowTable
 from cahp.files import is_there

@@ -16,7 +16,7 @@ from cahp.board.budget_sweep import BudgetTable, Speed, enter_full, own_outcomes
 from cahp.board.contents import WeightCount
 from cahp.board.head_clusters import HeadClusters
 from cahp.features import measures
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, DistillReport
 from cahp.run.bench import Bench

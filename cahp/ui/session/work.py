@@ -17,7 +17,7 @@ from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_recovered
 from cahp.board.versus import Variant, Versus, versus
 from cahp.features import measures
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench

@@ -19,7 +19,7 @@ from cahp.features.learn import lessons
 from cahp.features.learn.lessons import EXAMPLES, Answer, Step, Subject, subject_of
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
 from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, list_steps
-from cahp.models.costs import CacheShape, Cost, Costs, KvCache, Timing
+from cahp.models.cards import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.prune import choose

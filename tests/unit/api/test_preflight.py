@@ -15,7 +15,7 @@ from cahp.api import preflight
 from cahp.features.abilities.section import ITEM_TOKENS
 from cahp.models.cards import ModelCard
 from cahp.models.identity import describe_config
-from cahp.models.sketch import head_operations, operations
+from cahp.models.matching import head_operations, operations
 from cahp.run import measurements
 from cahp.stages.latency import flops
 from cahp.store import Store

@@ -29,7 +29,7 @@ from cahp.board.budget_sweep import (
 from cahp.board.head_clusters import HeadClusters
 from cahp.files import json_text
 from cahp.goals import Goal
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
 from cahp.run.measurements import Measurements

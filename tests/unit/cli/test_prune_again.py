@@ -69,8 +69,8 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
 #: Times of a busy machine would be taken again.
 REPORT = (
     "import atexit, sys, time\n"
-    "from cahp.models import costs\n"
-    "costs.NOISY = float('inf')\n"
+    "from cahp.models import cards\n"
+    "cards.NOISY = float('inf')\n"
     "atexit.register(lambda: print(time.process_time(), 'torch' in sys.modules, file=sys.stderr))\n"
     "from cahp.cli import main; main()"
 )

@@ -20,7 +20,7 @@ from cahp.api.export import export
 from cahp.exports import formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.models import saving, selftest
-from cahp.models.costs import Timing
+from cahp.models.cards import Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
 from cahp.output import Output

@@ -15,7 +15,7 @@ from cahp.board import budget_sweep
 from cahp.exports import report as takeaway
 from cahp.exports.run_folder import run_archive
 from cahp.files import plain_json
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs
 from cahp.outcomes import to_metrics
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import BY_HAND, RunDocument

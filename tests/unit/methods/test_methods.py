@@ -20,7 +20,7 @@ from cahp import methods, models
 from cahp.methods.shared import registry
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.selection import Minimum

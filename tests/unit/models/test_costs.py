@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.models.costs import CacheShape
+from cahp.models.cards import CacheShape
 from cahp.values import HeadMask
 
 FULL = HeadMask.full(2, 3)

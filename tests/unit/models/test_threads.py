@@ -9,7 +9,7 @@ import fakes
 import pytest
 import torch
 
-from cahp.models.sketch import sketch_network
+from cahp.models.matching import sketch_network
 from cahp.values import ModelError
 
 

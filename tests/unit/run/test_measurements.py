@@ -14,8 +14,8 @@ import pytest
 from clusters import ratio_of
 
 from cahp import models
-from cahp.models import costs
-from cahp.models.costs import Cost, Costs, Timing
+from cahp.models import cards
+from cahp.models.cards import Cost, Costs, Timing
 from cahp.models.head_model import HeadModel
 from cahp.recoveries import RefitReport
 from cahp.run import resources
@@ -240,7 +240,7 @@ def test_times_of_a_busy_machine_are_returned_but_not_cached(
 ) -> None:
     made = fakes.measurements(model.card, store, model=model)
     # Every machine is busier than that.
-    monkeypatch.setattr(costs, "NOISY", 0.0)
+    monkeypatch.setattr(cards, "NOISY", 0.0)
     assert made.costs(MASK, length=8, seconds=0.1).noisy
     assert made.read_costs(MASK, length=8, seconds=0.1) is None
     assert not store.folder.exists()

@@ -19,8 +19,8 @@ from fakes import prune
 from cahp import models
 from cahp.files import json_text
 from cahp.methods.shared import registry
-from cahp.models import costs
-from cahp.models.costs import Timing
+from cahp.models import cards
+from cahp.models.cards import Timing
 from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument, versions
@@ -365,7 +365,7 @@ def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = replace(settings, latency=True, latency_time="0.1s")
-    monkeypatch.setattr(costs, "NOISY", 0.0)
+    monkeypatch.setattr(cards, "NOISY", 0.0)
     first = prune(asked, store=store).document
     assert any("the machine was busy" in notice for notice in first.notices)
     # Now the machine is idle, and the first times are known to be noisy.

@@ -11,8 +11,7 @@ import fakes
 import pytest
 
 from cahp import models
-from cahp.data.dataset import Dataset, assemble
-from cahp.data.rows import RawSplit
+from cahp.data.dataset import Dataset, RawSplit, assemble
 from cahp.models.cards import ModelCard
 from cahp.run.bench import open_bench
 from cahp.run.resources import TestSplitLog as Log

@@ -5,7 +5,7 @@ from dataclasses import replace
 import documents
 
 from cahp.goals import ReachedGoal
-from cahp.models.costs import Cost, Timing
+from cahp.models.cards import Cost, Timing
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.evidence import KneeNull
 from cahp.run.show import show_cost

@@ -8,7 +8,7 @@ from clusters import arrays_of, on_a_line, outcomes, ratio_of, speed
 from documents import outcome_records, run_json, scores
 
 from cahp.board.budget_sweep import BudgetTable, Speed
-from cahp.models.costs import Cost, Costs, Timing
+from cahp.models.cards import Cost, Costs, Timing
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.ui.session.results import Results
