@@ -268,7 +268,7 @@ def lost_weights(name: str, weights: list[str], problem: str) -> str:
 # The structure of attention -------------------------------------------------------------------------------------------
 
 
-class Form(NamedTuple):
+class AttentionForm(NamedTuple):
     """One way to write attention.
 
     ``query``, ``key`` and ``value`` are the names of projections whose output channels belong to heads; a fused
@@ -294,21 +294,21 @@ _APART = "queries, keys and values apart"
 _STACKED = "queries, keys and values in one matrix, stacked"
 _BY_HEAD = "queries, keys and values in one matrix, by head"
 #: In this order; the first match counts.
-SHAPES: tuple[Form, ...] = (
-    Form(_LATENT, "q_gate_proj", "kv_b_proj", "kv_b_proj"),
-    Form(_LATENT, "q_b_proj", "kv_b_proj", "kv_b_proj"),
-    Form(_LATENT, "q_proj", "kv_b_proj", "kv_b_proj"),
-    Form(_APART, "q_proj", "k_proj", "v_proj"),
-    Form(_APART, "query", "key", "value"),
-    Form(_APART, "query_proj", "key_proj", "value_proj"),
-    Form(_APART, "q_lin", "k_lin", "v_lin"),
-    Form(_APART, "Wq", "Wk", "Wv"),
-    Form(_APART, "q", "k", "v"),
-    Form(_STACKED, "qkv_proj", "qkv_proj", "qkv_proj", "stacked"),
-    Form(_STACKED, "Wqkv", "Wqkv", "Wqkv", "stacked"),
-    Form(_STACKED, "c_attn", "c_attn", "c_attn", "stacked"),
-    Form(_BY_HEAD, "query_key_value", "query_key_value", "query_key_value", "by head"),
-    Form(_BY_HEAD, "in_proj", "in_proj", "in_proj", "by head"),
+SHAPES: tuple[AttentionForm, ...] = (
+    AttentionForm(_LATENT, "q_gate_proj", "kv_b_proj", "kv_b_proj"),
+    AttentionForm(_LATENT, "q_b_proj", "kv_b_proj", "kv_b_proj"),
+    AttentionForm(_LATENT, "q_proj", "kv_b_proj", "kv_b_proj"),
+    AttentionForm(_APART, "q_proj", "k_proj", "v_proj"),
+    AttentionForm(_APART, "query", "key", "value"),
+    AttentionForm(_APART, "query_proj", "key_proj", "value_proj"),
+    AttentionForm(_APART, "q_lin", "k_lin", "v_lin"),
+    AttentionForm(_APART, "Wq", "Wk", "Wv"),
+    AttentionForm(_APART, "q", "k", "v"),
+    AttentionForm(_STACKED, "qkv_proj", "qkv_proj", "qkv_proj", "stacked"),
+    AttentionForm(_STACKED, "Wqkv", "Wqkv", "Wqkv", "stacked"),
+    AttentionForm(_STACKED, "c_attn", "c_attn", "c_attn", "stacked"),
+    AttentionForm(_BY_HEAD, "query_key_value", "query_key_value", "query_key_value", "by head"),
+    AttentionForm(_BY_HEAD, "in_proj", "in_proj", "in_proj", "by head"),
 )
 #: Paths of the output projection, inside the module with the input projections or beside it (``^``).
 _OUTPUTS = ("o_proj", "out_proj", "dense", "Wo", "c_proj", "out_lin", "o", "^output.dense", "^output")
@@ -395,7 +395,7 @@ def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
 class _Candidate(NamedTuple):
     """Attention modules of one path, in a list of layers: ``layers``.PLACE.``attention``."""
 
-    shape: Form
+    shape: AttentionForm
     layers: str
     attention: str
     output: str
@@ -536,10 +536,6 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
             if _reads_interface(modules[first]):
                 interfaces.append(candidate)
         chosen = interfaces or chosen
-    if len(chosen) > 1:
-        # Then the list with as many layers as the configuration says.
-        expected = getattr(network.config.get_text_config(), "num_hidden_layers", None)
-        chosen = [candidate for candidate in chosen if len(places[candidate]) == expected] or chosen
     if not chosen:
         raise ModelError(
             f"{name} has no layer with projections of queries, keys, values and an output, so it has no attention "
@@ -660,7 +656,7 @@ def _find_sizes(attention: nn.Module, heads: _Heads) -> dict[str, Size]:
     return sizes
 
 
-def _explain_no_cut(attention: nn.Module, shape: Form) -> str | None:
+def _explain_no_cut(attention: nn.Module, shape: AttentionForm) -> str | None:
     """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
     known = {*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED}
     for path, parameter in attention.named_parameters():

@@ -98,6 +98,21 @@ Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
 Score = Callable[[Callable[[], None]], tuple[float, ...]]
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimises: the ``loss`` of ``inputs``, whose best epoch is that of the highest ``score``.
+
+    Without a ``score`` no epoch is preferred, and the last weights stay. ``groups`` are groups of parameters with rates
+    of their own, as AdamW takes them, and ``steps`` replace the number of batches of the schedule.
+    """
+
+    inputs: Sequence[Item]
+    loss: Loss
+    score: Score | None = None
+    groups: Sequence[dict[str, Any]] | None = None
+    steps: int | None = None
+
+
 #: Seconds that are still allowed.
 Left = Callable[[], float]
 
@@ -109,7 +124,7 @@ class Hooks:
     ``progress`` gets the name of the ``stage``, and may end the training with ``Cancelled`` or ``KeyboardInterrupt``;
     ``watch`` is called after every batch and every epoch, and ``after`` with the number of batches after each of them.
     The ``checkpoint`` keeps the state after each epoch, for a training that is interrupted. ``left`` returns the
-    seconds left (None: no limit).
+    seconds left (None: no limit), and ``reserve`` are those that the last batch and its score take.
     """
 
     stage: str = "training"
@@ -118,6 +133,7 @@ class Hooks:
     after: Callable[[int], object] | None = None
     checkpoint: StoredTraining | None = None
     left: Left | None = None
+    reserve: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -188,7 +204,8 @@ def train(
     score = None
     if validation is not None:
         score = _score_on(validation, network, model)
-    return list(optimise(network, model, texts.inputs, loss, score, schedule=schedule, seed=seed, hooks=hooks).epochs)
+    objective = Objective(texts.inputs, loss, score)
+    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
 
 
 def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
@@ -217,25 +234,16 @@ def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
 def optimise(
     network: nn.Module,
     model: HeadModel,
-    inputs: Sequence[Item],
-    loss: Loss,
-    score: Score | None = None,
+    objective: Objective,
     *,
     schedule: Schedule,
-    groups: Sequence[dict[str, Any]] | None = None,
-    steps: int | None = None,
-    reserve: float = 0.0,
     seed: int = 42,
     hooks: Hooks = Hooks(),
 ) -> Training:
-    """Train the parameters of ``network`` that require gradients to a lower ``loss`` of ``inputs``, in place.
+    """Train the parameters of ``network`` that require gradients, in place.
 
-    The weights of the epoch with the highest ``score`` stay (None: the last ones). ``model`` supplies tokenizer and
-    batching and shares no tensor with ``network`` that is trained. ``groups`` are groups of parameters with rates of
-    their own, as AdamW takes them. ``steps`` replace the number of batches of the ``schedule``.
-
-    With seconds left by the ``hooks``, the training has as many batches as fit, ``reserve`` seconds are left for its
-    last batch and score, and the learning rate follows the time that has passed.
+    ``model`` supplies tokenizer and batching and shares no tensor with ``network`` that is trained. With seconds left
+    by the ``hooks``, the training has as many batches as fit, and the learning rate follows the time that has passed.
 
     ``hooks.progress`` may end the training between two batches. With a ``checkpoint`` the same call then goes on after
     the last whole epoch, and ends with the same weights, bit for bit, as without the interruption (on the same
@@ -243,12 +251,14 @@ def optimise(
     """
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    loader = _load_batches(model, model.tokenize(inputs), schedule.batch, order)
+    loader = _load_batches(model, model.tokenize(objective.inputs), schedule.batch, order)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.AdamW(groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay)
-    batches = steps or schedule.epochs * len(loader)
+    optimizer = torch.optim.AdamW(
+        objective.groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
+    )
+    batches = objective.steps or schedule.epochs * len(loader)
     left = hooks.left or _unlimited
-    usable = left() - reserve
+    usable = left() - hooks.reserve
     step = 0
 
     def behind(step: int) -> float:
@@ -257,10 +267,10 @@ def optimise(
             return batches
         if hooks.left is None:
             return step
-        return max(step, batches * (usable + reserve - left()) / usable)
+        return max(step, batches * (usable + hooks.reserve - left()) / usable)
 
     def over() -> bool:
-        return step >= batches or left() <= reserve
+        return step >= batches or left() <= hooks.reserve
 
     def total() -> int:
         if behind(step) <= step:
@@ -292,13 +302,13 @@ def optimise(
         losses = []
         for tensors, rows in loader:
             moved = {name: move_to(tensor, model.device) for name, tensor in tensors.items()}
-            lost = loss(network, moved, move_to(rows, model.device))
-            lost.backward()  # type: ignore[no-untyped-call]
+            loss = objective.loss(network, moved, move_to(rows, model.device))
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, schedule.clip)
             optimizer.step()
             rate.step()
             optimizer.zero_grad()
-            losses.append(float(lost.detach()))
+            losses.append(float(loss.detach()))
             step += 1
             if hooks.after is not None:
                 hooks.after(step)
@@ -308,8 +318,8 @@ def optimise(
                 break
         network.eval()
         scored = None
-        if score is not None:
-            scored = score(pause)
+        if objective.score is not None:
+            scored = objective.score(pause)
         state.end_epoch(sum(losses) / len(losses), scored)
         report()
         if hooks.checkpoint is not None and not over():

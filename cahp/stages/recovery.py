@@ -21,7 +21,7 @@ from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
 from cahp.models.surgery import cut, separate
-from cahp.models.training import Epoch, Hooks, Schedule, TimeIsUp, optimise, train, until
+from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, ModelError, OptionError, Progress, report_progress, silent
@@ -631,13 +631,10 @@ def distill(
     training = optimise(
         network,
         start,
-        [inputs[row] for row in learned],
-        loss,
-        score,
+        Objective([inputs[row] for row in learned], loss, score),
         schedule=schedule,
-        reserve=_RESERVED * (2 * scoring + batch),
         seed=seed,
-        hooks=replace(hooks, stage="distill"),
+        hooks=replace(hooks, stage="distill", reserve=_RESERVED * (2 * scoring + batch)),
     )
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     last = first

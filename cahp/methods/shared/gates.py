@@ -138,7 +138,7 @@ def train_gates(
     from cahp.models.head_model import Batch
     from cahp.models.reading import losses
     from cahp.models.surgery import separate
-    from cahp.models.training import Hooks, Schedule, optimise
+    from cahp.models.training import Hooks, Objective, Schedule, optimise
 
     generator = torch.Generator().manual_seed(seed)
 
@@ -187,12 +187,9 @@ def train_gates(
         optimise(
             trained,
             model,
-            texts.inputs,
-            loss,
+            Objective(texts.inputs, loss, groups=groups, steps=steps),
             schedule=Schedule(batch=BATCH, clip=CLIP, weight_decay=0.0, warmup=0.0),
-            groups=groups,
             seed=seed,
-            steps=steps,
             hooks=Hooks(STAGE, progress, after=after),
         )
     return parameters.detach().double().numpy()

@@ -16,7 +16,7 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
-from cahp.models.training import Hooks, Loss, Schedule, Training, optimise
+from cahp.models.training import Hooks, Loss, Objective, Schedule, Training, optimise
 from cahp.recoveries import DistillReport
 from cahp.stages import recovery
 from cahp.stages.recovery import distill
@@ -88,9 +88,9 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     losses: list[Loss] = []
     made = optimise
 
-    def observe(network: Any, model: Any, inputs: Any, loss: Loss, *others: Any, **options: Any) -> Any:
-        losses.append(loss)
-        return made(network, model, inputs, loss, *others, **options)
+    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
+        losses.append(objective.loss)
+        return made(network, model, objective, **options)
 
     monkeypatch.setattr(recovery, "optimise", observe)
     texts = TEXTS.take(range(10))
