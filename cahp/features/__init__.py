@@ -72,7 +72,7 @@ FEATURES = (
     Feature(
         "abilities",
         measures=_find("abilities.section:RECEIPT"),
-        panels={"Board": ("abilities.panel:STRIP",), "Budget": ("abilities.panel:TAB",)},
+        panels={"Board": ("abilities.panel:STRIP",)},
     ),
     Feature(
         "attribution",

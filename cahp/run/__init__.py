@@ -7,7 +7,6 @@ from cahp.run.measurements import Measurements
 from cahp.run.prune import choose
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.run.search import reach_goal
 from cahp.run.settings import AFTERWARDS, CHOOSING, COLUMNS, IN_DIGESTS, Settings, identify_model, key_fields
 
 __all__ = [
@@ -27,5 +26,4 @@ __all__ = [
     "identify_model",
     "key_fields",
     "open_bench",
-    "reach_goal",
 ]

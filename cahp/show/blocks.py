@@ -24,14 +24,10 @@ NO_SIGN = "·"
 
 @dataclass(frozen=True)
 class Line:
-    """A finding in one sentence with its number, without a full stop; ``flagged``: a person should see it first.
-
-    A ``detail`` repeats a row of a closed table: it stands only where that table does not.
-    """
+    """A finding in one sentence with its number, without a full stop; ``flagged``: a person should see it first."""
 
     text: str
     flagged: bool = False
-    detail: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ def draw(blocks: Iterable[Block]) -> Iterator[str]:
     """Yield the HTML of blocks."""
     for block in blocks:
         match block:
-            case Line() if not block.detail:
+            case Line():
                 yield f"<p><b>{safe(block.text)}.</b></p>"
             case Text():
                 yield f"<p class=note>{safe(block.text)}</p>"

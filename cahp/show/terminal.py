@@ -26,7 +26,7 @@ def lines(blocks: Iterable[Block], *, summary: bool = False) -> Iterator[str]:
 
 def _draw(block: Block, *, summary: bool) -> Iterator[str]:
     match block:
-        case Line() if summary or not block.detail:
+        case Line():
             yield f"  {block.text}"
         case Text() if not summary:
             yield f"  {block.text}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -25,7 +24,14 @@ from cahp.features.abilities.sentences import (
     PLACES,
     THINGS,
 )
-from cahp.values import Floats, Ints, Unit, digest
+from cahp.values import Ints, Unit, digest
+
+#: A text, and the options that may continue it, the right one first.
+Question = tuple[str, Sequence[str]]
+
+
+class NotMeasurable(Exception):
+    """Says why a model has no items of an ability."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,11 +53,11 @@ class AskedSequence:
 class Items:
     """The items of one ability: ``count`` of them, each with ``parts`` parts, read in ``probes``."""
 
-    probes: tuple[AskedSequence, ...]
+    probes: Sequence[AskedSequence]
     count: int
     parts: int
 
-    @cached_property
+    @property
     def sha256(self) -> str:
         """Digest of everything that a model reads and is measured on."""
         contents: list[bytes] = []
@@ -60,7 +66,7 @@ class Items:
             contents += [np.asarray(array, dtype=np.int64).tobytes() for array in arrays]
         return digest(*contents, f"{self.count} x {self.parts}")
 
-    @cached_property
+    @property
     def sizes(self) -> NDArray[np.int64]:
         """How many predictions count for each part of each item ``(count, parts)``."""
         sizes = np.zeros((self.count, self.parts), dtype=np.int64)
@@ -69,11 +75,6 @@ class Items:
         return sizes
 
     @property
-    def tokens(self) -> int:
-        """Number of tokens that a model reads."""
-        return sum(len(ids) for ids, _ in self.readings)
-
-    @cached_property
     def readings(self) -> list[tuple[Ints, list[AskedSequence]]]:
         """The sequences that a model reads, each with the probes that it answers: those that it begins with.
 
@@ -98,6 +99,7 @@ class Size:
     longest: int = 0
 
 
+@dataclass
 class ItemSource:
     """What items are made of: the tokenizer of a model, its limits, and the tokens of evaluation texts.
 
@@ -106,139 +108,105 @@ class ItemSource:
     Random choices follow from ``seed`` and the name of the ability.
     """
 
-    def __init__(
-        self, tokenizer: Any, *, start: int, usual: Ints, longest: int, vocabulary: int, stream: Ints, seed: int
-    ) -> None:
-        self._tokenizer = tokenizer
-        self._vocabulary = vocabulary
-        self.start = start
-        self.usual = usual[usual < vocabulary]
-        self.longest = longest
-        self.stream = stream
-        self.seed = seed
+    tokenizer: Any
+    start: int
+    usual: Ints
+    longest: int
+    vocabulary: int
+    stream: Ints
+    seed: int
 
     def random(self, name: str) -> np.random.Generator:
         """Return a generator of random numbers for the ability ``name``."""
         return np.random.default_rng([self.seed, zlib.crc32(name.encode())])
 
-    def encode(self, text: str) -> list[int] | None:
-        """Return the tokens of a text without special ones (None: a word is unknown)."""
-        ids: list[int] = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        unknown = self._tokenizer.unk_token_id
-        if not ids or max(ids) >= self._vocabulary or (unknown in ids and unknown != self.start):
-            return None
-        return ids
+    def encode(self, text: str) -> list[int]:
+        """Return the tokens of a text after the beginning one.
+
+        Raises:
+            NotMeasurable: If a word is unknown, or the model reads fewer tokens.
+        """
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        unknown = self.tokenizer.unk_token_id
+        if not ids or max(ids) >= self.vocabulary or (unknown in ids and unknown != self.start):
+            raise NotMeasurable("its tokenizer does not know the words")
+        if len(ids) + 1 > self.longest:
+            raise NotMeasurable(f"it reads {self.longest:,} tokens at once, and an item has {len(ids) + 1:,}")
+        return [self.start, *ids]
 
 
-#: Draws the items of an ability, or returns the reason why this model has none.
-Draw = Callable[[ItemSource, Size, np.random.Generator], "Items | str"]
+#: Draws the items of an ability.
+Draw = Callable[[ItemSource, Size, np.random.Generator], Items]
 
 
 @dataclass(frozen=True)
 class AbilityKind:
     """A row of the table of abilities.
 
-    ``draw`` makes its items. ``value`` computes the values ``(n,)`` from the losses of their parts ``(n, parts)``, in
-    nats: the mean of a part where ``means``, else its sum. ``chance`` is the value without the ability, ``size`` how
-    many items it has, and ``quick`` how many of which length every run measures (None: it is measured on request). The
-    loss of the part ``loss_part`` is shown as well, under the name ``loss_label``.
+    ``draw`` makes its items, or raises ``NotMeasurable``. A ``share`` of them is right: their first part, the right
+    option, is the most probable one. In ``nats`` the value of an item is the mean loss of its first part minus that of
+    the second. ``chance`` is the value without the ability, ``size`` how many items it has, and ``quick`` how many of
+    which length every run measures (None: it is measured on request). The loss of the second part is shown as well if
+    there is a ``loss_label``.
     """
 
     name: str
     label: str
     unit: Unit
     draw: Draw
-    value: Callable[[Floats], Floats]
     size: Size
     quick: Size | None = None
     chance: float = 0.0
-    means: bool = True
-    loss_part: int | None = None
     loss_label: str = ""
 
 
-# Values ----------------------------------------------------------------------------------------------------------
-
-
-def subtract_second(losses: Floats) -> Floats:
-    """Return the gain ``(n,)`` of the second part over the first: loss of the first minus that of the second."""
-    return np.asarray(losses[:, 0] - losses[:, 1])
-
-
-def prefer_first(losses: Floats) -> Floats:
-    """Return for each item 1 if its first part is the most probable, else 0."""
-    return np.where(losses[:, 0] < losses[:, 1:].min(axis=1), 1.0, 0.0)
-
-
-# Items of choices ------------------------------------------------------------------------------------------------
-
-
-def ask_choices(source: ItemSource, questions: Sequence[tuple[str, Sequence[str]]]) -> Items | str:
+def ask_choices(source: ItemSource, questions: Sequence[Question]) -> Items:
     """Make an item of each question: a text, and the options to continue it, the right one first.
 
     Options begin with their space. All questions have the same number of options.
     """
     probes: list[AskedSequence] = []
     for number, (text, options) in enumerate(questions):
-        made = _ask(source, number, text, options)
-        if isinstance(made, str):
-            return made
-        probes += made
-    return Items(tuple(probes), len(questions), len(questions[0][1]))
+        encoded = [source.encode(text + option) for option in options]
+        if len({tuple(ids) for ids in encoded}) < len(encoded):
+            raise NotMeasurable("its tokenizer does not tell the options apart")
+        # The tokens that all options begin with; of each at least one is left.
+        shared = 0
+        while shared < min(map(len, encoded)) - 1 and len({ids[shared] for ids in encoded}) == 1:
+            shared += 1
+        if all(len(ids) == shared + 1 for ids in encoded):
+            # Options of a single token are read at once.
+            last = np.array([ids[-1] for ids in encoded])
+            asked = np.full(len(encoded), shared - 1)
+            probes.append(AskedSequence(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded))))
+            continue
+        for part, option_ids in enumerate(encoded):
+            probes.append(_ask_rest(number, np.array(option_ids), shared, part))
+    return Items(probes, len(questions), len(questions[0][1]))
 
 
-def _ask(source: ItemSource, number: int, text: str, options: Sequence[str]) -> list[AskedSequence] | str:
-    encoded: list[list[int]] = []
-    for option in options:
-        ids = source.encode(text + option)
-        if ids is None:
-            return "its tokenizer does not know the words"
-        encoded.append([source.start, *ids])
-    longest = max(map(len, encoded))
-    if longest > source.longest:
-        return f"it reads {source.longest:,} tokens at once, and an item has {longest:,}"
-    if len({tuple(ids) for ids in encoded}) < len(encoded):
-        return "its tokenizer does not tell the options apart"
-    shared = _count_shared(encoded)
-    if all(len(ids) == shared + 1 for ids in encoded):
-        # Options of a single token are read at once.
-        last = np.array([ids[-1] for ids in encoded])
-        asked = np.full(len(encoded), shared - 1)
-        return [AskedSequence(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded)))]
-    probes: list[AskedSequence] = []
-    for part, option_ids in enumerate(encoded):
-        whole = np.array(option_ids)
-        asked = np.arange(shared - 1, len(whole) - 1)
-        probes.append(AskedSequence(number, whole[:-1], asked, whole[asked + 1], np.full(len(asked), part)))
-    return probes
-
-
-def _count_shared(encoded: Sequence[Sequence[int]]) -> int:
-    """How many tokens all options begin with; of each at least one is left."""
-    shared = min(map(len, encoded)) - 1
-    for place in range(shared):
-        if len({ids[place] for ids in encoded}) > 1:
-            return place
-    return shared
+def _ask_rest(item: int, ids: Ints, start: int, part: int) -> AskedSequence:
+    """Measure the tokens of a sequence from ``start`` on as one part of an item."""
+    asked = np.arange(start - 1, len(ids) - 1)
+    return AskedSequence(item, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part))
 
 
 #: Fewer tokens are no passage.
 _FEWEST = 4
+_FEW = "the evaluation texts have too few tokens"
 #: Each token of the evaluation texts is in at most so many passages.
 _LAPS = 2
 #: Tokens of a segment whose loss is compared with and without the text before it.
 _SEGMENT = 32
 
 
-def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Draw passages of the evaluation texts, each read twice; none overlaps, unless there are too few tokens.
 
     The parts of an item are the first and the second reading, each without its first token.
     """
     lengths = _draw_lengths(source, size, random, len(source.stream))
-    if isinstance(lengths, str):
-        return lengths
-    probes: list[AskedSequence] = []
+    passages: list[Ints] = []
     begin = int(random.integers(lengths[0]))
     laps = 1
     for length in lengths:
@@ -247,47 +215,42 @@ def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> 
             begin = int(random.integers(lengths[0]))
         if laps > _LAPS or begin + length > len(source.stream):
             break
-        probes.append(_read_twice(source, len(probes), source.stream[begin : begin + length]))
+        passages.append(source.stream[begin : begin + length])
         begin += length
-    return _collect(probes)
+    return _read_twice(source, passages)
 
 
-def repeat_random(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def repeat_random(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Draw sequences of different random tokens, each read twice; parts as in ``repeat_text``."""
     lengths = _draw_lengths(source, size, random, len(source.usual))
-    if isinstance(lengths, str):
-        return lengths
-    probes: list[AskedSequence] = []
-    for length in lengths:
-        probes.append(_read_twice(source, len(probes), random.choice(source.usual, length, replace=False)))
-    return _collect(probes)
+    return _read_twice(source, [random.choice(source.usual, length, replace=False) for length in lengths])
 
 
-def _draw_lengths(source: ItemSource, size: Size, random: np.random.Generator, most: int) -> list[int] | str:
+def _draw_lengths(source: ItemSource, size: Size, random: np.random.Generator, most: int) -> list[int]:
     """Draw the lengths of passages, log-uniformly, so that two of each fit the model, and ``most`` tokens do."""
     longest = min(size.longest, (source.longest - 1) // 2, most)
     if longest < _FEWEST:
-        return f"it reads {source.longest:,} tokens at once and there are {most:,}, too few for a passage read twice"
+        raise NotMeasurable(
+            f"it reads {source.longest:,} tokens at once and there are {most:,}, too few for a passage read twice"
+        )
     shortest = min(size.shortest, max(_FEWEST, longest // 2))
     drawn = np.exp(random.uniform(np.log(shortest), np.log(longest + 1), size.items))
     return [int(length) for length in np.minimum(drawn, longest)]
 
 
-def _read_twice(source: ItemSource, item: int, passage: Ints) -> AskedSequence:
-    ids = np.concatenate([[source.start], passage, passage])
-    length = len(passage)
-    asked = np.concatenate([np.arange(1, length), np.arange(length + 1, 2 * length)])
-    parts = np.repeat([0, 1], length - 1)
-    return AskedSequence(item, ids[:-1], asked, ids[asked + 1], parts)
+def _read_twice(source: ItemSource, passages: Sequence[Ints]) -> Items:
+    if not passages:
+        raise NotMeasurable(_FEW)
+    probes: list[AskedSequence] = []
+    for item, passage in enumerate(passages):
+        ids = np.concatenate([[source.start], passage, passage])
+        length = len(passage)
+        asked = np.concatenate([np.arange(1, length), np.arange(length + 1, 2 * length)])
+        probes.append(AskedSequence(item, ids[:-1], asked, ids[asked + 1], np.repeat([0, 1], length - 1)))
+    return Items(probes, len(probes), 2)
 
 
-def _collect(probes: list[AskedSequence]) -> Items | str:
-    if not probes:
-        return "the evaluation texts have too few tokens"
-    return Items(tuple(probes), len(probes), 2)
-
-
-def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Draw segments of the evaluation texts, read alone and after the text before them.
 
     Both readings have the same tokens, so that the gain does not depend on which tokens come late in a document. The
@@ -295,7 +258,7 @@ def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> 
     """
     longest = min(size.longest, source.longest - 1 - _SEGMENT, len(source.stream) // 2)
     if longest < size.shortest:
-        return f"its context or the evaluation texts are too short for {size.shortest + _SEGMENT} tokens"
+        raise NotMeasurable(f"its context or the evaluation texts are too short for {size.shortest + _SEGMENT} tokens")
     places = np.arange(longest, len(source.stream) - _SEGMENT, _SEGMENT)
     probes: list[AskedSequence] = []
     chosen = np.sort(random.permutation(places)[: size.items])
@@ -303,11 +266,10 @@ def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> 
     for item, (begin, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
         for part, context in enumerate((0, length)):
             ids = np.concatenate([[source.start], source.stream[begin - context : begin + _SEGMENT]])
-            asked = np.arange(len(ids) - _SEGMENT, len(ids) - 1)
-            probes.append(AskedSequence(item, ids[:-1], asked, ids[asked + 1], np.full(len(asked), part)))
+            probes.append(_ask_rest(item, ids, len(ids) - _SEGMENT + 1, part))
     if not len(chosen):
-        return "the evaluation texts have too few tokens"
-    return Items(tuple(probes), len(chosen), 2)
+        raise NotMeasurable(_FEW)
+    return Items(probes, len(chosen), 2)
 
 
 #: Options of a question, the right one among them.
@@ -323,11 +285,8 @@ _SHOWN = 6
 #: Largest term and sum of additions.
 _LARGEST = 20
 
-#: A text, and the options that may continue it, the right one first.
-Question = tuple[str, Sequence[str]]
 
-
-def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
     most = max(0, (source.longest - _FACTS) // _SENTENCE)
     questions: list[Question] = []
@@ -344,7 +303,7 @@ def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Item
     return ask_choices(source, questions)
 
 
-def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def follow_pattern(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Show a mapping of words by examples, and ask for the next: capital letters, plurals, or pairs at random."""
     patterns = (_ask_capital, _ask_plural, _ask_pair)
     return ask_choices(source, [patterns[number % len(patterns)](random) for number in range(size.items)])
@@ -374,7 +333,7 @@ def _show(words: Sequence[str], values: Sequence[str], asked: str) -> str:
     return "\n".join([*lines, f"{asked} ->"])
 
 
-def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def check_grammar(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Compare a grammatical continuation with one that is not: agreement across a distractor, and reflexives."""
     pairs = list(_list_pairs())
     order = random.permutation(len(pairs))
@@ -394,7 +353,7 @@ def _list_pairs() -> Iterator[Question]:
             yield f"The {person} who met the {other} saw", _space([right, wrong])
 
 
-def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
     countries = list(CAPITALS)
     questions: list[Question] = []
@@ -406,7 +365,7 @@ def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) ->
     return ask_choices(source, questions)
 
 
-def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for sums below 20 after two examples; the other options are near and have as many digits."""
     sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
     questions: list[Question] = []
@@ -421,7 +380,7 @@ def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Ite
     return ask_choices(source, questions)
 
 
-def read_languages(source: ItemSource, size: Size, random: np.random.Generator) -> Items | str:
+def read_languages(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Compare sentences in French, German and Spanish with the same words in random order.
 
     The parts of an item are the mixed words and the sentence.
@@ -432,15 +391,8 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
         words = sentence.split(" ")
         mixed = [words[place] for place in random.permutation(len(words))]
         for part, text in enumerate((" ".join(mixed), sentence)):
-            encoded = source.encode(text)
-            if encoded is None:
-                return "its tokenizer does not know the words"
-            if len(encoded) + 1 > source.longest:
-                return f"it reads {source.longest:,} tokens at once, fewer than a sentence has"
-            ids = np.array([source.start, *encoded])
-            asked = np.arange(len(ids) - 1)
-            probes.append(AskedSequence(item, ids[:-1], asked, ids[1:], np.full(len(asked), part)))
-    return Items(tuple(probes), len(sentences), 2)
+            probes.append(_ask_rest(item, np.array(source.encode(text)), 1, part))
+    return Items(probes, len(sentences), 2)
 
 
 def _choose(random: np.random.Generator, words: Sequence[str], count: int) -> list[str]:
@@ -458,23 +410,14 @@ def _space(words: Sequence[str]) -> list[str]:
 
 
 def _list_questions(name: str, label: str, draw: Draw, items: int, *, options: int = OPTIONS) -> AbilityKind:
-    """A row of questions with options: its value is the share that is right."""
-    return AbilityKind(name, label, "share", draw, prefer_first, Size(items), chance=1 / options, means=False)
+    """A row of questions with options."""
+    return AbilityKind(name, label, "share", draw, Size(items), chance=1 / options)
 
 
 def _list_repeated(name: str, label: str, draw: Draw) -> AbilityKind:
-    """A row of sequences that are read twice: its value is what the second reading gains; every run measures it."""
-    return AbilityKind(
-        name,
-        label,
-        "nats",
-        draw,
-        subtract_second,
-        Size(64, 16, 256),
-        Size(32, 16, 64),
-        loss_part=1,
-        loss_label="loss of the second reading",
-    )
+    """A row of sequences that are read twice; every run measures it."""
+    sizes = (Size(64, 16, 256), Size(32, 16, 64))
+    return AbilityKind(name, label, "nats", draw, *sizes, loss_label="loss of the second reading")
 
 
 #: All abilities, in the order of a receipt.
@@ -483,9 +426,9 @@ ABILITIES: tuple[AbilityKind, ...] = (
     _list_repeated("repeats_random", "repeats random tokens", repeat_random),
     _list_questions("looks_up", "looks up", look_up, 32),
     _list_questions("follows_pattern", "follows a pattern", follow_pattern, 96),
-    AbilityKind("uses_context", "uses context", "nats", use_context, subtract_second, Size(24, 64, 384)),
+    AbilityKind("uses_context", "uses context", "nats", use_context, Size(24, 64, 384)),
     _list_questions("grammar", "grammar", check_grammar, 96, options=2),
     _list_questions("facts", "facts", ask_capitals, 64),
     _list_questions("arithmetic", "arithmetic", ask_sums, 96),
-    AbilityKind("languages", "other languages", "nats", read_languages, subtract_second, Size(36)),
+    AbilityKind("languages", "other languages", "nats", read_languages, Size(36)),
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource
+from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource, NotMeasurable
 from cahp.features.abilities.record import LEAST, REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models import known_tokens, start_id
 from cahp.run import Recovered, Resources, cut_model
@@ -43,43 +43,46 @@ def measure_abilities(
     ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
     draws items and intervals. Losses are read from the store where the same model has read the same items.
     """
-    kinds = _list_kinds(complete=complete)
-    source = make_source(resources.model, texts, seed)
+    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
+    states: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None)}
+    if mask is not None:
+        states["pruned"] = (mask, None)
+        if recovered is not None:
+            states["recovered"] = (mask, recovered)
     rows = []
     for place, kind in enumerate(kinds):
         progress = nest_progress(resources.progress, place, len(kinds))
-        rows.append(measure_kind(resources, kind, source, mask, recovered, complete=complete, progress=progress))
+        try:
+            items = draw_items(kind, make_source(resources.model, texts, seed), complete=complete)
+        except NotMeasurable as reason:
+            rows.append(ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=str(reason)))
+            continue
+        sums = {}
+        for number, (state, (kept, how)) in enumerate(states.items()):
+            sums[state] = _read(resources, items, kept, how, nest_progress(progress, number, len(states)))
+        rows.append(value_items(kind, items, sums))
     return AbilitiesRecord(decide(rows, seed), complete)
 
 
-def _list_kinds(*, complete: bool) -> list[AbilityKind]:
-    """List all abilities, or those of every run."""
-    return [kind for kind in ABILITIES if complete or kind.quick is not None]
+def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource:
+    """Return what items for a model are made of.
 
-
-def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource | str:
-    """Return what items for a model are made of, or the reason why there are none."""
+    Raises:
+        NotMeasurable: If the model has no token that begins a text.
+    """
     from cahp.models import usual_ids
 
     vocabulary = known_tokens(model)
     start = start_id(model.tokenizer)
     if start is None or start >= vocabulary:
-        return "it has no token that begins a text"
-    return ItemSource(
-        model.tokenizer,
-        start=start,
-        usual=usual_ids(model.tokenizer),
-        longest=model.longest_context,
-        vocabulary=vocabulary,
-        stream=texts.stream,
-        seed=seed,
-    )
+        raise NotMeasurable("it has no token that begins a text")
+    usual = usual_ids(model.tokenizer)
+    usual = usual[usual < vocabulary]
+    return ItemSource(model.tokenizer, start, usual, model.longest_context, vocabulary, texts.stream, seed)
 
 
-def draw_items(kind: AbilityKind, source: ItemSource | str, *, complete: bool) -> Items | str:
-    """Draw the items of an ability, or return the reason why there are none."""
-    if isinstance(source, str):
-        return source
+def draw_items(kind: AbilityKind, source: ItemSource, *, complete: bool) -> Items:
+    """Draw the items of an ability, or raise ``NotMeasurable``."""
     size = kind.size
     if not complete and kind.quick is not None:
         # A model that reads little at once is small or old, and need not wait longer for this than for its evaluation.
@@ -89,43 +92,18 @@ def draw_items(kind: AbilityKind, source: ItemSource | str, *, complete: bool) -
     return kind.draw(source, size, source.random(kind.name))
 
 
-def measure_kind(
-    resources: Resources,
-    kind: AbilityKind,
-    source: ItemSource | str,
-    mask: HeadMask | None,
-    recovered: Recovered | None,
-    *,
-    complete: bool,
-    progress: Progress = silent,
-) -> ItemValues:
-    """Measure one ability of each model."""
-    items = draw_items(kind, source, complete=complete)
-    if isinstance(items, str):
-        return ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=items)
-    models: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None)}
-    if mask is not None:
-        models["pruned"] = (mask, None)
-        if recovered is not None:
-            models["recovered"] = (mask, recovered)
-    losses = {}
-    for place, (state, (kept, how)) in enumerate(models.items()):
-        losses[state] = _read(resources, items, kept, how, nest_progress(progress, place, len(models)))
-    return value_items(kind, items, losses)
-
-
 def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:
     """Return the values of items, given the summed losses of their parts ``(n, parts)`` by model."""
     values: dict[str, Floats] = {}
     losses: dict[str, Floats] = {}
     for state, total in sums.items():
         means = total / np.maximum(items.sizes, 1)
-        parts = total
-        if kind.means:
-            parts = means
-        values[state] = kind.value(parts)
-        if kind.loss_part is not None:
-            losses[state] = means[:, kind.loss_part]
+        values[state] = means[:, 0] - means[:, 1]
+        if kind.unit == "share":
+            # The most probable option counts, whatever its number of tokens.
+            values[state] = (total[:, 0] < total[:, 1:].min(axis=1)).astype(np.float64)
+        if kind.loss_label:
+            losses[state] = means[:, 1]
     return ItemValues(kind.name, kind.label, kind.unit, kind.chance, values, loss_label=kind.loss_label, losses=losses)
 
 

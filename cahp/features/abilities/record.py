@@ -8,9 +8,9 @@ one-sided 95 % limit of the mean difference, Student's t)?
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,12 +25,12 @@ Word = Literal["kept", "weaker", "lost", "not significant", "not measurable"]
 FLAGS: tuple[Word, ...] = ("lost", "weaker")
 #: The models whose abilities are compared with the full model's.
 COMPARED = ("pruned", "recovered")
-#: What each word means, in a sentence for tables and help.
+#: What each word means, in a sentence for tables and help, the worst word first.
 MEANINGS: Mapping[Word, str] = {
-    "kept": "surely worse by less than a tenth of the full model's lead over chance, or better",
-    "weaker": "surely worse than the full model",
     "lost": "surely worse, and more than half of the lead over chance is gone",
+    "weaker": "surely worse than the full model",
     "not significant": "neither a difference nor its absence is certain",
+    "kept": "surely worse by less than a tenth of the full model's lead over chance, or better",
     "not measurable": "the full model itself is not surely above chance, or cannot be asked",
 }
 
@@ -82,14 +82,12 @@ class Ability:
             return self.recovered
         return self.pruned
 
-    def word_of(self, state: str) -> Word | None:
-        """Return the word of the ``pruned`` or the ``recovered`` model (None: there is no such model)."""
+    def word_of(self, state: str) -> Word:
+        """Return the word of the ``pruned`` or the ``recovered`` model."""
         verdict = self.get(state)
-        if verdict is not None:
-            return verdict.word
-        if self.reason and state == "pruned":
+        if verdict is None:
             return "not measurable"
-        return None
+        return verdict.word
 
 
 @dataclass(frozen=True)
@@ -105,51 +103,33 @@ class AbilitiesRecord:
     @property
     def states(self) -> tuple[str, ...]:
         """The models that are compared with the full one."""
-        return tuple(state for state in COMPARED if self._has(state))
+        return tuple(state for state in COMPARED if any(row.get(state) is not None for row in self.rows))
 
-    def _has(self, state: str) -> bool:
-        return any(row.get(state) is not None for row in self.rows)
-
-    def flagged(self, state: str) -> tuple[Ability, ...]:
-        """Return the abilities that are weaker or lost in the ``pruned`` or the ``recovered`` model."""
-        return tuple(row for row in self.rows if row.word_of(state) in FLAGS)
-
-    def count_words(self, state: str) -> dict[Word, int]:
-        """Count how many abilities have each word in a model; words that none has are left out."""
-        words = [row.word_of(state) for row in self.rows]
-        return {word: words.count(word) for word in MEANINGS if word in words}
+    def by_word(self, state: str) -> dict[Word, list[Ability]]:
+        """Return the abilities of a model by their word, the worst word first; words that none has are left out."""
+        found = {word: [row for row in self.rows if row.word_of(state) == word] for word in MEANINGS}
+        return {word: rows for word, rows in found.items() if rows}
 
     def summarise(self, state: str) -> str:
         """Say in one line what became of the abilities of a model, such as ``1 of 2 lost: repeats text``."""
-        measured = sum(row.word_of(state) not in (None, "not measurable") for row in self.rows)
-        parts = list(self._name_flagged(state))
+        by_word = self.by_word(state)
+        measured = len(self.rows) - len(by_word.pop("not measurable", ()))
+        labels = {word: ", ".join(row.label for row in rows) for word, rows in by_word.items()}
+        parts = [f"{word} {labels[word]}" for word in FLAGS if word in labels]
         if parts:
             return f"of {measured} measurable abilities: {'; '.join(parts)}"
         if not measured:
             return "no ability is measurable"
-        kept = self.count_words(state).get("kept", 0)
+        kept = len(by_word.get("kept", ()))
         return f"no ability is surely worse; {kept} of {measured} measurable ones are surely kept"
 
-    def _name_flagged(self, state: str) -> Iterator[str]:
-        for word in FLAGS:
-            labels = [row.label for row in self.rows if row.word_of(state) == word]
-            if labels:
-                yield f"{word} {', '.join(labels)}"
-
-    def of_full_model(self) -> AbilitiesRecord:
-        """Return the receipt of the full model alone."""
-        rows: list[Ability] = []
+    def of_models(self, *states: str) -> AbilitiesRecord:
+        """Return the receipt of these models alone: ``full``, and ``pruned`` or not."""
+        rows = []
         for row in self.rows:
-            losses = {state: loss for state, loss in row.losses.items() if state == "full"}
-            rows.append(replace(row, pruned=None, recovered=None, losses=losses))
-        return replace(self, rows=tuple(rows))
-
-    def as_pruned(self) -> AbilitiesRecord:
-        """Return the receipt without the recovered model."""
-        rows: list[Ability] = []
-        for row in self.rows:
-            losses = {state: loss for state, loss in row.losses.items() if state != "recovered"}
-            rows.append(replace(row, recovered=None, losses=losses))
+            gone: dict[str, Any] = dict.fromkeys(set(COMPARED) - set(states))
+            losses = {state: loss for state, loss in row.losses.items() if state in states}
+            rows.append(replace(row, **gone, losses=losses))
         return replace(self, rows=tuple(rows))
 
 
@@ -187,83 +167,88 @@ class ItemValues:
     @property
     def n(self) -> int:
         """Number of items."""
-        if "full" in self.values:
-            return len(self.values["full"])
-        return 0
+        return len(self.values.get("full", ()))
+
+    @property
+    def lead(self) -> Floats:
+        """By how much the full model exceeds chance on each item ``(n,)``."""
+        return np.asarray(self.values["full"] - self.chance)
+
+    @property
+    def unmeasurable(self) -> str:
+        """Why nothing can be said of other models (empty: something can)."""
+        if self.reason:
+            return self.reason
+        if self.n < LEAST:
+            return f"{self.n} items are too few"
+        if not lower_limit(self.lead) > 0:
+            return "the full model is not surely above chance"
+        return ""
+
+    def subtract(self, state: str) -> Floats:
+        """Return the paired differences ``(n,)`` of a model from the full one."""
+        return np.asarray(self.values[state] - self.values["full"])
+
+    def compare(self, state: str) -> float:
+        """Return the two-sided probability of as large a difference from the full model, without correction."""
+        differences = self.subtract(state)
+        if not self.by_definition:
+            return compare_signs(differences)
+        return compare_disagreement(int((differences < 0).sum()), self.n, MARGIN * float(self.lead.mean()))
+
+    def decide(self, state: str, p: float, seed: int) -> AbilityVerdict:
+        """Return the verdict on a model, given the corrected probability ``p`` of its difference."""
+        differences = self.subtract(state)
+        word: Word = "not measurable"
+        if not self.unmeasurable:
+            word = find_word(differences, float(self.lead.mean()), p, shares=self.unit == "share")
+        value = self.estimate(state, seed)
+        if self.unit == "share":
+            return AbilityVerdict(value, estimate_mean(100 * differences, seed, "points"), p, word)
+        return AbilityVerdict(value, estimate_mean(differences, seed, self.unit), p, word)
+
+    def estimate(self, state: str, seed: int) -> Estimate:
+        """Estimate the mean of a model's values."""
+        values = self.values[state]
+        if self.unit != "share":
+            return estimate_mean(values, seed, self.unit)
+        return Estimate(float(values.mean()), wilson(round(float(values.sum())), self.n), self.n, self.unit)
 
 
 def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...]:
-    """Make the rows of a receipt; ``seed`` draws the bootstrap of intervals.
-
-    Raises:
-        ValueError: If the models have different numbers of items.
-    """
-    measured = list(measured)
-    reasons = [row.reason or _find_reason(row) for row in measured]
-    verdicts: dict[str, dict[int, AbilityVerdict]] = {}
-    for state in COMPARED:
-        rows = {number: row for number, row in enumerate(measured) if state in row.values}
-        tested = [number for number in rows if not reasons[number]]
-        levels = holm_correction([_test(measured[number], state) for number in tested])
-        p = dict(zip(tested, levels, strict=True))
-        verdicts[state] = {
-            number: _decide_row(row, state, p.get(number, 1.0), seed, measurable=number in p)
-            for number, row in rows.items()
-        }
+    """Make the rows of a receipt; ``seed`` draws the bootstrap of intervals."""
+    rows = list(measured)
+    levels = {state: _correct(rows, state) for state in COMPARED}
     abilities: list[Ability] = []
-    for number, row in enumerate(measured):
-        full = None
+    for row in rows:
+        verdicts: dict[str, Any] = {}
         if row.n:
-            full = _estimate(row.values["full"], row.unit, seed)
+            verdicts["full"] = row.estimate("full", seed)
+        for state in COMPARED:
+            if state in row.values:
+                verdicts[state] = row.decide(state, levels[state].get(row.name, 1.0), seed)
+        losses = {state: estimate_mean(values, seed) for state, values in row.losses.items()}
+        chance = float(np.mean(row.chance))
+        reason = row.unmeasurable
         abilities.append(
             Ability(
                 row.name,
                 row.label,
                 row.n,
-                float(np.mean(row.chance)),
-                full,
-                verdicts["pruned"].get(number),
-                verdicts["recovered"].get(number),
-                reasons[number],
-                row.loss_label,
-                {state: estimate_mean(losses, seed) for state, losses in row.losses.items()},
+                chance,
+                **verdicts,
+                reason=reason,
+                loss_label=row.loss_label,
+                losses=losses,
             )
         )
     return tuple(abilities)
 
 
-def _find_reason(row: ItemValues) -> str:
-    """Return why a row is not measurable by its values (empty: it is)."""
-    if row.n == 1:
-        return "1 item is too few"
-    if row.n < LEAST:
-        return f"{row.n} items are too few"
-    lead = row.values["full"] - row.chance
-    if not lower_limit(lead) > 0:
-        return "the full model is not surely above chance"
-    return ""
-
-
-def _decide_row(row: ItemValues, state: str, p: float, seed: int, *, measurable: bool) -> AbilityVerdict:
-    differences = _subtract(row, state)
-    word: Word = "not measurable"
-    if measurable:
-        lead = float(np.mean(row.values["full"] - row.chance))
-        word = find_word(differences, lead, p, shares=row.unit == "share")
-    unit = row.unit
-    if unit == "share":
-        unit = "points"
-        differences = 100 * differences
-    return AbilityVerdict(_estimate(row.values[state], row.unit, seed), estimate_mean(differences, seed, unit), p, word)
-
-
-def _test(row: ItemValues, state: str) -> float:
-    """Return the two-sided probability of as large a difference of a model from the full one, without correction."""
-    differences = _subtract(row, state)
-    if not row.by_definition:
-        return compare_signs(differences)
-    margin = MARGIN * float(np.mean(row.values["full"] - row.chance))
-    return compare_disagreement(int((differences < 0).sum()), len(differences), margin)
+def _correct(rows: Sequence[ItemValues], state: str) -> dict[str, float]:
+    """Return the probabilities of a model's differences by ability, corrected for their number."""
+    tested = {row.name: row.compare(state) for row in rows if state in row.values and not row.unmeasurable}
+    return dict(zip(tested, holm_correction(list(tested.values())), strict=True))
 
 
 def compare_disagreement(count: int, total: int, margin: float) -> float:
@@ -301,20 +286,3 @@ def lower_limit(values: Floats) -> float:
         return -float("inf")
     spread = float(values.std(ddof=1))
     return float(values.mean() - t.isf(ALPHA, len(values) - 1) * spread / np.sqrt(len(values)))
-
-
-def _subtract(row: ItemValues, state: str) -> Floats:
-    """The paired differences ``(n,)`` of a model from the full one."""
-    full = row.values["full"]
-    other = row.values[state]
-    if full.shape != other.shape:
-        raise ValueError(f"{row.name}: {len(other)} items of the {state} model and {len(full)} of the full one")
-    return np.asarray(other - full)
-
-
-def _estimate(values: Floats, unit: Unit, seed: int) -> Estimate:
-    """Estimate the mean of an ability's values."""
-    if unit != "share":
-        return estimate_mean(values, seed, unit)
-    right = round(float(values.sum()))
-    return Estimate(float(values.mean()), wilson(right, len(values)), len(values), unit)

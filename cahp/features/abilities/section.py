@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, AbilityVerdict, Word
+from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
 from cahp.goals import Goal
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, Recovered
 from cahp.run.measures import MaskSubject, Measure
-from cahp.show.blocks import Block, Line, Table, Text
+from cahp.show.blocks import Block, Cell, Line, Table, Text
 from cahp.values import Estimate, HeadMask
-from cahp.words import capital, number, percent
+from cahp.words import number, percent
 
 #: The symbol of each word: its shape tells it without colour.
 SYMBOLS: dict[Word, str] = {
@@ -64,7 +64,7 @@ def find_state(record: AbilitiesRecord) -> str:
 def count_lost(record: AbilitiesRecord) -> Estimate | None:
     """Count the abilities that the last model has lost, of all that are measurable (None: none is)."""
     words = [row.word_of(find_state(record)) for row in record.rows]
-    measurable = sum(word not in (None, "not measurable") for word in words)
+    measurable = len(words) - words.count("not measurable")
     if not measurable:
         return None
     lost = float(words.count("lost"))
@@ -78,70 +78,30 @@ def name_state(state: str, recover: str) -> str:
     return NONE.beside
 
 
-def list_by_word(record: AbilitiesRecord, state: str) -> dict[Word, list[Ability]]:
-    """Return the abilities of a model by their word, the worst word first; words that none has are left out."""
-    by_word: dict[Word, list[Ability]] = {word: [] for word in SYMBOLS}
-    for row in record.rows:
-        word = row.word_of(state) or "not measurable"
-        by_word[word].append(row)
-    return {word: rows for word, rows in by_word.items() if rows}
-
-
 def explain(row: Ability, state: str) -> str:
     """Say in one line what was measured of an ability: word, values, difference with interval, and number of items."""
-    word = row.word_of(state) or "not measurable"
+    word = row.word_of(state)
     verdict = row.get(state)
     if verdict is None or row.full is None:
         return f"{row.label}: {word}, as {row.reason}"
-    text = f"{row.label}: {word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
-    if row.reason:
-        text += f"; {row.reason}"
-    return text
+    return f"{row.label}: {word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
 
 
-def write_chance(row: Ability) -> str:
-    """Write the value of a model without the ability, in the unit of its values (empty: nothing was measured)."""
-    if row.full is None:
-        return ""
-    if row.full.unit == "share":
-        return percent(row.chance)
-    return number(row.chance)
-
-
-def list_columns(record: AbilitiesRecord, recover: str) -> list[str]:
-    """Name the columns of ``list_cells``."""
-    columns = ["full model"]
-    for state in record.states:
-        name = name_state(state, recover)
-        columns += [name, f"difference {name}"]
-    return [*columns, "chance", "n"]
-
-
-def list_cells(row: Ability, states: Sequence[str]) -> Iterator[str]:
-    """Yield the cells of an ability: the full model, word and difference of the others, then chance and n."""
-    full = ""
-    if row.full is not None:
-        full = row.full.text
-    yield full
-    for state in states:
-        yield from _list_verdict(row.get(state), row.reason)
-    yield from (write_chance(row), f"{row.n:,}")
-
-
-def _list_verdict(verdict: AbilityVerdict | None, reason: str) -> Iterator[str]:
-    word: Word = "not measurable"
-    value = ""
-    difference = ""
-    if verdict is not None:
-        word = verdict.word
-        value = f", {verdict.value.text}"
-        difference = verdict.difference.text
-        if verdict.difference.span:
-            difference += f" ({verdict.difference.span})"
-    text = f"{SYMBOLS[word]} {word}{value}"
-    if word == "not measurable" and reason:
-        text += f": {reason}"
-    yield from (text, difference)
+def list_rows(record: AbilitiesRecord) -> Iterator[list[Cell]]:
+    """Yield the cells of each ability: the full model, word and difference of the others, chance, n and the reason."""
+    for row in record.rows:
+        cells: list[Cell] = [row.label, row.full]
+        for state in record.states:
+            verdict = row.get(state)
+            cells.append(f"{SYMBOLS[row.word_of(state)]} {row.word_of(state)}")
+            difference = None
+            if verdict is not None:
+                difference = verdict.difference
+            cells.append(difference)
+        chance = number(row.chance)
+        if row.full is not None and row.full.unit == "share":
+            chance = percent(row.chance)
+        yield [*cells, chance, row.n, row.reason]
 
 
 #: The name of the measure, and of the goal that counts what it measures.
@@ -169,8 +129,6 @@ class Abilities(Measure[AbilitiesRecord]):
     options = AbilityOptions
     revision = REVISION
     reads = ITEM_TOKENS[False]
-    # The tab has a search for the fewest heads, too.
-    tabbed = False
 
     def wanted(self, bench: Bench) -> AbilityOptions | None:
         """Return the options with which a run measures abilities, which a goal may ask for, too."""
@@ -192,7 +150,7 @@ class Abilities(Measure[AbilitiesRecord]):
         """Measure the abilities of the model under the mask, and of the recovered one; see ``measure_receipt``."""
         record = measure_receipt(bench, mask, recovered, complete=options.complete)
         if mask.is_full:
-            return record.of_full_model()
+            return record.of_models("full")
         return record
 
     def goal(self, bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
@@ -201,20 +159,17 @@ class Abilities(Measure[AbilitiesRecord]):
 
     def show(self, record: AbilitiesRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield what became of the abilities of each model, the last one first, and all values."""
+        columns = ["ability", "full model"]
+        for state in record.states:
+            name = name_state(state, subject.recover)
+            columns += [name, f"difference {name}"]
         for state in reversed(record.states):
-            lost = record.flagged(state)
-            yield Line(f"abilities {name_state(state, subject.recover)}: {record.summarise(state)}", flagged=bool(lost))
-            for word, rows in list_by_word(record, state).items():
-                if word != "kept":
-                    for row in rows:
-                        yield Line(f"  {SYMBOLS[word]} {explain(row, state)}", flagged=word in FLAGS, detail=True)
-        cells = [(row.label, *list_cells(row, record.states)) for row in record.rows]
-        columns = ["ability", *list_columns(record, subject.recover)]
-        yield Table("Differences with 95 % intervals over the items", columns, cells, name=NAME, closed=True)
-        for row in record.rows:
-            if row.losses and not row.reason:
-                means = ", ".join(f"{_name(state, subject)} {loss.text}" for state, loss in row.losses.items())
-                yield Text(f"{capital(row.label)}: {row.loss_label}, in nats per token: {means}.")
+            flagged = any(row.word_of(state) in FLAGS for row in record.rows)
+            words = record.summarise(state)
+            yield Line(f"abilities {name_state(state, subject.recover)}: {words}", flagged=flagged)
+        title = "Values and differences with 95 % intervals over the items"
+        rows = list(list_rows(record))
+        yield Table(title, [*columns, "chance", "n", "not measurable, as"], rows, name=NAME, closed=True)
         if record.states:
             meanings = "; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items())
             yield Text(f"{meanings}. The words are corrected for the number of abilities (Holm), intervals are not.")
@@ -225,13 +180,7 @@ class Abilities(Measure[AbilitiesRecord]):
 
     def as_pruned(self, record: AbilitiesRecord) -> AbilitiesRecord:
         """Return the receipt without the recovered model."""
-        return record.as_pruned()
-
-
-def _name(state: str, subject: MaskSubject) -> str:
-    if state == "full":
-        return "full model"
-    return name_state(state, subject.recover)
+        return record.of_models("full", "pruned")
 
 
 RECEIPT = Abilities()

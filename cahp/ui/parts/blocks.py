@@ -23,7 +23,7 @@ def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None,
     first = True
     for block in blocks:
         match block:
-            case Line() if not block.detail:
+            case Line():
                 _draw_line(block, first=first)
                 first = False
             case Text():

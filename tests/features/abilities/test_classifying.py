@@ -180,7 +180,7 @@ def test_typing_errors_depend_on_seed_and_text_alone() -> None:
 def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench: Bench) -> None:
     record = measure_classifier(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
     assert record.complete
-    assert record.flagged("pruned") == ()
+    assert not {"lost", "weaker"} & set(record.by_word("pruned"))
     names = [row.name for row in record.rows]
     assert names[:2] == ["recall_0", "recall_1"]
     assert names[-3:] == ["negation", "typing_errors", "neutral"]

@@ -42,7 +42,8 @@ def test_the_receipt_names_what_a_mask_breaks(place: Path, monkeypatch: pytest.M
     assert (answer.code, answer.err) == (0, "")
     assert "as pruned: of 2 measurable abilities: lost repeats text, repeats random tokens" in answer.out
     grammar = next(line for line in answer.out.splitlines() if line.startswith("  grammar"))
-    assert "not measurable: its tokenizer does not know the words" in grammar
+    assert "not measurable" in grammar
+    assert grammar.endswith("its tokenizer does not know the words")
     # The same call reads its losses from the store.
     monkeypatch.setattr(measuring, "read_items", lambda *_, **__: pytest.fail("measured again"))
     again = call("abilities", place / "model", *options(place), "--mask", place / "mask.npy", "--json")

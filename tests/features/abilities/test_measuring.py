@@ -13,14 +13,13 @@ import torch
 from cahp import models
 from cahp.features.abilities.items import (
     ABILITIES,
-    Items,
     ItemSource,
+    NotMeasurable,
     Size,
     _list_pairs,
     ask_choices,
     ask_sums,
     look_up,
-    prefer_first,
     repeat_random,
     repeat_text,
     use_context,
@@ -45,19 +44,13 @@ def model(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> HeadMod
 
 def source_of(model: HeadModel, seed: int = 0, tokens: int = 600) -> ItemSource:
     source = make_source(model, Texts((), None, np.zeros(0, np.int64), ()), seed)
-    assert isinstance(source, ItemSource)
     source.stream = np.random.default_rng(0).choice(source.usual, tokens)
     return source
 
 
-def items_of(drawn: Items | str) -> Items:
-    assert isinstance(drawn, Items), drawn
-    return drawn
-
-
 def measure(model: HeadModel, name: str, seed: int, mask: HeadMask | None = None) -> ItemValues:
     source = source_of(model, seed)
-    items = items_of(KINDS[name].draw(source, SIZE, source.random(name)))
+    items = KINDS[name].draw(source, SIZE, source.random(name))
     sums = {"full": read_items(model, items)}
     if mask is not None:
         sums["pruned"] = read_items(model, items, gates=model.gates(mask.keep))
@@ -66,7 +59,7 @@ def measure(model: HeadModel, name: str, seed: int, mask: HeadMask | None = None
 
 def test_a_passage_is_read_twice_after_the_beginning_token(model: HeadModel) -> None:
     source = source_of(model)
-    items = items_of(repeat_text(source, SIZE, source.random("a")))
+    items = repeat_text(source, SIZE, source.random("a"))
     for probe in items.probes:
         assert probe.ids[0] == source.start
         whole = np.append(probe.ids[1:], probe.targets[-1])
@@ -83,20 +76,19 @@ def test_passages_overlap_only_where_there_are_too_few_tokens(model: HeadModel) 
     source = source_of(model, tokens=10_000)
     source.stream = np.arange(10_000)
     passages = [
-        probe.ids[1 : 1 + len(probe.ids) // 2]
-        for probe in items_of(repeat_text(source, SIZE, source.random("a"))).probes
+        probe.ids[1 : 1 + len(probe.ids) // 2] for probe in repeat_text(source, SIZE, source.random("a")).probes
     ]
     together = np.concatenate(passages)
     assert len(np.unique(together)) == len(together)
     source.stream = np.arange(100)
-    again = np.concatenate([probe.ids[1:] for probe in items_of(repeat_text(source, SIZE, source.random("a"))).probes])
+    again = np.concatenate([probe.ids[1:] for probe in repeat_text(source, SIZE, source.random("a")).probes])
     # Each is read twice, in at most two passages.
     assert np.bincount(again).max() <= 4
 
 
 def test_the_losses_of_parts_are_those_of_the_model(model: HeadModel) -> None:
     source = source_of(model)
-    items = items_of(repeat_random(source, Size(3, 5, 9), source.random("a")))
+    items = repeat_random(source, Size(3, 5, 9), source.random("a"))
     sums = read_items(model, items)
     for probe in items.probes:
         with torch.no_grad():
@@ -110,23 +102,25 @@ def test_the_most_probable_option_counts_whatever_its_number_of_tokens(model: He
     source = source_of(model)
     # The model copies: after "good film" and "bad plot", "good" is followed by "film".
     text = "good film bad plot the good"
-    single = items_of(ask_choices(source, [(text, [" film", " plot"])]))
+    single = ask_choices(source, [(text, [" film", " plot"])])
     assert (len(single.probes), single.sizes.tolist()) == (1, [[1, 1]])
-    several = items_of(ask_choices(source, [(text, [" film bad", " plot"])]))
+    several = ask_choices(source, [(text, [" film bad", " plot"])])
     assert (len(several.probes), several.sizes.tolist()) == (2, [[2, 1]])
     # The prompt of one option begins what is read for the other.
     assert [len(probes) for _, probes in several.readings] == [2]
-    assert several.tokens == max(len(probe.ids) for probe in several.probes)
     for items in (single, several):
-        assert prefer_first(read_items(model, items)).tolist() == [1.0]
-    assert prefer_first(np.array([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])).tolist() == [0.0, 0.0]
+        assert value_items(KINDS["facts"], items, {"full": read_items(model, items)}).values["full"].tolist() == [1.0]
+    # Options that are as probable are not right.
+    losses = np.array([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])
+    twice = ask_choices(source, [(text, [" film", " plot", " bad"])] * 2)
+    assert value_items(KINDS["facts"], twice, {"full": losses}).values["full"].tolist() == [0.0, 0.0]
 
 
 def test_context_is_the_text_before_the_same_tokens(model: HeadModel) -> None:
     source = source_of(model)
     source.longest = 1000
     source.stream = np.arange(600)
-    items = items_of(use_context(source, Size(5, 64, 128), source.random("a")))
+    items = use_context(source, Size(5, 64, 128), source.random("a"))
     for alone, after in zip(items.probes[::2], items.probes[1::2], strict=True):
         assert np.array_equal(alone.targets, after.targets)
         assert (len(alone.targets), len(alone.ids)) == (31, 32)
@@ -157,7 +151,7 @@ def test_the_same_seed_draws_the_same_items(model: HeadModel) -> None:
     digests = []
     for seed in (1, 1, 2):
         source = source_of(model, seed)
-        digests.append(items_of(kind.draw(source, SIZE, source.random(kind.name))).sha256)
+        digests.append(kind.draw(source, SIZE, source.random(kind.name)).sha256)
     assert digests[0] == digests[1] != digests[2]
 
 
@@ -178,9 +172,8 @@ def test_what_is_too_large_for_a_model_has_a_reason(
     source = source_of(model)
     for field, value in changes.items():
         setattr(source, field, value)
-    drawn = KINDS[name].draw(source, KINDS[name].size, source.random(name))
-    assert isinstance(drawn, str)
-    assert reason in drawn
+    with pytest.raises(NotMeasurable, match=reason):
+        KINDS[name].draw(source, KINDS[name].size, source.random(name))
 
 
 def test_a_model_without_a_beginning_token_has_a_reason(model: HeadModel, tmp_path: Path) -> None:
@@ -189,7 +182,8 @@ def test_a_model_without_a_beginning_token_has_a_reason(model: HeadModel, tmp_pa
     words.cls_token = words.sep_token = words.pad_token = None
     loaded = models.load(str(folder), device="cpu")
     loaded.tokenizer = words
-    assert make_source(loaded, Texts((), None, np.zeros(0, np.int64), ()), 0) == "it has no token that begins a text"
+    with pytest.raises(NotMeasurable, match="it has no token that begins a text"):
+        make_source(loaded, Texts((), None, np.zeros(0, np.int64), ()), 0)
 
 
 class Words:
@@ -212,7 +206,7 @@ def read(probe_ids: np.ndarray) -> str:
 
 
 def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(characters: ItemSource) -> None:
-    items = items_of(look_up(characters, Size(24), characters.random("a")))
+    items = look_up(characters, Size(24), characters.random("a"))
     assert (items.count, items.parts) == (24, 4)
     lengths = set()
     for item in range(24):
@@ -226,7 +220,7 @@ def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(cha
 
 
 def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource) -> None:
-    items = items_of(ask_sums(characters, Size(48), characters.random("a")))
+    items = ask_sums(characters, Size(48), characters.random("a"))
     for probe in items.probes:
         if 0 not in probe.parts:
             continue

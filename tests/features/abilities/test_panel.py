@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from time import sleep
 
 import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
-from cahp.features.abilities import panel
-from cahp.features.abilities.panel import FEWEST
 from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
-from cahp.run.bench import Bench
-from cahp.run.recoveries import Recovered
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.frame.panels import find_record, kind_of
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import relay
-from cahp.values import BudgetError, Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,12 +60,12 @@ def test_another_mask_has_a_receipt_of_its_own_and_all_heads_have_none(explorer:
     assert first is not None
     explorer.chosen_recovery = "none"
     # What was measured after a recovery tells what the pruned model can do.
-    assert find_receipt(explorer) == first.as_pruned()
+    assert find_receipt(explorer) == RECEIPT.as_pruned(first)
     explorer.board.toggle(explorer.mask.flat[0])
     assert find_receipt(explorer) is None
     assert has_button(open_app("home", explorer), "abilities-strip")
     explorer.board.undo()
-    assert find_receipt(explorer) == first.as_pruned()
+    assert find_receipt(explorer) == RECEIPT.as_pruned(first)
     explorer.board.set_budget(12)
     assert not has_button(open_app("home", explorer), "abilities-strip")
 
@@ -87,25 +80,6 @@ def test_a_run_that_holds_a_receipt_shows_it_at_once(
         assert not has_button(open_app("home", explorer), "abilities-strip")
 
 
-def test_the_fewest_heads_that_lose_no_ability_are_searched_and_put_on_the_board(
-    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A tiny random model has no ability that is measurable: here it loses one with fewer than eight heads.
-    def count(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate:
-        assert recovered is not None
-        lost = float(mask.count < 8)
-        return Estimate(lost, (lost, lost), 1, "number")
-
-    monkeypatch.setattr(RECEIPT, "goal", count)
-    explorer.detail = LABEL
-    app = open_app("budget", explorer)
-    app.button(key="abilities-fewest").click().run()
-    found = done(explorer.job(FEWEST))
-    rerun(app)
-    assert (found.goal, found.heads, explorer.mask.count) == ("abilities", 8, 8)
-    assert "8 heads are the fewest with which no measurable ability is lost after refit" in text_of(app, "info")
-
-
 def test_a_receipt_that_ends_while_another_mask_is_on_the_board_is_there_when_the_mask_comes_back(
     explorer: Explorer,
 ) -> None:
@@ -118,44 +92,3 @@ def test_a_receipt_that_ends_while_another_mask_is_on_the_board_is_there_when_th
     assert find_receipt(explorer) == second
     explorer.board.set_budget(6)
     assert find_receipt(explorer) == first
-
-
-@pytest.mark.parametrize("change", ["settings", "recovery"])
-def test_a_search_for_the_fewest_heads_ends_with_the_settings_that_it_is_for(
-    explorer: Explorer, change: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def wait(*_: object) -> object:
-        while True:
-            relay("evaluation", 0, 1)
-            sleep(0.01)
-
-    monkeypatch.setattr(panel, "reach_goal", wait)
-    explorer.chosen_recovery = "refit"
-    search = explorer.start(FEWEST)
-    # Dragging the board changes neither.
-    explorer.board.set_budget(7)
-    open_app("home", explorer)
-    assert not search.ended
-    if change == "settings":
-        explorer.change(min_per_layer=0)
-    else:
-        explorer.chosen_recovery = "none"
-        open_app("home", explorer)
-    assert search.ended
-
-
-def test_a_search_that_finds_nothing_says_so_and_leaves_the_board(
-    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(*_: object) -> object:
-        raise BudgetError("no budget reaches the goal abilities")
-
-    monkeypatch.setattr(panel, "reach_goal", refuse)
-    before = explorer.mask.sha256
-    explorer.detail = LABEL
-    app = open_app("budget", explorer)
-    app.button(key="abilities-fewest").click().run()
-    assert explorer.job(FEWEST).wait(60)  # type: ignore[union-attr]
-    rerun(app)
-    assert "No budget reaches the goal abilities" in text_of(app, "error")
-    assert explorer.mask.sha256 == before

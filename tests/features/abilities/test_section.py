@@ -15,17 +15,20 @@ from cahp.exports.report import Origin, page
 from cahp.features import measures
 from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
-from cahp.features.abilities.section import RECEIPT, count_lost, explain, list_by_word, list_cells, list_columns
+from cahp.features.abilities.section import RECEIPT, count_lost, explain
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, find_lines
 from cahp.run.recoveries import Recovered
 from cahp.run.settings import Settings
+from cahp.show.blocks import Table
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+SUBJECT = MaskSubject(HeadMask.of([0, 1], 1, 4), "refit")
 
 
 def make_record(*, recovered: bool = True) -> AbilitiesRecord:
@@ -58,7 +61,7 @@ def test_the_last_model_decides_what_is_lost() -> None:
 
 def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:
     record = make_record(recovered=False)
-    by_word = list_by_word(record, "pruned")
+    by_word = record.by_word("pruned")
     assert list(by_word) == ["lost", "kept", "not measurable"]
     verdict = record.rows[1].pruned
     assert verdict is not None
@@ -81,14 +84,14 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
 
 
 def test_each_row_of_the_table_has_a_cell_for_each_column() -> None:
-    record = make_record()
-    columns = list_columns(record, "refit")
-    assert len(set(columns)) == len(columns) == 7
-    cells = [list(list_cells(row, record.states)) for row in record.rows]
-    assert [len(row) for row in cells] == [7, 7, 7]
-    assert (cells[1][0], cells[1][5:]) == ("100.0 %", ["20.0 %", "100"])
-    assert cells[1][1:5:2] == ["\N{MULTIPLICATION X} lost, 20.0 %", "\N{BLACK DOWN-POINTING TRIANGLE} weaker, 70.0 %"]
-    assert cells[2][1] == "\N{EN DASH} not measurable: there are none"
+    (table,) = [block for block in RECEIPT.show(make_record(), SUBJECT) if isinstance(block, Table)]
+    assert len(set(table.columns)) == len(table.columns) == 9
+    kept, broken, missing = table.texts
+    assert len(kept) == len(broken) == len(missing) == 9
+    assert broken[1].startswith("100.0 %")
+    assert broken[2:5:2] == ["\N{MULTIPLICATION X} lost", "\N{BLACK DOWN-POINTING TRIANGLE} weaker"]
+    assert broken[6:] == ["20.0 %", "100", ""]
+    assert (missing[2], missing[8]) == ("\N{EN DASH} not measurable", "there are none")
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +131,7 @@ def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
     assert (run.goal.heads, run.mask.count) == (8, 8)
     record = RECEIPT.read_run(run)
     assert record is not None
-    assert record.flagged("pruned") == ()
+    assert "lost" not in record.by_word("pruned")
 
 
 @pytest.fixture

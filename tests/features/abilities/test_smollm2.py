@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource
+from cahp.features.abilities.items import ABILITIES, AbilityKind, Items
 from cahp.features.abilities.measuring import (
     draw_items,
     make_source,
@@ -46,9 +46,7 @@ def read(bench: Bench) -> Read:
     @cache
     def full_losses(kind: AbilityKind, seed: int) -> tuple[Items, NDArray[np.float64]]:
         source = make_source(bench.model, bench.evaluation, seed)
-        assert isinstance(source, ItemSource)
         items = draw_items(kind, source, complete=False)
-        assert isinstance(items, Items)
         return items, read_items(bench.model, items)
 
     return full_losses

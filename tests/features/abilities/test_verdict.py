@@ -52,7 +52,6 @@ def test_few_items_and_a_reason_are_not_measurable() -> None:
     few, none = decide([row(FULL[:7] - 1, full=FULL[:7]), ItemValues("grammar", "grammar", reason="it reads 8 tokens")])
     assert (few.reason, few.word_of("pruned")) == ("7 items are too few", "not measurable")
     assert (none.reason, none.n, none.full, none.word_of("pruned")) == ("it reads 8 tokens", 0, None, "not measurable")
-    assert none.word_of("recovered") is None
 
 
 def test_shares_are_compared_in_points_above_their_chance() -> None:
@@ -95,14 +94,9 @@ def test_a_receipt_is_read_back_from_its_file_and_loses_its_recovery() -> None:
     record = AbilitiesRecord(rows)
     assert msgspec.convert(json.loads(json_text(plain_json(record))), AbilitiesRecord) == record
     assert record.states == ("pruned", "recovered")
-    assert [one.label for one in record.flagged("pruned")] == ["repeats text"]
+    assert [one.label for one in record.by_word("pruned")["lost"]] == ["repeats text"]
     assert record.summarise("pruned") == "of 1 measurable abilities: lost repeats text"
     assert record.summarise("recovered") == "no ability is surely worse; 1 of 1 measurable ones are surely kept"
-    pruned = record.as_pruned()
+    pruned = record.of_models("full", "pruned")
     assert (pruned.states, list(pruned.rows[0].losses)) == (("pruned",), ["full", "pruned"])
     assert pruned.rows[0].pruned == record.rows[0].pruned
-
-
-def test_different_numbers_of_items_are_refused() -> None:
-    with pytest.raises(ValueError, match="63 items of the pruned model and 64 of the full one"):
-        decide([row(FULL[1:])])
