@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colourings import CLUSTER_COLOURS, contrast
+from cahp.board.colourings import contrast
 from cahp.figures import marks
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import (
@@ -24,14 +24,12 @@ from cahp.figures.marks import (
     shape,
     symbols,
 )
-from cahp.stages.similarity import Attention, HeadGraph
+from cahp.stages.similarity import HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import ROLES, HeadRoles
 from cahp.values.statistics import called
 from cahp.words import percent
 
-#: The colour of kept heads, visible on every shade of the scale.
-_KEPT = CLUSTER_COLOURS[1]
 #: Pixels from one written token to the next.
 _TOKEN = 15
 #: With more heads, their names in the graph would overlap.
@@ -42,23 +40,17 @@ _NAMED = 150
 
 
 def attention_figure(
-    tokens: Sequence[str],
-    weights: Floats,
-    *,
-    dark: bool = False,
-    height: int = 420,
-    top: float | None = None,
-    ticks: int | None = None,
+    tokens: Sequence[str], weights: Floats, *, dark: bool = False, height: int = 420, top: float = 0.0
 ) -> Any:
     """Draw one head's attention ``weights (S, S)`` over ``tokens``: rows are query tokens, columns their targets.
 
-    ``top`` is the weight with the strongest colour (None: the largest), so that several maps can share a scale. At most
-    ``ticks`` tokens (None: as many as the height has room for) are written along each side; tooltips name the others.
+    ``top`` is the weight with the strongest colour (0: the largest), so that several maps can share a scale. As many
+    tokens are written along each side as there is room for; tooltips name the others.
     """
     words = [label(token, limit=12) for token in tokens]
     # Categories must differ, or equal words would share a line.
     names = [f"{place}: {word}" for place, word in enumerate(words)]
-    step = max(1, -(-len(words) // (ticks or (height - 110) // _TOKEN)))
+    step = max(1, -(-len(words) // ((height - 110) // _TOKEN)))
     axis = {
         "tickvals": list(range(0, len(words), step)),
         "ticktext": words[::step],
@@ -67,20 +59,17 @@ def attention_figure(
         "showgrid": False,
         "constrain": "domain",
     }
-    gap = 1 if len(words) <= 32 else 0
-    if top is None:
-        top = weights.max()
     cells = heat_map(
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
         [(stop**2, colour) for stop, colour in marks.ink(dark=dark).scale],
         title="attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
-        gap=gap,
+        gap=int(len(words) <= 32),
         x=names,
         y=names,
         zmin=0,
-        zmax=float(top) or 1.0,
+        zmax=top or float(weights.max()) or 1.0,
     )
     return draw(
         [cells],
@@ -118,38 +107,6 @@ def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str
     if share < 0.4:
         return "spreads its attention over the text"
     return f"{words} ({percent(share, 0)} of its attention)"
-
-
-def beside(
-    attention: Attention, distances: Floats, shown: Sequence[int], *, heads: int, unit: str = "head", dark: bool
-) -> Any:
-    """Draw the attention of the first head of ``shown`` and of the others beside it, on one colour scale."""
-    from plotly.subplots import make_subplots
-
-    maps = attention.by_head[list(shown)]
-    titles = [head_name(shown[0], heads, unit)]
-    titles += [f"{head_name(head, heads, unit)}<br>distance {distances[shown[0], head]:.2f}" for head in shown[1:]]
-    # Two in a row: four are too narrow for a phone.
-    figure = make_subplots(
-        rows=-(-len(shown) // 2),
-        cols=2,
-        shared_yaxes=True,
-        horizontal_spacing=0.04,
-        vertical_spacing=0.24,
-        subplot_titles=titles,
-    )
-    figure.update_annotations(font_size=13)
-    for place, weights in enumerate(maps):
-        row, column = divmod(place, 2)
-        at = {"row": row + 1, "col": column + 1}
-        single = attention_figure(attention.tokens, weights, dark=dark, top=float(maps.max()), ticks=9)
-        single.data[0].showscale = False
-        figure.add_trace(single.data[0], **at)
-        figure.update_xaxes({**single.layout.xaxis.to_plotly_json(), "title": None}, **at)
-        figure.update_yaxes(
-            {**single.layout.yaxis.to_plotly_json(), "title": None, "showticklabels": column == 0}, **at
-        )
-    return figure.update_layout(height=640, margin={"l": 60, "r": 10, "t": 44, "b": 60}, showlegend=False)
 
 
 # Heads that attend alike ---------------------------------------------------------------------------------------
@@ -222,12 +179,6 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
         zmin=0,
         zmax=1,
     )
-    kept = np.flatnonzero(mask.keep.ravel()[order])
-    kept_names = [names[place] for place in kept]
-    hover = [f"{name}<br>kept" for name in kept_names]
-    size = max(5.0, 520 / len(order))
-    clicks = clickable(order[kept])
-    diagonal = points(kept_names, kept_names, "square-open", _KEPT, size=size, outline=2, hover=hover, **clicks)
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
     axis = {
         "tickvals": [int((start + end) / 2) for start, end in pairwise(bounds)],
@@ -237,7 +188,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
         "constrain": "domain",
     }
     figure = draw(
-        [{**cells, **bar_below("distance (0 alike .. 1)")}, diagonal],
+        [{**cells, **bar_below("distance (0 alike .. 1)")}],
         x=axis,
         y={**axis, "autorange": "reversed", "scaleanchor": "x"},
         height=640,
@@ -245,9 +196,8 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
         bottom=110,
         shapes=[shape("rect", block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
     )
-    first, second = np.triu_indices(len(order), 1)
-    same = communities[first] == communities[second]
-    values = distances[first, second]
+    values = distances[np.triu_indices(len(order), 1)]
+    same = (communities[:, None] == communities)[np.triu_indices(len(order), 1)]
     if not same.any() or same.all():
         return figure, f"Distances between all {unit}s on this text"
     inside = float(values[same].mean())

@@ -33,15 +33,14 @@ class Attention:
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
     tokens beyond the model's longest input. ``roles`` are those that heads play on this input (None: not measured).
-    ``ordinary`` tokens are not special ones (None: not counted), and the tokenizer does not know ``unknown`` of them.
+    ``readable`` is the number of tokens that are not special ones, 0 if the tokenizer knows none (None: not counted).
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
     roles: HeadRoles | None = None
-    ordinary: int | None = None
-    unknown: int = 0
+    readable: int | None = None
 
     def __post_init__(self) -> None:
         size = len(self.tokens)
@@ -76,8 +75,8 @@ def attend(model: HeadModel, text: Input) -> Attention:
     special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
     ids = np.array(entry["input_ids"])
     ordinary = ids[~np.isin(ids, special)]
-    unknown = int((ordinary == model.tokenizer.unk_token_id).sum())
-    return Attention(tokens, weights, truncated, score_text(weights, ids, special), len(ordinary), unknown)
+    readable = len(ordinary) * int((ordinary != model.tokenizer.unk_token_id).any())
+    return Attention(tokens, weights, truncated, score_text(weights, ids, special), readable)
 
 
 def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> NDArray[np.float64]:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -41,14 +41,6 @@ _OUTSIDE = re.compile(
 )
 
 
-class GraphParts(TypedDict):
-    """A drawn graph: nodes and links in the form of vis-network, and the name and colour of each community."""
-
-    nodes: list[dict[str, Any]]
-    edges: list[dict[str, Any]]
-    communities: list[tuple[str, str]]
-
-
 def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool = False) -> str:
     """Write the graph as an HTML document: kept heads are solid, pruned ones tinted, coloured areas are communities.
 
@@ -62,7 +54,8 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bo
     return _confine(network.generate_html(notebook=False), script, colours)
 
 
-def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, GraphParts]:
+def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, dict[str, Any]]:
+    """Return the drawing, and its nodes, links and communities as plain data for the frame."""
     from pyvis.network import Network
 
     colours = ink(dark=dark)
@@ -74,28 +67,23 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
     crowded = len(kept) > 150
     shape = "dot" if crowded else "circle"
     for head, (across, down) in enumerate(graph.positions.tolist()):
-        name = head_name(head, mask.heads, unit)
         colour = marks.colours[head]
+        state = "pruned"
+        fill = blend(colour, colours.ground, TINT)
+        border = blend(colour, colours.ground, _QUIET)
         if kept[head]:
             state = "kept"
             fill = colour
             # Kept heads that overlap stay apart.
             border = colours.ground
-        else:
-            state = "pruned"
-            fill = blend(colour, colours.ground, TINT)
-            border = blend(colour, colours.ground, _QUIET)
         label = called(head, mask.heads)
         if crowded:
             label = " "
-        dashes: list[int] | bool = False
-        if marks.striped[head]:
-            dashes = [4, 3]
         look: dict[str, Any] = {"background": fill, "border": border}
         network.add_node(
             head,
             label=label,
-            title=f"{name}, community {marks.names[head]}, {state}",
+            title=f"{head_name(head, mask.heads, unit)}, community {marks.names[head]}, {state}",
             x=round(across * _ACROSS),
             y=round(down * _DOWN),
             shape=shape,
@@ -106,7 +94,7 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
             # What the frame's own script lights together.
             community=int(graph.communities[head]),
             # The second eight communities have the hues of the first eight, and broken outlines.
-            shapeProperties={"borderDashes": dashes},
+            shapeProperties={"borderDashes": [4, 3] * bool(marks.striped[head]) or False},
             # One size for all, wide enough for the longest name.
             widthConstraint=26,
             font={"size": 13, "color": contrast(fill)},
@@ -116,9 +104,7 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
     for (first, second), similarity, backbone in zip(
         graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
     ):
-        share = 1.0
-        if high > low:
-            share = (similarity - low) / (high - low)
+        share = (similarity - low) / max(high - low, 1e-9)
         colour = colours.faint
         if graph.communities[first] == graph.communities[second]:
             colour = blend(marks.colours[first], colours.ground, _QUIET)

@@ -5,11 +5,10 @@ Text and results live in the browser session only: in no file, shared cache, add
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -41,9 +40,9 @@ from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, set_head, show_graph, write_link
-from cahp.values import HeadMask, Input, Progress
+from cahp.values import Input, Progress
 from cahp.values.head_roles import score_text
-from cahp.values.statistics import called
+from cahp.words import capital
 
 # A text and its heads ----------------------------------------------------------------------------------------
 
@@ -52,8 +51,8 @@ from cahp.values.statistics import called
 _GRID = 390
 #: The height in pixels of the chosen head's attention.
 _HEAD = 350
-#: A head with this share of its attention on the first and the last token says little about the text.
-_IDLE = 0.4
+#: Heads that are shown beside the chosen one.
+_NEAREST = 3
 #: Session key: whether the box is for a pair of texts.
 _PAIRS = "similarity-pairs"
 #: Session key: the threshold that a person chose.
@@ -79,31 +78,12 @@ class ComparedHeads:
 
     @property
     def start_head(self) -> int:
-        """One of the two most alike of some heads that attend to single tokens between the first and the last.
+        """The head that attends most to single tokens between the first and the last.
 
         Many heads attend to the first or the last token where they find nothing, which says little about the text.
         """
-        maps = self.attention.by_head
-        heads = len(self.distances)
-        focus = maps[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
-        idle = maps[:, :, [0, -1]].sum(axis=2).mean(axis=1) >= _IDLE
-        focused = np.lexsort((-focus, idle))[: max(2, min(heads // 4, int((~idle).sum())))]
-        apart = (self.distances + np.diag(np.full(heads, np.inf)))[np.ix_(focused, focused)]
-        return int(focused[int(np.argmin(apart)) // len(focused)])
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """What is drawn: ``heads`` compared on a text, their ``graph``, the ``mask`` on the board, and the chosen head.
-
-    Sentences call a head a ``unit``.
-    """
-
-    heads: ComparedHeads
-    graph: HeadGraph
-    mask: HeadMask
-    head: int
-    unit: str
+        focus = self.attention.by_head[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
+        return int(focus.argmax())
 
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
@@ -189,28 +169,17 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
             f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
             f"{compared.attention.cut:,} more were truncated."
         )
-    if refused := describe_emptiness(compared.attention):
-        st.info(refused)
+    readable = compared.attention.readable
+    if readable is not None and readable < 2:
+        st.info("The model knows too few tokens of this text to compare heads on it. Type a few words.")
         return None
     return compared
 
 
-def describe_emptiness(attention: Attention) -> str:
-    """Return why heads cannot be compared on a text; empty if they can."""
-    if attention.ordinary is not None and attention.unknown == attention.ordinary:
-        return "The tokenizer of this model knows no token of this text, so the heads have nothing to read. Type words."
-    if attention.ordinary == 1:
-        return "One token is too few to compare heads. Type a few words."
-    return ""
-
-
-def draw_text(explorer: Explorer, compared: ComparedHeads, head: int) -> Compared:
-    """Draw graph, communities by layer, and the chosen head, side by side; return what is drawn."""
+def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple[HeadGraph, str]:
+    """Draw the graph with its slider; return it with what it shows in words."""
     mask = explorer.mask
-    dark = display.is_dark()
     unit = explorer.card.unit
-    frame = st.container(key=shape_key(mask.layers, mask.heads))
-    left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
     key = f"{_THRESHOLD}-{compared.number}"
     suggested = round(suggest_threshold(compared.distances), 2)
     # The slider is drawn below the graph, and after it, so that nothing jumps.
@@ -218,45 +187,49 @@ def draw_text(explorer: Explorer, compared: ComparedHeads, head: int) -> Compare
     first = _make_graph(compared, suggested)
     graph = _make_graph(compared, threshold)
     joined = int((~graph.backbone).sum())
-    covered = _describe_coverage(explorer, graph)
-    if not joined:
-        covered = f"No two {unit}s have a similarity of {threshold:.2f} or more on this text"
-    with left.container(key="similarity-graph"):
+    communities = int(graph.communities.max()) + 1
+    finding = f"{unit.capitalize()}s form {communities} communities on this text"
+    if explorer.results.run is not None:
+        covered = communities - len(uncovered_communities(graph.communities, mask))
+        finding = f"The {mask.count} kept {unit}s cover {covered} of {communities} communities of {unit}s on this text"
+    names = [head_name(other, mask.heads, unit) for other in range(mask.keep.size)]
+    with st.container(key="similarity-graph"):
         display.heading(
-            covered,
+            finding,
             name="head-graph",
             help=f"Each node is {display.describe_square(explorer.card)} (layer.{unit}); solid nodes are kept, light "
-            f"ones pruned; large numbers name communities. {joined} solid links join {unit}s above the threshold, "
-            "thicker where more similar; dashed links are of a tree that connects the graph. Communities (of all "
-            f"links, by the Louvain method, modularity {graph.modularity:.2f}) have more links inside than at random. "
-            "Distances in the drawing are approximate. Hover to highlight a community, click a node to choose it. "
-            f"{_HOW}",
+            f"ones pruned; large numbers name communities. Solid links join {unit}s above the threshold, thicker where "
+            "more similar; dashed links are of a tree that connects the graph. Communities (of all links, by the "
+            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than at random. Distances in "
+            f"the drawing are approximate. {_HOW}",
             formula=_FORMULA,
-            data=lambda: _list_links(graph, mask, unit),
+            data={
+                "first": np.take(names, graph.edges[:, 0]).tolist(),
+                "second": np.take(names, graph.edges[:, 1]).tolist(),
+                "similarity": graph.similarity.round(4).tolist(),
+                "above threshold": (~graph.backbone).tolist(),
+            },
         )
-        show_graph(first, graph, mask, head, unit=unit, dark=dark, alt=covered)
-    with left:
-        st.slider(
-            f"Link {unit}s with a similarity of at least",
-            0.0,
-            1.0,
-            threshold,
-            0.01,
-            key=key,
-            # Another text keeps a threshold that a person chose.
-            on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
-            help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
-        )
-        st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
-        label = f"Open the card of {head_name(head, mask.heads, unit)}"
-        if explorer.results.run is not None and st.button(label, key="similarity-card"):
-            explorer.card_head = head
-            st.rerun()
-    drawn = Compared(compared, graph, mask, head, unit)
-    with right:
-        _draw_grid(drawn, covered)
-        _draw_head(drawn)
-    return drawn
+        show_graph(first, graph, mask, head, unit=unit, dark=display.is_dark(), alt=finding)
+    st.slider(
+        f"Link {unit}s with a similarity of at least",
+        0.0,
+        1.0,
+        threshold,
+        0.01,
+        key=key,
+        # Another text keeps a threshold that a person chose.
+        on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
+        help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
+    )
+    st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
+    if compared is _compare_example(explorer.card.sha256):
+        st.caption("Bundled result of this example. Another text is run on this machine.")
+    label = f"Open the card of {names[head]}"
+    if explorer.results.run is not None and st.button(label, key="similarity-card"):
+        explorer.card_head = head
+        st.rerun()
+    return graph, finding
 
 
 def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
@@ -264,202 +237,124 @@ def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
     return cache_with(compared, threshold, partial(head_graph, compared.distances, threshold=threshold))
 
 
-def _list_links(graph: HeadGraph, mask: HeadMask, unit: str) -> dict[str, list[Any]]:
-    """Return the links of the graph as a table."""
-    names = [head_name(head, mask.heads, unit) for head in range(mask.keep.size)]
-    return {
-        "first": np.take(names, graph.edges[:, 0]).tolist(),
-        "second": np.take(names, graph.edges[:, 1]).tolist(),
-        "similarity": graph.similarity.round(4).tolist(),
-        "above threshold": (~graph.backbone).tolist(),
-    }
-
-
-def _draw_grid(drawn: Compared, covered: str) -> None:
-    mask = drawn.mask
-    graph = drawn.graph
+def _draw_grid(explorer: Explorer, graph: HeadGraph, head: int, finding: str) -> None:
+    """Draw the communities by layer."""
+    mask = explorer.mask
+    unit = explorer.card.unit
+    communities = marks.mark_communities(graph.communities)
+    dark = display.is_dark()
     display.show(
-        grid_figure(
-            mask,
-            marks.mark_communities(graph.communities),
-            selected=drawn.head,
-            dark=display.is_dark(),
-            width=_GRID,
-            compact=True,
-            unit=drawn.unit,
-        ),
+        grid_figure(mask, communities, selected=head, dark=dark, width=_GRID, compact=True, unit=unit),
         title="Communities by layer",
-        help=f"Each square is a {drawn.unit}: solid ones are kept, light ones pruned. Colour and number name the "
-        "community on this text; the eight largest have their own colour, the next eight repeat the colours, crossed. "
-        f"The thick frame is the chosen {drawn.unit}, thin frames are its community. Click another one to choose it.",
+        help=f"Each square is a {unit}: solid ones are kept, light ones pruned. Colour and number name the community; "
+        "the eight largest have their own colour, the next eight repeat the colours, crossed. The thick frame is the "
+        f"chosen {unit}, thin frames are its community. Click another one to choose it.",
         name="communities",
-        data=lambda: {
+        data={
             **places(mask.layers, mask.heads),
             "community": [marks.community_name(int(group)) for group in graph.communities],
             "kept": mask.keep.ravel().tolist(),
         },
         on_pick=set_head,
-        alt=covered,
+        alt=finding,
     )
 
 
-def _describe_coverage(explorer: Explorer, graph: HeadGraph) -> str:
-    """Describe whether the kept heads cover every community of this text."""
-    communities = int(graph.communities.max()) + 1
-    unit = explorer.card.unit
-    if explorer.results.run is None:
-        return f"{unit.capitalize()}s form {communities} communities on this text"
-    missed = uncovered_communities(graph.communities, explorer.mask)
-    covered = f"all {communities}"
-    if missed:
-        covered = f"{communities - len(missed)} of {communities}"
-    return f"The {explorer.mask.count} kept {unit}s cover {covered} communities of {unit}s on this text"
-
-
-def _draw_head(drawn: Compared) -> None:
-    """Draw the attention of the chosen head, with its role."""
-    attention = drawn.heads.attention
-    head = drawn.head
+def _draw_head(explorer: Explorer, attention: Attention, head: int, title: str, name: str, top: float = 0.0) -> None:
+    """Draw the attention of a head; ``top`` is the weight with the strongest colour (0: its largest)."""
     weights = attention.by_head[head]
-    name = head_name(head, drawn.mask.heads, drawn.unit)
+    rows, columns = np.indices(weights.shape).reshape(2, -1)
     display.show(
-        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD),
-        title=f"{name.capitalize()} {figures.habit(weights, attention.roles, head)}",
+        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD, top=top),
+        title=capital(f"{head_name(head, explorer.mask.heads, explorer.card.unit)} {title}"),
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
-        name="attention",
-        data=lambda: _list_weights(attention.tokens, weights),
-        alt=f"Attention of {name} over {len(attention.tokens)} tokens.",
+        name=name,
+        data=lambda: {
+            "place": rows.tolist(),
+            "token": np.take(attention.tokens, rows).tolist(),
+            "looks at place": columns.tolist(),
+            "looks at token": np.take(attention.tokens, columns).tolist(),
+            "attention": weights.ravel().round(5).tolist(),
+        },
     )
-    if attention.roles is not None:
-        st.caption(
-            f"**Role on this text:** {attention.roles.describe(head)}.",
-            help="What gets a large share of its attention here, and more than tokens drawn at random. One text gives "
-            "no interval, and need not show what the head does elsewhere: see “Over all texts”.",
-        )
-
-
-def _list_weights(tokens: tuple[str, ...], weights: NDArray[np.float32]) -> dict[str, list[Any]]:
-    """Return the attention of each token to each as a table."""
-    rows, columns = np.indices(weights.shape).reshape(2, -1)
-    return {
-        "place": rows.tolist(),
-        "token": [token for token in tokens for _ in tokens],
-        "looks at place": columns.tolist(),
-        "looks at token": list(tokens) * len(tokens),
-        "attention": weights.ravel().round(5).tolist(),
-    }
 
 
 # The tabs ----------------------------------------------------------------------------------------------------
 
 
-def draw_nearest(drawn: Compared) -> None:
-    """Draw the chosen head beside those that attend most alike."""
-    attention = drawn.heads.attention
-    distances = drawn.heads.distances
-    mask = drawn.mask
-    head = drawn.head
-    dark = display.is_dark()
-    near = nearest_heads(distances, head, count=3)
+def _draw_nearest(explorer: Explorer, compared: ComparedHeads, head: int) -> None:
+    """Draw the heads that attend most like the chosen one, on one colour scale."""
+    near = nearest_heads(compared.distances, head, count=_NEAREST)
     if not near:
         return
-    state = "kept" if mask.keep.flat[near[0]] else "pruned"
-    names = [head_name(other, mask.heads, drawn.unit) for other in near]
-    display.show(
-        cache_with(
-            drawn.heads,
-            ("nearest", head, dark),
-            lambda: figures.beside(attention, distances, [head, *near], heads=mask.heads, unit=drawn.unit, dark=dark),
-        ),
-        title=f"{names[0].capitalize()} ({state}) attends most alike: distance {distances[head, near[0]]:.2f} of at "
-        "most 1",
-        help=f"The attention maps of the chosen {drawn.unit} and of the three that attend most alike on this text, "
-        f"with one colour scale. {_HOW}",
-        formula=_FORMULA,
-        name="nearest",
-        data={
-            "head": names,
-            "distance": [round(float(distances[head, other]), 4) for other in near],
-            "kept": mask.keep.ravel()[near].tolist(),
-        },
-    )
+    top = float(compared.attention.by_head[near].max())
+    for place, (column, other) in enumerate(zip(st.columns(len(near), gap="medium"), near, strict=True)):
+        state = "pruned"
+        if explorer.mask.keep.flat[other]:
+            state = "kept"
+        title = f"({state}): distance {compared.distances[head, other]:.2f} of at most 1"
+        with column:
+            _draw_head(explorer, compared.attention, other, title, f"nearest-{place}", top)
 
 
-def draw_communities(drawn: Compared) -> None:
-    """List all communities with their heads."""
-    mask = drawn.mask
-    communities = drawn.graph.communities
-    rows = []
-    for group in range(int(communities.max()) + 1):
-        members = np.flatnonzero(communities == group).tolist()
-        kept = [head for head in members if mask.keep.flat[head]]
-        rows.append(
-            {
-                "community": marks.community_name(group),
-                f"{drawn.unit}s": len(members),
-                "kept": len(kept),
-                f"kept {drawn.unit}s": _list_heads(kept, mask) or "none",
-                f"all {drawn.unit}s": _list_heads(members, mask),
-            }
-        )
-    st.dataframe(rows, hide_index=True, key="similarity-communities")
-
-
-def _list_heads(heads: list[int], mask: HeadMask) -> str:
-    return ", ".join(called(head, mask.heads) for head in heads)
-
-
-def draw_distances(drawn: Compared) -> None:
+def _draw_distances(explorer: Explorer, compared: ComparedHeads, graph: HeadGraph) -> None:
     """Draw the distances of all pairs of heads."""
-    distances = drawn.heads.distances
-    names = [head_name(other, drawn.mask.heads, drawn.unit) for other in range(len(distances))]
-    picture, finding = figures.matrix(
-        distances, drawn.graph.communities, drawn.mask, unit=drawn.unit, dark=display.is_dark()
-    )
+    unit = explorer.card.unit
+    apart = compared.distances
+    names = [head_name(other, explorer.mask.heads, unit) for other in range(len(apart))]
+    picture, finding = figures.matrix(apart, graph.communities, explorer.mask, unit=unit, dark=display.is_dark())
     display.show(
         picture,
         title=finding,
-        help=f"Each cell is a pair of {drawn.unit}s; framed blocks along the diagonal are the communities. Orange "
-        f"squares on the diagonal mark kept {drawn.unit}s; click one to choose it. {_HOW}",
+        help=f"Each cell is a pair of {unit}s; framed blocks along the diagonal are the communities. {_HOW}",
         formula=_FORMULA,
         name="distances",
         data=lambda: {
             "distance": names,
-            **{name: distances[:, place].round(4).tolist() for place, name in enumerate(names)},
+            **{name: apart[:, place].round(4).tolist() for place, name in enumerate(names)},
         },
-        on_pick=set_head,
     )
 
 
 # The page ----------------------------------------------------------------------------------------------------
 
 #: The tabs about the text: their labels by their names in links. Features bring those about many texts.
-_ON_TEXT: Mapping[str, tuple[str, Callable[[Compared], None]]] = {
-    "text": ("Most alike", draw_nearest),
-    "communities": ("All communities", draw_communities),
-    "distances": ("All distances", draw_distances),
-}
+_ON_TEXT = {"text": "Most alike", "distances": "All distances"}
 
 
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     unit = explorer.card.unit
+    mask = explorer.mask
     over_texts = {panel.name: panel for panel in features.panels("Similarity")}
     st.title(f"Which {unit}s attend alike on your text?")
     compared = compare(explorer)
-    head = choose_head(explorer.mask, lambda: _start_head(explorer, compared))
-    drawn = None
+    head = choose_head(mask, lambda: _start_head(explorer, compared))
+    graph = None
     if compared is not None:
-        drawn = draw_text(explorer, compared, head)
+        frame = st.container(key=shape_key(mask.layers, mask.heads))
+        left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
+        with left:
+            graph, finding = _draw_graph(explorer, compared, head)
+        with right:
+            _draw_grid(explorer, graph, head, finding)
+            roles = compared.attention.roles
+            habit = figures.habit(compared.attention.by_head[head], roles, head)
+            _draw_head(explorer, compared.attention, head, habit, "attention")
+            if roles is not None:
+                st.caption(
+                    f"**Role on this text:** {roles.describe(head)}.",
+                    help="What gets a large share of its attention here, and more than tokens drawn at random. One "
+                    "text gives no interval, and need not show what the head does elsewhere: see “Over all texts”.",
+                )
+    labels = _ON_TEXT | {name: panel.label for name, panel in over_texts.items()}
     linked = read_link("view")
-    labels = {name: label for name, (label, _) in _ON_TEXT.items()}
-    labels |= {name: panel.label for name, panel in over_texts.items()}
     if linked in labels:
         st.session_state[VIEW] = linked
     elif st.session_state.get(VIEW) not in labels:
         st.session_state[VIEW] = "text"
-    if drawn is None:
+    if compared is None:
         # Without a text, or before its heads are compared, there is nothing to show about it.
         if st.session_state[VIEW] in _ON_TEXT:
             return
@@ -475,23 +370,23 @@ def draw(explorer: Explorer) -> None:
             label_visibility="collapsed",
         )
         with st.container(width=260):
-            draw_head_box(explorer.mask, unit)
+            draw_head_box(mask, unit)
     write_link("view", str(name))
     if name in over_texts:
         over_texts[str(name)].draw(explorer, head)
-    elif drawn is not None:
-        _ON_TEXT[str(name)][1](drawn)
+    elif compared is not None and graph is not None and name == "distances":
+        _draw_distances(explorer, compared, graph)
+    elif compared is not None:
+        _draw_nearest(explorer, compared, head)
     with st.container(horizontal=True, gap="medium"):
         link("budget", f"Keep or remove {unit}s on the board →")
         link("budget", f"{explorer.card.words.own_text}, with fewer {unit}s →", panel="text")
 
 
 def _start_head(explorer: Explorer, compared: ComparedHeads | None) -> int:
-    """Return the head that the page begins with: the clicked one, one of the most alike, or the most salient one."""
+    """Return the head that the page begins with: the clicked one, one that says much about the text, or the first."""
     if explorer.selected is not None:
         return explorer.selected
     if compared is not None:
         return compared.start_head
-    if explorer.clusters is None:
-        return 0
-    return int(np.argmax(explorer.clusters.salience))
+    return 0

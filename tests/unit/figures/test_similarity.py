@@ -34,10 +34,9 @@ def test_the_share_of_a_role_has_the_definition_of_the_role() -> None:
     assert habit(weights, roles, 0) == "attends mostly to the first token (100 % of its attention)"
 
 
-def test_the_matrix_is_ordered_by_community_and_marks_the_kept_heads() -> None:
+def test_the_matrix_is_ordered_by_community() -> None:
     apart = np.array([[0, 0.8, 0.2], [0.8, 0, 0.6], [0.2, 0.6, 0]])
     figure, finding = matrix(apart, np.array([0, 1, 0]), HeadMask.of([1], 1, 3), dark=False)
     assert list(figure.data[0].x) == ["layer 0, head 0", "layer 0, head 2", "layer 0, head 1"]
     assert figure.data[0].z[0].tolist() == pytest.approx([0, 0.2, 0.8])
-    assert list(figure.data[1].customdata) == [1]
     assert finding == "Mean distance 0.20 within communities, 0.70 between them"
