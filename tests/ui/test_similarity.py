@@ -70,7 +70,7 @@ def drawn(app: AppTest) -> str:
 def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
     assert app.title[0].value == "Which heads attend alike on your text?"
     # The communities, the chosen head, and those most alike; the other tabs are not drawn.
-    assert len(app.get("plotly_chart")) == 5
+    assert len(app.get("plotly_chart")) == 4
     assert len(app.get("iframe")) == 1
     assert "on this text" in shown(app)
     # It begins with a head that does not look mostly at the first token, and ships with its roles.
@@ -85,7 +85,7 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     settled(app)
     assert not app.error
     # Too few tokens have no graph.
-    assert len(app.get("plotly_chart")) == (0 if app.info else 5)
+    assert len(app.get("plotly_chart")) == (0 if app.info else 4)
     # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
     for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
         assert trap not in shown(app)
@@ -124,7 +124,7 @@ def test_pairs_of_texts_have_two_boxes_and_are_compared_as_pairs(app: AppTest) -
     app.session_state["similarity-pairs"] = True
     settled(app)
     assert [box.label for box in app.text_area] == ["Text, first part", "Text, second part"]
-    assert len(app.get("plotly_chart")) == 5
+    assert len(app.get("plotly_chart")) == 4
     app.text_area(key="similarity-second-0").set_value("")
     settled(app)
     assert "Type a text" in app.info[0].value
@@ -158,7 +158,7 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
     app.text_area(key="similarity-text-0").set_value(f"The password is {secret} and nothing else.")
     settled(app)
     # It was compared.
-    assert len(app.get("plotly_chart")) == 5
+    assert len(app.get("plotly_chart")) == 4
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     assert not any(secret.encode() in content for content in read_stored(app))

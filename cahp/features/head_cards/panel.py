@@ -221,7 +221,7 @@ def _list_sentences(
     data: dict[str, Any] = {
         "title": "Three sentences on which it differs from its family",
         "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "
-        f"those of its family, or of all {known.unit}s where it has none.",
+        "those of its family.",
         "colour": mark_clusters(known.labels, known.clusters.families).colours[known.head],
         "rows": rows,
     }

@@ -51,8 +51,10 @@ from cahp.words import capital
 _GRID = 390
 #: The height in pixels of the chosen head's attention.
 _HEAD = 350
-#: Heads that are shown beside the chosen one.
-_NEAREST = 3
+#: Heads that are shown beside the chosen one: more are too narrow.
+_NEAREST = 2
+#: A head with this share of its attention on the first and the last token says little about the text.
+_IDLE = 0.4
 #: Session key: whether the box is for a pair of texts.
 _PAIRS = "similarity-pairs"
 #: Session key: the threshold that a person chose.
@@ -78,12 +80,16 @@ class ComparedHeads:
 
     @property
     def start_head(self) -> int:
-        """The head that attends most to single tokens between the first and the last.
+        """One of the two most alike, without those that attend to no single token, or only to the first or the last.
 
-        Many heads attend to the first or the last token where they find nothing, which says little about the text.
+        Many heads attend to these where they find nothing, which says little about the text.
         """
-        focus = self.attention.by_head[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
-        return int(focus.argmax())
+        maps = self.attention.by_head
+        focus = maps[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
+        dull = (maps[:, :, [0, -1]].sum(axis=2).mean(axis=1) >= _IDLE) | (focus < np.median(focus))
+        apart = self.distances + np.diag(np.full(len(dull), 2.0))
+        apart[dull] += 2
+        return int(apart.min(axis=1).argmin())
 
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
