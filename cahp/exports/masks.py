@@ -10,8 +10,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,16 @@ _TORCH_PREFIX = b"PK\x03\x04"
 
 #: No model has more: 1,000 layers of 128 heads.
 _MOST_HEADS = 128_000
+
+
+class _Record(msgspec.Struct):
+    """The fields of a ``head_mask.json`` that make its mask."""
+
+    schema: Literal["cahp.mask/1"]
+    heads_per_layer: Annotated[int, msgspec.Meta(ge=1)]
+    keep: list[list[Literal[0, 1]]]
+    sha256: str
+
 
 #: Twice the size of a mask of so many heads; a larger file is no mask.
 _LARGEST_MASK_FILE = 1 << 20
@@ -79,18 +90,23 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
     """
     data = read_mask_bytes(source)
     if data.startswith(np.lib.format.MAGIC_PREFIX):
-        return HeadMask(_keep_of_array(data))
+        return HeadMask(_checked(_read_array(data)))
     if data.startswith(_TORCH_PREFIX):
-        return HeadMask(_checked(_array_of_tensor(data), "tensor"))
+        return HeadMask(_checked(_read_tensor(data)))
     rows = _read_rows(data)
     if rows is not None:
-        return HeadMask(_checked(rows, "table"))
-    content = _read_object(data)
+        return HeadMask(_checked(rows))
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
+        raise MaskError(f"This is neither JSON nor an array; {_NEXT_STEP}.") from None
+    if not isinstance(content, dict) or not content:
+        raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
     if _is_record(content):
-        return HeadMask(_keep_of_document(content))
+        return _mask_of_record(content)
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
-    return HeadMask(_keep_of_pruned_heads(content, layers, heads))
+    return _mask_without(content, layers, heads)
 
 
 def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
@@ -102,12 +118,13 @@ def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
         MaskError: If the file cannot be read, or is a malformed ``head_mask.json``.
     """
     data = read_mask_bytes(source)
-    if data.startswith((np.lib.format.MAGIC_PREFIX, _TORCH_PREFIX)) or _read_rows(data) is not None:
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError):
         return {}
-    content = _read_object(data)
-    if not _is_record(content):
+    if not isinstance(content, dict) or not _is_record(content):
         return {}
-    _keep_of_document(content)  # Refuses a malformed one.
+    _mask_of_record(content)
     return content
 
 
@@ -131,16 +148,6 @@ def read_mask_bytes(source: Path | str | bytes) -> bytes:
     return data
 
 
-def _read_object(data: bytes) -> dict[str, Any]:
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError):
-        raise MaskError(f"This is neither JSON nor an array; {_NEXT_STEP}.") from None
-    if not isinstance(content, dict) or not content:
-        raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
-    return content
-
-
 def _read_rows(data: bytes) -> NDArray[np.int64] | None:
     """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern`` (None: it is another file)."""
     lines = data.decode(errors="replace").splitlines()
@@ -148,15 +155,17 @@ def _read_rows(data: bytes) -> NDArray[np.int64] | None:
         rows = [line.split("\t") for line in lines]
     elif lines and lines[0].startswith("layer,head,kept"):
         rows = []
-        for layer, head, kept in (line.split(",")[:3] for line in lines[1:] if line.count(",") >= 2):
-            if head == "0":
+        for line in lines[1:]:
+            if line.startswith(f"{len(rows)},0,"):
                 rows.append([])
-            if not rows or (layer, head) != (str(len(rows) - 1), str(len(rows[-1]))) or kept not in ("0", "1"):
-                raise MaskError(f"The rows of this table are not one for each head, in their order; {_NEXT_STEP}.")
-            rows[-1].append(kept)
+            # The rows are one for each head, in their order.
+            found = re.match(rf"{len(rows) - 1},{len((rows or [[]])[-1])},([01])(,|$)", line)
+            if found is None:
+                raise MaskError(f"This table lists no heads in their order; {_NEXT_STEP}.")
+            rows[-1].append(found[1])
     else:
         return None
-    if not rows or any(len(row) != len(rows[0]) for row in rows):
+    if len({len(row) for row in rows}) != 1:
         raise MaskError(f"The layers in this table have different numbers of heads; {_NEXT_STEP}.")
     return np.array(rows, dtype=np.int64)
 
@@ -207,79 +216,72 @@ def mask_array(mask: HeadMask) -> bytes:
     return file.getvalue()
 
 
-def _keep_of_array(data: bytes) -> NDArray[np.bool_]:
+def _read_array(data: bytes) -> NDArray[Any]:
     try:
         shape, dtype = array_header(io.BytesIO(data))
         if not dtype.hasobject:
             # Before memory is allocated for it.
-            _check_shape(shape, "array")
-        array = np.load(io.BytesIO(data), allow_pickle=False)
+            _check_shape(shape)
+        return np.asarray(np.load(io.BytesIO(data), allow_pickle=False))
     except MaskError:
         raise
     except Exception as error:
         # NumPy promises no type here: a broken header raises a dozen different ones.
         raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
-    return _checked(array, "array")
 
 
-def _array_of_tensor(data: bytes) -> NDArray[Any]:
+def _read_tensor(data: bytes) -> NDArray[Any]:
     import torch
 
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            entries = archive.infolist()
-        if len({entry.filename.lower() for entry in entries}) < len(entries):
-            raise ValueError("an archive with two entries of one name")  # noqa: TRY301
-        # PyTorch does not compress its entries; compressed ones may have any size.
-        if sum(entry.file_size for entry in entries) > _LARGEST_MASK_FILE:
-            raise ValueError("an archive that is larger than its file")  # noqa: TRY301
-        (stored,) = (entry.file_size for entry in entries if "/data/" in entry.filename.lower())
+            sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
+            # No two entries of one name. PyTorch does not compress its entries; compressed ones may have any size.
+            if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > _LARGEST_MASK_FILE:
+                raise ValueError("an archive of another kind")  # noqa: TRY301
+        (stored,) = (size for name, size in sizes.items() if "/data/" in name)
         # Tensors only: nothing in the file can run code. First without its content, since a single number may be
         # expanded to any shape, and PyTorch trusts the length of the content that the file claims.
         sketch = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
-        _check_shape(tuple(sketch.shape), "tensor")
+        _check_shape(tuple(sketch.shape))
         if sketch.layout != torch.strided or sketch.untyped_storage().nbytes() > stored:
             raise ValueError("less content than it claims")  # noqa: TRY301
-        tensor = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-        return np.asarray(tensor.numpy())
+        return np.asarray(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True).numpy())
     except MaskError:
         raise
     except Exception as error:
         raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
 
 
-def _check_shape(shape: tuple[int, ...], what: str) -> None:
+def _check_shape(shape: tuple[int, ...]) -> None:
     if len(shape) != 2 or 0 in shape:
-        raise MaskError(f"The {what} must have the shape (layers, heads), not {str(shape)[:60]}; {_NEXT_STEP}.")
+        raise MaskError(f"A mask has the shape (layers, heads), not {str(shape)[:60]}; {_NEXT_STEP}.")
     if math.prod(shape) > _MOST_HEADS:
-        raise MaskError(f"The {what} has {shape[0]} x {shape[1]} values, more than any model has heads; {_NEXT_STEP}.")
+        raise MaskError(f"This has {shape[0]} x {shape[1]} values, more than any model has heads; {_NEXT_STEP}.")
 
 
-def _checked(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
-    _check_shape(array.shape, what)
+def _checked(array: NDArray[Any]) -> NDArray[np.bool_]:
+    _check_shape(array.shape)
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
-        raise MaskError(f"The {what} may contain only 0 and 1; {_NEXT_STEP}.")
+        raise MaskError(f"A mask contains only 0 and 1; {_NEXT_STEP}.")
     return np.asarray(array == 1)
 
 
-def _keep_of_document(content: Mapping[str, Any]) -> NDArray[np.bool_]:
-    if content.get("schema") != MASK_SCHEMA:
-        raise MaskError(f"This is not a head mask of the schema {MASK_SCHEMA}; {_NEXT_STEP}.")
-    rows = content.get("keep")
-    if not isinstance(rows, list) or not all(isinstance(row, list) and row for row in rows) or not rows:
-        raise MaskError("`keep` must be a list of rows, one for each layer; export the mask again.")
-    if any(len(row) != content.get("heads_per_layer") for row in rows):
+def _mask_of_record(content: Mapping[str, Any]) -> HeadMask:
+    try:
+        record = msgspec.convert(content, _Record)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise MaskError(f"This head mask is malformed ({error}); export the mask again.") from None
+    if not record.keep or any(len(row) != record.heads_per_layer for row in record.keep):
         raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
-    # In Python True == 1 == 1.0, but the schema has 0 and 1.
-    if not all(type(value) is int and value in (0, 1) for row in rows for value in row):
-        raise MaskError("`keep` may contain only 0 and 1; export the mask again.")
-    keep = np.array(rows, dtype=np.bool_)
-    if content.get("sha256") != HeadMask(keep).sha256:
+    mask = HeadMask(np.array(record.keep, dtype=np.bool_))
+    if record.sha256 != mask.sha256:
         raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
-    return keep
+    return mask
 
 
-def _keep_of_pruned_heads(content: Mapping[str, Any], layers: int, heads: int) -> NDArray[np.bool_]:
+def _mask_without(content: Mapping[str, Any], layers: int, heads: int) -> HeadMask:
+    """Return the mask of a list of pruned heads by layer."""
     keep = np.ones((layers, heads), dtype=np.bool_)
     for layer, pruned in content.items():
         if not re.fullmatch("[0-9]{1,6}", layer) or not isinstance(pruned, list):
@@ -291,4 +293,4 @@ def _keep_of_pruned_heads(content: Mapping[str, Any], layers: int, heads: int) -
                     "choose a list that was made for this model."
                 )
             keep[int(layer), head] = False
-    return keep
+    return HeadMask(keep)
