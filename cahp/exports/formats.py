@@ -37,8 +37,7 @@ from load_pruned import load_pruned
 model = load_pruned(folder)
 {TORCH}"""
 COMPACT_CARD = """\
-The layers have different numbers of heads. `per_layer_config` in `config.json` states them as transformers 5 defines
-it, but the classes of transformers up to 5.24 build all layers alike and refuse these weights. So the file
+The layers have different numbers of heads, which the classes of transformers up to 5.24 refuse. So the file
 `load_pruned.py` loads the model; it needs torch, transformers and safetensors. No other code of the folder runs:
 
 ```python

@@ -186,33 +186,15 @@ def _rounded(value: float) -> float:
 
 
 def _prompting(prompt: Prompt, example: PromptExample) -> list[str]:
-    """Return a section that shows how to get the answers of a language model in Python and on the command line."""
-    places = {"text": "a text"}
-    if prompt.pairs:
-        places = {"premise": "a text", "hypothesis": "another"}
-    filled = "".join(f'.replace("{{{place}}}", "{text}")' for place, text in places.items())
-    at = str(-1 - example.ending)
-    if prompt.masked:
-        at = 'inputs["input_ids"][0].tolist().index(tokenizer.mask_token_id)'
-        filled += '.replace("{mask}", tokenizer.mask_token)'
-    tokens = {answer.word: answer.token for answer in example.answers}
+    """Return a section that tells how a language model was asked."""
     command = ["cahp", "evaluate", "--model", "FOLDER"]
     command += ["--prompt", prompt.template, "--answers", join_words(prompt.answers)]
+    tokens = ", ".join(f"`{answer.word}` (token {answer.token})" for answer in example.answers)
     return [
         "## Prompt the model",
         "",
-        "The results are those of its answers to a prompt, each scored by its first token. The model can still be used "
-        "as a language model.",
-        "",
-        "```python",
-        f"prompt = {prompt.template.rstrip(' ')!r}",
-        f"answers = {tokens!r}",
-        f'inputs = tokenizer(prompt{filled}, return_tensors="pt")',
-        f"logits = model(**inputs).logits[0, {at}].tolist()",
-        "scores = {answer: logits[token] for answer, token in answers.items()}",
-        "```",
-        "",
-        f"Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.",
+        f"The results are those of its answers to the prompt `{prompt.template}`, each scored by its first token: "
+        f"{tokens}. Where cahp-explorer is installed, `{shlex.join(command)}` does this for a data set.",
         "",
     ]
 

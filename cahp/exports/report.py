@@ -25,7 +25,7 @@ from cahp.exports.formats import MASK_FILE
 from cahp.exports.live import Live, live_of, show_replacements
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
-from cahp.outcomes import HEADLINES, Outcomes
+from cahp.outcomes import HEADLINES, main_outcome
 from cahp.output import Mark, Output
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
@@ -34,19 +34,17 @@ from cahp.run.resources import SplitRecord
 from cahp.run.settings import Settings, flags, to_arguments
 from cahp.run.show import (
     list_checks,
-    list_recoveries,
     show_choice,
     show_notes,
     show_outcomes,
-    show_recoveries,
     show_recovery,
     show_run_cost,
 )
 from cahp.show import html
-from cahp.show.blocks import Block, Cell, Table, Text
+from cahp.show.blocks import Block, Line, Table, Text
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
-from cahp.words import capital, safe
+from cahp.words import capital, percent, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; font-src data:"
 #: Characters of an example text that are shown.
@@ -107,16 +105,14 @@ def page(
     labels: Ints | None = None,
     live: Live | None = None,
     static: bool = False,
-    recoveries: Mapping[str, Outcomes] | None = None,
     examples: Sequence[Example] = (),
     measures: Measures = (),
 ) -> str:
     """Return the report as an HTML document.
 
     ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
-    leaves out every script. ``recoveries`` are results of the same mask after other recoveries, by what they are called
-    beside others ("after refit"). ``examples`` are texts of the data that the user allowed. ``measures`` show what
-    features measured.
+    leaves out every script. ``examples`` are texts of the data that the user allowed. ``measures`` show what features
+    measured.
     """
     title, worth = describe_value(run)
     families = None
@@ -135,7 +131,7 @@ def page(
     heads += html.draw(show_choice(run))
     parts = [
         html_section("Kept heads", heads),
-        html_section("Quality and cost", html.draw(_show_figures(run, recoveries or {}))),
+        html_section("Quality and cost", html.draw(_show_figures(run))),
         "<h2 class=details>Details</h2>",
     ]
     if live is not None and live.table.full is not None:
@@ -271,15 +267,17 @@ def _describe_method(run: RunDocument) -> str:
     return "Heads that attend alike form a cluster; one head of each cluster is kept."
 
 
-def _show_figures(run: RunDocument, recoveries: Mapping[str, Outcomes]) -> Iterator[Block]:
+def _show_figures(run: RunDocument) -> Iterator[Block]:
     """Yield the outcomes on every split that was opened, what recoveries regained, and the cost."""
     yield show_outcomes("Quality, with 95 % intervals", run.outcomes, run.protocol)
     if run.report is not None:
         title = f"Quality on the {run.report.split} split, with 95 % intervals"
         yield show_outcomes(title, run.report.outcomes, run.protocol)
-    compared = list_recoveries(run, recoveries)
-    if len(compared) > 1:
-        yield show_recoveries(run, compared)
+    if "recovered" in run.outcomes:
+        row, full = main_outcome(run.outcomes["full"])
+        lost, left = (full.value - run.outcomes[state][row.name].value for state in ("pruned", "recovered"))
+        if lost > 0:
+            yield Line(f"The recovery regains {percent(1 - left / lost, 0)} of the loss of {row.label}")
     yield from show_recovery(run.refit, run.distill, run.steps, run.protocol)
     yield from show_run_cost(run)
 
@@ -308,37 +306,32 @@ def _excerpt(text: str) -> str:
 
 def _list_facts(run: RunDocument, origin: Origin) -> Table:
     model = run.model
-    kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s"
-    if model.group > 1:
-        kind += f" of {model.group} heads"
     day = "Report of"
     if origin.bundled:
         day = "Measured"
-    facts: list[list[Cell]] = [
-        ["Heads selected on", _describe_split(run.data.select)],
-        ["Evaluated on", _describe_split(run.data.eval)],
-        ["Model", f"{model.id}, revision {model.revision or 'local'}"],
-        ["Kind", kind],
-        ["Model digest", model.sha256],
-        ["Machine", origin.machine],
-        [day, origin.date],
-        ["Method", run.settings.method],
-        ["Seed", str(run.settings.seed)],
-    ]
-    if run.protocol is not None:
-        facts.append(["Protocol", str(run.protocol)])
-    if run.knee is not None:
-        facts.append(["Published rule", f"stops at {run.knee} {model.unit}s"])
-    facts.append(["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())])
-    return Table("Facts", ["", ""], facts)
+    kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s of {model.group} heads"
+    return Table(
+        "Facts",
+        ["", ""],
+        [
+            ["Model", f"{model.id}, revision {model.revision or 'local'}"],
+            ["Kind", kind.removesuffix(" of 1 heads")],
+            ["Model digest", model.sha256],
+            ["Heads selected on", _describe_split(run.data.select)],
+            ["Evaluated on", _describe_split(run.data.eval)],
+            ["Protocol", str(run.protocol or "texts")],
+            ["Method", run.settings.method],
+            ["Seed", str(run.settings.seed)],
+            ["Machine", origin.machine],
+            [day, origin.date],
+            ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
+        ],
+    )
 
 
 def _describe_split(part: SplitRecord) -> str:
-    words = f"{part.split}, n = {part.examples:,}"
-    if part.class_counts is not None:
-        counts = [f"{name}: {count}" for name, count in part.class_counts.items()]
-        words += f" ({', '.join(counts)})"
-    return words
+    counts = [f"{name}: {count}" for name, count in (part.class_counts or {}).items()]
+    return ", ".join([f"{part.split}, n = {part.examples:,}", *counts])
 
 
 def _show_checks(run: RunDocument, origin: Origin) -> Iterator[Block]:

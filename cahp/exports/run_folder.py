@@ -35,6 +35,8 @@ MOST_HEADS = 4096
 #: Bytes of a document, and of an array of ``MOST_HEADS`` squared float32.
 _LARGEST_JSON = 1 << 24
 _LARGEST_ARRAY = 4 * MOST_HEADS**2 + 1024
+#: The arrays that a board needs.
+_READ = (*("labels", "ks", "mss", "mss_null", "salience", "embedding", "distances", "labels_of_k", "medoids_of_k"),)
 _AGAIN = "write it again with `cahp prune --out`"
 
 
@@ -165,23 +167,23 @@ def read_run(place: Path) -> RunFiles:
 
 def _check_size(content: object) -> None:
     """Check that the content of a ``run.json`` names no model of an impossible size."""
-    if not isinstance(content, Mapping) or not isinstance(content.get("model"), Mapping):
-        return
-    sizes = [content["model"].get(name) for name in ("layers", "heads")]
-    if any(isinstance(size, int) and not 0 < size <= MOST_HEADS for size in sizes):
-        raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        for name in ("layers", "heads"):
+            size = content["model"].get(name)
+            if isinstance(size, int) and not 0 < size <= MOST_HEADS:
+                raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
 
 
 def _read_json(file: Path) -> Any:
     """Return the content of a file (None: it does not exist)."""
+    if not is_there(file, Path.is_file):
+        return None
     try:
         with file.open("rb") as opened:
             content = opened.read(_LARGEST_JSON + 1)
         if len(content) > _LARGEST_JSON:
             raise CahpError(f"{file} is too large for a file of a run; {_AGAIN}.")
         return json.loads(content)
-    except FileNotFoundError:
-        return None
     except OSError as error:
         raise CahpError(f"{file} cannot be read ({error.strerror or error}); name another folder.") from None
     except (ValueError, RecursionError):
@@ -190,43 +192,38 @@ def _read_json(file: Path) -> Any:
 
 def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
     """Read the arrays that a board needs and check that their shapes fit a model of so many heads."""
+    if not is_there(file, Path.is_file):
+        return {}
     arrays: dict[str, NDArray[Any]] = {}
-
-    def read(name: str, *shape: int, whole_below: int | None = None) -> None:
-        """Read an array of this shape (-1: any length), of whole numbers in 0..``whole_below`` if that is given."""
-        if f"{name}.npy" not in archive.namelist():
-            return
-        if archive.getinfo(f"{name}.npy").file_size > _LARGEST_ARRAY:
-            raise ValueError(f"{name} is larger than in any run")
-        content = archive.read(f"{name}.npy")
-        array = read_array(io.BytesIO(content), len(content))
-        fits = all(expected in (-1, size) for expected, size in zip(shape, array.shape, strict=False))
-        if not fits or len(shape) != array.ndim or array.dtype.kind not in "iuf":
-            raise ValueError(f"{name} has the shape {array.shape}, not {shape}")
-        if whole_below is None:
-            valid = np.isfinite(array).all()
-        else:
-            valid = array.dtype.kind in "iu" and (array >= 0).all() and (array < whole_below).all()
-        if not valid:
-            raise ValueError(f"{name} contains invalid numbers")
-        arrays[name] = array
-
     try:
         with zipfile.ZipFile(file) as archive:
-            read("labels", heads, whole_below=heads)
-            read("ks", -1, whole_below=heads + 1)
-            ks = arrays.get("ks", np.empty(0))
-            if len(ks) and (ks[0] < 1 or np.any(np.diff(ks.astype(np.int64)) <= 0)):
-                raise ValueError("the numbers of clusters must ascend")  # noqa: TRY301
-            read("mss", len(ks))
-            read("mss_null", -1, len(ks))
-            read("salience", heads)
-            read("embedding", heads, 2)
-            read("distances", heads, heads)
-            read("labels_of_k", len(ks), heads, whole_below=heads)
-            read("medoids_of_k", int(ks.sum()), whole_below=heads)
-    except FileNotFoundError:
-        return {}
+            for entry in archive.infolist():
+                name = entry.filename.removesuffix(".npy")
+                if name in _READ and entry.file_size <= _LARGEST_ARRAY:
+                    arrays[name] = read_array(io.BytesIO(archive.read(entry)), entry.file_size)
+        ks = arrays.get("ks", np.zeros(0, dtype=np.int64))
+        shapes = {
+            "labels": (heads,),
+            "ks": (len(ks),),
+            "mss": (len(ks),),
+            "mss_null": (len(arrays.get("mss_null", ())), len(ks)),
+            "salience": (heads,),
+            "embedding": (heads, 2),
+            "distances": (heads, heads),
+            "labels_of_k": (len(ks), heads),
+            "medoids_of_k": (int(ks.sum()),),
+        }
+        for name, array in arrays.items():
+            # Numbers of clusters are 1..``heads``, and the others indices below it.
+            whole = name in ("labels", "ks", "labels_of_k", "medoids_of_k")
+            valid = np.isfinite(array).all() and array.shape == shapes[name]
+            if whole:
+                valid = valid and array.dtype.kind in "iu" and array.min(initial=0) >= 0
+                valid = valid and array.max(initial=0) < heads + (name == "ks")
+            if not valid:
+                raise ValueError(f"{name} is not of a run")  # noqa: TRY301
+        if (np.diff(ks.astype(np.int64), prepend=0) <= 0).any():
+            raise ValueError("the numbers of clusters must ascend")  # noqa: TRY301
     except Exception as error:
         # NumPy and zipfile promise no type here: a broken file raises a dozen different ones.
         raise CahpError(f"{file} is broken; {_AGAIN}.") from error

@@ -6,8 +6,7 @@ It needs only torch, transformers and safetensors, and runs no code from the fol
     model = load_pruned("folder")           # a transformers model in eval mode, smaller than its original
     model(**tokenizer("a text", return_tensors="pt")).logits
 
-transformers itself cannot load such weights: its classes build all layers with the same number of heads, although its
-configurations can state other numbers (``per_layer_config``).
+transformers itself cannot load such weights: its classes build all layers with the same number of heads.
 """
 
 from __future__ import annotations
@@ -65,9 +64,6 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     plan = content.get("cahp") or {}
     if plan.get("schema") != SCHEMA:
         raise ValueError(f"{folder} holds no pruned model of the schema {SCHEMA}")
-    # The numbers of heads of single layers, for releases of transformers whose classes use them.
-    for entry in ("per_layer_config", "allow_global_per_layer_attribute_access"):
-        content.pop(entry, None)
     config = CONFIG_MAPPING[content["model_type"]].from_dict(content)
     options: dict[str, Any] = {"dtype": torch.float32}
     if attn_implementation is not None:

@@ -134,9 +134,6 @@ def sketch_network(
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            if getattr(config, "cahp", None):
-                # A pruned model is described with all its heads.
-                config.per_layer_config = None
             if names is not None and head == "classification":
                 config.num_labels = len(names)
             # The type of the configuration would become PyTorch's default in all threads.

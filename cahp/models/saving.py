@@ -133,7 +133,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
             planes[path] = [family.planes, card.heads, kept]
         if family.selects:
             selects[path] = [card.heads, card.group, kept]
-    config = _with_layer_counts(pruned, mask).to_diff_dict()
+    config = pruned.network.config.to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = {
         "schema": compact.SCHEMA,
@@ -170,27 +170,6 @@ def stamp(folder: Path, facts: Mapping[str, str]) -> None:
             copied.write(len(text).to_bytes(8, "little") + text)
             shutil.copyfileobj(file, copied, 1 << 20)
         stamped.replace(path)
-
-
-def _with_layer_counts(pruned: HeadModel, mask: HeadMask) -> Any:
-    """Return the configuration with the number of heads of each layer, as transformers 5 states what differs."""
-    config = copy.deepcopy(pruned.network.config)
-    card = pruned.card
-    if pruned.family.shared or not hasattr(config, "num_attention_heads"):
-        return config
-    grouped = getattr(config, "num_key_value_heads", None) == card.heads
-    counts = dict[int, dict[str, int]]()
-    for place, kept in zip(card.places or range(card.layers), mask.by_layer, strict=True):
-        if len(kept) == card.heads:
-            continue
-        counts[place] = {"num_attention_heads": len(kept) * card.group}
-        if grouped:
-            counts[place]["num_key_value_heads"] = len(kept)
-    if counts:
-        # Some configurations read the number of all layers when they are loaded.
-        config.allow_global_per_layer_attribute_access = True
-        config.per_layer_config = counts
-    return config
 
 
 def save_drop_in(folder: Path, model: HeadModel, pruned: HeadModel, mask: HeadMask) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from cahp.goals import Goal
 from cahp.models.cards import GenerationSpeed, KvCache
 from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
-from cahp.recoveries import NONE, DistillReport, RefitReport, name_of_state
+from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.document import CostRecord, RunDocument
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings
@@ -47,33 +47,20 @@ def describe_choice(run: RunDocument) -> str:
         method = f" by {run.settings.method}"
     kept = f"{run.budget.attained} of {total} {model.unit}s kept{method}"
     if run.goal is not None:
-        goal = Goal.parse(run.goal.goal)
         number = "fewest"
-        if goal.wants_most:
+        if Goal.parse(run.goal.goal).wants_most:
             number = "most"
-        if goal.is_counted:
-            return f"{kept} (the {number} that reach the goal)"
-        reaches = "reach the goal"
-        if goal.kind.outcome is not None:
-            reaches = "reach the goal with the limit of the interval"
-        return f"{kept} (the {number} of the {run.goal.measured} budgets tried that {reaches})"
+        return f"{kept} (the {number} of the {run.goal.measured} budgets tried that reach the goal)"
     if run.budget.requested is not None:
         rule = ""
         if run.knee:
             rule = f"; the published rule stops at {run.knee}"
         return f"{kept} (as requested{rule})"
-    name, _, degree = (run.knee_rule or "").partition("-")
-    rule = "farthest from its chord"
-    if name == "polynomial":
-        rule = f"smoothed by a polynomial of degree {degree}"
     added = ""
     if run.rescued:
         added = f"; {len(run.rescued)} more by the per-layer minimum"
-    count = run.clusters
-    if count is None:
-        # Some methods use only the number of clusters.
-        count = run.knee
-    return f"{kept} (the knee of the curve, {rule}, is at {count} clusters{added})"
+    # Some methods use only the number of clusters.
+    return f"{kept} (the knee of the curve is at {run.clusters or run.knee} clusters{added})"
 
 
 def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]] = ()) -> Marks:
@@ -168,30 +155,6 @@ def _list_outcomes(columns: Sequence[Outcomes]) -> list[list[Cell]]:
         if any(estimates):
             rows.append([capital(row.row_label), *estimates])
     return rows
-
-
-def list_recoveries(run: RunDocument, others: Mapping[str, Outcomes]) -> dict[str, Outcomes]:
-    """Return the outcomes of the run's mask as pruned and after each recovery that was measured, by state."""
-    own = {"pruned": AS_PRUNED, "recovered": name_of_state(run.settings.recover)}
-    measured = {own[state]: outcomes for state, outcomes in run.outcomes.items() if state in own}
-    # What the run measured comes first, and counts.
-    return {**measured, **others, **measured}
-
-
-def show_recoveries(run: RunDocument, compared: Mapping[str, Outcomes]) -> Table:
-    """Return the outcomes of the same heads after each recovery, and the share of the loss that each regained."""
-    row, full = main_outcome(run.outcomes["full"])
-    regained = []
-    for name, outcomes in compared.items():
-        share = ""
-        if name != NONE.result and NONE.result in compared:
-            lost = full.value - compared[NONE.result][row.name].value
-            if lost > 0:
-                share = percent(1 - (full.value - outcomes[row.name].value) / lost, 0)
-        regained.append(share)
-    rows = _list_outcomes(list(compared.values()))
-    rows.append(["Share of the loss regained", *regained])
-    return Table("The same heads after each recovery, on the same texts", ["", *compared], rows, name="recoveries")
 
 
 def show_recovery(

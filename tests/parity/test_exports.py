@@ -13,9 +13,8 @@ import numpy as np
 import onnx
 import pytest
 import torch
-import zoo
 from terminal import call
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
@@ -280,19 +279,3 @@ def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
                 write(formats.model_form(form), tmp_path / form, whole)
         else:
             assert write(formats.model_form(form), tmp_path / form, whole)["difference"] <= 1e-5
-
-
-def test_a_compact_folder_states_the_heads_of_each_layer_as_transformers_defines_it(tmp_path: Path) -> None:
-    model = models.load(str(zoo.save(tmp_path / "model", "llama", num_hidden_layers=3)), device="cpu")
-    mask = HeadMask(np.array([[True, False], [True, True], [False, False]]))
-    saving.save_compact(tmp_path / "model", cut(model, mask), mask)
-    written = json.loads((tmp_path / "model" / "config.json").read_text())["per_layer_config"]
-    # Layer 1 keeps all its heads, and a layer without heads has none.
-    assert written == {
-        "0": {"num_attention_heads": 2, "num_key_value_heads": 1},
-        "2": {"num_attention_heads": 0, "num_key_value_heads": 0},
-    }
-    config = AutoConfig.from_pretrained(tmp_path / "model")
-    assert [layer.num_key_value_heads for layer in config.per_layer_config] == [1, 2, 0]
-    again = models.load(str(tmp_path / "model"), device="cpu")
-    assert again.head_counts == (1, 2, 0)

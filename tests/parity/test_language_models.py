@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -147,30 +146,15 @@ def test_what_is_exported_is_a_language_model_again(
     assert (fakes.PROMPTS[language].removeprefix("{text}") in card) is (form != "onnx-int8")
     figures = json.loads((out / "metrics.json").read_text())
     assert figures["model"]["prompt"] == fakes.PROMPTS[language]
-    # The card's own lines give the scores that were measured.
-    tokenizer = AutoTokenizer.from_pretrained(out)
-    model = models.load(str(folder), device="cpu", prompt=settings.prompt, answers=settings.answers)
-    pruned = cut(model, run.mask)
-    (batch,) = pruned.batches(pruned.tokenize(["a text"]))
-    expected = dict(zip(fakes.ANSWERS, pruned.logits(batch)[0].tolist(), strict=True))
-    names: dict[str, Any] = {"tokenizer": tokenizer}
     if form == "onnx-int8":
         return
+    tokenizer = AutoTokenizer.from_pretrained(out)
     made = load_pruned(out) if form == "compact" else _LOADS[language].from_pretrained(out).eval()
-    names["model"] = made
-    assert _told(card, names) == pytest.approx(expected, abs=1e-4)
     if language == "causal":
         given = tokenizer("the film is", return_tensors="pt", add_special_tokens=False)
         said = made.generate(**given, max_new_tokens=6, do_sample=False, eos_token_id=None)
         assert torch.equal(said, fakes.write_on(made, given["input_ids"], 6))
         assert made.config.use_cache is not False
-
-
-def _told(card: str, names: dict[str, Any]) -> dict[str, float]:
-    """What the lines under "Prompt the model" make."""
-    exec(card.partition("## Prompt the model")[2].partition("```python\n")[2].partition("```")[0], names)
-    scores: dict[str, float] = names["scores"]
-    return scores
 
 
 def test_another_prompt_is_another_model_in_the_store(run: Run, settings: Settings, store: Store) -> None:

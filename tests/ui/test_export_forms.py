@@ -139,16 +139,6 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on
     assert "Measurement of minilm-bbc" in text_of(app, "caption")
 
 
-def test_the_figures_of_the_board_are_shown_before_its_mask_has_a_run() -> None:
-    app = open_app("export", budget="20", recover="refit")
-    shown = app.table[0].value.set_index("")
-    assert list(shown.columns) == ["all heads", "as pruned", "after refit"]
-    outcomes = explorer_of(app).outcomes("refit")
-    assert outcomes is not None
-    assert shown.loc["Accuracy", "after refit"].replace("\\", "").startswith(outcomes["accuracy"].text)
-    assert app.selectbox(key="export-recover").value == "refit"
-
-
 def test_times_of_a_busy_machine_do_not_replace_those_of_the_run() -> None:
     app = open_app("export")
     explorer = explorer_of(app)

@@ -19,8 +19,8 @@ from cahp.exports.form import ModelForm, show_files
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
-from cahp.outcomes import Outcomes, describe
-from cahp.recoveries import NONE, RECOVERIES, name_of_state
+from cahp.outcomes import describe
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
@@ -138,27 +138,12 @@ def _draw_recovery(explorer: Explorer) -> None:
 
 
 def _offer_to_measure(explorer: Explorer) -> None:
-    measured = _list_states(explorer)
-    # Without any figures of its mask, those of all heads tell nothing.
-    if len(measured) > 1:
-        blocks.draw([show_outcomes("", measured, explorer.bench.protocol)])
     st.markdown("The mask can be downloaded now; its report and its time need a run.")
     label = "Evaluate and time this mask"
     if explorer.recovery.lacks_model or explorer.recovery.awaits_refit:
         label = price("Recover and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
     if job_card(explorer, MEASURE, MaskOnBoard.of(explorer), name="export-measure", offer=label, type="primary"):
         st.rerun()
-
-
-def _list_states(explorer: Explorer) -> dict[str, Outcomes]:
-    """Return the outcomes on the board by their states."""
-    states: dict[str, Outcomes | None] = {"pruned": explorer.outcomes(NONE.name)}
-    table = explorer.table(NONE.name)
-    if table is not None and table.full:
-        states = {"full": table.full, **states}
-    if explorer.recovery.name != NONE.name:
-        states[name_of_state(explorer.recovery.name)] = explorer.outcomes(explorer.recovery.name)
-    return {name: outcomes for name, outcomes in states.items() if outcomes is not None}
 
 
 # The mask ------------------------------------------------------------------------------------------------------------
@@ -316,13 +301,6 @@ def _report(
     live = None
     if clusters is not None and view.labels is not None and table is not None:
         live = Live.of(run, clusters, table, view.labels, features.measures())
-    recoveries = {}
-    for row in RECOVERIES.values():
-        if row is NONE or not row.on_board:
-            continue
-        outcomes = explorer.outcomes(row.name)
-        if outcomes is not None:
-            recoveries[row.beside] = outcomes
     origin = report.Origin(run.machine or machine(), date.today().isoformat(), _recipe(explorer, run.settings))
     if view.bundle is not None:
         made = view.bundle.made
@@ -332,7 +310,6 @@ def _report(
         origin=origin,
         live=live,
         static=static,
-        recoveries=recoveries,
         examples=examples,
         measures=features.measures(),
     )

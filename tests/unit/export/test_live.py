@@ -130,15 +130,6 @@ def test_the_report_names_the_replacement_of_each_pruned_head() -> None:
     assert all(places.count(f"{head // 6}.{head % 6}") == 1 for head in range(12))
 
 
-def test_recoveries_of_the_same_heads_are_compared_where_more_than_one_was_measured() -> None:
-    run, mask, live = of_size(6, 12, 20)
-    assert "Effect of recovery" not in html(run, mask, live)
-    said = html(run, mask, live, recoveries={"refitted": outcomes(0.94)})
-    assert "<th scope=col>as pruned</th><th scope=col>refitted</th>" in said
-    # 91.2 of 95.3 % before, 94.0 % after.
-    assert "<td></td><td>68 %</td>" in said
-
-
 def test_numbers_that_are_none_do_not_break_the_page() -> None:
     run, mask, live = of_size(6, 12, 20)
     live.table.add(30, outcomes=outcomes(np.nan))

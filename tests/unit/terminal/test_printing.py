@@ -65,7 +65,7 @@ def test_a_run_says_how_its_goal_was_reached_and_whether_other_texts_confirm_it(
     reached = ReachedGoal("agreement=95%", 31, Estimate(0.963, (0.951, 0.975), 1000, "share"), 12, 67)
     run = replace(run, goal=reached, verified=replace(run.verified, difference=0.0))
     title, *lines = run_lines(run)
-    assert title.endswith("(the fewest of the 12 budgets tried that reach the goal with the limit of the interval)")
+    assert title.endswith("(the fewest of the 12 budgets tried that reach the goal)")
     at = lines.index(
         "  agreement=95% is reached at 31 heads: 96.3 % [95.1, 97.5], n = 1,000; 12 of 67 budgets were measured"
     )
