@@ -29,6 +29,9 @@ FORKS_BY_KIND_OF_MODEL = 46
 #: Files whose functions ``cahp prune`` calls when nothing is stored.
 ENTERED_BY_PRUNE = 70
 LINES_OF_TESTS = 45_770
+#: Of the explorer's style sheet, and mentions of Streamlit's internal ids in it.
+LINES_OF_STYLE = 120
+IDS_OF_STREAMLIT = 30
 
 #: The ways to ask for the kind of model, by meaning.
 FORK = re.compile(
@@ -141,3 +144,9 @@ def test_prune_enters_few_files(tmp_path: Path) -> None:
 def test_lines_of_tests_only_become_fewer() -> None:
     lines = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py"))
     assert lines <= LINES_OF_TESTS
+
+
+def test_the_style_sheet_stays_small() -> None:
+    style = (ROOT / "assets" / "explorer.css").read_text(encoding="utf-8")
+    assert len(style.splitlines()) <= LINES_OF_STYLE
+    assert len(re.findall(r"data-testid", style)) <= IDS_OF_STREAMLIT

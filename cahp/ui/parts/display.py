@@ -166,13 +166,12 @@ def heading(
     draw: Callable[..., Any] = st.subheader,
 ) -> None:
     """Draw a chart's finding with its explanation and downloads; see ``show``. ``draw`` draws the words."""
-    # A long finding wraps inside its own box (explorer.css), beside the button.
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"heading-{name}"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"heading-{name}"):
         # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
         draw(plain(title), anchor=False)
-        # The style sheet draws an icon in place of the words, which name the button for a screen reader.
-        about = plain(f"About: {title}")
-        with st.popover(about, type="tertiary", key=f"about-{name}", help="How to read this, and downloads"):
+        # The style sheet hides the words, which name the button for a screen reader.
+        look: Any = {"type": "tertiary", "icon": ":material/info:", "help": "How to read this, and downloads"}
+        with st.popover(plain(f"About: {title}"), key=f"about-{name}", **look):
             st.markdown(help)
             if formula is not None:
                 st.latex(formula)
