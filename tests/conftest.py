@@ -93,9 +93,8 @@ def _no_work_left() -> Iterator[None]:
     jobs = sys.modules.get("cahp.ui.session.jobs")
     if jobs is None:
         return
-    for worker in (jobs._worker, jobs._io_worker):
-        for job in worker.unfinished():
-            job.cancel()
+    for job in jobs._worker.unfinished():
+        job.cancel()
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,6 @@ from starlette.websockets import WebSocketClose
 from cahp import models
 from cahp.access import TOKEN, Access, current, enforced, is_every_address, reachable
 from cahp.api import bundled
-from cahp.ui.session import jobs
 from cahp.ui.session.jobs import start_cleaning
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
@@ -208,7 +207,7 @@ def prepare() -> None:
     # of sessions for good, too.
     gc.collect()
     gc.freeze()
-    start_cleaning(jobs.cancel_abandoned)
+    start_cleaning()
 
 
 # The browser ------------------------------------------------------------------------------------------------------

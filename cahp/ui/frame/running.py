@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -12,9 +12,8 @@ from cahp.api.preflight import check_run
 from cahp.figures.head_grid import is_deep
 from cahp.models.cards import ModelCard
 from cahp.run.resources import PREPARATIONS, on_screen
-from cahp.stages.selection import middle_budget, nearest_budget, possible_budgets
+from cahp.stages.selection import nearest_budget, possible_budgets
 from cahp.ui.parts.display import plain, problem
-from cahp.ui.parts.inputs import set_value
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
@@ -27,35 +26,20 @@ T = TypeVar("T")
 
 #: Seconds that a page waits before it shows progress.
 _PATIENCE_S = 0.3
-#: Seconds between two looks at a job.
+#: Seconds between two looks at a job, and at the work of the session.
 _PULSE_S = 0.5
+_PILL_PULSE_S = 1.0
 #: Seconds up to which work starts without a question.
 _UNASKED_S = 60.0
-
-#: The ways to say how many heads a run keeps.
-_AUTOMATIC = "automatic"
-_BY_NUMBER = "a number"
-#: The key of the box for this number.
-_NUMBER = "run-number"
-#: The look of the button that starts a run, by its place.
-_RUN_BUTTONS: Mapping[str, Mapping[str, Any]] = {
-    "main": {"type": "primary", "width": "content"},
-    "sidebar": {"type": "secondary", "width": "stretch"},
-}
-
-
-def run_button(explorer: Explorer, *, place: str, label: str) -> None:
-    """Draw the button that starts a run, with the time it may take."""
-    start_button(explorer, RUN, explorer.bench, label, key=f"run-{place}", **_RUN_BUTTONS[place])
 
 
 def need_run(explorer: Explorer) -> None:
     """Stop the page and offer a run, unless there is one to show."""
+    bench = explorer.bench
     if explorer.results.run is not None:
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
-        bench = explorer.bench
         st.markdown(
             f"A run records the attention of each of the {explorer.card.layers * explorer.card.heads} "
             f"{explorer.card.unit}s on {bench.calibration.measured}, groups those that attend alike, and evaluates the "
@@ -65,90 +49,63 @@ def need_run(explorer: Explorer) -> None:
         if job is not None and not job.ended:
             follow(job, name="main", beside=lambda: draw_outline(explorer.card, job))
         else:
-            _offer_run(explorer)
+            for check in check_run(bench):
+                sign = "info"
+                if check.passed:
+                    sign = "check"
+                st.markdown(f":material/{sign}: {plain(check.words)}")
+            _choose_budget(explorer)
+            start_button(explorer, RUN, explorer.bench, "Run here", key="run-main", type="primary")
+            draw_outline(explorer.card)
     st.stop()
 
 
-def _offer_run(explorer: Explorer) -> None:
-    """Draw what a run can measure, the number of heads to keep, and the button that starts it."""
-    lines = []
-    for check in check_run(explorer.bench):
-        sign = "info"
-        if check.passed:
-            sign = "check"
-        lines.append(f":material/{sign}: {plain(check.words)}")
-    st.markdown("  \n".join(lines))
-    _choose_budget(explorer)
-    run_button(explorer, place="main", label="Run here")
-    draw_outline(explorer.card)
-
-
 def _choose_budget(explorer: Explorer) -> None:
-    """Draw the choice of how many heads a run keeps, and put it into the settings."""
+    """Draw the box for the number of heads that a run keeps, and put it into the settings."""
     card = explorer.card
     settings = explorer.settings
-    floor = settings.floor(card.layers)
-    budgets = possible_budgets(card.layers, card.heads, min_per_layer=floor, even=settings.even)
-    budget = settings.budget
-    start_with = _AUTOMATIC
-    if budget.isdecimal():
-        start_with = _BY_NUMBER
-    with st.container(horizontal=True, vertical_alignment="bottom", key="run-budget"):
-        how = st.segmented_control(
-            f"{capital(card.unit)}s to keep",
-            (_AUTOMATIC, _BY_NUMBER),
-            default=start_with,
-            required=True,
-            key="run-how",
-        )
-        # No number is possible where a layer has fewer heads than it must keep; a run says so.
-        if how == _BY_NUMBER and budgets:
-            start = middle_budget(budgets)
-            if budget.isdecimal():
-                start = nearest_budget(budgets, int(budget))
-            # A person may type a number between two possible ones.
-            set_value(_NUMBER, nearest_budget(budgets, st.session_state.get(_NUMBER, start)))
-            budget = str(st.number_input("Number", budgets[0], budgets[-1], step=budgets.step, key=_NUMBER, width=140))
-        elif budget.isdecimal():
-            budget = "auto"
-    if budget != settings.budget:
-        explorer.set_run_budget(budget)
+    budgets = possible_budgets(card.layers, card.heads, min_per_layer=settings.floor(card.layers), even=settings.even)
+    if not budgets:
+        # A layer has fewer heads than it must keep; a run says so.
+        return
+    number = st.number_input(
+        f"{capital(card.unit)}s to keep",
+        budgets[0],
+        budgets[-1],
+        explorer.start_budget,
+        step=budgets.step,
+        key="run-number",
+        placeholder="automatic",
+        width=240,
+    )
+    budget = "auto"
+    if number is not None:
+        budget = str(nearest_budget(budgets, number))
+    explorer.change(budget=budget)
 
 
 def draw_timing(explorer: Explorer, *, place: str) -> None:
     """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is."""
     job = explorer.job(SPEED)
-    if job is not None and not job.ended:
-        follow(job, name=f"{place}-time", title="Measuring the time")
-        return
-    if job is not None and job.error:
-        problem(job.error)
-    if job is not None and job.result is not None and job.result.noisy:
-        st.caption("The machine was busy, so the last time is not kept. Measure again when it is idle.")
-    if explorer.mask.is_full:
-        return
-    label = "Measure the time"
-    if explorer.results.speed(explorer.mask) is not None:
-        label = "Measure the time again"
-    start_button(
-        explorer,
-        SPEED,
-        explorer.board_state(),
-        label,
-        key=f"time-{place}",
-        type="tertiary",
-        help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is known "
-        "within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
-    )
+    if job is not None and job.state != "done":
+        show_job(job, partial(explorer.start, SPEED), name=f"{place}-time", title="Measuring the time")
+    elif not explorer.mask.is_full:
+        label = "Measure the time"
+        if explorer.results.speed(explorer.mask) is not None:
+            label = "Measure the time again"
+        start_button(
+            explorer,
+            SPEED,
+            explorer.board_state(),
+            label,
+            key=f"time-{place}",
+            type="tertiary",
+            help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is "
+            "known within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
+        )
 
 
 # The board in outline ----------------------------------------------------------------------------------------
-
-
-#: Pixels of the largest cell, as on the board, and of the whole drawing.
-_CELL = 44
-_WIDTH = 760
-_HEIGHT = 340
 
 
 def draw_outline(card: ModelCard, job: Job[Any] | None = None) -> None:
@@ -159,7 +116,7 @@ def draw_outline(card: ModelCard, job: Job[Any] | None = None) -> None:
     # Cells are in the order of layers, and the first layers are lit.
     cells = '<i class="lit"></i>' * (lit * card.heads) + "<i></i>" * ((card.layers - lit) * card.heads)
     label = f"{card.layers} layers of {card.heads}, {lit} of them lit"
-    st.html(grid_html(card.layers, card.heads, cells, label=label, cell=_CELL, width=_WIDTH, height=_HEIGHT))
+    st.html(grid_html(card.layers, card.heads, cells, label=label, cell=44, width=760, height=340))
 
 
 def grid_html(layers: int, heads: int, cells: str, *, label: str, cell: int, width: int, height: int) -> str:
@@ -188,20 +145,16 @@ def grid_html(layers: int, heads: int, cells: str, *, label: str, cell: int, wid
 
 def describe_progress(job: Job[Any], title: str = "") -> str:
     """Describe a job's place in the queue, or ``title`` or else its stage, and the time left if it is known."""
+    words = title or on_screen(job.stage or "Waiting")
     place = job.place
     if place is not None:
-        position = "next" if place.number == 1 else f"number {place.number}"
-        words = f"{title or 'Waiting'}: {position} in line"
-        if place.seconds is not None and place.seconds >= 1:
-            words += f", starts in about {duration(place.seconds)}"
-        return words
+        return f"{words}: number {place} in line"
     if job.paused:
-        return f"{title or on_screen(job.stage)}: paused while other work runs first"
-    words = title or on_screen(job.stage or "Starting")
+        return f"{words}: paused while other work runs first"
     if job.stage in PREPARATIONS:
         # Preparing a model may take longer than what was asked for.
         words = on_screen(job.stage)
-    left = job.announced_left
+    left = job.seconds_left
     if left is not None and left >= 1:
         words += f" · about {duration(left)} left"
     return words
@@ -216,16 +169,9 @@ def follow(job: Job[Any], *, name: str, title: str = "", beside: Callable[[], ob
     def draw() -> None:
         if job.ended:
             st.rerun()
-        place = job.place
-        share = 0.0
-        if place is None:
-            share = job.share
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.progress(share, text=plain(describe_progress(job, title)))
+            st.progress(job.share, text=plain(describe_progress(job, title)))
             st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
-            if place is not None and place.passable:
-                key = f"now-{name}"
-                st.button("Start now", key=key, on_click=job.start_now, help="Longer work waits meanwhile.")
         beside()
 
     if not job.ended:
@@ -290,13 +236,13 @@ def job_card(
         **look: The look of the button.
     """
     job = explorer.work.job(kind, subject)
-    if job is None and asks_for_long and (kind.seconds(subject) or 0.0) > _UNASKED_S:
-        offer = asks_for_long
-    if job is None and offer:
-        start_button(explorer, kind, subject, offer, key=name, **look)
-        return None
     start = partial(explorer.work.start, kind, subject)
     if job is None:
+        if asks_for_long and (kind.seconds(subject) or 0.0) > _UNASKED_S:
+            offer = asks_for_long
+        if offer:
+            start_button(explorer, kind, subject, offer, key=name, **look)
+            return None
         job = start()
         job.wait(_PATIENCE_S)
     return show_job(job, start, name=name, title=title)
@@ -310,15 +256,8 @@ def measure_roles(explorer: Explorer) -> HeadRoles | None:
     return explorer.roles
 
 
-# The line at the lower edge of every page --------------------------------------------------------------------
-
-
-#: Seconds between two looks at the work in progress.
-_PILL_PULSE_S = 1.0
-
-
 def draw_pill(explorer: Explorer) -> None:
-    """Draw the line, and follow the work while there is some."""
+    """Draw the line at the lower edge of every page, and follow the work while there is some."""
     # The container always exists, so that the line changes the place of no other element.
     with st.container(key="pill-place"):
         # Work with a title may follow work without one while the whole page does not run again. Nothing follows
@@ -333,14 +272,6 @@ def _show_pill(explorer: Explorer) -> None:
         return
     # The running one goes first.
     job = min(titled, key=lambda job: (job.state != "running", job.paused, job.rank))
-    with st.container(key="pill", horizontal=True, vertical_alignment="center", gap="small"):
-        st.caption(plain(describe_job(job, explorer.card.id)))
+    with st.container(key="pill", horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+        st.caption(plain(describe_progress(job, f"{job.title} of {explorer.card.id}")), width="content")
         st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
-
-
-def describe_job(job: Job[Any], model: str) -> str:
-    """Describe a job on ``model``: how far it is, the time left if it is known, and what goes before it."""
-    words = describe_progress(job, f"{job.title} of {model}")
-    if job.present_rank > Rank.QUICK:
-        words += " · what you ask for goes first"
-    return words

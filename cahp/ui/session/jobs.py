@@ -1,13 +1,11 @@
-"""Jobs, their queue, and the threads that do them.
+"""Jobs, their queue, and the thread that does them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
 each other down more than waiting does, so one thread does all the work. Jobs have five ranks: a figure that a person
 waits for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a
 job of a lower rank lets higher ones pass between two batches. A quick job or a run that comes to minutes of work, such
 as a refit, has the rank of such work meanwhile. Within a rank, sessions take turns, so that one session's many jobs
-delay no other session.
-
-Jobs that mostly wait for a disk or the network, such as downloads, have a few threads of their own.
+delay no other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +21,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic, sleep
 from typing import Any, Generic, Literal, TypeVar
@@ -31,7 +28,6 @@ from typing import Any, Generic, Literal, TypeVar
 from streamlit.runtime import Runtime
 
 from cahp.run.resources import LONG, PREPARATIONS
-from cahp.ui.session.time_left import TimedWork
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
@@ -40,8 +36,15 @@ State = Literal["queued", "running", "done", "failed", "cancelled"]
 _log = logging.getLogger(__name__)
 #: Seconds after which a quick job lets other quick ones pass.
 QUICK_S = 2.0
-#: Seconds that the end of the process waits for the threads: loading a model cannot be interrupted.
+#: Seconds that the end of the process waits for the thread: loading a model cannot be interrupted.
 _EXIT_S = 30.0
+#: Seconds of a stage after which its own pace is known.
+_SETTLED_S = 0.5
+#: A time left is shown once so many seconds have passed, or this share of the work is done.
+_KNOWN_S = 5.0
+_KNOWN_SHARE = 0.1
+#: The largest share of work that is estimated to be done.
+_ALMOST = 0.95
 
 
 @contextmanager
@@ -66,23 +69,11 @@ class Rank(IntEnum):
     BACKGROUND = 4
 
 
-@dataclass(frozen=True)
-class Place:
-    """A job's place in the queue: ``number`` 1 is the next; ``seconds`` until it starts (None: unknown).
-
-    ``passable``: whether work that takes minutes is before it, which ``start_now`` lets it pass.
-    """
-
-    number: int
-    seconds: float | None
-    passable: bool
-
-
-class Job(TimedWork, Generic[T]):
+class Job(Generic[T]):
     """Work of one session; ``state`` and ``result`` change when it ends.
 
     Args:
-        worker: The queue that it waits in, with its threads.
+        worker: The queue that it waits in.
         session_id: The session that waits for it.
         key: Identifies the work.
         work: Gets a progress callback that raises ``Cancelled`` when it should stop. A generator is interrupted at
@@ -107,7 +98,6 @@ class Job(TimedWork, Generic[T]):
         headline: str | None = None,
         title: str = "",
     ):
-        super().__init__(expected)
         self.id = next(self._ids)
         self.session_id = session_id
         self.key = key
@@ -123,11 +113,22 @@ class Job(TimedWork, Generic[T]):
         self.paused = False
         self.result: T | None = None
         self.error: str | None = None
+        #: The present stage, and how many of its ``total`` units are ``done``.
+        self.stage = ""
+        self.done = 0
+        self.total = 0
         self._worker = worker
+        self._expected = expected
         self._headline = headline
         self._steps: Iterator[None] = self._run(work)
         self._end = threading.Event()
         self._ending = threading.Lock()
+        #: When the work and its stage began, without the time in which other jobs passed.
+        self._began = 0.0
+        self._stage_began = 0.0
+        self._stage_base = 0
+        self._furthest = 0.0
+        self._most_left: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -143,38 +144,84 @@ class Job(TimedWork, Generic[T]):
         # Loading a model reports nothing for seconds: cancelling does not wait for it.
         self._finish("cancelled")
 
-    def start_now(self) -> None:
-        """Let a queued job pass all that takes minutes."""
-        self._worker.promote(self, Rank.RUN)
-
     @property
-    def place(self) -> Place | None:
-        """Its place in the queue, or None once it has started."""
-        if self.began:
+    def place(self) -> int | None:
+        """Its place in the queue, from 1 for the next one (None: it has started)."""
+        if self.state != "queued":
             return None
         return self._worker.place(self)
 
+    # How long it takes -------------------------------------------------------------------------------------------
+
+    def _left(self, now: float) -> float | None:
+        """Estimate the seconds to the end by what was expected and by the pace of the present stage; the longer."""
+        estimates = []
+        if self._expected is not None:
+            estimates.append(max(0.0, self._expected - (now - self._began)))
+        new = self.done - self._stage_base
+        spent = now - self._stage_began
+        if new > 0 and spent > _SETTLED_S:
+            estimates.append(spent * (self.total - self.done) / new)
+        return max(estimates, default=None)
+
+    @property
+    def share(self) -> float:
+        """The share of the work that is done: by the time, which never falls, or else by the units of its stage."""
+        if self.state == "queued":
+            return 0.0
+        now = monotonic()
+        left = self._left(now)
+        if self._expected is None or left is None:
+            return min(1.0, self.done / max(self.total, 1))
+        spent = now - self._began
+        self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
+        return self._furthest
+
+    @property
+    def seconds_left(self) -> float | None:
+        """The estimated seconds to the end, once they are known well enough; never more than at first."""
+        if self.state == "queued":
+            return None
+        now = monotonic()
+        left = self._left(now)
+        if left is None or (self._most_left is None and now - self._began < _KNOWN_S and self.share < _KNOWN_SHARE):
+            return None
+        if self._most_left is None:
+            self._most_left = left
+        return min(left, self._most_left)
+
+    # The work ----------------------------------------------------------------------------------------------------
+
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()
+        before = monotonic()
         if self._headline in (None, stage):
-            self.report(stage, done, total)
+            if stage != self.stage or done < self.done:
+                self._stage_began = before
+                self._stage_base = done
+            self.stage = stage
+            self.done = done
+            self.total = total
         # A job that loads a model holds a lock, for which the other job would wait forever.
         self.present_rank = self.rank
         if stage in LONG:
             self.present_rank = max(self.rank, Rank.LONG)
-        elif self.spent > QUICK_S:
+        elif before - self._began > QUICK_S:
             # It was thought to be quick: what others ask for does not wait for the rest of it.
             self.present_rank = max(self.rank, Rank.RUN)
         if stage not in PREPARATIONS:
-            # The time of the jobs that pass is not that of this one.
-            before = self.spent
             self.paused = True
             try:
                 self._worker.let_pass(self)
             finally:
                 self.paused = False
-            self.skip(self.spent - before)
+            # The time of the jobs that pass is not that of this one.
+            self._skip(monotonic() - before)
             self._raise_if_unwanted()
+
+    def _skip(self, seconds: float) -> None:
+        self._began += seconds
+        self._stage_began += seconds
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
@@ -191,8 +238,8 @@ class Job(TimedWork, Generic[T]):
         with self._ending:
             if self.ended:
                 return False
-            if not self.began:
-                self.begin()
+            if self.state == "queued":
+                self._began = self._stage_began = monotonic()
                 self.state = "running"
             steps = self._steps
         token = _progress.set(self._report)
@@ -242,41 +289,45 @@ def _order(job: Job[Any]) -> tuple[int, int, int]:
 
 
 class Worker:
-    """Threads and their queue. With one thread, a job lets jobs of a better rank pass between its batches.
+    """A thread and its queue, whose jobs let jobs of a better rank pass between their batches.
 
     A job's turn is one after that of the job that its session queued before it, but no earlier than the turn that the
     rank is at: the order of the queue is that of rank, turn and number.
     """
 
-    def __init__(self, name: str, *, threads: int = 1) -> None:
-        self._name = name
-        self._most = threads
+    def __init__(self) -> None:
         self._waiting: list[Job[Any]] = []
         self._working: list[Job[Any]] = []
         #: The turn that each rank is at, and the last turn that each session has in it.
         self._present: Counter[Rank] = Counter()
         self._last: dict[tuple[Rank, str], int] = {}
         self._change = threading.Condition()
-        self._threads: list[threading.Thread] = []
+        self._thread: threading.Thread | None = None
         self._closing = False
 
-    def submit(self, job: Job[Any]) -> Job[Any]:
-        """Queue a job and return it; if an unfinished one of its session has the same key, return that instead."""
+    def submit(self, job: Job[Any], *, aside: bool = False) -> Job[Any]:
+        """Queue a job and return it; if an unfinished one of its session has the same key, return that instead.
+
+        One that is done ``aside`` starts at once, in a thread of its own.
+        """
         with self._change:
             unfinished = self.unfinished()
             for other in unfinished:
                 if (other.key, other.session_id) == (job.key, job.session_id):
                     return other
+            if aside:
+                self._working.append(job)
+                threading.Thread(target=self._work_aside, args=(job,), name="cahp-aside", daemon=True).start()
+                return job
             if not unfinished:
                 # No session is owed a turn.
                 self._present.clear()
                 self._last.clear()
             self._enter(job)
-            if not self._threads:
+            if self._thread is None:
                 atexit.register(self._close)
-                for _ in range(self._most):
-                    self._threads.append(threading.Thread(target=self._run, name=self._name, daemon=True))
-                    self._threads[-1].start()
+                self._thread = threading.Thread(target=self._run, name="cahp-worker", daemon=True)
+                self._thread.start()
         return job
 
     def _enter(self, job: Job[Any]) -> None:
@@ -287,40 +338,24 @@ class Worker:
         self._waiting.append(job)
         self._change.notify()
 
-    def promote(self, job: Job[Any], rank: Rank) -> None:
-        """Move a job that has not started to a better rank."""
+    def place(self, job: Job[Any]) -> int | None:
+        """Return a job's place in the queue, from 1 (None: it does not wait)."""
         with self._change:
-            if rank < job.rank and job in self._waiting:
-                self._waiting.remove(job)
-                job.rank = rank
-                self._enter(job)
-
-    def place(self, job: Job[Any]) -> Place | None:
-        """Return a job's place in the queue, if it has not started."""
-        with self._change:
-            if job.ended or job not in self._waiting:
+            if job not in self._waiting:
                 return None
-            ahead = [other for other in self._waiting if not other.ended and _order(other) < _order(job)]
-            # Running jobs of lower ranks let it pass.
-            working = (other for other in self._working if other.present_rank <= job.rank and not other.ended)
-            before = [*ahead, *working]
-        waits = [other.seconds_left for other in before]
-        seconds = None
-        if None not in waits:
-            seconds = sum(filter(None, waits)) / self._most
-        return Place(len(ahead) + 1, seconds, any(other.present_rank > Rank.RUN for other in before))
+            return 1 + sum(not other.ended and _order(other) < _order(job) for other in self._waiting)
 
     def let_pass(self, job: Job[Any]) -> None:
-        """Run all waiting jobs of a better rank than ``job`` has now in the calling thread.
+        """Run all waiting jobs of a better rank than ``job`` has now in the calling thread, that of the queue.
 
         Where it runs above a paused job of the same present rank, the rank that it began with counts: otherwise such
         jobs would pile up on one stack, and the first one would end last.
         """
-        if self._most > 1:
+        if threading.current_thread() is not self._thread:
             return
         rank = job.present_rank
         with self._change:
-            if any(other.present_rank <= rank for other in self._working if other is not job):
+            if any(other.paused and other.present_rank <= rank for other in self._working if other is not job):
                 rank = job.rank
         while (following := self._take(below=rank)) is not None:
             self._work_on(following)
@@ -337,9 +372,8 @@ class Worker:
             self._change.notify_all()
         for job in self.unfinished():
             job.cancel()
-        until = monotonic() + _EXIT_S
-        for thread in self._threads:
-            thread.join(max(0.0, until - monotonic()))
+        if self._thread is not None:
+            self._thread.join(_EXIT_S)
 
     def _run(self) -> None:
         while True:
@@ -356,28 +390,14 @@ class Worker:
             for job in sorted(self._waiting, key=_order):
                 if job.rank >= below:
                     break
-                if not job.ended:
-                    if self._is_busy(job):
-                        continue
-                    if not is_alive(job.session_id):
-                        job.cancel()
+                if not job.ended and not is_alive(job.session_id):
+                    job.cancel()
                 self._waiting.remove(job)
                 if not job.ended:
                     self._present[job.rank] = max(job.turn, self._present[job.rank])
                     self._working.append(job)
                     return job
         return None
-
-    def _is_busy(self, job: Job[Any]) -> bool:
-        """Return whether the session of a waiting job gets no thread for it now.
-
-        A session has one thread at a time. A cancelled job that does not return keeps its thread, and a session with
-        two such jobs gets no other.
-        """
-        own = [
-            other for other in self._working if other.session_id == job.session_id and other.present_rank == job.rank
-        ]
-        return len(own) > 1 or any(not other.ended for other in own)
 
     def _work_on(self, job: Job[Any]) -> None:
         more = job.advance()
@@ -386,12 +406,15 @@ class Worker:
             if more:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
                 self._enter(job)
-            # Another thread may have skipped this session's next job.
-            self._change.notify()
+
+    def _work_aside(self, job: Job[Any]) -> None:
+        while job.advance():
+            pass
+        with self._change:
+            self._working.remove(job)
 
 
-_worker = Worker("cahp-worker")
-_io_worker = Worker("cahp-io", threads=4)
+_worker = Worker()
 
 
 def submit(
@@ -399,30 +422,19 @@ def submit(
     key: str,
     work: Callable[[Progress], T] | Callable[[Progress], Generator[None, None, T]],
     *,
-    io: bool = False,
+    aside: bool = False,
     **options: Any,
 ) -> Job[T]:
     """Queue ``work`` and return its job; an unfinished job with the same key of the same session is returned instead.
 
-    ``io``: it waits for the network or a disk, and gets one of the threads for that. ``options`` are those of ``Job``.
+    ``aside``: it waits for the network or a disk, and has a thread of its own. ``options`` are those of ``Job``.
     """
-    worker = _worker
-    if io:
-        worker = _io_worker
-    return worker.submit(Job(worker, session_id, key, work, **options))
+    return _worker.submit(Job(_worker, session_id, key, work, **options), aside=aside)
 
 
 def unfinished(session_id: str) -> list[Job[Any]]:
     """Return a session's jobs that are queued or running."""
-    return [job for worker in (_worker, _io_worker) for job in worker.unfinished() if job.session_id == session_id]
-
-
-def cancel_abandoned() -> None:
-    """Cancel the jobs of closed sessions, so that their texts are freed."""
-    for worker in (_worker, _io_worker):
-        for job in worker.unfinished():
-            if not is_alive(job.session_id):
-                job.cancel()
+    return [job for job in _worker.unfinished() if job.session_id == session_id]
 
 
 # Open sessions, and the memory of closed ones ----------------------------------------------------------------
@@ -430,11 +442,9 @@ def cancel_abandoned() -> None:
 
 #: Seconds after which a session without a connection counts as closed: a connection may break for a moment.
 _GRACE_S = 60.0
-#: Sessions whose last sign of life is remembered.
-_REMEMBERED = 1000
 #: Seconds between two checks for closed sessions.
 _CHECK_S = 30.0
-#: Seconds without a new page after which the server is quiet.
+#: Seconds without a page being drawn after which the server is quiet.
 _QUIET_S = 1.0
 #: Streamlit's name of the threads that draw pages; each lives as long as its page is being drawn.
 _DRAWING = "ScriptRunner.scriptThread"
@@ -450,27 +460,19 @@ def is_alive(session_id: str) -> bool:
     now = monotonic()
     if not Runtime.exists() or Runtime.instance().is_active_session(session_id):
         _seen[session_id] = now
-    recent = now - _seen.setdefault(session_id, now) < _GRACE_S
-    if len(_seen) > _REMEMBERED:
-        for closed in [other for other, at in _seen.copy().items() if now - at > 2 * _GRACE_S]:
-            _seen.pop(closed, None)
-    return recent
-
-
-def page_drawn() -> None:
-    """Note that a page, or a part of one, is being drawn."""
-    global _last_drawn
-    _last_drawn = monotonic()
+    return now - _seen.setdefault(session_id, now) < _GRACE_S
 
 
 def is_quiet() -> bool:
-    """Return whether no page is being drawn and none was begun for a moment."""
+    """Return whether no page is being drawn, and none was for a moment as far as earlier calls saw."""
+    global _last_drawn
     # Fifty pages opened at once take longer than a moment: work that begins between them delays them all.
-    drawing = any(thread.name == _DRAWING for thread in threading.enumerate())
-    return not drawing and monotonic() - _last_drawn > _QUIET_S
+    if any(thread.name == _DRAWING for thread in threading.enumerate()):
+        _last_drawn = monotonic()
+    return monotonic() - _last_drawn > _QUIET_S
 
 
-def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
+def start_cleaning() -> None:
     """Start a thread that cancels jobs of closed sessions and frees their memory, as long as the process lives.
 
     The objects of a session refer to each other, and Python would keep them until enough other garbage came together.
@@ -480,7 +482,9 @@ def start_cleaning(cancel_abandoned: Callable[[], None]) -> None:
     def clean() -> None:
         while True:
             sleep(_CHECK_S)
-            cancel_abandoned()
+            for job in _worker.unfinished():
+                if not is_alive(job.session_id):
+                    job.cancel()
             if is_quiet():
                 gc.collect()
 

@@ -84,7 +84,7 @@ def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     done: list[str] = []
     monkeypatch.setattr(server.gc, "collect", lambda: done.append("collect"))
     monkeypatch.setattr(server.gc, "freeze", lambda: done.append("freeze"))
-    monkeypatch.setattr(server, "start_cleaning", lambda _: done.append("look after"))
+    monkeypatch.setattr(server, "start_cleaning", lambda: done.append("look after"))
     return done
 
 

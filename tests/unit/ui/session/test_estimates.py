@@ -57,7 +57,7 @@ def test_the_time_left_of_a_run_is_within_a_factor_of_one_and_a_half_of_the_trut
     assert job is not None
     told = []
     while not job.ended:
-        told.append((time.monotonic(), job.announced_left))
+        told.append((time.monotonic(), job.seconds_left))
         time.sleep(0.5)
     end = time.monotonic()
     assert (job.state, job.error) == ("done", None)

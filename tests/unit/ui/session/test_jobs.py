@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from cahp.run.resources import PREPARATIONS
-from cahp.ui.session import jobs, time_left
+from cahp.ui.session import jobs
 from cahp.values import DataError, Progress
 
 SESSION, OTHER = "one person", "another person"
@@ -249,32 +249,11 @@ def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_aft
     assert order == ["table 0", "table 1", "QUICK", "RUN", "LONG", "table 2"]
 
 
-def test_start_now_lets_a_job_pass_what_takes_minutes(gate: threading.Event) -> None:
-    order: list[str] = []
-    long = start(SESSION, "compare", holding(gate), rank=jobs.Rank.LONG)
-    first, second = (
-        jobs.submit(SESSION, name, lambda _, name=name: order.append(name), rank=jobs.Rank.BACKGROUND)
-        for name in ("first", "second")
-    )
-    assert [job.place and (job.place.number, job.place.passable) for job in (first, second)] == [(1, True), (2, True)]
-    # A run would let nothing pass that was started now.
-    run = jobs.submit("other", "run", holding(gate), rank=jobs.Rank.RUN)
-    assert run.place is not None
-    assert not run.place.passable
-    run.cancel()
-    second.start_now()
-    assert second.wait(PATIENCE)
-    assert (order, long.state, first.state) == (["second"], "running", "queued")
-    # A job that has started has nothing to pass.
-    long.start_now()
-    assert long.rank == jobs.Rank.LONG
-
-
 def test_the_time_of_a_job_that_was_let_pass_does_not_count(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now, begun = [100.0], threading.Event()
-    monkeypatch.setattr(time_left, "monotonic", lambda: now[0])
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
 
     def work(progress: Progress) -> None:
         progress("table", 0, 10)
@@ -317,9 +296,6 @@ def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None
     assert (job.stage, job.done, job.total) == ("table", 3, 67)
 
 
-# --- many people
-
-
 @pytest.fixture
 def nobody_waits() -> None:
     """What earlier tests had is gone, and so is what they took."""
@@ -332,43 +308,8 @@ def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, mon
     begun = job._began
     assert begun is not None
     for spent, share in ((4.0, 0.4), (25.0, 0.95)):
-        monkeypatch.setattr(time_left, "monotonic", lambda spent=spent: begun + spent)
+        monkeypatch.setattr(jobs, "monotonic", lambda spent=spent: begun + spent)
         assert job.share == pytest.approx(share)
-
-
-def test_a_place_in_the_queue_says_how_long_as_soon_as_that_is_known(gate: threading.Event) -> None:
-    start("the first", "run", holding(gate), expected=100.0)
-    second = jobs.submit("the second", "run", holding(gate), expected=20.0)
-    unknown = jobs.submit("the third", "compare", lambda _: None)
-    last = jobs.submit("the fourth", "table", lambda _: None, rank=jobs.Rank.BACKGROUND)
-    places = [job.place for job in (second, unknown, last)]
-    assert [place and place.number for place in places] == [1, 2, 3]
-    # The first two are known to take 100 and 20 s; how long the third takes nobody knows yet.
-    assert places[0] is not None
-    assert places[0].seconds == pytest.approx(100.0, abs=PATIENCE)
-    assert places[1] is not None
-    assert places[1].seconds == pytest.approx(120.0, abs=PATIENCE)
-    assert places[2] is not None
-    assert places[2].seconds is None
-
-
-def test_what_one_cancels_frees_the_worker_at_its_next_batch_for_others(gate: threading.Event) -> None:
-    batches = [0]
-
-    def endless(progress: Progress) -> None:
-        while True:
-            progress("evaluation", batches[0], 10**9)
-            batches[0] += 1
-            assert not gate.wait(0.02)
-
-    run = jobs.submit(SESSION, "run", endless)
-    until(lambda: batches[0] > 3)
-    theirs = jobs.submit(OTHER, "run", lambda _: batches[0])
-    run.cancel()
-    done = batches[0]
-    assert theirs.wait(PATIENCE)
-    assert theirs.result is not None
-    assert theirs.result <= done + 1
 
 
 def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threading.Event) -> None:
@@ -388,28 +329,15 @@ def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threadin
 
 
 def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
-    download = start(SESSION, "open", lambda _: gate.wait(PATIENCE), io=True)
+    download = start(SESSION, "open", lambda _: gate.wait(PATIENCE), aside=True)
     assert jobs.unfinished(SESSION) == [download]
-    assert jobs.submit(SESSION, "open", lambda _: False, io=True) is download
+    assert jobs.submit(SESSION, "open", lambda _: False, aside=True) is download
     assert jobs.submit(OTHER, "figure", lambda _: "here").wait(PATIENCE)
-    assert jobs.submit(OTHER, "open", lambda _: "theirs", io=True).wait(PATIENCE)
+    assert jobs.submit(OTHER, "open", lambda _: "theirs", aside=True).wait(PATIENCE)
     assert not download.ended
     gate.set()
     assert download.wait(PATIENCE)
     assert download.result is True
-
-
-def test_cancelled_downloads_that_hang_keep_at_most_two_threads(gate: threading.Event) -> None:
-    for number in range(6):
-        hanging = jobs.submit(SESSION, f"open-{number}", lambda _: gate.wait(PATIENCE), io=True)
-        if number < 2:
-            until(lambda job=hanging: job.state == "running")  # type: ignore[misc]
-        hanging.cancel()
-    assert jobs.submit(OTHER, "open", lambda _: "theirs", io=True).wait(PATIENCE)
-    mine = jobs.submit(SESSION, "open", lambda _: "mine", io=True)
-    assert not mine.wait(0.1)
-    gate.set()
-    assert mine.wait(PATIENCE)
 
 
 def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate: threading.Event) -> None:
@@ -433,7 +361,7 @@ def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate:
 
 def test_a_time_left_is_told_once_it_is_known_and_never_rises_above_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(time_left, "monotonic", lambda: now[0])
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
     told: list[float | None] = []
 
     def work(progress: Progress) -> None:
@@ -441,7 +369,7 @@ def test_a_time_left_is_told_once_it_is_known_and_never_rises_above_the_first(mo
         for done, seconds in ((0, 0.0), (1, 4.0), (2, 6.0), (3, 40.0), (4, 40.0), (9, 5.0)):
             now[0] += seconds
             progress("evaluation", done, 20)
-            told.append(job.announced_left)
+            told.append(job.seconds_left)
 
     job = jobs.Job(jobs._worker, SESSION, "work", work)
     job.advance()
@@ -464,17 +392,6 @@ def test_what_waits_for_a_session_that_is_gone_never_begins(
     gate.set()
     assert all(job.wait(PATIENCE) for job in (there, gone))
     assert (begun, gone.state) == (["there"], "cancelled")
-
-
-@pytest.mark.usefixtures("nobody_waits")
-def test_queued_jobs_of_closed_sessions_are_cancelled(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    start(SESSION, "in front", holding(gate))
-    gone, stays = (jobs.submit(who, "run", lambda _: None) for who in ("gone", OTHER))
-    monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
-    jobs.cancel_abandoned()
-    assert (gone.state, stays.state) == ("cancelled", "queued")
-    assert stays.place is not None
-    assert stays.place.number == 1
 
 
 def test_quick_work_that_takes_long_lets_the_quick_work_of_others_pass(

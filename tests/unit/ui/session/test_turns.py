@@ -14,8 +14,8 @@ from cahp.ui.session.jobs import Job, Worker
 class Queue(Worker):
     """A queue without threads."""
 
-    def __init__(self, sessions: str = "", **options: Any) -> None:
-        super().__init__("queue", **options)
+    def __init__(self, sessions: str = "") -> None:
+        super().__init__()
         for session in sessions:
             self.add(session)
 
@@ -69,22 +69,12 @@ def test_what_is_put_back_goes_on_after_others() -> None:
     assert serve_all(queue) == "ba"
 
 
-def test_a_busy_session_waits_and_keeps_its_turn() -> None:
-    queue = Queue("aab", threads=4)
-    first, other = queue._take(), queue._take()
-    assert first is not None
-    assert other is not None
-    assert (first.session_id, other.session_id, queue._take()) == ("a", "b", None)
-    queue._working.remove(first)
-    assert queue.serve() == "a"
-
-
 @given(st.text("abcd", max_size=12), st.integers(0, 6))
 def test_the_places_that_are_told_are_the_order_that_comes(came: str, before: int) -> None:
     queue = Queue(came)
     for _ in range(before):
         queue.serve()
-    places = {job.place.number: job.session_id for job in queue.unfinished() if job.place is not None}
+    places = {job.place: job.session_id for job in queue.unfinished() if job.place is not None}
     assert "".join(places[number] for number in sorted(places)) == serve_all(queue)
 
 
