@@ -7,7 +7,6 @@ import streamlit as st
 from cahp import features
 from cahp.board import FirstScreen
 from cahp.board.contents import describe_headline
-from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
@@ -16,7 +15,6 @@ from cahp.ui.frame.running import draw_timing, need_run
 from cahp.ui.frame.source_dialog import switch_builtins
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import page_drawn
 from cahp.values import HeadMask
 
 #: Where one goes from here: the page, and the label of its link.
@@ -31,22 +29,23 @@ _DOORS = (
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     need_run(explorer)
+    what = "A head decides which words attend to which."
+    if explorer.card.group > 1:
+        what = "A group is a few heads that share keys and values."
     with st.container(horizontal=True, vertical_alignment="center", key="first-line"):
-        st.caption(_introduce(explorer.card))
+        st.caption(f"Which heads does this model need? {what} CAHP keeps one of each family.")
         switch_builtins(explorer)
     pulse = explorer.work.pulse
     source = _describe_source(explorer)
     st.fragment(_live, run_every=pulse)(explorer, pulse, source)
-    guesses = explorer.bench.dataset.labelled or not explorer.card.task.predicts_labels
-    doors = [door for door in _DOORS if door[0] != "learn" or guesses]
     with st.container(key="doors"):
-        for column, (key, label) in zip(st.columns(len(doors), gap="small"), doors, strict=True):
-            with column, st.container(border=True, key=f"door-{key}"):
-                link(key, label)
+        for column, (key, label) in zip(st.columns(len(_DOORS), gap="small"), _DOORS, strict=True):
+            with column:
+                link(key, label, width="stretch")
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
         shown = dict.fromkeys((NONE.name, explorer.recovery.shown))
-        evaluated = f"Evaluated on {_count_texts(explorer)}; the heads were selected on others."
-        st.caption(source, help=f"{provenance(explorer, *shown)} {evaluated}")
+        evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
+        st.caption(source, help=f"{provenance(explorer, *shown)} {evaluated}", width="content")
         if explorer.card.saves == "time":
             draw_timing(explorer, place="home")
 
@@ -59,18 +58,7 @@ def _describe_source(explorer: Explorer) -> str:
     return f"Measured on this machine, {state}."
 
 
-def _count_texts(explorer: Explorer) -> str:
-    """Return the number of evaluation texts; of windows with that of the documents in them, if it matters."""
-    texts = explorer.bench.evaluation
-    table = explorer.table()
-    if table is None or table.full is None or texts.units == texts.task.words.items:
-        return texts.measured
-    count = max(estimate.n for estimate in table.full.values())
-    return f"{count:,} {texts.units} in {texts.measured}"
-
-
 def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
-    page_drawn()
     address.write(explorer)
     board.measure(explorer)
     with st.container(key="first-picture", gap="small"):
@@ -80,24 +68,18 @@ def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
             with st.container(key="value"):
                 st.markdown(plain(values[0]))
         texts = features.first_texts()
-        sentences = [text.above(explorer) for text in texts]
-        sentence = next((sentence for sentence in sentences if sentence is not None), None)
+        sentence = None
+        for text in texts:
+            sentence = text.above(explorer) or sentence
         first = FirstScreen(values, explorer.card.words.answers, sentence, board.find_opening(explorer))
         board.draw(explorer, _describe, key="home-board", first=first)
         for text in texts:
             text.below(explorer)
-        board.draw_panels(explorer)
+        for panel in features.panels("Board"):
+            panel.draw(explorer)
     if explorer.work.pulse != pulse or _describe_source(explorer) != source:
         # Polling starts and stops, and the line below changes, only with a run of the whole page.
         st.rerun()
-
-
-def _introduce(card: ModelCard) -> str:
-    if card.group == 1:
-        what = "A head decides which words attend to which."
-    else:
-        what = "A group is a few heads that share keys and values."
-    return f"Which heads does this model need? {what} CAHP keeps one of each family."
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:

@@ -25,7 +25,7 @@ from cahp.features.learn.steps import TURN, answer_turn, choose_best, find_swept
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
-from cahp.ui.frame import address, draw_builtins, go_to, job_card, need_run, show_job
+from cahp.ui.frame import address, go_to, job_card, need_run, show_job
 from cahp.ui.parts.display import clear_note, plain
 from cahp.ui.session import TABLE, Explorer, Kind, loading_seconds
 from cahp.values import Progress
@@ -114,7 +114,6 @@ def draw(explorer: Explorer) -> None:
     if explorer.card.task.predicts_labels and not explorer.bench.dataset.labelled:
         st.title("Learn in six guesses")
         st.info("The guesses are about accuracy, which needs labels. Open labelled texts in the sidebar.")
-        draw_builtins(explorer)
         return
     course = _open_course(explorer)
     if course is None:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 
-import numpy as np
 import streamlit as st
 
 from cahp import features, methods
 from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.exports.masks import MASK_SUFFIXES, read_mask
-from cahp.goals import ENOUGH, GOALS, Goal, GoalKind
+from cahp.goals import GOALS, Goal, GoalKind
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import QUICK, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings, describe
-from cahp.stages.clustering import NO_KNEE
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.running import follow
 from cahp.ui.frame.selection import draw_evenness, draw_setting
@@ -24,18 +22,11 @@ from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, REFIT
 from cahp.values import CahpError
-from cahp.values.statistics import Clustering
 
-#: Session keys: the kind of goal, and the number of goals so far.
-_GOAL = "budget-goal"
+#: Session key: the number of goals so far.
 _GOALS = "budget-goals-asked"
-_WHY = "The fewest heads that keep 95 % agreement with the full model after a refit, on these texts"
-#: The kind of goal that needs no measurement.
-_SHARE = "share"
 #: The method that is offered first beside CAHP.
 _SUGGESTED = "obs-fisher"
-#: Key of the board's mask when another method was asked.
-_BEFORE = "choice.before"
 #: Settings of the method that have names for their values.
 _CHOICES = {
     "projection": ("Projection", {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}),
@@ -47,13 +38,6 @@ _CHOICES = {
 def draw(explorer: Explorer) -> None:
     """Draw the row of controls."""
     with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
-        enough = _enough_after_refit(explorer)
-        if enough is not None:
-            label = f"{ENOUGH.amount:g} % agreement: {enough}"
-            if st.button(label, key="board-enough", help=_WHY):
-                clear_note()
-                _keep_enough(explorer, enough)
-                st.rerun()
         # A new key closes the panel; the answer appears under the headline.
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
@@ -64,20 +48,6 @@ def draw(explorer: Explorer) -> None:
             if panel.tool is not None:
                 panel.tool(explorer)
     draw_no_refit(explorer)
-
-
-def _keep_enough(explorer: Explorer, budget: int) -> None:
-    """Put the heads on the board that suffice after a refit, with the refit."""
-    explorer.chosen_recovery = QUICK.name
-    explorer.board.set_budget(budget)
-
-
-def _enough_after_refit(explorer: Explorer) -> int | None:
-    """Return the fewest heads that keep the full model's predictions after a refit (None: not measured)."""
-    table = explorer.table(QUICK.name)
-    if table is None or table.measured()[0] < len(table.budgets):
-        return None
-    return reach(table, ENOUGH).heads
 
 
 def _draw_recovery(explorer: Explorer) -> None:
@@ -106,11 +76,10 @@ def _draw_recovery(explorer: Explorer) -> None:
 def _draw_upload(explorer: Explorer) -> None:
     def load() -> None:
         file = st.session_state["mask-file"]
-        if file is None:
-            return
-        with note_refusal():
-            mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
-            explorer.board.set_mask(mask)
+        if file is not None:
+            with note_refusal():
+                mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
+                explorer.board.set_mask(mask)
 
     st.file_uploader(
         "head_mask.json, head_mask.npy or head_mask.pt", type=[*MASK_SUFFIXES], key="mask-file", on_change=load
@@ -118,29 +87,15 @@ def _draw_upload(explorer: Explorer) -> None:
 
 
 def _draw_goals(explorer: Explorer) -> None:
-    offered = {name: kind for name, kind in GOALS.items() if _can_reach(explorer, kind)}
-    labels = {
-        _SHARE: f"A share of the {explorer.card.unit}s (%, the nearest number)",
-        **{name: kind.label for name, kind in offered.items()},
-    }
-    name = st.radio("Keep or save", list(labels), key=_GOAL, format_func=lambda name: labels[name])
-    kind = GOALS.get(name)
-    default = 20.0
-    highest = 100.0
-    step = 1.0
-    if kind is not None:
-        default = kind.default
-        highest = kind.highest
-        step = kind.step
+    offered = [name for name, kind in GOALS.items() if _can_reach(explorer, kind)]
+    name = st.radio("Keep or save", offered, key="budget-goal", format_func=lambda name: GOALS[name].label)
+    kind = GOALS[name]
     # A goal of 0 would be reached by noise, or by nothing.
-    amount = st.number_input(labels[name], step, highest, default, step=step, key=f"goal-{name}")
+    amount = st.number_input("Amount", kind.step, kind.highest, kind.default, step=kind.step, key=f"goal-{name}")
     if st.button("Find the budget", key="goal-apply", type="primary"):
         st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
         with note_refusal():
-            if kind is None:
-                _keep_share(explorer, amount)
-            else:
-                write_note(_reach_goal(explorer, Goal(kind, amount)))
+            write_note(_reach_goal(explorer, Goal(kind, amount)))
         st.rerun()
 
 
@@ -151,33 +106,19 @@ def _can_reach(explorer: Explorer, kind: GoalKind) -> bool:
     return explorer.bench.evaluation.labelled or not OUTCOMES[kind.outcome].needs_labels
 
 
-def _keep_share(explorer: Explorer, percent: float) -> None:
-    """Put the budget that is nearest to this share of the heads on the board, as ``--budget`` rounds it."""
-    table = explorer.table()
-    assert table is not None
-    wanted = int(np.floor(percent / 100 * table.budgets[-1] + 0.5))
-    if wanted < table.budgets[0]:
-        table.selection(wanted)
-    explorer.board.set_budget(table.nearest(wanted).mask.count)
-
-
 def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     """Put the budget that reaches a goal on the board, and return the answer in words."""
     table = explorer.table(explorer.chosen_recovery or explorer.swept)
     assert table is not None
     reached = reach(table, goal, explorer.card)
     explorer.board.set_budget(reached.heads)
-    kept = f"{reached.heads} {explorer.card.unit}s"
-    if goal.is_counted:
-        return f"{kept} are the most {goal.words}: {reached.estimate} the full model's bytes."
     which = "the most" if goal.wants_most else "the fewest"
-    finding = f"{kept} are {which} {goal.words}"
-    if goal.kind.outcome:
-        finding += f" {RECOVERIES[table.recover].beside}"
-    estimate = reached.estimate
+    finding = f"{reached.heads} {explorer.card.unit}s are {which} {goal.words}: {reached.estimate.text}"
+    if goal.is_counted:
+        return f"{finding}."
     return (
-        f"{finding}: {estimate.text} ({estimate.span}); {reached.measured} of {reached.budgets} budgets are measured. "
-        "The budget was chosen on these texts, so the figure is optimistic; check it on the test split."
+        f"{finding} ({reached.estimate.span}; {RECOVERIES[table.recover].beside}); {reached.measured} of "
+        f"{reached.budgets} budgets are measured. The budget was chosen on these texts, so the figure is optimistic."
     )
 
 
@@ -198,19 +139,14 @@ def draw_method(explorer: Explorer) -> None:
     draw_evenness(explorer, place="method")
     for name, (label, words) in _CHOICES.items():
         draw_here(st.selectbox, label, name, list(words), format_func=words.__getitem__)
-    clusters = explorer.clusters
-    if clusters is not None:
-        st.caption(_describe_knee(clusters.clustering))
     if explorer.results.run is None:
         st.caption("A change needs a run on this machine; cached results are reused.")
         return
-    _draw_other_method(explorer)
-
-
-def _describe_knee(curve: Clustering) -> str:
-    if curve.knee_rule == NO_KNEE:
-        return "The curve has no knee."
-    return f"The published rule stops at {curve.knee}, the knee of the curve ({plain(curve.knee_rule)})."
+    st.divider()
+    names = offered_methods(labelled=explorer.bench.calibration.labelled)
+    name = st.selectbox("Another method", names, index=names.index(_SUGGESTED), key="other-method")
+    if st.button("Keep as many heads by this method", key="choose-by"):
+        _start_choice(explorer, name)
 
 
 def offered_methods(*, labelled: bool) -> list[str]:
@@ -223,15 +159,6 @@ def offered_methods(*, labelled: bool) -> list[str]:
     ]
 
 
-def _draw_other_method(explorer: Explorer) -> None:
-    names = offered_methods(labelled=explorer.bench.calibration.labelled)
-    st.divider()
-    name = st.selectbox("Another method", names, index=names.index(_SUGGESTED), key="other-method")
-    if st.button("Keep as many heads by this method", key="choose-by"):
-        _start_choice(explorer, name, explorer.board.budget)
-    st.caption("It replaces the mask on the board; the curves stay those of CAHP.")
-
-
 def offer_better_method(explorer: Explorer) -> None:
     """Say if another method is measurably better than CAHP for this model and these data, with a button to take it."""
     card = explorer.card
@@ -242,38 +169,30 @@ def offer_better_method(explorer: Explorer) -> None:
     if better is None or explorer.board.by_hand or explorer.work.job(CHOICE) is not None:
         return
     name, words = better
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="better-method"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(f"{plain(words)}.")
         if st.button(f"Keep {kept} {card.unit}s by {name}", key="choose-better"):
-            _start_choice(explorer, name, kept)
+            _start_choice(explorer, name)
 
 
-def _start_choice(explorer: Explorer, name: str, count: int) -> None:
-    explorer.memory[_BEFORE] = explorer.mask.sha256
-    explorer.work.start(CHOICE, (explorer.bench, name, count))
+def _start_choice(explorer: Explorer, name: str) -> None:
+    explorer.work.start(CHOICE, (explorer.bench, name, explorer.board.budget))
     st.rerun()
 
 
 def collect_choice(explorer: Explorer) -> None:
-    """Show the progress of another method, and put the heads that it has chosen on the board.
-
-    A board that a person has changed since stays as it is.
-    """
+    """Show the progress of another method, and put the heads that it has chosen on the board."""
     job = explorer.work.job(CHOICE)
-    if job is None or not job.ended:
-        if job is not None:
-            follow(job, name="choice")
+    if job is None:
+        return
+    if not job.ended:
+        follow(job, name="choice")
         return
     explorer.work.drop(CHOICE)
-    before = explorer.memory.pop(_BEFORE, None)
-    if job.error:
-        write_note(CahpError(job.error))
-    elif job.result is not None:
-        name, mask = job.result
-        if before not in (None, explorer.mask.sha256):
-            units = f"{mask.count} {explorer.card.unit}s"
-            write_note(f"{name} has chosen {units}, but the board was changed since; choose again to take them.")
-            return
-        with note_refusal():
+    with note_refusal():
+        if job.error:
+            raise CahpError(job.error)
+        if job.result is not None:
+            name, mask = job.result
             explorer.board.set_mask(mask, method=name)
             write_note(f"{name} keeps these {mask.count} {explorer.card.unit}s.")

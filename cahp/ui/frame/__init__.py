@@ -5,7 +5,6 @@ from cahp.ui.frame.page import go_to, link
 from cahp.ui.frame.panels import BoardColouring, FirstText, Panel, broken_panel
 from cahp.ui.frame.running import describe_progress, follow, job_card, measure_roles, need_run, show_job
 from cahp.ui.frame.selection import draw_knee
-from cahp.ui.frame.source_dialog import draw_builtins
 
 __all__ = [
     "BoardColouring",
@@ -13,7 +12,6 @@ __all__ = [
     "Panel",
     "broken_panel",
     "describe_progress",
-    "draw_builtins",
     "draw_knee",
     "follow",
     "go_to",

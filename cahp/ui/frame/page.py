@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 from streamlit.errors import StreamlitAPIException
@@ -19,18 +20,16 @@ from cahp import features, models
 from cahp.access import enforced
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
-from cahp.models.identity import longest_text
 from cahp.run.document import machine
 from cahp.run.settings import describe
 from cahp.ui.frame import address, source_dialog
-from cahp.ui.frame.running import draw_pill, follow, run_button
+from cahp.ui.frame.running import draw_pill, follow, start_button
+from cahp.ui.frame.selection import draw_setting
 from cahp.ui.parts.display import clear_note, describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import page_drawn
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
-from cahp.words import capital
 
 #: Session keys: the explorer, and the last error until it is dismissed.
 _EXPLORER = "cahp_explorer"
@@ -55,7 +54,6 @@ def page(title: str) -> Explorer:
 
     Home is the page at the root.
     """
-    page_drawn()
     st.set_page_config(
         page_title=f"{_NAMES.get(title, title)} · CAHP Explorer",
         page_icon=str(models.assets() / "icon.png"),
@@ -63,7 +61,6 @@ def page(title: str) -> Explorer:
         # Pixels; on a phone it starts closed, as always.
         initial_sidebar_state=248,
     )
-    st.html(models.assets() / "explorer.css")
     # The style sheet writes the product's name beside the mark.
     st.logo(models.assets() / "mark.svg", size="large")
     if not enforced.is_set():
@@ -78,12 +75,11 @@ def page(title: str) -> Explorer:
     source_dialog.offer(explorer)
     with st.sidebar:
         with st.container(key="pages", gap=None):
-            for number, (heading, labels) in enumerate(GROUPS):
-                with st.container(key=f"pages-{number}", gap=None):
-                    if heading:
-                        st.caption(heading)
-                    for label in labels:
-                        link(label, _NAMES.get(label, label))
+            for heading, labels in GROUPS:
+                if heading:
+                    st.caption(heading)
+                for label in labels:
+                    link(label, _NAMES.get(label, label))
         _sidebar(explorer)
     _draw_note(explorer)
     draw_pill(explorer)
@@ -255,7 +251,7 @@ def find_pages(folder: Path) -> dict[str, str]:
     return {"Home": "app.py", **{path.stem[2:]: f"pages/{path.name}" for path in scripts}}
 
 
-def link(key: str, label: str, **more: str) -> None:
+def link(key: str, label: str, *, width: Literal["content", "stretch"] = "content", **more: str) -> None:
     """Draw a link to the page ``key``, its label in lower case, with the same view and ``more`` address fields."""
     # Where a page was started on its own, there is no other.
     with suppress(StreamlitAPIException, KeyError):
@@ -263,7 +259,7 @@ def link(key: str, label: str, **more: str) -> None:
         fields = st.query_params.to_dict()
         # The head of one page would open its card on another one.
         fields.pop("head", None)
-        st.page_link(script, label=label, query_params={**fields, **more})
+        st.page_link(script, label=label, width=width, query_params={**fields, **more})
 
 
 def go_to(key: str) -> None:
@@ -281,6 +277,7 @@ def _app_pages() -> dict[str, str]:
 
 # The sidebar -------------------------------------------------------------------------------------------------
 
+#: What is checked of a model when it is loaded.
 _PROOF = (
     "Three checks when the model is loaded: switching off all heads changes the predictions; switching off one head "
     "changes the output of its layer; the masked and the cut model give the same logits. If a check fails, no result "
@@ -320,96 +317,41 @@ def _sidebar(explorer: Explorer) -> None:
         if card.prompt is not None:
             st.caption(f"Prompt “{plain(card.prompt.template[:200])}”, answers {plain(', '.join(card.labels)[:200])}")
         source_dialog.change_button(explorer)
-    _sample_form(explorer)
-    _draw_badge(explorer)
+    with st.expander("Sample and device", key="sample"):
+        _draw_sample(explorer)
+    with st.container(key="badge"):
+        if is_loaded(card, device=explorer.settings.device) or (run is not None and run.verified.mask_bites):
+            st.badge("✓ Masks verified", color="green", help=_PROOF)
+        else:
+            st.badge("Masks not yet verified", color="gray", help=_PROOF)
     job = explorer.work.job(RUN)
+    label = ""
+    if run is None:
+        label = "Run here"
+    elif explorer.results.bundled:
+        label = "Re-run here"
+    elif explorer.awaits_run:
+        label = "Run with these settings"
     if job is not None and not job.ended:
         follow(job, name="sidebar")
-    elif run is None:
-        run_button(explorer, place="sidebar", label="Run here")
-    elif explorer.results.bundled:
-        run_button(explorer, place="sidebar", label="Re-run here")
-    elif explorer.awaits_run:
-        run_button(explorer, place="sidebar", label="Run with these settings")
+    elif label:
+        start_button(explorer, RUN, explorer.bench, label, key="run-sidebar", width="stretch")
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
 
 
-def _draw_badge(explorer: Explorer) -> None:
-    """Draw whether the masks of the model were verified, and when."""
-    with st.container(key="badge"):
-        proof = _describe_proof(explorer)
-        if proof:
-            st.badge("✓ Masks verified", color="green", help=f"{_PROOF} {proof}")
-        else:
-            st.badge("Masks not yet verified", color="gray", help=_PROOF)
-
-
-def _describe_proof(explorer: Explorer) -> str:
-    """Describe when the masks were verified (empty: never)."""
-    if is_loaded(explorer.card, device=explorer.settings.device):
-        return "Verified on this machine when the model was loaded."
-    run = explorer.results.run
-    if run is None or not run.verified.mask_bites:
-        return ""
-    if explorer.results.bundled:
-        return "Recorded with the bundled run."
-    return "Recorded with the run on screen."
-
-
-def _cut_notices(explorer: Explorer) -> list[str]:
-    """Return which texts of the run on screen were cut."""
-    run = explorer.results.run
-    if run is None:
-        return []
-    notices = (run.data.select.cut_notice, run.data.eval.cut_notice)
-    return [capital(notice) for notice in notices if notice is not None]
-
-
-def _sample_form(explorer: Explorer) -> None:
-    """Draw the form for the number of texts, or tokens, and the device."""
-    settings = explorer.settings
-    with st.expander("Sample and device", key="sample"):
-        st.caption(
-            f"Heads are chosen on {explorer.bench.calibration.measured} and evaluated on "
-            f"{explorer.bench.evaluation.count:,} others."
-        )
-        for notice in _cut_notices(explorer):
-            st.caption(plain(notice))
-        sizes: tuple[tuple[str, str, int], ...] = (
-            ("limit", "Calibration texts, at most", settings.limit or 2000),
-            ("eval_limit", "Evaluation texts, at most", settings.eval_limit or 1000),
-        )
-        smallest = 20
-        step = 100
-        if explorer.card.task.items_are_texts:
-            sizes += (("max_length", "Tokens read of a text, at most", longest_text(explorer.card)),)
-        else:
-            sizes = (
-                ("tokens", "Calibration tokens", settings.tokens),
-                ("eval_tokens", "Evaluation tokens", settings.eval_tokens),
-            )
-            smallest = step = settings.window
-        with st.form("sample-form", border=False):
-            limits = {
-                name: st.number_input(
-                    label,
-                    # Links and options may name other numbers.
-                    min(smallest, value),
-                    max(100_000, value),
-                    value,
-                    step=step,
-                    key=f"{name.replace('_', '-')}-{value}",
-                )
-                for name, label, value in sizes
-            }
-            devices = describe()["device"].choices
-            device = st.selectbox(
-                "Device", devices, index=devices.index(settings.device), key=f"device-{settings.device}"
-            )
-            if st.form_submit_button("Apply"):
-                with _note_errors():
-                    shown = {name: value for name, _, value in sizes}
-                    # A number that was not changed stays what the settings say, such as "all that the model reads".
-                    changed = {name: int(limit) for name, limit in limits.items() if limit != shown[name]}
-                    explorer.change(**changed, device=device)
-                st.rerun()
+def _draw_sample(explorer: Explorer) -> None:
+    """Draw boxes for the number of texts, or tokens, and the device."""
+    st.caption(
+        f"Heads are chosen on {explorer.bench.calibration.measured} and evaluated on "
+        f"{explorer.bench.evaluation.count:,} others."
+    )
+    labels = {"tokens": "Calibration tokens", "eval_tokens": "Evaluation tokens"}
+    if explorer.card.task.items_are_texts:
+        labels = {
+            "limit": "Calibration texts, at most",
+            "eval_limit": "Evaluation texts, at most",
+            "max_length": "Tokens read of a text, at most",
+        }
+    for name, label in labels.items():
+        draw_setting(explorer, st.number_input, label, name, 1, None, None, place="sample", placeholder="all")
+    draw_setting(explorer, st.selectbox, "Device", "device", describe()["device"].choices, place="sample")

@@ -178,17 +178,15 @@ class Explorer:
             return
         same = same_evidence(source.settings, self.settings)
         self.source = source
+        if "budget" in changes:
+            # The board begins with it.
+            self.board = Board(self.choices, self.start_budget)
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
             self.work.drop(RUN, NULL, FIGURE, REFIT, DISTIL, SPEED)
         # Another method would put heads on the board that it chose under the old settings.
         self.work.drop_of_settings()
-
-    def set_run_budget(self, budget: str) -> None:
-        """Set how many heads the next run keeps, "auto" or a number, with which the board then begins."""
-        self.change(budget=budget)
-        self.board = Board(self.choices, self.start_budget)
 
     @property
     def awaits_run(self) -> bool:

@@ -13,7 +13,7 @@ from cahp import models
 from cahp.api import bundled
 from cahp.api.bundled import Bundle
 from cahp.board.budget_sweep import BudgetTable, Speed, enter_full, own_outcomes, own_speed
-from cahp.board.contents import WeightCount
+from cahp.board.contents import BoardSubject
 from cahp.board.head_clusters import HeadClusters
 from cahp.features import measures
 from cahp.models.cards import Costs
@@ -64,8 +64,8 @@ class Results:
         if "mss_null" in self.arrays:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         self.bundled = bundle is not None
-        #: The number of weights of the model (None: not counted).
-        self.weights: WeightCount | None = None
+        #: What a board of this run is about.
+        self.subject = BoardSubject()
         #: The roles of the model's heads (None: not measured).
         self.roles: HeadRoles | None = None
         #: Whether they were looked for in the store.
@@ -89,10 +89,8 @@ class Results:
         #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
         self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
-        #: By digest of a mask and its recovery, its outcomes on the test split, and how often that was used until then.
-        self.confirmed: dict[tuple[str, str], tuple[Outcomes, int]] = {}
         if run is not None:
-            self.weights = WeightCount.of(run)
+            self.subject = BoardSubject.of(run)
             # The figures of the run's own mask.
             for recover in (NONE.name, run.settings.recover):
                 outcomes = own_outcomes(run, recover)

@@ -28,7 +28,7 @@ from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import list_wanted
 from cahp.run.prune import Run, choose, measure_run, price_evenness
 from cahp.run.recoveries import Recovered, measure_steps
-from cahp.run.resources import PREPARATIONS, TestSplitLog
+from cahp.run.resources import PREPARATIONS
 from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet
@@ -201,20 +201,6 @@ def _flips(board: BoardState, _: Progress) -> Versus | None:
     return versus((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
 
 
-def _confirm(board: BoardState, _: Progress) -> tuple[Outcomes, int]:
-    """Evaluate on the test split; return how often it was used for this model, too.
-
-    The results keep both, so that a mask that comes back to the board does not use the split again.
-    """
-    bench = board.bench
-    test = replace(bench, evaluation=bench.dataset.split("test"))
-    # What is cancelled after this has opened it.
-    opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).add()
-    outcomes = evaluate_mask(test, board.mask, recover=board.recover)
-    board.results.confirmed[board.mask.sha256, board.recover] = outcomes, opened
-    return outcomes, opened
-
-
 def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:
     """Choose as many heads by another method; return its name, too."""
     other = replace(bench, settings=replace(bench.settings, method=method))
@@ -344,8 +330,6 @@ EVENNESS: Kind[BoardState, Evenness | None] = Kind(
 )
 #: Compare the full model with the mask on the board (None: it is not distilled yet).
 FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
-#: Evaluate the mask on the board on the test split.
-CONFIRM: Kind[BoardState, tuple[Outcomes, int]] = Kind(_confirm, lambda board: f"confirm-{board}")
 
 
 class Work:

@@ -17,14 +17,14 @@ from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.features.versus import _on_board
-from cahp.ui.budget.page import _draw_missing_budgets, _draw_test_split, draw_flips
+from cahp.ui.budget.page import draw_flips, draw_measurements
 from cahp.ui.export.page import _choose_examples
 from cahp.ui.frame.panels import kind_of
 from cahp.ui.frame.selection import draw_evenness
 from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CONFIRM, FLIPS, table_seconds
+from cahp.ui.session.work import FLIPS, table_seconds
 from cahp.words import duration
 
 
@@ -57,7 +57,6 @@ def wait(*_: Any, **__: Any) -> NoReturn:
     ("kind", "draw", "measures", "start", "stop", "again"),
     [
         (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-show-flips", "show-flips-again"),
-        (CONFIRM, _draw_test_split, (work, "evaluate_mask"), "confirm", "cancel-confirm", "confirm-again"),
         (
             kind_of(RECEIPT, AbilityOptions()),
             draw_strip,
@@ -107,40 +106,13 @@ def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(e
     assert explorer.work.job(FLIPS) is None
 
 
-@pytest.mark.parametrize(
-    ("kind", "draw", "key"),
-    [(FLIPS, draw_flips, "show-flips-again"), (CONFIRM, _draw_test_split, "confirm-again")],
-    ids=["flips", "confirm"],
-)
-def test_a_failure_is_said_and_can_be_tried_again(
-    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, kind: Any, draw: Any, key: str
-) -> None:
+def test_a_failure_is_said_and_can_be_tried_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its model is not loaded in this test.
     monkeypatch.setattr(work, "versus", lambda *_: 1 / 0)
-    monkeypatch.setattr(work, "evaluate_mask", lambda *_, **__: 1 / 0)
-    assert explorer.start(kind).wait(PATIENCE)
-    app = open_part(draw, explorer)
+    assert explorer.start(FLIPS).wait(PATIENCE)
+    app = open_part(draw_flips, explorer)
     assert "ZeroDivisionError" in text_of(app, "error")
-    assert has_button(app, key)
-
-
-def test_a_mask_that_comes_back_shows_its_test_result_and_does_not_use_the_split_again(
-    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    full = explorer.outcomes()
-    uses = iter(range(1, 9))
-    monkeypatch.setattr(work, "TestSplitLog", lambda *_: SimpleNamespace(add=lambda: next(uses)))
-    monkeypatch.setattr(work, "evaluate_mask", lambda *_, **__: full)
-    for budget in (13, 20):
-        explorer.board.set_budget(budget)
-        app = open_part(_draw_test_split, explorer)
-        app.button(key="confirm").click().run()
-        assert explorer.job(CONFIRM, explorer.recovery.ready).wait(PATIENCE)  # type: ignore[union-attr]
-    explorer.board.set_budget(13)
-    app = open_part(_draw_test_split, explorer)
-    assert not has_button(app, "confirm")
-    assert "Test split: " in text_of(app, "markdown")
-    assert "used 2 times so far" in text_of(app, "markdown")
+    assert has_button(app, "show-flips-again")
 
 
 def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
@@ -166,7 +138,7 @@ def test_the_time_of_all_budgets_counts_what_they_share_once(
     explorer.change(min_first_layers=2)
     table = explorer.table(explorer.recovery.name)
     assert table is not None
-    app = open_part(_draw_missing_budgets, explorer)
+    app = open_part(draw_measurements, explorer)
     before = table_seconds(explorer.bench, table)
     assert app.button(key="fill-table").label == f"Measure all budgets (about {duration(before)})"
     table.add(table.budgets[0], outcomes=explorer.outcomes("refit") or {})

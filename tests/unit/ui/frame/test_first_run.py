@@ -98,30 +98,17 @@ def test_an_own_model_is_checked_and_reaches_a_board(
 
 @pytest.mark.usefixtures("quick")
 def test_a_run_keeps_as_many_heads_as_the_empty_page_says(tmp_path: Path) -> None:
-    app = open_app("home", bring(*one_layer(tmp_path)))
-    app.segmented_control(key="run-how").set_value("a number").run()
-    app.number_input(key="run-number").set_value(3).run()
-    run(app)
-    explorer = explorer_of(app)
-    assert explorer.mask.count == 3
-    assert not explorer.awaits_run
-
-
-@pytest.mark.usefixtures("quick")
-def test_the_empty_page_offers_only_numbers_that_the_settings_allow(tmp_path: Path) -> None:
     explorer = bring(*classifier(tmp_path, "bert"))
     explorer.change(even=True)
     app = open_app("home", explorer)
-    app.segmented_control(key="run-how").set_value("a number").run()
     box = app.number_input(key="run-number")
-    assert (box.min, box.max, box.step, box.value) == (3, 12, 3, 6)
+    assert (box.min, box.max, box.step, box.value) == (3, 12, 3, None)
+    # The same number in every layer.
     box.set_value(7).run()
-    assert (app.number_input(key="run-number").value, explorer.settings.budget) == (6, "6")
-    # Layers 0 and 1 keep three heads each, the last one keeps one.
-    explorer.change(even=False, min_first_layers=3)
-    box = rerun(app).number_input(key="run-number")
-    assert (box.min, box.max, box.step, box.value) == (7, 12, 1, 7)
-    assert explorer.settings.budget == "7"
+    assert explorer.settings.budget == "6"
+    run(app)
+    assert explorer.mask.count == 6
+    assert not explorer.awaits_run
 
 
 def test_an_error_stays_until_it_is_dismissed() -> None:

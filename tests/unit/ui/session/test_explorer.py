@@ -18,7 +18,7 @@ from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer, RecoveryState
 from cahp.ui.session.opening import Source, Upload, is_loaded
-from cahp.ui.session.work import CONFIRM, FIGURE, FLIPS, RUN, TABLE, WARM
+from cahp.ui.session.work import FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -81,18 +81,6 @@ def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
         explorer.board.undo()
     # What was asked of another mask is not about this one.
     assert explorer.job(FLIPS) is None
-
-
-def test_the_test_split_is_counted_each_time_it_is_opened(explorer: Explorer) -> None:
-    opened = []
-    for _ in range(2):
-        job = explorer.start(CONFIRM)
-        assert job.wait(PATIENCE)
-        assert job.result is not None
-        outcomes, times = job.result
-        assert outcomes["accuracy"].n == 40
-        opened.append(times)
-    assert opened == [1, 2]
 
 
 def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Explorer, settings: Settings) -> None:

@@ -19,7 +19,6 @@ from cahp.tasks.texts import Texts
 from cahp.ui.session import work
 from cahp.ui.session.results import Results
 from cahp.ui.session.work import (
-    CONFIRM,
     DISTIL,
     FIGURE,
     FLIPS,
@@ -101,19 +100,12 @@ def test_pages_wait_for_awaited_kinds_only(mine: Work, gate: threading.Event) ->
     often = mine.pulse
     assert often is not None
     # Drawing the page would slow the loading of a model.
-    job.report("load", 0, 1)
+    job.stage = "load"
     assert mine.pulse is not None
     assert mine.pulse > often
-    job.report("evaluation", 0, 1)
     gate.set()
     assert job.wait(PATIENCE)
     assert mine.pulse is None
-
-
-def test_what_should_take_no_time_is_followed_by_its_stage(mine: Work, gate: threading.Event) -> None:
-    job = mine.start(waiting(gate, seconds=lambda _: 0.0), "a")
-    assert job.seconds_left is None
-    gate.set()
 
 
 def test_dropped_work_is_stopped_and_forgotten(mine: Work, gate: threading.Event) -> None:
@@ -139,7 +131,7 @@ def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -
 # --- the kinds
 
 
-@pytest.mark.parametrize("kind", [FIGURE, FLIPS, CONFIRM])
+@pytest.mark.parametrize("kind", [FIGURE, FLIPS])
 def test_a_figure_is_that_of_a_mask_a_recovery_and_texts(kind: Kind[BoardState, Any]) -> None:
     keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
     for name, other in (("evaluation", "other texts"), ("card", "a model that reads fewer tokens")):
