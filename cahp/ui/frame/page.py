@@ -30,6 +30,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, is_loaded
 from cahp.ui.session.work import RUN
 from cahp.values import CahpError
+from cahp.words import capital
 
 #: Session keys: the explorer, and the last error until it is dismissed.
 _EXPLORER = "cahp_explorer"
@@ -345,6 +346,11 @@ def _draw_sample(explorer: Explorer) -> None:
         f"Heads are chosen on {explorer.bench.calibration.measured} and evaluated on "
         f"{explorer.bench.evaluation.count:,} others."
     )
+    run = explorer.results.run
+    if run is not None:
+        for notice in (run.data.select.cut_notice, run.data.eval.cut_notice):
+            if notice is not None:
+                st.caption(plain(capital(notice)))
     labels = {"tokens": "Calibration tokens", "eval_tokens": "Evaluation tokens"}
     if explorer.card.task.items_are_texts:
         labels = {

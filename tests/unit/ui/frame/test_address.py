@@ -51,7 +51,7 @@ def test_a_link_asks_as_the_view_did() -> None:
     assert of_builtin.settings.prompt == said["prompt"]
     _, half = read({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
     assert half is not None
-    with pytest.raises(OptionError, match=r"write {text} once"):
+    with pytest.raises(OptionError, match=r"{text} once"):
         _ = half.settings
 
 
