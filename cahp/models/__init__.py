@@ -195,7 +195,7 @@ _HOMES = {
     "HeadModel": "head_model",
     "Probe": "attention",
     "continue_greedily": "caching",
-    "Throughput": "costs",
+    "Throughput": "cards",
     "punctuation_ids": "loading",
     "special_ids": "loading",
     "usual_ids": "loading",

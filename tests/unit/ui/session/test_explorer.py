@@ -13,7 +13,6 @@ import pytest
 
 from cahp.api import bundled
 from cahp.api.evaluate import evaluate
-from cahp.features.own_text.on_board import put_on_board
 from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer, RecoveryState
@@ -181,11 +180,8 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     row = table.row(70)
     assert row.outcomes is None
     assert 0.9 * quick["kl"].value < row.values["kl"] < quick["kl"].value
-    # A text is read after the same recovery.
-    assert put_on_board(made, "A house").recovery == "quick-refit"
     made.chosen_recovery = "refit"
     assert made.recovery == RecoveryState("refit", shown="quick-refit", ready="refit", awaits="refit")
-    assert put_on_board(made, "A house").recovery == "refit"
 
 
 def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_is_chosen() -> None:
