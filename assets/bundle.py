@@ -41,10 +41,10 @@ from cahp.api.bundled import (
 from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, table_json
 from cahp.board.head_clusters import HeadClusters
 from cahp.comparison import Comparison, SplitResults
-from cahp.comparison.document import Verdict
 from cahp.comparison.plan import split_minimum
 from cahp.comparison.result import ARRAYS, FILE
-from cahp.comparison.sentences import after, count_texts, method_label, name_outcome
+from cahp.comparison.sentences import count_texts, method_label, name_outcome
+from cahp.comparison.statistics import Verdict
 from cahp.features import measures
 from cahp.features.abilities.measuring import measure_abilities
 from cahp.features.abilities.section import RECEIPT, measure_receipt
@@ -389,7 +389,8 @@ def list_better_methods(results: SplitResults) -> dict[str, dict[str, tuple[str,
     None: no method is significantly better there. A method with another per-layer minimum than CAHP's does not count.
     """
     listed: dict[str, dict[str, tuple[str, str] | None]] = {}
-    for test in sorted(results.verdicts, key=lambda test: abs(test.pp)):
+    tests = [test for test in results.tests if test.budget is not None]
+    for test in sorted(tests, key=lambda test: abs(test.pp)):
         at = listed.setdefault(test.recovery, {})
         at.setdefault(str(test.budget), None)
         if test.tested and test.better == test.method and split_minimum(test.method)[1] is None:
@@ -405,7 +406,7 @@ def _describe_better(verdict: Verdict, total: int, *, noun: str = "texts") -> st
     if verdict.unit != "points":
         amount = f"{amount} {verdict.unit}"
     return (
-        f"At {verdict.budget} of {total}, {after(verdict.recovery)}, {verdict.method} is better than "
+        f"At {verdict.budget} of {total}, {RECOVERIES[verdict.recovery].beside}, {verdict.method} is better than "
         f"{method_label(verdict.against)} in {name_outcome(verdict.outcome)} by {amount.removeprefix('+')} "
         f"({lead.span}, {count_texts(verdict, noun)})"
     )

@@ -28,9 +28,9 @@ import cahp
 from cahp import cli, methods
 from cahp.api import bundled
 from cahp.comparison import Comparison
-from cahp.comparison.document import Verdict
 from cahp.comparison.plan import LANGUAGE, PRESETS
 from cahp.comparison.sentences import describe_p
+from cahp.comparison.statistics import Verdict
 from cahp.exports import formats
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
@@ -155,12 +155,11 @@ def _describe_method(name: str) -> tuple[str, str, str]:
 
 def _presets() -> list[str]:
     return _table(
-        "`--preset` | methods | expensive methods | heads kept | seeds | calibration and evaluation texts | recoveries",
+        "`--preset` | methods | heads kept | seeds | calibration and evaluation texts | recoveries",
         (
             (
                 f"`{name}`",
                 len(preset.methods),
-                preset.expensive,
                 ", ".join(preset.budgets),
                 len(preset.seeds),
                 f"{preset.limit:,} and {preset.eval_limit:,}"
@@ -202,12 +201,12 @@ def _means(comparison: str, budget: int) -> dict[tuple[str, str], Mapping[str, E
 def _ranked(comparison: str, budget: int) -> list[str]:
     """The methods of a bundled comparison at a budget, by their KL divergence after the refit, with tests of CAHP."""
     results, means = _read(comparison).results, _means(comparison, budget)
-    tests = {one.method: one for one in results.verdicts if (one.recovery, one.budget) == ("refit", budget)}
+    tests = {one.method: one for one in results.tests if (one.recovery, one.budget) == ("refit", budget)}
     shares = [name for name in SHOWN[1:] if name in results.outcomes]
     columns = {
         recovery: words
         for recovery, words in (("none", "as pruned"), ("mean", "after mean ablation"), ("refit", "after refit"))
-        if recovery in results.recoveries
+        if recovery in results.document.recoveries
     }
     return _table(
         " | ".join(
@@ -231,7 +230,7 @@ def _ranked(comparison: str, budget: int) -> list[str]:
 
 
 def _difference(test: Verdict) -> str:
-    return f"{_cell(Estimate(test.pp, test.interval, test.n, test.unit))}, {describe_p(test)}"
+    return f"{_cell(Estimate(test.pp, test.interval, test.n, test.unit))}, {describe_p(test.p_holm)}"
 
 
 #: The tables that come from code and from the results of comparisons: their mark, their page, and the function that

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import binomtest
 
-from cahp.comparison.sentences import write_p
+from cahp.comparison.sentences import describe_p
 from cahp.files import json_text
 from cahp.outcomes import compare_signs, estimate_change, estimate_mean, estimate_ratio, to_perplexity, wilson
 from cahp.values import DataError, Estimate, Floats, OptionError, Unit, holm_correction
@@ -279,7 +279,7 @@ def describe(paired: Paired) -> list[str]:
         if row.difference.unit == "points":
             difference += " points"
         scores = [one.text if one.unit == "share" else number(one.value, digits) for one in (row.a, row.b)]
-        p, p_holm = (write_p(one).removeprefix("p ").removeprefix("= ") for one in (row.p, row.p_holm))
+        p, p_holm = (describe_p(one).removeprefix("p ").removeprefix("= ") for one in (row.p, row.p_holm))
         table.append((row.label, f"{row.n:,}", scores[0], scores[1], difference, ends, p, p_holm))
         verdict = "no significant difference"
         if row.p_holm <= 0.05:

@@ -178,8 +178,14 @@ def list_rows(experiment: Published, results: SplitResults) -> list[dict[str, An
         row["published"] = experiment.full if recovery == "none" else None
         rows.append(row)
     for (recovery, method, budget), mean in results.means.items():
-        row = {**shared, "method": method, "kept": budget, "recovery": recovery, "accuracy": mean.accuracy.value}
-        row["interval"] = [mean.accuracy.low, mean.accuracy.high]
+        row = {
+            **shared,
+            "method": method,
+            "kept": budget,
+            "recovery": recovery,
+            "accuracy": mean.outcomes["accuracy"].value,
+        }
+        row["interval"] = [mean.outcomes["accuracy"].low, mean.outcomes["accuracy"].high]
         row["published"] = None
         if method == REFERENCE and recovery == "finetune":
             row["published"] = experiment.pruned

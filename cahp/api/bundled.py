@@ -209,11 +209,11 @@ def describe_better_method(model: str, sha256: str, data: str, recovery: str, bu
 @lru_cache(maxsize=8)
 def _comparison(file: Path, changed: int) -> BundledComparison:
     # ``changed`` is part of the cache key: a file that was replaced is read again.
-    from cahp.comparison.result import read_shown
+    from cahp.comparison.result import Comparison
 
     try:
         made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
         made = {name: str(made[name]) for name in ("machine", "date")}
     except (OSError, ValueError, KeyError, TypeError):
         made = {}
-    return BundledComparison(file.parent.name, read_shown(file.parent), made)
+    return BundledComparison(file.parent.name, Comparison.read(file.parent), made)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
 from cahp.api.keywords import DataOptions
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
-from cahp.comparison.document import means_as_table
 from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.running import describe_cost
 from cahp.figures.comparison_blocks import (
     Filters,
+    list_means,
     show_comparison,
     show_curve,
     show_differences,
@@ -31,7 +30,7 @@ from cahp.store import Store
 from cahp.values import OptionError
 
 #: The figures of a comparison.
-ComparisonFigure = Literal["curve", "accuracy", "ranking", "differences"]
+ComparisonFigure = Literal["curve", "ranking", "differences"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -47,9 +46,10 @@ class CompareResult(Comparison):
     def table(self) -> dict[str, list[Any]]:
         """Outcomes as columns by name, with a row for each recovery, method and budget; ``pandas.DataFrame`` takes it.
 
-        ``accuracy``, ``low`` and ``high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and ``kl_high`` nats.
+        ``accuracy``, ``accuracy_low`` and ``accuracy_high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and
+        ``kl_high`` nats.
         """
-        return means_as_table(mean for _, mean in sorted(self.results.means.items(), key=lambda item: item[0]))
+        return list_means(mean for _, mean in sorted(self.results.means.items(), key=lambda item: item[0]))
 
     def plot(
         self,
@@ -64,8 +64,8 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``curve`` (an outcome by budget; ``accuracy`` is that of the accuracy), ``ranking`` (all methods at a
-                budget), or ``differences`` (with the tests).
+            name: ``curve`` (an outcome by budget), ``ranking`` (all methods at a budget), or ``differences`` (with the
+                tests).
             outcome: ``kl``, ``agreement`` or ``accuracy``, of a language model ``nll`` or ``copying`` instead of the
                 accuracy (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
@@ -79,21 +79,22 @@ class CompareResult(Comparison):
                 is not installed.
         """
         check_figure(name, get_args(ComparisonFigure))
-        if name == "accuracy":
-            outcome = "accuracy"
         outcome = _among("outcome", outcome, self.results.outcomes)
         results = self.results_on(self.document.parts[-1], outcome)
-        stage = _among("recovery", recovery, results.recoveries)
+        stage = _among("recovery", recovery, self.document.recoveries)
         at = _among("budget", budget, results.budgets)
         shown = tuple(methods or results.methods)
         for method in shown:
             _among("method", method, tuple(results.methods))
-        shows = {"ranking": (show_ranking,), "differences": (show_differences,)}
-        # With a single budget the ranking shows the outcome.
-        blocks = [
-            show(results, Filters(outcome, stage, at, shown)) for show in shows.get(name, (show_curve, show_ranking))
-        ]
-        for block in chain.from_iterable(blocks):
+        filters = Filters(outcome, stage, at, shown)
+        if name == "differences":
+            blocks = [*show_differences(results, filters)]
+        elif name == "ranking":
+            blocks = [*show_ranking(results, filters)]
+        else:
+            # With a single budget the ranking shows the outcome.
+            blocks = [*show_curve(results, filters), *show_ranking(results, filters)]
+        for block in blocks:
             if isinstance(block, Figure):
                 return add_title(block.draw(dark), block.title, dark=dark)
         raise OptionError(f"nothing was measured there that {name} shows; choose another recovery, budget or method")
@@ -103,8 +104,8 @@ class CompareResult(Comparison):
 
     def _repr_html_(self) -> str:
         # After each recovery, the mean outcome of every method by budget, with its 95 % interval.
-        tables = [show_means(self.results, recovery) for recovery in self.results.recoveries]
-        return cell(*html.draw([*tables, *show_notes(self.results)]))
+        tables = [show_means(self.results, recovery) for recovery in self.document.recoveries]
+        return cell(*html.draw([*tables, *show_notes(self.results, None)]))
 
 
 def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:

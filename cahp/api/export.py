@@ -411,7 +411,7 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
         if one.name == _COMPARED:
             results = one.comparison.results
             # The last recovery in closed form, which takes no training.
-            recovery = next(name for name in reversed(results.recoveries) if RECOVERIES[name].swept)
+            recovery = next(name for name in reversed(results.document.recoveries) if RECOVERIES[name].swept)
             compared[f"Methods compared on {results.document.model.id}"] = [show_means(results, recovery)]
     text = site_page(runs, compared, measures=measures())
     place = Path(folder)

@@ -51,25 +51,24 @@ _HEADER_BYTES = 256
 def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
     """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
     predictions = [one.predictions for one in evaluations]
-    divergences = _halves([one.divergences(full) for one in evaluations])
-    if isinstance(full, TokenEvaluation):
-        answers: dict[str, NDArray[Any]] = {
-            "predictions": np.array(predictions, dtype=np.int32),
-            "kl": divergences,
-            "nll": _halves([one.losses for one in evaluations]),
-            "documents": full.documents.astype(np.int32),
-            "windows": full.places.astype(np.int32),
-            "sizes": full.sizes.astype(np.int32),
-        }
-        _, copies = full.copying
-        if len(copies):
-            losses = [one.copying[0] for one in evaluations if isinstance(one, TokenEvaluation)]
-            answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
+    answers: dict[str, NDArray[Any]] = {"kl": _halves([one.divergences(full) for one in evaluations])}
+    if not isinstance(full, TokenEvaluation):
+        kinds = np.min_scalar_type(len(full.classes) - 1)
+        answers["predictions"] = np.array(predictions, dtype=kinds)
+        if full.labelled:
+            answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
         return answers
-    kinds = np.min_scalar_type(len(full.classes) - 1)
-    answers = {"predictions": np.array(predictions, dtype=kinds), "kl": divergences}
-    if full.labelled:
-        answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
+    answers |= {
+        "predictions": np.array(predictions, dtype=np.int32),
+        "nll": _halves([one.losses for one in evaluations]),
+        "documents": full.documents.astype(np.int32),
+        "windows": full.places.astype(np.int32),
+        "sizes": full.sizes.astype(np.int32),
+    }
+    _, copies = full.copying
+    if len(copies):
+        losses = [one.copying[0] for one in evaluations if isinstance(one, TokenEvaluation)]
+        answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
     return answers
 
 
@@ -95,12 +94,11 @@ class UnitSums(NamedTuple):
 def tabulate(answers: Answers, full: int) -> dict[str, UnitSums]:
     """Tables of the outcomes that have a value for each text or token; ``full`` is the row of the full model."""
     predictions = answers["predictions"]
-    outcomes = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
+    tables = {"kl": answers.get("kl"), "agreement": predictions == predictions[full], "nll": answers.get("nll")}
     if "labels" in answers:
-        outcomes["accuracy"] = predictions == answers["labels"]
-    tables = {name: table for name, table in outcomes.items() if table is not None}
+        tables["accuracy"] = predictions == answers["labels"]
     if "documents" not in answers:
-        return {name: UnitSums(table, np.ones(table.shape[1])) for name, table in tables.items()}
+        return {name: UnitSums(table, np.ones(table.shape[1])) for name, table in tables.items() if table is not None}
     units = independent_units(answers["documents"], answers["windows"])
     ones = np.ones(predictions.shape[1])
     by_unit = {name: UnitSums(*sum_by_unit(table, units, ones)) for name, table in tables.items()}
@@ -169,13 +167,11 @@ def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocumen
     if array not in _SINGLE:
         cells = (*document.full, *document.cells)
         rows += max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
-    protocol = document.protocol(part)
-    if protocol is None:
-        word = _CLASS
-        columns = most_columns = document.data.of(part).examples
-    else:
+    word = _CLASS
+    columns = most_columns = document.data.of(part).examples
+    if document.protocols is not None:
         word = _TOKEN
-        columns = most_columns = protocol.tokens
+        columns = most_columns = document.protocols[part].tokens
     if array in ("copying", "copies"):
         # Their number is that of the file.
         columns = -1

@@ -6,18 +6,17 @@ interrupted comparison resumes, even between two recoveries that took hours, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
 from itertools import product
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypedDict, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import methods, models
-from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan, facts_of, split_minimum, without_labels
+from cahp.comparison.plan import FULL, Cell, Plan, facts_of, split_minimum, without_labels
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence, Method
 from cahp.models.cards import ModelCard, SelectionCost
@@ -34,21 +33,27 @@ from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent, spread
+from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-
-#: Removing each head of a language model alone may take this part of the time of all masks.
-_CRITICALITY = 0.25
-
-
-class Loaded(TypedDict, total=False):
-    """What this process has loaded: how it reads the model, and data whose labels are not matched yet."""
-
-    load: Loader
-    dataset: Dataset | None
+#: Windows of a language model on which heads are removed one by one; each takes as long as dozens of texts.
+_CRITICAL_WINDOWS = 8
+#: Bump to invalidate cached results.
+_REVISION = 6
+#: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
+_NOT_SELECTING = (
+    *(*IN_DIGESTS, *AFTERWARDS, *MACHINE),
+    *("method", "budget", "goal", "select_time", "seed", "representative"),
+)
+#: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
+_NOT_PREDICTING = (
+    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "min_first_layers", "even"),
+    *("pool_size", "poly_degree", "projection", "salience", "representative"),
+    *("recover", "report", "device", "precision"),
+    *("latency", "latency_time"),
+)
 
 
 class Workspace:
@@ -87,7 +92,9 @@ class Workspace:
         self.tuning_texts: Texts | None = None
         self.splits: dict[str, Texts] = {"eval": first.evaluation}
         if self.plan.tries_used > 1:
-            self.tuning_texts, self.splits["eval"] = _halve(first.evaluation)
+            tuning, rest = first.evaluation.task.halve(first.evaluation)
+            self.tuning_texts = first.evaluation.take(tuning)
+            self.splits["eval"] = first.evaluation.take(rest)
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         if not len(self.splits["eval"]):
@@ -95,81 +102,28 @@ class Workspace:
                 "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
                 "--tries 1"
             )
+        self.critical_texts = self.splits["eval"]
+        if first.evaluation.task.predicts_often:
+            self.critical_texts = self.splits["eval"].sample(_CRITICAL_WINDOWS)
 
-    @cached_property
+    @property
     def protocols(self) -> dict[str, WindowProtocol] | None:
         """How a language model is measured on each split (None: a classifier)."""
         settings = self.plan.settings
         protocols = {name: window_protocol(settings, self.card, texts) for name, texts in self.splits.items()}
         return {name: protocol for name, protocol in protocols.items() if protocol is not None} or None
 
-    @cached_property
-    def criticality_texts(self) -> Texts | None:
-        """The evaluation texts on which heads are removed one by one; None: on too few to measure it.
-
-        Items of many predictions are expensive: as many are taken, evenly spread, as a part of the time allows.
-        """
-        texts = self.splits["eval"]
-        if not texts.task.predicts_often:
-            return texts
-        rows = np.array(texts.text_rows)
-        affordable = int(_CRITICALITY * self._mask_passes / self.removal_passes)
-        if not affordable:
-            return None
-        return texts.take(rows[spread(len(rows), affordable)])
-
     @property
-    def removal_passes(self) -> float:
-        """Forward passes of a text to remove each head alone: the layers below a head are computed once for all."""
-        return self.card.heads * (self.card.layers + 1) / 2
-
-    @property
-    def _mask_passes(self) -> float:
-        """Forward passes to evaluate and recover all masks of the plan, if nothing is stored."""
-        evaluated = sum(texts.task.count_passes(texts) for texts in self.splits.values())
-        recovered = len(self.bench(self.plan.seeds[0]).calibration)
-        return sum(
-            RECOVERIES[name].passes(recovered, can_refit=not self.card.no_refit) + evaluated
-            for cell in self.plan.cells(layers=self.card.layers, heads=self.card.heads)
-            for name in cell.recoveries
-        )
-
-    @property
-    def criticality_notice(self) -> str | None:
-        """On how many windows the criticality of heads is measured, where these are not all."""
-        texts = self.criticality_texts
-        count = self.splits["eval"].count
-        if texts is None:
-            return "the criticality of heads was not measured: it would take too long beside so few masks."
-        if len(texts) >= count:
-            return None
-        return (
-            f"the criticality of heads was measured on {len(texts)} of {count} windows: on all it would take longer "
-            "than a quarter of the time of all masks."
-        )
-
-    @cached_property
     def content(self) -> str:
         """Digest of the model and of all texts: the same names may mean others on another machine."""
         sampled = [self.bench(seed).calibration for seed in self.plan.seeds]
-        texts = [*self.splits.values(), *sampled]
-        if self.tuning_texts is not None:
-            texts.insert(0, self.tuning_texts)
-        return digest(self.card.sha256, *(one.sha256 for one in texts))
+        return digest(self.card.sha256, *(texts.sha256 for texts in (*self.splits.values(), *sampled)))
 
     def bench(self, seed: int) -> Bench:
         """The bench whose calibration texts ``seed`` draws."""
         if seed not in self._benches:
             self._benches[seed] = self._open(replace(self.plan.settings, seed=seed))
         return self._benches[seed]
-
-    def splits_of(self, cell: Cell) -> dict[str, Texts]:
-        """The texts to evaluate a cell on: the criticality of heads is measured on evaluation texts alone."""
-        if cell.method != WITHOUT:
-            return self.splits
-        if self.criticality_texts is None:
-            return {}
-        return {"eval": self.criticality_texts}
 
     def _open(self, settings: Settings) -> Bench:
         bench = open_bench(
@@ -190,129 +144,85 @@ class Workspace:
             self._model = self._load_model(name, device=device)
         return self._model
 
+    # Criticality ---------------------------------------------------------------------------------------------
 
-def _halve(texts: Texts) -> tuple[Texts, Texts]:
-    """Split texts in two; see ``Task.halve``."""
-    first, second = texts.task.halve(texts)
-    return texts.take(first), texts.take(second)
+    @property
+    def _critical_key(self) -> str:
+        return key("compare-criticality", 1, self.card.sha256, self.critical_texts.sha256)
 
+    def read_criticality(self) -> Floats | None:
+        """The stored criticality ``(L, H)`` of heads (None: not measured)."""
+        return self.store.read(self._critical_key, lambda entry: entry.arrays["kl"])
 
-#: Bump to invalidate cached results.
-_REVISION = 5
-#: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
-_NOT_SELECTING = (
-    *(*IN_DIGESTS, *AFTERWARDS, *MACHINE),
-    *("method", "budget", "goal", "select_time", "seed", "representative"),
-)
-#: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
-_NOT_PREDICTING = (
-    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "min_first_layers", "even"),
-    *("pool_size", "poly_degree", "projection", "salience", "representative"),
-    *("recover", "report", "device", "precision"),
-    *("latency", "latency_time"),
-)
+    def measure_criticality(self) -> Floats:
+        """Measure the KL divergence from the full model without each head alone, ``(L, H)``."""
+        measurements = self.bench(self.plan.seeds[0]).measurements
+        texts = self.critical_texts
+        shape = (self.card.layers, self.card.heads)
+        masks = [HeadMask.without([head], *shape) for head in range(np.prod(shape))]
+        full = measurements.evaluate(texts)
+        # Models without one head have all lower layers in common.
+        with measurements.sharing(texts, masks):
+            apart = [measurements.evaluate(texts, mask=mask).divergences(full).mean() for mask in masks]
+        criticality = np.reshape(apart, shape)
+        self.store.save(self._critical_key, arrays={"kl": criticality})
+        return criticality
 
 
 # Results and their place in the store ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, eq=False)
-class MaskChoice:
-    """The mask of a cell, the setting of its method, its cost, and the seconds of the selection."""
+class MeasuredCell:
+    """What is known of a cell: its mask (None: not selected), its predictions by recovery and split, and its error.
 
-    mask: HeadMask
-    setting: Mapping[str, Any]
-    price: SelectionCost | None
-    seconds: float
-
-    def to_entry(self) -> Entry:
-        """Convert it for the store."""
-        price = self.price and {"forwards": float(self.price.forwards), "labels": int(self.price.labels)}
-        meta = {"setting": dict(self.setting), "price": price, "seconds": self.seconds}
-        return Entry({"keep": self.mask.keep.astype(np.uint8)}, meta)
-
-    @classmethod
-    def from_entry(cls, entry: Entry) -> MaskChoice:
-        """Read it from the store."""
-        price = entry.meta["price"]
-        mask = HeadMask(entry.arrays["keep"].astype(np.bool_))
-        return cls(mask, entry.meta["setting"], price and SelectionCost(**price), entry.meta["seconds"])
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Predictions of a recovered model on a split, with the seconds of its recovery and of the evaluation.
-
-    ``accepted`` tells whether the recovery was kept (None: it is never rejected).
+    The entry of the ``choice`` has the array ``keep (L, H)``, the ``setting`` of the method, its ``price`` and the
+    ``seconds`` of the selection; that of predictions the ``scores``, the seconds of the ``recovery`` and of the
+    evaluation, and whether the recovery was ``accepted`` (None: it is never rejected).
     """
 
-    evaluation: Evaluation
-    recovery: float
-    seconds: float
-    accepted: bool | None
-
-    def to_entry(self) -> Entry:
-        """Convert them for the store, without the texts."""
-        meta = {"recovery": self.recovery, "seconds": self.seconds, "accepted": self.accepted}
-        return Entry({"scores": self.evaluation.scores}, meta)
-
-    @classmethod
-    def from_entry(cls, entry: Entry, texts: Texts) -> Predictions:
-        """Read the predictions on ``texts`` from the store."""
-        evaluation = texts.evaluation_of(entry.arrays["scores"])
-        return cls(evaluation, entry.meta["recovery"], entry.meta["seconds"], entry.meta["accepted"])
-
-
-@dataclass(frozen=True, eq=False)
-class MeasuredCell:
-    """A cell's mask (None if its selection failed), its predictions by recovery and split, and its error."""
-
     cell: Cell
-    choice: MaskChoice | None = None
-    predictions: Mapping[tuple[str, str], Predictions] = field(default_factory=dict)
+    choice: Entry | None = None
+    predictions: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
     error: str | None = None
 
-    def lacks(self, splits: Iterable[str]) -> dict[str, list[str]]:
-        """The splits without predictions, by recovery."""
-        lacking: dict[str, list[str]] = {}
-        for recovery, split in product(self.cell.recoveries, splits):
-            if (recovery, split) not in self.predictions:
-                lacking.setdefault(recovery, []).append(split)
-        return lacking
+    @property
+    def mask(self) -> HeadMask | None:
+        """The selected mask."""
+        if self.choice is None:
+            return None
+        return HeadMask(self.choice.arrays["keep"])
+
+    def lacks(self, workspace: Workspace) -> list[tuple[str, str]]:
+        """The recoveries and splits without predictions."""
+        return [place for place in product(self.cell.recoveries, workspace.splits) if place not in self.predictions]
 
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
     """Read what the store has of a cell. Measures nothing and reads no weights."""
-    choice = read_choice(workspace, cell)
-    if choice is None:
-        return MeasuredCell(cell)
-    stored = {
-        (recovery, split): predictions
-        for recovery in cell.recoveries
-        for split, predictions in _read_predictions(workspace, cell, choice.mask, recovery).items()
-    }
-    return MeasuredCell(cell, choice, stored)
-
-
-def read_choice(workspace: Workspace, cell: Cell) -> MaskChoice | None:
-    """The mask of a cell, unless it is not selected yet."""
-    if cell.method in (FULL, WITHOUT):
-        keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.bool_)
-        if cell.method == WITHOUT:
-            keep.flat[cell.draw] = False
-        return MaskChoice(HeadMask(keep), {}, None, 0.0)
-    return workspace.store.read(_choice_key(workspace, cell), MaskChoice.from_entry)
-
-
-def _read_predictions(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str) -> dict[str, Predictions]:
-    """The stored predictions by split; they may be those of another cell with the same mask."""
+    choice: Entry | None
+    if cell.method == FULL:
+        keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.uint8)
+        choice = Entry({"keep": keep}, {"setting": {}, "price": None, "seconds": 0.0})
+    else:
+        choice = workspace.store.load(_choice_key(workspace, cell))
+    found = MeasuredCell(cell, choice)
     stored = {}
-    for split, texts in workspace.splits_of(cell).items():
-        name = _predictions_key(workspace, cell, mask, recovery, texts)
-        predictions = workspace.store.read(name, partial(Predictions.from_entry, texts=texts))
-        if predictions is not None:
-            stored[split] = predictions
-    return stored
+    if choice is not None:
+        # They may be those of another cell with the same mask.
+        for recovery, split in found.lacks(workspace):
+            entry = workspace.store.load(_predictions_key(workspace, found, recovery, split))
+            if entry is not None:
+                stored[recovery, split] = entry
+    return replace(found, predictions=stored)
+
+
+def save_cell(workspace: Workspace, measured: MeasuredCell) -> None:
+    """Store what a worker has measured elsewhere."""
+    if measured.choice is not None and measured.cell.method != FULL:
+        workspace.store.save(_choice_key(workspace, measured.cell), **vars(measured.choice))
+    for (recovery, split), entry in measured.predictions.items():
+        workspace.store.save(_predictions_key(workspace, measured, recovery, split), **vars(entry))
 
 
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
@@ -330,18 +240,20 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
     )
 
 
-def _predictions_key(workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str, texts: Texts) -> str:
+def _predictions_key(workspace: Workspace, measured: MeasuredCell, recovery: str, split: str) -> str:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
     # A recovery depends on the calibration texts, and on the seed that draws its held-out texts.
-    bench = workspace.bench(cell.seed)
+    seed = measured.cell.seed
+    bench = workspace.bench(seed)
     row = RECOVERIES[recovery]
     recovered: tuple[str, str, int] | None = None
     solved: int | None = None
     if row.solves or row.trains:
-        recovered = (bench.calibration.sha256, bench.recoveries.inputs_sha256, cell.seed)
+        recovered = (bench.calibration.sha256, bench.recoveries.inputs_sha256, seed)
     if row.solves:
         solved = refit_texts(len(bench.calibration))
-    parts = (workspace.card.sha256, mask.sha256, recovery, recovered, texts.sha256)
+    mask = measured.mask
+    parts = (workspace.card.sha256, mask and mask.sha256, recovery, recovered, workspace.splits[split].sha256)
     settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
     return key("compare-answers", _REVISION, *parts, settings, solved)
 
@@ -358,48 +270,47 @@ def _digest_choosing(method: Method) -> str:
 # Measuring ---------------------------------------------------------------------------------------------------
 
 
-def measure_cell(workspace: Workspace, cell: Cell, save: Callable[[str, Entry], object]) -> MeasuredCell:
-    """Read what the store has of a cell and measure the rest; ``save`` gets each new result with its key at once.
+def measure_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
+    """Read what the store has of a cell and measure the rest; each new result is stored at once.
 
     An error of a method or a recovery ends the cell, not the comparison.
     """
-    choice: MaskChoice | None = None
-    predictions: dict[tuple[str, str], Predictions] = {}
+    found = read_cell(workspace, cell)
     try:
-        choice = read_choice(workspace, cell)
-        if choice is None:
+        if found.choice is None:
             choice = _select_mask(workspace, cell)
-            save(_choice_key(workspace, cell), choice.to_entry())
+            workspace.store.save(_choice_key(workspace, cell), **vars(choice))
+            found = replace(read_cell(workspace, cell), choice=choice)
         for recovery in cell.recoveries:
-            stored = _read_predictions(workspace, cell, choice.mask, recovery)
-            predictions |= {(recovery, split): known for split, known in stored.items()}
-            missing = {split: texts for split, texts in workspace.splits_of(cell).items() if split not in stored}
+            missing = [split for name, split in found.lacks(workspace) if name == recovery]
             if not missing:
                 continue
             # Load the model before the clock starts, and what is known of it at each token.
-            _ = workspace.bench(cell.seed).model
-            for texts in missing.values():
-                workspace.bench(cell.seed).measurements.prepare(texts)
+            bench = workspace.bench(cell.seed)
+            _ = bench.model
+            for split in missing:
+                bench.measurements.prepare(workspace.splits[split])
             start = perf_counter()
-            predict, accepted = _recover(workspace, cell, choice.mask, recovery)
-            recovery_seconds = perf_counter() - start
+            predict, accepted = _recover(bench, cast(HeadMask, found.mask), recovery)
+            seconds = perf_counter() - start
             if recovery == "none":
-                recovery_seconds = 0.0
-            for split, texts in missing.items():
+                seconds = 0.0
+            for split in missing:
                 start = perf_counter()
-                evaluation = predict(texts)
-                on_split = Predictions(evaluation, recovery_seconds, perf_counter() - start, accepted)
-                save(_predictions_key(workspace, cell, choice.mask, recovery, texts), on_split.to_entry())
-                predictions[recovery, split] = on_split
+                scores = predict(workspace.splits[split]).scores
+                meta = {"recovery": seconds, "seconds": perf_counter() - start, "accepted": accepted}
+                entry = Entry({"scores": scores}, meta)
+                workspace.store.save(_predictions_key(workspace, found, recovery, split), **vars(entry))
+                found = replace(found, predictions={**found.predictions, (recovery, split): entry})
     except (Cancelled, MemoryError):
         raise
     except Exception as error:
         message = " ".join(str(error).split()) or "no reason given"
-        return MeasuredCell(cell, choice, predictions, f"{type(error).__name__}: {message}")
-    return MeasuredCell(cell, choice, predictions)
+        return replace(found, error=f"{type(error).__name__}: {message}")
+    return found
 
 
-def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
+def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
     bench = workspace.bench(cell.seed)
     tuning_texts = workspace.tuning_texts
     evidence = cast(Evidence, bench.evidence)
@@ -413,30 +324,31 @@ def _select_mask(workspace: Workspace, cell: Cell) -> MaskChoice:
     if minimum is None:
         minimum = plan.min_per_layer
     floor = replace(plan, min_per_layer=minimum).floor(layers)
+    least = layer_minimum(cell.budget, layers, min_per_layer=floor, even=plan.even)
     masks = []
     correct = []
     for setting in settings:
-        method = _make_method(cell, **setting)
-        least = layer_minimum(cell.budget, layers, min_per_layer=floor, even=plan.even)
-        mask = method.choose(evidence, budget=cell.budget, min_per_layer=least).mask
+        mask = _make_method(cell, **setting).choose(evidence, budget=cell.budget, min_per_layer=least).mask
         if mask.count != cell.budget:
             raise BudgetError(
                 f"{cell.method} kept {mask.count} heads instead of {cell.budget}; leave it out, or correct the method"
             )
         masks.append(mask)
+        right = 0
         if tuning_texts is not None and len(settings) > 1:
             evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)
             if evaluation.labelled:
-                right = evaluation.correct
+                right = int(evaluation.correct.sum())
             else:
-                right = same_predictions(evaluation, bench.measurements.evaluate(tuning_texts))
-            correct.append(int(right.sum()))
-    best = 0
-    if correct:
-        # The first of equals, which is the default.
-        best = int(np.argmax(correct))
+                right = int(same_predictions(evaluation, bench.measurements.evaluate(tuning_texts)).sum())
+        correct.append(right)
+    # The first of equals, which is the default.
+    best = int(np.argmax(correct))
     seconds = perf_counter() - start
-    return MaskChoice(masks[best], dict(settings[best]), selection_cost(workspace, cell, evidence), seconds)
+    price = selection_cost(workspace, cell, evidence)
+    stated = price and {"forwards": float(price.forwards), "labels": int(price.labels)}
+    meta = {"setting": dict(settings[best]), "price": stated, "seconds": seconds}
+    return Entry({"keep": masks[best].keep.astype(np.uint8)}, meta)
 
 
 def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> SelectionCost | None:
@@ -475,23 +387,21 @@ class _Redrawn:
         return self._evidence.cached(f"{name}, drawn with {self.seed}", make)
 
 
-def _recover(
-    workspace: Workspace, cell: Cell, mask: HeadMask, recovery: str
-) -> tuple[Callable[[Texts], Evaluation], bool | None]:
-    """Prune and recover on the calibration texts of the cell's seed.
+def _recover(bench: Bench, mask: HeadMask, recovery: str) -> tuple[Callable[[Texts], Evaluation], bool | None]:
+    """Prune and recover on the calibration texts of a bench.
 
     Returns the model's prediction function, and whether the recovery was kept (None: it is never rejected).
     """
-    bench = workspace.bench(cell.seed)
+    measurements = bench.measurements
     if recovery == "none" and mask.is_full:
         # Measured even if the predictions are known: its time serves to estimate the comparison's.
-        return lambda texts: bench.measurements.evaluate_model(bench.model, texts), None
+        return lambda texts: measurements.evaluate_model(bench.model, texts), None
     if recovery == "none":
-        return lambda texts: bench.measurements.evaluate(texts, mask=mask), None
+        return lambda texts: measurements.evaluate(texts, mask=mask), None
     # Weights are not stored: those of hundreds of masks would displace everything else.
     recovered = bench.recoveries.recover(mask, recovery, keep=False)
     model = cut_model(bench.model, mask, recovered)
     accepted = None
     if recovered is not None and not RECOVERIES[recovery].baseline:
         accepted = recovered.accepted
-    return lambda texts: bench.measurements.evaluate_model(model, texts), accepted
+    return lambda texts: measurements.evaluate_model(model, texts), accepted

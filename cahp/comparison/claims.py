@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict, rescale
-from cahp.comparison.sentences import (
-    after,
-    ahead_and_behind,
-    count_texts,
-    join,
-    method_label,
-    name_outcome,
-    write_p,
-)
-from cahp.comparison.statistics import HEADLINE, LEVEL, CrossedMean, crossed_mean
+from cahp.comparison.document import ComparisonDocument
+from cahp.comparison.sentences import ahead_and_behind, describe_p, join, list_heads, method_label, name_outcome
+from cahp.comparison.statistics import HEADLINE, LEVEL, Verdict, crossed_mean, rescale
+from cahp.recoveries import RECOVERIES
 from cahp.values import Estimate, holm_correction
-from cahp.words import capital
+from cahp.words import capital, percent
 
 if TYPE_CHECKING:
     from cahp.comparison.result import SplitResults
@@ -48,21 +41,14 @@ class Finding:
 
 def assess_claims(results: SplitResults) -> tuple[Finding, ...]:
     """Assess the first claim after every recovery, and the second one at every budget."""
-    budgets = results.budgets
+    findings = [assess_compression(results, recovery) for recovery in results.by_cost]
     if results.document.criticality is None:
         # Without it the finding is the same at every budget.
-        budgets = budgets[:1]
-    findings = [assess_compression(results, recovery) for recovery in results.by_cost]
-    findings += [assess_critical_heads(results, budget) for budget in budgets]
-    return tuple(findings)
+        return (*findings, assess_critical_heads(results, results.budgets[0]))
+    return (*findings, *(assess_critical_heads(results, budget) for budget in results.budgets))
 
 
 # Better at high compression ------------------------------------------------------------------------------------
-
-
-def _small_budgets(results: SplitResults) -> set[int]:
-    """The budgets of up to 20 % of the heads."""
-    return {budget for budget in results.budgets if budget <= HEADLINE * results.total}
 
 
 def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
@@ -70,47 +56,39 @@ def compression_tests(results: SplitResults, recovery: str) -> list[Verdict]:
 
     Where they are those of the primary test, they are corrected for its methods alone.
     """
-    small = _small_budgets(results)
+    most = HEADLINE * results.total
     primary = results.primary
-    if primary is not None and primary.recovery == recovery and small.issuperset(primary.budgets):
+    if primary is not None and primary.recovery == recovery and max(primary.budgets) <= most:
         return [*primary.tests]
-    areas: list[Verdict] = [
-        area for area in results.overall if area.recovery == recovery and small.issuperset(area.budgets)
-    ]
-    return areas or [test for test in results.verdicts if test.recovery == recovery and test.budget in small]
+    small = [test for test in results.tests if test.recovery == recovery and max(test.budgets) <= most]
+    return [test for test in small if test.budget is None] or small
 
 
 def assess_compression(results: SplitResults, recovery: str) -> Finding:
     """Assess whether CAHP is better than the other methods at up to 20 % of the heads."""
     tests = compression_tests(results, recovery)
-    measure = name_outcome(results.outcome)
+    after = RECOVERIES[recovery].beside
+    if not tests:
+        words = f"{capital(after)}, nothing was tested at up to 20 % of the heads."
+        return Finding(COMPRESSION, "not tested", words, recovery)
     tested = [test for test in tests if test.tested]
     ahead = {test.method for test in tested if test.better == results.against}
     behind = {test.method for test in tested if test.better == test.method}
-    if not tests:
-        words = f"{capital(after(recovery))}, nothing was tested at up to 20 % of the heads."
-        return Finding(COMPRESSION, "not tested", words, recovery)
+    status = "partly supported"
     if not tested:
         status = "no verdict from one seed"
     elif not ahead and not behind:
-        status = f"not significant ({count_texts(max(tested, key=lambda test: test.seeds), results.noun)})"
+        status = "not significant"
     elif ahead and behind:
         status = "mixed"
     elif behind:
         status = "not supported"
     elif ahead == {test.method for test in tested}:
         status = "supported"
-    else:
-        status = "partly supported"
-    budgets = f"at {join(list(dict.fromkeys(str(test.budget) for test in tests)))}"
-    if isinstance(tests[0], AreaVerdict) and tests[0].budget is None:
-        budgets = f"over {join(list(map(str, tests[0].budgets)))}"
-    n = count_texts(max(tests, key=lambda test: test.seeds), results.noun)
+    places = join(list(dict.fromkeys(list_heads(test.budgets) for test in tests)))
     finding = ahead_and_behind(results.against, tests, noun=results.noun)
-    if n not in finding:
-        finding += f"; {n}"
-    words = f"{capital(measure)}, {after(recovery)}, {budgets} of {results.total} heads: {finding}."
-    return Finding(COMPRESSION, status, words, recovery)
+    measure = capital(name_outcome(results.outcome))
+    return Finding(COMPRESSION, status, f"{measure}, {after}, {places} of {results.total} heads: {finding}.", recovery)
 
 
 # Keeps critical intermediate heads -----------------------------------------------------------------------------
@@ -121,64 +99,59 @@ def middle_third(layers: int) -> slice:
     return slice(layers // 3, layers - layers // 3)
 
 
-def kept_shares(document: ComparisonDocument, budget: int) -> pd.DataFrame:
-    """The shares of criticality that masks keep at a budget, a row for each with its ``method`` and ``seed``.
+def kept_shares(document: ComparisonDocument, budget: int) -> pd.Series[float]:
+    """The share of the criticality of the middle third that a method keeps at a budget, by method and seed.
 
-    The other columns are the layers, their ``middle`` third, and ``all`` layers. Without criticality there are no rows.
+    It is empty without criticality, or where the middle third has none.
     """
-    layers = document.model.layers
-    groups = np.vstack([np.eye(layers), np.zeros(layers), np.ones(layers)])
-    groups[-2, middle_third(layers)] = 1
-    whole = np.zeros(layers + 2)
-    kept = []
-    cells = []
-    if document.criticality is not None:
-        criticality = np.array(document.criticality)
-        whole = groups @ criticality.sum(axis=1)
-        for cell in document.finished:
-            if cell.budget.attained == budget:
-                cells.append((cell.method, cell.seed))
-                kept.append(groups @ (document.mask(cell) * criticality).sum(axis=1))
-    # Nothing is a share of layers without criticality.
-    shares = np.reshape(kept, (-1, layers + 2)) / np.where(whole > 0, whole, np.nan)
-    table = pd.DataFrame(shares, columns=[*range(layers), "middle", "all"])
-    return pd.concat([pd.DataFrame(cells, columns=["method", "seed"]), table], axis=1)
+    middle = middle_third(document.model.layers)
+    critical = np.array(document.criticality or np.zeros((document.model.layers, document.model.heads)))[middle]
+    rows: list[tuple[str, int, float]] = []
+    for cell in document.cells:
+        if cell.error is None and cell.budget["attained"] == budget and critical.sum() > 0:
+            kept = (document.mask(cell)[middle] * critical).sum()
+            rows.append((cell.method, cell.seed, float(kept / critical.sum())))
+    table = pd.DataFrame(rows, columns=["method", "seed", "share"])
+    return table.groupby(["method", "seed"], sort=False)["share"].mean()
 
 
 @dataclass(frozen=True)
 class ShareLead:
-    """The ``lead`` of CAHP over a method in a share of criticality, in points, whose ``n`` counts seeds.
+    """The share of criticality that a method keeps, and the ``lead`` of CAHP over it in points; its n counts seeds.
 
-    ``p_holm`` and the interval are corrected for the other methods, as those of a ``Verdict``.
+    ``p_holm`` and the interval are corrected for the other methods, as those of a ``Verdict``. They are None for CAHP
+    itself, and for methods with fewer than two seeds in common with it.
     """
 
-    method: str
-    lead: Estimate
-    p_holm: float
+    share: float
+    lead: Estimate | None = None
+    p_holm: float | None = None
 
     @property
-    def significant(self) -> bool:
-        """Whether CAHP keeps significantly more or less."""
-        return self.p_holm <= LEVEL
+    def result(self) -> str:
+        """Whether CAHP keeps significantly "more" or "less"; empty if neither, or not tested."""
+        if self.lead is None or self.p_holm is None or self.p_holm > LEVEL:
+            return ""
+        return "more" if self.lead.value > 0 else "less"
 
 
-def compare_shares(shares: pd.DataFrame, against: str) -> dict[str, ShareLead]:
-    """The leads of CAHP over each other method in the middle third, paired by seed: Student's t test over seeds.
-
-    Methods with fewer than two seeds in common with CAHP have none.
-    """
-    middle = shares.groupby(["method", "seed"], sort=False)["middle"].mean().unstack("seed", sort=False)
-    means: dict[str, tuple[CrossedMean, int]] = {}
-    for method in middle.index:
-        if method != against and against in middle.index:
-            leads = (100 * (middle.loc[against] - middle.loc[method])).dropna().to_numpy()
-            if len(leads) > 1:
+def compare_shares(shares: pd.Series[float], against: str) -> dict[str, ShareLead]:
+    """Compare CAHP with each other method, paired by seed: Student's t test over seeds. The largest share is first."""
+    by_seed = shares.unstack("seed")
+    compared = {
+        str(name): ShareLead(float(share)) for name, share in by_seed.mean(axis=1).sort_values(ascending=False).items()
+    }
+    means = {}
+    if against in compared:
+        for method in compared:
+            leads = (100 * (by_seed.loc[against] - by_seed.loc[method])).dropna().to_numpy()
+            if method != against and len(leads) > 1:
                 means[method] = crossed_mean(leads[:, None]), len(leads)
     corrected = holm_correction([mean.p for mean, _ in means.values()])
-    compared = {}
     for (method, (mean, seeds)), p_holm in zip(means.items(), corrected, strict=True):
         interval = rescale(mean.mean, (mean.low, mean.high), mean.df, 1 - LEVEL / len(means))
-        compared[method] = ShareLead(method, Estimate(mean.mean, interval, seeds, "points"), p_holm)
+        lead = Estimate(mean.mean, interval, seeds, "points")
+        compared[method] = ShareLead(compared[method].share, lead, p_holm)
     return compared
 
 
@@ -187,81 +160,44 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     document = results.document
     if document.criticality is None:
         return Finding(CRITICAL, "not measured", "The criticality of heads was not measured in this comparison.")
-    layers = range(document.model.layers)[middle_third(document.model.layers)]
-    where = f"layer {layers[0]}"
-    if len(layers) > 1:
-        where = f"layers {layers[0]} to {layers[-1]}"
-    shares = kept_shares(document, budget)
-    means = shares.groupby("method", sort=False)["middle"].mean().dropna().to_dict()
-    words = f"Of the criticality of the middle third ({where}), at {budget} of {results.total} heads, "
-    compared = compare_shares(shares, results.against)
-    if RANDOM in compared:
-        status = _conclude(compared)
-        words += f"{_write_share(results.against, means)}: {'; '.join(_list_sides(compared, means))}"
-    else:
-        status = "no verdict"
-        names = dict.fromkeys((results.against, RANDOM))
-        parts = [_write_share(name, means) for name in names if name in means]
-        words += f"{join(parts or ['nothing was measured'])}; a verdict needs CAHP, random selection and two seeds"
-    texts = document.data.eval
-    noun = "texts" if document.protocol("eval") is None else "windows"
-    count = document.criticality_texts
-    if count is None:
-        count = texts.examples
-    words += f"; every head removed alone on n = {count:,} {noun} of {texts.split}."
+    compared = compare_shares(kept_shares(document, budget), results.against)
+    random = compared.get(RANDOM)
+    if random is None or random.lead is None:
+        return Finding(CRITICAL, "no verdict", "A verdict needs CAHP, random selection and two seeds.", budget=budget)
+    others = {name: one for name, one in compared.items() if name not in (RANDOM, results.against)}
+    keep_more = [name for name, one in others.items() if one.result == "less"]
+    status = _conclude(random, len(keep_more), len(others))
+    words = (
+        f"Of the criticality of the middle third of the layers, at {budget} of {results.total} heads, "
+        f"{method_label(results.against)} keeps {percent(compared[results.against].share)} and random selection "
+        f"{percent(random.share)} ({random.lead.text}, {random.lead.span}, {describe_p(random.p_holm)}, "
+        f"n = {random.lead.n} seeds)"
+    )
+    if keep_more:
+        words += f"; {join(keep_more)} keep more"
+    texts = document.criticality_texts or document.data.eval.examples
+    noun = "texts" if document.protocols is None else "windows"
+    words += f"; every head removed alone on n = {texts:,} {noun} of {document.data.eval.split}."
     return Finding(CRITICAL, status, words, budget=budget)
 
 
-def _conclude(compared: Mapping[str, ShareLead]) -> str:
+def _conclude(random: ShareLead, keep_more: int, others: int) -> str:
     """The verdict on both sides: against random selection, and against the other methods."""
-    random = compared[RANDOM]
-    others = [one for one in compared.values() if one.method != RANDOM]
-    keep_more = [one for one in others if one.significant and one.lead.value < 0]
-    status = f"not significant against random selection (n = {random.lead.n} seeds)"
-    if random.significant and random.lead.value > 0:
-        status = "supported"
-        if keep_more:
-            status = "more than random selection"
-    elif random.significant:
+    status = "not significant against random selection"
+    if random.result == "less":
         status = "not supported"
-    if len(others) == len(keep_more) == 1:
-        status += ", less than the other method"
-    elif keep_more:
-        status += f", less than {len(keep_more)} of {len(others)} other methods"
+    elif random.result and not keep_more:
+        return "supported"
+    elif random.result:
+        status = "more than random selection"
+    if keep_more:
+        status += f", less than {keep_more} of {others} other methods"
     return status
 
 
-def _list_sides(compared: Mapping[str, ShareLead], means: Mapping[str, float]) -> Iterator[str]:
-    """List the methods that keep significantly less than CAHP, significantly more, and neither, with their shares."""
-    sides: dict[str, list[str]] = {"more than": [], "less than": [], "not significant against": []}
-    for name in sorted(compared, key=lambda name: means[name]):
-        one = compared[name]
-        side = "not significant against"
-        if one.significant:
-            side = "less than"
-            if one.lead.value > 0:
-                side = "more than"
-        share = f"{_name_selection(name)} {_share_text(means[name])}"
-        if name == RANDOM:
-            share += f" ({one.lead.text}, {one.lead.span}, {write_p(one.p_holm)})"
-        sides[side].append(share)
-    for side, parts in sides.items():
-        if parts:
-            yield f"{side} {join(parts)}"
-    seeds = max(one.lead.n for one in compared.values())
-    yield f"n = {seeds} seeds, p of all methods by Holm, simultaneous interval"
-
-
-def _name_selection(method: str) -> str:
-    """A method as sentences on criticality name it."""
-    if method == RANDOM:
-        return "random selection"
-    return method_label(method)
-
-
-def _write_share(method: str, means: Mapping[str, float]) -> str:
-    return f"{_name_selection(method)} keeps {_share_text(means[method])}"
-
-
-def _share_text(share: float) -> str:
-    return Estimate(share, None, 1, "share").text
+def list_shares(compared: Mapping[str, ShareLead]) -> list[tuple[str, str, Estimate | None, str]]:
+    """The rows of a table: each method, the share that it keeps, the lead of CAHP over it, and its p."""
+    return [
+        (method_label(name), percent(one.share), one.lead, "" if one.lead is None else describe_p(one.p_holm))
+        for name, one in compared.items()
+    ]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, Literal, TypedDict, Unpack
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 
@@ -21,9 +21,8 @@ from cahp.values import BudgetError, OptionError
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
-#: The full model, and the full model without one head, in the place of a method's name.
+#: The full model, in the place of a method's name.
 FULL = "full"
-WITHOUT = "without"
 _OTHER_MINIMUM = re.compile(r"(?P<method>.+)-min-(?P<heads>[0-9]{1,3})")
 
 #: Those of them that train a model at most once.
@@ -42,12 +41,8 @@ class Plan:
         recoveries: Recoveries to measure besides the pruned model, which is always measured.
         tries: Settings of each method that the tuning texts choose among.
         draws: Most masks of a random method, over all seeds (None: as many as it states).
-        recovered_draws: Most of them to recover; every seed recovers equally many, so there may be more (None: all).
-        learned_budgets: Budgets at which gates are trained (None: all).
-        distilled_budgets: Budgets at which masks are distilled (None: all).
-        finetuned_budgets: Budgets at which masks are fine-tuned (None: all).
         trained: Methods whose masks are distilled and fine-tuned (None: all).
-        few_seeds: Methods that are measured with the first seed alone.
+        trained_budgets: Budgets at which gates are trained, and masks are distilled and fine-tuned (None: all).
 
     Raises:
         OptionError: If a value is impossible.
@@ -60,12 +55,8 @@ class Plan:
     recoveries: tuple[str, ...] = ("none",)
     tries: int = 1
     draws: int | None = None
-    recovered_draws: int | None = None
-    learned_budgets: tuple[str, ...] | None = None
-    distilled_budgets: tuple[str, ...] | None = None
-    finetuned_budgets: tuple[str, ...] | None = None
     trained: tuple[str, ...] | None = None
-    few_seeds: tuple[str, ...] = ()
+    trained_budgets: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.settings.precision != "float32":
@@ -101,9 +92,8 @@ class Plan:
         """
         counts: dict[str, int] = {}
         minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
-        some = (*(self.learned_budgets or ()), *(self.distilled_budgets or ()), *(self.finetuned_budgets or ()))
         floor = replace(self.settings, min_per_layer=max(minima)).floor(layers)
-        for budget in dict.fromkeys((*self.budgets, *some)):
+        for budget in dict.fromkeys((*self.budgets, *(self.trained_budgets or ()))):
             count = parse_budget(
                 budget, total=layers * heads, layers=layers, min_per_layer=floor, even=self.settings.even
             )
@@ -129,27 +119,20 @@ class Plan:
         for name in self.methods:
             facts = facts_of(name)
             budgets = self.budgets
-            if facts.learned and self.learned_budgets is not None:
-                budgets = self.learned_budgets
-            draws = self._count_draws(name)
-            for draw, budget, seed in product(range(max(draws.values())), budgets, self.seeds):
-                if draw < draws[seed]:
+            if facts.learned and self.trained_budgets is not None:
+                budgets = self.trained_budgets
+            total = min(facts.draws, self.draws or facts.draws)
+            # A random method spreads its masks evenly; each seed draws at least one.
+            own = {seed: max(1, len(range(place, total, len(self.seeds)))) for place, seed in enumerate(self.seeds)}
+            for draw, budget, seed in product(range(max(own.values())), budgets, self.seeds):
+                if draw < own[seed]:
                     noise = seed
                     if facts.draws > 1:
                         noise = _random_seed(name, seed, draw)
-                    recoveries = tuple(self._recoveries(name, budget, draw))
+                    at = (name in (self.trained or self.methods)) and (budget in (self.trained_budgets or self.budgets))
+                    recoveries = tuple(one for one in self.recoveries if at or not RECOVERIES[one].trains)
                     cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
         return cells
-
-    def _count_draws(self, name: str) -> dict[int, int]:
-        """Masks of a method by seed. A random method spreads its masks evenly; each seed draws at least one."""
-        total = facts_of(name).draws
-        if self.draws is not None:
-            total = min(total, self.draws)
-        draws = {seed: max(1, len(range(place, total, len(self.seeds)))) for place, seed in enumerate(self.seeds)}
-        if name in self.few_seeds:
-            draws |= dict.fromkeys(self.seeds[1:], 0)
-        return draws
 
     def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
         """The cells of the full model, one per seed; only training on labels changes its weights, once for all."""
@@ -157,28 +140,9 @@ class Plan:
         recoveries = ("none", *labelled)
         return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
 
-    def single_cells(self, *, layers: int, heads: int) -> list[Cell]:
-        """The cells of the full model without each head alone, whose flat index is their ``draw``."""
-        seed = self.seeds[0]
-        total = layers * heads
-        return [Cell(WITHOUT, total - 1, seed, seed, head) for head in range(total)]
-
     def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""
         return facts_of(name).tries[: self.tries_used]
-
-    def _recoveries(self, name: str, budget: str, draw: int) -> Iterator[str]:
-        """The recoveries to measure for a method's mask, the pruned model first."""
-        count = self.recovered_draws
-        if count is None:
-            count = facts_of(name).draws
-        per_seed = -(-count // len(self.seeds))
-        for recovery in self.recoveries:
-            row = RECOVERIES[recovery]
-            budgets = self.distilled_budgets if row.imitates else self.finetuned_budgets
-            trained = (budgets is None or budget in budgets) and (self.trained is None or name in self.trained)
-            if recovery == "none" or ((not draw or draw < per_seed) and (trained or not row.trains)):
-                yield recovery
 
     def as_json(self) -> dict[str, Any]:
         """The ``settings`` of ``compare.json``."""
@@ -248,34 +212,31 @@ def without_labels(plan: Plan) -> tuple[Plan, tuple[str, ...]]:
 # Presets -----------------------------------------------------------------------------------------------------
 
 _FIVE_SEEDS = (42, 43, 44, 45, 46)
+#: The fields of a plan that a preset has, too.
+_SHARED = ("methods", "budgets", "seeds", "recoveries", "draws", "trained", "trained_budgets")
 #: The default presets, of classifiers and of language models that are measured on the next tokens.
 QUICK = "quick"
 LANGUAGE = "language"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Preset:
     """A comparison whose duration was measured; each of its parts can be replaced.
 
-    The ``named`` methods take part (empty: all). Of all methods, ``learned`` tells whether those that train gates take
-    part, and ``expensive`` what happens to those that take as long as all the others together. The other fields are
-    those of ``Plan`` and its settings.
+    The ``named`` methods take part. Without names all do, but those that take as long as all the others together, and
+    those that train gates only if ``learned``. The other fields are those of ``Plan`` and its settings.
     """
 
     budgets: tuple[str, ...]
-    seeds: tuple[int, ...]
     limit: int
     eval_limit: int
-    learned: bool = False
-    expensive: Literal["as others", "first seed", "left out"] = "as others"
-    draws: int | None = None
-    recovered_draws: int | None = None
-    learned_budgets: tuple[str, ...] | None = None
-    distilled_budgets: tuple[str, ...] | None = None
-    finetuned_budgets: tuple[str, ...] | None = None
-    trained: tuple[str, ...] | None = None
     recoveries: tuple[str, ...] = ("none", "refit")
+    seeds: tuple[int, ...] = _FIVE_SEEDS
+    draws: int | None = None
+    learned: bool = False
     named: tuple[str, ...] = ()
+    trained: tuple[str, ...] | None = None
+    trained_budgets: tuple[str, ...] | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -283,68 +244,26 @@ class Preset:
         if self.named:
             return self.named
         facts = {name: methods.facts(name) for name in methods.names()}
-        names = [
-            name
-            for name, about in facts.items()
-            if (self.learned or not about.learned) and (self.expensive != "left out" or not about.expensive)
-        ]
+        names = [name for name, own in facts.items() if not own.expensive and (self.learned or not own.learned)]
         return tuple(sorted(names, key=lambda name: (name != REFERENCE, name)))
 
-    @property
-    def few_seeds(self) -> tuple[str, ...]:
-        """The methods that are measured with the first seed alone."""
-        return tuple(name for name in self.methods if self.expensive == "first seed" and methods.facts(name).expensive)
 
-    def make_plan(self, settings: Settings) -> Plan:
-        """Return the plan of the preset for a model and data."""
-        settings = replace(settings, limit=self.limit, eval_limit=self.eval_limit)
-        return Plan(settings, **{name: getattr(self, name) for name in _SHARED})
-
-
-#: The fields of a plan that a preset has, too.
-_SHARED = (
-    *("methods", "budgets", "seeds", "recoveries", "draws", "recovered_draws", "learned_budgets"),
-    *("distilled_budgets", "finetuned_budgets", "trained", "few_seeds"),
-)
 #: The rest of a plan whose methods are named.
-_NAMED_METHODS = Preset(budgets=("6", "12", "20"), seeds=_FIVE_SEEDS, limit=2000, eval_limit=1000, recoveries=("none",))
-_POSTHOC = Preset(
-    budgets=("6", "12", "20", "36", "54"),
-    seeds=_FIVE_SEEDS,
-    limit=400,
-    eval_limit=300,
-    recovered_draws=5,
-    expensive="first seed",
-)
+_NAMED_METHODS = Preset(budgets=("6", "12", "20"), limit=2000, eval_limit=1000, recoveries=("none",))
+_POSTHOC = Preset(budgets=("6", "12", "20", "36", "54"), limit=400, eval_limit=300, draws=5)
 PRESETS: Mapping[str, Preset] = {
-    QUICK: Preset(
-        budgets=("12", "36"),
-        seeds=_FIVE_SEEDS[:2],
-        limit=400,
-        eval_limit=300,
-        expensive="left out",
-        draws=6,
-        recovered_draws=2,
-    ),
+    QUICK: Preset(budgets=("12", "36"), seeds=_FIVE_SEEDS[:2], limit=400, eval_limit=300, draws=4),
     "posthoc": _POSTHOC,
-    "full": replace(
-        _POSTHOC,
-        learned=True,
-        learned_budgets=("12", "36"),
-        finetuned_budgets=("12",),
-        recoveries=("none", "refit", "finetune"),
-    ),
+    "full": replace(_POSTHOC, learned=True, trained_budgets=("12",), recoveries=("none", "refit", "finetune")),
     # How much the selection of heads matters after each recovery, on enough texts to tell methods apart. Training a
     # mask takes minutes, so five methods are trained, at one budget.
     "recovery": Preset(
         budgets=("6", "12", "20"),
-        seeds=_FIVE_SEEDS,
         limit=1000,
         eval_limit=1101,
         draws=10,
-        distilled_budgets=("12",),
-        finetuned_budgets=("12",),
         trained=(REFERENCE, "gradient", "salience", "obs-fisher", "random"),
+        trained_budgets=("12",),
         recoveries=TRAINED_ONCE,
         named=(REFERENCE, "gradient", "fisher", "salience", "magnitude", "fisher-output", "obs-fisher", "random"),
     ),
@@ -352,11 +271,9 @@ PRESETS: Mapping[str, Preset] = {
     # fewer than five seeds hardly any difference is significant.
     LANGUAGE: Preset(
         budgets=("50%",),
-        seeds=_FIVE_SEEDS,
         limit=2000,
         eval_limit=1000,
-        expensive="left out",
-        draws=3,
+        draws=5,
         named=(REFERENCE, "fisher-output", "obs-fisher", "gradient", "random"),
     ),
 }
@@ -409,22 +326,17 @@ def make_plan(
         if name not in PRESETS:
             raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
         start = PRESETS[name]
-    sizes: dict[str, Any] = {name: given[name] for name in ("limit", "eval_limit") if name in given}
-    parts: dict[str, Any] = {name: given[name] for name in ("tries", "draws") if name in given}
-    if "methods" in given:
-        parts |= {"methods": read_items(given["methods"]), "trained": None}
-    if "budgets" in given:
-        parts |= {"budgets": read_items(given["budgets"]), "learned_budgets": None}
-    if "recover" in given:
-        parts |= {"recoveries": read_items(given["recover"]), "trained": None}
-    if "budgets" in given or "recover" in given:
-        parts |= {"distilled_budgets": None, "finetuned_budgets": None}
+    sizes = {name: given.get(name, getattr(start, name)) for name in ("limit", "eval_limit")}
+    parts: dict[str, Any] = {name: getattr(start, name) for name in _SHARED}
+    parts |= {name: given[name] for name in ("tries", "draws") if name in given}
+    for option, name in (("methods", "methods"), ("budgets", "budgets"), ("recover", "recoveries")):
+        if option in given:
+            parts[name] = read_items(given[option])
+            # What a person names is trained for every method and budget.
+            parts |= {"trained": None, "trained_budgets": None}
     if "seeds" in given:
-        parts |= {"seeds": read_seeds(given["seeds"]), "few_seeds": ()}
-    if "draws" in given:
-        parts |= {"recovered_draws": given["draws"]}
-    plan = start.make_plan(settings)
-    return replace(plan, settings=replace(plan.settings, **sizes), **parts)
+        parts["seeds"] = read_seeds(given["seeds"])
+    return Plan(replace(settings, **sizes), **parts)
 
 
 def read_items(option: str | Iterable[str | int]) -> tuple[str, ...]:

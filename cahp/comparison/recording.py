@@ -6,37 +6,36 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from cahp import methods
 from cahp.comparison.arrays import to_answers
 from cahp.comparison.cells import MeasuredCell, Workspace
 from cahp.comparison.document import (
-    CHANGE_ALIKE,
     SCHEMA,
-    CellBudget,
     CellRecord,
-    CellSeconds,
     ComparisonDocument,
     DataRecords,
     Participant,
     RecoveryResult,
     SeedSample,
 )
-from cahp.comparison.plan import FULL, REFERENCE, WITHOUT, facts_of, split_minimum
+from cahp.comparison.plan import FULL, REFERENCE, facts_of, split_minimum
 from cahp.comparison.result import Comparison
-from cahp.outcomes import Outcomes, accuracy_change, finite, measure
+from cahp.files import plain_json
+from cahp.models.costs import SelectionCost
+from cahp.outcomes import OUTCOMES, Outcomes, accuracy_change, finite, list_further, measure, to_delta, to_metrics
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions
 from cahp.run.resources import SplitRecord, record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
+from cahp.values import Floats
 
 
 def record(
     workspace: Workspace,
     measured: Sequence[MeasuredCell],
+    criticality: Floats,
     *,
     estimate: Mapping[str, Any],
     test_opened: int,
@@ -45,39 +44,33 @@ def record(
 ) -> Comparison:
     """Record the ``measured`` cells, which are in the order of the plan; ``seconds`` is the time of all."""
     plan = workspace.plan
-    full_models = {one.cell.seed: one for one in measured if one.cell.method == FULL}
-    reference = next(iter(full_models.values()))
-    singles = [one for one in measured if one.cell.method == WITHOUT]
-    selected = [one for one in measured if one.cell.method not in (FULL, WITHOUT)]
+    full = {one.cell.seed: one for one in measured if one.cell.method == FULL}
     rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
     # Recording the cells fills ``rows`` in this order.
-    full_records = [_record_cell(one, full_models, rows) for one in full_models.values()]
-    records = [_record_cell(one, full_models, rows) for one in selected]
-    texts = workspace.criticality_texts
-    criticality_texts: int | None = None
-    if texts is not None and len(texts) < workspace.splits["eval"].count:
-        criticality_texts = len(texts)
+    records = [_record_cell(workspace, one, full, rows) for one in measured]
+    critical: int | None = None
+    if len(workspace.critical_texts) < workspace.splits["eval"].count:
+        critical = len(workspace.critical_texts)
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
         data=_record_data(workspace),
         settings=plan.as_json(),
         methods={name: _describe_participant(name) for name in plan.methods},
-        full=tuple(full_records),
+        full=tuple(records[: len(full)]),
         estimate=estimate,
         timings={"total_s": seconds},
         test_opened=test_opened,
-        notices=tuple(_list_notices(workspace, (*full_models.values(), *selected))),
+        notices=tuple(_list_notices(workspace, measured, rows["eval"][0])),
         versions=versions(),
         command=command,
-        cells=tuple(records),
-        criticality=_measure_criticality(singles, reference, workspace.card.layers),
-        criticality_texts=criticality_texts,
+        cells=tuple(records[len(full) :]),
+        criticality=tuple(map(tuple, criticality.tolist())),
+        criticality_texts=critical,
         protocols=workspace.protocols,
     )
-    answers = {}
-    for split, evaluations in rows.items():
-        answers[split] = to_answers(evaluations, full=reference.predictions["none", split].evaluation)
+    # The first row is that of the full model.
+    answers = {split: to_answers(evaluations, full=evaluations[0]) for split, evaluations in rows.items()}
     return Comparison(document, answers)
 
 
@@ -107,108 +100,100 @@ def _describe_participant(name: str) -> Participant:
     return Participant(about, facts.draws, facts.learned)
 
 
-def _measure_criticality(
-    singles: Sequence[MeasuredCell], full: MeasuredCell, layers: int
-) -> tuple[tuple[float, ...], ...] | None:
-    """The mean KL divergence of the model without each head, ``(L, H)``; None if one was not measured."""
-    if not singles or any(single.error for single in singles):
-        return None
-    reference = full.predictions["none", "eval"].evaluation
-    apart = [single.predictions["none", "eval"].evaluation.divergences(reference).mean() for single in singles]
-    return tuple(map(tuple, np.reshape(apart, (layers, -1)).tolist()))
-
-
 def _record_cell(
-    measured: MeasuredCell, full: Mapping[int, MeasuredCell], rows: dict[str, list[Evaluation]]
+    workspace: Workspace,
+    measured: MeasuredCell,
+    full: Mapping[int, MeasuredCell],
+    rows: dict[str, list[Evaluation]],
 ) -> CellRecord:
     """Record a cell, and add its evaluations to ``rows``; ``full`` are full models by seed."""
     cell = measured.cell
-    reference = next(iter(full.values()))
     recoveries: dict[str, RecoveryResult] = {}
-    recovering: dict[str, float] = {}
-    evaluating: dict[str, float] = {}
-    for recovery in dict.fromkeys(recovery for recovery, _ in measured.predictions):
-        row = len(rows["eval"])
-        splits = {split: one for (name, split), one in measured.predictions.items() if name == recovery}
-        if splits.keys() != rows.keys():
+    seconds: dict[str, Any] = {"score": None, "recovery": {}, "evaluation": {}}
+    for recovery in cell.recoveries:
+        entries = {split: measured.predictions.get((recovery, split)) for split in rows}
+        found = {split: entry for split, entry in entries.items() if entry is not None}
+        if found.keys() != rows.keys():
             # It failed in between: a row stands for the same cell in every split.
             continue
-        outcomes: dict[str, Outcomes] = {}
-        for split, predictions in splits.items():
-            evaluation = predictions.evaluation
+        parts: dict[str, Any] = {"eval": None, "report": None}
+        row = len(rows["eval"])
+        for split, entry in found.items():
+            texts = workspace.splits[split]
+            evaluation = texts.evaluation_of(entry.arrays["scores"])
             rows[split].append(evaluation)
-            compared: Evaluation | None = reference.predictions["none", split].evaluation
-            if cell.method == FULL and recovery == "none":
+            compared: Evaluation | None = rows[split][0]
+            if cell.method == FULL and recovery == "none" and evaluation.labelled:
                 # Without labels there are only differences: those of the full model from itself.
-                compared = None if evaluation.labelled else evaluation
-            measures = measure(evaluation, full=compared)
+                compared = None
+            outcomes = finite(measure(evaluation, full=compared))
+            alike: Outcomes = {}
             # The full model after the same recovery, if the recovery changes it.
-            alike = full[cell.seed].predictions.get((recovery, split))
-            if alike is not None and recovery != "none" and cell.method != FULL and alike.evaluation.labelled:
-                measures[CHANGE_ALIKE] = accuracy_change(evaluation, alike.evaluation)
-            outcomes[split] = finite(measures)
-        accepted = splits["eval"].accepted
-        recoveries[recovery] = RecoveryResult(row, outcomes.get("eval"), outcomes.get("report"), accepted)
-        evaluating[recovery] = sum(predictions.seconds for predictions in splits.values())
+            same = full[cell.seed].predictions.get((recovery, split))
+            if same is not None and recovery != "none" and cell.method != FULL and evaluation.labelled:
+                recovered = texts.evaluation_of(same.arrays["scores"])
+                alike = {"accuracy_change": accuracy_change(evaluation, recovered)}
+            parts[split] = _to_quality(outcomes, alike)
+        entry = found["eval"]
+        recoveries[recovery] = RecoveryResult(row, **parts, accepted=entry.meta["accepted"])
+        seconds["evaluation"][recovery] = sum(one.meta["seconds"] for one in found.values())
         if recovery != "none":
-            recovering[recovery] = splits["eval"].recovery
+            seconds["recovery"][recovery] = entry.meta["recovery"]
     recorded = CellRecord(
         method=cell.method,
         setting={},
         seed=cell.seed,
         draw=cell.draw,
         noise=cell.noise,
-        budget=CellBudget(cell.budget, None),
+        budget={"requested": cell.budget, "attained": None},
         kept=None,
         recoveries=recoveries,
-        seconds=CellSeconds(None, recovering, evaluating),
+        seconds=seconds,
         price=None,
         error=measured.error,
     )
-    choice = measured.choice
-    if choice is None:
+    mask = measured.mask
+    if measured.choice is None or mask is None:
         return recorded
+    choice = measured.choice.meta
     return replace(
         recorded,
-        setting=dict(choice.setting),
-        budget=CellBudget(cell.budget, choice.mask.count),
-        kept={str(layer): tuple(heads) for layer, heads in enumerate(choice.mask.by_layer)},
-        seconds=CellSeconds(choice.seconds, recovering, evaluating),
-        price=choice.price,
+        setting=choice["setting"],
+        budget={"requested": cell.budget, "attained": mask.count},
+        kept={str(layer): tuple(heads) for layer, heads in enumerate(mask.by_layer)},
+        seconds={**seconds, "score": choice["seconds"]},
+        price=choice["price"] and SelectionCost(**choice["price"]),
     )
 
 
-def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell]) -> Iterator[str]:
-    """List the notices of a comparison; the full model comes first in ``measured``."""
+def _to_quality(outcomes: Outcomes, alike: Outcomes) -> dict[str, Any]:
+    """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
+    quality = {**to_metrics(outcomes), "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
+    for name in list_further():
+        if name in outcomes:
+            quality[name] = outcomes[name].value
+        elif OUTCOMES[name].needs != "tokens":
+            # A classifier has no fields of language models.
+            quality[name] = None
+    return dict(plain_json(quality))
+
+
+def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell], full: Evaluation) -> Iterator[str]:
+    """List the notices of a comparison."""
     plan = workspace.plan
     yield from dict.fromkeys(workspace.notices)
     yield from workspace.bench(plan.seeds[0]).cut_notices
-    full = measured[0].predictions["none", "eval"].evaluation
     yield from labelling(full, label_reading(workspace.raw, workspace.dataset))
     if len(plan.seeds) > 1 == len({workspace.bench(seed).calibration.sha256 for seed in plan.seeds}):
-        noun = "texts"
-        limit = "--limit"
-        if workspace.protocols is not None:
-            noun = "tokens"
-            limit = "--tokens"
-        same = f"so every seed selects heads on the same {noun}"
-        if plan.settings.sample == "head":
-            yield f"--sample head takes the first {noun}, {same}."
-        else:
-            yield (
-                f"{plan.settings.select_split} has no more {noun} than {limit}, {same}; a lower {limit} shows how much "
-                "the sample matters."
-            )
-    if workspace.criticality_notice:
-        yield workspace.criticality_notice
+        yield (
+            f"every seed selects heads on the same part of {plan.settings.select_split}; a random sample with a lower "
+            "limit shows how much the sample matters."
+        )
     grid = grid_notice(workspace.card.layers * workspace.card.heads)
     if grid is not None and REFERENCE in plan.methods:
         yield f"{REFERENCE}: {grid}"
     if plan.tries_used < plan.tries:
         yield f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
-    few = [name for name in plan.methods if name in plan.few_seeds]
-    if few and len(plan.seeds) > 1:
-        yield f"{', '.join(few)}: measured with one seed only, because of the time they take."
     failed = [one for one in measured if one.error]
     if failed:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))

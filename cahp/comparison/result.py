@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
-from cahp.comparison.document import (
-    SCHEMA,
-    TESTED,
-    Area,
-    AreaVerdict,
-    ComparisonDocument,
-    Mean,
-    Participant,
-    Primary,
-    Verdict,
-    list_tested,
-    tabulate_cells,
-    write_table,
-)
+from cahp.comparison.document import SCHEMA, ComparisonDocument, Participant, tabulate_cells, write_table
 from cahp.comparison.plan import FULL
-from cahp.comparison.summary import Consensus, MethodCost, Summary, summarise
+from cahp.comparison.statistics import Verdict, list_tested
+from cahp.comparison.summary import Area, Mean, Primary, Summary, summarise
 from cahp.files import finish_replacing, json_text, plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.output import Mark, Output
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import CahpError, Estimate
-from cahp.words import counted
+from cahp.words import counted, first_line
 
 FILE = "compare.json"
 _TABLE = "comparison.csv"
@@ -48,90 +34,68 @@ MARK = Mark(FILE, "cahp.compare")
 #: A thousand cells take two megabytes; JSON in memory may be thirty times as large.
 _LARGEST_FILE = 32 << 20
 _WRITE_ONE = "write one with `cahp compare --out DIR`"
-#: More heads than any model has.
-_MOST_HEADS = 65_536
-#: Names of methods: short, and without any characters that Markdown interprets.
-_NAME = re.compile("(?=.{1,60}$)[A-Za-z0-9]+([-_.][A-Za-z0-9]+)*")
 
 
 @dataclass(frozen=True, eq=False)
 class SplitResults:
     """The results of a comparison on one ``part`` (``eval`` or ``report``), in one ``outcome``.
 
-    ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``overall`` are the tests of areas,
-    ``verdicts`` those at one budget. ``primary`` is the primary test, if it is on this part in this outcome; all others
-    are descriptive. ``overlap`` is by two methods in the order of their names, or one method twice (its own masks), and
-    budget; ``random_overlap`` by budget.
+    ``means`` are by recovery, method and budget, ``areas`` by recovery and method; ``tests`` are those of areas and
+    those at one budget. ``primary`` is the primary test, if it is on this part in this outcome; all others are
+    descriptive.
     """
 
     document: ComparisonDocument
     summary: Summary
     part: str
     outcome: str
+    outcomes: tuple[str, ...]
     means: Mapping[tuple[str, str, int], Mean]
     areas: Mapping[tuple[str, str], Area]
-    verdicts: tuple[Verdict, ...]
-    overall: tuple[AreaVerdict, ...]
+    tests: tuple[Verdict, ...]
     primary: Primary | None
-    overlap: Mapping[tuple[str, str, int], float]
-    random_overlap: Mapping[int, float]
 
     @classmethod
     def of(cls, document: ComparisonDocument, summary: Summary, part: str, outcome: str | None = None) -> SplitResults:
         """Select the results of a comparison on ``part``; ``outcome`` None is the first that was measured.
 
         Raises:
-            ValueError: If parts contradict each other.
+            ValueError: If the outcome was not measured.
         """
         split = document.data.of(part).split
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
-        outcomes = _list_outcomes(means)
-        if not outcomes or outcome not in (None, *outcomes):
+        # Methods are tested by the outcomes that every mean has with an interval.
+        measured = {*OUTCOMES}
+        for mean in means.values():
+            measured &= {name for name, estimate in mean.outcomes.items() if estimate.ci95}
+        outcomes = list_tested(measured)
+        if not means or outcome not in (None, *outcomes):
             raise ValueError("an outcome that was not measured")
-        place = split, outcome or outcomes[0]
+        outcome = outcome or outcomes[0]
+        place = split, outcome
         primary = summary.primary
         if primary is not None and (primary.split, primary.outcome) != place:
             primary = None
-        overlap: dict[tuple[str, str, int], float] = {}
-        random_overlap: dict[int, float] = {}
-        for pair in summary.overlap.methods:
-            first, second = sorted(pair.methods)
-            overlap[first, second, pair.budget] = pair.jaccard
-            random_overlap[pair.budget] = pair.chance
-        for own in summary.overlap.seeds:
-            overlap[own.method, own.method, own.budget] = own.jaccard
-            random_overlap[own.budget] = own.chance
-        results = cls(
+        return cls(
             document,
             summary,
             part,
-            place[1],
-            means=means,
-            areas={(one.recovery, one.method): one for one in summary.areas if (one.split, one.outcome) == place},
-            verdicts=tuple(test for test in summary.verdicts if (test.split, test.outcome) == place),
-            overall=tuple(test for test in summary.area_verdicts if (test.split, test.outcome) == place),
-            primary=primary,
-            overlap=overlap,
-            random_overlap=random_overlap,
+            outcome,
+            outcomes,
+            means,
+            {(one.recovery, one.method): one for one in summary.areas if (one.split, one.outcome) == place},
+            tuple(test for test in summary.tests if (test.split, test.outcome) == place),
+            primary,
         )
-        _check(results)
-        return results
 
     @property
     def split(self) -> str:
         """The name of the split."""
         return self.document.data.of(self.part).split
 
-    @cached_property
-    def outcomes(self) -> tuple[str, ...]:
-        """The outcomes by which methods are tested."""
-        return _list_outcomes(self.means)
-
     @property
     def n(self) -> int:
         """The number of texts, or units of another ``noun``."""
-        if self.document.protocol(self.part) is None:
-            return self.document.data.of(self.part).examples
         return self.estimate(next(iter(self.means.values()))).n
 
     @property
@@ -150,39 +114,26 @@ class SplitResults:
         return self.summary.against
 
     @property
-    def recoveries(self) -> tuple[str, ...]:
-        """The recoveries, in the order of the plan."""
-        return self.document.recoveries
-
-    @property
     def by_cost(self) -> tuple[str, ...]:
         """The recoveries, the cheapest first."""
-        return tuple(name for name in RECOVERIES if name in self.recoveries)
+        return tuple(name for name in RECOVERIES if name in self.document.recoveries)
 
-    @cached_property
-    def layers(self) -> Mapping[tuple[str, int], tuple[float, ...]]:
-        """Heads kept in each layer, by method and budget."""
-        return {(row.method, row.budget): row.mean for row in self.summary.layers}
-
-    @cached_property
-    def consensus(self) -> Mapping[int, Consensus]:
-        """The heads that all methods keep, by budget."""
-        return {row.budget: row for row in self.summary.consensus}
-
-    @cached_property
-    def cost(self) -> Mapping[str, MethodCost]:
-        """The cost of each method."""
-        return {row.method: row for row in self.summary.cost}
+    @property
+    def total(self) -> int:
+        """Heads of the full model."""
+        return self.document.total
 
     @cached_property
     def full(self) -> Mapping[str, float]:
         """The outcome of the full model by recovery, the mean over seeds."""
+        row = OUTCOMES[self.outcome]
+        column = "loss" if self.outcome == "nll" else self.outcome
         cells = tabulate_cells(self.document)
-        cells = cells[(cells["method"] == FULL) & (cells["part"] == self.part)].dropna(subset=[self.outcome])
-        full = {name: float(np.mean(values)) for name, values in cells.groupby("recovery", sort=False)[self.outcome]}
-        if OUTCOMES[self.outcome].difference:
+        cells = cells[(cells["method"] == FULL) & (cells["part"] == self.part)].dropna(subset=[column])
+        full: dict[str, float] = cells.astype({column: float}).groupby("recovery", sort=False)[column].mean().to_dict()
+        if row.difference:
             # The full model does not differ from itself.
-            full[NONE.name] = 0.0 if OUTCOMES[self.outcome].lower_is_better else 1.0
+            full[NONE.name] = 0.0 if row.lower_is_better else 1.0
         return full
 
     @cached_property
@@ -191,10 +142,8 @@ class SplitResults:
         rows = []
         for (recovery, method, budget), mean in self.means.items():
             own = self.estimate(mean)
-            counts = (mean.seeds, mean.masks, mean.rejected)
-            rows.append((recovery, method, budget, own.value, own.low, own.high, *counts))
-        columns = ["recovery", "method", "budget", "value", "low", "high", "seeds", "masks", "rejected"]
-        return pd.DataFrame(rows, columns=columns)
+            rows.append((recovery, method, budget, own.value, own.low, own.high))
+        return pd.DataFrame(rows, columns=["recovery", "method", "budget", "value", "low", "high"])
 
     def budgets_after(self, recovery: str) -> list[int]:
         """The budgets measured after a recovery, ascending."""
@@ -213,7 +162,7 @@ class SplitResults:
 
     def tests_at(self, recovery: str, budget: int) -> list[Verdict]:
         """The tests of differences at a budget after a recovery."""
-        return [test for test in self.verdicts if (test.recovery, test.budget) == (recovery, budget)]
+        return [test for test in self.tests if (test.recovery, test.budget) == (recovery, budget)]
 
     def estimate(self, mean: Mean) -> Estimate:
         """The outcome of a mean."""
@@ -223,91 +172,10 @@ class SplitResults:
         """The outcome of the full model, such as ``96.5 %``."""
         return Estimate(self.full[recovery], None, self.n, OUTCOMES[self.outcome].unit).text
 
-    def own_overlap(self, method: str) -> str:
-        """The Jaccard index of a method's own masks over seeds, from budget to budget; empty with one mask."""
-        indices = [index for (one, other, _), index in self.overlap.items() if one == other == method]
-        if not indices:
-            return ""
-        ends = (f"{min(indices):.2f}", f"{max(indices):.2f}")
-        return " to ".join(dict.fromkeys(ends))
-
-    def rejections(self, recovery: str) -> str:
-        """How many recoveries were rejected, by method; empty where that does not apply."""
-        table = self.table[self.table["recovery"] == recovery].dropna(subset=["rejected"])
-        if table.empty:
-            return ""
-        counts = table.groupby("method", sort=False)[["rejected", "masks"]].sum().astype(int)
-        words = f"recoveries rejected on held-out texts: {counts.rejected.sum()} of {counts.masks.sum()}"
-        by_method = [f"{name} {rejected} of {masks}" for name, rejected, masks in counts.itertuples() if rejected]
-        if by_method:
-            words += f" ({', '.join(by_method)})"
-        return words
-
-    @property
-    def total(self) -> int:
-        """Heads of the full model."""
-        return self.document.model.layers * self.document.model.heads
-
     @property
     def title(self) -> str:
         """Model, data and number of methods, as the label of a comparison."""
         return f"{self.document.model.id} on {self.document.data.id}, {counted(len(self.methods), 'method')}"
-
-
-def _list_outcomes(means: Mapping[tuple[str, str, int], Mean]) -> tuple[str, ...]:
-    """The outcomes by which methods are tested: those that every mean has with an interval."""
-    if not means:
-        return ()
-    measured = set(TESTED)
-    for mean in means.values():
-        measured &= {name for name, estimate in mean.outcomes.items() if estimate.ci95}
-    return list_tested(measured)
-
-
-def mean_layer(kept: Sequence[float]) -> float:
-    """The mean layer of the kept heads, from 0 (first) to L - 1 (last); ``kept`` are heads per layer."""
-    counts = np.asarray(kept, dtype=np.float64)
-    return float((np.arange(len(counts)) * counts).sum() / max(counts.sum(), 1e-12))
-
-
-def _check(results: SplitResults) -> None:
-    """Check what a file from elsewhere says.
-
-    Raises:
-        ValueError: If parts contradict each other.
-    """
-    model = results.document.model
-    summary = results.summary
-    if not 0 < results.total <= _MOST_HEADS:
-        raise ValueError("an impossible number of heads")
-    # Names appear in headings, sentences, file names and columns.
-    if not all(_NAME.fullmatch(method) for method in results.methods):
-        raise ValueError("an invalid name of a method")
-    tests: list[Verdict] = [*results.verdicts, *results.overall]
-    budgets = set(results.budgets)
-    recoveries = {*results.recoveries}
-    if results.primary is not None:
-        tests += results.primary.tests
-        budgets |= {*results.primary.budgets}
-        recoveries.add(results.primary.recovery)
-    rows: list[Mean | Area | Verdict] = [*results.means.values(), *results.areas.values(), *tests]
-    recoveries |= {row.recovery for row in rows}
-    if not recoveries <= RECOVERIES.keys():
-        raise ValueError("an unknown recovery")
-    methods = {row.method for row in rows} | {*results.cost} | {summary.against}
-    methods |= {row.method for row in summary.layers}
-    if not results.recoveries or not methods <= {*results.methods} or NONE.name not in results.full:
-        raise ValueError("methods that did not take part, or no means")
-    critical = results.document.criticality
-    if critical is not None and (
-        np.shape(critical) != (model.layers, model.heads) or not 0 <= np.min(critical) <= np.max(critical) < np.inf
-    ):
-        raise ValueError("criticality that is negative, or of heads that the model does not have")
-    if any(not 0 < budget <= results.total for budget in budgets):
-        raise ValueError("an impossible budget")
-    shapes = {np.shape(row.mean) for row in summary.layers} | {np.shape(row.share) for row in summary.consensus}
-    if not shapes <= {(model.layers,), (model.layers, model.heads)}:
-        raise ValueError("layers or heads that the model does not have")
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,17 +189,13 @@ class Comparison:
 
     document: ComparisonDocument
     answers: Mapping[str, Answers] = field(default_factory=dict)
-    written: Mapping[str, Any] | None = None
+    written: Summary | None = None
     _views: dict[tuple[str, str | None], SplitResults] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def summary(self) -> Summary:
-        """Means, areas, overlaps, costs and verdicts, of both splits if it reports on the test split."""
-        if self.written is not None:
-            return Summary.from_json(self.written)
-        if not self.answers:
-            raise CahpError(f"this comparison has neither {ARRAYS} nor a summary; run `cahp compare` again")
-        return summarise(self.document, self.answers)
+        """Means, areas, overlaps, costs and tests, of both splits if it reports on the test split."""
+        return self.written or summarise(self.document, self.answers)
 
     def results_on(self, part: str, outcome: str | None = None) -> SplitResults:
         """The results on one of the document's ``parts``, in an ``outcome`` (None: the first that was measured)."""
@@ -355,7 +219,7 @@ class Comparison:
         """Read the comparison in a folder, or in its ``compare.json``.
 
         Raises:
-            CahpError: If there is none, or its schema is another one.
+            CahpError: If there is none, it is broken, or its schema is another one.
         """
         file = Path(path)
         if file.is_dir():
@@ -366,8 +230,8 @@ class Comparison:
                 content = open_file.read(_LARGEST_FILE + 1)
         except OSError as error:
             raise CahpError(f"{file} cannot be read ({error}); {_WRITE_ONE}") from error
-        document, summary = _parse(content, str(file))
-        return cls(document, read_arrays(file.with_name(ARRAYS), document), summary)
+        alone = read_upload(str(file), content)
+        return cls(alone.document, read_arrays(file.with_name(ARRAYS), alone.document), alone.written)
 
     def recompute(self) -> Comparison:
         """Return the comparison with a summary that is computed anew; without its answers, with that of its file."""
@@ -399,65 +263,34 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """The content of ``compare.json``."""
-        document = self.document.to_json()
+        document = plain_json(self.document)
         # The long list last, for people who look at the file.
         cells = document.pop("cells")
-        summary = self.written
-        if summary is None:
-            summary = self.summary.to_json()
-        return {**document, "claims": plain_json(self.claims), "summary": summary, "cells": cells}
-
-
-def _parse(content: bytes, file: str) -> tuple[ComparisonDocument, Any]:
-    """Read the document and the summary in a ``compare.json``; messages call it ``file``."""
-    if len(content) > _LARGEST_FILE:
-        raise CahpError(f"{file} is too large for a comparison; {_WRITE_ONE}")
-    try:
-        data = json.loads(content.decode())
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            raise CahpError(f"{file} is not of the schema {SCHEMA}; {_WRITE_ONE}")
-        return ComparisonDocument.from_json(data), data.get("summary")
-    except (ValueError, RecursionError) as error:
-        raise CahpError(f"{file} is broken ({error}); {_WRITE_ONE}") from error
-
-
-# Files that may be broken ------------------------------------------------------------------------------------
-
-
-def read_shown(path: Path) -> Comparison:
-    """Read a comparison for a page: with the summary of its file, and every part checked.
-
-    Raises:
-        CahpError: If there is none, or it is broken.
-    """
-    comparison = Comparison.read(path)
-    _check_parts(lambda: _views(comparison), path.name)
-    return comparison
+        claims = plain_json(self.claims)
+        return {**document, "claims": claims, "summary": self.summary.to_json(), "cells": cells}
 
 
 def read_upload(name: str, content: bytes) -> Comparison:
-    """Read an uploaded ``compare.json``; ``name`` is its file name.
+    """Read an uploaded ``compare.json`` with its summary, and check every part of it; ``name`` is its file name.
 
     Raises:
         CahpError: If it is no comparison; the message contains ``name``.
     """
-    file = f"the file {name}"
-    document, summary = _parse(content, file)
-    comparison = Comparison(document, written=summary)
-    # Writing it visits every part of the document.
-    _check_parts(lambda: (_views(comparison), comparison.files), file)
-    return comparison
-
-
-def _views(comparison: Comparison) -> list[SplitResults]:
-    return [comparison.results_on(comparison.document.parts[-1], name) for name in comparison.results.outcomes]
-
-
-def _check_parts(visit: Callable[[], object], file: str) -> None:
+    data: Any = None
+    problem = "is too large for a comparison"
     try:
-        visit()
-    except CahpError as error:
-        raise CahpError(f"{file}: {error}") from None
-    except Exception:
+        if len(content) <= _LARGEST_FILE:
+            data = json.loads(content.decode())
+            problem = f"is not of the schema {SCHEMA}"
+        if isinstance(data, dict) and data.get("schema") == SCHEMA:
+            document = ComparisonDocument.from_json(data)
+            comparison = Comparison(document, written=Summary.from_json(data["summary"], document))
+            for outcome in comparison.results.outcomes:
+                _ = comparison.results_on(document.parts[-1], outcome).full
+            # They visit every other part.
+            _ = comparison.claims, write_table(document)
+            return comparison
+    except Exception as error:
         # A file from elsewhere may hold anything anywhere.
-        raise CahpError(f"{file} has missing or broken parts; {_WRITE_ONE}") from None
+        raise CahpError(f"{name} is broken ({first_line(error)}); {_WRITE_ONE}") from error
+    raise CahpError(f"{name} {problem}; {_WRITE_ONE}")

@@ -5,29 +5,28 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from cahp import hub
+from cahp import hub, models
 from cahp.comparison.arrays import check_room
-from cahp.comparison.cells import Loaded, MeasuredCell, Workspace, measure_cell, read_cell, read_choice, selection_cost
-from cahp.comparison.document import TESTED
-from cahp.comparison.plan import FULL, WITHOUT, Cell, Plan
+from cahp.comparison.cells import MeasuredCell, Workspace, measure_cell, read_cell, save_cell, selection_cost
+from cahp.comparison.plan import FULL, Cell, Plan, facts_of
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
 from cahp.comparison.sentences import describe_place
-from cahp.comparison.statistics import choose_endpoint, choose_recovery
+from cahp.comparison.statistics import TESTED, choose_endpoint, choose_recovery
+from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import RECOVERIES
-from cahp.run.resources import TestSplitLog
-from cahp.store import Entry, Store, key
-from cahp.tasks.texts import Texts
+from cahp.run.resources import Loader, TestSplitLog
+from cahp.store import Store, key
 from cahp.values import CahpError, Cancelled, OptionError, Progress, silent
 from cahp.words import duration
 
@@ -108,11 +107,6 @@ def list_gpus(device: str) -> list[str]:
     return visible_gpus()
 
 
-def default_jobs(device: str) -> int:
-    """Processes to use for ``device`` by default: one, or one per GPU."""
-    return max(1, len(list_gpus(device)))
-
-
 def _count_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
@@ -181,14 +175,6 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             raise
 
 
-def count_workers(executor: Executor | None) -> int:
-    """Number of workers that a cluster has now."""
-    client = getattr(executor, "_client", None)
-    if client is None:
-        return 1
-    return max(1, len(client.scheduler_info(n_workers=-1)["workers"]))
-
-
 #: The stage that progress names.
 STAGE = "compare"
 
@@ -197,43 +183,26 @@ STAGE = "compare"
 class ComparisonCost:
     """The estimated cost of a comparison, before it begins: counted in forward passes, timed with one of them.
 
-    ``cells`` are all masks, of which ``cached`` are in the store. ``forwards`` are forward passes of one text through
-    the full model for the others and for the criticality of heads, ``choosing`` those of them that select heads
-    (methods that state no cost count as 0).
-    ``minutes`` follow from the measured time of a pass, ``forward_ms``. ``primary`` names the primary test.
+    ``cells`` are all masks, of which ``known`` are in the store. ``forwards`` are forward passes of one text through
+    the full model for the others and for the criticality of heads (methods that state no cost count as 0). ``minutes``
+    follow from the measured time of a pass, ``forward_ms``. ``primary`` names the primary test.
     """
 
     cells: int
-    cached: int
-    forwards: float
-    choosing: float
-    forward_ms: float
-    minutes: float
+    known: int
+    forwards: float = 0.0
+    forward_ms: float = 0.0
+    minutes: float = 0.0
     primary: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The ``estimate`` of a comparison file."""
-        return {
-            "cells": self.cells,
-            "known": self.cached,
-            "forwards": self.forwards,
-            "choosing": self.choosing,
-            "forward_ms": self.forward_ms,
-            "minutes": self.minutes,
-        }
 
 
 def describe_cost(cost: ComparisonCost) -> str:
     """The estimated cost of a comparison and its primary test, before it begins."""
-    cached = f" ({cost.cached} were measured before)" if cost.cached else ""
-    time = duration(60 * cost.minutes)
-    words = (
-        f"{cost.cells - cost.cached:,} cells to measure{cached}: about {cost.forwards:,.0f} forward passes, "
-        f"{cost.choosing:,.0f} of them to select heads; at {cost.forward_ms:.1f} ms each about {time}"
+    known = f" ({cost.known} were measured before)" if cost.known else ""
+    return (
+        f"{cost.cells - cost.known:,} cells to measure{known}: about {cost.forwards:,.0f} forward passes, at "
+        f"{cost.forward_ms:.1f} ms each about {duration(60 * cost.minutes)}; primary test: {cost.primary}"
     )
-    if cost.primary:
-        words += f"; primary test: {cost.primary}"
-    return words
 
 
 def compare(
@@ -245,7 +214,8 @@ def compare(
     command: str = "",
     progress: Progress = silent,
     announce: Callable[[ComparisonCost], None] = lambda _: None,
-    **loaded: Unpack[Loaded],
+    load: Loader = models.load,
+    dataset: Dataset | None = None,
 ) -> Comparison:
     """Measure every method at every budget with every seed, under one protocol.
 
@@ -261,7 +231,8 @@ def compare(
         command: The command line to record.
         progress: Counts forward passes; may raise ``Cancelled``. Results measured before are kept.
         announce: Called with the estimated cost before measuring.
-        **loaded: What this process has loaded; a ``dataset`` only with one process.
+        load: How this process reads the model.
+        dataset: Data whose labels are not matched yet, only with one process (None: read as the plan says).
 
     Raises:
         CahpError: If model, data and options cannot be used together, or every cell failed.
@@ -269,41 +240,71 @@ def compare(
     start = perf_counter()
     if jobs is not None and jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
-    if loaded.get("dataset") is not None:
-        if (jobs or 1) > 1 or cluster:
-            raise OptionError("uploaded texts stay in this process; use one job and no cluster")
-        jobs = 1
-    workspace = Workspace(plan, store=store or Store(), **loaded)
+    if dataset is not None and ((jobs or 1) > 1 or cluster):
+        raise OptionError("uploaded texts stay in this process; use one job and no cluster")
+    workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
     plan = workspace.plan
     card = workspace.card
     if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
-    cells = plan.cells(layers=card.layers, heads=card.heads)
     full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
-    single_cells: list[Cell] = []
-    if workspace.criticality_texts is not None:
-        single_cells = plan.single_cells(layers=card.layers, heads=card.heads)
+    cells = plan.cells(layers=card.layers, heads=card.heads)
     for texts in workspace.splits.values():
         check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
-    measured: dict[Cell, MeasuredCell] = {}
-    missing = _read_stored(workspace, (*full_cells, *cells, *single_cells), measured)
-    test_opened = _open_test_split(workspace, any(cell.method != WITHOUT for cell in missing))
-    cost = ComparisonCost(len(cells), len(cells), 0.0, 0.0, 0.0, 0.0)
-    if missing:
+    measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}
+    missing = [cell for cell, one in measured.items() if one.lacks(workspace)]
+    test_opened = _open_test_split(workspace, bool(missing))
+    criticality = workspace.read_criticality()
+    cost = ComparisonCost(len(cells), len(cells))
+    if missing or criticality is None:
         if jobs is None:
-            jobs = 1 if cluster else default_jobs(plan.settings.device)
+            jobs = 1
+            if cluster is None and dataset is None:
+                jobs = max(1, len(list_gpus(plan.settings.device)))
         with open_executor(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The full model comes first: its time tells how long a forward pass takes.
-            full = read_cell(workspace, replace(full_cells[0], recoveries=("none",)))
-            if full.lacks(workspace.splits):
-                full = next(measure_cells(workspace, [full.cell], executor, cluster))
-            missing = _read_stored(workspace, missing, measured)
-            workers = jobs if cluster is None else count_workers(executor)
-            shares = executor is None
-            cost, passes = _estimate_cost(workspace, missing, full, cells=len(cells), workers=workers, shares=shares)
-            announce(replace(cost, primary=_name_primary(plan, cells, card.layers * card.heads, card.unit)))
-            for one in _measure_missing(workspace, passes, executor, cluster, progress):
+            first = replace(full_cells[0], recoveries=("none",))
+            full = read_cell(workspace, first)
+            if full.lacks(workspace):
+                full = next(measure_cells(workspace, [first], executor, cluster))
+            if full.error is not None:
+                raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
+            measured |= {cell: read_cell(workspace, cell) for cell in missing}
+            missing = [cell for cell in missing if measured[cell].lacks(workspace)]
+            passes = _count_passes(workspace, [measured[cell] for cell in missing])
+            # Models without one head have their lower layers in common.
+            removals = 0.0
+            if criticality is None:
+                texts = workspace.critical_texts
+                removals = card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
+            total = sum(passes.values()) + removals
+            evaluated = workspace.splits["eval"].task.count_passes(workspace.splits["eval"])
+            seconds = full.predictions["none", "eval"].meta["seconds"] / evaluated
+            cost = ComparisonCost(
+                cells=len(cells),
+                known=len(cells) - sum(cell.method != FULL for cell in missing),
+                forwards=total,
+                forward_ms=seconds * 1000,
+                minutes=total * seconds / 60 / jobs,
+                primary=_name_primary(workspace, cells),
+            )
+            announce(cost)
+            done = 0.0
+
+            def report(*_: object, **__: object) -> None:
+                # Between two batches it only lets the caller stop the work.
+                progress(STAGE, round(done), max(1, round(total)))
+
+            workspace.progress = report
+            report()
+            for one in measure_cells(workspace, missing, executor, cluster):
                 measured[one.cell] = one
+                done += passes[one.cell]
+                report()
+        if criticality is None:
+            criticality = workspace.measure_criticality()
+            done = total
+            report()
     for cell in full_cells:
         if error := measured[cell].error:
             raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
@@ -311,115 +312,47 @@ def compare(
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
         workspace,
-        [measured[cell] for cell in (*full_cells, *cells, *single_cells)],
-        estimate=cost.as_json(),
+        list(measured.values()),
+        criticality,
+        estimate={name: value for name, value in vars(cost).items() if name != "primary"},
         test_opened=test_opened,
         command=command,
         seconds=perf_counter() - start,
     )
 
 
-def _read_stored(workspace: Workspace, wanted: Sequence[Cell], measured: dict[Cell, MeasuredCell]) -> list[Cell]:
-    """Add stored cells to those ``measured``, and return the others."""
-    for cell in wanted:
-        stored = read_cell(workspace, cell)
-        if not stored.lacks(workspace.splits_of(cell)):
-            measured[cell] = stored
-    return [cell for cell in wanted if cell not in measured]
-
-
-def _measure_missing(
-    workspace: Workspace,
-    passes: Mapping[Cell, float],
-    executor: Executor | None,
-    cluster: str | None,
-    progress: Progress,
-) -> Iterator[MeasuredCell]:
-    """Measure the cells of ``passes``, which has the forward passes that each takes; ``progress`` counts these."""
-    count = max(1, round(sum(passes.values())))
-    passed = 0.0
-
-    def report(stage: str = STAGE, done: int = 0, total: int = 0) -> None:
-        # Between two batches it only lets the caller stop the work.
-        progress(STAGE, min(round(passed), count), count)
-
-    if executor is None:
-        workspace.progress = report
-    report()
-    # Models without one head have all lower layers in common.
-    singles = [read_choice(workspace, cell) for cell in passes if cell.method == WITHOUT]
-    masks = [choice.mask for choice in singles if choice is not None]
-    shared = workspace.criticality_texts
-    if shared is None:
-        shared = workspace.splits["eval"]
-    with workspace.bench(workspace.plan.seeds[0]).measurements.sharing(shared, masks):
-        for one in measure_cells(workspace, list(passes), executor, cluster):
-            yield one
-            passed += passes[one.cell]
-            report()
-
-
-def _estimate_cost(
-    workspace: Workspace, missing: Sequence[Cell], full: MeasuredCell, *, cells: int, workers: int, shares: bool
-) -> tuple[ComparisonCost, dict[Cell, float]]:
-    """Estimate the cost of a comparison of ``cells`` masks, and the forward passes of each of the ``missing`` cells.
-
-    ``full`` is the measured full model; its time tells how long a forward pass takes. Where this process ``shares`` the
-    lower layers of models without one head, a language model is not priced for them.
-
-    Raises:
-        CahpError: If the full model failed.
-    """
-    if ("none", "eval") not in full.predictions:
-        raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
-    timed = full.predictions["none", "eval"]
-    seconds = timed.seconds / _count_passes(workspace.splits["eval"])
-    saved = 1.0
-    if shares and workspace.protocols is not None:
-        saved = workspace.removal_passes / (workspace.card.layers * workspace.card.heads)
-    counted: dict[tuple[str, int], float] = {}
+def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict[Cell, float]:
+    """Count the forward passes that each cell still takes."""
     passes: dict[Cell, float] = {}
-    total_choosing = 0.0
-    for cell in missing:
-        stored = read_cell(workspace, cell)
+    gathered: set[tuple[str, int]] = set()
+    for one in missing:
+        cell = one.cell
         bench = workspace.bench(cell.seed)
-        choosing = 0.0
-        if stored.choice is None:
+        passes[cell] = 0.0
+        # The evidence of a method serves all budgets of a seed; gates are trained for each.
+        place = (cell.method, cell.seed)
+        if one.choice is None and (place not in gathered or facts_of(cell.method).learned):
+            gathered.add(place)
             # An estimate must not fail; the cell will report the error.
             with suppress(Exception):
                 price = selection_cost(workspace, cell, cast(Evidence, bench.evidence))
                 if price is not None:
-                    choosing = float(price.forwards)
-        # Evidence of a method counts once per seed: that of a cheaper budget is reused at a more expensive one.
-        before = counted.get((cell.method, cell.seed), 0.0)
-        counted[cell.method, cell.seed] = max(before, choosing)
-        total_choosing += max(0.0, choosing - before)
-        texts = workspace.splits_of(cell)
-        part = saved if cell.method == WITHOUT else 1.0
-        measuring = []
-        for recovery, splits in stored.lacks(texts).items():
-            recovering = RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
-            measuring.append(recovering + sum(_count_passes(texts[split]) for split in splits) * part)
-        passes[cell] = max(0.0, choosing - before) + sum(measuring)
-    total = sum(passes.values())
-    return (
-        ComparisonCost(
-            cells=cells,
-            cached=cells - sum(cell.method not in (FULL, WITHOUT) for cell in missing),
-            forwards=total,
-            choosing=total_choosing,
-            forward_ms=seconds * 1000,
-            minutes=total * seconds / 60 / workers,
-        ),
-        passes,
-    )
+                    passes[cell] += float(price.forwards)
+        lacking = one.lacks(workspace)
+        for recovery in dict.fromkeys(recovery for recovery, _ in lacking):
+            passes[cell] += RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
+        for _, split in lacking:
+            passes[cell] += workspace.splits[split].task.count_passes(workspace.splits[split])
+    return passes
 
 
-def _name_primary(plan: Plan, cells: Sequence[Cell], total: int, unit: str) -> str:
-    """Name the primary test of ``cells`` on a model of ``total`` heads, or ``unit``."""
-    recovery = choose_recovery(plan.recoveries)
+def _name_primary(workspace: Workspace, cells: Sequence[Cell]) -> str:
+    """Name the primary test of ``cells``."""
+    card = workspace.card
+    recovery = choose_recovery(workspace.plan.recoveries)
     budgets = [cell.budget for cell in cells if recovery in cell.recoveries]
-    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total, unit)
+    total = card.layers * card.heads
+    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total, card.unit)
 
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:
@@ -449,70 +382,47 @@ def measure_cells(
     store = workspace.store
     if executor is None:
         for cell in cells:
-            yield measure_cell(workspace, cell, lambda name, entry: store.save(name, **vars(entry)))
+            yield measure_cell(workspace, cell)
         return
     # A worker of a cluster has a store of its own.
     folder = store.folder.parent if cluster is None else None
-    content = workspace.content
-    tasks = [CellTask(workspace.plan, cell, folder, store.limit_bytes, store.fresh, content) for cell in cells]
-    for future in as_completed([executor.submit(measure_in_worker, task) for task in tasks]):
-        measured, entries = wait_for(future)
-        for name, entry in entries.items():
-            store.save(name, **vars(entry))
+    given = (workspace.plan, folder, store.limit_bytes, store.fresh, workspace.content)
+    for future in as_completed([executor.submit(measure_in_worker, cell, *given) for cell in cells]):
+        measured = wait_for(future)
+        if folder is None:
+            save_cell(workspace, measured)
         yield measured
 
 
-@dataclass(frozen=True)
-class CellTask:
-    """The task of a worker: the plan, a cell, and the folder of the store (None: the worker's own store).
-
-    ``limit_bytes`` is the size limit of the caller's store, which a worker must not reduce; a ``fresh`` store finds
-    nothing. ``content`` is the digest of the caller's model and texts (``Workspace.content``), which the worker's must
-    equal.
-    """
-
-    plan: Plan
-    cell: Cell
-    folder: Path | None
-    limit_bytes: int
-    fresh: bool
-    content: str
-
-
-#: The workspace of a worker process, by task, and its lock.
+#: The workspace of a worker process, by its task, and its lock.
 _workspaces: dict[str, Workspace] = {}
 _lock = threading.Lock()
 
 
-def measure_in_worker(task: CellTask) -> tuple[MeasuredCell, dict[str, Entry]]:
+def measure_in_worker(
+    cell: Cell, plan: Plan, folder: Path | None, limit_bytes: int, fresh: bool, content: str
+) -> MeasuredCell:
     """Measure a cell in a worker process, which keeps the model and its evidence for the next cell.
 
-    New results come back by key unless the worker has the caller's store.
+    ``folder`` is that of the store (None: the worker's own), ``limit_bytes`` the size limit of the caller's store,
+    which a worker must not reduce; a ``fresh`` store finds nothing. ``content`` is the digest of the caller's model
+    and texts (``Workspace.content``), which the worker's must equal.
 
     Raises:
         CahpError: If the worker's model or texts differ from the caller's.
     """
-    name = repr((task.plan, task.folder, task.limit_bytes, task.fresh, task.content))
+    name = repr((plan, folder, limit_bytes, fresh, content))
     # A cluster's worker may run several threads, which would only wait for each other's results.
     with _lock:
         if name not in _workspaces:
             _workspaces.clear()
             # The caller has agreed to downloads; a worker elsewhere may have to fetch the model, too.
             with hub.consent_from(lambda *_: True):
-                store = Store(task.folder, limit_bytes=task.limit_bytes, fresh=task.fresh)
-                opened = Workspace(task.plan, store=store, progress=raise_if_stopped)
-            if opened.content != task.content:
+                store = Store(folder, limit_bytes=limit_bytes, fresh=fresh)
+                opened = Workspace(plan, store=store, progress=raise_if_stopped)
+            if opened.content != content:
                 raise CahpError(
                     "a worker has another model or other texts under the same names; give it the same files"
                 )
             _workspaces[name] = opened
-        workspace = _workspaces[name]
-        entries: dict[str, Entry] = {}
-        if task.folder is None:
-            return measure_cell(workspace, task.cell, entries.__setitem__), entries
-        save = workspace.store.save
-        return measure_cell(workspace, task.cell, lambda name, entry: save(name, **vars(entry))), entries
-
-
-def _count_passes(texts: Texts) -> float:
-    return texts.task.count_passes(texts)
+        return measure_cell(_workspaces[name], cell)
