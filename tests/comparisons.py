@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.document import AreaVerdict, ComparisonDocument, Verdict
+from cahp.comparison.document import ComparisonDocument
+from cahp.comparison.statistics import Verdict
 from cahp.outcomes import OUTCOMES, list_further
 
 LAYERS, HEADS = 2, 3
@@ -126,8 +127,8 @@ def verdict(
     statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}
     given: dict[str, Any] = {"method": method, "budget": budget, "recovery": recovery, **statistics}
     given |= {"split": "validation", "against": "complementary", "tie": better is None, "better": better}
-    given |= {"words": "", "outcome": "accuracy", "unit": "points", "df": 1.0}
-    return AreaVerdict(budgets=budgets, **given) if budget is None else Verdict(**given)
+    given |= {"outcome": "accuracy", "unit": "points", "df": 1.0}
+    return Verdict(budgets=budgets if budget is None else (budget,), **given)
 
 
 #: What methods keep of five heads.

@@ -211,7 +211,7 @@ def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
     corrected = []
     for test in tests:
         if not test.tested:
-            corrected.append(replace(test, p=None))
+            corrected.append(replace(test, p=None, p_holm=None))
             continue
         p_holm = next(holm)
         better: str | None = None

@@ -154,8 +154,11 @@ class Summary:
             tests = [row for group in groups for name in ("verdicts", "area_verdicts") for row in group[name]]
             # A test at one budget may lack ``budgets``.
             tests = [{"budgets": [row["budget"]], **row} for row in tests]
-            # Old files hold some outcomes in fields of their own alone.
-            means = [row | {"outcomes": plain_json(from_metrics(row)) | row["outcomes"]} for row in data["means"]]
+            means = [{**row, "outcomes": dict(row["outcomes"])} for row in data["means"]]
+            for row in means:
+                # Old files hold some outcomes in fields of their own alone.
+                for name, estimate in from_metrics(row).items():
+                    row["outcomes"].setdefault(name, plain_json(estimate))
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(str(error)) from None
         summary = convert({**data, "areas": areas, "tests": tests, "means": means}, cls)
@@ -200,7 +203,7 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
                 areas += measured[1]
                 tests += measured[2]
     areas.sort(key=lambda area: TESTED.index(area.outcome))
-    tests.sort(key=lambda test: TESTED.index(test.outcome))
+    tests.sort(key=lambda test: (TESTED.index(test.outcome), test.budget is None))
     # The primary test is on the test split if that was measured; there is none if its masks failed.
     part = [part for part in document.parts if part in by_part][-1]
     recovery = choose_recovery(document.recoveries)

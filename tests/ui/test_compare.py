@@ -19,8 +19,7 @@ from cahp.comparison import Comparison, Plan
 from cahp.comparison import plan as planning
 from cahp.comparison.claims import assess_compression, assess_critical_heads
 from cahp.comparison.plan import PRESETS
-from cahp.comparison.result import read_shown
-from cahp.comparison.running import ComparisonCost, compare
+from cahp.comparison.running import compare
 from cahp.comparison.sentences import headline
 from cahp.features.premise import claim as premise_claim
 from cahp.store import Store
@@ -35,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A comparison as ``cahp compare --out`` leaves it, of a tiny model."""
     place = tmp_path_factory.mktemp("compare")
     settings = fakes.quick_task(place, limit=60, eval_limit=30, latency=True)
-    plan = Plan(settings, METHODS, ("4", "6"), (42, 43), ("refit",), draws=4, recovered_draws=4)
+    plan = Plan(settings, METHODS, ("4", "6"), (42, 43), ("refit",), draws=4)
     compare(plan, store=Store(place / "store"), command="cahp compare --seeds 2").write(place / "out")
     return place / "out"
 
@@ -85,7 +84,7 @@ def opened(app: AppTest, *claims: str) -> AppTest:
 def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped: Path) -> None:
     app = page()
     assert not app.error
-    found = read_shown(shipped / "tiny").results
+    found = Comparison.read(shipped / "tiny").results
     assert app.subheader[0].value == headline(found)
     assert found.primary is not None
     assert f"Primary test: {found.primary.words}" in said(app)
@@ -107,7 +106,7 @@ def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path)
     (shipped / "a smaller one" / "compare.npz").unlink()
     app = page()
     assert len(app.selectbox(key="compare-which").options) == 2
-    found = read_shown(shipped / "tiny").results
+    found = Comparison.read(shipped / "tiny").results
     assert app.subheader[0].value == headline(found)
     assert app.selectbox(key="compare-which").value == "bundled-tiny"
 
@@ -116,20 +115,16 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     curve = chart(app, "compare-curves")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
-    lines = [trace for trace in curve["data"] if trace["mode"] == "lines+markers"]
-    # The one that was not chosen stays behind, faint and without a name.
-    assert [trace["name"] for trace in lines] == ["magnitude", "random", "CAHP"]
-    assert not any("magnitude" in one["text"] for one in curve["layout"]["annotations"])
-    assert "6 heads, after refit" in lines[1]["hovertext"][1]
+    assert [trace["name"] for trace in curve["data"]] == ["random", "CAHP"]
+    assert "6 heads, after refit" in curve["data"][0]["hovertext"][1]
     assert len(chart(app, "compare-ranking")["layout"]["yaxis"]["ticktext"]) == 2
     app.multiselect(key="compare-methods").set_value([]).run()
     assert "methods" not in app.query_params
     assert app.query_params["recovery"] == "refit"
     assert app.query_params["at"] == "6"
-    assert len([trace for trace in chart(app, "compare-curves")["data"] if trace["mode"] == "lines+markers"]) == 3
-    assert app.query_params["outcome"] == "agreement"
+    assert len(chart(app, "compare-curves")["data"]) == 3
     app.segmented_control(key="compare-outcome").set_value("kl").run()
-    assert "outcome" not in app.query_params
+    assert app.query_params["outcome"] == "kl"
     assert chart(app, "compare-curves")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
 
 
@@ -140,14 +135,13 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     app = page(recovery="refit", at="4")
     assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
     opened(app, "compression", "criticality", "number", "premise")
-    comparison = read_shown(shipped / "tiny")
+    comparison = Comparison.read(shipped / "tiny")
     first, second = assess_compression(comparison.results, "refit"), assess_critical_heads(comparison.results, 4)
     for claim, assessed in (("Better at high compression", first), ("Keeps critical intermediate heads", second)):
         assert f"{claim}: **{assessed.status}**" in said(app)
         assert assessed.words in said(app)
-    assert [trace["name"] for trace in chart(app, "claim-criticality")["data"]] == [
-        *("random, 95 %", "CAHP", "magnitude", "random")
-    ]
+    shares = next(one.value for one in app.table if "share kept" in one.value)
+    assert {*shares["method"]} == {"CAHP", "magnitude", "random"}
     tests = next(one.value for one in app.table if "p after Holm" in one.value and len(one.value) == 2)
     assert {*tests["method"]} == {"magnitude", "random"}
     model = comparison.document.model.id
@@ -198,8 +192,6 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
     app = page()
     drawn = {
         "Differences": {"compare-differences"},
-        "Layers": {"compare-layers"},
-        "Overlap": {"compare-overlap", "compare-consensus"},
         "Costs": set(),
         "How it is tested": set(),
     }
@@ -221,16 +213,17 @@ def test_the_page_opens_on_the_recovery_of_the_board(shipped: Path) -> None:
 
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
     app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
-    assert not {"at", "methods", "outcome"} & set(app.query_params)
+    assert "methods" not in app.query_params
+    assert (app.query_params["at"], app.query_params["outcome"]) == ("4", "kl")
     assert app.session_state["compare-recovery"] == "refit"
     assert len(charted(app)) == 3
 
 
 def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
     app = page()
-    assert app.code[0].value == "cahp compare --out comparison"
+    assert "or with `cahp compare --out DIR`" in app.info[0].value
     assert not charted(app)
-    assert has_button(app, "compare-own-ask")
+    assert has_button(app, "compare-own-start")
 
 
 def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) -> None:
@@ -270,12 +263,9 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     app.multiselect(key="compare-own-recover").set_value([])
     app.text_input(key="compare-own-budgets-72").set_value("12")
     app.number_input(key="compare-own-seeds-quick").set_value(1)
-    app.button(key="compare-own-ask").click().run()
-    settled(app, "compare-own-start")
-    assert "2 cells to measure" in said(app)
-    assert "on 24 calibration and 12 evaluation texts" in said(app)
+    app.run()
     assert not charted(app)
-    command = app.code[1].value
+    command = app.code[0].value
     assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --recover none" in command
     app.button(key="compare-own-start").click().run()
     settled(app, "compare-which")
@@ -294,9 +284,11 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
     plan = Plan(settings, ("magnitude",), ("4",), (42,))
     found = compare(plan, store=Store(tmp_path), dataset=brought)
     assert found.document.data.id == "mine.csv"
-    theirs = read_shown(folder).results.means["none", "magnitude", 4]
+    theirs = Comparison.read(folder).results.means["none", "magnitude", 4]
     # One of the two seeds of the other comparison; weights do not depend on the seed.
-    assert found.results.means["none", "magnitude", 4].accuracy.value == pytest.approx(theirs.accuracy.value)
+    assert found.results.means["none", "magnitude", 4].outcomes["accuracy"].value == pytest.approx(
+        theirs.outcomes["accuracy"].value
+    )
     with pytest.raises(CahpError, match="stay in this process"):
         compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
 
@@ -305,12 +297,11 @@ def test_an_impossible_comparison_is_refused_before_it_is_measured(bare: None) -
     app = page()
     app.text_input(key="compare-own-budgets-72").set_value("many").run()
     assert "many" in text_of(app, "error")
-    assert app.button(key="compare-own-ask").disabled
+    assert not has_button(app, "compare-own-start")
 
 
 def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def endless(plan: Plan, **options: Any) -> Comparison:
-        options.get("announce", lambda _: None)(ComparisonCost(2, 0, 100.0, 0.0, 1.0, 3.0))
         progress: Progress = options["progress"]
         for done in range(10_000):
             progress("compare", done, 10_000)
@@ -319,17 +310,13 @@ def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pyte
 
     monkeypatch.setattr(compare_own, "compare", endless)
     app = page()
-    app.button(key="compare-own-ask").click().run()
-    settled(app, "compare-own-start")
-    assert "3 min" in said(app)
-    # Another choice is told its cost without being asked for, and the command is its own.
     app.multiselect(key="compare-own-methods-quick").set_value(["random", "magnitude"]).run()
-    settled(app, "compare-own-start")
     assert any("--methods random,magnitude" in block.value for block in app.code)
+    assert "Run the comparison (about " in app.button(key="compare-own-start").label
     app.button(key="compare-own-start").click().run()
     cancel = next(button for button in app.button if str(button.key).startswith("cancel-compare-"))
     cancel.click().run()
     settled(app, "compare-own-again")
-    assert "Results so far are kept" in app.info[0].value
+    assert "Results so far are kept" in app.info[1].value
     app.button(key="compare-own-again").click().run()
-    assert has_button(app, "compare-own-ask")
+    assert has_button(app, "compare-own-start")

@@ -1,32 +1,30 @@
-"""Measure your own comparison: its form, its cost, and its progress; the work is done by the worker."""
+"""Measure your own comparison: its form, its price and its progress; the work is done by the worker."""
 
 from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
 
 import streamlit as st
 
 from cahp.comparison import Comparison
 from cahp.comparison.plan import PRESETS, REFERENCE, Plan, default_preset, make_plan
-from cahp.comparison.running import ComparisonCost, compare, describe_cost
+from cahp.comparison.running import compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
 from cahp.methods.shared import registry
-from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, QUICK, RECOVERIES
 from cahp.run.bench import Bench
+from cahp.run.measurements import estimate_seconds
 from cahp.run.settings import COLUMNS, PROMPT, Settings, describe, to_arguments
-from cahp.ui.frame.running import show_job
+from cahp.ui.frame.running import job_card, show_job
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.jobs import Rank
 from cahp.ui.session.opening import shared_model
 from cahp.ui.session.work import Kind
-from cahp.values import CahpError, Cancelled, OptionError, Progress
+from cahp.values import CahpError, OptionError, Progress
 
 #: Selected at first: cheap methods of different kinds.
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
@@ -44,14 +42,13 @@ class _Request:
     preset: str
     bench: Bench
     dataset: Dataset | None
-    minutes: float = 0.0
 
     def __str__(self) -> str:
         bench = self.bench
         return f"{hash(repr(self.plan))}-{bench.card.sha256}-{bench.calibration.sha256}-{bench.evaluation.sha256}"
 
 
-def _compare(request: _Request, progress: Progress, **options: Any) -> Comparison:
+def _compare(request: _Request, progress: Progress) -> Comparison:
     comparison = compare(
         request.plan,
         store=request.bench.resources.store,
@@ -59,76 +56,64 @@ def _compare(request: _Request, progress: Progress, **options: Any) -> Compariso
         dataset=request.dataset,
         command=command(request.plan, request.preset),
         progress=progress,
-        **options,
     )
     # In the job, so that the page does not wait for it.
     _ = comparison.results, comparison.files
     return comparison
 
 
-def _estimate(request: _Request, progress: Progress) -> ComparisonCost | Comparison:
-    """Return the cost of a comparison, or the comparison if all of it is cached."""
-    costs: list[ComparisonCost] = []
-
-    def announce(cost: ComparisonCost) -> None:
-        costs.append(cost)
-        raise Cancelled
-
-    try:
-        return _compare(request, progress, announce=announce)
-    except Cancelled:
-        if not costs:
-            raise
-        return costs[0]
+def _estimate_seconds(request: _Request) -> float:
+    """Estimate the seconds of a comparison of which nothing is cached."""
+    bench = request.bench
+    card = bench.card
+    settings = request.plan.settings
+    calibration = min(settings.limit or len(bench.calibration), len(bench.calibration))
+    evaluation = min(settings.eval_limit or len(bench.evaluation), len(bench.evaluation))
+    # The criticality of each head, whose lower layers are computed once.
+    passes = card.heads * (card.layers + 1) / 2 * evaluation
+    for cell in request.plan.cells(layers=card.layers, heads=card.heads):
+        passes += sum(RECOVERIES[name].passes(calibration) + evaluation for name in cell.recoveries)
+    return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 
 
-#: Estimate the cost of a comparison, and measure it.
-COST: Kind[_Request, ComparisonCost | Comparison] = Kind(
-    _estimate, lambda request: f"compare_cost-{request}", awaited=False, newest=True
-)
 MEASURE: Kind[_Request, Comparison] = Kind(
     _compare,
     lambda request: f"compare-{request}",
     Rank.LONG,
     awaited=False,
-    seconds=lambda request: 60 * request.minutes,
+    seconds=_estimate_seconds,
     title="Comparison",
 )
 
 
 def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
-    """Draw the form, the cost and the progress; ``done`` gets the measured comparison."""
+    """Draw the form with its price, or the progress; ``done`` gets the measured comparison."""
     with st.container(border=True, key="compare-own"):
         st.markdown(
             f"**Measure a comparison** of {plain(explorer.card.id)} on {plain(explorer.bench.dataset.id)}. "
-            "All methods use their default settings, and the same texts, numbers of heads and recovery. The expected "
-            "time is shown first. Results contain no texts."
+            "All methods use their default settings, and the same texts, numbers of heads and recovery. Results "
+            "contain no texts."
         )
-        running = explorer.work.job(MEASURE)
-        if running is not None:
-            _draw_run(explorer, running, done)
+        job = explorer.work.job(MEASURE)
+        if job is not None:
+
+            def back() -> None:
+                explorer.work.drop(MEASURE)
+
+            comparison = show_job(job, back, name="compare-own", title="Comparing", again="Back to the form")
+            if comparison is not None:
+                back()
+                done(comparison)
+                st.rerun()
+            if not job.ended:
+                st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")
             return
         plan = _draw_form(explorer)
-        if plan is None:
-            explorer.work.drop(COST)
-            st.button("Estimate the time", key="compare-own-ask", disabled=True)
-            return
-        dataset = None
-        if explorer.source.uploaded:
-            dataset = explorer.source.raw
-        request = _Request(plan, default_preset(explorer.card), explorer.bench, dataset)
-        job = explorer.work.job(COST, request)
-        if job is not None:
-            _draw_cost(explorer, request, job, done)
-        # After a change of the form, the new cost is estimated at once.
-        elif explorer.work.job(COST) is not None or st.button("Estimate the time", key="compare-own-ask"):
-            explorer.work.start(COST, request).wait(1.0)
-            st.rerun()
-
-
-def is_active(explorer: Explorer) -> bool:
-    """Return whether a cost is estimated or a comparison is measured."""
-    return explorer.work.job(MEASURE) is not None or explorer.work.job(COST) is not None
+        if plan is not None:
+            dataset = explorer.source.raw if explorer.source.uploaded else None
+            request = _Request(plan, default_preset(explorer.card), explorer.bench, dataset)
+            st.code(command(plan, request.preset), language="bash", wrap_lines=True)
+            job_card(explorer, MEASURE, request, name="compare-own-start", offer="Run the comparison", type="primary")
 
 
 def _draw_form(explorer: Explorer) -> Plan | None:
@@ -138,17 +123,13 @@ def _draw_form(explorer: Explorer) -> Plan | None:
     preset = default_preset(card)
     start = PRESETS[preset]
     offered = [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit]
-    chosen = [QUICK.name]
-    about_recoveries = "The pruned model is always measured."
-    if card.no_refit:
-        chosen = []
-        about_recoveries = f"{card.no_refit}."
+    first = ", ".join(start.budgets) if start.named else f"{max(card.layers, total // 6)}, 50%"
     with st.container(key="compare-form"):
         methods = st.multiselect(
             "Methods",
             registry.names(),
             start.named or _FIRST,
-            format_func=_name_method,
+            format_func=method_label,
             key=f"compare-own-methods-{preset}",
             persist_state="session",
             help="Methods that train gates take much longer.",
@@ -156,7 +137,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         budgets, seeds, recover = st.columns(3, gap="medium")
         heads = budgets.text_input(
             f"Heads kept, of {total}",
-            _first_budgets(card),
+            first,
             key=f"compare-own-budgets-{total}",
             persist_state="session",
             help=f"Numbers from {card.layers} to {total}, or shares such as 25%, separated by commas.",
@@ -173,40 +154,17 @@ def _draw_form(explorer: Explorer) -> Plan | None:
         recoveries = recover.multiselect(
             "Recoveries",
             offered,
-            chosen,
-            format_func=_name_recovery,
+            [name for name in offered if name == QUICK.name],
+            format_func=lambda name: RECOVERIES[name].noun,
             key="compare-own-recover",
             persist_state="session",
-            help=about_recoveries,
+            help="The pruned model is always measured. Distillation and fine-tuning are slow.",
         )
         try:
             return _plan(explorer, methods, heads, count, recoveries)
         except CahpError as error:
             problem(error)
             return None
-
-
-def _first_budgets(card: ModelCard) -> str:
-    """Return the numbers of heads that the form begins with: those of the preset, or a sixth and a half of all."""
-    start = PRESETS[default_preset(card)]
-    if start.named:
-        return ", ".join(start.budgets)
-    total = card.layers * card.heads
-    few = max(card.layers, total // 6)
-    many = max(card.layers, total // 2)
-    return f"{few}, {many}" if few < many else str(few)
-
-
-def _name_method(name: str) -> str:
-    if registry.facts(name).learned:
-        return f"{method_label(name)} (trains gates)"
-    return method_label(name)
-
-
-def _name_recovery(name: str) -> str:
-    if RECOVERIES[name].trains:
-        return f"{RECOVERIES[name].noun} (slow)"
-    return RECOVERIES[name].noun
 
 
 def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recoveries: list[str]) -> Plan:
@@ -234,40 +192,3 @@ def command(plan: Plan, preset: str) -> str:
     words += to_arguments(settings, {name: described[name].flag for name in _SHARED})
     words += ["--preset", preset, "--methods", ",".join(plan.methods), "--budgets", ",".join(plan.budgets)]
     return shlex.join([*words, "--seeds", str(len(plan.seeds)), "--recover", ",".join(plan.recoveries)])
-
-
-def _draw_cost(
-    explorer: Explorer, request: _Request, job: Job[ComparisonCost | Comparison], done: Callable[[Comparison], None]
-) -> None:
-    start = partial(explorer.work.start, COST, request)
-    title = "Timing a forward pass of the full model"
-    cost = show_job(job, start, name="compare-cost", title=title, again="Estimate the time")
-    if cost is None:
-        return
-    if isinstance(cost, Comparison):
-        st.markdown("This comparison was measured before: all of its results are cached.")
-        if st.button("Show it", type="primary", key="compare-own-show"):
-            explorer.work.drop(COST)
-            done(cost)
-            st.rerun()
-    else:
-        settings = request.plan.settings
-        texts = f"{settings.limit} calibration and {settings.eval_limit} evaluation texts"
-        if explorer.card.task.predicts_often:
-            texts = f"{settings.tokens:,} calibration and {settings.eval_tokens:,} evaluation tokens"
-        st.markdown(f"{describe_cost(cost)}, on {texts}. Finished results are kept if you stop.")
-        st.code(command(request.plan, request.preset), language="bash", wrap_lines=True)
-        if st.button("Run the comparison", type="primary", key="compare-own-start"):
-            explorer.work.start(MEASURE, replace(request, minutes=cost.minutes)).wait(1.0)
-            st.rerun()
-
-
-def _draw_run(explorer: Explorer, job: Job[Comparison], done: Callable[[Comparison], None]) -> None:
-    back = partial(explorer.work.drop, MEASURE, COST)
-    comparison = show_job(job, back, name="compare-own", title="Comparing", again="Back to the form")
-    if comparison is not None:
-        back()
-        done(comparison)
-        st.rerun()
-    if not job.ended:
-        st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")

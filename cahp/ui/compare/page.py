@@ -30,7 +30,7 @@ from cahp.ui.compare import own
 from cahp.ui.compare.view import draw_filters
 from cahp.ui.frame.selection import draw_knee
 from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import cache_with, describe_square, plain, problem
+from cahp.ui.parts.display import cache_with, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 from cahp.words import counted
@@ -54,40 +54,23 @@ class Choice:
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     st.title("Does it beat other methods?")
-    available, errors = list_choices()
+    choices, errors = list_choices()
     for error in errors:
         problem(error)
-    if not available:
-        with st.container(key="compare-nothing"):
-            st.markdown(
-                "A fair comparison uses the same texts, number of heads and recovery for every method, and tests the "
-                "differences. **This copy of the package contains no finished comparison**: measure one "
-                "here or at the command line, or open a file."
-            )
-            st.code("cahp compare --out comparison", language="bash")
-            st.caption("This takes minutes, writes `comparison/compare.json`, and resumes if interrupted.")
-            draw_upload()
-            own.draw(explorer, keep)
-        return
-    choice = draw_choice(explorer, available)
-    if not any(_is_of(explorer, comparison) for comparison in available.values()):
+    if not any(_is_of(explorer, choice) for choice in choices.values()):
         st.info(
-            f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one below, or read one of "
-            "another model."
+            f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one, here or with `cahp "
+            "compare --out DIR`, or open a file."
         )
+    choice = _draw_choice(explorer, choices)
     # A running comparison stays in sight. The empty form comes last.
-    first = choice is None or own.is_active(explorer)
-    if first:
-        _draw_own(explorer, expanded=True)
-    if choice is not None:
+    first = choice is None or explorer.work.job(own.MEASURE) is not None
+    if choice is not None and not first:
         _draw_comparison(explorer, choice)
-    if not first:
-        _draw_own(explorer, expanded=False)
-
-
-def _draw_own(explorer: Explorer, *, expanded: bool) -> None:
-    with st.expander("Measure your own comparison", expanded=expanded, key="compare-own-panel"):
-        own.draw(explorer, keep)
+    with st.expander("Measure your own comparison", expanded=first, key="compare-own-panel"):
+        own.draw(explorer, _keep)
+    if choice is not None and first:
+        _draw_comparison(explorer, choice)
 
 
 def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
@@ -96,10 +79,14 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(headline(shown), anchor=False)
     _, *statistics = show_primary(shown)
-    if statistics and shown.primary is not None:
+    if shown.primary is not None:
         with st.expander(f"Primary test: {shown.primary.words}", key="compare-primary"):
             blocks.draw(statistics)
-    st.caption(_describe_origin(explorer, choice))
+    document = shown.document
+    calibration = max(sample.examples for sample in document.data.select)
+    read = "texts" if document.protocols is None else "windows"
+    words = f"{calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of {plain(shown.split[:40])}, "
+    st.caption(f"{choice.origin} {words}{counted(len(document.seeds), 'seed')}.")
     above = st.container(key="compare-above")
     filters = draw_filters(shown, recover=explorer.recovery.name)
     with above:
@@ -186,22 +173,6 @@ def _draw_downloads(comparison: Comparison) -> None:
             st.code(comparison.document.command[:2000], language="bash", wrap_lines=True)
 
 
-def _describe_origin(explorer: Explorer, choice: Choice) -> str:
-    """Describe where a comparison was measured, and on how many texts."""
-    shown = choice.comparison.results
-    document = shown.document
-    calibration = max(sample.examples for sample in document.data.select)
-    read = "texts" if document.protocols is None else "windows"
-    words = (
-        f"{choice.origin} {calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of "
-        f"{plain(shown.split[:40])}, {counted(len(document.seeds), 'seed')}."
-    )
-    if explorer.card.group > 1 and _is_of(explorer, choice):
-        # The sentences are those of the terminal and of files, whose units are heads.
-        words += f" A head on this page is {describe_square(explorer.card)}."
-    return words
-
-
 # The comparisons ---------------------------------------------------------------------------------------------
 
 
@@ -210,7 +181,7 @@ def list_choices() -> tuple[dict[str, Choice], list[str]]:
     choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
     shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
     for file in shipped:
-        origin = "**Bundled**: the machine and the date were not recorded."
+        origin = "**Bundled**."
         if file.made:
             origin = f"**Bundled**: measured on {plain(file.made['machine'])}, {plain(file.made['date'])}."
         choices[f"bundled-{file.name}"] = Choice(f"{file.comparison.results.title} · bundled", origin, file.comparison)
@@ -221,16 +192,16 @@ def _session_choices() -> dict[str, Choice]:
     return st.session_state.setdefault(_MINE, {})  # type: ignore[no-any-return]
 
 
-def _add(key: str, label: str, origin: str, comparison: Comparison) -> None:
-    key = f"{key}-{len(_session_choices()) + 1}"
+def _add(label: str, origin: str, comparison: Comparison) -> None:
+    """Add a comparison to those of this session, and show it."""
+    key = f"own-{len(_session_choices()) + 1}"
     _session_choices()[key] = Choice(f"{comparison.results.title} · {label}", origin, comparison)
     st.session_state[f"{_CHOSEN}-next"] = key
 
 
-def keep(comparison: Comparison) -> None:
-    """Add a comparison that was measured here, and show it."""
+def _keep(comparison: Comparison) -> None:
     label = f"measured here ({len(_session_choices()) + 1})"
-    _add("own", label, f"**Measured on this machine** ({plain(machine())}).", comparison)
+    _add(label, f"**Measured on this machine** ({plain(machine())}).", comparison)
 
 
 def _is_of(explorer: Explorer, choice: Choice) -> bool:
@@ -238,42 +209,42 @@ def _is_of(explorer: Explorer, choice: Choice) -> bool:
     return choice.comparison.document.model.sha256 == explorer.card.identity
 
 
-def draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
-    """Draw the list of comparisons and return the selected one, at first the largest of the explorer's model.
+def _draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
+    """Draw the list of comparisons and return the selected one (None: there is none).
 
-    Without one it is the largest of a model that predicts the same (classes or tokens), or none: outcomes of a
-    classifier tell nothing about a language model.
+    At first it is the largest of the explorer's model, or else of one that predicts the same (classes or tokens).
     """
+    tokens = explorer.card.task.predicts_often
     requested = st.session_state.pop(f"{_CHOSEN}-next", None)
     if requested in choices:
         st.session_state[_CHOSEN] = requested
     elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
-        tokens = explorer.card.task.predicts_often
-        alike = [key for key in choices if (choices[key].comparison.document.protocols is not None) == tokens]
-        same = [key for key in alike if _is_of(explorer, choices[key])]
-        largest = max(same or alike, key=lambda key: len(choices[key].comparison.results.means), default=None)
-        st.session_state[_CHOSEN] = largest
+        st.session_state[_CHOSEN] = max(
+            choices,
+            key=lambda key: (
+                _is_of(explorer, choices[key]),
+                (choices[key].comparison.document.protocols is not None) == tokens,
+                len(choices[key].comparison.results.means),
+            ),
+            default=None,
+        )
     st.session_state[_CHOSEN_FOR] = explorer.card.identity
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
-    with left:
-        key = st.selectbox(
-            "Comparison",
-            list(choices),
-            index=None,
-            placeholder="Choose a comparison",
-            format_func=lambda key: choices[key].label,
-            key=_CHOSEN,
-            persist_state="session",
-            label_visibility="collapsed",
-        )
+    key = left.selectbox(
+        "Comparison",
+        list(choices),
+        index=None,
+        format_func=lambda key: choices[key].label,
+        key=_CHOSEN,
+        persist_state="session",
+        label_visibility="collapsed",
+    )
     with right, st.popover("Open a file", key="compare-open", width="stretch"):
-        draw_upload()
-    if key is None:
-        return None
-    return choices[key]
+        _draw_upload()
+    return choices.get(key or "")
 
 
-def draw_upload() -> None:
+def _draw_upload() -> None:
     """Draw the file upload, and the error of the last file."""
 
     def read() -> None:
@@ -282,14 +253,13 @@ def draw_upload() -> None:
         if file is None:
             return
         try:
-            comparison = read_upload(file.name, file.getvalue())
+            comparison = read_upload(f"the file {file.name}", file.getvalue())
         except CahpError as error:
             st.session_state["compare-trouble"] = str(error)
             return
-        _add("file", file.name[:40], f"**From your file** {plain(file.name[:80])}.", comparison)
+        _add(file.name[:40], f"**From your file** {plain(file.name[:80])}.", comparison)
 
     st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
     if "compare-trouble" in st.session_state:
-        with st.container(key="compare-trouble-place"):
-            problem(st.session_state["compare-trouble"])
+        problem(st.session_state["compare-trouble"])
     st.caption("The file stays in this session.")

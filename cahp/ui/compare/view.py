@@ -23,13 +23,8 @@ def draw_filters(results: SplitResults, *, recover: str) -> Filters:
     first = results.by_cost[0]
     if recover in results.by_cost:
         first = recover
-    by_name = {str(budget): budget for budget in results.budgets}
-    # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
-    middle = list(by_name)[(len(by_name) - 1) // 2]
-    in_address = [name for name in st.query_params.get("methods", "").split(",") if name in results.methods]
-    selected = st.session_state.get("compare-methods")
-    if selected is None or not set(selected) <= set(results.methods) or address.is_history_navigation():
-        st.session_state["compare-methods"] = list(dict.fromkeys(in_address))
+    budgets = list(map(str, results.budgets))
+    _read_address("methods", list(results.methods), [])
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="compare-filters"):
         outcome = _choose(
             *("outcome", "Outcome", results.outcomes, results.outcome),
@@ -38,17 +33,13 @@ def draw_filters(results: SplitResults, *, recover: str) -> Filters:
         )
         recovery = _choose(
             *("recovery", "Recovery", results.by_cost, first),
-            always=True,
             format_func=lambda name: capital(RECOVERIES[name].noun) or "None",
             help="All methods get the same recovery. Refit solves for the output projections of the kept heads; "
             "distillation and fine-tuning train all weights.",
         )
-        budget = _choose("at", f"Heads kept, of {results.total}", list(by_name), middle)
-        chosen = st.session_state["compare-methods"]
-        count = f"all {len(results.methods)}"
-        if chosen:
-            count = f"{len(chosen)} of {len(results.methods)}"
-        with st.popover(f"Methods: {count}", key="compare-which-methods"):
+        # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
+        budget = _choose("at", f"Heads kept, of {results.total}", budgets, budgets[(len(budgets) - 1) // 2])
+        with st.popover(f"Methods: {len(st.session_state['compare-methods']) or 'all'}", key="compare-which-methods"):
             methods = st.multiselect(
                 "Methods",
                 list(results.methods),
@@ -59,33 +50,26 @@ def draw_filters(results: SplitResults, *, recover: str) -> Filters:
             )
     address.put("methods", ",".join(methods))
     order = sorted(results.methods, key=lambda name: name != results.against)
-    shown = tuple(name for name in order if not methods or name in methods)
-    return Filters(outcome, recovery, by_name[budget], shown)
+    return Filters(outcome, recovery, int(budget), tuple(name for name in order if not methods or name in methods))
 
 
-def _choose(name: str, label: str, options: Sequence[str], default: str, *, always: bool = False, **look: Any) -> str:
-    """Draw a filter whose value is in the address, the default only if ``always``; nothing where there is no choice.
-
-    A default that depends on the session is ``always`` there, so that a link shows the same to all.
-    """
+def _choose(name: str, label: str, options: Sequence[str], default: str, **look: Any) -> str:
+    """Draw a filter whose value is in the address; nothing where there is no choice."""
     if len(options) < 2:
         return default
+    _read_address(name, options, [default])
     key = f"compare-{name}"
-    if name == "at":
-        key = "compare-budget"
-    _set_from_address(name, key, options, default)
+    # A page may be drawn before the browser has sent its value.
     value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
-    in_address = value
-    if value == default and not always:
-        in_address = ""
-    address.put(name, in_address)
+    address.put(name, value)
     return value
 
 
-def _set_from_address(name: str, key: str, options: Sequence[str], default: str) -> None:
-    """Set a filter to the value in the address, or to its default, unless a valid option is selected."""
-    if st.session_state.get(key) not in options or address.is_history_navigation():
-        value = st.query_params.get(name, default)
-        if value not in options:
-            value = default
-        st.session_state[key] = value
+def _read_address(name: str, options: Sequence[str], default: list[str]) -> None:
+    """Set a filter to what the address names, or to its default, unless valid options are selected."""
+    key = f"compare-{name}"
+    selected = st.session_state.get(key)
+    valid = selected is not None and {*([selected] if isinstance(selected, str) else selected)} <= {*options}
+    if not valid or address.is_history_navigation():
+        named = [value for value in st.query_params.get(name, "").split(",") if value in options] or default
+        st.session_state[key] = named if name == "methods" else named[0]

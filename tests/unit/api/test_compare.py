@@ -64,15 +64,19 @@ def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: py
 def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) -> None:
     table = found.table
     rows = list(
-        zip(*(table[name] for name in ("recovery", "method", "budget", "accuracy", "low", "high")), strict=True)
+        zip(
+            *(table[name] for name in ("recovery", "method", "budget", "accuracy", "accuracy_low", "accuracy_high")),
+            strict=True,
+        )
     )
     assert len(rows) == len(found.results.means)
     recovery, method, budget, accuracy, low, high = rows[0]
     mean = found.results.means[recovery, method, budget]
-    assert (accuracy, low, high) == (mean.accuracy.value, mean.accuracy.low, mean.accuracy.high)
+    estimate = mean.outcomes["accuracy"]
+    assert (accuracy, low, high) == (estimate.value, estimate.low, estimate.high)
 
 
-@pytest.mark.parametrize("name", ["curve", "accuracy", "ranking", "differences"])
+@pytest.mark.parametrize("name", ["curve", "ranking", "differences"])
 def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
     figure = found.plot(name, recovery="refit", budget=3)
@@ -83,7 +87,7 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, accuracy, ranking, differences"),
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, ranking, differences"),
         ({"recovery": "magic"}, "the comparison has no recovery magic; choose among none, refit"),
         ({"budget": 99}, "the comparison has no budget 99; choose among 3, 5"),
         ({"outcome": "kl"}, "the comparison has no outcome kl; choose among agreement, accuracy"),

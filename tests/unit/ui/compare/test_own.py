@@ -53,5 +53,5 @@ def test_the_command_of_a_comparison_measures_the_same_as_the_page(
     plan = planned(settings)
     assert typed(own.command(plan, QUICK), monkeypatch) == plan
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
-    # As many masks of chance as the command draws, at each of two budgets.
-    assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 6
+    # As many masks of chance as the preset draws over three seeds, at each of two budgets.
+    assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 2 * 2
