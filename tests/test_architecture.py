@@ -258,6 +258,7 @@ MODEL_KIND = re.compile(r"predicts_tokens|in_windows|\.windows\b|card\.cache|kv_
 #: way into a network, through which every probe, gate and edit goes.
 VERBS = {
     "cahp/api/compare.py:compare",
+    "cahp/comparison/running.py:compare",
     "cahp/api/export.py:export",
     "cahp/api/export.py:recover",
     "cahp/api/fit.py:fit",

@@ -445,11 +445,11 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     tested = docs._read("minilm-sst5-tested")
     report = tested.document.full[0].recoveries["none"].report
     assert report is not None
-    full = report["accuracy"].text
+    full = percent(report["accuracy"])
     said = " ".join(docs.PAGES["README.md"].split())
     measured = f"{accuracy.text} {accuracy.interval} on SST-5's test split, all heads {full}"
     assert f"have an accuracy of {measured} (n = {tested.results.n:,}; mean of five seeds)" in said
-    assert len({cell.seed for cell in tested.document.finished if cell.method == "obs-fisher"}) == 5
+    assert len({cell.seed for cell in tested.document.cells if cell.method == "obs-fisher"}) == 5
     primary = tested.results.primary
     assert primary is not None
     (behind,) = (test for test in primary.tests if test.method == "obs-fisher")
