@@ -28,7 +28,7 @@ from serving import explorer
 from cahp.api import bundled
 from cahp.board import Shown, contents
 from cahp.comparison import SplitResults
-from cahp.comparison.sentences import after, ahead_and_behind
+from cahp.comparison.sentences import ahead_and_behind
 from cahp.recoveries import RECOVERIES
 from cahp.ui.session.results import Results
 
@@ -84,12 +84,9 @@ def headings() -> dict[int, str]:
     same = [reading for reading in readings if reading.document.model.sha256 == shipped.document.model.sha256]
     reading = max(same or readings, key=lambda one: len(one.means))
     recovery = shipped.document.settings.recover
-    tests = {
-        budget: [one for one in reading.verdicts if (one.recovery, one.budget) == (recovery, budget)]
-        for budget in reading.budgets
-    }
+    tests = {budget: reading.tests_at(recovery, budget) for budget in reading.budgets}
     return {
-        budget: f"At {budget} heads, {after(recovery)}, {ahead_and_behind(reading.against, at)}"
+        budget: f"At {budget} heads, {RECOVERIES[recovery].beside}, {ahead_and_behind(reading.against, at)}"
         for budget, at in tests.items()
         if at
     }

@@ -30,7 +30,7 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     assert answer.code == 0, answer.err
     found = Comparison.read(tmp_path / "out")
     mean = next(one for one in found.summary.means if one.method == "random" and one.recovery == "refit")
-    assert f"{mean.outcomes["accuracy"].text}" in answer.out
+    assert mean.outcomes["accuracy"].text in answer.out
     assert "as pruned, n = 30" in answer.out
     assert "after refit, n = 30" in answer.out
     assert "corrected by Holm" in answer.out
