@@ -21,7 +21,7 @@ from cahp.comparison.document import (
 from cahp.comparison.plan import FULL, REFERENCE, facts_of, split_minimum
 from cahp.comparison.result import Comparison
 from cahp.files import plain_json
-from cahp.models.costs import SelectionCost
+from cahp.models.cards import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, accuracy_change, finite, list_further, measure, to_delta, to_metrics
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions
