@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
 from math import comb, prod
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +27,7 @@ from cahp.values.head_roles import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import Batch, HeadModel, LayerState
+    from cahp.models.head_model import Batch, HeadModel
 
 STAGE = "roles"
 ABLATION = "ablation"
@@ -201,7 +200,11 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
         targets = []
         candidates = []
         for probe in texts:
-            own, every = _mark_answers(probe)
+            assert probe.answers is not None
+            own = np.zeros((len(probe.ids), len(probe.ids)), dtype=np.bool_)
+            every = own.copy()
+            own[probe.asked, probe.answers[:, 0]] = True
+            every[probe.asked[:, None], probe.answers] = True
             targets.append([own])
             candidates.append(every)
         scores, _ = _score(model, texts, targets, candidates, progress=_part(progress, len(copies), total))
@@ -211,7 +214,11 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     tests = len(measured) * scores.shape[1]
     summaries = {name: summarise(one, queries[name], tests) for name, one in measured.items()}
     if "retrieval" in summaries and not isinstance(texts, str):
-        templates = _by_template(texts, measured["retrieval"])
+        templates: dict[str, tuple[float, ...]] = {}
+        for template in TEMPLATES:
+            chosen = np.array([text.template == template.name for text in texts])
+            means = measured["retrieval"][chosen, :, 0].mean(axis=0)
+            templates[template.name] = tuple(means.round(4).tolist())
         summaries["retrieval"] = replace(summaries["retrieval"], templates=templates)
     own_norms, unit_norms = norms.relative
     return HeadRoles(
@@ -225,28 +232,9 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     )
 
 
-def _by_template(texts: Sequence[Probe], scores: NDArray[np.float64]) -> dict[str, tuple[float, ...]]:
-    """The mean scores of heads by template of the texts, of scores ``(T, N, 4)``."""
-    means: dict[str, tuple[float, ...]] = {}
-    for template in TEMPLATES:
-        own = np.array([text.template == template.name for text in texts])
-        means[template.name] = tuple(scores[own, :, 0].mean(axis=0).round(4).tolist())
-    return means
-
-
 def _part(progress: Progress, before: int, total: int) -> Progress:
     """Report a part of ``total`` sequences, after those ``before`` it."""
     return lambda stage, done, _: progress(stage, before + done, total)
-
-
-def _mark_answers(probe: Probe) -> tuple[Bools, Bools]:
-    """The answer to each question of a text, and the answers to all, as targets ``(S, S)``."""
-    assert probe.answers is not None
-    own = np.zeros((len(probe.ids), len(probe.ids)), dtype=np.bool_)
-    every = own.copy()
-    own[probe.asked, probe.answers[:, 0]] = True
-    every[probe.asked[:, None], probe.answers] = True
-    return own, every
 
 
 def _score(
@@ -449,39 +437,6 @@ def _batches(model: HeadModel, probes: Sequence[Probe]) -> list[Batch]:
 # Ablation --------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
-class SetsOfHeads:
-    """Random sets of as many heads of each layer as a role has there, drawn from all heads of that layer.
-
-    ``drawn (D, L, H)`` marks the heads of each set, ``sets`` is the number of possible ones, the role's own included.
-    They can differ from it in ``free_layers`` of its ``layers``, and in ``free_heads`` heads. None is drawn where
-    there is one possible set.
-    """
-
-    drawn: Bools
-    sets: int
-    layers: int
-    free_layers: int
-    free_heads: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Plan:
-    """What is removed for one role: its ``own`` heads ``(L, H)``, and ``sets`` drawn at random."""
-
-    role: str
-    loss: Loss
-    own: Bools
-    sets: SetsOfHeads
-
-    @property
-    def keeps(self) -> tuple[Bools, Ints]:
-        """The different masks ``(M, L, H)`` of kept heads, in order, and the number of the own one and of each set."""
-        removed = np.concatenate([self.own[None], self.sets.drawn])
-        different, numbers = np.unique(removed.reshape(len(removed), -1), axis=0, return_inverse=True)
-        return ~different.reshape(-1, *self.own.shape), numbers.ravel().astype(np.int64)
-
-
 #: Returns the losses ``(M, T)`` that are kept under a name, or computes and keeps them.
 Cached = Callable[[str, Callable[[], NDArray[np.float64]]], NDArray[np.float64]]
 
@@ -501,7 +456,7 @@ def ablate_roles(
     """Add the losses without the heads of each role, against random sets of heads of the same layers.
 
     They are measured on sequences and questions that did not assign the roles. ``cached`` gets some masks at a time, by
-    a name that holds the masks and the loss. Progress counts the tokens that pass a layer.
+    a name that holds the masks and the loss. Progress counts masks.
 
     Raises:
         ModelError: If it is not a causal language model, which alone has these losses.
@@ -515,131 +470,90 @@ def ablate_roles(
     texts = ask_questions(model, CONFIRMING)
     if not isinstance(texts, str):
         probes["retrieval"] = texts
-    plans = _plan(roles, list(probes))
-    every = np.ones((1, model.layers, model.heads), dtype=np.bool_)
-    losses = sorted({plan.loss for plan in plans})
-    parts = [(loss, every) for loss in losses]
-    for plan in plans:
-        parts += [(plan.loss, part) for part in _split(plan.keeps[0])]
-    total = sum(_count_work(model, probes[loss], part) for loss, part in parts)
-    before = 0
-
-    def measure(loss: Loss, keeps: Bools) -> NDArray[np.float64]:
-        nonlocal before
-        values: list[NDArray[np.float64]] = []
-        for part in _split(keeps):
-            compute = partial(_losses, model, probes[loss], part, _part(progress, before, total))
-            values.append(cached(f"{loss} {digest(part.tobytes())}", compute))
-            before += _count_work(model, probes[loss], part)
-        return np.concatenate(values)
-
-    full = {loss: measure(loss, every)[0] for loss in losses}
-    rows: list[RoleAblation] = []
-    for plan in plans:
-        keeps, numbers = plan.keeps
-        rises = (measure(plan.loss, keeps) - full[plan.loss])[numbers]
-        rows.append(_compare(plan, full[plan.loss], rises))
-    progress(ABLATION, total, total)
-    return replace(roles, ablations=_correct(rows))
-
-
-def _split(keeps: Bools) -> list[Bools]:
-    """The parts of masks ``(M, L, H)`` whose losses are kept together."""
-    return [keeps[start : start + _KEPT_TOGETHER] for start in range(0, len(keeps), _KEPT_TOGETHER)]
-
-
-def _correct(rows: Sequence[RoleAblation]) -> tuple[RoleAblation, ...]:
-    """Return the ablations with their p values corrected for the number of tested roles."""
-    tested = {row.role: row.p for row in rows if row.p is not None}
-    corrected = dict(zip(tested, holm_correction(list(tested.values())), strict=True))
-    return tuple(replace(row, corrected=corrected.get(row.role)) for row in rows)
-
-
-def _plan(roles: HeadRoles, losses: Sequence[Loss]) -> list[_Plan]:
-    """Draw the sets of each role that some head has and one of the ``losses`` can confirm."""
+    plans = []
     random = np.random.default_rng(CONFIRMING.seed)
-    plans: list[_Plan] = []
     for name in roles.scores:
         flat = np.zeros(roles.layers * roles.heads, dtype=np.bool_)
         flat[list(roles.units(name))] = True
-        own: Bools = flat.reshape(roles.layers, roles.heads)
+        own = flat.reshape(roles.layers, roles.heads)
         # Also for roles that are not tested here: the sets of the others stay the same.
-        sets = draw_within_layers(own, _SETS, random)
-        if own.any() and ROLES[name].loss in losses:
-            plans.append(_Plan(name, ROLES[name].loss, own, sets))
-    return plans
+        drawn = draw_within_layers(own, _SETS, random)
+        if own.any() and ROLES[name].loss in probes:
+            removed = np.concatenate([np.zeros_like(own)[None], own[None], drawn])
+            different, numbers = np.unique(removed.reshape(len(removed), -1), axis=0, return_inverse=True)
+            plans.append((name, own, ~different.reshape(-1, *own.shape), numbers.ravel()))
+    total = sum(len(keeps) for _, _, keeps, _ in plans)
+    done = 0
+    rows = []
+    for name, own, keeps, numbers in plans:
+        loss = ROLES[name].loss
+        values: list[NDArray[np.float64]] = []
+        for start in range(0, len(keeps), _KEPT_TOGETHER):
+            part = keeps[start : start + _KEPT_TOGETHER]
+            compute = partial(_losses, model, probes[loss], part, _part(progress, done, total))
+            values.append(cached(f"{loss} {digest(part.tobytes())}", compute))
+            done += len(part)
+        rows.append(_compare(name, own, np.concatenate(values)[numbers]))
+    progress(ABLATION, total, total)
+    corrected = holm_correction([row.p for row in rows if row.p is not None])
+    levels = iter(corrected)
+    ablations = []
+    for row in rows:
+        if row.p is not None:
+            row = replace(row, corrected=float(next(levels)))
+        ablations.append(row)
+    return replace(roles, ablations=tuple(ablations))
 
 
-def draw_within_layers(own: Bools, count: int, random: np.random.Generator) -> SetsOfHeads:
-    """Draw ``count`` random sets with as many heads of each layer as ``own (L, H)``, from all heads of the layer."""
+def draw_within_layers(own: Bools, count: int, random: np.random.Generator) -> Bools:
+    """Draw ``count`` random sets ``(count, L, H)`` with as many heads of each layer as ``own (L, H)``.
+
+    They are drawn from all heads of the layer; none is drawn where ``own`` is the one possible set.
+    """
+    sizes = own.sum(axis=1)
+    if np.isin(sizes, (0, own.shape[1])).all():
+        count = 0
+    order = random.random((count, *own.shape)).argsort(axis=2)
+    return np.asarray(order < sizes[:, None])
+
+
+def _compare(role: str, own: Bools, losses: NDArray[np.float64]) -> RoleAblation:
+    """Compare losses ``(2 + D, T)``: of the full model, without the heads of a role, and without each random set."""
+    full, without, *drawn = losses
     width = own.shape[1]
     sizes = own.sum(axis=1)
     free = (sizes > 0) & (sizes < width)
-    sets = prod(comb(width, int(size)) for size in sizes)
-    if sets == 1:
-        count = 0
-    order = random.random((count, *own.shape)).argsort(axis=2)
-    return SetsOfHeads(
-        order < sizes[:, None],
-        sets,
-        int((sizes > 0).sum()),
-        int(free.sum()),
-        int(np.minimum(sizes, width - sizes)[free].sum()),
-    )
-
-
-def _compare(plan: _Plan, full: NDArray[np.float64], rises: NDArray[np.float64]) -> RoleAblation:
-    """Compare the rises of the loss ``(1 + D, T)`` without the own heads, which come first, and without each set."""
-    own, *drawn = rises
+    rise = without - full
     row = RoleAblation(
-        plan.role,
-        plan.loss,
-        int(plan.own.sum()),
+        role,
+        ROLES[role].loss,
+        int(own.sum()),
         _mean(full),
-        _mean(own),
-        sets=plan.sets.sets,
-        layers=plan.sets.layers,
-        free_layers=plan.sets.free_layers,
-        free_heads=plan.sets.free_heads,
+        _mean(rise),
+        sets=prod(comb(width, int(size)) for size in sizes),
+        layers=int((sizes > 0).sum()),
+        free_layers=int(free.sum()),
+        free_heads=int(np.minimum(sizes, width - sizes)[free].sum()),
     )
     if not drawn:
         return row
-    random = np.mean(drawn, axis=0)
-    each = np.mean(drawn, axis=1)
+    rises = np.array(drawn) - full
+    random = rises.mean(axis=0)
+    each = rises.mean(axis=1)
     return replace(
         row,
         random=_mean(random),
         spread=(float(each.min()), float(each.max())),
-        extra=_mean(own - random),
+        extra=_mean(rise - random),
         draws=len(drawn),
-        p=find_p(float(own.mean()), each),
+        p=find_p(float(rise.mean()), each),
     )
-
-
-def _in_order(keeps: Bools) -> list[tuple[int, int]]:
-    """Return the masks in an order in which neighbours agree in many first layers, and where each begins to differ.
-
-    The first one differs from layer 0 on.
-    """
-    order = sorted(range(len(keeps)), key=lambda number: keeps[number].tobytes())
-    listed = [(order[0], 0)]
-    for before, number in pairwise(order):
-        listed.append((number, int((keeps[before] != keeps[number]).any(axis=1).argmax())))
-    return listed
-
-
-def _count_work(model: HeadModel, probes: Sequence[Probe], keeps: Bools) -> int:
-    """Number of tokens that pass a layer in ``_losses``."""
-    layers = model.layers * len(keeps)
-    if model.has_tails:
-        layers -= sum(layer for _, layer in _in_order(keeps))
-    return layers * sum(len(probe.ids) for probe in probes)
 
 
 def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: Progress) -> NDArray[np.float64]:
     """The mean loss of each probe ``(M, T)`` under each mask, on tokens that can be known, in nats per token.
 
-    Masks ``keeps (M, L, H)`` that are equal in the first layers share them.
+    Layers before the first in which the masks ``keeps (M, L, H)`` differ are computed once. Progress counts masks.
     """
     import torch
 
@@ -648,42 +562,29 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: P
     from cahp.tasks.answers import LOSS
 
     losses = np.zeros((len(keeps), len(probes)))
-    listed = _in_order(keeps)
-    rest = model
-    # Whether masks differ in each layer; the last such layer is where the states of no mask serve another.
-    branches = (keeps != keeps[:1]).any(axis=(0, 2)) & model.has_tails
-    last = 0
-    if branches.any():
-        last = int(np.flatnonzero(branches)[-1])
-        rest = tail(model, last) or model
-    total = _count_work(model, probes, keeps)
-    done = 0
+    first = int((keeps != keeps[:1]).any(axis=(0, 2)).argmax())
+    rest = None
+    if first and model.has_tails:
+        rest = tail(model, first)
+    batches = _batches(model, probes)
     with torch.inference_mode():
-        for batch in _batches(model, probes):
+        for place, batch in enumerate(batches):
             asked = [probes[row].asked for row in batch.rows]
-            size = sum(len(probes[row].ids) for row in batch.rows)
             counts = [len(positions) for positions in asked]
             rows = torch.arange(len(batch)).repeat_interleave(torch.tensor(counts))
             at = torch.as_tensor(np.concatenate(asked), device=model.device)
             targets = batch.tensors["input_ids"][rows, at + 1]
-            states: dict[int, LayerState] = {}
-            if last:
-                states[0] = model.enter(batch)
-            for number, layer in listed:
-                progress(ABLATION, done, total)
-                done += size * model.layers
-                gates = model.gates(keeps[number])
-                options: dict[str, Any] = {}
-                if states:
-                    done -= size * layer
-                    states = {place: state for place, state in states.items() if place <= layer}
-                    state = states[max(states)]
-                    while state.layer < last:
-                        state = model.step(state, gates=gates)
-                        if branches[state.layer]:
-                            states[state.layer] = state
-                    options["start"] = state.hidden
-                hidden = rest.logits(batch, states=True, gates=gates, **options)[rows, at]
+            options: dict[str, Any] = {}
+            if rest is not None:
+                state = model.enter(batch)
+                shared = model.gates(keeps[0])
+                while state.layer < first:
+                    state = model.step(state, gates=shared)
+                options["start"] = state.hidden
+            for number, keep in enumerate(keeps):
+                progress(ABLATION, (place * len(keeps) + number) // len(batches), len(keeps))
+                gates = model.gates(keep)
+                hidden = (rest or model).logits(batch, states=True, gates=gates, **options)[rows, at]
                 values = read_tokens(model.network, hidden, targets)[:, LOSS].double().cpu().numpy()
                 losses[number, batch.rows] = np.bincount(rows.numpy(), values) / counts
     return losses

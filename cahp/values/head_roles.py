@@ -90,13 +90,6 @@ class RoleScores:
             interval = self.low[head], self.high[head]
         return Estimate(self.value[head], interval, self.n, "share")
 
-    def spread(self, head: int) -> tuple[float, float] | None:
-        """The lowest and highest score of a query head among the templates (None: there are no templates)."""
-        if not self.templates:
-            return None
-        values = [scores[head] for scores in self.templates.values()]
-        return min(values), max(values)
-
 
 @dataclass(frozen=True)
 class RoleAblation:
@@ -161,7 +154,7 @@ class HeadRoles:
     @cached_property
     def held(self) -> Mapping[str, Bools]:
         """Whether each query head has each role."""
-        return {name: has_role(name, scores.value, scores.chance) for name, scores in self.scores.items()}
+        return {name: exceed(scores.value, scores.chance, ROLES[name].least) for name, scores in self.scores.items()}
 
     def of_unit(self, unit: int) -> tuple[str, ...]:
         """The roles of the query heads of a unit, the most telling first."""
@@ -263,26 +256,14 @@ class HeadRoles:
         share = estimate.text
         if estimate.ci95 is not None:
             share += f" ({estimate.span})"
-        noun = "text"
-        if scores.n > 1:
-            noun = "sequences"
         chance = f"chance explains {percent(scores.chance[head])}"
-        spread = scores.spread(head)
-        if spread is not None and scores.templates is not None:
-            low, high = map(percent, spread)
-            chance += f"; {low} to {high} in {len(scores.templates)} templates"
-        n = f"n = {scores.queries:,} tokens of {scores.n} {noun}"
+        n = f"n = {scores.queries:,} tokens"
         return f"{which} {share} of its attention to {ROLES[role].target} ({chance}; {n})"
 
     def best(self, role: str, unit: int) -> int:
         """The query head of a unit with the highest score in a role."""
         start = unit * self.group
         return start + int(np.argmax(self.scores[role].value[start : start + self.group]))
-
-
-def has_role(role: str, score: Sequence[float] | Floats, chance: Sequence[float] | Floats) -> Bools:
-    """Tell which heads have a role, given their scores and the highest scores that chance explains."""
-    return exceed(score, chance, ROLES[role].least)
 
 
 def exceed(score: Sequence[float] | Floats, chance: Sequence[float] | Floats, least: float) -> Bools:

@@ -106,14 +106,12 @@ def test_random_sets_have_as_many_heads_of_each_layer_as_the_role() -> None:
     own = np.zeros((4, 3), dtype=np.bool_)
     own[1, 0] = own[2, 1:] = own[3] = True
     found = draw_within_layers(own, 199, np.random.default_rng(0))
-    assert found.drawn.shape == (199, 4, 3)
-    assert (found.drawn.sum(axis=2) == [0, 1, 2, 3]).all()
+    assert found.shape == (199, 4, 3)
+    assert (found.sum(axis=2) == [0, 1, 2, 3]).all()
     # Three heads of layer 1, three pairs of layer 2, and no other choice in layer 3.
-    assert (found.sets, found.layers, found.free_layers, found.free_heads) == (9, 3, 2, 2)
-    shares = found.drawn.mean(axis=0)
-    assert shares[1:3] == pytest.approx(np.array([[1 / 3] * 3, [2 / 3] * 3]), abs=0.12)
-    assert len(np.unique(found.drawn.reshape(199, -1), axis=0)) == 9
-    assert len(draw_within_layers(np.ones((2, 2), dtype=np.bool_), 199, np.random.default_rng(0)).drawn) == 0
+    assert found.mean(axis=0)[1:3] == pytest.approx(np.array([[1 / 3] * 3, [2 / 3] * 3]), abs=0.12)
+    assert len(np.unique(found.reshape(199, -1), axis=0)) == 9
+    assert len(draw_within_layers(np.ones((2, 2), dtype=np.bool_), 199, np.random.default_rng(0))) == 0
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -121,16 +119,13 @@ def test_masks_share_their_first_layers_and_lose_the_same(family: str, tmp_path:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", family=family)))
     probes = draw_copies(model, CONFIRMING)
     keeps = np.random.default_rng(0).random((6, model.layers, model.heads)) < 0.7
-    keeps[3] = keeps[1]
-    keeps[3, -1, 0] = not keeps[1, -1, 0]
+    keeps[:, 0] = keeps[0, 0]
     seen: list[tuple[int, int]] = []
     together = _losses(model, probes, keeps, lambda _, done, total: seen.append((done, total)))
     apart = [_losses(model, probes, keep[None], silent)[0] for keep in keeps]
     assert together == pytest.approx(np.array(apart), abs=1e-5)
-    # The work of each mask was counted, and less than that of whole passes.
-    tokens = sum(len(probe.ids) for probe in probes)
-    assert seen[0] == (0, seen[-1][1])
-    assert max(done for done, _ in seen) < seen[-1][1] < 6 * model.layers * tokens
+    assert seen[0] == (0, 6)
+    assert max(done for done, _ in seen) < 6
 
 
 def test_other_sequences_confirm_roles_than_assign_them(copier: HeadModel) -> None:

@@ -121,15 +121,6 @@ def test_a_p_value_counts_the_sets_with_at_least_this_rise_and_the_own() -> None
     assert find_p(9.0, np.zeros(199)) == 0.005
 
 
-def test_a_share_over_templates_has_their_lowest_and_highest() -> None:
-    templates = {"a": (0.5,), "b": (0.1,), "c": (0.3,)}
-    scores = RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 9, 36, templates)
-    assert scores.spread(0) == (0.1, 0.5)
-    found = HeadRoles(1, 1, 1, {"retrieval": scores}, {}, (), ())
-    assert "; 10.0 % to 50.0 % in 3 templates; n = 36 tokens" in found.describe(0)
-    assert RoleScores((0.3,), None, None, (0.1,), 1, 5).spread(0) is None
-
-
 def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
     # Twelve words, and all of them again: head 0 attends to the copies, head 1 to the token before.
     ids = np.array([2, *range(10, 22), *range(10, 22)])
@@ -153,6 +144,6 @@ def test_a_head_without_a_role_tells_what_it_lacks() -> None:
     found = HeadRoles(1, 1, 1, {"first": RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 16, 99)}, {}, (), ())
     assert found.describe(0) == (
         "none; at most, it gives 30.0 % (20.0 to 40.0) of its attention to the first token (chance explains 10.0 %; "
-        "n = 99 tokens of 16 sequences)"
+        "n = 99 tokens)"
     )
     assert score_text(np.ones((1, 1, 2, 2)), np.array([2, 7]), SPECIAL).describe(0) == "none"
