@@ -115,46 +115,33 @@ def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str
 def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool) -> Any:
     """Draw heads as nodes, coloured by community: kept ones solid, pruned ones tinted; similar heads are joined.
 
-    A node is a ``unit``.
-    Solid lines join heads above the graph's threshold; dotted ones belong to the tree that connects the graph.
+    A node is a ``unit``. Solid lines join heads above the graph's threshold; dotted ones belong to the tree that
+    connects the graph.
     """
     ink = marks.ink(dark=dark)
     groups = marks.mark_communities(graph.communities)
-    x = graph.positions[:, 0]
-    y = -graph.positions[:, 1]
+    places = graph.positions * [1, -1]
     traces: list[Any] = []
     for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "connects the graph")):
         edges = graph.edges[graph.backbone == tree]
-        if len(edges):
-            # A gap after every edge, or one line would join them all.
-            gap = np.full(len(edges), np.nan)
-            ends = [np.column_stack([axis[edges], gap]).ravel() for axis in (x, y)]
-            line = {"color": ink.faint, "width": 1.2, "dash": dash}
-            edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
-            traces.append({**edge, "x": ends[0], "y": ends[1]})
-    named = mask.keep.size <= _NAMED
-    size = 24 if named else 11
+        # A gap after every edge, or one line would join them all.
+        ends = np.insert(places[edges], 2, np.nan, axis=1).reshape(-1, 2)
+        line = {"color": ink.faint, "width": 1.2, "dash": dash}
+        edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
+        traces.append({**edge, "x": ends[:, 0], "y": ends[:, 1]})
     for shown, fills, state in by_state(mask, groups.colours, ink):
+        heads = shown.tolist()
         names: dict[str, Any] = {}
-        if named:
-            texts = [called(head, mask.heads) for head in shown]
+        size = 11
+        if mask.keep.size <= _NAMED:
+            size = 24
+            texts = [called(head, mask.heads) for head in heads]
             names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": [*map(contrast, fills)]}}
-        hover = [
-            f"{head_name(head, mask.heads, unit)}<br>{state}, community {groups.names[head]}" for head in shown.tolist()
-        ]
+        hover = [f"{head_name(head, mask.heads, unit)}<br>{state}, community {groups.names[head]}" for head in heads]
+        x, y = places[shown].T
+        symbol = symbols("circle", groups, shown)
         traces.append(
-            points(
-                x[shown],
-                y[shown],
-                symbols("circle", groups, shown),
-                fills,
-                size=size,
-                hover=hover,
-                name=state,
-                showlegend=False,
-                **clickable(shown),
-                **names,
-            )
+            points(x, y, symbol, fills, size=size, hover=hover, showlegend=False, **clickable(shown), **names)
         )
     axis = {"visible": False, "range": [-1.12, 1.12]}
     traces += legend("circle", ink)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -22,7 +21,7 @@ from cahp.ui.frame import shape_key
 from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import bind_units, plain
 from cahp.values import Estimate, HeadMask, Ints
-from cahp.words import capital, percent, span
+from cahp.words import percent, span
 
 _CORE = Path(__file__).parent / "core"
 #: The lower end of the line's axis, unless a known outcome is below.
@@ -195,39 +194,29 @@ def describe_distance(step: Step, guess: int, answer: Answer) -> str:
 
 def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int] = ()) -> None:
     """Draw the figures of an answer, with the own ``guess`` and the sorted ``guesses`` of a class."""
-    st.markdown(f"**{step.question}**")
-    columns = iter(st.columns(2))
-    own = []
-    title = "There are no guesses"
-    if guess is not None:
-        own.append(guess)
-        title = f"Your guess: {describe_distance(step, guess, answer)}"
-        next(columns).metric("Your guess", f"{guess} {step.unit}")
-    column = next(columns)
-    column.metric("Measured", write_measured(step, answer))
-    if answer.interval is not None:
-        column.caption(f"{capital(answer.spread)} {span(*answer.interval)}")
-    if guesses:
-        title = f"Median of {len(guesses)} guesses: {np.median(guesses):g} {step.unit}"
-    low, high = answer.interval or (None, None)
-    unknown = [None] * (len(own) + len(guesses))
-    display.show(
-        guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
-        title=title,
-        help=f"Line: the measured answer; band: its {answer.spread}. Hollow diamond: your guess. Bars: how many people "
-        "of a class gave this guess.",
-        name=f"learn-distance-{step.name}",
-        data={
-            "what": ["measured", *["your guess"] * len(own), *["a guess of the class"] * len(guesses)],
-            step.unit: [answer.value, *own, *guesses],
-            "low": [low, *unknown],
-            "high": [high, *unknown],
-        },
-    )
     sample = "counted"
     if answer.sample:
         sample = f"n = {answer.sample}"
-    st.markdown(f"{plain(answer.meaning)} ({sample})")
+    measured = f"{write_measured(step, answer)} ({sample})"
+    if answer.interval is not None:
+        measured += f", {answer.spread} {span(*answer.interval)}"
+    st.markdown(f"**{step.question}** Measured: {plain(measured)}.")
+    titles = []
+    rows = [("measured", answer.value), *(("a guess of the class", value) for value in guesses)]
+    if guess is not None:
+        titles.append(f"Your guess: {guess} {step.unit}, {describe_distance(step, guess, answer)}")
+        rows.append(("your guess", guess))
+    if guesses:
+        titles.append(f"Median of {len(guesses)} guesses: {np.median(guesses):g} {step.unit}")
+    display.show(
+        guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
+        title=". ".join(titles) or "There are no guesses",
+        help=f"Line: the measured answer; band: its {answer.spread}. Hollow diamond: your guess. Bars: how many people "
+        "of a class gave this guess.",
+        name=f"learn-distance-{step.name}",
+        data={"what": [name for name, _ in rows], step.unit: [value for _, value in rows]},
+    )
+    st.markdown(plain(answer.meaning))
     blocks.draw([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])
 
 
@@ -237,32 +226,28 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
     The axis is the range of the guess, and longer only where the answer lies outside.
     """
     colours = ink(dark=dark)
-    ends = [0, step.highest, answer.value, *(answer.interval or ())]
-    width = max(1, round(max(ends) / 30))
-    counts = Counter(value // width * width for value in others)
-    bars = {
-        "type": "bar",
-        "x": [low + (width - 1) / 2 for low in counts],
-        "y": list(counts.values()),
-        "width": 0.9 * width,
+    low, high = answer.interval or (answer.value, answer.value)
+    end = max(step.highest, high)
+    guesses = {
+        "type": "histogram",
+        "x": list(others),
+        "xbins": {"start": -0.5, "size": max(1, round(end / 30))},
         "marker": {"color": colours.text, "opacity": 0.45},
-        "hovertemplate": f"%{{y}} guessed about %{{x:.0f}} {step.unit}<extra></extra>",
     }
-    guessed = [guess for guess in (own,) if guess is not None]
-    diamond = points(guessed, [0] * len(guessed), "diamond-open", colours.text, size=13, outline=2, cliponaxis=False)
-    margin = 0.04 * (max(ends) - min(ends)) + width / 2
-    y: dict[str, Any] = {"visible": False, "range": [-1, 1], "fixedrange": True}
-    height = 115
-    if counts:
-        y = {"title": "guesses", "rangemode": "tozero", "dtick": max(1, max(counts.values()) // 4)}
-        height = 230
-    x = {"title": step.unit, "range": [min(ends) - margin, max(ends) + margin], "zeroline": False}
-    figure = draw([bars, diamond], x=x, y=y, height=height, left=10, top=30, bottom=45)
-    if answer.interval is not None:
-        figure.add_vrect(*answer.interval, fillcolor=colours.accent, opacity=0.2, line_width=0)
+    traces: list[Any] = [guesses]
+    if own is not None:
+        traces.append(points([own], [0], "diamond-open", colours.text, size=13, outline=2, cliponaxis=False))
+    y: dict[str, Any] = {"title": "guesses", "rangemode": "tozero"}
+    height = 230
+    if not others:
+        y = {"visible": False, "range": [-1, 1]}
+        height = 115
+    x = {"title": step.unit, "range": [min(0, low) - 0.05 * end, 1.05 * end], "zeroline": False}
+    figure = draw(traces, x=x, y=y, height=height, left=10, top=30, bottom=45)
+    figure.add_vrect(low, high, fillcolor=colours.accent, opacity=0.2, line_width=0)
     # The word stays inside of the chart.
     side = "left"
-    if answer.value > (min(ends) + max(ends)) / 2:
+    if answer.value > end / 2:
         side = "right"
     note = {"text": "measured", "yanchor": "bottom", "xanchor": side}
     return figure.add_vline(answer.value, line={"color": colours.accent, "width": 3}, annotation=note)

@@ -11,8 +11,6 @@ from cahp.board import CLUSTER_COLOURS
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
 from cahp.figures import LEGEND, draw, ink, label, named_rows, points, shape
 
-#: Most tokens that are drawn along an axis.
-TOKENS = 24
 #: Symbols of models, and dashes of classes, which tell them apart without colour.
 _SIGNS = ("circle-open", "square", "diamond")
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot", "solid", "dash")
@@ -80,34 +78,3 @@ def over_budgets_figure(
     )
     note = {"text": "now", "font": {"color": text}, "yanchor": "bottom", "y": 1}
     return figure.add_vline(x=current, line={"color": text, "width": 1.2, "dash": "dash"}, annotation=note)
-
-
-def words_to_show(full: TextReading, kept: TextReading) -> list[int]:
-    """Return the places, in reading order, of the words with most attention from all heads or from the kept ones."""
-    most = np.where(kept.special, -1.0, np.maximum(full.attention, kept.attention))
-    chosen = np.argsort(-most, kind="stable")[:TOKENS]
-    return sorted(place for place in chosen.tolist() if most[place] >= 0)
-
-
-def looked_at_figure(full: TextReading, kept: TextReading, *, unit: str, dark: bool) -> Any:
-    """Draw the attention on each word from the kept heads (bars) and from all heads (circles), or groups of them."""
-    shown = words_to_show(full, kept)
-    words = [label(kept.tokens[place], limit=14) for place in shown]
-    along = list(range(len(shown)))
-    bars = {
-        "type": "bar",
-        "x": along,
-        "y": (100 * kept.attention[shown]).round(1),
-        "name": f"kept {unit}s",
-        "marker": {"color": CLUSTER_COLOURS[0]},
-    }
-    text = ink(dark=dark).text
-    by_all = (100 * full.attention[shown]).round(1)
-    return draw(
-        [bars, points(along, by_all, "circle-open", text, size=9, outline=2, name=f"all {unit}s")],
-        x={"tickvals": along, "ticktext": words, "tickangle": -50, "title": "word", "showgrid": False},
-        y={"title": "share of attention (%)", "rangemode": "tozero"},
-        height=270,
-        bottom=80,
-        legend=LEGEND,
-    )

@@ -7,21 +7,19 @@ from collections.abc import Mapping
 import numpy as np
 import streamlit as st
 
-from cahp.features.own_text.figure import (
-    looked_at_figure,
-    over_budgets_figure,
-    probabilities_figure,
-    words_to_show,
-)
+from cahp.features.own_text.figure import over_budgets_figure, probabilities_figure
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
 from cahp.features.own_text.on_board import OWN_TEXT, State, draw_recovered_work, put_on_board, start_reading
 from cahp.features.own_text.overview import draw_continuations
-from cahp.show.blocks import Figure
+from cahp.show.blocks import Figure, Line
 from cahp.ui.frame import Panel, job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.inputs import has_words
 from cahp.ui.session import Explorer
 from cahp.words import percent
+
+#: Words that are named.
+_WORDS = 3
 
 
 def draw(explorer: Explorer) -> None:
@@ -68,14 +66,11 @@ def draw(explorer: Explorer) -> None:
         if text.continues:
             draw_continuations(explorer, text, states)
         blocks.draw([_show_probabilities(explorer, readings, names)])
-    first, second = st.columns(2, gap="medium")
     pruned = text.read("pruned")
     if pruned is not None and not pruned.special.all():
-        with first:
-            blocks.draw([_show_attention(full, pruned, mask.count, unit)])
+        blocks.draw([Line(_describe_attention(pruned, unit))])
     if curve is not None:
-        with second:
-            blocks.draw([_show_curve(explorer, curve, full, names)])
+        blocks.draw([_show_curve(explorer, curve, full, names)])
 
 
 def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading], names: Mapping[int, str]) -> Figure:
@@ -99,29 +94,15 @@ def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading],
     )
 
 
-def _show_attention(full: TextReading, kept: TextReading, count: int, unit: str) -> Figure:
-    """Show the words that the kept heads attend to."""
-    shown = words_to_show(full, kept)
-    best = max(shown, key=lambda place: float(kept.attention[place]))
-    title = (
-        f"The {count} kept {unit}s attend most to “{kept.tokens[best][:24]}” ({percent(float(kept.attention[best]))})"
-    )
-    if kept.special.any():
-        title += f"; {percent(float(kept.attention[kept.special].sum()), 0)} goes to special tokens"
-    return Figure(
-        title,
-        lambda dark: looked_at_figure(full, kept, unit=unit, dark=dark),
-        f"The share of attention on each word, averaged over heads and query tokens. Bars: the kept {unit}s in the "
-        f"pruned model. Circles: all {unit}s in the full model. Special tokens such as [CLS] and [SEP] get the rest; "
-        "of a long text the words with most attention are drawn, and the table lists all tokens.",
-        {
-            "token": kept.tokens,
-            "is a word": (~kept.special).tolist(),
-            f"all {unit}s": full.attention.round(5).tolist(),
-            f"kept {unit}s": kept.attention.round(5).tolist(),
-        },
-        "own-text-attention",
-        r"a_j=\frac{1}{|K|\,S}\sum_{h\in K}\sum_{i=1}^{S}A^{(h)}_{ij}",
+def _describe_attention(kept: TextReading, unit: str) -> str:
+    """Say which words the kept heads attend to most."""
+    words = np.where(kept.special, -1.0, kept.attention)
+    most = [place for place in np.argsort(-words, kind="stable")[:_WORDS].tolist() if words[place] >= 0]
+    named = ", ".join(f"“{kept.tokens[place][:24]}” ({percent(float(words[place]))})" for place in most)
+    special = percent(float(kept.attention[kept.special].sum()), 0)
+    return (
+        f"The kept {unit}s attend most to {named}, averaged over {unit}s and query tokens; {special} goes to special "
+        "tokens"
     )
 
 

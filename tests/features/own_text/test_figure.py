@@ -5,6 +5,7 @@ import pytest
 
 from cahp.features.own_text import figure as figures
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading
+from cahp.features.own_text.panel import _describe_attention
 
 NAMES = {0: "<b>no</b>", 1: "yes", 2: "so $x$"}
 
@@ -34,17 +35,10 @@ def test_of_many_classes_those_stay_that_any_model_finds_likely() -> None:
     assert figures.likeliest([full, pruned]) == [*range(7), 11]
 
 
-def test_the_words_that_get_most_stand_in_reading_order_and_special_tokens_are_none(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(figures, "TOKENS", 2)
-    full, kept = reading([0.4, 0.1, 0.05, 0.05, 0.4]), reading([0.5, 0.0, 0.1, 0.2, 0.2])
-    assert figures.words_to_show(full, kept) == [1, 3]
-    figure = figures.looked_at_figure(full, kept, unit="group", dark=True)
-    assert [trace.name for trace in figure.data] == ["kept groups", "all groups"]
-    assert list(figure.layout.xaxis.ticktext) == ["w0", "w2"]
-    assert list(figure.data[0].y) == pytest.approx([0, 20])
-    assert list(figure.data[1].y) == pytest.approx([10, 5])
+def test_the_words_that_get_most_are_named_and_special_tokens_are_none() -> None:
+    sentence = _describe_attention(reading([0.5, 0.0, 0.1, 0.2, 0.2]), "group")
+    assert sentence.startswith("The kept groups attend most to “w2” (20.0 %), “w1” (10.0 %), “w0” (0.0 %), averaged")
+    assert sentence.endswith("70 % goes to special tokens")
 
 
 def test_the_curves_of_classes_differ_in_dash_and_the_board_is_marked() -> None:
