@@ -25,8 +25,8 @@ from cahp import Settings, open_bench
 from cahp.comparison.statistics import estimate_crossed
 from cahp.features.peers.result import (
     CONTEXT,
-    LABELS,
     REFERENCE,
+    SIMULATED,
     PeerRow,
     PeersDocument,
     describe_gains,
@@ -187,7 +187,7 @@ def measure_peers(
         identity: tuple[object, ...] = (round(cut, 6),)
         if PEERS[name].calibrated:
             identity += (bench.calibration.sha256, seed)
-        faster = timed and seed == seeds[0] and not LABELS[name].simulated
+        faster = timed and seed == seeds[0] and name not in SIMULATED
         try:
             measured = measure(bench, texts, name, identity, partial(PEERS[name].make, bench, cut), timed=faster)
         except (ModelError, MaskError, BudgetError) as error:

@@ -39,10 +39,10 @@ from numpy.typing import NDArray
 
 from cahp import open_bench
 from cahp.features.premise.words import (
-    conclude,
+    MEASURES,
     describe_control,
+    describe_correlation,
     describe_permutations,
-    describe_predictors,
     describe_verdict,
     read_estimate,
 )
@@ -268,6 +268,47 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     if "control" in document:
         sentences.append(describe_control(document["control"]))
     return tuple(sentences)
+
+
+#: The measures, and the baseline.
+PREDICTORS: Mapping[str, str] = {**MEASURES, "mean": "KL divergence after mean ablation"}
+
+
+def conclude(measures: Mapping[str, Any]) -> str:
+    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP.
+
+    Where the two intervals overlap, that is said.
+    """
+    sentences = []
+    for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
+        by_measure = {name: measure[kind] for name, measure in measures.items()}
+        best = max(by_measure, key=lambda name: by_measure[name]["value"])
+        own = by_measure["distance"]
+        sentences.append(
+            f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
+            f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
+        )
+        if best != "distance":
+            verdict = f"; the two intervals overlap (n = {own['n']:,})"
+            if by_measure[best]["ci95"][0] > own["ci95"][1]:
+                verdict = ""
+            sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
+    return " ".join(sentences)
+
+
+def describe_predictors(correlations: Mapping[str, Any]) -> str:
+    """Tell how far replaceability and the baseline predict the cost after the refit, with intervals and n."""
+    replaceability = correlations["replaceability"]
+    best = max(PREDICTORS, key=lambda name: float(correlations[name]["value"]))
+    sentence = (
+        f"Replaceability predicts the cost of removing a head after the refit with rank correlation "
+        f"{describe_correlation(replaceability)}, KL divergence after mean ablation with "
+        f"{describe_correlation(correlations['mean'])}: difference {describe_correlation(correlations['difference'])}, "
+        f"n = {replaceability['n']:,} heads."
+    )
+    if best not in ("replaceability", "mean"):
+        sentence += f" Most predictive is {PREDICTORS[best]}: {describe_correlation(correlations[best])}."
+    return sentence
 
 
 if __name__ == "__main__":

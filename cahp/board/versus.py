@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import recovered_by
-from cahp.data.tables import join_quoted
 from cahp.models.cards import ModelCard
 from cahp.outcomes import accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
@@ -18,7 +15,7 @@ from cahp.run.bench import Bench
 from cahp.run.recoveries import Recovered
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.texts import Texts
-from cahp.values import DataError, Estimate, HeadMask
+from cahp.values import Bools, DataError, Estimate, HeadMask
 
 #: Windows of a language model that a table lists.
 _WINDOWS = 20
@@ -52,29 +49,14 @@ class Versus:
     change: Estimate | None
 
     @property
-    def apart(self) -> list[int]:
-        """Rows of the texts for which the predictions differ, or of the windows in which some do."""
-        rows = np.flatnonzero(~same_predictions(self.a, self.b))
-        if isinstance(self.a, TokenEvaluation):
-            rows = np.unique(self._places[rows])
-        return [int(row) for row in rows]
+    def differ(self) -> Bools:
+        """Whether each prediction differs: of a text, or of a token of a language model."""
+        return ~same_predictions(self.a, self.b)
 
     @property
     def counts(self) -> tuple[int, int]:
-        """Number of predictions that differ, and of all: of texts, or of the tokens of a language model."""
-        same = same_predictions(self.a, self.b)
-        return int((~same).sum()), len(same)
-
-    @property
-    def noun(self) -> str:
-        """What is predicted, in the plural."""
-        return "tokens" if isinstance(self.a, TokenEvaluation) else "texts"
-
-    @cached_property
-    def _places(self) -> NDArray[np.int64]:
-        """The row of the window of each token."""
-        assert isinstance(self.a, TokenEvaluation)
-        return self.a.rows_of_tokens
+        """Number of predictions that differ, and of all."""
+        return int(self.differ.sum()), len(self.differ)
 
     @property
     def right_alone(self) -> tuple[int, int]:
@@ -84,37 +66,23 @@ class Versus:
         return int((a & ~b).sum()), int((b & ~a).sum())
 
     def table(self, texts: Texts, a: str, b: str, *, classes: Sequence[str] = ()) -> dict[str, list[str]]:
-        """Return the ``texts`` that are ``apart``, their labels if there are any, and the predictions, as columns.
+        """Return the ``texts`` for which predictions differ, their labels if there are any, and both predictions.
 
-        ``classes`` are the names of labels and predictions (empty: those of the model).
-        ``a`` and ``b`` name those of the predictions. Of windows their KL divergences from the full model and the
-        number of tokens that differ are returned instead, those first in which B differs most from the full model.
+        ``a`` and ``b`` name the predictions, ``classes`` labels and predictions (empty: as the model names them). Of
+        windows it has the number of tokens that differ, those with most first.
         """
-        if isinstance(self.a, TokenEvaluation) and isinstance(self.b, TokenEvaluation):
-            return self._window_table(texts, {a: self.a.window_divergences, b: self.b.window_divergences})
-        rows = self.apart
-        answers = {a: self.a.predictions, b: self.b.predictions}
+        if isinstance(self.a, TokenEvaluation):
+            differ = np.bincount(self.a.rows_of_tokens[self.differ], minlength=len(texts))
+            rows = [int(row) for row in np.argsort(-differ, kind="stable")[:_WINDOWS] if differ[row]]
+            counts = [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows]
+            return {"tokens that differ": counts, "text": [texts.get_line(row) for row in rows]}
+        apart = np.flatnonzero(self.differ).tolist()
+        names = classes or texts.classes
+        columns = {"text": [texts.get_line(row) for row in apart]}
         if texts.labelled:
-            answers = {"label": texts.labels, **answers}
-        classes = classes or texts.classes
-        columns = {"text": [texts.get_line(row) for row in rows]}
-        for name, column in answers.items():
-            columns[name] = [classes[column[row]] for row in rows]
-        return columns
-
-    def _window_table(self, texts: Texts, divergences: Mapping[str, NDArray[np.float64]]) -> dict[str, list[str]]:
-        """Return the windows that are ``apart``; ``divergences`` are those of A and of B from the full model."""
-        assert isinstance(self.a, TokenEvaluation)
-        of_b = list(divergences.values())[-1]
-        rows = sorted(self.apart, key=lambda row: -of_b[row])[:_WINDOWS]
-        columns = {}
-        for name, divergence in divergences.items():
-            # The full model does not differ from itself.
-            if divergence.any():
-                columns[f"KL, {name}"] = [f"{divergence[row]:.3f}" for row in rows]
-        differ = np.bincount(self._places[~same_predictions(self.a, self.b)], minlength=len(texts))
-        columns["tokens that differ"] = [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows]
-        columns["text"] = [texts.get_line(row) for row in rows]
+            columns["label"] = [names[texts.labels[row]] for row in apart]
+        for name, evaluation in ((a, self.a), (b, self.b)):
+            columns[name] = [names[evaluation.predictions[row]] for row in apart]
         return columns
 
 
@@ -128,8 +96,6 @@ def mismatch(a: ModelCard, b: ModelCard) -> str:
         return "language models are compared with pruned versions of themselves only, as their tokens differ"
     if len(a.labels) != len(b.labels):
         return f"A's model has {len(a.labels)} classes, and B's {len(b.labels)}"
-    if {_folded(name) for name in a.labels} != {_folded(name) for name in b.labels}:
-        return f"A's model answers {join_quoted(a.labels)}, and B's {join_quoted(b.labels)}"
     return ""
 
 
@@ -143,8 +109,30 @@ def versus(a: Side, b: Side) -> Versus | None:
         DataError: If the models do not divide the labels of the data into the same classes.
     """
     bench = b[0]
-    of_b = _evaluate(b, bench.evaluation)
-    of_a = _evaluate(a, bench.evaluation) if a[0] is bench else _translate(a, bench)
+    texts = bench.evaluation
+    of_b = _evaluate(b, texts)
+    of_a: Evaluation | None
+    if a[0] is bench:
+        of_a = _evaluate(a, texts)
+    elif not texts.task.items_are_texts:
+        if a[0].evaluation.sha256 != texts.sha256:
+            raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
+        of_a = _evaluate(a, texts)
+    else:
+        ours, theirs = ([name.strip().casefold() for name in one.class_names] for one in (a[0], bench))
+        if sorted(ours) != sorted(theirs):
+            raise DataError(
+                "the two models divide the labels of the data into different classes, so they cannot be compared; open "
+                "both with label maps that agree"
+            )
+        # A's class for each of B's.
+        counterparts = np.array([ours.index(name) for name in theirs])
+        labels = texts.labels
+        if texts.labelled:
+            labels = counterparts[labels]
+        of_a = _evaluate(a, replace(texts, labels=labels, classes=a[0].card.labels))
+        if of_a is not None:
+            of_a = Evaluation(of_a.scores[:, counterparts], texts.labels, texts.classes)
     if of_a is None or of_b is None:
         return None
     change = accuracy_change(of_b, of_a, bench.settings.seed) if of_b.labelled else None
@@ -161,49 +149,3 @@ def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
         if recovered is None:
             return None
     return bench.measurements.evaluate(texts, mask=variant.mask, recovered=recovered)
-
-
-def _translate(a: Side, b: Bench) -> Evaluation | None:
-    """Evaluate A on the evaluation texts of ``b``, in the classes of ``b``."""
-    if not (a[0].evaluation.task.items_are_texts and b.evaluation.task.items_are_texts):
-        if a[0].evaluation.sha256 != b.evaluation.sha256:
-            raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
-        return _evaluate(a, b.evaluation)
-    texts = b.evaluation
-    classes = a[0].card.labels
-    counterparts = _counterparts(a[0], b)
-    if classes == texts.classes and (counterparts == np.arange(len(counterparts))).all():
-        # The same texts and labels: an earlier evaluation of A's model is found in the store.
-        return _evaluate(a, texts)
-    labels = texts.labels
-    if texts.labelled:
-        labels = counterparts[labels]
-    evaluation = _evaluate(a, Texts(texts.first, texts.second, labels, classes))
-    if evaluation is None:
-        return None
-    return Evaluation(evaluation.scores[:, counterparts], texts.labels, texts.classes)
-
-
-def _counterparts(a: Bench, b: Bench) -> NDArray[np.int64]:
-    """Return A's class for each of B's, shape ``(C,)``."""
-    alike = {_folded(name): name for name in a.card.labels}
-    names = {name: alike.get(_folded(name)) for name in b.card.labels}
-    # The labels of the data count more than class names: "LABEL_0" of two models need not be the same class.
-    by_label = {(name, a.reading.get(label)) for label, name in b.reading.items()}
-    names.update(by_label)
-    classes = [a.card.labels.index(name) for name in names.values() if name is not None]
-    if len(dict(by_label)) < len(by_label) or len(set(classes)) < len(b.card.labels):
-        raise DataError(
-            "the two models divide the labels of the data into different classes, so they cannot be compared; open "
-            "both with label maps that agree"
-        )
-    return np.array(classes, dtype=np.int64)
-
-
-def _folded(name: str) -> str:
-    return name.strip().casefold()
-
-
-def only(a: HeadMask, b: HeadMask) -> tuple[int, int, int]:
-    """Return the number of heads that both keep, that only ``a`` keeps, and that only ``b`` keeps."""
-    return int((a.keep & b.keep).sum()), int((a.keep & ~b.keep).sum()), int((b.keep & ~a.keep).sum())

@@ -17,7 +17,7 @@ from _peers import count_streaming
 from peers import PEERS, PeersMeasured, measure_peers, summarise
 from terminal import call, refused
 
-from cahp.features.peers.result import CONTEXT, LABELS, REFERENCE, PeersDocument, read_document
+from cahp.features.peers.result import CONTEXT, REFERENCE, SIMULATED, PeersDocument, read_document
 from cahp.models.cards import CacheShape
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
@@ -66,7 +66,7 @@ def test_a_peer_of_calibration_has_a_value_for_each_seed_and_others_one(measured
     assert {len(values) for (name, _), values in measured.values.items() if PEERS[name].calibrated} == {2}
     assert {len(values) for (name, _), values in measured.values.items() if not PEERS[name].calibrated} == {1}
     real = {name for (name, _), values in measured.values.items() if values[0].speed is not None}
-    assert real == {name for name in PEERS if not LABELS[name].simulated}
+    assert real == {name for name in PEERS if name not in SIMULATED}
 
 
 def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument) -> None:

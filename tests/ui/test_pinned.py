@@ -45,8 +45,8 @@ def check_pinned(explorer: Explorer) -> None:
     rerun(app)
     assert f"{(a.keep & explorer.mask.keep).sum()} heads are in both" in said(app)
     assert "on the same 40 texts" in said(app)
-    assert f"{len(found.apart)} of 40 predictions differ" in said(app)
-    assert len(app.dataframe[0].value) == len(found.apart)
+    assert f"{found.counts[0]} predictions differ: " in said(app)
+    assert len(app.dataframe[0].value) == found.counts[0]
     # The address restores both.
     link = dict(app.query_params)
     assert link["pin"] == mask_to_hex(a)

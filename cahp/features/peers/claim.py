@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from cahp.features.peers.figure import describe_points, peers_figure
 from cahp.features.peers.result import (
-    COLUMNS,
     PeersDocument,
     describe_gains,
     describe_winner,
     read_bundled,
     table_rows,
 )
-from cahp.show.blocks import Block, Claim, Figure, Line, Table, Text
+from cahp.show.blocks import Block, Claim, Line, Table, Text
 from cahp.ui.frame import Panel
 from cahp.ui.parts.display import plain
 from cahp.ui.session import Explorer
@@ -48,19 +46,12 @@ def show_peers(document: PeersDocument) -> Iterator[Block]:
     """Yield what is nearest to the full model, at how many bytes, and all numbers."""
     for sentence in describe_winner(document).split("; "):
         yield Line(sentence)
-    yield Text(f"{describe_gains(document)}.")
-    rows = table_rows(document)
-    yield Figure(
-        "KL divergence by the share of the cache that is saved",
-        lambda dark: peers_figure(document, dark=dark),
-        "Ways to make the cache of keys and values smaller, on the same texts. Bars are 95 % intervals over "
-        f"{len(document.seeds)} seeds and documents. Rounded caches and streaming heads are simulated: their outputs "
-        "are real, their bytes are counted.",
-        {name: [row[name] for row in rows] for name in COLUMNS},
-        name="compare-peers",
-        alt=describe_points(document),
+    yield Text(
+        f"{describe_gains(document)}. 95 % intervals over {len(document.seeds)} seeds and documents. Rounded caches "
+        "and streaming heads are simulated: their outputs are real, their bytes are counted."
     )
-    yield Table("", list(COLUMNS), [list(row.values()) for row in rows], "peers")
+    rows = table_rows(document)
+    yield Table("", list(rows[0]), [list(row.values()) for row in rows], "peers")
 
 
 def find_document(model: str, sha256: str) -> PeersDocument | None:

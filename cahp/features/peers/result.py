@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,26 +23,20 @@ CONTEXT = 2048
 REFERENCE = "groups"
 
 
-@dataclass(frozen=True)
-class PeerLabel:
-    """A way to shrink the cache in words; of a ``simulated`` one only the outputs are real."""
-
-    text: str
-    simulated: bool = False
-
-
 #: All by name, in the order of tables; merged heads were measured and are not offered.
-LABELS: Mapping[str, PeerLabel] = {
-    REFERENCE: PeerLabel("groups removed (obs-fisher), after refit"),
-    "groups-quick": PeerLabel("groups removed (obs-fisher), after quick refit"),
-    "layers-cosine": PeerLabel("attention layers dropped (cosine similarity), after quick refit"),
-    "layers-fisher": PeerLabel("attention layers dropped (fisher-layers), after quick refit"),
-    "merged": PeerLabel("key-value heads merged, after quick refit"),
-    "streaming": PeerLabel("streaming heads (first 4 and latest 64 tokens)", simulated=True),
-    "8-bit": PeerLabel("a cache in 8 bits", simulated=True),
-    "4-bit": PeerLabel("a cache in 4 bits", simulated=True),
-    "4-bit-groups": PeerLabel("a cache in 4 bits and groups removed, after refit", simulated=True),
+LABELS: Mapping[str, str] = {
+    REFERENCE: "groups removed (obs-fisher), after refit",
+    "groups-quick": "groups removed (obs-fisher), after quick refit",
+    "layers-cosine": "attention layers dropped (cosine similarity), after quick refit",
+    "layers-fisher": "attention layers dropped (fisher-layers), after quick refit",
+    "merged": "key-value heads merged, after quick refit",
+    "streaming": "streaming heads (first 4 and latest 64 tokens)",
+    "8-bit": "a cache in 8 bits",
+    "4-bit": "a cache in 4 bits",
+    "4-bit-groups": "a cache in 4 bits and groups removed, after refit",
 }
+#: Those of which only the outputs are real.
+SIMULATED = ("streaming", "8-bit", "4-bit", "4-bit-groups")
 
 
 @dataclass(frozen=True)
@@ -68,12 +62,12 @@ class PeerRow:
     @property
     def label(self) -> str:
         """The peer in words."""
-        return LABELS[self.peer].text
+        return LABELS[self.peer]
 
     @property
     def simulated(self) -> bool:
         """Whether only its outputs are real."""
-        return LABELS[self.peer].simulated
+        return self.peer in SIMULATED
 
 
 @dataclass(frozen=True)
@@ -138,14 +132,14 @@ def describe_winner(document: PeersDocument) -> str:
     for row in (reference[0], reference[-1]):
         as_small = [other for other in document.rows if other.bytes <= row.bytes + 1e-6]
         best = min(as_small, key=lambda other: other.kl.value)
-        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_nats(row.kl)}"
+        words = f"{row.words} removed save {percent(1 - row.bytes, 0)} for {_write(row.kl, ' nats')}"
         if best is not row:
             label = best.label
             if best.simulated:
                 label += " (simulated)"
             words = (
                 f"{label} is nearest to the full model at as few bytes: it saves {percent(1 - best.bytes, 0)} of the "
-                f"cache for a KL divergence of {_nats(best.kl)}, where {words}"
+                f"cache for a KL divergence of {_write(best.kl, ' nats')}, where {words}"
             )
         else:
             words += ", and nothing else is nearer to the full model at as few bytes"
@@ -166,61 +160,43 @@ def describe_gains(document: PeersDocument) -> str:
     return f"{words}; a rounded cache does not do that by itself"
 
 
-def _nats(estimate: Estimate) -> str:
-    words = f"{show(estimate.value)} nats"
-    if estimate.ci95 is not None:
-        words += f" [{', '.join(map(show, estimate.ci95))}]"
-    return words
-
-
 def show(value: float) -> str:
     """Format nats with two significant digits, and at most four digits after the point."""
     digits = 4
-    if value >= 0.1:
+    if abs(value) >= 0.1:
         digits = 2
-    elif value >= 0.01:
+    elif abs(value) >= 0.01:
         digits = 3
     return number(value, digits)
 
 
-#: The columns of the table, with what each shows of a row and of the document.
-COLUMNS: Mapping[str, Callable[[PeersDocument, PeerRow], str]] = {
-    "how the cache is made smaller": lambda _, row: row.label,
-    "what is done": lambda _, row: row.words,
-    "cache saved": lambda _, row: percent(1 - row.bytes),
-    "weights saved": lambda document, row: percent(1 - row.weights / document.weights),
-    "KL divergence, nats": lambda _, row: _cell(row.kl),
-    "minus removed groups": lambda _, row: _cell(row.difference),
-    "second reading of a passage, nats": lambda _, row: _cell(row.passages),
-    "of random tokens, nats": lambda _, row: _cell(row.random),
-    "tokens per second": lambda _, row: _speed(row),
-}
+def table_rows(document: PeersDocument) -> list[dict[str, str]]:
+    """The rows of the table as text by column, in the order of the peers."""
+    rows = []
+    for row in document.rows:
+        speed = "simulated" if row.simulated else "not timed"
+        if row.speed is not None:
+            speed = f"{rate(row.speed.pruned)} ({times(1 / row.speed.ratio.value)})"
+        rows.append(
+            {
+                "how the cache is made smaller": row.label,
+                "what is done": row.words,
+                "cache saved": percent(1 - row.bytes),
+                "weights saved": percent(1 - row.weights / document.weights),
+                "KL divergence, nats": _write(row.kl),
+                "minus removed groups": _write(row.difference),
+                "second reading of a passage, nats": _write(row.passages),
+                "of random tokens, nats": _write(row.random),
+                "tokens per second": speed,
+            }
+        )
+    return rows
 
 
-def _cell(estimate: Estimate | None) -> str:
+def _write(estimate: Estimate | None, unit: str = "") -> str:
     if estimate is None:
         return ""
-    if estimate.ci95 is None:
-        return show_signed(estimate.value)
-    low, high = estimate.ci95
-    return f"{show_signed(estimate.value)} [{show_signed(low)}, {show_signed(high)}]"
-
-
-def show_signed(value: float) -> str:
-    """Format nats as ``show`` does, with a minus where they are negative."""
-    if value < 0:
-        return f"−{show(-value)}"
-    return show(value)
-
-
-def _speed(row: PeerRow) -> str:
-    if row.speed is None:
-        if row.simulated:
-            return "simulated"
-        return "not timed"
-    return f"{rate(row.speed.pruned)} ({times(1 / row.speed.ratio.value)})"
-
-
-def table_rows(document: PeersDocument) -> list[dict[str, str]]:
-    """The rows of the table as text, in the order of the peers."""
-    return [{name: show_of(document, row) for name, show_of in COLUMNS.items()} for row in document.rows]
+    words = f"{show(estimate.value)}{unit}"
+    if estimate.ci95 is not None:
+        words += f" [{', '.join(map(show, estimate.ci95))}]"
+    return words

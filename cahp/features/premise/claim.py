@@ -12,11 +12,9 @@ from typing import TYPE_CHECKING, Any
 from cahp import models
 from cahp.features.premise.words import (
     MEASURES,
-    conclude,
     describe_control,
     describe_correlation,
     describe_permutations,
-    describe_predictors,
     describe_verdict,
     read_estimate,
 )
@@ -104,6 +102,3 @@ def show_premise(document: Mapping[str, Any]) -> Iterator[Block]:
         rows.append((MEASURES[name], alone, describe_correlation(by_kind["pairs"])))
     title = "Rank correlation (Spearman) of a measure of redundancy with the KL divergence after removal"
     yield Table(title, ("measure", "one head", "two heads"), rows, "measures")
-    yield Text(conclude(measures))
-    if "refitted" in document:
-        yield Text(describe_predictors(document["refitted"]))

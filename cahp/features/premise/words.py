@@ -23,8 +23,6 @@ MEASURES: Mapping[str, str] = {
     "replaceability": "replaceability",
     "norm": "relative output norm",
 }
-#: The measures, and the baseline.
-PREDICTORS: Mapping[str, str] = {**MEASURES, "mean": "KL divergence after mean ablation"}
 
 
 def describe_verdict(document: Mapping[str, Any]) -> str:
@@ -53,43 +51,6 @@ def describe_correlation(correlation: Mapping[str, Any]) -> str:
     """Describe a rank correlation with its interval, such as ``0.63 (0.46 to 0.76)``."""
     low, high = correlation["ci95"]
     return f"{number(correlation['value'], 2)} ({span(low, high, 2)})"
-
-
-def conclude(measures: Mapping[str, Any]) -> str:
-    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP.
-
-    Where the two intervals overlap, that is said.
-    """
-    sentences = []
-    for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
-        by_measure = {name: measure[kind] for name, measure in measures.items()}
-        best = max(by_measure, key=lambda name: by_measure[name]["value"])
-        own = by_measure["distance"]
-        sentences.append(
-            f"The cost of removing {removed} follows {MEASURES[best]} most: rank correlation "
-            f"{describe_correlation(by_measure[best])}, n = {own['n']:,} {counted}."
-        )
-        if best != "distance":
-            verdict = f"; the two intervals overlap (n = {own['n']:,})"
-            if by_measure[best]["ci95"][0] > own["ci95"][1]:
-                verdict = ""
-            sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
-    return " ".join(sentences)
-
-
-def describe_predictors(correlations: Mapping[str, Any]) -> str:
-    """Tell how far replaceability and the baseline predict the cost after the refit, with intervals and n."""
-    replaceability = correlations["replaceability"]
-    best = max(PREDICTORS, key=lambda name: float(correlations[name]["value"]))
-    sentence = (
-        f"Replaceability predicts the cost of removing a head after the refit with rank correlation "
-        f"{describe_correlation(replaceability)}, KL divergence after mean ablation with "
-        f"{describe_correlation(correlations['mean'])}: difference {describe_correlation(correlations['difference'])}, "
-        f"n = {replaceability['n']:,} heads."
-    )
-    if best not in ("replaceability", "mean"):
-        sentence += f" Most predictive is {PREDICTORS[best]}: {describe_correlation(correlations[best])}."
-    return sentence
 
 
 def describe_control(control: Mapping[str, Any]) -> str:

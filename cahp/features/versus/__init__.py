@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cahp.board.versus import Variant, Versus, mismatch, only, versus
-from cahp.models import ModelCard
+from cahp.board.versus import Variant, Versus, mismatch, versus
 from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.ui.frame import Panel, job_card
 from cahp.ui.parts.display import clear_note, plain, show_texts, write_note
@@ -71,16 +70,16 @@ def draw(explorer: Explorer) -> None:
     with st.container(key="pinned"):
         if why := mismatch(pin.card, explorer.card):
             st.markdown(
-                f"**A** (pinned) is of {_name(pin.card)}, and **B** (on the board) of {_name(explorer.card)}. They "
-                f"cannot be compared: {plain(why)}. **A** stays pinned until you open its model again."
+                f"**A** (pinned) is of **{plain(pin.card.id)}** and cannot be compared: {plain(why)}. It stays pinned "
+                "until you open its model again."
             )
         elif measured:
             _draw_comparison(explorer, pin)
         else:
-            kept = f"{pin.variant.mask.count} {pin.card.unit}s of {_name(pin.card)}"
+            kept = f"{pin.variant.mask.count} {pin.card.unit}s of **{plain(pin.card.id)}**"
             st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
         with st.container(horizontal=True, gap="small"):
-            if measured and explorer.marked_mask is not None:
+            if measured and pin.is_of(explorer.card):
                 _draw_swap(explorer, pin)
             if st.button("Unpin", key="pin-forget"):
                 explorer.pinned = None
@@ -99,62 +98,42 @@ def _on_board(explorer: Explorer) -> Variant:
 def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     a = pin.variant
     b = _on_board(explorer)
-    one_model = pin.is_of(explorer.card)
-    of_a = ""
-    of_b = ""
-    if not one_model:
-        of_a = f", of {_name(pin.card)}"
-        of_b = f", of {_name(explorer.card)}"
-    both, only_a, only_b = only(a.mask, b.mask)
+    both = int((a.mask.keep & b.mask.keep).sum())
+    of_a = f"**A** (pinned, {plain(pin.card.id)})"
+    of_b = f"**B** (on the board, {plain(explorer.card.id)})"
     st.markdown(
-        f"**A** (pinned{of_a}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; **B** (on the "
-        f"board{of_b}) {b.mask.count}, {RECOVERIES[b.recover].beside}. {both} {pin.card.unit}s are in both, {only_a} "
-        f"only in A, {only_b} only in B."
+        f"{of_a} keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; {of_b} {b.mask.count}, "
+        f"{RECOVERIES[b.recover].beside}. {both} {pin.card.unit}s are in both. Both are measured on the data on screen."
     )
-    if one_model and str(a) == str(b):
+    if pin.is_of(explorer.card) and str(a) == str(b):
         st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
-    else:
-        _draw_verdict(explorer, _AgainstPinned(explorer.source, pin, b))
-    if not one_model:
-        sentence = "Both models are evaluated on the data on screen"
-        if {a.recover, b.recover} != {"none"}:
-            sentence += ", and are recovered on its calibration texts"
-        st.caption(f"{sentence}.")
-
-
-def _draw_verdict(explorer: Explorer, pair: _AgainstPinned) -> None:
+        return
+    pair = _AgainstPinned(explorer.source, pin, b)
     compared = job_card(explorer, VERSUS, pair, name="pin", title="Comparing predictions")
     job = explorer.work.job(VERSUS, pair)
-    if compared is None and job is not None and job.state == "done":
-        st.caption("A or B is not distilled yet. Distil its mask first.")
-    if compared is not None:
-        change = compared.change
-        differ, n = compared.counts
-        if change is not None:
-            verdict = f"; {too_close(n)}"
-            if change.excludes(0):
-                verdict = ""
-            st.markdown(
-                f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
-                f"compared in pairs){verdict}. Their predictions differ on {differ:,} of them."
-            )
-        else:
-            st.markdown(f"**The predictions of A and B differ on {differ:,} of {n:,} {compared.noun}.**")
+    if compared is None:
+        if job is not None and job.state == "done":
+            st.caption("A or B is not distilled yet. Distil its mask first.")
+        return
+    differ, n = compared.counts
+    change = compared.change
+    if change is None:
+        st.markdown(f"**{differ:,} of {n:,} predictions of A and B differ.**")
+        return
+    verdict = f"; {too_close(n)}"
+    if change.excludes(0):
+        verdict = ""
+    alone = "{} are correct only in A, {} only in B".format(*compared.right_alone)
+    st.markdown(
+        f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, compared "
+        f"in pairs){verdict}. {differ:,} predictions differ: {alone}."
+    )
 
 
 def _draw_swap(explorer: Explorer, pin: Pin) -> None:
     a = pin.variant
     b = _on_board(explorer)
-    one_model = pin.is_of(explorer.card)
-    help_text = None
-    if not one_model:
-        help_text = "A belongs to another model; open that model to see A on the board"
-    if st.button(
-        "Swap A and B",
-        key="pin-swap",
-        disabled=not one_model or str(a) == str(b),
-        help=help_text,
-    ):
+    if st.button("Swap A and B", key="pin-swap", disabled=str(a) == str(b)):
         table = explorer.table(a.recover)
         try:
             if table is not None and table.has(a.mask):
@@ -173,14 +152,6 @@ def _draw_swap(explorer: Explorer, pin: Pin) -> None:
         st.rerun()
 
 
-def _name(card: ModelCard) -> str:
-    """Return the name of a model, with the prompt of a language model."""
-    name = card.id
-    if card.prompt is not None:
-        name += f" with prompt “{card.prompt.template[:80]}”"
-    return f"**{plain(name)}**"
-
-
 def draw_tab(explorer: Explorer) -> None:
     """Draw the tab below the board: the comparison, and the texts on which A and B disagree."""
     pin = explorer.pinned
@@ -189,26 +160,8 @@ def draw_tab(explorer: Explorer) -> None:
         return
     draw(explorer)
     job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
-    comparison = None
-    if job is not None and not mismatch(pin.card, explorer.card):
-        comparison = job.result
-    if comparison is None:
-        caption = "A and B are not compared yet."
-        if job is not None and not job.ended:
-            caption = "Comparing predictions…"
-        st.caption(caption)
-        return
-    texts = explorer.bench.evaluation
-    differ, total = comparison.counts
-    correct = ""
-    if texts.labelled:
-        correct = ": {} are correct only in A, {} only in B".format(*comparison.right_alone)
-    st.markdown(f"**{differ:,} of {total:,} predictions differ{correct}.**")
-    if differ:
-        names = ("A says", "B says")
-        if texts.task.predicts_often:
-            names = ("A", "B")
-        show_texts(comparison.table(texts, *names, classes=explorer.bench.class_names))
+    if job is not None and job.result is not None and not mismatch(pin.card, explorer.card):
+        show_texts(job.result.table(explorer.bench.evaluation, "A says", "B says", classes=explorer.bench.class_names))
 
 
 TAB = Panel(_LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)

@@ -102,7 +102,7 @@ def draw_flips(explorer: Explorer) -> None:
         table = compared.table(texts, f"all {unit}s", "this mask", classes=explorer.bench.class_names)
         if texts.task.predicts_often:
             items = texts.task.words.items
-            st.caption(f"The {items} in which the pruned model differs most from the full one (nats per token).")
+            st.caption(f"The {items} in which most predictions changed.")
         display.show_texts(table, key="flips")
         numbers = dict(table)
         if not texts.task.items_are_texts:

@@ -12,16 +12,8 @@ from peer_documents import DOCUMENT
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.peers import claim
-from cahp.features.peers.figure import describe_points, peers_figure
 from cahp.files import json_text
 from cahp.show.blocks import Line, Table, Text
-
-
-def test_the_figure_has_a_point_for_each_row() -> None:
-    cache = peers_figure(DOCUMENT, dark=False)
-    assert [list(trace.x) for trace in cache.data] == [pytest.approx(one) for one in ([20, 50], [46.875], [71.875])]
-    assert [list(trace.y) for trace in cache.data] == [[0.1, 0.405], [0.00031], [0.036]]
-    assert "a cache in 8 bits, 8 bits: 47 % saved, 0.0003 nats." in describe_points(DOCUMENT)
 
 
 def test_a_bundled_result_is_of_exactly_one_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
