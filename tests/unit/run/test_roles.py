@@ -24,20 +24,20 @@ def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path: Path, monkeypatc
     measured: list[int] = []
     compute = stage._losses
 
-    def stop_at_the_third_call(*given: object) -> object:
+    def stop_at_the_second_call(*given: object) -> object:
         measured.append(len(given[2]))
-        if len(measured) == 3:
+        if len(measured) == 2:
             raise Cancelled
         return compute(*given)
 
-    monkeypatch.setattr(stage, "_losses", stop_at_the_third_call)
+    monkeypatch.setattr(stage, "_losses", stop_at_the_second_call)
     with pytest.raises(Cancelled):
         find_roles(fakes.resources(card, store), ablate=True)
     # The full model, and the two sets of each role.
-    assert measured == [1, 2, 2]
+    assert measured == [3, 3]
     roles = find_roles(fakes.resources(card, store), ablate=True)
     # The sets of the third role are those of the second: they are in the same layer.
-    assert measured == [1, 2, 2, 2]
+    assert measured == [3, 3, 3]
     assert [one.role for one in roles.ablations or ()] == ["induction", "previous", "first"]
     assert all(one.corrected is not None for one in roles.ablations or ())
     assert stored_roles(fakes.resources(card, store), ablate=True) == roles
