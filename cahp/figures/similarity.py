@@ -86,27 +86,21 @@ def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str
 
     The share of a target that is a role of ``head`` is that of its role, which leaves out special tokens as queries.
     """
-    places = np.arange(len(weights))
-    shares = {
-        "attends mostly to the first token": float(weights[:, 0].mean()),
-        "attends mostly to the last token": float(weights[:, -1].mean()),
-        "attends mostly to the token itself": float(np.diagonal(weights).mean()),
-        "attends mostly to the token before": float(weights[places[1:], places[:-1]].sum() / len(weights)),
-        "attends mostly to the token after": float(weights[places[:-1], places[1:]].sum() / len(weights)),
-    }
     mean = weights.mean(axis=0)
+    shares = {"the first token": float(mean[0]), "the last token": float(mean[-1])}
+    for offset, target in ((0, "the token itself"), (-1, "the token before"), (1, "the token after")):
+        shares[target] = float(np.trace(weights, offset) / len(weights))
     place = int(mean.argmax())
     if 0 < place < len(weights) - 1:
-        shares[f"attends mostly to one token, token {place + 1}"] = float(mean[place])
+        shares[f"one token, token {place + 1}"] = float(mean[place])
     if roles is not None:
         for name, score in roles.scores.items():
-            target = f"attends mostly to {ROLES[name].target}"
-            if target in shares:
-                shares[target] = score.value[head]
-    words, share = max(shares.items(), key=lambda pair: pair[1])
-    if share < 0.4:
+            if ROLES[name].target in shares:
+                shares[ROLES[name].target] = score.value[head]
+    target = max(shares, key=shares.__getitem__)
+    if shares[target] < 0.4:
         return "spreads its attention over the text"
-    return f"{words} ({percent(share, 0)} of its attention)"
+    return f"attends mostly to {target} ({percent(shares[target], 0)} of its attention)"
 
 
 # Heads that attend alike ---------------------------------------------------------------------------------------

@@ -196,17 +196,17 @@ def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
 
 def head_of(text: str, layers: int, heads: int) -> int | None:
     """Return the head that a link names, as layer.head or as a flat index (None: no such head)."""
-    parts = text.split(".")
-    if len(parts) > 2 or not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5})?", text) is None:
         return None
-    numbers = [int(part) for part in parts]
-    if len(numbers) == 1:
-        flat = numbers[0]
-        return flat if flat < layers * heads else None
-    layer, head = numbers
-    if layer >= layers or head >= heads:
+    first, _, second = text.partition(".")
+    head = int(first)
+    if second:
+        if int(second) >= heads:
+            return None
+        head = head * heads + int(second)
+    if head >= layers * heads:
         return None
-    return layer * heads + head
+    return head
 
 
 def set_head(head: int) -> None:
