@@ -201,49 +201,48 @@ def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], label
 
 
 class Teacher:
-    """The full model's answers to texts, with which those of pruned models are compared, and which they learn.
+    """The full model's answers to ``items``, with which those of pruned models are compared, and which they learn.
 
-    Of a language model the answers at the last ``compared (n,)`` tokens of each text count (None: at all tokens).
+    Of what is read twice the answers in the second reading count.
     """
 
     def __init__(
-        self,
-        model: HeadModel,
-        tokens: Tokens,
-        *,
-        compared: Ints | None = None,
-        stage: str = "evaluation",
-        progress: Progress = silent,
+        self, model: HeadModel, items: Sequence[Item], *, stage: str = "evaluation", progress: Progress = silent
     ) -> None:
         self._model = model
-        self._tokens = tokens
-        self._compared = compared
-        if model.predicts_tokens:
-            # The hidden states before the head.
-            longest = max((len(entry["input_ids"]) for entry in tokens), default=0)
-            states = np.zeros((len(tokens), longest, model.card.hidden), dtype=np.float32)
-            for batch in report_progress(model.batches(tokens), stage, progress):
-                with torch.no_grad():
-                    hidden = model.logits(batch, states=True).float().cpu().numpy()
-                states[batch.rows, : hidden.shape[1]] = hidden
-            self._states = torch.as_tensor(states)
-        else:
-            self._logits = logits_of(model, tokens, stage=stage, progress=progress)
+        self._tokens = model.tokenize(items)
+        self._repeated = np.array([find_source(item) != "text" for item in items], dtype=np.bool_)
+        if not model.predicts_tokens:
+            self._logits = logits_of(model, self._tokens, stage=stage, progress=progress)
+            return
+        lengths = [len(entry["input_ids"]) for entry in self._tokens]
+        #: How many of the last tokens of each item are compared.
+        self._compared = np.array(lengths)
+        for row, item in enumerate(items):
+            if isinstance(item, Window) and item.copying:
+                self._compared[row] = item.scored
+        # The hidden states before the head.
+        states = np.zeros((len(lengths), max(lengths, default=0), model.card.hidden), dtype=np.float32)
+        for batch in report_progress(model.batches(self._tokens), stage, progress):
+            with torch.no_grad():
+                hidden = model.logits(batch, states=True).float().cpu().numpy()
+            states[batch.rows, : hidden.shape[1]] = hidden
+        self._states = torch.as_tensor(states)
 
-    def compare(
-        self,
-        model: HeadModel,
-        rows: Ints | None = None,
-        *,
-        network: Any = None,
-        progress: Progress = silent,
-    ) -> tuple[float, float, int]:
-        """Return the mean KL divergence (nats) of a model from the teacher, the share of same answers, and how many.
+    def compare(self, model: HeadModel, rows: Ints, *, network: Any = None, progress: Progress = silent) -> Divergences:
+        """Compare ``model``, or another ``network`` of its kind, with the teacher on some of the items."""
+        repeated = self._repeated[rows]
+        count = int((~repeated).sum())
+        text, same, tokens = self._compare(model, rows[~repeated], network, progress)
+        if not repeated.any():
+            return Divergences(text, text, None, same, count)
+        repeats, same_repeats, more = self._compare(model, rows[repeated], network, progress)
+        whole = tokens + more
+        total = (text * tokens + repeats * more) / whole
+        return Divergences(total, text, repeats, (same * tokens + same_repeats * more) / whole, count)
 
-        The means are over the texts in ``rows`` (None: all), or over their tokens. ``network`` replaces the model's.
-        """
-        if rows is None:
-            rows = np.arange(len(self._tokens))
+    def _compare(self, model: HeadModel, rows: Ints, network: Any, progress: Progress) -> tuple[float, float, int]:
+        """The mean KL divergence (nats) over items or their tokens, the share of same answers, and their number."""
         tokens = [self._tokens[row] for row in rows]
         if not self._model.predicts_tokens:
             logits = logits_of(model, tokens, network=network, progress=progress)
@@ -297,8 +296,6 @@ class Teacher:
     def _find_compared(self, tensors: Mapping[str, Tensor], rows: Ints) -> Tensor:
         """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
         real = tensors["attention_mask"].bool()
-        if self._compared is None:
-            return real
         # Tokens after each one, itself included; padding is at the end.
         left = real.flip(1).cumsum(1).flip(1)
         last = torch.as_tensor(self._compared[rows], device=real.device)[:, None]
@@ -346,14 +343,15 @@ _SHARED = 8
 class Divergences:
     """Mean KL divergences of a model from the full one on held-out items, in nats, and the share of same answers.
 
-    ``total`` is that of all items, ``text`` that of texts, and ``repeats`` that of what is read twice (None: there are
-    no such items).
+    ``total`` is that of all items, ``text`` that of ``count`` texts, and ``repeats`` that of what is read twice (None:
+    there are no such items).
     """
 
     total: float
     text: float
     repeats: float | None
     agreement: float
+    count: int
 
     def is_better_than(self, before: Divergences) -> bool:
         """Tell whether the divergence on text is lower, and that on repeats no higher."""
@@ -362,8 +360,11 @@ class Divergences:
         return self.text < before.text
 
     def describe_change(self, before: Divergences, recovery: str, items: str) -> str:
-        """Return the change by a recovery on held-out items, ``6 held-out windows``, in a sentence."""
-        sentence = f"KL divergence {nats(self.text)} nats on {items} after {recovery}, {nats(before.text)} before"
+        """Return the change by a recovery on held-out items in a sentence."""
+        sentence = (
+            f"KL divergence {nats(self.text)} nats on {self.count} held-out {items} after {recovery}, "
+            f"{nats(before.text)} before"
+        )
         if self.repeats is None or before.repeats is None:
             return sentence
         return f"{sentence}; on repeated tokens {nats(self.repeats)} after, {nats(before.repeats)} before"
@@ -412,41 +413,3 @@ def _list_runs(item: Item) -> set[bytes]:
     if not isinstance(item, Window) or len(item.ids) < _SHARED:
         return set()
     return {run.tobytes() for run in np.lib.stride_tricks.sliding_window_view(item.ids, _SHARED)}
-
-
-def count_compared(items: Sequence[Item]) -> Ints | None:
-    """Return how many of the last tokens of each item ``(n,)`` are compared: of what is read twice the second reading.
-
-    None: all tokens of all items.
-    """
-    if all(find_source(item) == "text" for item in items):
-        return None
-    counts = []
-    for item in items:
-        assert isinstance(item, Window)
-        count = len(item.ids)
-        if item.copying:
-            count = item.scored
-        counts.append(count)
-    return np.array(counts, dtype=np.int64)
-
-
-class HeldOut:
-    """Held-out ``items``, ``rows`` of those of a ``teacher`` with which pruned models are compared on them."""
-
-    def __init__(self, teacher: Teacher, items: Sequence[Item], rows: Ints) -> None:
-        self._teacher = teacher
-        repeated = np.array([find_source(item) != "text" for item in items], dtype=np.bool_)
-        self._text = rows[~repeated]
-        self._repeats = rows[repeated]
-        self.count = len(self._text)
-
-    def compare(self, model: HeadModel, *, network: Any = None, progress: Progress = silent) -> Divergences:
-        """Compare ``model``, or another ``network`` of its kind, with the teacher."""
-        text, same, tokens = self._teacher.compare(model, self._text, network=network, progress=progress)
-        if not len(self._repeats):
-            return Divergences(text, text, None, same)
-        repeats, same_repeats, more = self._teacher.compare(model, self._repeats, network=network, progress=progress)
-        whole = tokens + more
-        total = (text * tokens + repeats * more) / whole
-        return Divergences(total, text, repeats, (same * tokens + same_repeats * more) / whole)

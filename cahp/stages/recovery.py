@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from cahp.models.cards import ModelCard, Site
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
-from cahp.models.reading import HeldOut, Teacher, count_compared, hold_out
+from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
@@ -270,27 +269,47 @@ def _run_layer(
     return seen, state
 
 
-def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Item], *, progress: Progress = silent) -> HeadModel:
-    """The model cut to ``mask``, with the mean output of each dropped head added to its projection's bias.
+def _read_outputs(
+    model: HeadModel, inputs: Sequence[Item], add: Callable[[int, Tensor], None], stage: str, progress: Progress
+) -> int:
+    """Run the full model once, and return its number of tokens.
 
-    The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
-    where heads were dropped.
+    ``add`` gets what each layer's output projection reads of a batch, in float64 ``(tokens, width)``.
     """
-    batches = model.batches(model.tokenize(inputs))
     where = float64_device(model.device)
-    pruned = cut(model, mask)
     tokens = 0
-    sums: dict[int, Tensor] = {}
-    for batch in report_progress(batches, STAGE, progress):
+    for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
         real = batch.tensors["attention_mask"].bool()
         tokens += int(real.sum())
 
-        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
+        def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
             if site == "output":
-                seen = entering.reshape(*real.shape, -1)[real]
-                sums[layer] = sums.get(layer, 0) + seen.to(where).double().sum(0)
+                add(layer, entering.reshape(*real.shape, -1)[real].to(where).double())
 
-        model.logits(batch, tap=add)
+        model.logits(batch, tap=watch)
+    return tokens
+
+
+def mean_ablate(
+    model: HeadModel,
+    mask: HeadMask,
+    inputs: Sequence[Item],
+    *,
+    ridge: float | None = None,
+    progress: Progress = silent,
+) -> HeadModel:
+    """The model cut to ``mask``, with the mean output of each dropped head added to its projection's bias.
+
+    The means are those of the full model over the tokens of ``inputs``. A projection without a bias gets one
+    where heads were dropped. There is no ``ridge``.
+    """
+    sums: dict[int, Tensor] = {}
+
+    def add(layer: int, rows: Tensor) -> None:
+        sums[layer] = sums.get(layer, 0) + rows.sum(0)
+
+    tokens = _read_outputs(model, inputs, add, STAGE, progress)
+    pruned = cut(model, mask)
     for layer, total in sums.items():
         if mask.keep[layer].all():
             continue
@@ -306,21 +325,11 @@ def mean_ablate(model: HeadModel, mask: HeadMask, inputs: Sequence[Item], *, pro
     return pruned
 
 
-@dataclass(frozen=True)
-class ClosedForm:
-    """A recovery without training: ``make`` takes model, mask, inputs and progress, and returns the recovered model.
-
-    With ``ridges`` it is called with one ``ridge`` after the other until held-out texts accept the result.
-    """
-
-    make: Callable[..., HeadModel]
-    ridges: tuple[float, ...] = ()
-
-
-#: The recoveries in closed form, by their names in ``cahp.recoveries``.
-CLOSED_FORMS: Mapping[str, ClosedForm] = {
-    "mean": ClosedForm(mean_ablate),
-    "refit": ClosedForm(solve, ridges=tuple(RIDGE * 10**power for power in range(4))),
+#: The recoveries in closed form that held-out texts check, by their names in ``cahp.recoveries``: a function of model,
+#: mask and inputs, and the strengths that are tried one after the other until the result is accepted.
+CLOSED_FORMS: Mapping[str, tuple[Callable[..., HeadModel], Sequence[float | None]]] = {
+    "mean": (mean_ablate, (None,)),
+    "refit": (solve, tuple(RIDGE * 10**power for power in range(4))),
 }
 
 
@@ -369,29 +378,33 @@ def refit(
     def pause(stage: str, done: int, total: int) -> None:
         progress(STAGE, *place)
 
-    teacher = Teacher(model, model.tokenize(items), compared=count_compared(items), progress=pause)
-    held_out = HeldOut(teacher, items, np.arange(len(items)))
-    before = held_out.compare(plain, progress=pause)
-    form = CLOSED_FORMS[recovery.name]
-    attempts: list[Mapping[str, float]] = [{"ridge": ridge} for ridge in form.ridges] or [{}]
-    steps: tuple[float, ...] = (1.0,)
+    teacher = Teacher(model, items, progress=pause)
+    rows = np.arange(len(items))
+    before = teacher.compare(plain, rows, progress=pause)
+    make, ridges = CLOSED_FORMS[recovery.name]
+    steps: Sequence[float] = (1.0,)
     if before.repeats is not None and not recovery.baseline:
         steps = _STEPS
     after = before
     accepted = False
-    attempt = attempts[-1]
     step = steps[-1]
     # OpenBLAS computes the Gram matrices.
     with one_openblas_thread():
-        solve_with = partial(form.make, model, mask, learned, progress=watch, **options)
-        for candidate in _solve_in_turn(solve_with, attempts, steps):
-            attempt, solved, step = candidate
-            refitted = _move(model, mask, plain, solved, step)
-            after = held_out.compare(refitted, progress=pause)
-            accepted = recovery.baseline or after.is_better_than(before)
+        for ridge in ridges:
+            try:
+                solved = make(model, mask, learned, ridge=ridge, progress=watch, **options)
+            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+                # Equations of inputs that hardly vary have no solution at a weak ridge.
+                continue
+            for step in steps:
+                refitted = _move(model, mask, plain, solved, step)
+                after = teacher.compare(refitted, rows, progress=pause)
+                accepted = recovery.baseline or after.is_better_than(before)
+                if accepted:
+                    break
             if accepted:
                 break
-    reason = after.describe_change(before, recovery.noun, f"{held_out.count} held-out {model.card.words.items}")
+    reason = after.describe_change(before, recovery.noun, model.card.words.items)
     if not accepted:
         refitted = plain
         reason += ": the old weights stay"
@@ -401,7 +414,7 @@ def refit(
         accepted,
         reason,
         len(learned),
-        ridge=attempt.get("ridge"),
+        ridge=ridge,
         kl_before=before.text,
         kl_after=after.text,
         recovery=recovery.name,
@@ -410,20 +423,6 @@ def refit(
         repeats_after=after.repeats,
     )
     return refitted, report
-
-
-def _solve_in_turn(
-    solve_with: Callable[..., HeadModel], attempts: Sequence[Mapping[str, float]], steps: Sequence[float]
-) -> Iterator[tuple[Mapping[str, float], HeadModel, float]]:
-    """Yield each attempt that has a solution, the solution, and a share of its change that is tried."""
-    for attempt in attempts:
-        try:
-            solved = solve_with(**attempt)
-        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-            # Equations of inputs that hardly vary have no solution at a weak ridge.
-            continue
-        for step in steps:
-            yield attempt, solved, step
 
 
 def _move(model: HeadModel, mask: HeadMask, plain: HeadModel, solved: HeadModel, step: float) -> HeadModel:
@@ -502,22 +501,15 @@ class Grams:
 
 def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> Grams:
     """Run the full model over ``inputs`` once, and sum up what each output projection reads."""
-    width = model.projection(0).weight.shape[1]
-    where = float64_device(model.device)
+    width = model.projection(0).weight.shape[1] + 1
     # An intercept follows from small differences of these sums.
-    sums = torch.zeros(model.layers, width + 1, width + 1, dtype=torch.float64, device=where)
-    tokens = 0
-    for batch in report_progress(model.batches(model.tokenize(inputs)), "gram matrices", progress):
-        real = batch.tensors["attention_mask"].bool()
-        tokens += int(real.sum())
+    sums = torch.zeros(model.layers, width, width, dtype=torch.float64, device=float64_device(model.device))
 
-        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
-            if site == "output":
-                rows = entering.reshape(*real.shape, width)[real].to(where).double()
-                design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
-                sums[layer].addmm_(design.T, design)
+    def add(layer: int, rows: Tensor) -> None:
+        design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
+        sums[layer].addmm_(design.T, design)
 
-        model.logits(batch, tap=add)
+    tokens = _read_outputs(model, inputs, add, "gram matrices", progress)
     return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
 
 
@@ -603,11 +595,9 @@ def distill(
     )
     left = hooks.left or perf_counter
     try:
-        compared = count_compared(inputs)
-        teacher = Teacher(model, model.tokenize(inputs), compared=compared, stage=TEACHER, progress=bounded)
-        trial = HeldOut(teacher, [inputs[row] for row in held_out], held_out)
+        teacher = Teacher(model, inputs, stage=TEACHER, progress=bounded)
         ready = left()
-        first = trial.compare(start, network=network, progress=bounded)
+        first = teacher.compare(start, held_out, network=network, progress=bounded)
         scoring = abs(ready - left())
     except TimeIsUp:
         return start, report
@@ -616,7 +606,7 @@ def distill(
         known = torch.as_tensor(labels[learned], device=model.device)
 
     def score(pause: Callable[[], None]) -> tuple[float, ...]:
-        now = trial.compare(start, network=network, progress=lambda *_: pause())
+        now = teacher.compare(start, held_out, network=network, progress=lambda *_: pause())
         return -now.total, now.agreement
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
@@ -639,9 +629,9 @@ def distill(
     sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     last = first
     if sound and training.epochs:
-        last = trial.compare(start, network=network)
+        last = teacher.compare(start, held_out, network=network)
     accepted = last.is_better_than(first)
-    reason = last.describe_change(first, "it", f"{trial.count} held-out {model.card.words.items}")
+    reason = last.describe_change(first, "it", model.card.words.items)
     whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)
     if not training.epochs:
         reason = "no time was left for it"

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.models.reading import Divergences, count_compared, hold_out
+from cahp.models.reading import Divergences, hold_out
 from cahp.tasks.answers import Source, Window
 
 
@@ -77,20 +77,12 @@ def test_where_a_passage_was_taken_from_every_held_out_window_it_is_not_learned(
     assert now_learned.tolist() == [row for row in learned if row != first]
 
 
-def test_only_the_second_reading_is_compared() -> None:
-    counts = count_compared([make_text(0, length=9), make_repeat("random", 0, length=4)])
-    assert counts is not None
-    assert counts.tolist() == [9, 4]
-    assert count_compared([make_text(0)]) is None
-    assert count_compared(["a text", "another"]) is None
-
-
 @pytest.mark.parametrize(
     ("text", "repeats", "better"), [(0.1, 2.0, True), (0.1, 1.0, True), (0.1, 2.1, False), (0.2, 1.0, False)]
 )
 def test_a_repair_lowers_the_divergence_on_text_and_does_not_raise_that_on_repeats(
     text: float, repeats: float, better: bool
 ) -> None:
-    before = Divergences(total=0.4, text=0.2, repeats=2.0, agreement=0.5)
-    after = Divergences(total=0.3, text=text, repeats=repeats, agreement=0.6)
+    before = Divergences(total=0.4, text=0.2, repeats=2.0, agreement=0.5, count=9)
+    after = Divergences(total=0.3, text=text, repeats=repeats, agreement=0.6, count=9)
     assert after.is_better_than(before) is better

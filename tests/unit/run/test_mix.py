@@ -173,7 +173,7 @@ def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(
                 far.projection(layer, site).replace(start + 4 * (weight - start), far.projection(layer, site).bias)
         return far
 
-    row = replace(recovery.CLOSED_FORMS["refit"], make=overshoot)
+    row = overshoot, recovery.CLOSED_FORMS["refit"][1]
     monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", row)  # type: ignore[arg-type]
     found, report = recovery.refit(model, mask, bench.calibration.inputs)
     assert report.accepted

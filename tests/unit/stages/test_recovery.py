@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts
 
 def make_refits_by(make: Callable[..., HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``refit`` call ``make`` instead of ``solve``, with the same ridges."""
-    monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", replace(recovery.CLOSED_FORMS["refit"], make=make))  # type: ignore[arg-type]
+    monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", (make, recovery.CLOSED_FORMS["refit"][1]))  # type: ignore[arg-type]
 
 
 def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
@@ -166,7 +165,7 @@ def test_mean_ablation_is_a_baseline_that_held_out_texts_cannot_reject(
         spoilt.projection(2).weight.mul_(-3.0)
         return spoilt
 
-    monkeypatch.setitem(recovery.CLOSED_FORMS, "mean", replace(recovery.CLOSED_FORMS["mean"], make=spoil))  # type: ignore[arg-type]
+    monkeypatch.setitem(recovery.CLOSED_FORMS, "mean", (spoil, (None,)))  # type: ignore[arg-type]
     kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
     found, report = refit(model, kept, texts.inputs, recovery=RECOVERIES["mean"])
     assert (report.kl_before or 0) < (report.kl_after or 0)
