@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
@@ -56,47 +55,44 @@ export default function ({ data, parentElement, setTriggerValue }) {
 """
 
 
-def load_examples(kind: Literal["single", "pairs"]) -> list[dict[str, str]]:
+Kind = Literal["single", "pairs"]
+#: The names of the texts of an example.
+_PARTS: Mapping[Kind, Sequence[str]] = {"single": ("text",), "pairs": ("first", "second")}
+
+
+def load_examples(kind: Kind) -> list[dict[str, str]]:
     """Read the bundled example texts: each has a ``name``, and a ``text`` or the ``first`` and ``second`` of a pair."""
     examples: list[dict[str, str]] = json.loads((models.assets() / "examples" / f"{kind}.json").read_text("utf-8"))
     return examples
 
 
-def examples_of(bench: Bench, kind: Literal["single", "pairs"]) -> list[dict[str, str]]:
-    """Return evaluation texts of a person's own data, one of each class, named by their first characters and label.
+def examples_of(bench: Bench, kind: Kind) -> list[dict[str, str]]:
+    """Return the first evaluation texts of a person's own data, named by their first characters.
 
     Those of a language model are beginnings of its windows. Built-in data have none: the bundled texts fit them.
     """
     texts = bench.evaluation
-    pairs = kind == "pairs"
-    if bench.dataset.id == BBC_NEWS or pairs != (texts.second is not None):
+    if bench.dataset.id == BBC_NEWS or kind != _kind_of(bench):
         return []
-    rows = np.arange(texts.count)
-    if texts.labelled:
-        rows = np.unique(texts.labels, return_index=True)[1]
-    fields = ["text"]
-    if pairs:
-        fields = ["first", "second"]
     examples = []
-    for row in sorted(rows.tolist())[:_MOST_OWN]:
-        item = texts.plain_inputs[row]
-        whole = parts_of(item)
-        parts = [part[:LONGEST] for part in whole]
+    for row in range(min(texts.count, _MOST_OWN)):
+        parts = [part[:LONGEST] for part in parts_of(texts.plain_inputs[row])]
         if texts.task.predicts_often:
             # The model continues the beginning of an item.
-            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in whole]
-        name = " ".join(parts[0].split())
-        if len(name) > _NAME:
-            name = f"{name[:_NAME]}…"
-        if texts.labelled:
-            name += f" ({bench.class_names[texts.labels[row]]})"
-        examples.append({"name": name, **dict(zip(fields, parts, strict=True))})
-    return [example for example in examples if all(example.values())]
+            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in parts]
+        if all(parts):
+            name = " ".join(parts[0].split())[:_NAME]
+            examples.append({"name": f"{name}…", **dict(zip(_PARTS[kind], parts, strict=True))})
+    return examples
+
+
+def _kind_of(bench: Bench) -> Kind:
+    return "single" if bench.calibration.second is None else "pairs"
 
 
 def input_box(
     name: str,
-    kind: Literal["single", "pairs"],
+    kind: Kind,
     bench: Bench,
     *,
     label: str,
@@ -108,19 +104,14 @@ def input_box(
 
     It starts with the bundled example at ``place``, or with the first text of a person's own data. When other data are
     opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
-    The choice of examples is drawn in ``choose_in`` (None: below a higher box), and beside a box of one ``line``.
+    The choice of examples is drawn in ``choose_in`` (None: below the box), and beside a box of one ``line``.
     """
     own = examples_of(bench, kind)
     bundled = load_examples(kind)
     examples = [*own, *bundled]
     opening = own[0] if own else bundled[place]
-    parts: tuple[str, ...] = ("text",)
-    labels: tuple[str, ...] = (label,)
-    if kind == "pairs":
-        parts = ("first", "second")
-        labels = (f"{label}, first part", f"{label}, second part")
-    keys = [f"{name}-{part}-{place}" for part in parts]
-    for key, part in zip(keys, parts, strict=True):
+    keys = {part: f"{name}-{part}-{place}" for part in _PARTS[kind]}
+    for part, key in keys.items():
         before = f"{key}-opening"
         if key not in st.session_state or st.session_state[key] == st.session_state.get(before) != opening[part]:
             st.session_state[key] = opening[part]
@@ -132,40 +123,31 @@ def input_box(
         chosen = st.session_state[choice]
         st.session_state[choice] = None
         if chosen is not None:
-            for key, part in zip(keys, parts, strict=True):
+            for part, key in keys.items():
                 st.session_state[key] = examples[chosen][part]
 
-    visibility: Literal["visible", "collapsed"] = "visible"
-    height = 68
     boxes: Any = st
     if line:
         boxes, choose_in = st.container(key=f"{name}-line").columns([5, 1], gap="small")
+    look: dict[str, Any] = {"placeholder": "Type or paste a text", "persist_state": "session"}
     if choose_in is not None:
-        visibility = "collapsed"
-    elif kind == "single":
-        height = 100
-    choice_words = "Insert an example"
-    if line:
-        choice_words = "Try another"
+        look["label_visibility"] = "collapsed"
+    draw = boxes.text_input
+    if not line:
+        draw = boxes.text_area
+        look |= {"height": 68, "max_chars": LONGEST}
     texts = []
-    for key, words in zip(keys, labels, strict=True):
-        look: dict[str, Any] = {
-            "key": key,
-            "label_visibility": visibility,
-            "placeholder": "Type or paste a text",
-            "persist_state": "session",
-        }
-        draw = boxes.text_input
-        if not line:
-            draw = boxes.text_area
-            look |= {"height": height, "max_chars": LONGEST}
-        texts.append((draw(words, **look) or "")[:LONGEST])
+    for part, key in keys.items():
+        words = label
+        if kind == "pairs":
+            words = f"{label}, {part} part"
+        texts.append((draw(words, key=key, **look) or "")[:LONGEST])
     (choose_in or st).selectbox(
         "Example",
         range(len(examples)),
         index=None,
         format_func=lambda index: examples[index]["name"],
-        placeholder=choice_words,
+        placeholder="Try another" if line else "Insert an example",
         label_visibility="collapsed",
         key=choice,
         on_change=insert,
@@ -175,49 +157,41 @@ def input_box(
     return texts[0], texts[1]
 
 
+def _own_keys(bench: Bench) -> list[str]:
+    """Return the keys of the boxes for the text of the session."""
+    return [f"{_OWN}-{part}-{_find_place(bench)}" for part in _PARTS[_kind_of(bench)]]
+
+
 def own_text_box(bench: Bench, *, line: bool = False) -> Input:
     """Draw the box for the text of the session, on one ``line`` or on several, and return the text.
 
     A text that is typed on one page stands on all of them. On one line, an empty text brings the example back.
     """
-    place = _find_place(bench)
-    names = [f"{_OWN}-{part}-{place}" for part in ("text", "first", "second")]
+    names = _own_keys(bench)
     keep(_OWN, dict.fromkeys(names, str))
     for name in names:
-        if line and name in st.session_state and not str(st.session_state[name]).strip():
-            del st.session_state[name]
-    kind: Literal["single", "pairs"] = "pairs"
-    if bench.calibration.second is None:
-        kind = "single"
-    return input_box(_OWN, kind, bench, label="Your text", place=place, line=line)
+        if line and not str(st.session_state.get(name, "")).strip():
+            st.session_state.pop(name, None)
+    return input_box(_OWN, _kind_of(bench), bench, label="Your text", place=_find_place(bench), line=line)
 
 
 def read_own_text(bench: Bench) -> Input | None:
     """Return the text of the session where its box is not drawn (None: it never was)."""
-    place = _find_place(bench)
-    if bench.calibration.second is None:
-        text: str | None = st.session_state.get(f"{_OWN}-text-{place}")
-        return text
-    first, second = (st.session_state.get(f"{_OWN}-{part}-{place}") for part in ("first", "second"))
-    if first is None or second is None:
+    texts = [st.session_state.get(key) for key in _own_keys(bench)]
+    if None in texts:
         return None
-    return first, second
+    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
 
 
 def is_own_example(bench: Bench, typed: Input) -> bool:
     """Whether the text of the session is the example that its box opened with."""
-    parts = ["text"]
-    if not isinstance(typed, str):
-        parts = ["first", "second"]
-    openings = [st.session_state.get(f"{_OWN}-{part}-{_find_place(bench)}-opening") for part in parts]
+    openings = [st.session_state.get(f"{key}-opening") for key in _own_keys(bench)]
     return openings == list(parts_of(typed))
 
 
 def _find_place(bench: Bench) -> int:
     """Return the index of the example that the box for the text of the session opens with."""
-    if bench.card.task.predicts_often:
-        return _UNFINISHED
-    return TOPIC
+    return _UNFINISHED if bench.card.task.predicts_often else TOPIC
 
 
 def set_value(key: str, value: object) -> None:

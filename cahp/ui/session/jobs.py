@@ -153,8 +153,9 @@ class Job(Generic[T]):
 
     # How long it takes -------------------------------------------------------------------------------------------
 
-    def _left(self, now: float) -> float | None:
+    def _left(self) -> float | None:
         """Estimate the seconds to the end by what was expected and by the pace of the present stage; the longer."""
+        now = monotonic()
         estimates = []
         if self._expected is not None:
             estimates.append(max(0.0, self._expected - (now - self._began)))
@@ -167,24 +168,19 @@ class Job(Generic[T]):
     @property
     def share(self) -> float:
         """The share of the work that is done: by the time, which never falls, or else by the units of its stage."""
-        if self.state == "queued":
-            return 0.0
-        now = monotonic()
-        left = self._left(now)
-        if self._expected is None or left is None:
+        left = self._left()
+        if self.state == "queued" or self._expected is None or left is None:
             return min(1.0, self.done / max(self.total, 1))
-        spent = now - self._began
+        spent = monotonic() - self._began
         self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
         return self._furthest
 
     @property
     def seconds_left(self) -> float | None:
         """The estimated seconds to the end, once they are known well enough; never more than at first."""
-        if self.state == "queued":
-            return None
-        now = monotonic()
-        left = self._left(now)
-        if left is None or (self._most_left is None and now - self._began < _KNOWN_S and self.share < _KNOWN_SHARE):
+        left = self._left()
+        early = monotonic() - self._began < _KNOWN_S and self.share < _KNOWN_SHARE
+        if self.state == "queued" or left is None or (early and self._most_left is None):
             return None
         if self._most_left is None:
             self._most_left = left
@@ -216,12 +212,10 @@ class Job(Generic[T]):
             finally:
                 self.paused = False
             # The time of the jobs that pass is not that of this one.
-            self._skip(monotonic() - before)
+            passed = monotonic() - before
+            self._began += passed
+            self._stage_began += passed
             self._raise_if_unwanted()
-
-    def _skip(self, seconds: float) -> None:
-        self._began += seconds
-        self._stage_began += seconds
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
