@@ -22,10 +22,8 @@ from serving import free_port
 from cahp import access
 from cahp.api import bundled
 from cahp.run.settings import Settings
-from cahp.ui import server as server_module
 from cahp.ui.frame.address import Wish
 from cahp.ui.frame.source_dialog import WISH
-from cahp.ui.server import Guard
 from cahp.ui.session.opening import Source
 
 ROOT = Path(__file__).parents[2]
@@ -280,12 +278,6 @@ def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: py
     # With the guard it is the page.
     shell.enforced.set()
     assert open_app("export").title
-
-
-def test_a_guard_tells_that_it_is_active(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "enforced", threading.Event())
-    Guard(lambda *_: None, access.Access())  # type: ignore[arg-type, return-value]
-    assert server_module.enforced.is_set()
 
 
 # In public ---------------------------------------------------------------------------------------------------------

@@ -17,13 +17,12 @@ from clusters import on_a_line as two_numbers
 from copying import roles_of
 from playwright.sync_api import BrowserContext, Page, expect
 
-from cahp.board import BoardSubject, FirstScreen, Host, Shown, Steps, contents, script, style
+from cahp.board import BoardSubject, FirstScreen, Host, Shown, contents, script, style
 from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.contents import Sentence, SentenceAnswer, WordMaps
 from cahp.board.head_clusters import HeadClusters
-from cahp.features.roles.habits import HeadMaps
-from cahp.features.roles.panel import BY_ROLE, MAPS
+from cahp.features.roles.panel import BY_ROLE
 from cahp.models.cards import CacheShape
 from cahp.run.settings import Settings
 from cahp.stages.similarity import Arc
@@ -159,17 +158,6 @@ def test_a_pressed_head_moves_the_figures_before_the_host_answers(bare: Callable
     assert page.locator(".dial .value").inner_text() == "40 of 72"
 
 
-def test_the_ways_back_are_beside_the_number_of_heads(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(6, 12), 40, steps=Steps(True, 13)))
-    page.get_by_role("button", name="Undo").click()
-    page.get_by_role("button", name="CAHP's choice: 13").click()
-    assert page.evaluate("told") == [{"kind": "undo"}, {"kind": "suggested"}]
-    # What leads nowhere keeps its place, unseen.
-    still = bare(data_of(in_a_row(6, 12), 40, steps=Steps()))
-    expect(still.locator(".step.undo")).to_be_hidden()
-    assert still.locator(".steps").bounding_box() is not None
-
-
 def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
     ratio = Estimate(0.96, (0.9, 1.02), 40, "ratio")
@@ -198,14 +186,6 @@ def test_a_language_model_shows_its_cache_in_place_of_the_time(bare: Callable[..
     expect(page.locator(".figure").last).to_contain_text("full model")
 
 
-def test_rows_of_a_hybrid_bear_the_index_of_their_layer_in_the_model(bare: Callable[..., Page]) -> None:
-    clusters = in_a_row(3, 4)
-    page = bare(given(clusters, table_of(clusters), 6, {"places": (3, 7, 11)}))
-    cells = page.get_by_role("gridcell")
-    assert (cells.nth(4).get_attribute("aria-label") or "").startswith("Layer 7, head 0")
-    assert page.locator(".grid .row .axis").all_inner_texts()[-3:] == ["3", "7", "11"]
-
-
 def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budget(bare: Callable[..., Page]) -> None:
     clusters = in_a_row(6, 12)
     # The mask on the board keeps all 72 heads; budgets begin with 6.
@@ -231,20 +211,6 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     expect(read_out).to_have_text("released")
 
 
-def test_a_slider_that_stands_beside_a_mask_made_by_hand_is_let_go_where_it_was(bare: Callable[..., Page]) -> None:
-    data = data_of(in_a_row(6, 12), 59)
-    # Of the budgets, which begin with 6, every sixth; the mask by hand keeps one head less than one of them.
-    data |= {name: data[name][::6] for name in ("budgets", "rows", "kept")}
-    page = bare(data)
-    drag(page, 54 / 66)
-    page.mouse.down()
-    drag(page, 0.5)
-    drag(page, 54 / 66)
-    page.mouse.up()
-    assert figures(page)[0] == "59 of 72"
-    assert page.evaluate("told") == []
-
-
 def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are_closed(
     bare: Callable[..., Page],
 ) -> None:
@@ -266,25 +232,6 @@ def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are
     expect(page.locator(".figures")).to_be_hidden()
     page.get_by_text("Details").click()
     expect(page.locator(".figures")).to_be_visible()
-
-
-def test_the_words_of_a_flip_stay_within_the_board(bare: Callable[..., Page]) -> None:
-    clusters = in_a_row(30, 3)
-    budgets = tuple(range(6, 91, 6))
-    maps = WordMaps(("one", "two"), 2, ((),) * 90, np.zeros((90, 2), np.uint8))
-    same = SentenceAnswer("business", 0.8)
-    for flip in (6, 30, 54, 84):
-        answers = [SentenceAnswer("entertainment", 0.8) if budget <= flip else same for budget in budgets]
-        sentence = Sentence(maps, budgets, answers, answers[-1], same, "after refit")
-        values = ["cost"] * (1 + len(table_of(clusters).budgets))
-        data = data_of(clusters, 45, titles=values, first=FirstScreen(values, sentence=sentence), details=False)
-        page = bare(data, viewport={"width": 390, "height": 900})
-        expect(page.locator(".flips")).to_contain_text(f"at {flip} your answer becomes entertainment")
-        words, place = (page.locator(f".flips {part}").bounding_box() for part in ("text", "svg"))
-        assert words is not None
-        assert place is not None
-        assert words["x"] >= place["x"] - 1
-        assert words["x"] + words["width"] <= place["x"] + place["width"] + 1
 
 
 def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_slider(bare: Callable[..., Page]) -> None:
@@ -399,17 +346,6 @@ def test_a_host_with_cards_opens_that_of_the_head_that_was_pointed_at_last(bare:
     assert page.evaluate("told") == [{"kind": "ask", "head": 4}]
 
 
-def test_a_mark_of_the_legend_keeps_its_words_and_axes_are_large_enough_to_read(bare: Callable[..., Page]) -> None:
-    clusters = in_a_row(6, 12)
-    data = given(clusters, table_of(clusters), 30, {"pinned": HeadMask.of(range(12), 6, 12)})
-    for width, size in ((320, 13), (1280, 13), (1920, 16)):
-        page = bare(data, viewport={"width": width, "height": 900})
-        rows = "items => items.map(item => item.getClientRects().length)"
-        assert set(page.locator(".legend .item").evaluate_all(rows)) <= {0, 1}
-        sizes = "ticks => ticks.map(tick => parseFloat(getComputedStyle(tick).fontSize))"
-        assert min(page.locator(".plots text").evaluate_all(sizes)) >= size
-
-
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
     bare: Callable[..., Page],
 ) -> None:
@@ -428,12 +364,6 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     page.locator("input.slider").focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator(".figure").nth(1)).to_contain_text("≈ 63.3 %estimated between measured budgets")
-
-
-def test_what_shows_on_hover_is_read_out_too(bare: Callable[..., Page]) -> None:
-    data = data_of(on_a_line(), 3)
-    page = bare({**data, "current": {**data["current"], "others": ["macro F1 50.0 %"]}})
-    expect(page.locator(".figure .unseen")).to_have_text(["macro F1 50.0 %"])
 
 
 def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:
@@ -485,69 +415,6 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     )
     # One stop for Tab in the grid, whatever its size.
     assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
-
-
-def test_the_curve_shows_each_outcome_that_some_budget_has_and_no_other(bare: Callable[..., Page]) -> None:
-    clusters = on_a_line()
-    page = bare(data_of(clusters, 3))
-    buttons = page.get_by_role("group", name="Curve").get_by_role("button")
-    # The divergence was not measured: it is absent, not 0.
-    assert buttons.all_inner_texts() == ["Accuracy", "Agreement"]
-    assert "KL" not in page.locator(".cahp-board").inner_text()
-    table = table_of(clusters)
-    for budget, kl in ((2, 0.3), (6, 0.0)):
-        more = {"kl": Estimate(kl, (kl / 2, 2 * kl), 100, "nats")}
-        table.add(budget, outcomes={**outcomes(0.9 if budget == 6 else 0.5), **more})
-    data = given(clusters, table, 2, {"outcomes": table.row(2).outcomes})
-    page.evaluate("data => board.update(data)", data)
-    assert buttons.all_inner_texts() == ["Accuracy", "KL divergence", "Agreement"]
-    divergence = page.locator(".figure").nth(2)
-    expect(divergence).to_contain_text("KL divergence")
-    expect(divergence).to_contain_text("0.3000.150 to 0.600, n = 100")
-    curve = page.get_by_role("img").first
-    assert (curve.get_attribute("aria-label") or "").startswith("Accuracy (%), n = 100, 95 % interval")
-    buttons.nth(1).focus()
-    page.keyboard.press("Enter")
-    said = "KL divergence (nats per text), n = 100, 95 % interval, over the heads kept"
-    assert curve.get_attribute("aria-label") == said
-    expect(buttons.nth(1)).to_have_attribute("aria-pressed", "true")
-    # New data keep the choice, and the focus on it.
-    page.evaluate("data => board.update(data)", data)
-    assert curve.get_attribute("aria-label") == said
-    expect(buttons.nth(1)).to_be_focused()
-    page.locator("input.slider").focus()
-    for _ in range(2):
-        page.keyboard.press("ArrowRight")
-    # Half-way between 0.3 and 0.
-    expect(divergence).to_contain_text("≈ 0.150estimated between measured budgets")
-
-
-def test_a_mask_that_is_being_measured_has_its_divergence_so_far_with_its_interval(bare: Callable[..., Page]) -> None:
-    clusters = on_a_line()
-    table = table_of(clusters)
-    table.add(6, outcomes={**outcomes(0.9), "kl": Estimate(0.0, (0.0, 0.0), 100, "nats")})
-    part = {"kl": Estimate(0.004, (0.001, 0.008), 30, "nats"), "accuracy": Estimate(0.7, None, 30, "share")}
-    shown = {"mask": HeadMask.of([0, 2, 4], 2, 3), "origin": "hand", "glimpse": part}
-    page = bare(given(clusters, table, 3, shown, status="Evaluating: 30 of 100"))
-    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 70.0 %estimated from the first 30 textsEvaluating")
-    said = "≈ 0.00400.0010 to 0.0080, n = 30estimated from the first 30 texts"
-    expect(page.locator(".figure").nth(2)).to_contain_text(said)
-
-
-def test_where_the_full_model_is_hardly_better_than_guessing_both_lines_keep_their_names(
-    bare: Callable[..., Page],
-) -> None:
-    page = bare(data_of(in_a_row(6, 12), 30, chance=0.88))
-    # The baseline is named once: at its line, not in the title.
-    expect(page.locator("svg text").get_by_text("majority-class baseline")).to_have_count(1)
-    names = [
-        page.locator(".curves text, svg text").get_by_text(name, exact=True)
-        for name in ("full model", "majority-class baseline 88 %")
-    ]
-    above, below = (name.bounding_box() for name in names)
-    assert above is not None
-    assert below is not None
-    assert above["y"] + above["height"] <= below["y"] + 1
 
 
 def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_replacement(
@@ -615,50 +482,6 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
     chosen.get_by_role("button", name="clusters").click()
     assert cells.all_inner_texts() == letters
     assert len(page.evaluate("told")) == 1
-
-
-def test_on_the_first_screen_chips_count_the_kept_heads_of_each_role_while_dragging(bare: Callable[..., Page]) -> None:
-    values = ["cost"] * 6
-    roles = roles_of("first", "first", "induction", "none", "first", "first", heads=3)
-    first = FirstScreen(values, colouring="roles")
-    page = bare(
-        data_of(on_a_line(), 6, titles=values, first=first, details=False, colourings=[Coloured(BY_ROLE, roles)])
-    )
-    chips = page.locator(".chip")
-    # All heads are kept, so that no number is needed.
-    read = [" ".join(text.split()) for text in chips.all_inner_texts()]
-    assert read == ["induction 1 of 1 kept", "first token 4 of 4 kept", "no role 1 of 1 kept"]
-    drag(page, 1.0)
-    page.mouse.down()
-    drag(page, 0.25)
-    # The budget keeps the heads 1, 3 and 5.
-    assert [" ".join(text.split()) for text in chips.all_inner_texts()] == [
-        "induction 1 → 0 0 of 1 kept",
-        "first token 4 → 2 2 of 4 kept",
-        "no role 1 of 1 kept",
-    ]
-    assert page.locator(".chip.low").count() == 2
-    # Released where it was pressed, the slider tells nothing, and the arrows go.
-    drag(page, 1.0)
-    page.mouse.up()
-    expect(chips.first).to_have_text("induction 1 of 1 kept")
-    assert page.evaluate("told") == []
-
-
-def test_a_switch_shows_pictures_that_the_host_sends_when_they_are_asked_for(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3, colourings=[Coloured(MAPS, None, "")]))
-    page.get_by_role("button", name="what they attend to").click()
-    assert page.evaluate("told") == [{"kind": "colour", "name": "attention"}]
-    expect(page.locator(".picture")).to_have_count(0)
-    maps = HeadMaps(np.full((6, 2, 2), 255, np.uint8), np.zeros((6, 7), np.float32), 4)
-    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, colourings=[Coloured(MAPS, maps)]))
-    expect(page.locator(".cell .picture")).to_have_count(6)
-    # Kept heads stand out, and clusters are still what a head is called by.
-    expect(page.locator(".cell.kept .picture").first).to_have_css("opacity", "1")
-    expect(page.locator(".cell:not(.kept) .picture").first).to_have_css("opacity", "0.36")
-    expect(page.get_by_role("gridcell").first).to_have_attribute("aria-label", re.compile("cluster"))
-    page.get_by_role("button", name="clusters").click()
-    expect(page.locator(".picture")).to_have_count(0)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -149,21 +149,6 @@ def test_every_page_fits_the_window_and_nothing_lies_over_a_button(
         assert ground == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(16, 20, 22)")
 
 
-@pytest.mark.nightly
-def test_a_picture_is_taken_home_and_the_panel_stays_open(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Budget?budget=20")
-    expect(page.get_by_role("gridcell")).to_have_count(72)
-    page.locator(".st-key-chart-space .js-plotly-plot").wait_for()
-    page.locator(".st-key-about-space button").first.click()
-    for name, start in (("CSV", b"\xef\xbb\xbflayer,head,"), ("SVG", b"<svg"), ("PNG", b"\x89PNG")):
-        with page.expect_download() as download:
-            page.get_by_test_id("stPopoverBody").get_by_role("button", name=name, exact=True).click()
-        assert download.value.suggested_filename == f"space.{name.lower()}"
-        assert Path(download.value.path()).read_bytes().startswith(start)
-        page.wait_for_timeout(300)
-        expect(page.locator(".st-key-pictures-space")).to_be_visible()
-
-
 # Odd things that people bring -------------------------------------------------------------------------------
 def array(value: Any) -> bytes:
     file = io.BytesIO()
@@ -233,17 +218,6 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
     page.locator(".st-key-change-source button").click()
     page.locator(".st-key-use-source button").click()
     expect(closed).to_be_attached()
-
-
-@pytest.mark.nightly
-def test_the_line_of_progress_hides_what_is_behind_it(open_page: Callable[[str], Page]) -> None:
-    page = open_page("")
-    page.get_by_role("button", name=re.compile("Re-run here")).click()
-    pill = page.locator(".st-key-pill")
-    expect(pill).to_be_visible()
-    # Half transparent colours have a fourth number.
-    assert pill.evaluate("pill => getComputedStyle(pill).backgroundColor").startswith("rgb(")
-    pill.get_by_role("button", name="Cancel").click()
 
 
 @pytest.mark.nightly

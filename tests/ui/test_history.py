@@ -120,15 +120,6 @@ def test_files_that_cannot_be_opened_are_not_lost() -> None:
     assert explorer_of(app.run()).source.uploaded
 
 
-def test_a_wish_can_be_left() -> None:
-    app = opened(files="00000000", budget="17")
-    app.button(key="leave-wish").click().run()
-    assert not app.exception
-    assert not app.file_uploader
-    assert "files" not in app.query_params
-    assert app.query_params["budget"] == "auto"
-
-
 def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:
     app = open_app("learn", guesses=",12,x,999999,-1", step="2")
     assert any("You guessed 12 answers" in text.value for text in app.markdown)

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -116,24 +115,6 @@ def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
     assert any("\\!\\[x\\]" in info.value for info in app.info)
 
 
-def test_a_bundled_run_of_another_model_is_not_shown_as_the_current_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = bundled.read_run()
-    assert shipped is not None
-    document = replace(shipped.document, model=replace(shipped.document.model, sha256="0" * 64))
-    monkeypatch.setattr(bundled, "read_run", lambda name=bundled.NAME: replace(shipped, document=document))
-    app = opened()
-    assert explorer_of(app).results.run is None
-    assert "Nothing has been measured yet" in text_of(app, "subheader")
-    assert any(button.label.startswith("Run here (about ") for button in app.button)
-
-
-def test_the_title_claims_no_more_than_the_agreement_shows() -> None:
-    assert titled(opened(budget="72")) == "All 72 heads"
-    app = opened(model="smollm2")
-    assert titled(app) == "72 of 90 groups are too few"
-    assert "20 % less memory per token, 74 % of next words unchanged" in text_of(app, "markdown")
-
-
 #: The numbers that the first screen shows, without those on axes and on heads.
 NUMBERS = r"""main => {
   const found = [];
@@ -191,14 +172,6 @@ def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads
     expect(page.locator(".cahp-board .figures")).to_be_visible()
 
 
-#: How much of the board's room its content leaves empty, in pixels.
-EMPTY = """() => {
-  const room = document.querySelector(".st-key-home-board, .st-key-board");
-  const bottoms = [...room.children].map((child) => child.getBoundingClientRect().bottom);
-  return room.getBoundingClientRect().bottom - Math.max(...bottoms);
-}"""
-
-
 @pytest.mark.browser
 @pytest.mark.parametrize("times", [4, pytest.param(40, marks=pytest.mark.nightly)])
 def test_the_headline_is_that_of_the_model_on_the_board(
@@ -217,22 +190,3 @@ def test_the_headline_is_that_of_the_model_on_the_board(
         settled(page)
         page.wait_for_timeout(300)
         expect(page.get_by_role("heading", level=1)).to_contain_text(words)
-
-
-#: The labels of links to other pages that have no room for all of their words.
-CUT = """() => [...document.querySelectorAll(".st-key-doors a *")]
-  .filter((part) => part.scrollWidth > part.clientWidth + 1 && getComputedStyle(part).overflowX !== "visible")
-  .map((part) => part.innerText)"""
-
-
-@pytest.mark.nightly
-@pytest.mark.browser
-@pytest.mark.parametrize(("model", "path"), [("minilm-bbc", ""), ("smollm2", "Budget")])
-def test_a_board_on_a_tablet_leaves_no_room_empty(model: str, path: str, new_person: Callable[..., Page]) -> None:
-    page = new_person(f"{path}?model={model}", viewport={"width": 1000, "height": 900})
-    expect(page.get_by_role("gridcell").first).to_be_visible()
-    for width in (1000, 820):
-        page.set_viewport_size({"width": width, "height": 1100})
-        # The room is there before its content, which is drawn a moment later.
-        page.wait_for_function(f"({EMPTY})() < 40")
-        assert page.evaluate(CUT) == []

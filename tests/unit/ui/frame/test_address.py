@@ -110,10 +110,6 @@ def test_an_address_of_another_mask_is_refused(text: str) -> None:
         mask_from_hex(text, 3, 3)
 
 
-def test_a_mask_is_written_four_heads_a_digit() -> None:
-    assert mask_to_hex(HeadMask.of([0, 5, 8], 3, 3)) == "8480"
-
-
 def test_a_link_to_a_mask_made_by_hand_restores_its_clusters() -> None:
     explorer = Explorer("somebody", Source.open(bundled.SETTINGS))
     other = Explorer("somebody else", Source.open(bundled.SETTINGS))

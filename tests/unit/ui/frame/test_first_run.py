@@ -41,10 +41,6 @@ def shared_layers(place: Path) -> Brought:
     return classifier(place, "albert")
 
 
-def one_layer(place: Path) -> Brought:
-    return classifier(place, "bert", num_hidden_layers=1, num_attention_heads=4)
-
-
 def two_groups(place: Path) -> Brought:
     return classifier(place, "qwen2", num_attention_heads=4, num_key_value_heads=2)
 

@@ -8,12 +8,10 @@ import io
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from clusters import CARD
 from plotly.basedatatypes import BaseFigure
 from streamlit.testing.v1 import AppTest
 
@@ -26,11 +24,6 @@ def test_a_table_is_utf8_csv_whose_cells_no_spreadsheet_runs() -> None:
     rows = list(csv.reader(io.StringIO(made.decode("utf-8-sig"))))
     assert rows == [["token", "weight"], ["'=1+1", "0.5"], ["a,b", "-1.0"], ["é", "0.0"]]
     assert as_csv(lambda: {"a": [1]}) == "\ufeffa\n1\n".encode()
-
-
-def test_the_size_of_a_model_is_a_product_that_is_right() -> None:
-    assert display.describe_size(CARD) == "2 layers × 3 heads = 6"
-    assert display.describe_size(replace(CARD, group=3)) == "2 layers × 3 groups = 6 groups of 3 heads"
 
 
 def test_a_figure_is_made_a_dictionary_once_however_often_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,12 +72,6 @@ def test_fifty_concurrent_calls_draw_once() -> None:
     assert seen == set(made)
 
 
-def test_another_thing_or_another_question_gets_a_drawing_of_its_own() -> None:
-    one, other = Thing(), Thing()
-    drawings = {cache_with(thing, key, object) for thing in (one, other) for key in ("light", "dark")}
-    assert len(drawings) == 4
-
-
 def test_a_drawing_goes_with_what_it_was_drawn_of() -> None:
     kept = len(display._cached)
     thing = Thing()
@@ -93,22 +80,6 @@ def test_a_drawing_goes_with_what_it_was_drawn_of() -> None:
     del thing
     gc.collect()
     assert len(display._cached) == kept
-
-
-def test_no_more_are_kept_of_a_thing_than_the_bound_and_the_latest_stay() -> None:
-    thing = Thing()
-    for key in range(display.MOST_CACHED + 10):
-        cache_with(thing, key, object)
-    assert len(display._cached[thing]) == display.MOST_CACHED
-    last = display.MOST_CACHED + 9
-    assert cache_with(thing, last, object) is cache_with(thing, last, object)
-
-
-def test_a_drawing_that_fails_is_tried_again() -> None:
-    thing = Thing()
-    with pytest.raises(ZeroDivisionError):
-        cache_with(thing, "a drawing", lambda: 1 / 0)
-    assert cache_with(thing, "a drawing", lambda: 2) == 2
 
 
 @pytest.mark.parametrize(

@@ -82,12 +82,6 @@ def test_a_link_to_a_refit_of_a_model_without_one_opens_it_as_pruned(explore: Op
     assert explorer.recovery.name == "distill"
 
 
-def test_too_few_texts_for_a_refit_are_run_as_pruned(explore: Open, tmp_path: Path) -> None:
-    explorer = explore(replace(task(tmp_path, "bert"), limit=4))
-    assert explorer.no_refit == "4 texts are too few to hold one out"
-    run(explorer)
-
-
 def test_a_refit_that_is_impossible_is_refused_before_heads_are_chosen(
     explore: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,13 +125,6 @@ def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(explore: 
     settings = task(tmp_path, "bert")
     run(explore(replace(settings, budget="6")))
     assert explore(settings).results.run is None
-
-
-def test_a_minimum_that_no_layer_can_keep_is_refused(explore: Open, tmp_path: Path) -> None:
-    settings = task(tmp_path, "bert")
-    for minimum, where in [({"min_per_layer": 5}, "every layer"), ({"min_first_layers": 5}, "layer 0")]:
-        with pytest.raises(OptionError, match=f"the heads to keep in {where} must be 0 to 4, got 5"):
-            explore(replace(settings, **minimum))
 
 
 def test_a_link_to_a_minimum_that_no_layer_can_keep_shows_the_default_and_a_sentence() -> None:

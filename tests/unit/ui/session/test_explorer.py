@@ -16,7 +16,7 @@ from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
 from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer, RecoveryState
-from cahp.ui.session.opening import Source, Upload, is_loaded
+from cahp.ui.session.opening import Source, Upload
 from cahp.ui.session.work import FIGURE, FLIPS, RUN, TABLE, WARM
 from cahp.values import HeadMask
 
@@ -43,17 +43,6 @@ def explorer(settings: Settings) -> Iterator[Explorer]:
     assert made.collect() is None
     yield made
     made.close()
-
-
-def test_a_finished_run_is_on_screen_with_its_figures(explorer: Explorer) -> None:
-    run, found = explorer.results.run, explorer.outcomes()
-    assert run is not None
-    assert found is not None
-    assert explorer.board.auto
-    assert run.mask.sha256 == explorer.mask.sha256
-    assert found == run.outcomes["pruned"]
-    assert is_loaded(explorer.card, device=explorer.settings.device)
-    assert explorer.settings == run.settings
 
 
 def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
@@ -140,16 +129,6 @@ def test_a_run_that_is_under_way_answers_no_other_question(
     assert job.wait(PATIENCE)
     other.collect()
     assert (other.results.run is not None) is kept
-    other.close()
-
-
-def test_a_run_of_other_texts_than_those_of_now_is_not_shown(settings: Settings) -> None:
-    other = Explorer("impatient", Source.open(replace(settings, limit=70)))
-    job = other.work.start(RUN, Source.open(replace(settings, limit=80)).bench)
-    assert job.wait(PATIENCE)
-    assert job.result is not None
-    other.collect()
-    assert other.results.run is None
     other.close()
 
 

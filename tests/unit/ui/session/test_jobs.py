@@ -94,24 +94,6 @@ def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(
     assert (found, job.state, job.result, again.result) == (["a model"], "cancelled", None, "another")
 
 
-def test_a_cancelled_generator_is_not_resumed(gate: threading.Event) -> None:
-    steps: list[int] = []
-
-    def work(_: Progress) -> Generator[None, None, None]:
-        for step in range(3):
-            steps.append(step)
-            gate.wait(PATIENCE)
-            yield
-
-    job = jobs.submit(SESSION, "table", work)
-    until(lambda: steps == [0])
-    job.cancel()
-    gate.set()
-    assert jobs.submit(SESSION, "after", lambda _: None, rank=jobs.Rank.BACKGROUND).wait(PATIENCE)
-    assert steps == [0]
-    assert job.state == "cancelled"
-
-
 def test_a_queued_job_is_cancelled_at_once_and_never_begins(gate: threading.Event) -> None:
     jobs.submit(SESSION, "in front", holding(gate))
     begun: list[int] = []
@@ -194,23 +176,6 @@ def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None
     assert (ours.result, theirs.result) == (SESSION, OTHER)
 
 
-def test_work_between_two_turns_is_no_longer_in_line(gate: threading.Event) -> None:
-    places = []
-
-    def watch(_: Progress) -> Generator[None, None, None]:
-        for _step in range(2):
-            places.append(ours.place)
-            yield
-
-    jobs.submit(SESSION, "in front", holding(gate))
-    ours = jobs.submit(SESSION, "table", steps([], SESSION, gate), rank=jobs.Rank.BACKGROUND)
-    theirs = jobs.submit(OTHER, "table", watch, rank=jobs.Rank.BACKGROUND)
-    assert ours.place is not None
-    gate.set()
-    assert theirs.wait(PATIENCE)
-    assert places == [None, None]
-
-
 def test_runs_that_let_each_other_pass_do_not_pile_up(gate: threading.Event) -> None:
     order: list[int] = []
     depth: list[int] = []
@@ -284,32 +249,6 @@ def test_resources_that_outlive_their_jobs_report_to_whichever_is_at_work() -> N
     assert (job.stage, job.done, job.total) == ("evaluation", 3, 4)
     # Outside of any job it reports to nobody.
     jobs.relay("evaluation", 1, 1)
-
-
-def test_with_a_headline_only_that_stage_is_shown(gate: threading.Event) -> None:
-    def work(progress: Progress) -> None:
-        progress("table", 3, 67)
-        progress("evaluation", 100, 311)
-
-    job = jobs.submit(SESSION, "table", work, headline="table")
-    assert job.wait(PATIENCE)
-    assert (job.stage, job.done, job.total) == ("table", 3, 67)
-
-
-@pytest.fixture
-def nobody_waits() -> None:
-    """What earlier tests had is gone, and so is what they took."""
-    until(lambda: not jobs._worker._working and not jobs._worker.unfinished())
-
-
-@pytest.mark.usefixtures("nobody_waits")
-def test_work_that_counts_nothing_moves_with_the_time(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = start(SESSION, "load", lambda progress: gate.wait(PATIENCE), expected=10.0)
-    begun = job._began
-    assert begun is not None
-    for spent, share in ((4.0, 0.4), (25.0, 0.95)):
-        monkeypatch.setattr(jobs, "monotonic", lambda spent=spent: begun + spent)
-        assert job.share == pytest.approx(share)
 
 
 def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threading.Event) -> None:

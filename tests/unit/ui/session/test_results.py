@@ -37,14 +37,6 @@ def planned(results: Results, *, recover: Any = "none", **settings: Any) -> Budg
     return found
 
 
-def test_before_the_first_run_nothing_is_measured() -> None:
-    results = Results()
-    assert results.outcomes(HeadMask.full(2, 3)) is None
-    assert results.speed(HeadMask.full(2, 3)) is None
-    assert results.table(Settings()) is None
-    assert not results.bundled
-
-
 def test_a_run_says_how_its_own_mask_does_and_of_no_other() -> None:
     results = Results(run())
     found = results.outcomes(OF_THE_RUN)
@@ -112,15 +104,3 @@ def test_what_was_timed_here_is_the_time_everywhere() -> None:
     assert results.speed(mask) == expected
     assert results.costs(mask) == reliable
     assert results.costs(OF_THE_RUN) is (reliable if mask.by_layer == OF_THE_RUN.by_layer else None)
-
-
-def test_settings_that_choose_other_heads_have_a_table_of_their_own() -> None:
-    results = Results(run())
-    table = planned(results)
-    assert planned(results) is table
-    # The degree moves the knee, not what a budget keeps.
-    assert planned(results, poly_degree=2) is table
-    assert planned(results, min_per_layer=0) is not table
-    assert planned(results, min_first_layers=2) is not table
-    assert planned(results, representative="medoid") is not table
-    assert planned(results, recover="refit") is not table

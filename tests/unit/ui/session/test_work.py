@@ -22,7 +22,6 @@ from cahp.ui.session.work import (
     DISTIL,
     FIGURE,
     FLIPS,
-    SPEED,
     WARM,
     BoardState,
     Kind,
@@ -108,16 +107,6 @@ def test_pages_wait_for_awaited_kinds_only(mine: Work, gate: threading.Event) ->
     assert mine.pulse is None
 
 
-def test_dropped_work_is_stopped_and_forgotten(mine: Work, gate: threading.Event) -> None:
-    kind, other = waiting(gate), waiting(gate)
-    dropped, kept = mine.start(kind, "a"), mine.start(other, "b")
-    mine.drop(kind, waiting(gate))
-    assert dropped.state == "cancelled"
-    assert mine.job(kind) is None
-    assert mine.job(other) is kept
-    assert not kept.ended
-
-
 def test_one_person_s_work_is_not_another_s(mine: Work, gate: threading.Event) -> None:
     theirs, kind = Work("another person"), waiting(gate)
     job, other = mine.start(kind, "a"), theirs.start(kind, "a")
@@ -139,11 +128,6 @@ def test_a_figure_is_that_of_a_mask_a_recovery_and_texts(kind: Kind[BoardState, 
         keys.append(kind.key(BoardState(cast(Bench, others), Results(), MASK)))
     assert len(set(keys)) == 6
     assert kind.key(on_board()) == keys[0]
-
-
-def test_a_timing_is_that_of_the_heads_of_each_layer() -> None:
-    assert SPEED.key(on_board(MASK)) == SPEED.key(on_board(OTHER, recover="refit"))
-    assert SPEED.key(on_board(MASK)) != SPEED.key(on_board(HeadMask.of([3, 5], 2, 3)))
 
 
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[str]:
