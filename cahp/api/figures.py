@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cahp.board.budget_sweep import Row, Speed, evaluate_mask
+from cahp.board.budget_sweep import evaluate_mask
 from cahp.board.colourings import mark_clusters
 from cahp.board.head_clusters import families_of
 from cahp.exports.drawings import STYLE, grid
@@ -28,7 +28,7 @@ from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
 from cahp.stages.selection import check_budget, possible_budgets
-from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
+from cahp.values import BudgetError, Estimate, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
@@ -165,8 +165,7 @@ def by_budget(
                 f"in steps of {possible.step}"
             )
     shown = recovery if recovery.swept and what in OUTCOMES else NONE
-    measured = {}
-    rows = []
+    measured: dict[int, Estimate] = {}
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
         mask = HeadMask.full(run.mask.layers, run.mask.heads)
@@ -175,15 +174,15 @@ def by_budget(
         if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif budget < total and bench.measurements.can_cut(mask):
-            costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
-            rows.append(Row(budget, {}, None, None, Speed.of(costs.ratio, costs.full, costs.pruned)))
+            measured[budget] = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         saved = f"Time saved with fewer {bench.card.unit}s"
-        return add_title(run_figures.latency_by_budget(rows, dark=dark), saved, dark=dark)
+        figure = run_figures.by_budget(measured, "time per batch, pruned / full", level=1, dark=dark)
+        return add_title(figure, saved, dark=dark)
     title = capital(f"{OUTCOMES[what].label} on {settings.eval_split} ({shown.result})")
     title += f", measured at {len(measured)} budgets"
-    return add_title(run_figures.outcome_by_budget(measured, OUTCOMES[what], dark=dark), title, dark=dark)
+    return add_title(run_figures.by_budget(measured, OUTCOMES[what].label, dark=dark), title, dark=dark)
 
 
 # HTML ----------------------------------------------------------------------------------------------------------------

@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.budget_sweep import Row, Speed
 from cahp.board.colourings import HeadMarks
 from cahp.figures import marks
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import LEGEND, by_state, clickable, draw, error_bars, fold, legend, points, symbols
-from cahp.outcomes import Outcome
 from cahp.run.settings import Settings
 from cahp.values import Estimate, Floats, HeadMask, Ints
 
@@ -33,47 +31,26 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None =
     return figure
 
 
-def outcome_by_budget(measured: Mapping[int, Estimate], head: Outcome, *, dark: bool) -> Any:
-    """Draw an outcome with its 95 % interval at every measured budget."""
-    hover = [f"{budget} heads: {head.label} {estimate}" for budget, estimate in measured.items()]
-    scale = 100 if head.unit == "share" else 1
-    unit = {"share": " in %", "number": ""}.get(head.unit, f" in {head.unit}")
-    trace = _by_budget(list(measured.items()), hover, scale=scale, dark=dark)
-    return _curve(trace, "heads kept", f"{head.label}{unit}", dark=dark)
-
-
-def latency_by_budget(rows: Sequence[Row], *, dark: bool) -> Any:
-    """Draw the time of the cut model relative to the full one, with 95 % intervals, at every timed budget."""
-    ratios = []
-    hover = []
-    for row in rows:
-        if row.speed is not None:
-            ratios.append((row.budget, row.speed.ratio))
-            hover.append(f"{row.budget} heads: {_describe_speed(row.speed)}")
-    trace = _by_budget(ratios, hover, scale=1, dark=dark)
-    figure = _curve(trace, "heads kept", "time per batch, pruned / full", dark=dark)
-    return figure.add_hline(y=1, line={"dash": "dash", "color": marks.ink(dark=dark).text, "width": 1})
-
-
-def _describe_speed(speed: Speed) -> str:
-    change = speed.ratio.text if speed.ratio.excludes(1) else "no measurable change"
-    text = (
-        f"{change} ({speed.ratio.span}), n = {speed.ratio.n} rounds, {speed.full_ms:.1f} ms -> {speed.pruned_ms:.1f} ms"
-    )
-    if speed.busy:
-        text += ", the machine was busy"
-    return text
-
-
-def _by_budget(
-    measured: Sequence[tuple[int, Estimate]], hover: Sequence[str], *, scale: float, dark: bool
-) -> dict[str, Any]:
-    """Return estimates by budget with their intervals, multiplied by ``scale``, as parts of a trace."""
-    values = scale * np.array([estimate.value for _, estimate in measured])
-    ends = [(scale * estimate.low, scale * estimate.high) for _, estimate in measured]
-    bars = error_bars(values, ends, marks.ink(dark=dark).accent, thickness=1.2, width=3)
-    budgets = [budget for budget, _ in measured]
-    return {"x": budgets, "y": values, "error_y": bars, "hovertext": hover, "hoverinfo": "text"}
+def by_budget(measured: Mapping[int, Estimate], label: str, *, level: float | None = None, dark: bool) -> Any:
+    """Draw an outcome, or the relative time, with its 95 % interval at every measured budget; a line at ``level``."""
+    scale = 1
+    unit = next(iter(measured.values())).unit
+    words = {"share": " in %", "number": "", "ratio": ""}.get(unit, f" in {unit}")
+    if unit == "share":
+        scale = 100
+    ends = [(scale * estimate.low, scale * estimate.high) for estimate in measured.values()]
+    values = scale * np.array([estimate.value for estimate in measured.values()])
+    trace = {
+        "x": list(measured),
+        "y": values,
+        "error_y": error_bars(values, ends, marks.ink(dark=dark).accent, thickness=1.2, width=3),
+        "hovertext": [f"{budget} heads: {label} {estimate}" for budget, estimate in measured.items()],
+        "hoverinfo": "text",
+    }
+    figure = _curve(trace, "heads kept", f"{label}{words}", dark=dark)
+    if level is not None:
+        figure.add_hline(y=level, line={"dash": "dash", "color": marks.ink(dark=dark).text, "width": 1})
+    return figure
 
 
 def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, Any]] = (), dark: bool) -> Any:

@@ -250,8 +250,8 @@ def show_cost(
     after = cost.pruned.latency_ms
     if cache is not None:
         rows.append(["KV cache per token", *_list_sizes(cache.full, cache.pruned, "{:,.0f} bytes")])
-        longest = [_describe_context(tokens) for tokens in (cache.longest_full, cache.longest_pruned)]
-        rows.append([f"Longest context in {cache.memory / 2**30:g} GiB, tokens", *longest, ""])
+        longest = f"Longest context in {cache.memory / 2**30:g} GiB, tokens"
+        rows.append([longest, cache.longest_full or "any", cache.longest_pruned or "any", ""])
         notes.append(_describe_cache(cache))
     elif ratio is not None and before is not None and after is not None:
         change = _compare(ratio)
@@ -276,8 +276,8 @@ def show_cost(
         notes.append(
             f"Attention takes {share} of the full forward pass, which is the most that pruning heads can save."
         )
-    if cache is not None:
-        notes += _list_bounds(attention_weights, attention_share, speed)
+    if cache is not None and attention_weights is not None:
+        notes.append(f"Attention is {percent(attention_weights)} of the weights: pruning heads saves no more of them.")
     yield Text(" ".join(notes))
     if cache is not None:
         yield from _show_speed(speed)
@@ -296,13 +296,6 @@ def _compare(ratio: Estimate) -> str:
     return words
 
 
-def _describe_context(tokens: int | None) -> str:
-    """Return the longest context of a cache (None: it has no limit)."""
-    if tokens is None:
-        return "any"
-    return f"{tokens:,}"
-
-
 def _describe_cache(cache: KvCache) -> str:
     shape = cache.shape
     words = f"The cache holds keys and values in {shape.width}-byte numbers; its size is counted, not measured."
@@ -315,19 +308,6 @@ def _describe_cache(cache: KvCache) -> str:
     if shape.positions is not None:
         words += f" The model reads at most {shape.positions:,} tokens."
     return words
-
-
-def _list_bounds(weights: float | None, share: float | None, speed: GenerationSpeed | None) -> list[str]:
-    """Return, as a sentence, what pruning heads of a language model saves at most, if it was measured."""
-    shares = []
-    if weights is not None:
-        shares.append(f"{percent(weights)} of the weights")
-    if share is not None and speed is not None:
-        context = speed.prefill[0].context
-        shares.append(f"{percent(share, 0)} of the time of a prefill of {context:,} tokens (more of longer contexts)")
-    if not shares:
-        return []
-    return [f"Attention is {' and '.join(shares)}: pruning heads saves no more."]
 
 
 def _show_speed(speed: GenerationSpeed | None) -> Iterator[Block]:
