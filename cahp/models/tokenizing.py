@@ -38,7 +38,6 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
     if windows:
         return from_ids(window.inputs for window in windows)
     texts = list_texts(inputs)
-    first, pairs = _split_pairs(texts)
     if model.prompt is not None:
         limit = model.max_length
         if max_length is not None:
@@ -47,14 +46,12 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
     else:
         limit = min(max_length or model.max_length, model.max_length)
         with ENCODING:
-            encoded = model.tokenizer(first, pairs, truncation=True, max_length=limit, padding=False)
-        tokens = []
-        for row in range(len(first)):
-            tokens.append({name: encoded[name][row] for name in encoded})
-    for text, ids in zip(first, (entry["input_ids"] for entry in tokens), strict=True):
+            encoded = model.tokenizer(texts, truncation=True, max_length=limit, padding=False)
+        tokens = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+    for text, ids in zip(texts, (entry["input_ids"] for entry in tokens), strict=True):
         if not ids:
-            raise DataError(f"the text {text[:60]!r} has no tokens for {model.card.id}; remove or replace it")
-        _check_known(model, text, ids)
+            raise DataError(f"the text {str(text)[:60]!r} has no tokens for {model.card.id}; remove or replace it")
+        _check_known(model, str(text), ids)
     return tokens
 
 
@@ -118,9 +115,8 @@ def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
     """The number of tokens of each text or pair as a whole, with the special ones."""
     if not inputs:
         return []
-    first, pairs = _split_pairs(list_texts(inputs))
     with ENCODING:
-        encoded = tokenizer(first, pairs, truncation=False, padding=False, verbose=False)
+        encoded = tokenizer(list_texts(inputs), truncation=False, padding=False, verbose=False)
     return [len(ids) for ids in encoded["input_ids"]]
 
 
@@ -134,19 +130,6 @@ def list_texts(inputs: Sequence[Item]) -> list[Input]:
     if len(texts) != len(inputs):
         raise ValueError("windows of tokens are mixed with texts, or counted as texts")
     return texts
-
-
-def _split_pairs(inputs: Sequence[Input]) -> tuple[list[str], list[str] | None]:
-    """The texts, and the second text of each pair (None: they are single texts)."""
-    first = list[str]()
-    second = list[str]()
-    for item in inputs:
-        if isinstance(item, str):
-            first.append(item)
-        else:
-            first.append(item[0])
-            second.append(item[1])
-    return first, second or None
 
 
 # Prompts -----------------------------------------------------------------------------------------------------------
@@ -276,16 +259,14 @@ class PromptReader:
             encoded = self._tokenizer(
                 list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
             )
-        entries = list[dict[str, list[int]]]()
-        for row in range(len(prompts)):
-            entry = {name: list(encoded[name][row]) for name in encoded}
+        entries = [dict(zip(encoded, map(list, row), strict=True)) for row in zip(*encoded.values(), strict=True)]
+        for entry in entries:
             special = entry.pop("special_tokens_mask")
             # After an end token a causal model would begin another text.
             while self._mask_id is None and special and special[-1]:
                 special.pop()
                 for ids in entry.values():
                     ids.pop()
-            entries.append(entry)
         return entries
 
     def _ids(self, text: str, *, special: bool = True) -> list[int]:

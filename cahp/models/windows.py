@@ -32,11 +32,16 @@ _COPIED = COPY_TOKENS // (2 * _COPIES)
 
 
 @lru_cache(maxsize=4)
-def _tokenizer_of(folder: str, sha256: str, name: str) -> Any:
+def _load(folder: str, sha256: str, name: str) -> Any:
     tokenizer = load_tokenizer(folder, name, prompted=True)
     if not tokenizer.is_fast:
         raise ModelError(f"the tokenizer of {name} does not tell where its tokens lie; save it as tokenizer.json")
     return tokenizer
+
+
+def _tokenizer_of(card: ModelCard) -> Any:
+    card = locate(card)
+    return _load(card.folder, card.sha256, card.id)
 
 
 def start_token(card: ModelCard) -> tuple[int, str]:
@@ -45,18 +50,11 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     Raises:
         ModelError: If it has no special token.
     """
-    card = locate(card)
-    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
+    tokenizer = _tokenizer_of(card)
     token = start_id(tokenizer)
     if token is None:
         raise ModelError(f"the tokenizer of {card.id} has no token that begins or ends a text; set its bos_token")
     return token, str(tokenizer.convert_ids_to_tokens(token))
-
-
-def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
-    """The tokens of which texts consist, ascending."""
-    card = locate(card)
-    return usual_ids(_tokenizer_of(card.folder, card.sha256, card.id))
 
 
 def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
@@ -64,8 +62,7 @@ def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
 
     Another special token only stands for one where nothing else is before the text: such models were trained without.
     """
-    card = locate(card)
-    if _tokenizer_of(card.folder, card.sha256, card.id).bos_token_id is None:
+    if _tokenizer_of(card).bos_token_id is None:
         return "first"
     return bos
 
@@ -98,8 +95,7 @@ def cut_windows(
         DataError: If there is hardly a token.
         ModelError: If its tokenizer cannot be used.
     """
-    card = locate(card)
-    tokenizer = _tokenizer_of(card.folder, card.sha256, card.id)
+    tokenizer = _tokenizer_of(card)
     start, _ = start_token(card)
     pairs = texts.second or [""] * len(texts)
     documents = ["\n".join(filter(None, pair)) for pair in zip(texts.plain_texts, pairs, strict=True)]
@@ -205,7 +201,7 @@ def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> li
     stream = texts.stream
     document = 1 + max(int(window.units.max()) for window in texts.windows)
     start, _ = start_token(card)
-    usual = usual_tokens(card)
+    usual = usual_ids(_tokenizer_of(card))
     longest = min(_LONGEST, tokens // (2 * REPEAT_PARTS), len(stream))
     if card.longest_context is not None:
         longest = min(longest, (card.longest_context - 1) // 2)

@@ -561,7 +561,7 @@ class Recoveries:
         Labels are read only if ``labels`` adds the cross-entropy of the calibration texts. ``seconds`` limit refit and
         training together, on all inputs of the split unless labels are read: with too little time for an epoch it uses
         fewer texts, with too little for all epochs fewer batches, and keeps the best state when the time is over. An
-        interrupted training without a time limit is resumed. The result is stored if ``keep`` is set.
+        interrupted training is resumed after its last epoch. The result is stored if ``keep`` is set.
 
         Raises:
             DataError: If there are too few texts to hold one out.
@@ -590,19 +590,23 @@ class Recoveries:
                 return distilled
         resources = self._resources
         model = resources.model
-        hooks = Hooks(progress=resources.progress, watch=resources.watch)
+        state = StoredTraining(resources.store, key("distilling", 7, *parts, limit, model.device.type))
+        hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
         rows: Ints = np.arange(len(inputs))
-        if seconds is None:
-            state = key("distilling", 7, *parts, limit, model.device.type)
-            hooks = replace(hooks, checkpoint=StoredTraining(resources.store, state))
-        else:
+        plan = key("distilling texts", 1, *parts, limit)
+        if seconds is not None:
             end = resources.clock() + seconds
 
             def left() -> float:
                 return end - resources.clock()
 
             hooks = replace(hooks, left=left)
-            rows = spread(len(inputs), texts_in_time(model, inputs, left, RECOVERIES["auto"]))
+            # A training that was interrupted goes on with the same texts.
+            count = resources.store.read(plan, lambda entry: int(entry.meta["texts"]))
+            if count is None:
+                count = texts_in_time(model, inputs, left, RECOVERIES["auto"])
+                resources.store.save(plan, meta={"texts": count})
+            rows = spread(len(inputs), count)
             inputs = [inputs[row] for row in rows]
         known = None
         if labels:
@@ -628,8 +632,9 @@ class Recoveries:
                 hooks=hooks,
             )
         took: float | None = resources.clock() - began
-        if hooks.checkpoint is not None and hooks.checkpoint.resumed:
+        if state.resumed:
             took = None
+        resources.store.remove(plan)
         distilled = Recovered(_weights_of(made), report, refitted, took)
         if keep:
             arrays = dict(distilled.weights)
