@@ -57,6 +57,11 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     return token, str(tokenizer.convert_ids_to_tokens(token))
 
 
+def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
+    """The tokens of which texts consist, ascending."""
+    return usual_ids(_tokenizer_of(card))
+
+
 def find_beginning(card: ModelCard, bos: Beginning) -> Beginning:
     """Find which windows begin with the ``start_token``: the first alone where the tokenizer has no beginning token.
 
@@ -201,7 +206,7 @@ def draw_repeats(card: ModelCard, texts: Texts, *, tokens: int, seed: int) -> li
     stream = texts.stream
     document = 1 + max(int(window.units.max()) for window in texts.windows)
     start, _ = start_token(card)
-    usual = usual_ids(_tokenizer_of(card))
+    usual = usual_tokens(card)
     longest = min(_LONGEST, tokens // (2 * REPEAT_PARTS), len(stream))
     if card.longest_context is not None:
         longest = min(longest, (card.longest_context - 1) // 2)
