@@ -20,7 +20,7 @@ from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import COLUMNS, Bench, Recovered, Settings, choose, open_bench
 from cahp.run.measures import MaskSubject, Measure
-from cahp.show.blocks import Block, Line, Table, Text
+from cahp.show.blocks import Block, Cell, Line, Table, Text
 from cahp.tasks import NO_LABEL
 from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
 from cahp.words import capital, percent, too_close
@@ -94,43 +94,15 @@ class NeutralRecord:
     excess_recovered: Estimate | None = None
 
     @property
-    def states(self) -> dict[str, str]:
-        """The pruned models that were evaluated, by their names in ``outcomes``, with the titles of their columns."""
-        states = {"chosen": "these heads", "own": "heads chosen there"}
-        if self.recover is not None:
-            after = RECOVERIES[self.recover].after
-            states |= {f"{name}_recovered": f"{title}, {after}" for name, title in states.items()}
-        return states
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns of ``rows``."""
-        return ("outcome", "full model", *self.states.values())
-
-    @property
-    def rows(self) -> list[tuple[str, ...]]:
-        """The headline outcomes on neutral text of all models, with their intervals."""
-        pruned = [self.outcomes[state] for state in self.states]
-        full = self.outcomes["full"]
-        rows = []
-        for row in HEADLINES:
-            if all(row.name in outcomes for outcomes in pruned):
-                values = [str(outcomes[row.name]) for outcomes in pruned]
-                rows.append((row.row_label, full[row.name].text, *values))
-        return rows
-
-    @property
     def finding(self) -> str:
         """What was found, after the recovery if there was one, in a sentence with its number."""
-        if self.recover is None or self.excess_recovered is None:
-            return self._describe("chosen", self.excess, "")
-        return self._describe("chosen_recovered", self.excess_recovered, f" {RECOVERIES[self.recover].after}")
-
-    def _describe(self, state: str, excess: Estimate, after: str) -> str:
-        cost = self.outcomes[state]["kl"].text
-        span = "no interval"
-        if excess.ci95:
-            span = f"95 % interval {excess.span}, n = {excess.n:,}"
+        excess = self.excess
+        cost = self.outcomes["chosen"]["kl"].text
+        after = ""
+        if self.recover is not None and self.excess_recovered is not None:
+            excess = self.excess_recovered
+            cost = self.outcomes["chosen_recovered"]["kl"].text
+            after = f" {RECOVERIES[self.recover].after}"
         verdict = capital(too_close(excess.n))
         if self.narrow:
             verdict = "Narrow"
@@ -138,13 +110,9 @@ class NeutralRecord:
             verdict = "Costs less there"
         elif excess.excludes(0):
             verdict = f"Somewhat narrow, not surely by {percent(MUCH, 0)}"
-        than = "more"
-        if excess.value < 0:
-            than = "less"
-        size = replace(excess, value=abs(excess.value)).text
         return (
-            f"{verdict}: on neutral text these heads cost {cost} nats{after}, {size} {than} than heads chosen there "
-            f"({span})"
+            f"{verdict}: on neutral text these heads cost {cost} nats{after}; difference from heads chosen there "
+            f"{excess}"
         )
 
     def as_pruned(self) -> NeutralRecord:
@@ -152,13 +120,6 @@ class NeutralRecord:
         outcomes = {name: outcomes for name, outcomes in self.outcomes.items() if name in ("full", "chosen", "own")}
         narrow = is_narrow(self.excess, outcomes["own"])
         return replace(self, outcomes=outcomes, narrow=narrow, recover=None, excess_recovered=None)
-
-    @property
-    def overlap(self) -> str:
-        """How many heads both choices keep, in a sentence."""
-        count = sum(map(len, self.kept.values()))
-        chance = f"{self.by_chance:.1f} by chance"
-        return f"{self.shared} of {count} heads are also kept if they are chosen on {self.data}; {chance}"
 
 
 def open_neutral(bench: Bench, count: int, name: str) -> Bench:
@@ -199,17 +160,6 @@ def is_narrow(excess: Estimate, own: Outcomes) -> bool:
     return excess.ci95 is not None and excess.low > MUCH * own["kl"].value
 
 
-def recover_alike(bench: Bench, neutral: Bench, own: HeadMask, recover: str) -> Recovered | None:
-    """Recover the mask ``own`` on neutral calibration texts as the task's mask was.
-
-    None: nothing was recovered, or with labels, which neutral text lacks, or the mask cannot be cut.
-    """
-    settings = bench.settings
-    if RECOVERIES[recover].needs_labels or settings.labels or not neutral.measurements.can_cut(own):
-        return None
-    return neutral.recoveries.recover(own, recover, seconds=settings.recover_seconds)
-
-
 def evaluate_on_neutral(
     bench: Bench,
     mask: HeadMask,
@@ -237,8 +187,10 @@ def evaluate_on_neutral(
         "own": measurements.evaluate(texts, mask=own),
     }
     alike = None
-    if recovered is not None:
-        alike = recover_alike(bench, neutral, own, recover)
+    # Neutral text lacks labels.
+    imitable = not RECOVERIES[recover].needs_labels and not bench.settings.labels
+    if recovered is not None and imitable and measurements.can_cut(own):
+        alike = neutral.recoveries.recover(own, recover, seconds=bench.settings.recover_seconds)
     if alike is not None:
         evaluations["chosen_recovered"] = measurements.evaluate(texts, mask=mask, recovered=recovered)
         evaluations["own_recovered"] = measurements.evaluate(texts, mask=own, recovered=alike)
@@ -246,12 +198,18 @@ def evaluate_on_neutral(
     for state, evaluation in evaluations.items():
         outcomes[state] = finite(measure(evaluation, full=full, seed=seed))
 
-    def compare(chosen: str, other: str) -> Estimate:
+    def compare(chosen: str, other: str) -> tuple[Estimate, bool]:
         divergences = evaluations[chosen].divergences(full) - evaluations[other].divergences(full)
-        return estimate_mean(divergences, seed, units=full.units)
+        excess = estimate_mean(divergences, seed, units=full.units)
+        return excess, is_narrow(excess, outcomes[other])
 
-    excess = compare("chosen", "own")
-    record = NeutralRecord(
+    excess, narrow = compare("chosen", "own")
+    excess_recovered = None
+    after = None
+    if alike is not None:
+        after = recover
+        excess_recovered, narrow = compare("chosen_recovered", "own_recovered")
+    return NeutralRecord(
         neutral.dataset.id,
         texts.count,
         texts.sha256,
@@ -260,13 +218,10 @@ def evaluate_on_neutral(
         own.count * mask.count / mask.keep.size,
         outcomes,
         excess,
-        is_narrow(excess, outcomes["own"]),
+        narrow,
+        after,
+        excess_recovered,
     )
-    if alike is None:
-        return record
-    after = compare("chosen_recovered", "own_recovered")
-    narrow = is_narrow(after, outcomes["own_recovered"])
-    return replace(record, recover=recover, excess_recovered=after, narrow=narrow)
 
 
 @dataclass(frozen=True)
@@ -325,9 +280,20 @@ class Neutral(Measure[NeutralRecord]):
     def show(self, record: NeutralRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield the finding, how many heads both choices share, and the outcomes on neutral text."""
         yield Line(record.finding, flagged=record.narrow)
-        yield Text(f"{record.overlap}.")
-        title = f"On {record.texts:,} neutral texts of {record.data}"
-        yield Table(title, record.columns, record.rows, name="neutral", closed=True)
+        count = sum(map(len, record.kept.values()))
+        yield Text(
+            f"{record.shared} of {count} heads are also kept if they are chosen on {record.data}; "
+            f"{record.by_chance:.1f} by chance."
+        )
+        titles = {"full": "full model", "chosen": "these heads", "own": "heads chosen there"}
+        if record.recover is not None:
+            after = RECOVERIES[record.recover].after
+            titles |= {f"{name}_recovered": f"{titles[name]}, {after}" for name in ("chosen", "own")}
+        measured = [record.outcomes[state] for state in titles]
+        shown = [row for row in HEADLINES if all(row.name in outcomes for outcomes in measured)]
+        rows: list[list[Cell]] = [[row.row_label, *(outcomes[row.name] for outcomes in measured)] for row in shown]
+        columns = ["outcome", *titles.values()]
+        yield Table(f"On {record.texts:,} neutral texts of {record.data}", columns, rows, name="neutral", closed=True)
 
     def as_pruned(self, record: NeutralRecord) -> NeutralRecord:
         """Return the record without the recovery."""

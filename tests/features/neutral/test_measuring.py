@@ -16,8 +16,10 @@ from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, NeutralRecord, eva
 from cahp.files import json_text
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
+from cahp.run.measures import MaskSubject
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings
+from cahp.show.blocks import Table, Text
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 from cahp.values import DataError, Estimate, HeadMask, OptionError, Selection
@@ -115,11 +117,12 @@ def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Set
     assert record.narrow == (record.excess_recovered.low > own / 2)
     # Each refit lowers the KL divergence where its texts come from; the own one was refitted on neutral text.
     assert own < record.outcomes["own"]["kl"].value
-    assert record.columns == (
+    (table,) = [block for block in NEUTRAL_TEXT.show(record, MaskSubject.of(document)) if isinstance(block, Table)]
+    assert table.columns == [
         *("outcome", "full model", "these heads", "heads chosen there"),
         *("these heads, after refit", "heads chosen there, after refit"),
-    )
-    assert f"cost {record.outcomes['chosen_recovered']['kl'].text} nats after refit, " in record.finding
+    ]
+    assert f"cost {record.outcomes['chosen_recovered']['kl'].text} nats after refit; " in record.finding
     pruned = record.as_pruned()
     assert (pruned.recover, set(pruned.outcomes)) == (None, {"full", "chosen", "own"})
     assert pruned.excess == record.excess
@@ -169,19 +172,24 @@ def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:
 @pytest.mark.parametrize(
     ("excess", "said"),
     [
-        ((0.3, 0.15, 0.4), "Narrow: on neutral text these heads cost 0.500 nats, 0.300 more than heads chosen there"),
+        (
+            (0.3, 0.15, 0.4),
+            "Narrow: on neutral text these heads cost 0.500 nats; difference from heads chosen there",
+        ),
         (
             (0.3, 0.05, 0.4),
-            "Somewhat narrow, not surely by 50 %: on neutral text these heads cost 0.500 nats, 0.300 more",
+            "Somewhat narrow, not surely by 50 %: on neutral text these heads cost 0.500 nats; difference",
         ),
-        ((0.0, -0.1, 0.1), "Too close to call with 9 texts: on neutral text these heads cost 0.200 nats, 0.000 more"),
-        ((-0.1, -0.15, -0.05), "Costs less there: on neutral text these heads cost 0.100 nats, 0.100 less than"),
+        ((0.0, -0.1, 0.1), "Too close to call with 9 texts: on neutral text these heads cost 0.200 nats; difference"),
+        ((-0.1, -0.15, -0.05), "Costs less there: on neutral text these heads cost 0.100 nats; difference"),
     ],
 )
 def test_the_finding_has_its_number_and_interval(excess: tuple[float, float, float], said: str) -> None:
     value, low, high = excess
     found = record(Estimate(value, (low, high), 9, "nats"))
     assert found.finding.startswith(said)
-    assert "95 % interval" in found.finding
-    assert "n = 9" in found.finding
-    assert found.overlap == "1 of 2 heads are also kept if they are chosen on news; 0.5 by chance"
+    assert found.finding.endswith(f"{found.excess.interval}, n = 9")
+    text = next(
+        block for block in NEUTRAL_TEXT.show(found, MaskSubject(HeadMask.full(1, 4))) if isinstance(block, Text)
+    )
+    assert text.text == "1 of 2 heads are also kept if they are chosen on news; 0.5 by chance."
