@@ -94,32 +94,31 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str = "tex
 
     ``noun`` names what the ``n`` of a test counts.
     """
-    ours = method_label(against)
     groups: dict[str, list[str]] = {}
     sizes: list[str] = []
     for test in sorted(tests, key=lambda test: (test.tie, test.better != against)):
-        result = f"{ours} is behind"
+        result = "behind"
         if test.better == against:
-            result = f"{ours} is ahead of"
+            result = "ahead of"
         elif not test.tested:
-            result = "one seed, no verdict:"
+            result = "without a verdict, with one seed, against"
         elif test.equivalent:
-            result = "equivalent:"
+            result = "equivalent to"
         elif test.tie:
-            result = "not significant:"
+            result = "not significantly different from"
         names = groups.setdefault(result, [])
         if method_label(test.method) not in names:
             names.append(method_label(test.method))
         sizes.append(count_texts(test, noun))
     if not groups:
-        return f"{ours} was compared with no other method"
+        return f"{method_label(against)} was compared with no other method"
     clauses = []
     for result, names in groups.items():
         listed = join(names)
         if len(names) > _MOST_NAMES:
             listed = f"{len(names)} methods"
         clauses.append(f"{result} {listed}")
-    return f"{'; '.join(clauses)} ({sizes[0]})"
+    return f"{method_label(against)} is {'; '.join(clauses)} ({sizes[0]})"
 
 
 def join(names: Sequence[str]) -> str:

@@ -232,5 +232,5 @@ def test_sameness_is_stated_only_where_it_was_shown() -> None:
     assert describe_result(unclear) == "not significant (n = 100, 2 seeds)"
     ahead = verdict("magnitude", 4, "complementary")
     assert ahead_and_behind("complementary", [same, unclear, ahead]) == (
-        "CAHP is ahead of magnitude; equivalent: random; not significant: gradient (n = 100, 2 seeds)"
+        "CAHP is ahead of magnitude; equivalent to random; not significantly different from gradient (n = 100, 2 seeds)"
     )

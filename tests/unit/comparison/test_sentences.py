@@ -17,17 +17,15 @@ def test_the_headline_is_the_primary_test() -> None:
     tests = (verdict("random", None, "complementary", "refit"), verdict("magnitude", None, None, "refit"))
     words = describe_place("accuracy", "refit", (4, 6), 6, "head")
     assert headline(replace(results, primary=Primary("validation", "accuracy", "refit", (4, 6), words, tests))) == (
-        "Primary test (accuracy, after refit, area over 4 and 6 of 6 heads): CAHP is ahead of random; not significant: "
-        "magnitude (n = 100, 2 seeds)"
+        "Primary test (accuracy, after refit, area over 4 and 6 of 6 heads): CAHP is ahead of random; not "
+        "significantly different from magnitude (n = 100, 2 seeds)"
     )
     assert headline(replace(results, primary=None)) == "The primary test was not measured"
 
 
 def test_methods_stand_by_result_and_many_are_counted() -> None:
     tests = [verdict("random", 4, "complementary"), verdict("magnitude", 4, "magnitude")]
-    assert ahead_and_behind("complementary", tests) == (
-        "CAHP is ahead of random; CAHP is behind magnitude (n = 100, 2 seeds)"
-    )
+    assert ahead_and_behind("complementary", tests) == ("CAHP is ahead of random; behind magnitude (n = 100, 2 seeds)")
     many = [verdict(f"m{place}", 4, "complementary") for place in range(5)]
     assert ahead_and_behind("complementary", many) == "CAHP is ahead of 5 methods (n = 100, 2 seeds)"
     assert ahead_and_behind("complementary", []) == "CAHP was compared with no other method"
@@ -40,4 +38,6 @@ def test_a_small_p_value_is_a_bound_and_one_that_is_not_significant_is_not_round
 def test_one_seed_is_no_verdict() -> None:
     once = replace(verdict("attattr", 4, None), seeds=1, p=None, p_holm=None)
     assert describe_p(once.p_holm) == "one seed: no verdict"
-    assert ahead_and_behind("complementary", [once]) == "one seed, no verdict: attattr (n = 100, 1 seed)"
+    assert ahead_and_behind("complementary", [once]) == (
+        "CAHP is without a verdict, with one seed, against attattr (n = 100, 1 seed)"
+    )
