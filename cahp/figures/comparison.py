@@ -86,7 +86,10 @@ def _add_full_model(figure: Any, results: SplitResults, recovery: str, add: str,
         if stage in results.full and not (row.difference and stage == NONE.name):
             line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
             words = f"all heads {results.full_text(stage)}"
-            getattr(figure, add)(scale * results.full[stage], line=line, annotation_text=words)
+            place = "bottom right"
+            getattr(figure, add)(
+                scale * results.full[stage], line=line, annotation_text=words, annotation_position=place
+            )
     return figure
 
 
