@@ -1,12 +1,7 @@
-"""The table of all budgets: measured row by row, and estimated in between.
-
-An estimate uses a part of the texts, or interpolates between measured budgets. The table is filled from coarse to fine,
-the current budget first.
-"""
+"""The table of all budgets: measured row by row from coarse to fine, and interpolated in between."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,14 +18,13 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recoveries import Recovered
+from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import Minimum, check_budget, nearest_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, CahpError, Estimate, HeadMask, Ints, Progress, Selection, digest, silent, spread
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8
-#: Number of budgets that are first evaluated on a part of the texts, so that a curve appears within seconds.
-GLIMPSED = 9
 
 
 @dataclass(frozen=True)
@@ -54,20 +48,14 @@ class Speed:
         assert after is not None
         return cls(ratio, before.median, after.median, before.noisy or after.noisy)
 
-    def or_reliable(self, earlier: Speed | None) -> Speed:
-        """Return this latency, or an ``earlier`` one if only that is reliable."""
-        if self.busy and earlier is not None and not earlier.busy:
-            return earlier
-        return self
-
 
 @dataclass(frozen=True)
 class Row:
     """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
-    ``values`` are those of the headline outcomes, by name. An estimate rests on a ``glimpse`` at some of the texts, if
-    there is one, else on the same mask after a quicker recovery, if that is measured, and otherwise on the budgets
-    beside it. Between models that were trained nothing is estimated: how far a training gets differs from mask to mask.
+    ``values`` are those of the headline outcomes, by name, estimated from the budgets beside it. Between models that
+    were trained nothing is estimated: how far a training gets differs from mask to mask. A ``glimpse`` has the outcomes
+    on the texts so far, while the mask on a board is measured.
     """
 
     budget: int
@@ -87,7 +75,7 @@ class BudgetTable:
 
     ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do. A
     table of the same budgets after another recovery, ``timing``, shares its times: a recovery does not change them.
-    ``quicker`` is the table of the same budgets after a quicker recovery, on which estimates rest.
+    What is measured after a ``quicker`` recovery stands for what is not measured.
     """
 
     def __init__(
@@ -110,18 +98,11 @@ class BudgetTable:
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
         self._speed: dict[int, Speed] = {}
-        #: Budgets that were timed again, because the machine was busy the first time.
-        self._timed_again: set[int] = set()
+        self._quicker = quicker
         if timing is not None:
             self._speed = timing._speed
-            self._timed_again = timing._timed_again
-        self.quicker = quicker
-        self._glimpses: dict[int, Outcomes] = {}
         #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
         self.uncuttable: set[int] = set()
-        if quicker is not None:
-            self.uncuttable = quicker.uncuttable
-        self._lock = threading.Lock()
 
     def selection(self, budget: int) -> Selection:
         """Return the selection of a budget.
@@ -158,28 +139,20 @@ class BudgetTable:
         """Outcomes of the full model (None: not measured)."""
         return self._outcomes.get(self.budgets[-1])
 
-    def add(
-        self,
-        budget: int,
-        *,
-        outcomes: Outcomes | None = None,
-        speed: Speed | None = None,
-        glimpse: Outcomes | None = None,
-    ) -> None:
-        """Enter a measurement, or a glimpse until it is measured."""
-        with self._lock:
-            if glimpse is not None:
-                self._glimpses[budget] = glimpse
-            if outcomes is not None:
-                self._outcomes[budget] = outcomes
-                self._glimpses.pop(budget, None)
-            if speed is not None:
-                if budget in self._speed:
-                    self._timed_again.add(budget)
-                self._speed[budget] = speed = speed.or_reliable(self._speed.get(budget))
-        for measurement in (outcomes, speed):
-            if measurement is not None and self._listener is not None:
-                self._listener(self.selection(budget).mask, measurement)
+    def add(self, budget: int, *, outcomes: Outcomes | None = None, speed: Speed | None = None) -> None:
+        """Enter a measurement; a time of a busy machine does not replace a reliable one."""
+        mask = self.selection(budget).mask
+        if outcomes is not None:
+            self._outcomes[budget] = outcomes
+            self._tell(mask, outcomes)
+        if speed is not None:
+            if budget not in self._speed or not speed.busy:
+                self._speed[budget] = speed
+            self._tell(mask, self._speed[budget])
+
+    def _tell(self, mask: HeadMask, measured: Outcomes | Speed) -> None:
+        if self._listener is not None:
+            self._listener(mask, measured)
 
     def row(self, budget: int) -> Row:
         """Return the row of a budget."""
@@ -187,41 +160,33 @@ class BudgetTable:
 
     def rows(self) -> list[Row]:
         """Return all rows, interpolated between the measurements."""
-        with self._lock:
-            outcomes = dict(self._outcomes)
-            speed = dict(self._speed)
-            glimpses = dict(self._glimpses)
-        values: list[dict[str, float]] = [{} for _ in self.budgets]
+        # Copies, because another thread may fill the table.
+        outcomes = self._outcomes.copy()
+        speed = self._speed.copy()
+        values: dict[int, dict[str, float]] = {budget: {} for budget in self.budgets}
         for headline in HEADLINES:
             name = headline.name
-            known = {
-                budget: estimates[name].value
-                for budget, estimates in (glimpses | outcomes).items()
-                if name in estimates
-            }
+            known = {budget: measured[name].value for budget, measured in outcomes.items() if name in measured}
             if RECOVERIES[self.recover].swept:
-                if self.quicker is not None:
-                    known = _follow(known, self.quicker.estimates(name))
-                curve = _between(self.budgets, known)
-            else:
-                curve = [known.get(budget) for budget in self.budgets]
-            for row, value in zip(values, curve, strict=True):
-                if value is not None:
-                    row[name] = value
+                if self._quicker is not None:
+                    quicker = self._quicker.estimates(name)
+                    known = {**{budget: estimate.value for budget, estimate in quicker.items()}, **known}
+                known = _interpolate(self.budgets, known)
+            for budget, value in known.items():
+                values[budget][name] = value
         ratios = {budget: timing.ratio.value for budget, timing in speed.items() if not timing.busy}
         if ratios:
             # With all heads kept, both models are the same.
             ratios[self.budgets[-1]] = 1.0
-        ratio = _between(self.budgets, ratios)
+        ratios = _interpolate(self.budgets, ratios)
         return [
-            Row(budget, values[index], outcomes.get(budget), ratio[index], speed.get(budget), glimpses.get(budget))
-            for index, budget in enumerate(self.budgets)
+            Row(budget, values[budget], outcomes.get(budget), ratios.get(budget), speed.get(budget))
+            for budget in self.budgets
         ]
 
     def estimates(self, name: str) -> dict[int, Estimate]:
         """Return the measured values of an outcome by budget."""
-        with self._lock:
-            measured = sorted(self._outcomes.items())
+        measured = sorted(self._outcomes.copy().items())
         return {budget: outcomes[name] for budget, outcomes in measured if name in outcomes}
 
     def measured(self) -> tuple[int, int]:
@@ -230,62 +195,39 @@ class BudgetTable:
 
     def list_unmeasured(self) -> list[HeadMask]:
         """Return the masks whose outcomes are to be measured, without that of all heads."""
-        with self._lock:
-            known = set(self._outcomes)
+        known = set(self._outcomes)
         if self.recover != NONE.name:
             known |= self.uncuttable
         masks = [selection.mask for selection in self.selections]
         return [mask for mask in masks if mask.count not in known and not mask.is_full]
 
-    @property
-    def glimpsed(self) -> int:
-        """Number of rows that are estimated from a part of the texts."""
-        return len(self._glimpses)
-
-    def missing(self) -> tuple[Literal["outcomes", "speed", "glimpse", "quicker"], int] | None:
+    def missing(self) -> tuple[Literal["outcomes", "speed"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
 
-        What was timed while the machine was busy is timed once more at the end.
-
-        Without a recovery, the first budgets get a glimpse before (a refit takes longer than its evaluation). A table
-        with a ``quicker`` one fills that first, after the current budget. Trained models are measured only on request,
-        so their tables miss nothing.
+        Trained models are measured only on request, so their tables miss nothing.
         """
         if not RECOVERIES[self.recover].swept:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
-        known = set(self._outcomes)
-        if self.recover != NONE.name:
-            known |= self.uncuttable
-        if self.current_budget in self.budgets and self.current_budget not in known:
+        lacking = {mask.count for mask in self.list_unmeasured()}
+        if self.current_budget in lacking:
             return "outcomes", self.current_budget
-        coarse = list(coarse_to_fine(self.budgets))
-        order = [budget for budget in coarse if budget not in known]
-        if order and self.quicker is not None and (waiting := self.quicker.missing()) is not None:
-            return "quicker", waiting[1]
-        if self.recover == NONE.name:
-            for budget in coarse[:GLIMPSED]:
-                if budget not in self._outcomes and budget not in self._glimpses:
-                    return "glimpse", budget
         rough = len(self._outcomes) >= min(len(self.budgets), 2 * TIMED)
-        timed = [self.budgets[place] for place in spread(len(self.budgets) - 1, TIMED)]
-        late = [budget for budget in timed if budget not in self._speed and budget not in self.uncuttable]
-        if self._timed and late and (rough or not order):
-            return "speed", late[0]
-        if order:
-            return "outcomes", order[0]
-        busy = [budget for budget in timed if budget in self._speed and self._speed[budget].busy]
-        again = [budget for budget in busy if budget not in self._timed_again]
-        if self._timed and again:
-            return "speed", again[0]
+        if self._timed and (rough or not lacking):
+            for place in spread(len(self.budgets) - 1, TIMED):
+                budget = self.budgets[place]
+                if budget not in self._speed and budget not in self.uncuttable:
+                    return "speed", budget
+        for budget in coarse_to_fine(self.budgets):
+            if budget in lacking:
+                return "outcomes", budget
         return None
 
     def as_json(self) -> dict[str, Any]:
         """Return the measurements for a file."""
-        with self._lock:
-            outcomes = {str(budget): finite(measured) for budget, measured in sorted(self._outcomes.items())}
-            speed = {str(budget): timing for budget, timing in sorted(self._speed.items()) if not timing.busy}
+        outcomes = {str(budget): finite(measured) for budget, measured in sorted(self._outcomes.items())}
+        speed = {str(budget): timing for budget, timing in sorted(self._speed.items()) if not timing.busy}
         return {"recover": self.recover, "outcomes": outcomes, "speed": speed}
 
     def fill_from(self, content: Mapping[str, Any]) -> None:
@@ -321,58 +263,42 @@ def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
         gaps = wider
 
 
-def _follow(known: Mapping[int, float], quicker: Mapping[int, Estimate]) -> dict[int, float]:
-    """Return the known values, and estimates of others that follow those after a ``quicker`` recovery.
-
-    What the slower recovery changes is interpolated between the budgets where both are known: of shares the difference,
-    of other outcomes the ratio, which keeps them positive.
-    """
-    measured = {budget: estimate.value for budget, estimate in quicker.items()}
-    shares = any(estimate.unit == "share" for estimate in quicker.values())
-    changes: dict[int, float] = {}
-    for budget in sorted(known.keys() & measured.keys()):
-        if shares:
-            changes[budget] = known[budget] - measured[budget]
-        elif measured[budget] > 0:
-            changes[budget] = known[budget] / measured[budget]
-    if not changes:
-        return {**measured, **known}
-    values = np.array(list(measured.values()))
-    between = np.interp(list(measured), list(changes), list(changes.values()))
-    followed = values * between
-    if shares:
-        followed = np.clip(values + between, 0, 1)
-    return {**dict(zip(measured, followed.tolist(), strict=True)), **known}
-
-
-def _between(budgets: Sequence[int], measured: Mapping[int, float]) -> list[float | None]:
-    """Interpolate between the measured budgets; None outside of their range."""
-    if not measured:
-        return [None] * len(budgets)
-    xs = sorted(measured)
-    values = np.interp(budgets, xs, [measured[x] for x in xs])
-    curve: list[float | None] = [None] * len(budgets)
-    for place, budget in enumerate(budgets):
-        if xs[0] <= budget <= xs[-1]:
-            curve[place] = float(values[place])
-    return curve
+def _interpolate(budgets: Sequence[int], known: Mapping[int, float]) -> dict[int, float]:
+    """Interpolate between the known budgets; nothing outside of their range."""
+    if not known:
+        return {}
+    xs = sorted(known)
+    inside = [budget for budget in budgets if xs[0] <= budget <= xs[-1]]
+    values = np.interp(inside, xs, [known[x] for x in xs])
+    return dict(zip(inside, values.tolist(), strict=True))
 
 
 # Measuring -------------------------------------------------------------------------------------------------
 
 
 def evaluate_mask(
-    bench: Bench, mask: HeadMask, *, recover: str = "none", on_part: Callable[[Outcomes], None] | None = None
+    bench: Bench,
+    mask: HeadMask,
+    *,
+    recover: str = "none",
+    shared: SharedLayers | None = None,
+    on_part: Callable[[Outcomes], None] | None = None,
 ) -> Outcomes:
     """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``).
 
-    ``on_part`` receives the estimates from the texts so far, whose intervals narrow.
+    ``shared`` has what it has in common with other masks after this recovery. ``on_part`` receives the estimates from
+    the texts so far, whose intervals narrow.
     """
-    return measure_recovered(bench, mask, recovered_by(recover, bench, mask), on_part=on_part)
+    return measure_recovered(bench, mask, recovered_by(recover, bench, mask), shared=shared, on_part=on_part)
 
 
 def measure_recovered(
-    bench: Bench, mask: HeadMask, recovered: Recovered | None, *, on_part: Callable[[Outcomes], None] | None = None
+    bench: Bench,
+    mask: HeadMask,
+    recovered: Recovered | None,
+    *,
+    shared: SharedLayers | None = None,
+    on_part: Callable[[Outcomes], None] | None = None,
 ) -> Outcomes:
     """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
     full = bench.full
@@ -383,7 +309,9 @@ def measure_recovered(
             if outcomes := measure_part(bench, rows, answers):
                 on_part(outcomes)
 
-    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered, on_part=report)
+    answers = bench.measurements.evaluate(
+        bench.evaluation, mask=mask, recovered=recovered, shared=shared, on_part=report
+    )
     return measure(answers, full=full, seed=bench.settings.seed)
 
 
@@ -442,44 +370,29 @@ def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evalua
         recovered = min(recovered, 1)
     texts = len(bench.calibration)
     passes = recovery.passes(texts, can_refit=not bench.card.no_refit) / max(1, texts)
-    tokens = evaluations * evaluation + recovered * passes * calibration
-    if table.quicker is not None:
-        tokens += count_tokens(table.quicker, bench, calibration=calibration, evaluation=evaluation)
-    return tokens
+    return evaluations * evaluation + recovered * passes * calibration
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
-    """Measure what the table lacks, one measurement or glimpse per step.
+    """Measure what the table lacks, one measurement per step.
 
     First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
     Masks that cannot be cut are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
     """
-    masks = [selection.mask for selection in table.selections]
-    shared = table.recover
-    if table.quicker is not None:
-        shared = table.quicker.recover
-    sharing = bench.measurements.sharing(bench.evaluation, masks, recover=shared)
-    with sharing, LatencyWorker(bench) as worker:
+    shared = None
+    if RECOVERIES[table.recover].layerwise:
+        shared = SharedLayers(table.list_unmeasured())
+    with LatencyWorker(bench) as worker:
         while (task := table.missing()) is not None:
             kind, budget = task
             done, total = table.measured()
-            # A glimpse takes a third of a measurement; without counting it, the estimated time left would grow.
-            progress("table", done + table.glimpsed // 3, total)
+            progress("table", done, total)
             mask = table.selection(budget).mask
             if (kind == "speed" or table.recover != NONE.name) and not bench.measurements.can_cut(mask):
                 table.uncuttable.add(budget)
                 continue
-            glimpse = None
-            if kind == "glimpse" and (part := bench.measurements.glimpse(bench.evaluation, mask)) is not None:
-                glimpse = measure_part(bench, *part)
-            if glimpse:
-                table.add(budget, glimpse=glimpse)
-            elif kind == "quicker":
-                assert table.quicker is not None
-                quick = evaluate_mask(bench, mask, recover=table.quicker.recover)
-                table.quicker.add(budget, outcomes=quick)
-            elif kind != "speed":
-                table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover))
+            if kind == "outcomes":
+                table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover, shared=shared))
             else:
                 costs = worker.costs(mask, progress=progress)
                 table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
@@ -542,7 +455,7 @@ def table_of(
 ) -> BudgetTable:
     """Build the table of a run's budgets from the ``content`` of ``table.json`` and the run's own measurements.
 
-    Estimates rest on the table after a ``quicker`` recovery, if there is one.
+    What is measured after a ``quicker`` recovery stands for what is not measured.
 
     Raises:
         CahpError: If ``content`` is no such table.

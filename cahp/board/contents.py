@@ -547,7 +547,7 @@ def _current_row(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> Row:
     # do, so their estimates serve the budget's own mask alone.
     if not table.has(shown.mask):
         return Row(row.budget, {}, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
-    return Row(row.budget, row.values, shown.outcomes, row.ratio, shown.speed, shown.glimpse or row.glimpse)
+    return Row(row.budget, row.values, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
 
 
 def _values_nearby(table: BudgetTable, mask: HeadMask) -> dict[str, Any]:

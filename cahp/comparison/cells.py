@@ -29,6 +29,7 @@ from cahp.run.resources import Loader
 from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, Settings, identify_model, key_fields
 from cahp.run.texts import load_data, window_protocol
 from cahp.stages.clustering import CLUSTERS_REVISION
+from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
@@ -162,8 +163,8 @@ class Workspace:
         masks = [HeadMask.without([head], *shape) for head in range(np.prod(shape))]
         full = measurements.evaluate(texts)
         # Models without one head have all lower layers in common.
-        with measurements.sharing(texts, masks):
-            apart = [measurements.evaluate(texts, mask=mask).divergences(full).mean() for mask in masks]
+        shared = SharedLayers(masks)
+        apart = [measurements.evaluate(texts, mask=mask, shared=shared).divergences(full).mean() for mask in masks]
         criticality = np.reshape(apart, shape)
         self.store.save(self._critical_key, arrays={"kl": criticality})
         return criticality

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import threading
 import timeit
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -18,18 +16,17 @@ import numpy as np
 from cahp import models
 from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
-from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, Ints, OptionError, Precision
+from cahp.values import HeadMask, OptionError, Precision
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.reading import Reader
-    from cahp.stages.evaluation import SharedPrefixes
+    from cahp.stages.evaluation import SharedLayers
 
 
 #: Texts on which a masked model is compared with the cut one.
@@ -51,7 +48,6 @@ class Measurements:
         self._resources = resources
         self.card = resources.card
         self._full: dict[str, Evaluation] = {}
-        self._sharing: _Sharing | None = None
         self._readers: dict[str, Reader] = {}
 
     def evaluate(
@@ -60,11 +56,13 @@ class Measurements:
         *,
         mask: HeadMask | None = None,
         recovered: Recovered | None = None,
+        shared: SharedLayers | None = None,
         on_part: PartListener | None = None,
     ) -> Evaluation:
         """Evaluate the full model, the masked one, or a recovered pruned one on ``texts``.
 
-        ``on_part`` receives the answers so far while the texts are evaluated.
+        ``shared`` has what this mask has in common with others that are evaluated on the same texts, after the same
+        recovery. ``on_part`` receives the answers so far while the texts are evaluated.
         """
         if mask is not None and mask.is_full and recovered is None:
             # The self-test has proven that a mask which drops nothing is the full model.
@@ -77,40 +75,38 @@ class Measurements:
         if evaluation is None:
             unread = texts.sha256 not in self._readers
             before = self._resources.timings.get("evaluation", 0.0)
-            evaluation = self._evaluate(texts, mask, recovered, on_part)
+            evaluation = self._evaluate(texts, mask, recovered, shared, on_part)
             if mask is None and unread:
                 seconds = self._resources.timings.get("evaluation", 0.0) - before
                 record_pace(self._resources.store, self.card, tokens=texts.tokens, seconds=seconds)
             self._resources.keep(name, {"scores": evaluation.scores})
-        else:
-            sharing = self._sharing_on(texts, mask, recovered)
-            if sharing is not None:
-                sharing.forget(mask or self._whole)
         if mask is None:
             self._full[name] = evaluation
         return evaluation
 
     def _evaluate(
-        self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None, on_part: PartListener | None
+        self,
+        texts: Texts,
+        mask: HeadMask | None,
+        recovered: Recovered | None,
+        shared: SharedLayers | None,
+        on_part: PartListener | None,
     ) -> Evaluation:
         """Evaluate now; see ``evaluate``."""
-        if recovered is None:
-            if mask is None and texts.task.compares_while_reading:
-                return self._evaluate_full(texts)
-            if mask is not None and mask.empty_layers:
-                return self.evaluate_model(self.model, texts, mask=mask, on_part=on_part)
-        sharing = self._sharing_on(texts, mask, recovered)
-        if sharing is not None:
-            whole = mask or self._whole
-            with self._resources.timed("evaluation"):
-                prefixes = sharing.prefixes(self.model, self._precision, self.reader(texts))
-                pruned = cut_model(self.model, whole, recovered)
-                progress = self._resources.progress
-                return prefixes.evaluate(whole, pruned=pruned, progress=progress, on_part=on_part)
         model = self.model
-        if mask is not None:
-            model = cut_model(model, mask, recovered)
-        return self.evaluate_model(model, texts, on_part=on_part)
+        if mask is None:
+            if texts.task.compares_while_reading:
+                return self._evaluate_full(texts)
+            return self.evaluate_model(model, texts, on_part=on_part)
+        if mask.empty_layers and recovered is None:
+            return self.evaluate_model(model, texts, mask=mask, on_part=on_part)
+        pruned = cut_model(model, mask, recovered)
+        if shared is None or mask.empty_layers:
+            return self.evaluate_model(pruned, texts, on_part=on_part)
+        reader = self.reader(texts)
+        with self._resources.timed("evaluation"):
+            progress = self._resources.progress
+            return shared.evaluate(mask, pruned, texts, reader=reader, precision=self._precision, progress=progress)
 
     def outcomes(
         self, texts: Texts, mask: HeadMask | None, *, recovered: Recovered | None = None, seed: int = 42
@@ -133,21 +129,6 @@ class Measurements:
             outcomes["recovered"] = measure(answers, full=full, seed=seed)
         return outcomes
 
-    def glimpse(self, texts: Texts, mask: HeadMask) -> tuple[Ints, Evaluation] | None:
-        """Evaluate a masked model on a third of the texts that masks share now; return their rows and the evaluation.
-
-        The rest is evaluated later without repeating that third. None: all is known, or there is no such part.
-        """
-        sharing = self._sharing_on(texts, mask)
-        if sharing is None or mask.is_full:
-            return None
-        if self._read_evaluation(self._evaluation_key(texts, mask, None), texts) is not None:
-            return None
-        resources = self._resources
-        with resources.timed("evaluation"):
-            prefixes = sharing.prefixes(resources.model, self._precision, self.reader(texts))
-            return prefixes.glimpse(mask, progress=resources.progress)
-
     def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
         digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
         return key("evaluation", texts.task.name, texts.task.revision, *digests, self._precision)
@@ -161,30 +142,8 @@ class Measurements:
         )
 
     @property
-    def _whole(self) -> HeadMask:
-        return HeadMask.full(self.card.layers, self.card.heads)
-
-    @property
     def _precision(self) -> Precision:
         return self._resources.precisions.evaluation
-
-    def _sharing_on(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None = None) -> _Sharing | None:
-        if self._sharing is None or not self._sharing.serves(texts, mask, recovered):
-            return None
-        return self._sharing
-
-    @contextmanager
-    def sharing(self, texts: Texts, masks: Sequence[HeadMask], *, recover: str = NONE.name) -> Iterator[None]:
-        """Inside the block, compute what ``masks`` have in common once when they are evaluated on ``texts``.
-
-        ``recover`` is the recovery after which they are; only what a layerwise one leaves can be in common.
-        """
-        if RECOVERIES[recover].layerwise:
-            self._sharing = _Sharing(texts, masks, recover)
-        try:
-            yield
-        finally:
-            self._sharing = None
 
     def evaluate_model(
         self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None, on_part: PartListener | None = None
@@ -384,41 +343,6 @@ def timed_on(device: str) -> tuple[str | int | None, ...]:
         cores = len(os.sched_getaffinity(0))
     variables = (os.environ.get(name) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES"))
     return device, platform.node(), _version("torch"), cores, *variables
-
-
-class _Sharing:
-    """Prefixes that masks share; they need the model only when a mask is not in the store."""
-
-    def __init__(self, texts: Texts, masks: Sequence[HeadMask], recover: str) -> None:
-        self._texts = texts
-        self._recover = recover
-        self._masks = {mask.sha256: mask for mask in masks if not mask.empty_layers}
-        self._prefixes: SharedPrefixes | None = None
-        self._lock = threading.Lock()
-
-    def serves(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> bool:
-        """Return whether a mask on these texts, recovered so, is one of those that share."""
-        if texts.sha256 != self._texts.sha256 or (mask is not None and mask.empty_layers):
-            return False
-        if recovered is None:
-            # A recovery leaves a mask of all heads as it is.
-            return self._recover == NONE.name or mask is None or mask.is_full
-        return recovered.refit is not None and recovered.refit.recovery == self._recover
-
-    def forget(self, mask: HeadMask) -> None:
-        with self._lock:
-            self._masks.pop(mask.sha256, None)
-            if self._prefixes is not None:
-                self._prefixes.forget(mask)
-
-    def prefixes(self, model: HeadModel, precision: Precision, reader: Reader) -> SharedPrefixes:
-        from cahp.stages.evaluation import SharedPrefixes
-
-        with self._lock:
-            if self._prefixes is None:
-                masks = self._masks.values()
-                self._prefixes = SharedPrefixes(model, self._texts, masks, precision=precision, reader=reader)
-            return self._prefixes
 
 
 def costs_from_json(content: Mapping[str, Any]) -> Costs:

@@ -1,6 +1,7 @@
 """One deep function each; none knows another, and they meet in ``cahp.values``."""
 
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
+from cahp.stages.evaluation import SharedLayers
 from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
 from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
@@ -9,6 +10,7 @@ __all__ = [
     "CLUSTERS_REVISION",
     "Arc",
     "Replaceability",
+    "SharedLayers",
     "attend",
     "cluster",
     "find_arcs",

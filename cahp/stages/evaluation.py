@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import threading
-from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
-from weakref import WeakSet
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, Ints, Precision, Progress, silent
+from cahp.values import HeadMask, Precision, Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -123,223 +120,79 @@ def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | N
 # Many masks on the same texts --------------------------------------------------------------------------------
 
 
-#: Memory for hidden states of all evaluations of a process, in bytes.
+#: Memory for the hidden states of lower layers, in bytes.
 ROOM = 512 << 20
-#: The evaluations that share it.
-_alive: WeakSet[SharedPrefixes] = WeakSet()
-#: A glimpse is every third batch (of windows every sixth), where there are at least six.
-_GLIMPSED = 3
-_FEWEST_BATCHES = 6
-
-#: The places of a mask in the tree of all masks, layer by layer: equal for masks that are equal up to that layer.
-Path = tuple[int, ...]
-#: Hidden states that leave a place, one a batch.
-States: TypeAlias = "dict[int, list[Tensor]]"
 
 
-class SharedPrefixes:
-    """Evaluates ``model`` cut to each of ``masks`` on the same ``texts``.
+class SharedLayers:
+    """The hidden states that leave lower layers, for ``masks`` that are evaluated on the same texts.
 
-    The output of a layer depends on this and the lower layers only, so a mask continues from the hidden states of an
-    earlier mask with the same lower layers. States are kept while a mask still needs them, the most useful ones within
-    ``room`` bytes, which all evaluations of a process share. Batches and operations are those of ``evaluate``, and so
-    are the results, to the last digit.
-
-    With a recovery, ``evaluate`` takes the recovered model. It must be a layerwise recovery, the same for all masks.
-
-    Layers in which masks differ must run for each mask. Where layers need more than hidden states
-    (``HeadModel.has_tails``), nothing is kept and every mask runs from the first layer.
-
-    A ``glimpse`` evaluates every third batch, with texts of all lengths; its results are reused later.
+    The output of a layer depends on this and the lower layers only, so a mask continues from the states of an earlier
+    mask with the same lower layers. States are kept within ``room`` bytes while another mask needs them. Results are
+    those of ``evaluate``, to the last digit. After a recovery, it must be a layerwise one, the same for all masks.
+    Where layers need more than hidden states (``HeadModel.has_tails``), nothing is kept.
     """
 
-    def __init__(
-        self,
-        model: HeadModel,
-        texts: Texts,
-        masks: Iterable[HeadMask],
-        *,
-        precision: Precision = "float32",
-        room: int = ROOM,
-        reader: Reader | None = None,
-    ) -> None:
-        from cahp.models.reading import Reader
-
-        _alive.add(self)
-        masks = list(masks)
-        reader = reader or Reader(texts)
-        others = model.batches(model.tokenize(texts.inputs))
-        step = _GLIMPSED
-        if texts.task.predicts_often:
-            # Each item takes longer, and says more.
-            step *= 2
-        some: list[Batch] = []
-        if len(others) >= _FEWEST_BATCHES:
-            some = others[1::step]
-            del others[1::step]
-        self._model = model
-        self._texts = texts
-        self._some = _Part(texts, some, masks, precision, room, reader)
-        self._others = _Part(texts, others, masks, precision, room, reader)
-        self._glimpses: dict[str, Evaluation] = {}
-
-    def glimpse(self, mask: HeadMask, *, progress: Progress = silent) -> tuple[Ints, Evaluation] | None:
-        """Return the rows of some texts and their evaluation (None: too few texts for a part)."""
-        from cahp.models.surgery import cut
-
-        rows = self._some.rows
-        if not len(rows):
-            return None
-        return rows, self._first(mask, cut(self._model, mask), progress).take(rows)
+    def __init__(self, masks: Iterable[HeadMask], *, room: int = ROOM) -> None:
+        self._waiting = {mask.sha256: _list_paths(mask) for mask in masks}
+        self._states: dict[bytes, list[Tensor]] = {}
+        self._room = room
 
     def evaluate(
         self,
         mask: HeadMask,
-        *,
-        pruned: HeadModel | None = None,
-        progress: Progress = silent,
-        on_part: PartListener | None = None,
-    ) -> Evaluation:
-        """Evaluate the model cut to ``mask``, which must have no empty layer; ``on_part`` receives a glimpse.
-
-        ``pruned`` is that model after the recovery (None: there is none).
-        """
-        from cahp.models.surgery import cut
-
-        before = len(self._some.rows)
-        total = len(self._texts)
-        if pruned is None:
-            pruned = cut(self._model, mask)
-        some = self._first(mask, pruned, lambda stage, done, _: progress(stage, done, total))
-        if on_part is not None and before:
-            on_part(self._some.rows, some.take(self._some.rows))
-        others = self._others.answers(mask, pruned, lambda stage, done, _: progress(stage, before + done, total))
-        self._glimpses.pop(mask.sha256, None)
-        # Each text is evaluated in one part, and is 0 in the other.
-        return self._texts.evaluation_of(some.scores + others.scores)
-
-    def forget(self, mask: HeadMask) -> None:
-        """Forget a mask that was evaluated elsewhere."""
-        self._glimpses.pop(mask.sha256, None)
-        for part in (self._some, self._others):
-            part.forget(mask)
-
-    def _first(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
-        answers = self._glimpses.get(mask.sha256)
-        if answers is None:
-            answers = self._some.answers(mask, pruned, progress)
-            self._glimpses[mask.sha256] = answers
-        return answers
-
-
-class _Part:
-    """Evaluates the texts of some batches; all other texts are 0. It takes their share of ``room``, in bytes."""
-
-    def __init__(
-        self,
+        pruned: HeadModel,
         texts: Texts,
-        batches: Sequence[Batch],
-        masks: Iterable[HeadMask],
-        precision: Precision,
-        room: int,
+        *,
         reader: Reader,
-    ) -> None:
-        self._read = reader.read
-        self._texts = texts
-        self._batches = batches
-        self._precision = precision
-        self._share = room * sum(map(len, batches)) // len(texts)
-        self.rows: Ints = np.concatenate([np.zeros(0, dtype=np.int64), *(batch.rows for batch in batches)])
-        self._places: dict[tuple[int, bytes], int] = {}
-        self._pending = {self._path(mask) for mask in masks}
-        self._states: States = {}
-        #: Bytes of all kept states, and of those of masks that are being evaluated.
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def answers(self, mask: HeadMask, pruned: HeadModel, progress: Progress) -> Evaluation:
-        """Evaluate ``pruned``, the model cut to ``mask``."""
+        precision: Precision = "float32",
+        progress: Progress = silent,
+    ) -> Evaluation:
+        """Evaluate ``pruned``, the model that was cut to ``mask``, which must have no empty layer."""
         from cahp.models.surgery import tail
 
-        with self._lock:
-            path = self._path(mask)
-            self._pending.discard(path)
-            depth = max((layer for layer, place in enumerate(path[:-1], 1) if place in self._states), default=0)
-            # Removed one by one, so that memory is freed as soon as a batch is done.
-            states: deque[Tensor] = deque()
-            if depth:
-                states.extend(self._states[path[depth - 1]])
-            # Where layers need more than hidden states, no mask can continue from them.
-            ahead: Path = ()
-            if pruned.has_tails:
-                ahead = path[depth:-1]
-            use = gains(self._pending, self._states.keys() | set(ahead))
-            left: States = {place: [] for place in ahead if use.get(place)}
-        rest: HeadModel | None = pruned
+        self._waiting.pop(mask.sha256, None)
+        wanted = {path for paths in self._waiting.values() for path in paths}
+        paths = _list_paths(mask)
+        depth = max((layer for layer, path in enumerate(paths, 1) if path in self._states), default=0)
+        rest = pruned
+        start: list[Tensor] = []
         if depth:
-            rest = tail(pruned, depth)
-        assert rest is not None
+            start = self._states[paths[depth - 1]]
+            rest = tail(pruned, depth) or pruned
+        left: dict[bytes, list[Tensor]] = {}
+        if pruned.has_tails:
+            left = {path: [] for path in paths[depth:] if path in wanted}
+        taken = sum(state.nbytes for states in self._states.values() for state in states)
+        batches = rest.batches(rest.tokenize(texts.inputs))
 
-        def scores(number: int) -> Tensor:
-            places = iter(path[depth:])
-            options: dict[str, Any] = {"precision": self._precision}
-            if states:
-                options["start"] = states.popleft()
+        def read(number: int) -> Tensor:
+            nonlocal taken
+            options: dict[str, Any] = {"precision": precision}
+            if start:
+                options["start"] = start[number]
+            leaving = iter(paths[depth:])
+
+            def keep(hidden: Tensor) -> None:
+                nonlocal taken
+                path = next(leaving, b"")
+                if path in left:
+                    left[path].append(hidden)
+                    taken += hidden.nbytes
+                if taken > self._room and left:
+                    # The highest layer is shared by the fewest masks.
+                    dropped = left.pop(max(left, key=len))
+                    taken -= sum(state.nbytes for state in dropped)
+
             if left:
-                options["leaving"] = lambda hidden: self._keep(left, next(places), hidden)
-            return self._read(rest, self._batches[number], **options)
+                options["leaving"] = keep
+            return reader.read(rest, batches[number], **options)
 
-        try:
-            answers = evaluate_batches(self._batches, scores, self._texts, progress=progress)
-        except BaseException:
-            with self._lock:
-                self._forget(left, list(left))
-            raise
-        with self._lock:
-            self._forget(self._states, [place for place in left if place in self._states])
-            self._states |= left
-            use = gains(self._pending, self._states)
-            self._forget(self._states, [place for place in self._states if not use.get(place)])
-        return answers
-
-    def _keep(self, left: States, place: int, hidden: Tensor) -> None:
-        """Add the output of a layer to ``left`` if its place is there; drop the least useful place if memory is full.
-
-        ``left`` are the states of the mask that is being evaluated.
-        """
-        if place not in left:
-            return
-        with self._lock:
-            left[place].append(hidden)
-            self._bytes += hidden.nbytes
-            while self._bytes > self._share // len(_alive) and (left or self._states):
-                use = gains(self._pending, self._states.keys() | left.keys())
-                least = min([*self._states, *left], key=lambda place: use.get(place, 0))
-                for states in (self._states, left):
-                    self._forget(states, [least])
-
-    def _forget(self, states: States, places: Iterable[int]) -> None:
-        self._bytes -= sum(state.nbytes for place in places for state in states.pop(place, ()))
-
-    def forget(self, mask: HeadMask) -> None:
-        with self._lock:
-            self._pending.discard(self._path(mask))
-
-    def _path(self, mask: HeadMask) -> Path:
-        path: list[int] = []
-        place = -1
-        for row in mask.keep:
-            place = self._places.setdefault((place, row.tobytes()), len(self._places))
-            path.append(place)
-        return tuple(path)
+        evaluation = evaluate_batches(batches, read, texts, progress=progress)
+        self._states = {path: states for path, states in {**self._states, **left}.items() if path in wanted}
+        return evaluation
 
 
-def gains(pending: Iterable[Path], known: Collection[int]) -> dict[int, int]:
-    """Return the layers that each known place saves the pending masks, compared with the next best place."""
-    saved: dict[int, int] = {}
-    for path in pending:
-        depths = [0, *(layer for layer, place in enumerate(path[:-1], 1) if place in known)]
-        if len(depths) > 1:
-            place = path[depths[-1] - 1]
-            saved[place] = saved.get(place, 0) + depths[-1] - depths[-2]
-    return saved
+def _list_paths(mask: HeadMask) -> list[bytes]:
+    """Return what tells the outputs of each layer but the last apart: the heads of all layers up to it."""
+    return [mask.keep[:layer].tobytes() for layer in range(1, mask.layers)]

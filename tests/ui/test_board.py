@@ -352,13 +352,13 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
     clusters = on_a_line()
     table = table_of(clusters)
     table.add(6, outcomes=outcomes(0.9))
-    table.add(3, glimpse={"accuracy": Estimate(0.5, None, 104, "share")})
+    glimpse = {"accuracy": Estimate(0.5, None, 104, "share")}
     own = table.selection(3).mask
-    for mask, origin, said in (
-        (own, "budget", "≈ 50.0 %.*estimated from the first 104 texts.*Answering the texts: 2 of 9"),
-        (HeadMask(~own.keep), "hand", "–.*Answering the texts: 2 of 9"),
+    for mask, origin, part, said in (
+        (own, "budget", glimpse, "≈ 50.0 %.*estimated from the first 104 texts.*Answering the texts: 2 of 9"),
+        (HeadMask(~own.keep), "hand", None, "–.*Answering the texts: 2 of 9"),
     ):
-        shown = {"mask": mask, "origin": origin}
+        shown = {"mask": mask, "origin": origin, "glimpse": part}
         page = bare(given(clusters, table, 3, shown, status="Answering the texts: 2 of 9"))
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
     page.locator("input.slider").focus()

@@ -16,7 +16,7 @@ from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
-from cahp.stages import Arc, Replaceability, find_arcs, read_words
+from cahp.stages import Arc, Replaceability, SharedLayers, find_arcs, read_words
 from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, digest, silent
 from cahp.values.statistics import called
 from cahp.words import percent, span
@@ -211,9 +211,10 @@ def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:
 # Removal -----------------------------------------------------------------------------------------------------
 
 
-def measure_removal(bench: Bench, head: int) -> Outcomes:
+def measure_removal(bench: Bench, head: int, *, shared: SharedLayers | None = None) -> Outcomes:
     """Evaluate the model without one head on the evaluation texts; the store keeps it."""
-    measured = evaluate_mask(bench, HeadMask.without([head], bench.card.layers, bench.card.heads))
+    mask = HeadMask.without([head], bench.card.layers, bench.card.heads)
+    measured = evaluate_mask(bench, mask, shared=shared)
     shown = [row.name for row in HEADLINES] + ["accuracy_change"]
     return {name: measured[name] for name in shown if name in measured}
 
@@ -223,11 +224,10 @@ def measure_removals(bench: Bench, progress: Progress = silent) -> tuple[Outcome
     card = bench.card
     every = range(card.layers * card.heads)
     removals = []
-    masks = [HeadMask.without([head], card.layers, card.heads) for head in every]
-    with bench.measurements.sharing(bench.evaluation, masks):
-        for head in every:
-            progress("removals", head, len(every))
-            removals.append(measure_removal(bench, head))
+    shared = SharedLayers(HeadMask.without([head], card.layers, card.heads) for head in every)
+    for head in every:
+        progress("removals", head, len(every))
+        removals.append(measure_removal(bench, head, shared=shared))
     return tuple(removals)
 
 

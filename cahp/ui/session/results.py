@@ -153,7 +153,7 @@ class Results:
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
-                timed=recover != AT_ONCE.name and (self.run is None or self.run.saves == "time"),
+                timed=self.run is None or self.run.saves == "time",
                 timing=timing,
                 quicker=quicker,
             )
@@ -190,7 +190,8 @@ class Results:
     def add(self, mask: HeadMask, recover: str, measured: Outcomes | Speed) -> None:
         """Enter a measurement; a time of a busy machine does not replace a reliable one."""
         if isinstance(measured, Speed):
-            self._speed[mask.counts] = measured.or_reliable(self._speed.get(mask.counts))
+            if mask.counts not in self._speed or not measured.busy:
+                self._speed[mask.counts] = measured
         else:
             self._outcomes[mask.sha256, recover] = measured
             self.glimpses.pop((mask.sha256, recover), None)

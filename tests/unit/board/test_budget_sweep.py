@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 import cahp
 from cahp.api import bundled
 from cahp.board.budget_sweep import (
-    GLIMPSED,
     TIMED,
     BudgetTable,
     Speed,
@@ -32,13 +31,9 @@ from cahp.goals import Goal
 from cahp.models.cards import CacheShape
 from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
-from cahp.run.measurements import Measurements
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, Estimate, HeadMask, Selection
-
-#: Outcomes on a part of the texts.
-GLIMPSE = {"accuracy": Estimate(0.5, None, 40, "share")}
 
 
 def table(fewest: int = 2, most: int = 8, *, layer: int = 4) -> BudgetTable:
@@ -60,7 +55,7 @@ def measure(filled: BudgetTable, while_asked: str = "", timing: Speed | None = N
     tasks: list[tuple[str, int]] = []
     while (task := filled.missing()) is not None and while_asked in ("", task[0]):
         tasks.append(task)
-        results = {"glimpse": GLIMPSE, "outcomes": outcomes(0.5), "speed": timing or speed(0.5)}
+        results = {"outcomes": outcomes(0.5), "speed": timing or speed(0.5)}
         filled.add(task[1], **{task[0]: results[task[0]]})  # type: ignore[arg-type]
     return tasks
 
@@ -94,25 +89,6 @@ def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_
     filled.current_budget = 5
     assert {row.budget: row.values["accuracy"] for row in filled.rows() if row.values} == {4: 0.6, 8: 0.8}
     assert filled.missing() is None
-
-
-def test_estimates_follow_a_quicker_recovery_and_what_the_slower_one_changes() -> None:
-    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
-    filled = BudgetTable(table().selections, recover="refit", quicker=quick)
-    for budget, accuracy, kl in ((4, 0.5, 0.4), (5, 0.7, 0.2), (8, 0.8, 0.0)):
-        quick.add(budget, outcomes={**outcomes(accuracy), "kl": Estimate(kl, None, 100, "nats")})
-    # Nothing is refitted: the quick refits stand for it.
-    assert filled.row(5).values["accuracy"] == 0.7
-    assert filled.row(5).outcomes is None
-    filled.add(4, outcomes={**outcomes(0.6), "kl": Estimate(0.3, None, 100, "nats")})
-    filled.add(8, outcomes={**outcomes(0.8), "kl": Estimate(0.0, None, 100, "nats")})
-    # At 4 heads a refit gains 0.1, at all 8 nothing: at 5 it gains three quarters of that. The ratio of the KL
-    # divergences is known at 4 heads alone.
-    assert filled.row(5).values["accuracy"] == pytest.approx(0.775)
-    assert filled.row(5).values["kl"] == pytest.approx(0.15)
-    # Without a quick refit, an estimate lies between its neighbours.
-    assert filled.row(6).values["accuracy"] == pytest.approx(0.775 + 0.025 / 3)
-    assert filled.row(4).values["kl"] == 0.3
 
 
 def test_an_empty_table_claims_nothing() -> None:
@@ -153,63 +129,39 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     filled.add(8, outcomes=outcomes(0.9))
     assert filled.missing() == ("outcomes", 5)
     filled.add(5, outcomes=outcomes(0.9))
-    assert filled.missing() == ("glimpse", 2)
-
-
-def test_a_quicker_table_is_filled_after_the_current_budget_and_before_the_others() -> None:
-    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
-    filled = BudgetTable(table().selections, recover="refit", timed=False, quicker=quick)
-    filled.current_budget = 5
-    for budget in (8, 5):
-        assert filled.missing() == ("outcomes", budget)
-        filled.add(budget, outcomes=outcomes(0.9))
-    while (task := filled.missing()) is not None and task[0] == "quicker":
-        quick.add(task[1], outcomes=outcomes(0.7))
-    assert quick.measured() == (7, 7)
-    assert measure(filled) == [("outcomes", budget) for budget in (2, 3, 6, 4, 7)]
-    # Nothing is estimated where all budgets are measured.
-    emptied = BudgetTable(table().selections, recover="quick-refit", timed=False)
-    complete = BudgetTable(table().selections, recover="refit", timed=False, quicker=emptied)
-    for budget in complete.budgets:
-        complete.add(budget, outcomes=outcomes(0.9))
-    assert complete.missing() is None
-
-
-def test_the_first_budgets_are_glimpsed_at_before_any_of_them_answers_all_texts() -> None:
-    filled = table()
-    filled.add(8, outcomes=outcomes(0.9))
-    assert [budget for _, budget in measure(filled, "glimpse")] == [2, 5, 3, 6, 4, 7]
     assert filled.missing() == ("outcomes", 2)
-    refitted = BudgetTable(filled.selections, recover="refit")
-    refitted.add(8, outcomes=outcomes(0.9))
-    assert refitted.missing() == ("outcomes", 2)
 
 
-def test_nine_budgets_are_glimpsed_at_and_eight_timed_after_the_coarse_part() -> None:
+def test_eight_budgets_are_timed_after_the_coarse_part() -> None:
     tasks = measure(table(2, 64, layer=32))
     kinds = [kind for kind, _ in tasks]
-    # The full model answers all texts at once.
-    assert kinds.count("glimpse") + 1 == GLIMPSED == 9
     assert kinds.count("outcomes") == 63
     assert kinds.count("speed") == TIMED
-    assert [kind for kind in kinds if kind != "glimpse"].index("speed") == 2 * TIMED
+    assert kinds.index("speed") == 2 * TIMED
     assert len(set(tasks)) == len(tasks)
 
 
-def test_a_glimpse_is_an_estimate_until_all_texts_have_answered() -> None:
+def test_a_quicker_recovery_stands_for_what_is_not_measured() -> None:
+    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
+    filled = BudgetTable(table().selections, recover="refit", quicker=quick)
+    for budget, accuracy in ((4, 0.5), (5, 0.7), (8, 0.8)):
+        quick.add(budget, outcomes=outcomes(accuracy))
+    filled.add(4, outcomes=outcomes(0.6))
+    assert filled.row(4).values["accuracy"] == 0.6
+    assert filled.row(5).values["accuracy"] == 0.7
+    assert filled.row(5).outcomes is None
+
+
+def test_a_time_of_a_busy_machine_is_no_estimate_and_replaces_no_reliable_one() -> None:
     filled = table()
-    filled.add(8, outcomes=outcomes(0.9))
-    glimpse = {"accuracy": Estimate(0.6, None, 40, "share")}
-    filled.add(4, glimpse=glimpse)
-    row = filled.row(4)
-    assert (row.values["accuracy"], row.outcomes, row.glimpse) == (0.6, None, glimpse)
-    # Between a glimpse and a measurement lies an estimate, as between two measurements.
-    assert filled.row(6).values["accuracy"] == pytest.approx(0.75)
-    assert filled.measured()[0] == 1
-    assert filled.as_json()["outcomes"].keys() == {"8"}
-    assert reach(filled, Goal.parse("accuracy-loss=50")).heads == 8
-    filled.add(4, outcomes=outcomes(0.7))
-    assert (filled.row(4).values["accuracy"], filled.row(4).glimpse) == (0.7, None)
+    busy = replace(speed(0.9), busy=True)
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == busy
+    assert filled.as_json()["speed"] == {}
+    assert all(row.ratio is None for row in filled.rows())
+    filled.add(4, speed=speed(0.7))
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == speed(0.7)
 
 
 def test_the_order_goes_from_coarse_to_fine() -> None:
@@ -325,21 +277,6 @@ def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
     assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())
 
 
-def test_what_a_busy_machine_timed_is_timed_once_more_at_the_end_and_is_never_written() -> None:
-    filled, busy = table(), replace(speed(0.9), busy=True)
-    tasks = measure(filled, timing=busy)
-    # Six of seven budgets are timed: those without all heads.
-    assert [kind for kind, _ in tasks[-6:]] == ["speed"] * 6
-    assert sorted(budget for kind, budget in tasks if kind == "speed") == sorted([2, 3, 4, 5, 6, 7] * 2)
-    assert filled.as_json()["speed"] == {}
-    # No estimate between budgets rests on them.
-    assert all(row.ratio is None for row in filled.rows())
-    filled.add(4, speed=speed(0.7))
-    filled.add(4, speed=busy)
-    assert filled.row(4).speed == speed(0.7)
-    assert list(filled.as_json()["speed"]) == ["4"]
-
-
 def tokens_of(table: BudgetTable, bench: Bench) -> float:
     return count_tokens(table, bench, calibration=bench.calibration.tokens, evaluation=bench.evaluation.tokens)
 
@@ -359,29 +296,6 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, t
         assert row.outcomes is not None
         assert {"kl", "agreement", "perplexity"} <= row.values.keys()
         expected = evaluate_mask(plain, table.selection(row.budget).mask)
-        for name, estimate in expected.items():
-            assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
-
-
-def test_quick_refits_share_lower_layers_come_before_refits_and_are_those_of_plain_evaluations(
-    window_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    selections = HeadClusters.of(window_bench.evidence).selections(window_bench.settings)[-4:]
-    quick = BudgetTable(selections, recover="quick-refit", timed=False)
-    refits = BudgetTable(selections, recover="refit", timed=False, quicker=quick)
-    assert tokens_of(quick, window_bench) < tokens_of(refits, window_bench)
-    filling = fill(refits, window_bench)
-    with monkeypatch.context() as patched:
-        # What does not share layers is evaluated there.
-        patched.delattr(Measurements, "evaluate_model")
-        while quick.missing() is not None:
-            next(filling)
-    filling.close()
-    assert refits.measured()[0] == 1
-    plain = open_bench(window_bench.settings, store=Store(tmp_path))
-    for row in quick.rows():
-        assert row.outcomes is not None
-        expected = evaluate_mask(plain, quick.selection(row.budget).mask, recover="quick-refit")
         for name, estimate in expected.items():
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
 

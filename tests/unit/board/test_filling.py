@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import fakes
-import numpy as np
 import pytest
 from fakes import prune
-from scipy.special import log_softmax
 
 from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable, Speed, fill
 from cahp.board.head_clusters import HeadClusters
-from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
-from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings
-from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import Cancelled
 
@@ -61,43 +55,6 @@ def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: lis
     assert (watch.entered, watch.left) == (1, 1)
     # With all heads kept both models are the same: nothing to time.
     assert 12 not in {row.budget for row in timed}
-
-
-def test_the_first_budgets_answer_a_third_of_the_texts_before_any_answers_all(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
-    bench = open_bench(settings, store=Store(tmp_path))
-    monkeypatch.setattr(budget_sweep, "LatencyWorker", fakes.LatencyWorkerHere)
-    table, told = planned(bench), []
-    steps = fill(table, bench, lambda _, done, total: told.append((done, total)))
-    seen: list[tuple[int, Outcomes | None]] = []
-    next(steps)
-    while (task := table.missing()) is not None and task[0] == "glimpse":
-        next(steps)
-        seen.append((task[1], table.row(task[1]).glimpse))
-    assert len(seen) == budget_sweep.GLIMPSED - 1
-    assert table.measured()[0] == 1
-    assert all(row.values.keys() == {"accuracy", "kl", "agreement"} for row in table.rows())
-    full = bench.measurements.evaluate(bench.evaluation)
-    for budget, found in seen:
-        assert found is not None
-        assert found["accuracy"].n < len(bench.evaluation) / 2
-        rows, _ = bench.measurements.glimpse(bench.evaluation, table.selection(budget).mask)  # type: ignore[misc]
-        own = evaluate(cut_model(bench.model, table.selection(budget).mask), bench.evaluation)
-        change = own.correct[rows].mean() - full.correct[rows].mean()
-        assert found["accuracy"].value == pytest.approx(float(np.clip(full.correct.mean() + change, 0, 1)))
-        p, q = (log_softmax(one.scores[rows].astype(np.float64), axis=1) for one in (full, own))
-        assert found["kl"].value == pytest.approx((np.exp(p) * (p - q)).sum(axis=1).mean(), abs=1e-6)
-        assert found["agreement"].value == (full.predictions == own.predictions)[rows].mean()
-    # Eight thirds of a row came before the second row was measured.
-    assert told[-1] == (3, 10)
-    list(steps)
-    assert [done for done, _ in told] == sorted(done for done, _ in told)
-    whole = planned(bench)
-    for _ in fill(whole, bench):
-        assert all(row.glimpse is None for row in whole.rows()), "what is in the store needs no glimpse"
-    assert whole.as_json()["outcomes"] == table.as_json()["outcomes"]
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:

@@ -139,49 +139,27 @@ def test_entries_that_are_too_large_are_computed_again(
 # --- masks
 
 
-@pytest.mark.parametrize("shared", [False, True])
 def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch, shared: bool
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = opened(model, store).measurements
     full, seen = HeadMask.full(LAYERS, HEADS), []
     logits = HeadModel.logits
     monkeypatch.setattr(HeadModel, "logits", lambda own, batch, **more: (seen.append(1), logits(own, batch, **more))[1])
-    with made.sharing(TEXTS, [full, MASK] if shared else []):
-        assert made.evaluate(TEXTS, mask=full) is made.evaluate(TEXTS)
-        passes = len(seen)
-        made.evaluate(TEXTS, mask=full)
+    assert made.evaluate(TEXTS, mask=full) is made.evaluate(TEXTS)
+    passes = len(seen)
+    made.evaluate(TEXTS, mask=full)
     assert len(seen) == passes == len(model.batches(model.tokenize(TEXTS.inputs)))
     assert np.allclose(made.evaluate(TEXTS).losses, evaluate(model, TEXTS).losses, atol=1e-6)
 
 
-def test_only_masks_that_share_texts_are_glimpsed_at_and_only_before_they_answered(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 20))
-    made = opened(model, store).measurements
-    full, keep = HeadMask.full(LAYERS, HEADS), MASK.keep.copy()
-    keep[1] = False
-    assert made.glimpse(TEXTS, MASK) is None
-    with made.sharing(TEXTS, [MASK]):
-        assert made.glimpse(TEXTS, full) is None
-        assert made.glimpse(TEXTS, HeadMask(keep)) is None
-        assert made.glimpse(fakes.sentences(80), MASK) is None
-        rows, found = made.glimpse(TEXTS, MASK)  # type: ignore[misc]
-        assert 0 < len(rows) < len(TEXTS) / 2
-        assert np.array_equal(found.losses, made.evaluate(TEXTS, mask=MASK).losses[rows])
-        assert made.glimpse(TEXTS, MASK) is None
-
-
-@pytest.mark.parametrize("shared", [False, True])
 def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch, shared: bool
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 6))
     made = opened(model, store).measurements
     parts: list[tuple[Ints, Evaluation]] = []
-    with made.sharing(TEXTS, [MASK] if shared else []):
-        whole = made.evaluate(TEXTS, mask=MASK, on_part=lambda rows, part: parts.append((rows, part)))
+    whole = made.evaluate(TEXTS, mask=MASK, on_part=lambda rows, part: parts.append((rows, part)))
     expected = made.evaluate_model(cut_model(model, MASK), TEXTS)
     assert np.array_equal(whole.scores, expected.scores)
     sizes = [len(rows) for rows, _ in parts]

@@ -15,10 +15,11 @@ from cahp.api import evaluate as task
 from cahp.comparison.plan import Plan
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
+from cahp.models.reading import Reader
 from cahp.models.surgery import cut
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings, choose_precisions
-from cahp.stages.evaluation import SharedPrefixes, evaluate
+from cahp.stages.evaluation import SharedLayers, evaluate
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError, Precisions
@@ -62,10 +63,11 @@ def test_shared_layers_answer_in_the_same_numbers(model: HeadModel) -> None:
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[1, 0] = False
     mask = HeadMask(keep)
-    shared = SharedPrefixes(model, TEXTS, [mask, HeadMask.full(model.layers, model.heads)], precision="bfloat16")
+    shared = SharedLayers([mask, HeadMask.full(model.layers, model.heads)])
     for one in (HeadMask.full(model.layers, model.heads), mask):
-        found = shared.evaluate(one)
-        alone = evaluate(cut(model, one), TEXTS, precision="bfloat16")
+        pruned = cut(model, one)
+        found = shared.evaluate(one, pruned, TEXTS, reader=Reader(TEXTS), precision="bfloat16")
+        alone = evaluate(pruned, TEXTS, precision="bfloat16")
         assert np.array_equal(found.losses, alone.losses)
 
 

@@ -1,0 +1,97 @@
+"""Masks that are evaluated on the same texts run the lower layers that they have in common once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fakes
+import numpy as np
+import pytest
+import zoo
+
+from cahp import models
+from cahp.models.head_model import HeadModel
+from cahp.models.reading import Reader
+from cahp.models.surgery import cut
+from cahp.stages.evaluation import SharedLayers, evaluate
+from cahp.tasks.answers import Evaluation
+from cahp.values import Cancelled, HeadMask
+
+TEXTS = fakes.sentences(24)
+
+
+@pytest.fixture(scope="module", params=["bert", "bart"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
+    return models.load(str(fakes.save_model(tmp_path_factory.mktemp("model"), request.param)), device="cpu")
+
+
+def masks(model: HeadModel) -> list[HeadMask]:
+    """All ways to take half of each layer's heads or all of them: many first layers are alike."""
+    few = np.zeros((model.layers, model.heads), dtype=np.bool_)
+    few[:, : model.heads // 2] = True
+    choices = range(2**model.layers)
+    return [HeadMask(few | (choice >> np.arange(model.layers) & 1 == 1)[:, None]) for choice in choices]
+
+
+def answer(shared: SharedLayers, model: HeadModel, mask: HeadMask, **options: Any) -> Evaluation:
+    return shared.evaluate(mask, cut(model, mask), TEXTS, reader=Reader(TEXTS), **options)
+
+
+def check(model: HeadModel, shared: SharedLayers, given: Sequence[HeadMask]) -> None:
+    for mask in given:
+        alone = evaluate(cut(model, mask), TEXTS)
+        assert np.array_equal(answer(shared, model, mask).losses, alone.losses)
+    assert not shared._states
+
+
+#: Models whose layers depend on their places or on those before them, or are used in many passes.
+WHOLE = {
+    "gpt_oss": (zoo.save, {"sliding_window": 3}),
+    "t5": (zoo.save, {}),
+    "albert": (fakes.save_model, {"num_hidden_layers": 6}),
+}
+
+
+@pytest.mark.parametrize("kind", WHOLE)
+def test_a_model_without_tails_is_answered_whole_and_nothing_is_kept(kind: str, tmp_path: Path) -> None:
+    save, options = WHOLE[kind]
+    model = models.load(str(save(tmp_path, kind, **options)), device="cpu")
+    assert not model.has_tails
+    check(model, SharedLayers(masks(model)), masks(model))
+
+
+@pytest.mark.parametrize("layers", [0.5, 2.5, 100])
+def test_answers_are_those_without_sharing_however_little_room_there_is(
+    model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
+    batches = model.batches(model.tokenize(TEXTS.inputs))
+    size = 4 * model.network.config.hidden_size * sum(batch.tensors["input_ids"].numel() for batch in batches)
+    shared = SharedLayers(masks(model), room=int(layers * size))
+    for mask in masks(model):
+        answer(shared, model, mask)
+        assert sum(state.nbytes for states in shared._states.values() for state in states) <= layers * size
+    check(model, SharedLayers(masks(model), room=int(layers * size)), masks(model))
+
+
+def test_each_set_of_first_layers_runs_once(model: HeadModel) -> None:
+    runs: list[int] = []
+    shared = SharedLayers(masks(model))
+    for mask in masks(model):
+        pruned = cut(model, mask)
+        for layer in pruned.layer_modules:
+            layer.register_forward_hook(lambda *_: runs.append(1))
+        shared.evaluate(mask, pruned, TEXTS, reader=Reader(TEXTS))
+    # Of three layers of two kinds each: 2 first layers, 4 pairs, 8 triples. One by one it would be 8 times 3.
+    each = sum(2**layer for layer in range(1, model.layers + 1))
+    assert len(runs) == each * len(model.batches(model.tokenize(TEXTS.inputs)))
+
+
+def test_what_is_cancelled_leaves_nothing(model: HeadModel) -> None:
+    shared = SharedLayers(masks(model))
+    with pytest.raises(Cancelled):
+        answer(shared, model, masks(model)[0], progress=fakes.stop_at())
+    assert not shared._states
+    check(model, shared, masks(model))
