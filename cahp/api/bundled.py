@@ -22,9 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.board.budget_sweep import BudgetTable, reach, table_of
+from cahp.board.budget_sweep import BudgetTable, table_of
 from cahp.board.head_clusters import HeadClusters
-from cahp.goals import ENOUGH
 from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, QUICK
 from cahp.run.document import RunDocument
@@ -162,29 +161,6 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
         except (CahpError, OSError) as error:
             messages.append(f"The bundled comparison {file.parent.name} cannot be shown: {error}")
     return readable, messages
-
-
-def count_enough(run: RunDocument) -> int | None:
-    """Return the fewest heads that keep 95 % agreement with the full model after the refit.
-
-    The limit of the interval counts, on the evaluation texts of the bundled run. None: no run of this model on the
-    data of ``run`` ships, or not all of its budgets are refitted.
-    """
-    bundle = read_run(run.model.id)
-    if bundle is None:
-        return None
-    same = bundle.document
-    if (run.model.sha256, run.data.id, run.data.eval.sha256) != (
-        same.model.sha256,
-        same.data.id,
-        same.data.eval.sha256,
-    ):
-        return None
-    table = bundle.swept_table()
-    measured, budgets = table.measured()
-    if table.recover != QUICK.name or measured < budgets:
-        return None
-    return reach(table, ENOUGH).heads
 
 
 def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> tuple[str, str] | None:

@@ -43,7 +43,7 @@ app = typer.Typer(
     help="See which attention heads of a transformer attend in a similar way, keep one of each group, and measure what "
     "that costs.",
     add_completion=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

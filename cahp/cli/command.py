@@ -17,7 +17,6 @@ from typing import Any
 import typer
 
 from cahp import hub
-from cahp.cli.help import SectionedCommand, show_all
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output, UnwrittenError
 from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
@@ -232,6 +231,15 @@ class Call:
             yield
 
 
+def show_all(context: typer.Context, wanted: bool) -> None:
+    """Print the help with all options, and exit."""
+    if wanted:
+        for parameter in context.command.params:
+            parameter.hidden = False  # type: ignore[attr-defined]
+        context.get_help()
+        raise typer.Exit
+
+
 @dataclass(frozen=True)
 class Command:
     """A command: its options in the order of its help, and the function behind it.
@@ -295,12 +303,14 @@ class Command:
         parameters = [context, *(option.parameter for option in self.options), help_all]
         run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        notes = f"Example: {self.example}"
+        if not all(option.common for option in self.options):
+            notes += f"\n\nAll options: cahp {self.name} --help-all"
         app.command(
             self.name,
-            cls=SectionedCommand,
             context_settings={"allow_interspersed_args": not self.passes_on, "ignore_unknown_options": self.passes_on},
             help=self.do.__doc__,
-            epilog=f"Example: {self.example}",
+            epilog=notes,
         )(run)
 
 

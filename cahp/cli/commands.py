@@ -15,15 +15,12 @@ from cahp import data as data_sets
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import measures
-from cahp.goals import ENOUGH
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
-from cahp.recoveries import COMPARED, QUICK
-from cahp.run.document import RunDocument
-from cahp.run.settings import BOUNDS, COLUMNS, Settings, describe, identify_model, to_arguments
+from cahp.recoveries import COMPARED
+from cahp.run.settings import BOUNDS, COLUMNS, describe, identify_model, to_arguments
 from cahp.terminal import printing
 from cahp.values import OptionError
-from cahp.words import percent
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
@@ -66,39 +63,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
             with call.keeping(document, lines):
                 write_run(output, run, table=run.table)
             wrote = output.describe(files(table=sweep))
-    advice = [*_better_number(run.document), *_better_method(run.document)]
-    call.answer(document, [*printing.run_lines(run.document, measures()), *advice, wrote])
-
-
-def _better_number(run: RunDocument) -> list[str]:
-    """Advise a number of heads that is measured, where the rule chose one: it gives much the same for noise."""
-    if run.settings.budget != Settings.budget or run.settings.goal is not None:
-        return []
-    from cahp.api import bundled
-
-    options = f"--goal {ENOUGH} --recover {QUICK.name}"
-    enough = bundled.count_enough(run)
-    if enough is None:
-        return [f"  heads     the rule does not know how many are needed; `{options}` measures about a dozen numbers"]
-    return [
-        f"  heads     the rule does not know how many are needed: {enough} keep {percent(ENOUGH.amount / 100, 0)} "
-        f"agreement after a refit (`{options}`; of the bundled run)"
-    ]
-
-
-def _better_method(run: RunDocument) -> list[str]:
-    """Name a method that is measurably better than CAHP for this model on these data, if CAHP chose the heads."""
-    from cahp.api import bundled
-
-    if run.settings.method != Settings.method:
-        return []
-    better = bundled.describe_better_method(
-        run.model.id, run.model.sha256, run.data.id, run.settings.recover, run.budget.attained
-    )
-    if better is None:
-        return []
-    method, lead = better
-    return [f"  {lead}; --method {method} selects its heads", ""]
+    call.answer(document, [*printing.run_lines(run.document, measures()), wrote])
 
 
 @command(

@@ -135,7 +135,7 @@ class Workspace:
             load=self._load,
             progress=lambda stage, done, total: self.progress(stage, done, total),
         )
-        if not bench.evaluation.task.compares_while_reading or not self._benches:
+        if not bench.evaluation.task.predicts_often or not self._benches:
             return bench
         # What is known of the full model at each token takes time and memory, so that all seeds share it.
         return replace(bench, measurements=next(iter(self._benches.values())).measurements)

@@ -25,6 +25,8 @@ LATENCY_SECONDS = 5.0
 CONTEXTS = (128, 1024, 4096)
 #: A machine is noisy if the 95th percentile of a model's times is more than this many times their median.
 NOISY = 1.25
+#: How the notice of noisy times begins.
+BUSY = "the machine was busy while latency was measured"
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ class Costs:
             return ()
         name, timing = max(noisy.items(), key=lambda item: item[1].p95 / item[1].median)
         return (
-            f"the machine was busy while latency was measured: the 95th percentile of the {name} model's "
+            f"{BUSY}: the 95th percentile of the {name} model's "
             f"{timing.repeats} times is {timing.p95 / timing.median:.1f} times their median (more than {NOISY}); "
             "raise --latency-time, or measure again on an idle machine",
         )

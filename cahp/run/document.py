@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 import platform
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,8 +15,8 @@ from typing import Any
 
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
-from cahp.models.cards import CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
-from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, to_delta, to_metrics
+from cahp.models.cards import BUSY, CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
+from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, main_outcome, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
 from cahp.run.recoveries import RecoveryStep
@@ -28,55 +27,12 @@ from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 from cahp.words import too_close
 
-# The content of ``run.json`` as the fields of a ``RunDocument`` -----------------------------------------------------
-
-
-def read_fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a run's file with the fields of ``RunDocument``."""
-    content = _Section(content)
-    native = {**content, "outcomes": _outcomes_of(content)}
-    ratio = content["latency_ratio"]
-    if ratio is not None:
-        native["latency_ratio"] = {"value": ratio["median"], "ci95": ratio["ci95"], "n": 0, "unit": "ratio"}
-    if content.get("report") is not None:
-        report = content["report"]
-        native["report"] = {**report, "outcomes": _outcomes_of(report)}
-    return native
-
-
-class _Section(dict[str, Any]):
-    """A section of a file; a missing field raises ``KeyError`` with its path, such as ``metrics.full.n``."""
-
-    def __init__(self, content: Mapping[str, Any], place: str = "") -> None:
-        super().__init__(content)
-        self._place = place
-
-    def __getitem__(self, name: str) -> Any:
-        path = self._place + name
-        if name not in self:
-            raise KeyError(path)
-        value = super().__getitem__(name)
-        if not isinstance(value, dict):
-            return value
-        return _Section(value, f"{path}.")
-
-
-def _outcomes_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    measured: dict[str, Any] = {}
-    for state, outcomes in content["outcomes"].items():
-        if outcomes is not None and state in STATES:
-            measured[state] = {name: estimate for name, estimate in outcomes.items() if estimate is not None}
-    return measured
+# Reading ``run.json`` -----------------------------------------------------------------------------------------------
 
 
 def describe_error(error: Exception) -> str:
     """Describe what is wrong with a file, from its reader's error."""
-    if isinstance(error, KeyError):
-        return f"The run lacks {error.args[0]}"
-    missing = re.fullmatch(r"Object missing required field `(\w+)`(?: - at `\$\.(.+)`)?", str(error))
-    if missing is None:
-        return f"The run is broken ({error})"
-    return f"The run lacks {'.'.join(part for part in (missing[2], missing[1]) if part)}"
+    return f"The run is broken ({error})"
 
 
 # The price of an even selection: how much more it changes the model than a free one of as many heads ----------------
@@ -324,15 +280,17 @@ class RunDocument:
             outcomes=_unrecovered(self.outcomes),
         )
 
+    @property
+    def noisy(self) -> bool:
+        """Whether a busy machine disturbed its times."""
+        timings = (self.cost.full.latency_ms, self.cost.pruned.latency_ms)
+        return any(timing is not None and timing.noisy for timing in timings)
+
     def timed(self, costs: Costs) -> RunDocument:
         """Return the run with another timing of its mask, and the notices of that timing."""
-        old: tuple[str, ...] = ()
-        if self.latency_ratio is not None:
-            old = Costs(self.cost.full, self.cost.pruned, self.latency_ratio, self.attention_share or 0.0).notices
         cost, ratio, share = cost_record(costs)
-        notices = (*(notice for notice in self.notices if notice not in old), *costs.notices)
-        run = replace(self, cost=cost, latency_ratio=ratio, attention_share=share, speed=costs.speed)
-        return replace(run, notices=notices)
+        notices = (*(notice for notice in self.notices if BUSY not in notice), *costs.notices)
+        return replace(self, cost=cost, latency_ratio=ratio, attention_share=share, speed=costs.speed, notices=notices)
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``run.json`` holds it."""
@@ -360,21 +318,22 @@ class RunDocument:
 
         if not isinstance(content, Mapping) or content.get("schema") != SCHEMA:
             raise CahpError(f"This is not a run of the schema {SCHEMA}; write one with `cahp prune --out`.")
+        names = {entry.name for entry in fields(cls)} | FILE_FIELDS
         try:
-            names = {entry.name for entry in fields(cls)} | FILE_FIELDS
-            native = {
-                **read_fields(content),
-                "sections": {name: part for name, part in content.items() if name not in names},
-            }
+            native = {**content, "outcomes": _read_outcomes(content)}
+            native["sections"] = {name: part for name, part in content.items() if name not in names}
+            ratio = content["latency_ratio"]
+            if ratio is not None:
+                repeats = content["cost"]["full"]["latency_ms"]["repeats"]
+                native["latency_ratio"] = Estimate(ratio["median"], ratio["ci95"], repeats, "ratio")
+            if content.get("report") is not None:
+                native["report"] = {**content["report"], "outcomes": _read_outcomes(content["report"])}
             document = msgspec.convert(native, cls)
+            for states in (document, document.report or document):
+                for outcomes in (states.outcomes["full"], *states.outcomes.values()):
+                    main_outcome(outcomes)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
-        for path in _missing_outcomes(document):
-            raise CahpError(f"The run lacks {path}; write it again with `cahp prune --out`.")
-        ratio = document.latency_ratio
-        timing = document.cost.full.latency_ms
-        if ratio is not None and timing is not None:
-            document = replace(document, latency_ratio=replace(ratio, n=timing.repeats))
         layers = {str(layer) for layer in range(document.model.layers)}
         heads = set(range(document.model.heads))
         if set(document.kept) != layers or not all(set(kept) <= heads for kept in document.kept.values()):
@@ -382,20 +341,13 @@ class RunDocument:
         return document
 
 
-def _missing_outcomes(document: RunDocument) -> Iterator[str]:
-    """Yield the paths of outcomes that every reader of a run expects and that its file lacks."""
-    sections = {"outcomes": document.outcomes}
-    needed = ["agreement"]
-    if document.data.labelled:
-        needed = ["accuracy", "agreement"]
-    if document.report is not None:
-        sections["report.outcomes"] = document.report.outcomes
-    for section, states in sections.items():
-        yield from (
-            f"{section}.{state}.{needed[0]}" for state in ("full", *states) if needed[0] not in states.get(state, {})
-        )
-    for step in document.steps:
-        yield from (f"steps.outcomes.{name}" for name in needed if name not in step.outcomes)
+def _read_outcomes(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the outcomes of each model that was evaluated, as far as they were measured."""
+    measured: dict[str, Any] = {}
+    for state, outcomes in content["outcomes"].items():
+        if outcomes is not None and state in STATES:
+            measured[state] = {name: estimate for name, estimate in outcomes.items() if estimate is not None}
+    return measured
 
 
 def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:

@@ -95,7 +95,7 @@ class Measurements:
         """Evaluate now; see ``evaluate``."""
         model = self.model
         if mask is None:
-            if texts.task.compares_while_reading:
+            if texts.task.predicts_often:
                 return self._evaluate_full(texts)
             return self.evaluate_model(model, texts, on_part=on_part)
         if mask.empty_layers and recovered is None:
@@ -159,7 +159,7 @@ class Measurements:
         """Return what reads answers to ``texts``, and compares them with the full model's where the task says so."""
         from cahp.models.reading import Reader
 
-        if not texts.task.compares_while_reading:
+        if not texts.task.predicts_often:
             return Reader(texts)
         if texts.sha256 not in self._readers:
             # It holds states of the full model, so only those of the latest texts stay; the store keeps none, since a
@@ -170,7 +170,7 @@ class Measurements:
 
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
-        if texts.task.compares_while_reading:
+        if texts.task.predicts_often:
             batches = self.model.batches(self.model.tokenize(texts.inputs))
             self.reader(texts).prepare(batches, precision=self._precision, progress=self._resources.progress)
 
@@ -296,11 +296,6 @@ class Measurements:
         if not costs.noisy and not full.lacks_room:
             self._resources.keep(name, {}, asdict(costs))
         return costs
-
-    def read_costs(self, mask: HeadMask, *, length: int | None, seconds: float) -> Costs | None:
-        """Return the result of ``costs`` from the store, or None; nothing is timed."""
-        name = self._costs_key(mask, batch=None, length=length, seconds=seconds, repeats=None)
-        return self._resources.store.read(name, lambda entry: costs_from_json(entry.meta))
 
     def _timed_sizes(self, batch: int | None, length: int | None) -> tuple[int, Sequence[int]]:
         """The texts of a timed batch, and the lengths at which it is timed."""

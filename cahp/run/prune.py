@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from cahp import methods
 from cahp.methods.shared.registry import Method
-from cahp.models.cards import Costs, Timing
+from cahp.models.cards import Costs
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, labelling
 from cahp.run.document import (
@@ -65,101 +65,67 @@ def measure_run(
 ) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
-    An identical run is read from the store, without loading the model unless a busy machine disturbed its times. An
+    An identical run is read from the store, without loading the model, unless a busy machine disturbed its times. An
     interrupted training is resumed by the next identical run. ``costs`` of its mask are used if they were measured
     elsewhere. The ``measures`` that the settings want are measured with it.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
     """
+    resources = bench.resources
     if start is None:
-        start = bench.resources.clock()
-    name = _run_key(bench, measures)
-    stored = _read_run(bench, name, measures)
-    if stored is None:
-        run = _measure(bench, command, start, costs, measures)
+        start = resources.clock()
+    run = read_run(bench, measures=measures)
+    if run is None or run.document.noisy:
+        run = _measure(bench, start, costs, measures)
         # Weights that had no room take another time where they have.
-        if not (bench.resources.lacks_room and bench.settings.latency):
-            entry = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
-            bench.resources.store.save(name, arrays=entry, meta=run.document.to_json())
-        return run
-    document = _time_again(bench, stored, costs)
-    timings = replace(document.timings, total_s=bench.resources.clock() - start)
-    return replace(stored, document=replace(document, timings=timings, command=command))
-
-
-def _time_again(bench: Bench, stored: Run, costs: Costs | None) -> RunDocument:
-    """Return the document of a stored run, with other times if a busy machine disturbed its own."""
-    document = stored.document
-    full = document.cost.full.latency_ms
-    pruned = document.cost.pruned.latency_ms
-    if full is None or pruned is None or not (full.noisy or pruned.noisy):
-        return document
-    if costs is None:
-        length = _timed_length(bench, pruned)
-        costs = bench.measurements.costs(stored.mask, length=length, seconds=bench.latency_seconds)
-    cached = tuple(stage for stage in document.cached if stage != "latency")
-    return replace(document.timed(costs), cached=cached)
+        if not (resources.lacks_room and bench.settings.latency):
+            arrays = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
+            resources.store.save(_run_key(bench, measures), arrays=arrays, meta=run.document.to_json())
+    timings = replace(run.document.timings, total_s=resources.clock() - start)
+    return replace(run, document=replace(run.document, timings=timings, command=command))
 
 
 def read_run(bench: Bench, *, measures: Measures = ()) -> Run | None:
     """Return the same run from the store, or None; nothing is measured."""
-    return _read_run(bench, _run_key(bench, measures), measures)
 
-
-def _read_run(bench: Bench, name: str, measures: Measures) -> Run | None:
-    def read(entry: Entry) -> tuple[RunDocument, dict[str, NDArray[Any]], HeadMask]:
+    def read(entry: Entry) -> Run:
         arrays = dict(entry.arrays)
-        keep = arrays.pop("keep")
-        return RunDocument.from_json(entry.meta), arrays, HeadMask(keep.astype(np.bool_))
+        mask = HeadMask(arrays.pop("keep").astype(np.bool_))
+        return Run(RunDocument.from_json(entry.meta), mask, arrays)
 
-    stored = bench.resources.store.read(name, read)
-    if stored is None:
+    run = bench.resources.store.read(_run_key(bench, measures), read)
+    if run is None:
         return None
-    document, arrays, mask = stored
+    document = run.document
+    # Stages that the run computed are stored, too.
+    measured: dict[str, object] = {**document.sections, "latency": document.latency_ratio}
+    cached = []
+    for stage in STAGES:
+        seconds = stage.seconds and getattr(document.timings, stage.seconds)
+        if stage.cached and (stage.cached in document.cached or seconds or measured.get(stage.cached)):
+            cached.append(stage.cached)
     # The test split may have been opened by another run since.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
-    document = replace(document, cached=_cached_stages(document, measures), test_opened=opened)
-    timing = document.cost.pruned.latency_ms
-    if timing is not None:
-        # The mask may have been timed again since.
-        length = _timed_length(bench, timing)
-        costs = bench.measurements.read_costs(mask, length=length, seconds=bench.latency_seconds)
-        if costs is not None:
-            document = document.timed(costs)
-    return Run(document, mask, arrays)
-
-
-def _timed_length(bench: Bench, timing: Timing) -> int | None:
-    """The tokens per text of a timing, as the function that times asks for them."""
-    if bench.card.saves == "time":
-        return timing.length
-    return None
-
-
-def _cached_stages(document: RunDocument, measures: Measures) -> tuple[str, ...]:
-    """The stages that a stored run answers, whether it computed them or found them in the store."""
-
-    untimed: dict[str, object] = {"latency": document.latency_ratio}
-    for one in measures:
-        untimed[one.name] = document.sections.get(one.name)
-
-    def answers(name: str, seconds: str | None) -> bool:
-        if seconds is None:
-            return untimed.get(name) is not None
-        return name in document.cached or getattr(document.timings, seconds) is not None
-
-    return tuple(stage.cached for stage in STAGES if stage.cached and answers(stage.cached, stage.seconds))
+    return replace(run, document=replace(document, cached=tuple(cached), test_opened=opened))
 
 
 def _run_key(bench: Bench, measures: Measures) -> str:
     settings = bench.settings
+    recovery = RECOVERIES[settings.recover]
     timing = None
     if settings.latency:
         timing = timed_on(settings.device)
     report = None
     if settings.report is not None:
         report = bench.dataset.split(settings.report).sha256
+    # A recovery may draw other texts than the calibration texts.
+    inputs = None
+    if recovery.solves:
+        inputs = bench.recoveries.inputs_sha256
+    everything = None
+    if recovery.timed:
+        everything = bench.recoveries.everything_sha256
     return key(
         "run",
         _REVISION,
@@ -170,7 +136,8 @@ def _run_key(bench: Bench, measures: Measures) -> str:
         CLUSTERS_REVISION,
         asdict(bench.resources.precisions),
         timing,
-        *_list_recovery_inputs(bench),
+        inputs,
+        everything,
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),
         report,
@@ -178,72 +145,7 @@ def _run_key(bench: Bench, measures: Measures) -> str:
     )
 
 
-def _list_recovery_inputs(bench: Bench) -> tuple[str | None, str | None]:
-    """List what a recovery depends on beside the mask: digests of its texts."""
-    recovery = RECOVERIES[bench.settings.recover]
-    inputs = None
-    everything = None
-    if recovery.solves:
-        # It may draw other texts than the calibration texts.
-        inputs = bench.recoveries.inputs_sha256
-    if recovery.timed:
-        everything = bench.recoveries.everything_sha256
-    return inputs, everything
-
-
-@dataclass(frozen=True, eq=False)
-class _Choice:
-    """A mask and where it comes from; without ``selection`` and ``clustering`` it was made by hand.
-
-    ``settings`` make it again. ``requested`` is the number of heads that was asked for (None: where the curve stops).
-    """
-
-    mask: HeadMask
-    settings: Settings
-    requested: int | None
-    selection: Selection | None
-    clustering: Clustering | None
-
-    @property
-    def knee(self) -> int | None:
-        """The number of clusters at which the curve stops (None: it does not stop, or there is no curve)."""
-        if self.clustering is None:
-            return None
-        return self.clustering.knee or None
-
-    @property
-    def knee_rule(self) -> str | None:
-        """The rule that found the knee."""
-        if self.clustering is None or self.knee is None:
-            return None
-        return self.clustering.knee_rule
-
-    @property
-    def clusters(self) -> int | None:
-        """The number of clusters with a representative."""
-        if self.selection is None:
-            return None
-        return self.selection.k
-
-    @property
-    def rescued(self) -> tuple[tuple[int, int], ...]:
-        """Layer and head of those that only the per-layer minimum keeps."""
-        if self.selection is None:
-            return ()
-        return tuple(divmod(head, self.mask.heads) for head in self.selection.rescued)
-
-
-@dataclass(frozen=True, eq=False)
-class _Results:
-    """What was measured of a mask before its document is written (None: not measured, or not recovered)."""
-
-    recovered: Recovered | None
-    costs: Costs | None
-    report: Report | None = None
-    notices: Iterable[str] = ()
-
-
-def _measure(bench: Bench, command: str, start: float, costs: Costs | None, measures: Measures) -> Run:
+def _measure(bench: Bench, start: float, costs: Costs | None, measures: Measures) -> Run:
     settings = bench.settings
     bench.recoveries.check(settings.recover)
     check_wanted(measures, bench)
@@ -255,11 +157,11 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, meas
     else:
         goal = reach_goal(bench, partial(choose, bench), measures)
         requested = goal.heads
-    selection = choose(bench, requested)
+    free = selection = choose(bench, requested)
     # Whatever chose the heads, the run describes them: texts that cannot serve for that are found before more work.
-    _ = bench.evidence.space
+    evidence = bench.evidence
+    _ = evidence.space
     search = None
-    chosen = selection.mask
     if settings.select_time is not None:
         selection, search = improve_heads(bench, selection)
     mask = selection.mask
@@ -276,53 +178,42 @@ def _measure(bench: Bench, command: str, start: float, costs: Costs | None, meas
     )
 
     # Open the test split, if that was asked for, and time the model.
-    report = _report(bench, mask, recovered)
-    if goal is not None and report is not None:
-        goal = confirm(goal, report.outcomes)
+    report = None
+    if settings.report is not None:
+        texts = bench.dataset.split(settings.report)
+        # What is stopped after this has opened it.
+        TestSplitLog(bench.card, bench.dataset, bench.resources.store).open(settings.report)
+        outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
+        report = Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
+        if goal is not None:
+            goal = confirm(goal, outcomes)
     if costs is None and settings.latency and can_cut:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
 
     # Evaluate it, and write down what is known of it.
-    arrays = _arrays(bench.evidence, selection)
-    choice = _Choice(mask, settings, requested, selection, bench.evidence.clustering)
-    results = _Results(recovered, costs, report, labelling(bench.full, bench.reading))
-    document = _document(bench, choice, results, start=start, command=command)
-
-    # Measure what stands beside the outcomes.
+    arrays = _arrays(evidence, selection)
+    document = _describe(bench, settings, selection, requested, evidence.clustering, recovered, costs)
     null = None
-    if document.knee is not None and requested is None:
-        curves = bench.evidence.null_curves
-        if curves is not None:
-            null = curves.knee(settings.poly_degree)
-            arrays["mss_null"] = curves.mss
-    measured = measure_wanted(measures, bench, mask, recovered)
+    if document.knee is not None and requested is None and evidence.null_curves is not None:
+        null = evidence.null_curves.knee(settings.poly_degree)
+        arrays["mss_null"] = evidence.null_curves.mss
     evenness = None
     if settings.even:
         # The free selection is not improved either.
-        evenness = price_evenness(bench, chosen)
+        evenness = price_evenness(bench, free.mask)
     document = replace(
         document,
+        report=report,
         knee_null=null,
         goal=goal,
         search=search,
         evenness=evenness,
-        sections=measured,
+        sections=measure_wanted(measures, bench, mask, recovered),
+        notices=(*document.notices, *labelling(bench.full, bench.reading)),
         timings=Timings.of(bench.resources.timings, bench.resources.clock() - start),
         cached=tuple(bench.resources.cached),
     )
     return Run(document, mask, arrays)
-
-
-def _report(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Report | None:
-    """Evaluate the model on the split that is opened only for a report (None: it stays closed)."""
-    settings = bench.settings
-    if settings.report is None:
-        return None
-    texts = bench.dataset.split(settings.report)
-    # What is stopped after this has opened it.
-    TestSplitLog(bench.card, bench.dataset, bench.resources.store).open(settings.report)
-    outcomes = bench.measurements.outcomes(texts, mask, recovered=recovered, seed=settings.seed)
-    return Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
 
 
 def measure_mask(
@@ -342,22 +233,25 @@ def measure_mask(
     repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
-    results = _Results(None, None)
+    recovered = None
+    timed = None
     if bench.measurements.can_cut(mask):
-        results = _Results(bench.recoveries.recover(mask, recover), costs(mask))
+        recovered = bench.recoveries.recover(mask, recover)
+        timed = costs(mask)
     settings = replace(bench.settings, budget=str(mask.count), goal=None, recover=NONE.name, labels=False)
-    if results.recovered is not None:
+    if recovered is not None:
         settings = replace(settings, recover=recover)
-    requested = None
+    requested: int | None = mask.count
+    evenness = None
     if selection is None:
         settings = replace(settings, method=BY_HAND)
-    else:
-        requested = mask.count
-    choice = _Choice(mask, settings, requested, selection, clustering)
-    document = _document(bench, choice, results, start=start, command=command(settings))
-    if settings.even and selection is not None:
-        document = replace(document, evenness=price_evenness(bench, mask))
-    return document
+        requested = None
+        selection = Selection(mask, None)
+    elif settings.even:
+        evenness = price_evenness(bench, mask)
+    document = _describe(bench, settings, selection, requested, clustering, recovered, timed)
+    timings = Timings.of({}, bench.resources.clock() - start)
+    return replace(document, evenness=evenness, timings=timings, command=command(settings))
 
 
 def price_evenness(bench: Bench, mask: HeadMask) -> Evenness | None:
@@ -370,82 +264,86 @@ def price_evenness(bench: Bench, mask: HeadMask) -> Evenness | None:
     return Evenness.of(even, free, full=bench.full, seed=bench.settings.seed)
 
 
-def _document(bench: Bench, choice: _Choice, results: _Results, *, start: float, command: str) -> RunDocument:
-    """Measure what is still missing of a mask, and return all of it as a document without timings of stages."""
-    settings = choice.settings
-    mask = choice.mask
-    recovered = results.recovered
+def _describe(
+    bench: Bench,
+    settings: Settings,
+    selection: Selection,
+    requested: int | None,
+    clustering: Clustering | None,
+    recovered: Recovered | None,
+    costs: Costs | None,
+) -> RunDocument:
+    """Measure what is still missing of a mask, and describe it, as yet without the timings of stages.
+
+    ``settings`` make the mask again. ``requested`` heads were asked for (None: where the curve stops, or by hand). A
+    mask made by hand has no ``clustering``.
+    """
+    mask = selection.mask
     measurements = bench.measurements
-    verified = _verify(bench, mask)
-    data = DataRecord(
-        bench.dataset.id,
-        record_split(bench.resources, settings.select_split, bench.calibration),
-        record_split(bench.resources, settings.eval_split, bench.evaluation),
-        bench.dataset.classes,
-        bench.dataset.labelled,
-    )
+    resources = bench.resources
+    # The self-test has compared the masked model with the cut one under random masks only.
+    difference = measurements.difference(mask, bench.evaluation)
+    equal = None
+    if difference is not None:
+        equal = True
+    bites = None
+    if resources.proof is not None:
+        bites = resources.proof.gates > 0
     outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
     reports = recovered or Recovered({})
-    test_opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
-    cost, ratio, share = cost_record(results.costs)
+    cost, ratio, share = cost_record(costs)
     speed = None
-    if results.costs is not None:
-        speed = results.costs.speed
+    notices = [*bench.notices, *bench.cut_notices, *resources.storage_notices]
+    if costs is not None:
+        speed = costs.speed
+        notices += costs.notices
+    knee = None
+    knee_rule = None
+    if clustering is not None:
+        if clustering.knee:
+            knee = clustering.knee
+            knee_rule = clustering.knee_rule
+        notice = grid_notice(mask.keep.size)
+        if notice is not None:
+            notices.append(notice)
     return RunDocument(
         model=ModelRecord.of(bench.card),
-        data=data,
+        data=DataRecord(
+            bench.dataset.id,
+            record_split(resources, settings.select_split, bench.calibration),
+            record_split(resources, settings.eval_split, bench.evaluation),
+            bench.dataset.classes,
+            bench.dataset.labelled,
+        ),
         settings=settings,
-        knee=choice.knee,
-        knee_rule=choice.knee_rule,
-        budget=Budget(choice.requested, mask.count),
+        knee=knee,
+        knee_rule=knee_rule,
+        budget=Budget(requested, mask.count),
         kept={layer: tuple(heads) for layer, heads in mask.kept.items()},
-        rescued=choice.rescued,
-        clusters=choice.clusters,
+        rescued=tuple(divmod(head, mask.heads) for head in selection.rescued),
+        clusters=selection.k,
         outcomes=outcomes,
         refit=reports.refit,
         distill=reports.distill,
         cost=cost,
         latency_ratio=ratio,
         attention_share=share,
-        report=results.report,
         steps=steps,
-        verified=verified,
-        test_opened=test_opened,
-        notices=_list_notices(bench, choice, results),
-        timings=Timings.of({}, bench.resources.clock() - start),
+        verified=Verification(bites, equal, difference),
+        test_opened=TestSplitLog(bench.card, bench.dataset, resources.store).count,
+        notices=tuple(notices),
+        timings=Timings.of({}, 0.0),
         cached=(),
         versions=versions(),
-        command=command,
+        command="",
         machine=machine(),
-        precision=bench.resources.precisions,
+        precision=resources.precisions,
         kv_cache=bench.card.measure_cache(mask),
         speed=speed,
         attention_weights=bench.card.cacheable_weights,
         protocol=bench.protocol,
     )
-
-
-def _verify(bench: Bench, mask: HeadMask) -> Verification:
-    """Compare the masked model with the cut one: the self-test has compared them under random masks only."""
-    verified = Verification(None, None, bench.measurements.difference(mask, bench.evaluation))
-    if verified.difference is not None:
-        verified = replace(verified, mask_equals_surgery=True)
-    proof = bench.resources.proof
-    if proof is not None:
-        verified = replace(verified, mask_bites=proof.gates > 0)
-    return verified
-
-
-def _list_notices(bench: Bench, choice: _Choice, results: _Results) -> tuple[str, ...]:
-    notices = [*bench.notices, *bench.cut_notices, *bench.resources.storage_notices, *results.notices]
-    if choice.clustering is not None:
-        notice = grid_notice(choice.mask.layers * choice.mask.heads)
-        if notice is not None:
-            notices.append(notice)
-    if results.costs is not None:
-        notices += results.costs.notices
-    return tuple(notices)
 
 
 def method_of(settings: Settings) -> Method:

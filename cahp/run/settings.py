@@ -319,7 +319,7 @@ class Settings:
     method: str = option(
         "Choice of heads",
         "complementary",
-        "Method that chooses the heads (complementary is CAHP): {methods}.",
+        "Method that chooses the heads: complementary (CAHP), random, magnitude...; an unknown name lists all.",
         common=True,
     )
     limit: int | None = option(

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation, Window, name_units
-from cahp.values import Ints
 
 if TYPE_CHECKING:
-    from cahp.tasks.answers import Evaluation, Window
     from cahp.tasks.texts import Texts
     from cahp.values import Ints
 
 
 #: The heads that make answers of a network's hidden states.
 Head = Literal["classification", "causal", "masked"]
+#: Tokens of a word of English, and special tokens of a text, on average.
+_TOKENS_PER_WORD = 1.3
+_SPECIAL_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -28,91 +28,100 @@ class TaskWords:
     """How screens, reports and the terminal speak of a task.
 
     A model reads ``items`` one at a time (``measured`` where they are counted for the first time), and it predicts one
-    ``answer`` after the other, in ``place`` after place; all of them are its ``answers``. Heads of a cluster have their
-    ``likeness`` in common. ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are
-    too few calibration items, and ``without_labels`` explains what is measured of data without labels.
+    ``answer`` after the other; all of them are its ``answers``. Heads of a cluster have their ``likeness`` in common.
+    ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are too few calibration
+    items, and ``without_labels`` explains what is measured of data without labels.
     """
 
-    item: str
     items: str
     measured: str
     answer: str
     answers: str
-    place: str
     likeness: str
     own_text: str
     raise_number: str
     without_labels: str
 
 
-class Task(ABC):
-    """What a model predicts of each item, and what follows from that.
+class Task:
+    """What a model predicts of each item, and what follows from that: here the class of a text or a pair of texts.
 
     A task says what an item is and how items are counted, how answers are read from what a model returns, what serves
     as a label, and what it is called. Nothing else asks which kind of model it has.
     """
 
     #: Its name in files and keys.
-    name: ClassVar[str]
-    words: ClassVar[TaskWords]
+    name = "classification"
+    words = TaskWords(
+        items="texts",
+        measured="texts",
+        answer="class",
+        answers="answers",
+        likeness="separate the classes in a similar way",
+        own_text="Your own text",
+        raise_number="raise --limit",
+        without_labels="the model's own predictions serve as classes, and accuracy is not measured",
+    )
     #: Whether it predicts the labels of the data, so that these are needed for accuracy and for methods that learn.
-    predicts_labels: ClassVar[bool]
-    #: Whether an item holds many predictions: each then takes as long as a batch of items with one.
-    predicts_often: ClassVar[bool]
-    #: Whether answers are compared with the full model's while they are read, because they are too large to be kept.
-    compares_while_reading: ClassVar[bool]
+    predicts_labels = True
+    #: Whether an item holds many predictions: each then takes as long as a batch of items with one. Answers are then
+    #: compared with the full model's while they are read, because they are too large to be kept.
+    predicts_often = False
     #: Whether an item is a whole text of the data, which a person may choose to share in a report.
-    items_are_texts: ClassVar[bool]
+    items_are_texts = True
     #: The head of the networks that it measures, where no prompt asks for another one.
-    head: ClassVar[Head]
+    head: Head = "classification"
     #: How far after the place of a prediction the predicted token stands.
-    ahead: ClassVar[int]
+    ahead = 0
     #: Passes over the calibration texts that choosing heads takes, about: of salience, partly with gradients, and of
     #: attention maps.
-    choosing_passes: ClassVar[float]
+    choosing_passes = 1.3
     #: The learning rate of a distillation, higher than that of fine-tuning since the teacher's scores carry more
     #: information than labels, and the items of a batch.
-    distill_rate: ClassVar[float]
-    distill_batch: ClassVar[int]
+    distill_rate = 1e-4
+    distill_batch = 64
     #: Bump to invalidate the cached evaluations of the task.
-    revision: ClassVar[int]
+    revision = 3
 
     def __repr__(self) -> str:
         return self.name
 
     # Items ---------------------------------------------------------------------------------------------------
 
-    @abstractmethod
     def list_rows(self, texts: Texts) -> list[int]:
         """Return the rows of the data's own items: all but those that the task adds to measure something."""
+        return list(range(len(texts)))
 
-    @abstractmethod
     def count_tokens(self, texts: Texts) -> float:
         """Return the number of tokens that a model reads, or an estimate where the items are not tokenized yet."""
+        words = sum(len(str(text).split()) for text in texts.first)
+        return _TOKENS_PER_WORD * words + _SPECIAL_TOKENS * len(texts)
 
-    @abstractmethod
     def count_passes(self, texts: Texts) -> float:
         """Return the forward passes of one item that the evaluation of ``texts`` takes."""
+        return float(len(texts))
 
-    @abstractmethod
     def get_text(self, item: str | Window) -> str:
         """Return the text of an item, for people."""
+        return str(item)
 
-    @abstractmethod
     def list_parts(self, texts: Texts) -> list[bytes]:
         """Return what a digest of ``texts`` needs beside their text: all else that measurements depend on."""
+        return []
 
-    @abstractmethod
-    def group_documents(self, texts: Texts) -> NDArray[Any] | None:
+    def group_documents(self, texts: Texts) -> NDArray[np.int64] | None:
         """Return the document of each item ``(n,)``, numbered from 0 (None: each item is one)."""
+        return None
 
-    @abstractmethod
     def name_units(self, texts: Texts) -> str:
         """Return what outcomes are means over, with an interval over these, in the plural."""
+        return "texts"
 
-    @abstractmethod
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:
         """Split the rows of ``texts`` in two halves that have no document, and as few surprises, in common."""
+        # Every other row of each class: every other row of all could separate the classes.
+        by_class = np.argsort(texts.labels, kind="stable")
+        return np.sort(by_class[0::2]), np.sort(by_class[1::2])
 
     def describe_count(self, count: int) -> str:
         """Return a number of items in words: ``311 texts``, ``16 windows of tokens``."""
@@ -120,107 +129,24 @@ class Task(ABC):
 
     # Labels and answers --------------------------------------------------------------------------------------
 
-    @abstractmethod
     def label(self, texts: Texts, predict: Callable[[], Ints]) -> Ints:
         """Return the classes ``(n,)`` that stand for missing labels; ``predict`` returns the full model's classes."""
-
-    @abstractmethod
-    def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
-        """Make the evaluation of ``texts`` of what a model's reader returned for each of them."""
-
-    @abstractmethod
-    def get_answer_shape(self, texts: Texts) -> tuple[int, ...]:
-        """Return the shape of a model's answer to one of ``texts``."""
-
-    @abstractmethod
-    def choose_salience(self, wanted: Literal["batch", "example"]) -> Literal["batch", "example"]:
-        """Return over what salience takes means of gradients: the mean over a batch of one item is that of the item."""
-
-
-#: Tokens of a word of English, and special tokens of a text, on average.
-_TOKENS_PER_WORD = 1.3
-_SPECIAL_TOKENS = 4
-
-
-class Classification(Task):
-    """An item is a text or a pair of texts, and a model predicts its class."""
-
-    name = "classification"
-    words = TaskWords(
-        item="text",
-        items="texts",
-        measured="texts",
-        answer="class",
-        answers="answers",
-        place="text",
-        likeness="separate the classes in a similar way",
-        own_text="Your own text",
-        raise_number="raise --limit",
-        without_labels="the model's own predictions serve as classes, and accuracy is not measured",
-    )
-    predicts_labels = True
-    predicts_often = False
-    compares_while_reading = False
-    items_are_texts = True
-    head = "classification"
-    ahead = 0
-    choosing_passes = 1.3
-    distill_rate = 1e-4
-    distill_batch = 64
-    revision = 3
-
-    def list_rows(self, texts: Texts) -> list[int]:
-        """Return all rows."""
-        return list(range(len(texts)))
-
-    def count_tokens(self, texts: Texts) -> float:
-        """Estimate the tokens by the words of the texts."""
-        words = sum(len(str(text).split()) for text in texts.first)
-        return _TOKENS_PER_WORD * words + _SPECIAL_TOKENS * len(texts)
-
-    def count_passes(self, texts: Texts) -> float:
-        """Return one pass per text."""
-        return float(len(texts))
-
-    def get_text(self, item: str | Window) -> str:
-        """Return the text itself."""
-        return str(item)
-
-    def list_parts(self, texts: Texts) -> list[bytes]:
-        """Return nothing: measurements depend on the texts alone."""
-        return []
-
-    def group_documents(self, texts: Texts) -> NDArray[np.int64] | None:
-        """Return None: each text is a document."""
-        return None
-
-    def name_units(self, texts: Texts) -> str:
-        """Return texts: each has one answer."""
-        return "texts"
-
-    def halve(self, texts: Texts) -> tuple[Ints, Ints]:
-        """Return every other row of each class: every other row of all could separate the classes."""
-        by_class = np.argsort(texts.labels, kind="stable")
-        return np.sort(by_class[0::2]), np.sort(by_class[1::2])
-
-    def label(self, texts: Texts, predict: Callable[[], Ints]) -> Ints:
-        """Return the classes that the full model predicts."""
         return predict()
 
     def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
-        """Read class scores ``(n, C)``."""
+        """Make the evaluation of ``texts`` of what a model's reader returned for each of them."""
         return Evaluation(scores, texts.labels, texts.classes)
 
     def get_answer_shape(self, texts: Texts) -> tuple[int, ...]:
-        """Return the number of classes."""
+        """Return the shape of a model's answer to one of ``texts``."""
         return (len(texts.classes),)
 
     def choose_salience(self, wanted: Literal["batch", "example"]) -> Literal["batch", "example"]:
-        """Return what is wanted."""
+        """Return over what salience takes means of gradients: the mean over a batch of one item is that of the item."""
         return wanted
 
 
-CLASSIFICATION = Classification()
+CLASSIFICATION = Task()
 
 
 class NextToken(Task):
@@ -228,12 +154,10 @@ class NextToken(Task):
 
     name = "next token"
     words = TaskWords(
-        item="window",
         items="windows",
         measured="windows of tokens",
         answer="next token",
         answers="next words",
-        place="token",
         likeness="attend in a similar way",
         own_text="Continue your own text",
         raise_number="raise --tokens or lower --window",
@@ -241,7 +165,6 @@ class NextToken(Task):
     )
     predicts_labels = False
     predicts_often = True
-    compares_while_reading = True
     items_are_texts = False
     head = "causal"
     ahead = 1
@@ -289,10 +212,8 @@ class NextToken(Task):
         return name_units(len(documents))
 
     def halve(self, texts: Texts) -> tuple[Ints, Ints]:
-        """Return the first and the last windows: those beside each other are often of one document.
-
-        Those of repeated tokens come last.
-        """
+        """Return the first and the last windows: those beside each other are often of one document."""
+        # Those of repeated tokens come last.
         first, last = np.split(np.arange(len(texts)), [texts.count // 2])
         return first, last
 

@@ -361,9 +361,6 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
         shown = {"mask": mask, "origin": origin, "glimpse": part}
         page = bare(given(clusters, table, 3, shown, status="Answering the texts: 2 of 9"))
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
-    page.locator("input.slider").focus()
-    page.keyboard.press("ArrowRight")
-    expect(page.locator(".figure").nth(1)).to_contain_text("≈ 63.3 %estimated between measured budgets")
 
 
 def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:

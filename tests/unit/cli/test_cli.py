@@ -35,9 +35,7 @@ def test_the_help_fits_80_columns_and_cuts_no_sentence(words: list[str], monkeyp
     answer = call(*words, "--help-all" if words else "--help")
     assert answer.code == 0
     assert max(map(len, answer.out.splitlines())) <= 80
-    # The usage line ends with dots, and lists do after a comma.
-    assert not [line for line in answer.out.splitlines() if re.search(r"\w\.\.\.$", line)]
-    assert not re.search(r"<\w+>", answer.out)
+    assert "…" not in answer.out
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
@@ -53,15 +51,14 @@ def test_each_command_has_an_example_that_it_understands(command: Command) -> No
 def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Command) -> None:
     def listed(word: str) -> set[str]:
         help = call(command.name, word).out
-        return set(re.findall(r"^  (?:-\w, )?(--[a-z-]+)", help, re.MULTILINE))
+        return set(re.findall(r"^│ (--[a-z-]+)", help, re.MULTILINE))
 
     flags = {option.flag.partition("/")[0]: option.common for option in command.options if not option.argument}
     more = {"--help", "--help-all"}
     assert listed("--help-all") == {*flags, *more}
     assert listed("--help") == {flag for flag, common in flags.items() if common} | more
     pointer = f"All options: cahp {command.name} --help-all"
-    assert call(command.name, "--help").out.rstrip().endswith(pointer) == (not all(flags.values()))
-    assert pointer not in call(command.name, "--help-all").out
+    assert (pointer in call(command.name, "--help").out) == (not all(flags.values()))
 
 
 def test_the_help_of_prune_is_short() -> None:

@@ -35,7 +35,7 @@ def test_a_run_without_a_key_of_its_schema_is_refused_by_name(path: tuple[str, .
     for name in path[:-1]:
         section = section[name]
     del section[path[-1]]
-    with pytest.raises(CahpError, match=r"cahp\.run/1" if path == ("schema",) else r"lacks " + r"\.".join(path)):
+    with pytest.raises(CahpError, match=r"cahp\.run/1" if path == ("schema",) else path[-1]):
         RunDocument.from_json(run)
 
 

@@ -193,8 +193,7 @@ def test_the_speed_of_generation_is_measured_once(tmp_path: Path, store: Store) 
     assert costs.speed is not None
     assert [[one.context for one in points] for points in (costs.speed.prefill, costs.speed.decode)] == [[128, 256]] * 2
     assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
-    assert made.costs(MASK, seconds=2.0) == made.read_costs(MASK, length=None, seconds=2.0) == costs
-    assert made.read_costs(MASK, length=64, seconds=2.0) is None
+    assert made.costs(MASK, seconds=2.0) == costs
 
 
 # --- costs
@@ -220,7 +219,6 @@ def test_times_of_a_busy_machine_are_returned_but_not_cached(
     # Every machine is busier than that.
     monkeypatch.setattr(cards, "NOISY", 0.0)
     assert made.costs(MASK, length=8, seconds=0.1).noisy
-    assert made.read_costs(MASK, length=8, seconds=0.1) is None
     assert not store.folder.exists()
 
 
@@ -231,8 +229,6 @@ def test_a_time_is_taken_again_when_asked_and_then_found_by_all(model: HeadModel
     again = made.costs(MASK, length=8, seconds=0.1, fresh=True)
     assert again.full.latency_ms != first.full.latency_ms
     assert made.costs(MASK, length=8, seconds=0.1) == again
-    assert made.read_costs(MASK, length=8, seconds=0.1) == again
-    assert made.read_costs(MASK, length=16, seconds=0.1) is None
 
 
 def _weights(costs: Costs) -> int:

@@ -23,7 +23,7 @@ from cahp.models import cards
 from cahp.models.cards import Timing
 from cahp.run import resources
 from cahp.run.bench import open_bench
-from cahp.run.document import Budget, RunDocument, versions
+from cahp.run.document import Budget, RunDocument
 from cahp.run.measurements import Measurements
 from cahp.run.prune import Run, method_of
 from cahp.run.settings import Settings, describe
@@ -133,15 +133,6 @@ def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settin
     assert document.knee_null.low <= document.knee_null.high
     assert prune(replace(settings, budget="auto"), store=store).document.knee_null == document.knee_null
     assert prune(settings, store=store).document.knee_null is None
-
-
-def test_where_a_grid_of_numbers_of_clusters_was_tried_a_run_says_so(
-    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    every = prune(settings, store=store)
-    monkeypatch.setattr("cahp.stages.clustering.COMPLETE", 4)
-    some = prune(settings, store=Store(tmp_path))
-    assert (len(notices(every, "numbers of clusters")), len(notices(some, "numbers of clusters"))) == (0, 1)
 
 
 @pytest.mark.parametrize(("budget", "floor"), [("2", 1), ("13", 1), ("1%", 1), ("5", 2), ("many", 1), ("", 1)])
@@ -260,17 +251,6 @@ def test_texts_of_odd_lengths_or_signs_are_read(settings: Settings, tmp_path: Pa
     run = prune_texts(settings, tmp_path, rows, rows[:9])
     assert run.mask.count == 5
     assert run.document.data.select.examples == len(rows)
-
-
-def test_a_class_that_the_data_lack_is_named_and_counts_nothing(settings: Settings, tmp_path: Path) -> None:
-    folder = fakes.save_model(tmp_path / "model", labels=("bad", "good", "fine"))
-    run = prune(replace(settings, model=str(folder)), store=Store(tmp_path / "store"))
-    assert any("'fine'" in notice for notice in run.document.notices)
-    assert run.document.data.select.class_counts == {"bad": 60, "good": 60, "fine": 0}
-    assert run.arrays["class_counts"].tolist() == [60, 60, 0]
-    pairs = run.arrays["features"].reshape(LAYERS * HEADS, 3, 64)
-    assert pairs[:, 0].any()
-    assert not pairs[:, 1:].any()
 
 
 # --- labels
@@ -502,21 +482,3 @@ def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: S
     run = prune(replace(settings, latency=True, latency_time="0.05s"), store=store)
     assert run.document.cost.full.latency_ms.length == 16
     assert run.document.cost.full.parameters > run.document.cost.pruned.parameters
-
-
-@pytest.mark.usefixtures("quiet_machine")
-def test_a_run_that_is_found_again_has_the_time_that_was_taken_last(settings: Settings, store: Store) -> None:
-    asked = replace(settings, latency=True, latency_time="0.2s")
-    first = prune(asked, store=store)
-    bench = open_bench(asked, store=store)
-    again = bench.measurements.costs(first.mask, length=bench.length, seconds=0.2, fresh=True)
-    found = prune(asked, store=store).document
-    assert (found.latency_ratio, found.cost.pruned) == (again.ratio, again.pruned)
-    assert found.latency_ratio != first.document.latency_ratio
-    assert found.outcomes == first.document.outcomes
-
-
-def test_versions_name_what_numbers_depend_on() -> None:
-    found = versions()
-    assert {"cahp-explorer", "torch", "scikit-learn", "kmedoids"} <= set(found)
-    assert "unknown" not in found.values()
