@@ -7,9 +7,10 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -43,27 +44,21 @@ _FEWEST = 4
 
 @dataclass(frozen=True)
 class KneeNull:
-    """The lowest and the highest knee over ``draws`` of unstructured data, of which ``without`` have no knee."""
+    """The lowest and the highest knee over ``draws`` of unstructured data."""
 
     low: int
     high: int
     draws: int
-    without: int = 0
 
     def describe(self, knee: int) -> str:
         """Return where the published rule stops on unstructured data, compared with ``knee`` (0: none) here."""
         stops = f"{self.low}"
         if self.low != self.high:
             stops = f"{self.low} to {self.high}"
-        here = ", and nowhere here"
-        if self.low <= knee <= self.high:
-            here = " too"
-        elif knee:
+        here = ""
+        if knee:
             here = f", and at {knee} here"
-        drawn = f"{self.draws} draws"
-        if self.without:
-            drawn += f", in {self.without} of them nowhere"
-        return f"the published rule would stop at {stops} on unstructured data{here} ({drawn})"
+        return f"the published rule would stop at {stops} on unstructured data ({self.draws} draws){here}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,15 +72,13 @@ class NullCurves:
         """Return where the rule stops on the curves with a polynomial of ``degree`` (None: it stops on none)."""
         knees = []
         for curve in self.mss:
-            try:
+            with suppress(KneeNotFoundError):
                 knees.append(knee(self.ks, curve, degree=degree)[0])
-            except KneeNotFoundError:
-                continue
         if not knees:
             return None
-        return KneeNull(min(knees), max(knees), len(self.mss), len(self.mss) - len(knees))
+        return KneeNull(min(knees), max(knees), len(self.mss))
 
-    @cached_property
+    @property
     def band(self) -> NDArray[np.float64]:
         """The lowest and the highest curve, ``(2, K)``."""
         return np.stack([self.mss.min(axis=0), self.mss.max(axis=0)])
@@ -96,31 +89,19 @@ class NullCurves:
         The distance is the mean over the numbers of clusters, in standard deviations. With 20 curves, one in 21
         curves of unstructured data is farther away than all others.
         """
-        own = [self._height(curve, np.delete(self.mss, draw, axis=0)) for draw, curve in enumerate(self.mss)]
-        return self._height(curve, self.mss) <= max(own)
 
-    @staticmethod
-    def _height(curve: Floats, others: Floats) -> float:
-        spread = np.maximum(others.std(axis=0), 1e-6)
-        return float(np.mean((curve - others.mean(axis=0)) / spread))
+        def height(curve: Floats, others: Floats) -> float:
+            return float(np.mean((curve - others.mean(axis=0)) / np.maximum(others.std(axis=0), 1e-6)))
 
-    def gap(self, curve: Floats) -> tuple[int, float]:
-        """Return the number of clusters at which a curve is farthest above the mean null curve, and how far."""
-        above = curve - self.mss.mean(axis=0)
-        return int(self.ks[above.argmax()]), float(above.max())
+        own = [height(curve, np.delete(self.mss, draw, axis=0)) for draw, curve in enumerate(self.mss)]
+        return height(curve, self.mss) <= max(own)
 
     def describe(self, curve: Floats) -> str:
         """Return whether a curve shows structure, as a sentence."""
+        verdict = "higher than for unstructured data: heads do form clusters"
         if self.contains(curve):
-            return (
-                "Averaged over all numbers of clusters, the curve is not significantly higher than for unstructured "
-                f"data (n = {len(self.mss)} curves)."
-            )
-        k, gap = self.gap(curve)
-        return (
-            f"Averaged over all numbers of clusters, the curve is higher than for unstructured data, most at {k} "
-            f"clusters (by {gap:.2f}): heads do form clusters."
-        )
+            verdict = "not significantly higher than for unstructured data"
+        return f"Averaged over all numbers of clusters, the curve is {verdict} (n = {len(self.mss)} curves)."
 
 
 def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) -> NullCurves | None:
@@ -148,6 +129,7 @@ def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) ->
     return NullCurves(clusterings[0].ks, np.stack([clustering.mss for clustering in clusterings]))
 
 
+T = TypeVar("T")
 #: Settings that change no part of the evidence; the precision of signatures is part of the keys that depend on it.
 _NOT_IN_EVIDENCE = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE)
 
@@ -179,25 +161,33 @@ class HeadEvidence:
         return self._texts.with_labels(np.asarray(labels, dtype=np.int64))
 
     def _predict_classes(self) -> Ints:
-        without = ("pool_size", "projection", "seed")
-        entry = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
-        labels = self._resources.load_cached(
-            "evaluation", entry, lambda stored: stored.arrays["labels"].astype(np.int64)
-        )
-        if labels is None:
-            from cahp.stages.evaluation import evaluate
+        from cahp.stages.evaluation import evaluate
 
+        without = ("pool_size", "projection", "seed")
+        name = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
+
+        def predict() -> Entry:
             model = self.model
             with self._resources.timed("evaluation"):
                 answers = evaluate(model, self._texts, precision=self._precision, progress=self.progress)
-            labels = answers.predictions
-            self._resources.keep(entry, {"labels": labels})
+            return Entry({"labels": answers.predictions})
+
+        labels = self._find("evaluation", name, lambda entry: entry.arrays["labels"].astype(np.int64), predict)
         if len(np.unique(labels)) < 2:
             raise DataError(
                 f"{self.card.id} predicts {self._texts.classes[labels[0]]!r} for all {len(labels)} calibration texts; "
                 "add texts of other classes"
             )
-        return np.asarray(labels, dtype=np.int64)
+        return labels
+
+    def _find(self, stage: str, name: str, read: Callable[[Entry], T], compute: Callable[[], Entry]) -> T:
+        """Return what ``read`` makes of the stored entry, which ``compute`` makes where there is none."""
+        stored = self._resources.load_cached(stage, name, read)
+        if stored is not None:
+            return stored
+        entry = compute()
+        self._resources.keep(name, entry.arrays, entry.meta)
+        return read(entry)
 
     @property
     def model(self) -> HeadModel:
@@ -220,75 +210,74 @@ class HeadEvidence:
             texts.append(self._precision)
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
-        stored = self._resources.load_cached(
-            "scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False)
-        )
-        if stored is not None:
-            return stored
-        with self._resources.timed("scores"):
-            values = np.asarray(make(), dtype=np.float64)
-        self._resources.keep(entry, {"values": values})
-        return values
+
+        def compute() -> Entry:
+            with self._resources.timed("scores"):
+                return Entry({"values": np.asarray(make(), dtype=np.float64)})
+
+        return self._find("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False), compute)
 
     @cached_property
     def signatures(self) -> Signatures:
         """Statistics of each head's attention maps, per class."""
         layers = self.card.layers
         heads = self.card.heads
-        stored = self._resources.load_cached(
-            "signatures", self._signatures_key, lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads)
+        return self._find(
+            "signatures",
+            self._signatures_key,
+            lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads),
+            self._observe,
         )
-        if stored is not None:
-            return stored
-        return self._observe()
 
     @property
     def gradients(self) -> NDArray[np.float64]:
         """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
         if self._gradients is None:
-            self._gradients = self._stored_gradients()
-        if self._gradients is None:
-            from cahp.stages.salience import gate_gradients
-
-            model = self.model
-            with self._resources.timed("salience"):
-                self._gradients = gate_gradients(model, self.texts, progress=self.progress)
-            self._resources.keep(self._gradients_key, {"values": self._gradients})
+            self._gradients = self._find_gradients(self._compute_gradients)
         return self._gradients
 
-    def _stored_gradients(self) -> NDArray[np.float64] | None:
-        return self._resources.load_cached("salience", self._gradients_key, lambda entry: entry.arrays["values"])
+    def _find_gradients(self, compute: Callable[[], Entry]) -> NDArray[np.float64]:
+        return self._find("salience", self._gradients_key, lambda entry: entry.arrays["values"], compute)
 
-    def _observe(self) -> Signatures:
+    def _compute_gradients(self, **watch: Any) -> Entry:
+        from cahp.stages.salience import gate_gradients
+
+        model = self.model
+        with self._resources.timed("salience"):
+            return Entry({"values": gate_gradients(model, self.texts, progress=self.progress, **watch)})
+
+    def _observe(self) -> Entry:
         """Compute signatures from one forward pass per text, which in float32 also gives the gradients.
 
         The batches do not depend on what is cached: other sums would differ in their last digits, and t-SNE amplifies
         such differences until other heads are chosen.
         """
-        from cahp.stages.salience import examples_used, gate_gradients
+        from cahp.stages.salience import examples_used
         from cahp.stages.signatures import Collector, collect
 
         model = self.model
         texts = self.texts
-        seen = 0
         collector = Collector(model, classes=len(texts.classes), pool_size=self._settings.pool_size)
+        collected = partial(collect, model, texts, into=collector, progress=self.progress)
+        seen = 0
         if self._precision == "float32":
             seen = examples_used(texts)
+            known = True
+
+            def watch() -> Entry:
+                nonlocal known
+                entry = self._compute_gradients(watch=collector.watch)
+                known = False
+                return entry
+
             if self._gradients is None:
-                self._gradients = self._stored_gradients()
-            if self._gradients is None:
-                with self._resources.timed("salience"):
-                    self._gradients = gate_gradients(model, texts, watch=collector.watch, progress=self.progress)
-                self._resources.keep(self._gradients_key, {"values": self._gradients})
-            else:
+                self._gradients = self._find_gradients(watch)
+            if known:
                 with self._resources.timed("signatures"):
-                    size = model.backward_tokens
-                    collect(model, texts, rows=np.arange(seen), size=size, into=collector, progress=self.progress)
+                    collected(rows=np.arange(seen), size=model.backward_tokens)
         with self._resources.timed("signatures"):
-            rest = np.arange(seen, len(texts))
-            made = collect(model, texts, rows=rest, into=collector, precision=self._precision, progress=self.progress)
-        self._resources.keep(self._signatures_key, {"counts": made.counts, "mean": made.mean, "m2": made.m2})
-        return made
+            made = collected(rows=np.arange(seen, len(texts)), precision=self._precision)
+        return Entry({"counts": made.counts, "mean": made.mean, "m2": made.m2})
 
     @cached_property
     def salience(self) -> NDArray[np.float64]:
@@ -304,23 +293,21 @@ class HeadEvidence:
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
-        name = self._key("moments", 4, self._texts.sha256, without=("pool_size", "projection"))
-        found = self._resources.load_cached(
-            "moments", name, lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"])
-        )
-        if found is not None:
-            return found
         from cahp.stages.salience import collect_moments
 
-        model = self.model
-        with self._resources.timed("moments"):
-            made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
-        self._resources.keep(
-            name,
-            {"contexts": made.contexts, "gradients": made.gradients, "products": made.products},
-            {"tokens": made.tokens},
+        def compute() -> Entry:
+            model = self.model
+            with self._resources.timed("moments"):
+                made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
+            arrays = {"contexts": made.contexts, "gradients": made.gradients, "products": made.products}
+            return Entry(arrays, {"tokens": made.tokens})
+
+        return self._find(
+            "moments",
+            self._key("moments", 4, self._texts.sha256, without=("pool_size", "projection")),
+            lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"]),
+            compute,
         )
-        return made
 
     def find_shares(self, masks: Sequence[HeadMask] = ()) -> dict[str, NDArray[np.float16]]:
         """Return how much of each head ``(L, H)`` kept heads can reproduce, by digest of their mask.
@@ -342,47 +329,44 @@ class HeadEvidence:
     @cached_property
     def space(self) -> Space:
         """Features, embedding and distances of the heads."""
-        found = self._resources.load_cached(
-            "space", self._space_key, lambda entry: Space(**entry.arrays, projection=self._settings.projection)
-        )
-        if found is not None:
-            return found
-        signatures = self.signatures
-        start = turn = self._resources.clock()
+        projection = self._settings.projection
 
-        def watch(stage: str, done: int, total: int) -> None:
-            nonlocal turn
-            if stage == "projection" and done == 0:
-                turn = self._resources.clock()
-            self.progress(stage, done, total)
+        def compute() -> Entry:
+            signatures = self.signatures
+            clock = self._resources.clock
+            start = turn = clock()
 
-        made = space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
-        timings = self._resources.timings
-        timings["features"] = turn - start
-        timings["projection"] = self._resources.clock() - turn
-        arrays = {"features": made.features, "embedding": made.embedding, "distances": made.distances}
-        self._resources.keep(self._space_key, arrays)
-        return made
+            def watch(stage: str, done: int, total: int) -> None:
+                nonlocal turn
+                if stage == "projection" and done == 0:
+                    turn = clock()
+                self.progress(stage, done, total)
 
-    def _clustering_of(self, entry: Entry) -> Clustering:
-        arrays = entry.arrays
-        medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
-        known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **entry.meta)
-        return with_degree(known, degree=self._settings.poly_degree)
+            made = space(signatures, projection=projection, seed=self.seed, progress=watch)
+            self._resources.timings |= {"features": turn - start, "projection": clock() - turn}
+            return Entry({"features": made.features, "embedding": made.embedding, "distances": made.distances})
+
+        return self._find("space", self._space_key, lambda entry: Space(**entry.arrays, projection=projection), compute)
 
     @cached_property
     def clustering(self) -> Clustering:
         """Clusters for every number of clusters."""
-        name = self._key("clustering", CLUSTERS_REVISION, self._space_key)
-        found = self._resources.load_cached("clustering", name, self._clustering_of)
-        if found is not None:
-            return found
-        space = self.space
-        with self._resources.timed("clustering"):
-            made = cluster(space, seed=self.seed, degree=self._settings.poly_degree, progress=self.progress)
-        arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
-        self._resources.keep(name, arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
-        return made
+        degree = self._settings.poly_degree
+
+        def read(entry: Entry) -> Clustering:
+            arrays = entry.arrays
+            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
+            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **entry.meta)
+            return with_degree(known, degree=degree)
+
+        def compute() -> Entry:
+            space = self.space
+            with self._resources.timed("clustering"):
+                made = cluster(space, seed=self.seed, degree=degree, progress=self.progress)
+            arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
+            return Entry(arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
+
+        return self._find("clustering", self._key("clustering", CLUSTERS_REVISION, self._space_key), read, compute)
 
     @cached_property
     def null_curves(self) -> NullCurves | None:

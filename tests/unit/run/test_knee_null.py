@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from cahp import models
 from cahp.run import evidence
-from cahp.run.evidence import KneeNull, NullCurves, null_curves
+from cahp.run.evidence import null_curves
 from cahp.stages.clustering import cluster
 from cahp.stages.space import place
 from cahp.store import Store
@@ -64,31 +64,6 @@ def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_s
     assert null is not None
     assert null.contains(curve)
     assert "the curve is not significantly higher" in null.describe(curve)
-
-
-def test_the_band_and_the_gap_can_be_worked_out_by_hand() -> None:
-    null = NullCurves(np.array([2, 3, 4]), np.array([[0.1, 0.2, 0.3], [0.3, 0.2, 0.5], [0.2, 0.2, 0.4]]))
-    assert null.band.tolist() == [[0.1, 0.2, 0.3], [0.3, 0.2, 0.5]]
-    k, gap = null.gap(np.array([0.2, 0.5, 0.4]))
-    assert (k, gap) == (3, pytest.approx(0.3))
-    assert null.knee(6) is None
-
-
-def test_the_sentence_says_too_only_where_the_knee_lies_in_between() -> None:
-    null = KneeNull(14, 14, 20)
-    assert null.describe(14) == "the published rule would stop at 14 on unstructured data too (20 draws)"
-    assert null.describe(36) == ("the published rule would stop at 14 on unstructured data, and at 36 here (20 draws)")
-    assert "nowhere here" in null.describe(0)
-
-
-def test_curves_without_a_knee_are_told_apart() -> None:
-    ks = np.arange(2, 12)
-    bent = np.minimum(0.1 * ks, 0.5)
-    straight = 0.05 * ks
-    found = NullCurves(ks, np.array([bent, straight, straight])).knee(6)
-    assert found is not None
-    assert (found.draws, found.without) == (3, 2)
-    assert "(3 draws, in 2 of them nowhere)" in found.describe(0)
 
 
 @pytest.mark.parametrize("heads", [3, 513])
