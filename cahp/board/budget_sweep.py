@@ -101,8 +101,6 @@ class BudgetTable:
         self._quicker = quicker
         if timing is not None:
             self._speed = timing._speed
-        #: Budgets whose masks cannot be cut, as far as ``fill`` has found: they are neither timed nor recovered.
-        self.uncuttable: set[int] = set()
 
     def selection(self, budget: int) -> Selection:
         """Return the selection of a budget.
@@ -195,11 +193,12 @@ class BudgetTable:
 
     def list_unmeasured(self) -> list[HeadMask]:
         """Return the masks whose outcomes are to be measured, without that of all heads."""
-        known = set(self._outcomes)
-        if self.recover != NONE.name:
-            known |= self.uncuttable
         masks = [selection.mask for selection in self.selections]
-        return [mask for mask in masks if mask.count not in known and not mask.is_full]
+        lacking = [mask for mask in masks if mask.count not in self._outcomes and not mask.is_full]
+        if self.recover == NONE.name:
+            return lacking
+        # Some models cannot do without the attention of a layer.
+        return [mask for mask in lacking if not mask.empty_layers]
 
     def missing(self) -> tuple[Literal["outcomes", "speed"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
@@ -217,7 +216,7 @@ class BudgetTable:
         if self._timed and (rough or not lacking):
             for place in spread(len(self.budgets) - 1, TIMED):
                 budget = self.budgets[place]
-                if budget not in self._speed and budget not in self.uncuttable:
+                if budget not in self._speed and not self.selections[place].mask.empty_layers:
                     return "speed", budget
         for budget in coarse_to_fine(self.budgets):
             if budget in lacking:
@@ -377,7 +376,7 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
     """Measure what the table lacks, one measurement per step.
 
     First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
-    Masks that cannot be cut are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
+    Masks with an empty layer are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
     """
     shared = None
     if RECOVERIES[table.recover].layerwise:
@@ -388,9 +387,6 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
             done, total = table.measured()
             progress("table", done, total)
             mask = table.selection(budget).mask
-            if (kind == "speed" or table.recover != NONE.name) and not bench.measurements.can_cut(mask):
-                table.uncuttable.add(budget)
-                continue
             if kind == "outcomes":
                 table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover, shared=shared))
             else:

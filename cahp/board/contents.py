@@ -446,7 +446,6 @@ def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> 
         "origin": shown.origin,
         "note": shown.note,
         "rescued": list(shown.rescued),
-        "uncuttable": mask.count in table.uncuttable and table.has(mask),
     }
 
 
@@ -560,13 +559,10 @@ def _values_nearby(table: BudgetTable, mask: HeadMask) -> dict[str, Any]:
 
 def _rows(table: BudgetTable, figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the figures of each budget with the heads that the per-layer minimum added."""
-    rows = []
-    for entry, selection in zip(figures, table.selections, strict=True):
-        row = {**entry, "rescued": list(selection.rescued)}
-        if selection.mask.count in table.uncuttable:
-            row["uncuttable"] = True
-        rows.append(row)
-    return rows
+    return [
+        {**entry, "rescued": list(selection.rescued)}
+        for entry, selection in zip(figures, table.selections, strict=True)
+    ]
 
 
 def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> dict[str, Any]:

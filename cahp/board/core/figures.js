@@ -83,7 +83,6 @@ function cache(state, data, total) {
 function time(state, total, yet) {
   const name = "Time per batch";
   if (state.budget === total) return [name, "1.00 ×", ["full model"]];
-  if (state.uncuttable) return [name, "–", ["not timed: an empty layer cannot be cut from this model"]];
   if (state.ratioLow == null) {
     if (state.ratio == null) return [name, "–", [`not timed${yet}`]];
     return [name, `≈ ${state.ratio.toFixed(2)} ×`, ["estimated between timed budgets"]];

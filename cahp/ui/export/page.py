@@ -95,8 +95,6 @@ def _draw_top(explorer: Explorer, view: View) -> None:
         where = f"Measured on this machine ({plain(machine())})."
         if view.bundle is not None:
             where = of_bundle(explorer, view.bundle)
-        if view.masked_only:
-            where += " The attention of a layer cannot be left out: the mask is neither timed nor recovered."
         st.caption(where)
         for line in list_findings(explorer, view, explorer.recovery.name):
             st.caption(plain(f"{line}."))
@@ -191,9 +189,6 @@ def list_measures(explorer: Explorer) -> dict[str, list[Any]]:
 
 def _draw_model_files(explorer: Explorer, view: View) -> None:
     """Draw a card for each form of the pruned model, those that are possible first."""
-    if view.masked_only:
-        st.caption("The attention of a layer of this model cannot be left out. Download the mask.")
-        return
     recover = st.session_state["export-recover"]
     draw_no_refit(explorer)
     allowed: float | None = None

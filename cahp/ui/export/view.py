@@ -38,12 +38,6 @@ class View:
     arrays: Mapping[str, NDArray[Any]]
     bundle: Bundle | None = None
 
-    @property
-    def masked_only(self) -> bool:
-        """Whether the measurement found that the mask cannot be cut."""
-        run = self.document
-        return run is not None and bool(self.mask.empty_layers) and run.verified.mask_equals_surgery is None
-
 
 def on_board(explorer: Explorer) -> View:
     """Return the mask on the board with the run that measured it, on screen or here."""

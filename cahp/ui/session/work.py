@@ -126,7 +126,7 @@ def _run(bench: Bench, progress: Progress) -> Run:
         bench = at_half(bench)
         selection = choose(bench)
     costs = None
-    if bench.settings.latency and bench.measurements.can_cut(selection.mask):
+    if bench.settings.latency:
         # In a process of its own.
         with LatencyWorker(bench) as worker:
             costs = worker.costs(selection.mask, progress=progress)

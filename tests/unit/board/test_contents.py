@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-from clusters import on_a_line
 from documents import run_json
 
-from cahp.board.budget_sweep import BudgetTable
-from cahp.board.contents import BoardSubject, Shown, contents
+from cahp.board.contents import BoardSubject
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings
-from cahp.values import HeadMask
-
-
-@pytest.mark.parametrize("found", [False, True])
-def test_a_mask_with_an_empty_layer_is_called_uncuttable_once_that_is_found(found: bool) -> None:
-    clusters = on_a_line()
-    table = BudgetTable(clusters.selections(Settings(min_per_layer=0)))
-    own = table.selection(1)
-    if found:
-        table.uncuttable.add(1)
-
-    def shown(mask: HeadMask) -> dict[str, Any]:
-        return contents(table, clusters, Shown(mask, "budget", None, None), labels=clusters.groups(own.k)[0])
-
-    assert own.mask.empty_layers
-    data = shown(own.mask)
-    said = [budget for budget, row in zip(data["budgets"], data["rows"], strict=True) if row.get("uncuttable")]
-    assert said == ([1] if found else [])
-    assert data["current"]["uncuttable"] is found
-    assert shown(HeadMask(own.mask.keep[::-1]))["current"]["uncuttable"] is False
 
 
 @pytest.mark.parametrize(("documents", "units"), [(7, "windows"), (8, "documents")])

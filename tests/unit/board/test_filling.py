@@ -82,35 +82,17 @@ def few_planned(bare: Bench, *, recover: str) -> BudgetTable:
     return BudgetTable([every[0], every[-3], every[-1]], recover=recover)  # type: ignore[arg-type]
 
 
-def test_a_mask_with_an_empty_layer_is_answered_timed_and_refitted_as_any(bench: Bench) -> None:
+def test_a_mask_with_an_empty_layer_is_evaluated_but_neither_timed_nor_recovered(bench: Bench) -> None:
     bare = without_floor(bench)
     pruned, refitted = few_planned(bare, recover="none"), few_planned(bare, recover="refit")
     assert pruned.selection(1).mask.empty_layers
     for table in (pruned, refitted):
         list(fill(table, bare))
-        assert table.measured() == (3, 3)
-        assert table.row(1).speed is not None
-        assert table.uncuttable == set()
+        assert table.missing() is None
+        assert table.row(1).speed is None
+        assert (table.row(1).outcomes is None) == (table is refitted)
     # All heads kept leave nothing to recover.
     assert pruned.full == refitted.full
-
-
-@pytest.mark.parametrize("recover", ["none", "refit"])
-def test_a_mask_that_cannot_be_cut_is_neither_timed_nor_recovered(
-    bench: Bench, watches: list[fakes.LatencyWorkerHere], monkeypatch: pytest.MonkeyPatch, recover: str
-) -> None:
-    bare = without_floor(bench)
-    monkeypatch.setattr(bare.measurements, "can_cut", lambda mask: not mask.empty_layers)
-    table = few_planned(bare, recover=recover)
-    empty = {selection.mask.count for selection in table.selections if selection.mask.empty_layers}
-    table.current_budget = 1
-    list(fill(table, bare))
-    assert table.missing() is None
-    assert watches[0].asked
-    assert not any(mask.empty_layers for mask in watches[0].asked)
-    assert 1 in table.uncuttable
-    assert table.uncuttable <= empty
-    assert {row.budget for row in table.rows() if row.outcomes is None} == (set() if recover == "none" else empty)
 
 
 def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(

@@ -449,14 +449,11 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
 # --- recovery
 
 
-def test_a_layer_that_needs_its_attention_is_masked_and_not_recovered(
-    settings: Settings, store: Store, tmp_path: Path
-) -> None:
+def test_a_layer_that_needs_its_attention_is_not_emptied(settings: Settings, store: Store, tmp_path: Path) -> None:
     shared = fakes.save_model(tmp_path / "albert", "albert")
     bare = replace(settings, model=str(shared), min_per_layer=0, budget="1")
-    assert prune(bare, store=store).document.verified.mask_equals_surgery is None
-    with pytest.raises(BudgetError, match="--min-per-layer 1"):
-        prune(replace(bare, recover="finetune"), store=store)
+    with pytest.raises(CahpError, match="cannot do without the attention of a layer; keep at least one head"):
+        prune(bare, store=store)
 
 
 # --- settings
