@@ -277,7 +277,8 @@ class HeadEvidence:
                     collected(rows=np.arange(seen), size=model.backward_tokens)
         with self._resources.timed("signatures"):
             made = collected(rows=np.arange(seen, len(texts)), precision=self._precision)
-        return Entry({"counts": made.counts, "mean": made.mean, "m2": made.m2})
+        arrays: dict[str, NDArray[Any]] = {"counts": made.counts, "mean": made.mean, "m2": made.m2}
+        return Entry(arrays)
 
     @cached_property
     def salience(self) -> NDArray[np.float64]:

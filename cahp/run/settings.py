@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
-from numbers import Integral, Real
 from os import PathLike
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
+import msgspec
 import numpy as np
 
 from cahp import models
@@ -164,11 +165,23 @@ class Setting:
         """
         if value is None and self.optional:
             return None
-        converted = self._of_kind(value)
+        if isinstance(value, np.generic):
+            value = value.item()
+        if isinstance(value, PathLike):
+            value = str(value)
+        # Numbers stand for texts.
+        if self.unit == "duration" and type(value) in (int, float):
+            value = f"{value}s"
+        if self.unit == "heads" and type(value) is int:
+            value = str(value)
+        try:
+            converted = msgspec.convert(value, _TYPES[self.kind])
+        except msgspec.ValidationError as error:
+            raise OptionError(f"{self.flag} cannot be {value!r:.60} ({error})") from None
         if self.choices and converted not in self.choices:
             raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
-        if self.kind in (int, float):
-            self._check_range(converted)
+        if self.kind in (int, float) and not self.low <= converted <= (self.high or math.inf):
+            raise OptionError(f"{self.flag} {converted} is out of range; it must be {_describe_range(self)}")
         if self.unit == "duration":
             parse_duration(converted, self.flag)
         if self.unit == "heads":
@@ -206,54 +219,21 @@ class Setting:
             pairs[left] = right
         return pairs
 
-    def _check_range(self, number: float) -> None:
-        if self.high is None:
-            inside = self.low <= number
-            span = f"at least {self.low}"
-        else:
-            inside = self.low <= number <= self.high
-            span = f"in {self.low}..{self.high}"
-        if not inside:
-            raise OptionError(f"{self.flag} {number} is out of range; it must be {span}")
 
-    def _of_kind(self, value: object) -> Any:
-        number = isinstance(value, Real) and not isinstance(value, bool)
-        if self.kind is bool and isinstance(value, bool):
-            return value
-        if self.kind is int and number and isinstance(value, Integral):
-            return int(value)
-        if self.kind is float and number:
-            return float(value)  # type: ignore[arg-type]
-        if self.kind is str and isinstance(value, str | PathLike):
-            return str(value)
-        if self.unit == "heads" and number and isinstance(value, Integral):
-            return str(int(value))
-        if self.unit == "duration" and number:
-            return f"{value}s"
-        if self.kind is Mapping and isinstance(value, Mapping):
-            if all(isinstance(word, str) for word in (*value, *value.values())):
-                return dict(value)
-        elif self.kind is Sequence and isinstance(value, Iterable) and not isinstance(value, str):
-            words = tuple(value)
-            if all(isinstance(word, str) for word in words):
-                return words
-        raise OptionError(f"{self.flag} must be {_UNITS.get(self.unit, _KINDS[self.kind])}, not {value!r:.60}")
-
-
-_KINDS: Mapping[type, str] = {
-    bool: "True or False",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    Mapping: "a mapping from words to words",
-    Sequence: "a list of words",
+_TYPES: Mapping[type, Any] = {
+    bool: bool,
+    int: int,
+    float: float,
+    str: str,
+    Mapping: dict[str, str],
+    Sequence: tuple[str, ...],
 }
 
 
-_UNITS: Mapping[str, str] = {
-    "heads": 'auto, a number of heads (26) or a share ("15%")',
-    "duration": 'a number of seconds or a text such as "2m"',
-}
+def _describe_range(setting: Setting) -> str:
+    if setting.high is None:
+        return f"at least {setting.low}"
+    return f"in {setting.low}..{setting.high}"
 
 
 def option(section: Section, default: Any, help: str, **rest: Any) -> Any:
