@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import perf_counter
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, Cancelled, HeadMask, Progress, silent
+from cahp.values import CahpError, Cancelled, HeadMask, Progress
 
 #: The words that a tiny model knows.
 _VOCABULARY = """
@@ -372,28 +372,13 @@ class Memory:
         self.kept = None
 
 
-class LatencyWorkerHere:
-    """Times in the test's own process, quickly, what ``cahp.run.latency_worker`` times in another one."""
+#: What times a mask in few rounds.
+QUICK_COSTS: dict[str, int] = {"batch": 2, "repeats": 5}
 
-    QUICK: ClassVar[dict[str, int]] = {"batch": 2, "repeats": 5}
 
-    def __init__(self, bench: Bench) -> None:
-        self._bench = bench
-        self.asked: list[HeadMask] = []
-        self.seconds: list[float] = []
-        self.entered = self.left = 0
-
-    def __enter__(self) -> LatencyWorkerHere:
-        self.entered += 1
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.left += 1
-
-    def costs(self, mask: HeadMask, *, fresh: bool = False, progress: Progress = silent) -> Costs:
-        self.asked.append(mask)
-        self.seconds.append(self._bench.latency_seconds)
-        return self._bench.measurements.costs(mask, length=self._bench.length, fresh=fresh, **self.QUICK)
+def time_quickly(bench: Bench, mask: HeadMask, *, fresh: bool = False) -> Costs:
+    """Time as ``Bench.costs`` does, in few rounds."""
+    return bench.measurements.costs(mask, length=bench.length, fresh=fresh, **QUICK_COSTS)
 
 
 class WorkClock:

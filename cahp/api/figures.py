@@ -174,7 +174,7 @@ def by_budget(
         if what in OUTCOMES:
             measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
         elif budget < total and bench.measurements.can_cut(mask):
-            measured[budget] = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds).ratio
+            measured[budget] = bench.costs(mask).ratio
     progress("table", len(wanted), len(wanted))
     if what == "latency":
         saved = f"Time saved with fewer {bench.card.unit}s"

@@ -16,7 +16,6 @@ from cahp.outcomes import HEADLINES, Outcomes, finite, main_outcome, measure, to
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.recoveries import Recovered
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import Minimum, check_budget, nearest_budget
@@ -375,24 +374,23 @@ def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evalua
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
     """Measure what the table lacks, one measurement per step.
 
-    First layers that several budgets share run once. Latency is measured in another process, undisturbed by this one.
-    Masks with an empty layer are neither timed nor recovered. ``progress`` may raise ``Cancelled``.
+    First layers that several budgets share run once. Masks with an empty layer are neither timed nor recovered.
+    ``progress`` may raise ``Cancelled``.
     """
     shared = None
     if RECOVERIES[table.recover].layerwise:
         shared = SharedLayers(table.list_unmeasured())
-    with LatencyWorker(bench) as worker:
-        while (task := table.missing()) is not None:
-            kind, budget = task
-            done, total = table.measured()
-            progress("table", done, total)
-            mask = table.selection(budget).mask
-            if kind == "outcomes":
-                table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover, shared=shared))
-            else:
-                costs = worker.costs(mask, progress=progress)
-                table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
-            yield
+    while (task := table.missing()) is not None:
+        kind, budget = task
+        done, total = table.measured()
+        progress("table", done, total)
+        mask = table.selection(budget).mask
+        if kind == "outcomes":
+            table.add(budget, outcomes=evaluate_mask(bench, mask, recover=table.recover, shared=shared))
+        else:
+            costs = bench.costs(mask)
+            table.add(budget, speed=Speed.of(costs.ratio, costs.full, costs.pruned))
+        yield
     return table
 
 

@@ -2,7 +2,6 @@
 
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import find_roles
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import Measurements
 from cahp.run.prune import choose
 from cahp.run.recoveries import Recovered, cut_model
@@ -15,7 +14,6 @@ __all__ = [
     "COLUMNS",
     "IN_DIGESTS",
     "Bench",
-    "LatencyWorker",
     "Measurements",
     "Recovered",
     "Resources",

@@ -14,6 +14,7 @@ import numpy as np
 from cahp import data, methods, models
 from cahp.goals import Goal
 from cahp.models.cards import ModelCard
+from cahp.models.costs import Costs
 from cahp.models.identity import explain_missing_classes
 from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
@@ -45,7 +46,7 @@ from cahp.run.texts import (
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import ModelError, OptionError, Progress, silent
+from cahp.values import HeadMask, ModelError, OptionError, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -87,10 +88,10 @@ class Bench:
         """The model, loaded and proven on first use."""
         return self.resources.model
 
-    @property
-    def latency_seconds(self) -> float:
-        """Seconds that a timing may take."""
-        return parse_duration(self.settings.latency_time, "--latency-time")
+    def costs(self, mask: HeadMask, *, fresh: bool = False) -> Costs:
+        """Time the model cut to ``mask`` beside the full one, on texts as long as these; see ``Measurements.costs``."""
+        seconds = parse_duration(self.settings.latency_time, "--latency-time")
+        return self.measurements.costs(mask, length=self.length, seconds=seconds, fresh=fresh)
 
     @property
     def cut_notices(self) -> tuple[str, ...]:

@@ -60,14 +60,13 @@ def measure_run(
     command: str = "",
     start: float | None = None,
     *,
-    costs: Costs | None = None,
     measures: Measures = (),
 ) -> Run:
     """Choose heads, and measure the outcomes, cost and recovery of the pruned model.
 
     An identical run is read from the store, without loading the model, unless a busy machine disturbed its times. An
-    interrupted training is resumed by the next identical run. ``costs`` of its mask are used if they were measured
-    elsewhere. The ``measures`` that the settings want are measured with it.
+    interrupted training is resumed by the next identical run. The ``measures`` that the settings want are measured with
+    it.
 
     Raises:
         CahpError: If model, data and options cannot be used together.
@@ -77,7 +76,7 @@ def measure_run(
         start = resources.clock()
     run = read_run(bench, measures=measures)
     if run is None or run.document.noisy:
-        run = _measure(bench, start, costs, measures)
+        run = _measure(bench, start, measures)
         # Weights that had no room take another time where they have.
         if not (resources.lacks_room and bench.settings.latency):
             arrays = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
@@ -145,7 +144,7 @@ def _run_key(bench: Bench, measures: Measures) -> str:
     )
 
 
-def _measure(bench: Bench, start: float, costs: Costs | None, measures: Measures) -> Run:
+def _measure(bench: Bench, start: float, measures: Measures) -> Run:
     settings = bench.settings
     bench.recoveries.check(settings.recover)
     check_wanted(measures, bench)
@@ -181,8 +180,9 @@ def _measure(bench: Bench, start: float, costs: Costs | None, measures: Measures
         report = Report(**vars(record_split(bench.resources, settings.report, texts)), outcomes=outcomes)
         if goal is not None:
             goal = confirm(goal, outcomes)
-    if costs is None and settings.latency:
-        costs = bench.measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
+    costs = None
+    if settings.latency:
+        costs = bench.costs(mask)
 
     # Evaluate it, and write down what is known of it.
     arrays = _arrays(evidence, selection)

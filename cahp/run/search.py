@@ -85,8 +85,7 @@ def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, measures: Measures) 
     if goal.is_counted:
         return goal.estimate(None, cache=bench.card.count_cache_ratio(mask))
     if goal.kind.saves == "time":
-        costs = measurements.costs(mask, length=bench.length, seconds=bench.latency_seconds)
-        return goal.estimate(None, time=costs.ratio)
+        return goal.estimate(None, time=bench.costs(mask).ratio)
     recovered = None
     if not mask.is_full:
         recovered = bench.recoveries.recover(mask, bench.settings.recover)

@@ -15,7 +15,6 @@ from cahp.board import BudgetTable
 from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.outcomes import OUTCOMES, accuracy_change, estimate_mean, same_predictions
 from cahp.recoveries import NONE, QUICK
-from cahp.run import LatencyWorker
 from cahp.stages import top
 from cahp.tasks import TokenEvaluation
 from cahp.values import Estimate, HeadMask, OptionError, Progress
@@ -369,8 +368,7 @@ def _halve(subject: Subject) -> Step:
 
 def _measure_time(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
     """Time the model with half of its heads, in turn with the full model."""
-    with LatencyWorker(subject.bench) as worker:
-        costs = worker.costs(mask, fresh=True, progress=progress)
+    costs = subject.bench.costs(mask, fresh=True)
     ratio = costs.ratio
     saved = (1 - ratio.value) * 100
     before = costs.full.latency_ms

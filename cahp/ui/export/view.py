@@ -160,12 +160,12 @@ class MaskOnBoard:
         return cls(name_of(explorer), explorer.board_state(), selection, clustering)
 
 
-def _measure(subject: MaskOnBoard, progress: Progress) -> RunDocument:
+def _measure(subject: MaskOnBoard, _: Progress) -> RunDocument:
     board = subject.board
     return measure_mask(
         board.bench,
         board.mask,
-        costs=lambda mask: board.results.costs(mask) or measure_costs(board.bench, board.results, mask, progress),
+        costs=lambda mask: board.results.costs(mask) or measure_costs(board.bench, board.results, mask),
         command=recipe,
         recover=board.recover,
         selection=subject.selection,

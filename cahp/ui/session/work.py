@@ -23,7 +23,6 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import Evenness
 from cahp.run.evidence import NullCurves, find_roles
-from cahp.run.latency_worker import LatencyWorker
 from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import list_wanted
 from cahp.run.prune import Run, choose, measure_run, price_evenness
@@ -117,20 +116,14 @@ def run_seconds(bench: Bench) -> float:
 # The functions -----------------------------------------------------------------------------------------------
 
 
-def _run(bench: Bench, progress: Progress) -> Run:
+def _run(bench: Bench, _: Progress) -> Run:
     """Make a whole run."""
     bench.recoveries.check(bench.settings.recover)
     try:
-        selection = choose(bench)
+        choose(bench)
     except KneeNotFoundError:
         bench = at_half(bench)
-        selection = choose(bench)
-    costs = None
-    if bench.settings.latency:
-        # In a process of its own.
-        with LatencyWorker(bench) as worker:
-            costs = worker.costs(selection.mask, progress=progress)
-    return measure_run(bench, costs=costs, measures=measures())
+    return measure_run(bench, measures=measures())
 
 
 def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
@@ -178,10 +171,9 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
     return measured
 
 
-def measure_costs(bench: Bench, results: Results, mask: HeadMask, progress: Progress, *, fresh: bool = False) -> Costs:
-    """Time the mask in a process of its own, anew if ``fresh``, and enter its costs."""
-    with LatencyWorker(bench) as worker:
-        costs = worker.costs(mask, fresh=fresh, progress=progress)
+def measure_costs(bench: Bench, results: Results, mask: HeadMask, *, fresh: bool = False) -> Costs:
+    """Time the mask, anew if ``fresh``, and enter its costs."""
+    costs = bench.costs(mask, fresh=fresh)
     results.add_costs(mask, costs)
     return costs
 
@@ -305,8 +297,8 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
 )
 #: Time the mask on the board; a time that is already shown is measured again.
 SPEED: Kind[BoardState, Costs] = Kind(
-    lambda board, progress: measure_costs(
-        board.bench, board.results, board.mask, progress, fresh=board.results.speed(board.mask) is not None
+    lambda board, _: measure_costs(
+        board.bench, board.results, board.mask, fresh=board.results.speed(board.mask) is not None
     ),
     lambda board: f"speed-{board.mask.counts}",
     Rank.RUN,

@@ -18,8 +18,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_the_last_step_offers_to_measure_again_what_was_cancelled_and_waits_for_no_other_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A process of its own for the timings takes longer to start than the table.
-    monkeypatch.setattr("cahp.board.budget_sweep.LatencyWorker", fakes.LatencyWorkerHere)
+    monkeypatch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
     monkeypatch.setattr("cahp.ui.frame.running._PATIENCE_S", 0.0)
     with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
         # The Budget page measures after a refit.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
-import fakes
 import numpy as np
 import pytest
 from clusters import ratio_of
@@ -64,6 +62,7 @@ class Bench:
     accepted: bool = True
     no_refit: str | None = None
     slowest: float = 11.0
+    ratio: Any = field(default_factory=lambda: ratio_of(0.85, 0.8, 0.9))
     cuts: bool = True
     card: Any = field(default_factory=lambda: SimpleNamespace(group=1, unit="head"))
     asked: list[HeadMask | None] = field(default_factory=list)
@@ -76,6 +75,12 @@ class Bench:
     @property
     def recoveries(self) -> Bench:
         return self
+
+    def costs(self, mask: HeadMask, *, fresh: bool) -> Costs:
+        assert fresh
+        self.asked.append(mask)
+        timing = Timing(10.0, self.slowest, 8, 64, 30)
+        return Costs(Cost(1, 1, timing), Cost(1, 1, timing), self.ratio, 0.4)
 
     def count_wrong(self, mask: HeadMask | None, recovered: Recovered | None) -> int:
         self.asked.append(mask)
@@ -160,26 +165,9 @@ def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
     return measured
 
 
-@pytest.fixture
-def timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are those of the bench."""
-
-    def worker(bench: Bench) -> Any:
-        def costs(mask: HeadMask, *, fresh: bool, progress: Progress) -> Costs:
-            assert fresh
-            bench.asked.append(mask)
-            timing = Timing(10.0, bench.slowest, 8, 64, 30)
-            return Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.85, 0.8, 0.9), 0.4)
-
-        return nullcontext(SimpleNamespace(costs=costs))
-
-    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", worker)
-
-
 # A classifier ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("timed")
 def test_one_head_is_shown_and_five_questions_about_a_classifier_are_measured() -> None:
     names = ["head", "one-head", "one-cluster", "random", "refit", "time", "turn"]
     assert [step.name for step in list_steps(subject(Bench()))] == names
@@ -274,7 +262,6 @@ def test_a_model_that_cannot_be_refitted_has_no_such_step() -> None:
     assert "refit" not in [step.name for step in list_steps(subject(Bench(no_refit="it has no output weights")))]
 
 
-@pytest.mark.usefixtures("timed")
 def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
     result = answer("time", Bench())
     assert (result.value, result.interval) == (pytest.approx(15), pytest.approx((10, 20)))
@@ -296,30 +283,9 @@ def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
     assert calls == [("variants", done, DRAWS + 2) for done in range(4)]
 
 
-def test_a_time_that_is_hardly_shorter_is_called_no_saving(monkeypatch: pytest.MonkeyPatch) -> None:
-    timing = Timing(10.0, 11.0, 8, 64, 30)
-    costs = Costs(Cost(1, 1, timing), Cost(1, 1, timing), ratio_of(0.99, 0.96, 1.02), 0.4)
-    worker = SimpleNamespace(costs=lambda mask, *, fresh, progress: costs)
-    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", lambda bench: nullcontext(worker))
-    result = answer("time", Bench())
+def test_a_time_that_is_hardly_shorter_is_called_no_saving() -> None:
+    result = answer("time", Bench(ratio=ratio_of(0.99, 0.96, 1.02)))
     assert result.headline == "Half of the heads save no measurable time: attention takes only 40 % of it."
-
-
-def test_a_step_times_for_as_long_as_the_settings_say(
-    small_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[fakes.LatencyWorkerHere] = []
-
-    def start(bench: benches.Bench) -> fakes.LatencyWorkerHere:
-        started.append(fakes.LatencyWorkerHere(bench))
-        return started[-1]
-
-    monkeypatch.setattr("cahp.features.learn.steps.LatencyWorker", start)
-    bench = replace(small_bench, settings=replace(small_bench.settings, latency_time="2s"))
-    measure("time", subject_of(bench, HeadMask.of([0, 4, 5, 8], 3, 4), FAMILY, SCENE))
-    (worker,) = started
-    assert [mask.by_layer for mask in worker.asked] == [[[0, 1]] * 3]
-    assert worker.seconds == [2.0]
 
 
 # A language model --------------------------------------------------------------------------------------------

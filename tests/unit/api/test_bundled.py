@@ -168,8 +168,7 @@ def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFac
     """The run of a tiny model, as it would ship."""
     folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
     with pytest.MonkeyPatch.context() as patch:
-        here = fakes.LatencyWorkerHere(open_bench(settings, store=store))
-        patch.setattr("cahp.board.budget_sweep.LatencyWorker", lambda _: here)
+        patch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
         patch.setattr("cahp.models.cards.NOISY", float("inf"))
         bundle.write_run(folder, settings, store=store, day=date(2026, 1, 31))
     return folder

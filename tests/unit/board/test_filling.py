@@ -11,10 +11,11 @@ from fakes import prune
 from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable, Speed, fill
 from cahp.board.head_clusters import HeadClusters
+from cahp.models.costs import Costs
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import Cancelled
+from cahp.values import Cancelled, HeadMask
 
 
 @pytest.fixture(scope="module")
@@ -28,33 +29,30 @@ def bench(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Bench
 
 
 @pytest.fixture(autouse=True)
-def watches(bench: Bench, monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[fakes.LatencyWorkerHere]:
-    """The stopwatches that were started; a process of its own for the real one takes seconds, and has its own tests."""
-    started: list[fakes.LatencyWorkerHere] = []
+def timed(monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[HeadMask]:
+    """The masks that were timed, in few rounds."""
+    asked: list[HeadMask] = []
 
-    def start(asked: Bench) -> fakes.LatencyWorkerHere:
-        assert asked.settings.model == bench.settings.model
-        started.append(fakes.LatencyWorkerHere(asked))
-        return started[-1]
+    def costs(bench: Bench, mask: HeadMask, *, fresh: bool = False) -> Costs:
+        asked.append(mask)
+        return fakes.time_quickly(bench, mask, fresh=fresh)
 
-    monkeypatch.setattr(budget_sweep, "LatencyWorker", start)
-    return started
+    monkeypatch.setattr(Bench, "costs", costs)
+    return asked
 
 
 def planned(bench: Bench, **options: str) -> BudgetTable:
     return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings), **options)  # type: ignore[arg-type]
 
 
-def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, watches: list[fakes.LatencyWorkerHere]) -> None:
+def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, timed: list[HeadMask]) -> None:
     table = planned(bench)
     assert sum(1 for _ in fill(table, bench)) == 10 + budget_sweep.TIMED
     assert (table.measured(), table.missing()) == ((10, 10), None)
-    timed = [row for row in table.rows() if row.speed is not None]
-    (watch,) = watches
-    assert [row.budget for row in timed] == sorted(mask.count for mask in watch.asked)
-    assert (watch.entered, watch.left) == (1, 1)
+    budgets = [row.budget for row in table.rows() if row.speed is not None]
+    assert budgets == sorted(mask.count for mask in timed)
     # With all heads kept both models are the same: nothing to time.
-    assert 12 not in {row.budget for row in timed}
+    assert 12 not in budgets
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
@@ -65,7 +63,7 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     assert row.outcomes is not None
     assert row.values["kl"] == row.outcomes["kl"].value
     assert row.outcomes == run.outcomes["pruned"]
-    costs = bench.measurements.costs(table.selection(5).mask, length=bench.length, **fakes.LatencyWorkerHere.QUICK)
+    costs = bench.costs(table.selection(5).mask)
     assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
     assert table.full is not None
     assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
@@ -95,8 +93,8 @@ def test_a_mask_with_an_empty_layer_is_evaluated_but_neither_timed_nor_recovered
     assert pruned.full == refitted.full
 
 
-def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
-    bench: Bench, watches: list[fakes.LatencyWorkerHere]
+def test_cancelling_keeps_what_was_measured(
+    bench: Bench,
 ) -> None:
     seen: list[tuple[str, int, int]] = []
 
@@ -110,7 +108,6 @@ def test_cancelling_keeps_what_was_measured_and_ends_the_stopwatch(
         list(fill(table, bench, progress))
     assert seen == [("table", done, 10) for done in range(4)]
     assert table.measured() == (3, 10)
-    assert watches[0].left == 1
     # Filling it again goes on from there.
     list(fill(table, bench))
     assert table.missing() is None
