@@ -72,7 +72,7 @@ def evaluate(
             about_mask = given.notices
         raw = load_data(settings, card)
         dataset = match_labels(raw, settings, card)
-        texts, notices = draw_sample(dataset, "split", settings.eval_limit, settings)
+        texts, notices = draw_sample(dataset, "eval-split", settings)
         about_data = dataset.notices
         if not card.task.items_are_texts:
             # The others are about a calibration, and there is none.

@@ -159,8 +159,8 @@ def open_bench(
     if dataset is None:
         dataset = match_labels(raw, settings, card)
     check_labels(settings, dataset)
-    calibration, drawn = draw_sample(dataset, "select-split", settings.limit, settings)
-    evaluation, sampled = draw_sample(dataset, "eval-split", settings.eval_limit, settings)
+    calibration, drawn = draw_sample(dataset, "select-split", settings)
+    evaluation, sampled = draw_sample(dataset, "eval-split", settings)
     drawn += check_classes(dataset.split(settings.select_split), calibration, settings)
     resources = Resources(
         card,

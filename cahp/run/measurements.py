@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -357,7 +356,7 @@ _paces: dict[str, float | None] = {}
 def record_pace(store: Store, card: ModelCard, *, tokens: float, seconds: float) -> None:
     """Keep the pace at which a model has just read ``tokens`` in ``seconds``."""
     if tokens >= _FEWEST_TOKENS and seconds > 0 and card.sha256:
-        pace = _paces[card.sha256] = seconds / tokens / _delay()
+        pace = _paces[card.sha256] = seconds / tokens
         store.save(key("pace", 1, card.sha256), meta={"seconds_per_token": pace})
 
 
@@ -376,7 +375,7 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     pace = _paces.get(card.sha256)
     if pace is None:
         pace = _operations(card) / _speed()
-    return tokens * pace * _delay()
+    return tokens * pace
 
 
 def _operations(card: ModelCard) -> float:
@@ -395,30 +394,11 @@ def _operations(card: ModelCard) -> float:
     return matching.operations(card)
 
 
-def _delay() -> float:
-    """How much longer work takes beside the other work on this machine, from its load in the last minute.
-
-    With ``load`` busy threads on all cores, ours gets ``cores / (load + 1)`` of one while the load lasts, and all of it
-    once the load ends: the geometric mean is off by no more than a factor of 2 up to a load of 4 per core.
-    """
-    if not hasattr(os, "getloadavg"):
-        return 1.0
-    return float(max(1.0, (os.getloadavg()[0] + 1) / (os.cpu_count() or 1)) ** 0.5)
-
-
 @cache
 def _speed() -> float:
-    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.1 s.
-
-    One thread is measured, by the time that it computes: other work on the machine does not change the estimate.
-    """
-    import threadpoolctl
-
+    """Floating-point operations per second of a float32 matrix product, measured once per process in 0.1 s."""
     matrix = np.ones((_SIDE, _SIDE), dtype=np.float32)
-    pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
-    threads = max((pool["num_threads"] for pool in pools), default=1)
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
-        matrix @ matrix
-        best = min(timeit.repeat(lambda: matrix @ matrix, timer=thread_time, repeat=3, number=1))
+    matrix @ matrix
+    best = min(timeit.repeat(lambda: matrix @ matrix, repeat=3, number=1))
     # Attention, normalisation and activations are slower: 0.65 of that speed was measured.
-    return 0.65 * 2 * _SIDE**3 * threads / best
+    return 0.65 * 2 * _SIDE**3 / best

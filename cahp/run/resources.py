@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -278,52 +278,28 @@ class SplitRecord:
         return {"id": name, **vars(self)}
 
 
-@dataclass(frozen=True)
-class CutTexts:
-    """Of how many texts the end was cut: a model read ``max_length`` tokens of each, and could read ``longest``."""
-
-    cut: int
-    max_length: int
-    longest: int
-
-
-def count_cut(resources: Resources, texts: Texts) -> CutTexts | None:
-    """Count the texts that the model of ``resources`` reads only in part (None: windows, which are not cut)."""
+def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:
+    """Describe the texts of a split, and count those that the model reads only in part."""
+    record = SplitRecord.of(split, texts)
     if not texts.task.items_are_texts:
-        return None
-
-    def read(entry: Entry) -> CutTexts:
-        return CutTexts(**{name: int(entry.meta[name]) for name in CutTexts.__annotations__})
-
-    name = key("cut texts", 1, resources.card.sha256, texts.sha256)
-    counted = resources.store.read(name, read)
+        # Windows are not cut.
+        return record
+    name = key("cut texts", 2, resources.card.sha256, texts.sha256)
+    counted = resources.store.read(name, lambda entry: (int(entry.meta["cut"]), int(entry.meta["max_length"])))
     if counted is None:
         model = resources.model
-        prompt = model.prompt_length
         cut = sum(length > model.max_length for length in model.count_tokens(texts.inputs))
-        counted = CutTexts(cut, model.max_length - prompt, model.longest - prompt)
-        resources.store.save(name, meta=asdict(counted))
-    return counted
-
-
-def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:
-    """Describe the texts of a split, and count those that were cut."""
-    record = SplitRecord.of(split, texts)
-    found = count_cut(resources, texts)
-    if found is None:
-        return record
-    return replace(record, cut=found.cut, max_length=found.max_length)
+        counted = cut, model.max_length - model.prompt_length
+        resources.store.save(name, meta={"cut": counted[0], "max_length": counted[1]})
+    return replace(record, cut=counted[0], max_length=counted[1])
 
 
 def cut_notices(resources: Resources, splits: Mapping[str, Texts]) -> Iterator[str]:
-    """Yield a notice for each of the ``splits`` with texts that were cut, with the length that the model can read."""
+    """Yield a notice for each of the ``splits`` with texts that were cut."""
     for split, texts in splits.items():
-        found = count_cut(resources, texts)
         notice = record_split(resources, split, texts).cut_notice
-        if found is not None and notice is not None:
-            if found.longest > found.max_length:
-                notice = f"{notice}; --max-length reads up to {found.longest:,}"
-            yield notice
+        if notice is not None:
+            yield f"{notice} (--max-length)"
 
 
 # The log of test splits: every opening is counted, across runs and sessions -----------------------------------------
@@ -367,12 +343,7 @@ class TestSplitLog:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):
                 count = self.count + 1
-                with self._file.open("a+b") as file:
-                    if file.tell():
-                        file.seek(-1, os.SEEK_END)
-                        if file.read() != b"\n":
-                            # The disk was full in the middle of a line.
-                            file.write(b"\n")
+                with self._file.open("ab") as file:
                     file.write(self._line)
                     file.flush()
                     os.fsync(file.fileno())

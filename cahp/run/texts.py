@@ -235,31 +235,28 @@ def label_reading(raw: data.Dataset, matched: data.Dataset) -> dict[str, str]:
 
 
 def draw_sample(
-    dataset: data.Dataset, option: Literal["select-split", "eval-split", "split"], limit: int | None, settings: Settings
+    dataset: data.Dataset, option: Literal["select-split", "eval-split"], settings: Settings
 ) -> tuple[Texts, tuple[str, ...]]:
-    """Draw the calibration or the evaluation texts, at most ``limit``; also return notices about them.
+    """Draw the calibration or the evaluation texts; also return notices about them.
 
     Raises:
         DataError: If there is no such split.
     """
     split = settings.eval_split
+    limit = settings.eval_limit
     by_label = True
     if option == "select-split":
         split = settings.select_split
+        limit = settings.limit
         # Labels that nothing reads must have no effect, not even on the sample.
         known = settings.method in methods.names()
         ignored = known and methods.facts(settings.method).labels == "none"
         by_label = not ignored or settings.labels or RECOVERIES[settings.recover].needs_labels
     if split not in dataset.splits:
-        if [*dataset.splits] == ["train"]:
-            raise DataError(
-                f"{dataset.id} has {len(dataset.split('train')):,} texts, too few different ones to set some aside for "
-                f"{split}; add texts, or a file for each split"
-            )
         sizes = ", ".join(f"{name} ({len(texts):,} texts)" for name, texts in dataset.splits.items())
         raise DataError(
-            f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}, or its file with "
-            "--splits"
+            f"{dataset.id} has no split {split!r}, only {sizes}; name another with --{option}, its file with --splits, "
+            "or add texts"
         )
     if not dataset.split(split).task.items_are_texts:
         # They were drawn when they were cut.

@@ -97,7 +97,7 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
         if split in (run.data.select.split, run.data.eval.split):
             sentence = f"{split}: {cut} of {count} texts are longer than 8 tokens and were cut"
             assert sentence in page
-            assert f"note: {sentence}; --max-length reads up to 64" in said
+            assert f"note: {sentence} (--max-length)" in said
 
 
 # One text ---------------------------------------------------------------------------------------------------------

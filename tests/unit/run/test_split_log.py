@@ -62,12 +62,6 @@ def test_other_labels_of_the_same_texts_begin_no_new_count(tmp_path: Path) -> No
     assert replace(labelled, splits=other).test_sha256 == labelled.test_sha256
 
 
-def test_every_model_and_data_set_has_a_count_of_its_own(tmp_path: Path) -> None:
-    one, other = log(tmp_path), log(tmp_path, "b" * 64)
-    assert [one.add(), one.add(), other.add()] == [1, 2, 1]
-    assert (one.count, other.count) == (2, 1)
-
-
 def test_another_prompt_and_rounded_weights_begin_no_new_count(tmp_path: Path) -> None:
     folder = str(fakes.save_language_model(tmp_path / "model"))
     plain = models.identify(folder)
@@ -105,14 +99,6 @@ def test_what_was_there_stays_byte_by_byte(tmp_path: Path) -> None:
     log(tmp_path, "b" * 64).add()
     assert ledger(tmp_path).read_bytes().startswith(before)
     assert len(ledger(tmp_path).read_bytes()) == 2 * len(before)
-
-
-def test_a_line_that_a_full_disk_cut_spoils_no_other(tmp_path: Path) -> None:
-    log(tmp_path).add()
-    with ledger(tmp_path).open("ab") as file:
-        file.write(b"0123")
-    assert log(tmp_path).add() == 2
-    assert log(tmp_path).count == 2
 
 
 def test_where_nothing_can_be_written_the_opening_is_told_all_the_same(
