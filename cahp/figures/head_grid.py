@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
 from cahp.figures.marks import (
     LEGEND,
+    Ink,
     bar_below,
     by_state,
     clickable,
@@ -167,55 +169,51 @@ class CellWords:
     notes: Sequence[Sequence[str]] | None = None
 
 
-@dataclass(frozen=True)
-class _LaidCells:
-    """Cells of a heat map as they lie: layers from top to bottom, or those of a deep model from left to right."""
+def _draw_cells(
+    values: Floats,
+    scale: Sequence[Sequence[Any]],
+    ends: tuple[float, float],
+    *,
+    framed: Iterable[tuple[int, int]],
+    words: CellWords,
+    width: int,
+    texts: NDArray[Any] | None = None,
+    colours: Ink,
+) -> Any:
+    """Draw ``values (L, H)`` in the colours of a ``scale`` between two values, some framed, with a bar below.
 
-    values: Floats
-    framed: list[tuple[int, int]]
-    notes: Sequence[Sequence[str]] | None
-    hover: str
-    titles: tuple[str, str]
-
-    @classmethod
-    def of(cls, values: Floats, framed: Iterable[tuple[int, int]], words: CellWords) -> _LaidCells:
-        """Lay out ``values (L, H)``, some cells of which, by layer and head, have a frame."""
-        unit = words.unit
-        framed = list(framed)
-        if not is_deep(*values.shape):
-            hover = f"layer %{{y}}, {unit} %{{x}}<br>{words.hover}"
-            return cls(values, framed, words.notes, hover, (unit.capitalize(), _LAYERS))
-        notes = words.notes
+    The layers of a deep model lie from left to right. ``texts (L, H)`` are written on cells that have room.
+    """
+    unit = words.unit
+    titles = (unit.capitalize(), _LAYERS)
+    places = f"layer %{{y}}, {unit} %{{x}}"
+    notes = words.notes
+    framed = [(head, layer) for layer, head in framed]
+    if is_deep(*values.shape):
+        titles = ("Layer", unit.capitalize())
+        places = f"layer %{{x}}, {unit} %{{y}}"
+        framed = [(layer, head) for head, layer in framed]
+        values = np.transpose(values)
+        if texts is not None:
+            texts = texts.T
         if notes is not None:
             notes = list(zip(*notes, strict=True))
-        hover = f"layer %{{x}}, {unit} %{{y}}<br>{words.hover}"
-        turned = [(head, layer) for layer, head in framed]
-        return cls(np.transpose(values), turned, notes, hover, ("Layer", unit.capitalize()))
-
-    def draw(
-        self,
-        traces: Sequence[Any],
-        scale: Sequence[Sequence[Any]],
-        ends: tuple[float, float],
-        *,
-        title: str,
-        width: int,
-    ) -> Any:
-        """Draw the cells in the colours of a ``scale`` between two values, with a bar below, and ``traces`` on them."""
-        cells = heat_map(self.values, scale, hover=self.hover, gap=2, zmin=ends[0], zmax=ends[1])
-        frames = [
-            shape("rect", (column - 0.46, column + 0.46), (row - 0.46, row + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
-            for row, column in self.framed
-        ]
-        rows, columns = self.values.shape
-        layout = _layout(rows, columns, width, self.titles)
-        return draw(
-            [{**cells, "customdata": self.notes, **bar_below(title)}, *traces],
-            **{**layout, "height": max(_LOWEST, layout["height"] + 52)},
-            top=34,
-            bottom=98,
-            shapes=frames,
-        )
+    cells = heat_map(values, scale, hover=f"{places}<br>{words.hover}", gap=2, zmin=ends[0], zmax=ends[1])
+    traces = [{**cells, "customdata": notes, **bar_below(words.scale)}]
+    rows, columns = values.shape
+    if texts is not None and _cell_size(rows, columns, width) >= 20:
+        traces.append(written(texts.tolist(), (values / ends[1]).tolist(), colours, size=10))
+    layout = _layout(rows, columns, width, titles)
+    return draw(
+        traces,
+        **{**layout, "height": max(_LOWEST, layout["height"] + 52)},
+        top=34,
+        bottom=98,
+        shapes=[
+            shape("rect", (x - 0.46, x + 0.46), (y - 0.46, y + 0.46), color=CLUSTER_COLOURS[1], width=2.5)
+            for x, y in framed
+        ],
+    )
 
 
 def share_figure(
@@ -227,22 +225,21 @@ def share_figure(
     width: int,
     dark: bool,
 ) -> Any:
-    """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out.
-
-    The layers of a deep model lie from left to right.
-    """
+    """Draw a share of each head, ``shares (L, H)`` in 0..1: layers by heads, some framed and some crossed out."""
     colours = ink(dark=dark)
-    laid = _LaidCells.of(100 * shares, framed, words)
-    traces = []
-    rows, columns = laid.values.shape
-    if _cell_size(rows, columns, width) >= 20:
-        texts = [[f"{share:.0f}" for share in row] for row in laid.values]
-        if is_deep(*shares.shape):
-            crossed = [(head, layer) for layer, head in crossed]
-        for row, column in crossed:
-            texts[row][column] = "×"
-        traces.append(written(texts, (laid.values / 100).tolist(), colours, size=10))
-    return laid.draw(traces, colours.scale, (0, 100), title=words.scale, width=width)
+    texts = np.char.mod("%.0f", 100 * shares).astype(object)
+    for layer, head in crossed:
+        texts[layer, head] = "×"
+    return _draw_cells(
+        100 * shares,
+        colours.scale,
+        (0, 100),
+        framed=framed,
+        words=words,
+        width=width,
+        texts=texts,
+        colours=colours,
+    )
 
 
 def signed_figure(
@@ -250,12 +247,12 @@ def signed_figure(
 ) -> Any:
     """Draw a signed value of each head, ``values (L, H)``: blue below zero, orange above, some heads framed.
 
-    The layers of a deep model lie from left to right. In ``words``, ``%{z}`` is the value.
+    In ``words``, ``%{z}`` is the value.
     """
     most = float(np.abs(values).max()) or 1.0
     colours = ink(dark=dark)
     scale = ((0, CLUSTER_COLOURS[0]), (0.5, colours.scale[0][1]), (1, CLUSTER_COLOURS[5]))
-    figure = _LaidCells.of(values, framed, words).draw([], scale, (-most, most), title=words.scale, width=width)
+    figure = _draw_cells(values, scale, (-most, most), framed=framed, words=words, width=width, colours=colours)
     # A chart that is moved on its page is drawn without any width at first, and square cells would stay as small.
     figure.update_yaxes(scaleanchor=None)
     # In a lower figure Plotly writes the title of the colours over their bar.

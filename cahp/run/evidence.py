@@ -300,7 +300,11 @@ class HeadEvidence:
             model = self.model
             with self._resources.timed("moments"):
                 made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
-            arrays = {"contexts": made.contexts, "gradients": made.gradients, "products": made.products}
+            arrays: dict[str, NDArray[Any]] = {
+                "contexts": made.contexts,
+                "gradients": made.gradients,
+                "products": made.products,
+            }
             return Entry(arrays, {"tokens": made.tokens})
 
         return self._find(
@@ -364,7 +368,12 @@ class HeadEvidence:
             space = self.space
             with self._resources.timed("clustering"):
                 made = cluster(space, seed=self.seed, degree=degree, progress=self.progress)
-            arrays = {"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": np.concatenate(made.medoids)}
+            arrays: dict[str, NDArray[Any]] = {
+                "ks": made.ks,
+                "mss": made.mss,
+                "labels": made.labels,
+                "medoids": np.concatenate(made.medoids),
+            }
             return Entry(arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
 
         return self._find("clustering", self._key("clustering", CLUSTERS_REVISION, self._space_key), read, compute)
