@@ -12,7 +12,6 @@ import pytest
 from terminal import call, refused
 
 from cahp import methods
-from cahp.api import bundled
 from cahp.exports.masks import read_mask_record
 from cahp.exports.report import recipe
 from cahp.run.document import RunDocument
@@ -95,23 +94,6 @@ def test_the_summary_is_one_screen_a_person_can_read(words: list[object], run: d
     ):
         assert row in answer.out
     assert len(answer.out.splitlines()) < 40
-
-
-def test_a_method_that_is_measurably_better_is_named_where_cahp_chose(
-    words: list[object], run: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(bundled, "describe_better_method", lambda *of: asked.append(of) or ("gradient", "It is better"))
-    options = (*words, "--budget", 5, "--recover", "refit")
-    assert "  It is better; --method gradient selects its heads\n" in call(*options).out
-    assert asked == [(run["model"]["id"], run["model"]["sha256"], run["data"]["id"], "refit", 5)]
-    assert "It is better" not in call(*options, "--method", "magnitude").out
-
-
-def test_where_the_rule_chose_the_number_a_measured_one_is_advised(words: list[object]) -> None:
-    advised = "the rule does not know how many are needed; `--goal agreement=95% --recover refit`"
-    assert advised in call(*words, "--no-latency").out
-    assert advised not in call(*words, "--no-latency", "--budget", 5).out
 
 
 def test_json_prints_the_run_file_and_nothing_else(words: list[object], run: dict[str, Any]) -> None:
