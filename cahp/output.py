@@ -122,21 +122,6 @@ class Output:
                 "another folder with --out, or add --force to replace it"
             )
 
-    def check_set(self, name: str) -> None:
-        """Check that a file of this name is neither a run's mask nor part of a model: another contradicts the rest.
-
-        Raises:
-            OptionError: If it is.
-        """
-        parts = set(_marked_files(self._real) or ())
-        if "run.json" in self._before:
-            parts.add("head_mask.json")
-        if name in self._before and name in parts and not self._force:
-            raise OptionError(
-                f"{self.folder / name} belongs to the run or the model in its folder; name another folder with --out, "
-                "or add --force to replace it"
-            )
-
     def check_file(self, name: str, content: bytes) -> None:
         """Check that a file which cannot hold a mark may be replaced: it does not exist or has the same content.
 

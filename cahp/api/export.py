@@ -29,7 +29,7 @@ from cahp.exports.run_folder import read_run
 from cahp.features import measures
 from cahp.figures.comparison_blocks import show_means
 from cahp.models.cards import ModelCard
-from cahp.output import Mark, Output, UnwrittenError
+from cahp.output import Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND, outcome_records
@@ -318,11 +318,7 @@ def _convert_mask(
     if roles is not None:
         origin = replace(origin, columns=roles.columns)
     written = form.write(mask, origin)
-    output.check_set(form.file)
-    if form.key == "mask":
-        output.check_files([form.file], Mark(form.file, "cahp.mask"))
-    else:
-        output.check_file(form.file, written)
+    output.check_file(form.file, written)
     output.write({form.file: written})
     return {
         "model": origin.model,

@@ -390,19 +390,14 @@ def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: M
 
 
 @contextmanager
-def optional_file(out: Path | None, force: bool, schema: str, beside: Iterable[str] = ()) -> Iterator[Output | None]:
-    """The folder of the file ``out``, checked before long work; None without ``out``.
-
-    Without ``force`` it, and files with the suffixes ``beside``, may only replace those of the same ``schema``, such as
-    ``cahp.mask``.
-    """
+def optional_file(out: Path | None, force: bool) -> Iterator[Output | None]:
+    """The folder of the new file ``out``, checked before long work; None without ``out``."""
     if out is None:
         yield None
         return
     if is_there(out, Path.is_dir):
         raise OptionError(f"{out} is a folder; name a file with --out")
-    names = [out.name, *(out.with_suffix(suffix).name for suffix in beside)]
-    with optional_folder(out.parent, force, names, Mark(out.name, schema)) as output:
-        if output is not None:
-            output.check_set(out.name)
+    if is_there(out, Path.exists) and not force:
+        raise OptionError(f"{out} exists and would be overwritten; name another file with --out, or add --force")
+    with folder(out.parent, force) as output:
         yield output

@@ -46,7 +46,7 @@ def attribute(
     given: Input = text
     if pair is not None:
         given = text, pair
-    with optional_file(out, force, "cahp.mask") as output:
+    with optional_file(out, force) as output:
         settings = replace(call.settings, model=model)
         with call.bars() as progress:
             result = measuring.attribute(settings, given, **question, store=call.store, progress=progress)

@@ -270,7 +270,7 @@ def test_a_mask_of_a_run_or_a_model_is_replaced_by_force_alone(settings: Setting
     (tmp_path / "run").mkdir()
     for name in ("run.json", "head_mask.json"):
         (tmp_path / "run" / name).write_text('{"schema": "cahp.mask/1"}')
-    with pytest.raises(OptionError, match=r"head_mask\.json belongs to the run or the model in its folder"):
+    with pytest.raises(OptionError, match=r"head_mask\.json exists and would be overwritten"):
         export(model, mask=mask, format="mask", out=tmp_path / "run")
     export(model, mask=mask, format="mask", out=Output(tmp_path / "run", force=True))
     # Other files beside a run are no part of it.
