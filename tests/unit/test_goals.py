@@ -22,15 +22,6 @@ def test_what_is_no_goal_is_refused_with_all_that_are(text: str) -> None:
         Goal.parse(text)
 
 
-def test_what_is_counted_reaches_its_goal_exactly() -> None:
-    goal, time = Goal.parse("kv-cache=-30%"), Estimate(0.1, (0.1, 0.1), 9, "ratio")
-    counted = {heads: Estimate(heads / 10, None, 0, "ratio") for heads in range(1, 11)}
-    assert goal.estimate({}, time=time, cache=counted[7]) is counted[7]
-    assert Goal.parse("time=-20%").estimate({}, time=time, cache=counted[7]) is time
-    assert goal.choose(counted, 10).heads == 7
-    assert str(goal.choose(counted, 10).estimate) == "0.70 ×"
-
-
 @pytest.mark.parametrize(
     ("text", "reached", "missed"),
     [
@@ -46,12 +37,6 @@ def test_the_limit_of_the_interval_decides(
 ) -> None:
     goal = Goal.parse(text)
     assert [goal.is_reached_by(Estimate(0.5, ends, 9, "number")) for ends in (reached, missed)] == [True, False]
-
-
-def test_a_single_text_shows_nothing() -> None:
-    assert not Goal.parse("kl=0.5").is_reached_by(Estimate(0.1, None, 1, "number"))
-    # What is counted needs no interval.
-    assert Goal.parse("kv-cache=-30%").is_reached_by(Estimate(0.5, None, 0, "ratio"))
 
 
 def test_the_fewest_heads_are_chosen_and_for_time_the_most() -> None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import documents
 import numpy as np
@@ -19,7 +19,6 @@ from cahp.outcomes import (
     accuracy_change,
     changed_rows,
     compare_signs,
-    describe,
     estimate_change,
     from_metrics,
     measure,
@@ -29,21 +28,9 @@ from cahp.outcomes import (
 )
 from cahp.run.document import RunDocument
 from cahp.tasks.answers import Evaluation, TokenEvaluation, Window
-from cahp.values import CahpError, Estimate, Unit
+from cahp.values import CahpError, Estimate
 
 # --- the table
-
-
-@pytest.mark.parametrize("name", [name for name, row in OUTCOMES.items() if row.needs != "tokens"])
-def test_every_outcome_has_a_label_and_estimates_in_its_unit(name: str) -> None:
-    row = OUTCOMES[name]
-    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
-    assert row.name == name
-    assert row.label
-    assert row.unit in get_args(Unit)
-    estimate = row.estimate(pruned, full, 42)
-    assert (estimate.unit, estimate.n) == (row.unit, 4)
-    assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
@@ -82,12 +69,6 @@ def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents(
     assert all(one.low <= one.value <= one.high for one in outcomes.values())
 
 
-def test_tokens_of_few_documents_have_intervals_over_windows() -> None:
-    one = Window("", np.arange(4), np.zeros(3), np.ones(3))
-    found = TokenEvaluation(np.ones((4, 3, 3), dtype=np.float32), np.full(4, -1), (), (one,) * 4)
-    assert measure(found)["nll"].n == 4
-
-
 # --- measuring
 
 
@@ -114,16 +95,6 @@ def test_the_divergence_is_that_of_the_pruned_model_from_the_full_one() -> None:
     assert kl.value == pytest.approx(np.log(3) / 2 / 4)
     assert 0 <= kl.low < kl.value < kl.high
     assert measure(full, full=full)["kl"] == Estimate(0.0, (0.0, 0.0), 4, "nats")
-
-
-def test_headline_outcomes_are_described_with_their_intervals() -> None:
-    full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 1, 1, 1], [0, 0, 1, 1])
-    kl = measure(pruned, full=full)["kl"]
-    # Three of four texts are right, and three of four have the full model's prediction.
-    assert describe(measure(pruned, full=full)) == (
-        f"accuracy 75.0 % (30.1 to 95.4), KL divergence from the full model (nats) 0.137 ({kl.span}), agreement with "
-        "the full model 75.0 % (30.1 to 95.4), n = 4"
-    )
 
 
 def test_means_of_all_masks_have_the_same_resamples_so_that_their_differences_are_paired() -> None:
@@ -220,15 +191,6 @@ def test_a_run_that_lacks_an_outcome_is_refused(change: Callable[[Any], dict[str
         RunDocument.from_json({**run, **change(run)})
 
 
-def test_a_later_version_s_outcomes_and_models_do_not_hinder_reading() -> None:
-    said = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
-    said["outcomes"]["rounded"] = said["outcomes"]["pruned"]
-    said["outcomes"]["full"]["surprise"] = {"value": 1.5, "ci95": None, "n": 1200, "unit": "nats"}
-    document = RunDocument.from_json(said)
-    assert set(document.outcomes) == {"full", "pruned"}
-    assert document.outcomes["full"]["surprise"] == Estimate(1.5, None, 1200, "nats")
-
-
 # --- tests of differences
 
 
@@ -237,12 +199,6 @@ def test_flips_of_signs_give_the_exact_probability_of_few_changes() -> None:
     changes = np.repeat([0.0, -1.0], [20, 5])
     assert compare_signs(changes) == pytest.approx(2 / 32, abs=0.008)
     assert compare_signs(np.zeros(9)) == 1
-
-
-def test_flips_of_many_signs_agree_with_the_normal_distribution() -> None:
-    # The sum of 2,500 signs has a standard deviation of 50: 98 is as far from 0 as in 5 % of draws.
-    changes = np.repeat([1.0, -1.0], [1299, 1201])
-    assert compare_signs(changes) == pytest.approx(0.05, abs=0.01)
 
 
 @pytest.mark.parametrize(

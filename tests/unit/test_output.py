@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cahp import output
-from cahp.files import UNFINISHED
 from cahp.output import MARK, Mark, Output, UnwrittenError
 from cahp.values import OptionError
 
@@ -90,34 +87,6 @@ def test_what_came_or_changed_in_the_meantime_is_kept_and_the_results_go_beside_
     assert str(out.folder) in out.note
 
 
-def test_other_files_that_came_in_the_meantime_stay_beside_the_results(tmp_path: Path) -> None:
-    out = Output(tmp_path)
-    (tmp_path / "notes.txt").write_bytes(b"mine")
-    out.write({"run.json": b"new"})
-    fill(out, model="ours")
-    found = tree(tmp_path)
-    assert MARK in found
-    assert {name: found[name] for name in found if name != MARK} == {
-        "run.json": b"new",
-        "model": b"ours",
-        "notes.txt": b"mine",
-    }
-
-
-def test_a_folder_named_by_a_dot_or_a_link_has_a_neighbour_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = tmp_path / "real"
-    real.mkdir()
-    (tmp_path / "links").mkdir()
-    (tmp_path / "links" / "link").symlink_to(real)
-    monkeypatch.chdir(real)
-    for number, name in enumerate((Path(), tmp_path / "links" / "link"), start=2):
-        out = Output(name)
-        (real / "run.json").write_bytes(b"%d" % number)
-        out.write({"run.json": b"new"})
-        assert (out.folder / "run.json").read_bytes() == b"new"
-        assert out.folder.resolve() == tmp_path / f"real-{number}"
-
-
 def test_a_file_without_room_for_a_mark_is_replaced_by_itself_only(tmp_path: Path) -> None:
     (tmp_path / "mask.npy").write_bytes(b"mask")
     Output(tmp_path).check_file("mask.npy", b"mask")
@@ -146,14 +115,6 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
-def test_all_files_of_a_folder_have_the_permissions_of_new_files(tmp_path: Path) -> None:
-    with Output(tmp_path / "out").whole() as part:
-        (part / "model.safetensors").write_text("weights")
-        (part / "model.safetensors").chmod(0o600)
-    (tmp_path / "new").touch()
-    assert {path.stat().st_mode for path in (tmp_path / "out").iterdir()} == {(tmp_path / "new").stat().st_mode}
-
-
 def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").touch()
     with pytest.raises(UnwrittenError, match=r"reviews.csv is a file.*; name a folder with --out"):
@@ -169,16 +130,6 @@ def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes)
     assert Output(tmp_path / "out").made == {"of": ["model"]}
     (tmp_path / "out" / MARK).write_bytes(spoilt)
     assert output.made == {}
-
-
-@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
-def test_a_folder_is_as_open_as_the_umask_allows(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        fill(Output(tmp_path / "out"), model="1")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "out").stat().st_mode & 0o777 == 0o750
 
 
 @pytest.mark.parametrize("mark", [None, b"", b"[]", b'{"schema": "x"}', b'{"schema": "cahp.folder/1"}', b"[" * 9999])
@@ -366,13 +317,3 @@ def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> Non
     Output(tmp_path).write({"run.json": b""})
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in (*kept, fresh))
-
-
-def test_names_under_way_are_those_that_files_are_written_under(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen: list[str] = []
-    monkeypatch.setattr(output, "sweep", lambda *_: None)
-    Output(tmp_path).write({"a.json": lambda _: seen.extend(path.name for path in tmp_path.iterdir())})
-    (name,) = seen
-    assert re.fullmatch(UNFINISHED, name)

@@ -2,17 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.words import capital, counted, duration, interval, nats, number, percent, points, signed, size_of, span
-
-
-def test_sentences_begin_with_a_capital_but_names_of_files_are_kept() -> None:
-    assert [capital(text) for text in ("cross-entropy fell", "", "empty.csv is empty")] == [
-        *("Cross-entropy fell", "", "empty.csv is empty")
-    ]
-
-
-def test_one_has_no_plural() -> None:
-    assert (counted(1, "seed"), counted(2, "seed"), counted(0, "seed")) == ("1 seed", "2 seeds", "0 seeds")
+from cahp.words import duration, nats, number, percent, points, signed, size_of, span
 
 
 def test_a_share_is_said_in_per_cent_and_a_missing_one_was_not_measured() -> None:
@@ -47,11 +37,6 @@ def test_a_number_that_rounds_to_zero_has_no_minus() -> None:
 )
 def test_a_size_has_at_most_three_digits_before_its_point(count: int, text: str) -> None:
     assert size_of(count) == text
-
-
-def test_an_interval_is_written_in_brackets_and_said_with_to() -> None:
-    assert (interval(-1, 2.34), interval(0.5, 0.75, 2)) == ("[−1.0, 2.3]", "[0.50, 0.75]")
-    assert (span(-1, 2.34), span(0.5, 0.75, 2)) == ("−1.0 to 2.3", "0.50 to 0.75")
 
 
 @pytest.mark.parametrize(

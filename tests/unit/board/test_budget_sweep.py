@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from clusters import CARD, on_a_line, outcomes, speed
-from hypothesis import given
-from hypothesis import strategies as st
 
 import cahp
 from cahp.api import bundled
@@ -29,11 +27,10 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.files import json_text
 from cahp.goals import Goal
 from cahp.models.cards import CacheShape
-from cahp.outcomes import Outcomes
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import BudgetError, Estimate, HeadMask, Selection
+from cahp.values import BudgetError, HeadMask, Selection
 
 
 def table(fewest: int = 2, most: int = 8, *, layer: int = 4) -> BudgetTable:
@@ -72,27 +69,12 @@ def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     assert rows[2].values == {}
 
 
-def test_an_outcome_that_no_budget_has_is_absent_and_one_that_has_been_measured_is_estimated_beside() -> None:
-    filled = two_rows()
-    assert all("kl" not in row.values for row in filled.rows())
-    assert filled.estimates("kl") == {}
-    kl = Estimate(0.2, (0.1, 0.3), 100, "nats")
-    filled.add(4, outcomes={**outcomes(0.6), "kl": kl})
-    filled.add(8, outcomes={**outcomes(0.8), "kl": replace(kl, value=0.0)})
-    assert filled.row(7).values["kl"] == pytest.approx(0.05)
-    assert filled.estimates("kl") == {4: kl, 8: replace(kl, value=0.0)}
-
-
 def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_them() -> None:
     assert BudgetTable(table().selections, recover="distill").missing() is None
     filled = two_rows(recover="distill")
     filled.current_budget = 5
     assert {row.budget: row.values["accuracy"] for row in filled.rows() if row.values} == {4: 0.6, 8: 0.8}
     assert filled.missing() is None
-
-
-def test_an_empty_table_claims_nothing() -> None:
-    assert all(not row.values and row.ratio is None for row in table().rows())
 
 
 def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition() -> None:
@@ -102,14 +84,6 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert rows[6].ratio == pytest.approx(0.8)
     assert rows[6].speed is None
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
-
-
-def test_the_listener_gets_each_mask_with_its_results() -> None:
-    told: list[tuple[HeadMask, Outcomes | Speed]] = []
-    filled = BudgetTable(table().selections, listener=lambda mask, found: told.append((mask, found)))
-    filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
-    mask = filled.selection(3).mask
-    assert told == [(mask, outcomes(0.5)), (mask, speed(0.7))]
 
 
 def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
@@ -168,11 +142,6 @@ def test_the_order_goes_from_coarse_to_fine() -> None:
     assert list(coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
 
 
-@given(st.integers(1, 200))
-def test_every_budget_comes_exactly_once(count: int) -> None:
-    assert sorted(coarse_to_fine(range(count))) == list(range(count))
-
-
 # --- budgets by a goal
 
 
@@ -183,11 +152,6 @@ def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
     assert (reach(filled, Goal.parse("time=-20%")).heads, reach(filled, Goal.parse("time=-21%")).heads) == (6, 2)
     with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; nearest are 2 heads with 0\.40 ×"):
         reach(filled, Goal.parse("time=-70%"))
-
-
-def test_without_a_measurement_no_goal_is_reached() -> None:
-    with pytest.raises(BudgetError, match=r"kl=0\.05 is not measured at any budget"):
-        reach(table(), Goal.parse("kl=0.05"))
 
 
 # --- the table and its clusters
@@ -204,16 +168,6 @@ def test_measurements_survive_a_file() -> None:
     del said["outcomes"]["3"]["accuracy"]
     with pytest.raises(ValueError, match="budget 3 has no accuracy"):
         table().fill_from(said)
-
-
-def test_a_loss_without_bounds_is_not_in_a_file() -> None:
-    filled = table()
-    filled.add(3, outcomes={**outcomes(0.5), "nll": Estimate(float("inf"), None, 100, "nats")})
-    again = table()
-    again.fill_from(json.loads(json_text(filled.as_json())))
-    row = again.row(3)
-    assert row.outcomes is not None
-    assert row.outcomes.keys() == outcomes(0.5).keys() - {"nll"}
 
 
 def test_the_cache_of_all_budgets_is_known_without_measuring_and_no_time_is_missed() -> None:
@@ -296,20 +250,6 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, t
         assert row.outcomes is not None
         assert {"kl", "agreement", "perplexity"} <= row.values.keys()
         expected = evaluate_mask(plain, table.selection(row.budget).mask)
-        for name, estimate in expected.items():
-            assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
-
-
-def test_rows_after_a_mean_ablation_share_lower_layers_and_are_those_of_plain_evaluations(
-    window_bench: Bench, tmp_path: Path
-) -> None:
-    selections = HeadClusters.of(window_bench.evidence).selections(window_bench.settings)[-4:]
-    table = BudgetTable(selections, recover="mean", timed=False)
-    list(fill(table, window_bench))
-    plain = open_bench(window_bench.settings, store=Store(tmp_path))
-    for row in table.rows():
-        assert row.outcomes is not None
-        expected = evaluate_mask(plain, table.selection(row.budget).mask, recover="mean")
         for name, estimate in expected.items():
             assert row.outcomes[name].value == pytest.approx(estimate.value, abs=1e-6)
 

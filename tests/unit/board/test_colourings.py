@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
-
 import numpy as np
-import pytest
 from copying import roles_of
 
-from cahp.board.colourings import COLOURS, REPLACEABILITY, Coloured, Colouring, Painted, paint
-from cahp.features.roles.habits import HeadMaps
-from cahp.features.roles.panel import BY_ROLE, MAPS
+from cahp.board.colourings import COLOURS, REPLACEABILITY, Coloured, Painted, paint
+from cahp.features.roles.panel import BY_ROLE
 from cahp.values import HeadMask
 
 MASK = HeadMask.full(1, 3)
@@ -23,17 +19,6 @@ def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
     ]
 
 
-@pytest.mark.parametrize(("follows_mask", "drawn"), [(False, [3, 3]), (True, [3, 1])])
-def test_a_picture_is_drawn_again_only_if_it_follows_the_mask(follows_mask: bool, drawn: list[int]) -> None:
-    def draw_count(facts: str, mask: HeadMask) -> Painted:
-        groups = np.full(3, mask.count)
-        return Painted(groups, groups, (), (), facts)
-
-    coloured = Coloured(Colouring("count", "count", draw_count, follows_mask), "heads")
-    pictures = [paint([coloured], mask)[0] for mask in (MASK, HeadMask.of([1], 1, 3))]
-    assert [picture["groups"][0] for picture in pictures] == drawn
-
-
 def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
     shares = np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])
     (painted,) = paint([Coloured(REPLACEABILITY, shares)], HeadMask.full(2, 3))
@@ -41,15 +26,6 @@ def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reprodu
     assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
     assert painted["words"][4] == "80 to 100 % replaceable"
     assert len(set(painted["colours"])) == len(painted["inks"]) == 6
-
-
-def test_a_head_has_a_picture_of_what_it_attends_to() -> None:
-    pictures = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
-    maps = HeadMaps(pictures, np.zeros((3, 7), np.float32), 300)
-    (painted,) = paint([Coloured(MAPS, maps)], MASK)
-    assert base64.b64decode(painted["pictures"]) == bytes(range(12))
-    assert painted["size"] == 2
-    assert "n = 300" in painted["legend"]
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:

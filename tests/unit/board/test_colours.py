@@ -9,7 +9,7 @@ from colours import contrast_ratio, linear
 from cahp.api.bundled import read_run
 from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
 from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
-from cahp.values.statistics import letters, name_clusters
+from cahp.values.statistics import name_clusters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {
@@ -50,10 +50,6 @@ def test_the_eight_largest_families_get_hues_the_next_eight_stripes_and_the_rest
     assert len({of_cluster[label] for label in range(3, 19)}) == 16
 
 
-def test_a_family_of_one_head_has_a_hue_too() -> None:
-    assert mark_clusters(np.array([0, 1, 1])).colours == [CLUSTER_COLOURS[1], CLUSTER_COLOURS[0], CLUSTER_COLOURS[0]]
-
-
 def test_a_cluster_has_the_letter_of_the_family_of_most_of_its_heads_and_a_number_if_that_has_others() -> None:
     families = np.array([0, 0, 0, 1, 1, 1])
     # The second cluster holds two heads of the second family and one of the first.
@@ -81,7 +77,3 @@ def test_letters_are_readable_on_kept_and_on_pruned_heads(dark: bool) -> None:
     for colour in CLUSTER_COLOURS:
         for fill in (colour, blend(colour, ink(dark=dark).ground, 0.2)):
             assert contrast_ratio(fill, contrast(fill)) >= 4.5, (colour, fill, dark)
-
-
-def test_clusters_are_named_like_columns_of_a_spreadsheet() -> None:
-    assert [letters(index) for index in (0, 25, 26, 27, 701, 702)] == ["A", "Z", "AA", "AB", "ZZ", "AAA"]

@@ -4,29 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from clusters import in_a_row, on_a_line
+from clusters import on_a_line
 
-from cahp.run.settings import Settings
 from cahp.values import HeadMask
-
-
-def test_even_selections_keep_as_many_heads_in_every_layer() -> None:
-    even = Settings(even=True)
-    selections = on_a_line().selections(even)
-    assert [one.mask.keep.sum(axis=1).tolist() for one in selections] == [[1, 1], [2, 2], [3, 3]]
-    # The knee keeps 3 heads, halfway between two budgets: the larger one is suggested.
-    suggested = on_a_line().suggested(even)
-    assert suggested is not None
-    assert suggested.mask.count == 4
-
-
-def test_the_first_layers_keep_their_minimum_at_every_budget() -> None:
-    clusters = in_a_row(3, 4)
-    least = {first: clusters.selections(Settings(min_first_layers=first))[0] for first in (0, 3)}
-    assert {first: one.mask.counts for first, one in least.items()} == {0: (1, 1, 1), 3: (3, 3, 1)}
-    suggested = clusters.suggested(Settings(min_first_layers=4))
-    assert suggested is not None
-    assert suggested.mask.counts[:2] == (4, 4)
 
 
 def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() -> None:

@@ -37,22 +37,6 @@ def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
     assert board.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
-def test_it_may_begin_with_a_budget_s_mask_or_with_one_made_by_hand_and_nothing_is_undone_then() -> None:
-    budget = Board(choices, mask=HeadMask.of([1, 3], 2, 3))
-    assert (budget.budget, budget.by_hand, budget.auto, budget.can_undo) == (2, False, False, False)
-    hand = Board(choices, mask=HeadMask.of([0, 4], 2, 3))
-    assert (hand.budget, hand.by_hand, hand.can_undo) == (2, True, False)
-    assert Board(choices, mask=HeadMask.of([1, 3, 5], 2, 3)).auto
-
-
-def test_before_the_first_run_all_heads_are_on_it() -> None:
-    board = Board(lambda: Choices(CARD, Settings()))
-    assert board.budget == 6
-    assert board.selection is None
-    with pytest.raises(ValueError, match="before the first run"):
-        _ = board.labels
-
-
 def test_without_a_knee_it_begins_at_half_of_the_heads_and_says_that_nothing_is_clear() -> None:
     board = Board(without_a_knee)
     # Budgets run from 2 to 6.
@@ -69,12 +53,6 @@ def test_a_budget_keeps_as_many_heads_in_as_many_clusters(board: Board) -> None:
     assert not board.auto
     board.set_budget(None)
     assert board.auto
-
-
-@pytest.mark.parametrize(("asked", "kept"), [(1, 2), (99, 6)])
-def test_a_budget_outside_of_the_bounds_is_the_nearest(board: Board, asked: int, kept: int) -> None:
-    board.set_budget(asked)
-    assert board.budget == kept
 
 
 def test_a_head_is_dropped_and_brought_back(board: Board) -> None:
@@ -94,13 +72,6 @@ def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Boar
     assert len(np.unique(board.labels)) == 2
 
 
-def test_a_mask_made_by_hand_starts_from_that_of_its_budget(board: Board) -> None:
-    board.set_budget(6)
-    board.toggle(0)
-    assert board.start is not None
-    assert board.start.flat == [0, 1, 2, 3, 4, 5]
-
-
 def test_undo_takes_one_change_back(board: Board) -> None:
     assert not board.can_undo
     board.set_budget(6)
@@ -116,23 +87,6 @@ def test_undo_takes_one_change_back(board: Board) -> None:
     assert not board.can_undo
     board.undo()
     assert board.auto
-
-
-def test_what_changes_nothing_is_not_undone(board: Board) -> None:
-    board.set_budget(4)
-    board.set_budget(4)
-    board.undo()
-    assert board.auto
-
-
-def test_a_hundred_changes_can_be_undone(board: Board) -> None:
-    for change in range(150):
-        board.set_budget(2 + change % 2)
-    undone = 0
-    while board.can_undo:
-        board.undo()
-        undone += 1
-    assert undone == 100
 
 
 def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Board) -> None:
@@ -157,21 +111,6 @@ def test_a_mask_that_another_method_chose_is_not_made_by_hand_until_a_person_cha
     assert board.method == ""
     board.undo()
     assert board.method == "obs-fisher"
-
-
-def test_a_restored_mask_has_the_clusters_of_the_budget_that_it_was_made_from(board: Board) -> None:
-    board.set_budget(4)
-    board.toggle(int(np.flatnonzero(~board.mask.keep)[0]))
-    restored = Board(choices)
-    restored.restore_mask(board.mask, board.requested)
-    assert restored.labels.tolist() == board.labels.tolist()
-    assert restored.start is not None
-    assert restored.start.sha256 == board.start.sha256
-
-
-def test_a_mask_of_another_model_is_refused_with_both_shapes(board: Board) -> None:
-    with pytest.raises(MaskError, match=r"is for 6 x 12 heads \(layers x heads\) but by-hand has 2 x 3"):
-        board.set_mask(HeadMask.full(6, 12))
 
 
 def test_what_was_put_on_it_stays_when_the_settings_change() -> None:

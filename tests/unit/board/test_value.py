@@ -36,11 +36,6 @@ def test_the_headline_follows_from_the_agreement(agreement: float, words: str) -
     assert describe_headline(MASK, "head", {"agreement": share(agreement)}) == words
 
 
-def test_a_headline_claims_nothing_that_was_not_measured() -> None:
-    assert describe_headline(MASK, "group", None) == "3 of 6 groups"
-    assert describe_headline(FULL, "head", {"agreement": share(1.0)}) == "All 6 heads"
-
-
 def test_clauses_name_what_is_lost_and_then_what_is_saved() -> None:
     faster = Speed(Estimate(0.73, (0.72, 0.74), 30, "ratio"), 60.0, 44.0)
     outcomes = {"accuracy_change": points(-2.3, -4.2, -0.6), "agreement": share(0.97)}

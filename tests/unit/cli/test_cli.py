@@ -17,16 +17,9 @@ from typer.main import get_command
 
 from cahp.cli import COMMANDS, app
 from cahp.cli.command import Command
-from cahp.cli.commands import prune
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def test_without_words_the_help_is_printed() -> None:
-    answer = call()
-    assert (answer.code, answer.err) == (0, "")
-    assert "Usage: cahp" in answer.out
 
 
 @pytest.mark.parametrize("words", [[], *([command.name] for command in COMMANDS)], ids=str)
@@ -61,12 +54,6 @@ def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Comma
     assert (pointer in call(command.name, "--help").out) == (not all(flags.values()))
 
 
-def test_the_help_of_prune_is_short() -> None:
-    shown = [option.flag for option in prune.options if option.common]
-    assert len(shown) == 19
-    assert {"--model", "--data", "--budget", "--goal", "--recover", "--out"} <= set(shown)
-
-
 def test_a_launcher_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     sentence = "cahp works in one process; start it without accelerate or torchrun, or unset WORLD_SIZE"
@@ -94,13 +81,6 @@ def test_what_cannot_be_parsed_is_one_sentence_that_points_to_the_help(asked: st
     assert named in said
     assert "see `cahp" in said
     assert said.endswith(" --help`")
-
-
-def test_a_model_that_cannot_be_used_is_refused(words: list[object], tmp_path: Path) -> None:
-    assert "config.json" in refused(call(*words, "--model", tmp_path))
-    assert "built-in" in refused(call(*words, "--model", "no-such-model"))
-    assert "cahp fit --model minilm" in refused(call("prune", "--model", "minilm"))
-    assert "cahp fit --model minilm" in refused(call("evaluate", "--model", "minilm"))
 
 
 @pytest.mark.parametrize("command", ["evaluate", "latency", "recover"])

@@ -39,8 +39,3 @@ def test_yes_consents_to_a_download_and_no_terminal_refuses_it(monkeypatch: pyte
     asked(yes=True)
     with pytest.raises(CahpError, match="--yes"):
         asked()
-
-
-def test_what_is_small_is_no_question(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO())
-    hub.require_consent("org/name", hub.FREE, error=CahpError)

@@ -37,15 +37,6 @@ def test_latency_prints_the_ratio_of_both_models(model: Path, folder: Path) -> N
     assert "  Time per batch, median " in call(*asked).out
 
 
-def test_latency_takes_no_longer_than_it_may(model: Path, folder: Path) -> None:
-    asked = ["latency", "--model", model, "--mask", folder / "head_mask.json", "--device", "cpu", "--json"]
-    found = call(*asked, "--latency-time", "0.2s").document
-    repeats = found["cost"]["full"]["latency_ms"]["repeats"]
-    assert 3 <= repeats < 1000
-    assert found["latency_ratio"]["ci95"][0] <= found["latency_ratio"]["ci95"][1]
-    assert "--latency-time: invalid duration" in refused(call(*asked, "--latency-time", "soon"))
-
-
 def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_path: Path) -> None:
     model = fakes.save_language_model(tmp_path / "lm", "causal", "llama")
     np.save(tmp_path / "mask.npy", np.arange(4) < np.array([1, 2, 4])[:, None])
@@ -65,14 +56,6 @@ def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_p
     assert "  Decode at 80 tokens " in said
     assert "at most 80 tokens" in refused(call(*asked, "--length", 81))
     assert "384 bytes per token; attention is" in call("models", model).out
-
-
-def test_fit_prints_the_command_that_prunes_its_classifier(data: Path, tmp_path: Path) -> None:
-    encoder = fakes.save_encoder(tmp_path / "encoder")
-    asked = ["fit", "--model", encoder, "--data", data, "--out", tmp_path / "mine", "--epochs", 1, "--device", "cpu"]
-    answer = call(*asked, "--quiet")
-    assert (answer.code, answer.err) == (0, "")
-    assert f"cahp prune --model {tmp_path / 'mine'} --data {data}" in answer.out
 
 
 def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:

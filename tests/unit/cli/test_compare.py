@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -45,24 +44,6 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     assert str(found.document.command).startswith("cahp compare --model")
     assert "cells to measure" in answer.err
     assert "100 % done" in answer.err
-
-
-def test_json_is_alone_on_stdout_and_quiet_is_quiet(words: list[object]) -> None:
-    answer = call(*words, "--draws", 4, "--json", "--quiet")
-    document = json.loads(answer.out)
-    assert document["schema"] == "cahp.compare/1"
-    assert {"summary", "cells", "full", "methods", "settings"} <= set(document)
-    assert list(document)[-1] == "cells"
-    assert answer.err == ""
-
-
-@pytest.mark.nightly
-def test_no_cache_measures_again_also_in_workers(words: list[object]) -> None:
-    small = [*words, "--methods", "complementary,magnitude", "--budgets", 6, "--seeds", 1, "--recover", "none"]
-    assert call(*small).code == 0
-    again = call(*small, "--no-cache", "--jobs", 2)
-    assert again.code == 0
-    assert "cells to measure: " in again.err
 
 
 @pytest.mark.parametrize(

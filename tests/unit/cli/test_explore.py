@@ -132,15 +132,6 @@ def test_what_the_options_say_reaches_the_server(
     ]
 
 
-def test_options_of_an_earlier_start_do_not_apply_to_the_next(
-    started: list[tuple[list[str], dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in Access(hosts=("lab",), token="old", public=True).environment().items():
-        monkeypatch.setenv(name, value)
-    call("explore", "--no-token")
-    assert Access.from_environment(started[0][1]["env"]) == Access()
-
-
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
@@ -165,8 +156,3 @@ def test_a_port_in_use_is_refused_with_the_option(started: list[tuple[list[str],
         port = taken.getsockname()[1]
         assert f"port {port} is in use; name another with --port" in refused(call("explore", "--port", port))
     assert started == []
-
-
-def test_without_its_packages_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda name: None if name == "pyvis" else True)
-    assert refused(call("explore")) == "the explorer needs pyvis; run `pip install 'cahp-explorer[ui,demo]'`"

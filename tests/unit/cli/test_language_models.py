@@ -9,7 +9,6 @@ from typing import Any
 import fakes
 import pytest
 from terminal import call, refused
-from transformers import AutoModelForCausalLM
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,14 +91,6 @@ def test_options_that_do_not_fit_a_language_model_are_refused(
     source: list[object], options: tuple[object, ...], reason: str
 ) -> None:
     assert reason in refused(call("prune", *source, *options))
-
-
-def test_a_recovered_model_is_a_language_model(source: list[object], pruned: tuple[Path, str], tmp_path: Path) -> None:
-    mask = pruned[0] / "head_mask.json"
-    answer = call("recover", *source, "--mask", mask, "--recover", "refit", "--out", tmp_path / "out")
-    assert answer.code == 0
-    assert "AutoModelForCausalLM" in answer.out
-    AutoModelForCausalLM.from_pretrained(tmp_path / "out")
 
 
 @pytest.mark.usefixtures("read_back_here")

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cahp import cli, methods
-from cahp.cli.command import OPTIONS, REQUIRED, Option
-from cahp.features import measures
+from cahp.cli.command import OPTIONS, REQUIRED
 from cahp.run.settings import Setting, Settings, describe, flags, to_arguments
 
 PARSERS = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
@@ -87,31 +86,3 @@ def test_only_fit_differs_from_the_usual_settings() -> None:
     assert own == {"fit": ["data", "model"]}
     assert to_arguments(Settings(), flags("prune")) == []
     assert typed("prune", []) == typed("evaluate", []) == typed("export", must_be_given("export")) == Settings()
-
-
-@pytest.mark.parametrize("name", sorted(FILLING))
-def test_the_settings_of_a_command_are_those_whose_fields_name_it(name: str) -> None:
-    taken = {option.name: option.flags[0].partition("/")[0] for option in FILLING[name]}
-    named = flags(name)
-    for one in measures():
-        if one.name == name and one.commanded:
-            named = flags(one.takes)
-    assert taken == {field: flag for field, flag in named.items() if field in taken}
-    own = {option.name for option in COMMANDS[name].options if not option.fills}
-    assert set(named) - set(taken) <= own
-
-
-def test_all_texts_can_be_asked_for() -> None:
-    spelled = {option.name: option.flags[0].partition("/")[0] for option in FILLING["prune"]}
-    line = to_arguments(Settings(limit=None, eval_limit=None), spelled)
-    found = typed("prune", line)
-    assert found.limit == found.eval_limit == 10_000_000
-
-
-def test_an_option_of_one_name_is_one_option_wherever_it_stands() -> None:
-    """Help, default and bounds may differ; what it is called and what it takes may not."""
-    seen: dict[str, Option] = dict(OPTIONS)
-    for one in cli.COMMANDS:
-        for option in one.options:
-            first = seen.setdefault(option.name, option)
-            assert option.kind is first.kind, (one.name, option.name)

@@ -62,13 +62,6 @@ def test_the_method_is_named_by_all_that_is_written(words: list[object], method:
     assert (again["kept"], again["settings"]) == (run["kept"], run["settings"])
 
 
-def test_a_method_without_a_number_of_its_own_takes_the_knee_s(words: list[object]) -> None:
-    answer = call(*words, "--method", "random-in-cluster", "--json")
-    assert (answer.code, answer.err) == (0, "")
-    assert answer.document["budget"]["requested"] is None
-    assert answer.document["clusters"] == answer.document["knee"]
-
-
 # --- what a run says
 
 
@@ -110,14 +103,6 @@ def test_json_prints_the_run_file_and_nothing_else(words: list[object], run: dic
 def test_the_command_is_kept_as_it_was_typed(words: list[object], run: dict[str, Any], folder: Path) -> None:
     assert run["command"].split()[:3] == ["cahp", "prune", "--model"]
     assert run["command"].endswith(f"--budget 5 --recover refit --out {folder}")
-
-
-def test_what_was_not_measured_is_null(words: list[object]) -> None:
-    run = call(*words, "--budget", 4, "--no-latency", "--json").document
-    assert run["metrics"]["recovered"] is run["delta"]["recovered"] is run["refit"] is run["report"] is None
-    assert run["cost"]["pruned"] == {"parameters": None, "flops": None, "latency_ms": None}
-    assert run["latency_ratio"] is run["attention_share"] is None
-    assert run["timings"]["recovery_s"] is None
 
 
 def test_the_arrays_have_the_shapes_of_the_contract(folder: Path, run: dict[str, Any]) -> None:

@@ -87,16 +87,3 @@ def test_the_same_run_again_needs_no_torch_no_time_and_no_unicode(words: list[ob
     assert float(seconds) < 3
     assert "5 of 12 heads kept" in done.stdout
     assert r"\u25cf" in done.stdout
-
-
-@pytest.mark.usefixtures("run")
-def test_cached_steps_are_printed(words: list[object]) -> None:
-    assert "--no-cache" in call(*words, "--budget", 5, "--recover", "refit").out
-
-
-def test_no_cache_measures_again_with_the_same_result(words: list[object], run: dict[str, Any]) -> None:
-    again = call(*words, "--budget", 5, "--recover", "refit", "--no-cache", "--json").document
-    assert again["cached"] == []
-    assert again["timings"]["signatures_s"] > 0
-    assert again["kept"] == run["kept"]
-    assert again["metrics"] == run["metrics"]

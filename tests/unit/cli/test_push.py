@@ -11,12 +11,10 @@ import fakes
 import numpy as np
 import pytest
 from hub import Hub
-from huggingface_hub import ModelCard
 from safetensors import safe_open
 from terminal import Answer, call, refused
 
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.models.identity import MINILM, base_of, identify
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")
@@ -63,42 +61,6 @@ def test_a_pushed_model_is_private_and_holds_what_was_written(line: list[object]
     assert not any(TOKEN.encode() in content for content in files.values())
 
 
-def test_what_else_lies_in_the_folder_is_not_uploaded(line: list[object], hub: Hub, tmp_path: Path) -> None:
-    assert call(*line).code == 0
-    (tmp_path / "small" / "notes.txt").write_text("private")
-    (tmp_path / "small" / "data").mkdir()
-    (tmp_path / "small" / "data" / "texts.csv").write_text("private")
-    assert pushed(line, "--yes").code == 0
-    repository = hub.repositories["org/small"]
-    files = set(repository.commits[repository.names["main"]])
-    assert {"model.safetensors", "README.md", "load_pruned.py"} <= files
-    assert not files & {"notes.txt", "data/texts.csv"}
-    assert (tmp_path / "small" / "notes.txt").exists()
-
-
-def test_a_model_is_public_only_if_that_is_asked_for(line: list[object], hub: Hub) -> None:
-    assert pushed(line, "--yes", "--push-public").code == 0
-    assert not hub.repositories["org/small"].private
-
-
-def test_the_card_says_in_the_words_of_the_hub_what_the_model_is(line: list[object], tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "reviews", train=60, validation=30)
-    answer = call(*line, "--data", data, "--recover", "refit", "--json")
-    assert answer.code == 0, answer.err
-    card = ModelCard.load(tmp_path / "small" / "README.md").data
-    assert (card.base_model, card.base_model_relation) == ("org/tiny", "finetune")
-    # Its class of transformers refuses smaller layers, so no library of the hub loads it by itself.
-    assert (card.library_name, card.pipeline_tag) == (None, "text-classification")
-    assert card.model_name == "tiny-7-of-12-heads"
-    measured = answer.document["outcomes"]["recovered"]["accuracy"]
-    (accuracy,) = (one for one in card.eval_results if one.metric_type == "accuracy")
-    assert accuracy.metric_value == pytest.approx(measured["value"], rel=1e-5)
-    assert accuracy.metric_args["ci95"] == pytest.approx(measured["ci95"], rel=1e-5)
-    assert (accuracy.metric_args["n"], accuracy.metric_args["unit"]) == (30, "share")
-    assert (accuracy.dataset_name, accuracy.dataset_split) == ("reviews", "validation")
-    assert accuracy.dataset_args["protocol"].endswith(" tokens of each text")
-
-
 def test_the_weights_name_their_origin(line: list[object], tmp_path: Path) -> None:
     assert call(*line).code == 0
     with safe_open(tmp_path / "small" / "model.safetensors", "np") as file:
@@ -107,11 +69,6 @@ def test_the_weights_name_their_origin(line: list[object], tmp_path: Path) -> No
     assert facts["cahp.mask.sha256"] == MASK.sha256
     assert facts["cahp.command"].startswith("cahp export --model org/tiny ")
     assert set(facts) >= {"cahp.version", "cahp.model.sha256", "cahp.method"}
-
-
-def test_a_base_is_named_by_its_id_on_the_hub(model: Path) -> None:
-    assert base_of(identify(str(model))) is None
-    assert base_of(identify("minilm-bbc")) == MINILM
 
 
 def hang_up(hub: Hub) -> None:

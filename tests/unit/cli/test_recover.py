@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import fakes
 import pytest
-from terminal import call, refused
+from terminal import call
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,14 +55,3 @@ def test_a_training_tells_each_epoch_on_stderr_and_stands_beside_the_refit(
     again = call(*words, "--out", tmp_path / "b")
     assert (again.code, again.err) == (0, "")
     assert again.out.replace("/b", "/a") == answer.out
-
-
-def test_a_time_and_a_file_without_labels_may_be_given(asked: list[object], tmp_path: Path) -> None:
-    texts = tmp_path / "more.tsv"
-    texts.write_text("text\n" + "\n".join(fakes.sentences(60, seed=5).first) + "\n")
-    asked += ["--recover", "auto", "--recover-time", "90s", "--recover-data", texts, "--out", tmp_path / "out"]
-    answer = call(*asked, "--json")
-    assert answer.code == 0
-    assert answer.document["distill"]["examples"] + answer.document["distill"]["held_out"] == 60
-    assert answer.document["distill"]["labels"] is False
-    assert "--labels cannot be used with --recover-data" in refused(call(*asked, "--labels"))

@@ -44,12 +44,6 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     assert board["rows"][-1]["values"]["accuracy"][0] == full["metrics"]["full"]["accuracy"]
 
 
-def test_a_mistyped_folder_inside_a_run_is_not_the_run(tmp_path: Path) -> None:
-    shutil.copytree(bundled.run_folder(), tmp_path / "run")
-    assert "no run in" in refused(call("report", tmp_path / "run" / "typo"))
-    assert not (tmp_path / "run" / "report.html").exists()
-
-
 def test_the_table_of_a_run_with_another_recovery_is_not_shown(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(bundled.run_folder(), folder)
@@ -75,10 +69,6 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     monkeypatch.chdir(tmp_path)
     assert words in refused(call(*arguments))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_file_that_cannot_be_written_is_a_sentence(tmp_path: Path) -> None:
-    assert "name another file" in refused(call("report", bundled.run_folder(), "--out", tmp_path))
 
 
 def test_a_static_report_runs_no_script_and_replaces_what_is_none_only_by_force(tmp_path: Path) -> None:

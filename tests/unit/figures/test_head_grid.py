@@ -3,17 +3,9 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
-from cahp.figures.head_grid import CellWords, grid_figure, head_name, places, share_figure
-from cahp.figures.marks import blend, ink
+from cahp.figures.head_grid import CellWords, grid_figure, share_figure
+from cahp.figures.marks import blend
 from cahp.values import HeadMask
-
-
-def test_a_head_is_named_by_layer_and_place() -> None:
-    assert head_name(29, 12) == "layer 2, head 5"
-
-
-def test_a_table_of_heads_goes_layer_by_layer() -> None:
-    assert places(2, 3) == {"layer": [0, 0, 0, 1, 1, 1], "head": [0, 1, 2, 0, 1, 2]}
 
 
 def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> None:
@@ -43,20 +35,6 @@ def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None
     # A cross would strike out the letter, which tells the group.
     lettered = grid_figure(mask, mark_clusters(labels)).data[0]
     assert (lettered.text[24], lettered.marker.symbol) == ("I", "square")
-
-
-def test_a_legend_is_of_no_group_s_colour() -> None:
-    figure = grid_figure(HeadMask.of([0, 5], 2, 3), mark_clusters(np.array([0, 0, 1, 1, 2, 2])))
-    named = [trace for trace in figure.data if trace.showlegend is not False]
-    assert [trace.name for trace in named] == ["kept", "pruned"]
-    assert named[0].marker.color == ink(dark=False).text
-    assert named[1].marker.color == blend(ink(dark=False).text, "#ffffff", 0.2)
-
-
-def test_a_grid_of_many_heads_fits_the_page() -> None:
-    figure = grid_figure(HeadMask.full(32, 32), mark_clusters(np.arange(1024) % 20))
-    assert figure.layout.height < 720
-    assert figure.data[0].marker.size < 560 / 32
 
 
 def test_the_shares_of_a_deep_model_lie_on_their_side() -> None:

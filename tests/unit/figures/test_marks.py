@@ -19,8 +19,3 @@ from cahp.figures.marks import label
 )
 def test_what_a_person_typed_is_no_markup_in_a_label(typed: str, shown: str) -> None:
     assert label(typed) == shown
-
-
-def test_long_words_are_shortened() -> None:
-    assert label("a" * 100) == "a" * 23 + "…"
-    assert len(label("a" * 100_000, limit=10)) == 10

@@ -86,12 +86,6 @@ def test_heads_that_the_model_does_not_have_are_refused(kept: dict[str, list[int
         RunDocument.from_json({**documents.run_json(), "kept": kept})
 
 
-@pytest.mark.parametrize("settings", [{"projection": "mds"}, {"limit": 0}, {"seed": "42"}])
-def test_settings_that_have_no_sense_are_refused(settings: dict[str, Any]) -> None:
-    with pytest.raises(CahpError, match="|".join(settings)):
-        RunDocument.from_json({**documents.run_json(), "settings": settings})
-
-
 #: The fields of a refit that the file leaves out.
 LATER_REFIT = {
     **dict.fromkeys(("ridge", "kl_before", "kl_after", "step", "repeats_before", "repeats_after")),

@@ -97,22 +97,6 @@ def test_swaps_are_accepted_while_they_help_and_undone_unless_other_texts_confir
     assert all(one.count == 5 and not one.empty_layers for one in asked)
 
 
-def test_a_search_leaves_the_first_layers_their_own_minimum(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bench = opened(replace(settings, min_first_layers=2), tmp_path)
-    asked: list[HeadMask] = []
-
-    def divergences(_: object, mask: HeadMask, texts: Texts | None = None) -> tuple[np.ndarray, float]:
-        asked.append(mask)
-        return np.zeros(40), 3.0
-
-    monkeypatch.setattr(_Trials, "divergences", divergences)
-    improve_heads(bench, top(np.zeros((3, 4)), budget=5, min_per_layer=np.array([2, 2, 1])))
-    # Nothing is to spare anywhere, so heads are swapped within their layers.
-    assert [one.counts for one in asked] == [(2, 2, 1)] * 9
-
-
 def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,13 +128,3 @@ def test_too_few_texts_are_refused(settings: Settings, tmp_path: Path) -> None:
     bench = opened(replace(settings, limit=4), tmp_path)
     with pytest.raises(OptionError, match="at least 6 calibration texts"):
         improve_heads(bench, worst(bench))
-
-
-def test_a_trial_in_other_numbers_is_another_trial(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    solved = count_solutions(monkeypatch)
-    for precision in ("float32", "float32", "bfloat16"):
-        bench = opened(replace(settings, precision=precision), tmp_path)
-        _Trials(bench).divergences(HeadMask.of([0, 1, 4, 8, 9], 3, 4))
-    assert len(solved) == 2

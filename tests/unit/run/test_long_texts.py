@@ -8,7 +8,6 @@ from typing import Any
 
 import fakes
 import pytest
-from terminal import call
 
 import cahp
 from cahp import models
@@ -16,9 +15,8 @@ from cahp.api.preflight import preflight
 from cahp.exports import report
 from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings, identify_model
+from cahp.run.settings import Settings
 from cahp.run.texts import load_data
-from cahp.stages.similarity import read_tokens
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 
@@ -53,13 +51,6 @@ def test_a_model_reads_512_tokens_or_as_many_as_are_asked_for_within_its_positio
 ) -> None:
     model = cahp.load(str(wide(tmp_path, positions)), device="cpu", max_length=max_length)
     assert length(model, "good film " * 2000) == read
-
-
-def test_another_length_is_another_model_to_every_key_and_the_same_model_to_a_reader(tmp_path: Path) -> None:
-    settings = Settings(model=str(wide(tmp_path, 300)))
-    default, short = identify_model(settings), identify_model(replace(settings, max_length=128))
-    assert default.sha256 != short.sha256
-    assert default.identity == short.identity == models.identify(settings.model).identity
 
 
 # What a run says --------------------------------------------------------------------------------------------------
@@ -100,41 +91,6 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
             assert f"note: {sentence} (--max-length)" in said
 
 
-# One text ---------------------------------------------------------------------------------------------------------
-
-
-def test_of_a_text_of_one_s_own_the_lost_tokens_are_counted_also_in_a_prompt(tmp_path: Path) -> None:
-    folder = str(fakes.save_language_model(tmp_path))
-    model = cahp.load(folder, device="cpu", prompt="{text} it was", answers=fakes.ANSWERS, max_length=10)
-    _, tokens, lost = read_tokens(model, "good film " * 8)
-    assert (len(tokens), lost) == (13, 6)
-
-
-# Data -------------------------------------------------------------------------------------------------------------
-
-
-def test_data_show_the_lengths_of_their_texts(tmp_path: Path) -> None:
-    file = tmp_path / "texts.txt"
-    file.write_text("\n\n".join(" ".join(["good"] * count) for count in range(1, 101)))
-    shown = call("data", file, "--json").document["splits"]
-    assert {one["lengths"]["unit"] for one in shown.values()} == {"words"}
-    assert max(one["lengths"]["longest"] for one in shown.values()) == 100
-    model = fakes.save_model(tmp_path / "tiny")
-    tokens = call("data", file, "--model", model, "--json").document["splits"]
-    assert max(one["lengths"]["longest"] for one in tokens.values()) == 102
-    assert sum(one["lengths"]["cut"] for one in tokens.values()) == 100 - (64 - 2)
-    assert "longer than the 64 tokens" in call("data", file, "--model", model).out
-
-
-# Where 128 tokens stay --------------------------------------------------------------------------------------------
-
-
-def test_a_comparison_counts_them_too(settings: Settings, store: Store, longer: dict[str, tuple[int, int]]) -> None:
-    words: dict[str, Any] = {"data": settings.data, "max_length": 8, "device": "cpu", "store": store}
-    found = cahp.compare(settings.model, methods="magnitude,random", budgets="5", seeds="7,", recover="none", **words)
-    content = found.as_json()
-    assert content["data"]["eval"]["cut"] == longer["validation"][0]
-    assert sum("are longer than 8 tokens and were cut" in notice for notice in content["notices"]) == 2
 
 
 def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:

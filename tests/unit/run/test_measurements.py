@@ -11,23 +11,20 @@ from typing import Any, get_args
 import fakes
 import numpy as np
 import pytest
-from clusters import ratio_of
 
 from cahp import models
 from cahp.models import cards
-from cahp.models.cards import Cost, Costs, Timing
+from cahp.models.cards import Costs
 from cahp.models.head_model import HeadModel
-from cahp.recoveries import RefitReport
-from cahp.run import resources
 from cahp.run.measurements import Measurements, costs_from_json
-from cahp.run.recoveries import Recovered, cut_model
+from cahp.run.recoveries import cut_model
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, HeadMask, Ints, Precision, Precisions
+from cahp.values import HeadMask, Ints, Precision, Precisions
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -109,33 +106,6 @@ def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, st
     assert set(again.resources.cached) == {"signatures", "salience", "space", "clustering", "evaluation", "recovery"}
 
 
-def test_other_texts_or_labels_are_other_results(model: HeadModel, store: Store) -> None:
-    first = opened(model, store)
-    flipped = Texts(TEXTS.first, None, 1 - TEXTS.labels, TEXTS.classes)
-    second = opened(model, store, flipped)
-    assert not np.array_equal(second.evidence.signatures.mean, first.evidence.signatures.mean)
-    assert second.resources.cached == []
-
-
-def test_where_nothing_is_found_the_full_model_still_answers_once(model: HeadModel, tmp_path: Path) -> None:
-    made = opened(model, Store(tmp_path, fresh=True))
-    assert made.measurements.evaluate(TEXTS) is made.measurements.evaluate(TEXTS)
-    # What a bench kept itself was not found.
-    assert made.resources.cached == []
-    assert made.measurements.evaluate(TEXTS.take(range(10))) is not made.measurements.evaluate(TEXTS)
-
-
-def test_entries_that_are_too_large_are_computed_again(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resources, "_LARGEST_ENTRY", 100)
-    first, second = (opened(model, store).evidence.signatures for _ in range(2))
-    assert np.allclose(first.mean, second.mean, atol=1e-9)
-    again = opened(model, store)
-    _ = again.evidence.signatures
-    assert "signatures" not in again.resources.cached
-
-
 # --- masks
 
 
@@ -173,15 +143,6 @@ def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
     seen: list[object] = []
     made.evaluate(TEXTS, mask=MASK, on_part=lambda *part: seen.append(part))
     assert not seen, "what is in the store has no parts"
-
-
-def test_a_refit_that_was_not_taken_changes_nothing(model: HeadModel, store: Store) -> None:
-    made = opened(model, store).measurements
-    refused = Recovered({}, RefitReport(accepted=False, reason="worse", examples=3))
-    assert np.array_equal(
-        made.evaluate(TEXTS, mask=MASK, recovered=refused).losses,
-        made.evaluate(TEXTS, mask=MASK).losses,
-    )
 
 
 @pytest.mark.usefixtures("quiet_machine")
@@ -236,29 +197,7 @@ def _weights(costs: Costs) -> int:
     return costs.pruned.parameters
 
 
-def test_times_of_a_busy_machine_say_so() -> None:
-    calm, busy = Timing(10.0, 12.4, 8, 64, 30), Timing(10.0, 16.0, 8, 64, 30)
-    said = [
-        Costs(Cost(100, 1000, one), Cost(50, 600, calm), ratio_of(0.5, 0.4, 0.6), 0.3).notices for one in (calm, busy)
-    ]
-    assert said[0] == ()
-    assert "1.6 times their median" in said[1][0]
-    assert "--latency-time" in said[1][0]
-    other = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.5, 0.4, 0.6), 0.3)
-    assert "of the pruned model's 30 times is 1.6" in other.notices[0]
-
-
 # --- time
-
-
-def test_the_seconds_of_an_interrupted_stage_are_kept(model: HeadModel, store: Store) -> None:
-    times = iter([10.0, 13.0, 20.0, 21.0])
-    made = fakes.resources(model.card, store, clock=lambda: next(times))
-    with pytest.raises(Cancelled), made.timed("recovery"):
-        raise Cancelled
-    with made.timed("recovery"):
-        pass
-    assert made.timings == {"recovery": 4.0}
 
 
 def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, store: Store) -> None:

@@ -17,7 +17,7 @@ from cahp.run.settings import Mix, Settings, spread_among
 from cahp.stages import recovery
 from cahp.store import Store
 from cahp.tasks.answers import Window
-from cahp.values import DataError, HeadMask, OptionError
+from cahp.values import DataError, HeadMask
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +50,6 @@ def count_read(windows: tuple[Window, ...], source: str) -> int:
 )
 def test_a_mix_is_read(text: str, shares: dict[str, float]) -> None:
     assert Mix.parse(text).shares == pytest.approx(shares)
-
-
-@pytest.mark.parametrize("text", ["", "repeats", "repeats=10", "10%", "a=5%,a=6%", "a=60%,b=40%", "repeats=-1%"])
-def test_what_is_no_mix_is_refused(text: str) -> None:
-    with pytest.raises(OptionError, match="--mix"):
-        Settings(mix=text)
 
 
 def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(settings: Settings, store: Store) -> None:
@@ -102,25 +96,11 @@ def test_every_part_of_the_calibration_windows_has_repeats(settings: Settings, s
     assert spread_among([1, 2], []) == [1, 2]
 
 
-def test_without_a_mix_there_is_text_alone(settings: Settings, store: Store) -> None:
-    bench = open_mixed(settings, "0", store)
-    assert not any(window.copying for window in bench.calibration.windows)
-    assert bench.calibration.tokens == 4096
-    assert not any("mix" in notice for notice in bench.notices)
-
-
 def test_few_tokens_have_no_room_for_repeats_and_that_is_said(settings: Settings, store: Store) -> None:
     bench = open_mixed(settings, "repeats=10%", store, tokens=1024)
     plain = open_mixed(settings, "0", store, tokens=1024)
     assert bench.calibration.sha256 == plain.calibration.sha256
     assert any("no passages are read twice, because the tokens are too few" in notice for notice in bench.notices)
-
-
-def test_the_share_is_that_of_the_tokens_that_there_are(settings: Settings, store: Store) -> None:
-    bench = open_bench(replace(settings, tokens=10**6), store=store)
-    windows = bench.calibration.windows
-    read = sum(len(window.ids) for window in windows if window.copying)
-    assert read == pytest.approx(0.25 * bench.calibration.tokens, rel=0.02)
 
 
 def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:
@@ -147,11 +127,6 @@ def test_evaluation_texts_are_left_out_of_the_mix(settings: Settings, store: Sto
     # No text of a file is set aside.
     left_out = f"300 texts of {notes} were left out, because they are evaluation texts of"
     assert left_out in " ".join(open_mixed(given, f"{notes}=25%", store).notices)
-
-
-def test_another_mix_is_another_run(settings: Settings, store: Store) -> None:
-    digests = {open_mixed(settings, mix, store).calibration.sha256 for mix in ("0", "repeats=25%", "repeats=20%")}
-    assert len(digests) == 3
 
 
 def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(
@@ -184,11 +159,3 @@ def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(
     assert report.repeats_after <= report.repeats_before
     moved = found.projection(0).weight - plain.projection(0).weight
     assert torch.allclose(moved, 4 * report.step * change, atol=1e-5)
-
-
-def test_a_run_says_what_its_refit_did_on_repeats(settings: Settings, store: Store) -> None:
-    run = fakes.prune(replace(settings, budget="3", recover="refit"), store=store)
-    refit = run.document.refit
-    assert refit is not None
-    assert refit.repeats_before is not None
-    assert f"on repeated tokens {refit.repeats_after:.3f} after, {refit.repeats_before:.3f} before" in refit.reason

@@ -11,8 +11,6 @@ import pytest
 import torch
 from fakes import prune
 
-from cahp.api import evaluate as task
-from cahp.comparison.plan import Plan
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Reader
@@ -20,9 +18,8 @@ from cahp.models.surgery import cut
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings, choose_precisions
 from cahp.stages.evaluation import SharedLayers, evaluate
-from cahp.stages.signatures import collect
 from cahp.store import Store
-from cahp.values import HeadMask, OptionError, Precisions
+from cahp.values import HeadMask, Precisions
 
 TEXTS = fakes.sentences(40)
 
@@ -48,15 +45,6 @@ def test_products_in_bfloat16_answer_nearly_the_same_and_leave_weights_and_gates
         tap=lambda site, _, one: taken.append(float(one.abs().max())) if site == "output" else None,
     )
     assert taken == [0.0] * model.layers
-
-
-def test_maps_that_are_watched_still_sum_to_one(model: HeadModel) -> None:
-    (batch,) = model.batches(model.tokenize(TEXTS.inputs))
-    sums: list[torch.Tensor] = []
-    model.logits(batch, precision="bfloat16", probe=lambda _, maps: sums.append(maps.sum(-1)))
-    assert all(torch.allclose(one, torch.ones_like(one), atol=1e-5) for one in sums)
-    exact, rough = collect(model, TEXTS, pool_size=8), collect(model, TEXTS, pool_size=8, precision="bfloat16")
-    assert 0 < np.abs(exact.mean - rough.mean).max() < 0.05
 
 
 def test_shared_layers_answer_in_the_same_numbers(model: HeadModel) -> None:
@@ -112,19 +100,3 @@ def test_a_run_says_its_precision_and_none_is_taken_for_another(
     said = quick.to_json()
     assert said["precision"] == {"evaluation": "bfloat16", "signatures": "float32"}
     assert RunDocument.from_json(said) == quick
-
-
-def test_an_evaluation_says_its_precision(settings: Settings, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    exact = task.evaluate(settings, store=store)
-    rough = task.evaluate(replace(settings, precision="bfloat16"), store=store)
-    assert (exact["precision"], rough["precision"]) == ("float32", "bfloat16")
-    assert exact["metrics"]["full"]["loss"] != rough["metrics"]["full"]["loss"]
-    assert rough["notices"][0] == "precision: answers were computed in bfloat16; all else in float32"
-
-
-def test_what_is_unknown_or_unfair_is_refused(settings: Settings) -> None:
-    with pytest.raises(OptionError, match="--precision float16 is unknown"):
-        replace(settings, precision="float16")  # type: ignore[arg-type]
-    with pytest.raises(OptionError, match="computed in float32"):
-        Plan(replace(settings, precision="auto"), ("complementary",), ("5",), (42,))

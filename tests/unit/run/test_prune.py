@@ -18,14 +18,13 @@ from fakes import prune
 
 from cahp import models
 from cahp.files import json_text
-from cahp.methods.shared import registry
 from cahp.models import cards
 from cahp.models.cards import Timing
 from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument
 from cahp.run.measurements import Measurements
-from cahp.run.prune import Run, method_of
+from cahp.run.prune import Run
 from cahp.run.settings import Settings, describe
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -199,16 +198,6 @@ def test_a_model_or_split_that_cannot_serve_is_refused(
         open_bench(replace(settings, **changes))
 
 
-def test_a_split_that_is_missing_is_named_with_what_there_is(settings: Settings, tmp_path: Path) -> None:
-    texts = write(tmp_path / "data", train=[("good", "good"), ("bad", "bad")], validation=[("fine", "good")])
-    with pytest.raises(DataError, match=r"train \(2 texts\).*--select-split"):
-        open_bench(replace(settings, data=texts, select_split="dev"))
-    with pytest.raises(DataError, match="--eval-split"):
-        open_bench(replace(settings, data=texts, eval_split="tail"))
-    with pytest.raises(DataError, match="'test'"):
-        prune(replace(settings, data=texts, report="test"), store=Store(tmp_path / "store"))
-
-
 def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> None:
     good = [(f"{word} film", "good") for word in fakes.WORDS]
     one = write(tmp_path / "one", train=good, validation=[("bad film", "bad")])
@@ -218,24 +207,6 @@ def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> N
     with pytest.raises(DataError, match="--sample stratified"):
         open_bench(replace(settings, data=late, sample="head", limit=10))
     assert open_bench(replace(settings, data=late, limit=10)).calibration.class_counts.tolist() == [1, 9]
-
-
-def test_a_class_with_one_text_is_said_to_be_too_little(settings: Settings, tmp_path: Path) -> None:
-    rows = [("bad film", "bad"), *((f"{word} film", "good") for word in fakes.WORDS)]
-    run = prune_texts(settings, tmp_path, rows, rows)
-    (notice,) = notices(run, "only one text")
-    assert "'bad'" in notice
-    assert run.arrays["var"][:, 0] == pytest.approx(1e-6)
-
-
-@pytest.mark.parametrize("limit", [2, 3, 5])
-def test_a_handful_of_texts_is_enough_to_run(settings: Settings, store: Store, limit: int) -> None:
-    run = prune(replace(settings, limit=limit, eval_limit=1), store=store)
-    assert run.arrays["class_counts"].sum() == limit
-    assert run.mask.count == 5
-    assert run.document.outcomes["full"]["accuracy"].n == 1
-    # One text answered wrongly is no reason to suspect all labels.
-    assert notices(run, "permuted") == []
 
 
 #: Texts of one word and of thousands; texts of unknown signs, which only their lengths tell apart.
@@ -380,16 +351,6 @@ def test_a_change_repeats_only_what_it_touches(settings: Settings, store: Store)
     assert "salience" not in found(limit=90)
 
 
-def test_a_run_that_stood_on_others_says_so_when_it_is_found_again(settings: Settings, tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    prune(settings, store=store)
-    other = replace(settings, budget="7")
-    first, again = (prune(other, store=store).document for _ in range(2))
-    assert first.timings.signatures_s is None
-    assert set(first.cached) == set(again.cached) == {"signatures", "space", "clustering", "salience", "evaluation"}
-    assert again.timings.signatures_s is None
-
-
 def test_a_run_found_again_is_equal_but_for_its_time(settings: Settings, store: Store) -> None:
     first, again = prune(settings, store=store), prune(settings, store=store, command="again")
     assert again.mask.sha256 == first.mask.sha256
@@ -399,18 +360,6 @@ def test_a_run_found_again_is_equal_but_for_its_time(settings: Settings, store: 
         assert again.arrays[name].dtype == array.dtype
     before, after = (replace(run.document, timings=None, cached=(), command="") for run in (first, again))  # type: ignore[arg-type]
     assert after == before
-
-
-def test_every_option_leads_to_a_run_of_its_own(settings: Settings, store: Store, tmp_path: Path) -> None:
-    first = prune(settings, store=store).document
-    for change in ({"representative": "medoid"}, {"salience": "example"}, {"eval_limit": 20}, {"recover": "refit"}):
-        document = prune(replace(settings, **change), store=store).document  # type: ignore[arg-type]
-        assert vars(document.settings) | change == vars(document.settings)
-        assert document.settings != first.settings
-        # As if there had been no other run before.
-        (name,) = change
-        alone = prune(document.settings, store=Store(tmp_path / name)).document
-        assert (document.kept, document.outcomes, document.refit) == (alone.kept, alone.outcomes, alone.refit)
 
 
 def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
@@ -457,19 +406,6 @@ def test_a_layer_that_needs_its_attention_is_not_emptied(settings: Settings, sto
 
 
 # --- settings
-
-
-def test_a_method_gets_those_of_its_options_that_the_settings_hold(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Plain:
-        name, needs_budget = "plain", True
-
-        def __init__(self, *, representative: str = "salience", sharp: bool = False, **more: float) -> None:
-            self.made_with = representative, sharp, more
-
-    monkeypatch.setitem(registry._methods, "plain", Plain)  # type: ignore[arg-type]
-    made = method_of(Settings(method="plain", representative="medoid"))
-    assert made.made_with == ("medoid", False, {})  # type: ignore[attr-defined]
-    assert type(method_of(Settings(method="magnitude", representative="medoid"))).__name__ == "Magnitude"
 
 
 def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: Settings, store: Store) -> None:

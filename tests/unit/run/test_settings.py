@@ -7,16 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import fakes
 import numpy as np
 import pytest
 import typer
 
-from cahp import models
 from cahp.cli.command import Call, command
-from cahp.run.evidence import HeadEvidence
-from cahp.run.settings import IN_DIGESTS, TAKES, Settings, describe, flags, key_fields, option, to_arguments
-from cahp.store import Store
+from cahp.run.settings import IN_DIGESTS, Settings, describe, flags, key_fields, option, to_arguments
 from cahp.values import CahpError, OptionError
 
 
@@ -70,10 +66,6 @@ def test_an_error_names_the_option_and_what_it_takes() -> None:
 def test_every_field_is_described_and_an_option_of_prune() -> None:
     assert list(flags("prune")) == list(describe())
     assert all(one.help for one in describe().values())
-
-
-def test_a_command_takes_fields_that_there_are() -> None:
-    assert frozenset().union(*TAKES.values()) <= set(describe())
 
 
 def test_words_and_pairs_are_read_from_one_line() -> None:
@@ -134,26 +126,3 @@ def test_a_new_option_is_one_new_field() -> None:
     # Part of every key.
     assert key_fields(more, without=IN_DIGESTS)["dropout"] == 10
     assert key_fields(more) == asdict(more)
-
-
-@pytest.mark.usefixtures("more_settings", "one_thread")
-def test_with_another_value_of_a_new_option_all_evidence_is_gathered_anew(tmp_path: Path) -> None:
-    card = models.identify(str(fakes.save_model(tmp_path / "model")))
-    texts = fakes.sentences(160, seed=3)
-    unlabelled = replace(texts, labels=np.full(len(texts), -1, dtype=np.int64))
-
-    def count_entries(dropout: int) -> int:
-        settings = More(pool_size=8, projection="pca", dropout=dropout)
-        store = Store(tmp_path / "store")
-        evidence = HeadEvidence(fakes.resources(card, store), unlabelled, settings)
-        assert evidence.null_curves is not None
-        assert evidence.clustering.knee >= 0
-        assert evidence.salience.shape == (3, 4)
-        assert evidence.moments.tokens
-        assert evidence.cached("zeros", lambda: np.zeros(1)).tolist() == [0]
-        return len(list(store.folder.glob("*.entry")))
-
-    # Classes, signatures, gradients, moments, space, clusters, null curves, and what a method remembers.
-    assert count_entries(1) == 8
-    assert count_entries(1) == 8
-    assert count_entries(2) == 16

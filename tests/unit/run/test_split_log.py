@@ -15,7 +15,7 @@ from cahp.data.dataset import Dataset, RawSplit, assemble
 from cahp.models.cards import ModelCard
 from cahp.run.bench import open_bench
 from cahp.run.resources import TestSplitLog as Log
-from cahp.store import Store, key
+from cahp.store import Store
 
 THREADS, TIMES = 4, 5
 
@@ -80,25 +80,6 @@ def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: P
         bench = open_bench(replace(settings, **changes), store=store)
         counts.append(Log(bench.card, bench.dataset, store).add())
     assert counts == [1, 2, 3, 4]
-
-
-def test_a_store_that_forgets_its_results_does_not_forget_the_count(tmp_path: Path) -> None:
-    log(tmp_path).add()
-    forgetful = Store(tmp_path, limit_bytes=500)
-    for number in range(5):
-        forgetful.save(key("stage", number), meta={"text": "x" * 300})
-    for entry in forgetful.folder.iterdir():
-        entry.unlink()
-    assert log(tmp_path).count == 1
-    assert log(tmp_path).add() == 2
-
-
-def test_what_was_there_stays_byte_by_byte(tmp_path: Path) -> None:
-    log(tmp_path).add()
-    before = ledger(tmp_path).read_bytes()
-    log(tmp_path, "b" * 64).add()
-    assert ledger(tmp_path).read_bytes().startswith(before)
-    assert len(ledger(tmp_path).read_bytes()) == 2 * len(before)
 
 
 def test_where_nothing_can_be_written_the_opening_is_told_all_the_same(

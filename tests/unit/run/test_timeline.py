@@ -8,7 +8,7 @@ from cahp.exports import checkpoints
 from cahp.features.stability import measuring as stability
 from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
-from cahp.run.resources import STAGES, in_terminal, on_screen
+from cahp.run.resources import STAGES
 from cahp.stages import latency, recovery, salience, signatures, similarity
 
 
@@ -19,18 +19,8 @@ def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: o
     assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009
 
 
-def test_names_are_there_once() -> None:
-    names = [stage.name for stage in STAGES]
-    assert len(set(names)) == len(names)
-
-
 def test_seconds_go_where_the_run_s_file_has_them() -> None:
     timings = Timings.of({"signatures": 3.0, "projection": 0.5, "load": 9.0}, 4.0)
     assert (timings.signatures_s, timings.projection_s, timings.total_s) == (3.0, 0.5, 4.0)
     assert timings.salience_s is None
     assert {stage.seconds for stage in STAGES if stage.seconds} | {"total_s"} == set(vars(timings))
-
-
-def test_a_stage_that_nobody_knows_goes_by_its_own_name() -> None:
-    assert (on_screen("counting sheep"), in_terminal("counting sheep")) == ("Counting sheep", "counting sheep")
-    assert on_screen("latency") == "Measuring the time"

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import fakes
-import numpy as np
 import pytest
 
 from cahp import methods
@@ -17,7 +16,6 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings
-from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.values import DataError, OptionError
 
@@ -53,13 +51,6 @@ def test_a_run_measures_what_needs_no_label_and_says_so(settings: Settings, stor
     assert written["refit"]["kl_after"] < written["refit"]["kl_before"]
     assert RunDocument.from_json(written) == run.document
     assert any("no labels" in notice for notice in run.document.notices)
-
-
-def test_predictions_are_the_classes_of_the_signatures(settings: Settings, store: Store) -> None:
-    bench = open_bench(settings, store=store)
-    predicted = evaluate(bench.model, bench.calibration).predictions
-    assert bench.evidence.texts.labels.tolist() == predicted.tolist()
-    assert bench.evidence.signatures.counts.tolist() == np.bincount(predicted, minlength=2).tolist()
 
 
 @pytest.mark.parametrize(
@@ -99,13 +90,6 @@ def test_methods_and_recoveries_that_need_labels_are_refused_by_name(settings: S
             open_bench(replace(settings, **changes), store=store)
     with pytest.raises(OptionError, match="--label-map"):
         open_bench(replace(settings, label_map={"a": "good"}), store=store)
-
-
-def test_too_few_texts_are_refused_with_the_number_needed(settings: Settings, tmp_path: Path) -> None:
-    path = tmp_path / "few.txt"
-    path.write_text("good film\n\nbad plot\n", encoding="utf-8")
-    with pytest.raises(DataError, match=r"too few texts.*\(2\).*at least 30"):
-        open_bench(replace(settings, data=str(path)), store=Store(tmp_path))
 
 
 def test_a_model_with_one_answer_is_named(settings: Settings, tmp_path: Path) -> None:

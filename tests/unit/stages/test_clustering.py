@@ -4,25 +4,20 @@ import math
 from collections.abc import Sequence
 from types import SimpleNamespace
 
-import fakes
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
 from cahp.stages.clustering import (
-    DEGREES,
     NO_KNEE,
     cluster,
     cluster_counts,
     grid_notice,
     knee,
     mean_simplified_silhouette,
-    with_degree,
 )
-from cahp.values import Cancelled, KneeNotFoundError, OptionError
+from cahp.values import KneeNotFoundError
 from cahp.values.statistics import Clustering, Space
 
 #: A curve that rises fast and then hardly at all.
@@ -73,12 +68,6 @@ def test_every_k_from_two_to_all_but_one_is_clustered() -> None:
         assert labels[medoids].tolist() == list(range(len(medoids)))
 
 
-def test_what_comes_after_a_one_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    curve = iter([0.5, 1.0, 0.3, 0.4])
-    monkeypatch.setattr("cahp.stages.clustering.mean_simplified_silhouette", lambda *_: next(curve))
-    assert cluster(blobs(2, 3)).mss.tolist() == [0.5, 1.0, 1.0, 1.0]
-
-
 @pytest.mark.parametrize("heads", [3, 72, 512])
 def test_every_number_of_clusters_is_tried_up_to_512_heads(heads: int) -> None:
     assert cluster_counts(heads).tolist() == list(range(2, heads))
@@ -119,20 +108,6 @@ def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep
     assert np.array_equal(grid.labels, cluster(space).labels)
 
 
-def test_more_heads_than_places_are_split_and_none_is_a_medoid_twice() -> None:
-    found = cluster(points(np.repeat([[0, 0], [10, 0], [0, 30]], 200, axis=0)))
-    assert found.mss[0] < 1
-    assert (found.mss[1:] == 1).all()
-    assert [len(set(medoids.tolist())) for medoids in found.medoids] == found.ks.tolist()
-
-
-def test_the_same_seed_gives_the_same_clusters() -> None:
-    space = points(np.random.default_rng(1).random((40, 2)))
-    first, again, other = (cluster(space, seed=seed) for seed in (1, 1, 2))
-    assert np.array_equal(first.labels, again.labels)
-    assert not np.array_equal(first.labels, other.labels)
-
-
 @pytest.mark.parametrize(
     ("places", "ks"),
     [
@@ -147,24 +122,6 @@ def test_heads_without_a_knee_have_clusters_for_budgets(places: NDArray[np.float
     assert clustering.ks.tolist() == list(ks)
     assert [len(clustering.at(k)[1]) for k in ks] == list(ks)
     assert (clustering.knee, clustering.knee_rule) == (0, NO_KNEE)
-
-
-def test_another_degree_moves_the_knee_and_leaves_the_clusters_alone() -> None:
-    six = cluster(points(np.random.default_rng(0).random((60, 2))))
-    two = with_degree(six, degree=2)
-    assert two.labels is six.labels
-    assert (six.knee_rule, two.knee_rule) == ("polynomial-6", "polynomial-2")
-    assert two.knee > six.knee
-    assert with_degree(two, degree=6).knee == six.knee
-
-
-def test_progress_is_told_after_every_k_and_may_stop_the_work() -> None:
-    seen: list[tuple[str, int, int]] = []
-    cluster(blobs(2, 3), progress=lambda stage, done, total: seen.append((stage, done, total)))
-    assert seen == [("clustering", done, 4) for done in (1, 2, 3, 4)]
-
-    with pytest.raises(Cancelled):
-        cluster(blobs(2, 3), progress=fakes.stop_at())
 
 
 def test_the_knee_of_a_saturating_curve_lies_where_it_bends_and_higher_degrees_find_it_earlier() -> None:
@@ -224,25 +181,3 @@ def test_the_degree_is_lowered_until_there_is_a_knee_and_the_chord_is_the_last_r
 def test_a_curve_without_a_knee_says_so_and_asks_for_a_budget(mss: list[float]) -> None:
     with pytest.raises(KneeNotFoundError, match="no knee; pass a budget"):
         knee(range(2, 2 + len(mss)), mss)
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60), st.sampled_from(DEGREES))
-def test_any_curve_has_a_knee_on_it_or_none_at_all(mss: list[float], degree: int) -> None:
-    ks = range(2, 2 + len(mss))
-    try:
-        k, rule = knee(ks, mss, degree=degree)
-    except KneeNotFoundError:
-        return
-    assert k in ks
-    assert rule == "chord" or 2 <= int(rule.removeprefix("polynomial-")) <= degree
-
-
-@pytest.mark.parametrize("degree", [-1, 0, 1, 11])
-def test_a_degree_out_of_range_is_refused_before_any_work(degree: int) -> None:
-    def never(stage: str, done: int, total: int) -> None:
-        raise AssertionError("work was done")
-
-    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
-        cluster(blobs(2, 5), degree=degree, progress=never)
-    with pytest.raises(OptionError, match=f"2 to 10, got {degree}"):
-        knee(range(2, 72), SATURATING, degree=degree)

@@ -15,7 +15,6 @@ from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.windows import cut_windows
 from cahp.stages.salience import collect_moments
 from cahp.tasks.texts import Texts
-from cahp.values import ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,15 +76,6 @@ def test_labels_are_not_read_and_the_seed_draws_the_signs(model: HeadModel) -> N
     assert np.array_equal(first.gradients, second.gradients)
     assert np.array_equal(first.contexts, third.contexts)
     assert not np.allclose(first.gradients, third.gradients)
-
-
-def test_a_machine_without_room_is_told_so_before_time_is_spent(
-    model: HeadModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("CAHP_MEMORY", "0.01 MB")
-    # Two matrices of 32 x 32 numbers of 4 bytes for each of three layers.
-    with pytest.raises(ModelError, match=r"needs 25 kB, and cpu has 10 kB free; use another --method"):
-        collect_moments(model, fakes.sentences(9))
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -8,21 +8,12 @@ from torch import nn
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.salience import examples_used, gate_gradients, salience
-from cahp.tasks import NEXT_TOKEN
-from cahp.tasks.answers import Window
-from cahp.tasks.texts import Texts
 
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])
 def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int) -> None:
     texts = fakes.sentences(1)
     assert examples_used(texts.take([0] * total)) == used
-
-
-def test_a_window_counts_as_a_batch() -> None:
-    window = Window("", np.arange(3), np.zeros(2), np.ones(2))
-    texts = Texts((window,) * 32, None, np.zeros(32, dtype=np.int64), ("all",), NEXT_TOKEN)
-    assert examples_used(texts) == 8
 
 
 def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:
@@ -53,7 +44,3 @@ def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:
     gradients = values
     assert salience(gradients, how="batch").tolist() == [[0.0, 1.0, 0.0]]
     assert salience(gradients, how="example").tolist() == [[1.0, 0.5, 0.0]]
-
-
-def test_constant_salience_is_all_ones() -> None:
-    assert salience(np.ones((4, 2, 2))).tolist() == [[1.0, 1.0], [1.0, 1.0]]

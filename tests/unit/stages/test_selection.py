@@ -116,11 +116,6 @@ def test_the_first_of_the_most_salient_members_represents_its_cluster() -> None:
     assert representatives(labels, medoids, Ranking.of(SALIENCE), "medoid").tolist() == [1, 2, 7]
 
 
-def test_a_cluster_that_coinciding_medoids_left_empty_has_no_representative() -> None:
-    ranking = Ranking.of(np.array([[1.0, 3.0, 2.0]]))
-    assert representatives(np.array([0, 0, 2]), np.array([0, 1, 2]), ranking).tolist() == [1, 2]
-
-
 @pytest.mark.parametrize(
     ("budget", "options", "k", "heads", "rescued", "filled"),
     [
@@ -154,38 +149,6 @@ def test_a_budget_takes_the_most_clusters_that_fit_then_rescues_and_fills(
     assert (chosen.rescued, chosen.filled) == (rescued, filled)
 
 
-def test_fewer_clusters_are_taken_if_the_rescued_heads_of_more_do_not_fit() -> None:
-    # k = 3 has representatives 0, 1, 2, all of layer 0, so the rescued head 5 makes four of them.
-    crowded = Clustering(
-        ks=np.array([2, 3]),
-        mss=np.array([0.2, 0.6]),
-        labels=np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 2, 0, 1, 2, 2]]),
-        medoids=(np.array([0, 4]), np.array([0, 1, 2])),
-        knee=2,
-        knee_rule="chord",
-    )
-    salience = np.array([[0.9, 0.8, 0.7, 0.1], [0.1, 0.5, 0.4, 0.0]])
-    three = select(crowded, salience, budget=3)
-    assert (three.k, kept(three), three.filled) == (2, [0, 1, 5], (1,))
-    four = select(crowded, salience, budget=4)
-    assert (four.k, kept(four), four.rescued) == (3, [0, 1, 2, 5], (5,))
-
-
-def test_more_clusters_than_the_budget_are_not_taken_even_if_some_are_empty() -> None:
-    # Of the four clusters only 0 and 3 have members, so their two representatives alone would fit into 3.
-    hollow = Clustering(
-        ks=np.array([2, 4]),
-        mss=np.array([1.0, 1.0]),
-        labels=np.array([[0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 3, 3, 3, 3]]),
-        medoids=(np.array([0, 4]), np.array([0, 1, 2, 4])),
-        knee=2,
-        knee_rule="chord",
-    )
-    assert select(hollow, SALIENCE, budget=3).k == 2
-    four = select(hollow, SALIENCE, budget=4)
-    assert (four.k, kept(four), four.filled) == (4, [0, 3, 5, 6], (3, 6))
-
-
 def test_a_budget_does_without_a_knee_and_its_absence_asks_for_a_budget() -> None:
     bent = Clustering(BY_HAND.ks, BY_HAND.mss, BY_HAND.labels, BY_HAND.medoids, 0, "none")
     assert select(bent, SALIENCE, budget=4).mask.count == 4
@@ -199,11 +162,6 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
     for choose in (lambda: top(broken, budget=4), lambda: select(BY_HAND, broken, budget=4)):
         with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
             choose()
-
-
-def test_salience_of_other_heads_than_those_clustered_is_a_mistake_of_the_caller() -> None:
-    with pytest.raises(ValueError, match="does not fit 8 clustered heads"):
-        select(BY_HAND, np.ones((2, 5)), budget=4)
 
 
 @pytest.mark.parametrize(
@@ -222,15 +180,6 @@ def test_the_best_scores_win_beyond_the_floor(budget: int, floor: int, best: lis
     assert kept(chosen) == best
     assert list(chosen.rescued) == rescued
     assert (chosen.k, chosen.requested, chosen.filled) == (None, budget, ())
-
-
-def test_the_first_of_equal_scores_wins() -> None:
-    assert kept(top(np.zeros((2, 3)), budget=3)) == [0, 1, 3]
-    assert kept(top(np.arange(600).reshape(2, 300) % 3.0, budget=100)) == [*range(2, 299, 3), 302]
-
-
-def test_infinite_scores_come_first_and_last() -> None:
-    assert kept(top(np.array([[-np.inf, 0.0, np.inf, 1.0]]), budget=2)) == [2, 3]
 
 
 #: Three layers of three heads, each a cluster; layers 0 and 1 keep two of them at least, layer 2 one.
@@ -380,19 +329,3 @@ def test_no_other_mask_within_the_floor_has_a_higher_total_score(
         for come in np.argwhere(~keep):
             if gone[0] == come[0] or spare[gone[0]]:
                 assert scores[tuple(come)] <= scores[tuple(gone)]
-
-
-def test_an_equal_share_as_minimum_leaves_nothing_to_distribute_between_layers() -> None:
-    assert layer_minimum(6, 2, min_per_layer=1, even=True) == 3
-    assert layer_minimum(6, 2, min_per_layer=1) == layer_minimum(None, 2, min_per_layer=1, even=True) == 1
-    # Layer 0 has the four highest scores, and keeps its two best all the same.
-    scores = np.array([[9.0, 6.0, 8.0, 7.0], [1.0, 4.0, 3.0, 2.0]])
-    assert kept(top(scores, budget=4, min_per_layer=2)) == [0, 2, 5, 6]
-
-
-def test_the_possible_budgets_are_those_that_the_selection_accepts() -> None:
-    assert list(possible_budgets(2, 4)) == [1 + 1, 3, 4, 5, 6, 7, 8]
-    assert list(possible_budgets(2, 4, min_per_layer=0)) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert list(possible_budgets(2, 4, min_per_layer=0, even=True)) == [2, 4, 6, 8]
-    assert list(possible_budgets(2, 4, min_per_layer=3, even=True)) == [6, 8]
-    assert list(possible_budgets(3, 3, min_per_layer=IMPOSSIBLE)) == []

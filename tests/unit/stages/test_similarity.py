@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from copy import deepcopy
 
-import fakes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -11,7 +10,6 @@ from sklearn.metrics import pairwise_distances
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import (
-    Attention,
     attend,
     distances,
     head_graph,
@@ -20,7 +18,7 @@ from cahp.stages.similarity import (
     suggest_threshold,
     uncovered_communities,
 )
-from cahp.values import Cancelled, DataError, HeadMask
+from cahp.values import DataError, HeadMask
 
 
 def random_maps(heads: int, size: int, seed: int = 0) -> NDArray[np.float32]:
@@ -42,18 +40,6 @@ def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_th
     joined = join_words(maps, groups, groups, 2)
     # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
     assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
-
-
-def test_the_layout_keeps_communities_together_and_nobody_hides_another() -> None:
-    rng = np.random.default_rng(0)
-    places = np.repeat(rng.random((6, 3)), 20, axis=0) + 0.02 * rng.random((120, 3))
-    apart = pairwise_distances(places)
-    graph = head_graph(apart / apart.max(), threshold=0.93)
-    assert np.abs(graph.positions).max() <= 1
-    between = pairwise_distances(graph.positions)
-    same = graph.communities[:, None] == graph.communities[None]
-    assert between[same].mean() < 0.5 * between[~same].mean()
-    assert between[~np.eye(120, dtype=bool)].min() > 0.2 * 0.9 / np.sqrt(120)
 
 
 def test_the_tree_that_holds_a_graph_together_is_the_shortest() -> None:
@@ -96,50 +82,10 @@ def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pyt
     assert distances(heads) == pytest.approx(found, abs=1e-12)
 
 
-def test_distances_report_all_pairs_and_stop_when_told_to() -> None:
-    said: list[tuple[int, int]] = []
-    distances(random_maps(4, 3), progress=lambda stage, done, total: said.append((done, total)))
-    assert said == [(3, 6), (5, 6), (6, 6)]
-
-    with pytest.raises(Cancelled):
-        distances(random_maps(4, 3), progress=fakes.stop_at())
-
-
 def test_a_graph_finds_the_groups_it_was_made_of_largest_first() -> None:
     graph = head_graph(blocks(3, 5, 4), threshold=0.5)
     assert graph.communities.tolist() == [2] * 3 + [0] * 5 + [1] * 4
     assert graph.modularity > 0.5
-
-
-def test_a_graph_has_the_edges_above_the_threshold_and_the_tree_that_holds_it_together() -> None:
-    graph = head_graph(blocks(3, 2), threshold=0.5)
-    inside = {(0, 1), (0, 2), (1, 2), (3, 4)}
-    edges = {tuple(edge): bool(tree) for edge, tree in zip(graph.edges.tolist(), graph.backbone, strict=True)}
-    assert {edge for edge, tree in edges.items() if not tree} == inside
-    assert sum(edges.values()) == 1  # one bridge joins the two groups
-    assert graph.similarity[~graph.backbone] == pytest.approx(0.9)
-
-
-def test_a_graph_is_the_same_every_time_and_stays_inside_its_frame() -> None:
-    apart = distances(random_maps(12, 6))
-    one, other = (head_graph(apart, threshold=0.4, seed=3) for _ in range(2))
-    assert np.array_equal(one.positions, other.positions)
-    assert np.array_equal(one.communities, other.communities)
-    assert np.abs(one.positions).max() == pytest.approx(1)
-
-
-def test_no_head_hides_another_in_a_graph_not_even_one_that_is_just_like_it() -> None:
-    apart = np.repeat(np.repeat(distances(random_maps(12, 6)), 6, axis=0), 6, axis=1)
-    positions = head_graph(apart, threshold=0.6).positions
-    between = np.linalg.norm(positions[:, None] - positions, axis=2)[np.triu_indices(72, 1)]
-    assert between.min() > 0.08
-
-
-@pytest.mark.parametrize("apart", [np.zeros((4, 4)), np.ones((4, 4)) - np.eye(4)])
-def test_a_graph_of_heads_that_are_all_alike_or_all_different_can_be_drawn(apart: NDArray[np.float64]) -> None:
-    graph = head_graph(apart, threshold=suggest_threshold(apart))
-    assert np.isfinite(graph.positions).all()
-    assert len(graph.communities) == 4
 
 
 def test_the_usual_threshold_leaves_about_three_edges_a_head() -> None:
@@ -157,11 +103,6 @@ def test_communities_without_a_kept_head_are_named() -> None:
 def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
     apart = np.array([[0, 0.5, 0.2, 0], [0.5, 0, 1, 1], [0.2, 1, 0, 1], [0, 1, 1, 0]], dtype=np.float64)
     assert nearest_heads(apart, 0, count=2) == [3, 2]
-
-
-def test_attention_must_fit_its_tokens() -> None:
-    with pytest.raises(ValueError, match="do not fit 2 tokens"):
-        Attention(("a", "b"), np.zeros((1, 1, 3, 3), dtype=np.float32), 0)
 
 
 @pytest.fixture(scope="module")
@@ -201,10 +142,3 @@ def test_a_pair_is_read_as_the_model_reads_pairs(model: HeadModel) -> None:
 def test_a_text_without_a_word_is_refused(model: HeadModel, text: str) -> None:
     with pytest.raises(DataError, match="type at least one word"):
         attend(model, text)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("text", ["x", "😀", "<script>alert(1)</script>", "مرحبا", "a" * 100_000, "‮abc"])
-def test_odd_texts_have_attention_like_any_other(model: HeadModel, text: str) -> None:
-    weights = attend(model, text).weights
-    assert weights.sum(axis=3) == pytest.approx(1, abs=1e-5)

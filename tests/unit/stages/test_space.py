@@ -62,13 +62,6 @@ def test_features_are_what_a_hand_computes(mean: object, variance: object, separ
     assert separations.dtype == np.float32
 
 
-def test_a_class_of_one_example_gets_the_variance_floor_as_well() -> None:
-    seen_often = gaussian([[[0.100], [0.101]]], [[[0.0], [0.0]]], examples=9)
-    counts = np.array([9, 1])
-    seen_once = Signatures(counts, seen_often.mean, seen_often.m2, 1, 1)
-    assert features(seen_once) == pytest.approx(features(seen_often))
-
-
 def test_pairs_with_an_unseen_class_are_zero_and_the_others_unchanged() -> None:
     heads = scattered(4)
     partial = features(without(heads, 1))
@@ -91,23 +84,6 @@ def test_every_projection_places_any_number_of_heads_without_a_warning(projectio
     large = space(scattered(heads), projection=projection, size_limit=0)
     assert large.features.shape == (heads, heads - 1)
     assert np.isfinite(large.embedding).all()
-
-
-@pytest.mark.parametrize("projection", PROJECTIONS)
-@pytest.mark.parametrize("heads", [4, 6, 12, 24])
-def test_pairs_of_equal_heads_do_not_disturb_a_projection_or_its_repetition(projection: Projection, heads: int) -> None:
-    half = scattered(heads // 2)
-    twins = gaussian(np.repeat(half.mean, 2, axis=0), np.repeat(half.variance, 2, axis=0))
-    first, second = (space(twins, projection=projection, seed=3) for _ in range(2))
-    assert np.isfinite(first.embedding).all()
-    assert np.array_equal(first.embedding, second.embedding)
-
-
-def test_one_head_unlike_all_others_is_enough_for_tsne() -> None:
-    mean = np.zeros((20, 2, 4))
-    mean[7, 1] = 0.5
-    found = space(gaussian(mean, np.full(mean.shape, 0.01)))
-    assert np.isfinite(found.embedding).all()
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS)
@@ -142,14 +118,6 @@ def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_t
     assert (group[others.argmin(axis=1)] == group).mean() > 0.9
 
 
-@pytest.mark.nightly
-def test_the_seed_alone_decides_how_umap_turns_out() -> None:
-    heads = scattered(24)
-    first, again, other = (space(heads, projection="umap", seed=seed).embedding for seed in (1, 1, 2))
-    assert np.array_equal(first, again)
-    assert not np.array_equal(first, other)
-
-
 def test_above_the_size_limit_other_coordinates_keep_the_distances_of_the_features() -> None:
     heads = without(scattered(24, classes=5, cells=64), 2)
     whole = space(heads, projection="none")
@@ -161,14 +129,6 @@ def test_above_the_size_limit_other_coordinates_keep_the_distances_of_the_featur
     np.testing.assert_allclose(pdist(stand_in.features), pdist(whole.features), rtol=1e-4, atol=1e-5)
     # A principal plane is known up to the direction of its axes.
     np.testing.assert_allclose(np.abs(stand_in.embedding), np.abs(whole.embedding), rtol=1e-3, atol=1e-4)
-
-
-def test_the_variance_of_all_classes_is_never_held_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(self: Signatures) -> None:
-        raise AssertionError("variance of all classes")
-
-    monkeypatch.setattr(Signatures, "variance", property(forbidden))
-    space(scattered(5), projection="pca", size_limit=0)
 
 
 def alike(rounding: float = 0.0) -> Signatures:
@@ -204,16 +164,3 @@ SAME = "all 12 heads separate the classes in the same way.*more examples"
 def test_signatures_that_cannot_be_placed_are_refused(signatures: Signatures, size_limit: int, error: str) -> None:
     with pytest.raises(SpaceError, match=error):
         space(signatures, size_limit=size_limit)
-
-
-@pytest.mark.parametrize("size_limit", [0, 1 << 29])
-def test_progress_counts_the_pairs_and_announces_the_projection(size_limit: int) -> None:
-    seen: list[tuple[str, int, int]] = []
-    space(
-        without(scattered(6), 1),
-        projection="pca",
-        size_limit=size_limit,
-        progress=lambda stage, done, total: seen.append((stage, done, total)),
-    )
-    pairs = [("features", 1, 3), ("features", 2, 3), ("features", 3, 3)]
-    assert seen == [*pairs, ("projection", 0, 1), ("projection", 1, 1)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import fakes
@@ -52,22 +51,11 @@ def test_tokens_of_windows_are_counted_and_those_of_texts_estimated() -> None:
     assert texts.tokens == pytest.approx(1.3 * 4 + 4 * 2)
 
 
-def test_passes_are_those_of_a_whole_window() -> None:
-    assert NEXT_TOKEN.count_passes(windows(window(8), window(4), window(4, source="random"))) == 2
-    assert CLASSIFICATION.count_passes(fakes.sentences(7)) == 7
-
-
 def test_halves_have_no_document_and_the_same_share_of_classes() -> None:
     first, last = NEXT_TOKEN.halve(windows(window(3), window(3, 1), window(3, 2), window(3, 3)))
     assert (first.tolist(), last.tolist()) == ([0, 1], [2, 3])
     labelled = Texts(("a", "b", "c", "d"), None, np.array([0, 0, 1, 1]), ("bad", "good"))
     assert [half.tolist() for half in CLASSIFICATION.halve(labelled)] == [[0, 2], [1, 3]]
-
-
-def test_a_window_belongs_to_the_document_of_most_of_its_tokens() -> None:
-    mixed = Window("", np.arange(5), np.array([7, 7, 7, 9]), np.ones(4))
-    assert NEXT_TOKEN.group_documents(windows(mixed, window(4, 9), window(4, 7))).tolist() == [0, 1, 0]
-    assert CLASSIFICATION.group_documents(fakes.sentences(2)) is None
 
 
 def test_intervals_are_over_windows_where_documents_are_few() -> None:
@@ -122,11 +110,3 @@ def test_windows_are_of_the_task_of_the_model_that_they_are_cut_for(
     monkeypatch.setattr(ModelCard, "task", capped)
     assert cut_windows(bench.card, fakes.sentences(12), window=16, tokens=64).task is capped
     assert cut_split(load_data(bench.settings, bench.card), "train", bench.settings, bench.card).task is capped
-
-
-def test_a_card_tells_its_task(bench: Bench, tmp_path: Path) -> None:
-    card: ModelCard = bench.card
-    assert (card.task, card.saves, card.describes_task) == (NEXT_TOKEN, "cache", "predicts the next token")
-    settings = fakes.quick_task(tmp_path)
-    classifier = open_bench(settings, store=Store(tmp_path / "store")).card
-    assert (classifier.task, classifier.saves, classifier.describes_task) == (CLASSIFICATION, "time", "2 classes")

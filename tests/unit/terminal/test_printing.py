@@ -10,7 +10,7 @@ from cahp.run.document import CostRecord, RunDocument
 from cahp.run.evidence import KneeNull
 from cahp.run.show import show_cost
 from cahp.show.blocks import Table
-from cahp.terminal.printing import evaluation_lines, run_lines
+from cahp.terminal.printing import run_lines
 from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
@@ -36,28 +36,6 @@ def test_a_run_says_where_the_rule_stops_on_unstructured_data() -> None:
     elsewhere = "  the published rule would stop at 13 to 15 on unstructured data, and at 36 here (20 draws)"
     assert elsewhere in run_lines(replace(run, knee=36))
     assert said not in run_lines(replace(run, knee_null=None))
-
-
-def test_a_run_counts_groups_where_query_heads_share_keys_and_values() -> None:
-    run = RunDocument.from_json(documents.run_json())
-    run = replace(run, model=replace(run.model, group=3), verified=replace(run.verified, difference=0.0))
-    total = run.model.layers * run.model.heads
-    assert f"{run.budget.attained} of {total} groups kept" in next(run_lines(run))
-
-
-def test_a_model_alone_is_not_compared_with_itself() -> None:
-    full = {"kl": Estimate(0.0, (0.0, 0.0), 9, "nats"), "agreement": Estimate(1.0, (0.7, 1.0), 9, "share")}
-    document = {
-        "model": "tiny",
-        "kept": None,
-        "data": {"id": "notes", "split": "validation"},
-        "outcomes": {"full": full, "pruned": None},
-        "notices": [],
-    }
-    lines = "\n".join(evaluation_lines(document))
-    assert "KL" not in lines
-    assert "agreement" not in lines
-    assert "one model without labels has no outcome" in lines
 
 
 def test_a_run_says_how_its_goal_was_reached_and_whether_other_texts_confirm_it() -> None:
