@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from cahp.stages.evaluation import SharedLayers
 
 
-#: Texts on which a masked model is compared with the cut one.
-_COMPARED_TEXTS = 8
 #: Sets of windows for which the full model's answers are kept in memory.
 _READERS = 3
 #: Texts in a timed batch, and their tokens.
@@ -232,10 +230,7 @@ class Measurements:
         from cahp.models.selftest import compare_masked_and_cut
 
         model = self._resources.model
-        compared = texts.inputs[:_COMPARED_TEXTS]
-        if texts.task.predicts_often:
-            # One has as many tokens as many texts.
-            compared = texts.inputs[:1]
+        compared = texts.inputs[: texts.task.compared]
         return compare_masked_and_cut(model, mask, model.batches(model.tokenize(compared)))
 
     def costs(

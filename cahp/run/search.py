@@ -136,13 +136,8 @@ def search(budgets: Sequence[int], reaches: Callable[[int], bool]) -> None:
 
 
 STAGE = "search"
-#: Texts for a quick refit, for comparing its result, and for confirming all swaps together; at most a third each.
-_REFITTED = 128
-_COMPARED = 256
 #: Settings that change no trial; its texts, drawn by the seed, and its precision are part of its key.
 _NOT_IN_TRIALS = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE, "pool_size", "projection", "seed")
-#: Of windows of a language model, each of which has the tokens of many texts.
-_ITEMS = 8
 
 
 @dataclass(frozen=True)
@@ -255,17 +250,14 @@ class _Trials:
 
     def __init__(self, bench: Bench) -> None:
         texts = bench.calibration
-        refitted = _REFITTED
-        compared = _COMPARED
-        if texts.task.predicts_often:
-            refitted = _ITEMS
-            compared = _ITEMS
+        refitted, compared = texts.task.trial
         rows = np.array(texts.text_rows)
         third = len(rows) // 3
         if third < 2:
             raise OptionError("--select-time needs at least 6 calibration texts; raise --limit (or --tokens)")
         order = np.random.default_rng(bench.settings.seed).permutation(rows)
-        # What is read twice is no text, and helps only the refit.
+        # At most a third each for a quick refit, for comparing its result, and for confirming all swaps together. What
+        # is read twice is no text, and helps only the refit.
         others = np.setdiff1d(np.arange(len(texts)), rows)[:refitted]
         self._refitted = texts.take(np.sort([*order[: min(refitted, third)], *others]))
         self._compared = texts.take(np.sort(order[third : third + min(compared, third)]))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 #: Smallest gain in accuracy by permuted labels that is worth a warning.
 _SUSPICIOUS = 0.15
-#: Tokens of a batch of windows whose first part is waited for.
-_FIRST = 256
 
 
 def evaluate(
@@ -48,8 +46,8 @@ def evaluate(
         gates = model.gates(mask.keep)
     read = (reader or Reader(texts)).read
     size = None
-    if on_part is not None and texts.task.predicts_often and model.device.type == "cpu":
-        size = _FIRST
+    if on_part is not None and model.device.type == "cpu":
+        size = texts.task.first_tokens
     batches = model.batches(model.tokenize(texts.inputs), size=size)
     if on_part is not None:
         # Batches are ordered by length, but every part should have texts of all lengths.

@@ -25,16 +25,9 @@ STAGE = "salience"
 BATCH = 32
 
 
-def texts_per_batch(texts: Texts) -> int:
-    """Texts in a batch of the reference; an item of many predictions has the tokens of a whole batch."""
-    if texts.task.predicts_often:
-        return 1
-    return BATCH
-
-
 def examples_used(texts: Texts) -> int:
     """Number of examples in the reference's quarter of the batches, at least one batch."""
-    size = texts_per_batch(texts)
+    size = texts.task.batch
     batches = -(-len(texts) // size)
     return min(len(texts), max(1, batches // 4) * size)
 

@@ -343,30 +343,7 @@ def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
     positions = np.array([placed[head] for head in range(heads)], dtype=np.float64)
     # It leaves most of the frame to a few outliers. Half way to the ranks, heads fill it.
     ranks = positions.argsort(axis=0).argsort(axis=0) / (heads - 1)
-    return _to_frame(_apart((_to_frame(positions) + _to_frame(ranks)) / 2, gap=0.9 / np.sqrt(heads)))
-
-
-def _apart(positions: NDArray[np.float64], *, gap: float) -> NDArray[np.float64]:
-    """Push points that are nearer than ``gap`` away from each other, so that none hides another."""
-    from scipy.spatial import cKDTree
-
-    for _ in range(60):
-        pairs = cKDTree(positions).query_pairs(gap * 0.999, output_type="ndarray")
-        if not len(pairs):
-            break
-        first, second = np.sort(pairs, axis=1).T
-        between = positions[second] - positions[first]
-        distance = np.linalg.norm(between, axis=1, keepdims=True)
-        # Equal points move apart in a fixed direction.
-        turn = np.arange(len(pairs))[:, None] * 2.4
-        direction = np.where(
-            distance > 0, between / np.maximum(distance, 1e-12), np.hstack([np.cos(turn), np.sin(turn)])
-        )
-        push = direction * (gap - distance) / 2
-        positions = positions.copy()
-        np.add.at(positions, second, push)
-        np.add.at(positions, first, -push)
-    return positions
+    return _to_frame(_to_frame(positions) + _to_frame(ranks))
 
 
 def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -80,6 +80,14 @@ class Task:
     #: information than labels, and the items of a batch.
     distill_rate = 1e-4
     distill_batch = 64
+    #: Items in a batch of the published salience; one of many predictions has the tokens of a whole batch.
+    batch = 32
+    #: Items on which a masked model is compared with the cut one, and of a trial of swapped heads at most: those that
+    #: are refitted on, and those that are compared.
+    compared = 8
+    trial = (128, 256)
+    #: Tokens of a batch whose answers are waited for on a processor (None: the usual number).
+    first_tokens: int | None = None
     #: Bump to invalidate the cached evaluations of the task.
     revision = 3
 
@@ -172,6 +180,10 @@ class NextToken(Task):
     distill_rate = 2e-4
     # A window has a prediction per token, so that few windows are enough for a batch.
     distill_batch = 8
+    batch = 1
+    compared = 1
+    trial = (8, 8)
+    first_tokens = 256
     revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:

@@ -154,11 +154,10 @@ def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
     Sums and not means, so that a last batch of few texts does not weigh more than its texts. A window of a language
     model is a batch.
     """
-    from cahp.stages.salience import texts_per_batch
 
     gradients = gate_gradients(evidence, most=MOST_BATCHED)
     shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
-    starts = np.arange(0, len(gradients), texts_per_batch(evidence.texts))
+    starts = np.arange(0, len(gradients), evidence.texts.task.batch)
     return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
 
 
