@@ -144,11 +144,6 @@ def same_predictions(evaluation: Evaluation, full: Evaluation) -> Bools:
     return np.asarray(evaluation.predictions == full.predictions)
 
 
-def changed_rows(evaluation: Evaluation, full: Evaluation) -> Ints:
-    """Return the rows whose predictions differ from the full model's."""
-    return np.flatnonzero(~same_predictions(evaluation, full))
-
-
 def _share(values: Bools) -> Estimate:
     count = int(values.sum())
     total = len(values)

@@ -213,11 +213,10 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     kept = together is None or not together.value < 0
     if kept:
         mask = start
-    chosen = set(mask.flat)
-    rescued = tuple(head for head in selection.rescued if head in chosen)
-    filled = tuple(head for head in selection.filled if head in chosen)
-    improved = replace(selection, mask=mask, rescued=rescued, filled=filled)
-    return improved, HeadSearch(round(seconds, 1), len(tried) - 1, tuple(swaps), together, kept)
+    rescued = tuple(head for head in selection.rescued if head in mask.flat)
+    return replace(selection, mask=mask, rescued=rescued), HeadSearch(
+        round(seconds, 1), len(tried) - 1, tuple(swaps), together, kept
+    )
 
 
 def swap(mask: HeadMask, removed: int, restored: int) -> HeadMask:

@@ -299,14 +299,11 @@ def _complete(
         lacking = max(least - (len(layer) - len(removed)), 0)
         rescued += removed[:lacking].tolist()
     keep[rescued] = True
-    filled: list[int] = []
     if budget is not None:
-        left = budget - int(keep.sum())
         removed = ranking.overall[~keep[ranking.overall]]
-        filled = removed[:left].tolist()
-        keep[filled] = True
+        keep[removed[: budget - int(keep.sum())]] = True
     mask = HeadMask(keep.reshape(ranking.by_layer.shape))
-    return Selection(mask, budget, k=k, rescued=tuple(rescued), filled=tuple(filled))
+    return Selection(mask, budget, k=k, rescued=tuple(rescued))
 
 
 def _top(ranking: Ranking, budget: int, min_per_layer: Minimum) -> Selection:

@@ -248,15 +248,14 @@ class HeadMask:
 class Selection:
     """A mask and how its heads were chosen, as flat indices.
 
-    ``k`` is the number of clusters with a representative (None: no clusters were used), ``rescued`` are the heads added
-    by the per-layer minimum, and ``filled`` those that use up the rest of the budget.
+    ``k`` is the number of clusters with a representative (None: no clusters were used), and ``rescued`` are the
+    heads added by the per-layer minimum.
     """
 
     mask: HeadMask
     requested: int | None
     k: int | None = None
     rescued: tuple[int, ...] = ()
-    filled: tuple[int, ...] = ()
 
 
 #: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, bits, a ratio, or a number.

@@ -17,7 +17,6 @@ from cahp.files import json_text
 from cahp.outcomes import (
     OUTCOMES,
     accuracy_change,
-    changed_rows,
     compare_signs,
     estimate_change,
     from_metrics,
@@ -108,10 +107,9 @@ def test_means_of_all_masks_have_the_same_resamples_so_that_their_differences_ar
     assert (one.low, one.high) == pytest.approx((one.value - half, one.value + half), abs=0.02)
 
 
-def test_agreement_and_changed_rows_compare_predictions_not_labels() -> None:
+def test_agreement_compares_predictions_not_labels() -> None:
     full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
     assert measure(pruned, full=full)["agreement"] == Estimate(0.5, wilson(2, 4), 4, "share")
-    assert changed_rows(pruned, full).tolist() == [1, 3]
 
 
 def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
