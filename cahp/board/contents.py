@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -211,8 +211,6 @@ def _list_savings(savings: Savings) -> list[str]:
     return clauses
 
 
-#: Up to so many heads, replacement heads are part of every update; beyond, they are computed when one is asked for.
-_ALWAYS = 512
 _CORE = Path(__file__).parent / "core"
 #: The files of the script, each after those that it imports.
 _FILES = (
@@ -281,7 +279,7 @@ class BoardSubject:
     ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
     evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
     which is shown in place of the time (None: another model). ``weights`` are counted (None: they were not).
-    Intervals are over ``units``.
+    Intervals are over ``units``, and an outcome is a mean over every ``answer``: a text, or a token.
     """
 
     unit: str = "head"
@@ -289,14 +287,16 @@ class BoardSubject:
     cache: CacheShape | None = None
     weights: WeightCount | None = None
     units: str = "texts"
+    answer: str = "text"
 
     @classmethod
     def of(cls, run: RunDocument) -> BoardSubject:
         """Return what the board of a finished run is about."""
-        units = "texts"
-        if run.protocol is not None:
-            units = run.protocol.units
-        return cls(run.model.unit, run.data.eval.most_frequent, run.cache_shape, WeightCount.of(run), units)
+        chance = run.data.eval.most_frequent
+        subject = cls(run.model.unit, chance, run.cache_shape, WeightCount.of(run))
+        if run.protocol is None:
+            return subject
+        return replace(subject, units=run.protocol.units, answer="token")
 
 
 @dataclass(frozen=True)
@@ -371,88 +371,26 @@ def contents(
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
     """
     mask = shown.mask
-    rows = table.rows()
-    figures = _list_figures(rows, other)
-    current = _describe_current(table, rows, shown)
-    for entry, title in zip((current, *figures), host.titles, strict=False):
-        entry["title"] = title
-    measured = {name for entry in (*figures, current) for name in entry["values"]}
-    data: dict[str, Any] = {
-        **_describe_clusters(clusters, labels),
-        **_describe_table(table, measured, subject),
-        "unit": subject.unit,
-        "colours": COLOURS,
-        "inks": [contrast(colour) for colour in COLOURS],
-        "striped": STRIPED,
-        "colourings": paint(host.colourings, mask),
-        "kept": [_packed(selection.mask) for selection in table.selections],
-        "rows": _rows(table, figures),
-        "status": host.status,
-        "selected": host.selected,
-        "cards": host.cards,
-        "current": current,
-    }
-    if other is not None and any("other" in entry for entry in figures):
-        data["other"] = RECOVERIES[other.recover].beside
-    if subject.cache is not None:
-        _add_cache(data, subject.cache, table, mask)
-    if shown.places is not None:
-        data["places"] = list(shown.places)
-    if shown.pinned is not None:
-        data["pinned"] = _packed(shown.pinned)
-    if host.steps is not None:
-        data["steps"] = {"undo": host.steps.undo, "suggested": host.steps.suggested}
-    if host.details is not None:
-        data["details"] = host.details
-    if host.first is not None:
-        _add_first_screen(data, host.first, table, mask, subject.weights)
-    if host.alone:
-        data["readings"] = _list_readings(table, clusters)
-    if host.alone or host.selected is not None or labels.size <= _ALWAYS:
-        current["covers"] = clusters.covers(mask, labels).tolist()
-    if host.selected is not None and host.selected < labels.size:
-        data["asked"] = _compare_with_cover(clusters, host.selected, current["covers"][host.selected])
-    return data
-
-
-def _list_figures(rows: Sequence[Row], other: BudgetTable | None) -> list[dict[str, Any]]:
-    """Return the figures of each budget, beside those after another recovery."""
-    figures = [_figures(row) for row in rows]
-    if other is not None:
-        words = RECOVERIES[other.recover].beside
-        for entry, row in zip(figures, other.rows(), strict=True):
-            if row.outcomes is not None and row.budget < other.budgets[-1]:
-                entry |= _beside(words, row.outcomes)
-    return figures
-
-
-def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> dict[str, Any]:
-    """Return the mask on the board with its figures."""
-    mask = shown.mask
-    row = _current_row(table, rows, shown)
-    current = _figures(row)
-    if not (row.values or row.outcomes or row.glimpse):
-        current |= _values_nearby(table, mask)
-    if shown.how:
-        current["how"] = shown.how
-    if shown.beside is not None:
-        current |= _beside(*shown.beside)
-    if shown.method:
-        current["method"] = shown.method
-    return {
-        **current,
+    masks = [selection.mask for selection in table.selections]
+    recovery = RECOVERIES[table.recover]
+    measured_rows = table.rows()
+    rows = [
+        {**_figures(row), "rescued": list(selection.rescued)}
+        for row, selection in zip(measured_rows, table.selections, strict=True)
+    ]
+    current = {
+        **_describe_current(table, measured_rows, shown),
         "budget": mask.count,
         "kept": _packed(mask),
         "origin": shown.origin,
         "note": shown.note,
         "rescued": list(shown.rescued),
+        "covers": clusters.covers(mask, labels).tolist(),
     }
-
-
-def _describe_clusters(clusters: HeadClusters, labels: Ints) -> dict[str, Any]:
-    """Return the heads with their clusters ``labels (N,)``, and the silhouette at each number of clusters."""
+    entries = [current, *rows]
+    measured = {name for entry in entries for name in entry["values"]}
     clustering = clusters.clustering
-    return {
+    data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
         "ks": clustering.ks.tolist(),
@@ -461,20 +399,6 @@ def _describe_clusters(clusters: HeadClusters, labels: Ints) -> dict[str, Any]:
         "labels": labels.tolist(),
         "tints": clusters.tints.tolist(),
         "names": name_clusters(labels, clusters.families),
-    }
-
-
-def _describe_table(table: BudgetTable, measured: Collection[str], subject: BoardSubject) -> dict[str, Any]:
-    """Return the budgets, the outcomes of which some are ``measured``, and the words for the table's recovery."""
-    recovery = RECOVERIES[table.recover]
-    unmeasured = ""
-    if not recovery.swept:
-        unmeasured = f"not {recovery.result} yet"
-    # A language model answers at every token.
-    per = "text"
-    if "perplexity" in measured:
-        per = "token"
-    return {
         "budgets": list(table.budgets),
         # An outcome that no budget has is absent; before the first measurement all are expected.
         "outcomes": [
@@ -482,20 +406,85 @@ def _describe_table(table: BudgetTable, measured: Collection[str], subject: Boar
             for row in HEADLINES
             if row.name in measured or not measured
         ],
-        "per": per,
+        "per": subject.answer,
         "units": subject.units,
         "recovered": recovery.noun,
         "trained": recovery.trains,
-        "unmeasured": unmeasured,
+        "unmeasured": "",
+        "unit": subject.unit,
+        "colours": COLOURS,
+        "inks": [contrast(colour) for colour in COLOURS],
+        "striped": STRIPED,
+        "colourings": paint(host.colourings, mask),
+        "kept": [_packed(own) for own in masks],
+        "rows": rows,
+        "status": host.status,
+        "selected": host.selected,
+        "cards": host.cards,
+        "current": current,
     }
+    if not recovery.swept:
+        data["unmeasured"] = f"not {recovery.result} yet"
+    for entry, title in zip(entries, host.titles, strict=False):
+        entry["title"] = title
+    if other is not None:
+        words = RECOVERIES[other.recover].beside
+        for entry, row in zip(rows, other.rows()[:-1], strict=False):
+            if row.outcomes is not None:
+                entry |= _beside(words, row.outcomes)
+                data["other"] = words
+    if subject.cache is not None:
+        data["cache"] = subject.cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
+        for entry, own in zip(entries, (mask, *masks), strict=True):
+            entry["cache"] = subject.cache.per_token(own)
+    if shown.places is not None:
+        data["places"] = list(shown.places)
+    if shown.pinned is not None:
+        data["pinned"] = _packed(shown.pinned)
+    if host.steps is not None:
+        data["steps"] = vars(host.steps)
+    if host.details is not None:
+        data["details"] = host.details
+    if host.first is not None:
+        data["first"] = {"answers": host.first.answers, "colouring": host.first.colouring}
+        if host.first.sentence is not None:
+            data["first"]["sentence"] = host.first.sentence.as_data()
+        for entry, own, value in zip(entries, (mask, *masks), host.first.values, strict=True):
+            entry["value"] = value
+            if subject.weights is not None:
+                entry["size"] = _short(subject.weights.ratio(own))
+    if host.alone:
+        data["readings"] = _list_readings(table, clusters)
+    if host.selected is not None and host.selected < labels.size:
+        distances = clusters.distances
+        data["asked"] = {
+            "distance": float(distances[host.selected, current["covers"][host.selected]]),
+            "median": float(np.median(distances[np.triu_indices(len(distances), 1)])),
+        }
+    return data
 
 
-def _add_cache(data: dict[str, Any], cache: CacheShape, table: BudgetTable, mask: HeadMask) -> None:
-    """Add the size of the cache of the full model and of each mask."""
-    data["cache"] = cache.per_token(HeadMask.full(data["layers"], data["heads"]))
-    data["current"]["cache"] = cache.per_token(mask)
-    for entry, selection in zip(data["rows"], table.selections, strict=True):
-        entry["cache"] = cache.per_token(selection.mask)
+def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> dict[str, Any]:
+    """Return the figures of the mask on the board, with the estimates of its budget that serve it."""
+    mask = shown.mask
+    budget = next((row for row in rows if row.budget == mask.count), Row(mask.count, {}, None, None, None))
+    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
+    # do, so their estimates serve the budget's own mask alone.
+    values: Mapping[str, float] = {}
+    if table.has(mask):
+        values = budget.values
+    row = Row(mask.count, values, shown.outcomes, budget.ratio, shown.speed, shown.glimpse)
+    current = _figures(row)
+    near = table.nearest_measured(mask.count)
+    if near is not None and not (values or row.outcomes or row.glimpse):
+        current |= {"values": {name: [_short(value)] for name, value in near.values.items()}, "about": near.budget}
+    if shown.how:
+        current["how"] = shown.how
+    if shown.beside is not None:
+        current |= _beside(*shown.beside)
+    if shown.method:
+        current["method"] = shown.method
+    return current
 
 
 def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, Any]]:
@@ -516,55 +505,6 @@ def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str,
     return readings
 
 
-def _compare_with_cover(clusters: HeadClusters, head: int, cover: int) -> dict[str, float]:
-    """Return the distance of a head to its replacement head, and the median distance of two heads."""
-    distances = clusters.distances
-    median = np.median(distances[np.triu_indices(len(distances), 1)])
-    return {"distance": float(distances[head, cover]), "median": float(median)}
-
-
-def _add_first_screen(
-    data: dict[str, Any], first: FirstScreen, table: BudgetTable, mask: HeadMask, weights: WeightCount | None
-) -> None:
-    """Add the clauses and the size of each mask."""
-    data["first"] = {"answers": first.answers, "colouring": first.colouring}
-    if first.sentence is not None:
-        data["first"]["sentence"] = first.sentence.as_data()
-    masks = [mask, *(selection.mask for selection in table.selections)]
-    for entry, own, value in zip((data["current"], *data["rows"]), masks, first.values, strict=True):
-        entry["value"] = value
-        if weights is not None:
-            entry["size"] = _short(weights.ratio(own))
-
-
-def _current_row(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> Row:
-    """Return the row of the mask on the board, with the estimates of its budget that serve it."""
-    row = next((row for row in rows if row.budget == shown.mask.count), None)
-    if row is None:
-        return Row(shown.mask.count, {}, shown.outcomes, None, shown.speed, shown.glimpse)
-    # Time hardly depends on which heads are pruned, so the budget's estimate serves a person's own mask, too. Answers
-    # do, so their estimates serve the budget's own mask alone.
-    if not table.has(shown.mask):
-        return Row(row.budget, {}, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
-    return Row(row.budget, row.values, shown.outcomes, row.ratio, shown.speed, shown.glimpse)
-
-
-def _values_nearby(table: BudgetTable, mask: HeadMask) -> dict[str, Any]:
-    """Return the figures of the nearest measured budget, until those of a person's own mask are known."""
-    near = table.nearest_measured(mask.count)
-    if near is None:
-        return {}
-    return {"values": {name: [_short(value)] for name, value in near.values.items()}, "about": near.budget}
-
-
-def _rows(table: BudgetTable, figures: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the figures of each budget with the heads that the per-layer minimum added."""
-    return [
-        {**entry, "rescued": list(selection.rescued)}
-        for entry, selection in zip(figures, table.selections, strict=True)
-    ]
-
-
 def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> dict[str, Any]:
     """Return an outcome for the script, with that of the ``full`` model and the baseline of the labels."""
     value = None
@@ -579,7 +519,7 @@ def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> di
 
 def _beside(words: str, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
     """Return the value of each outcome of another recovery, which ``words`` name, and a line that states it."""
-    values = {}
+    values: Mapping[str, float] = {}
     lines = {}
     for name, estimate in outcomes.items():
         values[name] = _short(estimate.value)

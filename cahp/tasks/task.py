@@ -28,15 +28,16 @@ class TaskWords:
     """How screens, reports and the terminal speak of a task.
 
     A model reads ``items`` one at a time (``measured`` where they are counted for the first time), and it predicts one
-    ``answer`` after the other; all of them are its ``answers``. Heads of a cluster have their ``likeness`` in common.
-    ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are too few calibration
-    items, and ``without_labels`` explains what is measured of data without labels.
+    ``answer`` after the other, in ``place`` after place; all of them are its ``answers``. Heads of a cluster have their
+    ``likeness`` in common. ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are
+    too few calibration items, and ``without_labels`` explains what is measured of data without labels.
     """
 
     items: str
     measured: str
     answer: str
     answers: str
+    place: str
     likeness: str
     own_text: str
     raise_number: str
@@ -57,6 +58,7 @@ class Task:
         measured="texts",
         answer="class",
         answers="answers",
+        place="text",
         likeness="separate the classes in a similar way",
         own_text="Your own text",
         raise_number="raise --limit",
@@ -166,6 +168,7 @@ class NextToken(Task):
         measured="windows of tokens",
         answer="next token",
         answers="next words",
+        place="token",
         likeness="attend in a similar way",
         own_text="Continue your own text",
         raise_number="raise --tokens or lower --window",
