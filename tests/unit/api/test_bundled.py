@@ -96,19 +96,6 @@ def list_numbers(value: Any, place: str = "") -> dict[str, Any]:
     return {name: one for key, item in value for name, one in list_numbers(item, f"{place}/{key}").items()}
 
 
-def test_the_number_of_heads_that_data_support_is_told_of_the_bundled_run_alone() -> None:
-    run = bundled.read_run().document  # type: ignore[union-attr]
-    count = bundled.count_enough(run)
-    assert count is not None
-    # The limit of its interval reaches 95 %, and that of one head less does not.
-    rows = bundled.read_run().tables["refit"]["outcomes"]  # type: ignore[union-attr]
-    lows = {int(budget): row["agreement"]["ci95"][0] for budget, row in rows.items()}
-    assert count == min(budget for budget, low in lows.items() if low >= 0.95)
-    assert bundled.count_enough(replace(run, model=replace(run.model, sha256="0" * 64))) is None
-    # Only some budgets of the language model are refitted.
-    assert bundled.count_enough(bundled.read_run("smollm2").document) is None  # type: ignore[union-attr]
-
-
 def test_only_a_measured_difference_names_a_better_method() -> None:
     model = bundled.read_run().document.model  # type: ignore[union-attr]
     found = bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", "mean", 13)

@@ -93,7 +93,6 @@ def test_operations_are_those_that_a_forward_pass_takes(tmp_path: Path) -> None:
 def test_time_grows_with_operations_and_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     # The built-in encoder has 12 squares of its hidden size a layer, and a token takes two operations of each.
     monkeypatch.setattr(measurements, "_speed", lambda: 2.0)
-    monkeypatch.setattr(measurements, "_delay", lambda: 1.0)
     minilm = replace(models.identify("minilm"), sha256="another")
     assert measurements.estimate_seconds(minilm, tokens=5) == 5 * 6 * 12 * 384**2
     assert preflight.default_seconds(minilm) > measurements.estimate_seconds(minilm, tokens=4000 * 32)
@@ -103,7 +102,6 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(measurements, "_speed", lambda: 1e9)
-    monkeypatch.setattr(measurements, "_delay", lambda: 1.0)
     cards = []
     for words in (1_000, 100_000):
         config = AutoConfig.for_model("llama", vocab_size=words, architectures=["LlamaForCausalLM"], **BILLION)
@@ -121,26 +119,14 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     assert preflight.default_seconds(small, recover="refit") > 1.3 * preflight.default_seconds(small)
 
 
-def test_a_model_that_was_evaluated_here_reads_at_the_pace_of_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(measurements, "_delay", lambda: 1.0)
+def test_a_model_that_was_evaluated_here_reads_at_the_pace_of_then() -> None:
     measured = card(layers=6, hidden=384)
     measured = replace(measured, sha256="measured")
     measurements.record_pace(Store(), measured, tokens=2000, seconds=4)
     assert measurements.estimate_seconds(measured, tokens=500) == 1
-    # Busy at twice the time, and too few tokens to tell.
-    monkeypatch.setattr(measurements, "_delay", lambda: 2.0)
+    # Too few tokens to tell.
     measurements.record_pace(Store(), measured, tokens=10, seconds=4)
-    assert measurements.estimate_seconds(measured, tokens=500) == 2
-
-
-@pytest.mark.parametrize(("load", "delay"), [(0.0, 1.0), (1.0, 1.0), (7.0, 2.0), (31.0, 4.0)])
-def test_other_work_delays_by_the_geometric_mean_of_all_and_nothing(
-    load: float, delay: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # With 7 busy threads on two cores, a thread gets a quarter of a core while they last.
-    monkeypatch.setattr(measurements.os, "getloadavg", lambda: (load, 0.0, 0.0))
-    monkeypatch.setattr(measurements.os, "cpu_count", lambda: 2)
-    assert measurements._delay() == delay
+    assert measurements.estimate_seconds(measured, tokens=500) == 1
 
 
 def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:

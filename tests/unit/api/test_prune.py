@@ -110,7 +110,7 @@ def test_the_signature_lists_every_field_of_the_settings() -> None:
     [
         ({"budgte": 20}, "cahp.prune has no option budgte; did you mean budget?"),
         ({"recover": "magic"}, "--recover magic is unknown; choose one of"),
-        ({"limit": "many"}, "--limit must be a whole number, not 'many'"),
+        ({"limit": "many"}, "--limit cannot be 'many' (Expected `int`, got `str`)"),
         ({"limit": 1}, "--limit 1 is out of range; it must be in"),
         ({"method": "none-such"}, "none-such"),
         ({"model": "no-such-model"}, "no-such-model"),

@@ -44,7 +44,7 @@ def test_each_command_has_an_example_that_it_understands(command: Command) -> No
 def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Command) -> None:
     def listed(word: str) -> set[str]:
         help = call(command.name, word).out
-        return set(re.findall(r"^│[ *]+(--[a-z-]+)", help, re.MULTILINE))
+        return set(re.findall(r"^│ (?:\*  |   )?(--[a-z-]+)", help, re.MULTILINE))
 
     flags = {option.flag.partition("/")[0]: option.common for option in command.options if not option.argument}
     more = {"--help", "--help-all"}
