@@ -519,7 +519,7 @@ def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> di
 
 def _beside(words: str, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
     """Return the value of each outcome of another recovery, which ``words`` name, and a line that states it."""
-    values: Mapping[str, float] = {}
+    values = {}
     lines = {}
     for name, estimate in outcomes.items():
         values[name] = _short(estimate.value)
