@@ -29,30 +29,13 @@ from cahp.words import encodable
 REQUIRED: Any = ...
 
 
-#: What an option takes, by its kind, or the unit of its setting; a flag takes nothing.
-_VALUES: Mapping[object, str] = {
-    int: "N",
-    float: "X",
-    str: "TEXT",
-    list[str]: "TEXT",
-    Path: "PATH",
-    Mapping: "A=B,...",
-    Sequence: "A,B,...",
-    "heads": "N|SHARE|auto",
-    "duration": "TIME",
-    "goal": "GOAL",
-    "mix": "SOURCE=SHARE",
-}
-
-
 @dataclass(frozen=True)
 class Option:
     """An option, or an argument, of a command.
 
     ``name`` is the parameter of the command that takes the value; with ``fills`` it is the field of ``Settings`` that
     takes it instead. Without ``flags``, an option is the name with two dashes (and ``--no-...`` for a flag). ``low``
-    and ``high`` bound a number. ``values`` stand in the help for what it takes. ``section`` and ``common`` are those of
-    ``Setting``.
+    and ``high`` bound a number. ``section`` and ``common`` are those of ``Setting``.
     """
 
     name: str
@@ -64,7 +47,6 @@ class Option:
     high: float | None = None
     fills: bool = False
     argument: bool = False
-    values: str | None = None
     section: Section = "Options"
     common: bool = True
 
@@ -85,7 +67,6 @@ class Option:
                 self.default,
                 *self.flags,
                 help=self.help,
-                metavar=self.values or _VALUES.get(self.kind),
                 min=self.low,
                 max=self.high,
                 rich_help_panel=self.section,
@@ -114,24 +95,9 @@ def _of_setting(setting: Setting, flag: str) -> Option:
         default,
         tuple(names),
         fills=True,
-        values=_values(setting),
         section=setting.section,
         common=setting.common,
     )
-
-
-#: So many characters of choices are shown beside the option; beyond, they stand in its help.
-_SHOWN = 30
-
-
-def _values(setting: Setting) -> str | None:
-    """Return what the option of a setting takes, as the help shows it (None: it is a flag)."""
-    if setting.kind is bool:
-        return None
-    choices = "|".join(setting.choices)
-    if choices and len(choices) <= _SHOWN:
-        return choices
-    return _VALUES[setting.unit or setting.kind]
 
 
 _OUTPUT: Section = "Output and machine"
