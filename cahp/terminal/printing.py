@@ -26,7 +26,7 @@ from cahp.run.show import (
 from cahp.show.blocks import Block, Cell, Table, Text
 from cahp.show.terminal import lines
 from cahp.values import Estimate
-from cahp.words import duration, percent, size_of
+from cahp.words import duration, size_of
 
 Document = Mapping[str, Any]
 
@@ -180,10 +180,6 @@ def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
     yield from _facts(rows)
 
 
-#: Types of 16 bits, by their names in files of weights.
-_HALVES = {"BF16": "bfloat16", "F16": "float16"}
-
-
 def preflight_lines(document: Document) -> Iterator[str]:
     """Yield the facts about a model before it is used; see ``cahp.api.preflight``."""
     yield f"{document['id']}: supported ({document['family']})"
@@ -201,33 +197,20 @@ def _list_facts(document: Document) -> Iterator[tuple[str, str]]:
         yield "prompt", document["prompt"]["prompted"]
     elif document["labels"]:
         yield "classes", ", ".join(document["labels"])
-    elif document["language"] == "causal":
-        yield "classes", "none: a language model, measured on its next tokens (or give it --prompt and --answers)"
     elif document["language"]:
-        yield "classes", f"none: a {document['language']} language model; give it --prompt and --answers"
+        yield "classes", f"none: a {document['language']} language model; --prompt and --answers make it a classifier"
     else:
         yield "classes", "none: an encoder; train a classifier on it with `cahp fit`"
     if document["parameters"]:
-        words = f"{document['parameters'] / 1e6:.1f} M"
-        halves = [_HALVES[name] for name in document["types"] or () if name in _HALVES]
-        if halves:
-            words += f", stored in {' and '.join(halves)} (--dtype auto keeps them so)"
-        yield "weights", words
+        yield "weights", f"{document['parameters'] / 1e6:.1f} M"
     if document["to_fetch_bytes"]:
-        fetched = size_of(document["to_fetch_bytes"])
-        yield "download", f"{fetched} from the hub, at commit {document['revision'][:12]}"
+        yield "download", f"{size_of(document['to_fetch_bytes'])} from the hub"
     if document["kv_cache"]:
-        words = f"keys and values take {document['kv_cache']:,} bytes per token"
-        if document["attention_weights"] is not None:
-            words += f"; attention is {percent(document['attention_weights'])} of the weights"
-        yield "cache", words
+        yield "cache", f"keys and values take {document['kv_cache']:,} bytes per token"
     if document["memory_bytes"]:
         yield "memory", f"about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
     if document["expected_s"]:
-        words = f"about {duration(document['expected_s'])} for the default run on this machine's processor"
-        if document["expected_refit_s"] is not None:
-            words += f" ({duration(document['expected_refit_s'])} with --recover refit)"
-        yield "time", words
+        yield "time", f"about {duration(document['expected_s'])} for the default run on this machine's processor"
     if document["max_length"]:
         limit = f"{document['max_length']:,}"
         longest = duration(document["expected_longest_s"])
