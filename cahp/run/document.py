@@ -329,9 +329,12 @@ class RunDocument:
             if content.get("report") is not None:
                 native["report"] = {**content["report"], "outcomes": _read_outcomes(content["report"])}
             document = msgspec.convert(native, cls)
-            for states in (document, document.report or document):
-                for outcomes in (states.outcomes["full"], *states.outcomes.values()):
-                    main_outcome(outcomes)
+            measured = [document.outcomes["full"], *document.outcomes.values()]
+            measured += [step.outcomes for step in document.steps]
+            if document.report is not None:
+                measured += [document.report.outcomes["full"], *document.report.outcomes.values()]
+            for outcomes in measured:
+                main_outcome(outcomes)
         except (msgspec.ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise CahpError(f"{describe_error(error)}; write it again with `cahp prune --out`.") from None
         layers = {str(layer) for layer in range(document.model.layers)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -170,22 +169,18 @@ def without_agreement(run: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("change", "lacked"),
+    "change",
     [
-        (lambda run: {"outcomes": {}}, "outcomes.full"),
-        (lambda run: {"outcomes": {"full": None}}, "outcomes.full"),
-        (lambda run: {"outcomes": {"full": {}}}, "outcomes.full"),
-        (lambda run: {"outcomes": {"full": {"accuracy": None}}}, "outcomes.full"),
-        (lambda run: {"steps": [without_agreement(run)]}, "steps.outcomes.agreement"),
-        (
-            lambda run: {"report": {**run["data"]["eval"], "outcomes": {"full": {}}}},
-            "report.outcomes.full.accuracy",
-        ),
+        lambda run: {"outcomes": {}},
+        lambda run: {"outcomes": {"full": None}},
+        lambda run: {"outcomes": {"full": {"accuracy": None}}},
+        lambda run: {"steps": [without_agreement(run)]},
+        lambda run: {"report": {**run["data"]["eval"], "outcomes": {"full": {}}}},
     ],
 )
-def test_a_run_that_lacks_an_outcome_is_refused(change: Callable[[Any], dict[str, Any]], lacked: str) -> None:
+def test_a_run_that_lacks_an_outcome_is_refused(change: Callable[[Any], dict[str, Any]]) -> None:
     run = json.loads(json_text(RunDocument.from_json(documents.run_json()).to_json()))
-    with pytest.raises(CahpError, match=f"lacks {re.escape(lacked)}"):
+    with pytest.raises(CahpError, match="The run is broken"):
         RunDocument.from_json({**run, **change(run)})
 
 
