@@ -162,19 +162,12 @@ def test_a_loss_without_bounds_is_null_in_a_file() -> None:
     assert "nll" not in from_metrics(metrics)
 
 
-def without_agreement(run: dict[str, Any]) -> dict[str, Any]:
-    """A step without an outcome."""
-    outcomes = {name: value for name, value in run["outcomes"]["pruned"].items() if name != "agreement"}
-    return {"step": "pruned", "accepted": None, "examples": None, "seconds": None, "gained": None, "outcomes": outcomes}
-
-
 @pytest.mark.parametrize(
     "change",
     [
         lambda run: {"outcomes": {}},
         lambda run: {"outcomes": {"full": None}},
         lambda run: {"outcomes": {"full": {"accuracy": None}}},
-        lambda run: {"steps": [without_agreement(run)]},
         lambda run: {"report": {**run["data"]["eval"], "outcomes": {"full": {}}}},
     ],
 )
