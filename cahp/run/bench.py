@@ -13,8 +13,7 @@ import numpy as np
 
 from cahp import data, methods, models
 from cahp.goals import Goal
-from cahp.models.cards import ModelCard
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs, ModelCard
 from cahp.models.identity import explain_missing_classes
 from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES

@@ -11,7 +11,7 @@ from fakes import prune
 from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable, Speed, fill
 from cahp.board.head_clusters import HeadClusters
-from cahp.models.costs import Costs
+from cahp.models.cards import Costs
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +88,6 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
             sentence = f"{split}: {cut} of {count} texts are longer than 8 tokens and were cut"
             assert sentence in page
             assert f"note: {sentence} (--max-length)" in said
-
-
 
 
 def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
