@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from clusters import CARD, on_a_line, outcomes, speed
 
-import cahp
 from cahp.api import bundled
 from cahp.board.budget_sweep import (
     TIMED,
@@ -261,14 +260,6 @@ def test_layers_that_masks_share_are_counted_once() -> None:
     assert count_mask_passes([HeadMask(keep), HeadMask(other)]) == 3 / 2
     assert count_mask_passes([HeadMask(keep), HeadMask(~keep | other)]) == 2
     assert count_mask_passes([]) == 0
-
-
-def test_the_cost_of_a_table_is_said_first(window_bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    run = cahp.prune(window_bench.settings, sweep=True, store=window_bench.resources.store, progress=True)
-    assert run.table is not None
-    assert run.table.missing() is None
-    shown = capsys.readouterr()
-    assert f"table of {len(run.table.budgets)} budgets: about" in shown.out + shown.err
 
 
 def test_a_part_of_the_windows_estimates_the_perplexity_of_all(window_bench: Bench) -> None:
