@@ -19,7 +19,7 @@ from cahp import cli
 from cahp.api.export import export
 from cahp.exports import formats
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
-from cahp.models import saving, selftest
+from cahp.models import selftest
 from cahp.models.cards import Timing
 from cahp.models.head_model import HeadModel
 from cahp.models.saving import ReadBack
@@ -185,18 +185,6 @@ def test_every_form_says_what_it_is_and_is_found_by_its_word_and_file(form: Form
         assert "```python" in form.card
 
 
-def test_where_a_form_runs_is_told_with_versions_and_what_was_not_tried() -> None:
-    assert all(form.runs_in.keys() <= formats.RUNTIMES.keys() for form in formats.model_forms())
-    row = formats.describe_runtimes(replace(TOY, runs_in={"MLX": "yes"}))
-    assert f"MLX ({formats.RUNTIMES['MLX']}): yes" in row
-    assert f"vLLM ({formats.RUNTIMES['vLLM']}): not tried" in row
-
-
-def test_words_and_files_are_not_used_twice() -> None:
-    assert len({form.key for form in formats.FORMS}) == len(formats.FORMS)
-    assert len({form.file for form in formats.mask_forms()}) == len(formats.mask_forms())
-
-
 def test_a_rounded_model_is_held_to_its_answers_and_another_to_its_logits() -> None:
     def read(tried: int, agreement: float, difference: float = 0.6) -> ReadBack:
         return ReadBack(tried, agreement, difference, np.zeros((tried, 2), dtype=np.float32))
@@ -225,10 +213,3 @@ def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
         ):
             export(settings, mask=mask, format=form, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
-
-
-def test_the_reason_of_a_failed_process_is_its_error_and_not_what_it_printed_after_that() -> None:
-    said = "Traceback (most recent call last):\n  File\ntorch.onnx.errors.OnnxExporterError: no such thing\n  %1 = a()"
-    assert saving._reason(said) == "torch.onnx.errors.OnnxExporterError: no such thing"
-    assert saving._reason("Killed\n") == "Killed"
-    assert saving._reason("") == "it ended without a message"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +12,8 @@ import pytest
 
 from cahp.exports.masks import read_mask, read_mask_record
 from cahp.exports.run_folder import write_run
-from cahp.output import Output
 from cahp.run.document import RunDocument
 from cahp.run.prune import Run
-from cahp.values import CahpError
 
 DOCUMENT = RunDocument.from_json(documents.run_json())
 RUN = Run(DOCUMENT, DOCUMENT.mask, {"salience": np.arange(6.0), "labels": np.array([0, 0, 1, 1, 2, 2])})
@@ -57,28 +54,3 @@ def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_pa
     with pytest.raises(ValueError, match=r"were kept|Object arrays"):
         write_run(tmp_path, broken)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-
-
-def write(folder: Path) -> None:
-    write_run(folder, RUN)
-
-
-def check_folder(folder: Path) -> None:
-    Output(folder).check_writable()
-
-
-def test_a_folder_that_passes_the_check_exists_and_is_empty(tmp_path: Path) -> None:
-    check_folder(tmp_path / "new" / "out")
-    assert list((tmp_path / "new" / "out").iterdir()) == []
-
-
-def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    try:
-        if os.access(tmp_path, os.W_OK):
-            pytest.skip("this user may write anywhere")
-        for attempt in (write, check_folder):
-            with pytest.raises(CahpError, match="Permission denied"):
-                attempt(tmp_path)
-    finally:
-        tmp_path.chmod(0o700)
