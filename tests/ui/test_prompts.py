@@ -82,7 +82,7 @@ def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str
     ask(app, folders["masked"], "awful, great")
     assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
-    assert "put {mask} into the prompt" in text_of(app, "error")
+    assert "a masked one answers at {mask} in its prompt" in text_of(app, "error")
     assert not has_button(app, "use-source")
 
 

@@ -107,25 +107,18 @@ def provenance(explorer: Explorer, *shown: str) -> str:
     results = explorer.results
     if results.bundle is None:
         return f"Measured on this machine ({plain(machine())})."
+    words = of_bundle(explorer, results.bundle)
     if all(results.ships(explorer.mask, recover) for recover in shown):
-        return of_bundle(explorer, results.bundle)
-    # The budgets choose from the same clusters.
-    shipped = "Clusters"
-    if all(results.shipped_rows(explorer.settings, recover) for recover in shown):
-        shipped = "Curves"
-    return f"This mask: measured here. {shipped}: bundled, {_measured_on(results.bundle)}."
+        return words
+    return f"This mask: measured here. Its clusters: {words}"
 
 
 def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
     """Describe in Markdown where figures of the bundled run were measured."""
-    words = f"Bundled result, {_measured_on(bundle)}."
+    words = f"Bundled result, measured on {plain(bundle.made['machine'])}, {bundle.made['date']}."
     if explorer.results.costs(explorer.mask) is not None:
         words += " Its time: measured here."
     return words
-
-
-def _measured_on(bundle: Bundle) -> str:
-    return f"measured on {plain(bundle.made['machine'])}, {bundle.made['date']}"
 
 
 # The session's explorer --------------------------------------------------------------------------------------

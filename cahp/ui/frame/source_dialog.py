@@ -20,7 +20,7 @@ from cahp.ui.frame import data_fields
 from cahp.ui.frame.address import OPENING, WISH, Wish
 from cahp.ui.frame.data_fields import dialog_state
 from cahp.ui.frame.running import follow
-from cahp.ui.parts.display import describe_units, plain, problem
+from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job
@@ -247,7 +247,7 @@ def _describe_model(name: str) -> ModelCard | None:
     if card.labels:
         predicts = f"classes {plain(', '.join(card.labels)[:200])}"
     st.caption(
-        f"{card.family.upper()}, supported · {card.layers} layers × {describe_units(card)} · {predicts} · a default "
+        f"{card.family.upper()}, supported · {describe_size(card)} · {predicts} · a default "
         f"run takes about {duration(default_seconds(card))} here"
     )
     return card

@@ -60,14 +60,6 @@ def describe_size(card: ModelCard) -> str:
     return size
 
 
-def describe_units(card: ModelCard) -> str:
-    """Return how many parts of a layer can be pruned: heads, or groups of heads that share keys and values."""
-    units = f"{card.heads} {card.unit}s"
-    if card.group > 1:
-        units += f" of {card.group} heads"
-    return units
-
-
 def describe_square(card: ModelCard) -> str:
     """Return what a square of a board stands for."""
     if card.group == 1:

@@ -39,24 +39,11 @@ def test_the_bundled_run_and_the_rows_of_its_table_were_measured_elsewhere(explo
     assert provenance(explorer, "refit") == said
 
 
-def test_with_another_floor_or_representative_all_but_the_clusters_is_measured_here(explorer: Explorer) -> None:
+def test_what_is_measured_here_is_said_beside_what_is_bundled(explorer: Explorer) -> None:
+    explorer.results.add(explorer.mask, "refit", outcomes(0.5))
+    words = "This mask: measured here. Its clusters: Bundled result, measured on "
+    assert provenance(explorer, "none", "refit").startswith(words)
+    assert provenance(explorer, "none").startswith("Bundled result")
     explorer.change(representative="medoid")
     explorer.board.set_budget(8)
-    table = explorer.table()
-    assert table is not None
-    assert explorer.results.outcomes(explorer.mask) is None
-    table.add(8, outcomes=outcomes(0.5))
-    assert explorer.outcomes() == outcomes(0.5)
-    assert provenance(explorer, "none").startswith("This mask: measured here. Clusters: bundled, measured on ")
-
-
-def test_what_is_measured_here_is_said_beside_what_is_bundled(explorer: Explorer) -> None:
-    # The refits of budgets ship, and no mean ablations.
-    for recover, which in (("refit", "Curves"), ("mean", "Clusters")):
-        explorer.results.add(explorer.mask, recover, outcomes(0.5))
-        assert provenance(explorer, recover).startswith(f"This mask: measured here. {which}: bundled, measured on ")
-        assert provenance(explorer, "none", recover).startswith("This mask: measured here.")
-    assert provenance(explorer, "none").startswith("Bundled result")
-    explorer.board.toggle(explorer.mask.flat[0])
-    explorer.results.add(explorer.mask, "none", outcomes(0.5))
-    assert provenance(explorer, "none").startswith("This mask: measured here. Curves: bundled, measured on ")
+    assert provenance(explorer, "none").startswith(words)

@@ -64,7 +64,7 @@ def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
         flips = explorer.start(FLIPS)
         assert flips.wait(PATIENCE)
         assert flips.result is not None
-        assert len(flips.result.apart) == round((1 - said["agreement"].value) * said["agreement"].n)
+        assert flips.result.counts[0] == round((1 - said["agreement"].value) * said["agreement"].n)
     finally:
         explorer.board.undo()
     # What was asked of another mask is not about this one.
