@@ -94,23 +94,6 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert "bundled" in app.selectbox(key="compare-which").options[0]
 
 
-def test_the_largest_bundled_comparison_opens_first(shipped: Path, folder: Path) -> None:
-    small = Comparison.read(folder)
-    document = replace(
-        small.document,
-        cells=tuple(cell for cell in small.document.cells if cell.method != "random"),
-        methods={name: one for name, one in small.document.methods.items() if name != "random"},
-    )
-    replace(small, document=document, written=None).write(shipped / "a smaller one")
-    # Its arrays have rows of masks that its document lacks.
-    (shipped / "a smaller one" / "compare.npz").unlink()
-    app = page()
-    assert len(app.selectbox(key="compare-which").options) == 2
-    found = Comparison.read(shipped / "tiny").results
-    assert app.subheader[0].value == headline(found)
-    assert app.selectbox(key="compare-which").value == "bundled-tiny"
-
-
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     curve = chart(app, "compare-curves")
@@ -201,14 +184,6 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
         shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
         assert shown - {"compare-ranking", "compare-curves"} == charts, tab
     assert "Holm" in said(app)
-
-
-def test_the_page_opens_on_the_recovery_of_the_board(shipped: Path) -> None:
-    assert page().session_state["compare-recovery"] == "refit"
-    app = page(recover="none")
-    assert app.session_state["compare-recovery"] == "none"
-    # A link shows the same to all.
-    assert "none" in app.query_params["recovery"]
 
 
 def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:

@@ -13,7 +13,6 @@ from scipy.stats import spearmanr
 
 from cahp.features.premise.claim import premise_folder, read_control
 from cahp.features.premise.words import MEASURES
-from cahp.files import json_text
 
 DOCUMENTS = {
     file.relative_to(premise_folder()).as_posix(): json.loads(file.read_text("utf-8"))
@@ -75,10 +74,6 @@ def test_the_bundled_tests_of_classifiers_are_on_100_texts_and_say_where_and_whe
     document = DOCUMENTS[f"{name}.json"]
     assert document["texts"] == 100
     assert document["made"].keys() == {"machine", "date"}
-
-
-def test_the_bundled_documents_are_small() -> None:
-    assert sum(len(json_text(document)) for document in DOCUMENTS.values()) < 500_000
 
 
 def count_layers(document: dict[str, Any]) -> int:

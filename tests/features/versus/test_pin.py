@@ -75,12 +75,6 @@ def test_a_compared_model_is_gone_once_nobody_shares_it(first: Source, second: S
     explorer.close()
 
 
-def test_other_evaluation_texts_are_another_comparison(first: Source) -> None:
-    fewer = first.with_settings(replace(first.settings, eval_limit=20))
-    one, other = (_AgainstPinned(source, pinned(first), Variant(B)) for source in (first, fewer))
-    assert VERSUS.key(one) != VERSUS.key(other)
-
-
 # Links --------------------------------------------------------------------------------------------------------------
 
 

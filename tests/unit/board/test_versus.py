@@ -138,10 +138,3 @@ def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
     assert found.change is None
     table = found.table(window_bench.evaluation, "A", "B")
     assert sum(int(count.split()[0]) for count in table["tokens that differ"]) == found.counts[0]
-
-
-def test_models_that_read_other_tokens_are_not_compared(window_bench: Bench) -> None:
-    other = open_bench(replace(window_bench.settings, window=8), store=window_bench.resources.store)
-    assert mismatch(other.card, window_bench.card) == ""
-    with pytest.raises(DataError, match="different tokens"):
-        versus((other, Variant(A)), (window_bench, Variant(B)))

@@ -61,16 +61,6 @@ def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> 
     assert list(range(layers))[middle_third(layers)] == middle
 
 
-def test_the_lead_over_random_selection_is_paired_by_seed_with_student_s_interval() -> None:
-    shares = kept_shares(measured(other=OTHER).document, 3)
-    lead = compare_shares(shares, "complementary")["random"].lead
-    assert lead is not None
-    # 100 * (9 - 5) / 16 and 100 * (9 - 6) / 16.
-    assert (lead.value, lead.n) == (pytest.approx(21.875), 2)
-    reach = stats.t.ppf(0.975, 1) * np.std([25, 18.75], ddof=1) / np.sqrt(2)
-    assert (lead.low, lead.high) == pytest.approx((21.875 - reach, 21.875 + reach))
-
-
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
     assert assess_critical_heads(unclear, 3).status == "not significant against random selection"

@@ -37,12 +37,6 @@ def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(
     assert {cell.noise for cell in cells if cell.method == "counted"} == {42, 43}
 
 
-def test_two_methods_of_chance_draw_other_numbers(settings: Settings) -> None:
-    cells = plan(settings, "random", "tossed").cells(layers=LAYERS, heads=HEADS)
-    first, second = ({cell.noise for cell in cells if cell.method == name} for name in ("random", "tossed"))
-    assert (len(first), len(second), first & second) == (20, 5, set())
-
-
 def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(settings: Settings) -> None:
     asked = plan(settings, "tossed", "tossed-min-0", "tossed-min-2", budgets=("6",), recoveries=("refit",))
     cells = asked.cells(layers=LAYERS, heads=HEADS)
@@ -134,25 +128,6 @@ def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed(
     assert (changed.budgets, changed.trained_budgets, changed.settings.limit, changed.tries) == (("8",), None, 10, 2)
     with pytest.raises(OptionError):
         make_plan(Settings(), preset="slow")
-
-
-def test_random_masks_are_drawn_and_recovered_as_often_as_asked() -> None:
-    twenty = make_plan(Settings(), preset="recovery", draws=20, methods="random", budgets="12", recover="refit")
-    cells = twenty.cells(layers=6, heads=12)
-    assert len([cell for cell in cells if "refit" in cell.recoveries]) == len(cells) == 20
-    few = make_plan(Settings(), preset="posthoc", methods="random", budgets="12", recover="refit")
-    assert len([cell for cell in few.cells(layers=6, heads=12) if "refit" in cell.recoveries]) == 5
-    with pytest.raises(OptionError, match="--draws 0"):
-        make_plan(Settings(), draws=0)
-
-
-def test_lists_may_be_written_with_commas_or_be_lists() -> None:
-    written = make_plan(Settings(), methods="random, magnitude", budgets="6,12", seeds="2", recover="refit")
-    assert (
-        make_plan(Settings(), methods=["random", "magnitude"], budgets=[6, "12"], seeds=[42, 43], recover=("refit",))
-        == written
-    )
-    assert make_plan(Settings(), methods="random", seeds=2).seeds == (42, 43)
 
 
 @pytest.mark.parametrize("option", ["limit", "eval_limit"])

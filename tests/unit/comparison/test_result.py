@@ -12,12 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, cell, document, failed, file, made, told, varied
+from comparisons import KEPT, made
 
 from cahp.comparison import SCHEMA, Comparison
-from cahp.comparison.recording import _to_quality
 from cahp.comparison.summary import Summary
-from cahp.values import CahpError, Estimate
+from cahp.values import CahpError
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
@@ -64,23 +63,6 @@ def test_the_summary_of_a_file_has_the_names_of_its_schema() -> None:
     assert list(said["primary"]) == ["split", "outcome", "recovery", "budgets", "words", "tests"]
     assert list(said["overlap"]["seeds"][0]) == ["method", "budget", "chance", "jaccard", "pairs"]
     assert list(said["cost"][0]) == ["method", "forwards", "labels", "score_s", "recovery_s"]
-
-
-def test_a_file_is_the_document_with_its_summary_before_its_cells(tmp_path: Path) -> None:
-    right = np.ones(4, dtype=np.bool_)
-    cells = [cell("complementary", 0, KEPT["complementary"], right), failed("gradient")]
-    Comparison(document(cells, n=4), {"eval": told([right, right])}).write(tmp_path)
-    written = json.loads((tmp_path / "compare.json").read_text())
-    assert list(written)[-3:] == ["claims", "summary", "cells"]
-    # Everything that was put in comes out, whatever the order of keys.
-    assert {name: one for name, one in written.items() if name not in ("claims", "summary")} == file(cells, n=4)
-    assert Comparison.read(tmp_path).document == document(cells, n=4)
-
-
-def test_what_is_not_finite_was_not_measured() -> None:
-    outcomes = {"accuracy": Estimate(0.5, (0.0, 1.0), 4, "share"), "nll": Estimate(float("inf"), None, 4, "nats")}
-    quality = _to_quality(outcomes, {})
-    assert (quality["accuracy"], quality["loss"]) == (0.5, None)
 
 
 def test_a_file_without_its_answers_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:
@@ -136,16 +118,6 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
-
-
-def test_divergence_is_shown_first_where_it_was_measured() -> None:
-    comparison = varied(divergences=True)
-    assert comparison.results.outcomes == ("kl", "agreement", "accuracy")
-    mean = comparison.results.means["refit", "random", 5]
-    assert comparison.results.estimate(mean) == mean.outcomes["kl"]
-    shares = comparison.results_on("eval", "agreement")
-    assert shares.full == {"none": 1.0}
-    assert {one.outcome for one in shares.tests} == {"agreement"}
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "cahp.run/1"}', f'{{"schema": "{SCHEMA}"}}'])

@@ -31,11 +31,10 @@ from cahp.outcomes import OUTCOMES, Outcome, to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.measurements import Measurements
 from cahp.run.settings import Settings
-from cahp.stages import evaluation
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, CahpError, Estimate, HeadMask, OptionError, digest
+from cahp.values import CahpError, Estimate, HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -102,20 +101,6 @@ def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept
             assert sum(shares) == pytest.approx(1)
 
 
-def test_a_seed_draws_the_calibration_texts_and_all_seeds_are_evaluated_on_the_same(
-    settings: Settings, store: Store
-) -> None:
-    found = written(compare(plan(settings, "counted"), store=store))["data"]
-    assert len({one["sha256"] for one in found["select"]}) == 2
-    evaluation = open_bench(replace(settings, seed=42), store=store).evaluation
-    assert found["eval"]["sha256"] == evaluation.sha256
-
-
-def test_seeds_with_the_same_texts_give_a_notice(settings: Settings, store: Store) -> None:
-    found = compare(plan(replace(settings, limit=500), "counted"), store=store)
-    assert any("every seed selects heads on the same" in notice for notice in written(found)["notices"])
-
-
 def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comparison(
     settings: Settings, store: Store
 ) -> None:
@@ -125,30 +110,6 @@ def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comp
     assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}] * 2
     assert written(found)["methods"]["counted-min-0"]["about"].endswith(" Each layer keeps at least 0.")
     assert set(found.results.methods) == set(names)
-
-
-def test_the_first_layers_keep_their_minimum_whatever_that_of_the_method(settings: Settings, store: Store) -> None:
-    names = ("counted", "counted-min-0")
-    asked = plan(replace(settings, min_first_layers=2), *names, budgets=("6",), seeds=(42,))
-    assert kept(compare(asked, store=store)) == [
-        {"0": [0, 1, 2], "1": [0, 1], "2": [0]},
-        {"0": [0, 1, 2, 3], "1": [0, 1], "2": []},
-    ]
-    with pytest.raises(BudgetError, match=r"^budget 4 is outside 5 to 12: layers 0 and 1 keep at least 2 each, other"):
-        compare(replace(asked, budgets=("4",)), store=store)
-
-
-def test_a_method_of_chance_draws_another_mask_every_time(settings: Settings, store: Store) -> None:
-    found = compare(plan(settings, "tossed", budgets=("6",)), store=store)
-    assert len({json.dumps(mask) for mask in kept(found)}) == 5
-    assert [seed for seed, _ in Counted.asked] == [cell["noise"] for cell in written(found)["cells"]]
-
-
-def test_by_default_nothing_looks_at_validation_to_choose_a_setting(settings: Settings, store: Store) -> None:
-    found = compare(plan(settings, "tuned"), store=store)
-    assert written(found)["data"]["steer"] is None
-    assert {json.dumps(cell["setting"]) for cell in written(found)["cells"]} == {"{}"}
-    assert written(found)["cells"][0]["price"] == {"forwards": 60.0, "labels": 7}
 
 
 def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
@@ -214,11 +175,6 @@ def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Setti
     assert errors["stingy", 6].startswith("BudgetError: stingy kept 5 heads instead of 6")
     assert any("6 cells failed (failing, stingy)" in notice for notice in written(found)["notices"])
     assert {one.method for one in found.summary.means} == {"counted", "failing"}
-
-
-def test_a_comparison_in_which_all_fail_is_refused(settings: Settings, store: Store) -> None:
-    with pytest.raises(CahpError, match="every measurement failed; the first error is: BudgetError"):
-        compare(plan(settings, "stingy"), store=store)
 
 
 def test_answers_that_no_file_may_hold_are_refused_before_anything_is_measured(
@@ -435,23 +391,6 @@ def test_the_criticality_of_a_head_is_the_divergence_without_it_and_is_measured_
     assert said[0].cells == 1
 
 
-def test_a_pass_is_timed_also_where_its_answers_are_known(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    prune(replace(settings, budget="4", latency=False), store=store)
-    evaluate = evaluation.evaluate
-
-    def slow(*given: Any, **named: Any) -> Any:
-        time.sleep(0.3)
-        return evaluate(*given, **named)
-
-    monkeypatch.setattr(evaluation, "evaluate", slow)
-    said: list[ComparisonCost] = []
-    compare(plan(settings, "counted", seeds=(42,), budgets=("4",)), store=store, announce=said.append)
-    # 30 texts in 0.3 seconds.
-    assert said[0].forward_ms >= 10
-
-
 # --- elsewhere
 
 
@@ -483,11 +422,6 @@ def test_a_cluster_that_is_not_there_is_refused(settings: Settings, store: Store
     pytest.importorskip("distributed", reason="Dask is not installed (the extra `cluster`)")
     with dask.config.set({"distributed.comm.timeouts.connect": "0.2s"}), pytest.raises(OptionError, match=said):
         compare(plan(settings, "counted"), store=store, cluster=cluster)
-
-
-def test_jobs_must_be_some(settings: Settings, store: Store) -> None:
-    with pytest.raises(OptionError, match="--jobs 0"):
-        compare(plan(settings, "counted"), store=store, jobs=0)
 
 
 _KILLED = """

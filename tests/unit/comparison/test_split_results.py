@@ -65,13 +65,6 @@ def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     assert found["eval"] + found["report"] == pytest.approx(1)
 
 
-def test_reading_computes_nothing_where_a_summary_was_written(folder: Path) -> None:
-    said = json.loads((folder / "compare.json").read_text())
-    said["summary"]["rule"] = "What they wrote."
-    (folder / "compare.json").write_text(json.dumps(said))
-    assert Comparison.read(folder).results.summary.rule == "What they wrote."
-
-
 def without_summary(file: dict[str, Any]) -> None:
     del file["summary"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, MORE, cell, document, failed, file, made, told, varied, verdict
+from comparisons import KEPT, MORE, cell, document, failed, file, told, varied, verdict
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -63,12 +63,6 @@ def test_with_one_seed_it_is_the_t_test_over_texts() -> None:
     found, theirs = crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
     assert (found.p, found.df) == pytest.approx((theirs.pvalue, 39))
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()))
-
-
-def test_where_texts_do_not_vary_it_is_the_t_test_over_seeds() -> None:
-    by_seed = np.array([0.2, 0.5, 0.3, 0.6])
-    found, theirs = crossed_mean(np.repeat(by_seed[:, None], 50, axis=1)), stats.ttest_1samp(by_seed, 0.0)
-    assert (found.p, found.df) == pytest.approx((theirs.pvalue, 3))
 
 
 def test_what_does_not_vary_has_no_error_and_no_minus_0() -> None:
@@ -162,18 +156,6 @@ def test_an_area_weighs_budgets_by_how_far_apart_they_lie() -> None:
     assert trapezoid_weights([10, 20, 50]) == pytest.approx([5 / 40, 20 / 40, 15 / 40])
 
 
-def test_seeds_that_disagree_widen_the_interval() -> None:
-    right = np.arange(400) % 2 == 0
-    (alike,) = made({"complementary": [right] * 4}).summary.means
-    far, none = np.ones(400, dtype=np.bool_), np.zeros(400, dtype=np.bool_)
-    (apart,) = made({"complementary": [far, none, far, none]}).summary.means
-    # A share lies between 0 and 1.
-    assert apart.outcomes["accuracy"].ci95 == pytest.approx((0.0, 1.0))
-    assert apart.sd == pytest.approx(np.std([1, 0, 1, 0], ddof=1))
-    # Four masks with the same answers: t(3) standard errors of 400 texts.
-    assert alike.outcomes["accuracy"].high - 0.5 == pytest.approx(stats.t.ppf(0.975, 3) * 0.5 / np.sqrt(399))
-
-
 def test_masks_drawn_with_one_seed_are_averaged_before_they_are_compared() -> None:
     none, every = np.zeros(50, dtype=np.bool_), np.ones(50, dtype=np.bool_)
     cells = [cell("complementary", 0, KEPT["complementary"], none), cell("random", 1, KEPT["random"], none)]
@@ -200,21 +182,6 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
 
 
-def test_an_area_is_of_methods_with_every_budget_alone() -> None:
-    half, every = np.arange(20) % 2 == 0, np.ones(20, dtype=np.bool_)
-    more = {"0": [0, 1, 2], "1": [0, 1]}
-    cells = [
-        cell("complementary", 0, KEPT["complementary"], half),
-        cell("complementary", 1, more, every),
-        cell("gradient", 2, more, every),
-    ]
-    found = summarise(document(cells, n=20), {"eval": told([half, every, every, every])})
-    area = next(one for one in found.areas if one.outcome == "accuracy")
-    assert {one.method for one in found.areas} == {"complementary"}
-    # Between 3 and 5 heads, from a half to all.
-    assert (area.method, area.area, area.budgets) == ("complementary", 0.75, (3, 5))
-
-
 def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
     answers = np.random.default_rng(0).random((4, 3, 40)) < 0.5
     cells = [
@@ -232,12 +199,6 @@ def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
 
 
 # Tests
-
-
-def test_equal_answers_are_not_significant_and_are_called_so() -> None:
-    right = np.arange(8) % 2 == 0
-    one = made({"complementary": [right, right], "gradient": [right, right]}).summary.tests[-1]
-    assert (one.outcome, one.tie, one.better, one.p_holm, one.pp) == ("accuracy", True, None, 1.0, 0.0)
 
 
 def test_less_divergence_is_better() -> None:

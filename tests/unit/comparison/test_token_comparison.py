@@ -17,7 +17,6 @@ from scipy import stats
 from cahp import methods
 from cahp.comparison import Comparison, Plan
 from cahp.comparison.cells import Workspace
-from cahp.comparison.plan import LANGUAGE, PRESETS, make_plan
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.comparison.statistics import crossed_mean
 from cahp.figures.comparison_blocks import show_comparison
@@ -130,19 +129,6 @@ def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) 
     assert {one.n for one in tests} == {len(documents)}
 
 
-def test_a_comparison_that_was_read_is_the_one_that_was_written(comparison: Comparison, folder: Path) -> None:
-    read = Comparison.read(folder)
-    for part in ("eval", "report"):
-        for name, array in comparison.answers[part].items():
-            assert np.array_equal(read.answers[part][name], array)
-    fresh = Comparison(read.document, read.answers)
-    assert fresh.summary.tests == comparison.summary.tests
-    assert read.summary.tests == comparison.summary.tests
-    assert {one.outcome for one in read.summary.tests} == {"kl", "agreement", "nll", "copying"}
-    header = (folder / "comparison.csv").read_text().splitlines()[0].split(",")
-    assert header[-3:] == ["perplexity", "bits_per_byte", "copying"]
-
-
 def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparison) -> None:
     lines = "\n".join(terminal.lines(show_comparison(comparison)))
     assert "accuracy" not in lines.lower()
@@ -201,13 +187,6 @@ def test_the_estimate_is_in_passes_of_a_window(settings: Settings, tmp_path: Pat
     # Without the full model: a mask on 12 windows and 8 copies. Three layers of four groups: 4 * (3 + 1) / 2 = 8
     # passes remove each alone, on 8 windows.
     assert cost.forwards == pytest.approx(12 + 8 * 65 / 17 + 8 * 8)
-
-
-def test_the_preset_of_language_models_is_their_default(settings: Settings) -> None:
-    made = make_plan(settings, default=LANGUAGE)
-    assert made.methods == PRESETS[LANGUAGE].methods
-    assert made.heads(layers=30, heads=3) == {"50%": 45}
-    assert make_plan(settings, methods="random", default=LANGUAGE).budgets == ("50%",)
 
 
 def test_a_call_takes_that_preset_without_being_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

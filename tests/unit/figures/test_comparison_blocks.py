@@ -10,10 +10,8 @@ from cahp.figures.comparison_blocks import (
     show_comparison,
     show_costs,
     show_differences,
-    show_means,
     show_ranking,
 )
-from cahp.outcomes import OUTCOMES
 from cahp.show import terminal
 from cahp.show.blocks import Figure, Line, Table, Text
 
@@ -52,16 +50,6 @@ def test_every_outcome_and_recovery_has_a_table_and_each_budget_a_finding() -> N
     texts = [block.text for block in blocks if isinstance(block, Text)]
     assert {text.split(",")[0] for text in texts if text.startswith("At ")} == {"At 3 heads", "At 5 heads"}
     assert [block.text.split(":")[0] for block in blocks if isinstance(block, Line)][1] == "Better at high compression"
-
-
-def test_a_table_of_means_has_every_interval_and_the_full_model() -> None:
-    results = varied().results_on("eval", "accuracy")
-    table = show_means(results, "refit")
-    mean = results.means["refit", "gradient", 5].outcomes["accuracy"]
-    row = dict(zip(table.columns, table.texts[list(results.methods).index("gradient")], strict=True))
-    assert row["5 heads"] == f"{mean.text} {mean.interval}"
-    assert f"all heads {results.full_text()}" in table.title
-    assert OUTCOMES["accuracy"].label.capitalize() in table.title
 
 
 def test_only_chosen_methods_are_drawn_and_all_are_tested() -> None:
