@@ -18,14 +18,14 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import msgspec
 import numpy as np
 
 from cahp.api import bundled
@@ -49,28 +49,13 @@ from cahp.features import measures
 from cahp.features.abilities.measuring import measure_abilities
 from cahp.features.abilities.section import RECEIPT, measure_receipt
 from cahp.features.attribution.measuring import find_baseline
-from cahp.features.head_cards.measuring import (
-    CARDS_FILE,
-    SENTENCES_SHA256,
-    BundledCards,
-    find_examples,
-    measure_removals,
-    shorten,
-)
-from cahp.features.learn import lessons as six_steps
-from cahp.features.learn.lessons import LESSONS_FILE, BundledLessons, read_lessons
-from cahp.features.learn.scene import find_family, measure_scene
+from cahp.features.head_cards.measuring import measure_examples, measure_removal, stored_removals
+from cahp.features.learn.lessons import Answer, Subject, name_answer, subject_of
+from cahp.features.learn.scene import find_family, find_scene, measure_scene
 from cahp.features.learn.steps import list_steps
 from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, evaluate_on_neutral
-from cahp.features.own_text.measuring import (
-    SENTENCE_FILE,
-    ShippedMaps,
-    ShippedSentence,
-    over_budgets,
-    read_maps,
-    read_text,
-)
-from cahp.features.roles.habits import MAPS_FILE, measure_maps
+from cahp.features.own_text.measuring import name_text, over_budgets, read_maps, read_stored, read_text
+from cahp.features.roles.habits import measure_maps
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
@@ -81,11 +66,12 @@ from cahp.run.measures import put_record
 from cahp.run.prune import measure_run
 from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings, flags, to_arguments
+from cahp.stages import SharedLayers
 from cahp.stages.salience import salience
 from cahp.store import Entry, Store
-from cahp.ui.parts.inputs import TOPIC
+from cahp.ui.parts.inputs import TOPIC, load_examples
 from cahp.ui.similarity.page import measure_example
-from cahp.values import Estimate, Progress, digest, silent
+from cahp.values import Estimate, HeadMask, Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.
 _WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -113,10 +99,79 @@ def _measure_abilities(bench: Bench) -> None:
         measure_abilities(bench.resources, bench.evaluation, None, complete=complete, seed=bench.settings.seed)
 
 
-def _find_shares(bench: Bench) -> object:
+def _find_shares(bench: Bench) -> None:
+    selections = _read_run(bench).evidence().selections(bench.settings)
+    bench.evidence.find_shares([selection.mask for selection in selections])
+
+
+def _measure_cards(bench: Bench) -> None:
+    card = bench.card
+    measure_examples(bench, _read_run(bench).evidence().families)
+    every = range(card.layers * card.heads)
+    shared = SharedLayers(HeadMask.without([head], card.layers, card.heads) for head in every)
+    for head in every:
+        if head not in stored_removals(bench):
+            measure_removal(bench, head, shared=shared)
+
+
+def find_subject(bench: Bench) -> Subject:
+    """Return the heads of the bundled run as the subject of Learn: another machine may choose other heads."""
+    settings = bench.settings
+    clusters = _read_run(bench).evidence()
+    chosen = clusters.suggested(settings)
+    if settings.budget != "auto":
+        (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
+    assert chosen is not None
+    roles = find_roles(bench.resources)
+    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, roles)
+    scene = find_scene(bench, family, lambda: measure_scene(bench, family))
+    assert scene is not None
+    return subject_of(bench, chosen.mask, family, scene)
+
+
+def find_answers(bench: Bench) -> dict[str, Answer]:
+    """Return the answers of Learn by step."""
+    subject = find_subject(bench)
+    answers = {}
+    for step in list_steps(subject):
+        if step.measure is not None:
+            measure = partial(step.measure, bench.resources.progress)
+            answer = bench.resources.find_record(name_answer(subject, step.name), Answer, measure)
+            assert answer is not None
+            answers[step.name] = answer
+    return answers
+
+
+def _measure_sentence(bench: Bench) -> None:
+    """Measure the answers to the example of the first screen; the run of a language model has its continuations."""
+    if bench.card.task.predicts_often:
+        return
+    run = _read_run(bench)
+    mask = run.document.mask
+    masks = [selection.mask for selection in run.evidence().selections(bench.settings)]
+    text = load_examples("single")[TOPIC]["text"]
+    store = bench.resources.store
+    name = name_text(bench.card.sha256, text, digest(*(one.sha256 for one in masks)))
+    if read_stored(store, name) is not None:
+        return
+    curve = over_budgets(bench.model, text, masks)
+    recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
+    maps = read_maps(bench.model, text)
+    store.save(
+        name,
+        arrays={
+            "looks": maps.looks,
+            "probabilities": curve.probabilities,
+            "recovered": read_text(recovered, text, mask, masked=False).probabilities,
+        },
+        meta={"words": maps.words, "length": maps.length, "arcs": maps.arcs, "budgets": curve.budgets},
+    )
+
+
+def _read_run(bench: Bench) -> bundled.Bundle:
     run = bundled.read_run(bench.settings.model)
     assert run is not None
-    return bench.evidence.find_shares([selection.mask for selection in run.evidence().selections(bench.settings)])
+    return run
 
 
 #: What ships as entries of the store: each is measured with an ordinary function, which then only reads the entries.
@@ -126,6 +181,10 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "baseline": find_baseline,
     "shares": _find_shares,
     "example": measure_example,
+    "maps": measure_maps,
+    "cards": _measure_cards,
+    "lessons": find_answers,
+    "sentence": _measure_sentence,
 }
 
 
@@ -142,45 +201,6 @@ def measure_entries(
     store.returned.clear()
     ENTRIES[what](bench)
     return store.returned
-
-
-def write_lessons(
-    place: Path,
-    name: str = bundled.NAME,
-    *,
-    store: Store | None = None,
-    day: date,
-    only: Collection[str] = (),
-    progress: Progress = silent,
-) -> None:
-    """Measure the answers of the six steps on the heads of a bundled run, and write them to ``place``.
-
-    With ``only``, the answers of other steps stay, as do the machine and the day, which matter to the timing.
-    """
-    settings = bundled.RUNS[name]
-    bench = open_bench(settings, store=store, progress=progress)
-    run = bundled.read_run(name)
-    assert run is not None
-    # Not chosen again: another machine may choose other heads.
-    clusters = run.evidence()
-    chosen = clusters.suggested(settings)
-    if settings.budget != "auto":
-        (chosen,) = (one for one in clusters.selections(settings) if str(one.mask.count) == settings.budget)
-    assert chosen is not None
-    roles = find_roles(bench.resources)
-    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, roles)
-    scene = measure_scene(bench, family)
-    subject = six_steps.subject_of(bench, chosen.mask, family, scene)
-    shipped = read_lessons(name) if only else None
-    answers = {}
-    for step in list_steps(subject):
-        if step.measure is not None and (shipped is None or step.name in only):
-            answers[step.name] = step.measure(progress)
-        elif step.measure is not None and shipped is not None:
-            answers[step.name] = shipped.answers[step.name]
-    made = {"machine": machine(), "date": day.isoformat()} if shipped is None else shipped.made
-    bundle = BundledLessons(subject.sha256, scene, answers, made)
-    write_whole(place, {LESSONS_FILE: json_text(asdict(bundle)).encode()})
 
 
 def write_run(
@@ -269,63 +289,6 @@ def write_budgets(
     others = [one for one in content["recovered"] if one["recover"] != recover]
     measured = table_json(table, run.document) if recover == NONE.name else {"recovered": [*others, table.as_json()]}
     write_whole(place, {"table.json": json_text({**content, **measured}).encode()})
-
-
-def write_sentence(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
-    """Measure the answers of a bundled run to the example of its first screen, and write them to ``place``."""
-    settings, run = bundled.RUNS[name], bundled.read_run(name)
-    assert run is not None
-    bench = open_bench(settings, store=store, progress=progress)
-    masks = [selection.mask for selection in run.evidence().selections(settings)]
-    text, mask = (
-        json.loads((assets() / "examples" / "single.json").read_text("utf-8"))[TOPIC]["text"],
-        run.document.mask,
-    )
-    curve = over_budgets(bench.model, text, masks)
-    recovered = bench.recoveries.recover(mask, settings.recover)
-    assert recovered is not None
-    reading = read_text(cut_model(bench.model, mask, recovered), text, mask, masked=False)
-    sentence = ShippedSentence(
-        run.document.model.sha256,
-        text,
-        digest(*(mask.sha256 for mask in masks)),
-        ShippedMaps.of(read_maps(bench.model, text)),
-        curve.budgets,
-        tuple(tuple(row) for row in curve.probabilities.round(4).tolist()),
-        tuple(reading.probabilities.round(4).tolist()),
-    )
-    write_whole(place, {SENTENCE_FILE: json_text(asdict(sentence)).encode()})
-
-
-def write_maps(place: Path, name: str, *, store: Store | None = None, progress: Progress = silent) -> None:
-    """Measure what the heads of a bundled run attend to over its evaluation texts, and write it to ``place``."""
-    maps = measure_maps(open_bench(bundled.RUNS[name], store=store, progress=progress))
-    arrays = {"pictures": maps.pictures, "shares": maps.shares.astype("<f2"), "texts": np.array(maps.texts)}
-    write_whole(place, {MAPS_FILE: lambda file: np.savez_compressed(file, allow_pickle=False, **arrays)})
-
-
-def write_cards(
-    place: Path,
-    name: str,
-    *,
-    removals: bool = True,
-    store: Store | None = None,
-    day: date,
-    progress: Progress = silent,
-) -> None:
-    """Measure what the cards of a model's heads show, and write it to ``place``.
-
-    Each of the ``removals`` is an evaluation; without them, a card offers to measure its own.
-    """
-    run, bench = bundled.read_run(name), open_bench(bundled.RUNS[name], store=store, progress=progress)
-    assert run is not None
-    cards = BundledCards(
-        SENTENCES_SHA256,
-        find_examples(bench.model, run.evidence().families, progress=progress),
-        tuple(map(shorten, measure_removals(bench, progress))) if removals else (),
-        {"machine": machine(), "date": day.isoformat()},
-    )
-    write_whole(place, {CARDS_FILE: msgspec.json.encode(cards)})
 
 
 def write_neutral(place: Path, settings: Settings, *, store: Store | None = None, progress: Progress = silent) -> None:
@@ -465,22 +428,10 @@ if __name__ == "__main__":
             for file in sorted(comparisons_folder().glob(f"*/{FILE}")):
                 if not only or file.parent.name in only:
                     renew_summary(file.parent)
-        case ["lessons", name, *only]:
-            # Timings are measured anew; the evaluations of a language model take long, and resume.
-            with TemporaryDirectory() as scratch:
-                store = None if bundled.RUNS[name].latency is False else Store(Path(scratch))
-                write_lessons(run_folder(name), name, store=store, day=date.today(), only=only, progress=show)
-        case ["sentence", name]:
-            write_sentence(run_folder(name), name, progress=show)
-        case ["maps", name]:
-            write_maps(run_folder(name), name, progress=show)
         case ["entry", name, what]:
             made = {"machine": machine(), "date": date.today().isoformat()}
             for key, entry in measure_entries(name, what, progress=show).items():
                 Store(assets()).save(key, arrays=entry.arrays, meta=entry.meta, made=made)
-        case ["cards", name] | ["cards", name, "examples"]:
-            # The user's store: an interrupted measurement resumes. Each removal from a language model takes a minute.
-            write_cards(run_folder(name), name, removals=sys.argv[-1] != "examples", day=date.today(), progress=show)
         case ["neutral", name]:
             write_neutral(run_folder(name), bundled.RUNS[name], progress=show)
         case ["abilities", name]:
@@ -502,7 +453,5 @@ if __name__ == "__main__":
             sys.exit(
                 "Usage: python assets/bundle.py run [MODEL] | budgets MODEL RECOVERY [COUNT] | "
                 f"entry MODEL {'|'.join(ENTRIES)} | "
-                "lessons MODEL [STEP ...] | sentence MODEL | maps MODEL | "
-                "cards MODEL [examples] | "
                 "neutral MODEL | compare DIR | summaries [NAME ...] | abilities MODEL | notebook"
             )

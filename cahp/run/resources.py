@@ -11,10 +11,12 @@ from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 from filelock import FileLock
 from numpy.typing import NDArray
 
 from cahp import data, hub, models
+from cahp.files import plain_json
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
@@ -199,6 +201,16 @@ class Resources:
         if result is not None and stage not in self.cached and name not in self._stored_here:
             self.cached.append(stage)
         return result
+
+    def find_record(self, name: str, kind: Any, make: Callable[[], T] | None = None) -> T | None:
+        """Return the record of this ``kind`` that is stored under the key ``name``, or ``make`` and store it."""
+        record: T | None = self.store.read(
+            name, lambda entry: msgspec.convert(entry.meta["record"], kind, strict=False)
+        )
+        if record is None and make is not None:
+            record = make()
+            self.store.save(name, meta={"record": plain_json(record)})
+        return record
 
     def keep(
         self,

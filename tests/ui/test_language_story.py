@@ -10,7 +10,7 @@ import pytest
 from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.learn.lessons import read_lessons
+from assets.bundle import find_answers
 from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
@@ -101,11 +101,9 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
 def test_learn_reads_the_documents_of_the_other_pages_and_says_their_figures(storyteller: Explorer) -> None:
     said = text_of(open_app("learn", storyteller), "caption")
     assert "Measured on 16 windows of tokens. None of these texts was used to select heads." in said
-    lessons = read_lessons("smollm2")
     run = storyteller.results.run
-    assert lessons is not None
     assert run is not None
-    bars = lessons.answers["refit"].bars
+    bars = find_answers(storyteller.bench)["refit"].bars
     for state, bar in (("pruned", "before refit"), ("recovered", "after refit")):
         assert bars[bar].value == pytest.approx(run.outcomes[state]["agreement"].value, abs=0.005)
 

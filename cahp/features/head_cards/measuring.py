@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
+from cahp.files import plain_json
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
 from cahp.stages import Arc, Replaceability, SharedLayers, find_arcs, read_words
+from cahp.store import key
 from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, digest, silent
 from cahp.values.statistics import called
 from cahp.words import percent, span
@@ -51,8 +50,6 @@ SENTENCES = (
     "First wash the rice, then boil it, and finally let it rest.",
     "The lawyer asked the witness whether she knew the man beside her.",
 )
-#: The digest of all sentences, as results refer to them by their place.
-SENTENCES_SHA256 = digest(*SENTENCES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,6 +190,23 @@ def find_examples(
     return tuple(examples)
 
 
+def stored_examples(
+    bench: Bench, families: Ints, make: Callable[[], tuple[tuple[Example, ...], ...]] | None = None
+) -> tuple[tuple[Example, ...], ...] | None:
+    """Return the examples of each head from the store, or ``make`` and store them."""
+    name = key("sentences of heads", 1, bench.card.sha256, digest(families.tobytes()), digest(*SENTENCES))
+    return bench.resources.find_record(name, tuple[tuple[Example, ...], ...], make)
+
+
+def measure_examples(bench: Bench, families: Ints) -> tuple[tuple[Example, ...], ...]:
+    """Find the examples of each head, or read them from the store."""
+    examples = stored_examples(
+        bench, families, lambda: find_examples(bench.model, families, progress=bench.resources.progress)
+    )
+    assert examples is not None
+    return examples
+
+
 def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:
     """Return how much more attention ``(N, W, W)`` each head gives to another word than the mean of its family.
 
@@ -211,65 +225,22 @@ def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:
 # Removal -----------------------------------------------------------------------------------------------------
 
 
+def stored_removals(bench: Bench) -> dict[int, Outcomes]:
+    """Return the stored outcomes without one head on the evaluation texts, by flat index."""
+    return bench.resources.find_record(_name_removals(bench), dict[int, dict[str, Estimate]]) or {}
+
+
 def measure_removal(bench: Bench, head: int, *, shared: SharedLayers | None = None) -> Outcomes:
-    """Evaluate the model without one head on the evaluation texts; the store keeps it."""
+    """Evaluate the model without one head on the evaluation texts, and store that with the others."""
     mask = HeadMask.without([head], bench.card.layers, bench.card.heads)
     measured = evaluate_mask(bench, mask, shared=shared)
     shown = [row.name for row in HEADLINES] + ["accuracy_change"]
-    return {name: measured[name] for name in shown if name in measured}
+    outcomes = {name: measured[name] for name in shown if name in measured}
+    removals = {str(other): removal for other, removal in stored_removals(bench).items()}
+    content = plain_json({**removals, str(head): outcomes})
+    bench.resources.store.save(_name_removals(bench), meta={"record": content})
+    return outcomes
 
 
-def measure_removals(bench: Bench, progress: Progress = silent) -> tuple[Outcomes, ...]:
-    """Evaluate the model without each head alone, in the order of flat indices."""
-    card = bench.card
-    every = range(card.layers * card.heads)
-    removals = []
-    shared = SharedLayers(HeadMask.without([head], card.layers, card.heads) for head in every)
-    for head in every:
-        progress("removals", head, len(every))
-        removals.append(measure_removal(bench, head, shared=shared))
-    return tuple(removals)
-
-
-#: What the cards of its heads show, in the folder of a bundled run.
-CARDS_FILE = "cards.json"
-
-
-@dataclass(frozen=True)
-class BundledCards:
-    """The examples of each head and the outcomes without it, by flat index.
-
-    ``sentences`` is the digest of the sentences that examples refer to, ``made`` the machine and day.
-    """
-
-    sentences: str
-    examples: tuple[tuple[Example, ...], ...]
-    removals: tuple[Mapping[str, Estimate], ...]
-    made: Mapping[str, str]
-
-
-@cache
-def read_cards(folder: Path) -> BundledCards | None:
-    """Read the cards in the folder of a bundled run (None: it has none for these sentences)."""
-    file = folder / CARDS_FILE
-    if not file.exists():
-        return None
-    cards = msgspec.json.decode(file.read_bytes(), type=BundledCards)
-    if cards.sentences != SENTENCES_SHA256:
-        return None
-    return cards
-
-
-def shorten(outcomes: Outcomes) -> Outcomes:
-    """Round outcomes to five significant digits: there are some for each head."""
-    short = {}
-    for name, estimate in outcomes.items():
-        interval = estimate.ci95
-        if interval is not None:
-            interval = (_round(estimate.low), _round(estimate.high))
-        short[name] = Estimate(_round(estimate.value), interval, estimate.n, estimate.unit)
-    return short
-
-
-def _round(value: float) -> float:
-    return float(f"{value:.5g}")
+def _name_removals(bench: Bench) -> str:
+    return key("removals", 1, bench.card.sha256, bench.evaluation.sha256, bench.settings.seed)

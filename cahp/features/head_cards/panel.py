@@ -8,21 +8,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import streamlit as st
 
-from cahp.api import bundled
 from cahp.board import SHARED, Pictures, contrast, join_scripts, mark_clusters
 from cahp.features.head_cards.measuring import (
     SENTENCES,
-    BundledCards,
     Example,
     Surroundings,
     describe_removal,
     describe_replaceability,
-    find_examples,
+    measure_examples,
     measure_removal,
-    read_cards,
+    stored_examples,
+    stored_removals,
 )
 from cahp.figures import head_name
 from cahp.outcomes import Outcomes
@@ -48,7 +46,7 @@ _NEAREST = 3
 
 #: Find the sentences on which each head differs from its family.
 EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
-    lambda subject, progress: find_examples(subject[0].model, subject[1], progress=progress),
+    lambda subject, _: measure_examples(*subject),
     lambda subject: f"sentences-{subject[0].card.sha256}-{digest(subject[1].tobytes())}",
 )
 #: Evaluate the model without one head.
@@ -120,7 +118,10 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         for panel in ordered:
             if panel.place < 10:
                 panel.draw(explorer, head)
-        examples = _find_examples(explorer, clusters.families)
+        examples = stored_examples(explorer.bench, clusters.families)
+        if examples is None:
+            subject = explorer.bench, clusters.families
+            examples = job_card(explorer, EXAMPLES, subject, name="sentences", title="Read sentences")
         _draw_part(explorer, "sentences", _list_sentences(known, pictures, examples))
         left, right = st.columns([2, 3], gap="medium")
         with left:
@@ -145,25 +146,6 @@ def _find_pictures(explorer: Explorer) -> Pictures | None:
         if isinstance(painted, Pictures):
             return painted
     return None
-
-
-def _read_bundled(explorer: Explorer) -> BundledCards | None:
-    """Return the bundled cards of the run on screen (None: it has none)."""
-    bundle = explorer.results.bundle
-    if bundle is None:
-        return None
-    return read_cards(bundled.run_folder(bundle.document.model.id))
-
-
-def _find_examples(explorer: Explorer, families: Ints) -> tuple[tuple[Example, ...], ...] | None:
-    """Return the sentences of each head, bundled or read here (None: being read, stopped or failed)."""
-    bundle = explorer.results.bundle
-    cards = _read_bundled(explorer)
-    # They were found for the families of the bundled run; another degree of the polynomial has others.
-    if bundle is not None and cards is not None and np.array_equal(bundle.evidence().families, families):
-        return cards.examples
-    title = "Read sentences"
-    return job_card(explorer, EXAMPLES, (explorer.bench, families), name="sentences", title=title)
 
 
 def _draw_part(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
@@ -255,11 +237,8 @@ def _draw_removal(explorer: Explorer, head: int) -> None:
     """Draw what changes without the head, or the button that measures it."""
     bench = explorer.bench
     st.markdown(f"**When only this {explorer.card.unit} is removed**")
-    cards = _read_bundled(explorer)
-    outcomes: Outcomes | None = None
-    if cards is not None and cards.removals:
-        outcomes = cards.removals[head]
-    else:
+    outcomes = stored_removals(bench).get(head)
+    if outcomes is None:
         outcomes = job_card(
             explorer, REMOVAL, (bench, head), name="one-head-removal", title="Evaluate without it", offer="Measure"
         )

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache, cached_property
+from dataclasses import dataclass
+from functools import cached_property
 
-import msgspec
-
-from cahp.api.bundled import NAME, RUNS, run_folder
 from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE
 from cahp.run import Bench
+from cahp.store import key
 from cahp.tasks import Evaluation, Texts
 from cahp.values import Estimate, HeadMask, Progress, digest
 
@@ -158,30 +156,6 @@ def subject_of(bench: Bench, mask: HeadMask, family: HeadFamily, scene: Scene, s
     return Subject(bench, texts, mask, family, scene, swept)
 
 
-# The answers of the steps that ship with the package, in the folder of a bundled run --------------------------------
-
-
-#: The answers of the six steps.
-LESSONS_FILE = "lessons.json"
-
-
-@dataclass(frozen=True)
-class BundledLessons:
-    """The ``scene`` of a bundled run and the answers of its steps, by name; ``subject`` is the digest of what they
-    depend on."""
-
-    subject: str
-    scene: Scene
-    answers: Mapping[str, Answer]
-    made: Mapping[str, str] = field(default_factory=dict)
-
-
-@cache
-def read_lessons(name: str = NAME) -> BundledLessons | None:
-    """Read the bundled answers about a model; None if this copy of the package has none."""
-    if name not in RUNS:
-        return None
-    try:
-        return msgspec.json.decode((run_folder(name) / LESSONS_FILE).read_bytes(), type=BundledLessons)
-    except FileNotFoundError:
-        return None
+def name_answer(subject: Subject, step: str) -> str:
+    """Return the key of the answer to a step."""
+    return key("step of Learn", 1, step, subject.bench.card.sha256, subject.sha256)

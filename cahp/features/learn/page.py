@@ -10,8 +10,8 @@ import streamlit as st
 
 from cahp.features.learn import classroom
 from cahp.features.learn.classroom import CLASSES, Classroom
-from cahp.features.learn.lessons import Answer, BundledLessons, Step, Subject, read_lessons, subject_of
-from cahp.features.learn.scene import HeadFamily, Scene, find_family, measure_scene
+from cahp.features.learn.lessons import Answer, Step, Subject, name_answer, subject_of
+from cahp.features.learn.scene import HeadFamily, Scene, find_family, find_scene, measure_scene
 from cahp.features.learn.stage import (
     Picture,
     draw_answer,
@@ -22,6 +22,7 @@ from cahp.features.learn.stage import (
     draw_title,
 )
 from cahp.features.learn.steps import TURN, answer_turn, choose_best, find_swept, list_steps
+from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
@@ -49,14 +50,13 @@ class _Learner:
 class _Course:
     """The steps of a subject for one person, and what they draw.
 
-    ``shipped`` are the bundled answers if they are about this subject; ``room`` is the class that the person leads.
+    ``room`` is the class that the person leads.
     """
 
     explorer: Explorer
     subject: Subject
     steps: list[Step]
     picture: Picture
-    shipped: BundledLessons | None
     learner: _Learner
     room: Classroom | None
 
@@ -65,13 +65,13 @@ class _Course:
         return f"{self.steps[at].name}-{self.subject.sha256}"
 
     def know(self, at: int) -> Answer | None:
-        """Return the answer to a step: measured here, bundled, or of the table of budgets."""
+        """Return the answer to a step: measured here, stored, or of the table of budgets."""
         step = self.steps[at]
         if step.name == TURN:
             return answer_turn(step, self.explorer.table(self.subject.swept))
         answer = self.learner.answers.get(self.key(at))
-        if answer is None and self.shipped is not None:
-            return self.shipped.answers.get(step.name)
+        if answer is None:
+            answer = self.subject.bench.resources.find_record(name_answer(self.subject, step.name), Answer)
         return answer
 
     def see(self, at: int) -> Answer | None:
@@ -89,7 +89,15 @@ def _measure(subject: tuple[_Course, int], progress: Progress) -> Answer:
     assert measure is not None
     answer = measure(progress)
     course.learner.answers[course.key(at)] = answer
+    name = name_answer(course.subject, course.steps[at].name)
+    course.subject.bench.resources.store.save(name, meta={"record": plain_json(answer)})
     return answer
+
+
+def _read_scene(subject: tuple[Bench, HeadFamily], _: Progress) -> Scene:
+    scene = find_scene(*subject, lambda: measure_scene(*subject))
+    assert scene is not None
+    return scene
 
 
 #: Measure the answer to a step.
@@ -98,7 +106,7 @@ ANSWER: Kind[tuple[_Course, int], Answer] = Kind(
 )
 #: Read the sentence that the steps show.
 SCENE: Kind[tuple[Bench, HeadFamily], Scene] = Kind(
-    lambda subject, _: measure_scene(*subject),
+    _read_scene,
     lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
     seconds=lambda subject: loading_seconds(subject[0]),
 )
@@ -154,17 +162,13 @@ def _open_course(explorer: Explorer) -> _Course | None:
         return None
     labels = clusters.groups(selection.k)[0]
     family = find_family(labels, selection.mask, clusters.salience, explorer.roles)
-    shipped = read_lessons(explorer.card.id)
-    if shipped is not None and explorer.results.bundled and shipped.scene.head in family.heads:
-        scene: Scene | None = shipped.scene
-    else:
+    scene = find_scene(explorer.bench, family)
+    if scene is None:
         title = "Read a sentence"
         scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=title, asks_for_long=title)
     if scene is None:
         return None
     subject = subject_of(explorer.bench, selection.mask, family, scene, find_swept(explorer.table(QUICK.name)))
-    if shipped is not None and shipped.subject != subject.sha256:
-        shipped = None
     steps = list_steps(subject)
     room = CLASSES.led_by(explorer.id)
     if room is not None and [step.doing for step in room.steps] != [step.doing for step in steps]:
@@ -172,7 +176,7 @@ def _open_course(explorer: Explorer) -> _Course | None:
         CLASSES.close(explorer.id)
         room = None
     learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
-    return _Course(explorer, subject, steps, Picture.of(subject, clusters, labels), shipped, learner, room)
+    return _Course(explorer, subject, steps, Picture.of(subject, clusters, labels), learner, room)
 
 
 def _describe(course: _Course) -> str:
@@ -292,9 +296,9 @@ def _draw_origin(course: _Course, at: int) -> None:
         if not job.ended:
             return
     with st.container(horizontal=True, vertical_alignment="center"):
-        if course.shipped is not None and course.key(at) not in course.learner.answers:
-            made = course.shipped.made
-            st.caption(f"Bundled: measured on {plain(made['machine'])}, {plain(made['date'])}.")
+        stored = course.subject.bench.resources.store.load(name_answer(course.subject, course.steps[at].name))
+        if stored is not None and stored.made:
+            st.caption(f"Bundled: measured on {plain(stored.made['machine'])}, {plain(stored.made['date'])}.")
         if st.button("Measure it here", key=f"learn-here-{course.steps[at].name}"):
             start()
             st.rerun()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cahp.run import Bench
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
+from cahp.store import key
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.head_roles import HeadRoles
 
@@ -80,6 +82,11 @@ def find_family(labels: Ints, mask: HeadMask, salience: Floats, roles: HeadRoles
         kept = members
     stays = kept[np.argmax(salience.ravel()[kept])]
     return HeadFamily(tuple(members.tolist()), int(stays))
+
+
+def find_scene(bench: Bench, family: HeadFamily, make: Callable[[], Scene] | None = None) -> Scene | None:
+    """Return the scene of a family from the store, or ``make`` and store it."""
+    return bench.resources.find_record(key("scene", 1, bench.card.sha256, family.leaving, family.stays), Scene, make)
 
 
 def measure_scene(bench: Bench, family: HeadFamily) -> Scene:

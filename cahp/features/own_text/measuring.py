@@ -1,24 +1,22 @@
 """One text of a person's own: predictions with fewer heads, and the words that the heads attend to.
 
-Nothing is stored on disk, because the text belongs to its author. The example of a bundled run ships with its answers.
+Nothing is stored on disk, because the text belongs to its author; answers to the example of the first screen ship.
 """
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.api import bundled
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS, Tokens
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
+from cahp.store import Entry, Store, key
 from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
 
 if TYPE_CHECKING:
@@ -214,59 +212,30 @@ def read_maps(model: HeadModel, text: Input) -> WordMaps:
     return WordMaps(tuple(words[:SHOWN_WORDS]), len(words), arcs, looks)
 
 
-#: The file in the folder of a bundled run.
-SENTENCE_FILE = "sentence.json"
+@dataclass(frozen=True, eq=False)
+class StoredText:
+    """The maps of an example, its answers as pruned over the budgets of a table, and ``recovered`` ones ``(C,)``.
 
-
-@dataclass(frozen=True)
-class ShippedMaps:
-    """``WordMaps`` as a file holds them, with ``looks`` in base64."""
-
-    words: tuple[str, ...]
-    length: int
-    arcs: tuple[tuple[Arc, ...], ...]
-    looks: str
-
-    @classmethod
-    def of(cls, maps: WordMaps) -> ShippedMaps:
-        """Encode maps."""
-        arcs = tuple(tuple(arc._replace(weight=round(arc.weight, 4)) for arc in own) for own in maps.arcs)
-        return cls(maps.words, maps.length, arcs, base64.b64encode(maps.looks.tobytes()).decode("ascii"))
-
-    def decode(self) -> WordMaps:
-        """Return the maps."""
-        looks = np.frombuffer(base64.b64decode(self.looks), dtype=np.uint8)
-        return WordMaps(self.words, self.length, self.arcs, looks.reshape(-1, len(self.words)))
-
-
-@dataclass(frozen=True)
-class ShippedSentence:
-    """A text with its maps, and its class probabilities as pruned at each budget of the ``table`` (a digest).
-
-    ``recovered`` are the probabilities under the run's own mask after its recovery. ``model`` is the model's digest.
+    Those are the class probabilities under the mask of a run, after its recovery.
     """
 
-    model: str
-    text: str
-    table: str
-    maps: ShippedMaps
-    budgets: tuple[int, ...]
-    probabilities: tuple[tuple[float, ...], ...]
-    recovered: tuple[float, ...]
-
-    @property
-    def curve(self) -> AnswersOverBudgets:
-        """The answers over budgets."""
-        return AnswersOverBudgets(self.budgets, np.array(self.probabilities))
+    maps: WordMaps
+    curve: AnswersOverBudgets
+    recovered: NDArray[np.float64]
 
 
-@cache
-def read_sentence(name: str) -> ShippedSentence | None:
-    """Read the bundled sentence of a model; None if this copy of the package has none."""
-    if name not in bundled.RUNS:
-        return None
-    try:
-        content: Any = (bundled.run_folder(name) / SENTENCE_FILE).read_bytes()
-    except FileNotFoundError:
-        return None
-    return msgspec.json.decode(content, type=ShippedSentence)
+def name_text(model: str, text: Input, table: str) -> str:
+    """Return the key of an example, given the digests of the model and of the masks of all budgets."""
+    return key("text on board", 1, model, text, table)
+
+
+def read_stored(store: Store, name: str) -> StoredText | None:
+    """Read what is stored of an example; texts of a person are not stored."""
+
+    def read(entry: Entry) -> StoredText:
+        arcs = msgspec.convert(entry.meta["arcs"], tuple[tuple[Arc, ...], ...])
+        maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
+        curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])
+        return StoredText(maps, curve, entry.arrays["recovered"])
+
+    return store.read(name, read)

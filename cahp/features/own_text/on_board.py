@@ -15,12 +15,13 @@ import streamlit as st
 
 from cahp.features.own_text.measuring import (
     AnswersOverBudgets,
-    ShippedSentence,
+    StoredText,
     TextReading,
     continue_text,
+    name_text,
     over_budgets,
     read_maps,
-    read_sentence,
+    read_stored,
     read_text,
 )
 from cahp.features.own_text.section import CONTINUATION, TOKENS, Tokens
@@ -298,33 +299,31 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
         st.rerun(scope="fragment")
 
 
-# What is known of it, measured here or bundled -------------------------------------------------------------------
+# What is known of it, measured here or stored -------------------------------------------------------------------
 
 
-def use_shipped(explorer: Explorer, text: TextOnBoard) -> ShippedSentence | None:
-    """Take the bundled answers to a text under the masks of the board's budgets (None: there are none)."""
-    shipped = read_sentence(explorer.card.id)
-    if shipped is None or (shipped.model, shipped.text) != (explorer.card.identity, text.known.text):
-        return None
-    if shipped.table != text.table_name:
-        return None
-    text.known.maps = shipped.maps.decode()
-    text.known.curves = {shipped.table: shipped.curve}
-    return shipped
+def use_stored(explorer: Explorer, text: TextOnBoard) -> StoredText | None:
+    """Take the stored answers to a text under the masks of the board's budgets (None: there are none)."""
+    name = name_text(explorer.card.sha256, text.known.text, text.table_name)
+    stored = read_stored(explorer.bench.resources.store, name)
+    if stored is not None:
+        text.known.maps = stored.maps
+        text.known.curves = {text.table_name: stored.curve}
+    return stored
 
 
 def find_probabilities(
-    explorer: Explorer, text: TextOnBoard, state: State, shipped: ShippedSentence | None
+    explorer: Explorer, text: TextOnBoard, state: State, stored: StoredText | None
 ) -> Floats | Sequence[float] | None:
-    """Return the class probabilities of a state, as they were read or ship (None: they are not measured)."""
+    """Return the class probabilities of a state, as they were read or are stored (None: they are not measured)."""
     reading = text.read(state)
     if reading is not None:
         return reading.probabilities
     mask = text.mask(state)
     if state == "recovered":
-        if shipped is None or not _is_of_run(explorer, text):
+        if stored is None or not _is_of_run(explorer, text):
             return None
-        return shipped.recovered
+        return stored.recovered
     curve = text.known.curves.get(text.table_name)
     table = text.board.table
     if curve is None or table is None or not table.has(mask) or mask.count not in curve.budgets:

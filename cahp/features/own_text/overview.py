@@ -21,7 +21,7 @@ from cahp.features.own_text.on_board import (
     load_ahead,
     put_on_board,
     start_reading,
-    use_shipped,
+    use_stored,
 )
 from cahp.ui.frame import FirstText
 from cahp.ui.parts.inputs import parts_of
@@ -38,16 +38,16 @@ def _read_above(explorer: Explorer) -> Sentence | None:
         return None
     load_ahead(explorer)
     text = put_on_board(explorer, line=True)
-    shipped = use_shipped(explorer, text)
+    stored = use_stored(explorer, text)
     waits = ""
-    if shipped is None or find_probabilities(explorer, text, "pruned", shipped) is None:
+    if stored is None or find_probabilities(explorer, text, "pruned", stored) is None:
         waits = start_reading(explorer, text)
     if not waits:
         draw_recovered_work(explorer, text)
     answers: dict[State, SentenceAnswer] = {}
     states: tuple[State, ...] = ("full", "pruned", "recovered")
     for state in states:
-        probabilities = find_probabilities(explorer, text, state, shipped)
+        probabilities = find_probabilities(explorer, text, state, stored)
         if probabilities is not None:
             answers[state] = _name(explorer, probabilities)
     kept: State = "pruned"

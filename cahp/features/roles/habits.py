@@ -7,7 +7,6 @@ token itself, the token before, the token after, punctuation, or any other word.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,9 +23,6 @@ if TYPE_CHECKING:
     from cahp.models import Batch, HeadModel, Probe
 
 STAGE = "habits"
-#: What the heads attend to, in the folder of a bundled run.
-MAPS_FILE = "maps.npz"
-
 #: Number of texts: enough for a mean within a few points.
 TEXTS = 300
 #: Side length of a mean map.
@@ -75,7 +71,8 @@ def stored_maps(bench: Bench) -> HeadMaps | None:
 
 
 def _key(bench: Bench) -> str:
-    return key("habits", 2, bench.card.sha256, bench.evaluation.sample(TEXTS).sha256, POOL)
+    # A sample of windows would have to be cut for its own digest.
+    return key("habits", 3, bench.card.sha256, bench.evaluation.sha256, TEXTS, POOL)
 
 
 def average_maps(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: Progress = silent) -> HeadMaps:
@@ -141,12 +138,3 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
         assigned[:, place] = (target & left).float()
         left &= ~target
     return assigned / real.sum(1)[:, None, None, None]
-
-
-def read_maps(folder: Path) -> HeadMaps | None:
-    """Read what the heads of a bundled run attend to from its folder (None: it is not bundled)."""
-    file = folder / MAPS_FILE
-    if not file.exists():
-        return None
-    with np.load(file, allow_pickle=False) as arrays:
-        return HeadMaps(arrays["pictures"], arrays["shares"].astype(np.float32), int(arrays["texts"]))

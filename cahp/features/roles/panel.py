@@ -7,9 +7,8 @@ from operator import attrgetter
 import numpy as np
 import streamlit as st
 
-from cahp.api import bundled
 from cahp.board import Colouring, Painted, Pictures, paint_marks
-from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, read_maps, stored_maps
+from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
 from cahp.features.roles.section import ROLES_OF_HEADS, mark_roles
 from cahp.figures import draw, heat_map, ink
 from cahp.run import Bench
@@ -56,21 +55,9 @@ def known_maps(explorer: Explorer) -> HeadMaps | None:
     memory = explorer.results.memory
     if _MAPS not in memory:
         # Once: a released budget must not wait for the store.
-        memory[_MAPS] = _find_maps(explorer)
+        memory[_MAPS] = stored_maps(explorer.bench)
     maps: HeadMaps | None = memory[_MAPS]
     return maps
-
-
-def _find_maps(explorer: Explorer) -> HeadMaps | None:
-    bundle = explorer.results.bundle
-    if bundle is not None:
-        maps = read_maps(bundled.run_folder(bundle.document.model.id))
-        if maps is not None:
-            return maps
-    if not explorer.bench.evaluation.task.items_are_texts:
-        # They would have to be cut for it.
-        return None
-    return stored_maps(explorer.bench)
 
 
 ATTENTION: BoardColouring[HeadMaps] = BoardColouring(MAPS, known_maps)

@@ -11,10 +11,11 @@ from cahp.features.head_cards.measuring import (
     exceed_family,
     find_examples,
     measure_removal,
-    measure_removals,
-    read_cards,
+    stored_examples,
+    stored_removals,
 )
 from cahp.run.bench import Bench
+from cahp.ui.session.opening import Source
 
 
 def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others() -> None:
@@ -42,21 +43,22 @@ def test_the_sentences_of_a_head_have_the_largest_shares_first_and_those_with_ot
     assert find_examples(small_bench.model, np.zeros(12, dtype=np.int64), sentences=("good - film",)) == ((),) * 12
 
 
-def test_all_removals_are_those_of_single_heads(small_bench: Bench) -> None:
-    removals = measure_removals(small_bench)
-    assert len(removals) == 12
-    assert removals[5]["agreement"] == measure_removal(small_bench, 5)["agreement"]
+def test_removals_are_stored_with_those_of_other_heads(small_bench: Bench) -> None:
+    removals = {head: measure_removal(small_bench, head) for head in (5, 7)}
+    assert stored_removals(small_bench) == removals
 
 
 @pytest.mark.parametrize("name", bundled.RUNS)
 def test_bundled_cards_are_of_all_heads_of_their_model(name: str) -> None:
     run = bundled.read_run(name)
-    cards = read_cards(bundled.run_folder(name))
     assert run is not None
-    assert cards is not None
-    heads = run.document.model.layers * run.document.model.heads
-    assert len(cards.examples) == heads
-    assert len(cards.removals) in (0, heads)
-    for example in (row for rows in cards.examples for row in rows):
+    bench = Source.open(bundled.RUNS[name]).bench
+    families = run.evidence().families
+    examples = stored_examples(bench, families)
+    assert examples is not None
+    assert len(examples) == len(stored_removals(bench)) == len(families)
+    for example in (row for rows in examples for row in rows):
         words = SENTENCES[example.text].split()
         assert all(max(arc.query, arc.key) < len(words) for arc in example.arcs)
+    # Other families have other sentences.
+    assert stored_examples(bench, families + 1) is None

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import sleep
-from types import SimpleNamespace
-from typing import Any
 
 import fakes
-import numpy as np
 import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 
-from cahp.api import bundled
-from cahp.features.head_cards import panel
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
@@ -66,7 +61,6 @@ def test_a_head_that_does_not_exist_has_no_card(explorer: Explorer) -> None:
 
 def test_what_kept_heads_can_replace_is_followed_on_the_card_and_on_the_page(explorer: Explorer) -> None:
     app = open_app("budget", explorer, head="1.2")
-    done(explorer.work.job(EXAMPLES))
     hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)
     try:
         app.button(key="replaceability").click()
@@ -76,19 +70,3 @@ def test_what_kept_heads_can_replace_is_followed_on_the_card_and_on_the_page(exp
         assert {"cancel-replaceability", "cancel-colouring-replaceability"} <= {one.key for one in app.button}
     finally:
         hold.cancel()
-
-
-def test_bundled_sentences_are_shown_only_for_the_families_that_they_were_found_for(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    bundle = bundled.read_run()
-    assert bundle is not None
-    monkeypatch.setattr(panel, "job_card", lambda *_, **__: "read here")
-    explorer: Any = SimpleNamespace(results=SimpleNamespace(bundle=bundle), bench=None)
-    families = bundle.evidence().families
-    others = bundle.evidence().with_degree(5).families
-    assert not np.array_equal(families, others)
-    found = panel._find_examples(explorer, families)
-    assert found is not None
-    assert len(found) == 72
-    assert panel._find_examples(explorer, others) == "read here"

