@@ -38,7 +38,6 @@ ODD_TEXTS = [
     "[CLS] [SEP] [PAD] [MASK] [UNK] <s> </s> ../../etc/passwd file:///etc/passwd C:\\Windows 0 -0 NaN null None "
     "undefined true 1e309 '\"`\\",
 ]
-WORDLESS = ["\n\t", "\u200b", "\x00"]
 
 
 def settled(app: AppTest) -> AppTest:
@@ -93,19 +92,20 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     assert not any("<script>doc" in str(chart.proto) or "<img" in str(chart.proto) for chart in app.get("plotly_chart"))
 
 
-@pytest.mark.parametrize("text", WORDLESS)
-def test_a_text_without_words_is_answered_in_words(app: AppTest, text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("\U0001f600 \U0001f9e0", "knows too few tokens"),
+        ("one", "knows too few tokens"),
+        ("\n\t", "Type a text"),
+        ("\u200b", "word"),
+        ("\x00", "word"),
+    ],
+)
+def test_a_text_of_which_the_model_reads_too_little_has_no_graph(app: AppTest, text: str, words: str) -> None:
     app.text_area(key="similarity-text-0").set_value(text)
     settled(app)
-    said = [message.value for message in (*app.info, *app.error)]
-    assert any("word" in sentence or "Type a text" in sentence for sentence in said)
-
-
-@pytest.mark.parametrize("text", ["\U0001f600 \U0001f9e0", "one"])
-def test_a_text_of_which_the_model_reads_too_little_has_no_graph(app: AppTest, text: str) -> None:
-    app.text_area(key="similarity-text-0").set_value(text)
-    settled(app)
-    assert "knows too few tokens" in app.info[0].value
+    assert any(words in message.value for message in (*app.info, *app.error))
     assert not app.get("plotly_chart")
     assert not app.get("iframe")
     # Nor tabs about the text.
@@ -118,18 +118,6 @@ def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
     assert app.warning[0].value == (
         "This text is too long for the model: its first 128 tokens are compared, 374 more were truncated."
     )
-
-
-def test_pairs_of_texts_have_two_boxes_and_are_compared_as_pairs(app: AppTest) -> None:
-    app.session_state["similarity-pairs"] = True
-    settled(app)
-    assert [box.label for box in app.text_area] == ["Text, first part", "Text, second part"]
-    assert len(app.get("plotly_chart")) == 4
-    app.text_area(key="similarity-second-0").set_value("")
-    settled(app)
-    assert "Type a text" in app.info[0].value
-    app.session_state["similarity-pairs"] = False
-    settled(app)
 
 
 @pytest.mark.nightly

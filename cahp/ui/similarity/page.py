@@ -55,8 +55,6 @@ _HEAD = 350
 _NEAREST = 2
 #: A head with this share of its attention on the first and the last token says little about the text.
 _IDLE = 0.4
-#: Session key: whether the box is for a pair of texts.
-_PAIRS = "similarity-pairs"
 #: Session key: the threshold that a person chose.
 _THRESHOLD = "similarity-threshold"
 #: The text that the page opens with.
@@ -149,15 +147,13 @@ def _compare_example(model: str) -> ComparedHeads | None:
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
     """Draw the box for a text, and return the heads compared on it (None: there is no text, or no result yet)."""
-    keep("similarity", {_PAIRS: bool, **{f"similarity-{part}-0": str for part in ("text", "first", "second")}})
-    if _PAIRS not in st.session_state:
-        st.session_state[_PAIRS] = explorer.bench.calibration.second is not None
+    keep("similarity", {f"similarity-{part}-0": str for part in ("text", "first", "second")})
     boxes, beside = st.container(key="similarity-input").columns([4, 1], gap="small")
+    kind: Literal["single", "pairs"] = "single"
+    if explorer.bench.calibration.second is not None:
+        kind = "pairs"
     with boxes:
-        kind: Literal["single", "pairs"] = "pairs" if st.session_state[_PAIRS] else "single"
         text = input_box("similarity", kind, explorer.bench, label="Text", choose_in=beside)
-    with beside:
-        st.toggle("Pair of texts", key=_PAIRS, persist_state="session")
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return None
