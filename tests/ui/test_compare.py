@@ -243,7 +243,7 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     command = app.code[0].value
     assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --recover none" in command
     app.button(key="compare-own-start").click().run()
-    settled(app, "compare-which")
+    settled(app, "compare-own-start")
     assert not app.exception
     assert "Measured on this machine" in said(app)
     assert charted(app)
