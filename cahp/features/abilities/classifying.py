@@ -10,7 +10,7 @@ one surely above 0.9.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -112,11 +112,7 @@ def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None
 
     The evaluation texts are read anyway; at most 210 further texts are read by each model.
     """
-    rows = tuple(decide(_measure_rows(bench, mask, recovered), bench.settings.seed))
-    return AbilitiesRecord(rows, complete=True)
 
-
-def _measure_rows(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Iterator[ItemValues]:
     def answer(texts: Texts) -> _Answers:
         measurements = bench.measurements
         by_model = {"full": measurements.evaluate(texts), "pruned": measurements.evaluate(texts, mask=mask)}
@@ -125,12 +121,18 @@ def _measure_rows(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> 
         return _Answers(texts, by_model)
 
     answers = answer(bench.evaluation)
-    yield from _list_classes(answers, bench.class_names)
-    yield from _list_lengths(answers)
-    yield answers.make_row("negation", "negations", find_negations(bench.evaluation))
+    rows = [*_list_classes(answers, bench.class_names), *_list_lengths(answers)]
+    rows.append(answers.make_row("negation", "negations", find_negations(bench.evaluation)))
     typed = answer(mistype(bench.evaluation.sample(_MISTYPED), bench.settings.seed))
-    yield typed.make_row("typing_errors", "typing errors", np.arange(len(typed.texts)))
-    yield _measure_neutral(bench, answer)
+    rows.append(typed.make_row("typing_errors", "typing errors", np.arange(len(typed.texts))))
+    label = "another kind of text"
+    try:
+        neutral = answer(read_neutral(bench))
+    except DataError as error:
+        rows.append(ItemValues("neutral", label, reason=str(error)))
+    else:
+        rows.append(neutral.make_row("neutral", label, np.arange(len(neutral.texts))))
+    return AbilitiesRecord(decide(rows, bench.settings.seed), complete=True)
 
 
 def _list_classes(answers: _Answers, names: Sequence[str]) -> Iterator[ItemValues]:
@@ -172,18 +174,6 @@ def _join(text: Input) -> str:
     if isinstance(text, str):
         return text
     return " ".join(text)
-
-
-def _measure_neutral(bench: Bench, answer: Callable[[Texts], _Answers]) -> ItemValues:
-    """Measure the agreement on texts that have nothing to do with the task."""
-    name = "neutral"
-    label = "another kind of text"
-    try:
-        texts = read_neutral(bench)
-    except DataError as error:
-        return ItemValues(name, label, reason=str(error))
-    answers = answer(texts)
-    return answers.make_row(name, label, np.arange(len(texts)))
 
 
 def read_neutral(bench: Bench) -> Texts:

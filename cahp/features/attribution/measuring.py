@@ -347,12 +347,12 @@ def _find_needed(
                 enough = middle
             else:
                 too_few = middle
-        found.append((HeadMask.of(kept[:enough], layers, heads), enough > fewest))
-    mask, checked = min(found, key=lambda one: one[0].count)
+        found.append(HeadMask.of(kept[:enough], layers, heads))
+    mask = min(found, key=lambda one: one.count)
     filled, _ = question.remove([mask.keep], answer, progress=progress)
     logs, predictions = question.remove([mask.keep], answer, fill=False, progress=progress)
     as_pruned = name_answer(question.model, classes, int(predictions[0]))
-    return NeededHeads(mask, checked, float(filled[0]), as_pruned, float(logs[0]))
+    return NeededHeads(mask, float(filled[0]), as_pruned, float(logs[0]))
 
 
 def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) -> tuple[list[int], int]:

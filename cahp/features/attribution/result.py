@@ -37,14 +37,12 @@ class RemovedHead:
 class NeededHeads:
     """The fewest heads by attribution with which the answer stays, as ``mask``.
 
-    Heads of most support come first, or heads of the largest change either way: whichever needs fewer. ``checked``:
-    with one head fewer the answer changes; otherwise there is no smaller mask. ``log_probability`` is that
-    of the answer if the other heads give their baseline, as after ``--recover mean``. If they give nothing, as pruned,
-    the answer is ``as_pruned``, and that of the text has ``log_probability_as_pruned``.
+    Heads of most support come first, or heads of the largest change either way: whichever needs fewer.
+    ``log_probability`` is that of the answer if the other heads give their baseline, as after ``--recover mean``. If
+    they give nothing, as pruned, the answer is ``as_pruned``, and that of the text has ``log_probability_as_pruned``.
     """
 
     mask: HeadMask
-    checked: bool
     log_probability: float
     as_pruned: str
     log_probability_as_pruned: float
