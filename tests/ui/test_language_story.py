@@ -27,7 +27,7 @@ ALLOWED = re.compile(r"[Ww]ithout labels|need(s)? no labels|[Nn]either needs lab
 @pytest.fixture
 def storyteller(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
     """The bundled language model in a session whose jobs wait for ever: its weights are not needed."""
-    idle = jobs.Worker("idle")
+    idle = jobs.Worker()
     # Its threads end at once.
     idle._closing = True
     monkeypatch.setattr(jobs, "_worker", idle)
