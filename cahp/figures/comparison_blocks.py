@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cahp.comparison import Comparison, SplitResults
@@ -38,6 +39,8 @@ from cahp.figures.comparison import curve_figure, difference_figure, ranking_fig
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
+from cahp.values import Bools
+from cahp.values.statistics import expected_jaccard, jaccard
 from cahp.words import capital, counted
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
@@ -230,28 +233,66 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
 # Costs and rules ---------------------------------------------------------------------------------------------
 
 
+def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
+    """Yield how many heads of each layer the methods keep at a number of heads, and how alike their masks are."""
+    document = results.document
+    masks: dict[str, dict[int, list[Bools]]] = {}
+    for cell in document.cells:
+        if cell.error is None and cell.budget["attained"] == filters.budget and cell.method in filters.methods:
+            masks.setdefault(cell.method, {}).setdefault(cell.seed, []).append(document.mask(cell))
+    names = {method: method_label(method) for method in masks}
+    layers = []
+    alike = []
+    for method, by_seed in masks.items():
+        counts = np.mean([mask.sum(axis=1) for group in by_seed.values() for mask in group], axis=0)
+        layers.append([names[method], *(f"{count:.1f}" for count in counts)])
+        row: list[Cell] = [names[method]]
+        for other, group in masks.items():
+            pairs = _pair_masks(by_seed, group, own=other == method)
+            row.append(f"{np.mean(pairs):.2f}" if pairs else None)
+        alike.append(row)
+    columns = ["method", *(f"layer {layer}" for layer in range(document.model.layers))]
+    yield Table(f"Heads kept by layer, of {filters.budget}, mean over masks", columns, layers, "compare-layers")
+    yield Table("Mean Jaccard index of the kept heads", ["method", *names.values()], alike, "compare-overlap")
+    chance = expected_jaccard(filters.budget, filters.budget, document.total)
+    yield Text(
+        "The Jaccard index of two masks is the share of heads that both keep, of those that one of them keeps. Two "
+        f"methods are compared with the same seed, a method with itself over two seeds; by chance it is {chance:.2f}."
+    )
+
+
+def _pair_masks(first: Mapping[int, list[Bools]], second: Mapping[int, list[Bools]], *, own: bool) -> list[float]:
+    """The Jaccard index of each pair of masks: of one method with different seeds, of two with the same seed."""
+    return [
+        jaccard(mask, other)
+        for seed, masks in first.items()
+        for at, others in second.items()
+        if (at > seed if own else at == seed)
+        for mask in masks
+        for other in others
+    ]
+
+
 def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
-    """Yield the cost of each method, and how alike the heads are that it keeps with different seeds."""
+    """Yield the cost of each method."""
     recovered = [name for name in results.by_cost if name != NONE.name]
     rows = []
     for cost in results.summary.cost:
-        own = [row["jaccard"] for row in results.summary.overlap["seeds"] if row["method"] == cost.method]
-        overlap = " to ".join(dict.fromkeys(f"{end:.2f}" for end in (min(own), max(own)))) if own else ""
         forwards = None if cost.forwards is None else round(cost.forwards)
-        row: list[Cell] = [method_label(cost.method), overlap, forwards, cost.labels, f"{cost.score_s:.2f}"]
+        row: list[Cell] = [method_label(cost.method), forwards, cost.labels, f"{cost.score_s:.2f}"]
         for recovery in recovered:
             seconds = cost.recovery_s.get(recovery)
             row.append(None if seconds is None else f"{seconds:.2f}")
         if cost.method in filters.methods:
             rows.append(row)
-    columns = ["method", "own overlap", "forward passes", "labels", "selecting (s)"]
+    columns = ["method", "forward passes", "labels", "selecting (s)"]
     columns += [f"{RECOVERIES[name].noun} (s)" for name in recovered]
     yield Table(f"Costs, mean over {counted(len(results.document.seeds), 'seed')}", columns, rows, "compare-cost")
     yield Text(
         "A forward pass is one text through the full model (a backward pass counts as two), as if nothing were "
         "cached: use it to compare methods. Seconds are the time for the costliest budget, without measurements that "
         "another method had made before, and depend on the machine. Labels is the number of labelled texts that a "
-        "method needs. Own overlap is the Jaccard index of the masks that a method keeps with different seeds."
+        "method needs."
     )
 
 
@@ -297,6 +338,7 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
 #: The parts of a comparison below its two charts, by the label of their tab.
 SECTIONS: Mapping[str, Callable[[SplitResults, Filters], Iterable[Block]]] = {
     "Differences": show_differences,
+    "Which heads": show_heads,
     "Costs": show_costs,
     "How it is tested": show_notes,
 }
