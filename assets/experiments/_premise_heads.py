@@ -18,6 +18,7 @@ from _premise_pairs import STAGE, choose_texts
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
+from cahp.features.premise.words import MEASURES, describe_correlation
 from cahp.methods.shared.scored import draw_texts
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
@@ -29,6 +30,8 @@ from cahp.values import Bools, Estimate, Floats, HeadMask, Ints, OptionError, re
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: The measures, and the baseline.
+PREDICTORS: Mapping[str, str] = {**MEASURES, "mean": "KL divergence after mean ablation"}
 #: Number of tokens whose outputs are compared.
 _TOKENS = 4096
 #: Texts whose attention maps are compared.
@@ -260,3 +263,18 @@ def correlate_predictors(predictors: Mapping[str, Floats], costs: Floats, *, see
     result: dict[str, Any] = {name: correlate_ranks(values, costs, drawn) for name, values in predictors.items()}
     result["difference"] = correlate_ranks(predictors["replaceability"], costs, drawn, minus=predictors["mean"])
     return result
+
+
+def describe_predictors(correlations: Mapping[str, Any]) -> str:
+    """Tell how far replaceability and the baseline predict the cost after the refit, with intervals and n."""
+    replaceability = correlations["replaceability"]
+    best = max(PREDICTORS, key=lambda name: float(correlations[name]["value"]))
+    sentence = (
+        f"Replaceability predicts the cost of removing a head after the refit with rank correlation "
+        f"{describe_correlation(replaceability)}, KL divergence after mean ablation with "
+        f"{describe_correlation(correlations['mean'])}: difference {describe_correlation(correlations['difference'])}, "
+        f"n = {replaceability['n']:,} heads."
+    )
+    if best not in ("replaceability", "mean"):
+        sentence += f" Most predictive is {PREDICTORS[best]}: {describe_correlation(correlations[best])}."
+    return sentence

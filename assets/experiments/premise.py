@@ -29,6 +29,7 @@ from _premise_heads import (
     collect_contexts,
     correlate,
     correlate_predictors,
+    describe_predictors,
     measure_heads,
     measure_mean_ablation,
     measure_refitted,
@@ -270,15 +271,8 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-#: The measures, and the baseline.
-PREDICTORS: Mapping[str, str] = {**MEASURES, "mean": "KL divergence after mean ablation"}
-
-
 def conclude(measures: Mapping[str, Any]) -> str:
-    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP.
-
-    Where the two intervals overlap, that is said.
-    """
+    """Name the measure with the highest rank correlation for one head and for two, beside the distance of CAHP."""
     sentences = []
     for kind, removed, counted in (("alone", "one head", "heads"), ("pairs", "two heads", "pairs")):
         by_measure = {name: measure[kind] for name, measure in measures.items()}
@@ -294,21 +288,6 @@ def conclude(measures: Mapping[str, Any]) -> str:
                 verdict = ""
             sentences.append(f"It follows the distance of CAHP less: {describe_correlation(own)}{verdict}.")
     return " ".join(sentences)
-
-
-def describe_predictors(correlations: Mapping[str, Any]) -> str:
-    """Tell how far replaceability and the baseline predict the cost after the refit, with intervals and n."""
-    replaceability = correlations["replaceability"]
-    best = max(PREDICTORS, key=lambda name: float(correlations[name]["value"]))
-    sentence = (
-        f"Replaceability predicts the cost of removing a head after the refit with rank correlation "
-        f"{describe_correlation(replaceability)}, KL divergence after mean ablation with "
-        f"{describe_correlation(correlations['mean'])}: difference {describe_correlation(correlations['difference'])}, "
-        f"n = {replaceability['n']:,} heads."
-    )
-    if best not in ("replaceability", "mean"):
-        sentence += f" Most predictive is {PREDICTORS[best]}: {describe_correlation(correlations[best])}."
-    return sentence
 
 
 if __name__ == "__main__":

@@ -396,6 +396,11 @@ def describe_config(
     kind = str(config.get("model_type", ""))[:60]
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+    if not kind and (folder / ADAPTER_CONFIG).is_file():
+        raise ModelError(
+            f"{name} holds an adapter and not the model it belongs to; save the whole model with "
+            "`cahp fit --save model`"
+        )
     if config.get("quantization_config"):
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"

@@ -13,7 +13,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from _premise_heads import align, collect_contexts, correlate, measure_heads
+from _premise_heads import PREDICTORS, align, collect_contexts, correlate, measure_heads
 from _premise_pairs import (
     choose_texts,
     compare_pairs,
@@ -23,7 +23,7 @@ from _premise_pairs import (
     stratify_pairs,
     weigh_means,
 )
-from premise import PREDICTORS, compare_predictors, conclude, conclude_difference, describe, explained_shares, measure
+from premise import compare_predictors, conclude, conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 

@@ -29,9 +29,7 @@ def test_a_model_is_looked_at_with_its_prompt(asked: list[object]) -> None:
     assert answer.code == 0, answer.err
     assert "answers  awful (token " in answer.out
     assert "prompt   A warm and funny film. it was" in answer.out
-    assert (
-        "a language model, measured on its next tokens (or give it --prompt and --answers)" in call("models", name).out
-    )
+    assert "a causal language model; --prompt and --answers" in call("models", name).out
     found = json.loads(call("models", name, *said, "--json").out)
     assert [one["word"] for one in found["prompt"]["answers"]] == list(fakes.ANSWERS)
 

@@ -65,7 +65,7 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         # Half a prompt.
         ("{text} It was", (), "needs an answer for each class"),
         (None, ("bad", "good"), "answers need a prompt"),
-        ("{text} It was", "bad,good", "a list of words"),
+        ("{text} It was", "bad,good", "--answers cannot be 'bad,good'"),
     ],
 )
 def test_a_prompt_without_sense_is_refused(template: str | None, answers: Any, why: str) -> None:
