@@ -173,6 +173,11 @@ class SplitResults:
         return Estimate(self.full[recovery], None, self.n, OUTCOMES[self.outcome].unit).text
 
     @property
+    def units(self) -> str:
+        """What is kept: heads, or groups of heads that share keys and values."""
+        return f"{self.document.model.unit}s"
+
+    @property
     def title(self) -> str:
         """Model, data and number of methods, as the label of a comparison."""
         return f"{self.document.model.id} on {self.document.data.id}, {counted(len(self.methods), 'method')}"

@@ -69,7 +69,7 @@ def _scaled(results: SplitResults) -> pd.DataFrame:
     for (recovery, method, budget), mean in results.means.items():
         estimate = results.estimate(mean)
         hover.append(
-            f"<b>{name_of(method)}</b>, {budget} heads, {RECOVERIES[recovery].beside}<br>"
+            f"<b>{name_of(method)}</b>, {budget} {results.units}, {RECOVERIES[recovery].beside}<br>"
             f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}<br>"
             f"n = {estimate.n:,}, {counted(mean.seeds, 'seed')}, {counted(mean.masks, 'mask')}"
         )
@@ -85,7 +85,7 @@ def _add_full_model(figure: Any, results: SplitResults, recovery: str, add: str,
         # It does not differ from itself.
         if stage in results.full and not (row.difference and stage == NONE.name):
             line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
-            words = f"all heads {results.full_text(stage)}"
+            words = f"all {results.units} {results.full_text(stage)}"
             place = "bottom right"
             getattr(figure, add)(
                 scale * results.full[stage], line=line, annotation_text=words, annotation_position=place
@@ -185,7 +185,9 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
     margin = (budgets[-1] - budgets[0]) * 0.03
     figure = marks.draw(
         traces,
-        x=marks.ticks(f"heads kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)),
+        x=marks.ticks(
+            f"{results.units} kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)
+        ),
         y=_axis(results, table["value"]),
         height=426,
         left=60,

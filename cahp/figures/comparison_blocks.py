@@ -102,7 +102,7 @@ def _tabulate_tests(title: str, results: SplitResults, tests: Iterable[Verdict],
     rows = []
     for test in sorted(tests, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp))):
         statistics = (test.lead, test.span, describe_p(test.p_holm), describe_result(test, results.noun))
-        rows.append((method_label(test.method), f"{list_heads(test.budgets)} heads", *statistics))
+        rows.append((method_label(test.method), f"{list_heads(test.budgets)} {results.units}", *statistics))
     lead = f"lead of {method_label(results.against)}"
     return Table(title, ("method", "where", lead, "simultaneous 95 % interval", "p after Holm", "result"), rows, name)
 
@@ -116,10 +116,10 @@ def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table
     after = RECOVERIES[recovery].beside
     title = f"{capital(row.label)} on {results.split} {after}, n = {results.n:,} {results.noun}"
     if row.name == results.outcome and not row.difference:
-        title += f", all heads {results.full_text()}"
+        title += f", all {results.units} {results.full_text()}"
     budgets = results.budgets_after(recovery)
     areas = {method: one for (how, method), one in results.areas.items() if how == recovery and not outcome}
-    columns = ["method", *(f"{budget} heads" for budget in budgets)]
+    columns = ["method", *(f"{budget} {results.units}" for budget in budgets)]
     if areas:
         columns.append(list_heads(next(iter(areas.values())).budgets))
     rows = []
@@ -153,12 +153,15 @@ def list_means(means: Iterable[Mean]) -> dict[str, list[Any]]:
 def _describe_tests(results: SplitResults, recovery: str, budget: int) -> str:
     """The finding at a number of heads; it covers all methods, whichever are shown."""
     finding = ahead_and_behind(results.against, results.tests_at(recovery, budget), noun=results.noun)
-    return f"At {budget} heads, {RECOVERIES[recovery].beside}, {finding}"
+    return f"At {budget} {results.units}, {RECOVERIES[recovery].beside}, {finding}"
 
 
 def _speak(results: SplitResults, means: Iterable[Mean]) -> str:
     """Say means for a screen reader."""
-    words = [f"{method_label(mean.method)} at {mean.budget} heads: {results.estimate(mean).text}." for mean in means]
+    words = [
+        f"{method_label(mean.method)} at {mean.budget} {results.units}: {results.estimate(mean).text}."
+        for mean in means
+    ]
     return " ".join(words[:40])
 
 
@@ -193,8 +196,9 @@ def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
         mean for mean in results.means.values() if mean.recovery == filters.recovery and mean.method in filters.methods
     ]
     if means and len(results.budgets_after(filters.recovery)) > 1:
+        when = RECOVERIES[filters.recovery].beside
         yield Figure(
-            f"{capital(name_outcome(results.outcome))} by number of heads, {RECOVERIES[filters.recovery].beside}",
+            f"{capital(name_outcome(results.outcome))} by number of {results.units}, {when}",
             lambda dark: curve_figure(results, filters.recovery, filters.budget, filters.methods, dark=dark),
             f"Each line is a method, in the colours of the ranking. Bars are 95 % intervals for other {results.noun} "
             "and seeds; the tooltip names grey lines and their intervals.",
@@ -219,7 +223,7 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
     if tests:
         ours = method_label(results.against)
         yield Figure(
-            f"Lead of {ours} in {name_outcome(results.outcome)} at {filters.budget} heads, {when}",
+            f"Lead of {ours} in {name_outcome(results.outcome)} at {filters.budget} {results.units}, {when}",
             lambda dark: difference_figure(results.against, tests, dark=dark),
             f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are simultaneous "
             "95 % intervals. Solid points are significant, hollow points are not.",
@@ -252,12 +256,20 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
             row.append(f"{np.mean(pairs):.2f}" if pairs else None)
         alike.append(row)
     columns = ["method", *(f"layer {layer}" for layer in range(document.model.layers))]
-    yield Table(f"Heads kept by layer, of {filters.budget}, mean over masks", columns, layers, "compare-layers")
-    yield Table("Mean Jaccard index of the kept heads", ["method", *names.values()], alike, "compare-overlap")
+    yield Table(
+        f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks",
+        columns,
+        layers,
+        "compare-layers",
+    )
+    yield Table(
+        f"Mean Jaccard index of the kept {results.units}", ["method", *names.values()], alike, "compare-overlap"
+    )
     chance = expected_jaccard(filters.budget, filters.budget, document.total)
     yield Text(
-        "The Jaccard index of two masks is the share of heads that both keep, of those that one of them keeps. Two "
-        f"methods are compared with the same seed, a method with itself over two seeds; by chance it is {chance:.2f}."
+        f"The Jaccard index of two masks is the share of {results.units} that both keep, of those that one of them "
+        f"keeps. Two methods are compared with the same seed, a method with itself over two "
+        f"seeds; by chance it is {chance:.2f}."
     )
 
 
@@ -338,7 +350,7 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
 #: The parts of a comparison below its two charts, by the label of their tab.
 SECTIONS: Mapping[str, Callable[[SplitResults, Filters], Iterable[Block]]] = {
     "Differences": show_differences,
-    "Which heads": show_heads,
+    "What is kept": show_heads,
     "Costs": show_costs,
     "How it is tested": show_notes,
 }

@@ -15,13 +15,13 @@ from cahp.ui.session import Explorer
 def draw(explorer: Explorer) -> None:
     """Draw the page; it opens with what the degree changes, which takes no computation."""
     st.title(STABILITY.title)
-    draw_offer(STABILITY, explorer)
     clusters = explorer.clusters
     record = find_record(explorer, STABILITY)
     if record is None and clusters is not None:
         record = over_degrees(clusters.clustering, clusters.salience, explorer.settings)
     if record is not None:
         blocks.draw(STABILITY.show(record, MaskSubject(explorer.mask, unit=explorer.card.unit)))
+    draw_offer(STABILITY, explorer)
     if clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
         draw_knee(explorer, place="stability")

@@ -38,7 +38,9 @@ def draw_filters(results: SplitResults, *, recover: str) -> Filters:
             "distillation and fine-tuning train all weights.",
         )
         # The smallest budget may hold the per-layer minimum alone, and the largest prunes little.
-        budget = _choose("at", f"Heads kept, of {results.total}", budgets, budgets[(len(budgets) - 1) // 2])
+        budget = _choose(
+            "at", f"{capital(results.units)} kept, of {results.total}", budgets, budgets[(len(budgets) - 1) // 2]
+        )
         with st.popover(f"Methods: {len(st.session_state['compare-methods']) or 'all'}", key="compare-which-methods"):
             methods = st.multiselect(
                 "Methods",

@@ -193,20 +193,20 @@ def _ask_options(one: Measure[Any]) -> Any:
     """Draw a widget for each option of a measure, and return the options."""
     hints = get_type_hints(one.options)
     chosen = {}
-    for entry in fields(one.options):
-        name = capital(entry.name.replace("_", " "))
-        help = entry.metadata.get("help", "")
-        key = f"{one.name}-option-{entry.name}"
-        hint = hints[entry.name]
-        if hint is bool:
-            chosen[entry.name] = st.checkbox(name, entry.default, key=key, help=help)
-        elif hint in (int, float):
-            chosen[entry.name] = st.number_input(name, value=entry.default, key=key, help=help)
-        elif get_args(hint) and get_origin(hint) is not None:
-            words = list(get_args(hint))
-            chosen[entry.name] = st.selectbox(name, words, words.index(entry.default), key=key, help=help)
-        else:
-            chosen[entry.name] = st.text_input(name, entry.default, key=key, help=help)
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for entry in fields(one.options):
+            name = capital(entry.name.replace("_", " "))
+            look: Any = {"key": f"{one.name}-option-{entry.name}", "help": entry.metadata.get("help", "")}
+            hint = hints[entry.name]
+            if hint is bool:
+                chosen[entry.name] = st.checkbox(name, entry.default, **look)
+            elif hint in (int, float):
+                chosen[entry.name] = st.number_input(name, value=entry.default, width=160, **look)
+            elif get_args(hint) and get_origin(hint) is not None:
+                words = list(get_args(hint))
+                chosen[entry.name] = st.selectbox(name, words, words.index(entry.default), width=200, **look)
+            else:
+                chosen[entry.name] = st.text_input(name, entry.default, width=320, **look)
     return one.options(**chosen)
 
 
