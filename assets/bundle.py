@@ -2,14 +2,10 @@
 
 Each is a command ``python assets/bundle.py COMMAND``: ``entry MODEL WHAT`` measures what ships as entries of the
 store (see ``ENTRIES``), ``run [MODEL]`` measures the run of a model, ``budgets MODEL RECOVERY [COUNT]`` only its
-budgets after a recovery, ``lessons MODEL [STEP ...]`` the answers of the six steps of Learn on its heads (or of some of
-them), ``sentence MODEL`` its answers to the
-example of the first screen, ``maps MODEL`` what its heads attend to over many texts, ``cards MODEL [examples]`` what
-the cards of its heads show (or only their sentences),
-``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask, ``compare DIR`` bundles
-the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]`` computes those of bundled
-comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs the example notebook and
-keeps its outputs.
+budgets after a recovery, ``neutral MODEL`` its mask on neutral text, ``abilities MODEL`` all abilities under its mask,
+``compare DIR`` bundles the comparison in a folder, with a summary that is computed anew, ``summaries [NAME ...]``
+computes those of bundled comparisons anew (all, or these), from their answers without a model, and ``notebook`` runs
+the example notebook and keeps its outputs.
 """
 
 from __future__ import annotations
