@@ -255,7 +255,7 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
             pairs = _pair_masks(by_seed, group, own=other == method)
             row.append(f"{np.mean(pairs):.2f}" if pairs else None)
         alike.append(row)
-    columns = ["method", *(f"layer {layer}" for layer in range(document.model.layers))]
+    columns = ["method", *map(str, range(document.model.layers))]
     yield Table(
         f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks",
         columns,
