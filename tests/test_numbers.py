@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "cahp"
 
 #: Nodes of the syntax trees, without docstrings: neither packing nor unpacking lines changes them.
-SYNTAX_NODES = 352_200
+SYNTAX_NODES = 352_800
 FILES = 243
 #: Modules of the core (all but features and the front doors' own rooms) that features import.
 IMPORTED_BY_FEATURES = 39
@@ -28,7 +28,7 @@ IMPORTED_BY_FEATURES = 39
 FORKS_BY_KIND_OF_MODEL = 39
 #: Files whose functions ``cahp prune`` calls when nothing is stored.
 ENTERED_BY_PRUNE = 66
-LINES_OF_TESTS = 40_510
+LINES_OF_TESTS = 40_530
 #: Of the explorer's style sheet, and mentions of Streamlit's internal ids in it.
 LINES_OF_STYLE = 120
 IDS_OF_STREAMLIT = 30

@@ -9,7 +9,7 @@ import streamlit as st
 
 from cahp.board import Colouring, Painted, Pictures, paint_marks
 from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
-from cahp.features.roles.section import ROLES_OF_HEADS, mark_roles
+from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describe_clusters, mark_roles
 from cahp.figures import draw, heat_map, ink
 from cahp.run import Bench
 from cahp.run.measures import MaskSubject
@@ -137,9 +137,15 @@ def describe_target(maps: HeadMaps, head: int) -> str:
 def draw_tab(explorer: Explorer) -> None:
     """Draw the roles of the model's heads, and which of them the mask on the board keeps."""
     roles = measure_roles(explorer)
-    if roles is not None:
-        subject = MaskSubject(explorer.mask, explorer.recovery.ready, explorer.card.unit)
-        blocks.draw(ROLES_OF_HEADS.show(roles, subject))
+    if roles is None:
+        return
+    unit = explorer.card.unit
+    blocks.draw(ROLES_OF_HEADS.show(roles, MaskSubject(explorer.mask, explorer.recovery.ready, unit)))
+    st.markdown(plain(describe_clusters(roles, explorer.board.labels)))
+    table = explorer.table("none")
+    if table is not None and table.full is not None:
+        measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
+        st.markdown(plain(describe_breaks(measured, table.full, unit)))
 
 
 ONE_HEAD = Panel("Over all texts", draw_head, place=40, name="head")

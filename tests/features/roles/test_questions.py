@@ -10,7 +10,13 @@ import pytest
 from copying import roles_of
 
 from cahp.api import bundled
-from cahp.features.roles.section import ROLES_OF_HEADS, compare_kept
+from cahp.features.roles.section import (
+    ROLES_OF_HEADS,
+    compare_clusters,
+    compare_kept,
+    describe_breaks,
+    describe_clusters,
+)
 from cahp.run.evidence import stored_roles
 from cahp.run.measures import MaskSubject
 from cahp.show.terminal import lines
@@ -27,6 +33,33 @@ def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
     assert first.p == none.p == pytest.approx(4 / 184_756)
     level = compare_kept(roles_of("first", "none"), np.array([[True, False]]))
     assert [(row.kept, row.low, row.high, row.p) for row in level] == [(1, 0, 1, 1.0), (0, 0, 1, 1.0)]
+
+
+def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
+    roles = roles_of(*["first"] * 4, *["none"] * 8)
+    together = compare_clusters(roles, np.repeat([0, 1, 2], 4))
+    # Of the 495 ways to name four of twelve heads, three put all into one cluster.
+    assert together == (1.0, pytest.approx(3 / 11, abs=0.02), pytest.approx(3 / 495, abs=0.004))
+    apart = compare_clusters(roles, np.tile([0, 1, 2, 3], 3))
+    assert apart is not None
+    assert (apart[0], apart[2]) == (0.0, 1.0)
+    assert describe_clusters(roles_of("first", "none"), np.array([0, 1])) == ""
+    # Heads of a layer share clusters whatever their roles: that alone is no finding.
+    layer = roles_of(*["first"] * 4, *["none"] * 4, heads=4)
+    assert compare_clusters(layer, np.repeat([0, 1], 4)) == (1.0, 1.0, 1.0)
+
+
+def test_what_loses_a_nat_at_more_kept_heads_breaks_first() -> None:
+    def losses(copying: float, text: float) -> dict[str, Estimate]:
+        return {"copying": Estimate(copying, None, 8, "nats"), "nll": Estimate(text, None, 9, "nats")}
+
+    full = losses(3.0, 4.0)
+    measured = {2: losses(9.0, 5.5), 4: losses(5.0, 4.5), 6: losses(3.2, 4.1), 8: full}
+    assert describe_breaks(measured, full, "head").endswith("copying at 4 heads and by ordinary text at 2 heads.")
+    assert describe_breaks({8: full}, full, "head").endswith(
+        "copying at no measured number and by ordinary text at no measured number."
+    )
+    assert describe_breaks({8: {}}, {}, "head") == ""
 
 
 def nats(value: float) -> Estimate:
