@@ -1,4 +1,4 @@
-"""Blocks on a page: findings, tables with their downloads, charts, and the marks of heads."""
+"""Blocks on a page: findings, tables with their downloads, charts, and where the board shows marks of heads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None,
             case Figure():
                 _draw_figure(block, owner, key)
             case Marks():
-                _draw_marks(block)
+                # The board has these colours.
+                st.caption(plain(f"{block.caption}. The board shows them under “{block.label}”."))
 
 
 def _draw_figure(figure: Figure, owner: object, key: Hashable) -> None:
@@ -72,8 +73,3 @@ def _draw_table(table: Table, form: str) -> None:
         st.caption(plain(table.title))
     st.table({name: list(map(plain, cells)) for name, cells in columns.items()}, hide_index=True)
     display.download_csv({name: list(cells) for name, cells in columns.items()}, f"{form}{table.name}")
-
-
-def _draw_marks(marks: Marks) -> None:
-    st.caption(plain(f"{marks.caption}."))
-    st.table(dict(zip(marks.columns, zip(*marks.rows, strict=True), strict=True)), hide_index=True)
