@@ -220,7 +220,3 @@ class Goal:
         if self.wants_most:
             heads = max(reached)
         return ReachedGoal(str(self), heads, estimates[heads], len(estimates), budgets)
-
-
-#: A number of heads that the data support, offered beside that of the published rule.
-ENOUGH = Goal.parse("agreement=95%")

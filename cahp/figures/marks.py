@@ -219,17 +219,6 @@ def ticks(
     return {**described, **axis}
 
 
-def spread(places: Sequence[float], gap: float) -> list[float]:
-    """Return ascending ``places`` in 0..1, moved as little as possible so that each two are at least ``gap`` apart."""
-    from scipy.optimize import isotonic_regression
-
-    if not places:
-        return []
-    steps = gap * np.arange(len(places))
-    moved = isotonic_regression(np.asarray(places) - steps).x
-    return [float(place) for place in np.clip(moved, 0, max(0.0, 1 - steps[-1])) + steps]
-
-
 def named_rows(names: Sequence[str]) -> dict[str, Any]:
     """Return a vertical axis with a name for each row, the first on top."""
     return ticks("", range(len(names)), (len(names) - 0.5, -0.5), names, automargin=True)

@@ -281,13 +281,6 @@ class TokenEvaluation(Evaluation):
         units = self._of_windows(lambda window: window.units, copying=True)
         return self._of_tokens(LOSS, copying=True).astype(np.float64), units
 
-    @property
-    def window_divergences(self) -> NDArray[np.float64]:
-        """Mean KL divergence of each window ``(n,)`` from the full model, in nats per token."""
-        longest = self.scores.shape[1]
-        rows = [self.scores[row, longest - one.scored :, DIVERGENCE].mean() for row, one in enumerate(self.windows)]
-        return np.array(rows, dtype=np.float64)
-
     def divergences(self, full: Evaluation) -> NDArray[np.float64]:
         """KL divergence of each token's distribution from that of the full model, as it was measured."""
         return self._of_tokens(DIVERGENCE).astype(np.float64).clip(min=0.0)
