@@ -162,7 +162,7 @@ class Store:
             return None
         entry = self._read(key, path)
         if entry is None and (self.shipped / path.name).is_file():
-            entry = _unpack(key, (self.shipped / path.name).read_bytes())
+            entry = _read_shipped(key, self.shipped / path.name)
         return entry
 
     def holds(self, key: str) -> bool:
@@ -334,6 +334,16 @@ def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> N
         sha.update(block)
     file.seek(0)
     file.write(sha.digest())
+
+
+@lru_cache(maxsize=128)
+def _read_shipped(key: str, path: Path) -> Entry | None:
+    """Read an entry that ships, once for all sessions: it does not change, and nobody may write into its arrays."""
+    entry = _unpack(key, path.read_bytes())
+    if entry is not None:
+        for array in entry.arrays.values():
+            array.flags.writeable = False
+    return entry
 
 
 def _unpack(key: str, data: bytes) -> Entry | None:

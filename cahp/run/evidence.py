@@ -457,14 +457,13 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
 
 def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
     """Return the result of ``find_roles`` from the store, or one with ablations, or None; nothing is measured."""
-    roles = resources.load_cached(
-        "roles", _key(resources, True), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
-    )
-    if roles is not None or ablate:
-        return roles
-    return resources.load_cached(
-        "roles", _key(resources, False), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
-    )
+    for ablated in (True,) if ablate else (True, False):
+        roles = resources.load_cached(
+            "roles", _key(resources, ablated), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
+        )
+        if roles is not None:
+            return roles
+    return None
 
 
 def _find_losses(resources: Resources, name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
