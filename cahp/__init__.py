@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 
     from cahp.api.compare import CompareResult as CompareResult
     from cahp.api.compare import compare as compare
+    from cahp.api.evaluate import attribute as attribute
     from cahp.api.evaluate import evaluate as evaluate
     from cahp.api.evaluate import latency as latency
+    from cahp.api.evaluate import roles as roles
     from cahp.api.export import export as export
     from cahp.api.export import recover as recover
     from cahp.api.export import report as report
@@ -29,8 +31,6 @@ if TYPE_CHECKING:
     from cahp.exports.masks import read_mask as read_mask
     from cahp.exports.masks import read_mask_record as read_mask_record
     from cahp.exports.run_folder import write_run as write_run
-    from cahp.features.attribution.measuring import attribute as attribute
-    from cahp.features.roles.section import roles as roles
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
     from cahp.models.surgery import cut as cut
@@ -46,12 +46,10 @@ _HOMES = {
     name: home
     for home, names in {
         "api.compare": ("CompareResult", "compare"),
-        "api.evaluate": ("evaluate", "latency"),
+        "api.evaluate": ("attribute", "evaluate", "latency", "roles"),
         "api.export": ("export", "recover", "report"),
         "api.fit": ("fit",),
-        "features.attribution.measuring": ("attribute",),
         "api.prune": ("PruneResult", "prune"),
-        "features.roles.section": ("roles",),
         "api.similarity": ("SimilarityResult", "similarity"),
         "exports.masks": ("read_mask", "read_mask_record"),
         "exports.run_folder": ("write_run",),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
-from typing import Any, Unpack
+from os import PathLike
+from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp.api.keywords import ModelOptions
 from cahp.api.options import (
@@ -18,15 +19,23 @@ from cahp.api.options import (
     show_progress,
 )
 from cahp.exports.masks import kept_heads
+from cahp.features.attribution import TOP
 from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notices
 from cahp.run.document import cost_record, outcome_records, ratio_record
+from cahp.run.evidence import find_roles
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, check, measure
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import HeadMask, OptionError
+from cahp.values import HeadMask, Input, OptionError
+from cahp.values.head_roles import HeadRoles
+
+if TYPE_CHECKING:
+    from cahp.features.attribution.result import Attribution
+    from cahp.models.cards import Dtype
+    from cahp.models.head_model import HeadModel
 
 
 def evaluate(
@@ -161,6 +170,90 @@ def latency(
         "attention_weights": card.cacheable_weights,
         "notices": [*given.notices, *resources.storage_notices, *costs.notices],
     }
+
+
+# One text, and the roles of heads ------------------------------------------------------------------------------
+
+
+def attribute(
+    model: Name | HeadModel | Settings = Settings.model,
+    text: Input = "",
+    *,
+    answer: str | None = None,
+    data: Name | None = None,
+    top: int = TOP,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+    **options: Unpack[ModelOptions],
+) -> Attribution:
+    """Measure which heads matter for one text: what the log-probability of an answer loses without each head.
+
+    The change without each head is estimated for all heads by attribution patching, in one forward and one backward
+    pass; without the ``top`` heads it is measured exactly. A removed head gives its mean output over calibration texts.
+    ``cahp.attribute("smollm2", "The capital of France is").rows`` has one row per head.
+
+    Args:
+        model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``; or a ``Settings``.
+        text: A text, or a pair of texts as a tuple.
+        answer: A class, or one token that follows the text, such as ``" Paris"`` (None: the predicted one).
+        data: Where the calibration texts come from (None: the data that belong to the model).
+        top: Number of heads that are removed exactly, each and together; at most half of all.
+        progress, yes, store: See ``cahp.prune``.
+        **options: The options of ``cahp attribute``, by the names of ``cahp.Settings``.
+
+    Raises:
+        CahpError: If the text is empty or too long, there is no such answer, or the model is pruned already.
+    """
+    from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
+
+    if top < 1:
+        raise OptionError(f"top is {top}; give at least 1")
+    with show_progress(progress, yes=yes) as reporter:
+        loaded = None
+        if isinstance(model, str | PathLike | Settings):
+            settings = read_settings("attribute", model, data, options)
+        else:
+            settings = read_settings("attribute", model.card.id, data, options)
+            loaded = model
+        bench = open_bench(settings, store=store, model=loaded, progress=reporter)
+        question = TextQuestion.read(bench.model, text, find_baseline(bench))
+        return attribute_answer(question, bench.class_names, answer, top=top, seed=settings.seed, progress=reporter)
+
+
+def roles(
+    model: Name | HeadModel = Settings.model,
+    *,
+    ablate: bool = False,
+    device: str = Settings.device,
+    dtype: Dtype = Settings.dtype,
+    progress: ShowProgress = None,
+    yes: bool = False,
+    store: Store | None = None,
+) -> HeadRoles:
+    """Measure the roles of the heads of a model, without labels or data; see ``cahp.values.head_roles.ROLES``.
+
+    ``cahp.roles("smollm2").names`` has the role of each key-value group, or "none".
+
+    Args:
+        model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``.
+        ablate: Also measure the loss of a causal language model without the heads of each role, and without random
+            sets of as many heads of the same layers, on sequences that did not assign the roles.
+        device: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        dtype: ``float32``, ``auto`` or ``bfloat16``, see ``cahp.load``.
+        progress, yes, store: See ``cahp.prune``.
+
+    Raises:
+        CahpError: If the model cannot be loaded or read, or ablations have no loss; one line with the next step.
+    """
+    with show_progress(progress, yes=yes) as reporter:
+        store = store or Store()
+        if isinstance(model, str | PathLike):
+            card = identify_model(replace(Settings(), model=str(model), dtype=dtype))
+            resources = Resources(card, store=store, device=device, progress=reporter)
+        else:
+            resources = Resources(model.card, store=store, model=model, progress=reporter)
+        return find_roles(resources, ablate=ablate)
 
 
 # What features measure -----------------------------------------------------------------------------------------

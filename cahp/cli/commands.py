@@ -12,15 +12,18 @@ from typing import Any
 
 import cahp
 from cahp import data as data_sets
-from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_folder
+from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_file, optional_folder
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import measures
+from cahp.features.attribution import TOP
 from cahp.models import identify, make_prompt, preview, set_max_length
 from cahp.models.cards import ModelCard
+from cahp.output import UnwrittenError
 from cahp.recoveries import COMPARED
+from cahp.run.measures import MaskSubject
 from cahp.run.settings import BOUNDS, COLUMNS, describe, identify_model, to_arguments
 from cahp.terminal import printing
-from cahp.values import OptionError
+from cahp.values import HeadMask, Input, OptionError
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
@@ -313,3 +316,79 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
             with call.keeping(result.as_json(), lines):
                 wrote = output.describe(result.write(output))
     call.answer(result.as_json(), [*lines, wrote])
+
+
+@command(
+    OPTIONS["model"].but(fills=False, argument=True),
+    Option("text", "The text: a classifier reads it, a language model continues it."),
+    Option("pair", "The second text, for a model that reads pairs."),
+    Option("answer", 'A class, or one token that follows, such as " Paris" (default: the predicted one).'),
+    Option("top", "Heads to remove exactly, each and together; at most half of all.", int, TOP, low=1, high=1000),
+    Option("out", "JSON file to write: the mask of the fewest heads that keep the answer.", Path),
+    "force",
+    example='cahp attribute smollm2 --text "The capital of France is"',
+)
+def attribute(
+    call: Call,
+    model: str,
+    text: str | None,
+    pair: str | None,
+    out: Path | None,
+    force: bool,
+    **question: Any,
+) -> None:
+    """Measure which heads matter for one text.
+
+    Attribution patching estimates how the answer's log-probability changes without
+    each head. The top heads, and random ones, are then removed exactly.
+    """
+    from cahp.exports.masks import MaskOrigin, mask_json
+    from cahp.features.attribution.result import show_attribution
+    from cahp.show.terminal import lines
+
+    if text is None:
+        raise OptionError('a text is needed; give --text "..."')
+    given: Input = text
+    if pair is not None:
+        given = text, pair
+    with optional_file(out, force) as output:
+        settings = replace(call.settings, model=model)
+        with call.bars() as progress:
+            result = cahp.attribute(settings, given, **question, store=call.store, progress=progress)
+        document = result.to_json()
+        shown = [*lines(show_attribution(result))]
+        if output is not None and out is not None:
+            with call.keeping(document, shown):
+                if result.needed is None:
+                    raise UnwrittenError(
+                        f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave "
+                        "out --answer"
+                    )
+                mask = result.needed.mask
+                metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
+                origin = MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics)
+                output.write({out.name: mask_json(mask, origin)})
+            shown.append(output.describe([out.name]))
+    call.answer(document, shown)
+
+
+@command(
+    Option("name", "The model.", str, REQUIRED, argument=True),
+    Option("ablate", "Also remove the heads of each role, and random ones of their layers (minutes).", bool, False),
+    example="cahp roles smollm2",
+)
+def roles(call: Call, name: str, ablate: bool) -> None:
+    """Measure what each head attends to.
+
+    Roles are first token, induction, retrieval and others. Many heads have none.
+    """
+    from cahp.features.roles.section import ROLES_OF_HEADS
+    from cahp.show.terminal import lines
+
+    settings = call.settings
+    with call.bars() as progress:
+        result = cahp.roles(
+            name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
+        )
+    subject = MaskSubject(HeadMask.full(result.layers, result.heads))
+    call.answer({"model": name, **result.to_json()}, lines(ROLES_OF_HEADS.show(result, subject)))

@@ -1,7 +1,7 @@
 """Features, each in a room of its own, and the one table of them.
 
-A room holds all that one feature needs: what it measures, its section of a run, its figure, panel or page, its command
-and its words. The core knows none of them; the front doors (``api``, ``cli``, ``ui``) read this table. Rooms do not
+A room holds all that one feature needs: what it measures, its section of a run, its figure, panel or page, and
+its words. The core knows none of them; the front doors (``api``, ``cli``, ``ui``) read this table. Rooms do not
 know each other. A new feature is a folder here and a row of ``FEATURES``.
 """
 
@@ -15,7 +15,6 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cahp.cli.command import Command
     from cahp.comparison import ComparisonDocument
     from cahp.run.measures import Measure
     from cahp.show.blocks import Claim
@@ -40,15 +39,14 @@ _log = logging.getLogger(__name__)
 class Feature:
     """The parts of one feature by seam. Each is imported when it is first used.
 
-    ``measures`` are what is measured of a mask, with all their doors, ``commands`` further ones after ``cahp``,
-    ``panels`` the names of tabs by page (see ``Panel``), ``experiments`` find what was measured once of the model of a
-    comparison (None: it does not apply), ``colourings`` are those of the board, and ``first_texts`` the lines for a
-    person's text on the first screen. Pages are scripts in ``pages/``.
+    ``measures`` are what is measured of a mask, with all their doors, ``panels`` the names of tabs by page (see
+    ``Panel``), ``experiments`` find what was measured once of the model of a comparison (None: it does not apply),
+    ``colourings`` are those of the board, and ``first_texts`` the lines for a person's text on the first screen. Pages
+    are scripts in ``pages/``.
     """
 
     name: str
     measures: Callable[[], Sequence[Measure[Any]]] = _NOTHING
-    commands: Callable[[], Sequence[Command]] = _NOTHING
     panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
     experiments: Callable[[], Sequence[Callable[[ComparisonDocument], Claim | None]]] = _NOTHING
     colourings: Callable[[], Sequence[BoardColouring[Any]]] = _NOTHING
@@ -61,7 +59,6 @@ FEATURES = (
     Feature(
         "roles",
         measures=_find("roles.section:ROLES_OF_HEADS"),
-        commands=_find("roles.command:roles"),
         panels={
             "Budget": ("roles.panel:TAB",),
             "Similarity": ("roles.panel:ONE_HEAD",),
@@ -76,7 +73,6 @@ FEATURES = (
     ),
     Feature(
         "attribution",
-        commands=_find("attribution.command:attribute"),
         experiments=_find("attribution.result:find_check"),
         panels={"Budget": ("attribution.panel:TAB",), "Card": ("attribution.panel:CARD",)},
         colourings=_find("attribution.panel:THIS_TEXT"),
@@ -103,11 +99,6 @@ FEATURES = (
 def measures() -> tuple[Measure[Any], ...]:
     """Return what features measure of a mask, without those that cannot be imported."""
     return tuple(measure for feature in FEATURES for measure in _import_or_skip(feature.measures))
-
-
-def commands() -> tuple[Command, ...]:
-    """Return the commands that features bring."""
-    return tuple(command for feature in FEATURES for command in feature.commands())
 
 
 def panels(page: str) -> Sequence[Panel]:

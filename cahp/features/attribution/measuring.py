@@ -12,14 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
-from typing import TYPE_CHECKING, Unpack
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.api.keywords import ModelOptions
-from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.features.attribution import TOP
 from cahp.features.attribution.result import (
     Attribution,
@@ -28,9 +25,9 @@ from cahp.features.attribution.result import (
     order_by_size,
     order_by_support,
 )
-from cahp.run import Bench, Settings, open_bench
+from cahp.run import Bench
 from cahp.stages import read_tokens
-from cahp.store import Entry, Store, key
+from cahp.store import Entry, key
 from cahp.tasks import Item
 from cahp.values import (
     Bools,
@@ -368,47 +365,3 @@ def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) 
             left[head // heads] -= 1
             first.append(head)
     return [*first, *(head for head in order if head not in first)], max(1, len(first))
-
-
-def attribute(
-    model: Name | HeadModel | Settings = Settings.model,
-    text: Input = "",
-    *,
-    answer: str | None = None,
-    data: Name | None = None,
-    top: int = TOP,
-    progress: ShowProgress = None,
-    yes: bool = False,
-    store: Store | None = None,
-    **options: Unpack[ModelOptions],
-) -> Attribution:
-    """Measure which heads matter for one text: what the log-probability of an answer loses without each head.
-
-    The change without each head is estimated for all heads by attribution patching, in one forward and one backward
-    pass; without the ``top`` heads it is measured exactly. A removed head gives its mean output over calibration texts.
-    ``cahp.attribute("smollm2", "The capital of France is").rows`` has one row per head.
-
-    Args:
-        model: A built-in, a hub id, a folder, a GGUF file, or a model loaded by ``cahp.load``; or a ``Settings``.
-        text: A text, or a pair of texts as a tuple.
-        answer: A class, or one token that follows the text, such as ``" Paris"`` (None: the predicted one).
-        data: Where the calibration texts come from (None: the data that belong to the model).
-        top: Number of heads that are removed exactly, each and together; at most half of all.
-        progress, yes, store: See ``cahp.prune``.
-        **options: The options of ``cahp attribute``, by the names of ``cahp.Settings``.
-
-    Raises:
-        CahpError: If the text is empty or too long, there is no such answer, or the model is pruned already.
-    """
-    if top < 1:
-        raise OptionError(f"top is {top}; give at least 1")
-    with show_progress(progress, yes=yes) as reporter:
-        loaded = None
-        if isinstance(model, str | PathLike | Settings):
-            settings = read_settings("attribute", model, data, options)
-        else:
-            settings = read_settings("attribute", model.card.id, data, options)
-            loaded = model
-        bench = open_bench(settings, store=store, model=loaded, progress=reporter)
-        question = TextQuestion.read(bench.model, text, find_baseline(bench))
-        return attribute_answer(question, bench.class_names, answer, top=top, seed=settings.seed, progress=reporter)
