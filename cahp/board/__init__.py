@@ -36,6 +36,7 @@ from cahp.board.contents import (
     style,
 )
 from cahp.board.head_clusters import HeadClusters
+from cahp.board.versus import Variant, Versus, compare_variants, mismatch
 
 __all__ = [
     "CLUSTER_COLOURS",
@@ -56,12 +57,16 @@ __all__ = [
     "SentenceAnswer",
     "Shown",
     "Steps",
+    "Variant",
+    "Versus",
     "WordMaps",
+    "compare_variants",
     "contents",
     "contrast",
     "evaluate_mask",
     "join_scripts",
     "mark_clusters",
+    "mismatch",
     "paint_marks",
     "script",
     "style",

@@ -99,7 +99,7 @@ def mismatch(a: ModelCard, b: ModelCard) -> str:
     return ""
 
 
-def versus(a: Side, b: Side) -> Versus | None:
+def compare_variants(a: Side, b: Side) -> Versus | None:
     """Compare two pruned models on B's evaluation texts (None: one of them is trained and not in the store).
 
     Two benches are two models on the same data: each has its own tokenizer and is recovered on the calibration texts of

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cahp.comparison import ComparisonDocument
-    from cahp.run.measures import Measure
-    from cahp.show.blocks import Claim
+    from cahp.run import Measure
+    from cahp.show import Claim
     from cahp.ui.frame import BoardColouring, FirstText, Panel
 
 

@@ -3,6 +3,7 @@
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import find_roles
 from cahp.run.measurements import Measurements
+from cahp.run.measures import MaskSubject, Measure, NoOptions
 from cahp.run.prune import choose
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
@@ -14,7 +15,10 @@ __all__ = [
     "COLUMNS",
     "IN_DIGESTS",
     "Bench",
+    "MaskSubject",
+    "Measure",
     "Measurements",
+    "NoOptions",
     "Recovered",
     "Resources",
     "Settings",

@@ -75,6 +75,13 @@ class Bench:
         return self.measurements.evaluate(self.evaluation)
 
     @property
+    def counted_measure(self) -> str | None:
+        """The name of the measure that the goal counts (None: there is no such goal)."""
+        if self.settings.goal is None:
+            return None
+        return Goal.parse(self.settings.goal).kind.section
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """The classes as the labels of the data name them; those that no label means keep the model's name."""
         names: dict[str, list[str]] = {}

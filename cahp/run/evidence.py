@@ -23,7 +23,7 @@ from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, knee, w
 from cahp.stages.space import place, space
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import DataError, Floats, HeadMask, Ints, KneeNotFoundError, Precision, Progress, silent
+from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Precision, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -285,11 +285,26 @@ class HeadEvidence:
         """Salience ``(L, H)`` in 0..1."""
         return self.compute_salience(self._settings.salience)
 
-    def compute_salience(self, how: Salience) -> NDArray[np.float64]:
-        """Compute the salience ``(L, H)`` in 0..1 of one kind."""
+    def compute_salience(self, how: Salience, rows: Bools | None = None) -> NDArray[np.float64]:
+        """Compute the salience ``(L, H)`` in 0..1 of one kind, from the gradients of these ``rows`` (None: of all)."""
         from cahp.stages.salience import salience
 
-        return salience(self.gradients, how=self._texts.task.choose_salience(how))
+        gradients = self.gradients
+        if rows is not None:
+            gradients = gradients[rows]
+        return salience(gradients, how=self._texts.task.choose_salience(how))
+
+    def collect_part(self, rows: Ints) -> Signatures:
+        """Compute the signatures on some of the texts."""
+        from cahp.stages.signatures import collect
+
+        pool = self._settings.pool_size
+        return collect(self.model, self.texts, pool_size=pool, rows=rows, progress=self.progress)
+
+    def cluster_again(self, signatures: Signatures, seed: int) -> Clustering:
+        """Place and cluster the heads by other signatures, or with another seed; nothing is stored."""
+        placed = space(signatures, projection=self._settings.projection, seed=seed)
+        return cluster(placed, seed=seed, degree=self._settings.poly_degree)
 
     @cached_property
     def moments(self) -> Moments:

@@ -209,8 +209,12 @@ class Resources:
         )
         if record is None and make is not None:
             record = make()
-            self.store.save(name, meta={"record": plain_json(record)})
+            self.keep_record(name, record)
         return record
+
+    def keep_record(self, name: str, record: Any) -> None:
+        """Store a record under the key ``name``, or replace it."""
+        self.store.save(name, meta={"record": plain_json(record)})
 
     def keep(
         self,

@@ -338,3 +338,17 @@ class Estimate:
         if self.unit == "nats":
             return words.nats_digits(self.value)
         return {"share": 1, "points": 1, "ratio": 2, "bits": 3, "number": 1}[self.unit]
+
+
+# Below, because these modules need the names above.
+from cahp.values.head_roles import ALPHA as ALPHA  # noqa: E402
+from cahp.values.head_roles import NO_ROLE as NO_ROLE  # noqa: E402
+from cahp.values.head_roles import NOUNS as NOUNS  # noqa: E402
+from cahp.values.head_roles import ROLES as ROLES  # noqa: E402
+from cahp.values.head_roles import THRESHOLDS as THRESHOLDS  # noqa: E402
+from cahp.values.head_roles import HeadRoles as HeadRoles  # noqa: E402
+from cahp.values.statistics import Clustering as Clustering  # noqa: E402
+from cahp.values.statistics import Signatures as Signatures  # noqa: E402
+from cahp.values.statistics import called as called  # noqa: E402
+from cahp.values.statistics import expected_overlap as expected_overlap  # noqa: E402
+from cahp.values.statistics import overlaps as overlaps  # noqa: E402

@@ -6,8 +6,7 @@ import streamlit as st
 
 from cahp.features.abilities.record import FLAGS, AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT, SYMBOLS, explain, find_state, name_state
-from cahp.ui.frame import Panel
-from cahp.ui.frame.panels import draw_offer, find_record
+from cahp.ui.frame import Panel, draw_offer, find_record
 from cahp.ui.session import Explorer
 from cahp.words import safe
 

@@ -6,11 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
-from cahp.goals import Goal
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run import Bench, Recovered
-from cahp.run.measures import MaskSubject, Measure
-from cahp.show.blocks import Block, Cell, Line, Table, Text
+from cahp.run import Bench, MaskSubject, Measure, Recovered
+from cahp.show import Block, Cell, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent
 
@@ -132,9 +130,8 @@ class Abilities(Measure[AbilitiesRecord]):
 
     def wanted(self, bench: Bench) -> AbilityOptions | None:
         """Return the options with which a run measures abilities, which a goal may ask for, too."""
-        goal = bench.settings.goal
         asked = bench.settings.abilities
-        if self.name in bench.settings.measure or asked or (goal is not None and Goal.parse(goal).kind.section == NAME):
+        if self.name in bench.settings.measure or asked or bench.counted_measure == NAME:
             return AbilityOptions()
         if asked is None and not bench.card.task.predicts_labels:
             return AbilityOptions(complete=False)

@@ -15,11 +15,9 @@ from cahp.board import NEUTRAL, Colouring, Painted
 from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
 from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
 from cahp.run import Bench
-from cahp.show.blocks import Figure
+from cahp.show import Figure
 from cahp.ui.frame import BoardColouring, Panel, job_card
-from cahp.ui.parts import blocks
-from cahp.ui.parts.display import note_refusal, plain
-from cahp.ui.parts.inputs import has_words, own_text_box, read_own_text
+from cahp.ui.parts import draw_blocks, has_words, note_refusal, own_text_box, plain, read_own_text
 from cahp.ui.session import Explorer, Kind
 from cahp.values import HeadMask, Input, Progress
 from cahp.words import capital
@@ -122,7 +120,7 @@ def draw_tab(explorer: Explorer) -> None:
         return
     with right:
         _draw_heads(result)
-    blocks.draw(show_attribution(result))
+    draw_blocks(show_attribution(result))
     needed = result.needed
     if needed is None:
         return
@@ -166,7 +164,7 @@ def _draw_heads(result: Attribution) -> None:
         "of its output (attribution patching: one forward and one backward pass for all). Blue: it supports the "
         "answer; orange: it speaks against it. Framed: removed exactly. One text is an example and has no interval."
     )
-    blocks.draw(
+    draw_blocks(
         [
             Figure(
                 title,

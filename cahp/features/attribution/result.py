@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.figures import CellWords, signed_figure
-from cahp.show.blocks import Block, Claim, Line, Table, Text
+from cahp.show import Block, Claim, Line, Table, Text
 from cahp.values import Floats, HeadMask
 from cahp.words import percent, printable, signed
 

@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
-from cahp.files import plain_json
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
 from cahp.stages import Arc, Replaceability, SharedLayers, find_arcs, read_words
 from cahp.store import key
-from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, digest, silent
-from cahp.values.statistics import called
+from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, called, digest, silent
 from cahp.words import percent, span
 
 if TYPE_CHECKING:
@@ -236,9 +234,8 @@ def measure_removal(bench: Bench, head: int, *, shared: SharedLayers | None = No
     measured = evaluate_mask(bench, mask, shared=shared)
     shown = [row.name for row in HEADLINES] + ["accuracy_change"]
     outcomes = {name: measured[name] for name in shown if name in measured}
-    removals = {str(other): removal for other, removal in stored_removals(bench).items()}
-    content = plain_json({**removals, str(head): outcomes})
-    bench.resources.store.save(_name_removals(bench), meta={"record": content})
+    removals = {**stored_removals(bench), head: outcomes}
+    bench.resources.keep_record(_name_removals(bench), {str(other): removal for other, removal in removals.items()})
     return outcomes
 
 

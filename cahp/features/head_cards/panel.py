@@ -26,12 +26,10 @@ from cahp.figures import head_name
 from cahp.outcomes import Outcomes
 from cahp.run import Bench
 from cahp.stages import nearest_heads
-from cahp.ui.frame import Panel, address, job_card, link, list_colourings
-from cahp.ui.parts.display import clear_note, plain, problem
+from cahp.ui.frame import Panel, job_card, link, list_colourings, parse_head, put_address, set_head
+from cahp.ui.parts import clear_note, plain, problem
 from cahp.ui.session import REPLACEABILITY, Explorer, Kind, loading_seconds, pass_seconds
-from cahp.ui.similarity.graph import head_of, set_head
-from cahp.values import CahpError, Ints, digest
-from cahp.values.statistics import called
+from cahp.values import CahpError, Ints, called, digest
 from cahp.words import capital, percent
 
 #: The field of the address that opens a card, and the pages that have it.
@@ -88,7 +86,7 @@ def _follow_address(explorer: Explorer) -> None:
     if linked == st.session_state.get(_WRITTEN):
         return
     explorer.memory.pop(_PAGE, None)
-    explorer.card_head = head_of(linked or "", explorer.card.layers, explorer.card.heads)
+    explorer.card_head = parse_head(linked or "", explorer.card.layers, explorer.card.heads)
 
 
 def _write_address(explorer: Explorer) -> None:
@@ -96,7 +94,7 @@ def _write_address(explorer: Explorer) -> None:
     if explorer.card_head is not None:
         value = called(explorer.card_head, explorer.card.heads)
     st.session_state[_WRITTEN] = value or None
-    address.put(_FIELD, value)
+    put_address(_FIELD, value)
 
 
 # The card ----------------------------------------------------------------------------------------------------

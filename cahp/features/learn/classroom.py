@@ -10,11 +10,9 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
-from urllib.parse import urlsplit
 
 import streamlit as st
 
-from cahp import access
 from cahp.features.learn.lessons import Answer, Step
 from cahp.features.learn.stage import (
     Picture,
@@ -27,7 +25,8 @@ from cahp.features.learn.stage import (
     write_measured,
 )
 from cahp.features.learn.steps import TURN, choose_best
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.frame import page_url
+from cahp.ui.parts import plain, problem
 from cahp.ui.session import is_alive
 from cahp.values import CahpError
 
@@ -168,7 +167,7 @@ def draw_door(room: Classroom) -> None:
     """Draw how to join the class and how to end it."""
     import segno
 
-    url, elsewhere = _find_address(room.code)
+    url, elsewhere = page_url("Learn", **{_PARAMETER: room.code})
     code = segno.make(url, error="m").svg_inline(scale=5, border=3, dark="#000", light="#fff")
     with st.container(border=True, key="class-door"):
         # Closed after the first step, when most people have joined.
@@ -191,22 +190,6 @@ def draw_door(room: Classroom) -> None:
 def _draw_attendance(room: Classroom) -> None:
     present = sum(map(CLASSES.alive, list(room.people)))
     st.markdown(f"{present} joined, {len(room.list_guesses(room.at))} guessed at this step.")
-
-
-def _find_address(code: str) -> tuple[str, bool]:
-    """Return the address of the class and whether other machines can open it."""
-    here = urlsplit(str(st.context.url or ""))
-    listening = str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
-    host = here.hostname or "127.0.0.1"
-    port = here.port
-    if access.is_loopback(host):
-        port = port or int(st.get_option("server.port"))
-        if access.is_every_address(listening):
-            # The leader uses the machine that runs the server.
-            host = access.reachable(listening)
-    # Behind a proxy there may be no port.
-    url = access.current().address(host, port, "Learn", scheme=here.scheme or "http", **{_PARAMETER: code})
-    return url, not access.is_loopback(host)
 
 
 # Everybody else --------------------------------------------------------------------------------------------------

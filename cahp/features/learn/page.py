@@ -22,12 +22,11 @@ from cahp.features.learn.stage import (
     draw_title,
 )
 from cahp.features.learn.steps import TURN, answer_turn, choose_best, find_swept, list_steps
-from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
-from cahp.ui.frame import address, go_to, job_card, need_run, show_job
-from cahp.ui.parts.display import clear_note, plain
+from cahp.ui.frame import go_to, is_history_navigation, job_card, need_run, put_address, show_job
+from cahp.ui.parts import clear_note, plain
 from cahp.ui.session import TABLE, Explorer, Kind, loading_seconds
 from cahp.values import Progress
 from cahp.words import capital
@@ -89,8 +88,7 @@ def _measure(subject: tuple[_Course, int], progress: Progress) -> Answer:
     assert measure is not None
     answer = measure(progress)
     course.learner.answers[course.key(at)] = answer
-    name = name_answer(course.subject, course.steps[at].name)
-    course.subject.bench.resources.store.save(name, meta={"record": plain_json(answer)})
+    course.subject.bench.resources.keep_record(name_answer(course.subject, course.steps[at].name), answer)
     return answer
 
 
@@ -310,13 +308,13 @@ def _draw_origin(course: _Course, at: int) -> None:
 def _find_step(course: _Course) -> int:
     """Return the open step, at first that of the address, and write it there."""
     learner = course.learner
-    if learner.at is None or address.is_history_navigation():
+    if learner.at is None or is_history_navigation():
         linked = st.query_params.get("step", "")
         learner.at = 0
         if linked in map(str, range(1, len(course.steps) + 1)):
             learner.at = int(linked) - 1
     at = min(learner.at, len(course.steps) - 1)
-    address.put("step", str(at + 1))
+    put_address("step", str(at + 1))
     return at
 
 
@@ -361,4 +359,4 @@ def _link_guesses(course: _Course) -> None:
     linked = ",".join(guesses).rstrip(",")
     # Guesses of a link that is only restored stay in the address; those about another model do not.
     if linked or learner.guesses:
-        address.put("guesses", linked)
+        put_address("guesses", linked)

@@ -10,8 +10,7 @@ import numpy as np
 from cahp.run import Bench
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import key
-from cahp.values import Floats, HeadMask, Ints
-from cahp.values.head_roles import HeadRoles
+from cahp.values import Floats, HeadMask, HeadRoles, Ints
 
 #: The sentences: the second has a repeat, at which heads that copy can be seen.
 _SENTENCE = "The striker scored twice before the bank announced that rates would rise"

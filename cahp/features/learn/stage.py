@@ -16,10 +16,9 @@ from cahp.features.learn.lessons import Answer, Step, Subject
 from cahp.features.learn.scene import Scene
 from cahp.figures import draw, ink, points
 from cahp.outcomes import OUTCOMES
-from cahp.show.blocks import Table
+from cahp.show import Table
 from cahp.ui.frame import shape_key
-from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import bind_units, plain
+from cahp.ui.parts import bind_units, draw_blocks, is_dark, plain, show_chart
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.words import percent, span
 
@@ -208,8 +207,8 @@ def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence
         rows.append(("your guess", guess))
     if guesses:
         titles.append(f"Median of {len(guesses)} guesses: {np.median(guesses):g} {step.unit}")
-    display.show(
-        guess_figure(step, answer, guess, guesses, dark=display.is_dark()),
+    show_chart(
+        guess_figure(step, answer, guess, guesses, dark=is_dark()),
         title=". ".join(titles) or "There are no guesses",
         help=f"Line: the measured answer; band: its {answer.spread}. Hollow diamond: your guess. Bars: how many people "
         "of a class gave this guess.",
@@ -217,7 +216,7 @@ def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence
         data={"what": [name for name, _ in rows], step.unit: [value for _, value in rows]},
     )
     st.markdown(plain(answer.meaning))
-    blocks.draw([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])
+    draw_blocks([Table("", ("variant", answer.outcome), list(answer.bars.items()), name=f"learn-{step.name}")])
 
 
 def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[int] = (), *, dark: bool) -> Any:

@@ -18,9 +18,8 @@ from cahp import methods
 from cahp.data import BBC_NEWS, MANUAL, Dataset, catalogue, load
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run import COLUMNS, Bench, Recovered, Settings, choose, open_bench
-from cahp.run.measures import MaskSubject, Measure
-from cahp.show.blocks import Block, Cell, Line, Table, Text
+from cahp.run import COLUMNS, Bench, MaskSubject, Measure, Recovered, Settings, choose, open_bench
+from cahp.show import Block, Cell, Line, Table, Text
 from cahp.tasks import NO_LABEL
 from cahp.values import DataError, Estimate, HeadMask, OptionError, digest
 from cahp.words import capital, percent, too_close

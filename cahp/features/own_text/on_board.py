@@ -28,7 +28,7 @@ from cahp.features.own_text.section import CONTINUATION, TOKENS, Tokens
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Recovered, cut_model
 from cahp.ui.frame import describe_progress, follow, show_job
-from cahp.ui.parts.inputs import is_own_example, own_text_box
+from cahp.ui.parts import is_own_example, own_text_box
 from cahp.ui.session import WARM, BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Floats, HeadMask, Input, Progress, digest
 from cahp.words import duration

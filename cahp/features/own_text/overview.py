@@ -24,7 +24,7 @@ from cahp.features.own_text.on_board import (
     use_stored,
 )
 from cahp.ui.frame import FirstText
-from cahp.ui.parts.inputs import parts_of
+from cahp.ui.parts import parts_of
 from cahp.ui.session import Explorer
 from cahp.values import Floats
 from cahp.words import capital, safe

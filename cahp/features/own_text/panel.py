@@ -11,10 +11,9 @@ from cahp.features.own_text.figure import over_budgets_figure, probabilities_fig
 from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
 from cahp.features.own_text.on_board import OWN_TEXT, State, draw_recovered_work, put_on_board, start_reading
 from cahp.features.own_text.overview import draw_continuations
-from cahp.show.blocks import Figure, Line
+from cahp.show import Figure, Line
 from cahp.ui.frame import Panel, job_card
-from cahp.ui.parts import blocks
-from cahp.ui.parts.inputs import has_words
+from cahp.ui.parts import draw_blocks, has_words
 from cahp.ui.session import Explorer
 from cahp.words import percent
 
@@ -65,12 +64,12 @@ def draw(explorer: Explorer) -> None:
     with right:
         if text.continues:
             draw_continuations(explorer, text, states)
-        blocks.draw([_show_probabilities(explorer, readings, names)])
+        draw_blocks([_show_probabilities(explorer, readings, names)])
     pruned = text.read("pruned")
     if pruned is not None and not pruned.special.all():
-        blocks.draw([Line(_describe_attention(pruned, unit))])
+        draw_blocks([Line(_describe_attention(pruned, unit))])
     if curve is not None:
-        blocks.draw([_show_curve(explorer, curve, full, names)])
+        draw_blocks([_show_curve(explorer, curve, full, names)])
 
 
 def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading], names: Mapping[int, str]) -> Figure:

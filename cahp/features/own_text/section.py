@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from cahp.run import Recovered
-from cahp.run.measures import MaskSubject, Measure, NoOptions
-from cahp.show.blocks import Block, Table
+from cahp.run import MaskSubject, Measure, NoOptions, Recovered
+from cahp.show import Block, Table
 from cahp.values import HeadMask
 from cahp.words import printable
 

@@ -15,9 +15,9 @@ from cahp.features.peers.result import (
     read_bundled,
     table_rows,
 )
-from cahp.show.blocks import Block, Claim, Line, Table, Text
+from cahp.show import Block, Claim, Line, Table, Text
 from cahp.ui.frame import Panel
-from cahp.ui.parts.display import plain
+from cahp.ui.parts import plain
 from cahp.ui.session import Explorer
 from cahp.words import capital
 

@@ -18,7 +18,7 @@ from cahp.features.premise.words import (
     describe_verdict,
     read_estimate,
 )
-from cahp.show.blocks import Block, Claim, Line, Table, Text
+from cahp.show import Block, Claim, Line, Table, Text
 from cahp.words import number
 
 if TYPE_CHECKING:

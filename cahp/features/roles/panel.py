@@ -11,17 +11,13 @@ from cahp.board import Colouring, Painted, Pictures, paint_marks
 from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
 from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describe_clusters, mark_roles
 from cahp.figures import draw, heat_map, ink
-from cahp.run import Bench
-from cahp.run.measures import MaskSubject
-from cahp.show.blocks import Figure, Table
+from cahp.run import Bench, MaskSubject
+from cahp.show import Figure, Table
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
-from cahp.ui.parts import blocks
-from cahp.ui.parts.display import plain
+from cahp.ui.parts import draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
-from cahp.values import HeadMask
-from cahp.values.head_roles import HeadRoles
-from cahp.values.statistics import called
+from cahp.values import HeadMask, HeadRoles, called
 from cahp.words import percent
 
 
@@ -91,7 +87,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
         "The mean attention map, each text resized to one size: rows are query tokens, columns their targets. "
         "A diagonal line: the head attends to neighbours. A column: it attends to one position."
     )
-    blocks.draw(
+    draw_blocks(
         [
             Figure(title, lambda dark: draw_picture(picture, dark=dark), help, columns, "head-pattern"),
             Table("Each weight counts for the first target that fits", ["target", "share"], shares, "head-habits"),
@@ -140,7 +136,7 @@ def draw_tab(explorer: Explorer) -> None:
     if roles is None:
         return
     unit = explorer.card.unit
-    blocks.draw(ROLES_OF_HEADS.show(roles, MaskSubject(explorer.mask, explorer.recovery.ready, unit)))
+    draw_blocks(ROLES_OF_HEADS.show(roles, MaskSubject(explorer.mask, explorer.recovery.ready, unit)))
     st.markdown(plain(describe_clusters(roles, explorer.board.labels)))
     table = explorer.table("none")
     if table is not None and table.full is not None:

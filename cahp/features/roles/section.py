@@ -9,11 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cahp.outcomes import Outcomes
-from cahp.run import find_roles
-from cahp.run.measures import MaskSubject, Measure, NoOptions
-from cahp.show.blocks import Block, Line, Marks, Table, Text
-from cahp.values import Bools, HeadMask, Ints
-from cahp.values.head_roles import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, HeadRoles
+from cahp.run import MaskSubject, Measure, NoOptions, find_roles
+from cahp.show import Block, Line, Marks, Table, Text
+from cahp.values import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles, Ints
 from cahp.words import number, p_value, percent
 
 if TYPE_CHECKING:

@@ -17,13 +17,22 @@ from numpy.typing import NDArray
 
 from cahp.figures import CellWords, places, share_figure
 from cahp.outcomes import wilson
-from cahp.run.measures import MaskSubject, Measure
-from cahp.show.blocks import Block, Figure, Line, Text
-from cahp.stages import cluster, layer_minimum, round_evenly, select, with_degree
-from cahp.stages.space import space
+from cahp.run import MaskSubject, Measure
+from cahp.show import Block, Figure, Line, Text
+from cahp.stages import layer_minimum, round_evenly, select, with_degree
 from cahp.tasks import Texts
-from cahp.values import Bools, Estimate, HeadMask, Ints, KneeNotFoundError, SpaceError
-from cahp.values.statistics import Clustering, Signatures, expected_overlap, overlaps
+from cahp.values import (
+    Bools,
+    Clustering,
+    Estimate,
+    HeadMask,
+    Ints,
+    KneeNotFoundError,
+    Signatures,
+    SpaceError,
+    expected_overlap,
+    overlaps,
+)
 from cahp.words import percent, span
 
 if TYPE_CHECKING:
@@ -167,29 +176,19 @@ def _select(clustering: Clustering, salience: NDArray[np.float64], budget: int |
     return select(clustering, salience, budget=budget, min_per_layer=least, representative=how).mask
 
 
-def _cluster_again(bench: Bench, signatures: Signatures, seed: int, place: int, total: int) -> Clustering:
-    """Cluster the heads for the choice ``place`` of so many."""
-    bench.resources.progress(STAGE, place, total)
-    placed = space(signatures, projection=bench.settings.projection, seed=seed)
-    clustering = cluster(placed, seed=seed, degree=bench.settings.poly_degree)
-    bench.resources.progress(STAGE, place + 1, total)
-    return clustering
-
-
 def _over_seeds(bench: Bench, seeds: Sequence[int]) -> Iterator[_Evidence]:
     evidence = bench.evidence
     yield evidence.clustering, evidence.salience
     for place, seed in enumerate(seeds[1:], start=1):
-        yield _cluster_again(bench, evidence.signatures, seed, place, len(seeds)), evidence.salience
+        bench.resources.progress(STAGE, place, len(seeds))
+        yield evidence.cluster_again(evidence.signatures, seed), evidence.salience
 
 
 def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
-    from cahp.stages.salience import salience
-    from cahp.stages.signatures import collect
-
     settings = bench.settings
-    texts = bench.evidence.texts
-    gradients = bench.evidence.gradients
+    evidence = bench.evidence
+    texts = evidence.texts
+    seen = len(evidence.gradients)
     part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
     count = min(SHARDS, _MEMORY // part_bytes)
     if count < 4:
@@ -199,23 +198,20 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
     if len(texts) < 2 * count:
         raise SpaceError(f"{len(texts)} texts are too few to draw samples; use at least {2 * count}")
     shard_of = shards_of(texts, count, seed=settings.seed)
-    parts = []
-    for shard in range(count):
-        own = np.flatnonzero(shard_of == shard)
-        progress = bench.resources.progress
-        parts.append(collect(bench.model, texts, pool_size=settings.pool_size, rows=own, progress=progress))
+    parts = [evidence.collect_part(np.flatnonzero(shard_of == shard)) for shard in range(count)]
     halves = list(combinations(range(count), count // 2))
     drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:choices]
     for place, half in enumerate(drawn):
         members = halves[half]
         merged = reduce(Signatures.merge, (parts[shard] for shard in members))
         # The gradients are those of the first quarter of the texts, in which every part has its share.
-        rows = np.isin(shard_of[: len(gradients)], members)
+        rows = np.isin(shard_of[:seen], members)
         if not rows.any():
             # No text of this half has a gradient.
             rows[:] = True
-        clustering = _cluster_again(bench, merged, settings.seed, place, len(drawn))
-        yield clustering, salience(gradients[rows], how=texts.task.choose_salience(settings.salience))
+        bench.resources.progress(STAGE, place, len(drawn))
+        clustering = evidence.cluster_again(merged, settings.seed)
+        yield clustering, evidence.compute_salience(settings.salience, rows)
 
 
 def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from cahp.features.stability.measuring import STABILITY, over_degrees
-from cahp.run.measures import MaskSubject
-from cahp.ui.frame import draw_knee
-from cahp.ui.frame.panels import draw_offer, find_record
-from cahp.ui.parts import blocks
+from cahp.run import MaskSubject
+from cahp.ui.frame import draw_knee, draw_offer, find_record
+from cahp.ui.parts import draw_blocks
 from cahp.ui.session import Explorer
 
 
@@ -20,7 +19,7 @@ def draw(explorer: Explorer) -> None:
     if record is None and clusters is not None:
         record = over_degrees(clusters.clustering, clusters.salience, explorer.settings)
     if record is not None:
-        blocks.draw(STABILITY.show(record, MaskSubject(explorer.mask, unit=explorer.card.unit)))
+        draw_blocks(STABILITY.show(record, MaskSubject(explorer.mask, unit=explorer.card.unit)))
     draw_offer(STABILITY, explorer)
     if clusters is not None:
         st.subheader("Is the number of heads a property of the data?")

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from cahp.board.versus import Variant, Versus, mismatch, versus
+from cahp.board import Variant, Versus, compare_variants, mismatch
 from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.ui.frame import Panel, job_card
-from cahp.ui.parts.display import clear_note, plain, show_texts, write_note
+from cahp.ui.parts import clear_note, plain, show_texts, write_note
 from cahp.ui.session import Explorer, Kind, Pin, Source
 from cahp.values import CahpError
 from cahp.words import too_close
@@ -41,7 +41,7 @@ class _AgainstPinned:
 #: Compare the two. A comparison of a mask that has left the board is dropped.
 VERSUS: Kind[_AgainstPinned, Versus | None] = Kind(
     # The bench of the other model lives as long as this; shared models stay in memory by their own rules.
-    lambda pair, _: versus((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b)),
+    lambda pair, _: compare_variants((pair.a.bench(pair.source), pair.a.variant), (pair.source.bench, pair.b)),
     lambda pair: f"versus-{pair}",
     newest=True,
 )

@@ -6,15 +6,17 @@ page asks for them when the link is opened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import models
+from cahp import access, models
 from cahp.api import bundled
 from cahp.board.versus import Variant
 from cahp.recoveries import AT_ONCE, NONE
@@ -29,6 +31,9 @@ from cahp.values import CahpError, HeadMask, MaskError
 WISH = "cahp_wish"
 #: Session key: the job that opens model and data.
 OPENING = "cahp_opening"
+
+#: Session key: the head that My text shows.
+CHOSEN_HEAD = "similarity-head"
 
 #: The longest name of a model or data.
 _LONGEST_NAME = 200
@@ -284,3 +289,39 @@ def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
             f"The mask in this link does not fit this model of {layers} x {heads} heads. Open the model of the link."
         )
     return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))
+
+
+def parse_head(text: str, layers: int, heads: int) -> int | None:
+    """Return the head that a link names, as layer.head or as a flat index (None: no such head)."""
+    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5})?", text) is None:
+        return None
+    first, _, second = text.partition(".")
+    head = int(first)
+    if second:
+        if int(second) >= heads:
+            return None
+        head = head * heads + int(second)
+    if head >= layers * heads:
+        return None
+    return head
+
+
+def set_head(head: int) -> None:
+    """Choose this head."""
+    st.session_state[CHOSEN_HEAD] = head
+
+
+def page_url(title: str, **query: str) -> tuple[str, bool]:
+    """Return the URL of a page, and whether other machines can open it."""
+    here = urlsplit(str(st.context.url or ""))
+    listening = str(st.get_option("server.address") or "0.0.0.0")  # noqa: S104
+    host = here.hostname or "127.0.0.1"
+    port = here.port
+    if access.is_loopback(host):
+        port = port or int(st.get_option("server.port"))
+        if access.is_every_address(listening):
+            # This person uses the machine that runs the server.
+            host = access.reachable(listening)
+    # Behind a proxy there may be no port.
+    url = access.current().address(host, port, title, scheme=here.scheme or "http", **query)
+    return url, not access.is_loopback(host)

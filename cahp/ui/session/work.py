@@ -15,7 +15,7 @@ from weakref import WeakValueDictionary
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
 from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_recovered
-from cahp.board.versus import Variant, Versus, versus
+from cahp.board.versus import Variant, Versus, compare_variants
 from cahp.features import measures
 from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
@@ -190,7 +190,7 @@ def _estimate_table(board: BoardState) -> float:
 
 def _flips(board: BoardState, _: Progress) -> Versus | None:
     everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
-    return versus((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
+    return compare_variants((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
 
 
 def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:

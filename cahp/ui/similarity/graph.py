@@ -14,7 +14,8 @@ from cahp.board.colourings import contrast
 from cahp.figures.head_grid import head_name
 from cahp.figures.marks import TINT, Ink, blend, community_name, ink, mark_communities
 from cahp.stages.similarity import HeadGraph
-from cahp.ui.frame import address
+from cahp.ui.frame import address, set_head
+from cahp.ui.frame.address import CHOSEN_HEAD, parse_head
 from cahp.ui.parts.display import cache_with
 from cahp.values import HeadMask
 from cahp.values.statistics import called
@@ -177,41 +178,20 @@ def show_graph(
 # The chosen head, and the fields of a link -------------------------------------------------------------------
 
 
-#: Session keys: the chosen head, and the name of the view.
-_HEAD = "similarity-head"
+#: Session key: the name of the view.
 VIEW = "similarity-view"
 
 
 def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
-    chosen = head_of(read_link("shown") or "", mask.layers, mask.heads)
+    chosen = parse_head(read_link("shown") or "", mask.layers, mask.heads)
     if chosen is None:
-        chosen = st.session_state.get(_HEAD)
+        chosen = st.session_state.get(CHOSEN_HEAD)
     if chosen is None or chosen >= mask.keep.size:
         chosen = default()
-    st.session_state[_HEAD] = chosen = int(chosen)
+    st.session_state[CHOSEN_HEAD] = chosen = int(chosen)
     write_link("shown", called(chosen, mask.heads))
     return chosen
-
-
-def head_of(text: str, layers: int, heads: int) -> int | None:
-    """Return the head that a link names, as layer.head or as a flat index (None: no such head)."""
-    if re.fullmatch(r"[0-9]{1,5}(\.[0-9]{1,5})?", text) is None:
-        return None
-    first, _, second = text.partition(".")
-    head = int(first)
-    if second:
-        if int(second) >= heads:
-            return None
-        head = head * heads + int(second)
-    if head >= layers * heads:
-        return None
-    return head
-
-
-def set_head(head: int) -> None:
-    """Choose this head."""
-    st.session_state[_HEAD] = head
 
 
 def open_head(head: int) -> None:
@@ -227,7 +207,7 @@ def draw_head_box(mask: HeadMask, unit: str) -> None:
         range(mask.keep.size),
         # A name that changed with the mask or the graph would no longer be found when a run is interrupted.
         format_func=lambda head: head_name(head, mask.heads, unit),
-        key=_HEAD,
+        key=CHOSEN_HEAD,
         persist_state="session",
         label_visibility="collapsed",
     )

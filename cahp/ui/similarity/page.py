@@ -31,6 +31,7 @@ from cahp.stages.similarity import (
     uncovered_communities,
 )
 from cahp.store import Entry, Store, key
+from cahp.ui.frame.address import set_head
 from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import job_card
@@ -39,7 +40,7 @@ from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
-from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, set_head, show_graph, write_link
+from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, show_graph, write_link
 from cahp.values import Input, Progress
 from cahp.values.head_roles import score_text
 from cahp.words import capital

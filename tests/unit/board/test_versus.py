@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from documents import answers
 
-from cahp.board.versus import Variant, Versus, mismatch, versus
+from cahp.board.versus import Variant, Versus, compare_variants, mismatch
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
 from cahp.run.recoveries import cut_model
@@ -22,7 +22,7 @@ FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of(
 
 
 def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench: Bench) -> None:
-    found = versus((small_bench, Variant(FULL)), (small_bench, Variant(FULL, "distill")))
+    found = compare_variants((small_bench, Variant(FULL)), (small_bench, Variant(FULL, "distill")))
     assert found is not None
     assert found.counts[0] == 0
     assert np.array_equal(found.a.losses, small_bench.full.losses)
@@ -52,7 +52,7 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
 def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench: Bench, tmp_path: Path) -> None:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", "roberta")))
     other = open_bench(settings, store=small_bench.resources.store)
-    found = versus((other, Variant(B)), (small_bench, Variant(A)))
+    found = compare_variants((other, Variant(B)), (small_bench, Variant(A)))
     assert found is not None
     texts = small_bench.evaluation
     ours = other.measurements.evaluate_model(other.model, texts, mask=B).correct.astype(float)
@@ -69,14 +69,14 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
 def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: Path) -> None:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", seed=1)))
     other = open_bench(settings, store=small_bench.resources.store)
-    found = versus((other, Variant(B, "refit")), (small_bench, Variant(B, "refit")))
+    found = compare_variants((other, Variant(B, "refit")), (small_bench, Variant(B, "refit")))
     assert found is not None
     for bench, said in ((other, found.a), (small_bench, found.b)):
         pruned = cut_model(bench.model, B, bench.recoveries.refit(B))
         assert np.array_equal(
             said.predictions, bench.measurements.evaluate_model(pruned, small_bench.evaluation).predictions
         )
-    assert versus((other, Variant(A, "distill")), (small_bench, Variant(A))) is None
+    assert compare_variants((other, Variant(A, "distill")), (small_bench, Variant(A))) is None
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_answers_of_a_are_expressed_in_the_classes_of_b(
         )
         for name, names, said in (("a", labels, label_map), ("b", theirs, b_map))
     ]
-    found = versus(*((bench, Variant(A)) for bench in benches))
+    found = compare_variants(*((bench, Variant(A)) for bench in benches))
     assert found is not None
     assert found.a.classes == found.b.classes == theirs
     assert np.array_equal(found.a.predictions, 1 - found.b.predictions)
@@ -115,7 +115,7 @@ def test_models_that_group_the_labels_of_the_data_differently_are_not_compared(t
     settings = Settings(data=data, device="cpu", latency=False, model=str(fakes.save_model(tmp_path / "model")))
     a, b = ((open_bench(replace(settings, label_map={"fine": goal})), Variant(A)) for goal in ("good", "bad"))
     with pytest.raises(DataError, match="into different classes"):
-        versus(a, b)
+        compare_variants(a, b)
 
 
 def card(layers: int, heads: int, *labels: str) -> ModelCard:
@@ -131,7 +131,7 @@ def test_why_models_cannot_be_compared_is_said() -> None:
 
 
 def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
-    found = versus((window_bench, Variant(A)), (window_bench, Variant(B)))
+    found = compare_variants((window_bench, Variant(A)), (window_bench, Variant(B)))
     assert found is not None
     a, b = (window_bench.measurements.evaluate(window_bench.evaluation, mask=mask).predictions for mask in (A, B))
     assert found.counts == (int((a != b).sum()), 160)

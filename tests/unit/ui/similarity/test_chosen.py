@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.ui.similarity.graph import head_of
+from cahp.ui.frame.address import parse_head
 from cahp.values.statistics import called
 
 
@@ -26,8 +26,8 @@ from cahp.values.statistics import called
     ],
 )
 def test_a_link_names_a_head_by_layer_and_place_or_by_its_index(text: str, head: int | None) -> None:
-    assert head_of(text, 6, 12) == head
+    assert parse_head(text, 6, 12) == head
 
 
 def test_every_head_is_found_by_what_it_is_called() -> None:
-    assert [head_of(called(head, 12), 6, 12) for head in range(72)] == list(range(72))
+    assert [parse_head(called(head, 12), 6, 12) for head in range(72)] == list(range(72))
