@@ -1,11 +1,11 @@
 """Jobs, their queue, and the thread that does them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
-each other down more than waiting does, so one thread does all the work. Jobs have five ranks: a figure that a person
-waits for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a
-job of a lower rank lets higher ones pass between two batches. A quick job or a run that comes to minutes of work, such
-as a refit, has the rank of such work meanwhile. Within a rank, sessions take turns, so that one session's many jobs
-delay no other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
+each other down more than waiting does, so one thread does all the work. Jobs have ranks: a figure that a person waits
+for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a job
+lets those of a better rank pass between two batches. A quick job or a run that comes to minutes of work, such as a
+refit, has the rank of such work meanwhile. Within a rank, sessions take turns, so that one session's many jobs delay no
+other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from contextvars import ContextVar
 from enum import IntEnum
 from time import monotonic, sleep
@@ -31,32 +31,16 @@ from cahp.run.resources import LONG, PREPARATIONS
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
-State = Literal["queued", "running", "done", "failed", "cancelled"]
 
 _log = logging.getLogger(__name__)
 #: Seconds after which a quick job lets other quick ones pass.
 QUICK_S = 2.0
 #: Seconds that the end of the process waits for the thread: loading a model cannot be interrupted.
 _EXIT_S = 30.0
-#: Seconds of a stage after which its own pace is known.
-_SETTLED_S = 0.5
-#: A time left is shown once so many seconds have passed, or this share of the work is done.
+#: Seconds of work after which its pace tells how long it takes.
 _KNOWN_S = 5.0
-_KNOWN_SHARE = 0.1
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
-
-
-@contextmanager
-def _usual_gradients() -> Iterator[None]:
-    """Record gradients inside the block as PyTorch does by default, whatever the surrounding code has switched off."""
-    torch: Any = sys.modules.get("torch")
-    if not hasattr(torch, "inference_mode"):
-        # It is not loaded, or another thread is still loading it.
-        yield
-        return
-    with torch.inference_mode(mode=False), torch.enable_grad():
-        yield
 
 
 class Rank(IntEnum):
@@ -80,7 +64,6 @@ class Job(Generic[T]):
             every ``yield``, and jobs of other sessions take turns with it.
         rank: Its priority.
         expected: The seconds that it may take (None: unknown).
-        headline: The only stage whose progress is shown (None: all stages).
         title: Names the work (empty: its stages do).
     """
 
@@ -95,7 +78,6 @@ class Job(Generic[T]):
         *,
         rank: Rank = Rank.RUN,
         expected: float | None = None,
-        headline: str | None = None,
         title: str = "",
     ):
         self.id = next(self._ids)
@@ -103,12 +85,11 @@ class Job(Generic[T]):
         self.key = key
         self.title = title
         self.rank = rank
-        #: The rank of the work that it does at the moment: that of minutes of work during a refit, and of other work
-        #: once quick work has taken ``QUICK_S``.
+        #: The rank of the work that it does at the moment.
         self.present_rank = rank
         #: Its turn among the jobs of its rank; see ``Worker``.
         self.turn = 0
-        self.state: State = "queued"
+        self.state: Literal["queued", "running", "done", "failed", "cancelled"] = "queued"
         #: Whether it lets another job pass.
         self.paused = False
         self.result: T | None = None
@@ -119,7 +100,6 @@ class Job(Generic[T]):
         self.total = 0
         self._worker = worker
         self._expected = expected
-        self._headline = headline
         self._steps: Iterator[None] = self._run(work)
         self._end = threading.Event()
         self._ending = threading.Lock()
@@ -128,7 +108,7 @@ class Job(Generic[T]):
         self._stage_began = 0.0
         self._stage_base = 0
         self._furthest = 0.0
-        self._most_left: float | None = None
+        self._most_left = float("inf")
 
     @property
     def ended(self) -> bool:
@@ -147,75 +127,63 @@ class Job(Generic[T]):
     @property
     def place(self) -> int | None:
         """Its place in the queue, from 1 for the next one (None: it has started)."""
-        if self.state != "queued":
-            return None
         return self._worker.place(self)
 
-    # How long it takes -------------------------------------------------------------------------------------------
-
-    def _left(self) -> float | None:
-        """Estimate the seconds to the end by what was expected and by the pace of the present stage; the longer."""
+    @property
+    def seconds_left(self) -> float | None:
+        """The seconds to the end by what was expected and by the pace of its stage (None: unknown); never a rise."""
         now = monotonic()
-        estimates = []
-        if self._expected is not None:
-            estimates.append(max(0.0, self._expected - (now - self._began)))
+        left = 0.0
         new = self.done - self._stage_base
-        spent = now - self._stage_began
-        if new > 0 and spent > _SETTLED_S:
-            estimates.append(spent * (self.total - self.done) / new)
-        return max(estimates, default=None)
+        if new > 0:
+            left = (now - self._stage_began) * (self.total - self.done) / new
+        if self._expected is not None:
+            left = max(left, self._expected - (now - self._began))
+        elif new <= 0 or now - self._began < _KNOWN_S:
+            return None
+        if self.state == "queued":
+            return None
+        self._most_left = min(left, self._most_left)
+        return self._most_left
 
     @property
     def share(self) -> float:
         """The share of the work that is done: by the time, which never falls, or else by the units of its stage."""
-        left = self._left()
-        if self.state == "queued" or self._expected is None or left is None:
+        left = self.seconds_left
+        if self._expected is None or left is None:
             return min(1.0, self.done / max(self.total, 1))
         spent = monotonic() - self._began
         self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
         return self._furthest
 
-    @property
-    def seconds_left(self) -> float | None:
-        """The estimated seconds to the end, once they are known well enough; never more than at first."""
-        left = self._left()
-        early = monotonic() - self._began < _KNOWN_S and self.share < _KNOWN_SHARE
-        if self.state == "queued" or left is None or (early and self._most_left is None):
-            return None
-        if self._most_left is None:
-            self._most_left = left
-        return min(left, self._most_left)
-
-    # The work ----------------------------------------------------------------------------------------------------
-
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()
         before = monotonic()
-        if self._headline in (None, stage):
-            if stage != self.stage or done < self.done:
-                self._stage_began = before
-                self._stage_base = done
-            self.stage = stage
-            self.done = done
-            self.total = total
-        # A job that loads a model holds a lock, for which the other job would wait forever.
+        if stage != self.stage or done < self.done:
+            self._stage_began = before
+            self._stage_base = done
+        self.stage = stage
+        self.done = done
+        self.total = total
+        if stage in PREPARATIONS:
+            # A job that loads a model holds a lock, for which the other job would wait forever.
+            return
         self.present_rank = self.rank
         if stage in LONG:
             self.present_rank = max(self.rank, Rank.LONG)
         elif before - self._began > QUICK_S:
             # It was thought to be quick: what others ask for does not wait for the rest of it.
             self.present_rank = max(self.rank, Rank.RUN)
-        if stage not in PREPARATIONS:
-            self.paused = True
-            try:
-                self._worker.let_pass(self)
-            finally:
-                self.paused = False
-            # The time of the jobs that pass is not that of this one.
-            passed = monotonic() - before
-            self._began += passed
-            self._stage_began += passed
-            self._raise_if_unwanted()
+        self.paused = True
+        try:
+            self._worker.let_pass(self)
+        finally:
+            self.paused = False
+        # The time of the jobs that pass is not that of this one.
+        passed = monotonic() - before
+        self._began += passed
+        self._stage_began += passed
+        self._raise_if_unwanted()
 
     def _raise_if_unwanted(self) -> None:
         if self.ended or not is_alive(self.session_id):
@@ -237,9 +205,14 @@ class Job(Generic[T]):
                 self.state = "running"
             steps = self._steps
         token = _progress.set(self._report)
+        torch: Any = sys.modules.get("torch")
         try:
-            # A job that lets this one pass may compute without gradients.
-            with _usual_gradients():
+            with ExitStack() as stack:
+                # A job that lets this one pass may compute without gradients. While another thread loads PyTorch, it
+                # has no such mode yet.
+                if hasattr(torch, "inference_mode"):
+                    stack.enter_context(torch.inference_mode(mode=False))
+                    stack.enter_context(torch.enable_grad())
                 next(steps)
         except StopIteration as stop:
             self._finish("done", result=stop.value)
@@ -256,7 +229,9 @@ class Job(Generic[T]):
             _progress.reset(token)
         return not self.ended
 
-    def _finish(self, state: State, *, result: T | None = None, error: str | None = None) -> None:
+    def _finish(
+        self, state: Literal["done", "failed", "cancelled"], *, result: T | None = None, error: str | None = None
+    ) -> None:
         """End the job, unless it has ended before."""
         with self._ending:
             if self.ended:
@@ -311,7 +286,7 @@ class Worker:
                     return other
             if aside:
                 self._working.append(job)
-                threading.Thread(target=self._work_aside, args=(job,), name="cahp-aside", daemon=True).start()
+                threading.Thread(target=self._work_on, args=(job,), name="cahp-aside", daemon=True).start()
                 return job
             if not unfinished:
                 # No session is owed a turn.
@@ -335,7 +310,7 @@ class Worker:
     def place(self, job: Job[Any]) -> int | None:
         """Return a job's place in the queue, from 1 (None: it does not wait)."""
         with self._change:
-            if job not in self._waiting:
+            if job.state != "queued" or job not in self._waiting:
                 return None
             return 1 + sum(not other.ended and _order(other) < _order(job) for other in self._waiting)
 
@@ -370,13 +345,13 @@ class Worker:
             self._thread.join(_EXIT_S)
 
     def _run(self) -> None:
-        while True:
+        while not self._closing:
             with self._change:
-                while (job := self._take()) is None and not self._closing:
+                job = self._take()
+                if job is None:
                     self._change.wait()
-                if self._closing or job is None:
-                    return
-            self._work_on(job)
+            if job is not None:
+                self._work_on(job)
 
     def _take(self, below: int = len(Rank)) -> Job[Any] | None:
         """Take the next job of a better rank than ``below`` from the queue (None: there is none)."""
@@ -384,7 +359,7 @@ class Worker:
             for job in sorted(self._waiting, key=_order):
                 if job.rank >= below:
                     break
-                if not job.ended and not is_alive(job.session_id):
+                if not is_alive(job.session_id):
                     job.cancel()
                 self._waiting.remove(job)
                 if not job.ended:
@@ -401,24 +376,13 @@ class Worker:
                 # Behind the jobs of other sessions, so that two sessions' tables grow side by side.
                 self._enter(job)
 
-    def _work_aside(self, job: Job[Any]) -> None:
-        while job.advance():
-            pass
-        with self._change:
-            self._working.remove(job)
-
 
 _worker = Worker()
 
 
 def submit(
-    session_id: str,
-    key: str,
-    work: Callable[[Progress], T] | Callable[[Progress], Generator[None, None, T]],
-    *,
-    aside: bool = False,
-    **options: Any,
-) -> Job[T]:
+    session_id: str, key: str, work: Callable[[Progress], Any], *, aside: bool = False, **options: Any
+) -> Job[Any]:
     """Queue ``work`` and return its job; an unfinished job with the same key of the same session is returned instead.
 
     ``aside``: it waits for the network or a disk, and has a thread of its own. ``options`` are those of ``Job``.
