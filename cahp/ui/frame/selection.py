@@ -8,14 +8,11 @@ import streamlit as st
 
 from cahp.figures.run import silhouette
 from cahp.run.document import Evenness
-from cahp.stages.clustering import COMPLETE
-from cahp.ui.frame.running import job_card
 from cahp.ui.parts import display
 from cahp.ui.parts.display import note_refusal, plain
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import EVENNESS, NULL, pass_seconds
-from cahp.words import capital, duration
+from cahp.words import capital
 
 
 def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: Any, place: str, **look: Any) -> None:
@@ -31,7 +28,7 @@ def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: 
 
 
 def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
-    """Draw the switch in a ``place`` of a page; below it the price of the mask on the board, ``measured`` or not."""
+    """Draw the switch in a ``place`` of a page; below it what it costs, where that was measured."""
     draw_setting(
         explorer,
         st.toggle,
@@ -40,21 +37,6 @@ def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None =
         place=place,
         help="A language model that is pruned evenly can be exported as a standard checkpoint.",
     )
-    if not explorer.settings.even or explorer.board.by_hand or explorer.mask.is_full or explorer.results.run is None:
-        return
-    run = explorer.results.run
-    if measured is None and run.mask.sha256 == explorer.mask.sha256:
-        measured = run.evenness
-    if measured is None:
-        measured = job_card(
-            explorer,
-            EVENNESS,
-            explorer.board_state(),
-            name=f"{place}-even-price",
-            title="Compare with a free selection",
-            offer="Measure what this costs",
-            help="KL divergence against a free selection",
-        )
     if measured is not None:
         st.caption(plain(capital(measured.finding)))
 
@@ -62,8 +44,8 @@ def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None =
 # The silhouette curve with the band of unstructured data -----------------------------------------------------
 
 
-def draw_knee(explorer: Explorer, *, place: str, title: str | None = None) -> None:
-    """Draw the curve, its band and what follows from both; without a band, the offer to compute it."""
+def draw_knee(explorer: Explorer, *, place: str) -> None:
+    """Draw the curve, and where the run computed it the band of unstructured data with what follows from both."""
     if explorer.clusters is None:
         return
     curve = explorer.clusters.clustering
@@ -73,9 +55,12 @@ def draw_knee(explorer: Explorer, *, place: str, title: str | None = None) -> No
     if null is not None:
         band = null.band
         data |= {"lowest null": band[0].tolist(), "highest null": band[1].tolist()}
+    title = "The published rule does not stop"
+    if curve.knee:
+        title = f"The published rule stops at {curve.knee} clusters"
     display.show(
         silhouette(curve.ks, curve.mss, curve.knee or None, null=band, dark=display.is_dark()),
-        title=title or _describe_knee(curve.knee),
+        title=title,
         help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
         "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
         "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
@@ -89,30 +74,5 @@ def draw_knee(explorer: Explorer, *, place: str, title: str | None = None) -> No
         stops = display.cache_with(null, degree, lambda: null.knee(degree))
         sentence = ""
         if stops is not None:
-            sentence = stops.describe(curve.knee)
-        st.markdown(f"{null.describe(curve.mss)} {sentence[:1].upper()}{sentence[1:]}.")
-    elif len(explorer.clusters.distances) > COMPLETE:
-        st.caption(f"Only models of up to {COMPLETE} heads are compared with unstructured data.")
-    else:
-        _offer(explorer, place)
-
-
-def _describe_knee(knee: int) -> str:
-    if not knee:
-        return "The published rule does not stop"
-    return f"The published rule stops at {knee} clusters"
-
-
-def _offer(explorer: Explorer, place: str) -> None:
-    bench = explorer.bench
-    offer = "Compare with unstructured data"
-    null = job_card(explorer, NULL, bench, name=f"null-{place}", title="Unstructured data", offer=offer)
-    if null is not None:
-        explorer.results.null = null
-        st.rerun()
-    if explorer.work.job(NULL, bench) is None:
-        about = duration(pass_seconds(bench, calibration=1, evaluation=0))
-        st.caption(
-            "Computes clusters of unstructured data. Without a run on this machine, the texts are read first (about "
-            f"{about})."
-        )
+            sentence = f"{capital(stops.describe(curve.knee))}."
+        st.markdown(f"{null.describe(curve.mss)} {sentence}")

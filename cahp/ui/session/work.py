@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
@@ -21,11 +20,10 @@ from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.document import Evenness
-from cahp.run.evidence import NullCurves, find_roles
+from cahp.run.evidence import find_roles
 from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import list_wanted
-from cahp.run.prune import Run, choose, measure_run, price_evenness
+from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recoveries import Recovered, measure_steps
 from cahp.run.resources import PREPARATIONS
 from cahp.stages.replacement import Replaceability
@@ -88,10 +86,12 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
     return loading_seconds(bench) + recovering + pass_seconds(bench, evaluation=1)
 
 
-def table_seconds(bench: Bench, table: BudgetTable) -> float:
+def table_seconds(board: BoardState) -> float:
     """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
+    bench = board.bench
+    assert board.table is not None
     calibration = bench.calibration.tokens
-    tokens = count_tokens(table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
+    tokens = count_tokens(board.table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
     return loading_seconds(bench) + estimate_seconds(bench.card, tokens=tokens)
 
 
@@ -183,11 +183,6 @@ def _table(board: BoardState, progress: Progress) -> Generator[None, None, Budge
     return fill(board.table, board.bench, progress)
 
 
-def _estimate_table(board: BoardState) -> float:
-    assert board.table is not None
-    return table_seconds(board.bench, board.table)
-
-
 def _flips(board: BoardState, _: Progress) -> Versus | None:
     everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
     return compare_variants((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
@@ -199,21 +194,6 @@ def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:
     return method, choose(other, budget).mask
 
 
-#: All sessions share them: those of a language model take a hundred megabytes.
-_replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary()
-
-
-def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
-    name = REPLACEABILITY.key(bench)
-    replaceability = _replaceability.get(name)
-    if replaceability is None:
-        replaceability = Replaceability(bench.evidence.moments)
-        _replaceability[name] = replaceability
-        # Layers that keep all heads take longest, and most masks have some.
-        replaceability.shares(HeadMask.full(bench.card.layers, bench.card.heads))
-    return replaceability
-
-
 # The kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -221,10 +201,9 @@ def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
 class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
-    ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one. With a
-    ``headline`` only the progress of that stage is shown. ``seconds`` estimates how long it takes (None: unknown).
-    ``title`` names the work where it stands alone (empty: its stages do). ``of_settings``: a change of the settings
-    cancels it.
+    ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one.
+    ``seconds`` estimates how long it takes (None: unknown). ``title`` names the work where it stands alone (empty: its
+    stages do).
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -232,18 +211,12 @@ class Kind(Generic[S, T]):
     rank: Rank = Rank.QUICK
     awaited: bool = True
     newest: bool = False
-    headline: str | None = None
     seconds: Callable[[S], float | None] = lambda _: None
     title: str = ""
-    of_settings: bool = False
 
 
 #: Make a run on this machine.
 RUN: Kind[Bench, Run] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run")
-#: Cluster unstructured data, to see what the silhouette curve shows.
-NULL: Kind[Bench, NullCurves | None] = Kind(
-    lambda bench, _: bench.evidence.null_curves, lambda bench: f"null-{bench.calibration.sha256}", awaited=False
-)
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources),
@@ -258,11 +231,10 @@ CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
     Rank.RUN,
     newest=True,
     title="Choice of heads",
-    of_settings=True,
 )
 #: Measure how far kept heads can replace others.
 REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
-    _measure_replaceability,
+    lambda bench, _: Replaceability(bench.evidence.moments),
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
     seconds=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
@@ -308,17 +280,8 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     _table,
     lambda board: f"table-{id(board.table)}",
     Rank.BACKGROUND,
-    headline="table",
-    seconds=_estimate_table,
+    seconds=table_seconds,
     title="All budgets",
-    of_settings=True,
-)
-#: Compare the even mask on the board, as pruned, with a free selection of as many heads.
-EVENNESS: Kind[BoardState, Evenness | None] = Kind(
-    lambda board, _: price_evenness(board.bench, board.mask),
-    lambda board: f"evenness-{board}",
-    Rank.RUN,
-    awaited=False,
 )
 #: Compare the full model with the mask on the board (None: it is not distilled yet).
 FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
@@ -337,15 +300,11 @@ class Work:
         earlier = self._jobs.get(kind)
         if kind.newest and earlier is not None and earlier.key != key:
             earlier.cancel()
-        work: Any = partial(kind.work, subject)
         if rank is None:
             rank = kind.rank
-        options: dict[str, Any] = {
-            "expected": kind.seconds(subject) or None,
-            "headline": kind.headline,
-            "title": kind.title,
-        }
-        job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, **options)
+        work: Any = partial(kind.work, subject)
+        expected = kind.seconds(subject) or None
+        job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, expected=expected, title=kind.title)
         self._jobs[kind] = job
         return job
 
@@ -362,10 +321,6 @@ class Work:
             job = self._jobs.pop(kind, None)
             if job is not None:
                 job.cancel()
-
-    def drop_of_settings(self) -> None:
-        """Cancel and forget the jobs that hold for the settings so far."""
-        self.drop(*[kind for kind in self._jobs if kind.of_settings])
 
     @property
     def pulse(self) -> float | None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
 from importlib.util import find_spec
 from time import sleep
-from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -20,7 +18,6 @@ from cahp.features.versus import _on_board
 from cahp.ui.budget.page import draw_flips, draw_measurements
 from cahp.ui.export.page import _choose_examples
 from cahp.ui.frame.panels import kind_of
-from cahp.ui.frame.selection import draw_evenness
 from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -56,7 +53,7 @@ def wait(*_: Any, **__: Any) -> NoReturn:
 @pytest.mark.parametrize(
     ("kind", "draw", "measures", "start", "stop", "again"),
     [
-        (FLIPS, draw_flips, (work, "versus"), "show-flips", "cancel-show-flips", "show-flips-again"),
+        (FLIPS, draw_flips, (work, "compare_variants"), "show-flips", "cancel-show-flips", "show-flips-again"),
         (
             kind_of(RECEIPT, AbilityOptions()),
             draw_strip,
@@ -108,26 +105,11 @@ def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(e
 
 def test_a_failure_is_said_and_can_be_tried_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     # Its model is not loaded in this test.
-    monkeypatch.setattr(work, "versus", lambda *_: 1 / 0)
+    monkeypatch.setattr(work, "compare_variants", lambda *_: 1 / 0)
     assert explorer.start(FLIPS).wait(PATIENCE)
     app = open_part(draw_flips, explorer)
     assert "ZeroDivisionError" in text_of(app, "error")
     assert has_button(app, "show-flips-again")
-
-
-def test_a_price_of_evenness_that_failed_can_be_measured_again() -> None:
-    failed = SimpleNamespace(ended=True, state="failed", error="the memory is full", result=None)
-    explorer = SimpleNamespace(
-        settings=SimpleNamespace(even=True),
-        card=SimpleNamespace(unit="head"),
-        board=SimpleNamespace(by_hand=False),
-        mask=SimpleNamespace(is_full=False, sha256="a"),
-        results=SimpleNamespace(run=SimpleNamespace(mask=SimpleNamespace(sha256="b"))),
-        work=SimpleNamespace(job=lambda *_: failed, start=print),
-        board_state=lambda: None,
-    )
-    app = open_part(partial(draw_evenness, place="method"), explorer)
-    assert has_button(app, "method-even-price-again")
 
 
 def test_the_time_of_all_budgets_counts_what_they_share_once(
@@ -139,7 +121,7 @@ def test_the_time_of_all_budgets_counts_what_they_share_once(
     table = explorer.table(explorer.recovery.name)
     assert table is not None
     app = open_part(draw_measurements, explorer)
-    before = table_seconds(explorer.bench, table)
+    before = table_seconds(explorer.board_state())
     assert app.button(key="fill-table").label == f"Measure all budgets (about {duration(before)})"
     table.add(table.budgets[0], outcomes=explorer.outcomes("refit") or {})
-    assert table_seconds(explorer.bench, table) < before
+    assert table_seconds(explorer.board_state()) < before
