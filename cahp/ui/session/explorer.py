@@ -26,9 +26,9 @@ from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, bench_of, with_length
 from cahp.ui.session.results import Results, same_evidence
 from cahp.ui.session.work import (
+    CHOICE,
     DISTIL,
     FIGURE,
-    NULL,
     REFIT,
     REPLACEABILITY,
     ROLES,
@@ -79,24 +79,20 @@ class Pin:
         return bench_of(settings, self.card, source.raw)
 
 
-#: What the recovery of the board still lacks: nothing, a refit that is on its way or that a person must ask for, a
-#: distillation, or on this machine the model whose figures are bundled.
-Awaited = Literal["", "refit", "request", "distillation", "distilled model"]
-
-
 @dataclass(frozen=True)
 class RecoveryState:
     """The recovery of the mask on the board, by ``name``, and what of it is there.
 
     ``shown`` is the recovery of the figures: a quick refit stands for a refit that is not measured yet. ``ready`` is
     that of what else is measured of the mask: a refit of minutes begins only when a person asks. ``awaits`` is what the
-    recovery of this name still lacks.
+    recovery of this name still lacks: nothing, a refit that is on its way or that a person must ask for, a
+    distillation, or on this machine the model whose figures are bundled.
     """
 
     name: str
     shown: str
     ready: str
-    awaits: Awaited = ""
+    awaits: Literal["", "refit", "request", "distillation", "distilled model"] = ""
 
     @property
     def row(self) -> Recovery:
@@ -112,11 +108,6 @@ class RecoveryState:
     def lacks_model(self) -> bool:
         """Whether the distilled model is not on this machine; its figures may be bundled."""
         return self.awaits in ("distillation", "distilled model")
-
-
-def recovery_of_run(min_per_layer: int) -> Recovery:
-    """Return the recovery of a run that keeps at least so many heads in each layer: a layer without heads has none."""
-    return QUICK if min_per_layer else NONE
 
 
 class Explorer:
@@ -169,7 +160,8 @@ class Explorer:
     def change(self, **changes: Any) -> None:
         """Change settings; results that do not depend on the change are kept."""
         if "min_per_layer" in changes:
-            changes["recover"] = recovery_of_run(changes["min_per_layer"]).name
+            # A bench without a minimum asks for none.
+            changes["recover"] = QUICK.name
         settings = with_length(replace(self.settings, **changes), uploaded=self.source.uploaded)
         if settings == self.settings:
             return
@@ -184,9 +176,9 @@ class Explorer:
         if not same:
             self.results = Results.load(self.bench)
             # A run in progress would have the old settings.
-            self.work.drop(RUN, NULL, FIGURE, REFIT, DISTIL, SPEED)
+            self.work.drop(RUN, FIGURE, REFIT, DISTIL, SPEED)
         # Another method would put heads on the board that it chose under the old settings.
-        self.work.drop_of_settings()
+        self.work.drop(CHOICE, TABLE)
 
     @property
     def awaits_run(self) -> bool:
@@ -256,18 +248,15 @@ class Explorer:
         """The recovery of the mask on the board, and what of it is there."""
         name = self._name_recovery()
         measured = self.outcomes(name) is not None
-        if RECOVERIES[name].trains:
-            awaits: Awaited = ""
-            if not measured:
-                awaits = "distillation"
-            elif not self.mask.is_full and self.results.ships(self.mask, name):
-                awaits = "distilled model"
-            return RecoveryState(name, shown=name, ready=name, awaits=awaits)
+        if RECOVERIES[name].trains and not measured:
+            return RecoveryState(name, name, name, "distillation")
+        if RECOVERIES[name].trains and not self.mask.is_full and self.results.ships(self.mask, name):
+            return RecoveryState(name, name, name, "distilled model")
         if name != QUICK.name or measured or not self.can_refit:
-            return RecoveryState(name, shown=name, ready=name)
+            return RecoveryState(name, name, name)
         if self.chosen_recovery is None and self.results.ships(self.mask, AT_ONCE.name):
-            return RecoveryState(name, shown=AT_ONCE.name, ready=AT_ONCE.name, awaits="request")
-        return RecoveryState(name, shown=AT_ONCE.name, ready=name, awaits="refit")
+            return RecoveryState(name, AT_ONCE.name, AT_ONCE.name, "request")
+        return RecoveryState(name, AT_ONCE.name, name, "refit")
 
     def _name_recovery(self) -> str:
         """Return the chosen recovery, or else a refit where it or a quick one is measured for the mask.
@@ -276,15 +265,14 @@ class Explorer:
         """
         if self.chosen_recovery is not None:
             return self.chosen_recovery
-        if self.mask.is_full:
-            return NONE.name
+        masks = [self.mask]
+        if self.board.by_hand and self.board.start is not None:
+            masks.append(self.board.start)
         measured = self.outcomes(QUICK.name) is not None
         if not measured and self.can_refit:
-            measured = self.outcomes(AT_ONCE.name) is not None
-            start = self.board.start
-            if self.board.by_hand and start is not None:
-                measured = measured or self.results.outcomes(start, QUICK.name) is not None
-        return QUICK.name if measured else NONE.name
+            quick = self.outcomes(AT_ONCE.name) is not None
+            measured = quick or any(self.results.outcomes(mask, QUICK.name) is not None for mask in masks)
+        return QUICK.name if measured and not self.mask.is_full else NONE.name
 
     @property
     def swept(self) -> str:
@@ -304,13 +292,9 @@ class Explorer:
     def roles(self) -> HeadRoles | None:
         """The roles of the model's heads, measured in this session or before (None: not measured)."""
         job = self.work.job(ROLES, self.bench)
-        if self.results.roles is None and job is not None:
-            self.results.roles = job.result
-        elif self.results.roles is None and not self.results.sought_roles:
-            # Once: a released budget must not wait for the store.
-            self.results.roles = stored_roles(self.bench.resources)
-            self.results.sought_roles = True
-        return self.results.roles
+        if job is not None and job.result is not None:
+            return job.result
+        return stored_roles(self.bench.resources)
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
 
 from cahp import access, data, models
 from cahp.api import bundled
-from cahp.api.bundled import Bundle, WindowsRecord
+from cahp.api.bundled import WindowsRecord
 from cahp.data.sources import BBC_NEWS
 from cahp.data.tables import read_table
 from cahp.files import scratch
@@ -28,7 +28,7 @@ from cahp.run.settings import IN_DIGESTS, Settings, identify_model
 from cahp.run.texts import ALL, cut_split, data_name, load_data
 from cahp.stages.selection import check_floor
 from cahp.tasks import NEXT_TOKEN
-from cahp.tasks.answers import NO_LABEL
+from cahp.tasks.answers import NO_LABEL, Window
 from cahp.tasks.texts import Texts
 from cahp.ui.session import jobs
 from cahp.values import DataError, ModelError
@@ -37,9 +37,8 @@ if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
 
-#: How many models stay in memory after the last session has closed them.
-_MODELS = 2
-_models: OrderedDict[tuple[str, str], HeadModel] = OrderedDict()
+#: The models that stay in memory after the last session has closed them.
+_recent: deque[HeadModel] = deque(maxlen=2)
 #: All models that a session uses: they are in memory anyway, and are not loaded twice.
 _used: WeakValueDictionary[tuple[str, str], HeadModel] = WeakValueDictionary()
 _models_lock = threading.Lock()
@@ -50,15 +49,16 @@ def shared_model(card: ModelCard, /, *, device: str) -> HeadModel:
     key = (card.sha256, device)
     with _models_lock:
         model = _used.get(key)
-        if key not in _models and len(_models) >= _MODELS:
-            _models.popitem(last=False)
-            # Its objects refer to each other: without this they would stay until more garbage came together.
-            gc.collect()
         if model is None:
+            if len(_recent) == _recent.maxlen:
+                _recent.popleft()
+                # Its objects refer to each other: without this they would stay until more garbage came together.
+                gc.collect()
             model = models.load(card, device=device)
             _used[key] = model
-        _models[key] = model
-        _models.move_to_end(key)
+        if model in _recent:
+            _recent.remove(model)
+        _recent.append(model)
         return model
 
 
@@ -86,18 +86,6 @@ def _builtin_texts() -> data.Dataset:
     for texts in dataset.splits.values():
         texts.labels.setflags(write=False)
     return dataset
-
-
-def bundled_length(settings: Settings, *, uploaded: bool) -> int | None:
-    """Return the tokens that the bundled run of this model and these data read of a text (None: there is no such run).
-
-    The explorer computes with it by default, so that new figures are comparable with the bundled ones.
-    """
-    bundle = bundled.read_run(settings.model)
-    builtin = models.BUILTINS.get(settings.model)
-    if bundle is None or builtin is None or uploaded or settings.data not in (None, builtin.data):
-        return None
-    return bundle.document.settings.max_length
 
 
 def builtin_card(name: str, max_length: int | None = None) -> ModelCard:
@@ -133,11 +121,6 @@ class Upload:
         """The name of the data."""
         return ", ".join(self.files)
 
-    @property
-    def name_in_command(self) -> str:
-        """The data of a command that is run in the folder of the files."""
-        return self.name if len(self.files) == 1 else "."
-
     @contextmanager
     def open(self) -> Iterator[data.Parts]:
         """Open the tables in the files; they can be read inside of the block."""
@@ -168,24 +151,18 @@ def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
     return replace(settings, model=model, data=rules.source(settings.data, known=data.known()))
 
 
-def _follow_bundle(settings: Settings, shipped: Settings) -> Settings:
-    """Return the settings of a model with those ``shipped`` with its bundled run that a person does not choose here.
-
-    On the same data, what is measured here stands beside what was measured for the run, so windows begin alike and the
-    calibration mix is the same.
-    """
-    if settings.budget == "auto":
-        settings = replace(settings, budget=shipped.budget)
-    if settings.data in (None, shipped.data, models.BUILTINS[shipped.model].data):
-        settings = replace(settings, bos=shipped.bos, mix=shipped.mix)
-    return settings
-
-
 def with_length(settings: Settings, *, uploaded: bool) -> Settings:
-    """Return settings that read as much of a text as ``bundled_length`` says, unless they name a number."""
-    if settings.max_length is not None:
+    """Return settings that read as much of a text as the bundled run of this model and these data does.
+
+    New figures are then comparable with the bundled ones. Settings that name a number, or of which no run is bundled,
+    stay as they are.
+    """
+    bundle = bundled.read_run(settings.model)
+    if bundle is None or settings.max_length is not None or uploaded:
         return settings
-    return replace(settings, max_length=bundled_length(settings, uploaded=uploaded))
+    if settings.data not in (None, models.BUILTINS[settings.model].data):
+        return settings
+    return replace(settings, max_length=bundle.document.settings.max_length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,9 +190,18 @@ class Source:
             card = identify_model(settings)
         bundle = bundled.read_run(settings.model)
         if bundle is not None and upload is None:
-            settings = _follow_bundle(settings, bundle.document.settings)
+            shipped = bundle.document.settings
+            if settings.budget == "auto":
+                settings = replace(settings, budget=shipped.budget)
+            if settings.data in (None, shipped.data, models.BUILTINS[shipped.model].data):
+                # Measured here, figures stand beside those of the run: windows begin alike, and the mix is the same.
+                settings = replace(settings, bos=shipped.bos, mix=shipped.mix)
         if upload is not None:
-            settings = replace(settings, data=upload.name_in_command)
+            # Several files are read by a command that is run in their folder.
+            name = upload.name
+            if len(upload.files) > 1:
+                name = "."
+            settings = replace(settings, data=name)
             with upload.open() as parts:
                 raw = parts.read(**settings.columns)
         elif settings.columns != Settings().columns or data_name(settings, card) != BBC_NEWS:
@@ -241,15 +227,17 @@ class Source:
 def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     """Return a bench of a model that all sessions share; it asks for no refit where none is possible.
 
+    A layer without heads has none, nor have some models.
+
     Raises:
         CahpError: If the model does not fit these data, or a layer cannot keep the heads that a link asks for.
     """
     check_floor(settings.floor(card.layers), card.heads)
     windows = shipped_dataset(settings, card, raw)
     bench = open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
-    if bench.recoveries.no_refit is None or not RECOVERIES[settings.recover].closed_form:
-        return bench
-    return replace(bench, settings=replace(settings, recover=NONE.name))
+    if RECOVERIES[settings.recover].closed_form and (bench.recoveries.no_refit or not settings.min_per_layer):
+        return replace(bench, settings=replace(settings, recover=NONE.name))
+    return bench
 
 
 # The model and windows of a bundled run, known without their files -------------------------------------------
@@ -262,33 +250,28 @@ _OF_WINDOWS = (*(name for name in IN_DIGESTS if name != "data"), "seed")
 class ShippedTexts(Texts):
     """The windows of a split, of which the digest and numbers are known; ``cut`` makes them when they are first read.
 
-    ``units`` are what intervals are drawn over (None: the windows must be read to tell).
-    Reading them raises what ``cut`` raises, and ``ModelError`` if they are not the windows of the bundled run.
+    ``units`` are what intervals are drawn over (None: the windows must be read to tell). Reading them raises what
+    ``cut`` raises, and ``ModelError`` if they are not the windows of the bundled run.
     """
 
     def __init__(self, record: WindowsRecord, cut: Callable[[], Texts], units: str | None = None) -> None:
         labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
-        # The fields but the first, and the digest and the tokens, where ``cached_property`` keeps them.
-        vars(self).update(second=None, labels=labels, classes=ALL, sha256=record.sha256, task=NEXT_TOKEN)
-        vars(self).update(tokens=float(record.tokens))
-        vars(self).update(_record=record, _cut=cut, _lock=threading.Lock())
+        # The fields but the first, and what ``cached_property`` keeps there.
+        vars(self).update(second=None, labels=labels, classes=ALL, task=NEXT_TOKEN, _record=record, _cut=cut)
+        vars(self).update(sha256=record.sha256, tokens=float(record.tokens))
         if units is not None:
             vars(self).update(units=units)
 
-    def __getattr__(self, name: str) -> Any:
-        # The windows themselves, which are not there before they are read.
-        if name != "first":
-            raise AttributeError(name)
-        with vars(self)["_lock"]:
-            if "first" not in vars(self):
-                texts: Texts = vars(self)["_cut"]()
-                if texts.sha256 != self.sha256:
-                    raise ModelError(
-                        "the model or the texts here are not those of the bundled run; choose another number of tokens "
-                        "under “Sample and device” to measure these"
-                    )
-                vars(self)["first"] = texts.first
-        return vars(self)["first"]
+    @cached_property
+    def first(self) -> tuple[str | Window, ...]:
+        """The windows."""
+        texts: Texts = vars(self)["_cut"]()
+        if texts.sha256 != self.sha256:
+            raise ModelError(
+                "the model or the texts here are not those of the bundled run; choose another number of tokens under "
+                "“Sample and device” to measure these"
+            )
+        return texts.first
 
     def __len__(self) -> int:
         return int(vars(self)["_record"].rows)
@@ -301,25 +284,18 @@ class ShippedTexts(Texts):
 
 def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> data.Dataset | None:
     """Return the windows of the bundled run of ``card``, if those of ``settings`` are the same; None otherwise."""
-    bundle = _bundle_of(settings, card)
-    if bundle is None or bundle.facts is None or raw.splits.keys() != bundle.facts.splits.keys():
+    bundle = bundled.read_run(card.id)
+    if bundle is None or bundle.facts is None or bundle.document.model.sha256 != card.identity:
+        return None
+    run = bundle.document
+    if settings.data not in (None, models.BUILTINS[card.id].data) or raw.splits.keys() != bundle.facts.splits.keys():
+        return None
+    if any(getattr(settings, name) != getattr(run.settings, name) for name in _OF_WINDOWS):
         return None
     splits: dict[str, Texts] = {}
-    protocol = bundle.document.protocol
     for name, record in bundle.facts.splits.items():
         units = None
-        if protocol is not None and name == settings.eval_split:
-            units = protocol.units
+        if run.protocol is not None and name == settings.eval_split:
+            units = run.protocol.units
         splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units)
     return replace(raw, splits=splits, classes=ALL, whole_test=raw.test_sha256)
-
-
-def _bundle_of(settings: Settings, card: ModelCard) -> Bundle | None:
-    bundle = bundled.read_run(card.id)
-    if bundle is None or bundle.document.model.sha256 != card.identity:
-        return None
-    if settings.data not in (None, models.BUILTINS[card.id].data):
-        return None
-    if any(getattr(settings, name) != getattr(bundle.document.settings, name) for name in _OF_WINDOWS):
-        return None
-    return bundle

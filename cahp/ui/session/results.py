@@ -27,7 +27,6 @@ from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import HeadMask
-from cahp.values.head_roles import HeadRoles
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
@@ -59,70 +58,65 @@ class Results:
         self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
         #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
+        self.bundled = bundle is not None
         #: The silhouette curves of unstructured data (None: not computed).
         self.null: NullCurves | None = None
         if "mss_null" in self.arrays:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
-        self.bundled = bundle is not None
         #: What a board of this run is about.
         self.subject = BoardSubject()
-        #: The roles of the model's heads (None: not measured).
-        self.roles: HeadRoles | None = None
-        #: Whether they were looked for in the store.
-        self.sought_roles = False
         #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
         self.shares: Mapping[str, NDArray[np.float16]] | None = None
         #: What features keep with these results, by names of their own.
         self.memory: dict[str, Any] = {}
         #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
         self.records: dict[tuple[str, str, str], Any] = {}
-        self._clusters: dict[tuple[Salience, int], HeadClusters] = {}
-        if bundle is not None:
-            self._clusters = bundle.clusters
-        self._tables: dict[tuple[Any, ...], BudgetTable] = {}
-        self._outcomes: dict[tuple[str, str], Outcomes] = {}
+        #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
+        self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         #: Outcomes on the texts so far, of masks that are being measured, by mask and recovery.
         self.glimpses: dict[tuple[str, str], Outcomes] = {}
+        self._outcomes: dict[tuple[str, str], Outcomes] = {}
         #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
         self._speed: dict[tuple[int, ...], Speed] = {}
-        #: By digest of a mask, the report of its distillation and the steps of the whole recovery.
-        self.distilled: dict[str, tuple[DistillReport, tuple[RecoveryStep, ...]]] = {}
         self._costs: dict[tuple[int, ...], Costs] = {}
-        if run is not None:
-            self.subject = BoardSubject.of(run)
-            # The figures of the run's own mask.
-            for recover in (NONE.name, run.settings.recover):
-                outcomes = own_outcomes(run, recover)
-                if outcomes is not None and RECOVERIES[recover].swept:
-                    self.add(run.mask, recover, outcomes)
-            speed = own_speed(run)
-            if speed is not None:
-                self.add(run.mask, NONE.name, speed)
+        self._tables: dict[tuple[Any, ...], BudgetTable] = {}
+        self._clusters: dict[tuple[Salience, int], HeadClusters] = {}
+        if bundle is not None:
+            self._clusters = bundle.clusters
+        if run is None:
+            return
+        self.subject = BoardSubject.of(run)
+        # The figures of the run's own mask.
+        for recover in (NONE.name, run.settings.recover):
+            outcomes = own_outcomes(run, recover)
+            if outcomes is not None and RECOVERIES[recover].swept:
+                self.add(run.mask, recover, outcomes)
+        speed = own_speed(run)
+        if speed is not None:
+            self.add(run.mask, NONE.name, speed)
         if bundle is not None:
             self._shipped.update(self._outcomes)
 
     @classmethod
     def load(cls, bench: Bench) -> Results:
         """Load earlier results for these settings: those of this machine, or else the bundled ones."""
+        settings = bench.settings
         cached = read_run(bench, measures=measures())
-        if cached is None and bench.settings.budget == "auto":
+        if cached is None and settings.budget == "auto":
             halved = read_run(at_half(bench), measures=measures())
             # Where there is a knee, it decides.
             if halved is not None and halved.document.knee is None:
                 cached = halved
         if cached is not None:
             return cls(cached.document, cached.arrays)
-        settings = bench.settings
-        builtin = models.BUILTINS.get(settings.model)
         shipped = bundled.read_run(settings.model)
-        if shipped is None or builtin is None or settings.data not in (None, builtin.data):
+        if shipped is None or settings.data not in (None, models.BUILTINS[settings.model].data):
             return cls()
         run = shipped.document
-        if not same_evidence(settings, run.settings, ignored=("data", "label_map")):
-            return cls()
         digests = (run.model.sha256, run.data.select.sha256, run.data.eval.sha256)
-        if digests != (bench.card.identity, bench.calibration.sha256, bench.evaluation.sha256):
+        same = same_evidence(settings, run.settings, ignored=("data", "label_map"))
+        if not same or digests != (bench.card.identity, bench.calibration.sha256, bench.evaluation.sha256):
             return cls()
         return cls(run, shipped.arrays, bundle=shipped)
 
@@ -157,8 +151,9 @@ class Results:
                 timing=timing,
                 quicker=quicker,
             )
-            rows = self.shipped_rows(settings, recover)
-            if rows is not None:
+            bundle = self.bundle
+            if bundle is not None and recover in bundle.tables and key[:-1] == _of_table(bundle.document.settings):
+                rows = bundle.tables[recover]
                 table.fill_from(rows)
                 budgets = map(int, rows["outcomes"])
                 self._shipped.update((table.selection(budget).mask.sha256, recover) for budget in budgets)
@@ -166,12 +161,6 @@ class Results:
                 enter_full(table, self.run)
             self._tables[key] = table
         return self._tables[key]
-
-    def shipped_rows(self, settings: Settings, recover: str = "none") -> Mapping[str, Any] | None:
-        """Return the rows that ship with the package for the table of these ``settings`` (None: there are none)."""
-        if self.bundle is None or _of_table(settings) != _of_table(self.bundle.document.settings):
-            return None
-        return self.bundle.tables.get(recover)
 
     # Figures -------------------------------------------------------------------------------------------------
 

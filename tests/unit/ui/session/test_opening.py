@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections import OrderedDict
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -95,7 +95,7 @@ def test_a_model_that_somebody_still_uses_is_not_loaded_twice(monkeypatch: pytes
         return Loaded()
 
     monkeypatch.setattr(models, "load", load)
-    monkeypatch.setattr(opening, "_models", OrderedDict())
+    monkeypatch.setattr(opening, "_recent", deque(maxlen=2))
     monkeypatch.setattr(opening, "_used", WeakValueDictionary())
     cards: list[Any] = [SimpleNamespace(sha256=name) for name in "abc"]
     in_use = [opening.shared_model(card, device="cpu") for card in [*cards, *cards]]
