@@ -71,6 +71,9 @@ class Task:
     predicts_often = False
     #: Whether an item is a whole text of the data, which a person may choose to share in a report.
     items_are_texts = True
+    #: The settings that size its samples, and the characters of a text that are an example for a person to try.
+    sizes: tuple[str, ...] = ("limit", "eval_limit", "max_length")
+    example_length: int | None = None
     #: The head of the networks that it measures, where no prompt asks for another one.
     head: Head = "classification"
     #: How far after the place of a prediction the predicted token stands.
@@ -177,6 +180,9 @@ class NextToken(Task):
     predicts_labels = False
     predicts_often = True
     items_are_texts = False
+    sizes = ("tokens", "eval_tokens")
+    # A model continues the beginning.
+    example_length = 160
     head = "causal"
     ahead = 1
     choosing_passes = 2.5

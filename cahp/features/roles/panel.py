@@ -13,6 +13,7 @@ from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describ
 from cahp.figures import draw, heat_map, ink
 from cahp.run import Bench, MaskSubject
 from cahp.show import Figure, Table
+from cahp.tasks import NEXT_TOKEN
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
@@ -57,7 +58,7 @@ def known_maps(explorer: Explorer) -> HeadMaps | None:
 
 
 ATTENTION: BoardColouring[HeadMaps] = BoardColouring(MAPS, known_maps)
-ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), MEASURE_ROLES, opens=True)
+ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), MEASURE_ROLES, opens=NEXT_TOKEN.name)
 
 
 #: What a role is, in words.

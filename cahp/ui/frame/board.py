@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from operator import attrgetter
@@ -16,7 +16,6 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.board.contents import Savings, list_clauses
 from cahp.figures.head_grid import is_deep
-from cahp.models.cards import ModelCard
 from cahp.outcomes import OUTCOMES, Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
 from cahp.ui.frame.panels import BoardColouring
@@ -25,7 +24,7 @@ from cahp.ui.parts import display
 from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import draw_note, note_refusal, plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM
 from cahp.values import HeadMask
 from cahp.words import percent
@@ -49,13 +48,14 @@ def warm(explorer: Explorer) -> None:
 def measure(explorer: Explorer) -> None:
     """Start to measure what is on the board, unless it is measured."""
     recovery = explorer.recovery
-    current = None
-    if not explorer.board.by_hand:
-        current = explorer.board.budget
+    bundled = explorer.results.bundled
     pruned = explorer.table()
     recovered = explorer.table(recovery.name)
     assert pruned is not None
     assert recovered is not None
+    current = None
+    if not explorer.board.by_hand:
+        current = explorer.board.budget
     pruned.current_budget = recovered.current_budget = current
     lacks_figures = explorer.outcomes(recovery.shown) is None
     job = explorer.job(FIGURE, recovery.shown)
@@ -65,20 +65,18 @@ def measure(explorer: Explorer) -> None:
         if job is None:
             # Drawing the page before its first batches would delay them.
             started.wait(_GLIMPSE_S)
-    bundled = explorer.results.bundled
     if not bundled and pruned.missing() is not None and explorer.work.job(TABLE) is None:
         explorer.work.start(TABLE, explorer.board_state(NONE.name))
-    refit = explorer.board_state(QUICK.name)
-    if recovery.name != NONE.name and not (recovery.awaits == "refit" and not lacks_figures):
+    # Pruned and refitted figures stand together.
+    rank = Rank.LONG
+    wanted = recovery.awaits == "refit" and not lacks_figures
+    if recovery.name == NONE.name:
+        rank = Rank.UNASKED
+        wanted = explorer.can_refit and not lacks_figures and not bundled
+    elif not wanted:
         explorer.work.drop(REFIT)
-    elif recovery.name == NONE.name and (lacks_figures or bundled):
-        return
-    elif explorer.can_refit and explorer.outcomes(QUICK.name) is None and explorer.work.job(REFIT, refit) is None:
-        # Pruned and refitted figures stand together.
-        rank = Rank.LONG
-        if recovery.name == NONE.name:
-            rank = Rank.UNASKED
-        explorer.work.start(REFIT, refit, rank=rank)
+    if wanted and explorer.outcomes(QUICK.name) is None and explorer.job(REFIT, QUICK.name) is None:
+        explorer.work.start(REFIT, explorer.board_state(QUICK.name), rank=rank)
 
 
 def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., Any] = st.subheader) -> None:
@@ -86,20 +84,18 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
 
     ``draw`` draws the words.
     """
-    table = explorer.table(explorer.recovery.name)
-    assert table is not None
+    card = explorer.card
     display.heading(
         _title(explorer, describe),
-        help=f"A square is {display.describe_square(explorer.card)}: solid ones are kept, light ones are pruned. "
-        f"The letter names its cluster at this budget: heads that {explorer.card.words.likeness}. The "
-        "colour names its family, which stays at every budget. A solid line joins measured budgets. Hollow points on a "
-        "dashed line are estimates: from a part of the texts, or between measured budgets. KL divergence compares the "
-        "probabilities that the pruned and the full model predict, in nats; agreement is the share of the same "
-        "predictions. Neither needs labels. Intervals of 95 % are over "
-        f"{explorer.bench.evaluation.units}. Time is the median ratio of the cut to the full model, timed in turn; the "
-        "KV cache is counted.",
+        help=f"A square is {display.describe_square(card)}: solid ones are kept, light ones are pruned. The letter "
+        f"names its cluster at this budget: heads that {card.words.likeness}. The colour names its family, which stays "
+        "at every budget. A solid line joins measured budgets. Hollow points on a dashed line are estimates: from a "
+        "part of the texts, or between measured budgets. KL divergence compares the probabilities that the pruned and "
+        "the full model predict, in nats; agreement is the share of the same predictions. Neither needs labels. "
+        f"Intervals of 95 % are over {explorer.bench.evaluation.units}. Time is the median ratio of the cut to the "
+        "full model, timed in turn; the KV cache is counted.",
         name="budgets",
-        data=lambda: _as_table(table, explorer.card),
+        data=lambda: _as_table(explorer),
         draw=draw,
     )
 
@@ -116,29 +112,30 @@ def list_colourings() -> tuple[BoardColouring[Any], ...]:
 
 def find_opening(explorer: Explorer) -> str:
     """Return the name of the colouring with which the first screen opens (empty: that of clusters)."""
-    if explorer.card.task.predicts_often:
-        for row in list_colourings():
-            if row.opens and row.know(explorer) is not None:
-                return row.colouring.name
+    for row in list_colourings():
+        if row.opens == explorer.card.task.name and row.know(explorer) is not None:
+            return row.colouring.name
     return ""
 
 
-def _colour(explorer: Explorer, jobs: Sequence[Job[Any] | None]) -> list[Coloured[Any]]:
-    """Return the colourings of the board with what is known of them, given the job of each."""
+def _colour(explorer: Explorer) -> list[Coloured[Any]]:
+    """Return the colourings of the board with what is known of them."""
     known: dict[str, Coloured[Any]] = explorer.results.memory.setdefault(_KNOWN, {})
     coloured = []
-    for row, job in zip(list_colourings(), jobs, strict=True):
+    for row in list_colourings():
         name = row.colouring.name
         one = known.get(name) or Coloured(row.colouring, row.know(explorer))
-        if one.facts is not None and not row.colouring.follows_mask:
-            # It is drawn once.
-            known[name] = one
-        if row.kind is not None and one.facts is None:
-            one.waits = ""
+        if one.facts is None:
+            job = row.find_job(explorer)
             if job is not None and not job.ended:
                 one.waits = f"{describe_progress(job, 'Measuring')}…"
-        elif row.kind is None and one.facts is not None and name not in explorer.memory.get(_ASKED, ()):
+            elif row.kind is not None:
+                one.waits = ""
+        elif row.kind is None and name not in explorer.memory.get(_ASKED, ()):
             one = Coloured(row.colouring, None, "")
+        elif not row.colouring.follows_mask:
+            # It is drawn once.
+            known[name] = one
         coloured.append(one)
     return coloured
 
@@ -182,63 +179,57 @@ def draw(
     assert second is not None
     assert clusters is not None
     job = explorer.job(FIGURE, recovery.shown)
-    status = ""
-    if job is not None and not job.ended:
-        status = describe_progress(job)
-    how = ""
+    refit = explorer.job(REFIT, QUICK.name)
+    shown = Shown(
+        mask,
+        board.origin,
+        explorer.outcomes(recovery.shown),
+        explorer.results.speed(mask),
+        note=note,
+        rescued=board.rescued,
+        places=explorer.card.places,
+        glimpse=explorer.results.glimpses.get((mask.sha256, recovery.shown)),
+        method=board.method,
+    )
     if recovery.awaits_refit:
-        how = AT_ONCE.after
-        refit = explorer.job(REFIT, QUICK.name)
+        shown = replace(shown, how=AT_ONCE.after)
         if not note and refit is not None and not refit.ended:
-            note = describe_progress(refit, "Refit")
-    pinned = None
+            shown = replace(shown, note=describe_progress(refit, "Refit"))
     if first is None:
-        pinned = explorer.marked_mask
-    jobs = [row.find_job(explorer) for row in list_colourings()]
-    steps = Steps(board.can_undo)
+        shown = replace(shown, pinned=explorer.marked_mask)
+    outcomes = explorer.outcomes(other)
+    if outcomes is not None and not mask.is_full:
+        shown = replace(shown, beside=(RECOVERIES[other].beside, outcomes))
     suggested = explorer.choices().suggested
+    steps = Steps(board.can_undo)
     if suggested is not None and not board.auto:
         steps = Steps(board.can_undo, suggested.mask.count)
-    beside = None
-    if not mask.is_full and (outcomes := explorer.outcomes(other)) is not None:
-        beside = RECOVERIES[other].beside, outcomes
+    host = Host(
+        selected=explorer.selected,
+        titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
+        colourings=_colour(explorer),
+        steps=steps,
+        cards=True,
+        details=first is None,
+        first=first,
+    )
+    if job is not None and not job.ended:
+        host = replace(host, status=describe_progress(job))
     draw_note()
     with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
         budget_board(
             table,
             clusters,
-            Shown(
-                mask,
-                board.origin,
-                explorer.outcomes(recovery.shown),
-                explorer.results.speed(mask),
-                note=note,
-                rescued=board.rescued,
-                places=explorer.card.places,
-                pinned=pinned,
-                glimpse=explorer.results.glimpses.get((mask.sha256, recovery.shown)),
-                how=how,
-                beside=beside,
-                method=board.method,
-            ),
+            shown,
             labels=board.labels,
             subject=explorer.results.subject,
-            host=Host(
-                selected=explorer.selected,
-                status=status,
-                titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
-                colourings=_colour(explorer, jobs),
-                steps=steps,
-                cards=True,
-                details=first is None,
-                first=first,
-            ),
+            host=host,
             other=second,
             key=key,
             finding=finding_key(explorer, key),
             on_event=lambda event: _handle(explorer, event),
         )
-    for failed in (job, explorer.stopped_refit, *jobs):
+    for failed in (job, explorer.stopped_refit, *(row.find_job(explorer) for row in list_colourings())):
         if failed is not None and failed.error:
             problem(failed.error)
 
@@ -277,18 +268,17 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
 
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
     """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
-    results = explorer.results
-    savings = Savings(speed=results.speed(mask))
+    subject = explorer.results.subject
     cache = explorer.card.count_cache_ratio(mask)
+    savings = Savings(speed=explorer.results.speed(mask))
     if cache is not None:
         savings = replace(savings, cache=cache.value)
-    if results.subject.weights is not None:
-        savings = replace(savings, size=results.subject.weights.ratio(mask))
+    if subject.weights is not None:
+        savings = replace(savings, size=subject.weights.ratio(mask))
     clauses = list_clauses(mask, outcomes, savings, answers=explorer.card.words.answers)
     accuracy = (outcomes or {}).get("accuracy")
-    baseline = results.subject.chance
-    if accuracy is not None and baseline is not None and accuracy.value < baseline:
-        clauses.append(f"accuracy {accuracy.text} is below the majority-class baseline ({percent(baseline)})")
+    if accuracy is not None and subject.chance is not None and accuracy.value < subject.chance:
+        clauses.append(f"accuracy {accuracy.text} is below the majority-class baseline ({percent(subject.chance)})")
     return clauses
 
 
@@ -300,27 +290,24 @@ def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]
     yield from _measured(table)
 
 
-def _as_table(table: BudgetTable, card: ModelCard) -> dict[str, list[Any]]:
+def _as_table(explorer: Explorer) -> dict[str, list[Any]]:
     """Return the curves of the board as columns of a file; measured values have an interval, estimates have none."""
-    rows = table.rows()
-    columns: dict[str, list[Any]] = {"heads kept": [row.budget for row in rows]}
-    for outcome in OUTCOMES.values():
-        estimates = [(row.outcomes or {}).get(outcome.name) for row in rows]
-        values = []
-        for row, estimate in zip(rows, estimates, strict=True):
-            values.append(row.values.get(outcome.name, estimate and estimate.value))
-        if any(value is not None for value in values):
-            columns[outcome.label] = values
-            columns[f"{outcome.label} low"] = [estimate and estimate.low for estimate in estimates]
-            columns[f"{outcome.label} high"] = [estimate and estimate.high for estimate in estimates]
-    if card.saves == "cache":
-        bytes_kept = [card.count_cached_bytes(selection.mask, 1) for selection in table.selections]
-        columns["KV cache, bytes per token"] = bytes_kept
-    else:
-        columns["time ratio"] = [row.ratio for row in rows]
-        columns["time ratio low"] = [row.speed and row.speed.ratio.low for row in rows]
-        columns["time ratio high"] = [row.speed and row.speed.ratio.high for row in rows]
-    return columns
+    table = explorer.table(explorer.recovery.name)
+    assert table is not None
+    rows: list[dict[str, Any]] = []
+    for row, selection in zip(table.rows(), table.selections, strict=True):
+        entry: dict[str, Any] = {"heads kept": row.budget}
+        entry |= {OUTCOMES[name].label: value for name, value in row.values.items()}
+        measured = {OUTCOMES[name].label: estimate for name, estimate in (row.outcomes or {}).items()}
+        if row.speed is not None:
+            measured["time ratio"] = row.speed.ratio
+        for label, estimate in measured.items():
+            entry |= {label: estimate.value, f"{label} low": estimate.low, f"{label} high": estimate.high}
+        entry["KV cache, bytes per token"] = explorer.card.count_cached_bytes(selection.mask, 1) or None
+        rows.append(entry)
+    names = dict.fromkeys(name for entry in rows for name in entry)
+    columns = {name: [entry.get(name) for entry in rows] for name in names}
+    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
 
 
 def _handle(explorer: Explorer, event: Event) -> None:

@@ -75,14 +75,14 @@ class BoardColouring(Generic[F]):
     """A colouring that the explorer's board offers: what is known of it, and the job that measures it.
 
     ``know`` returns its facts (None: not measured). ``kind`` is the job that measures them when a person asks. Without
-    one the board offers facts that are known, and shows them once a person asks: they are large. The first screen of a
-    language model opens with one that ``opens``, where its facts are known.
+    one the board offers facts that are known, and shows them once a person asks: they are large. It opens the first
+    screen of models whose task has the name ``opens``, where its facts are known.
     """
 
     colouring: Colouring[F]
     know: Callable[[Explorer], F | None]
     kind: Kind[Bench, Any] | None = None
-    opens: bool = False
+    opens: str = ""
 
     def find_job(self, explorer: Explorer) -> Job[Any] | None:
         """Return the job that measures the facts (None: there is none)."""

@@ -75,7 +75,7 @@ def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(mon
     monkeypatch.setattr(board, "list_colourings", lambda: (row,))
 
     def describe() -> tuple[str | None, str | None]:
-        (coloured,) = board._colour(explorer, [None])
+        (coloured,) = board._colour(explorer)
         return coloured.facts, coloured.waits
 
     assert describe() == (None, None)
