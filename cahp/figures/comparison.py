@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cahp.board.colourings import NEUTRAL
@@ -15,7 +16,7 @@ from cahp.comparison.statistics import Verdict
 from cahp.figures import marks
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.words import counted
 
 #: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
@@ -57,69 +58,75 @@ def _axis(results: SplitResults, values: pd.Series[float]) -> dict[str, Any]:
     return axis
 
 
-def _tabulate(results: SplitResults) -> pd.DataFrame:
-    """The means in the units of the axis, with their tooltips, by recovery, method and budget."""
-    scale = 100 if OUTCOMES[results.outcome].unit == "share" else 1
-    rows = {}
+def _scaled(results: SplitResults) -> pd.DataFrame:
+    """The table of the means in the units of the axis, by recovery, method and budget."""
+    table = results.table.sort_values("budget").set_index(["recovery", "method", "budget"])
+    if OUTCOMES[results.outcome].unit == "share":
+        table *= 100
+    # A logarithmic axis has no place for an end at 0.
+    table["low"] = np.maximum(table["low"], table["value"] / 100)
+    hover = []
     for (recovery, method, budget), mean in results.means.items():
         estimate = results.estimate(mean)
-        hover = (
+        hover.append(
             f"<b>{name_of(method)}</b>, {budget} {results.units}, {RECOVERIES[recovery].beside}<br>"
             f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}<br>"
             f"n = {estimate.n:,}, {counted(mean.seeds, 'seed')}, {counted(mean.masks, 'mask')}"
         )
-        # A logarithmic axis has no place for an end at 0.
-        low = max(estimate.low, estimate.value / 100)
-        rows[recovery, method, budget] = (scale * estimate.value, scale * low, scale * estimate.high, hover)
-    places = pd.MultiIndex.from_tuples(rows)
-    return pd.DataFrame(list(rows.values()), index=places, columns=["value", "low", "high", "hover"])
-
-
-def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
-    return marks.error_bars(rows["value"], rows[["low", "high"]].to_numpy(), colour, width=4)
+    table["hover"] = pd.Series(hover, index=pd.MultiIndex.from_tuples(results.means))
+    return table
 
 
 def _add_full_model(figure: Any, results: SplitResults, recovery: str, add: str, *, dark: bool) -> Any:
     """Draw the outcome of the full model as a dashed line, also after a recovery that changes it."""
     row = OUTCOMES[results.outcome]
+    scale = 100 if row.unit == "share" else 1
     for stage in dict.fromkeys((NONE.name, recovery)):
         # It does not differ from itself.
         if stage in results.full and not (row.difference and stage == NONE.name):
-            value = results.full[stage]
-            if row.unit == "share":
-                value *= 100
             line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
             words = f"all {results.units} {results.full_text(stage)}"
-            getattr(figure, add)(value, line=line, annotation_text=words, annotation_position="bottom right")
+            place = "bottom right"
+            getattr(figure, add)(
+                scale * results.full[stage], line=line, annotation_text=words, annotation_position=place
+            )
     return figure
+
+
+# Methods at a budget -----------------------------------------------------------------------------------------
 
 
 def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The outcome of each method at a number of heads, the best on top: dots as pruned, rings after a recovery.
 
-    Order, intervals and the band of random selection are those after ``recovery``. A method is pale where its
-    difference from the reference is not significant.
+    Order, intervals and the band of random selection are those after ``recovery``; before any, the rings are those
+    after a refit. A method is pale where its difference from the reference is not significant.
     """
     drawn = colours(results, recovery, budget, dark=dark)
     names = [mean.method for mean in results.rank(recovery, budget) if mean.method in methods]
     significant = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
-    table = _tabulate(results)
-    traces = []
-    for stage in dict.fromkeys((NONE.name, recovery)):
-        shown = [name for name in names if (stage, name, budget) in table.index]
-        rows = table.loc[[(stage, name, budget) for name in shown]]
+    recovered = recovery
+    if recovery == NONE.name:
+        recovered = QUICK.name
+    table = _scaled(results)
+    traces: list[dict[str, Any]] = []
+    for stage, symbol, outline in ((NONE.name, "circle", 0), (recovered, "circle-open", 2)):
+        own = table.loc[[key for key in table.index if key[0] == stage and key[1] in names and key[2] == budget]]
+        shown = own.index.get_level_values("method").tolist()
+        if not shown:
+            continue
         bars = None
         if stage == recovery:
-            bars = _bars(rows, NEUTRAL)
+            bars = marks.error_bars(own["value"], own[["low", "high"]].to_numpy(), NEUTRAL, thickness=2, width=0)
         traces.append(
             marks.points(
-                rows["value"].tolist(),
+                own["value"].tolist(),
                 [names.index(name) for name in shown],
-                "circle" if stage == NONE.name else "circle-open",
+                symbol,
                 [drawn[name] for name in shown],
-                outline=2,
+                outline=outline,
                 opacity=[1 if name in significant else _PALE for name in shown],
-                hover=rows["hover"].tolist(),
+                hover=own["hover"].tolist(),
                 name=RECOVERIES[stage].beside,
                 error_x=bars,
             )
@@ -140,6 +147,9 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     return _add_full_model(figure, results, recovery, "add_vline", dark=dark)
 
 
+# An outcome by budget -----------------------------------------------------------------------------------------
+
+
 def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The outcome by number of heads: a line per method, with intervals and a name in the legend for those in colour.
 
@@ -147,34 +157,37 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
     """
     budgets = results.budgets_after(recovery)
     drawn = colours(results, recovery, budget, dark=dark)
-    table = _tabulate(results)
+    table = _scaled(results).loc[recovery]
     traces = []
     # The coloured ones last, on top of the others.
     for name in sorted(methods, key=lambda name: drawn[name] != NEUTRAL):
-        own = [at for at in budgets if (recovery, name, at) in table.index]
-        rows = table.loc[[(recovery, name, at) for at in own]]
+        own = table[table.index.get_level_values("method") == name]
         colour = drawn[name]
-        style: dict[str, Any] = {"size": 5, "showlegend": False}
-        if colour != NEUTRAL:
-            style = {"size": 8, "error_y": _bars(rows, colour)}
+        coloured = colour != NEUTRAL
+        bars = None
+        if coloured:
+            bars = marks.error_bars(own["value"], own[["low", "high"]].to_numpy(), colour, width=4)
         traces.append(
             marks.points(
-                own,
-                rows["value"].tolist(),
+                own.index.get_level_values("budget").tolist(),
+                own["value"].tolist(),
                 "circle",
                 colour,
-                hover=rows["hover"].tolist(),
+                size=8 if coloured else 5,
+                hover=own["hover"].tolist(),
                 name=name_of(name),
                 mode="lines+markers",
-                line={"color": colour, "width": style["size"] / 4},
-                **style,
+                line={"color": colour, "width": 2.5 if coloured else 1.2},
+                error_y=bars,
+                showlegend=coloured,
             )
         )
     margin = (budgets[-1] - budgets[0]) * 0.03
-    ends = (budgets[0] - margin, budgets[-1] + margin)
     figure = marks.draw(
         traces,
-        x=marks.ticks(f"{results.units} kept (of {results.total})", budgets, ends),
+        x=marks.ticks(
+            f"{results.units} kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)
+        ),
         y=_axis(results, table["value"]),
         height=426,
         left=60,
@@ -185,24 +198,34 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
     return _add_full_model(figure, results, recovery, "add_hline", dark=dark)
 
 
+# Differences -------------------------------------------------------------------------------------------------
+
+
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
     """By how much ``against`` is better than each other method: solid if significant."""
     ink = marks.ink(dark=dark)
     order = sorted(tests, key=lambda test: test.pp)
     values = [test.pp for test in order]
-    points = marks.points(
-        values,
-        list(range(len(order))),
-        ["circle-open" if test.tie else "circle" for test in order],
-        ink.accent,
-        outline=2,
-        hover=[f"{test.lead}, {test.span}, {describe_p(test.p_holm)}<br>{describe_result(test)}" for test in order],
-        error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
-    )
-    title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead"
+    hover = []
+    for test in order:
+        words = f"{test.lead}, {test.span}, {describe_p(test.p_holm)}<br>{describe_result(test)}"
+        hover.append(f"<b>{name_of(test.method)}</b><br>{words}")
     figure = marks.draw(
-        [points],
-        x={"title": title, "zeroline": False},
+        [
+            marks.points(
+                values,
+                list(range(len(order))),
+                ["circle-open" if test.tie else "circle" for test in order],
+                ink.accent,
+                outline=2,
+                hover=hover,
+                error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
+            )
+        ],
+        x={
+            "title": f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead",
+            "zeroline": False,
+        },
         y=marks.named_rows([name_of(test.method) for test in order]),
         height=110 + 30 * max(2, len(order)),
         left=10,

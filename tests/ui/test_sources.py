@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -13,7 +12,6 @@ import pyarrow.parquet as pq
 import pytest
 from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from hub import asked_here, serving
-from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.ui.frame.address import OPENING
@@ -318,20 +316,3 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
         assert set(hub.fetched()) == {"config.json", "model.safetensors"}
         app.button(key="use-source").click().run()
         assert "tokenizer.json" in hub.fetched()
-
-
-@pytest.mark.browser
-def test_a_path_typed_into_the_box_of_the_model_is_offered_to_be_opened(
-    open_page: Callable[[str], Page], tmp_path: Path
-) -> None:
-    folder = fakes.save_model(tmp_path / "model")
-    page = open_page("")
-    page.get_by_role("button", name="Change model or data").click()
-    box = page.get_by_role("dialog").get_by_role("combobox").first
-    box.click()
-    box.fill(str(folder))
-    (offer,) = page.get_by_role("option").all()
-    words = offer.locator("[data-item-hl]")
-    assert words.evaluate("one => getComputedStyle(one, '::before').content") == '"Open path"'
-    offer.click()
-    expect(box).to_have_value(str(folder))

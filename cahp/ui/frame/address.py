@@ -7,11 +7,14 @@ page asks for them when the link is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import chain
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+import msgspec
 import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -23,9 +26,11 @@ from cahp.recoveries import AT_ONCE, NONE
 from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.parts.display import clear_note
-from cahp.ui.session.explorer import Explorer, Pin, recovery_of_run
+from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import with_length
 from cahp.values import CahpError, HeadMask, MaskError
+
+T = TypeVar("T")
 
 #: Session key: a link's model and data until a person confirms or dismisses them.
 WISH = "cahp_wish"
@@ -35,19 +40,17 @@ OPENING = "cahp_opening"
 #: Session key: the head that My text shows.
 CHOSEN_HEAD = "similarity-head"
 
-#: The longest name of a model or data.
-_LONGEST_NAME = 200
-#: The longest prompt, list of answers or list of pairs: longer addresses do not work everywhere.
+#: The longest value that is read or written: longer addresses do not work everywhere.
 _LONGEST = 4_000
 
 #: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
-#: field of ``Settings`` that they fill.
-_COLUMNS: tuple[str, ...] = (*COLUMNS, "label_map")
+#: field of ``Settings`` that they fill: those of the source, and those that may change with the same source.
+_READING: tuple[str, ...] = (*PROMPT, *COLUMNS, "label_map")
 _CHOICES: tuple[str, ...] = (
     *("limit", "eval_limit", "window", "stride", "bos", "tokens", "eval_tokens", "max_length"),
     *("min_per_layer", "min_first_layers", "even", "poly_degree", "projection", "salience", "representative"),
 )
-_SOURCE = ("model", "data", "files", *PROMPT, *_COLUMNS)
+_SOURCE = ("model", "data", "files", *_READING)
 _PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "mask", "recover", *_PINNED)
 #: The fields that only some pages have, by the title of the page.
@@ -76,7 +79,7 @@ class Wish:
         """The link as settings.
 
         Raises:
-            OptionError: If a field is invalid.
+            CahpError: If a field is invalid.
         """
         return replace(bundled.SETTINGS, **{"data": None, **_parse(self.fields)})
 
@@ -91,16 +94,17 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
         CahpError: If a field is invalid.
     """
     model = params.get("model", bundled.SETTINGS.model)
-    dataset = params.get("data")
     builtin = models.BUILTINS.get(model)
-    of_builtin = builtin is not None and builtin.data is not None and dataset in (None, builtin.data)
-    own_data = "files" in params or any(name in params for name in (*PROMPT, *_COLUMNS))
-    if not own_data and (of_builtin or (model == bundled.SETTINGS.model and dataset is None)):
+    own = {"files", *_READING}.intersection(params)
+    if (
+        not own
+        and builtin is not None
+        and builtin.data is not None
+        and params.get("data", builtin.data) == builtin.data
+    ):
         return replace(bundled.SETTINGS, model=model, **_parse(_pick(params, _CHOICES))), None
-    fields = _pick({"model": model, **params}, ("model", "data"), longest=_LONGEST_NAME)
-    fields |= _pick(params, (*PROMPT, *_COLUMNS, *_CHOICES))
-    board = {name: params[name] for name in _BOARD if name in params}
-    return bundled.SETTINGS, Wish(fields, params.get("files"), board)
+    fields = _pick({"model": model, **params}, ("model", "data", *_READING, *_CHOICES))
+    return bundled.SETTINGS, Wish(fields, params.get("files"), _pick(params, _BOARD))
 
 
 def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
@@ -112,30 +116,26 @@ def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
     return {name: getattr(bundled.SETTINGS, name) for name in _CHOICES} | _parse(_pick(params, _CHOICES))
 
 
-def _pick(params: Mapping[str, str], names: tuple[str, ...], *, longest: int = _LONGEST) -> dict[str, str]:
-    return {name: params[name][:longest] for name in names if name in params}
+def _pick(params: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
+    return {name: params[name][:_LONGEST] for name in names if name in params}
 
 
 def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
     """Convert settings in an address to the values that ``Settings`` takes."""
-    settings: dict[str, Any] = {}
+    settings = {}
     for name, text in fields.items():
         setting = describe_settings()[name]
-        if setting.kind is bool:
-            settings[name] = text == "True"
-        elif setting.kind is int:
-            settings[name] = _parse_number(name, text)
-        else:
-            settings[name] = setting.parse(text)
-    if "min_per_layer" in settings:
-        settings["recover"] = recovery_of_run(settings["min_per_layer"]).name
+        settings[name] = setting.parse(text)
+        if setting.kind in (bool, int):
+            settings[name] = _convert(name, text, setting.kind)
     return settings
 
 
-def _parse_number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 9):
-        raise CahpError(f"The {name} in this link is not a number. Correct the link, or open the page without it.")
-    return int(text)
+def _convert(name: str, text: str, kind: type[T]) -> T:
+    with suppress(msgspec.ValidationError):
+        if len(text) < 9:
+            return msgspec.convert(text, kind, strict=False)
+    raise CahpError(f"The {name} in this link is not a number. Correct the link, or open the page without it.")
 
 
 def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
@@ -145,7 +145,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         CahpError: If they do not fit this model.
     """
     shown = describe(explorer)
-    if all(params.get(name) == shown.get(name) for name in _BOARD):
+    if _pick(params, _BOARD) == _pick(shown, _BOARD):
         # The same view is on screen: its Undo stays.
         return
     # What was said of the view before says nothing about this one.
@@ -154,11 +154,11 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     explorer.chosen_recovery = None
     if params.get("recover") in explorer.recoveries:
         explorer.chosen_recovery = params["recover"]
-    budget = explorer.start_budget
-    if "budget" in params or "mask" in params:
-        budget = None
-        if params.get("budget", "auto") != "auto":
-            budget = _parse_number("budget", params["budget"])
+    budget = None
+    if params.get("budget", "auto") != "auto":
+        budget = _convert("budget", params["budget"], int)
+    elif not {"budget", "mask"}.intersection(params):
+        budget = explorer.start_budget
     if "mask" in params:
         explorer.board.restore_mask(mask_from_hex(params["mask"], card.layers, card.heads), budget)
     else:
@@ -167,7 +167,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
             # Refuses a budget that the model does not have; before the first run the budget waits on the board.
             table.selection(budget)
         explorer.board.set_budget(budget)
-    if all(params.get(name) == shown.get(name) for name in _PINNED):
+    if _pick(params, _PINNED) == _pick(shown, _PINNED):
         # A pin of another model is in no link, and stays.
         return
     explorer.pinned = None
@@ -175,8 +175,7 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         mask = mask_from_hex(params["pin"], card.layers, card.heads)
         explorer.choices().check(mask)
         recover = params.get("pin-recover", NONE.name)
-        known = recover in explorer.recoveries or (recover == AT_ONCE.name and not explorer.no_refit)
-        if not known:
+        if recover not in explorer.recoveries and (recover != AT_ONCE.name or explorer.no_refit):
             recover = NONE.name
         explorer.pinned = Pin(Variant(mask, recover), card, explorer.settings)
 
@@ -194,12 +193,11 @@ def describe(explorer: Explorer) -> dict[str, str]:
         fields["files"] = explorer.source.fingerprint
     else:
         fields["data"] = explorer.bench.dataset.id
-    usual = with_length(replace(settings, max_length=None), uploaded=uploaded).max_length
-    usual_settings = replace(bundled.SETTINGS, max_length=usual)
-    for name in (*PROMPT, *_COLUMNS, *_CHOICES):
-        value = getattr(settings, name)
-        text = to_text(value)
-        if value != getattr(usual_settings, name) and len(text) <= _LONGEST and not (name == "splits" and uploaded):
+    usual = with_length(replace(bundled.SETTINGS, model=settings.model, data=settings.data), uploaded=uploaded)
+    for name in (*_READING, *_CHOICES):
+        text = to_text(getattr(settings, name))
+        # The keys of splits are names of files.
+        if text != to_text(getattr(usual, name)) and len(text) <= _LONGEST and not (name == "splits" and uploaded):
             fields[name] = text
     if board.by_hand:
         fields["mask"] = mask_to_hex(explorer.mask)
@@ -224,8 +222,7 @@ def drop_other_pages(title: str) -> None:
 
     A page that is being left may write its fields after the browser has gone back, into the address that is shown then.
     """
-    every = {name for names in _OF_PAGE.values() for name in names}
-    for name in every - set(_OF_PAGE.get(title, ())):
+    for name in {*chain(*_OF_PAGE.values())} - {*_OF_PAGE.get(title, ())}:
         st.query_params.pop(name, None)
     if is_history_navigation():
         # Streamlit sends the address only when it changes here, and the browser's may be another one.

@@ -6,7 +6,7 @@ has their paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -94,21 +94,20 @@ def _draw_note(explorer: Explorer) -> None:
     job = explorer.work.job(RUN)
     if job is not None and not job.ended:
         st.session_state.pop(_NOTE, None)
-    note = st.session_state.get(_NOTE)
-    if note is None:
+    if _NOTE not in st.session_state:
         return
     with st.container(key="page-note", horizontal=True, vertical_alignment="center"):
-        problem(note)
+        problem(st.session_state[_NOTE])
         st.button("Dismiss", key="dismiss-note", type="tertiary", on_click=lambda: st.session_state.pop(_NOTE, None))
 
 
 def provenance(explorer: Explorer, *shown: str) -> str:
     """Describe in Markdown where the figures of the mask on the board were measured, for the ``shown`` recoveries."""
-    results = explorer.results
-    if results.bundle is None:
+    bundle = explorer.results.bundle
+    if bundle is None:
         return f"Measured on this machine ({plain(machine())})."
-    words = of_bundle(explorer, results.bundle)
-    if all(results.ships(explorer.mask, recover) for recover in shown):
+    words = of_bundle(explorer, bundle)
+    if all(explorer.results.ships(explorer.mask, recover) for recover in shown):
         return words
     return f"This mask: measured here. Its clusters: {words}"
 
@@ -127,32 +126,34 @@ def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
 def _explorer() -> Explorer:
     """Return the session's explorer, with what was opened in the background or what Back or Forward leads to."""
     explorer = st.session_state.get(_EXPLORER)
+    params = st.query_params.to_dict()
     if isinstance(explorer, Explorer):
         explorer = _take_opened(explorer)
-        if address.is_history_navigation():
-            explorer = _follow_history(explorer)
+        if address.is_history_navigation() and "model" in params:
+            with _note_errors():
+                explorer = _follow_history(explorer, params)
         return explorer
+    settings = bundled.SETTINGS
     wish = None
-    try:
-        settings, wish = address.read(st.query_params.to_dict())
+    source = None
+    with _note_errors():
+        settings, wish = address.read(params)
         source = Source.open(settings)
-    except CahpError as error:
-        # The link cannot be opened: show the built-in default, if it is installed.
-        st.session_state[_NOTE] = str(error)
-        try:
-            source = Source.open(bundled.SETTINGS)
-        except CahpError as missing:
-            st.title("The explorer has nothing to show yet")
-            problem(missing)
-            st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
-            st.stop()
+    try:
+        # A link that cannot be opened shows the built-in default, if it is installed.
+        source = source or Source.open(bundled.SETTINGS)
+    except CahpError as missing:
+        st.title("The explorer has nothing to show yet")
+        problem(missing)
+        st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
+        st.stop()
     explorer = st.session_state[_EXPLORER] = Explorer(_session_id(), source)
     if wish is not None:
         # A link alone must not read from the network or a folder: the page asks first.
         st.session_state[address.WISH] = wish
-    else:
+    elif _NOTE not in st.session_state:
         with _note_errors():
-            address.restore(explorer, st.query_params.to_dict())
+            address.restore(explorer, params)
     return explorer
 
 
@@ -175,23 +176,20 @@ def _take_opened(explorer: Explorer) -> Explorer:
     return explorer
 
 
-def _follow_history(explorer: Explorer) -> Explorer:
+def _follow_history(explorer: Explorer, params: Mapping[str, str]) -> Explorer:
     """Restore the view in the address after the browser's Back or Forward."""
-    params = st.query_params.to_dict()
-    if "model" not in params:
-        return explorer
     st.session_state.pop(address.WISH, None)
+    target = address.source_of(params)
+    if target != address.source_of(address.describe(explorer)):
+        source = _sources().get(target)
+        if source is None:
+            settings, wish = address.read(params)
+            if wish is not None:
+                st.session_state[address.WISH] = wish
+                return explorer
+            source = Source.open(settings)
+        explorer = _replace(explorer, source)
     with _note_errors():
-        target = address.source_of(params)
-        if target != address.source_of(address.describe(explorer)):
-            source = _sources().get(target)
-            if source is None:
-                settings, wish = address.read(params)
-                if wish is not None:
-                    st.session_state[address.WISH] = wish
-                    return explorer
-                source = Source.open(settings)
-            explorer = _replace(explorer, source)
         explorer.change(**address.read_choices(params))
         address.restore(explorer, params)
     return explorer
@@ -227,9 +225,7 @@ def _note_errors() -> Iterator[None]:
 
 def _session_id() -> str:
     context = get_script_run_ctx()
-    if context is None:
-        return ""
-    return str(context.session_id)
+    return context.session_id if context is not None else ""
 
 
 # Links to pages ----------------------------------------------------------------------------------------------
@@ -247,26 +243,25 @@ def find_pages(folder: Path) -> dict[str, str]:
 
 def link(key: str, label: str, *, width: Literal["content", "stretch"] = "content", **more: str) -> None:
     """Draw a link to the page ``key``, its label in lower case, with the same view and ``more`` address fields."""
-    # Where a page was started on its own, there is no other.
-    with suppress(StreamlitAPIException, KeyError):
-        script = _app_pages()[key.capitalize()]
+    with _other_pages() as pages:
         fields = st.query_params.to_dict()
         # The head of one page would open its card on another one.
         fields.pop("head", None)
-        st.page_link(script, label=label, width=width, query_params={**fields, **more})
+        st.page_link(pages[key.capitalize()], label=label, width=width, query_params={**fields, **more})
 
 
 def go_to(key: str) -> None:
     """Open the page ``key``, its label in lower case."""
-    with suppress(StreamlitAPIException, KeyError):
-        st.switch_page(_app_pages()[key.capitalize()])
+    with _other_pages() as pages:
+        st.switch_page(pages[key.capitalize()])
 
 
-def _app_pages() -> dict[str, str]:
+@contextmanager
+def _other_pages() -> Iterator[dict[str, str]]:
+    """Yield the pages of the app; where one was started on its own, there is no other, and the block is left out."""
     context = get_script_run_ctx()
-    if context is None:
-        return {}
-    return find_pages(Path(context.main_script_path).parent)
+    with suppress(StreamlitAPIException, KeyError):
+        yield find_pages(Path(context.main_script_path).parent) if context is not None else {}
 
 
 # The sidebar -------------------------------------------------------------------------------------------------
@@ -319,18 +314,24 @@ def _sidebar(explorer: Explorer) -> None:
         else:
             st.badge("Masks not yet verified", color="gray", help=_PROOF)
     job = explorer.work.job(RUN)
-    label = ""
-    if run is None:
-        label = "Run here"
-    elif explorer.results.bundled:
-        label = "Re-run here"
-    elif explorer.awaits_run:
-        label = "Run with these settings"
     if job is not None and not job.ended:
         follow(job, name="sidebar")
-    elif label:
+    elif explorer.awaits_run or explorer.results.bundled:
+        label = "Run with these settings"
+        if run is None or explorer.results.bundled:
+            label = "Run here"
         start_button(explorer, RUN, explorer.bench, label, key="run-sidebar", width="stretch")
     st.components.v2.component("cahp_narrow", js=_CLOSE)(key="narrow", height="content")
+
+
+#: The boxes of the settings that size a sample.
+_SIZES = {
+    "limit": "Calibration texts, at most",
+    "eval_limit": "Evaluation texts, at most",
+    "max_length": "Tokens read of a text, at most",
+    "tokens": "Calibration tokens",
+    "eval_tokens": "Evaluation tokens",
+}
 
 
 def _draw_sample(explorer: Explorer) -> None:
@@ -344,13 +345,6 @@ def _draw_sample(explorer: Explorer) -> None:
         for notice in (run.data.select.cut_notice, run.data.eval.cut_notice):
             if notice is not None:
                 st.caption(plain(capital(notice)))
-    labels = {"tokens": "Calibration tokens", "eval_tokens": "Evaluation tokens"}
-    if explorer.card.task.items_are_texts:
-        labels = {
-            "limit": "Calibration texts, at most",
-            "eval_limit": "Evaluation texts, at most",
-            "max_length": "Tokens read of a text, at most",
-        }
-    for name, label in labels.items():
-        draw_setting(explorer, st.number_input, label, name, 1, None, None, place="sample", placeholder="all")
+    for name in explorer.card.task.sizes:
+        draw_setting(explorer, st.number_input, _SIZES[name], name, 1, None, None, place="sample", placeholder="all")
     draw_setting(explorer, st.selectbox, "Device", "device", describe()["device"].choices, place="sample")

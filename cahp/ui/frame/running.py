@@ -9,8 +9,6 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from cahp.api.preflight import check_run
-from cahp.figures.head_grid import is_deep
-from cahp.models.cards import ModelCard
 from cahp.run.resources import PREPARATIONS, on_screen
 from cahp.stages.selection import nearest_budget, possible_budgets
 from cahp.ui.parts.display import plain, problem
@@ -36,107 +34,55 @@ _UNASKED_S = 60.0
 def need_run(explorer: Explorer) -> None:
     """Stop the page and offer a run, unless there is one to show."""
     bench = explorer.bench
+    card = explorer.card
     if explorer.results.run is not None:
         return
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
         st.markdown(
-            f"A run records the attention of each of the {explorer.card.layers * explorer.card.heads} "
-            f"{explorer.card.unit}s on {bench.calibration.measured}, groups those that attend alike, and evaluates the "
-            f"kept ones on {bench.evaluation.count:,} others."
+            f"A run records the attention of each of the {card.layers * card.heads} {card.unit}s on "
+            f"{bench.calibration.measured}, groups those that attend alike, and evaluates the kept ones on "
+            f"{bench.evaluation.count:,} others."
         )
         job = explorer.work.job(RUN)
         if job is not None and not job.ended:
-            follow(job, name="main", beside=lambda: draw_outline(explorer.card, job))
-        else:
-            for check in check_run(bench):
-                sign = "info"
-                if check.passed:
-                    sign = "check"
-                st.markdown(f":material/{sign}: {plain(check.words)}")
-            _choose_budget(explorer)
-            start_button(explorer, RUN, explorer.bench, "Run here", key="run-main", type="primary")
-            draw_outline(explorer.card)
+            follow(job, name="main")
+            st.stop()
+        for check in check_run(bench):
+            sign = "check" if check.passed else "info"
+            st.markdown(f":material/{sign}: {plain(check.words)}")
+        floor = explorer.settings.floor(card.layers)
+        budgets = possible_budgets(card.layers, card.heads, min_per_layer=floor, even=explorer.settings.even)
+        if budgets:
+            # Otherwise a layer has fewer heads than it must keep; a run says so.
+            label = f"{capital(card.unit)}s to keep"
+            look: Any = {"step": budgets.step, "placeholder": "automatic", "width": 240, "key": "run-number"}
+            number = st.number_input(label, budgets[0], budgets[-1], explorer.start_budget, **look)
+            budget = "auto"
+            if number is not None:
+                budget = str(nearest_budget(budgets, number))
+            explorer.change(budget=budget)
+        start_button(explorer, RUN, explorer.bench, "Run here", key="run-main", type="primary")
     st.stop()
-
-
-def _choose_budget(explorer: Explorer) -> None:
-    """Draw the box for the number of heads that a run keeps, and put it into the settings."""
-    card = explorer.card
-    settings = explorer.settings
-    budgets = possible_budgets(card.layers, card.heads, min_per_layer=settings.floor(card.layers), even=settings.even)
-    if not budgets:
-        # A layer has fewer heads than it must keep; a run says so.
-        return
-    number = st.number_input(
-        f"{capital(card.unit)}s to keep",
-        budgets[0],
-        budgets[-1],
-        explorer.start_budget,
-        step=budgets.step,
-        key="run-number",
-        placeholder="automatic",
-        width=240,
-    )
-    budget = "auto"
-    if number is not None:
-        budget = str(nearest_budget(budgets, number))
-    explorer.change(budget=budget)
 
 
 def draw_timing(explorer: Explorer, *, place: str) -> None:
     """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is."""
-    job = explorer.job(SPEED)
-    if job is not None and job.state != "done":
-        show_job(job, partial(explorer.start, SPEED), name=f"{place}-time", title="Measuring the time")
-    elif not explorer.mask.is_full:
-        label = "Measure the time"
-        if explorer.results.speed(explorer.mask) is not None:
-            label = "Measure the time again"
-        start_button(
-            explorer,
-            SPEED,
-            explorer.board_state(),
-            label,
-            key=f"time-{place}",
-            type="tertiary",
-            help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is "
-            "known within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
-        )
-
-
-# The board in outline ----------------------------------------------------------------------------------------
-
-
-def draw_outline(card: ModelCard, job: Job[Any] | None = None) -> None:
-    """Draw the board of a model before there is anything on it, or how far the ``job`` of its run is."""
-    lit = 0
-    if job is not None and not job.ended:
-        lit = int(card.layers * job.share)
-    # Cells are in the order of layers, and the first layers are lit.
-    cells = '<i class="lit"></i>' * (lit * card.heads) + "<i></i>" * ((card.layers - lit) * card.heads)
-    label = f"{card.layers} layers of {card.heads}, {lit} of them lit"
-    st.html(grid_html(card.layers, card.heads, cells, label=label, cell=44, width=760, height=340))
-
-
-def grid_html(layers: int, heads: int, cells: str, *, label: str, cell: int, width: int, height: int) -> str:
-    """Return the ``cells`` of a model, an HTML element for each head in the order of layers, as a grid.
-
-    Layers are rows, or columns where there are many of few heads, as on the board. A cell has at most so many pixels,
-    and the grid at most ``width`` and ``height``.
-    """
-    across = heads
-    down = layers
-    flow = "row"
-    if is_deep(layers, heads):
-        across = layers
-        down = heads
-        flow = "column"
-    cell = max(4, min(cell, width // across, height // down))
-    return (
-        f'<div class="cahp-outline" role="img" aria-label="{label}" '
-        f'style="width: {across * cell}px; max-width: 100%; grid: repeat({down}, auto) / repeat({across}, 1fr); '
-        f'grid-auto-flow: {flow}; --cell: {cell}px">{cells}</div>'
+    if explorer.mask.is_full:
+        return
+    label = "Measure the time"
+    if explorer.results.speed(explorer.mask) is not None:
+        label = "Measure the time again"
+    job_card(
+        explorer,
+        SPEED,
+        explorer.board_state(),
+        name=f"time-{place}",
+        title="Measuring the time",
+        offer=label,
+        type="tertiary",
+        help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is "
+        "known within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
     )
 
 
@@ -160,11 +106,8 @@ def describe_progress(job: Job[Any], title: str = "") -> str:
     return words
 
 
-def follow(job: Job[Any], *, name: str, title: str = "", beside: Callable[[], object] = lambda: None) -> None:
-    """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended.
-
-    ``beside`` draws what moves with it.
-    """
+def follow(job: Job[Any], *, name: str, title: str = "") -> None:
+    """Draw the job's progress, the time left and a button that cancels it; rerun the page when the job has ended."""
 
     def draw() -> None:
         if job.ended:
@@ -172,7 +115,6 @@ def follow(job: Job[Any], *, name: str, title: str = "", beside: Callable[[], ob
         with st.container(horizontal=True, vertical_alignment="center"):
             st.progress(job.share, text=plain(describe_progress(job, title)))
             st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
-        beside()
 
     if not job.ended:
         st.fragment(draw, run_every=_PULSE_S)()
