@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -25,7 +25,6 @@ from cahp.tasks.answers import WindowProtocol
 from cahp.values import Bools
 
 SCHEMA = "cahp.compare/1"
-T = TypeVar("T")
 #: More heads than any model has.
 _MOST_HEADS = 65_536
 #: Names of methods: short, and without any characters that Markdown interprets.
@@ -55,9 +54,7 @@ class DataRecords:
 
     def of(self, part: str) -> SplitRecord:
         """The texts of ``eval`` or ``report``."""
-        record: SplitRecord | None = getattr(self, part)
-        if record is None:
-            raise ValueError(f"nothing was measured on {part}")
+        record: SplitRecord = getattr(self, part)
         return record
 
 
@@ -168,48 +165,32 @@ class ComparisonDocument:
         return keep
 
     @classmethod
-    def from_json(cls, data: object) -> ComparisonDocument:
+    def from_json(cls, data: Any) -> ComparisonDocument:
         """Read a comparison file.
 
         Raises:
-            ValueError: If parts are missing, or contradict each other.
+            ValueError, LookupError, TypeError: If parts are missing, of another type, or contradict each other.
         """
-        document = convert(data, cls)
-        model = document.model
+        if data["schema"] != SCHEMA:
+            raise ValueError(f"not of the schema {SCHEMA}")
+        document = msgspec.convert(data, cls)
+        shape = (document.model.layers, document.model.heads)
         if not 0 < document.total <= _MOST_HEADS:
             raise ValueError("an impossible number of heads")
         cells = (*document.full, *document.cells)
         if not all(map(_NAME.fullmatch, {*document.methods, *(cell.method for cell in cells)})):
             raise ValueError("an invalid name of a method")
-        try:
-            recoveries = {*document.recoveries}
-            _ = document.seeds
-        except (KeyError, TypeError):
-            raise ValueError("settings without seeds or recoveries") from None
-        if NONE.name not in recoveries or not recoveries <= RECOVERIES.keys():
+        if not {"seeds", "recoveries"} <= document.settings.keys():
+            raise ValueError("settings without seeds or recoveries")
+        if not {NONE.name} <= {*document.recoveries} <= RECOVERIES.keys():
             raise ValueError("an unknown recovery")
         for cell in cells:
-            for layer, heads in (cell.kept or {}).items():
-                if int(layer) not in range(model.layers) or not {*heads} <= {*range(model.heads)}:
-                    raise ValueError("heads that the model does not have")
-        critical = document.criticality
-        if critical is not None and (
-            np.shape(critical) != (model.layers, model.heads) or not 0 <= np.min(critical) <= np.max(critical) < np.inf
-        ):
+            # Heads that the model does not have raise an error.
+            document.mask(cell)
+        critical = np.array(document.criticality or np.zeros(shape))
+        if critical.shape != shape or not (np.isfinite(critical) & (critical >= 0)).all():
             raise ValueError("criticality that is negative, or of heads that the model does not have")
         return document
-
-
-def convert(data: object, cls: type[T]) -> T:
-    """Convert JSON to ``cls``.
-
-    Raises:
-        ValueError: If parts are missing or of another type.
-    """
-    try:
-        return msgspec.convert(data, cls)
-    except msgspec.ValidationError as error:
-        raise ValueError(str(error)) from None
 
 
 # The table ---------------------------------------------------------------------------------------------------
@@ -245,16 +226,14 @@ def tabulate_cells(document: ComparisonDocument) -> pd.DataFrame:
         if not cell.recoveries:
             rows.append(shared)
         for recovery, result in cell.recoveries.items():
-            place = {**shared, "recovery": recovery, "row": result.row, "accepted": result.accepted}
-            for name in ("recovery", "evaluation"):
-                place[f"{name}_s"] = cell.seconds[name].get(recovery)
             for part in document.parts:
-                quality = getattr(result, part)
-                change = quality["delta"] or {"pp": None, "ci95": None}
-                row = {**quality, **place, "part": part, "split": document.data.of(part).split}
-                row["delta_pp"] = change["pp"]
-                row["ci_low"], row["ci_high"] = quality["ci95"] or (None, None)
-                row["delta_low"], row["delta_high"] = change["ci95"] or (None, None)
+                row = {**shared, **getattr(result, part), "recovery": recovery, "part": part}
+                row |= {"row": result.row, "accepted": result.accepted, "split": document.data.of(part).split}
+                row |= {f"{name}_s": cell.seconds[name].get(recovery) for name in ("recovery", "evaluation")}
+                row["ci_low"], row["ci_high"] = row["ci95"] or (None, None)
+                if row["delta"]:
+                    row["delta_pp"] = row["delta"]["pp"]
+                    row["delta_low"], row["delta_high"] = row["delta"]["ci95"]
                 rows.append(row)
     frame = pd.DataFrame(rows, columns=[*_columns(), "part", "row"], dtype=object)
     return frame.where(frame.notna(), None)

@@ -280,13 +280,15 @@ def compare(
             total = sum(passes.values()) + removals
             evaluated = workspace.splits["eval"].task.count_passes(workspace.splits["eval"])
             seconds = full.predictions["none", "eval"].meta["seconds"] / evaluated
+            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.layers * card.heads)
+            endpoint = (outcome, choose_recovery(plan.recoveries), budgets, card.layers * card.heads)
             cost = ComparisonCost(
                 cells=len(cells),
                 known=len(cells) - sum(cell.method != FULL for cell in missing),
                 forwards=total,
                 forward_ms=seconds * 1000,
                 minutes=total * seconds / 60 / jobs,
-                primary=_name_primary(workspace, cells),
+                primary=describe_place(*endpoint, card.unit),
             )
             announce(cost)
             done = 0.0
@@ -344,15 +346,6 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
         for _, split in lacking:
             passes[cell] += workspace.splits[split].task.count_passes(workspace.splits[split])
     return passes
-
-
-def _name_primary(workspace: Workspace, cells: Sequence[Cell]) -> str:
-    """Name the primary test of ``cells``."""
-    card = workspace.card
-    recovery = choose_recovery(workspace.plan.recoveries)
-    budgets = [cell.budget for cell in cells if recovery in cell.recoveries]
-    total = card.layers * card.heads
-    return describe_place(*choose_endpoint(TESTED, recovery, budgets, total), total, card.unit)
 
 
 def _open_test_split(workspace: Workspace, missing: bool) -> int:

@@ -7,14 +7,15 @@ mean, and the number of seeds its degrees of freedom. Differences are paired by 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.values import Estimate, Floats, Unit, holm_correction
 from cahp.words import nats_digits, points, signed
@@ -222,15 +223,57 @@ def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
     return corrected
 
 
-# The primary test --------------------------------------------------------------------------------------------
+#: Values of seeds (rows) and texts (columns), by method and budget (None: the area over several).
+Series = Mapping[tuple[str, int | None], pd.DataFrame]
 
 
-class Endpoint(NamedTuple):
-    """The outcome, recovery and budgets of the primary test; several budgets stand for the area over them."""
+def compare_methods(
+    series: Series,
+    against: str,
+    outcome: str,
+    sizes: Floats | None = None,
+    *,
+    margins: Mapping[int | None, float],
+    covered: tuple[int, ...] = (),
+    **place: Any,
+) -> list[Verdict]:
+    """Test each method against ``against`` in an outcome on the seeds that both have, corrected for all tests.
 
-    outcome: str
-    recovery: str
-    budgets: tuple[int, ...]
+    ``margins`` are by budget, ``covered`` are the budgets of an area, and ``place`` the split and the recovery.
+    """
+    row = OUTCOMES[outcome]
+    unit = row.unit
+    scale = 1
+    if row.unit == "share":
+        unit = "points"
+        scale = 100
+    if row.lower_is_better:
+        scale = -scale
+    tests = []
+    for (method, budget), own in series.items():
+        if method == against or (against, budget) not in series:
+            continue
+        change = (scale * (series[against, budget] - own)).dropna().to_numpy()
+        if len(change):
+            mean = crossed_mean(change, sizes)
+            test = Verdict(
+                **place,
+                budget=budget,
+                method=method,
+                against=against,
+                pp=mean.mean,
+                ci95=(mean.low, mean.high),
+                p=mean.p,
+                n=change.shape[1],
+                seeds=len(change),
+                outcome=outcome,
+                unit=unit,
+                df=mean.df,
+                margin=margins.get(budget),
+                budgets=covered if budget is None else (budget,),
+            )
+            tests.append(test)
+    return correct_family(tests)
 
 
 def choose_recovery(recoveries: Collection[str]) -> str:
@@ -240,14 +283,14 @@ def choose_recovery(recoveries: Collection[str]) -> str:
     return NONE.name
 
 
-def choose_endpoint(outcomes: Collection[str], recovery: str, budgets: Collection[int], total: int) -> Endpoint:
-    """Choose the primary test after ``recovery``, where ``budgets`` of ``total`` heads are measured.
+def choose_endpoint(outcomes: Collection[str], budgets: Collection[int], total: int) -> tuple[str, tuple[int, ...]]:
+    """Choose the outcome and the budgets of the primary test; several budgets stand for the area over them.
 
-    The rule knows the plan alone: which outcomes, recoveries and budgets are measured, not what they give. Its outcome
-    is the first of ``TESTED`` among ``outcomes``, the KL divergence. It is the area over the budgets of up to 20 % of
+    The rule knows the plan alone: which outcomes and which budgets of ``total`` heads are measured, not what they give.
+    The outcome is the first of ``TESTED`` among ``outcomes``, the KL divergence. The budgets are those of up to 20 % of
     the heads; without two of them it is the smallest budget.
     """
     small = sorted({budget for budget in budgets if budget <= HEADLINE * total})
     if len(small) < 2:
         small = sorted(budgets)[:1]
-    return Endpoint(list_tested(outcomes)[0], recovery, tuple(small))
+    return list_tested(outcomes)[0], tuple(small)

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pandas as pd
 
 from cahp.comparison.arrays import Answers, UnitSums, tabulate
-from cahp.comparison.document import ComparisonDocument, convert, tabulate_cells
+from cahp.comparison.document import ComparisonDocument, tabulate_cells
 from cahp.comparison.plan import FULL, REFERENCE
 from cahp.comparison.sentences import describe_place
 from cahp.comparison.statistics import (
@@ -25,15 +26,15 @@ from cahp.comparison.statistics import (
     Verdict,
     choose_endpoint,
     choose_recovery,
+    compare_methods,
     correct_family,
-    crossed_mean,
     estimate_crossed,
     list_tested,
     trapezoid_weights,
 )
 from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcomes, finite, from_metrics, main_outcome, to_metrics, to_perplexity
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.outcomes import OUTCOMES, Outcomes, finite, main_outcome, to_metrics, to_perplexity
+from cahp.recoveries import NONE
 from cahp.values import Estimate
 from cahp.values.statistics import expected_jaccard, overlaps
 
@@ -135,7 +136,7 @@ class Summary:
         tables["verdicts"] = [row for row in tests if row["budget"] is not None]
         tables["area_verdicts"] = [row for row in tests if row["budget"] is None]
         groups: dict[str, dict[str, list[Any]]] = {}
-        for outcome in ("accuracy", *(area.outcome for area in self.areas), *(test.outcome for test in self.tests)):
+        for outcome in ("accuracy", *(row["outcome"] for row in (*content["areas"], *tests))):
             groups[outcome] = {}
             for name, table in tables.items():
                 groups[outcome][name] = [row for row in table if row["outcome"] == outcome]
@@ -146,36 +147,25 @@ class Summary:
         """Read the summary of a comparison file.
 
         Raises:
-            ValueError: If parts are missing, of another type, or contradict the ``document``.
+            ValueError, KeyError, TypeError: If parts are missing, of another type, or contradict the ``document``.
         """
-        try:
-            groups = [*data["by_outcome"].values(), data]
-            areas = [row for group in groups for row in group["areas"]]
-            tests = [row for group in groups for name in ("verdicts", "area_verdicts") for row in group[name]]
-            # A test at one budget may lack ``budgets``.
-            tests = [{"budgets": [row["budget"]], **row} for row in tests]
-            means = [{**row, "outcomes": dict(row["outcomes"])} for row in data["means"]]
-            for row in means:
-                # Old files hold some outcomes in fields of their own alone.
-                for name, estimate in from_metrics(row).items():
-                    row["outcomes"].setdefault(name, plain_json(estimate))
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(str(error)) from None
-        summary = convert({**data, "areas": areas, "tests": tests, "means": means}, cls)
+        groups = [*data["by_outcome"].values(), data]
+        areas = [row for group in groups for row in group["areas"]]
+        tests = [row for group in groups for name in ("verdicts", "area_verdicts") for row in group[name]]
+        summary = msgspec.convert({**data, "areas": areas, "tests": tests}, cls)
         rows: list[Any] = [*summary.means, *summary.areas, *summary.tests]
-        if summary.primary is not None:
-            rows += summary.primary.tests
+        primary = summary.primary
+        if primary is not None:
+            rows += primary.tests
+            # Its words may be anything, and a headline shows them.
+            place = (primary.outcome, primary.recovery, primary.budgets, document.total, document.model.unit)
+            summary = replace(summary, primary=replace(primary, words=describe_place(*place)))
         methods = {row.method for row in (*rows, *summary.cost)} | {summary.against}
-        budgets = {*(mean.budget for mean in summary.means), *(test.budget for test in summary.tests)} - {None}
-        if not rows or not methods <= document.methods.keys() or not {row.recovery for row in rows} <= {*RECOVERIES}:
-            raise ValueError("methods or recoveries that did not take part, or no means")
-        if not budgets <= {*range(1, document.total + 1)}:
-            raise ValueError("an impossible budget")
+        if not summary.means or not methods <= document.methods.keys():
+            raise ValueError("no means, or methods that did not take part")
+        if not {row.recovery for row in rows} <= {*document.recoveries}:
+            raise ValueError("recoveries that were not compared")
         return summary
-
-
-#: Values of seeds (rows) and texts (columns), by method and budget (None: the area over several).
-Series = Mapping[tuple[str, int | None], pd.DataFrame]
 
 
 def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> Summary:
@@ -194,28 +184,16 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     means: list[Mean] = []
     areas: list[Area] = []
     tests: list[Verdict] = []
-    for part, tables in by_part.items():
+    for part, sums in by_part.items():
         for recovery in document.recoveries:
             masks = table[(table["part"] == part) & (table["recovery"] == recovery)]
             if len(masks):
-                measured = _analyse(document, masks, tables, against=against)
+                measured = _analyse(masks, sums, document.total, against)
                 means += measured[0]
                 areas += measured[1]
                 tests += measured[2]
     areas.sort(key=lambda area: TESTED.index(area.outcome))
     tests.sort(key=lambda test: (TESTED.index(test.outcome), test.budget is None))
-    # The primary test is on the test split if that was measured; there is none if its masks failed.
-    part = [part for part in document.parts if part in by_part][-1]
-    recovery = choose_recovery(document.recoveries)
-    measured_budgets = [mean.budget for mean in means if mean.recovery == recovery]
-    primary: Primary | None = None
-    if measured_budgets:
-        endpoint = choose_endpoint(by_part[part], recovery, measured_budgets, document.total)
-        split = document.data.of(part).split
-        place = (split, *endpoint)
-        own = [test for test in tests if (test.split, test.outcome, test.recovery, test.budgets) == place]
-        words = describe_place(*endpoint, document.total, document.model.unit)
-        primary = Primary(split, *endpoint, words, tuple(correct_family(own)))
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
         f"differences with variance components of {document.noun('eval')} and seeds. A test is a statement about a "
@@ -227,8 +205,10 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         "(not corrected) show a difference below 1 point, or in nats below a tenth of the KL divergence of "
         f"{against}. One seed allows no verdict."
     )
+    # The primary test is on the test split if that was measured.
+    part = [part for part in document.parts if part in by_part][-1]
     return Summary(
-        primary=primary,
+        primary=_find_primary(document, part, by_part[part], means, tests),
         against=against,
         rule=rule,
         means=tuple(means),
@@ -240,78 +220,76 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
 
 
 def _analyse(
-    document: ComparisonDocument, masks: pd.DataFrame, tables: Mapping[str, UnitSums], *, against: str
+    masks: pd.DataFrame,
+    sums: Mapping[str, UnitSums],
+    total: int,
+    against: str,
 ) -> tuple[list[Mean], list[Area], list[Verdict]]:
-    """Compute means, areas and tests of one part of a comparison after one recovery.
+    """Compute the means, areas and tests of the ``masks`` of one part after one recovery.
 
-    ``masks`` are its rows of ``tabulate_cells``, ``tables`` those of ``tabulate``. In each outcome of ``TESTED`` each
+    ``masks`` are rows of ``tabulate_cells``, ``sums`` the tables of ``tabulate``. In each outcome of ``TESTED`` each
     method is compared with ``against`` at every budget where both were measured, and by its area: the mean over the
-    budgets of up to 20 % of the heads (all budgets, if fewer than two are as small). Only methods that were measured
-    at each of them, with the same seeds, have an area.
+    budgets of up to 20 % of the ``total`` heads (all budgets, if fewer than two are as small). Only methods that were
+    measured at each of them have an area, of the seeds that they have in common.
     """
-    first = masks.iloc[0]
-    place = {"split": first["split"], "recovery": first["recovery"]}
+    place = {"split": masks["split"].iloc[0], "recovery": masks["recovery"].iloc[0]}
     groups = masks.groupby(["method", "attained"], sort=False)
+    budgets = sorted(masks["attained"].unique().tolist())
+    covered = tuple(budget for budget in budgets if budget <= HEADLINE * total)
+    if len(covered) < 2:
+        covered = tuple(budgets)
     series: dict[str, dict[tuple[str, int | None], pd.DataFrame]] = {}
-    for name, table in tables.items():
-        values = pd.DataFrame(table.values[masks["row"].tolist()].astype(np.float64), index=masks["seed"])
-        series[name] = {
-            (method, int(budget)): values.iloc[rows].groupby(level=0, sort=False).mean()
-            for (method, budget), rows in groups.indices.items()
+    for name, (values, _) in sums.items():
+        frame = pd.DataFrame(values[masks["row"].tolist()].astype(np.float64), index=masks["seed"])
+        frames = series[name] = {
+            key: frame.iloc[rows].groupby(level=0, sort=False).mean() for key, rows in groups.indices.items()
         }
-    means = []
-    for (method, budget), group in groups:
-        own = {
-            name: estimate_crossed(frames[method, budget], OUTCOMES[name].unit, tables[name].sizes)
-            for name, frames in series.items()
-        }
-        by_seed = series[main_outcome(own)[0].name][method, budget].mean(axis=1)
-        means.append(_summarise_masks(group, own, by_seed, method=method, budget=int(budget), **place))
-    budgets = sorted({mean.budget for mean in means})
-    small = [budget for budget in budgets if budget <= HEADLINE * document.total]
-    covered = small if len(small) > 1 else budgets
-    areas: list[Area] = []
-    tests: list[Verdict] = []
-    # The KL divergence of the reference by budget, and that of its area.
-    divergences: dict[int | None, float] = {}
-    for outcome in list_tested(tables):
-        sizes = tables[outcome].sizes
-        frames = series[outcome]
-        of_areas: dict[tuple[str, int | None], pd.DataFrame] = {}
         for method in masks["method"].unique():
             parts = [frames[method, budget] for budget in covered if (method, budget) in frames]
-            if (
-                len(covered) > 1
-                and len(parts) == len(covered)
-                and all(one.index.equals(parts[0].index) for one in parts)
-            ):
-                area = np.tensordot(trapezoid_weights(covered), np.array(parts), axes=1)
-                of_areas[method, None] = pd.DataFrame(area, index=parts[0].index)
-                mean = estimate_crossed(area, OUTCOMES[outcome].unit, sizes)
+            if len(parts) == len(covered) > 1:
+                weights = trapezoid_weights(covered)
+                frames[method, None] = sum(weight * part for weight, part in zip(weights, parts, strict=True)).dropna()
+    means = []
+    for key, group in groups:
+        own = {name: frames[key] for name, frames in series.items()}
+        means.append(_summarise_masks(group, own, sums, method=key[0], budget=key[1], **place))
+    areas = []
+    tests = []
+    for outcome in list_tested(sums):
+        unit = OUTCOMES[outcome].unit
+        sizes = sums[outcome].sizes
+        for (method, at), frame in series[outcome].items():
+            if at is None:
+                mean = estimate_crossed(frame, unit, sizes)
                 ends = (mean.low, mean.high)
-                areas.append(
-                    Area(**place, method=method, area=mean.value, ci95=ends, budgets=tuple(covered), outcome=outcome)
-                )
-        if outcome == "kl":
-            for (method, at), values in {**frames, **of_areas}.items():
-                if method == against:
-                    divergences[at] = float(values.to_numpy().mean())
-        for family in (frames, of_areas):
-            differences = _test(family, sizes, covered, divergences, against=against, outcome=outcome, **place)
-            tests += correct_family(list(differences))
+                areas.append(Area(**place, method=method, area=mean.value, ci95=ends, budgets=covered, outcome=outcome))
+        margins: dict[int | None, float] = dict.fromkeys((*budgets, None), MARGIN_POINTS)
+        if unit != "share":
+            kl = series.get("kl", {})
+            margins = {at: MARGIN_SHARE * float(kl[name, at].to_numpy().mean()) for name, at in kl if name == against}
+        for at_budgets in (True, False):
+            family = {key: frame for key, frame in series[outcome].items() if (key[1] is not None) == at_budgets}
+            tests += compare_methods(family, against, outcome, sizes, margins=margins, covered=covered, **place)
     return means, areas, tests
 
 
-def _summarise_masks(masks: pd.DataFrame, of_texts: Mapping[str, Estimate], by_seed: Any, **place: Any) -> Mean:
-    """The mean outcomes of masks: ``of_texts`` where they are means over texts, otherwise those of each mask."""
+def _summarise_masks(
+    masks: pd.DataFrame, frames: Mapping[str, pd.DataFrame], sums: Mapping[str, UnitSums], **place: Any
+) -> Mean:
+    """The mean outcomes of the masks of a method at a budget; ``frames`` have values of seeds (rows) and units."""
     columns = masks.rename(columns={"loss": "nll", "delta_pp": "accuracy_change"})[list(OUTCOMES)]
-    outcomes: dict[str, Estimate] = {}
-    for name, value in columns.astype(np.float64).mean().dropna().items():
-        outcomes[str(name)] = Estimate(float(value), None, main_outcome(of_texts)[1].n, OUTCOMES[str(name)].unit)
-    outcomes |= of_texts
-    if "bits_per_byte" in of_texts:
-        outcomes["perplexity"] = to_perplexity(of_texts["nll"])
-    outcomes = finite(outcomes)
+    of_units = {name: estimate_crossed(frame, OUTCOMES[name].unit, sums[name].sizes) for name, frame in frames.items()}
+    row, main = main_outcome(of_units)
+    # Those that are no means over units are means over masks, without an interval.
+    found = {
+        str(name): Estimate(float(value), None, main.n, OUTCOMES[str(name)].unit)
+        for name, value in columns.astype(np.float64).mean().dropna().items()
+    }
+    found |= of_units
+    if "perplexity" in found:
+        found["perplexity"] = to_perplexity(found["nll"])
+    found = finite(found)
+    by_seed = frames[row.name].mean(axis=1)
     accuracies = columns["accuracy"].dropna()
     sd: float | None = None
     if len(by_seed) > 1 and len(accuracies):
@@ -322,7 +300,7 @@ def _summarise_masks(masks: pd.DataFrame, of_texts: Mapping[str, Estimate], by_s
         rejected = len(decided) - int(decided.sum())
     return Mean(
         **place,
-        outcomes={name: outcomes[name] for name in OUTCOMES if name in outcomes},
+        outcomes={name: found[name] for name in OUTCOMES if name in found},
         lowest=min(accuracies, default=None),
         highest=max(accuracies, default=None),
         sd=sd,
@@ -332,53 +310,20 @@ def _summarise_masks(masks: pd.DataFrame, of_texts: Mapping[str, Estimate], by_s
     )
 
 
-def _test(
-    series: Series,
-    sizes: Any,
-    covered: list[int],
-    divergences: Mapping[int | None, float],
-    *,
-    against: str,
-    outcome: str,
-    **place: Any,
-) -> Iterator[Verdict]:
-    """Test methods, each against ``against`` on the seeds that both have; ``divergences`` are its own by budget."""
-    row = OUTCOMES[outcome]
-    unit = row.unit
-    scale = 1
-    if row.unit == "share":
-        unit = "points"
-        scale = 100
-    if row.lower_is_better:
-        scale = -scale
-    for (method, budget), own in series.items():
-        if method == against or (against, budget) not in series:
-            continue
-        theirs = series[against, budget]
-        seeds = theirs.index.intersection(own.index)
-        if seeds.empty:
-            continue
-        change = scale * (theirs.loc[seeds] - own.loc[seeds]).to_numpy()
-        mean = crossed_mean(change, sizes)
-        margin: float | None = MARGIN_POINTS
-        if unit != "points":
-            margin = MARGIN_SHARE * divergences[budget] if budget in divergences else None
-        yield Verdict(
-            **place,
-            budget=budget,
-            method=method,
-            against=against,
-            pp=mean.mean,
-            ci95=(mean.low, mean.high),
-            p=mean.p,
-            n=change.shape[1],
-            seeds=change.shape[0],
-            outcome=outcome,
-            unit=unit,
-            df=mean.df,
-            margin=margin,
-            budgets=tuple(covered) if budget is None else (budget,),
-        )
+def _find_primary(
+    document: ComparisonDocument, part: str, outcomes: Mapping[str, Any], means: list[Mean], tests: list[Verdict]
+) -> Primary | None:
+    """Find the primary test on a part (None: its masks failed)."""
+    split = document.data.of(part).split
+    recovery = choose_recovery(document.recoveries)
+    budgets = [mean.budget for mean in means if (mean.split, mean.recovery) == (split, recovery)]
+    if not budgets:
+        return None
+    outcome, covered = choose_endpoint(outcomes, budgets, document.total)
+    place = (split, outcome, recovery, covered)
+    own = [test for test in tests if (test.split, test.outcome, test.recovery, test.budgets) == place]
+    words = describe_place(outcome, recovery, covered, document.total, document.model.unit)
+    return Primary(*place, words, tuple(correct_family(own)))
 
 
 def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterator[MethodCost]:
@@ -390,17 +335,15 @@ def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterato
     numbers = ["score_s", "recovery_s", "forwards", "labels"]
     first = table[table["part"] == "eval"].astype(dict.fromkeys(numbers, np.float64))
     for method, own in first.groupby("method", sort=False):
-        prices = own[["forwards", "labels"]].max()
-        stated = bool(prices.notna().all())
-        recovering = own.groupby("recovery")["recovery_s"].mean().dropna().to_dict()
+        forwards: float | None = None
+        labels: int | None = None
+        if own["forwards"].notna().any():
+            forwards = float(own["forwards"].max())
+            labels = int(own["labels"].max())
+        seconds = own.groupby("recovery")["recovery_s"].mean().dropna().to_dict()
         score = own["score_s"].groupby(own["seed"]).max().mean()
-        yield MethodCost(
-            method,
-            float(prices["forwards"]) if stated else None,
-            int(prices["labels"]) if stated else None,
-            float(score),
-            {name: recovering.get(name) for name in document.recoveries if name != NONE.name},
-        )
+        recovering = {name: seconds.get(name) for name in document.recoveries if name != NONE.name}
+        yield MethodCost(method, forwards, labels, float(score), recovering)
 
 
 def _measure_overlaps(document: ComparisonDocument) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cahp.board.colourings import NEUTRAL
@@ -16,7 +15,7 @@ from cahp.comparison.statistics import Verdict
 from cahp.figures import marks
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.words import counted
 
 #: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
@@ -58,75 +57,69 @@ def _axis(results: SplitResults, values: pd.Series[float]) -> dict[str, Any]:
     return axis
 
 
-def _scaled(results: SplitResults) -> pd.DataFrame:
-    """The table of the means in the units of the axis, by recovery, method and budget."""
-    table = results.table.sort_values("budget").set_index(["recovery", "method", "budget"])
-    if OUTCOMES[results.outcome].unit == "share":
-        table *= 100
-    # A logarithmic axis has no place for an end at 0.
-    table["low"] = np.maximum(table["low"], table["value"] / 100)
-    hover = []
+def _tabulate(results: SplitResults) -> pd.DataFrame:
+    """The means in the units of the axis, with their tooltips, by recovery, method and budget."""
+    scale = 100 if OUTCOMES[results.outcome].unit == "share" else 1
+    rows = {}
     for (recovery, method, budget), mean in results.means.items():
         estimate = results.estimate(mean)
-        hover.append(
+        hover = (
             f"<b>{name_of(method)}</b>, {budget} {results.units}, {RECOVERIES[recovery].beside}<br>"
             f"{name_outcome(results.outcome)} {estimate.text}, 95 % interval {estimate.span}<br>"
             f"n = {estimate.n:,}, {counted(mean.seeds, 'seed')}, {counted(mean.masks, 'mask')}"
         )
-    table["hover"] = pd.Series(hover, index=pd.MultiIndex.from_tuples(results.means))
-    return table
+        # A logarithmic axis has no place for an end at 0.
+        low = max(estimate.low, estimate.value / 100)
+        rows[recovery, method, budget] = (scale * estimate.value, scale * low, scale * estimate.high, hover)
+    places = pd.MultiIndex.from_tuples(rows)
+    return pd.DataFrame(list(rows.values()), index=places, columns=["value", "low", "high", "hover"])
+
+
+def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+    return marks.error_bars(rows["value"], rows[["low", "high"]].to_numpy(), colour, width=4)
 
 
 def _add_full_model(figure: Any, results: SplitResults, recovery: str, add: str, *, dark: bool) -> Any:
     """Draw the outcome of the full model as a dashed line, also after a recovery that changes it."""
     row = OUTCOMES[results.outcome]
-    scale = 100 if row.unit == "share" else 1
     for stage in dict.fromkeys((NONE.name, recovery)):
         # It does not differ from itself.
         if stage in results.full and not (row.difference and stage == NONE.name):
+            value = results.full[stage]
+            if row.unit == "share":
+                value *= 100
             line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
             words = f"all {results.units} {results.full_text(stage)}"
-            place = "bottom right"
-            getattr(figure, add)(
-                scale * results.full[stage], line=line, annotation_text=words, annotation_position=place
-            )
+            getattr(figure, add)(value, line=line, annotation_text=words, annotation_position="bottom right")
     return figure
-
-
-# Methods at a budget -----------------------------------------------------------------------------------------
 
 
 def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The outcome of each method at a number of heads, the best on top: dots as pruned, rings after a recovery.
 
-    Order, intervals and the band of random selection are those after ``recovery``; before any, the rings are those
-    after a refit. A method is pale where its difference from the reference is not significant.
+    Order, intervals and the band of random selection are those after ``recovery``. A method is pale where its
+    difference from the reference is not significant.
     """
     drawn = colours(results, recovery, budget, dark=dark)
     names = [mean.method for mean in results.rank(recovery, budget) if mean.method in methods]
     significant = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
-    recovered = recovery
-    if recovery == NONE.name:
-        recovered = QUICK.name
-    table = _scaled(results)
-    traces: list[dict[str, Any]] = []
-    for stage, symbol, outline in ((NONE.name, "circle", 0), (recovered, "circle-open", 2)):
-        own = table.loc[[key for key in table.index if key[0] == stage and key[1] in names and key[2] == budget]]
-        shown = own.index.get_level_values("method").tolist()
-        if not shown:
-            continue
+    table = _tabulate(results)
+    traces = []
+    for stage in dict.fromkeys((NONE.name, recovery)):
+        shown = [name for name in names if (stage, name, budget) in table.index]
+        rows = table.loc[[(stage, name, budget) for name in shown]]
         bars = None
         if stage == recovery:
-            bars = marks.error_bars(own["value"], own[["low", "high"]].to_numpy(), NEUTRAL, thickness=2, width=0)
+            bars = _bars(rows, NEUTRAL)
         traces.append(
             marks.points(
-                own["value"].tolist(),
+                rows["value"].tolist(),
                 [names.index(name) for name in shown],
-                symbol,
+                "circle" if stage == NONE.name else "circle-open",
                 [drawn[name] for name in shown],
-                outline=outline,
+                outline=2,
                 opacity=[1 if name in significant else _PALE for name in shown],
-                hover=own["hover"].tolist(),
+                hover=rows["hover"].tolist(),
                 name=RECOVERIES[stage].beside,
                 error_x=bars,
             )
@@ -147,9 +140,6 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     return _add_full_model(figure, results, recovery, "add_vline", dark=dark)
 
 
-# An outcome by budget -----------------------------------------------------------------------------------------
-
-
 def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
     """The outcome by number of heads: a line per method, with intervals and a name in the legend for those in colour.
 
@@ -157,37 +147,34 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
     """
     budgets = results.budgets_after(recovery)
     drawn = colours(results, recovery, budget, dark=dark)
-    table = _scaled(results).loc[recovery]
+    table = _tabulate(results)
     traces = []
     # The coloured ones last, on top of the others.
     for name in sorted(methods, key=lambda name: drawn[name] != NEUTRAL):
-        own = table[table.index.get_level_values("method") == name]
+        own = [at for at in budgets if (recovery, name, at) in table.index]
+        rows = table.loc[[(recovery, name, at) for at in own]]
         colour = drawn[name]
-        coloured = colour != NEUTRAL
-        bars = None
-        if coloured:
-            bars = marks.error_bars(own["value"], own[["low", "high"]].to_numpy(), colour, width=4)
+        style: dict[str, Any] = {"size": 5, "showlegend": False}
+        if colour != NEUTRAL:
+            style = {"size": 8, "error_y": _bars(rows, colour)}
         traces.append(
             marks.points(
-                own.index.get_level_values("budget").tolist(),
-                own["value"].tolist(),
+                own,
+                rows["value"].tolist(),
                 "circle",
                 colour,
-                size=8 if coloured else 5,
-                hover=own["hover"].tolist(),
+                hover=rows["hover"].tolist(),
                 name=name_of(name),
                 mode="lines+markers",
-                line={"color": colour, "width": 2.5 if coloured else 1.2},
-                error_y=bars,
-                showlegend=coloured,
+                line={"color": colour, "width": style["size"] / 4},
+                **style,
             )
         )
     margin = (budgets[-1] - budgets[0]) * 0.03
+    ends = (budgets[0] - margin, budgets[-1] + margin)
     figure = marks.draw(
         traces,
-        x=marks.ticks(
-            f"{results.units} kept (of {results.total})", budgets, (budgets[0] - margin, budgets[-1] + margin)
-        ),
+        x=marks.ticks(f"{results.units} kept (of {results.total})", budgets, ends),
         y=_axis(results, table["value"]),
         height=426,
         left=60,
@@ -198,34 +185,24 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
     return _add_full_model(figure, results, recovery, "add_hline", dark=dark)
 
 
-# Differences -------------------------------------------------------------------------------------------------
-
-
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
     """By how much ``against`` is better than each other method: solid if significant."""
     ink = marks.ink(dark=dark)
     order = sorted(tests, key=lambda test: test.pp)
     values = [test.pp for test in order]
-    hover = []
-    for test in order:
-        words = f"{test.lead}, {test.span}, {describe_p(test.p_holm)}<br>{describe_result(test)}"
-        hover.append(f"<b>{name_of(test.method)}</b><br>{words}")
+    points = marks.points(
+        values,
+        list(range(len(order))),
+        ["circle-open" if test.tie else "circle" for test in order],
+        ink.accent,
+        outline=2,
+        hover=[f"{test.lead}, {test.span}, {describe_p(test.p_holm)}<br>{describe_result(test)}" for test in order],
+        error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
+    )
+    title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead"
     figure = marks.draw(
-        [
-            marks.points(
-                values,
-                list(range(len(order))),
-                ["circle-open" if test.tie else "circle" for test in order],
-                ink.accent,
-                outline=2,
-                hover=hover,
-                error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
-            )
-        ],
-        x={
-            "title": f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead",
-            "zeroline": False,
-        },
+        [points],
+        x={"title": title, "zeroline": False},
         y=marks.named_rows([name_of(test.method) for test in order]),
         height=110 + 30 * max(2, len(order)),
         left=10,

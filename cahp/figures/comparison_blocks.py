@@ -22,7 +22,6 @@ from cahp.comparison.claims import (
     compare_shares,
     compression_tests,
     kept_shares,
-    list_shares,
 )
 from cahp.comparison.sentences import (
     ahead_and_behind,
@@ -40,8 +39,8 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
 from cahp.values import Bools
-from cahp.values.statistics import expected_jaccard, jaccard
-from cahp.words import capital, counted
+from cahp.values.statistics import expected_jaccard
+from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
 _TEST = r"t=\bar\Delta\Big/\sqrt{\frac{A+B-E}{S\,n}}\text{ of paired differences }\Delta_{s,i}"
@@ -113,25 +112,21 @@ def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table
     Another ``outcome`` than that of the results has no areas.
     """
     row = OUTCOMES[outcome or results.outcome]
-    after = RECOVERIES[recovery].beside
-    title = f"{capital(row.label)} on {results.split} {after}, n = {results.n:,} {results.noun}"
-    if row.name == results.outcome and not row.difference:
+    title = f"{capital(row.label)} on {results.split} {RECOVERIES[recovery].beside}, n = {results.n:,} {results.noun}"
+    if not (outcome or row.difference):
         title += f", all {results.units} {results.full_text()}"
     budgets = results.budgets_after(recovery)
-    areas = {method: one for (how, method), one in results.areas.items() if how == recovery and not outcome}
     columns = ["method", *(f"{budget} {results.units}" for budget in budgets)]
+    areas = {method: one.estimate for (how, method), one in results.areas.items() if how == recovery and not outcome}
     if areas:
-        columns.append(list_heads(next(iter(areas.values())).budgets))
+        columns.append(list_heads(results.areas[recovery, next(iter(areas))].budgets))
     rows = []
     for method in results.methods:
-        cells: list[Cell] = [method_label(method)]
-        for budget in budgets:
-            mean = results.means.get((recovery, method, budget))
-            cells.append(None if mean is None else mean.outcomes.get(row.name))
+        means = [results.means.get((recovery, method, budget)) for budget in budgets]
+        cells: list[Cell] = [None if mean is None else mean.outcomes.get(row.name) for mean in means]
         if areas:
-            area = areas.get(method)
-            cells.append(None if area is None else area.estimate)
-        rows.append(cells)
+            cells.append(areas.get(method))
+        rows.append([method_label(method), *cells])
     return Table(title, columns, rows, "compare-means")
 
 
@@ -156,15 +151,6 @@ def _describe_tests(results: SplitResults, recovery: str, budget: int) -> str:
     return f"At {budget} {results.units}, {RECOVERIES[recovery].beside}, {finding}"
 
 
-def _speak(results: SplitResults, means: Iterable[Mean]) -> str:
-    """Say means for a screen reader."""
-    words = [
-        f"{method_label(mean.method)} at {mean.budget} {results.units}: {results.estimate(mean).text}."
-        for mean in means
-    ]
-    return " ".join(words[:40])
-
-
 def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
     """Yield the methods at a number of heads, the best on top."""
     means = [mean for mean in results.rank(filters.recovery, filters.budget) if mean.method in filters.methods]
@@ -177,7 +163,7 @@ def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
         _describe_tests(results, filters.recovery, filters.budget),
         lambda dark: ranking_figure(results, filters.recovery, filters.budget, filters.methods, dark=dark),
         f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
-        f"{counted(len(results.document.seeds), 'seed')}. Dots: as pruned. Rings: after a recovery. Order and 95 % "
+        f"{counted(len(results.document.seeds), 'seed')}. Dots: as pruned. Rings: after the recovery. Order and 95 % "
         f"intervals are those {when}. The methods in colour are {ours}, the best other one, and random selection, "
         f"whose interval is the band. Pale: the difference from {ours} is not significant. Intervals can overlap "
         f"although a difference is significant, because all methods are evaluated on the same {results.noun}. The "
@@ -186,7 +172,6 @@ def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
         list_means(means),
         name="compare-ranking",
         formula=_INTERVAL,
-        alt=_speak(results, means),
     )
 
 
@@ -205,7 +190,6 @@ def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
             list_means(means),
             name="compare-curves",
             formula=_INTERVAL,
-            alt=_speak(results, means),
         )
     rejected = sum(mean.rejected or 0 for mean in means)
     if rejected:
@@ -238,51 +222,27 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
 
 
 def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
-    """Yield how many heads of each layer the methods keep at a number of heads, and how alike their masks are."""
+    """Yield how many heads of each layer the methods keep at a number of heads, and how alike their own masks are."""
     document = results.document
-    masks: dict[str, dict[int, list[Bools]]] = {}
+    masks: dict[str, list[Bools]] = {}
     for cell in document.cells:
         if cell.error is None and cell.budget["attained"] == filters.budget and cell.method in filters.methods:
-            masks.setdefault(cell.method, {}).setdefault(cell.seed, []).append(document.mask(cell))
-    names = {method: method_label(method) for method in masks}
-    layers = []
-    alike = []
-    for method, by_seed in masks.items():
-        counts = np.mean([mask.sum(axis=1) for group in by_seed.values() for mask in group], axis=0)
-        layers.append([names[method], *(f"{count:.1f}" for count in counts)])
-        row: list[Cell] = [names[method]]
-        for other, group in masks.items():
-            pairs = _pair_masks(by_seed, group, own=other == method)
-            row.append(f"{np.mean(pairs):.2f}" if pairs else None)
-        alike.append(row)
-    columns = ["method", *map(str, range(document.model.layers))]
-    yield Table(
-        f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks",
-        columns,
-        layers,
-        "compare-layers",
-    )
-    yield Table(
-        f"Mean Jaccard index of the kept {results.units}", ["method", *names.values()], alike, "compare-overlap"
-    )
+            masks.setdefault(cell.method, []).append(document.mask(cell))
+    rows = []
+    for method, own in masks.items():
+        place = (method, filters.budget)
+        overlaps = [row for row in results.summary.overlap["seeds"] if (row["method"], row["budget"]) == place]
+        alike: list[Cell] = [f"{row['jaccard']:.2f}" for row in overlaps]
+        counts = np.mean(own, axis=0).sum(axis=1)
+        rows.append([method_label(method), *(f"{count:.1f}" for count in counts), *(alike or [None])])
+    layers = map(str, range(document.model.layers))
+    title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
+    yield Table(title, ["method", *layers, "overlap"], rows, "compare-layers")
     chance = expected_jaccard(filters.budget, filters.budget, document.total)
     yield Text(
-        f"The Jaccard index of two masks is the share of {results.units} that both keep, of those that one of them "
-        f"keeps. Two methods are compared with the same seed, a method with itself over two "
-        f"seeds; by chance it is {chance:.2f}."
+        f"Overlap is the mean Jaccard index of a method's own masks: the share of {results.units} that two of them "
+        f"keep, of those that one of them keeps; by chance it is {chance:.2f}."
     )
-
-
-def _pair_masks(first: Mapping[int, list[Bools]], second: Mapping[int, list[Bools]], *, own: bool) -> list[float]:
-    """The Jaccard index of each pair of masks: of one method with different seeds, of two with the same seed."""
-    return [
-        jaccard(mask, other)
-        for seed, masks in first.items()
-        for at, others in second.items()
-        if (at > seed if own else at == seed)
-        for mask in masks
-        for other in others
-    ]
 
 
 def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
@@ -290,13 +250,11 @@ def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
     recovered = [name for name in results.by_cost if name != NONE.name]
     rows = []
     for cost in results.summary.cost:
-        forwards = None if cost.forwards is None else round(cost.forwards)
-        row: list[Cell] = [method_label(cost.method), forwards, cost.labels, f"{cost.score_s:.2f}"]
-        for recovery in recovered:
-            seconds = cost.recovery_s.get(recovery)
-            row.append(None if seconds is None else f"{seconds:.2f}")
         if cost.method in filters.methods:
-            rows.append(row)
+            forwards = None if cost.forwards is None else round(cost.forwards)
+            seconds = [cost.score_s, *(cost.recovery_s.get(recovery) for recovery in recovered)]
+            times = [None if one is None else f"{one:.2f}" for one in seconds]
+            rows.append((method_label(cost.method), forwards, cost.labels, *times))
     columns = ["method", "forward passes", "labels", "selecting (s)"]
     columns += [f"{RECOVERIES[name].noun} (s)" for name in recovered]
     yield Table(f"Costs, mean over {counted(len(results.document.seeds), 'seed')}", columns, rows, "compare-cost")
@@ -332,10 +290,18 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
 
     def show_critical() -> Iterator[Block]:
         yield Text(critical.words)
-        compared = compare_shares(kept_shares(results.document, filters.budget), results.against)
-        lead = f"lead of {method_label(results.against)}, points (95 % interval)"
-        columns = ("method", "share kept", lead, "p after Holm")
-        yield Table("Criticality of the middle third", columns, list_shares(compared), "claim-criticality")
+        shares, leads = compare_shares(kept_shares(results.document, filters.budget), results.against)
+        rows = []
+        for method, share in shares.items():
+            row = [method_label(method), percent(share), "", ""]
+            if method in leads:
+                test = leads[method]
+                row[2:] = [f"{test.lead} ({test.span})", describe_p(test.p_holm)]
+            rows.append(row)
+        lead = f"lead of {method_label(results.against)} (95 % interval)"
+        yield Table(
+            "Criticality of the middle third", ("method", "share kept", lead, "p after Holm"), rows, "claim-criticality"
+        )
         yield Text(
             "The criticality of a head is the KL divergence from the full model when its output alone is set to zero. "
             "T tests over seeds compare the shares, corrected for all methods."

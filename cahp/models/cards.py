@@ -582,6 +582,13 @@ class ModelCard:
         return CLASSIFICATION
 
     @property
+    def no_next_token(self) -> str:
+        """The reason why it predicts no next tokens of a text, with or without a prompt (empty: it does)."""
+        if self.language == "causal":
+            return ""
+        return "it is not a causal language model"
+
+    @property
     def words(self) -> TaskWords:
         """The words for what it predicts, and for what it is measured on."""
         return self.task.words

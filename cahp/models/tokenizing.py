@@ -106,6 +106,21 @@ def start_id(tokenizer: Any) -> int | None:
     return next((token for token in ids if token is not None), None)
 
 
+def list_special_ids(model: HeadModel) -> tuple[list[int], list[int]]:
+    """The special tokens before and after a text."""
+    if model.card.no_next_token:
+        encoded = model.tokenizer("a", return_special_tokens_mask=True)
+        special = encoded["special_tokens_mask"]
+        first = special.index(0)
+        last = len(special) - special[::-1].index(0)
+        return encoded["input_ids"][:first], encoded["input_ids"][last:]
+    start = start_id(model.tokenizer)
+    # A tokenizer may have a token that the model was never given.
+    if start is None or start >= known_tokens(model):
+        return [], []
+    return [start], []
+
+
 def from_ids(rows: Iterable[Ints]) -> Tokens:
     """Return rows of token ids ``(S,)`` as a model takes them, without padding."""
     return [{"input_ids": row.tolist(), "attention_mask": [1] * len(row)} for row in rows]

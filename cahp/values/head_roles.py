@@ -7,9 +7,8 @@ among the tokens that the query sees; see ``summarise``. A new role is one row o
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -95,41 +94,32 @@ class RoleScores:
 class RoleAblation:
     """The loss without the heads of a role, in nats per token, against random heads of the same layers.
 
-    ``without`` and ``random`` are the rise of the ``loss`` above that of the ``full`` model, without ``heads`` heads
-    (key-value groups), and their paired difference is ``extra``; intervals are over sequences. ``random`` is the mean
-    of ``draws`` sets, and ``spread`` their lowest and highest. Each set has as many heads of each layer as the role.
+    ``without`` and ``random`` are the rise of the loss above that of the full model, without ``heads`` heads (key-value
+    groups), and their paired difference is ``extra``; intervals are over sequences. ``random`` is the mean of random
+    sets with as many heads of each layer as the role.
 
-    The role has heads in ``layers`` layers. A set can differ from them in ``free_layers`` layers and ``free_heads``
-    heads: a layer whose heads all have the role gives the same heads to each set. ``sets`` is the number of possible
-    sets, the role's own included. ``p`` is that of a permutation test
-    within layers, and ``corrected`` the same for the number of tested roles (Holm). None: no set can differ.
+    A layer whose heads all have the role gives the same heads to each set, so a set can differ in ``free_heads`` heads.
+    ``sets`` is the number of possible sets, the role's own included. ``p`` is that of a permutation test within layers,
+    and ``corrected`` the same for the number of tested roles (Holm). None: no set can differ.
     """
 
     role: str
-    loss: Loss
     heads: int
-    full: Estimate
     without: Estimate
     random: Estimate | None = None
-    spread: tuple[float, float] | None = None
     extra: Estimate | None = None
-    draws: int = 0
     p: float | None = None
     corrected: float | None = None
     sets: int = 0
-    layers: int = 0
-    free_layers: int = 0
     free_heads: int = 0
 
     @property
-    def confirmed(self) -> bool | None:
-        """Whether the loss rises more than without random sets of heads, and on other sequences (None: not tested).
+    def confirmed(self) -> bool:
+        """Whether the loss rises more than without random sets of heads, and on other sequences.
 
         ``corrected`` is at most ``ALPHA``, and the interval of the difference is above 0.
         """
-        if self.corrected is None or self.extra is None:
-            return None
-        return self.corrected <= ALPHA and self.extra.low > 0
+        return self.corrected is not None and self.corrected <= ALPHA and self.extra is not None and self.extra.low > 0
 
 
 @dataclass(frozen=True)
@@ -151,18 +141,19 @@ class HeadRoles:
     unit_norms: tuple[float, ...]
     ablations: tuple[RoleAblation, ...] | None = None
 
-    @cached_property
-    def held(self) -> Mapping[str, Bools]:
-        """Whether each query head has each role."""
-        return {name: exceed(scores.value, scores.chance, ROLES[name].least) for name, scores in self.scores.items()}
+    def units(self, role: str, least: float | None = None) -> tuple[int, ...]:
+        """The units with a query head of this role, if that needs ``least`` share of attention (None: its own)."""
+        if role not in self.scores:
+            return ()
+        if least is None:
+            least = ROLES[role].least
+        value = np.array(self.scores[role].value)
+        held = (value > self.scores[role].chance) & (value >= least)
+        return tuple(np.unique(np.flatnonzero(held) // self.group).tolist())
 
     def of_unit(self, unit: int) -> tuple[str, ...]:
         """The roles of the query heads of a unit, the most telling first."""
-        return tuple(name for name in ROLES if name in self.held and unit in self.units(name))
-
-    def units(self, role: str) -> tuple[int, ...]:
-        """The units with a query head of this role."""
-        return tuple(sorted({int(head) // self.group for head in np.flatnonzero(self.held.get(role, ()))}))
+        return tuple(name for name in ROLES if unit in self.units(name))
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -175,31 +166,21 @@ class HeadRoles:
     @property
     def counts(self) -> Mapping[str, int]:
         """Number of units named by each role and by none."""
-        counted = Counter(self.names)
-        return {name: counted[name] for name in NOUNS if name in self.scores or name == NO_ROLE}
+        return {name: self.names.count(name) for name in NOUNS if name in self.scores or name == NO_ROLE}
 
     def named_otherwise(self, role: str) -> int:
         """Return how many of the units with a query head of this role are named by another one, which comes first."""
-        return sum(self.names[unit] != role for unit in self.units(role))
+        return len(self.units(role)) - self.names.count(role)
 
     @property
     def unit(self) -> str:
         """What is kept or pruned: a head, or a group of heads that share keys and values."""
-        if self.group == 1:
-            return "head"
-        return "group"
+        return "head" if self.group == 1 else "group"
 
     @property
-    def at_thresholds(self) -> Mapping[str, tuple[int, ...]]:
+    def at_thresholds(self) -> Mapping[str, list[int]]:
         """Number of units that would have each role if it needed each share of ``THRESHOLDS``."""
-        counted: dict[str, tuple[int, ...]] = {}
-        for name, scores in self.scores.items():
-            row: list[int] = []
-            for least in THRESHOLDS:
-                held = exceed(scores.value, scores.chance, least)
-                row.append(len(set((np.flatnonzero(held) // self.group).tolist())))
-            counted[name] = tuple(row)
-        return counted
+        return {name: [len(self.units(name, least)) for least in THRESHOLDS] for name in self.scores}
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {NOUNS[name]}" for name, count in self.counts.items() if count)
@@ -207,69 +188,36 @@ class HeadRoles:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as files hold them, and what follows from them: ``names`` by layer and ``thresholds``."""
-        import msgspec
-
-        names = [list(self.names[start : start + self.heads]) for start in range(0, len(self.names), self.heads)]
-        thresholds = {
-            "shares": list(THRESHOLDS),
-            "heads": {role: list(row) for role, row in self.at_thresholds.items()},
-        }
-        return {"names": names, "counts": dict(self.counts), "thresholds": thresholds, **msgspec.to_builtins(self)}
+        names = np.reshape(self.names, (self.layers, self.heads)).tolist()
+        thresholds = {"shares": list(THRESHOLDS), "heads": self.at_thresholds}
+        return {"names": names, "counts": self.counts, "thresholds": thresholds, **asdict(self)}
 
     @property
-    def columns(self) -> dict[str, list[Any]]:
-        """What is known of each unit as columns of a table: its role, the shares of its best query head, its norm."""
-        columns: dict[str, list[Any]] = {"role": [NOUNS[name] for name in self.names]}
-        for role, scores in self.scores.items():
-            best = [self.best(role, unit) for unit in range(self.layers * self.heads)]
-            columns[f"{NOUNS[role]} share"] = [scores.value[head] for head in best]
-            columns[f"{NOUNS[role]} chance"] = [scores.chance[head] for head in best]
-        columns["relative output norm"] = list(self.unit_norms)
-        return columns
-
-    def count_kept(self, keep: Bools) -> Mapping[str, tuple[int, int]]:
-        """Return for each role that some unit is named by how many of these a mask keeps, and how many there are."""
-        kept = Counter(name for name, here in zip(self.names, keep.ravel().tolist(), strict=True) if here)
-        return {name: (kept[name], count) for name, count in self.counts.items() if count}
+    def columns(self) -> dict[str, list[str]]:
+        """The role of each unit as a column of a table."""
+        return {"role": [NOUNS[name] for name in self.names]}
 
     def describe(self, unit: int) -> str:
-        """Describe the role of a unit, with its evidence, or what it lacks to have one."""
-        names = self.of_unit(unit)
-        if names:
-            return "; ".join(f"{NOUNS[name]}: {self._describe_score(name, unit)}" for name in names)
-        lines: list[tuple[float, str]] = []
+        """Describe the roles of a unit, with the evidence for the one that it has or comes nearest to."""
+        best: dict[str, int] = {}
         for name, scores in self.scores.items():
-            relative = scores.value[self.best(name, unit)] / ROLES[name].least
-            lines.append((relative, self._describe_score(name, unit)))
-        if not lines:
-            return "none"
-        return f"none; at most, {max(lines)[1]}"
-
-    def _describe_score(self, role: str, unit: int) -> str:
-        """Describe the attention of the best query head of a unit to the target of a role, with its evidence."""
+            start = unit * self.group
+            best[name] = start + int(np.argmax(scores.value[start : start + self.group]))
+        nouns = ", ".join(NOUNS[name] for name in self.of_unit(unit)) or NO_ROLE
+        if not best:
+            return nouns
+        role = max(best, key=lambda name: self.scores[name].value[best[name]] / ROLES[name].least)
         scores = self.scores[role]
-        head = self.best(role, unit)
+        estimate = scores.estimate(best[role])
         which = "it gives"
         if self.group > 1:
-            which = f"query head {head % self.group} gives"
-        estimate = scores.estimate(head)
-        share = estimate.text
-        if estimate.ci95 is not None:
-            share += f" ({estimate.span})"
-        chance = f"chance explains {percent(scores.chance[head])}"
-        n = f"n = {scores.queries:,} tokens"
-        return f"{which} {share} of its attention to {ROLES[role].target} ({chance}; {n})"
-
-    def best(self, role: str, unit: int) -> int:
-        """The query head of a unit with the highest score in a role."""
-        start = unit * self.group
-        return start + int(np.argmax(self.scores[role].value[start : start + self.group]))
-
-
-def exceed(score: Sequence[float] | Floats, chance: Sequence[float] | Floats, least: float) -> Bools:
-    """Tell which scores are above chance and at least ``least``."""
-    value = np.asarray(score)
-    return np.asarray((value > np.asarray(chance)) & (value >= least))
+            which = f"query head {best[role] % self.group} gives"
+        share = f"{estimate.text} {estimate.interval}".rstrip()
+        chance = percent(scores.chance[best[role]])
+        return (
+            f"{nouns}; {which} {share} of its attention to {ROLES[role].target} "
+            f"(chance explains {chance}; n = {scores.queries:,} tokens)"
+        )
 
 
 # Scores ----------------------------------------------------------------------------------------------------------
@@ -337,8 +285,7 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
     from scipy.stats import norm, t
 
     sequences = len(scores)
-    value = scores[..., 0].mean(axis=0)
-    mean = scores[..., 1].mean(axis=0)
+    value, mean, _, _ = np.moveaxis(scores.mean(axis=0), -1, 0)
     spread = np.sqrt(scores[..., 2].sum(axis=0)) / sequences
     third = scores[..., 3].sum(axis=0) / sequences**3
     skewness = np.divide(third, spread**3, out=np.zeros_like(third), where=spread > 0)
@@ -353,11 +300,6 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
 
 
-def find_p(rise: float, drawn: Floats) -> float:
-    """The p value of a rise among those of random sets ``(D,)``: the share with at least this rise, itself included."""
-    return (1 + int((drawn >= rise - 1e-12).sum())) / (1 + len(drawn))
-
-
 def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     """Score the attention ``(L, H, S, S)`` of units to one text of tokens ``ids (S,)``: the roles that heads play here.
 
@@ -367,16 +309,12 @@ def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     every = maps.reshape(-1, *size)
     causal = not np.triu(every, 1).any()
     possible = find_targets(ids, special)
-    targets: dict[str, Bools] = {}
-    for name, role in ROLES.items():
-        if name in possible and possible[name].any() and (causal or not role.causal):
-            targets[name] = possible[name]
+    targets = {name: one for name, one in possible.items() if one.any() and (causal or not ROLES[name].causal)}
     scores = score_sequence(every, list(targets.values()))
-    tests = len(targets) * len(every)
     summaries: dict[str, RoleScores] = {}
-    for place, name in enumerate(targets):
-        queries = int(targets[name].any(axis=1).sum())
-        summaries[name] = summarise(scores[None, :, place], queries, tests)
+    for place, (name, target) in enumerate(targets.items()):
+        queries = int(target.any(axis=1).sum())
+        summaries[name] = summarise(scores[None, :, place], queries, len(targets) * len(every))
     return HeadRoles(layers, heads, 1, summaries, {}, (), ())
 
 

@@ -205,7 +205,7 @@ def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) ->
     app = page()
     app.file_uploader(key="compare-file").upload("mine.json", b"{}").run()
     assert not app.exception
-    assert "The file mine.json is not of the schema" in text_of(app, "error")
+    assert "The file mine.json is broken" in text_of(app, "error")
     app.file_uploader(key="compare-file").upload("mine.json", (folder / "compare.json").read_bytes()).run()
     assert not app.exception
     assert not app.error

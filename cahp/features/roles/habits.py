@@ -123,18 +123,18 @@ def _assign_targets(batch: Batch, special: Tensor, punctuation: Tensor) -> Tenso
     real = batch.tensors["attention_mask"].bool()
     size = ids.shape[1]
     where = torch.arange(size, device=ids.device)
-    first = torch.nn.functional.one_hot(real.int().argmax(1), size).bool()
     apart = where[None, :] - where[:, None]
+    first = where == real.int().argmax(1, keepdim=True)
     targets = [
-        first[:, None].expand(-1, size, -1),
-        torch.isin(ids, special)[:, None].expand(-1, size, -1),
-        *((apart == step).expand(len(ids), -1, -1) for step in (0, -1, 1)),
-        torch.isin(ids, punctuation)[:, None].expand(-1, size, -1),
-        torch.ones(len(ids), size, size, dtype=torch.bool, device=ids.device),
+        first[:, None],
+        torch.isin(ids, special)[:, None],
+        *(apart == step for step in (0, -1, 1)),
+        torch.isin(ids, punctuation)[:, None],
     ]
-    left = (real[:, :, None] & real[:, None, :]).clone()
-    assigned = torch.zeros(len(ids), len(KINDS), size, size, device=ids.device)
-    for place, target in enumerate(targets):
-        assigned[:, place] = (target & left).float()
-        left &= ~target
-    return assigned / real.sum(1)[:, None, None, None]
+    kinds = torch.full((len(ids), size, size), len(targets), device=ids.device)
+    # The last is written first, so that the first that fits remains.
+    for kind in reversed(range(len(targets))):
+        kinds.masked_fill_(targets[kind], kind)
+    assigned = torch.nn.functional.one_hot(kinds, len(KINDS)).permute(0, 3, 1, 2)
+    pairs = real[:, :, None] & real[:, None, :]
+    return assigned * pairs[:, None] / real.sum(1)[:, None, None, None]

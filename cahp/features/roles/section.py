@@ -38,11 +38,12 @@ def compare_kept(roles: HeadRoles, keep: Bools) -> list[KeptHeads]:
     """Compare how many heads of each role a mask ``keep (L, H)`` keeps with random masks of as many heads."""
     from scipy.stats import hypergeom
 
-    counts = roles.count_kept(keep)
-    chosen = int(keep.sum())
+    counts = {role: count for role, count in roles.counts.items() if count}
+    names = np.array(roles.names)[keep.ravel()].tolist()
     rows = []
-    for role, (kept, count) in counts.items():
-        random = hypergeom(keep.size, count, chosen)
+    for role, count in counts.items():
+        kept = names.count(role)
+        random = hypergeom(keep.size, count, len(names))
         tail = min(float(random.cdf(kept)), float(random.sf(kept - 1)))
         low, high = random.ppf([0.025, 0.975])
         rows.append(KeptHeads(role, kept, count, int(low), int(high), min(1.0, 2 * len(counts) * tail)))
@@ -136,18 +137,17 @@ class Roles(Measure[HeadRoles]):
             kept = compare_kept(record, subject.mask.keep)
             listed = [f"{NOUNS[row.role]} {row.kept} of {row.count} ({row.low} to {row.high})" for row in kept]
             yield Line(f"kept by role (random masks, 95 %): {', '.join(listed)}")
-            rows = [[NOUNS[row.role], f"{row.kept} of {row.count}", number(row.p, 3)] for row in kept]
+            rows = [(NOUNS[row.role], f"{row.kept} of {row.count}", number(row.p, 3)) for row in kept]
             yield Table("", ["role", "kept", "p, corrected"], rows, name="roles-kept", closed=True)
-        without = record.counts[NO_ROLE]
         total = len(record.names)
-        yield Text(f"{total - without} of {total} {record.unit}s have a role, more attention than chance explains.")
+        having = total - record.counts[NO_ROLE]
+        yield Text(f"{having} of {total} {record.unit}s have a role, more attention than chance explains.")
         yield mark_roles(record)
         yield _list_scores(record)
         if record.group > 1:
             yield Text("A group is named by the first of these roles that one of its query heads has.")
         for name, reason in record.unmeasured.items():
             yield Text(f"{NOUNS[name]} was not measured: {reason}")
-        yield _list_thresholds(record)
         if record.ablations:
             yield _list_ablations(record)
             yield Text(
@@ -161,37 +161,28 @@ class Roles(Measure[HeadRoles]):
 
 
 def _list_scores(roles: HeadRoles) -> Table:
-    rows = []
-    for name, scores in roles.scores.items():
-        role = ROLES[name]
-        best = scores.estimate(int(np.argmax(scores.value)))
-        needed = percent(role.least, 0)
-        rows.append((role.noun, len(roles.units(name)), str(best), needed, percent(max(scores.chance))))
-    columns = ["role", "heads", "highest share of attention (95 %)", "needs", "chance at most"]
-    return Table("Roles", columns, rows, name="roles", closed=True)
-
-
-def _list_thresholds(roles: HeadRoles) -> Table:
-    """List the number of heads with each role at other thresholds; the one that is used has a star."""
+    """List the evidence for each role, and the number of heads with it at each threshold; that in use has a star."""
     rows = []
     for name, counts in roles.at_thresholds.items():
-        cells = [str(count) for count in counts]
+        scores = roles.scores[name]
+        best = scores.estimate(int(np.argmax(scores.value)))
+        cells = list(map(str, counts))
         cells[THRESHOLDS.index(ROLES[name].least)] += "*"
-        rows.append([NOUNS[name], *cells])
+        rows.append((NOUNS[name], str(best), percent(max(scores.chance)), *cells))
+    title = f"Roles, and {roles.unit}s with a role if it needs this share (* needed)"
     shares = [percent(share, 0) for share in THRESHOLDS]
-    title = f"{roles.unit}s with a role if it needs this share (* needed)"
-    return Table(title, ["role", *shares], rows, name="roles-thresholds", closed=True)
+    columns = ["role", "highest share of attention (95 %)", "chance at most", *shares]
+    return Table(title, columns, rows, name="roles", closed=True)
 
 
 def _list_ablations(roles: HeadRoles) -> Table:
     rows = []
     for one in roles.ablations or ():
-        differ = f"{one.free_heads} of {one.heads}, {one.sets:,} ways"
         verdict = "not testable"
         if one.corrected is not None:
-            verdict = f"not significant, p = {number(one.corrected, 3)}"
-        if one.confirmed:
-            verdict = f"confirmed, p = {number(one.corrected or 0.0, 3)}"
+            word = "confirmed" if one.confirmed else "not significant"
+            verdict = f"{word}, p = {number(one.corrected, 3)}"
+        differ = f"{one.free_heads} of {one.heads}, {one.sets:,} ways"
         rows.append((NOUNS[one.role], one.without, one.random, one.extra, differ, verdict))
     columns = ["role", "without its heads", "without random ones", "difference", "heads that can differ", "verdict"]
     return Table("Rise of the loss in nats per token", columns, rows, name="roles-ablation", closed=True)

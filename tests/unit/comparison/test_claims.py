@@ -102,12 +102,12 @@ def test_critical_heads_are_compared_with_random_selection_and_with_every_other_
 def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
     values = {"complementary": [50, 52, 54, 51, 53], "random": [20, 30, 24, 27, 19], "gradient": [60, 51, 59, 55, 65]}
     rows = {(name, seed): one / 100 for name, own in values.items() for seed, one in enumerate(own)}
-    found = compare_shares(pd.Series(rows).rename_axis(["method", "seed"]), "complementary")
+    shares, found = compare_shares(pd.Series(rows).rename_axis(["method", "seed"]), "complementary")
+    assert list(shares) == ["gradient", "complementary", "random"]
     tests = {name: stats.ttest_rel(values["complementary"], values[name]) for name in ("random", "gradient")}
     assert found["random"].p_holm == pytest.approx(2 * tests["random"].pvalue)
     assert found["gradient"].p_holm == pytest.approx(tests["gradient"].pvalue)
-    assert found["random"].lead is not None
-    assert found["random"].lead.ci95 == pytest.approx(tuple(tests["random"].confidence_interval(0.975)))
+    assert found["random"].interval == pytest.approx(tuple(tests["random"].confidence_interval(0.975)))
 
 
 def test_one_seed_and_comparisons_without_criticality_allow_no_verdict_on_critical_heads() -> None:

@@ -13,8 +13,15 @@ from comparisons import varied
 from cahp.comparison import Comparison
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.result import read_upload
+from cahp.comparison.sentences import headline
 from cahp.files import plain_json
 from cahp.values import CahpError
+
+
+def test_a_headline_shows_no_words_of_a_file(folder: Path) -> None:
+    file = json.loads((folder / "compare.json").read_text())
+    file["summary"]["primary"]["words"] = "![](http://x)"
+    assert "http" not in headline(read_upload("mine.json", json.dumps(file).encode()).results)
 
 
 @pytest.fixture

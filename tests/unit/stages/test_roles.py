@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,17 +24,21 @@ from cahp.stages.roles import (
     TEMPLATES,
     Draw,
     Probe,
-    _losses,
     ablate_roles,
     ask_questions,
     draw_copies,
     draw_within_layers,
     measure_roles,
 )
-from cahp.values import Bools, Cancelled, Floats, ModelError, Progress, silent
+from cahp.values import Bools, Cancelled, Floats, ModelError, Progress
 from cahp.values.head_roles import NO_ROLE, HeadRoles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def compute(name: str, measure: Callable[[], Floats]) -> Floats:
+    """Keep no losses."""
+    return measure()
 
 
 @pytest.fixture(scope="module")
@@ -57,15 +62,13 @@ def test_ablation_removes_the_heads_of_a_role_and_random_ones_of_their_layers(
     copier: HeadModel, found: HeadRoles
 ) -> None:
     assert found.ablations is None
-    ablations = {one.role: one for one in ablate_roles(copier, found).ablations or ()}
+    ablations = {one.role: one for one in ablate_roles(copier, found, cached=compute).ablations or ()}
     assert list(ablations) == ["induction", "previous", "first"]
     induction = ablations["induction"]
-    # It copies without an error, and without its induction head repeats the token that it reads.
-    assert induction.full.value < 0.01
+    # Without its induction head it repeats the token that it reads.
     assert induction.without.value > 5
     # Its layer has one other head, which does nothing: every second set is its own, so nothing is confirmed.
-    assert (induction.sets, induction.layers, induction.free_layers, induction.free_heads) == (2, 1, 1, 1)
-    assert induction.spread == pytest.approx((0, induction.without.value), abs=0.01)
+    assert (induction.sets, induction.free_heads) == (2, 1)
     assert induction.p == pytest.approx(0.5, abs=0.1)
     assert not induction.confirmed
 
@@ -87,10 +90,10 @@ def test_a_role_is_confirmed_where_hardly_a_set_of_its_layers_raises_the_loss_as
         return removed + np.array([0, 0.1, 0.2])
 
     monkeypatch.setattr("cahp.stages.roles._losses", count)
-    ablations = {one.role: one for one in ablate_roles(copier, roles).ablations or ()}
+    ablations = {one.role: one for one in ablate_roles(copier, roles, cached=compute).ablations or ()}
     induction = ablations["induction"]
     # 28 pairs in each of two layers, of which one is the role's own.
-    assert (induction.heads, induction.sets, induction.draws) == (own, 28**2, 199)
+    assert (induction.heads, induction.sets) == (own, 28**2)
     assert induction.p == 0.005
     assert induction.corrected == 0.01
     assert induction.confirmed
@@ -99,7 +102,7 @@ def test_a_role_is_confirmed_where_hardly_a_set_of_its_layers_raises_the_loss_as
     assert ablations["previous"].p == 1.0
     assert not ablations["previous"].confirmed
     first = ablations["first"]
-    assert (first.sets, first.draws, first.p, first.confirmed, first.free_heads) == (1, 0, None, None, 0)
+    assert (first.sets, first.p, first.confirmed, first.free_heads) == (1, None, False, 0)
 
 
 def test_random_sets_have_as_many_heads_of_each_layer_as_the_role() -> None:
@@ -114,23 +117,9 @@ def test_random_sets_have_as_many_heads_of_each_layer_as_the_role() -> None:
     assert len(draw_within_layers(np.ones((2, 2), dtype=np.bool_), 199, np.random.default_rng(0))) == 0
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_masks_share_their_first_layers_and_lose_the_same(family: str, tmp_path: Path) -> None:
-    model = models.load(str(fakes.save_language_model(tmp_path / "model", family=family)))
-    probes = draw_copies(model, CONFIRMING)
-    keeps = np.random.default_rng(0).random((6, model.layers, model.heads)) < 0.7
-    keeps[:, 0] = keeps[0, 0]
-    seen: list[tuple[int, int]] = []
-    together = _losses(model, probes, keeps, lambda _, done, total: seen.append((done, total)))
-    apart = [_losses(model, probes, keep[None], silent)[0] for keep in keeps]
-    assert together == pytest.approx(np.array(apart), abs=1e-5)
-    assert seen[0] == (0, 6)
-    assert max(done for done, _ in seen) < 6
-
-
 def test_other_sequences_confirm_roles_than_assign_them(copier: HeadModel) -> None:
     def draw(kind: Draw) -> set[bytes]:
-        listed = [*draw_copies(copier, kind), *ask_questions(reader(), kind)]
+        listed = [*draw_copies(copier, kind), *ask_questions(reader(), kind)[0]]
         assert len(listed) == kind.sequences + len(TEMPLATES) * kind.texts
         return {probe.ids.tobytes() for probe in listed}
 
@@ -145,7 +134,7 @@ def reader() -> SimpleNamespace:
     backend.pre_tokenizer = Whitespace()
     embeddings = SimpleNamespace(num_embeddings=len(words) + 1)
     return SimpleNamespace(
-        card=SimpleNamespace(language="causal"),
+        card=SimpleNamespace(no_next_token=""),
         tokenizer=PreTrainedTokenizerFast(tokenizer_object=backend),
         longest_context=512,
         network=SimpleNamespace(get_input_embeddings=lambda: embeddings),
@@ -153,13 +142,15 @@ def reader() -> SimpleNamespace:
 
 
 def test_facts_are_asked_for_in_each_template_as_often(found: HeadRoles) -> None:
-    probes = ask_questions(reader())
+    probes, reason = ask_questions(reader())
+    assert not reason
     assert [probe.template for probe in probes] == ["statements", "notes", "interview"] * 3
     for probe in probes:
-        assert (probe.ids[probe.answers[:, 0]] == probe.ids[probe.asked + 1]).all()
-        # All facts of the text, each once.
-        assert (np.sort(probe.answers, axis=1) == np.sort(probe.answers[0])).all()
-        assert len(np.unique(probe.ids[probe.answers[0]])) == 4
+        queries, answers = np.nonzero(probe.targets["retrieval"])
+        assert sorted(queries) == sorted(probe.asked)
+        assert (probe.ids[answers] == probe.ids[queries + 1]).all()
+        # All facts of the text are candidates for each question.
+        assert (np.nonzero(probe.candidates[probe.asked])[1].reshape(4, 4) == sorted(answers)).all()
 
 
 def test_the_output_norm_is_relative_to_the_layer(found: HeadRoles) -> None:
@@ -207,15 +198,15 @@ def test_sequences_repeat_different_tokens_after_the_start_token(copier: HeadMod
 
 
 def test_questions_need_a_tokenizer_that_knows_their_words(copier: HeadModel, tmp_path: Path) -> None:
-    assert ask_questions(copier) == "its tokenizer does not know the words of the questions"
+    assert ask_questions(copier)[1].startswith("its tokenizer does not know the words of the questions")
     classifier = models.load(str(fakes.save_model(tmp_path / "classifier")))
-    assert ask_questions(classifier) == "it is not a causal language model"
+    assert ask_questions(classifier) == ([], "it is not a causal language model")
 
 
 def test_only_a_causal_language_model_has_losses_to_ablate(tmp_path: Path) -> None:
     model = models.load(str(fakes.save_model(tmp_path / "model")))
     with pytest.raises(ModelError, match="--ablate"):
-        ablate_roles(model, measure_roles(model))
+        ablate_roles(model, measure_roles(model), cached=compute)
 
 
 def test_measuring_stops_between_batches(copier: HeadModel) -> None:
