@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from cahp.models.attention import (
     FirstLayerReached,
     ForwardCall,
     Leaving,
-    PooledProbe,
     Probe,
     Tap,
     attach,
@@ -118,52 +116,16 @@ class LayerState:
     #: The arguments of each layer except hidden states; one entry if all layers have the same.
     arguments: tuple[Arguments, ...]
 
-    def arguments_of(self, index: int) -> Arguments:
-        """The arguments of a layer, counted from the first layer with heads."""
-        if len(self.arguments) == 1:
-            return self.arguments[0]
-        return self.arguments[index]
-
-
-class _MeanWeights:
-    """The attention weights of layers that are used in many passes: the mean over the passes."""
-
-    def __init__(self) -> None:
-        self._sums: dict[int, Tensor] = {}
-        self._counts: Counter[int] = Counter()
-
-    def add(self, layer: int, weights: Tensor) -> None:
-        """Add the weights of one pass."""
-        if layer in self._sums:
-            weights = self._sums[layer] + weights
-        self._sums[layer] = weights
-        self._counts[layer] += 1
-
-    def show(self, probe: Probe) -> None:
-        """Show ``probe`` the mean weights of each layer."""
-        for layer, total in sorted(self._sums.items()):
-            probe(layer, total / self._counts[layer])
-
-
-def _show_in_float32(probe: Probe, layer: int, weights: Tensor) -> None:
-    """Show ``probe`` the weights of a layer; it computes in float32, whatever the precision of the call."""
-    with torch.autocast(weights.device.type, enabled=False):
-        probe(layer, weights)
-
 
 @dataclass(frozen=True)
 class Verified:
     """The result of a passed self-test.
 
-    All gates at 0 change the answer, and each of ``gates`` gates, closed alone, changes the output of its layer;
-    ``idle`` heads have only zeros as output weights, so they change nothing. Over ``masks`` random masks the logits of
-    the masked and of the cut model differ by at most ``difference``, relative to the largest logit where that is above
-    1 (None: the model was pruned before, and nothing was cut).
+    Every gate changes the logits, unless its head has only zeros as output weights. Over random masks
+    the logits of the masked and of the cut model differ by at most ``difference``, relative to the largest logit where
+    that is above 1 (None: the model was pruned before, and nothing was cut).
     """
 
-    gates: int
-    idle: int
-    masks: int
     difference: float | None
 
 
@@ -409,10 +371,10 @@ class HeadModel:
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
         vector before the output projection; ``fill`` of shape ``(L, width)`` takes the place of what they close (None:
-        zeros). ``probe`` gets the attention weights of every layer (a ``PooledProbe`` their pooled maps), ``edit``
-        replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may
-        replace. ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a
-        ``tail``. Matrix products are computed in ``precision``.
+        zeros). ``probe`` gets the attention weights of every layer, ``edit`` replaces them, ``tap`` gets the inputs of
+        its projections, and ``leaving`` the output of the layer, which it may replace. ``record`` gets the arguments of
+        every layer. ``start`` are the hidden states at the start of a ``tail``. Matrix products are computed in
+        ``precision``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
@@ -420,25 +382,21 @@ class HeadModel:
                 "edit maps"
             )
         inputs: dict[str, Any] = batch.tensors
-        answers: list[Any] | None = None
-        means = _MeanWeights()
-        watch: Probe | None = None
-        if probe is not None:
-            if not self.family.edits:
-                # Only the weights that the network itself returns are known.
-                answers = []
-                inputs = {**batch.tensors, "output_attentions": True}
-            elif self.family.shared:
-                watch = partial(_show_in_float32, means.add)
-            else:
-                watch = partial(_show_in_float32, probe)
-        pooled: PooledProbe | None = None
-        # A layer that is used in many passes gives the mean of whole maps.
-        if isinstance(probe, PooledProbe) and self.family.pools and not self.family.shared and edit is None:
-            pooled = probe
-        call = ForwardCall(
-            gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=answers, pooled=pooled
-        )
+        returned: list[Any] = []
+        passes = defaultdict[int, list[Tensor]](list)
+
+        def collect(layer: int, weights: Tensor) -> None:
+            passes[layer].append(weights)
+
+        watch = probe
+        if probe is not None and not self.family.edits:
+            # Only the weights that the network itself returns are known.
+            inputs = {**batch.tensors, "output_attentions": True}
+            watch = None
+        elif probe is not None and self.family.shared:
+            # A layer that is used in many passes gives the mean of its maps.
+            watch = collect
+        call = ForwardCall(gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=returned)
         # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
@@ -451,19 +409,17 @@ class HeadModel:
             else:
                 logits = self.scores(inputs)
         if probe is not None:
-            means.show(probe)
-            for answer in answers or ():
-                self._show_returned(answer, probe)
+            for layer, weights in sorted(passes.items()):
+                probe(layer, torch.stack(weights).mean(0))
+            if watch is None:
+                answer = returned[-1]
+                maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
+                # Some networks return nothing for layers without heads.
+                if len(maps) == len(self.stack) != self.layers:
+                    maps = [maps[place] for place in self._places]
+                for layer, weights in enumerate(maps):
+                    probe(layer, weights.detach())
         return logits
-
-    def _show_returned(self, answer: Any, probe: Probe) -> None:
-        """Show ``probe`` the attention weights that the network itself returned."""
-        maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
-        # Some networks return nothing for layers without heads.
-        if len(maps) == len(self.stack) != self.layers:
-            maps = [maps[place] for place in self._places]
-        for layer, weights in enumerate(maps):
-            probe(layer, weights.detach())
 
     def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
         """Class scores ``(b, C)`` of padded inputs, by the model's own network or another ``network``."""
@@ -508,7 +464,7 @@ class HeadModel:
         hidden = state.hidden
         with calling(ForwardCall(gates=gates, tap=tap)):
             for place in range(first, stop):
-                args, kwargs = state.arguments_of(place - places[0])
+                args, kwargs = state.arguments[min(place - places[0], len(state.arguments) - 1)]
                 out = stack[place](hidden, *args, **kwargs)
                 hidden = out if isinstance(out, Tensor) else out[0]
         return replace(state, layer=state.layer + 1, hidden=hidden)

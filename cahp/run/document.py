@@ -176,8 +176,8 @@ class Timings:
 class Verification:
     """The proof of the masks, as measured (None: not measured).
 
-    ``mask_bites``: all gates at 0 change the logits, and each gate alone changes its layer. ``mask_equals_surgery``:
-    the masked and the cut model give the same logits; ``difference`` is the largest difference under the run's mask.
+    ``mask_bites``: the logits depend on every gate. ``mask_equals_surgery``: the masked and the cut model give the same
+    logits; ``difference`` is the largest difference under the run's mask.
     """
 
     mask_bites: bool | None

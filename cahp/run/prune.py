@@ -276,7 +276,7 @@ def _describe(
     difference = measurements.difference(mask, bench.evaluation)
     bites = None
     if resources.proof is not None:
-        bites = resources.proof.gates > 0
+        bites = True
     outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
     reports = recovered or Recovered({})

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cahp.models.attention import PooledProbe, Probe
+from cahp.models.attention import Probe
 from cahp.models.cards import Site
 from cahp.models.devices import free_bytes, move_to
 from cahp.models.head_model import Batch, HeadModel
@@ -36,7 +36,7 @@ def gate_gradients(
     model: HeadModel,
     texts: Texts,
     *,
-    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: PooledProbe(None, lambda layer, maps: None),
+    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: lambda layer, maps: None,
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Signed gradients ``(M, L, H)`` of each example's loss at gates of 1, for the first quarter of ``texts``.

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import PooledProbe
+from cahp.models.attention import Probe
 from cahp.models.devices import float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.tasks.texts import Texts
@@ -16,6 +17,16 @@ from cahp.values import Ints, Precision, Progress, report_progress, silent
 from cahp.values.statistics import Signatures
 
 STAGE = "signatures"
+
+
+@lru_cache(maxsize=1024)
+def resizing(length: int, pool: int) -> Tensor:
+    """The matrix ``R (pool, length)`` that resizes a vector bilinearly, with half-pixel centres and no antialiasing.
+
+    Resizing a map ``A`` is separable, ``R A R'``, and depends on its length alone.
+    """
+    columns = nn.functional.interpolate(torch.eye(length)[None], size=pool, mode="linear", align_corners=False)
+    return columns[0].T.contiguous()
 
 
 class Collector:
@@ -36,18 +47,26 @@ class Collector:
             torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
         )
 
-    def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
+    def watch(self, batch: Batch, labels: Ints) -> Probe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
         real = batch.here
         if real is None:
             real = batch.tensors["attention_mask"].cpu().bool()
+        resize = torch.zeros(len(real), self._pool, real.shape[1])
+        for row, mask in enumerate(real):
+            # Padding becomes a zero column, on whichever side the tokenizer puts it.
+            resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
+        # Of each head: broadcasting would copy them in every layer.
+        left = move_to(resize, device).repeat_interleave(self._heads, dim=0)
+        right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
         present_rows = move_to(torch.as_tensor(present), self._where)
 
-        def take(layer: int, pooled: Tensor) -> None:
+        def take(layer: int, weights: Tensor) -> None:
+            pooled = torch.bmm(torch.bmm(left, weights.float().flatten(0, 1)), right)
             cells = pooled.reshape(len(batch), -1)
             mean = members @ cells / counts
             # Each example minus the mean of its class, in place, since cells take most memory and time.
@@ -61,7 +80,7 @@ class Collector:
             self._mean[layer, present_rows] += delta * (more / total)
             self._counts[layer, present_rows] = total[:, 0]
 
-        return PooledProbe.of(real, self._pool, device, take)
+        return take
 
     def result(self) -> Signatures:
         """The statistics of all examples so far."""

@@ -113,7 +113,7 @@ def test_layers_that_change_least_are_dropped(window_bench: Bench) -> None:
                 del below
                 state = model.step(state)
             block = model.layer_modules[layer]
-            args, kwargs = state.arguments_of(layer)
+            args, kwargs = state.arguments[0]
             added, *_ = block.self_attn(block.input_layernorm(state.hidden), *args, **kwargs)
             before, after = state.hidden[0].numpy(), (state.hidden + added)[0].numpy()
             norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)

@@ -56,7 +56,7 @@ def test_the_self_test_refuses_a_model_whose_gates_do_nothing(model: HeadModel) 
     for layer in range(deaf.layers):
         # What a library does that accepts a head mask and ignores it.
         deaf.projection(layer).module._forward_pre_hooks.clear()
-    with pytest.raises(SelfTestError, match="switching off all heads"):
+    with pytest.raises(SelfTestError, match="does not change its logits"):
         verify(deaf)
 
 
@@ -65,44 +65,33 @@ def rolled(module: torch.nn.Module, args: tuple[torch.Tensor], *, size: int) -> 
     return (args[0].roll(size, -1),)
 
 
-def weak(module: torch.nn.Module, args: tuple[torch.Tensor], *, before: list[torch.Tensor]) -> tuple[torch.Tensor]:
-    """Lets a little of each head through its shut gate."""
-    return (args[0] + 1e-3 * before.pop(),)
-
-
-def unheard(module: torch.nn.Module, args: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-    """Says of every row what it says of the first."""
-    return output[:1].expand_as(output)
-
-
 @pytest.mark.parametrize("layer", [0, 2, 4])
-@pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "unheard", "only the second head"])
+@pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "only the second head"])
 def test_a_wrong_gate_is_detected_in_every_layer(tmp_path: Path, layer: int, wrong: str) -> None:
     broken = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
     module = broken.projection(layer).module
-    size, head = broken.card.head_size, 0
-    if wrong == "deaf":
-        module._forward_pre_hooks.clear()
-    elif wrong == "the next head's":
+    size = broken.card.head_size
+    (gate,) = module._forward_pre_hooks.values()
+
+    def partly(module: torch.nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        """Lets a part of what was shut past the gate."""
+        (gated,) = gate(module, args) or args
+        if wrong == "not quite shut":
+            return (gated + 1e-3 * args[0],)
+        return (torch.cat([gated[..., :size], args[0][..., size : 2 * size], gated[..., 2 * size :]], -1),)
+
+    if wrong == "the next head's":
         module.register_forward_pre_hook(partial(rolled, size=size))
-    elif wrong == "not quite shut":
-        before: list[torch.Tensor] = []
-        module.register_forward_pre_hook(lambda _, args: before.append(args[0]), prepend=True)
-        module.register_forward_pre_hook(partial(weak, before=before))
-    elif wrong == "unheard":
-        module.register_forward_hook(unheard)
     else:
-        head, (gate,) = 1, module._forward_pre_hooks.values()
-
-        def past_the_gate(module: torch.nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
-            (gated,), second = gate(module, args) or args, slice(size, 2 * size)
-            gated = gated.clone()
-            gated[..., second] = args[0][..., second]
-            return (gated,)
-
         module._forward_pre_hooks.clear()
-        module.register_forward_pre_hook(past_the_gate)
-    with pytest.raises(SelfTestError, match=f"layer {layer}, head {head}"):
+        if wrong != "deaf":
+            module.register_forward_pre_hook(partly)
+    head = int(wrong == "only the second head")
+    # A gate that closes something else, or not quite, differs from a cut.
+    reason = "cutting heads out of"
+    if wrong in ("deaf", "only the second head"):
+        reason = f"layer {layer}, head {head}"
+    with pytest.raises(SelfTestError, match=reason):
         verify(broken)
 
 
@@ -122,20 +111,6 @@ def test_a_cut_of_other_heads_than_the_mask_is_detected(
     monkeypatch.setattr(selftest, "cut", wrong_cut)
     with pytest.raises(SelfTestError, match="cutting heads out of"):
         verify(model)
-
-
-def test_a_model_that_passes_more_than_hidden_states_by_its_layers_is_refused(tmp_path: Path) -> None:
-    deaf = load_model(models.identify(str(fakes.save_model(tmp_path))), device_name="cpu")
-    first, second = deaf.layer_modules[0], deaf.layer_modules[1]
-    aside: list[torch.Tensor] = []
-    # What a network does that hands something of a layer to the next one but its hidden states.
-    first.get_submodule(deaf.family.feed_out).register_forward_hook(lambda _, __, out: aside.append(out))
-    second.register_forward_pre_hook(
-        lambda _, args, kw: (args, {**kw, "aside": aside[-1]}), with_kwargs=True, prepend=True
-    )
-    second.register_forward_hook(lambda _, __, kw, out: out + kw["aside"], with_kwargs=True, prepend=True)
-    with pytest.raises(SelfTestError, match="more than hidden states"):
-        verify(deaf)
 
 
 @pytest.mark.parametrize(("apart", "allowed"), [(1.8e-5, True), (1.8e-3, False)])
@@ -172,7 +147,7 @@ def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
         mask = HeadMask.full(model.layers, model.heads)
         assert selftest.compare_masked_and_cut(model, mask, [batch]) == pytest.approx(apart / 18, rel=0.1)
     else:
-        with pytest.raises(SelfTestError, match=r"logits \(up to .*\) of the .* differ by 1\.8e-03"):
+        with pytest.raises(SelfTestError, match="cutting heads out of"):
             verify(model)
 
 
@@ -182,13 +157,11 @@ def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadMo
     weight = projection.weight.clone()
     weight[:, : zeroed.card.head_size] = 0.0
     projection.replace(weight, projection.bias)
-    found = verify(zeroed)
-    assert (found.gates, found.idle) == (zeroed.layers * zeroed.heads - 1, 1)
+    verify(zeroed)
 
 
 def test_a_loaded_model_keeps_its_self_test_and_a_cut_one_does_not(model: HeadModel) -> None:
     assert model.verified == verify(model)
-    assert (model.verified.gates, model.verified.idle, model.verified.masks) == (model.layers * model.heads, 0, 2)
     assert model.verified.difference is not None
     assert 0 <= model.verified.difference <= 1e-5
     assert cut(model, HeadMask.full(model.layers, model.heads)).verified is None
@@ -222,12 +195,14 @@ def test_a_model_that_was_cut_here_is_not_taken_for_a_whole_one(model: HeadModel
     ("apart", "rounding", "right"), [(9e-6, 0.0, True), (2e-5, 6e-6, True), (2e-5, 4e-6, False), (2e-4, 1.0, False)]
 )
 def test_a_difference_is_held_to_what_the_processor_rounds(
-    model: HeadModel, apart: float, rounding: float, right: bool
+    model: HeadModel, monkeypatch: pytest.MonkeyPatch, apart: float, rounding: float, right: bool
 ) -> None:
-    masked = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    monkeypatch.setattr(selftest, "relative_difference", lambda *_: apart)
+    monkeypatch.setattr(selftest, "measure_rounding", lambda *_: rounding)
+    mask = HeadMask.full(model.layers, model.heads)
+    (batch,) = model.batches(model.tokenize(["a film"]))
     if right:
-        found = selftest._compare_logits(model, masked, masked + apart, lambda: rounding)
-        assert found == pytest.approx(apart)
+        assert selftest.compare_masked_and_cut(model, mask, [batch]) == apart
     else:
-        with pytest.raises(SelfTestError, match="more than rounding"):
-            selftest._compare_logits(model, masked, masked + apart, lambda: rounding)
+        with pytest.raises(SelfTestError, match="rounding explains"):
+            selftest.compare_masked_and_cut(model, mask, [batch])

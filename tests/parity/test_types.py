@@ -18,7 +18,6 @@ from cahp import models
 from cahp.api.preflight import preflight
 from cahp.exports import formats
 from cahp.models import saving, to_onnx
-from cahp.models.attention import PooledProbe
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import Batch, HeadModel
@@ -80,14 +79,9 @@ def check_maps(model: HeadModel, plain: object, batch: Batch) -> None:
     seen: dict[int, torch.Tensor] = {}
     model.logits(batch, probe=lambda layer, weights: seen.update({layer: weights}))
     real = batch.tensors["attention_mask"].bool()
-    found, pooled = dict[int, torch.Tensor](), dict[int, torch.Tensor]()
-    model.logits(batch, probe=PooledProbe.of(real, 4, model.device, found.__setitem__, maps_up_to=0))
-    whole = PooledProbe.of(real, 4, model.device, pooled.__setitem__)
     for layer, expected in enumerate(maps):
         mean = expected.unflatten(1, (model.heads, model.card.group)).mean(2)
         assert alike(seen[layer] * real[:, None, :, None], mean * real[:, None, :, None], 1e-5)
-        whole(layer, mean)
-        assert alike(found[layer], pooled[layer], 1e-5)
 
 
 def check_tails(model: HeadModel, batch: Batch) -> None:
@@ -114,9 +108,7 @@ def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp
     with torch.no_grad():
         assert alike(model.logits(batch), plain(**batch.tensors).logits, 1e-4)
     check_maps(model, plain, batch)
-    # The self-test of the load has shut every gate and cut two random masks; this is a third one, and what is sent out.
-    assert model.verified is not None
-    assert model.verified.gates + model.verified.idle == model.layers * model.heads
+    # The self-test of the load has cut two random masks; this is a third one, and what is sent out.
     mask = uneven(model)
     before, masked = model.logits(batch), model.logits(batch, gates=model.gates(mask.keep))
     pruned = cut(model, mask)
