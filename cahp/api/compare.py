@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
 from cahp.api.keywords import DataOptions
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
-from cahp.comparison.plan import QUICK, ListOption, Plan, SeedsOption, default_preset, make_plan
+from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
 from cahp.comparison.running import describe_cost
@@ -118,13 +118,13 @@ def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
 
 
 def compare(
-    model: Name | Settings | Plan = Settings.model,
+    model: Name | Settings = Settings.model,
     data: Name | None = None,
     *,
     preset: str | None = None,
     methods: ListOption = None,
     budgets: ListOption = None,
-    seeds: SeedsOption = None,
+    seeds: ListOption = None,
     recover: ListOption = None,
     limit: int | None = None,
     eval_limit: int | None = None,
@@ -144,8 +144,7 @@ def compare(
     ``cahp compare`` with these options.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``, or a ``cahp.comparison.Plan`` with
-            all options besides methods, budgets, seeds and recoveries.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
@@ -168,34 +167,21 @@ def compare(
     Raises:
         CahpError: If the comparison cannot be measured; one line with the next step.
     """
-    if isinstance(model, Plan):
-        given = (data, preset, methods, budgets, seeds, recover, limit, eval_limit, draws)
-        if options or tries != 1 or any(value is not None for value in given):
-            raise OptionError("a Plan and options are both given; give all options to the Plan, or none")
     with show_progress(progress, yes=yes) as reporter:
-        if isinstance(model, Plan):
-            plan = model
-        else:
-            settings = read_settings("compare", model, data, options)
-            default = QUICK if preset else default_preset(identify_model(settings))
-            plan = make_plan(
-                settings,
-                preset=preset,
-                methods=methods,
-                budgets=budgets,
-                seeds=seeds,
-                recover=recover,
-                limit=limit,
-                eval_limit=eval_limit,
-                tries=tries,
-                draws=draws,
-                default=default,
-            )
-            # Numbers of texts that the settings name replace those of the preset.
-            if limit is None and settings.limit != Settings.limit:
-                plan = replace(plan, settings=replace(plan.settings, limit=settings.limit))
-            if eval_limit is None and settings.eval_limit != Settings.eval_limit:
-                plan = replace(plan, settings=replace(plan.settings, eval_limit=settings.eval_limit))
+        settings = read_settings("compare", model, data, options)
+        plan = make_plan(
+            settings,
+            preset=preset,
+            default=QUICK if preset else identify_model(settings).task.preset,
+            methods=methods,
+            budgets=budgets,
+            seeds=seeds,
+            recover=recover,
+            limit=limit,
+            eval_limit=eval_limit,
+            tries=tries,
+            draws=draws,
+        )
         comparison = measure(
             plan,
             store=store,

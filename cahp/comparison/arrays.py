@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import read_array
-from cahp.tasks.answers import Evaluation, TokenEvaluation, independent_units, sum_by_unit
+from cahp.tasks.answers import Evaluation, independent_units, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, Floats, OptionError
+from cahp.values import CahpError, OptionError
 from cahp.words import size_of
 
 if TYPE_CHECKING:
@@ -38,9 +38,8 @@ _KINDS = {
     **{"documents": "i", "windows": "i", "sizes": "i", "copies": "i"},
 }
 _SINGLE = ("labels", "documents", "windows", "sizes", "copies")
-#: Bytes of a class and of a token, at most.
-_CLASS = 2
-_TOKEN = 4
+#: Bytes of a number, at most.
+_BYTES = 4
 #: Repeated tokens, at most.
 _MOST_COPIES = 1 << 14
 #: A thousand cells with three recoveries on ten thousand texts take sixty megabytes.
@@ -48,33 +47,17 @@ _LARGEST_ARRAY = 256 << 20
 _HEADER_BYTES = 256
 
 
-def to_answers(evaluations: Sequence[Evaluation], *, full: Evaluation) -> Answers:
-    """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation."""
-    predictions = [one.predictions for one in evaluations]
-    answers: dict[str, NDArray[Any]] = {"kl": _halves([one.divergences(full) for one in evaluations])}
-    if not isinstance(full, TokenEvaluation):
-        kinds = np.min_scalar_type(len(full.classes) - 1)
-        answers["predictions"] = np.array(predictions, dtype=kinds)
-        if full.labelled:
-            answers |= {"nll": _halves([one.losses for one in evaluations]), "labels": full.labels.astype(kinds)}
-        return answers
-    answers |= {
-        "predictions": np.array(predictions, dtype=np.int32),
-        "nll": _halves([one.losses for one in evaluations]),
-        "documents": full.documents.astype(np.int32),
-        "windows": full.places.astype(np.int32),
-        "sizes": full.sizes.astype(np.int32),
-    }
-    _, copies = full.copying
-    if len(copies):
-        losses = [one.copying[0] for one in evaluations if isinstance(one, TokenEvaluation)]
-        answers |= {"copying": _halves(losses), "copies": copies.astype(np.int32)}
+def to_answers(evaluations: Sequence[Evaluation]) -> Answers:
+    """Return the arrays of ``compare.npz`` on one part, with a row for each evaluation, the full model's first."""
+    full = evaluations[0]
+    answers = full.columns
+    rows = [one.list_values(full) for one in evaluations]
+    for name in rows[0]:
+        values = np.array([row[name] for row in rows])
+        if values.dtype.kind == "f":
+            values = np.minimum(values, np.finfo(np.float16).max).astype(np.float16)
+        answers[name] = values
     return answers
-
-
-def _halves(rows: Sequence[Floats]) -> NDArray[np.float16]:
-    limited: NDArray[Any] = np.minimum(np.array(rows), np.finfo(np.float16).max)
-    return limited.astype(np.float16)
 
 
 # Tables ------------------------------------------------------------------------------------------------------
@@ -119,15 +102,12 @@ def check_room(texts: Texts, rows: int) -> None:
     Raises:
         OptionError: If they are too many.
     """
-    taken = _CLASS * rows * len(texts)
-    fewer = "--eval-limit"
-    if texts.task.predicts_often:
-        taken = _TOKEN * rows * round(texts.tokens)
-        fewer = "--eval-tokens"
+    taken = rows * texts.task.count_bytes(texts)
     if taken + _HEADER_BYTES > _LARGEST_ARRAY:
         raise OptionError(
             f"the answers of {rows:,} pruned models take {size_of(taken)}, and a comparison may hold "
-            f"{size_of(_LARGEST_ARRAY)}; compare fewer methods, budgets or seeds, or lower {fewer}"
+            f"{size_of(_LARGEST_ARRAY)}; compare fewer methods, budgets or seeds, or lower --eval-limit or "
+            "--eval-tokens"
         )
 
 
@@ -167,23 +147,19 @@ def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocumen
     if array not in _SINGLE:
         cells = (*document.full, *document.cells)
         rows += max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
-    word = _CLASS
-    columns = most_columns = document.data.of(part).examples
+    columns = document.data.of(part).examples
     if document.protocols is not None:
-        word = _TOKEN
-        columns = most_columns = document.protocols[part].tokens
+        columns = document.protocols[part].tokens
     if array in ("copying", "copies"):
-        # Their number is that of the file.
-        columns = -1
-        most_columns = _MOST_COPIES
-    most = word * rows * most_columns + _HEADER_BYTES
-    if most > _LARGEST_ARRAY:
-        raise ValueError("it is too large for a comparison")
+        columns = _MOST_COPIES
+    most = min(_LARGEST_ARRAY, _BYTES * rows * columns + _HEADER_BYTES)
     with archive.open(name) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError("it is larger than its comparison")
-    values = read_array(io.BytesIO(content), len(content)).reshape(rows, columns)
+    values = read_array(io.BytesIO(content), len(content)).reshape(rows, -1)
+    if values.shape[1] != columns and columns != _MOST_COPIES:
+        raise ValueError("it is of another shape")
     if values.dtype.kind not in _KINDS[array]:
         raise ValueError("numbers of another kind")
     if array in _SINGLE:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import product
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,8 +20,8 @@ from cahp.comparison.plan import FULL, Cell, Plan, facts_of, split_minimum, with
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence, Method
 from cahp.models.cards import ModelCard, SelectionCost
-from cahp.outcomes import same_predictions
-from cahp.recoveries import RECOVERIES, refit_texts
+from cahp.outcomes import main_outcome, measure
+from cahp.recoveries import NONE, RECOVERIES, refit_texts
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.recoveries import cut_model
@@ -39,21 +39,13 @@ from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Pro
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: Windows of a language model on which heads are removed one by one; each takes as long as dozens of texts.
-_CRITICAL_WINDOWS = 8
 #: Bump to invalidate cached results.
-_REVISION = 6
-#: Settings that do not affect the selection of heads: the cell has its own, or they apply after it.
-_NOT_SELECTING = (
+_REVISION = 7
+#: Settings that affect neither the selection of a cell's heads nor its predictions: the cell has its own, or they apply
+#: after it.
+_WITHOUT_EFFECT = (
     *(*IN_DIGESTS, *AFTERWARDS, *MACHINE),
     *("method", "budget", "goal", "select_time", "seed", "representative"),
-)
-#: Settings that do not affect the predictions of a given mask: they select it, or measure something else.
-_NOT_PREDICTING = (
-    *(*IN_DIGESTS, "method", "budget", "goal", "seed", "min_per_layer", "min_first_layers", "even"),
-    *("pool_size", "poly_degree", "projection", "salience", "representative"),
-    *("recover", "report", "device", "precision"),
-    *("latency", "latency_time"),
 )
 
 
@@ -87,7 +79,7 @@ class Workspace:
         first = self._benches[plan.settings.seed] = self._open(plan.settings)
         self.dataset = first.dataset
         self.notices = first.notices
-        if not self.dataset.labelled and first.evaluation.task.predicts_labels:
+        if first.evaluation.lacks_labels:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
         self.tuning_texts: Texts | None = None
@@ -103,9 +95,7 @@ class Workspace:
                 "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
                 "--tries 1"
             )
-        self.critical_texts = self.splits["eval"]
-        if first.evaluation.task.predicts_often:
-            self.critical_texts = self.splits["eval"].sample(_CRITICAL_WINDOWS)
+        self.critical_texts = self.splits["eval"].sample(first.evaluation.task.critical)
 
     @property
     def protocols(self) -> dict[str, WindowProtocol] | None:
@@ -135,10 +125,10 @@ class Workspace:
             load=self._load,
             progress=lambda stage, done, total: self.progress(stage, done, total),
         )
-        if not bench.evaluation.task.predicts_often or not self._benches:
-            return bench
-        # What is known of the full model at each token takes time and memory, so that all seeds share it.
-        return replace(bench, measurements=next(iter(self._benches.values())).measurements)
+        # What is known of the full model may take time and memory, so that all seeds share it.
+        for other in self._benches.values():
+            return replace(bench, measurements=other.measurements)
+        return bench
 
     def _load(self, name: ModelCard, /, *, device: str) -> HeadModel:
         if self._model is None:
@@ -161,11 +151,11 @@ class Workspace:
         texts = self.critical_texts
         shape = (self.card.layers, self.card.heads)
         masks = [HeadMask.without([head], *shape) for head in range(np.prod(shape))]
-        full = measurements.evaluate(texts)
         # Models without one head have all lower layers in common.
         shared = SharedLayers(masks)
-        apart = [measurements.evaluate(texts, mask=mask, shared=shared).divergences(full).mean() for mask in masks]
-        criticality = np.reshape(apart, shape)
+        full = measurements.evaluate(texts)
+        without = [measurements.evaluate(texts, mask=mask, shared=shared) for mask in masks]
+        criticality = np.reshape([one.divergences(full).mean() for one in without], shape)
         self.store.save(self._critical_key, arrays={"kl": criticality})
         return criticality
 
@@ -175,28 +165,28 @@ class Workspace:
 
 @dataclass(frozen=True, eq=False)
 class MeasuredCell:
-    """What is known of a cell: its mask (None: not selected), its predictions by recovery and split, and its error.
+    """What is known of a cell: its mask (None: not selected), its predictions by recovery, and its error.
 
     The entry of the ``choice`` has the array ``keep (L, H)``, the ``setting`` of the method, its ``price`` and the
-    ``seconds`` of the selection; that of predictions the ``scores``, the seconds of the ``recovery`` and of the
+    ``seconds`` of the selection; that of predictions the scores by split, the seconds of the ``recovery`` and of the
     evaluation, and whether the recovery was ``accepted`` (None: it is never rejected).
     """
 
     cell: Cell
     choice: Entry | None = None
-    predictions: Mapping[tuple[str, str], Entry] = field(default_factory=dict)
+    predictions: Mapping[str, Entry] = field(default_factory=dict)
     error: str | None = None
 
     @property
-    def mask(self) -> HeadMask | None:
+    def mask(self) -> HeadMask:
         """The selected mask."""
-        if self.choice is None:
-            return None
+        assert self.choice is not None
         return HeadMask(self.choice.arrays["keep"])
 
-    def lacks(self, workspace: Workspace) -> list[tuple[str, str]]:
-        """The recoveries and splits without predictions."""
-        return [place for place in product(self.cell.recoveries, workspace.splits) if place not in self.predictions]
+    @property
+    def missing(self) -> list[str]:
+        """The recoveries without predictions."""
+        return [recovery for recovery in self.cell.recoveries if recovery not in self.predictions]
 
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
@@ -207,23 +197,22 @@ def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
         choice = Entry({"keep": keep}, {"setting": {}, "price": None, "seconds": 0.0})
     else:
         choice = workspace.store.load(_choice_key(workspace, cell))
-    found = MeasuredCell(cell, choice)
     stored = {}
     if choice is not None:
         # They may be those of another cell with the same mask.
-        for recovery, split in found.lacks(workspace):
-            entry = workspace.store.load(_predictions_key(workspace, found, recovery, split))
+        for recovery in cell.recoveries:
+            entry = workspace.store.load(_predictions_key(workspace, MeasuredCell(cell, choice), recovery))
             if entry is not None:
-                stored[recovery, split] = entry
-    return replace(found, predictions=stored)
+                stored[recovery] = entry
+    return MeasuredCell(cell, choice, stored)
 
 
 def save_cell(workspace: Workspace, measured: MeasuredCell) -> None:
     """Store what a worker has measured elsewhere."""
     if measured.choice is not None and measured.cell.method != FULL:
         workspace.store.save(_choice_key(workspace, measured.cell), **vars(measured.choice))
-    for (recovery, split), entry in measured.predictions.items():
-        workspace.store.save(_predictions_key(workspace, measured, recovery, split), **vars(entry))
+    for recovery, entry in measured.predictions.items():
+        workspace.store.save(_predictions_key(workspace, measured, recovery), **vars(entry))
 
 
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
@@ -237,26 +226,25 @@ def _choice_key(workspace: Workspace, cell: Cell) -> str:
         *(_REVISION, CLUSTERS_REVISION),
         *(workspace.card.sha256, workspace.bench(cell.seed).calibration.sha256),
         *(cell.method, _digest_choosing(_make_method(cell)), tries, tuning),
-        *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_NOT_SELECTING)),
+        *(cell.budget, cell.seed, cell.noise, key_fields(settings, without=_WITHOUT_EFFECT)),
     )
 
 
-def _predictions_key(workspace: Workspace, measured: MeasuredCell, recovery: str, split: str) -> str:
+def _predictions_key(workspace: Workspace, measured: MeasuredCell, recovery: str) -> str:
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
-    # A recovery depends on the calibration texts, and on the seed that draws its held-out texts.
     seed = measured.cell.seed
     bench = workspace.bench(seed)
-    row = RECOVERIES[recovery]
-    recovered: tuple[str, str, int] | None = None
-    solved: int | None = None
-    if row.solves or row.trains:
-        recovered = (bench.calibration.sha256, bench.recoveries.inputs_sha256, seed)
-    if row.solves:
-        solved = refit_texts(len(bench.calibration))
-    mask = measured.mask
-    parts = (workspace.card.sha256, mask and mask.sha256, recovery, recovered, workspace.splits[split].sha256)
-    settings = key_fields(workspace.plan.settings, without=_NOT_PREDICTING)
-    return key("compare-answers", _REVISION, *parts, settings, solved)
+    recovered: list[Any] = []
+    if recovery != NONE.name:
+        # It depends on the calibration texts, and on the seed that draws its held-out texts.
+        texts = bench.calibration
+        recovered = [texts.sha256, bench.recoveries.inputs_sha256, seed, refit_texts(len(texts))]
+    return key(
+        "compare-answers",
+        *(_REVISION, workspace.card.sha256, measured.mask.sha256, recovery, recovered),
+        [texts.sha256 for texts in workspace.splits.values()],
+        key_fields(workspace.plan.settings, without=_WITHOUT_EFFECT),
+    )
 
 
 def _make_method(cell: Cell, **setting: Any) -> Method:
@@ -282,27 +270,10 @@ def measure_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
             choice = _select_mask(workspace, cell)
             workspace.store.save(_choice_key(workspace, cell), **vars(choice))
             found = replace(read_cell(workspace, cell), choice=choice)
-        for recovery in cell.recoveries:
-            missing = [split for name, split in found.lacks(workspace) if name == recovery]
-            if not missing:
-                continue
-            # Load the model before the clock starts, and what is known of it at each token.
-            bench = workspace.bench(cell.seed)
-            _ = bench.model
-            for split in missing:
-                bench.measurements.prepare(workspace.splits[split])
-            start = perf_counter()
-            predict, accepted = _recover(bench, cast(HeadMask, found.mask), recovery)
-            seconds = perf_counter() - start
-            if recovery == "none":
-                seconds = 0.0
-            for split in missing:
-                start = perf_counter()
-                scores = predict(workspace.splits[split]).scores
-                meta = {"recovery": seconds, "seconds": perf_counter() - start, "accepted": accepted}
-                entry = Entry({"scores": scores}, meta)
-                workspace.store.save(_predictions_key(workspace, found, recovery, split), **vars(entry))
-                found = replace(found, predictions={**found.predictions, (recovery, split): entry})
+        for recovery in found.missing:
+            entry = _predict(workspace, found, recovery)
+            workspace.store.save(_predictions_key(workspace, found, recovery), **vars(entry))
+            found = replace(found, predictions={**found.predictions, recovery: entry})
     except (Cancelled, MemoryError):
         raise
     except Exception as error:
@@ -335,13 +306,11 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
                 f"{cell.method} kept {mask.count} heads instead of {cell.budget}; leave it out, or correct the method"
             )
         masks.append(mask)
-        right = 0
+        right = 0.0
         if tuning_texts is not None and len(settings) > 1:
+            full = bench.measurements.evaluate(tuning_texts)
             evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)
-            if evaluation.labelled:
-                right = int(evaluation.correct.sum())
-            else:
-                right = int(same_predictions(evaluation, bench.measurements.evaluate(tuning_texts)).sum())
+            right = main_outcome(measure(evaluation, full=full))[1].value
         correct.append(right)
     # The first of equals, which is the default.
     best = int(np.argmax(correct))
@@ -388,21 +357,28 @@ class _Redrawn:
         return self._evidence.cached(f"{name}, drawn with {self.seed}", make)
 
 
-def _recover(bench: Bench, mask: HeadMask, recovery: str) -> tuple[Callable[[Texts], Evaluation], bool | None]:
-    """Prune and recover on the calibration texts of a bench.
-
-    Returns the model's prediction function, and whether the recovery was kept (None: it is never rejected).
-    """
+def _predict(workspace: Workspace, measured: MeasuredCell, recovery: str) -> Entry:
+    """Prune and recover on the calibration texts of the cell's seed, and predict the texts of every split."""
+    bench = workspace.bench(measured.cell.seed)
     measurements = bench.measurements
-    if recovery == "none" and mask.is_full:
-        # Measured even if the predictions are known: its time serves to estimate the comparison's.
-        return lambda texts: measurements.evaluate_model(bench.model, texts), None
-    if recovery == "none":
-        return lambda texts: measurements.evaluate(texts, mask=mask), None
-    # Weights are not stored: those of hundreds of masks would displace everything else.
-    recovered = bench.recoveries.recover(mask, recovery, keep=False)
-    model = cut_model(bench.model, mask, recovered)
-    accepted = None
-    if recovered is not None and not RECOVERIES[recovery].baseline:
-        accepted = recovered.accepted
-    return lambda texts: measurements.evaluate_model(model, texts), accepted
+    mask = measured.mask
+    # Load the model before the clock starts, and what is known of it at each token.
+    model = bench.model
+    for texts in workspace.splits.values():
+        measurements.prepare(texts)
+    start = perf_counter()
+    meta: dict[str, Any] = {"recovery": 0.0, "accepted": None}
+    predict: Callable[[Texts], Evaluation] = partial(measurements.evaluate, mask=mask)
+    if recovery != NONE.name:
+        # Weights are not stored: those of hundreds of masks would displace everything else.
+        recovered = bench.recoveries.recover(mask, recovery, keep=False)
+        model = cut_model(model, mask, recovered)
+        if recovered is not None and not RECOVERIES[recovery].baseline:
+            meta["accepted"] = recovered.accepted
+        meta["recovery"] = perf_counter() - start
+    if recovery != NONE.name or mask.is_full:
+        # The full model is measured even if its predictions are known: its time serves to estimate the comparison's.
+        predict = partial(measurements.evaluate_model, model)
+    start = perf_counter()
+    scores = {split: predict(texts).scores for split, texts in workspace.splits.items()}
+    return Entry(scores, {**meta, "seconds": perf_counter() - start})

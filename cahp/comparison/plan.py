@@ -6,14 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import numpy as np
 
 from cahp import methods
 from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts
-from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
@@ -64,19 +63,16 @@ class Plan:
                 "comparisons are computed in float32, so that rounding has no effect; leave precision out"
             )
         for name, given in (("methods", self.methods), ("budgets", self.budgets), ("seeds", self.seeds)):
-            if not given:
-                raise OptionError(f"--{name} is empty; give at least one")
-            if len(set(given)) < len(given):
-                twice = next(value for value in given if given.count(value) > 1)
-                raise OptionError(f"--{name} contains {twice} twice; leave one out")
+            if not given or len(set(given)) < len(given):
+                raise OptionError(f"--{name} is empty, or contains one twice; give at least one, each once")
         for method in self.methods:
             methods.get(split_minimum(method)[0])
         for recovery in self.recoveries:
             if recovery not in COMPARED:
-                reason = "is unknown"
-                if recovery in RECOVERIES:
-                    reason = "depends on the speed of the machine"
-                raise OptionError(f"--recover {recovery} {reason}; choose one of {', '.join(COMPARED)}")
+                raise OptionError(
+                    f"--recover {recovery} is unknown, or depends on the speed of the machine; choose one of "
+                    f"{', '.join(COMPARED)}"
+                )
         object.__setattr__(self, "recoveries", tuple(dict.fromkeys(("none", *self.recoveries))))
         for seed in self.seeds:
             replace(self.settings, seed=seed)
@@ -97,12 +93,8 @@ class Plan:
             count = parse_budget(
                 budget, total=layers * heads, layers=layers, min_per_layer=floor, even=self.settings.even
             )
-            if count is None:
-                raise BudgetError(
-                    "a comparison needs the same number of heads for every method; give --budgets numbers"
-                )
-            if count in counts.values():
-                raise BudgetError(f"two of the budgets are {count} heads; leave one out")
+            if count is None or count in counts.values():
+                raise BudgetError(f"--budgets {budget} is no number of heads of its own; give other numbers or shares")
             counts[budget] = count
         return counts
 
@@ -122,16 +114,16 @@ class Plan:
             if facts.learned and self.trained_budgets is not None:
                 budgets = self.trained_budgets
             total = min(facts.draws, self.draws or facts.draws)
-            # A random method spreads its masks evenly; each seed draws at least one.
-            own = {seed: max(1, len(range(place, total, len(self.seeds)))) for place, seed in enumerate(self.seeds)}
-            for draw, budget, seed in product(range(max(own.values())), budgets, self.seeds):
-                if draw < own[seed]:
-                    noise = seed
-                    if facts.draws > 1:
-                        noise = _random_seed(name, seed, draw)
-                    at = (name in (self.trained or self.methods)) and (budget in (self.trained_budgets or self.budgets))
-                    recoveries = tuple(one for one in self.recoveries if at or not RECOVERIES[one].trains)
-                    cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
+            for draw, budget, (place, seed) in product(range(total), budgets, enumerate(self.seeds)):
+                # A random method spreads its masks evenly; each seed draws at least one.
+                if draw and draw * len(self.seeds) + place >= total:
+                    continue
+                noise = seed
+                if facts.draws > 1:
+                    noise = _random_seed(name, seed, draw)
+                trained = name in (self.trained or self.methods) and budget in (self.trained_budgets or self.budgets)
+                recoveries = tuple(one for one in self.recoveries if trained or not RECOVERIES[one].trains)
+                cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
         return cells
 
     def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
@@ -279,87 +271,74 @@ PRESETS: Mapping[str, Preset] = {
 }
 
 
-def default_preset(card: ModelCard) -> str:
-    """Return the preset that a comparison of a model starts from."""
-    if card.task.predicts_labels:
-        return QUICK
-    return LANGUAGE
-
-
-#: A list of methods, budgets or recoveries: a text with commas, as on the command line, or the items themselves.
-ListOption = str | Iterable[str | int] | None
-#: How many seeds, or the seeds themselves, as a text with commas or a list.
-SeedsOption = str | int | Iterable[int] | None
-
-
-class PlanOptions(TypedDict, total=False):
-    """Options that replace parts of a preset; None, or one that is left out, keeps the part.
-
-    ``tries`` is the number of settings of each method that the tuning texts choose among (default: 1). ``draws`` masks
-    of each random method are drawn over all seeds and recovered.
-    """
-
-    methods: ListOption
-    budgets: ListOption
-    seeds: SeedsOption
-    recover: ListOption
-    limit: int | None
-    eval_limit: int | None
-    tries: int
-    draws: int | None
+#: A list of methods, budgets, seeds or recoveries: a text with commas, as on the command line, or the items.
+ListOption = str | int | Iterable[str | int] | None
 
 
 def make_plan(
-    settings: Settings, *, preset: str | None = None, default: str = QUICK, **options: Unpack[PlanOptions]
+    settings: Settings,
+    *,
+    preset: str | None = None,
+    default: str = QUICK,
+    limit: int | None = None,
+    eval_limit: int | None = None,
+    tries: int = 1,
+    draws: int | None = None,
+    **lists: ListOption,
 ) -> Plan:
-    """Combine a preset with the options that replace its parts.
+    """Combine a preset with the options that replace its parts: ``methods``, ``budgets``, ``recover`` and ``seeds``.
 
     Without one it is the ``default``, but where methods of a classifier are named, a plan with more texts and budgets.
+    Numbers of texts that the settings name replace those of the preset. ``draws`` masks of each random method are drawn
+    over all seeds, and ``tries`` settings of each method are tried.
 
     Raises:
         OptionError: If the preset is unknown, or a list or number is impossible.
     """
-    given: dict[str, Any] = {name: option for name, option in options.items() if option is not None}
-    start = _NAMED_METHODS
-    if preset or "methods" not in given or default == LANGUAGE:
-        name = preset or default
-        if name not in PRESETS:
-            raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
-        start = PRESETS[name]
-    sizes = {name: given.get(name, getattr(start, name)) for name in ("limit", "eval_limit")}
+    name = preset or default
+    if name not in PRESETS:
+        raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
+    start = PRESETS[name]
+    if preset is None and default == QUICK and lists.get("methods") is not None:
+        start = _NAMED_METHODS
     parts: dict[str, Any] = {name: getattr(start, name) for name in _SHARED}
-    parts |= {name: given[name] for name in ("tries", "draws") if name in given}
-    for option, name in (("methods", "methods"), ("budgets", "budgets"), ("recover", "recoveries")):
-        if option in given:
-            parts[name] = read_items(given[option])
+    for option, value in lists.items():
+        if option == "seeds" and value is not None:
+            parts["seeds"] = read_seeds(value)
+        elif value is not None:
+            parts["recoveries" if option == "recover" else option] = read_items(value)
             # What a person names is trained for every method and budget.
             parts |= {"trained": None, "trained_budgets": None}
-    if "seeds" in given:
-        parts["seeds"] = read_seeds(given["seeds"])
-    return Plan(replace(settings, **sizes), **parts)
+    if draws is not None:
+        parts["draws"] = draws
+    sizes: dict[str, Any] = {"limit": limit, "eval_limit": eval_limit}
+    for name, given in sizes.items():
+        if given is None:
+            sizes[name] = getattr(settings, name)
+            if sizes[name] == getattr(Settings, name):
+                sizes[name] = getattr(start, name)
+    return Plan(replace(settings, **sizes), tries=tries, **parts)
 
 
-def read_items(option: str | Iterable[str | int]) -> tuple[str, ...]:
+def read_items(option: str | int | Iterable[str | int]) -> tuple[str, ...]:
     """Return the items of a ``ListOption``."""
-    if isinstance(option, str):
-        return tuple(item for part in option.split(",") if (item := part.strip()))
-    return tuple(map(str, option))
+    if isinstance(option, str | int):
+        option = [item.strip() for item in str(option).split(",")]
+    return tuple(str(item) for item in option if item != "")
 
 
-def read_seeds(option: str | int | Iterable[int]) -> tuple[int, ...]:
-    """Return the seeds of a ``SeedsOption``: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
+def read_seeds(option: str | int | Iterable[str | int]) -> tuple[int, ...]:
+    """Return the seeds of an option: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
 
     Raises:
         OptionError: If its text cannot be read.
     """
-    if not isinstance(option, str | int):
-        return tuple(option)
-    text = str(option)
-    items = read_items(text)
+    items = read_items(option)
     if not items or not all(item.isascii() and item.isdigit() and len(item) < 11 for item in items):
-        raise OptionError(f"cannot read seeds {text!r}; write how many (5), or which (42,43)")
-    if "," in text:
-        return tuple(int(item) for item in items)
-    if not 1 <= int(text) <= 1000:
-        raise OptionError(f"--seeds {text} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
-    return tuple(range(_FIVE_SEEDS[0], _FIVE_SEEDS[0] + int(text)))
+        raise OptionError(f"cannot read seeds {option!r}; write how many (5), or which (42,43)")
+    seeds = tuple(map(int, items))
+    if not isinstance(option, str | int) or "," in str(option):
+        return seeds
+    if not 1 <= seeds[0] <= 1000:
+        raise OptionError(f"--seeds {option} is impossible; give 1 to 1000, or seeds themselves with commas (42,43)")
+    return tuple(range(_FIVE_SEEDS[0], _FIVE_SEEDS[0] + seeds[0]))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from cahp import methods
@@ -23,9 +22,10 @@ from cahp.comparison.result import Comparison
 from cahp.files import plain_json
 from cahp.models.cards import SelectionCost
 from cahp.outcomes import OUTCOMES, Outcomes, accuracy_change, finite, list_further, measure, to_delta, to_metrics
+from cahp.recoveries import NONE
 from cahp.run.bench import labelling
 from cahp.run.document import ModelRecord, versions
-from cahp.run.resources import SplitRecord, record_split
+from cahp.run.resources import record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
@@ -48,9 +48,9 @@ def record(
     rows: dict[str, list[Evaluation]] = {split: [] for split in workspace.splits}
     # Recording the cells fills ``rows`` in this order.
     records = [_record_cell(workspace, one, full, rows) for one in measured]
-    critical: int | None = None
-    if len(workspace.critical_texts) < workspace.splits["eval"].count:
-        critical = len(workspace.critical_texts)
+    critical: int | None = len(workspace.critical_texts)
+    if critical == workspace.splits["eval"].count:
+        critical = None
     document = ComparisonDocument(
         schema=SCHEMA,
         model=ModelRecord.of(workspace.card),
@@ -69,9 +69,7 @@ def record(
         criticality_texts=critical,
         protocols=workspace.protocols,
     )
-    # The first row is that of the full model.
-    answers = {split: to_answers(evaluations, full=evaluations[0]) for split, evaluations in rows.items()}
-    return Comparison(document, answers)
+    return Comparison(document, {split: to_answers(evaluations) for split, evaluations in rows.items()})
 
 
 def _record_data(workspace: Workspace) -> DataRecords:
@@ -81,14 +79,14 @@ def _record_data(workspace: Workspace) -> DataRecords:
     for seed in workspace.plan.seeds:
         sample = record_split(resources, settings.select_split, workspace.bench(seed).calibration)
         select.append(SeedSample(**vars(sample), seed=seed))
-    steer: SplitRecord | None = None
-    if workspace.tuning_texts is not None:
-        steer = record_split(resources, settings.eval_split, workspace.tuning_texts)
-    report: SplitRecord | None = None
-    if "report" in workspace.splits:
-        report = record_split(resources, "test", workspace.splits["report"])
-    evaluation = record_split(resources, settings.eval_split, workspace.splits["eval"])
-    return DataRecords(workspace.dataset.id, workspace.dataset.classes, tuple(select), evaluation, steer, report)
+    named = {"eval": settings.eval_split, "steer": settings.eval_split, "report": "test"}
+    texts = {**workspace.splits, "steer": workspace.tuning_texts}
+    records: dict[str, Any] = dict.fromkeys(named)
+    for part, split in named.items():
+        own = texts.get(part)
+        if own is not None:
+            records[part] = record_split(resources, split, own)
+    return DataRecords(workspace.dataset.id, workspace.dataset.classes, tuple(select), **records)
 
 
 def _describe_participant(name: str) -> Participant:
@@ -110,59 +108,45 @@ def _record_cell(
     cell = measured.cell
     recoveries: dict[str, RecoveryResult] = {}
     seconds: dict[str, Any] = {"score": None, "recovery": {}, "evaluation": {}}
-    for recovery in cell.recoveries:
-        entries = {split: measured.predictions.get((recovery, split)) for split in rows}
-        found = {split: entry for split, entry in entries.items() if entry is not None}
-        if found.keys() != rows.keys():
-            # It failed in between: a row stands for the same cell in every split.
-            continue
-        parts: dict[str, Any] = {"eval": None, "report": None}
+    for recovery, entry in measured.predictions.items():
         row = len(rows["eval"])
-        for split, entry in found.items():
-            texts = workspace.splits[split]
-            evaluation = texts.evaluation_of(entry.arrays["scores"])
+        parts: dict[str, Any] = {"eval": None, "report": None}
+        for split, texts in workspace.splits.items():
+            evaluation = texts.evaluation_of(entry.arrays[split])
             rows[split].append(evaluation)
             compared: Evaluation | None = rows[split][0]
-            if cell.method == FULL and recovery == "none" and evaluation.labelled:
+            alike: Outcomes = {}
+            if evaluation.labelled and cell.method == FULL and recovery == NONE.name:
                 # Without labels there are only differences: those of the full model from itself.
                 compared = None
-            outcomes = finite(measure(evaluation, full=compared))
-            alike: Outcomes = {}
-            # The full model after the same recovery, if the recovery changes it.
-            same = full[cell.seed].predictions.get((recovery, split))
-            if same is not None and recovery != "none" and cell.method != FULL and evaluation.labelled:
-                recovered = texts.evaluation_of(same.arrays["scores"])
-                alike = {"accuracy_change": accuracy_change(evaluation, recovered)}
-            parts[split] = _to_quality(outcomes, alike)
-        entry = found["eval"]
+            elif evaluation.labelled and recovery != NONE.name and recovery in full[cell.seed].predictions:
+                # The full model after the same recovery, if the recovery changes it.
+                same = texts.evaluation_of(full[cell.seed].predictions[recovery].arrays[split])
+                alike = {"accuracy_change": accuracy_change(evaluation, same)}
+            parts[split] = _to_quality(finite(measure(evaluation, full=compared)), alike)
         recoveries[recovery] = RecoveryResult(row, **parts, accepted=entry.meta["accepted"])
-        seconds["evaluation"][recovery] = sum(one.meta["seconds"] for one in found.values())
-        if recovery != "none":
+        seconds["evaluation"][recovery] = entry.meta["seconds"]
+        if recovery != NONE.name:
             seconds["recovery"][recovery] = entry.meta["recovery"]
-    recorded = CellRecord(
+    choice: dict[str, Any] = {"setting": {}, "price": None, "seconds": None}
+    attained: int | None = None
+    kept: dict[str, tuple[int, ...]] | None = None
+    if measured.choice is not None:
+        choice = dict(measured.choice.meta)
+        attained = measured.mask.count
+        kept = {str(layer): tuple(heads) for layer, heads in enumerate(measured.mask.by_layer)}
+    return CellRecord(
         method=cell.method,
-        setting={},
+        setting=choice["setting"],
         seed=cell.seed,
         draw=cell.draw,
         noise=cell.noise,
-        budget={"requested": cell.budget, "attained": None},
-        kept=None,
+        budget={"requested": cell.budget, "attained": attained},
+        kept=kept,
         recoveries=recoveries,
-        seconds=seconds,
-        price=None,
-        error=measured.error,
-    )
-    mask = measured.mask
-    if measured.choice is None or mask is None:
-        return recorded
-    choice = measured.choice.meta
-    return replace(
-        recorded,
-        setting=choice["setting"],
-        budget={"requested": cell.budget, "attained": mask.count},
-        kept={str(layer): tuple(heads) for layer, heads in enumerate(mask.by_layer)},
         seconds={**seconds, "score": choice["seconds"]},
         price=choice["price"] and SelectionCost(**choice["price"]),
+        error=measured.error,
     )
 
 
@@ -192,8 +176,6 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell], full: 
     grid = grid_notice(workspace.card.layers * workspace.card.heads)
     if grid is not None and REFERENCE in plan.methods:
         yield f"{REFERENCE}: {grid}"
-    if plan.tries_used < plan.tries:
-        yield f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
     failed = [one for one in measured if one.error]
     if failed:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))

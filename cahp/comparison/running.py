@@ -24,7 +24,7 @@ from cahp.comparison.sentences import describe_place
 from cahp.comparison.statistics import TESTED, choose_endpoint, choose_recovery
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.resources import Loader, TestSplitLog
 from cahp.store import Store, key
 from cahp.values import CahpError, Cancelled, OptionError, Progress, silent
@@ -247,69 +247,61 @@ def compare(
     card = workspace.card
     if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
-    full_cells = plan.full_cells(layers=card.layers, heads=card.heads)
-    cells = plan.cells(layers=card.layers, heads=card.heads)
+    shape = {"layers": card.layers, "heads": card.heads}
+    total = card.layers * card.heads
+    full_cells = plan.full_cells(**shape)
+    cells = plan.cells(**shape)
     for texts in workspace.splits.values():
         check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
     measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}
-    missing = [cell for cell, one in measured.items() if one.lacks(workspace)]
-    test_opened = _open_test_split(workspace, bool(missing))
+    test_opened = _open_test_split(workspace, any(one.missing for one in measured.values()))
     criticality = workspace.read_criticality()
     cost = ComparisonCost(len(cells), len(cells))
-    if missing or criticality is None:
+    if criticality is None or any(one.missing for one in measured.values()):
         if jobs is None:
             jobs = 1
             if cluster is None and dataset is None:
                 jobs = max(1, len(list_gpus(plan.settings.device)))
         with open_executor(jobs=jobs, cluster=cluster, device=plan.settings.device) as executor:
             # The full model comes first: its time tells how long a forward pass takes.
-            first = replace(full_cells[0], recoveries=("none",))
-            full = read_cell(workspace, first)
-            if full.lacks(workspace):
-                full = next(measure_cells(workspace, [first], executor, cluster))
+            full = measure_cell(workspace, replace(full_cells[0], recoveries=(NONE.name,)))
             if full.error is not None:
                 raise CahpError(f"the full model could not be measured ({full.error}); try `cahp evaluate` first")
-            measured |= {cell: read_cell(workspace, cell) for cell in missing}
-            missing = [cell for cell in missing if measured[cell].lacks(workspace)]
-            passes = _count_passes(workspace, [measured[cell] for cell in missing])
-            # Models without one head have their lower layers in common.
-            removals = 0.0
+            measured |= {cell: read_cell(workspace, cell) for cell in full_cells}
+            missing = [one for one in measured.values() if one.missing]
+            passes = _count_passes(workspace, missing)
+            forwards = sum(passes.values())
             if criticality is None:
+                # Models without one head have their lower layers in common.
                 texts = workspace.critical_texts
-                removals = card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
-            total = sum(passes.values()) + removals
-            evaluated = workspace.splits["eval"].task.count_passes(workspace.splits["eval"])
-            seconds = full.predictions["none", "eval"].meta["seconds"] / evaluated
-            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.layers * card.heads)
-            endpoint = (outcome, choose_recovery(plan.recoveries), budgets, card.layers * card.heads)
+                forwards += card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
+            seconds = full.predictions[NONE.name].meta["seconds"] / _count_evaluation(workspace)
+            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], total)
             cost = ComparisonCost(
                 cells=len(cells),
-                known=len(cells) - sum(cell.method != FULL for cell in missing),
-                forwards=total,
+                known=len(cells) - sum(one.cell.method != FULL for one in missing),
+                forwards=forwards,
                 forward_ms=seconds * 1000,
-                minutes=total * seconds / 60 / jobs,
-                primary=describe_place(*endpoint, card.unit),
+                minutes=forwards * seconds / 60 / jobs,
+                primary=describe_place(outcome, choose_recovery(plan.recoveries), budgets, total, card.unit),
             )
             announce(cost)
             done = 0.0
 
             def report(*_: object, **__: object) -> None:
                 # Between two batches it only lets the caller stop the work.
-                progress(STAGE, round(done), max(1, round(total)))
+                progress(STAGE, round(done), max(1, round(forwards)))
 
             workspace.progress = report
             report()
-            for one in measure_cells(workspace, missing, executor, cluster):
+            for one in measure_cells(workspace, list(passes), executor, cluster):
                 measured[one.cell] = one
                 done += passes[one.cell]
                 report()
         if criticality is None:
             criticality = workspace.measure_criticality()
-            done = total
+            done = forwards
             report()
-    for cell in full_cells:
-        if error := measured[cell].error:
-            raise CahpError(f"the full model could not be measured ({error}); try `cahp evaluate` first")
     if all(measured[cell].error for cell in cells):
         raise CahpError(f"every measurement failed; the first error is: {measured[cells[0]].error}")
     return record(
@@ -323,6 +315,11 @@ def compare(
     )
 
 
+def _count_evaluation(workspace: Workspace) -> float:
+    """Count the forward passes of an evaluation on all splits."""
+    return sum(texts.task.count_passes(texts) for texts in workspace.splits.values())
+
+
 def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict[Cell, float]:
     """Count the forward passes that each cell still takes."""
     passes: dict[Cell, float] = {}
@@ -330,7 +327,7 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
     for one in missing:
         cell = one.cell
         bench = workspace.bench(cell.seed)
-        passes[cell] = 0.0
+        passes[cell] = len(one.missing) * _count_evaluation(workspace)
         # The evidence of a method serves all budgets of a seed; gates are trained for each.
         place = (cell.method, cell.seed)
         if one.choice is None and (place not in gathered or facts_of(cell.method).learned):
@@ -340,11 +337,8 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
                 price = selection_cost(workspace, cell, cast(Evidence, bench.evidence))
                 if price is not None:
                     passes[cell] += float(price.forwards)
-        lacking = one.lacks(workspace)
-        for recovery in dict.fromkeys(recovery for recovery, _ in lacking):
+        for recovery in one.missing:
             passes[cell] += RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
-        for _, split in lacking:
-            passes[cell] += workspace.splits[split].task.count_passes(workspace.splits[split])
     return passes
 
 

@@ -195,6 +195,24 @@ class Evaluation:
         return Evaluation(self.scores[rows], self.labels[rows], self.classes)
 
     @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """What is known of each prediction, whichever model predicts: the label, if there is one."""
+        if not self.labelled:
+            return {}
+        return {"labels": self.labels.astype(self._class_type)}
+
+    def list_values(self, full: Evaluation) -> dict[str, NDArray[Any]]:
+        """Return the arrays ``(n,)`` from which a comparison is computed; ``full`` is the full model's evaluation."""
+        values = {"kl": self.divergences(full), "predictions": self.predictions.astype(self._class_type)}
+        if self.labelled:
+            values["nll"] = self.losses
+        return values
+
+    @property
+    def _class_type(self) -> np.dtype[Any]:
+        return np.min_scalar_type(len(self.classes) - 1)
+
+    @property
     def correct(self) -> Bools:
         """Whether the prediction of each example is correct."""
         self._check_labels()
@@ -284,6 +302,22 @@ class TokenEvaluation(Evaluation):
     def divergences(self, full: Evaluation) -> NDArray[np.float64]:
         """KL divergence of each token's distribution from that of the full model, as it was measured."""
         return self._of_tokens(DIVERGENCE).astype(np.float64).clip(min=0.0)
+
+    @property
+    def columns(self) -> dict[str, NDArray[Any]]:
+        """The document, window and size of each token, and the sequence of each repeated token, if there are any."""
+        columns = {"documents": self.documents, "windows": self.places, "sizes": self.sizes}
+        if len(self.copying[1]):
+            columns["copies"] = self.copying[1]
+        return {name: column.astype(np.int32) for name, column in columns.items()}
+
+    def list_values(self, full: Evaluation) -> dict[str, NDArray[Any]]:
+        """Return values of each token ``(T,)``, and the losses of repeated tokens, if there are any."""
+        values: dict[str, NDArray[Any]] = {"kl": self.divergences(full), "nll": self.losses}
+        values["predictions"] = self.predictions.astype(np.int32)
+        if len(self.copying[1]):
+            values["copying"] = self.copying[0]
+        return values
 
     def take(self, rows: Ints) -> TokenEvaluation:
         """Return the answers to the windows in ``rows``."""

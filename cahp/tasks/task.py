@@ -93,6 +93,9 @@ class Task:
     trial = (128, 256)
     #: Tokens of a batch whose answers are waited for on a processor (None: the usual number).
     first_tokens: int | None = None
+    #: The preset from which a comparison of methods starts, and the items on which it removes heads one by one.
+    preset = "quick"
+    critical = 1 << 30
     #: Bump to invalidate the cached evaluations of the task.
     revision = 3
 
@@ -113,6 +116,10 @@ class Task:
     def count_passes(self, texts: Texts) -> float:
         """Return the forward passes of one item that the evaluation of ``texts`` takes."""
         return float(len(texts))
+
+    def count_bytes(self, texts: Texts) -> int:
+        """Return the bytes of what a model predicts of ``texts``: a class of each."""
+        return 2 * len(texts)
 
     def get_text(self, item: str | Window) -> str:
         """Return the text of an item, for people."""
@@ -193,6 +200,8 @@ class NextToken(Task):
     compared = 1
     trial = (8, 8)
     first_tokens = 256
+    preset = "language"
+    critical = 8
     revision = 6
 
     def list_rows(self, texts: Texts) -> list[int]:
@@ -208,6 +217,10 @@ class NextToken(Task):
         windows = texts.windows
         longest = max(len(windows[row].ids) for row in self.list_rows(texts))
         return sum(len(window.ids) for window in windows) / longest
+
+    def count_bytes(self, texts: Texts) -> int:
+        """Return the bytes of a token of the vocabulary at each token."""
+        return 4 * round(self.count_tokens(texts))
 
     def get_text(self, item: str | Window) -> str:
         """Return the text of a window."""

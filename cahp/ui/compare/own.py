@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.comparison import Comparison
-from cahp.comparison.plan import PRESETS, REFERENCE, Plan, default_preset, make_plan
+from cahp.comparison.plan import PRESETS, REFERENCE, Plan, make_plan
 from cahp.comparison.running import compare
 from cahp.comparison.sentences import method_label
 from cahp.data import Dataset
@@ -111,7 +111,7 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
         plan = _draw_form(explorer)
         if plan is not None:
             dataset = explorer.source.raw if explorer.source.uploaded else None
-            request = _Request(plan, default_preset(explorer.card), explorer.bench, dataset)
+            request = _Request(plan, explorer.card.task.preset, explorer.bench, dataset)
             st.code(command(plan, request.preset), language="bash", wrap_lines=True)
             job_card(explorer, MEASURE, request, name="compare-own-start", offer="Run the comparison", type="primary")
 
@@ -120,7 +120,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
     """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
     card = explorer.card
     total = card.layers * card.heads
-    preset = default_preset(card)
+    preset = card.task.preset
     start = PRESETS[preset]
     offered = [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit]
     first = ", ".join(start.budgets) if start.named else f"{max(card.layers, total // 6)}, 50%"
@@ -173,7 +173,7 @@ def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recove
     plan = make_plan(
         # Fields that the command cannot contain keep their defaults: the command must measure the same.
         Settings(**{name: getattr(explorer.settings, name) for name in ("model", *_SHARED)}),
-        preset=default_preset(explorer.card),
+        preset=explorer.card.task.preset,
         # The reference comes first.
         methods=sorted(methods, key=lambda name: name != REFERENCE),
         budgets=heads,

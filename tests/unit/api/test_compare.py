@@ -8,7 +8,6 @@ import pytest
 from comparisons import varied
 
 import cahp
-import cahp.comparison
 from cahp.api.compare import CompareResult
 from cahp.store import Store
 
@@ -27,31 +26,6 @@ def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store:
     found = cahp.compare(**options, **lists, limit=40, eval_limit=20, store=store)
     assert isinstance(found, cahp.CompareResult)
     assert {one.budget for one in found.summary.means} == {4, 6}
-    plan = cahp.comparison.Plan(
-        cahp.Settings(
-            **{**options, "model": str(options["model"]), "data": str(options["data"])}, limit=40, eval_limit=20
-        ),
-        ("complementary", "magnitude"),
-        ("4", "6"),
-        (42,),
-    )
-    assert cahp.compare(plan, store=store).summary.means == found.summary.means
-
-
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"data": "sst5"},
-        {"seeds": 5},
-        {"tries": 2},
-        {"device": "cpu"},
-    ],
-)
-def test_a_plan_and_options_are_not_mixed(given: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cahp.api.compare.measure", None)
-    plan = cahp.comparison.Plan(cahp.Settings(limit=64, eval_limit=64), ("complementary", "random"), ("12",), (42,))
-    with pytest.raises(cahp.CahpError, match="a Plan and options are both given"):
-        cahp.compare(plan, **given)
 
 
 def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) -> None:

@@ -29,11 +29,9 @@ from cahp.comparison.running import ComparisonCost, compare
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcome, to_delta, to_metrics
 from cahp.run.bench import open_bench
-from cahp.run.measurements import Measurements
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
-from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Estimate, HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -205,29 +203,6 @@ def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, st
     assert set(accepted[1::2]) <= {True, False}
 
 
-def test_a_cell_that_fails_between_two_splits_leaves_each_row_with_its_own_answers(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    evaluate = Measurements.evaluate
-
-    def fail_once(self: Measurements, texts: Texts, *, mask: HeadMask | None = None, **options: Any) -> Evaluation:
-        if mask is not None and mask.count == 4 and len(texts) == 40 and texts.sha256 != evaluated:
-            raise RuntimeError("not enough memory")
-        return evaluate(self, texts, mask=mask, **options)
-
-    asked = plan(replace(settings, report="test"), "counted", seeds=(42,))
-    evaluated = Workspace(asked, store=store).splits["eval"].sha256
-    monkeypatch.setattr(Measurements, "evaluate", fail_once)
-    found = compare(asked, store=store)
-    small, large = written(found)["cells"]
-    assert "not enough memory" in small["error"]
-    assert small["recoveries"] == {}
-    for part, arrays in found.answers.items():
-        row = large["recoveries"]["none"]["row"]
-        right = (arrays["predictions"][row] == arrays["labels"]).mean()
-        assert right == pytest.approx(large["recoveries"]["none"][part]["accuracy"])
-
-
 # --- stopping and going on
 
 
@@ -297,11 +272,11 @@ def test_a_worker_stores_what_it_measures_and_answers_the_next_comparison_with_i
     elsewhere = in_worker(None)
     assert len(Counted.asked) == 2
     save_cell(Workspace(asked, store=Store(tmp_path / "mine")), elsewhere)
-    assert not read_cell(workspace := Workspace(asked, store=Store(tmp_path / "mine")), before.cell).lacks(workspace)
+    assert not read_cell(Workspace(asked, store=Store(tmp_path / "mine")), before.cell).missing
     validation = data / "validation.jsonl"
     validation.write_text(validation.read_text().replace("a", "o"))
     after = in_worker(store.folder.parent)
-    scores = [one.predictions["none", "eval"].arrays["scores"] for one in (before, after)]
+    scores = [one.predictions["none"].arrays["eval"] for one in (before, after)]
     assert not np.array_equal(*scores)
     # And one that has other files than who asks says so.
     with pytest.raises(CahpError, match="other texts"):
