@@ -36,31 +36,17 @@ def draw(explorer: Explorer) -> None:
         st.caption(f"Which heads does this model need? {what} CAHP keeps one of each family.")
         switch_builtins(explorer)
     pulse = explorer.work.pulse
-    source = _describe_source(explorer)
-    st.fragment(_live, run_every=pulse)(explorer, pulse, source)
+    st.fragment(_live, run_every=pulse)(explorer, pulse)
     with st.container(key="doors"):
         for column, (key, label) in zip(st.columns(len(_DOORS), gap="small"), _DOORS, strict=True):
             with column:
                 link(key, label, width="stretch")
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
-        shown = dict.fromkeys((NONE.name, explorer.recovery.shown))
-        evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
-        st.caption(source, help=f"{provenance(explorer, *shown)} {evaluated}", width="content")
-        if explorer.card.saves == "time":
-            draw_timing(explorer, place="home")
 
 
-def _describe_source(explorer: Explorer) -> str:
-    """Describe in a few words where the figures of the mask on the board were measured, and in which state."""
-    state = RECOVERIES[explorer.recovery.shown].beside
-    if explorer.results.ships(explorer.mask, explorer.recovery.shown):
-        return f"Bundled result, {state}."
-    return f"Measured on this machine, {state}."
-
-
-def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
+def _live(explorer: Explorer, pulse: float | None) -> None:
     address.write(explorer)
     board.measure(explorer)
+    shown = explorer.recovery.shown
     with st.container(key="first-picture", gap="small"):
         values = [_describe_value(explorer, *row) for row in board.list_masks(explorer)]
         with st.container(key=board.finding_key(explorer, "home-board"), gap="small"):
@@ -77,8 +63,16 @@ def _live(explorer: Explorer, pulse: float | None, source: str) -> None:
             text.below(explorer)
         for panel in features.panels("Board"):
             panel.draw(explorer)
-    if explorer.work.pulse != pulse or _describe_source(explorer) != source:
-        # Polling starts and stops, and the line below changes, only with a run of the whole page.
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
+        source = "Measured on this machine"
+        if explorer.results.ships(explorer.mask, shown):
+            source = "Bundled result"
+        evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
+        help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
+        st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
+        draw_timing(explorer, place="home")
+    if explorer.work.pulse != pulse:
+        # Polling starts and stops only with a run of the whole page.
         st.rerun()
 
 

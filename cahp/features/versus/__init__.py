@@ -62,10 +62,9 @@ def draw_button(explorer: Explorer) -> None:
 
 
 def draw(explorer: Explorer) -> None:
-    """Draw what A and B share and how their predictions differ; before a run, whether they can be compared."""
+    """Draw what A and B share and how their predictions differ."""
     pin = explorer.pinned
-    measured = explorer.results.run is not None
-    if pin is None or (not measured and pin.is_of(explorer.card)):
+    if pin is None:
         return
     with st.container(key="pinned"):
         if why := mismatch(pin.card, explorer.card):
@@ -73,13 +72,10 @@ def draw(explorer: Explorer) -> None:
                 f"**A** (pinned) is of **{plain(pin.card.id)}** and cannot be compared: {plain(why)}. It stays pinned "
                 "until you open its model again."
             )
-        elif measured:
-            _draw_comparison(explorer, pin)
         else:
-            kept = f"{pin.variant.mask.count} {pin.card.unit}s of **{plain(pin.card.id)}**"
-            st.markdown(f"**A** is pinned: {kept}. Run the model on screen to compare it as **B**.")
+            _draw_comparison(explorer, pin)
         with st.container(horizontal=True, gap="small"):
-            if measured and pin.is_of(explorer.card):
+            if pin.is_of(explorer.card):
                 _draw_swap(explorer, pin)
             if st.button("Unpin", key="pin-forget"):
                 explorer.pinned = None
@@ -164,4 +160,4 @@ def draw_tab(explorer: Explorer) -> None:
         show_texts(job.result.table(explorer.bench.evaluation, "A says", "B says", classes=explorer.bench.class_names))
 
 
-TAB = Panel(_LABEL, draw_tab, place=80, before_run=draw, tool=draw_button)
+TAB = Panel(_LABEL, draw_tab, place=80, tool=draw_button)

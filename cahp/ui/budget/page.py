@@ -1,4 +1,4 @@
-"""The Budget page: the board, its controls, and the tabs below it."""
+"""The Budget page: the board, the controls above it, and the tabs below it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,193 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from cahp import features
+from cahp import features, methods
+from cahp.board.budget_sweep import reach
 from cahp.board.colourings import mark_clusters
+from cahp.exports.masks import MASK_SUFFIXES, read_mask
 from cahp.figures.head_grid import places
 from cahp.figures.run import space_figure
-from cahp.recoveries import QUICK
+from cahp.goals import GOALS, Goal
+from cahp.outcomes import OUTCOMES
+from cahp.recoveries import QUICK, RECOVERIES
 from cahp.run.resources import on_screen
+from cahp.run.settings import Settings, describe
 from cahp.run.show import show_steps
 from cahp.stages.clustering import grid_notice
-from cahp.ui.budget import controls
 from cahp.ui.frame import address, board
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.panels import Panel, list_tabs
-from cahp.ui.frame.running import draw_timing, follow, job_card, need_run, price, show_job, start_button
-from cahp.ui.frame.selection import draw_knee
+from cahp.ui.frame.running import (
+    draw_evenness,
+    draw_knee,
+    draw_setting,
+    draw_timing,
+    follow,
+    job_card,
+    need_run,
+    price,
+    show_job,
+    start_button,
+)
 from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import problem
+from cahp.ui.parts.display import clear_note, note_refusal, problem, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import DISTIL, FIGURE, FLIPS, REFIT, TABLE, recovery_seconds
+from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE, recovery_seconds
+from cahp.values import CahpError
+
+# The controls above the board --------------------------------------------------------------------------------
+
+#: Session key: the number of goals so far.
+_GOALS = "budget-goals-asked"
+#: The method that is offered first beside CAHP.
+_SUGGESTED = "obs-fisher"
+#: Settings of the method that have names for their values.
+_CHOICES = {
+    "projection": ("Projection", {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "none (all features)"}),
+    "salience": ("Salience", {"batch": "per batch (as published)", "example": "per example"}),
+    "representative": ("A cluster keeps", {"salience": "its most salient head", "medoid": "its medoid"}),
+}
+
+
+def draw_controls(explorer: Explorer) -> None:
+    """Draw the row of controls."""
+    with st.container(horizontal=True, vertical_alignment="center", gap="xsmall", key="board-controls"):
+        # A new key closes the panel; the answer appears under the headline.
+        with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
+            _draw_goals(explorer)
+        with st.popover("Load a mask", key="load-mask"):
+            label = "head_mask.json, head_mask.npy or head_mask.pt"
+            load = partial(_load_mask, explorer)
+            st.file_uploader(label, type=[*MASK_SUFFIXES], key="mask-file", on_change=load)
+        set_value("board-recover", explorer.recovery.name)
+        st.segmented_control(
+            "Recovery",
+            explorer.recoveries,
+            required=True,
+            key="board-recover",
+            format_func=lambda name: RECOVERIES[name].word,
+            on_change=partial(_change_recovery, explorer),
+            help="A refit computes the output projection of each layer again, in closed form, on a third of the "
+            "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without "
+            "labels. Each result is kept only if it improves the model on held-out texts.",
+            label_visibility="collapsed",
+        )
+        for panel in features.panels("Budget"):
+            if panel.tool is not None:
+                panel.tool(explorer)
+    board.draw_no_refit(explorer)
+
+
+def _change_recovery(explorer: Explorer) -> None:
+    clear_note()
+    explorer.chosen_recovery = st.session_state["board-recover"]
+    if explorer.stopped_refit is not None:
+        # A press begins it again.
+        explorer.work.drop(REFIT)
+
+
+def _load_mask(explorer: Explorer) -> None:
+    file = st.session_state["mask-file"]
+    if file is not None:
+        with note_refusal():
+            mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
+            explorer.board.set_mask(mask)
+
+
+def _draw_goals(explorer: Explorer) -> None:
+    """Draw the goals that this model's table of budgets can tell of, and the button that finds the budget of one."""
+    labelled = explorer.bench.evaluation.labelled
+    offered = []
+    for name, kind in GOALS.items():
+        possible = kind.saves == explorer.card.saves
+        if kind.outcome is not None:
+            possible = labelled or not OUTCOMES[kind.outcome].needs_labels
+        if possible:
+            offered.append(name)
+    name = st.radio("Keep or save", offered, key="budget-goal", format_func=lambda name: GOALS[name].label)
+    kind = GOALS[name]
+    # A goal of 0 would be reached by noise, or by nothing.
+    amount = st.number_input("Amount", kind.step, kind.highest, kind.default, step=kind.step, key=f"goal-{name}")
+    if st.button("Find the budget", key="goal-apply", type="primary"):
+        st.session_state[_GOALS] = st.session_state.get(_GOALS, 0) + 1
+        with note_refusal():
+            write_note(_reach_goal(explorer, Goal(kind, amount)))
+        st.rerun()
+
+
+def _reach_goal(explorer: Explorer, goal: Goal) -> str:
+    """Put the budget that reaches a goal on the board, and return the answer in words."""
+    table = explorer.table(explorer.chosen_recovery or explorer.swept)
+    assert table is not None
+    reached = reach(table, goal, explorer.card)
+    explorer.board.set_budget(reached.heads)
+    which = "the most" if goal.wants_most else "the fewest"
+    finding = f"{reached.heads} {explorer.card.unit}s are {which} {goal.words}: {reached.estimate.text}"
+    if goal.is_counted:
+        return f"{finding}."
+    return (
+        f"{finding} ({reached.estimate.span}; {RECOVERIES[table.recover].beside}); {reached.measured} of "
+        f"{reached.budgets} budgets are measured. The budget was chosen on these texts, so the figure is optimistic."
+    )
+
+
+def draw_method(explorer: Explorer) -> None:
+    """Draw the settings of the method. Results with other settings are kept."""
+    draw_here = partial(draw_setting, explorer, place="method")
+    degree = describe()["poly_degree"]
+    draw_here(
+        st.slider,
+        "Polynomial degree of the curve",
+        "poly_degree",
+        degree.low,
+        degree.high,
+        help="The only setting of the published method. A low degree puts the knee later and keeps more heads.",
+    )
+    draw_here(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
+    draw_here(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
+    draw_evenness(explorer, place="method")
+    for name, (label, words) in _CHOICES.items():
+        draw_here(st.selectbox, label, name, list(words), format_func=words.__getitem__)
+    if explorer.results.run is None:
+        st.caption("A change needs a run on this machine; cached results are reused.")
+        return
+    st.divider()
+    names = offered_methods(labelled=explorer.bench.calibration.labelled)
+    name = st.selectbox("Another method", names, index=names.index(_SUGGESTED), key="other-method")
+    if st.button("Keep as many heads by this method", key="choose-by"):
+        explorer.work.start(CHOICE, (explorer.bench, name, explorer.board.budget))
+        st.rerun()
+
+
+def offered_methods(*, labelled: bool) -> list[str]:
+    """Return the methods besides CAHP that choose heads without training gates, and without labels where none are."""
+    names = []
+    for name in methods.names():
+        row = methods.facts(name)
+        possible = not (row.learned or row.expensive) and (labelled or row.labels != "needed")
+        if possible and name != Settings.method:
+            names.append(name)
+    return names
+
+
+def collect_choice(explorer: Explorer) -> None:
+    """Show the progress of another method, and put the heads that it has chosen on the board."""
+    job = explorer.work.job(CHOICE)
+    if job is None:
+        return
+    if not job.ended:
+        follow(job, name="choice")
+        return
+    explorer.work.drop(CHOICE)
+    with note_refusal():
+        if job.error:
+            raise CahpError(job.error)
+        if job.result is not None:
+            name, mask = job.result
+            explorer.board.set_mask(mask, method=name)
+            write_note(f"{name} keeps these {mask.count} {explorer.card.unit}s.")
+
 
 # The tabs below the board ------------------------------------------------------------------------------------
 
@@ -47,17 +215,6 @@ def draw_space(explorer: Explorer) -> None:
         explorer.selected = head
         explorer.card_head = head
 
-    data = {
-        **places(clusters.layers, clusters.heads),
-        "x": clusters.embedding[:, 0].tolist(),
-        "y": clusters.embedding[:, 1].tolist(),
-        "cluster": clusters.names(labels),
-        "salience": clusters.salience.ravel().tolist(),
-        "kept": mask.keep.ravel().astype(int).tolist(),
-    }
-    shares = explorer.replaceable_shares
-    if shares is not None:
-        data[f"reproduced by other kept {unit}s"] = shares.ravel().tolist()
     display.show(
         space_figure(
             clusters.embedding,
@@ -75,7 +232,14 @@ def draw_space(explorer: Explorer) -> None:
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
         "one. Framed: the cluster of the one clicked last. Click a point to open its card.",
         name="space",
-        data=data,
+        data={
+            **places(clusters.layers, clusters.heads),
+            "x": clusters.embedding[:, 0].tolist(),
+            "y": clusters.embedding[:, 1].tolist(),
+            "cluster": clusters.names(labels),
+            "salience": clusters.salience.ravel().tolist(),
+            "kept": mask.keep.ravel().astype(int).tolist(),
+        },
         on_pick=open_card,
     )
 
@@ -85,9 +249,9 @@ def draw_flips(explorer: Explorer) -> None:
     if explorer.recovery.lacks_model:
         st.caption("Distil this mask first (above).")
         return
-    board = explorer.board_state(explorer.recovery.ready)
+    subject = explorer.board_state(explorer.recovery.ready)
     offer = "Show predictions that change under this mask"
-    compared = job_card(explorer, FLIPS, board, name="show-flips", title="Comparing predictions", offer=offer)
+    compared = job_card(explorer, FLIPS, subject, name="show-flips", title="Comparing predictions", offer=offer)
     if compared is None:
         return
     texts = explorer.bench.evaluation
@@ -98,39 +262,27 @@ def draw_flips(explorer: Explorer) -> None:
         finding += f": {lost} became wrong, {won} became right, {differ - lost - won} stayed wrong"
     st.markdown(f"**{finding}.**")
     if differ:
-        unit = explorer.card.unit
-        table = compared.table(texts, f"all {unit}s", "this mask", classes=explorer.bench.class_names)
-        if texts.task.predicts_often:
-            items = texts.task.words.items
-            st.caption(f"The {items} in which most predictions changed.")
+        everything = f"all {explorer.card.unit}s"
+        table = compared.table(texts, everything, "this mask", classes=explorer.bench.class_names)
         display.show_texts(table, key="flips")
-        numbers = dict(table)
-        if not texts.task.items_are_texts:
-            # A part of a document stays in the session.
-            numbers.pop("text")
-        display.download_csv(numbers, "flips", file="changed-answers.csv")
+        display.download_csv(table, "flips", file="changed-answers.csv")
 
 
 # What is measured for the board ------------------------------------------------------------------------------
 
 
 def draw_measurements(explorer: Explorer) -> None:
-    """Draw what is being measured for the board, and what else can be measured."""
+    """Draw what can be measured for the board, and why it was not."""
     sweep = explorer.work.job(TABLE)
     if sweep is not None and sweep.error:
         problem(sweep.error)
-    for row in board.list_colourings():
-        name = row.colouring.name
-        measuring = row.find_job(explorer)
-        if measuring is not None and not measuring.ended:
-            follow(measuring, name=f"colouring-{name}", title=f"Measuring {name}")
     recovery = explorer.recovery
     table = explorer.table(recovery.name)
     assert table is not None
+    subject = explorer.board_state()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if (sweep is None or sweep.ended) and table.missing() is not None:
-            look: Any = {"key": "fill-table", "type": "tertiary"}
-            start_button(explorer, TABLE, explorer.board_state(), "Measure all budgets", **look)
+            start_button(explorer, TABLE, subject, "Measure all budgets", key="fill-table", type="tertiary")
             done, total = table.measured()
             st.caption(f"{done} of {total} budgets measured.")
         if recovery.awaits == "request":
@@ -143,48 +295,36 @@ def draw_measurements(explorer: Explorer) -> None:
             show_job(refit, partial(explorer.start, REFIT, QUICK.name), name="refit")
         if recovery.awaits == "distilled model":
             here = "The figures are bundled; the distilled model is not on this machine."
-            look = {"key": "distil", "type": "tertiary", "help": here}
-            start_button(explorer, DISTIL, explorer.board_state(), "Distil here", **look)
-        if explorer.card.saves == "time":
-            draw_timing(explorer, place="budget")
+            start_button(explorer, DISTIL, subject, "Distil here", key="distil", type="tertiary", help=here)
+        draw_timing(explorer, place="budget")
         st.caption(provenance(explorer, recovery.shown))
-
-
-def describe_distillation(explorer: Explorer) -> str:
-    """Return whether the distilled model on the board was accepted, with the reason."""
-    distilled = explorer.results.distilled.get(explorer.mask.sha256)
-    if not explorer.recovery.row.trains or distilled is None:
-        return ""
-    report, _ = distilled
-    verdict = "accepted" if report.accepted else "rejected"
-    return f"distillation {verdict}: {report.reason}"
 
 
 def draw_distillation(explorer: Explorer) -> None:
     """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
     job = explorer.work.job(DISTIL)
-    missing = explorer.recovery.awaits == "distillation"
-    _, steps = explorer.results.distilled.get(explorer.mask.sha256, (None, ()))
-    if not explorer.recovery.row.trains:
-        steps = ()
-    if (job is None or job.ended) and not steps and not missing:
+    known = explorer.results.distilled.get(explorer.mask.sha256)
+    runs = job is not None and not job.ended
+    if not (runs or (explorer.recovery.row.trains and (known or explorer.recovery.awaits == "distillation"))):
         return
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
+        search = explorer.job(FIGURE)
         if job is not None and not job.ended:
             # It may be of the mask that was on the board before.
             follow(job, name="distil", title=on_screen(job.stage or "distill"))
-        elif missing:
-            search = explorer.job(FIGURE)
-            if search is not None and not search.ended:
-                st.caption("Checking for an existing distilled model…")
-                return
+        elif known is not None:
+            report, steps = known
+            verdict = "accepted" if report.accepted else "rejected"
+            st.caption(f"Distillation {verdict}: {report.reason}.")
+            blocks.draw(show_steps(steps, explorer.bench.protocol))
+        elif search is not None and not search.ended:
+            st.caption("Checking for an existing distilled model…")
+        else:
             if job is not None and job.error:
                 problem(job.error)
-            look: Any = {"key": "distil", "type": "primary"}
-            start_button(explorer, DISTIL, explorer.board_state(), "Distil this mask", **look)
-        else:
-            blocks.draw(show_steps(steps, explorer.bench.protocol))
+            subject = explorer.board_state()
+            start_button(explorer, DISTIL, subject, "Distil this mask", key="distil", type="primary")
 
 
 # The page ----------------------------------------------------------------------------------------------------
@@ -210,12 +350,7 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("How many heads are enough?", width="content")
         with st.popover("How heads are chosen", key="method", width="content"):
-            controls.draw_method(explorer)
-    panels = list_panels()
-    if explorer.results.run is None:
-        for panel in panels:
-            if panel.before_run is not None:
-                panel.before_run(explorer)
+            draw_method(explorer)
     need_run(explorer)
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
     if swept is not None:
@@ -223,41 +358,41 @@ def draw(explorer: Explorer) -> None:
     board.warm(explorer)
     # A link opens a tab, such as that of a person's own text (never with a text), unless another tab was opened since.
     # The fragment must not read it: its runs may still have the address from before a click on a tab.
-    if _FIELD in st.query_params and st.session_state.get(_TABS) in (None, explorer.detail):
-        for panel in panels:
-            if panel.name and panel.name == st.query_params[_FIELD]:
+    if st.session_state.get(_TABS) in (None, explorer.detail):
+        linked = st.query_params.get(_FIELD, "")
+        for panel in list_panels():
+            if panel.name and panel.name == linked:
                 explorer.detail = panel.label
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
 
 
 def _live(explorer: Explorer, pulse: float | None) -> None:
-    controls.collect_choice(explorer)
+    collect_choice(explorer)
     address.write(explorer)
     board.measure(explorer)
-    controls.draw(explorer)
+    draw_controls(explorer)
     draw_distillation(explorer)
     with st.container(key=board.finding_key(explorer)):
         board.draw_finding(explorer, board.describe_change)
-    board.draw(explorer, board.describe_change, note=describe_distillation(explorer))
+    board.draw(explorer, board.describe_change)
     for panel in features.panels("Board"):
         panel.draw(explorer)
     draw_measurements(explorer)
-    controls.offer_better_method(explorer)
     for note in features.panels("Budget note"):
         note.draw(explorer)
+
+    def open_tab() -> None:
+        explorer.detail = st.session_state[_TABS]
+        st.query_params.pop(_FIELD, None)
+
     set_value(_TABS, explorer.detail)
     panels = {panel.label: panel for panel in list_panels()}
-    options: Any = {"required": True, "key": _TABS, "label_visibility": "collapsed"}
-    st.segmented_control("More", tuple(panels), on_change=partial(_open_tab, explorer), **options)
+    look: Any = {"required": True, "key": _TABS, "label_visibility": "collapsed"}
+    st.segmented_control("More", tuple(panels), on_change=open_tab, **look)
     tab = panels[explorer.detail]
     address.put(_FIELD, tab.name)
     tab.draw(explorer)
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()
-
-
-def _open_tab(explorer: Explorer) -> None:
-    explorer.detail = st.session_state[_TABS]
-    st.query_params.pop(_FIELD, None)

@@ -28,7 +28,7 @@ from cahp.run.document import machine
 from cahp.show.blocks import Block, Claim, Text
 from cahp.ui.compare import own
 from cahp.ui.compare.view import draw_filters
-from cahp.ui.frame.selection import draw_knee
+from cahp.ui.frame.running import draw_knee
 from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import cache_with, plain, problem
 from cahp.ui.session.explorer import Explorer

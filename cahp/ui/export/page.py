@@ -27,9 +27,8 @@ from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
 from cahp.run.show import show_epochs, show_outcomes, show_recovery, show_run_cost
 from cahp.ui.export.view import MEASURE, MaskOnBoard, View, chosen_by, list_findings, name_of, on_board
 from cahp.ui.frame.board import draw_no_refit
-from cahp.ui.frame.page import of_bundle
-from cahp.ui.frame.running import job_card, need_run, price
-from cahp.ui.frame.selection import draw_evenness
+from cahp.ui.frame.page import provenance
+from cahp.ui.frame.running import draw_evenness, job_card, need_run, price
 from cahp.ui.parts import blocks
 from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
@@ -92,10 +91,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
     with right:
         headline, worth = report.describe_value(run)
         st.markdown(f"**{plain(headline)}**  \n{plain(worth)}")
-        where = f"Measured on this machine ({plain(machine())})."
-        if view.bundle is not None:
-            where = of_bundle(explorer, view.bundle)
-        st.caption(where)
+        st.caption(provenance(explorer, explorer.recovery.shown))
         for line in list_findings(explorer, view, explorer.recovery.name):
             st.caption(plain(f"{line}."))
     with st.expander("Figures with intervals"):

@@ -5,8 +5,7 @@ from cahp.ui.frame.address import put as put_address
 from cahp.ui.frame.board import list_colourings, shape_key
 from cahp.ui.frame.page import go_to, link
 from cahp.ui.frame.panels import BoardColouring, FirstText, Panel, broken_panel, draw_offer, find_record
-from cahp.ui.frame.running import describe_progress, follow, job_card, measure_roles, need_run, show_job
-from cahp.ui.frame.selection import draw_knee
+from cahp.ui.frame.running import describe_progress, draw_knee, follow, job_card, measure_roles, need_run, show_job
 
 __all__ = [
     "BoardColouring",

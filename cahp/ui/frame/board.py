@@ -8,6 +8,7 @@ from functools import cache
 from operator import attrgetter
 from typing import Any
 
+import msgspec
 import streamlit as st
 
 from cahp import features
@@ -16,7 +17,7 @@ from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.board.contents import Savings, list_clauses
 from cahp.figures.head_grid import is_deep
-from cahp.outcomes import OUTCOMES, Outcomes
+from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
@@ -156,12 +157,11 @@ def draw(
     describe: Describe,
     *,
     key: str = "board",
-    note: str = "",
     first: FirstScreen | None = None,
 ) -> None:
     """Draw the board with its figures; while a person drags, the finding follows in the words of ``describe``.
 
-    ``note`` are words about the recovery of the mask. ``first`` is given on the first screen, where the details are
+    ``first`` is given on the first screen, where the details are
     closed until a person opens them; elsewhere, heads that only one of the mask and a pinned one keeps are marked.
     """
     if explorer.card_head != explorer.drawn_card:
@@ -185,7 +185,6 @@ def draw(
         board.origin,
         explorer.outcomes(recovery.shown),
         explorer.results.speed(mask),
-        note=note,
         rescued=board.rescued,
         places=explorer.card.places,
         glimpse=explorer.results.glimpses.get((mask.sha256, recovery.shown)),
@@ -193,7 +192,7 @@ def draw(
     )
     if recovery.awaits_refit:
         shown = replace(shown, how=AT_ONCE.after)
-        if not note and refit is not None and not refit.ended:
+        if refit is not None and not refit.ended:
             shown = replace(shown, note=describe_progress(refit, "Refit"))
     if first is None:
         shown = replace(shown, pinned=explorer.marked_mask)
@@ -292,22 +291,12 @@ def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]
 
 def _as_table(explorer: Explorer) -> dict[str, list[Any]]:
     """Return the curves of the board as columns of a file; measured values have an interval, estimates have none."""
+    import pandas as pd
+
     table = explorer.table(explorer.recovery.name)
     assert table is not None
-    rows: list[dict[str, Any]] = []
-    for row, selection in zip(table.rows(), table.selections, strict=True):
-        entry: dict[str, Any] = {"heads kept": row.budget}
-        entry |= {OUTCOMES[name].label: value for name, value in row.values.items()}
-        measured = {OUTCOMES[name].label: estimate for name, estimate in (row.outcomes or {}).items()}
-        if row.speed is not None:
-            measured["time ratio"] = row.speed.ratio
-        for label, estimate in measured.items():
-            entry |= {label: estimate.value, f"{label} low": estimate.low, f"{label} high": estimate.high}
-        entry["KV cache, bytes per token"] = explorer.card.count_cached_bytes(selection.mask, 1) or None
-        rows.append(entry)
-    names = dict.fromkeys(name for entry in rows for name in entry)
-    columns = {name: [entry.get(name) for entry in rows] for name in names}
-    return {name: values for name, values in columns.items() if any(value is not None for value in values)}
+    rows = pd.json_normalize(msgspec.to_builtins(table.rows()), sep=" ")
+    return dict(rows.astype(object).fillna("").to_dict("list"))
 
 
 def _handle(explorer: Explorer, event: Event) -> None:

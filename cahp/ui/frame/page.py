@@ -19,12 +19,10 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import features, models
 from cahp.access import enforced
 from cahp.api import bundled
-from cahp.api.bundled import Bundle
 from cahp.run.document import machine
 from cahp.run.settings import describe
 from cahp.ui.frame import address, source_dialog
-from cahp.ui.frame.running import draw_pill, follow, start_button
-from cahp.ui.frame.selection import draw_setting
+from cahp.ui.frame.running import draw_pill, draw_setting, follow, start_button
 from cahp.ui.parts.display import clear_note, describe_size, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source, is_loaded
@@ -106,18 +104,10 @@ def provenance(explorer: Explorer, *shown: str) -> str:
     bundle = explorer.results.bundle
     if bundle is None:
         return f"Measured on this machine ({plain(machine())})."
-    words = of_bundle(explorer, bundle)
+    words = f"Bundled result, measured on {plain(bundle.made['machine'])}, {bundle.made['date']}."
     if all(explorer.results.ships(explorer.mask, recover) for recover in shown):
         return words
     return f"This mask: measured here. Its clusters: {words}"
-
-
-def of_bundle(explorer: Explorer, bundle: Bundle) -> str:
-    """Describe in Markdown where figures of the bundled run were measured."""
-    words = f"Bundled result, measured on {plain(bundle.made['machine'])}, {bundle.made['date']}."
-    if explorer.results.costs(explorer.mask) is not None:
-        words += " Its time: measured here."
-    return words
 
 
 # The session's explorer --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
 
 import streamlit as st
 
@@ -39,15 +39,13 @@ class Panel:
     ``Budget note`` for a sentence above the tabs of Budget, ``Every page`` for what opens over any page, ``Card`` for a
     section of the card of a head. ``draw`` takes what the page passes to its panels: of a card, the explorer and the
     head. Panels stand in the order of their ``place``; ``name`` is theirs in links
-    (empty: no link opens it). ``before_run`` draws what is shown before there is a run, ``tool`` a button of the page's
-    toolbar.
+    (empty: no link opens it). ``tool`` draws a button of the page's toolbar.
     """
 
     label: str
     draw: Callable[..., None]
     place: int
     name: str = ""
-    before_run: Callable[[Explorer], None] | None = None
     tool: Callable[[Explorer], None] | None = None
 
 
@@ -105,56 +103,48 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
     """Return the kind of job that measures one of the mask on the board, after its recovery."""
 
     def work(board: BoardState, _: Progress) -> R:
-        check(one, board.bench, options)
-        if not one.of_mask:
-            full = HeadMask.full(*board.mask.keep.shape)
-            record = measure(one, board.bench, full, None, options)
-            board.results.records[one.name, "", NONE.name] = record
-            return record
+        bench = board.bench
+        check(one, bench, options)
+        mask = board.mask
+        recover = board.recover
         recovered = None
-        if not board.mask.is_full:
-            recovered = board.bench.recoveries.recover(board.mask, board.recover)
-        settings = replace(board.bench.settings, recover=board.recover)
-        record = measure(one, replace(board.bench, settings=settings), board.mask, recovered, options)
+        if not one.of_mask:
+            mask = HeadMask.full(*mask.keep.shape)
+            recover = NONE.name
+        else:
+            if not mask.is_full:
+                recovered = bench.recoveries.recover(mask, recover)
+            bench = replace(bench, settings=replace(bench.settings, recover=recover))
+        record = measure(one, bench, mask, recovered, options)
         # The board may show another mask by now.
-        board.results.records[one.name, board.mask.sha256, board.recover] = record
+        board.results.records[one.name, mask.sha256, recover] = record
         return record
 
-    return Kind(
-        work,
-        lambda board: f"{one.name}-{options}-{board}",
-        Rank.RUN,
-        seconds=lambda board: estimate(one, board.bench, board.recover, options),
-        title=one.title,
-    )
+    def seconds(board: BoardState) -> float:
+        tokens = one.tokens(board.bench, options) + STEP_TOKENS * one.generated
+        return count_models(board.recover) * estimate_seconds(board.bench.card, tokens=tokens)
 
-
-def estimate(one: Measure[Any], bench: Bench, recover: str, options: Any) -> float:
-    """Estimate the seconds of measuring one, of the full, the pruned and the recovered model."""
-    tokens = one.tokens(bench, options) + STEP_TOKENS * one.generated
-    return count_models(recover) * estimate_seconds(bench.card, tokens=tokens)
+    return Kind(work, lambda board: f"{one.name}-{options}-{board}", Rank.RUN, seconds=seconds, title=one.title)
 
 
 def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
     known = explorer.results.records
     run = explorer.results.run
-    if not one.of_mask:
-        record: R | None = known.get((one.name, "", NONE.name))
-        if record is None and run is not None:
-            record = one.read_run(run)
-        return record
-    digest = explorer.mask.sha256
+    mask = explorer.mask
     recover = explorer.recovery.ready
-    if run is not None and run.mask.sha256 == digest and (one.name, digest, run.settings.recover) not in known:
-        record = one.read_run(run)
-        if record is not None:
-            known[one.name, digest, run.settings.recover] = record
-    if recover == NONE.name:
-        others = [record for (name, mask, _), record in known.items() if (name, mask) == (one.name, digest)]
+    if not one.of_mask:
+        mask = HeadMask.full(*mask.keep.shape)
+        recover = NONE.name
+    if run is not None and (run.mask.sha256 == mask.sha256 or not one.of_mask):
+        key = (one.name, mask.sha256, run.settings.recover if one.of_mask else recover)
+        if key not in known and (record := one.read_run(run)) is not None:
+            known[key] = record
+    if one.of_mask and recover == NONE.name:
+        others = [record for (name, digest, _), record in known.items() if (name, digest) == (one.name, mask.sha256)]
         if others:
-            known[one.name, digest, recover] = one.as_pruned(max(others, key=one.is_complete))
-    return known.get((one.name, digest, recover))
+            known[one.name, mask.sha256, recover] = one.as_pruned(max(others, key=one.is_complete))
+    return known.get((one.name, mask.sha256, recover))
 
 
 def draw_measure(one: Measure[Any], explorer: Explorer) -> None:
@@ -195,18 +185,17 @@ def _ask_options(one: Measure[Any]) -> Any:
     chosen = {}
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for entry in fields(one.options):
-            name = capital(entry.name.replace("_", " "))
-            look: Any = {"key": f"{one.name}-option-{entry.name}", "help": entry.metadata.get("help", "")}
             hint = hints[entry.name]
+            draw: Any = partial(st.number_input, value=entry.default)
             if hint is bool:
-                chosen[entry.name] = st.checkbox(name, entry.default, **look)
-            elif hint in (int, float):
-                chosen[entry.name] = st.number_input(name, value=entry.default, width=160, **look)
-            elif get_args(hint) and get_origin(hint) is not None:
-                words = list(get_args(hint))
-                chosen[entry.name] = st.selectbox(name, words, words.index(entry.default), width=200, **look)
-            else:
-                chosen[entry.name] = st.text_input(name, entry.default, width=320, **look)
+                draw = partial(st.checkbox, value=entry.default)
+            elif hint is str:
+                draw = partial(st.text_input, value=entry.default)
+            elif words := get_args(hint):
+                draw = partial(st.selectbox, options=words, index=words.index(entry.default))
+            label = capital(entry.name.replace("_", " "))
+            key = f"{one.name}-option-{entry.name}"
+            chosen[entry.name] = draw(label, key=key, help=entry.metadata.get("help", ""), width=240)
     return one.options(**chosen)
 
 

@@ -1,4 +1,4 @@
-"""Jobs on a page: the button that starts one, its progress, and why it has no result."""
+"""What pages share: jobs with their progress, settings, and the curve of the published rule."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from cahp.api.preflight import check_run
+from cahp.figures.run import silhouette
+from cahp.run.document import Evenness
 from cahp.run.resources import PREPARATIONS, on_screen
 from cahp.stages.selection import nearest_budget, possible_budgets
-from cahp.ui.parts.display import plain, problem
+from cahp.ui.parts import display
+from cahp.ui.parts.display import note_refusal, plain, problem
+from cahp.ui.parts.inputs import set_value
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Rank
@@ -67,8 +71,8 @@ def need_run(explorer: Explorer) -> None:
 
 
 def draw_timing(explorer: Explorer, *, place: str) -> None:
-    """Draw the button that times the mask on the board, unless it keeps all heads; or how far the timing is."""
-    if explorer.mask.is_full:
+    """Draw the button that times the mask on the board, if removing heads saves time; or how far that is."""
+    if explorer.mask.is_full or explorer.card.saves != "time":
         return
     label = "Measure the time"
     if explorer.results.speed(explorer.mask) is not None:
@@ -217,3 +221,69 @@ def _show_pill(explorer: Explorer) -> None:
     with st.container(key="pill", horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
         st.caption(plain(describe_progress(job, f"{job.title} of {explorer.card.id}")), width="content")
         st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
+
+
+# How heads are selected ---------------------------------------------------------------------------------------
+
+
+def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: Any, place: str, **look: Any) -> None:
+    """Draw a ``widget`` for the setting of this ``name`` in a ``place`` of a page."""
+    key = f"{place}-{name}"
+
+    def change() -> None:
+        with note_refusal():
+            explorer.change(**{name: st.session_state[key]})
+
+    set_value(key, getattr(explorer.settings, name))
+    widget(label, *args, key=key, on_change=change, **look)
+
+
+def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
+    """Draw the switch in a ``place`` of a page; below it what it costs, where that was measured."""
+    draw_setting(
+        explorer,
+        st.toggle,
+        f"The same number of {explorer.card.unit}s in every layer",
+        "even",
+        place=place,
+        help="A language model that is pruned evenly can be exported as a standard checkpoint.",
+    )
+    if measured is not None:
+        st.caption(plain(capital(measured.finding)))
+
+
+# The silhouette curve with the band of unstructured data -----------------------------------------------------
+
+
+def draw_knee(explorer: Explorer, *, place: str) -> None:
+    """Draw the curve, and where the run computed it the band of unstructured data with what follows from both."""
+    if explorer.clusters is None:
+        return
+    curve = explorer.clusters.clustering
+    null = explorer.results.null
+    data = {"k": curve.ks.tolist(), "silhouette": curve.mss.tolist()}
+    band = None
+    if null is not None:
+        band = null.band
+        data |= {"lowest null": band[0].tolist(), "highest null": band[1].tolist()}
+    title = "The published rule does not stop"
+    if curve.knee:
+        title = f"The published rule stops at {curve.knee} clusters"
+    display.show(
+        silhouette(curve.ks, curve.mss, curve.knee or None, null=band, dark=display.is_dark()),
+        title=title,
+        help="The line is the mean silhouette of k clusters of heads; it rises with k for any data. The dashed line "
+        "marks the knee of the curve, smoothed by a polynomial: the published rule stops there. The grey band contains "
+        "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
+        "and covariances stay, clusters disappear. The test is of the mean over all numbers of clusters, so a curve "
+        "may leave the band at some of them.",
+        name=f"knee-{place}",
+        data=data,
+    )
+    if null is not None:
+        degree = explorer.settings.poly_degree
+        stops = display.cache_with(null, degree, lambda: null.knee(degree))
+        sentence = ""
+        if stops is not None:
+            sentence = f"{capital(stops.describe(curve.knee))}."
+        st.markdown(f"{null.describe(curve.mss)} {sentence}")

@@ -7,7 +7,7 @@ which belongs to one tab and is sent nowhere: the page asks for its content once
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 import streamlit as st
@@ -16,22 +16,21 @@ from streamlit.delta_generator import DeltaGenerator
 from cahp import models
 from cahp.data.sources import BBC_NEWS
 from cahp.run.bench import Bench
+from cahp.tasks import NEXT_TOKEN
 from cahp.values import Input
 
 #: The name of the boxes for the text of a session, which several tabs and the first screen show.
 _OWN = "own-text"
 #: Index of the example in them: a topic of the embedded model, whose answer changes with few heads.
 TOPIC = 11
-#: That of a language model: a text without an end.
-_UNFINISHED = 10
+#: That of a model whose task has the name: a text without an end.
+_OPENINGS = {NEXT_TOKEN.name: 10}
 #: Characters that a box takes.
 LONGEST = 100_000
 #: Examples from a person's own data.
 _MOST_OWN = 6
 #: Characters of the name of an example.
 _NAME = 50
-#: Characters of a window's beginning.
-_BEGINNING = 160
 
 _STORAGE = """
 export default function ({ data, parentElement, setTriggerValue }) {
@@ -54,7 +53,6 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 """
 
-
 Kind = Literal["single", "pairs"]
 #: The names of the texts of an example.
 _PARTS: Mapping[Kind, Sequence[str]] = {"single": ("text",), "pairs": ("first", "second")}
@@ -66,23 +64,20 @@ def load_examples(kind: Kind) -> list[dict[str, str]]:
     return examples
 
 
-def examples_of(bench: Bench, kind: Kind) -> list[dict[str, str]]:
+def own_examples(bench: Bench) -> list[dict[str, str]]:
     """Return the first evaluation texts of a person's own data, named by their first characters.
 
     Those of a language model are beginnings of its windows. Built-in data have none: the bundled texts fit them.
     """
     texts = bench.evaluation
-    if bench.dataset.id == BBC_NEWS or kind != _kind_of(bench):
-        return []
     examples = []
-    for row in range(min(texts.count, _MOST_OWN)):
-        parts = [part[:LONGEST] for part in parts_of(texts.plain_inputs[row])]
-        if texts.task.predicts_often:
-            # The model continues the beginning of an item.
-            parts = [part[:_BEGINNING].rpartition(" ")[0] for part in parts]
-        if all(parts):
+    for text in texts.plain_inputs[:_MOST_OWN]:
+        parts = [part[:LONGEST] for part in parts_of(text)]
+        if texts.task.example_length:
+            parts = [part[: texts.task.example_length].rpartition(" ")[0] for part in parts]
+        if all(parts) and bench.dataset.id != BBC_NEWS:
             name = " ".join(parts[0].split())[:_NAME]
-            examples.append({"name": f"{name}…", **dict(zip(_PARTS[kind], parts, strict=True))})
+            examples.append({"name": f"{name}…", **dict(zip(_PARTS[_kind_of(bench)], parts, strict=True))})
     return examples
 
 
@@ -90,15 +85,12 @@ def _kind_of(bench: Bench) -> Kind:
     return "single" if bench.calibration.second is None else "pairs"
 
 
+def _keys_of(name: str, bench: Bench, place: int) -> list[str]:
+    return [f"{name}-{part}-{place}" for part in _PARTS[_kind_of(bench)]]
+
+
 def input_box(
-    name: str,
-    kind: Kind,
-    bench: Bench,
-    *,
-    label: str,
-    place: int = 0,
-    choose_in: DeltaGenerator | None = None,
-    line: bool = False,
+    name: str, bench: Bench, *, label: str, place: int = 0, choose_in: DeltaGenerator | None = None, line: bool = False
 ) -> Input:
     """Draw a box for one text, or two for a pair, and return the content.
 
@@ -106,25 +98,26 @@ def input_box(
     opened, an unchanged example is replaced. Session keys begin with ``name``; boxes of one name differ in ``place``.
     The choice of examples is drawn in ``choose_in`` (None: below the box), and beside a box of one ``line``.
     """
-    own = examples_of(bench, kind)
-    bundled = load_examples(kind)
+    state = st.session_state
+    own = own_examples(bench)
+    bundled = load_examples(_kind_of(bench))
     examples = [*own, *bundled]
-    opening = own[0] if own else bundled[place]
-    keys = {part: f"{name}-{part}-{place}" for part in _PARTS[kind]}
+    opening = [*own, bundled[place]][0]
+    keys = dict(zip(_PARTS[_kind_of(bench)], _keys_of(name, bench, place), strict=True))
     for part, key in keys.items():
         before = f"{key}-opening"
-        if key not in st.session_state or st.session_state[key] == st.session_state.get(before) != opening[part]:
-            st.session_state[key] = opening[part]
-        st.session_state[before] = opening[part]
-    choice = f"{name}-{kind}-example-{place}"
+        if key not in state or (state[key] == state.get(before) and state[key] != opening[part]):
+            state[key] = opening[part]
+        state[before] = opening[part]
+    choice = f"{name}-example-{place}"
 
     def insert() -> None:
         # Clear the choice, so that the same example can be inserted again.
-        chosen = st.session_state[choice]
-        st.session_state[choice] = None
+        chosen = state[choice]
+        state[choice] = None
         if chosen is not None:
             for part, key in keys.items():
-                st.session_state[key] = examples[chosen][part]
+                state[key] = examples[chosen][part]
 
     boxes: Any = st
     if line:
@@ -132,34 +125,38 @@ def input_box(
     look: dict[str, Any] = {"placeholder": "Type or paste a text", "persist_state": "session"}
     if choose_in is not None:
         look["label_visibility"] = "collapsed"
-    draw = boxes.text_input
-    if not line:
-        draw = boxes.text_area
-        look |= {"height": 68, "max_chars": LONGEST}
     texts = []
     for part, key in keys.items():
-        words = label
-        if kind == "pairs":
-            words = f"{label}, {part} part"
-        texts.append((draw(words, key=key, **look) or "")[:LONGEST])
+        words = f"{label}, {part} part" if len(keys) > 1 else label
+        if line:
+            typed = boxes.text_input(words, key=key, **look)
+        else:
+            typed = boxes.text_area(words, key=key, height=68, max_chars=LONGEST, **look)
+        texts.append((typed or "")[:LONGEST])
     (choose_in or st).selectbox(
         "Example",
         range(len(examples)),
         index=None,
         format_func=lambda index: examples[index]["name"],
-        placeholder="Try another" if line else "Insert an example",
+        placeholder="Try another",
         label_visibility="collapsed",
         key=choice,
         on_change=insert,
     )
-    if kind == "single":
+    return _join(texts)
+
+
+def _join(texts: Sequence[str]) -> Input:
+    """Return a single text, or a pair of texts."""
+    if len(texts) == 1:
         return texts[0]
-    return texts[0], texts[1]
+    first, second = texts
+    return first, second
 
 
 def _own_keys(bench: Bench) -> list[str]:
     """Return the keys of the boxes for the text of the session."""
-    return [f"{_OWN}-{part}-{_find_place(bench)}" for part in _PARTS[_kind_of(bench)]]
+    return _keys_of(_OWN, bench, _OPENINGS.get(bench.card.task.name, TOPIC))
 
 
 def own_text_box(bench: Bench, *, line: bool = False) -> Input:
@@ -168,11 +165,12 @@ def own_text_box(bench: Bench, *, line: bool = False) -> Input:
     A text that is typed on one page stands on all of them. On one line, an empty text brings the example back.
     """
     names = _own_keys(bench)
-    keep(_OWN, dict.fromkeys(names, str))
+    keep(_OWN, names)
     for name in names:
         if line and not str(st.session_state.get(name, "")).strip():
             st.session_state.pop(name, None)
-    return input_box(_OWN, _kind_of(bench), bench, label="Your text", place=_find_place(bench), line=line)
+    place = _OPENINGS.get(bench.card.task.name, TOPIC)
+    return input_box(_OWN, bench, label="Your text", place=place, line=line)
 
 
 def read_own_text(bench: Bench) -> Input | None:
@@ -180,18 +178,13 @@ def read_own_text(bench: Bench) -> Input | None:
     texts = [st.session_state.get(key) for key in _own_keys(bench)]
     if None in texts:
         return None
-    return texts[0] if len(texts) == 1 else (texts[0], texts[1])
+    return _join(texts)
 
 
 def is_own_example(bench: Bench, typed: Input) -> bool:
     """Whether the text of the session is the example that its box opened with."""
     openings = [st.session_state.get(f"{key}-opening") for key in _own_keys(bench)]
     return openings == list(parts_of(typed))
-
-
-def _find_place(bench: Bench) -> int:
-    """Return the index of the example that the box for the text of the session opens with."""
-    return _UNFINISHED if bench.card.task.predicts_often else TOPIC
 
 
 def set_value(key: str, value: object) -> None:
@@ -215,28 +208,25 @@ def parts_of(text: Input) -> Sequence[str]:
     return text
 
 
-def keep(name: str, kinds: Mapping[str, type]) -> None:
-    """Let the browser keep the session's values of these keys, by their types, and restore them after a reload.
+def keep(name: str, keys: Collection[str]) -> None:
+    """Let the browser keep the session's texts of these keys, and restore them after a reload.
 
     Call it before their widgets are drawn.
     """
-    for key, value in st.session_state.pop(f"{name}-kept-said", {}).items():
-        if key not in kinds or not isinstance(value, kinds[key]):
-            continue
-        if isinstance(value, str):
-            value = value[:LONGEST]
-        st.session_state[key] = value
+    for key, text in st.session_state.pop(f"{name}-kept-said", {}).items():
+        if key in keys and isinstance(text, str):
+            st.session_state[key] = text[:LONGEST]
     # The style sheet takes this frame, which shows nothing, out of the page.
     with st.container(key=f"{name}-kept-frame"):
-        st.fragment(_keep)(name, tuple(kinds))
+        st.fragment(_keep)(name, tuple(keys))
 
 
 def _keep(name: str, keys: Sequence[str]) -> None:
     answered = f"{name}-kept"
-    ask = not st.session_state.get(answered)
+    ask = answered not in st.session_state
     boxes = {}
     if not ask:
-        boxes = {key: st.session_state[key] for key in keys if st.session_state.get(key) is not None}
+        boxes = {key: st.session_state[key] for key in keys if key in st.session_state}
     storage = st.components.v2.component("cahp_kept", js=_STORAGE)(
         key=f"{name}-kept-boxes",
         data={"name": name, "ask": ask, "boxes": boxes},

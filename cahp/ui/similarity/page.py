@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count
-from typing import Literal
 
 import numpy as np
 import streamlit as st
@@ -148,13 +147,10 @@ def _compare_example(model: str) -> ComparedHeads | None:
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
     """Draw the box for a text, and return the heads compared on it (None: there is no text, or no result yet)."""
-    keep("similarity", {f"similarity-{part}-0": str for part in ("text", "first", "second")})
+    keep("similarity", [f"similarity-{part}-0" for part in ("text", "first", "second")])
     boxes, beside = st.container(key="similarity-input").columns([4, 1], gap="small")
-    kind: Literal["single", "pairs"] = "single"
-    if explorer.bench.calibration.second is not None:
-        kind = "pairs"
     with boxes:
-        text = input_box("similarity", kind, explorer.bench, label="Text", choose_in=beside)
+        text = input_box("similarity", explorer.bench, label="Text", choose_in=beside)
     if not has_words(text):
         st.info("Type a text, or insert an example.")
         return None

@@ -8,7 +8,7 @@ import fakes
 import pytest
 
 from cahp import methods
-from cahp.ui.budget.controls import collect_choice, offered_methods
+from cahp.ui.budget.page import collect_choice, offered_methods
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import CHOICE

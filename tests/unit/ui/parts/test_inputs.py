@@ -7,7 +7,7 @@ import fakes
 import pytest
 
 from cahp.run.bench import Bench
-from cahp.ui.parts.inputs import examples_of, has_words, load_examples
+from cahp.ui.parts.inputs import has_words, load_examples, own_examples
 from cahp.ui.session.opening import Source
 from cahp.values import Input
 
@@ -32,11 +32,10 @@ def test_every_box_has_an_example_to_begin_with() -> None:
 
 
 def test_examples_are_the_first_texts_of_the_loaded_data(reviews: Bench) -> None:
-    examples = examples_of(reviews, "single")
+    examples = own_examples(reviews)
     assert [example["text"] for example in examples] == list(reviews.evaluation.first[:6])
-    assert examples_of(reviews, "pairs") == []
     # The bundled texts fit the built-in data.
-    assert examples_of(replace(reviews, dataset=replace(reviews.dataset, id="bbc-news")), "single") == []
+    assert own_examples(replace(reviews, dataset=replace(reviews.dataset, id="bbc-news"))) == []
 
 
 def test_classes_that_no_label_means_keep_their_name_and_several_labels_of_one_are_joined(reviews: Bench) -> None:
