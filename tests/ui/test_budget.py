@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of
+from apps import PATIENCE, explorer_of, open_app, rerun, text_of
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
@@ -39,24 +39,6 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     assert "optimistic" in text_of(app, "info")
     app.run()
     assert not app.error
-
-
-@pytest.mark.nightly
-def test_a_method_that_is_measurably_better_is_named_with_its_interval_and_taken_with_one_click(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    kept = HeadMask.of(range(0, 72, 6), 6, 12)
-    monkeypatch.setattr(work, "_choose_by", lambda _, method, budget: (method, kept))
-    app = open_app("budget", budget="12", recover="mean")
-    (offer,) = (text.value.replace("\\", "") for text in app.caption if "is better than CAHP" in text.value)
-    assert "gradient is better than CAHP in KL divergence by 0.447 nats (0.016 to 0.878, n = 311, 5 seeds)" in offer
-    press(app, "choose-better")
-    job = explorer_of(app).work.job(work.CHOICE)
-    assert job is None or job.wait(60)
-    app.run()
-    assert explorer_of(app).mask.flat == kept.flat
-    # What is on the board now was not chosen by CAHP.
-    assert not has_button(app, "choose-better")
 
 
 @pytest.mark.nightly

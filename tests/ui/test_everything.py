@@ -33,24 +33,6 @@ def trouble(page: Page) -> list[str]:
 # The guard itself -------------------------------------------------------------------------------------------
 
 
-def test_a_request_that_leaves_this_machine_is_stopped_and_noticed(page: Page, borders: Any) -> None:
-    failures: list[str | None] = []
-    page.on("requestfailed", lambda request: failures.append(request.failure))
-    with page.expect_websocket():
-        page.set_content(
-            "<img src='https://elsewhere.invalid/x.png'><img src='http://192.0.2.1/y.png'>"
-            "<script>new WebSocket('wss://elsewhere.invalid/socket')</script>",
-            wait_until="load",
-        )
-    assert sorted(borders.crossed) == [
-        "http://192.0.2.1/y.png",
-        "https://elsewhere.invalid/x.png",
-        "wss://elsewhere.invalid/socket",
-    ]
-    assert failures == ["net::ERR_NAME_NOT_RESOLVED"] * 2
-    borders.crossed.clear()
-
-
 # Every page -------------------------------------------------------------------------------------------------
 
 
@@ -176,21 +158,6 @@ def test_odd_masks_are_refused_in_a_sentence() -> None:
         assert sentence.endswith("."), name
         assert explorer_of(app).board.budget == 20, name
         assert not explorer_of(app).board.by_hand, name
-
-
-def test_markup_in_a_mask_is_not_run_and_its_panel_stays_open(
-    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
-) -> None:
-    page = open_page("Budget?budget=20")
-    page.locator(".st-key-load-mask button").first.click()
-    name = "<img src=x onerror=window.hacked=1>.json"
-    page.locator(".st-key-mask-file input[type=file]").set_input_files(
-        [{"name": name, "mimeType": "application/json", "buffer": FILES["markup.json"]}]
-    )
-    expect(page.locator(".st-key-board-note").get_by_test_id("stAlert")).to_be_visible()
-    expect(settled(page).locator(".st-key-mask-file")).to_be_visible()
-    assert trouble(page) == []
-    assert page.evaluate("() => window.hacked") is None
 
 
 @pytest.mark.nightly

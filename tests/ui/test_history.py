@@ -36,19 +36,6 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 # Without a browser --------------------------------------------------------------------------------------------------
 
 
-def test_an_address_that_is_merely_late_moves_nothing() -> None:
-    app = opened(budget="20")
-    late = dict(app.query_params)
-    explorer_of(app).board.set_budget(30)
-    app.run()
-    # A click on a link that was drawn before the board moved.
-    app.query_params.clear()
-    app.query_params.update(late)
-    app.run()
-    assert explorer_of(app).board.budget == 30
-    assert app.query_params["budget"] == "30"
-
-
 def test_going_back_to_other_data_brings_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened(budget="20", recover="none")
     before = dict(app.query_params)
@@ -103,31 +90,6 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     again = opened(**{name: str(value) for name, value in app.query_params.items()})
     upload(again, "wish-file", "open-wish", ("renamed.csv", texts("kind,question")))
     assert not again.error
-
-
-def test_files_that_cannot_be_opened_are_not_lost() -> None:
-    app = opened()
-    one_class = b"question,kind\n" + b"".join(b"report %d,sports\n" % row for row in range(40))
-    bring(app, ("train.csv", one_class), ("validation.csv", texts()))
-    assert not explorer_of(app).source.uploaded
-    assert "very text of train is" in text_of(app, "error")
-    # The dialog is there again, with the files.
-    first, second = (one for one in app.segmented_control if one.label.endswith("csv"))
-    assert first.value == "train"
-    first.set_value("not used").run()
-    second.set_value("train").run()
-    app.button(key="use-source").click().run()
-    assert explorer_of(app.run()).source.uploaded
-
-
-def test_guesses_are_in_the_link_and_none_that_could_not_be_made() -> None:
-    app = open_app("learn", guesses=",12,x,999999,-1", step="2")
-    assert any("You guessed 12 answers" in text.value for text in app.markdown)
-    assert app.query_params["guesses"] == ",12"
-    app.button(key="learn-go-3").click().run()
-    app.slider[0].set_value(7).run()
-    app.button(key="learn-see-one-cluster").click().run()
-    assert app.query_params["guesses"] == ",12,7"
 
 
 # In a browser -------------------------------------------------------------------------------------------------------

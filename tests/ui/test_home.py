@@ -110,11 +110,6 @@ def test_a_link_alone_opens_no_folder_and_asks_no_network(address: dict[str, str
     assert any(button.label == "Open it" for button in app.button)
 
 
-def test_what_a_link_asks_for_is_shown_as_it_is_and_never_as_markup() -> None:
-    app = opened(model="![x](http://evil.example/x.png)")
-    assert any("\\!\\[x\\]" in info.value for info in app.info)
-
-
 #: The numbers that the first screen shows, without those on axes and on heads.
 NUMBERS = r"""main => {
   const found = [];

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import fakes
 import pytest
-from apps import explorer_of, has_button, open_dialog, rerun, text_of
+from apps import has_button, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 OTHER_MODEL, OTHER_DATA = "A folder, a GGUF file or a Hugging Face id…", "A folder, a preset or hub data…"
@@ -65,22 +65,8 @@ def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, fo
     assert has_button(app, "use-source")
 
 
-def test_a_causal_model_needs_no_prompt(app: AppTest, folders: dict[str, str]) -> None:
-    app.text_input(key="source-model-name").set_value(folders["causal"]).run()
-    app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
-    app.text_input(key="source-data-name").set_value(folders["texts"]).run()
-    assert not app.exception
-    assert not app.error
-    assert "predicts the next token" in text_of(app, "caption")
-    assert "Labels are not read" in text_of(app, "caption")
-    app.button(key="use-source").click().run()
-    assert not app.exception
-    assert explorer_of(app).card.task.predicts_often
-
-
 def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
     ask(app, folders["masked"], "awful, great")
-    assert shown(app)[-1] == "A warm and funny film. It was [MASK]."
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
     assert "a masked one answers at {mask} in its prompt" in text_of(app, "error")
     assert not has_button(app, "use-source")

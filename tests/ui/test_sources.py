@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import fakes
@@ -14,10 +13,7 @@ from apps import explorer_of, has_button, open_dialog, rerun, text_of
 from hub import asked_here, serving
 from streamlit.testing.v1 import AppTest
 
-from cahp.ui.frame.address import OPENING
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.values import Progress
 
 FILE = "My files (text, CSV, TSV, JSONL, Parquet)"
 
@@ -123,19 +119,6 @@ def test_labels_are_matched_by_hand_and_choices_for_one_file_do_not_apply_to_the
     assert not usable(app)
 
 
-def test_a_choice_takes_the_place_of_one_that_is_still_being_opened(app: AppTest) -> None:
-    def download(progress: Progress) -> None:
-        while True:
-            progress("download", 0, 1)
-            sleep(0.01)
-
-    earlier = jobs.submit(explorer_of(app).id, "open", download, aside=True)
-    app.session_state[OPENING] = earlier
-    bring(app, "mine.csv", table(rename={"show": "entertainment"}))
-    assert used(app).source.uploaded
-    assert earlier.state == "cancelled"
-
-
 def no_labels(app: AppTest) -> bool:
     return "No labels" in text_of(app, "caption")
 
@@ -157,27 +140,6 @@ def test_a_text_file_has_a_document_per_paragraph_or_line_and_no_labels(app: App
     source = used(app).source
     assert source.settings.documents == "line"
     assert sum(len(texts) for texts in source.raw.splits.values()) == 80
-
-
-def test_the_labels_of_a_table_can_be_ignored(app: AppTest) -> None:
-    bring(app, "mine.csv", table())
-    assert not usable(app)
-    box(app, "Label").set_value("(none)").run()
-    assert no_labels(app)
-    assert usable(app)
-    assert used(app).settings.label_column == "(none)"
-
-
-def test_pasted_paragraphs_are_data_and_too_few_say_how_many_are_needed(app: AppTest) -> None:
-    choose(app, "Data", "My text, pasted here")
-    app.text_area(key="source-pasted").set_value("One paragraph.").run()
-    assert "at least 30" in errors(app)
-    assert not usable(app)
-    app.text_area(key="source-pasted").set_value(paragraphs()).run()
-    source = used(app).source
-    assert source.uploaded
-    assert sum(len(texts) for texts in source.raw.splits.values()) == 40
-    assert "Report" not in str(dict(app.query_params))
 
 
 #: Files that are hostile, or that no reader's own tests have; the others are refused where they are read.
@@ -233,12 +195,6 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
     assert usable(app)
 
 
-def test_too_many_files_are_refused_in_a_sentence(app: AppTest) -> None:
-    app.file_uploader[0].set_value([(f"{n}.csv", b"text,label\n", "text/csv") for n in range(11)])
-    rerun(app)
-    assert "11 files" in errors(app)
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder as people have it: other columns, other names of files, and one that is no use."""
@@ -276,28 +232,6 @@ def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, folder: Path) 
     assert source.settings.splits == {"held_out.csv": "validation", "survey_train.csv": "train"}
     assert (source.settings.text_column, source.settings.label_column) == ("question", "kind")
     assert len(source.raw.splits["validation"]) == len(source.raw.splits["train"]) == 120
-
-
-def test_published_splits_and_columns_can_be_chosen_and_are_fetched_once(
-    app: AppTest, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from cahp import data
-
-    fetched = []
-
-    def find(name: str) -> data.Parts:
-        fetched.append(name)
-        parts = data.sources.find(str(folder))
-        return data.Parts(name, name, parts.tables, {})
-
-    monkeypatch.setattr(data, "find", find)
-    at(app, "hub:org/texts")
-    assert fetched == []
-    app.checkbox(key="hub-hub:org/texts").check().run()
-    assert box(app, "Text").value == "question"
-    box(app, "held_out.csv").set_value("validation").run()
-    assert usable(app)
-    assert fetched == ["hub:org/texts"]
 
 
 def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest, tmp_path: Path) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -109,13 +107,3 @@ def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
     monkeypatch.setattr(server.Source, "open", refuse)
     server.prepare()
     assert list(dict.fromkeys(looked_after)) == ["collect", "freeze", "look after"]
-
-
-@pytest.mark.nightly
-def test_what_sessions_would_else_import_at_once_is_there_before_them() -> None:
-    code = (
-        "import sys; from cahp.ui import server; server.prepare(); "
-        "print({'pandas', 'plotly.graph_objects'} <= set(sys.modules))"
-    )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert said.stdout.strip() == "True"

@@ -29,16 +29,6 @@ def test_another_method_puts_as_many_heads_on_the_board(tmp_path: Path) -> None:
     assert explorer.mask.is_full
 
 
-def test_heads_that_another_method_chose_before_a_change_are_not_put_on_the_board(tmp_path: Path) -> None:
-    explorer = Explorer("changer", Source.open(fakes.quick_task(tmp_path)))
-    changes: list[dict[str, int]] = [{"min_first_layers": 2}, {"min_per_layer": 2}, {"limit": 60}]
-    for change in changes:
-        assert explorer.work.start(CHOICE, (explorer.bench, "fisher-output", 6)).wait(120.0)
-        explorer.change(**change)
-        collect_choice(explorer)
-        assert explorer.mask.is_full
-
-
 def test_methods_that_train_or_need_missing_labels_are_not_offered() -> None:
     offered = offered_methods(labelled=False)
     assert {"fisher-output", "obs-fisher", "gradient"} <= set(offered) <= set(offered_methods(labelled=True))

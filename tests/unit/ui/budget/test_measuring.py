@@ -8,21 +8,19 @@ from time import sleep
 from typing import Any, NoReturn
 
 import pytest
-from apps import PATIENCE, has_button, open_part, rerun, text_of
+from apps import has_button, open_part, rerun, text_of
 
 from cahp.api import bundled
 from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
-from cahp.features.versus import _on_board
-from cahp.ui.budget.page import draw_flips, draw_measurements
+from cahp.ui.budget.page import draw_flips
 from cahp.ui.export.page import _choose_examples
 from cahp.ui.frame.panels import kind_of
 from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FLIPS, table_seconds
-from cahp.words import duration
+from cahp.ui.session.work import FLIPS
 
 
 @pytest.fixture
@@ -85,12 +83,6 @@ def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
     assert has_button(app, again)
 
 
-def test_a_board_that_rests_on_a_quick_refit_is_pinned_with_it(resting: Explorer) -> None:
-    assert _on_board(resting).recover == "quick-refit"
-    resting.chosen_recovery = "refit"
-    assert _on_board(resting).recover == "refit"
-
-
 def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(explorer: Explorer) -> None:
     explorer.chosen_recovery = "distill"
     assert explorer.recovery.awaits == "distilled model"
@@ -101,27 +93,3 @@ def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(e
     rerun(app)
     assert "Distil this mask on the Budget page first" in text_of(app, "caption")
     assert explorer.work.job(FLIPS) is None
-
-
-def test_a_failure_is_said_and_can_be_tried_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its model is not loaded in this test.
-    monkeypatch.setattr(work, "compare_variants", lambda *_: 1 / 0)
-    assert explorer.start(FLIPS).wait(PATIENCE)
-    app = open_part(draw_flips, explorer)
-    assert "ZeroDivisionError" in text_of(app, "error")
-    assert has_button(app, "show-flips-again")
-
-
-def test_the_time_of_all_budgets_counts_what_they_share_once(
-    explorer: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(work, "estimate_seconds", lambda card, *, tokens: tokens)
-    monkeypatch.setattr(work, "is_loaded", lambda card, *, device: True)
-    explorer.change(min_first_layers=2)
-    table = explorer.table(explorer.recovery.name)
-    assert table is not None
-    app = open_part(draw_measurements, explorer)
-    before = table_seconds(explorer.board_state())
-    assert app.button(key="fill-table").label == f"Measure all budgets (about {duration(before)})"
-    table.add(table.budgets[0], outcomes=explorer.outcomes("refit") or {})
-    assert table_seconds(explorer.board_state()) < before

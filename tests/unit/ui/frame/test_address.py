@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.run.settings import to_text
-from cahp.ui.frame.address import _OF_PAGE, Wish, describe, mask_from_hex, mask_to_hex, read, restore, source_of
+from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, source_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.values import CahpError, HeadMask, MaskError, OptionError
+from cahp.values import CahpError, HeadMask, MaskError
 
 
 @pytest.mark.parametrize(
@@ -34,22 +33,6 @@ def test_a_link_to_what_is_built_in_opens_it_and_any_other_waits_for_a_persons_y
     assert read({"model": default, "data": "bbc-news"}) == (bundled.SETTINGS, None)
     assert read({"model": "org/else"}) == (bundled.SETTINGS, Wish({"model": "org/else"}))
     assert read({"data": "/etc"}) == (bundled.SETTINGS, Wish({"model": default, "data": "/etc"}))
-
-
-def test_a_link_asks_as_the_view_did() -> None:
-    said = {"model": "org/lm", "data": "sst5", "prompt": '{text}\n"It" was', "answers": '"not bad, really",awful'}
-    _, wish = read(said)
-    assert wish is not None
-    assert wish.settings.prompt == said["prompt"]
-    assert wish.settings.answers == ("not bad, really", "awful")
-    assert to_text(wish.settings.answers) == said["answers"]
-    _, of_builtin = read({**said, "model": "smollm2", "data": "bbc-news"})
-    assert of_builtin is not None
-    assert of_builtin.settings.prompt == said["prompt"]
-    _, half = read({"model": "org/lm", "prompt": "It was", "answers": "bad,good"})
-    assert half is not None
-    with pytest.raises(OptionError, match=r"{text} once"):
-        _ = half.settings
 
 
 def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
@@ -84,11 +67,6 @@ def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, st
         read(said)
 
 
-def test_the_head_that_my_text_shows_is_no_field_of_pages_on_which_it_would_open_a_card() -> None:
-    # My text writes its own at each run, maybe after Back has led to another page.
-    assert set(_OF_PAGE["Similarity"]).isdisjoint({*_OF_PAGE["Home"], *_OF_PAGE["Budget"]})
-
-
 def test_views_of_one_model_and_data_have_one_source() -> None:
     one = {"model": "m", "data": "d", "text_column": "t", "budget": "3", "limit": "500", "head": "7"}
     assert source_of(one) == source_of({**one, "budget": "4", "limit": "50", "mask": "ff"})
@@ -105,22 +83,6 @@ def test_a_mask_survives_its_address(shape: tuple[int, int]) -> None:
 def test_an_address_of_another_mask_is_refused(text: str) -> None:
     with pytest.raises(MaskError, match="does not fit this model"):
         mask_from_hex(text, 3, 3)
-
-
-def test_a_link_to_a_mask_made_by_hand_restores_its_clusters() -> None:
-    explorer = Explorer("somebody", Source.open(bundled.SETTINGS))
-    other = Explorer("somebody else", Source.open(bundled.SETTINGS))
-    explorer.board.set_budget(40)
-    explorer.board.toggle(explorer.mask.flat[0])
-    restore(other, describe(explorer))
-    assert other.mask.sha256 == explorer.mask.sha256
-    assert (other.board.labels == explorer.board.labels).all()
-    assert describe(other) == describe(explorer)
-    # As links were before.
-    restore(other, {"mask": mask_to_hex(explorer.mask)})
-    assert other.mask.sha256 == explorer.mask.sha256
-    for one in (explorer, other):
-        one.close()
 
 
 def test_a_link_says_how_much_of_a_text_is_read_unless_it_is_as_the_bundled_run_does() -> None:

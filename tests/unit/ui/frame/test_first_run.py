@@ -92,21 +92,6 @@ def test_an_own_model_is_checked_and_reaches_a_board(
     assert not has_button(app, "run-main")
 
 
-@pytest.mark.usefixtures("quick")
-def test_a_run_keeps_as_many_heads_as_the_empty_page_says(tmp_path: Path) -> None:
-    explorer = bring(*classifier(tmp_path, "bert"))
-    explorer.change(even=True)
-    app = open_app("home", explorer)
-    box = app.number_input(key="run-number")
-    assert (box.min, box.max, box.step, box.value) == (3, 12, 3, None)
-    # The same number in every layer.
-    box.set_value(7).run()
-    assert explorer.settings.budget == "6"
-    run(app)
-    assert explorer.mask.count == 6
-    assert not explorer.awaits_run
-
-
 def test_an_error_stays_until_it_is_dismissed() -> None:
     app = open_app("home", budget="5000")
     for _ in range(2):

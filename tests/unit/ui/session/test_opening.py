@@ -75,15 +75,6 @@ def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they
     assert theirs.row(20) != ours.row(20)
 
 
-def test_a_bundled_run_goes_on_at_its_length_until_somebody_asks_for_another() -> None:
-    source = Source.open(bundled.SETTINGS)
-    assert (source.settings.max_length, source.card.max_length) == (128, 128)
-    assert Results.load(source.bench).bundled
-    longer = source.with_settings(replace(source.settings, max_length=512))
-    assert longer.card.max_length == 512
-    assert not Results.load(longer.bench).bundled
-
-
 def test_a_model_that_somebody_still_uses_is_not_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[str] = []
 

@@ -49,26 +49,6 @@ def test_sessions_take_turns(came: str, goes: str) -> None:
     assert serve_all(Queue(came)) == goes
 
 
-def test_asking_one_by_one_is_no_way_past_the_line() -> None:
-    queue = Queue("bab")
-    order = ""
-    for _ in range(4):
-        session = queue.serve()
-        order += session
-        if session == "a":
-            queue.add("a")
-    assert order == "baba"
-
-
-def test_what_is_put_back_goes_on_after_others() -> None:
-    queue = Queue("ab")
-    first = queue._take()
-    assert first is not None
-    queue._working.remove(first)
-    queue.put(first)
-    assert serve_all(queue) == "ba"
-
-
 @given(st.text("abcd", max_size=12), st.integers(0, 6))
 def test_the_places_that_are_told_are_the_order_that_comes(came: str, before: int) -> None:
     queue = Queue(came)
