@@ -68,8 +68,8 @@ def test_a_compared_model_is_gone_once_nobody_shares_it(first: Source, second: S
     assert job.error is None
     assert job.result is not None
     # Both were read by way of what all sessions share.
-    model = weakref.ref(opening._models[first.card.sha256, "cpu"])
-    opening._models.clear()
+    model = weakref.ref(opening._used[first.card.sha256, "cpu"])
+    opening._recent.clear()
     gc.collect()
     assert model() is None
     explorer.close()
