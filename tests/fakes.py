@@ -7,6 +7,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -34,6 +35,7 @@ from cahp.features import measures
 from cahp.methods.shared import registry
 from cahp.models.cards import Costs, ModelCard
 from cahp.models.head_model import HeadModel
+from cahp.models.identity import BUILTINS
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
@@ -164,6 +166,12 @@ def check_small(network: torch.nn.Module) -> None:
     """Fail if a size was forgotten, whose default makes a model of gigabytes."""
     weights = sum(parameter.numel() for parameter in network.parameters())
     assert weights < 10_000_000, f"a tiny model has {weights:,} weights"
+
+
+def other_package(monkeypatch: pytest.MonkeyPatch, model: str, **changes: Any) -> None:
+    """Let a built-in model be looked for in another package."""
+    builtin = BUILTINS[model]
+    monkeypatch.setitem(BUILTINS, model, replace(builtin, package=replace(builtin.package, **changes)))
 
 
 def configure(folder: Path, file: str = "config.json", /, **changes: Any) -> None:

@@ -99,7 +99,7 @@ def divide_heads(model: HeadModel, halves: Halves) -> HeadModel:
     card = replace(
         model.card,
         id=f"{model.card.id} with {len(halves.first)} divided heads",
-        sha256=digest(model.card.sha256, "divided heads", halves.sources.tobytes()),
+        origin=digest(model.card.sha256, "divided heads", halves.sources.tobytes()),
     )
     divided.card = card
     keep = np.ones(halves.sources.size, dtype=np.bool_)

@@ -9,9 +9,8 @@ from cahp import models
 from cahp.api.preflight import preflight
 from cahp.comparison.plan import Plan
 from cahp.data.sources import PRESETS
-from cahp.models.matching import operations
 from cahp.recoveries import RECOVERIES, refit_texts
-from cahp.run.measurements import estimate_seconds
+from cahp.run.measurements import estimate_seconds, operations
 from cahp.run.settings import PUBLISHED_LENGTH
 from cahp.words import duration, size_of
 

@@ -97,7 +97,7 @@ def fit(
     changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
-        card = models.set_max_length(models.identify(settings.model), settings.max_length)
+        card = replace(models.identify(settings.model), max_length=settings.max_length)
         output = claimed(Output.of(out), card)
         dataset = data_sets.load(settings.data, **settings.columns)
         if not dataset.labelled:
@@ -230,7 +230,7 @@ class _Training:
             adapted = replace(self.card, labels=self.texts.classes, adapter=str(folder))
             if save != "adapter":
                 adapted = models.identify(str(folder.resolve()))
-            written = models.set_max_length(adapted, self.settings.max_length)
+            written = replace(adapted, max_length=self.settings.max_length)
             return models.load(written, device=self.settings.device)
         except SelfTestError as error:
             raise SelfTestError(

@@ -16,7 +16,7 @@ from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, o
 from cahp.exports.formats import as_asked, model_form, option_help
 from cahp.features import measures
 from cahp.features.attribution import TOP
-from cahp.models import identify, make_prompt, preview, set_max_length
+from cahp.models import identify, make_prompt, preview
 from cahp.models.cards import ModelCard
 from cahp.output import UnwrittenError
 from cahp.recoveries import COMPARED
@@ -226,7 +226,7 @@ def models(call: Call, name: str | None) -> None:
     else:
         with call.bars():
             card = preview(name, prompt=make_prompt(call.settings.prompt, call.settings.answers))
-            document = preflight(set_max_length(card, call.settings.max_length))
+            document = preflight(replace(card, max_length=call.settings.max_length))
         call.answer(document, printing.preflight_lines(document))
 
 
@@ -253,7 +253,7 @@ def data(call: Call, name: str | None, model: str | None, max_length: int | None
     dataset = data_sets.load(name, **call.settings.columns)
     card: ModelCard | None = None
     if model is not None:
-        card = set_max_length(identify(model), max_length)
+        card = replace(identify(model), max_length=max_length)
     splits = {
         split: {
             "examples": len(texts),

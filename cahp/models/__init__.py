@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -18,7 +19,6 @@ from cahp.models.identity import (
     BUILTINS,
     EXAMPLE,
     INSTALL_SMOLLM2,
-    TOKENIZER_FILES,
     check_builtin,
     has_package,
     identify,
@@ -26,8 +26,8 @@ from cahp.models.identity import (
     name_of,
     preview,
     set_dtype,
-    set_max_length,
 )
+from cahp.models.weights import TOKENIZER_FILES
 from cahp.values import Input, ModelError, OptionError, Precision
 
 if TYPE_CHECKING:
@@ -67,7 +67,6 @@ __all__ = [
     "preview_prompt",
     "punctuation_ids",
     "set_dtype",
-    "set_max_length",
     "special_ids",
     "split_text",
     "start_id",
@@ -110,11 +109,10 @@ def load(
     if not isinstance(name, ModelCard):
         name = os.fspath(name)
         card = set_dtype(identify(name, prompt=make_prompt(prompt, answers)), dtype)
-        name = set_max_length(card, max_length)
+        name = replace(card, max_length=max_length)
     elif prompt is not None or answers or dtype != "float32" or max_length is not None:
         raise OptionError(
-            "a card holds its prompt, dtype and length already; give prompt and answers to cahp.models.identify, dtype "
-            "to cahp.models.set_dtype, and max_length to cahp.models.set_max_length"
+            "a card holds its prompt, dtype and length already; load the model by its name, or change the card"
         )
     return verify_model(load_model(locate(name), device_name=device))
 

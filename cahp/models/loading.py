@@ -22,7 +22,7 @@ from cahp.models.compact import HEADS, load_pruned
 from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
-from cahp.models.identity import count_attention, explain_missing_classes, output_head
+from cahp.models.identity import explain_missing_classes, output_head
 from cahp.models.matching import LOADING, check_fit, lost_weights, match_folder, quiet, sketch_network
 from cahp.models.selftest import probe_family
 from cahp.models.stored import Room, as_kept, take_weights
@@ -76,7 +76,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     read = partial(_read_network, card, names, family, attention, new_head, head)
     try:
         with quiet(), LOADING:
-            stored = read_shapes(weight_files(card.id, folder))
+            stored, _ = read_shapes(weight_files(card.id, folder))
             if card.kept is not None:
                 check_fit(card, stored, names=None, own_head=False, head=head)
                 network = load_pruned(card.folder, attn_implementation=attention)
@@ -175,7 +175,8 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
     sketch = sketch_network(card.id, card.folder, None, output_head(card), weight_bytes=details.get("bytes") or 0)
     sizes = [weight.numel() for weight in sketch.parameters()]
     # A cut model copies what it keeps of the attention; a pass converts the largest weight, and has activations.
-    copied = count_attention(card) * (dtype or torch.float32).itemsize
+    attention = 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
+    copied = attention * (dtype or torch.float32).itemsize
     converted = 0
     if where != processor or dtype != torch.float32:
         converted = 4 * max(sizes, default=0)

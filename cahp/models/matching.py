@@ -17,7 +17,6 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from functools import lru_cache
 from pathlib import Path
 from threading import Lock, RLock, local
 from typing import Any, Literal, NamedTuple
@@ -37,7 +36,7 @@ from cahp.models.caching import describe_cache
 from cahp.models.cards import Family, ModelCard, Rows, Size
 from cahp.models.compact import HEADS
 from cahp.models.head_model import Projection, find_module, is_linear
-from cahp.models.identity import language_of, output_head
+from cahp.models.identity import language_of
 from cahp.models.weights import CONFIG, Shape, count_weights, read_json
 from cahp.tasks.task import Head
 from cahp.values import ModelError
@@ -192,66 +191,6 @@ def check_fit(
             f"the config.json of {card.id} asks for {claimed + outside:,} weights and its files hold {count:,}: they "
             "do not belong together; save the whole model again"
         )
-
-
-def operations(card: ModelCard) -> float:
-    """Floating-point operations of a forward pass per token, in a text of 32 tokens.
-
-    Two for each weight of the layers (only of the experts that are chosen), and those of attention scores and sums.
-
-    Raises:
-        ModelError: If the configuration describes no network.
-    """
-    details = card.details or {}
-    passes = details.get("passes") or card.layers
-    weights, _ = _count_multiplied(card)
-    return 2 * weights * passes / card.layers + 4 * passes * card.heads * card.head_size * 32
-
-
-def head_operations(card: ModelCard) -> float:
-    """Floating-point operations of a language model's head per token: two for each weight.
-
-    Raises:
-        ModelError: If the configuration describes no network.
-    """
-    return 2 * _count_multiplied(card)[1]
-
-
-def _count_multiplied(card: ModelCard) -> tuple[float, int]:
-    weight_bytes = (card.details or {}).get("bytes") or 0
-    return _count_weights(card.id, card.folder, card.labels or None, output_head(card), weight_bytes)
-
-
-@lru_cache(maxsize=16)
-def _count_weights(
-    name: str, folder: str, labels: tuple[str, ...] | None, head: Head, weight_bytes: int
-) -> tuple[float, int]:
-    """The number of weights that the hidden states of a token are multiplied with, and those of its vocabulary.
-
-    The first excludes embeddings and the head.
-    """
-    network = sketch_network(name, folder, labels, head, weight_bytes=weight_bytes)
-    names = ("num_local_experts", "num_experts", "n_routed_experts")
-    experts = next((count for key in names if (count := getattr(network.config, key, None))), None)
-    chosen = getattr(network.config, "num_experts_per_tok", None)
-    share = 1.0
-    if experts and chosen:
-        share = chosen / experts
-    counts = list[float]()
-    for module in network.base_model.modules():
-        if isinstance(module, nn.Embedding):
-            continue
-        for weight in module.parameters(recurse=False):
-            if weight.ndim == 3:
-                # Weights of experts; a token is multiplied with those of a few experts.
-                counts.append(math.prod(weight.shape) * share)
-            elif weight.ndim > 1:
-                counts.append(math.prod(weight.shape))
-    head_weights = 0
-    out = network.get_output_embeddings()
-    if out is not None:
-        head_weights = out.weight.numel()
-    return math.fsum(counts), head_weights
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:
@@ -499,8 +438,36 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
         "no_cut": family.no_cut,
         "places": shown,
         "cache": cache,
-        "attention": sum(weight.numel() for module in projections if module for weight in module.parameters()),
+        "details": {
+            "attention": sum(weight.numel() for module in projections if module for weight in module.parameters()),
+            "multiplied": _count_multiplied(network, writes=causal),
+        },
     }
+
+
+def _count_multiplied(network: Any, *, writes: bool) -> float:
+    """The number of weights that the hidden states of a token are multiplied with.
+
+    Embeddings are looked up; a model that ``writes`` multiplies with as many for the words of its vocabulary. Of
+    experts only a few are chosen for a token.
+    """
+    names = ("num_local_experts", "num_experts", "n_routed_experts")
+    experts = next((count for key in names if (count := getattr(network.config, key, None))), None)
+    chosen = getattr(network.config, "num_experts_per_tok", None)
+    share = 1.0
+    if isinstance(experts, int) and isinstance(chosen, int):
+        share = chosen / experts
+    total = 0.0
+    if writes:
+        total += network.get_input_embeddings().weight.numel()
+    for module in network.base_model.modules():
+        for weight in module.parameters(recurse=False):
+            if weight.ndim == 3:
+                # Weights of all experts in one.
+                total += weight.numel() * share
+            elif weight.ndim == 2 and not isinstance(module, nn.Embedding):
+                total += weight.numel()
+    return total
 
 
 def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:

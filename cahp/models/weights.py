@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,21 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER_CONFIG = "adapter_config.json"
 ADAPTER = "adapter_model.safetensors"
+#: Files of tokenizers, of which a model has some.
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+    "spm.model",
+    "bpe.codes",
+)
+#: Other files that change answers: settings of the tokenizer.
+TOKENIZER_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+
 #: A configuration takes kilobytes, an index some hundred bytes a tensor; parsed JSON may take thirty times as much
 #: memory.
 LARGEST_JSON = 4 << 20
@@ -36,7 +52,9 @@ def read_json(path: Path) -> dict[str, Any]:
         with path.open("rb") as file:
             content = file.read(LARGEST_JSON + 1)
     except FileNotFoundError:
-        raise ModelError(f"{path.parent} has no {path.name}; name a folder saved by `save_pretrained`") from None
+        raise ModelError(
+            f"{path.parent} has no {path.name}; name a folder saved by `save_pretrained`, or a GGUF file"
+        ) from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
     if len(content) > LARGEST_JSON:
@@ -69,12 +87,22 @@ def list_weight_files(name: str, present: Collection[str], read_index: Callable[
     """The safetensors files of the model ``name`` among its files ``present``: one, or those of its index.
 
     Raises:
-        ModelError: If there are none, or some that are listed are missing.
+        ModelError: If there are none, or some that are listed are missing; if there is no tokenizer, or an adapter.
     """
     files = [WEIGHTS]
     if INDEX in present and WEIGHTS not in present:
         # In the order of transformers: one file, and only without it several.
         files = read_index()
+    if ADAPTER_CONFIG in present:
+        # transformers would load it by itself, then check neither the model's own weights nor write both of them again.
+        raise ModelError(
+            f"{name} has an adapter beside its weights; merge it into the model and save that, or remove "
+            f"{ADAPTER_CONFIG}"
+        )
+    if not any(file in present for file in TOKENIZER_FILES):
+        raise ModelError(
+            f"{name} has no tokenizer; save it beside the weights with `tokenizer.save_pretrained(folder)`"
+        )
     missing = [file for file in files if file not in present]
     if not missing:
         return files
@@ -133,20 +161,26 @@ def sha256(path: Path) -> str:
         raise ModelError(f"{path} cannot be read ({error.strerror}); install or save the model again") from None
 
 
-def read_shapes(files: Iterable[Path]) -> dict[str, Shape]:
-    """Read the shape of each weight from the headers of safetensors files; nothing else of them is loaded.
+def read_shapes(files: Iterable[Path]) -> tuple[dict[str, Shape], dict[str, int]]:
+    """Read the headers of safetensors files; nothing else of them is loaded.
+
+    Returns the shape of each weight, and the number of weights of each type, such as ``BF16``.
 
     Raises:
         ModelError: If a file is not whole, or its content is not exactly what its header says.
     """
     shapes: dict[str, Shape] = {}
+    types = Counter[str]()
     for path in files:
         try:
             with safe_open(path, "numpy") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+                for name in file.keys():  # noqa: SIM118
+                    part = file.get_slice(name)
+                    shapes[name] = tuple(part.get_shape())
+                    types[part.get_dtype()] += math.prod(shapes[name])
         except SafetensorError:
             raise ModelError(f"{path} is not a whole safetensors file; download or save the model again") from None
-    return shapes
+    return shapes, dict(types)
 
 
 def count_weights(shapes: Mapping[str, Shape]) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp import models
 from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
 from cahp.run.recoveries import Recovered, cut_model
@@ -355,6 +354,13 @@ def record_pace(store: Store, card: ModelCard, *, tokens: float, seconds: float)
         store.save(key("pace", 1, card.sha256), meta={"seconds_per_token": pace})
 
 
+def operations(card: ModelCard) -> float:
+    """Estimate the floating-point operations per token: two for each weight that it is multiplied with."""
+    details = card.details or {}
+    # Of a bundled language model only the number of all weights is known: its head has those of its embeddings.
+    return 2 * float(details.get("multiplied") or details["parameters"])
+
+
 def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     """Estimate the seconds of forward passes of ``tokens`` tokens on this machine.
 
@@ -369,24 +375,8 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
         _paces[card.sha256] = Store().read(name, lambda entry: float(entry.meta["seconds_per_token"]))
     pace = _paces.get(card.sha256)
     if pace is None:
-        pace = _operations(card) / _speed()
+        pace = operations(card) / _speed()
     return tokens * pace
-
-
-def _operations(card: ModelCard) -> float:
-    """Count the floating-point operations per token."""
-    if card.id in models.BUILTINS and card.family == "bert":
-        # Exact for BERT, and pages need it before torch is loaded.
-        return 2.0 * 12 * card.layers * card.hidden**2
-    if not card.folder:
-        # A bundled language model, whose files need not be there; its head has the weights of its embeddings.
-        return 2.0 * float((card.details or {})["parameters"])
-
-    from cahp.models import matching
-
-    if card.task.predicts_often:
-        return matching.operations(card) + matching.head_operations(card)
-    return matching.operations(card)
 
 
 @cache

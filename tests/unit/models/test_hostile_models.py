@@ -13,7 +13,6 @@ import pytest
 from opening import refusal
 
 from cahp import models
-from cahp.models import identity
 from cahp.models.identity import identify
 from cahp.values import ModelError
 
@@ -81,7 +80,7 @@ def test_the_built_in_encoder_s_other_files_are_known_one_by_one(
     for file in folder.iterdir():
         (package / "model" / file.name).symlink_to(file)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(identity, "ENCODER_PACKAGE", "moved_minilm")
+    fakes.other_package(monkeypatch, "minilm", name="moved_minilm")
     assert identify("minilm").layers == 6
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         (package / "model" / name).unlink()

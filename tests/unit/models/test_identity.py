@@ -16,7 +16,7 @@ from fakes import configure
 from safetensors.torch import load_file, save_file
 
 from cahp import models
-from cahp.models import identity, loading
+from cahp.models import loading
 from cahp.models.identity import BUILTINS, assets, identify
 from cahp.values import DataError, ModelError, OptionError
 
@@ -159,9 +159,9 @@ def test_every_built_in_is_there_with_its_classes(name: str) -> None:
 
 def test_an_encoder_that_is_missing_or_not_the_expected_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setitem(identity.ENCODER_FILES, "model.safetensors", "0" * 64)
+        fakes.other_package(patch, "minilm-bbc", files={"model/model.safetensors": "0" * 64})
         assert "--force-reinstall" in why_not("minilm-bbc")
-    monkeypatch.setattr(identity, "ENCODER_PACKAGE", "no_such_package")
+    fakes.other_package(monkeypatch, "minilm-bbc", name="no_such_package")
     assert "pip install" in why_not("minilm-bbc")
 
 

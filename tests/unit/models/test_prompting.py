@@ -221,8 +221,8 @@ UNASKABLE: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
     ),
     "no prompt": (save_masked, {}, r'a masked language model without a classification head; .* --prompt "{text}'),
     "no mask token": (save_without_mask, MASKED, "has no mask token to answer at"),
-    "a classifier": (fakes.save_model, CAUSAL, "is a classifier and needs no prompt"),
-    "no head": (fakes.save_encoder, CAUSAL, "has no language-model head to answer a prompt"),
+    "a classifier": (fakes.save_model, CAUSAL, "is no language model"),
+    "no head": (fakes.save_encoder, CAUSAL, "is no language model"),
 }
 
 

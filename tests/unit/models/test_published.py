@@ -12,7 +12,7 @@ import zoo
 from transformers import CONFIG_MAPPING
 
 from cahp.models.cards import REFUSED
-from cahp.models.identity import check_attention, describe_config
+from cahp.models.identity import describe_config
 from cahp.values import ModelError
 
 
@@ -80,7 +80,6 @@ def test_a_published_configuration_is_described(
 ) -> None:
     write(tmp_path, "SequenceClassification", {**CONFIG_MAPPING[kind](**values).to_dict(), **values})
     described = describe_config("model", tmp_path, weight_bytes=2_000_000 * millions)
-    check_attention(described, millions * 1_000_000)
     assert described.heads * described.group > 1
 
 
@@ -93,10 +92,8 @@ def test_a_small_model_may_have_a_large_rope_base_and_window(tmp_path: Path, kin
 
 @pytest.mark.parametrize("row", DESCRIBED, ids=[f"{row['type']}-{row['millions']}" for row in DESCRIBED])
 def test_a_published_language_model_is_described(tmp_path: Path, row: dict[str, Any]) -> None:
-    weights = row["millions"] * 1_000_000
     write(tmp_path, "CausalLM", {"model_type": row["type"], **row["config"]})
-    card = describe_config("model", tmp_path, weight_bytes=2 * weights)
-    check_attention(card, weights)
+    card = describe_config("model", tmp_path, weight_bytes=2_000_000 * row["millions"])
     assert [card.layers, card.heads, card.group] == row["heads"]
     assert card.language == "causal"
 
@@ -108,10 +105,3 @@ def test_what_is_refused_is_refused_for_a_true_reason(
     write(tmp_path, "CausalLM", {"model_type": kind, **values})
     with pytest.raises(ModelError, match=re.escape(reason)):
         describe_config("model", tmp_path, weight_bytes=1_000_000_000_000)
-
-
-def test_a_model_of_pictures_and_text_is_refused_as_such(tmp_path: Path) -> None:
-    parts = {"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 34}, "vision_config": {}}
-    write(tmp_path, "ConditionalGeneration", {"model_type": "gemma3", **parts})
-    with pytest.raises(ModelError, match="joins a language model with parts for other inputs"):
-        describe_config("model", tmp_path, weight_bytes=8_600_000_000)

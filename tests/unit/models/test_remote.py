@@ -110,7 +110,7 @@ def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, f
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, "classifier.bias", {"config.json", "model.safetensors"}),
         (
             {"num_hidden_layers": 900, "hidden_size": 8192, "num_attention_heads": 64},
-            "does not fit the weights",
+            "they do not belong together",
             {"config.json", "model.safetensors"},
         ),
     ],

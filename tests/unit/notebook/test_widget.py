@@ -144,7 +144,7 @@ def test_what_is_stopped_ends_at_its_next_step_and_is_no_failure(
 def test_a_model_that_has_changed_since_the_run_is_not_measured(
     run: cahp.PruneResult, board: BudgetBoard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = replace(run.bench, card=replace(run.bench.card, sha256="of other weights"))
+    other = replace(run.bench, card=replace(run.bench.card, origin="of other weights"))
     monkeypatch.setattr("cahp.notebook.widget.open_bench", lambda *_, **__: other)
     board.budget = 8
     assert board.wait(PATIENCE)

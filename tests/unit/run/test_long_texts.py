@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer
 
 def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
     card = models.preview(str(wide(tmp_path, 1000)))
-    short, default = (preflight(models.set_max_length(card, length)) for length in (64, None))
+    short, default = (preflight(replace(card, max_length=length)) for length in (64, None))
     assert (short["max_length"], default["max_length"]) == (64, 512)
     assert default["memory_bytes"] > short["memory_bytes"]
     assert default["expected_longest_s"] > default["expected_s"]

