@@ -12,11 +12,9 @@ from cahp.board.colourings import (
     NEUTRAL,
     STRIPED,
     Colouring,
-    Painted,
     Pictures,
     contrast,
     mark_clusters,
-    paint_marks,
     tints,
 )
 from cahp.board.contents import (
@@ -51,7 +49,6 @@ __all__ = [
     "FirstScreen",
     "HeadClusters",
     "Host",
-    "Painted",
     "Pictures",
     "Sentence",
     "SentenceAnswer",
@@ -67,7 +64,6 @@ __all__ = [
     "join_scripts",
     "mark_clusters",
     "mismatch",
-    "paint_marks",
     "script",
     "style",
     "tints",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -94,53 +94,23 @@ F = TypeVar("F")
 
 
 @dataclass(frozen=True, eq=False)
-class Painted:
-    """The colours of heads: the group ``groups (N,)`` of each, its index ``tints (N,)`` in ``colours``, and words.
-
-    ``signs`` are the few letters on a head of each group, ``words`` their names in sentences, and ``legend`` tells what
-    the colours mean.
-    """
-
-    groups: NDArray[np.int64]
-    tints: NDArray[np.int64]
-    signs: tuple[str, ...]
-    words: tuple[str, ...]
-    legend: str
-    colours: tuple[str, ...] = COLOURS
-
-    def as_data(self) -> dict[str, Any]:
-        """Return the fields as the board's script takes them."""
-        inks = [contrast(colour) for colour in self.colours]
-        return {**vars(self), "groups": self.groups.tolist(), "tints": self.tints.tolist(), "inks": inks}
-
-
-@dataclass(frozen=True, eq=False)
 class Pictures:
     """A picture on each head: ``pictures (N, B, B)`` of bytes; groups and names are those of clusters."""
 
     pictures: NDArray[np.uint8]
     legend: str
 
-    def as_data(self) -> dict[str, Any]:
-        """Return the fields as the board's script takes them."""
-        encoded = base64.b64encode(self.pictures.tobytes()).decode("ascii")
-        return {"legend": self.legend, "pictures": encoded, "size": self.pictures.shape[1]}
-
 
 @dataclass(frozen=True)
 class Colouring(Generic[F]):
-    """A colouring: its ``label`` on the switch, and what it draws of its facts on the heads of a mask.
-
-    ``follows_mask`` tells that its facts are about one mask, or one text. Others are drawn once.
-    """
+    """A colouring: its ``label`` on the switch, and what it draws of its facts on the heads of a mask."""
 
     name: str
     label: str
-    paint: Callable[[F, HeadMask], Painted | Pictures]
-    follows_mask: bool = False
+    paint: Callable[[F, HeadMask], Marks | Pictures]
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Coloured(Generic[F]):
     """A colouring of one board with its ``facts`` (None: not measured, or not asked for).
 
@@ -150,14 +120,6 @@ class Coloured(Generic[F]):
     colouring: Colouring[F]
     facts: F | None
     waits: str | None = None
-    _drawn: dict[str, Any] | None = field(default=None, init=False)
-
-    def draw(self, mask: HeadMask) -> dict[str, Any]:
-        """Return what the facts, which must be known, look like on the heads of ``mask``, for the board's script."""
-        assert self.facts is not None
-        if self._drawn is None or self.colouring.follows_mask:
-            self._drawn = self.colouring.paint(self.facts, mask).as_data()
-        return self._drawn
 
 
 #: From what no kept head can reproduce to what they reproduce almost wholly, evenly spaced to the eye and without red
@@ -165,17 +127,17 @@ class Coloured(Generic[F]):
 _SHARE_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725", NEUTRAL)
 
 
-def _paint_shares(shares: Floats, mask: HeadMask) -> Painted:
-    """Draw the share ``(L, H)`` of each head that other kept heads of its layer can reproduce; NaN: no effect."""
+def _mark_shares(shares: Floats, mask: HeadMask) -> Marks:
+    """Mark the share ``(L, H)`` of each head that other kept heads of its layer can reproduce; NaN: no effect."""
     bands = len(_SHARE_COLOURS) - 1
-    flat = shares.ravel()
-    groups = np.where(np.isnan(flat), bands, np.minimum(np.nan_to_num(flat) * bands, bands - 1)).astype(np.int64)
+    groups = np.where(np.isnan(shares), bands, np.minimum(np.nan_to_num(shares) * bands, bands - 1)).astype(np.int64)
     lows = [100 * band // bands for band in range(bands)]
-    return Painted(
+    return Marks(
+        "replaceability",
+        "replaceability",
         groups,
-        groups,
-        (*map(str, lows), ""),
-        (*(f"{low} to {low + 100 // bands} % replaceable" for low in lows), "without effect"),
+        [*map(str, lows), ""],
+        [*(f"{low} to {low + 100 // bands} % replaceable" for low in lows), "without effect"],
         "Number: at least so many per cent of a head's contribution to the predictions can be reproduced by the other "
         "kept heads of its layer",
         _SHARE_COLOURS,
@@ -183,17 +145,7 @@ def _paint_shares(shares: Floats, mask: HeadMask) -> Painted:
 
 
 #: What the other kept heads of a head's layer can reproduce of it.
-REPLACEABILITY = Colouring("replaceability", "replaceability", _paint_shares, follows_mask=True)
-
-
-def paint_marks(marks: Marks) -> Painted:
-    """Return marks of heads in the colours of a board."""
-    groups = marks.groups.ravel()
-    colours = marks.colours or range(len(marks.signs))
-    if all(isinstance(colour, int) for colour in colours):
-        tints = np.array(colours, dtype=np.int64)[groups]
-        return Painted(groups, tints, tuple(marks.signs), tuple(marks.words), marks.legend)
-    return Painted(groups, groups, tuple(marks.signs), tuple(marks.words), marks.legend, tuple(map(str, colours)))
+REPLACEABILITY = Colouring("replaceability", "replaceability", _mark_shares)
 
 
 def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[Any]]:
@@ -202,7 +154,7 @@ def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[An
     for _, blocks in show_measured(measures, run):
         for block in blocks:
             if isinstance(block, Marks):
-                colouring: Colouring[Marks] = Colouring(block.name, block.label, lambda marks, mask: paint_marks(marks))
+                colouring: Colouring[Marks] = Colouring(block.name, block.label, lambda marks, mask: marks)
                 coloured.append(Coloured(colouring, block))
     return coloured
 
@@ -210,14 +162,24 @@ def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[An
 def paint(colourings: Iterable[Coloured[Any]], mask: HeadMask) -> list[dict[str, Any]]:
     """Return the colourings of heads for the board's script.
 
-    Those without facts have null as ``groups`` if they are offered: the host measures them when a person asks for them.
-    Others are left out.
+    Those without facts have only words in ``waits`` if they are offered: the host measures them when a person asks for
+    them. Others are left out.
     """
     entries = []
     for one in colourings:
-        row = one.colouring
+        entry: dict[str, Any] = {"name": one.colouring.name, "label": one.colouring.label}
         if one.facts is not None:
-            entries.append({"name": row.name, "label": row.label, **one.draw(mask)})
+            painted = one.colouring.paint(one.facts, mask)
+            entry["legend"] = painted.legend
+            if isinstance(painted, Pictures):
+                encoded = base64.b64encode(painted.pictures.tobytes()).decode("ascii")
+                entry |= {"pictures": encoded, "size": painted.pictures.shape[1]}
+            else:
+                named = painted.colours or range(len(painted.signs))
+                colours = [COLOURS[colour] if isinstance(colour, int) else colour for colour in named]
+                entry |= {"groups": painted.groups.ravel(), "signs": painted.signs, "words": painted.words}
+                entry |= {"colours": colours, "inks": list(map(contrast, colours))}
+            entries.append(entry)
         elif one.waits is not None:
-            entries.append({"name": row.name, "label": row.label, "groups": None, "waits": one.waits})
+            entries.append({**entry, "waits": one.waits})
     return entries

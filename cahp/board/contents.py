@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
 from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, paint
 from cahp.board.head_clusters import HeadClusters
+from cahp.files import plain_json
 from cahp.models.cards import CacheShape
-from cahp.outcomes import HEADLINES, OUTCOMES, Outcome, Outcomes
+from cahp.outcomes import HEADLINES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.values import Estimate, HeadMask, Ints
 from cahp.values.statistics import name_clusters
-from cahp.words import number, percent, span, too_close
+from cahp.words import number, percent, too_close
 
 if TYPE_CHECKING:
     from cahp.stages import Arc
@@ -50,10 +51,6 @@ class SentenceAnswer(NamedTuple):
     name: str
     probability: float
 
-    def as_data(self) -> list[Any]:
-        """Return it as the board's script takes it."""
-        return [self.name, round(self.probability, 4)]
-
 
 @dataclass(frozen=True, eq=False)
 class Sentence:
@@ -71,38 +68,6 @@ class Sentence:
     state: str = ""
     waits: str = ""
 
-    @property
-    def changed(self) -> list[int]:
-        """The budgets whose answer is another one than with all heads."""
-        if self.full is None:
-            return []
-        rows = zip(self.budgets, self.answers, strict=True)
-        return [budget for budget, answer in rows if answer.name != self.full.name]
-
-    @property
-    def flip(self) -> int | None:
-        """The largest budget whose answer is another one (None: it never changes)."""
-        return max(self.changed, default=None)
-
-    def as_data(self) -> dict[str, Any]:
-        """Return it as the board's script takes it."""
-        data: dict[str, Any] = {
-            "budgets": list(self.budgets),
-            "answers": [answer.as_data() for answer in self.answers],
-            "full": self.full and self.full.as_data(),
-            "kept": self.kept and self.kept.as_data(),
-            "state": self.state,
-            "waits": self.waits,
-            "changed": self.changed,
-            "flip": self.flip,
-        }
-        if self.maps is not None:
-            data["words"] = list(self.maps.words)
-            data["length"] = self.maps.length
-            data["arcs"] = [[[*arc[:2], round(arc.weight, 3)] for arc in arcs] for arcs in self.maps.arcs]
-            data["looks"] = base64.b64encode(self.maps.looks.tobytes()).decode("ascii")
-        return data
-
 
 # What a mask is worth in words; nothing is claimed that was not measured or counted ------------------------------
 
@@ -114,44 +79,8 @@ _HEADLINES = (
     (0.9, "do most of the work"),
     (0.0, "are too few"),
 )
-#: A wider interval in points says little, so it is shown beside "too close to call".
-_WIDE_PP = 10.0
 #: A smaller share rounds to 0 %.
 _LEAST = 0.005
-
-
-@dataclass(frozen=True)
-class WeightCount:
-    """The number of weights of a ``full`` model, and how many of them leave with each ``head`` that is removed."""
-
-    full: int
-    head: float
-
-    @classmethod
-    def of(cls, run: RunDocument) -> WeightCount | None:
-        """Derive it from the counts of a run (None: they were not counted)."""
-        full = run.cost.full.parameters
-        pruned = run.cost.pruned.parameters
-        mask = run.mask
-        if full is None or pruned is None or mask.is_full:
-            return None
-        return cls(full, (full - pruned) / (mask.keep.size - mask.count))
-
-    def ratio(self, mask: HeadMask) -> float:
-        """Return the number of weights of the model cut to ``mask`` relative to the full model's."""
-        return 1 - self.head * (mask.keep.size - mask.count) / self.full
-
-
-@dataclass(frozen=True)
-class Savings:
-    """What pruning saves relative to the full model: ``cache`` and ``size`` are counted ratios, ``speed`` is timed.
-
-    ``cache`` are the bytes of keys and values per token, ``size`` the number of weights (None: not known).
-    """
-
-    cache: float | None = None
-    size: float | None = None
-    speed: Speed | None = None
 
 
 def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None) -> str:
@@ -166,49 +95,44 @@ def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None) -> s
     return f"{headline} {words}"
 
 
-def list_clauses(mask: HeadMask, outcomes: Outcomes | None, savings: Savings, *, answers: str) -> list[str]:
+def list_clauses(
+    mask: HeadMask,
+    outcomes: Outcomes | None,
+    *,
+    answers: str,
+    cache: Estimate | None = None,
+    speed: Speed | None = None,
+    size: float | None = None,
+) -> list[str]:
     """List what a mask changes: the accuracy, then what it saves. Without an accuracy, unchanged ``answers`` come last.
 
-    The full model changes nothing.
+    ``cache`` is the share of the bytes of keys and values per token that remains, and ``size`` that of the weights,
+    both counted (None: not known). The full model changes nothing.
     """
     if mask.is_full:
         return []
     measured = outcomes or {}
     clauses = []
     if "accuracy_change" in measured:
-        clauses.append(describe_accuracy_change(measured["accuracy_change"]))
-    clauses += _list_savings(savings)
+        clauses.append(_describe_change(measured["accuracy_change"]))
+    if cache is not None and 1 - cache.value >= _LEAST:
+        clauses.append(f"{percent(1 - cache.value, 0)} less memory per token")
+    if speed is not None and not speed.busy and speed.ratio.excludes(1):
+        direction = "slower" if speed.ratio.value > 1 else "faster"
+        clauses.append(f"{percent(abs(1 - speed.ratio.value), 0)} {direction}")
+    if size is not None and 1 - size >= _LEAST:
+        clauses.append(f"{percent(1 - size, 0)} smaller")
     if "accuracy_change" not in measured and "agreement" in measured:
         clauses.append(f"{percent(measured['agreement'].value, 0)} of {answers} unchanged")
     return clauses
 
 
-def describe_accuracy_change(points: Estimate) -> str:
+def _describe_change(points: Estimate) -> str:
     """Describe a change in accuracy, in points; where its interval contains 0, it is too close to call."""
-    if points.excludes(0):
-        direction = "less"
-        if points.value > 0:
-            direction = "more"
-        return f"{number(abs(points.value))} points {direction} accurate"
-    words = f"accuracy {too_close(points.n)}"
-    if points.high - points.low > _WIDE_PP:
-        words += f" (within {span(points.low, points.high, 0)} points)"
-    return words
-
-
-def _list_savings(savings: Savings) -> list[str]:
-    clauses = []
-    if savings.cache is not None and 1 - savings.cache >= _LEAST:
-        clauses.append(f"{percent(1 - savings.cache, 0)} less memory per token")
-    speed = savings.speed
-    if speed is not None and not speed.busy and speed.ratio.excludes(1):
-        direction = "faster"
-        if speed.ratio.value > 1:
-            direction = "slower"
-        clauses.append(f"{percent(abs(1 - speed.ratio.value), 0)} {direction}")
-    if savings.size is not None and 1 - savings.size >= _LEAST:
-        clauses.append(f"{percent(1 - savings.size, 0)} smaller")
-    return clauses
+    if not points.excludes(0):
+        return f"accuracy {too_close(points.n)}"
+    direction = "more" if points.value > 0 else "less"
+    return f"{number(abs(points.value))} points {direction} accurate"
 
 
 _CORE = Path(__file__).parent / "core"
@@ -278,25 +202,35 @@ class BoardSubject:
 
     ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
     evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
-    which is shown in place of the time (None: another model). ``weights`` are counted (None: they were not).
-    Intervals are over ``units``, and an outcome is a mean over every ``answer``: a text, or a token.
+    which is shown in place of the time (None: another model). ``head_size`` is the share of the model's weights that
+    leave with a head (None: not counted). Intervals are over ``units``, and an outcome is a mean over every ``answer``:
+    a text, or a token.
     """
 
     unit: str = "head"
     chance: float | None = None
     cache: CacheShape | None = None
-    weights: WeightCount | None = None
+    head_size: float | None = None
     units: str = "texts"
     answer: str = "text"
 
     @classmethod
     def of(cls, run: RunDocument) -> BoardSubject:
         """Return what the board of a finished run is about."""
+        full = run.cost.full.parameters
+        pruned = run.cost.pruned.parameters
+        mask = run.mask
+        head_size = None
+        if full and pruned and not mask.is_full:
+            head_size = (1 - pruned / full) / (mask.keep.size - mask.count)
         chance = run.data.eval.most_frequent
-        subject = cls(run.model.unit, chance, run.cache_shape, WeightCount.of(run))
-        if run.protocol is None:
-            return subject
-        return replace(subject, units=run.protocol.units, answer="token")
+        return cls(run.model.unit, chance, run.cache_shape, head_size, run.units, run.task.words.place)
+
+    def size(self, mask: HeadMask) -> float | None:
+        """Return the number of weights of the model cut to ``mask`` relative to the full model's (None: not known)."""
+        if self.head_size is None:
+            return None
+        return 1 - self.head_size * (mask.keep.size - mask.count)
 
 
 @dataclass(frozen=True)
@@ -372,96 +306,63 @@ def contents(
     """
     mask = shown.mask
     masks = [selection.mask for selection in table.selections]
-    recovery = RECOVERIES[table.recover]
-    measured_rows = table.rows()
-    rows = [
-        {**_figures(row), "rescued": list(selection.rescued)}
-        for row, selection in zip(measured_rows, table.selections, strict=True)
-    ]
-    current = {
-        **_describe_current(table, measured_rows, shown),
-        "budget": mask.count,
-        "kept": _packed(mask),
-        "origin": shown.origin,
-        "note": shown.note,
-        "rescued": list(shown.rescued),
-        "covers": clusters.covers(mask, labels).tolist(),
-    }
+    measured = table.rows()
+    rows = []
+    for row, selection in zip(measured, table.selections, strict=True):
+        rows.append({**_list_figures(row), "rescued": selection.rescued})
+    current = _describe_current(table, measured, shown)
+    current["covers"] = clusters.covers(mask, labels)
+    full = HeadMask.full(clusters.layers, clusters.heads)
     entries = [current, *rows]
-    measured = {name for entry in entries for name in entry["values"]}
-    clustering = clusters.clustering
+    for entry, own in zip(entries, (mask, *masks), strict=True):
+        entry["size"] = _short(subject.size(own))
+        if subject.cache is not None:
+            entry["cache"] = subject.cache.per_token(own)
     data: dict[str, Any] = {
         "layers": clusters.layers,
         "heads": clusters.heads,
-        "ks": clustering.ks.tolist(),
-        "mss": [round(float(value), 4) for value in clustering.mss],
-        "knee": clustering.knee,
-        "labels": labels.tolist(),
-        "tints": clusters.tints.tolist(),
+        "ks": clusters.clustering.ks,
+        "mss": clusters.clustering.mss.round(4),
+        "knee": clusters.clustering.knee,
+        "labels": labels,
+        "tints": clusters.tints,
         "names": name_clusters(labels, clusters.families),
-        "budgets": list(table.budgets),
-        # An outcome that no budget has is absent; before the first measurement all are expected.
-        "outcomes": [
-            _describe_outcome(row, table.full or {}, subject)
-            for row in HEADLINES
-            if row.name in measured or not measured
-        ],
+        "budgets": table.budgets,
+        "outcomes": _list_outcomes(table, entries, subject),
         "per": subject.answer,
         "units": subject.units,
-        "recovered": recovery.noun,
-        "trained": recovery.trains,
+        "recovered": RECOVERIES[table.recover].noun,
+        "trained": RECOVERIES[table.recover].trains,
         "unmeasured": "",
         "unit": subject.unit,
+        "cache": subject.cache and subject.cache.per_token(full),
         "colours": COLOURS,
-        "inks": [contrast(colour) for colour in COLOURS],
+        "inks": list(map(contrast, COLOURS)),
         "striped": STRIPED,
         "colourings": paint(host.colourings, mask),
-        "kept": [_packed(own) for own in masks],
+        "kept": list(map(_pack, masks)),
         "rows": rows,
+        "current": current,
+        "places": shown.places,
+        "pinned": shown.pinned and _pack(shown.pinned),
         "status": host.status,
         "selected": host.selected,
         "cards": host.cards,
-        "current": current,
+        "steps": host.steps,
+        "details": host.details,
+        "titles": host.titles,
+        "first": host.first,
     }
-    if not recovery.swept:
-        data["unmeasured"] = f"not {recovery.result} yet"
-    for entry, title in zip(entries, host.titles, strict=False):
-        entry["title"] = title
+    if RECOVERIES[table.recover].trains:
+        data["unmeasured"] = f"not {RECOVERIES[table.recover].result} yet"
     if other is not None:
-        words = RECOVERIES[other.recover].beside
         for entry, row in zip(rows, other.rows()[:-1], strict=False):
             if row.outcomes is not None:
-                entry |= _beside(words, row.outcomes)
-                data["other"] = words
-    if subject.cache is not None:
-        data["cache"] = subject.cache.per_token(HeadMask.full(clusters.layers, clusters.heads))
-        for entry, own in zip(entries, (mask, *masks), strict=True):
-            entry["cache"] = subject.cache.per_token(own)
-    if shown.places is not None:
-        data["places"] = list(shown.places)
-    if shown.pinned is not None:
-        data["pinned"] = _packed(shown.pinned)
-    if host.steps is not None:
-        data["steps"] = vars(host.steps)
-    if host.details is not None:
-        data["details"] = host.details
-    if host.first is not None:
-        data["first"] = {"answers": host.first.answers, "colouring": host.first.colouring}
-        if host.first.sentence is not None:
-            data["first"]["sentence"] = host.first.sentence.as_data()
-        for entry, own, value in zip(entries, (mask, *masks), host.first.values, strict=True):
-            entry["value"] = value
-            if subject.weights is not None:
-                entry["size"] = _short(subject.weights.ratio(own))
+                entry["other"] = _list_values(row.outcomes)
+                data["other"] = RECOVERIES[other.recover].beside
     if host.alone:
         data["readings"] = _list_readings(table, clusters)
-    if host.selected is not None and host.selected < labels.size:
-        distances = clusters.distances
-        data["asked"] = {
-            "distance": float(distances[host.selected, current["covers"][host.selected]]),
-            "median": float(np.median(distances[np.triu_indices(len(distances), 1)])),
-        }
-    return data
+    return dict(plain_json(data))
 
 
 def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> dict[str, Any]:
@@ -473,17 +374,21 @@ def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> 
     values: Mapping[str, float] = {}
     if table.has(mask):
         values = budget.values
-    row = Row(mask.count, values, shown.outcomes, budget.ratio, shown.speed, shown.glimpse)
-    current = _figures(row)
-    near = table.nearest_measured(mask.count)
-    if near is not None and not (values or row.outcomes or row.glimpse):
-        current |= {"values": {name: [_short(value)] for name, value in near.values.items()}, "about": near.budget}
-    if shown.how:
-        current["how"] = shown.how
+    row = Row(mask.count, values, shown.outcomes or shown.glimpse, budget.ratio, shown.speed)
+    current = _list_figures(row) | {
+        "budget": mask.count,
+        "kept": _pack(mask),
+        "origin": shown.origin,
+        "method": shown.method,
+        "note": shown.note,
+        "how": shown.how,
+        "rescued": shown.rescued,
+    }
+    if shown.glimpse and not shown.outcomes:
+        current["glimpsed"] = max(estimate.n for estimate in shown.glimpse.values())
     if shown.beside is not None:
-        current |= _beside(*shown.beside)
-    if shown.method:
-        current["method"] = shown.method
+        words, outcomes = shown.beside
+        current |= {"beside": words, "other": _list_values(outcomes)}
     return current
 
 
@@ -491,87 +396,58 @@ def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str,
     """Return the clusters of each budget, their names and replacement heads."""
     readings = []
     for selection in table.selections:
-        k = selection.k
-        if k is None:
-            k = selection.mask.count
-        groups, _ = clusters.groups(k)
-        readings.append(
-            {
-                "labels": _base64(groups.astype("<u2")),
-                "names": name_clusters(groups, clusters.families),
-                "covers": _base64(clusters.covers(selection.mask, groups).astype("<u2")),
-            }
-        )
+        groups, _ = clusters.groups(selection.k or selection.mask.count)
+        covers = clusters.covers(selection.mask, groups)
+        names = name_clusters(groups, clusters.families)
+        packed = {"labels": _base64(groups.astype("<u2")), "covers": _base64(covers.astype("<u2"))}
+        readings.append({**packed, "names": names})
     return readings
 
 
-def _describe_outcome(row: Outcome, full: Outcomes, subject: BoardSubject) -> dict[str, Any]:
-    """Return an outcome for the script, with that of the ``full`` model and the baseline of the labels."""
-    value = None
-    n = None
-    if row.name in full:
-        value = full[row.name].value
-        n = full[row.name].n
-    # The majority-class baseline answers labels.
-    chance = _short(subject.chance) if row.needs == "labels" else None
-    return {"name": row.name, "label": row.label, "unit": row.unit, "full": value, "n": n, "chance": chance}
+def _list_outcomes(table: BudgetTable, entries: Iterable[Mapping[str, Any]], subject: BoardSubject) -> list[Any]:
+    """Return the outcomes that some of the ``entries`` have, with that of the full model and the baseline of labels.
+
+    Before the first measurement all are expected.
+    """
+    measured = {name for entry in entries for name in entry["values"]}
+    outcomes = []
+    for row in HEADLINES:
+        if row.name in measured or not measured:
+            full = (table.full or {}).get(row.name)
+            chance = subject.chance if row.needs_labels else None
+            described = {"name": row.name, "label": row.label, "unit": row.unit, "chance": chance}
+            outcomes.append({**described, "full": full and full.value, "n": full and full.n})
+    return outcomes
 
 
-def _beside(words: str, outcomes: Outcomes) -> dict[str, dict[str, Any]]:
-    """Return the value of each outcome of another recovery, which ``words`` name, and a line that states it."""
-    values = {}
-    lines = {}
-    for name, estimate in outcomes.items():
-        values[name] = _short(estimate.value)
-        lines[name] = f"{words} {estimate.text}"
-        if estimate.ci95:
-            lines[name] += f" ({estimate.span})"
-    return {"other": values, "beside": lines}
+def _list_figures(row: Row) -> dict[str, Any]:
+    """Return a row for the script: values of outcomes, estimated ones without an interval, and the time."""
+    values = {name: [_short(value)] for name, value in row.values.items()}
+    values |= _list_values(row.outcomes or {})
+    ratio = row.ratio
+    if row.speed is not None:
+        ratio = row.speed.ratio.value
+    return {"values": values, "ratio": _short(ratio), "speed": row.speed}
 
 
-def _packed(mask: HeadMask) -> str:
+def _list_values(outcomes: Outcomes) -> dict[str, list[float | None]]:
+    """Return the value of each outcome on a board, with low, high and n where it has an interval."""
+    values: dict[str, list[float | None]] = {}
+    for name in (*(row.name for row in HEADLINES), "accuracy_change"):
+        if name in outcomes:
+            estimate = outcomes[name]
+            values[name] = [estimate.value]
+            if estimate.ci95 is not None:
+                values[name] += [_short(estimate.low), _short(estimate.high), estimate.n]
+    return values
+
+
+def _pack(mask: HeadMask) -> str:
     return _base64(np.packbits(mask.keep.ravel()))
 
 
 def _base64(array: NDArray[Any]) -> str:
     return base64.b64encode(array.tobytes()).decode("ascii")
-
-
-def _figures(row: Row) -> dict[str, Any]:
-    """Return a row for the script; ``values`` have value, low, high and n of each outcome, or an estimated value."""
-    outcomes = row.outcomes or {}
-    speed = row.speed
-    values: dict[str, list[float | None]] = {name: [_short(value)] for name, value in row.values.items()}
-    for head in HEADLINES:
-        estimate = (row.outcomes or row.glimpse or {}).get(head.name)
-        if estimate is not None:
-            values[head.name] = [estimate.value]
-            if estimate.ci95 is not None:
-                values[head.name] += [_short(estimate.low), _short(estimate.high), estimate.n]
-    figures: dict[str, Any] = {"values": values, "ratio": _short(row.ratio)}
-    if row.glimpse is not None and row.outcomes is None:
-        figures["glimpsed"] = max(estimate.n for estimate in row.glimpse.values())
-    change = outcomes.get("accuracy_change")
-    if change is not None:
-        figures |= {"pp": _short(change.value), "ppLow": _short(change.low), "ppHigh": _short(change.high)}
-        figures["others"] = [
-            f"{head.label} {outcomes[name].text}"
-            for name, head in OUTCOMES.items()
-            if name in outcomes and not head.headline and outcomes[name] is not change
-        ]
-    if speed is not None:
-        figures |= {
-            "ratio": _short(speed.ratio.value),
-            "ratioLow": _short(speed.ratio.low),
-            "ratioHigh": _short(speed.ratio.high),
-            "ms": _short(speed.pruned_ms),
-            "fullMs": _short(speed.full_ms),
-        }
-        if speed.ratio.n:
-            figures["rounds"] = speed.ratio.n
-        if speed.busy:
-            figures["busy"] = True
-    return figures
 
 
 def _short(value: float | None) -> float | None:

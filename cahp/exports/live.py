@@ -18,7 +18,6 @@ from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed, table_
 from cahp.board.colourings import Coloured, colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.run_folder import RunFiles
-from cahp.files import plain_json
 from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures
@@ -114,7 +113,7 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
         host=Host(alone=mask.keep.size <= _ALL_CLUSTERS, colourings=live.colourings),
     )
     # A script element ends at the first "</script", whatever it contains.
-    text = json.dumps(plain_json(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     yield f'<script type="application/json" class="board-data">{text}</script>'
 
 

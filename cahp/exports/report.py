@@ -10,7 +10,7 @@ import base64
 import datetime
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import numpy as np
 
 from cahp.board import style
 from cahp.board.budget_sweep import BudgetTable, own_speed
-from cahp.board.contents import Savings, WeightCount, describe_headline, list_clauses
+from cahp.board.contents import BoardSubject, describe_headline, list_clauses
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid
 from cahp.exports.formats import MASK_FILE
@@ -42,7 +42,6 @@ from cahp.run.show import (
 )
 from cahp.show import html
 from cahp.show.blocks import Block, Line, Table, Text
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Ints, OptionError
 from cahp.words import capital, percent, safe
 
@@ -83,16 +82,13 @@ def recipe(settings: Settings) -> str:
 def describe_value(run: RunDocument) -> tuple[str, str]:
     """Return what the pruned model is worth, recovered where it was: a headline, and what it costs and saves."""
     outcomes = run.outcomes.get("recovered", run.outcomes["pruned"])
-    savings = Savings(speed=own_speed(run))
-    if run.kv_cache is not None:
-        savings = replace(savings, cache=run.kv_cache.share)
-    weights = WeightCount.of(run)
-    if weights is not None:
-        savings = replace(savings, size=weights.ratio(run.mask))
-    answers = CLASSIFICATION.words.answers
-    if run.protocol is not None:
-        answers = NEXT_TOKEN.words.answers
-    worth = ", ".join(list_clauses(run.mask, outcomes, savings, answers=answers))
+    size = BoardSubject.of(run).size(run.mask)
+    cache = None
+    if run.cache_shape is not None:
+        cache = run.cache_shape.ratio(run.mask)
+    answers = run.task.words.answers
+    clauses = list_clauses(run.mask, outcomes, answers=answers, cache=cache, speed=own_speed(run), size=size)
+    worth = ", ".join(clauses)
     if "recovered" in run.outcomes:
         worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
     return describe_headline(run.mask, run.model.unit, outcomes), worth

@@ -15,7 +15,6 @@ from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed
 from cahp.board.colourings import Coloured
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
-from cahp.files import plain_json
 from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
@@ -238,4 +237,4 @@ class BudgetBoard(anywidget.AnyWidget):
                 subject=BoardSubject.of(self._run),
                 host=Host(selected=self._selected, status=status, colourings=self._colourings),
             )
-            self.data = plain_json(data | {"undo": board.can_undo})
+            self.data = data | {"undo": board.can_undo}

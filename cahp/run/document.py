@@ -24,6 +24,7 @@ from cahp.run.resources import STAGES, SplitRecord
 from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.tasks.answers import Evaluation, WindowProtocol
+from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 from cahp.words import too_close
 
@@ -256,6 +257,16 @@ class RunDocument:
         if self.kv_cache is None:
             return "time"
         return "cache"
+
+    @property
+    def task(self) -> Task:
+        """What the model predicts."""
+        return CLASSIFICATION if self.protocol is None else NEXT_TOKEN
+
+    @property
+    def units(self) -> str:
+        """What the intervals of its outcomes are over."""
+        return "texts" if self.protocol is None else self.protocol.units
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.

@@ -61,7 +61,7 @@ class Board {
 
   update(data) {
     const offered = data.colourings.map(({ name }) => name);
-    const parts = [data.details === undefined, Boolean(data.first), Boolean(data.first?.sentence)];
+    const parts = [data.details == null, Boolean(data.first), Boolean(data.first?.sentence)];
     const shape = `${data.layers}x${data.heads} ${data.unit}:${data.budgets.length}:${offered}:${parts}`;
     const before = this.data;
     this.data = this.given = data;
@@ -89,7 +89,9 @@ class Board {
     this.slider.value = current.budget;
     this.offerSteps();
     if (this.again) this.again.hidden = current === this.given.current;
-    this.show({ ...current, bits: unpacked(current.kept) });
+    const near = Object.keys(current.values).length ? {} : this.estimate(current.budget);
+    const words = { title: this.data.titles[0], value: this.data.first?.values[0] };
+    this.show({ ...current, ...near, ratio: current.ratio, ...words, bits: unpacked(current.kept) });
   }
 
   build() {
@@ -110,7 +112,7 @@ class Board {
     this.finding.setAttribute("aria-live", "polite");
     if (first) this.gains = make("div", "gains", right);
     if (this.sentence) this.answers = new Answers(right);
-    const shown = details === undefined ? right : this.disclose(right);
+    const shown = details == null ? right : this.disclose(right);
     this.figures = make("div", "figures", shown);
     this.curves = new Curves(shown);
     const below = first ? right : left;
@@ -239,8 +241,9 @@ class Board {
   }
 
   row(index) {
-    const { budgets, rows, kept } = this.data;
-    return { ...rows[index], budget: budgets[index], kept: kept[index], bits: this.kept[index], origin: "budget" };
+    const { budgets, rows, kept, titles, first } = this.data;
+    const words = { title: titles[index + 1], value: first?.values[index + 1] };
+    return { ...rows[index], ...words, budget: budgets[index], kept: kept[index], bits: this.kept[index], origin: "budget" };
   }
 
   show(state) {
@@ -277,7 +280,7 @@ class Board {
     const asks = ask || this.asking;
     if (this.tell && !asks) this.expect(head);
     if (this.tell) return this.tell({ kind: asks ? "ask" : "toggle", head });
-    this.data = { ...this.data, selected: head, asked: undefined };
+    this.data = { ...this.data, selected: head };
     this.settle();
   }
 
@@ -287,12 +290,20 @@ class Board {
     const bits = unpacked(current.kept);
     bits[head >> 3] ^= 128 >> (head & 7);
     const budget = current.budget + (bits[head >> 3] & (128 >> (head & 7)) ? 1 : -1);
-    const measured = budgets.map((_, index) => index).filter((index) => budgets[index] < layers * heads && Object.values(rows[index].values).some((value) => value.length > 1));
-    if (!measured.length || !budget) return;
-    const near = measured.reduce((best, index) => (Math.abs(budgets[index] - budget) < Math.abs(budgets[best] - budget) ? index : best));
-    const values = Object.fromEntries(Object.entries(rows[near].values).map(([name, [value]]) => [name, [value]]));
+    const near = budget ? this.estimate(budget) : {};
     // All heads of a model have as large a cache.
-    this.show({ values, ratio: rows[near].ratio, about: budgets[near], budget, bits, rescued: [], origin: "hand", size: rows[budgets.indexOf(budget)]?.size, cache: cache && (cache * budget) / (layers * heads) });
+    if (near.about) this.show({ ...near, budget, bits, rescued: [], origin: "hand", size: rows[budgets.indexOf(budget)]?.size, cache: cache && (cache * budget) / (layers * heads) });
+  }
+
+  // The values of the nearest measured budget, of two the smaller one, without those of all heads; {} if there is none.
+  estimate(budget) {
+    const { budgets, rows, layers, heads } = this.data;
+    const measured = budgets.map((_, index) => index).filter((index) => budgets[index] < layers * heads && Object.values(rows[index].values).some((value) => value.length > 1));
+    if (!measured.length) return {};
+    const near = measured.reduce((best, index) => (Math.abs(budgets[index] - budget) < Math.abs(budgets[best] - budget) ? index : best));
+    const { accuracy_change, ...values } = rows[near].values;
+    const about = Object.fromEntries(Object.entries(values).map(([name, [value]]) => [name, [value]]));
+    return { values: about, ratio: rows[near].ratio, about: budgets[near] };
   }
 
   release(budget) {

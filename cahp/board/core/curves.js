@@ -39,7 +39,7 @@ export class Curves {
         xs: budgets, scale: share ? (value) => `${Math.round(value * 100)}` : log ? (value) => value.toLocaleString("en") : String,
         least: log ? Infinity : 0, most: share ? 1 : log ? -Infinity : Infinity,
         read: ({ values, glimpsed }) => (values[outcome.name] ?? []).slice(0, glimpsed ? 1 : 3),
-        other: ({ other }) => other?.[outcome.name], otherName: data.other,
+        other: ({ other }) => other?.[outcome.name]?.[0], otherName: data.other,
         line: outcome.full, lineName: "full model", floor: outcome.chance, floorName: guess,
       },
       data.cache ? {
@@ -49,7 +49,7 @@ export class Curves {
       } : {
         title: "Time per batch (× the full model's)", about: "95 % interval", height: 80 * tall,
         xs: budgets, scale: (value) => value.toFixed(2), least: 0, most: 2, within: [0.9, 1],
-        read: ({ ratio, ratioLow, ratioHigh }) => [ratio, ratioLow, ratioHigh], line: 1, lineName: "",
+        read: ({ ratio, speed }) => [ratio, ...(speed?.ratio.ci95 ?? [])], line: 1, lineName: "",
       },
       {
         // A host that draws the curve of the rule elsewhere leaves it out.

@@ -1,5 +1,5 @@
 // Figures of a mask: each outcome (accuracy, KL divergence, agreement, perplexity), and time or the size of the cache, as
-// [name, value, lines, title]; the title shows on hover.
+// [name, value, lines].
 // Ranges are 95 % intervals. Estimated values are called so, and a dash stands for a value that is not measured.
 
 import { make } from "./elements.js";
@@ -20,18 +20,14 @@ export function figures(state, data, alone) {
   const total = data.layers * data.heads;
   const yet = alone ? "" : " yet";
   const quality = data.outcomes.map((outcome, index) => figure(outcome, state, data, total, yet, index === 0));
-  quality[0][3] = state.others?.join("\n");
   return [...quality, data.cache ? cache(state, data, total) : time(state, total, yet)];
 }
 
-export function written([name, value, lines, title]) {
+export function written([name, value, lines]) {
   const block = make("div", "figure");
-  if (title) block.title = title;
   make("div", "name", block, name);
   make("div", /^[a-z]/.test(value) ? "value words" : "value", block, value);
   for (const text of lines) make("div", "line", block, text);
-  // A screen reader reads what shows on hover.
-  if (title) make("div", "unseen", block, title);
   return block;
 }
 
@@ -44,7 +40,7 @@ export function origin(state) {
 // Words about the whole mask stand at the `first` outcome.
 function figure(outcome, state, data, total, yet, first) {
   const [value, low, high, n] = state.values[outcome.name] ?? [];
-  const beside = state.beside?.[outcome.name];
+  const beside = another(outcome, state, data);
   // The first title tells which model all figures are of.
   const unit = ["share", "number"].includes(outcome.unit) ? "" : ` (${outcome.unit})`;
   const how = !first ? "" : state.how ? ` ${state.how}` : data.recovered ? ` after ${data.recovered}` : state.note || beside ? " as pruned" : "";
@@ -60,17 +56,22 @@ function figure(outcome, state, data, total, yet, first) {
     lines.push(state.about ? `about${from}` : `estimated ${from}`, ...status);
     return [name, `≈ ${text}`, beside ? [...lines, beside] : lines];
   }
-  if (outcome.name === "accuracy" && state.pp != null && state.budget < total) {
-    const calm = state.ppLow <= 0 && state.ppHigh >= 0;
-    lines.push(
-      calm
-        ? `too close to call with ${n} texts`
-        : `${points(state.pp)} points (${points(state.ppLow)} to ${points(state.ppHigh)})`,
-    );
+  const [pp, ppLow, ppHigh] = state.values.accuracy_change ?? [];
+  if (outcome.name === "accuracy" && pp != null && state.budget < total) {
+    const calm = ppLow <= 0 && ppHigh >= 0;
+    lines.push(calm ? `too close to call with ${n} texts` : `${points(pp)} points (${points(ppLow)} to ${points(ppHigh)})`);
   }
   if (beside) lines.push(beside);
   if (first && state.note) lines.push(state.note);
   return [name, text, lines];
+}
+
+// An outcome after another recovery, in a line; undefined where it was not measured.
+function another(outcome, state, data) {
+  const [value, low, high] = state.other?.[outcome.name] ?? [];
+  if (value == null) return undefined;
+  const ends = low == null ? "" : ` (${shown(low, outcome, value).replace(" %", "")} to ${shown(high, outcome, value).replace(" %", "")})`;
+  return `${state.beside ?? data.other} ${shown(value, outcome)}${ends}`;
 }
 
 // The cache of a causal language model is counted, so it has no interval and is never estimated.
@@ -83,15 +84,17 @@ function cache(state, data, total) {
 function time(state, total, yet) {
   const name = "Time per batch";
   if (state.budget === total) return [name, "1.00 ×", ["full model"]];
-  if (state.ratioLow == null) {
+  const { speed } = state;
+  if (!speed) {
     if (state.ratio == null) return [name, "–", [`not timed${yet}`]];
     return [name, `≈ ${state.ratio.toFixed(2)} ×`, ["estimated between timed budgets"]];
   }
-  const calm = state.ratioLow <= 1 && state.ratioHigh >= 1;
-  const interval = `${state.ratioLow.toFixed(2)} to ${state.ratioHigh.toFixed(2)}${state.rounds ? `, n = ${state.rounds} rounds` : ""}`;
-  const both = `${state.ms.toFixed(1)} ms, full model ${state.fullMs.toFixed(1)} ms`;
+  const { n, ci95 } = speed.ratio, [low, high] = ci95 ?? [state.ratio, state.ratio];
+  const calm = low <= 1 && high >= 1;
+  const interval = `${low.toFixed(2)} to ${high.toFixed(2)}, n = ${n} rounds`;
+  const both = `${speed.pruned_ms.toFixed(1)} ms, full model ${speed.full_ms.toFixed(1)} ms`;
   const ratio = `${state.ratio.toFixed(2)} ×`;
-  if (state.busy) return [name, "unreliable", [both, `${ratio}, ${interval}`, "the machine was busy: measure again when idle"]];
+  if (speed.busy) return [name, "unreliable", [both, `${ratio}, ${interval}`, "the machine was busy: measure again when idle"]];
   // A ratio whose interval includes 1 is not shown as a saving.
   if (calm) return [name, "no measurable change", [both, `${ratio}, ${interval}`]];
   const change = `${Math.abs(Math.round((1 - state.ratio) * 100))} % ${state.ratio < 1 ? "less" : "more"}`;

@@ -13,17 +13,18 @@ export function gains(state, data) {
   const accuracy = state.values.accuracy, before = data.outcomes.find(({ name }) => name === "accuracy")?.full;
   if (accuracy && before != null) {
     const quality = (value, about) => found.unshift(["points", "of accuracy", value, about]);
+    const [pp, low, high] = state.values.accuracy_change ?? [];
     if (full) quality("0");
-    else if (calm(state.ppLow, state.ppHigh, 0)) quality("too close", false);
-    else if (state.pp != null) quality(signed(state.pp, 1));
+    else if (calm(low, high, 0)) quality("too close", false);
+    else if (pp != null) quality(signed(pp, 1));
     else quality(signed((accuracy[0] - before) * 100, 1), true);
   } else if (state.values.agreement) {
     const [share, low] = state.values.agreement;
     found.push(["%", `of ${data.first.answers} unchanged`, `${Math.round(share * 100)}`, !full && low == null]);
   }
-  if (!data.cache && state.ratio != null && !state.busy) {
-    const { ratio, ratioLow, ratioHigh } = state;
-    found.push(["%", "time", full ? "0" : calm(ratioLow, ratioHigh, 1) ? "too close" : change(ratio), !full && ratioLow == null]);
+  if (!data.cache && state.ratio != null && !state.speed?.busy) {
+    const { ratio, speed } = state, [low, high] = speed?.ratio.ci95 ?? [];
+    found.push(["%", "time", full ? "0" : calm(low, high, 1) ? "too close" : change(ratio), !full && !speed]);
   }
   if (state.size != null) found.push(["%", "size", change(state.size)]);
   return found.map(([unit, words, value, about]) => [value, unit, words, about]);

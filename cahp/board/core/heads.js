@@ -136,16 +136,17 @@ export class Heads {
 
   // Draw colours and names of the clusters, or another `colouring`. They change on release, not while dragging, so that
   // nothing flickers. `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
-  paint({ labels, names, selected, striped, asked, ...clusters }, pinned, colouring) {
-    Object.assign(this, { labels, names, selected, asked, pinned });
+  paint({ labels, names, selected, striped, ...clusters }, pinned, colouring) {
+    Object.assign(this, { labels, names, selected, pinned });
     this.groups = colouring?.groups ?? labels;
     this.signs = colouring?.signs ?? names;
     this.words = colouring?.words ?? names.map((name) => `cluster ${name}`);
-    const { tints, colours, inks } = { ...clusters, ...colouring };
+    // Groups of a colouring have a colour each.
+    const { tints, colours, inks } = colouring?.groups ? { ...colouring, tints: colouring.groups } : clusters;
     this.explain(colouring, colours);
     this.picture(colouring);
     this.versus.hidden = !pinned;
-    this.striped = (head) => tints[head] >= striped;
+    this.striped = (head) => tints === clusters.tints && tints[head] >= striped;
     this.cells.forEach((cell, head) => {
       const ink = inks[tints[head]];
       cell.style.setProperty("--hue", colours[tints[head]]);
@@ -191,9 +192,9 @@ export class Heads {
     colouring.words?.forEach((words, group) => {
       const head = this.groups.indexOf(group);
       if (head < 0) return;
-      if (this.chips) return this.chip(words.replace(/ head$/, ""), group, colours[colouring.tints[head]]);
+      if (this.chips) return this.chip(words.replace(/ head$/, ""), group, colours[group]);
       const count = this.groups.filter((other) => other === group).length;
-      item(this.key, "mark kept", `${words} (${count})`).style.background = colours[colouring.tints[head]];
+      item(this.key, "mark kept", `${words} (${count})`).style.background = colours[group];
     });
     this.key.append(colouring.legend);
   }
@@ -310,10 +311,6 @@ export class Heads {
     make("div", "what", this.card, `${this.place(head)} (${own})`);
     const far = own === its ? "" : ` (${its}; no other of ${own} is kept)`;
     make("div", "", this.card, cover === head ? `No other ${this.unit} is kept` : `Replacement ${this.unit}: ${this.place(cover).toLowerCase()}${far}`);
-    const { distance, median } = this.asked ?? {};
-    if (cover !== head && distance !== undefined) {
-      make("div", "far", this.card, `distance ${distance.toFixed(1)} (median of all pairs: ${median.toFixed(1)})`);
-    }
     this.lay(cell);
   }
 

@@ -5,7 +5,7 @@
 // person asked for less motion.
 
 import { addArc, placeArc } from "./arcs.js";
-import { draw, make, unpacked } from "./elements.js";
+import { draw, make } from "./elements.js";
 
 const SKY = 112, RISE = 100; // px: the room above the words, and the highest arc
 const LARGEST = 21, SMALLEST = 13; // px: the size of words
@@ -32,17 +32,18 @@ export class Sentence {
   update(data) {
     const { sentence } = data.first;
     this.data = data;
-    const text = sentence.words ? `${sentence.words.join(" ")} ${sentence.looks}` : "";
+    const { words = [], looks } = sentence.maps ?? {};
+    const text = sentence.maps ? `${words.join(" ")} ${looks}` : "";
     const other = text !== this.text;
     this.sentence = sentence;
     if (!other) return;
     this.text = text;
     this.pointWord(null);
-    this.looks = sentence.looks && unpacked(sentence.looks);
+    this.looks = looks;
     this.ends = new Map();
     this.svg.replaceChildren();
     this.row.replaceChildren();
-    this.words = (sentence.words ?? []).map((word) => {
+    this.words = words.map((word) => {
       const button = make("button", "word", this.row, word);
       button.type = "button";
       button.tabIndex = -1;
@@ -70,14 +71,14 @@ export class Sentence {
     let shown = this.words.length;
     while (shown > 1 && over()) this.words[--shown].hidden = true;
     this.shown = shown;
-    this.note.textContent = shown < this.sentence.length ? `first ${shown} words shown` : "";
+    this.note.textContent = shown < this.sentence.maps.length ? `first ${shown} words shown` : "";
     this.svg.setAttribute("width", this.row.scrollWidth);
     if (this.state) this.show(this.state, true);
   }
 
   // The arcs of the kept heads, or those of what is pointed at; of equal pairs the strongest one.
   visible() {
-    const { arcs } = this.sentence, { bits } = this.state, found = [];
+    const { arcs } = this.sentence.maps, { bits } = this.state, found = [];
     arcs.forEach((own, head) => {
       if (this.head === undefined ? kept(bits, head) : head === this.head) {
         for (const [query, key, weight] of own) if (query < this.shown && key < this.shown) found.push({ head, query, key, weight });
@@ -145,8 +146,7 @@ export class Sentence {
     const index = word ? this.words.indexOf(word) : undefined;
     if (index === this.word) return;
     this.word = index;
-    const width = this.words?.length;
-    this.light(index === undefined ? undefined : (head) => this.looks[head * width + index] > LOOKS);
+    this.light(index === undefined ? undefined : (head) => this.looks[head][index] > LOOKS);
     this.mark();
   }
 
@@ -226,14 +226,15 @@ export class Flips {
   }
 
   draw(data) {
-    const { budgets } = data, { changed, flip, answers, budgets: measured } = data.first.sentence;
+    const { budgets } = data, { answers, full, budgets: measured } = data.first.sentence;
+    const changed = measured.filter((_, index) => full && answers[index][0] !== full[0]);
     const width = this.place.clientWidth || 500, total = budgets.at(-1);
     const x = (budget) => 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 18);
     const svg = draw("svg", { width, height: 22, viewBox: `0 0 ${width} 22` });
     for (const budget of changed) draw("line", { x1: x(budget), x2: x(budget), y1: 0, y2: 5, class: "tick-flip" }, svg);
     this.place.replaceChildren(svg);
-    if (flip == null) return;
-    const at = x(flip);
+    if (!changed.length) return;
+    const flip = Math.max(...changed), at = x(flip);
     draw("path", { d: `M${at},1l5,8h-10z`, class: "flip" }, svg);
     const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, as pruned`;
     const label = draw("text", { y: 18, class: "flip" }, svg, words);

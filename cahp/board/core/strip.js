@@ -20,7 +20,7 @@ export class Strip {
     // The middle of the slider's thumb travels from 9 px to 9 px before the end.
     this.x = (budget) => 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 18);
     const own = rows.map(({ values }) => values[this.name]?.[0]), sure = rows.map(({ values }) => values[this.name]?.length > 1);
-    const others = data.other ? rows.map(({ other }) => other?.[this.name]) : [];
+    const others = data.other ? rows.map(({ other }) => other?.[this.name]?.[0]) : [];
     const known = [...own, ...others].filter((value) => value != null);
     const low = Math.min(...known), high = Math.max(...known);
     this.y = (value) => TOP + (1 - (value - low) / Math.max(1e-9, high - low)) * (HEIGHT - TOP - FOOT);

@@ -11,11 +11,11 @@ from itertools import count
 import numpy as np
 import streamlit as st
 
-from cahp.board import NEUTRAL, Colouring, Painted
+from cahp.board import NEUTRAL, Colouring
 from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
 from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
 from cahp.run import Bench
-from cahp.show import Figure
+from cahp.show import Figure, Marks
 from cahp.ui.frame import BoardColouring, Panel, job_card
 from cahp.ui.parts import draw_blocks, has_words, note_refusal, own_text_box, plain, read_own_text
 from cahp.ui.session import Explorer, Kind
@@ -36,24 +36,25 @@ _SIGNS = ("+++", "++", "+", "", "−", "−−")
 _COLOURS = ("#08306B", "#0072B2", "#7FB8D8", NEUTRAL, "#F0B07A", "#D55E00")
 
 
-def _paint(result: Attribution, mask: HeadMask) -> Painted:
+def _paint(result: Attribution, mask: HeadMask) -> Marks:
     """Draw the estimated change without each head in bands of the largest change."""
-    changes = result.changes.ravel()
+    changes = result.changes
     most = float(np.abs(changes).max()) or 1.0
     starts = [start for start, _ in _BANDS]
     groups = np.searchsorted(starts, changes / most, side="right") - 1
-    return Painted(
-        groups,
+    return Marks(
+        "attribution",
+        "this text",
         groups,
         _SIGNS,
-        tuple(words for _, words in _BANDS),
+        [words for _, words in _BANDS],
         f"The answer on this text: estimated change of its log-probability without a {result.unit}, relative to the "
         "largest",
         _COLOURS,
     )
 
 
-BY_TEXT: Colouring[Attribution] = Colouring("attribution", "this text", _paint, follows_mask=True)
+BY_TEXT: Colouring[Attribution] = Colouring("attribution", "this text", _paint)
 
 #: The name under which a session keeps the last attribution of its model and data.
 _MEMORY = "attribution.text"

@@ -7,7 +7,7 @@ from operator import attrgetter
 import numpy as np
 import streamlit as st
 
-from cahp.board import Colouring, Painted, Pictures, paint_marks
+from cahp.board import Colouring, Pictures
 from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
 from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describe_clusters, mark_roles
 from cahp.figures import draw, heat_map, ink
@@ -26,12 +26,8 @@ def _paint_maps(maps: HeadMaps, mask: HeadMask) -> Pictures:
     return Pictures(maps.pictures, f"Mean attention, n = {maps.texts}: rows to columns")
 
 
-def _paint_roles(roles: HeadRoles, mask: HeadMask) -> Painted:
-    return paint_marks(mark_roles(roles))
-
-
 MAPS: Colouring[HeadMaps] = Colouring("attention", "what they attend to", _paint_maps)
-BY_ROLE: Colouring[HeadRoles] = Colouring("roles", "roles", _paint_roles)
+BY_ROLE: Colouring[HeadRoles] = Colouring("roles", "roles", lambda roles, mask: mark_roles(roles))
 
 #: Measure what the heads attend to.
 HABITS: Kind[Bench, HeadMaps] = Kind(

@@ -15,7 +15,7 @@ from cahp import features
 from cahp.board import Event, FirstScreen, Host, Shown, Steps, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
-from cahp.board.contents import Savings, list_clauses
+from cahp.board.contents import list_clauses
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
@@ -32,8 +32,6 @@ from cahp.words import percent
 
 #: Seconds that a page waits for the figures of a mask.
 _GLIMPSE_S = 0.3
-#: The name under which the results keep colourings that stay as they are.
-_KNOWN = "board.known"
 #: The name under which a session keeps the names of colourings that its board was asked to show.
 _ASKED = "board.asked"
 #: Describes what a mask achieves by its outcomes (None: not measured).
@@ -121,23 +119,19 @@ def find_opening(explorer: Explorer) -> str:
 
 def _colour(explorer: Explorer) -> list[Coloured[Any]]:
     """Return the colourings of the board with what is known of them."""
-    known: dict[str, Coloured[Any]] = explorer.results.memory.setdefault(_KNOWN, {})
     coloured = []
     for row in list_colourings():
-        name = row.colouring.name
-        one = known.get(name) or Coloured(row.colouring, row.know(explorer))
-        if one.facts is None:
-            job = row.find_job(explorer)
-            if job is not None and not job.ended:
-                one.waits = f"{describe_progress(job, 'Measuring')}…"
-            elif row.kind is not None:
-                one.waits = ""
-        elif row.kind is None and name not in explorer.memory.get(_ASKED, ()):
-            one = Coloured(row.colouring, None, "")
-        elif not row.colouring.follows_mask:
-            # It is drawn once.
-            known[name] = one
-        coloured.append(one)
+        facts = row.know(explorer)
+        job = row.find_job(explorer)
+        waits = None
+        if job is not None and not job.ended:
+            waits = f"{describe_progress(job, 'Measuring')}…"
+        elif row.kind is not None:
+            waits = ""
+        elif facts is not None and row.colouring.name not in explorer.memory.get(_ASKED, ()):
+            facts = None
+            waits = ""
+        coloured.append(Coloured(row.colouring, facts, waits))
     return coloured
 
 
@@ -268,13 +262,14 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
     """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
     subject = explorer.results.subject
-    cache = explorer.card.count_cache_ratio(mask)
-    savings = Savings(speed=explorer.results.speed(mask))
-    if cache is not None:
-        savings = replace(savings, cache=cache.value)
-    if subject.weights is not None:
-        savings = replace(savings, size=subject.weights.ratio(mask))
-    clauses = list_clauses(mask, outcomes, savings, answers=explorer.card.words.answers)
+    clauses = list_clauses(
+        mask,
+        outcomes,
+        answers=explorer.card.words.answers,
+        cache=explorer.card.count_cache_ratio(mask),
+        speed=explorer.results.speed(mask),
+        size=subject.size(mask),
+    )
     accuracy = (outcomes or {}).get("accuracy")
     if accuracy is not None and subject.chance is not None and accuracy.value < subject.chance:
         clauses.append(f"accuracy {accuracy.text} is below the majority-class baseline ({percent(subject.chance)})")

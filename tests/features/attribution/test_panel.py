@@ -10,7 +10,6 @@ import pytest
 import streamlit as st
 from apps import open_part
 
-from cahp.board.colourings import Painted
 from cahp.features.attribution.panel import (
     ATTRIBUTE,
     BY_TEXT,
@@ -20,7 +19,7 @@ from cahp.features.attribution.panel import (
     describe_contribution,
 )
 from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
-from cahp.show.blocks import Table
+from cahp.show.blocks import Marks, Table
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -55,11 +54,11 @@ def result(explorer: Explorer) -> Attribution:
 def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, result: Attribution) -> None:
     assert THIS_TEXT.know(explorer) is result
     painted = BY_TEXT.paint(result, HeadMask.full(3, 4))
-    assert isinstance(painted, Painted)
-    words = [painted.words[group] for group in painted.groups]
+    assert isinstance(painted, Marks)
+    words = [painted.words[group] for group in painted.groups.ravel()]
     changes = result.changes.ravel()
     assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")
-    assert painted.groups[result.order].tolist() == sorted(painted.groups.tolist())
+    assert painted.groups.ravel()[result.order].tolist() == sorted(painted.groups.ravel().tolist())
 
 
 def test_the_card_of_a_head_says_what_it_contributes(explorer: Explorer, result: Attribution) -> None:

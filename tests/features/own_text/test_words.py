@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 
-from cahp.board.contents import Sentence, SentenceAnswer
 from cahp.features.own_text.measuring import read_maps
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import Arc, attend, find_arcs, find_words
@@ -46,17 +45,3 @@ def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> 
     assert maps.length == 4
     own[:, range(4), range(4)] = 0
     assert maps.looks[0].tolist() == (255 * own[0].max(axis=0)).round().astype(int).tolist()
-
-
-def answers(*names: str) -> list[SentenceAnswer]:
-    return [SentenceAnswer(name, 0.9) for name in names]
-
-
-def test_the_flip_is_the_largest_budget_with_another_answer() -> None:
-    budgets = (6, 7, 8, 9)
-    full = SentenceAnswer("sports", 0.9)
-    steady = Sentence(None, budgets, answers("sports", "sports", "sports", "sports"), full)
-    assert (steady.changed, steady.flip) == ([], None)
-    early = Sentence(None, budgets, answers("tech", "sports", "tech", "sports"), full)
-    assert (early.changed, early.flip) == ([6, 8], 8)
-    assert Sentence(None, budgets, answers("tech", "tech", "tech", "tech")).flip is None

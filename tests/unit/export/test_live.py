@@ -94,7 +94,7 @@ def test_what_the_board_is_given_are_the_measured_figures() -> None:
     assert data["budgets"] == list(range(6, 73))
     assert data["rows"][0]["values"]["accuracy"][0] == 0.5 + 0.4 * 6 / 72
     assert data["current"]["values"]["accuracy"] == [0.912, 0.895, 0.927, 1200]
-    assert data["current"]["ratioLow"] == 0.8
+    assert data["current"]["speed"]["ratio"]["ci95"][0] == 0.8
     assert data["current"]["covers"] == live.clusters.covers(mask, live.labels).tolist()
     assert len(data["readings"]) == 67
 

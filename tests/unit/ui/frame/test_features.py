@@ -12,8 +12,9 @@ from apps import open_app, text_of
 
 from cahp import features
 from cahp.board import Event
-from cahp.board.colourings import Colouring, Painted
+from cahp.board.colourings import Colouring
 from cahp.features import Feature, versus
+from cahp.show.blocks import Marks
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 from cahp.ui.frame.panels import BoardColouring, Panel
@@ -21,9 +22,9 @@ from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 
 
-def paint(count: int, mask: HeadMask) -> Painted:
-    groups = np.zeros(mask.keep.size, dtype=np.int64)
-    return Painted(groups, groups, (str(count),), (f"{count} heads",), "How many")
+def paint(count: int, mask: HeadMask) -> Marks:
+    groups = np.zeros(mask.keep.shape, dtype=np.int64)
+    return Marks("count", "count", groups, [str(count)], [f"{count} heads"], "How many")
 
 
 def draw(explorer: Explorer) -> None:
@@ -32,7 +33,7 @@ def draw(explorer: Explorer) -> None:
 
 PANEL = Panel("How many", draw, place=25)
 COLOURING: BoardColouring[int] = BoardColouring(
-    Colouring("count", "count", paint, follows_mask=True), lambda explorer: explorer.mask.count
+    Colouring("count", "count", paint), lambda explorer: explorer.mask.count
 )
 
 
