@@ -21,10 +21,10 @@ import torch
 from cahp import Settings, open_bench
 from cahp.features.abilities.section import RECEIPT, measure_receipt
 from cahp.files import json_text, plain_json, write_whole
-from cahp.recoveries import NONE
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import machine
 from cahp.run.prune import measure_run
-from cahp.run.recoveries import Recovered
+from cahp.run.recoveries import Recovered, projections_of
 from cahp.stages.recovery import refit
 from cahp.terminal.progress import bars
 from cahp.values import Progress
@@ -86,7 +86,7 @@ def measure_mix(settings: Settings, progress: Progress, *, untouched: int = 0) -
         made, refitted = refit(
             bench.model, document.mask, inputs, seed=settings.seed, untouched=untouched, progress=progress
         )
-        recovered = Recovered.of_projections(made, refitted)
+        recovered = Recovered(projections_of(made, RECOVERIES["refit"]), refitted)
         outcomes = bench.measurements.outcomes(bench.evaluation, document.mask, recovered=recovered, seed=settings.seed)
         record = measure_receipt(bench, document.mask, recovered, complete=False)
     assert record is not None

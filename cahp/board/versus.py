@@ -145,7 +145,7 @@ def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
     if variant.mask.is_full or not RECOVERIES[variant.recover].imitates:
         recovered = recovered_by(variant.recover, bench, variant.mask)
     else:
-        recovered = bench.recoveries.read_distilled(variant.mask)
+        recovered = bench.recoveries.read(variant.mask, variant.recover)
         if recovered is None:
             return None
     return bench.measurements.evaluate(texts, mask=variant.mask, recovered=recovered)

@@ -33,7 +33,6 @@ from cahp.run.settings import (
 )
 from cahp.run.texts import (
     check_classes,
-    digest_all_unlabelled,
     draw_sample,
     label_reading,
     load_data,
@@ -201,7 +200,6 @@ def open_bench(
             seed=settings.seed,
             unlabelled=unlabelled,
             everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
-            digest_everything=lambda: digest_all_unlabelled(settings, raw, card),
         ),
         calibration,
         evaluation,

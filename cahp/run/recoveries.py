@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,23 +29,15 @@ from cahp.recoveries import (
 from cahp.run.resources import Resources
 from cahp.store import Entry, StoredTraining, key
 from cahp.tasks.answers import Window
-from cahp.tasks.task import TaskWords
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.values import CahpError, DataError, Estimate, HeadMask, Ints, OptionError, Progress, digest, spread
+from cahp.values import CahpError, DataError, Estimate, HeadMask, OptionError, Progress, digest, spread
 
 if TYPE_CHECKING:
     from cahp.models.cards import Site
     from cahp.models.head_model import HeadModel
-    from cahp.models.training import Left, Schedule
+    from cahp.models.training import Epoch, Left, Schedule
     from cahp.run.measurements import Measurements
     from cahp.stages.recovery import Grams
-
-
-# Recovered models as values ------------------------------------------------------------------------------------
-
-
-#: Names of the projections of a refit, beside the weights of the distillation that began with it.
-_START = "refit:"
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +45,14 @@ class Recovered:
     """A model that was recovered after pruning: the weights that changed, by name.
 
     They are all weights of a model that was trained, or else output projections, such as ``output-3-weight`` of layer
-    3. ``report`` is that of its last step; a fine-tuned model has the ``epochs`` of its training instead, as JSON, with
-    the ``learning_rate`` if held-out texts chose it. ``start`` is the refit that a distillation began with.
-    ``seconds`` are those of the last step (None: not measured in one go).
+    3. ``refit`` is the report of its refit or mean ablation, alone or at the ``start`` of a distillation, and
+    ``distill`` that of its distillation. A fine-tuned model has the ``epochs`` of its training instead, as JSON, with
+    the ``learning_rate`` if held-out texts chose it. ``seconds`` are those of the last step (None: not measured).
     """
 
     weights: Mapping[str, NDArray[Any]]
-    report: RefitReport | DistillReport | None = None
+    refit: RefitReport | None = None
+    distill: DistillReport | None = None
     start: Recovered | None = None
     seconds: float | None = None
     epochs: tuple[Mapping[str, Any], ...] = ()
@@ -69,63 +63,16 @@ class Recovered:
         return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
 
     @property
+    def report(self) -> RefitReport | DistillReport | None:
+        """The report of its last step (None: fine-tuned)."""
+        return self.distill or self.refit
+
+    @property
     def accepted(self) -> bool | None:
         """Whether held-out texts accepted the last step (None: it is not rejected)."""
         if self.report is None:
             return None
         return self.report.accepted
-
-    @property
-    def refit(self) -> RefitReport | None:
-        """The report of its refit or mean ablation, alone or at the start of a distillation."""
-        if self.start is not None:
-            return self.start.refit
-        if isinstance(self.report, RefitReport):
-            return self.report
-        return None
-
-    @property
-    def distill(self) -> DistillReport | None:
-        """The report of its distillation."""
-        if isinstance(self.report, DistillReport):
-            return self.report
-        return None
-
-    @classmethod
-    def of_projections(cls, model: HeadModel, report: RefitReport, seconds: float | None = None) -> Recovered:
-        """Take the projections of a refitted model that its recovery changes."""
-        sites: Collection[Site] = model.family.refits
-        if not report.row.checked:
-            # A quick refit solves for attention outputs alone.
-            sites = {"output"}
-        tensors = {
-            f"{site}-{layer}-{part}": getattr(model.projection(layer, site), part)
-            for layer in range(model.layers)
-            for site in sites
-            for part in ("weight", "bias")
-        }
-        weights = {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
-        return cls(weights, report, seconds=seconds)
-
-
-def _read_refit(entry: Entry) -> Recovered:
-    return Recovered(entry.arrays, RefitReport(**entry.meta["report"]), seconds=entry.meta["seconds"])
-
-
-def _read_tuned(entry: Entry) -> Recovered:
-    return Recovered(entry.arrays, epochs=tuple(entry.meta["epochs"]))
-
-
-def _read_distilled(entry: Entry) -> Recovered:
-    import msgspec
-
-    weights = dict(entry.arrays)
-    projections = {name.removeprefix(_START): weights.pop(name) for name in entry.arrays if name.startswith(_START)}
-    start = None
-    if entry.meta["start"] is not None:
-        start = _read_refit(Entry(projections, entry.meta["start"]))
-    report = msgspec.convert(entry.meta["distill"], DistillReport)
-    return Recovered(weights, report, start, entry.meta["seconds"])
 
 
 def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = None) -> HeadModel:
@@ -136,7 +83,7 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
 
     if recovered is None:
         return cut(model, mask)
-    if not isinstance(recovered.report, RefitReport):
+    if recovered.refit is None or recovered.distill is not None:
         return with_weights(cut(model, mask), recovered.weights)
     if not recovered.accepted:
         return cut(model, mask)
@@ -152,6 +99,21 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
 
 def _weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
     return {name: weight.detach().cpu().numpy() for name, weight in model.network.named_parameters()}
+
+
+def projections_of(model: HeadModel, recovery: Recovery) -> dict[str, NDArray[Any]]:
+    """Return the projections of a refitted model that its recovery changes."""
+    sites: Collection[Site] = model.family.refits
+    if not recovery.checked:
+        # A quick refit solves for attention outputs alone.
+        sites = {"output"}
+    tensors = {
+        f"{site}-{layer}-{part}": getattr(model.projection(layer, site), part)
+        for layer in range(model.layers)
+        for site in sites
+        for part in ("weight", "bias")
+    }
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
 # Steps -------------------------------------------------------------------------------------------------------
@@ -182,7 +144,7 @@ class RecoveryStep:
 
 
 def measure_steps(
-    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
+    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int
 ) -> tuple[RecoveryStep, ...]:
     """Evaluate each step of a distillation on ``texts``; other recoveries have no steps."""
     if recovered is None or recovered.distill is None:
@@ -193,20 +155,19 @@ def measure_steps(
     for name, made in (("refit", recovered.start), ("distill", recovered)):
         if made is None or made.report is None:
             continue
-        report = made.report
         before = current
-        if report.accepted:
+        if made.accepted:
             current = measurements.evaluate(texts, mask=mask, recovered=made)
-        outcomes = measure(current, full=full, seed=seed)
         gained = None
         if texts.labelled:
             gained = accuracy_change(current, before, seed)
-        steps.append(RecoveryStep(name, report.accepted, report.examples, made.seconds, outcomes, gained))
+        outcomes = measure(current, full=full, seed=seed)
+        steps.append(RecoveryStep(name, made.accepted, made.report.examples, made.seconds, outcomes, gained))
     return tuple(steps)
 
 
 def recovery_record(
-    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int = 42
+    measurements: Measurements, texts: Texts, mask: HeadMask, recovered: Recovered | None, *, seed: int
 ) -> dict[str, Any]:
     """Return what a recovery reports: ``refit``, ``distill`` with its ``steps``, ``epochs``; only what applies."""
     if recovered is None:
@@ -236,11 +197,9 @@ def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery
     """Estimate how many of ``inputs`` a recovery can use in the time left, with one epoch of training."""
     probed = model.tokenize([inputs[row] for row in spread(len(inputs), _PROBED)])
     batches = model.batches(probed)
+    tokens = sum(len(entry["input_ids"]) for entry in probed)
     can_refit = not model.card.no_refit
-    solving = 0.0
-    if recovery.solves and can_refit:
-        tokens = sum(len(entry["input_ids"]) for entry in probed)
-        solving = _SOLVING_PASSES * model.card.hidden * len(probed) / tokens
+    solving = can_refit * _SOLVING_PASSES * model.card.hidden * len(probed) / tokens
     seconds = 0.0
     # The first pass allocates memory and is slower.
     for _ in range(2):
@@ -265,7 +224,7 @@ class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
     Recoveries without labels use the ``unlabelled`` inputs instead, where there are any. Those with a time limit read
-    ``everything`` that may be learned from (None: the same inputs), of which ``digest_everything`` makes a digest.
+    ``everything`` that may be learned from (None: the same inputs).
     """
 
     def __init__(
@@ -276,7 +235,6 @@ class Recoveries:
         seed: int = 42,
         unlabelled: Sequence[Item] | None = None,
         everything: Callable[[], Sequence[Item]] | None = None,
-        digest_everything: Callable[[], str] | None = None,
     ) -> None:
         self._resources = resources
         self.card = resources.card
@@ -284,7 +242,6 @@ class Recoveries:
         self._seed = seed
         self._unlabelled = unlabelled
         self._everything = everything
-        self._digest_everything = digest_everything
 
     @property
     def inputs(self) -> list[Item]:
@@ -296,23 +253,22 @@ class Recoveries:
     @cached_property
     def inputs_sha256(self) -> str:
         """Digest of ``inputs``."""
-        if self._unlabelled is None and not self.calibration.task.predicts_labels:
-            # The digest holds no labels, and may be known before the items are.
+        if self._unlabelled is None:
+            # It may be known before the items are.
             return self.calibration.sha256
-        return _digest_inputs(self.inputs)
+        return _digest_inputs(self._unlabelled)
 
     @cached_property
-    def everything_sha256(self) -> str:
-        """Digest of all that a recovery with a time limit may learn from; no windows are cut for it."""
-        if self._digest_everything is None:
-            return self.inputs_sha256
-        return self._digest_everything()
-
-    @cached_property
-    def _all_inputs(self) -> list[Item]:
+    def all_inputs(self) -> list[Item]:
+        """The inputs of recoveries with a time limit."""
         if self._everything is None:
             return self.inputs
         return list(self._everything())
+
+    @cached_property
+    def everything_sha256(self) -> str:
+        """Digest of ``all_inputs``."""
+        return _digest_inputs(self.all_inputs)
 
     @property
     def no_refit(self) -> str | None:
@@ -334,10 +290,17 @@ class Recoveries:
         row = get_recovery(name)
         if row.closed_form and self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
+        inputs = self.inputs
         if row.needs_labels:
-            _check_texts(self.calibration.inputs, row.noun, self.card.words)
-        elif row.checked and row is not NONE:
-            _check_texts(self.inputs, f"a {row.noun}", self.card.words)
+            inputs = self.calibration.inputs
+        # What is read twice is no text of the data.
+        count = sum(find_source(item) == "text" for item in inputs)
+        if row.noun and row.checked and count < _MIN_TEXTS:
+            words = self.card.words
+            raise DataError(
+                f"--recover {name} holds out a fifth of the {words.items}, and there are only {count}; "
+                f"{words.raise_number}"
+            )
 
     def recover(
         self,
@@ -357,24 +320,50 @@ class Recoveries:
             CahpError: If this model cannot be recovered so, or there are too few texts.
         """
         row = get_recovery(name)
-        changes = schedule or {}
-        if row.imitates:
-            from cahp.stages.recovery import usual_schedule
-
-            if not row.timed:
-                seconds = None
-            changed = replace(usual_schedule(self.card), **changes)
-            return self.distill(mask, labels=labels, seconds=seconds, schedule=changed, keep=keep)
-        if row.needs_labels:
-            from cahp.models.training import Schedule
-
-            rates = row.rates
-            if "learning_rate" in changes:
-                rates = ()
-            return self.finetune(mask, schedule=Schedule(**changes), refitted=row.solves, rates=rates, keep=keep)
-        if row.solves:
+        if row is NONE:
+            return None
+        if not row.trains:
             return self.refit(mask, name, keep=keep)
-        return None
+        if row.needs_labels:
+            return self.finetune(mask, name, schedule=schedule, keep=keep)
+        if not row.timed:
+            seconds = None
+        return self.distill(mask, labels=labels, seconds=seconds, schedule=schedule, keep=keep)
+
+    def read(self, mask: HeadMask, name: str) -> Recovered | None:
+        """Return the result of ``refit``, or of ``distill`` with its defaults, from the store, or None."""
+        if RECOVERIES[name].imitates:
+            return self._read(self._distilled_key(mask, self.inputs, self._distill_schedule({})))
+        return self._read(self._refit_key(mask, name, self.inputs))
+
+    def _read(self, name: str) -> Recovered | None:
+        def convert(entry: Entry) -> Recovered:
+            start = None
+            if entry.meta["start"] is not None:
+                start = self._read(entry.meta["start"])
+                if start is None:
+                    raise LookupError("the refit that it began with is gone")
+            return Recovered(
+                entry.arrays,
+                msgspec.convert(entry.meta["refit"], RefitReport | None),
+                msgspec.convert(entry.meta["distill"], DistillReport | None),
+                start,
+                entry.meta["seconds"],
+                tuple(entry.meta["epochs"]),
+            )
+
+        return self._resources.load_cached("recovery", name, convert)
+
+    def _keep(self, name: str, recovered: Recovered, *, start: str | None = None, trained: bool = True) -> None:
+        """Store a result, whose ``start`` is stored under another key."""
+        meta = {
+            "refit": recovered.refit and asdict(recovered.refit),
+            "distill": recovered.distill and asdict(recovered.distill),
+            "seconds": recovered.seconds,
+            "epochs": recovered.epochs,
+            "start": start,
+        }
+        self._resources.keep(name, recovered.weights, meta, trained=trained)
 
     # Refit and mean ablation -----------------------------------------------------------------------------------
 
@@ -395,17 +384,16 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
             OptionError: If the output projections of this model cannot be changed.
         """
-        from cahp.stages.recovery import refit
+        from cahp.stages.recovery import QUICK_RIDGE, refit, solve_at_once
 
         row = RECOVERIES[name]
         if inputs is None:
             inputs = self.inputs
         self.check(name)
-        _check_texts(inputs, f"a {row.noun}", self.card.words)
         entry = self._refit_key(mask, name, inputs)
-        refitted = self._resources.load_cached("recovery", entry, _read_refit)
+        refitted = self._read(entry)
         if refitted is None:
-            # Load the model before the clock starts, in every process.
+            # Load the model before the clock starts.
             model = self._resources.model
             clock = self._resources.clock
             progress = progress or self._resources.progress
@@ -414,10 +402,13 @@ class Recoveries:
                 if row.checked:
                     made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
                 else:
-                    made, report = self._refit_at_once(mask, inputs, progress)
-                refitted = Recovered.of_projections(made, report, clock() - start)
+                    grams = self._find_grams(inputs, progress)
+                    made = solve_at_once(model, mask, grams)
+                    reason = f"not compared on held-out {self.card.words.items}"
+                    report = RefitReport(True, reason, grams.items, ridge=QUICK_RIDGE, recovery=name, step=1.0)
+                refitted = Recovered(projections_of(made, row), report, seconds=clock() - start)
             if keep:
-                self._resources.keep(entry, refitted.weights, _describe_refit(refitted))
+                self._keep(entry, refitted, trained=False)
         return refitted
 
     def prepare_quick_refits(self) -> None:
@@ -428,16 +419,6 @@ class Recoveries:
         """
         self.check(AT_ONCE.name)
         self._find_grams(self.inputs, self._resources.progress)
-
-    def _refit_at_once(
-        self, mask: HeadMask, inputs: Sequence[Item], progress: Progress
-    ) -> tuple[HeadModel, RefitReport]:
-        from cahp.stages.recovery import QUICK_RIDGE, solve_at_once
-
-        grams = self._find_grams(inputs, progress)
-        solved = solve_at_once(self._resources.model, mask, grams)
-        reason = f"not compared on held-out {self.card.words.items}"
-        return solved, RefitReport(True, reason, grams.items, ridge=QUICK_RIDGE, recovery=AT_ONCE.name, step=1.0)
 
     def _find_grams(self, inputs: Sequence[Item], progress: Progress) -> Grams:
         """Return the Gram matrices of the full model on the texts of a refit, computed once."""
@@ -452,100 +433,70 @@ class Recoveries:
             self._resources.keep(entry, {"products": grams.products}, {"items": grams.items})
         return grams
 
-    def read_refit(self, mask: HeadMask, name: str = QUICK.name) -> Recovered | None:
-        """Return the result of ``refit`` from the store, or None; nothing is solved."""
-        return self._resources.load_cached("recovery", self._refit_key(mask, name, self.inputs), _read_refit)
-
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))
-        return key("refit", 7, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+        return key("refit", 8, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
 
     # Training ------------------------------------------------------------------------------------------------
 
     def finetune(
-        self,
-        mask: HeadMask,
-        *,
-        schedule: Schedule | None = None,
-        refitted: bool = False,
-        rates: Sequence[float] = (),
-        keep: bool = True,
+        self, mask: HeadMask, name: str = "finetune", *, schedule: Mapping[str, Any] | None = None, keep: bool = True
     ) -> Recovered:
         """Fine-tune the pruned model on the calibration texts; see ``cahp.stages.recovery.finetune``.
 
-        It starts from the refit if ``refitted`` (and possible). Each of the learning ``rates`` trains for an epoch; the
-        one with the highest accuracy on held-out texts then replaces that of the ``schedule``. An interrupted training
-        is resumed. The result is stored if ``keep`` is set.
+        It starts from the refit where its row says so and that is possible. Each of the learning rates of the row
+        trains for an epoch, unless ``schedule`` names one; the one with the highest score on held-out texts is then
+        used. An interrupted training is resumed. The result is stored if ``keep`` is set.
 
         Raises:
             CahpError: If there are too few texts to hold one out, or the training diverges.
         """
         from cahp.models.training import Hooks, Schedule
-        from cahp.stages import recovery
+        from cahp.stages.recovery import finetune
 
-        _check_texts(self.calibration.inputs, "fine-tuning", self.card.words)
-        schedule = schedule or Schedule()
-        refitted = refitted and not self.card.no_refit
-        parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(schedule), self._seed]
-        if refitted:
-            parts += [self.inputs_sha256, list(rates)]
-        elif rates:
-            parts += [None, list(rates)]
-        name = key("tuned", 5, *parts)
-        stored = self._resources.load_cached("recovery", name, _read_tuned)
+        self.check(name)
+        row = RECOVERIES[name]
+        usual = Schedule(**(schedule or {}))
+        rates = row.rates
+        if schedule is not None and "learning_rate" in schedule:
+            rates = ()
+        parts: list[Any] = [self.card.sha256, self.calibration.sha256, mask.sha256, asdict(usual), self._seed, rates]
+        refits = row.solves and not self.card.no_refit
+        if refits:
+            parts.append(self.inputs_sha256)
+        stored = self._read(key("tuned", 6, *parts))
         if stored is not None:
             return stored
         resources = self._resources
         model = resources.model
-        refit = None
-        if refitted:
-            refit = self.refit(mask, keep=keep)
+        start = cut_model(model, mask)
+        if refits:
+            start = cut_model(model, mask, self.refit(mask, keep=keep))
+
+        def train(schedule: Schedule) -> tuple[HeadModel, list[Epoch]]:
+            state = StoredTraining(resources.store, key("tuning", 8, *parts, asdict(schedule), model.device.type))
+            hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
+            with resources.timed("recovery"):
+                return finetune(start, self.calibration, schedule=schedule, seed=self._seed, hooks=hooks)
+
+        # A rate that diverges is below all others.
+        scores = np.full(len(rates), -np.inf)
+        for place, rate in enumerate(rates):
+            try:
+                _, tried = train(replace(usual, epochs=1, learning_rate=rate))
+            except CahpError as error:
+                if type(error) is not CahpError:  # such as a lack of memory
+                    raise
+                continue
+            scores[place] = np.nan_to_num(tried[-1].score or np.nan, nan=-np.inf)
         chosen: dict[str, Any] = {}
         if rates:
-            chosen = {"learning_rate": self._choose_rate(mask, schedule, rates, refitted=refitted)}
-            schedule = replace(schedule, **chosen)
-        with resources.timed("recovery"):
-            made, history = recovery.finetune(
-                model,
-                mask,
-                self.calibration,
-                start=cut_model(model, mask, refit),
-                schedule=schedule,
-                seed=self._seed,
-                hooks=Hooks(
-                    progress=resources.progress,
-                    watch=resources.watch,
-                    checkpoint=StoredTraining(resources.store, key("tuning", 7, *parts, model.device.type)),
-                ),
-            )
-        epochs = tuple({**asdict(epoch), **chosen} for epoch in history)
-        tuned = Recovered(_weights_of(made), epochs=epochs)
+            chosen = {"learning_rate": rates[int(scores.argmax())]}
+        made, history = train(replace(usual, **chosen))
+        tuned = Recovered(_weights_of(made), epochs=tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
-            resources.keep(name, tuned.weights, {"epochs": tuned.epochs}, trained=True)
+            self._keep(key("tuned", 6, *parts), tuned)
         return tuned
-
-    def _choose_rate(self, mask: HeadMask, schedule: Schedule, rates: Sequence[float], *, refitted: bool) -> float:
-        """Return the rate with the highest score on held-out texts after one epoch: accuracy, or minus the loss."""
-        parts = (self.card.sha256, self.calibration.sha256, self.inputs_sha256, mask.sha256, refitted, self._seed)
-        store = self._resources.store
-        scores = []
-        for rate in rates:
-            once = replace(schedule, epochs=1, learning_rate=rate)
-            name = key("tried rate", 4, *parts, asdict(once))
-            score = store.read(name, lambda entry: float(entry.meta["score"]))
-            if score is None:
-                try:
-                    score = self.finetune(mask, schedule=once, refitted=refitted, keep=False).epochs[-1]["score"]
-                except CahpError as error:
-                    if type(error) is not CahpError:  # such as a lack of memory
-                        raise
-                    score = np.nan
-                if not np.isfinite(score):
-                    # It diverged. JSON has no infinity, and this is below all others.
-                    score = -1e300
-                store.save(name, meta={"score": score})
-            scores.append(score)
-        return rates[int(np.argmax(scores))]
 
     def distill(
         self,
@@ -553,7 +504,7 @@ class Recoveries:
         *,
         labels: bool = False,
         seconds: float | None = None,
-        schedule: Schedule | None = None,
+        schedule: Mapping[str, Any] | None = None,
         keep: bool = True,
     ) -> Recovered:
         """Refit the pruned model where possible, then distil it; see ``cahp.stages.recovery.distill``.
@@ -567,33 +518,26 @@ class Recoveries:
             DataError: If there are too few texts to hold one out.
         """
         from cahp.models.training import Hooks, TimeIsUp, until
-        from cahp.stages.recovery import distill, usual_schedule
+        from cahp.stages.recovery import distill
 
-        if labels and self._unlabelled is not None:
-            raise OptionError("--labels needs the calibration texts; leave out --recover-data or --labels")
-        _check_texts(self.inputs, "a distillation", self.card.words)
-        schedule = schedule or usual_schedule(self.card)
-        parts = self._distill_parts(mask, schedule, labels=labels)
+        self.check("distill")
+        changed = self._distill_schedule(schedule or {})
         inputs = self.inputs
-        limit = None
-        if seconds is not None:
-            if not labels:
-                # Labels are those of the calibration texts.
-                inputs = self._all_inputs
-            limit = seconds, _digest_inputs(inputs)
-        name = key("distilled", 6, *parts, limit)
-        # A result without a time limit also serves where there is one.
-        untimed = key("distilled", 6, *parts, None)
-        for stored in dict.fromkeys((untimed, name)):
-            distilled = self._resources.load_cached("recovery", stored, _read_distilled)
-            if distilled is not None:
-                return distilled
+        known = None
+        if labels:
+            inputs = self.calibration.inputs
+            known = self.calibration.labels
+        elif seconds is not None:
+            inputs = self.all_inputs
+        name = self._distilled_key(mask, inputs, changed, labels=labels, seconds=seconds)
+        stored = self._read(name)
+        if stored is not None:
+            return stored
         resources = self._resources
         model = resources.model
-        state = StoredTraining(resources.store, key("distilling", 7, *parts, limit, model.device.type))
+        state = StoredTraining(resources.store, key("distilling", 8, name, model.device.type))
         hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
-        rows: Ints = np.arange(len(inputs))
-        plan = key("distilling texts", 1, *parts, limit)
+        plan = key("distilling texts", 2, name)
         if seconds is not None:
             end = resources.clock() + seconds
 
@@ -608,73 +552,55 @@ class Recoveries:
                 resources.store.save(plan, meta={"texts": count})
             rows = spread(len(inputs), count)
             inputs = [inputs[row] for row in rows]
-        known = None
-        if labels:
-            known = self.calibration.labels[rows]
+            if known is not None:
+                known = known[rows]
         refitted = None
+        report_of_refit = None
+        began_with = None
+        called = "the cut model"
         if not self.card.no_refit:
             with suppress(TimeIsUp):
-                progress = until(resources.progress, hooks.left)
-                refitted = self.refit(mask, inputs=inputs, progress=progress, keep=keep)
-        called = "the cut model"
-        if refitted is not None and refitted.accepted:
-            called = "the refit"
+                refitted = self.refit(mask, inputs=inputs, progress=until(resources.progress, hooks.left), keep=keep)
+                report_of_refit = refitted.refit
+                began_with = self._refit_key(mask, QUICK.name, inputs)
+                if refitted.accepted:
+                    called = "the refit"
+        start = cut_model(model, mask, refitted)
         began = resources.clock()
         with resources.timed("recovery"):
             made, report = distill(
-                model,
-                cut_model(model, mask, refitted),
-                inputs,
-                labels=known,
-                schedule=schedule,
-                called=called,
-                seed=self._seed,
-                hooks=hooks,
+                model, start, inputs, labels=known, schedule=changed, called=called, seed=self._seed, hooks=hooks
             )
         took: float | None = resources.clock() - began
         if state.resumed:
             took = None
         resources.store.remove(plan)
-        distilled = Recovered(_weights_of(made), report, refitted, took)
+        distilled = Recovered(_weights_of(made), report_of_refit, report, refitted, took)
         if keep:
-            arrays = dict(distilled.weights)
-            start = None
-            if refitted is not None:
-                arrays |= {f"{_START}{name}": array for name, array in refitted.weights.items()}
-                start = _describe_refit(refitted)
-            meta = {"distill": asdict(report), "start": start, "seconds": took}
-            resources.keep(name, arrays, meta, trained=True)
+            self._keep(name, distilled, start=began_with)
         return distilled
 
-    def read_distilled(self, mask: HeadMask) -> Recovered | None:
-        """Return the result of ``distill`` without labels or time limit from the store, or None."""
-        from cahp.stages.recovery import usual_schedule
+    def _distill_schedule(self, changes: Mapping[str, Any]) -> Schedule:
+        from cahp.models.training import Schedule
 
-        name = key("distilled", 6, *self._distill_parts(mask, usual_schedule(self.card), labels=False), None)
-        return self._resources.load_cached("recovery", name, _read_distilled)
+        task = self.card.task
+        usual = Schedule(learning_rate=task.distill_rate, batch=task.distill_batch, floor=0.02)
+        return replace(usual, **changes)
 
-    def _distill_parts(self, mask: HeadMask, schedule: Schedule, *, labels: bool) -> tuple[Any, ...]:
-        """Everything that a distillation depends on, except its time limit."""
-        labelled = None
+    def _distilled_key(
+        self,
+        mask: HeadMask,
+        inputs: Sequence[Item],
+        schedule: Schedule,
+        *,
+        labels: bool = False,
+        seconds: float | None = None,
+    ) -> str:
+        """The key of a distillation, whose first step is a refit of ``refit_texts``."""
+        parts = [self.card.sha256, _digest_inputs(inputs), mask.sha256, asdict(schedule), self._seed, seconds]
         if labels:
-            labelled = self.calibration.sha256
-        return (
-            *(self.card.sha256, self.inputs_sha256, labelled, mask.sha256),
-            *(asdict(schedule), self._seed, refit_texts(len(self.inputs))),
-        )
-
-
-def _describe_refit(refitted: Recovered) -> dict[str, Any]:
-    return {"report": refitted.report and asdict(refitted.report), "seconds": refitted.seconds}
-
-
-def _check_texts(inputs: Sequence[Item], recovery: str, words: TaskWords) -> None:
-    # What is read twice is no text of the data.
-    count = sum(find_source(item) == "text" for item in inputs)
-    if count < _MIN_TEXTS:
-        raise DataError(
-            f"{recovery} holds out a fifth of the {words.items}, and there are only {count}; {words.raise_number}"
-        )
+            parts.append(self.calibration.sha256)
+        return key("distilled", 7, *parts, refit_texts(len(inputs)))
 
 
 def _digest_inputs(inputs: Sequence[Item]) -> str:

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cahp import data, methods, models
-from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
-from cahp.values import DataError, OptionError, digest
+from cahp.values import DataError, OptionError
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
@@ -270,7 +267,7 @@ def draw_sample(
 def read_unlabelled(
     settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
 ) -> tuple[list[Item] | None, tuple[str, ...]]:
-    """Return the inputs of recoveries without labels (None: labels are read), and notices about them.
+    """Return the inputs of recoveries without labels (None: the calibration windows), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
     language model reads windows of them; the ``raw`` data have the texts. Calibration texts are drawn by label, and
@@ -282,7 +279,7 @@ def read_unlabelled(
     name = settings.recover_data
     if name is None:
         texts = dataset.split(settings.select_split)
-        if settings.labels or not texts.task.items_are_texts:
+        if not texts.task.items_are_texts:
             return None, ()
         return _draw_inputs(texts.inputs, settings), ()
     inputs = data.read_inputs(
@@ -314,29 +311,12 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
     They are the whole calibration split, or all of ``--recover-data``. Of windows there are as many as fit in memory.
     """
     tokens = max(settings.tokens, _STATES_BYTES // (4 * card.hidden))
-    whole = replace(settings, limit=None, tokens=tokens, labels=False)
+    whole = replace(settings, limit=None, tokens=tokens)
     if settings.recover_data is None and not card.task.items_are_texts:
         return cut_split(raw, settings.select_split, whole, card).inputs
     inputs, _ = read_unlabelled(whole, raw, dataset, card)
     assert inputs is not None
     return inputs
-
-
-def digest_all_unlabelled(settings: Settings, raw: data.Dataset, card: ModelCard) -> str:
-    """Digest all texts that ``read_all_unlabelled`` reads, before they are cut into windows."""
-    mixed: list[str] = []
-    if not card.task.items_are_texts:
-        sources = Mix.parse(settings.mix).sources
-        mixed = [data.load_calibration(name, documents=settings.documents).sha256 for name in sources]
-    if settings.recover_data is None and not mixed:
-        return raw.split(settings.select_split).sha256
-    if settings.recover_data is None:
-        # Evaluation texts of the data are left out of what is mixed in.
-        return digest(raw.sha256, *mixed)
-    with expanded(Path(settings.recover_data)).open("rb") as file:
-        content = hashlib.file_digest(file, "sha256").hexdigest()
-    # Evaluation texts of the data are left out of the file.
-    return digest(content, raw.sha256, *mixed)
 
 
 def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard, raw: data.Dataset) -> list[Item]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
-from cahp.models.cards import ModelCard, Site
+from cahp.models.cards import Site
 from cahp.models.devices import float64_device, free_bytes
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
@@ -23,15 +23,13 @@ from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, Ints, ModelError, OptionError, Progress, report_progress, silent
+from cahp.values import CahpError, HeadMask, Ints, ModelError, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
 from cahp.words import size_of
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
 RIDGE = 0.1
-#: Memory for the inputs of a layer's last projection, in bytes.
-_ROOM = 512 << 20
 #: The shares of the change of the weights that a refit tries where something is read twice.
 _STEPS = (1.0, 0.5, 0.25)
 #: The projections of a layer that a refit solves where the sums inside the layer are known.
@@ -58,23 +56,22 @@ def solve(
     ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
     not penalised, and left out of projections that have none. The full and the pruned model go through the layers in
-    step, so no layer of the full model runs twice, and only three hidden states per batch are kept. Where a layer ends
-    with a sum, the inputs of its last projection are kept too, if there is room: the layer then need not run again.
+    step, so no layer of the full model runs twice, and only three hidden states per batch are kept.
 
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
-    output, whatever the residual is).
+    output, whatever the residual is). A network that runs only as a whole runs anew for each layer.
     """
     pruned = cut(model, mask)
-    if not set(model.family.refits) >= _ALL:
-        return _solve_outputs(model, pruned, inputs, ridge=ridge, progress=progress)
-    full_states = [model.enter(batch) for batch in model.batches(model.tokenize(inputs))]
+    knows_sums = set(model.family.refits) >= _ALL
+    stop: Site | None = None
+    if not knows_sums:
+        stop = "output"
+    batches = model.batches(model.tokenize(inputs))
     # Both models share the inputs of the first layer.
-    pruned_states = list(full_states)
-    total = model.layers * len(pruned_states) * 3
+    full = [_enter(model, batch) for batch in batches]
+    behind = list(full)
+    total = (1 + knows_sums) * model.layers * len(batches)
     done = 0
-    ends_with_sum = model.family.residual == "pre"
-    width = model.card.hidden + model.projection(0, "feed_out").weight.shape[1]
-    keeps = ends_with_sum and 4 * width * sum(state.real.numel() for state in pruned_states) <= _ROOM
 
     def tick() -> None:
         nonlocal done
@@ -82,91 +79,71 @@ def solve(
         done += 1
 
     for layer in range(model.layers):
-        attention = _Equations(pruned, layer, "output")
-        feed = _Equations(pruned, layer, "feed_out")
-        sums: list[Tensor] = []
-        for index, behind in enumerate(pruned_states):
-            tick()
-            before = full_states[index]
-            seen, full_states[index] = _run_layer(model, before)
-            whole = before.hidden + model.projection(layer).module(seen["output"])
-            if ends_with_sum:
-                sums.append(full_states[index].hidden)
-            else:
-                sums.append(seen["feed_in"] + model.projection(layer, "feed_out").module(seen["feed_out"]))
-            seen, _ = _run_layer(pruned, behind, until="output")
-            attention.add(seen["output"], whole - behind.hidden, behind.real)
-        if layer >= untouched:
-            attention.solve(ridge)
-        kept: list[tuple[Tensor, Tensor]] = []
-        for behind, whole in zip(pruned_states, sums, strict=True):
-            tick()
-            seen, _ = _run_layer(pruned, behind, until="feed_out")
-            if ends_with_sum:
-                residual = behind.hidden + pruned.projection(layer).module(seen["output"])
-            else:
-                residual = seen["feed_in"]
-            feed.add(seen["feed_out"], whole - residual, behind.real)
-            if keeps:
-                kept.append((residual, seen["feed_out"]))
-        if layer >= untouched:
-            feed.solve(ridge)
-        for index, behind in enumerate(pruned_states):
-            tick()
-            if layer + 1 == model.layers:
-                continue
-            if keeps:
-                residual, entering = kept[index]
-                after = residual + pruned.projection(layer, "feed_out").module(entering)
-                pruned_states[index] = replace(behind, layer=layer + 1, hidden=after)
-            else:
-                pruned_states[index] = pruned.step(behind)
-    progress(STAGE, total, total)
-    return pruned
-
-
-def _solve_outputs(
-    model: HeadModel, pruned: HeadModel, inputs: Sequence[Item], *, ridge: float, progress: Progress
-) -> HeadModel:
-    batches = model.batches(model.tokenize(inputs))
-    walks = model.family.walks
-    full: list[LayerState] = []
-    if walks:
-        full = [model.enter(batch) for batch in batches]
-    behind = list(full)
-    total = model.layers * len(batches)
-    for layer in range(model.layers):
         equations = _Equations(pruned, layer, "output")
+        sums: list[Tensor] = []
         for index, batch in enumerate(batches):
-            progress(STAGE, layer * len(batches) + index, total)
-            if walks:
-                seen, full[index] = _run_layer(model, full[index])
-                wanted = seen["output"]
-                seen, _ = _run_layer(pruned, behind[index], until="output")
-                entering = seen["output"]
-            else:
-                wanted = _entering(model, batch, layer)
-                entering = _entering(pruned, batch, layer)
-            equations.add(entering, model.projection(layer).module(wanted), batch.tensors["attention_mask"].bool())
-        equations.solve(ridge)
-        if walks and layer + 1 < model.layers:
+            tick()
+            before = full[index]
+            seen, full[index] = _run_layer(model, batch, before, layer, until=stop)
+            wanted = model.projection(layer).module(seen["output"])
+            if knows_sums:
+                feeding = model.projection(layer, "feed_out").module(seen["feed_out"])
+                sums.append(_find_residual(model, before, seen, layer) + feeding)
+                wanted = before.hidden + wanted - behind[index].hidden
+            seen, _ = _run_layer(pruned, batch, behind[index], layer, until="output")
+            equations.add(seen["output"], wanted, before.real)
+        if layer >= untouched:
+            equations.solve(ridge)
+        if knows_sums:
+            equations = _Equations(pruned, layer, "feed_out")
+        for batch, state, whole in zip(batches, behind, sums, strict=False):
+            tick()
+            seen, _ = _run_layer(pruned, batch, state, layer, until="feed_out")
+            equations.add(seen["feed_out"], whole - _find_residual(pruned, state, seen, layer), state.real)
+        if knows_sums and layer >= untouched:
+            equations.solve(ridge)
+        if model.family.walks and layer + 1 < model.layers:
             behind = [pruned.step(state) for state in behind]
     progress(STAGE, total, total)
     return pruned
 
 
-def _entering(model: HeadModel, batch: Batch, layer: int) -> Tensor:
-    """The inputs of a layer's output projection, in a network that runs as a whole."""
-    seen: list[Tensor] = []
+def _enter(model: HeadModel, batch: Batch) -> LayerState:
+    """The state of a batch before the first layer; of a network that runs only as a whole, without hidden states."""
+    if model.family.walks:
+        return model.enter(batch)
+    return LayerState(0, torch.empty(0), batch.tensors["attention_mask"].bool(), ())
+
+
+def _run_layer(
+    model: HeadModel, batch: Batch, state: LayerState, layer: int, *, until: Site | None = None
+) -> tuple[dict[Site, Tensor], LayerState]:
+    """The inputs of a layer's projections (up to ``until``, where the layer stops), and the state after the layer."""
+    seen: dict[Site, Tensor] = {}
+    walks = model.family.walks
 
     def watch(site: Site, at: int, entering: Tensor) -> None:
-        if (site, at) == ("output", layer):
-            seen.append(entering)
+        if not (walks or at == layer):
+            return
+        # One family concatenates the tokens of all texts in its feed-forward block.
+        seen[site] = entering.reshape(*state.real.shape, entering.shape[-1])
+        if site == until:
             raise _Reached
 
+    after = state
     with suppress(_Reached):
-        model.logits(batch, tap=watch)
-    return seen[0].reshape(*batch.tensors["attention_mask"].shape, seen[0].shape[-1])
+        if model.family.walks:
+            after = model.step(state, tap=watch)
+        else:
+            model.logits(batch, tap=watch)
+    return seen, after
+
+
+def _find_residual(model: HeadModel, state: LayerState, seen: Mapping[Site, Tensor], layer: int) -> Tensor:
+    """What the output of a layer's feed-forward block is added to."""
+    if model.family.residual == "pre":
+        return torch.add(state.hidden, model.projection(layer).module(seen["output"]))
+    return seen["feed_in"]
 
 
 class _Equations:
@@ -249,24 +226,6 @@ def _check_memory(model: HeadModel) -> None:
             f"a refit of {model.card.id} needs {size_of(needed)}, and {model.device.type} has {size_of(room)} free; "
             "use --recover mean or none, or a machine with more memory"
         )
-
-
-def _run_layer(
-    model: HeadModel, state: LayerState, *, until: Site | None = None
-) -> tuple[dict[Site, Tensor], LayerState]:
-    """The inputs of a layer's projections (up to ``until``, where the layer stops), and the state after the layer."""
-    seen: dict[Site, Tensor] = {}
-    shape = state.real.shape
-
-    def watch(site: Site, _: int, entering: Tensor) -> None:
-        # One family concatenates the tokens of all texts in its feed-forward block.
-        seen[site] = entering.reshape(*shape, entering.shape[-1])
-        if site == until:
-            raise _Reached
-
-    with suppress(_Reached):
-        state = model.step(state, tap=watch)
-    return seen, state
 
 
 def _read_outputs(
@@ -356,12 +315,7 @@ def refit(
     ``model`` must be lower there than that of the cut model, and no higher on what is read twice. Otherwise half of the
     change of the weights is tried, where something is read twice, then a quarter; then a refit is solved again with ten
     times the ridge, up to three times. A baseline is kept in any case. ``options`` are further ones of its function.
-
-    Raises:
-        OptionError: If the model cannot be refitted.
     """
-    if model.card.no_refit:
-        raise OptionError(f"{model.card.no_refit}; use --recover finetune or none")
     if model.notice is not None and recovery.name == QUICK.name:
         _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)
@@ -442,26 +396,21 @@ def _move(model: HeadModel, mask: HeadMask, plain: HeadModel, solved: HeadModel,
 
 
 def finetune(
-    model: HeadModel,
-    mask: HeadMask,
+    start: HeadModel,
     texts: Texts,
     *,
-    start: HeadModel | None = None,
-    schedule: Schedule = Schedule(),  # noqa: B008 - frozen
+    schedule: Schedule,
     seed: int = 42,
-    hooks: Hooks = Hooks(),  # noqa: B008 - frozen
+    hooks: Hooks = Hooks(),  # noqa: B008
 ) -> tuple[HeadModel, list[Epoch]]:
-    """Train all weights of the pruned model on ``texts`` (the paper's recovery); return it and its epochs.
+    """Train all weights of the pruned model ``start`` on ``texts`` (the paper's recovery); return it and its epochs.
 
-    ``start`` is the pruned model with other weights, such as those of a refit (None: those of ``model``). A fifth of
-    the texts is held out, and the epoch with the highest accuracy there is kept.
+    A fifth of the texts is held out, and the epoch with the highest accuracy there is kept.
 
     Raises:
         CahpError: If the training diverges.
     """
     learned, held_out = hold_out(texts.inputs, seed)
-    if start is None:
-        start = cut(model, mask)
     network = separate(start).network.requires_grad_(True)
     history = train(
         network,
@@ -472,12 +421,16 @@ def finetune(
         seed=seed,
         hooks=replace(hooks, stage="finetune"),
     )
-    if not all(bool(weight.isfinite().all()) for weight in network.parameters()):
+    if not _is_finite(network):
         raise CahpError(
             "fine-tuning diverged: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
-    return model.with_network(network), history
+    return start.with_network(network), history
+
+
+def _is_finite(network: nn.Module) -> bool:
+    return all(bool(weight.isfinite().all()) for weight in network.parameters())
 
 
 # The quick refit --------------------------------------------------------------------------------------------
@@ -560,18 +513,13 @@ TEMPERATURE = 2.0
 _RESERVED = 1.25
 
 
-def usual_schedule(card: ModelCard) -> Schedule:
-    """Return the schedule of a distillation of a model."""
-    return Schedule(learning_rate=card.task.distill_rate, batch=card.task.distill_batch, floor=0.02)
-
-
 def distill(
     model: HeadModel,
     start: HeadModel,
     inputs: Sequence[Item],
     *,
+    schedule: Schedule,
     labels: Ints | None = None,
-    schedule: Schedule | None = None,
     called: str = "the refit",
     seed: int = 42,
     hooks: Hooks = Hooks(),  # noqa: B008 - frozen
@@ -584,7 +532,6 @@ def distill(
     ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
     what is read twice. With seconds left by the ``hooks`` it has as many batches as fit.
     """
-    schedule = schedule or usual_schedule(model.card)
     learned, held_out = hold_out(inputs, seed)
     network = separate(start).network.requires_grad_(True)
     # Most words do not occur in the few texts.
@@ -601,20 +548,17 @@ def distill(
         scoring = abs(ready - left())
     except TimeIsUp:
         return start, report
-    known = None
-    if labels is not None:
-        known = torch.as_tensor(labels[learned], device=model.device)
 
     def score(pause: Callable[[], None]) -> tuple[float, ...]:
         now = teacher.compare(start, held_out, network=network, progress=lambda *_: pause())
         return -now.total, now.agreement
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
-        given = None
-        if known is not None:
-            given = known[rows]
         numbers = learned[rows.cpu().numpy()]
-        return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=given)
+        known = None
+        if labels is not None:
+            known = torch.as_tensor(labels[numbers], device=model.device)
+        return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=known)
 
     # A pass back takes twice as long as one forward, and the machine may become busier.
     batch = 3 * scoring * schedule.batch / len(held_out)
@@ -626,22 +570,23 @@ def distill(
         seed=seed,
         hooks=replace(hooks, stage="distill", reserve=_RESERVED * (2 * scoring + batch)),
     )
-    sound = all(bool(weight.isfinite().all()) for weight in network.parameters())
     last = first
-    if sound and training.epochs:
-        last = teacher.compare(start, held_out, network=network)
-    accepted = last.is_better_than(first)
-    reason = last.describe_change(first, "it", model.card.words.items)
     whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)
     if not training.epochs:
         reason = "no time was left for it"
-    elif not sound:
+    elif not _is_finite(network):
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
-    elif training.step < whole:
-        reason += f" (time allowed {schedule.epochs * training.step / whole:.1f} of {schedule.epochs} epochs)"
+    else:
+        last = teacher.compare(start, held_out, network=network)
+        reason = last.describe_change(first, "it", model.card.words.items)
+        if training.step < whole:
+            reason += f" (time allowed {schedule.epochs * training.step / whole:.1f} of {schedule.epochs} epochs)"
+    accepted = last.is_better_than(first)
+    made = start.with_network(network)
     if not accepted:
         reason += f": {called} stays"
-    report = replace(
+        made = start
+    return made, replace(
         report,
         accepted=accepted,
         reason=reason,
@@ -653,6 +598,3 @@ def distill(
         repeats_before=first.repeats,
         repeats_after=last.repeats,
     )
-    if not accepted:
-        return start, report
-    return start.with_network(network), report

@@ -44,8 +44,8 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
         "mean": made.refit(mask, "mean"),
         "quick-refit": made.refit(mask, "quick-refit"),
         "refit": made.refit(mask),
-        "distill": made.distill(mask, schedule=Schedule(floor=0.02, **QUICK)),
-        "finetune": made.finetune(mask, schedule=Schedule(**QUICK)),
+        "distill": made.distill(mask, schedule=QUICK),
+        "finetune": made.finetune(mask, schedule=QUICK),
     }
     assert all(map(torch.equal, before, model.network.parameters()))
     # What is found again is what was made, and what is taken home answers so; one goes the whole way to a new process.

@@ -52,7 +52,7 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_it
         raise CahpError("this was enough")
 
     monkeypatch.setattr(Recoveries, "distill", distill)
-    monkeypatch.setattr(Recoveries, "read_distilled", lambda *_: None)
+    monkeypatch.setattr(Recoveries, "read", lambda *_: None)
     app = open_app("budget", recover="distill", budget="12")
     explorer = explorer_of(app)
     job = explorer.job(work.FIGURE)

@@ -174,11 +174,9 @@ class TextOnBoard:
         recoveries = self.board.bench.recoveries
         mask = self.board.mask
         assert self.recovery is not None
-        if RECOVERIES[self.recovery].trains:
-            return recoveries.read_distilled(mask)
-        if compute:
+        if compute and not RECOVERIES[self.recovery].trains:
             return recoveries.refit(mask, self.recovery)
-        return recoveries.read_refit(mask, self.recovery)
+        return recoveries.read(mask, self.recovery)
 
     def _has(self, part: str) -> bool:
         match part:

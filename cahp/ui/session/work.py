@@ -146,7 +146,7 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:
     """Evaluate the mask; None where it would have to be trained first, which a person has to start."""
     if RECOVERIES[board.recover].trains and not board.mask.is_full:
-        earlier = board.bench.recoveries.read_distilled(board.mask)
+        earlier = board.bench.recoveries.read(board.mask, board.recover)
         if earlier is None:
             return None
         return _enter_distilled(board, earlier)

@@ -103,7 +103,7 @@ def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
 
     def say(name: str, *, refit: bool, distill: bool) -> str:
         start = Recovered(refitted.weights, replace(refitted.report, accepted=refit))
-        made = Recovered(distilled.weights, replace(distilled.report, accepted=distill), start)
+        made = Recovered(distilled.weights, start.refit, replace(distilled.report, accepted=distill), start)
         recovered = start if name == "refit" else made
         monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: recovered)
         place = tmp_path / f"{name}{refit}{distill}"

@@ -24,7 +24,7 @@ from cahp.models.stored import StoredWeight, as_kept
 from cahp.models.surgery import cut, restore_shapes, separate, tail
 from cahp.run.bench import open_bench
 from cahp.run.prune import read_run
-from cahp.run.recoveries import Recovered, cut_model
+from cahp.run.recoveries import Recovered, cut_model, projections_of
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.latency import flops
@@ -115,7 +115,7 @@ def test_a_refit_solves_in_float32_and_equals_that_of_float32_weights(
     mask, results = mask_of(model), []
     for one in (plain, model):
         made, report = recovery.refit(one, mask, TEXTS.inputs)
-        again = cut_model(one, mask, Recovered.of_projections(made, report))
+        again = cut_model(one, mask, Recovered(projections_of(made, report.row), report))
         results.append((report, evaluate(made, TEXTS).scores))
         assert np.array_equal(evaluate(again, TEXTS).scores, results[-1][1])
     assert results[0][0] == results[1][0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,18 +17,16 @@ from cahp import models
 from cahp.board import budget_sweep
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
-from cahp.models.surgery import cut
-from cahp.models.training import Epoch, Schedule
+from cahp.models.training import Schedule
 from cahp.models.windows import cut_windows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import _run_key, choose, measure_mask
+from cahp.run.prune import choose, measure_mask
 from cahp.run.recoveries import (
     Recovered,
     Recoveries,
     cut_model,
-    texts_in_time,
 )
 from cahp.run.settings import Settings
 from cahp.stages import recovery
@@ -37,13 +34,12 @@ from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError, OptionError
+from cahp.values import Cancelled, DataError, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
-#: A short training, and what makes a fine-tuning as short.
-QUICK = Schedule(floor=0.02, epochs=2, learning_rate=1e-3, batch=16)
+#: What makes a training short.
 BRIEF: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch": 16}
 
 
@@ -60,17 +56,13 @@ def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any)
 
 
 def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any) -> Recovered:
-    return opened(model, store, texts).recoveries.distill(MASK, schedule=QUICK, **options)
+    return opened(model, store, texts).recoveries.distill(MASK, schedule=BRIEF, **options)
 
 
 def trained(model: HeadModel, store: Store, how: str, mask: HeadMask = MASK, **options: Any) -> Recovered:
     recovered = opened(model, store, **options).recoveries.recover(mask, how, schedule=BRIEF)
     assert recovered is not None
     return recovered
-
-
-def finetuned(model: HeadModel, store: Store, texts: Texts = TEXTS, mask: HeadMask = MASK, **options: Any) -> Recovered:
-    return opened(model, store, texts, **options).recoveries.finetune(mask, schedule=Schedule(**BRIEF))
 
 
 def unread(*_: Any, **__: Any) -> HeadModel:
@@ -130,30 +122,29 @@ def describe(recovered: Recovered) -> tuple[object, ...]:
 
 
 def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
-    model: HeadModel, store: Store
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = opened(model, store)
-    schedule = Schedule(**BRIEF)
+    # The second rate diverges.
     rates = (1e-5, 1e30, 1e-2)
-    tuned = bench.recoveries.finetune(MASK, schedule=schedule, refitted=True, rates=rates)
+    row = replace(RECOVERIES["refit-finetune"], rates=rates)
+    monkeypatch.setitem(RECOVERIES, "refit-finetune", row)  # type: ignore[arg-type]
+    bench = opened(model, store)
+    brief = {"epochs": 2, "batch": 16}
+    tuned = bench.recoveries.finetune(MASK, "refit-finetune", schedule=brief)
     start = cut_model(model, MASK, bench.recoveries.refit(MASK))
+    schedule = Schedule(**brief)  # type: ignore[arg-type]
     tried = {
-        rate: recovery.finetune(
-            model, MASK, TEXTS, start=start, schedule=replace(schedule, epochs=1, learning_rate=rate)
-        )[1]
+        rate: recovery.finetune(start, TEXTS, schedule=replace(schedule, epochs=1, learning_rate=rate))[1]
         for rate in (1e-5, 1e-2)
     }
-    # The second rate diverges.
     best = replace(schedule, learning_rate=max(tried, key=lambda rate: tried[rate][-1].accuracy or 0))
     assert {epoch["learning_rate"] for epoch in tuned.epochs} == {best.learning_rate}
-    whole, history = recovery.finetune(model, MASK, TEXTS, start=start, schedule=best)
+    whole, history = recovery.finetune(start, TEXTS, schedule=best)
     assert [epoch["loss"] for epoch in tuned.epochs] == [epoch.loss for epoch in history]
     again = opened(model, store)
-    assert again.recoveries.finetune(MASK, schedule=schedule, refitted=True, rates=rates).sha256 == tuned.sha256
+    assert again.recoveries.finetune(MASK, "refit-finetune", schedule=brief).sha256 == tuned.sha256
     answers = again.measurements.evaluate(TEXTS, mask=MASK, recovered=tuned)
     assert np.array_equal(answers.losses, evaluate(whole, TEXTS).losses)
-    # Neither the rates nor the start is the same as those of fine-tuning as in the paper.
-    assert again.recoveries.finetune(MASK, schedule=best).sha256 != tuned.sha256
 
 
 @pytest.mark.parametrize(("how", "step"), [("finetune", 11), ("distill", 17)])
@@ -191,7 +182,7 @@ def test_poisoned_or_absent_labels_change_neither_a_repair_nor_its_acceptance(
         shared = fakes.resources(model.card, Store(tmp_path / name), model=model)
         recoveries = Recoveries(shared, texts, **options)
         if how == "distill":
-            return recoveries.distill(MASK, schedule=QUICK, seconds=seconds)
+            return recoveries.distill(MASK, schedule=BRIEF, seconds=seconds)
         refitted = recoveries.recover(MASK, how)
         assert refitted is not None
         return refitted
@@ -233,37 +224,11 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
     refitted = prune(replace(settings, recover="refit"), store=Store(tmp_path / "store")).document
     assert refitted.refit is not None
     assert refitted.refit.kl_after < refitted.refit.kl_before
-    with pytest.raises(OptionError, match="labels"):
-        open_bench(settings, store=Store(tmp_path)).recoveries.distill(MASK, labels=True)
     file.write_text("premise,hypothesis\na,b\n")
     with pytest.raises(DataError, match="single texts"):
         open_bench(settings, store=Store(tmp_path))
     with pytest.raises(DataError, match="no file named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
-
-
-@pytest.mark.parametrize("file", ["data/train.jsonl", "more.jsonl"])
-def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_many_as_its_time_allows(
-    file: str, tmp_path: Path
-) -> None:
-    settings = fakes.quick_task(tmp_path, limit=20, sample="head")
-    more = tmp_path / "more.jsonl"
-    texts = fakes.sentences(40, seed=5).first
-    more.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
-    if file == "more.jsonl":
-        settings = replace(settings, recover_data=str(more))
-
-    def keys() -> list[str]:
-        benches = [open_bench(replace(settings, recover=name), store=Store(tmp_path)) for name in ("refit", "auto")]
-        return [_run_key(bench, ()) for bench in benches]
-
-    before = keys()
-    assert keys() == before
-    with (tmp_path / file).open("a") as rows:
-        rows.write('{"text": "a text of its own", "label": "good"}\n')
-    refit, auto = keys()
-    assert refit == before[0]
-    assert auto != before[1]
 
 
 def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_recovers_on(tmp_path: Path) -> None:
@@ -294,33 +259,9 @@ def test_the_same_text_in_other_tokens_is_refitted_anew(tmp_path: Path, store: S
     one, other = (Recoveries(shared, windows, unlabelled=inputs) for inputs in (windows.windows, others))
     mask = HeadMask(np.arange(12).reshape(3, 4) % 2 == 0)
     one.refit(mask)
-    assert one.read_refit(mask) is not None
-    assert other.read_refit(mask) is None
+    assert one.read(mask, "refit") is not None
+    assert other.read(mask, "refit") is None
     assert other.inputs_sha256 != one.inputs_sha256
-
-
-def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_is_not_remembered(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The scores of a language model are below 0."""
-    outcomes: dict[float, float | CahpError] = {0.3: CahpError("diverged"), 0.2: math.nan, 0.1: -3.0, 0.01: -2.0}
-
-    def finetune(model: HeadModel, mask: HeadMask, *_: Any, schedule: Schedule, **__: Any) -> Any:
-        outcome = outcomes[schedule.learning_rate]
-        if isinstance(outcome, CahpError):
-            raise outcome
-        # The share of right tokens is another order.
-        return cut(model, mask), [Epoch(1, 1.0, -outcome, outcome)]
-
-    monkeypatch.setattr(recovery, "finetune", finetune)
-    recoveries = opened(model, store).recoveries
-    tuned = recoveries.finetune(MASK, rates=(*outcomes,))
-    assert [epoch["learning_rate"] for epoch in tuned.epochs] == [0.01]
-    outcomes[0.5] = ModelError("no room")
-    with pytest.raises(ModelError, match="no room"):
-        recoveries.finetune(MASK, rates=(0.5, 0.1))
-    outcomes[0.5] = -1.0
-    assert recoveries.finetune(MASK, rates=(0.5, 0.1)).epochs[0]["learning_rate"] == 0.5
 
 
 # --- time
@@ -333,7 +274,7 @@ def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadMod
     whole = len(bench.dataset.split("train"))
     assert whole > 50
     for seconds, texts in ((1e9, whole), (None, 50)):
-        report = bench.recoveries.distill(MASK, schedule=QUICK, seconds=seconds, keep=False).report
+        report = bench.recoveries.distill(MASK, schedule=BRIEF, seconds=seconds, keep=False).report
         assert report.examples + report.held_out == texts
 
 
@@ -345,7 +286,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
 def hurried(model: HeadModel, store: Store, clock: fakes.WorkClock, seconds: float, /, **options: Any) -> Recovered:
     given = {"model": model, "clock": clock, **options}
     recoveries = fakes.opened(model.card, TEXTS, store, **given).recoveries
-    return recoveries.distill(MASK, schedule=QUICK, seconds=seconds)
+    return recoveries.distill(MASK, schedule=BRIEF, seconds=seconds)
 
 
 #: What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
@@ -398,18 +339,6 @@ def test_whoever_cancels_waits_for_one_batch_at_most(
     assert clock.now - asked[0] <= 3 * 16
 
 
-def test_with_too_little_time_for_an_epoch_fewer_texts_are_worked_on(
-    model: HeadModel, clock: fakes.WorkClock, tmp_path: Path
-) -> None:
-    whole = RECOVERIES["distill"].passes(200, epochs=1)
-    for time, expected in ((2 * whole, 200), (whole / 2, 80), (10, 40)):
-        began = clock.now
-        found = texts_in_time(model, TEXTS.inputs, lambda end=began + time: end - clock.now, RECOVERIES["auto"])  # type: ignore[misc]
-        assert found == pytest.approx(expected, rel=0.1)
-        # To find that out is cheap.
-        assert clock.now - began <= 16
-
-
 # --- runs
 
 
@@ -426,9 +355,9 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     bench = open_bench(replace(drawn, recover="refit"), store=store)
     # No repair reads labels, not even to draw its texts.
     assert bench.recoveries.inputs != bench.calibration.inputs
-    assert bench.recoveries.read_distilled(choose(bench).mask) is None
+    assert bench.recoveries.read(choose(bench).mask, "distill") is None
     run = prune(replace(drawn, recover="distill"), store=store)
-    found = bench.recoveries.read_distilled(run.mask)
+    found = bench.recoveries.read(run.mask, "distill")
     assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(recovery, "distill", None)
