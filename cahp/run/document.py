@@ -20,7 +20,7 @@ from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, mai
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
 from cahp.run.recoveries import RecoveryStep
-from cahp.run.resources import STAGES, SplitRecord
+from cahp.run.resources import SplitRecord
 from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.tasks.answers import Evaluation, WindowProtocol
@@ -169,8 +169,8 @@ class Timings:
     @classmethod
     def of(cls, seconds: Mapping[str, float], total: float) -> Timings:
         """Build it from seconds by the name of the stage."""
-        timed = {stage.seconds: seconds.get(stage.name) for stage in STAGES if stage.seconds is not None}
-        return cls(**timed, total_s=total)
+        timed = {entry.name: seconds.get(entry.name.removesuffix("_s")) for entry in fields(cls)}
+        return cls(**{**timed, "total_s": total})
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from cahp.files import plain_json
 from cahp.run.resources import Resources
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Salience, Settings, key_fields
-from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, knee, with_degree
+from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, cluster_counts, knee, with_degree
 from cahp.stages.space import place, space
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Precision, Progress, silent
+from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -104,14 +104,12 @@ class NullCurves:
         return f"Averaged over all numbers of clusters, the curve is {verdict} (n = {len(self.mss)} curves)."
 
 
-def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) -> NullCurves | None:
-    """Cluster features ``(N, F)`` that a random rotation mixes across heads (None: there are too few or many heads)."""
+def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) -> NullCurves:
+    """Cluster features ``(N, F)`` that a random rotation mixes across heads."""
     from scipy.linalg import helmert
     from scipy.stats import ortho_group
 
     heads = len(space.features)
-    if not _FEWEST <= heads <= COMPLETE:
-        return None
     random = np.random.default_rng(seed)
     mean = space.features.mean(axis=0)
     # Coordinates of the heads without their mean, which a rotation must not mix.
@@ -120,16 +118,16 @@ def null_curves(space: Space, *, seed: int = 42, progress: Progress = silent) ->
     draws = _DRAWS
     if heads > _MANY_HEADS:
         draws = _FEW_DRAWS
-    clusterings: list[Clustering] = []
+    ks = cluster_counts(heads)
+    curves = np.empty((draws, len(ks)))
     for draw in range(draws):
         progress("unstructured", draw, draws)
         mixed = mean + basis.T @ (ortho_group.rvs(heads - 1, random_state=random) @ coordinates)
-        clusterings.append(cluster(place(mixed.astype(np.float32), space.projection, seed), seed=seed))
+        curves[draw] = cluster(place(mixed.astype(np.float32), space.projection, seed), seed=seed).mss
     progress("unstructured", draws, draws)
-    return NullCurves(clusterings[0].ks, np.stack([clustering.mss for clustering in clusterings]))
+    return NullCurves(ks, curves)
 
 
-T = TypeVar("T")
 #: Settings that change no part of the evidence; the precision of signatures is part of the keys that depend on it.
 _NOT_IN_EVIDENCE = (*IN_DIGESTS, *CHOOSING, *AFTERWARDS, *MACHINE)
 
@@ -146,7 +144,7 @@ class HeadEvidence:
         self._settings = settings
         self.card = resources.card
         self.seed = settings.seed
-        self._gradients: NDArray[np.float64] | None = None
+        self._precision = resources.precisions.signatures
 
     @cached_property
     def texts(self) -> Texts:
@@ -166,13 +164,12 @@ class HeadEvidence:
         without = ("pool_size", "projection", "seed")
         name = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
 
-        def predict() -> Entry:
+        def predict() -> NDArray[np.int64]:
             model = self.model
             with self._resources.timed("evaluation"):
-                answers = evaluate(model, self._texts, precision=self._precision, progress=self.progress)
-            return Entry({"labels": answers.predictions})
+                return evaluate(model, self._texts, precision=self._precision, progress=self.progress).predictions
 
-        labels = self._find("evaluation", name, lambda entry: entry.arrays["labels"].astype(np.int64), predict)
+        labels = self._find_array("evaluation", name, predict).astype(np.int64)
         if len(np.unique(labels)) < 2:
             raise DataError(
                 f"{self.card.id} predicts {self._texts.classes[labels[0]]!r} for all {len(labels)} calibration texts; "
@@ -180,14 +177,10 @@ class HeadEvidence:
             )
         return labels
 
-    def _find(self, stage: str, name: str, read: Callable[[Entry], T], compute: Callable[[], Entry]) -> T:
-        """Return what ``read`` makes of the stored entry, which ``compute`` makes where there is none."""
-        stored = self._resources.load_cached(stage, name, read)
-        if stored is not None:
-            return stored
-        entry = compute()
-        self._resources.keep(name, entry.arrays, entry.meta)
-        return read(entry)
+    def _find_array(self, stage: str, name: str, compute: Callable[[], NDArray[Any]]) -> NDArray[Any]:
+        return self._resources.find(
+            stage, name, lambda entry: entry.arrays["values"], lambda: Entry({"values": compute()})
+        )
 
     @property
     def model(self) -> HeadModel:
@@ -211,42 +204,34 @@ class HeadEvidence:
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
 
-        def compute() -> Entry:
+        def compute() -> NDArray[np.float64]:
             with self._resources.timed("scores"):
-                return Entry({"values": np.asarray(make(), dtype=np.float64)})
+                return np.asarray(make(), dtype=np.float64)
 
-        return self._find("scores", entry, lambda of: of.arrays["values"].astype(np.float64, copy=False), compute)
+        return self._find_array("scores", entry, compute)
 
     @cached_property
     def signatures(self) -> Signatures:
         """Statistics of each head's attention maps, per class."""
-        layers = self.card.layers
-        heads = self.card.heads
-        return self._find(
-            "signatures",
-            self._signatures_key,
-            lambda entry: Signatures(**entry.arrays, layers=layers, heads=heads),
-            self._observe,
-        )
+        return self._resources.find_values("signatures", self._signatures_key, Signatures, self._observe)
 
-    @property
+    @cached_property
     def gradients(self) -> NDArray[np.float64]:
         """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
-        if self._gradients is None:
-            self._gradients = self._find_gradients(self._compute_gradients)
-        return self._gradients
+        return self._find_gradients()
 
-    def _find_gradients(self, compute: Callable[[], Entry]) -> NDArray[np.float64]:
-        return self._find("salience", self._gradients_key, lambda entry: entry.arrays["values"], compute)
-
-    def _compute_gradients(self, **watch: Any) -> Entry:
+    def _find_gradients(self, **watch: Any) -> NDArray[np.float64]:
         from cahp.stages.salience import gate_gradients
 
-        model = self.model
-        with self._resources.timed("salience"):
-            return Entry({"values": gate_gradients(model, self.texts, progress=self.progress, **watch)})
+        def compute() -> NDArray[np.float64]:
+            model = self.model
+            with self._resources.timed("salience"):
+                return gate_gradients(model, self.texts, progress=self.progress, **watch)
 
-    def _observe(self) -> Entry:
+        name = self._key("gradients", 2, self.texts.sha256, without=("pool_size", "projection", "seed"))
+        return self._find_array("salience", name, compute)
+
+    def _observe(self) -> Signatures:
         """Compute signatures from one forward pass per text, which in float32 also gives the gradients.
 
         The batches do not depend on what is cached: other sums would differ in their last digits, and t-SNE amplifies
@@ -262,23 +247,14 @@ class HeadEvidence:
         seen = 0
         if self._precision == "float32":
             seen = examples_used(texts)
-            known = True
-
-            def watch() -> Entry:
-                nonlocal known
-                entry = self._compute_gradients(watch=collector.watch)
-                known = False
-                return entry
-
-            if self._gradients is None:
-                self._gradients = self._find_gradients(watch)
-            if known:
+            if "gradients" not in vars(self):
+                self.gradients = self._find_gradients(watch=collector.watch)
+            if not collector.seen:
+                # The gradients were known.
                 with self._resources.timed("signatures"):
                     collected(rows=np.arange(seen), size=model.backward_tokens)
         with self._resources.timed("signatures"):
-            made = collected(rows=np.arange(seen, len(texts)), precision=self._precision)
-        arrays: dict[str, NDArray[Any]] = {"counts": made.counts, "mean": made.mean, "m2": made.m2}
-        return Entry(arrays)
+            return collected(rows=np.arange(seen, len(texts)), precision=self._precision)
 
     @cached_property
     def salience(self) -> NDArray[np.float64]:
@@ -311,23 +287,13 @@ class HeadEvidence:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
         from cahp.stages.salience import collect_moments
 
-        def compute() -> Entry:
+        def compute() -> Moments:
             model = self.model
             with self._resources.timed("moments"):
-                made = collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
-            arrays: dict[str, NDArray[Any]] = {
-                "contexts": made.contexts,
-                "gradients": made.gradients,
-                "products": made.products,
-            }
-            return Entry(arrays, {"tokens": made.tokens})
+                return collect_moments(model, self._texts, seed=self.seed, progress=self.progress)
 
-        return self._find(
-            "moments",
-            self._key("moments", 4, self._texts.sha256, without=("pool_size", "projection")),
-            lambda entry: Moments(**entry.arrays, heads=self.card.heads, tokens=entry.meta["tokens"]),
-            compute,
-        )
+        name = self._key("moments", 5, self._texts.sha256, without=("pool_size", "projection"))
+        return self._resources.find_values("moments", name, Moments, compute)
 
     def find_shares(self, masks: Sequence[HeadMask] = ()) -> dict[str, NDArray[np.float16]]:
         """Return how much of each head ``(L, H)`` kept heads can reproduce, by digest of their mask.
@@ -349,9 +315,8 @@ class HeadEvidence:
     @cached_property
     def space(self) -> Space:
         """Features, embedding and distances of the heads."""
-        projection = self._settings.projection
 
-        def compute() -> Entry:
+        def compute() -> Space:
             signatures = self.signatures
             clock = self._resources.clock
             start = turn = clock()
@@ -362,11 +327,11 @@ class HeadEvidence:
                     turn = clock()
                 self.progress(stage, done, total)
 
-            made = space(signatures, projection=projection, seed=self.seed, progress=watch)
+            made = space(signatures, projection=self._settings.projection, seed=self.seed, progress=watch)
             self._resources.timings |= {"features": turn - start, "projection": clock() - turn}
-            return Entry({"features": made.features, "embedding": made.embedding, "distances": made.distances})
+            return made
 
-        return self._find("space", self._space_key, lambda entry: Space(**entry.arrays, projection=projection), compute)
+        return self._resources.find_values("space", self._space_key, Space, compute)
 
     @cached_property
     def clustering(self) -> Clustering:
@@ -374,54 +339,43 @@ class HeadEvidence:
         degree = self._settings.poly_degree
 
         def read(entry: Entry) -> Clustering:
-            arrays = entry.arrays
-            medoids = tuple(np.split(arrays["medoids"], np.cumsum(arrays["ks"])[:-1]))
-            known = Clustering(arrays["ks"], arrays["mss"], arrays["labels"], medoids, **entry.meta)
-            return with_degree(known, degree=degree)
+            arrays: dict[str, Any] = dict(entry.arrays)
+            medoids = tuple(np.split(arrays.pop("medoids"), np.cumsum(arrays["ks"])[:-1]))
+            return with_degree(Clustering(medoids=medoids, **arrays, **entry.meta), degree=degree)
 
         def compute() -> Entry:
             space = self.space
             with self._resources.timed("clustering"):
                 made = cluster(space, seed=self.seed, degree=degree, progress=self.progress)
-            arrays: dict[str, NDArray[Any]] = {
-                "ks": made.ks,
-                "mss": made.mss,
-                "labels": made.labels,
-                "medoids": np.concatenate(made.medoids),
-            }
+            arrays: dict[str, NDArray[Any]] = {"ks": made.ks, "mss": made.mss, "labels": made.labels}
+            arrays["medoids"] = np.concatenate(made.medoids)
             return Entry(arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
 
-        return self._find("clustering", self._key("clustering", CLUSTERS_REVISION, self._space_key), read, compute)
+        name = self._key("clustering", CLUSTERS_REVISION, self._space_key)
+        return self._resources.find("clustering", name, read, compute)
 
     @cached_property
     def null_curves(self) -> NullCurves | None:
         """The silhouette curves of the same features without structure (None: there are too few or many heads)."""
-        name = self._key("null curves", CLUSTERS_REVISION, self._space_key)
-        found = self._resources.store.read(name, lambda entry: NullCurves(entry.arrays["ks"], entry.arrays["mss"]))
-        if found is not None:
-            return found
-        space = self.space
-        with self._resources.timed("unstructured"):
-            made = null_curves(space, seed=self.seed, progress=self.progress)
-        if made is not None:
-            self._resources.keep(name, {"ks": made.ks, "mss": made.mss})
-        return made
+        heads = self.card.layers * self.card.heads
+        if not _FEWEST <= heads <= COMPLETE:
+            return None
 
-    @property
-    def _precision(self) -> Precision:
-        return self._resources.precisions.signatures
+        def compute() -> NullCurves:
+            space = self.space
+            with self._resources.timed("unstructured"):
+                return null_curves(space, seed=self.seed, progress=self.progress)
+
+        name = self._key("null curves", CLUSTERS_REVISION, self._space_key)
+        return self._resources.find_values("unstructured", name, NullCurves, compute)
 
     @cached_property
     def _signatures_key(self) -> str:
-        return self._key("signatures", 3, self.texts.sha256, self._precision, without=("projection", "seed"))
-
-    @cached_property
-    def _gradients_key(self) -> str:
-        return self._key("gradients", 2, self.texts.sha256, without=("pool_size", "projection", "seed"))
+        return self._key("signatures", 4, self.texts.sha256, self._precision, without=("projection", "seed"))
 
     @cached_property
     def _space_key(self) -> str:
-        return self._key("space", 4, self._signatures_key)
+        return self._key("space", 5, self._signatures_key)
 
     def _key(self, part: str, revision: int, *depends: object, without: Iterable[str] = ()) -> str:
         """The key of a part, which ``depends`` on this and on every setting but those ``without`` effect on it."""
@@ -457,40 +411,33 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
         return roles
     from cahp.stages.roles import STAGE, ablate_roles, measure_roles
 
+    def find_losses(name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+        entry = key("role ablation", _REVISION, resources.card.sha256, name)
+        return resources.find("ablation", entry, lambda of: of.arrays["losses"], lambda: Entry({"losses": compute()}))
+
+    known = None
     if ablate:
-        roles = find_roles(resources)
-        with resources.timed(STAGE):
-            roles = ablate_roles(
-                resources.model, roles, cached=partial(_find_losses, resources), progress=resources.progress
-            )
-    else:
-        with resources.timed(STAGE):
+        known = find_roles(resources)
+    with resources.timed(STAGE):
+        if known is None:
             roles = measure_roles(resources.model, progress=resources.progress)
-    resources.keep(_key(resources, ablate), {}, plain_json(roles))
+        else:
+            roles = ablate_roles(resources.model, known, cached=find_losses, progress=resources.progress)
+    resources.keep(_name_roles(resources, ablate), {}, plain_json(roles))
     return roles
 
 
 def stored_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles | None:
     """Return the result of ``find_roles`` from the store, or one with ablations, or None; nothing is measured."""
-    for ablated in (True,) if ablate else (True, False):
-        roles = resources.load_cached(
-            "roles", _key(resources, ablated), lambda entry: msgspec.convert(entry.meta, HeadRoles, strict=False)
-        )
-        if roles is not None:
-            return roles
-    return None
+
+    def read(entry: Entry) -> HeadRoles:
+        return msgspec.convert(entry.meta, HeadRoles, strict=False)
+
+    roles = resources.load_cached("roles", _name_roles(resources, True), read)
+    if roles is None and not ablate:
+        roles = resources.load_cached("roles", _name_roles(resources, False), read)
+    return roles
 
 
-def _find_losses(resources: Resources, name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
-    """Return the stored losses of this name, or compute and store them."""
-    entry = key("role ablation", _REVISION, resources.card.sha256, name)
-    stored = resources.store.read(entry, lambda of: of.arrays["losses"])
-    if stored is not None:
-        return stored
-    losses = compute()
-    resources.keep(entry, {"losses": losses})
-    return losses
-
-
-def _key(resources: Resources, ablate: bool) -> str:
+def _name_roles(resources: Resources, ablate: bool) -> str:
     return key("roles", _REVISION, resources.card.sha256, ablate)

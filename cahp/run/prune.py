@@ -33,7 +33,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import timed_on
 from cahp.run.measures import Measures, check_wanted, list_inputs, measure_wanted
 from cahp.run.recoveries import Recovered, measure_steps
-from cahp.run.resources import STAGES, TestSplitLog, record_split
+from cahp.run.resources import TestSplitLog, record_split
 from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
@@ -98,12 +98,12 @@ def read_run(bench: Bench, *, measures: Measures = ()) -> Run | None:
         return None
     document = run.document
     # Stages that the run computed are stored, too.
-    measured: dict[str, object] = {**document.sections, "latency": document.latency_ratio}
-    cached = []
-    for stage in STAGES:
-        seconds = stage.seconds and getattr(document.timings, stage.seconds)
-        if stage.cached and (stage.cached in document.cached or seconds or measured.get(stage.cached)):
-            cached.append(stage.cached)
+    seconds = {"space": document.timings.projection_s}
+    for name in ("signatures", "clustering", "salience", "evaluation", "recovery"):
+        seconds[name] = getattr(document.timings, f"{name}_s")
+    measured = {**seconds, **document.sections, "latency": document.latency_ratio}
+    cached = list(document.cached)
+    cached += [name for name, result in measured.items() if result and name not in cached]
     # The test split may have been opened by another run since.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
     return replace(run, document=replace(document, cached=tuple(cached), test_opened=opened))

@@ -424,14 +424,11 @@ class Recoveries:
         """Return the Gram matrices of the full model on the texts of a refit, computed once."""
         from cahp.stages.recovery import Grams, choose_inputs, collect_grams
 
+        def collect() -> Grams:
+            return collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
+
         entry = key("grams", 2, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
-        grams = self._resources.load_cached(
-            "recovery", entry, lambda found: Grams(found.arrays["products"], found.meta["items"])
-        )
-        if grams is None:
-            grams = collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
-            self._resources.keep(entry, {"products": grams.products}, {"items": grams.items})
-        return grams
+        return self._resources.find_values("recovery", entry, Grams, collect)
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         texts = refit_texts(len(inputs))

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
+import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
@@ -28,81 +29,55 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One stage: its ``name`` in progress reports, and its words on ``screen``.
-
-    ``seconds`` is its key in ``timings`` of a run's file, ``cached`` its name in the list of cached stages; None where
-    a run's file does not mention it. ``long`` work takes minutes with many models.
-    """
-
-    name: str
-    screen: str
-    seconds: str | None = None
-    cached: str | None = None
-    long: bool = False
-
-
-#: The stages of a run in their order, then those of other commands and pages.
-STAGES = (
-    Stage("download", "Downloading from the hub"),
-    Stage("convert", "Converting the GGUF file"),
-    Stage("load", "Loading and verifying the model"),
-    Stage("signatures", "Collecting attention maps", "signatures_s", "signatures"),
-    Stage("features", "Computing the heads' features", "features_s"),
-    # The store holds features and projection together; the projection takes longer.
-    Stage("projection", "Projecting the heads", "projection_s", "space"),
-    Stage("clustering", "Clustering the heads", "clustering_s", "clustering"),
-    Stage("salience", "Computing salience", "salience_s", "salience"),
-    Stage("evaluation", "Evaluating", "evaluation_s", "evaluation"),
-    Stage("recovery", "Recovering", "recovery_s", "recovery"),
-    Stage("latency", "Measuring the time", None, "latency"),
-    Stage("refit", "Refitting", long=True),
-    Stage("gram matrices", "Preparing quick refits"),
-    Stage("finetune", "Fine-tuning", long=True),
-    Stage("teacher", "Evaluating the full model", long=True),
-    Stage("distill", "Distilling", long=True),
-    Stage("moments", "Measuring the Fisher metric"),
-    Stage("scores", "Scoring the heads"),
-    Stage("search", "Improving the kept heads"),
-    Stage("training gates", "Training gates"),
-    Stage("fit", "Training"),
-    Stage("compare", "Comparing"),
-    Stage("distances", "Comparing the heads"),
-    Stage("roles", "Measuring roles of heads", None, "roles"),
-    Stage("abilities", "Measuring abilities", None, "abilities"),
-    Stage("ablation", "Removing heads of roles"),
-    Stage("habits", "Measuring attention targets"),
-    Stage("own text", "Evaluating the text"),
-    Stage("continuation", "Continuing the text"),
-    Stage("unstructured", "Clustering unstructured data"),
-    Stage("resamples", "Resampling"),
-    Stage("sentences", "Reading sentences"),
-    Stage("table", "Measuring every budget"),
-    Stage("write", "Writing"),
-    Stage("upload", "Uploading to the hub"),
-)
+#: The words on screen of each stage: those of a run in their order, then those of other commands and pages.
+STAGES: Mapping[str, str] = {
+    "download": "Downloading from the hub",
+    "convert": "Converting the GGUF file",
+    "load": "Loading and verifying the model",
+    "signatures": "Collecting attention maps",
+    "features": "Computing the heads' features",
+    "projection": "Projecting the heads",
+    "clustering": "Clustering the heads",
+    "salience": "Computing salience",
+    "evaluation": "Evaluating",
+    "recovery": "Recovering",
+    "latency": "Measuring the time",
+    "refit": "Refitting",
+    "gram matrices": "Preparing quick refits",
+    "finetune": "Fine-tuning",
+    "teacher": "Evaluating the full model",
+    "distill": "Distilling",
+    "moments": "Measuring the Fisher metric",
+    "scores": "Scoring the heads",
+    "search": "Improving the kept heads",
+    "training gates": "Training gates",
+    "fit": "Training",
+    "compare": "Comparing",
+    "distances": "Comparing the heads",
+    "roles": "Measuring roles of heads",
+    "abilities": "Measuring abilities",
+    "ablation": "Removing heads of roles",
+    "habits": "Measuring attention targets",
+    "own text": "Evaluating the text",
+    "continuation": "Continuing the text",
+    "unstructured": "Clustering unstructured data",
+    "resamples": "Resampling",
+    "sentences": "Reading sentences",
+    "table": "Measuring every budget",
+    "write": "Writing",
+    "upload": "Uploading to the hub",
+}
 
 #: The stages that bring a model into memory.
 PREPARATIONS = frozenset(("download", "convert", "load"))
 
-#: The stages that let all other work that a person waits for pass.
-LONG = frozenset(stage.name for stage in STAGES if stage.long)
-
-_BY_NAME = {stage.name: stage for stage in STAGES}
+#: The stages that take minutes with many models, and let all other work that a person waits for pass.
+LONG = frozenset(("refit", "finetune", "teacher", "distill"))
 
 
 def on_screen(name: str) -> str:
     """Return the words of a stage on screen; an unknown stage has its own name."""
-    if name not in _BY_NAME:
-        return capital(name)
-    return _BY_NAME[name].screen
-
-
-def in_terminal(name: str) -> str:
-    """Return the words of a stage in the terminal, where they do not begin a sentence."""
-    words = on_screen(name)
-    return words[:1].lower() + words[1:]
+    return STAGES.get(name, capital(name))
 
 
 #: Largest stored result in bytes; computing a larger one again costs less than the room it takes.
@@ -202,6 +177,25 @@ class Resources:
             self.cached.append(stage)
         return result
 
+    def find(self, stage: str, name: str, read: Callable[[Entry], T], compute: Callable[[], Entry]) -> T:
+        """Return what ``read`` makes of the stored entry, which ``compute`` makes where there is none."""
+        result = self.load_cached(stage, name, read)
+        if result is not None:
+            return result
+        entry = compute()
+        self.keep(name, entry.arrays, entry.meta)
+        return read(entry)
+
+    def find_values(self, stage: str, name: str, kind: Callable[..., T], compute: Callable[[], T]) -> T:
+        """Return the stored dataclass of arrays and JSON values, or ``compute`` and store it."""
+
+        def pack() -> Entry:
+            values = vars(compute())
+            arrays = {field: value for field, value in values.items() if isinstance(value, np.ndarray)}
+            return Entry(arrays, {field: value for field, value in values.items() if field not in arrays})
+
+        return self.find(stage, name, lambda entry: kind(**entry.arrays, **entry.meta), pack)
+
     def find_record(self, name: str, kind: Any, make: Callable[[], T] | None = None) -> T | None:
         """Return the record of this ``kind`` that is stored under the key ``name``, or ``make`` and store it."""
         record: T | None = self.store.read(
@@ -300,14 +294,15 @@ def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:
     if not texts.task.items_are_texts:
         # Windows are not cut.
         return record
-    name = key("cut texts", 2, resources.card.sha256, texts.sha256)
-    counted = resources.store.read(name, lambda entry: (int(entry.meta["cut"]), int(entry.meta["max_length"])))
-    if counted is None:
+
+    def count() -> dict[str, int]:
         model = resources.model
         cut = sum(length > model.max_length for length in model.count_tokens(texts.inputs))
-        counted = cut, model.max_length - model.prompt_length
-        resources.store.save(name, meta={"cut": counted[0], "max_length": counted[1]})
-    return replace(record, cut=counted[0], max_length=counted[1])
+        return {"cut": cut, "max_length": model.max_length - model.prompt_length}
+
+    name = key("cut texts", 3, resources.card.sha256, texts.sha256)
+    counted = resources.find_record(name, dict[str, int], count) or {}
+    return replace(record, cut=counted.get("cut"), max_length=counted.get("max_length"))
 
 
 def cut_notices(resources: Resources, splits: Mapping[str, Texts]) -> Iterator[str]:

@@ -34,8 +34,7 @@ _FIRST_LOOK = 5
 #: Shares of the time for the warm-up, and for the measurement of attention's share.
 _WARMING = 0.1
 _SHARING = 0.2
-#: Share of the time of generation for prefill at the shortest context.
-_PREFILL = 0.4
+_NO_TIME = "more than the time left"
 #: While a step runs, there are three caches at most, which may take this share of the free memory.
 _CACHES = 3
 _MEMORY = 0.5
@@ -93,12 +92,9 @@ def measure(
     were cut out (a masked model computes all its heads and saves nothing).
     """
     inputs = sample_batch(full, batch=batch, length=length)
-    calls = [partial(_timed, full.device, partial(model.logits, inputs), clock) for model in (full, pruned)]
-    times = _in_turn(calls, repeats, seconds * (1 - _SHARING), progress, clock)
-    allowed = None
-    if repeats is None:
-        allowed = seconds * _SHARING
-    share = attention_share(full, inputs, seconds=allowed)
+    runs = [partial(model.logits, inputs) for model in (full, pruned)]
+    times = _in_turn(full.device, runs, repeats, seconds * (1 - _SHARING), progress, clock)
+    share = attention_share(full, inputs, seconds=seconds * _SHARING)
     return replace(_summarise(times, batch, length), attention_share=share)
 
 
@@ -116,11 +112,11 @@ def measure_generation(
     """Time how two causal language models read ``contexts`` of so many tokens, and write the next token.
 
     A prefill is a forward pass of ``batch`` contexts. A decode step computes the last token of a context, with a cache
-    of random keys and values of the others. Both models run in turn, as in ``measure``.
+    of random keys and values of the others. Both models run in turn, as in ``measure``, with equal shares of the time.
 
-    At the shortest context, decode and prefill are timed first, the prefill in three rounds at least; its times are
-    returned as well. Longer contexts follow, each only if three rounds of it are expected to fit in what is left of
-    ``seconds``, and its cache in memory. After that time no further pass begins.
+    The prefill of the shortest context is timed in three rounds at least; its times are returned as well. Longer ones
+    follow only if three rounds of them are expected to fit in what is left of ``seconds``, decode steps only if their
+    caches fit in memory. After that time no further pass begins.
     """
     start = clock()
     end = start + seconds
@@ -133,54 +129,47 @@ def measure_generation(
     left_out: list[str] = []
     free = free_bytes(full.device)
     every = HeadMask.full(full.layers, full.heads)
-    #: Seconds of both models for all rounds, with a warm-up: of a step, and for each token of a prefill.
-    step = token = 0.0
-    rounds = 2 * ((repeats or _FEWEST) + 1)
+    times: Times | None = None
+    #: Seconds for each token of a prefill by both models, in all rounds with a warm-up.
+    token = 0.0
     waiting = [("decode", first), ("prefill", first), *product(("decode", "prefill"), longer)]
     for index, (kind, context) in enumerate(waiting):
-        if (kind, context) == ("prefill", first):
-            options: dict[str, Any] = {"repeats": repeats, "progress": report, "clock": clock}
-            times = measure(full, pruned, batch=batch, length=first, seconds=_PREFILL * seconds, **options)
-            speeds[kind].append(_throughput(times, first, batch * first))
-            token = rounds * times.full.median / 1e3 / first
-            continue
-        name = f"{kind} at {context:,} tokens"
         left = end - clock()
-        # Twice the context takes at least twice the time.
-        expected = token * context
+        last = end
+        tokens = batch
+        reason = ""
         if kind == "decode":
-            expected = step
             memory = _CACHES * batch * full.card.count_cached_bytes(every, context)
             if free is not None and memory > _MEMORY * free:
-                left_out.append(f"{name} ({size_of(memory)} of memory)")
-                continue
-        measured = np.zeros((0, 2))
-        if expected <= left:
+                reason = f"{size_of(memory)} of memory"
+        else:
+            tokens = batch * context
+            if times is None:
+                last = math.inf
+            elif token * context > left:
+                reason = _NO_TIME
+        if not reason:
             if kind == "decode":
                 runs = [_decoding(model, context, batch) for model in (full, pruned)]
             else:
                 inputs = sample_batch(full, batch=batch, length=context)
                 runs = [partial(model.logits, inputs) for model in (full, pruned)]
-            calls = [partial(_timed, full.device, run, clock) for run in runs]
-            allowed = max(expected, left / (len(waiting) - index))
-            measured = _in_turn(calls, repeats, allowed, report, clock, last=end)
-        if len(measured) < _FEWEST:
-            left_out.append(f"{name} (more than the time left)")
+            measured = _in_turn(full.device, runs, repeats, left / (len(waiting) - index), report, clock, last=last)
+            if len(measured) < _FEWEST:
+                reason = _NO_TIME
+        if reason:
+            left_out.append(f"{kind} at {context:,} tokens ({reason})")
             continue
         summary = _summarise(measured, batch, context)
-        tokens = batch * context
-        if kind == "decode":
-            tokens = batch
-            step = rounds * summary.full.median / 1e3
-        speeds[kind].append(_throughput(summary, context, tokens))
+        if kind == "prefill" and times is None:
+            share = attention_share(full, inputs, seconds=min(_SHARING * seconds, end - clock()))
+            times = replace(summary, attention_share=share)
+            token = 2 * ((repeats or _FEWEST) + 1) * summary.full.median / 1e3 / first
+        ms = 1e3 * tokens
+        speeds[kind].append(Throughput(context, ms / summary.full.median, ms / summary.pruned.median, summary.ratio))
+    assert times is not None
     progress(STAGE, 100, 100)
     return times, GenerationSpeed(tuple(speeds["prefill"]), tuple(speeds["decode"]), tuple(left_out), batch)
-
-
-def _throughput(times: Times, context: int, tokens: int) -> Throughput:
-    full = 1e3 * tokens / times.full.median
-    pruned = 1e3 * tokens / times.pruned.median
-    return Throughput(context, full, pruned, times.ratio)
 
 
 def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object]:
@@ -208,25 +197,22 @@ def measure_onnx(
     full = models[0]
     length = min(CONTEXTS[0], full.max_length)
 
-    def run(session: Any, batch: Batch, past: int = 0) -> Callable[[], float]:
+    def run(session: Any, batch: Batch, past: int = 0) -> Callable[[], object]:
         outputs = ["logits", *(out.name for out in session.get_outputs()[1:])]
-        inputs = _onnx_inputs(session, batch, past)
-        return partial(_timed, torch.device("cpu"), partial(session.run, outputs, inputs), perf_counter)
+        return partial(session.run, outputs, _onnx_inputs(session, batch, past))
 
     cached = full.card.saves == "cache"
     if cached:
         seconds *= 0.5
     batch = sample_batch(full, batch=_BATCH, length=length)
-    times = _in_turn([run(session, batch) for session in sessions], None, seconds, silent, perf_counter)
+    times = _in_turn(full.device, [run(session, batch) for session in sessions], None, seconds, silent, perf_counter)
     batches = [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
     if not cached:
         return batches, []
     token = sample_batch(full, batch=1, length=1)
-    calls: list[Callable[[], float]] = [
-        partial(_timed, model.device, _decoding(model, length, 1), perf_counter) for model in models
-    ]
-    calls += [run(session, token, length - 1) for session in sessions]
-    times = _in_turn(calls, None, seconds, silent, perf_counter)
+    runs = [_decoding(model, length, 1) for model in models]
+    runs += [run(session, token, length - 1) for session in sessions]
+    times = _in_turn(full.device, runs, None, seconds, silent, perf_counter)
     count = len(files)
     return batches, [_summarise(times[:, [column, count + column]], 1, length) for column in range(count)]
 
@@ -247,7 +233,8 @@ def _onnx_inputs(session: Any, batch: Batch, past: int) -> dict[str, Any]:
 
 
 def _in_turn(
-    calls: Sequence[Callable[[], float]],
+    device: torch.device,
+    runs: Sequence[Callable[[], object]],
     repeats: int | None,
     seconds: float,
     progress: Progress,
@@ -255,20 +242,22 @@ def _in_turn(
     *,
     last: float = math.inf,
 ) -> np.ndarray[Any, Any]:
-    """Seconds ``(rounds, len(calls))`` of each call, after a warm-up; no call begins after the time ``last``."""
+    """Seconds ``(rounds, len(runs))`` of each run, after a warm-up; none begins after the time ``last``."""
     start = clock()
-    for call in calls:
+    for run in runs:
         for _ in range(_WARMUP):
             if clock() >= last:
                 break
-            call()
-            # A large model is warm after one call.
+            _timed(device, run, clock)
+            # A large model is warm after one run.
             if repeats is None and clock() - start > _WARMING * seconds:
                 break
     times: list[list[float]] = []
     look = _FIRST_LOOK
     while True:
-        spent = len(times) / repeats if repeats is not None else (clock() - start) / seconds
+        spent = (clock() - start) / seconds
+        if repeats is not None:
+            spent = len(times) / repeats
         progress(STAGE, min(99, int(100 * spent)), 100)
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
@@ -279,16 +268,16 @@ def _in_turn(
                 break
             # A check after every round would find a narrow interval by chance.
             look = math.ceil(1.25 * look)
-        seconds_of_calls = [0.0] * len(calls)
-        columns = list(range(len(calls)))
+        taken = [0.0] * len(runs)
+        columns = list(range(len(runs)))
         # The order alternates, since the later model finds warmer caches.
         if len(times) % 2 == 0:
             columns.reverse()
         for column in columns:
             if clock() >= last:
                 return np.array(times)
-            seconds_of_calls[column] = calls[column]()
-        times.append(seconds_of_calls)
+            taken[column] = _timed(device, runs[column], clock)
+        times.append(taken)
     progress(STAGE, 100, 100)
     return np.array(times)
 
@@ -330,7 +319,7 @@ def _timed(device: torch.device, run: Callable[[], object], clock: Callable[[], 
     return clock() - start
 
 
-def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = None) -> float:
+def attention_share(model: HeadModel, inputs: Batch, *, seconds: float) -> float:
     """Share of the time of a forward pass between the query, key, value projections and the output projection.
 
     The median of five passes, or of those that fit into ``seconds`` (at least one), of a warm model. It is the upper
@@ -356,7 +345,7 @@ def attention_share(model: HeadModel, inputs: Batch, *, seconds: float | None = 
         layer.get_submodule(copy.family.output).register_forward_hook(leave)
     shares: list[float] = []
     start = perf_counter()
-    while len(shares) < 5 and (not shares or seconds is None or perf_counter() - start < seconds):
+    while len(shares) < 5 and (not shares or perf_counter() - start < seconds):
         inside = 0.0
         whole = _timed(copy.device, partial(copy.logits, inputs), perf_counter)
         shares.append(inside / whole)

@@ -40,6 +40,8 @@ class Collector:
         self._heads = model.heads
         self._pool = pool_size
         self._classes = classes
+        #: Whether a batch was collected.
+        self.seen = False
         shape = (model.layers, classes, model.heads * pool_size**2)
         # On the device of the maps: copying them would make the device wait in every layer.
         self._where = float64_device(model.device)
@@ -64,6 +66,8 @@ class Collector:
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
         present_rows = move_to(torch.as_tensor(present), self._where)
+
+        self.seen = True
 
         def take(layer: int, weights: Tensor) -> None:
             pooled = torch.bmm(torch.bmm(left, weights.float().flatten(0, 1)), right)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import hub
 from cahp.recoveries import RECOVERIES
-from cahp.run.resources import in_terminal
+from cahp.run.resources import on_screen
 from cahp.values import Cancelled, Progress, silent
 from cahp.words import duration, percent
 
@@ -58,7 +58,7 @@ class Reporter:
         """Show the loss beside the bar, and each finished epoch in a line of its own."""
         self.trained = True
         if self._draws:
-            label = f"{in_terminal(training.stage)}, loss {training.loss:.3f}"
+            label = f"{on_screen(training.stage)}, loss {training.loss:.3f}"
             self._bar(training.stage, training.total).set_description(label, refresh=False)
         recovery = RECOVERIES.get(training.stage)
         score = "accuracy"
@@ -82,7 +82,7 @@ class Reporter:
             from tqdm.auto import tqdm
 
             layout = "{desc:<31} {bar} {percentage:3.0f} %, {remaining} left"
-            self._bars[stage] = tqdm(desc=in_terminal(stage), total=total, leave=False, bar_format=layout)
+            self._bars[stage] = tqdm(desc=on_screen(stage), total=total, leave=False, bar_format=layout)
         return self._bars[stage]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -17,7 +16,6 @@ from cahp.exports.checkpoints import write
 from cahp.exports.form import Pruned
 from cahp.exports.formats import model_form
 from cahp.models import saving
-from cahp.models.training import Schedule
 from cahp.run.recoveries import cut_model
 from cahp.store import Store
 from cahp.values import HeadMask
@@ -55,10 +53,9 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     (batch,) = model.batches(model.tokenize(TEXTS.inputs[:8]))
     answers = [model.logits(batch)]
     for how, one in recovered.items():
-        found = {"distill": again.distill, "finetune": again.finetune}.get(how, again.refit)
-        schedule = {"distill": Schedule(floor=0.02), "finetune": Schedule()}.get(how)
-        options = {"name": how} if schedule is None else {"schedule": replace(schedule, **QUICK)}
-        assert found(mask, **options).sha256 == one.sha256
+        found = again.recover(mask, how, schedule=QUICK)
+        assert found is not None
+        assert found.sha256 == one.sha256
         pruned = cut_model(model, mask, one)
         if how == "finetune" or kind != "t5":
             folder = tmp_path / how

@@ -31,7 +31,7 @@ def test_every_recovery_has_all_words(row: Recovery) -> None:
     assert name_of_result(row.name) == row.result
     assert row.card.startswith("; ")
     # Its time is estimated by stages that it reports.
-    assert set(row.stages(100)) <= {stage.name for stage in STAGES}
+    assert set(row.stages(100)) <= set(STAGES)
 
 
 def test_each_recovery_in_closed_form_has_its_function() -> None:

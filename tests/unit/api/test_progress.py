@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cahp.api.options import Interrupted, show_progress
-from cahp.run.resources import in_terminal
+from cahp.run.resources import on_screen
 
 
 def pretend_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,11 +38,11 @@ def test_a_person_at_a_terminal_sees_a_bar_per_stage_that_disappears(
         reporter.say("epoch 1")
         shown = capsys.readouterr()
     assert shown.out == ""
-    assert in_terminal("load") in shown.err
-    assert in_terminal("signatures") in shown.err
+    assert on_screen("load") in shown.err
+    assert on_screen("signatures") in shown.err
     assert "epoch 1\n" in shown.err
     # A bar that is drawn at every report only flickers.
-    assert shown.err.count(in_terminal("signatures")) < 100
+    assert shown.err.count(on_screen("signatures")) < 100
     # The bar that was open is overwritten with blanks.
     assert capsys.readouterr().err.strip() == ""
 
@@ -53,7 +53,7 @@ def test_in_a_notebook_bars_are_drawn_without_a_terminal(
     monkeypatch.setattr("cahp.api.options.in_notebook", lambda: True)
     with show_progress(None) as reporter:
         reporter("load", 0, 1)
-        assert in_terminal("load") in capsys.readouterr().err
+        assert on_screen("load") in capsys.readouterr().err
 
 
 def test_a_callable_is_called_instead(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,11 +16,10 @@ from cahp.stages import latency, recovery, salience, signatures, similarity
     "module", [checkpoints, gates, latency, recovery, salience, scored, signatures, similarity, stability]
 )
 def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
-    assert getattr(module, "STAGE") in {stage.name for stage in STAGES}  # noqa: B009
+    assert getattr(module, "STAGE") in set(STAGES)  # noqa: B009
 
 
 def test_seconds_go_where_the_run_s_file_has_them() -> None:
     timings = Timings.of({"signatures": 3.0, "projection": 0.5, "load": 9.0}, 4.0)
     assert (timings.signatures_s, timings.projection_s, timings.total_s) == (3.0, 0.5, 4.0)
     assert timings.salience_s is None
-    assert {stage.seconds for stage in STAGES if stage.seconds} | {"total_s"} == set(vars(timings))
