@@ -37,6 +37,7 @@ class Reader:
     """
 
     def __init__(self, texts: Texts, *, full: HeadModel | None = None) -> None:
+        self._texts = texts
         self._windows = texts.windows
         self._full = full
         self._longest = max((window.scored for window in self._windows), default=0)
@@ -57,18 +58,12 @@ class Reader:
                 reference = self._reference(batch, model, precision)
             return self._answers(model, batch, states[chosen], reference, precision)
 
-    def prepare(
-        self, batches: Sequence[Batch], *, precision: Precision = "float32", progress: Progress = silent
-    ) -> None:
+    def prepare(self, *, precision: Precision = "float32", progress: Progress = silent) -> None:
         """Compute what is otherwise computed when a window is first compared with the full model."""
-        if self._full is not None:
+        if self._full is not None and self._windows:
+            batches = self._full.batches(self._full.tokenize(self._texts.inputs))
             for batch in report_progress(batches, "evaluation", progress):
                 self._reference(batch, self._full, precision)
-
-    def full_answers(self, batch: Batch, *, precision: Precision = "float32") -> Tensor:
-        """The answers of the full model to a batch."""
-        assert self._full is not None
-        return self._answers(self._full, batch, self._states_of(batch, precision), None, precision)
 
     def _scored(self, batch: Batch, length: int) -> Tensor:
         """At which places of a batch predictions are scored ``(b, length)``."""

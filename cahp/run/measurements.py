@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import os
 import timeit
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 
 from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.store import Store, key
+from cahp.store import Entry, Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, OptionError, Precision
+from cahp.values import HeadMask, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -43,6 +44,7 @@ class Measurements:
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
         self.card = resources.card
+        self._precision = resources.precisions.evaluation
         self._full: dict[str, Evaluation] = {}
         self._readers: dict[str, Reader] = {}
 
@@ -63,18 +65,24 @@ class Measurements:
         if mask is not None and mask.is_full and recovered is None:
             # The self-test has proven that a mask which drops nothing is the full model.
             mask = None
-        name = self._evaluation_key(texts, mask, recovered)
+        digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
+        name = key("evaluation", texts.task.name, texts.task.revision, *digests, self._precision)
         # The full model's evaluation is used often, also where the store keeps nothing.
-        if mask is None and name in self._full:
+        if name in self._full:
             return self._full[name]
-        evaluation = self._read_evaluation(name, texts)
+        store = self._resources.store
+        if store.holds(name):
+            # Bundled windows are cut when they are read: what fails there says nothing about the stored evaluation.
+            _ = texts.first
+        evaluation = self._resources.load_cached(
+            "evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"])
+        )
         if evaluation is None:
-            unread = texts.sha256 not in self._readers
             before = self._resources.timings.get("evaluation", 0.0)
             evaluation = self._evaluate(texts, mask, recovered, shared, on_part)
-            if mask is None and unread:
-                seconds = self._resources.timings.get("evaluation", 0.0) - before
-                record_pace(self._resources.store, self.card, tokens=texts.tokens, seconds=seconds)
+            if mask is None:
+                seconds = self._resources.timings["evaluation"] - before
+                record_pace(store, self.card, tokens=texts.tokens, seconds=seconds)
             self._resources.keep(name, {"scores": evaluation.scores})
         if mask is None:
             self._full[name] = evaluation
@@ -90,11 +98,7 @@ class Measurements:
     ) -> Evaluation:
         """Evaluate now; see ``evaluate``."""
         model = self.model
-        if mask is None:
-            if texts.task.predicts_often:
-                return self._evaluate_full(texts)
-            return self.evaluate_model(model, texts, on_part=on_part)
-        if mask.empty_layers and recovered is None:
+        if mask is None or (mask.empty_layers and recovered is None):
             return self.evaluate_model(model, texts, mask=mask, on_part=on_part)
         pruned = cut_model(model, mask, recovered)
         if shared is None or mask.empty_layers:
@@ -125,64 +129,33 @@ class Measurements:
             outcomes["recovered"] = measure(answers, full=full, seed=seed)
         return outcomes
 
-    def _evaluation_key(self, texts: Texts, mask: HeadMask | None, recovered: Recovered | None) -> str:
-        digests = (self.card.sha256, texts.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        return key("evaluation", texts.task.name, texts.task.revision, *digests, self._precision)
-
-    def _read_evaluation(self, name: str, texts: Texts) -> Evaluation | None:
-        if self._resources.store.holds(name):
-            # Bundled windows are cut when they are read: what fails there says nothing about the stored evaluation.
-            _ = texts.first
-        return self._resources.load_cached(
-            "evaluation", name, lambda entry: texts.evaluation_of(entry.arrays["scores"])
-        )
-
-    @property
-    def _precision(self) -> Precision:
-        return self._resources.precisions.evaluation
-
     def evaluate_model(
         self, model: HeadModel, texts: Texts, *, mask: HeadMask | None = None, on_part: PartListener | None = None
     ) -> Evaluation:
         """Evaluate any model now; the result is not stored."""
         from cahp.stages.evaluation import evaluate
 
+        reader = None
+        if model is not self.model or mask is not None:
+            reader = self.reader(texts)
         options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, on_part=on_part, reader=self.reader(texts), **options)
+            return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **options)
 
     def reader(self, texts: Texts) -> Reader:
         """Return what reads answers to ``texts``, and compares them with the full model's where the task says so."""
         from cahp.models.reading import Reader
 
-        if not texts.task.predicts_often:
-            return Reader(texts)
         if texts.sha256 not in self._readers:
             # It holds states of the full model, so only those of the latest texts stay; the store keeps none, since a
             # text can be read from them.
             kept = list(self._readers.items())[1 - _READERS :]
-            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=self._resources.model)}
+            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=self.model)}
         return self._readers[texts.sha256]
 
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
-        if texts.task.predicts_often:
-            batches = self.model.batches(self.model.tokenize(texts.inputs))
-            self.reader(texts).prepare(batches, precision=self._precision, progress=self._resources.progress)
-
-    def _evaluate_full(self, texts: Texts) -> Evaluation:
-        from cahp.stages.evaluation import evaluate_batches
-
-        model = self._resources.model
-        with self._resources.timed("evaluation"):
-            reader = self.reader(texts)
-            batches = model.batches(model.tokenize(texts.inputs))
-            return evaluate_batches(
-                batches,
-                lambda number: reader.full_answers(batches[number], precision=self._precision),
-                texts,
-                progress=self._resources.progress,
-            )
+        self.reader(texts).prepare(precision=self._precision, progress=self._resources.progress)
 
     @property
     def model(self) -> HeadModel:
@@ -195,12 +168,12 @@ class Measurements:
         """Return the ``count`` most probable tokens after a ``prompt``, one after the other, by a language model."""
         digests = (self.card.sha256, mask and mask.sha256, recovered and recovered.sha256)
         name = key("continuation", 1, *digests, prompt, count)
-        continuation = self._resources.load_cached("continuation", name, lambda entry: entry.arrays["tokens"])
-        if continuation is None:
+
+        def compute() -> Entry:
             from cahp.models.caching import continue_greedily
             from cahp.models.windows import start_token
 
-            model = self._resources.model
+            model = self.model
             ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
             tokens = [start_token(self.card)[0], *ids]
             gates = None
@@ -208,9 +181,9 @@ class Measurements:
                 model = cut_model(model, mask, recovered)
             elif mask is not None:
                 gates = model.gates(mask.keep)
-            continuation = np.array(list(continue_greedily(model, tokens, count, gates=gates)))
-            self._resources.keep(name, {"tokens": continuation})
-        return [int(token) for token in continuation]
+            return Entry({"tokens": np.array(list(continue_greedily(model, tokens, count, gates=gates)))})
+
+        return self._resources.find("continuation", name, lambda entry: entry.arrays["tokens"].tolist(), compute)
 
     def can_cut(self, mask: HeadMask) -> bool:
         """Return whether the heads that ``mask`` drops can be cut out; see ``cahp.models.surgery.can_cut``."""
@@ -252,29 +225,39 @@ class Measurements:
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
         """
-        name = self._costs_key(mask, batch=batch, length=length, seconds=seconds, repeats=repeats)
+        contexts: Sequence[int] = ()
+        size = batch or _BATCH
+        if self.card.saves == "cache":
+            longest = self.card.longest_context or max(CONTEXTS)
+            contexts = sorted({min(context, longest) for context in CONTEXTS})
+            if length is not None:
+                contexts = [length]
+            size = batch or 1
+        elif length is None:
+            length = _LENGTH
+        # Weights that are converted at each use take time.
+        where = (*timed_on(self._resources.device), self.card.dtype)
+        name = key("costs", 6, self.card.sha256, mask.counts, size, length, contexts, seconds, repeats, *where)
         if not fresh:
-            stored = self._resources.load_cached("latency", name, lambda entry: costs_from_json(entry.meta))
+            stored = self._resources.load_cached("latency", name, lambda entry: msgspec.convert(entry.meta, Costs))
             if stored is not None:
                 return stored
         from cahp.stages import latency
 
-        full = self._resources.model
-        generates = self.card.saves == "cache"
+        full = self.model
         longest = full.longest_context
         if length is not None and length > longest:
             raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
-        size, lengths = self._timed_sizes(batch, length)
-        shortest = min(lengths)
         pruned = cut_model(full, mask)
         options: dict[str, Any] = {"batch": size, "seconds": seconds, "repeats": repeats}
         options["progress"] = self._resources.progress
         with self._resources.timed("latency"):
             speed = None
-            if generates:
-                times, speed = latency.measure_generation(full, pruned, contexts=lengths, **options)
+            if contexts:
+                times, speed = latency.measure_generation(full, pruned, contexts=contexts, **options)
             else:
-                times = latency.measure(full, pruned, length=shortest, **options)
+                times = latency.measure(full, pruned, length=length or _LENGTH, **options)
+            shortest = times.full.length
             costs = Costs(
                 Cost(full.parameters, latency.flops(full, length=shortest), times.full),
                 Cost(pruned.parameters, latency.flops(pruned, length=shortest), times.pruned),
@@ -285,33 +268,6 @@ class Measurements:
         if not costs.noisy and not full.lacks_room:
             self._resources.keep(name, {}, asdict(costs))
         return costs
-
-    def _timed_sizes(self, batch: int | None, length: int | None) -> tuple[int, Sequence[int]]:
-        """The texts of a timed batch, and the lengths at which it is timed."""
-        if self.card.saves == "time":
-            return batch or _BATCH, (length or _LENGTH,)
-        if length is not None:
-            return batch or 1, (length,)
-        longest = self.card.longest_context or max(CONTEXTS)
-        return batch or 1, tuple(sorted({min(context, longest) for context in CONTEXTS}))
-
-    def _costs_key(
-        self, mask: HeadMask, *, batch: int | None, length: int | None, seconds: float, repeats: int | None
-    ) -> str:
-        generates = self.card.saves == "cache"
-        size, lengths = self._timed_sizes(batch, length)
-        timed: Sequence[int] | int = lengths
-        if not generates:
-            timed = lengths[0]
-        limit: float | None = seconds
-        # The time decides at which lengths generation is timed, even if the number of rounds is given.
-        if repeats is not None and not generates:
-            limit = None
-        where = [*timed_on(self._resources.device)]
-        if self.card.dtype != "float32":
-            # Weights that are converted at each use take time.
-            where.append(self.card.dtype)
-        return key("costs", 5, self.card.sha256, mask.counts, size, timed, limit, repeats, *where)
 
 
 #: The version of a package, found once: pages ask for it.
@@ -329,13 +285,6 @@ def timed_on(device: str) -> tuple[str | int | None, ...]:
     return device, platform.node(), _version("torch"), cores, *variables
 
 
-def costs_from_json(content: Mapping[str, Any]) -> Costs:
-    """Read costs that ``dataclasses.asdict`` and JSON wrote."""
-    import msgspec
-
-    return msgspec.convert(content, Costs)
-
-
 # The pace at which a model reads on this machine ---------------------------------------------------------------
 
 
@@ -343,15 +292,12 @@ def costs_from_json(content: Mapping[str, Any]) -> Costs:
 _FEWEST_TOKENS = 1000
 #: Rows and columns of the multiplied matrices.
 _SIDE = 768
-#: Seconds per token by model, as kept in the store (None: not measured here); pages estimate often.
-_paces: dict[str, float | None] = {}
 
 
 def record_pace(store: Store, card: ModelCard, *, tokens: float, seconds: float) -> None:
     """Keep the pace at which a model has just read ``tokens`` in ``seconds``."""
     if tokens >= _FEWEST_TOKENS and seconds > 0 and card.sha256:
-        pace = _paces[card.sha256] = seconds / tokens
-        store.save(key("pace", 1, card.sha256), meta={"seconds_per_token": pace})
+        store.save(key("pace", 1, card.sha256), meta={"seconds_per_token": seconds / tokens})
 
 
 def operations(card: ModelCard) -> float:
@@ -370,10 +316,7 @@ def estimate_seconds(card: ModelCard, *, tokens: float) -> float:
     Raises:
         ModelError: If the configuration describes no network.
     """
-    if card.sha256 and card.sha256 not in _paces:
-        name = key("pace", 1, card.sha256)
-        _paces[card.sha256] = Store().read(name, lambda entry: float(entry.meta["seconds_per_token"]))
-    pace = _paces.get(card.sha256)
+    pace = Store().read(key("pace", 1, card.sha256), lambda entry: float(entry.meta["seconds_per_token"]))
     if pace is None:
         pace = operations(card) / _speed()
     return tokens * pace

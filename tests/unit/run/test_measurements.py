@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -16,7 +14,7 @@ from cahp import models
 from cahp.models import cards
 from cahp.models.cards import Costs
 from cahp.models.head_model import HeadModel
-from cahp.run.measurements import Measurements, costs_from_json
+from cahp.run.measurements import Measurements
 from cahp.run.recoveries import cut_model
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
@@ -153,7 +151,6 @@ def test_the_speed_of_generation_is_measured_once(tmp_path: Path, store: Store) 
     costs = made.costs(MASK, seconds=2.0)
     assert costs.speed is not None
     assert [[one.context for one in points] for points in (costs.speed.prefill, costs.speed.decode)] == [[128, 256]] * 2
-    assert costs_from_json(json.loads(json.dumps(asdict(costs)))) == costs
     assert made.costs(MASK, seconds=2.0) == costs
 
 
