@@ -92,7 +92,7 @@ class NotedStore(Store):
 
 def _measure_abilities(bench: Bench) -> None:
     for complete in (False, True):
-        measure_abilities(bench.resources, bench.evaluation, None, complete=complete, seed=bench.settings.seed)
+        measure_abilities(bench, HeadMask.full(bench.card.layers, bench.card.heads), complete=complete)
 
 
 def _find_shares(bench: Bench) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from cahp.features.peers.result import PeerRow, PeersDocument
+from _peer_rows import PeerRow, PeersDocument
+
 from cahp.models.cards import Throughput
 from cahp.values import Estimate
 

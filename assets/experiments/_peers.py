@@ -9,9 +9,9 @@ from functools import partial
 
 import numpy as np
 from _cache_changes import FIRST, LATEST, count_bits, drop_layers, measure_similarity, quantise_cache, stream_heads
+from _peer_rows import CONTEXT, REFERENCE
 
 from cahp import methods
-from cahp.features.peers.result import CONTEXT, REFERENCE
 from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.windows import read_twice, start_token, usual_tokens

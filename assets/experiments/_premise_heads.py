@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _premise_pairs import STAGE, choose_texts
+from _premise_words import MEASURES, describe_correlation
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from cahp.features.premise.words import MEASURES, describe_correlation
 from cahp.methods.shared.scored import draw_texts
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability

@@ -17,13 +17,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from _peers import PEERS, PeerTexts, Shrunk
-from _settings import add_settings, read_settings
-from numpy.typing import NDArray
-
-from cahp import Settings, open_bench
-from cahp.comparison.statistics import estimate_crossed
-from cahp.features.peers.result import (
+from _peer_rows import (
     CONTEXT,
     REFERENCE,
     SIMULATED,
@@ -33,6 +27,12 @@ from cahp.features.peers.result import (
     describe_winner,
     table_rows,
 )
+from _peers import PEERS, PeerTexts, Shrunk
+from _settings import add_settings, read_settings
+from numpy.typing import NDArray
+
+from cahp import Settings, open_bench
+from cahp.comparison.statistics import estimate_crossed
 from cahp.files import Content, json_text, write_whole
 from cahp.models.cards import Throughput
 from cahp.run.bench import Bench

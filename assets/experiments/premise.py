@@ -35,18 +35,19 @@ from _premise_heads import (
     measure_refitted,
 )
 from _premise_pairs import STAGE, choose_texts, remove_pairs
-from _settings import add_settings, check_file, print_result, read_settings
-from numpy.typing import NDArray
-
-from cahp import open_bench
-from cahp.features.premise.words import (
+from _premise_words import (
     MEASURES,
     describe_control,
     describe_correlation,
     describe_permutations,
     describe_verdict,
     read_estimate,
+    show,
 )
+from _settings import add_settings, check_file, print_result, read_settings
+from numpy.typing import NDArray
+
+from cahp import open_bench
 from cahp.files import json_text
 from cahp.outcomes import estimate_mean
 from cahp.run.bench import Bench
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = open_bench(settings, store=Store(), progress=progress)
         document = measure(bench, pairs=options.pairs, control=options.control, refit=options.refit)
     document["made"] = {"machine": machine(), "date": date.today().isoformat()}
+    document["shown"] = show(document, document.get("control"))
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
     print_result(document, describe(document), as_json=options.json)

@@ -55,7 +55,11 @@ class Feature:
 
 #: All features, in the order of their commands and sections.
 FEATURES = (
-    Feature("premise", experiments=_find("premise.claim:find_premise")),
+    Feature(
+        "findings",
+        experiments=_find("findings:find_premise", "findings:find_peers"),
+        panels={"Budget note": ("findings:NOTE",)},
+    ),
     Feature(
         "roles",
         measures=_find("roles.section:ROLES_OF_HEADS"),
@@ -76,11 +80,6 @@ FEATURES = (
         experiments=_find("attribution.result:find_check"),
         panels={"Budget": ("attribution.panel:TAB",), "Card": ("attribution.panel:CARD",)},
         colourings=_find("attribution.panel:THIS_TEXT"),
-    ),
-    Feature(
-        "peers",
-        experiments=_find("peers.claim:find_peers"),
-        panels={"Budget note": ("peers.claim:NOTE",)},
     ),
     Feature("neutral", measures=_find("neutral.section:NEUTRAL_TEXT")),
     Feature(

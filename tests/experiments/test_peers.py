@@ -13,11 +13,11 @@ import numpy as np
 import peers
 import pytest
 from _cache_changes import FIRST, LATEST, drop_layers, measure_similarity
+from _peer_rows import CONTEXT, REFERENCE, SIMULATED, PeersDocument, read_document
 from _peers import count_streaming
 from peers import PEERS, PeersMeasured, measure_peers, summarise
 from terminal import call, refused
 
-from cahp.features.peers.result import CONTEXT, REFERENCE, SIMULATED, PeersDocument, read_document
 from cahp.models.cards import CacheShape
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store

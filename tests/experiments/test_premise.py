@@ -23,12 +23,12 @@ from _premise_pairs import (
     stratify_pairs,
     weigh_means,
 )
+from _premise_words import MEASURES
 from premise import compare_predictors, conclude, conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
-from cahp.features.premise.claim import premise_folder
-from cahp.features.premise.words import MEASURES
+from cahp.features.findings import premise_folder
 from cahp.run.bench import Bench, open_bench
 from cahp.run.prune import choose
 from cahp.run.settings import Settings

@@ -9,9 +9,9 @@ import fakes
 import numpy as np
 import pytest
 from _premise_control import add_pairs, choose_halves, divide_heads, label_halves, open_control
+from _premise_words import describe_control
 from premise import measure
 
-from cahp.features.premise.words import describe_control
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store

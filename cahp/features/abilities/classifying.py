@@ -10,8 +10,8 @@ one surely above 0.9.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from cahp.data import BBC_NEWS, MANUAL, load
 from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
 from cahp.run import Bench, Recovered
 from cahp.tasks import NO_LABEL, Evaluation, Texts
-from cahp.values import DataError, Floats, HeadMask, Input, Ints, spread
+from cahp.values import DataError, HeadMask, Ints, spread
 
 #: One word in so many is mistyped, and at least one of a text.
 ONE_IN = 8
@@ -77,34 +77,28 @@ _NEGATION = re.compile(
 )
 
 
-@dataclass(frozen=True, eq=False)
-class _Answers:
-    """The answers of the models to the same texts: ``full``, ``pruned`` and, if any, ``recovered``."""
+class _Rows:
+    """The answers of the models to the same texts, ``full``, ``pruned`` and, if any, ``recovered``: rows of a receipt.
 
-    texts: Texts
-    by_model: dict[str, Evaluation]
+    The class of a text that counts as right, ``wanted (n,)``, is its label, or without labels what the full model
+    predicts.
+    """
 
-    @property
-    def wanted(self) -> Ints:
-        """The class of each text that counts as right ``(n,)``: its label, or what the full model predicts."""
-        if self.texts.labelled:
-            return self.texts.labels
-        return self.by_model["full"].predictions
+    def __init__(self, texts: Texts, by_model: Mapping[str, Evaluation]) -> None:
+        self.labelled = texts.labelled
+        predicted = by_model["full"].predictions
+        self.wanted = texts.labels if texts.labelled else predicted
+        # How often the full model predicts the right class of each text, on all of these texts.
+        self._chances = (np.bincount(predicted, minlength=len(texts.classes)) / len(texts))[self.wanted]
+        self._right = {state: (answers.predictions == self.wanted) * 1.0 for state, answers in by_model.items()}
 
-    @property
-    def chances(self) -> Floats:
-        """For each text ``(n,)``, how often the full model predicts its right class on all of these texts."""
-        classes = len(self.texts.classes)
-        shares = np.bincount(self.by_model["full"].predictions, minlength=classes) / len(self.texts)
-        return np.asarray(shares[self.wanted])
-
-    def make_row(self, name: str, label: str, rows: Ints) -> ItemValues:
+    def make(self, name: str, label: str, rows: Ints | slice = slice(None)) -> ItemValues:
         """Return the row of an ability on some of the texts; without any, the row says so."""
-        if not len(rows):
+        chance = self._chances[rows]
+        if not len(chance):
             return ItemValues(name, label, reason="no text is of this kind")
-        right = {state: (answers.predictions == self.wanted)[rows] for state, answers in self.by_model.items()}
-        values = {state: same.astype(np.float64) for state, same in right.items()}
-        return ItemValues(name, label, chance=self.chances[rows], values=values, by_definition=not self.texts.labelled)
+        values = {state: right[rows] for state, right in self._right.items()}
+        return ItemValues(name, label, chance=chance, values=values, by_definition=not self.labelled)
 
 
 def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> AbilitiesRecord:
@@ -112,68 +106,66 @@ def measure_classifier(bench: Bench, mask: HeadMask, recovered: Recovered | None
 
     The evaluation texts are read anyway; at most 210 further texts are read by each model.
     """
+    evaluate = bench.measurements.evaluate
 
-    def answer(texts: Texts) -> _Answers:
-        measurements = bench.measurements
-        by_model = {"full": measurements.evaluate(texts), "pruned": measurements.evaluate(texts, mask=mask)}
+    def answer(texts: Texts) -> _Rows:
+        by_model = {"full": evaluate(texts), "pruned": evaluate(texts, mask=mask)}
         if recovered is not None:
-            by_model["recovered"] = measurements.evaluate(texts, mask=mask, recovered=recovered)
-        return _Answers(texts, by_model)
+            by_model["recovered"] = evaluate(texts, mask=mask, recovered=recovered)
+        return _Rows(texts, by_model)
 
-    answers = answer(bench.evaluation)
-    rows = [*_list_classes(answers, bench.class_names), *_list_lengths(answers)]
-    rows.append(answers.make_row("negation", "negations", find_negations(bench.evaluation)))
-    typed = answer(mistype(bench.evaluation.sample(_MISTYPED), bench.settings.seed))
-    rows.append(typed.make_row("typing_errors", "typing errors", np.arange(len(typed.texts))))
+    texts = bench.evaluation
+    answers = answer(texts)
+    rows = [*_list_classes(answers, bench.class_names), *_list_lengths(answers, texts)]
+    rows.append(answers.make("negation", "negations", find_negations(texts)))
+    typed = mistype(texts.sample(_MISTYPED), bench.settings.seed)
+    rows.append(answer(typed).make("typing_errors", "typing errors"))
     label = "another kind of text"
     try:
-        neutral = answer(read_neutral(bench))
+        rows.append(answer(read_neutral(bench)).make("neutral", label))
     except DataError as error:
         rows.append(ItemValues("neutral", label, reason=str(error)))
-    else:
-        rows.append(neutral.make_row("neutral", label, np.arange(len(neutral.texts))))
     return AbilitiesRecord(decide(rows, bench.settings.seed), complete=True)
 
 
-def _list_classes(answers: _Answers, names: Sequence[str]) -> Iterator[ItemValues]:
+def _list_classes(answers: _Rows, names: Sequence[str]) -> Iterator[ItemValues]:
     """Yield the recall of each class, the most frequent ones first."""
     wanted = answers.wanted
-    counts = np.bincount(wanted, minlength=len(names))
-    frequent = np.argsort(-counts, kind="stable")[:CLASSES]
+    frequent = np.argsort(-np.bincount(wanted, minlength=len(names)), kind="stable")[:CLASSES]
     for place in sorted(frequent.tolist()):
-        yield answers.make_row(f"recall_{place}", f"class {names[place]}", np.flatnonzero(wanted == place))
+        yield answers.make(f"recall_{place}", f"class {names[place]}", np.flatnonzero(wanted == place))
     if len(names) > CLASSES:
         others = np.flatnonzero(~np.isin(wanted, frequent))
-        yield answers.make_row("recall_others", f"the {len(names) - CLASSES} rarer classes", others)
+        yield answers.make("recall_others", f"the {len(names) - CLASSES} rarer classes", others)
 
 
-def _list_lengths(answers: _Answers) -> Iterator[ItemValues]:
+def _list_lengths(answers: _Rows, texts: Texts) -> Iterator[ItemValues]:
     """Yield the quartiles of text length, from short to long; texts of one length stay together."""
-    words = count_words(answers.texts)
+    words = count_words(texts)
     ends = np.unique(np.quantile(words, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf")).astype(int).tolist()
     start = int(words.min())
     for place, end in enumerate(ends):
         label = f"{start} to {end} words"
         if start == end:
             label = f"{start} words"
-        yield answers.make_row(f"length_{place + 1}", label, np.flatnonzero((words >= start) & (words <= end)))
+        yield answers.make(f"length_{place + 1}", label, np.flatnonzero((words >= start) & (words <= end)))
         start = end + 1
 
 
 def count_words(texts: Texts) -> Ints:
     """Count the words of each text ``(n,)``, of a pair those of both."""
-    return np.array([len(_join(one).split()) for one in texts.plain_inputs], dtype=np.int64)
+    return np.array([len(text.split()) for text in _join(texts)], dtype=np.int64)
 
 
 def find_negations(texts: Texts) -> Ints:
     """Return the rows of texts, or pairs, that hold an English word which negates."""
-    return np.flatnonzero([_NEGATION.search(_join(one)) is not None for one in texts.plain_inputs])
+    return np.flatnonzero([_NEGATION.search(text) is not None for text in _join(texts)])
 
 
-def _join(text: Input) -> str:
-    if isinstance(text, str):
-        return text
-    return " ".join(text)
+def _join(texts: Texts) -> list[str]:
+    """Return each text, the two of a pair as one."""
+    seconds = texts.second or [""] * len(texts)
+    return [f"{first} {second}" for first, second in zip(texts.plain_texts, seconds, strict=True)]
 
 
 def read_neutral(bench: Bench) -> Texts:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource, NotMeasurable
 from cahp.features.abilities.record import LEAST, REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models import known_tokens, start_id
-from cahp.run import Recovered, Resources, cut_model
+from cahp.run import Bench, Recovered, Resources, cut_model
 from cahp.store import key
 from cahp.tasks import Texts
 from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, report_progress, silent
@@ -30,30 +30,24 @@ _PASSAGES = 4
 
 
 def measure_abilities(
-    resources: Resources,
-    texts: Texts,
-    mask: HeadMask | None,
-    recovered: Recovered | None = None,
-    *,
-    complete: bool = False,
-    seed: int = 42,
+    bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, complete: bool = False
 ) -> AbilitiesRecord:
     """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
 
-    ``texts`` are evaluation windows. All abilities are measured if ``complete``, else those of every run. ``seed``
-    draws items and intervals. Losses are read from the store where the same model has read the same items.
+    All abilities are measured if ``complete``, else those of every run. The seed of the bench draws items and
+    intervals. Losses are read from the store where the same model has read the same items.
     """
+    resources = bench.resources
+    seed = bench.settings.seed
     kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
-    states: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None)}
-    if mask is not None:
-        states["pruned"] = (mask, None)
-        if recovered is not None:
-            states["recovered"] = (mask, recovered)
+    states: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None), "pruned": (mask, None)}
+    if recovered is not None:
+        states["recovered"] = (mask, recovered)
     rows = []
     for place, kind in enumerate(kinds):
         progress = nest_progress(resources.progress, place, len(kinds))
         try:
-            items = draw_items(kind, make_source(resources.model, texts, seed), complete=complete)
+            items = draw_items(kind, make_source(resources.model, bench.evaluation, seed), complete=complete)
         except NotMeasurable as reason:
             rows.append(ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=str(reason)))
             continue

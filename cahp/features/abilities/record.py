@@ -8,7 +8,7 @@ one-sided 95 % limit of the mean difference, Student's t)?
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -49,11 +49,6 @@ class AbilityVerdict:
     p: float
     word: Word
 
-    @property
-    def flagged(self) -> bool:
-        """Whether the ability is surely worse than the full model's, beyond the margin."""
-        return self.word in FLAGS
-
 
 @dataclass(frozen=True)
 class Ability:
@@ -78,9 +73,8 @@ class Ability:
 
     def get(self, state: str) -> AbilityVerdict | None:
         """Return the verdict of the ``pruned`` or the ``recovered`` model (None: not compared)."""
-        if state == "recovered":
-            return self.recovered
-        return self.pruned
+        verdict: AbilityVerdict | None = getattr(self, state)
+        return verdict
 
     def word_of(self, state: str) -> Word:
         """Return the word of the ``pruned`` or the ``recovered`` model."""
@@ -113,13 +107,11 @@ class AbilitiesRecord:
     def summarise(self, state: str) -> str:
         """Say in one line what became of the abilities of a model, such as ``1 of 2 lost: repeats text``."""
         by_word = self.by_word(state)
-        measured = len(self.rows) - len(by_word.pop("not measurable", ()))
-        labels = {word: ", ".join(row.label for row in rows) for word, rows in by_word.items()}
-        parts = [f"{word} {labels[word]}" for word in FLAGS if word in labels]
+        measured = len(self.rows) - len(by_word.get("not measurable", ()))
+        labels = {word: ", ".join(row.label for row in by_word[word]) for word in FLAGS if word in by_word}
+        parts = [f"{word} {listed}" for word, listed in labels.items()]
         if parts:
             return f"of {measured} measurable abilities: {'; '.join(parts)}"
-        if not measured:
-            return "no ability is measurable"
         kept = len(by_word.get("kept", ()))
         return f"no ability is surely worse; {kept} of {measured} measurable ones are surely kept"
 
@@ -185,27 +177,12 @@ class ItemValues:
             return "the full model is not surely above chance"
         return ""
 
-    def subtract(self, state: str) -> Floats:
-        """Return the paired differences ``(n,)`` of a model from the full one."""
-        return np.asarray(self.values[state] - self.values["full"])
-
     def compare(self, state: str) -> float:
         """Return the two-sided probability of as large a difference from the full model, without correction."""
-        differences = self.subtract(state)
+        differences = self.values[state] - self.values["full"]
         if not self.by_definition:
             return compare_signs(differences)
         return compare_disagreement(int((differences < 0).sum()), self.n, MARGIN * float(self.lead.mean()))
-
-    def decide(self, state: str, p: float, seed: int) -> AbilityVerdict:
-        """Return the verdict on a model, given the corrected probability ``p`` of its difference."""
-        differences = self.subtract(state)
-        word: Word = "not measurable"
-        if not self.unmeasurable:
-            word = find_word(differences, float(self.lead.mean()), p, shares=self.unit == "share")
-        value = self.estimate(state, seed)
-        if self.unit == "share":
-            return AbilityVerdict(value, estimate_mean(100 * differences, seed, "points"), p, word)
-        return AbilityVerdict(value, estimate_mean(differences, seed, self.unit), p, word)
 
     def estimate(self, state: str, seed: int) -> Estimate:
         """Estimate the mean of a model's values."""
@@ -216,39 +193,37 @@ class ItemValues:
 
 
 def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...]:
-    """Make the rows of a receipt; ``seed`` draws the bootstrap of intervals."""
+    """Make the rows of a receipt; ``seed`` draws the bootstrap of intervals.
+
+    The probabilities of a model are corrected for the number of its abilities.
+    """
     rows = list(measured)
-    levels = {state: _correct(rows, state) for state in COMPARED}
-    abilities: list[Ability] = []
-    for row in rows:
-        verdicts: dict[str, Any] = {}
-        if row.n:
-            verdicts["full"] = row.estimate("full", seed)
-        for state in COMPARED:
+    verdicts: list[dict[str, Any]] = [{} for _ in rows]
+    for state in COMPARED:
+        tested = [not row.unmeasurable and state in row.values for row in rows]
+        corrected = iter(holm_correction([row.compare(state) for row, yes in zip(rows, tested, strict=True) if yes]))
+        for place, row in enumerate(rows):
             if state in row.values:
-                verdicts[state] = row.decide(state, levels[state].get(row.name, 1.0), seed)
-        losses = {state: estimate_mean(values, seed) for state, values in row.losses.items()}
+                shares = row.unit == "share"
+                differences = row.values[state] - row.values["full"]
+                p = 1.0
+                word: Word = "not measurable"
+                if tested[place]:
+                    p = next(corrected)
+                    word = find_word(differences, float(row.lead.mean()), p, shares=shares)
+                difference = estimate_mean(differences, seed, row.unit)
+                if shares:
+                    difference = estimate_mean(100 * differences, seed, "points")
+                verdicts[place][state] = AbilityVerdict(row.estimate(state, seed), difference, p, word)
+    abilities = []
+    for row, own in zip(rows, verdicts, strict=True):
+        if row.n:
+            own["full"] = row.estimate("full", seed)
+        own["losses"] = {state: estimate_mean(values, seed) for state, values in row.losses.items()}
         chance = float(np.mean(row.chance))
-        reason = row.unmeasurable
-        abilities.append(
-            Ability(
-                row.name,
-                row.label,
-                row.n,
-                chance,
-                **verdicts,
-                reason=reason,
-                loss_label=row.loss_label,
-                losses=losses,
-            )
-        )
+        ability = Ability(row.name, row.label, row.n, chance, **own, reason=row.unmeasurable, loss_label=row.loss_label)
+        abilities.append(ability)
     return tuple(abilities)
-
-
-def _correct(rows: Sequence[ItemValues], state: str) -> dict[str, float]:
-    """Return the probabilities of a model's differences by ability, corrected for their number."""
-    tested = {row.name: row.compare(state) for row in rows if state in row.values and not row.unmeasurable}
-    return dict(zip(tested, holm_correction(list(tested.values())), strict=True))
 
 
 def compare_disagreement(count: int, total: int, margin: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cahp.features.abilities.record import FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
+from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, MaskSubject, Measure, Recovered
 from cahp.show import Block, Cell, Line, Table, Text
@@ -40,23 +40,12 @@ def measure_receipt(
         return measure_classifier(bench, mask, recovered)
     from cahp.features.abilities.measuring import measure_abilities
 
-    return measure_abilities(
-        bench.resources, bench.evaluation, mask, recovered, complete=complete, seed=bench.settings.seed
-    )
-
-
-def count_tokens(bench: Bench, *, complete: bool) -> float:
-    """Estimate the tokens that each model reads for a receipt."""
-    if bench.card.task.predicts_labels:
-        return _CLASSIFIER_PASSES * bench.evaluation.tokens
-    return ITEM_TOKENS[complete]
+    return measure_abilities(bench, mask, recovered, complete=complete)
 
 
 def find_state(record: AbilitiesRecord) -> str:
     """Return the last model of a receipt: the ``recovered`` one, or else the ``pruned`` one."""
-    if "recovered" in record.states:
-        return "recovered"
-    return "pruned"
+    return (COMPARED[0], *record.states)[-1]
 
 
 def count_lost(record: AbilitiesRecord) -> Estimate | None:
@@ -71,35 +60,19 @@ def count_lost(record: AbilitiesRecord) -> Estimate | None:
 
 def name_state(state: str, recover: str) -> str:
     """Name a model of a receipt, whose recovered one was made by the recovery ``recover``."""
-    if state == "recovered":
-        return RECOVERIES[recover].beside
-    return NONE.beside
+    if state == "pruned":
+        recover = NONE.name
+    return RECOVERIES[recover].beside
 
 
 def explain(row: Ability, state: str) -> str:
     """Say in one line what was measured of an ability: word, values, difference with interval, and number of items."""
-    word = row.word_of(state)
     verdict = row.get(state)
     if verdict is None or row.full is None:
-        return f"{row.label}: {word}, as {row.reason}"
-    return f"{row.label}: {word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
-
-
-def list_rows(record: AbilitiesRecord) -> Iterator[list[Cell]]:
-    """Yield the cells of each ability: the full model, word and difference of the others, chance, n and the reason."""
-    for row in record.rows:
-        cells: list[Cell] = [row.label, row.full]
-        for state in record.states:
-            verdict = row.get(state)
-            cells.append(f"{SYMBOLS[row.word_of(state)]} {row.word_of(state)}")
-            difference = None
-            if verdict is not None:
-                difference = verdict.difference
-            cells.append(difference)
-        chance = number(row.chance)
-        if row.full is not None and row.full.unit == "share":
-            chance = percent(row.chance)
-        yield [*cells, chance, row.n, row.reason]
+        return f"{row.label}: not measurable, as {row.reason}"
+    return (
+        f"{row.label}: {verdict.word}; {verdict.value.text} instead of {row.full.text}, difference {verdict.difference}"
+    )
 
 
 #: The name of the measure, and of the goal that counts what it measures.
@@ -139,7 +112,9 @@ class Abilities(Measure[AbilitiesRecord]):
 
     def tokens(self, bench: Bench, options: AbilityOptions) -> float:
         """Return the number of tokens of the items, or of a classifier's texts."""
-        return count_tokens(bench, complete=options.complete)
+        if bench.card.task.predicts_labels:
+            return _CLASSIFIER_PASSES * bench.evaluation.tokens
+        return ITEM_TOKENS[options.complete]
 
     def run(
         self, bench: Bench, mask: HeadMask, recovered: Recovered | None, options: AbilityOptions
@@ -157,15 +132,27 @@ class Abilities(Measure[AbilitiesRecord]):
     def show(self, record: AbilitiesRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield what became of the abilities of each model, the last one first, and all values."""
         columns = ["ability", "full model"]
+        lines: list[Line] = []
         for state in record.states:
             name = name_state(state, subject.recover)
             columns += [name, f"difference {name}"]
-        for state in reversed(record.states):
             flagged = any(row.word_of(state) in FLAGS for row in record.rows)
-            words = record.summarise(state)
-            yield Line(f"abilities {name_state(state, subject.recover)}: {words}", flagged=flagged)
+            lines = [Line(f"abilities {name}: {record.summarise(state)}", flagged=flagged), *lines]
+        yield from lines
+        rows = []
+        for row in record.rows:
+            cells: list[Cell] = [row.label, row.full]
+            for state in record.states:
+                verdict = row.get(state)
+                difference = None
+                if verdict is not None:
+                    difference = verdict.difference
+                cells += [f"{SYMBOLS[row.word_of(state)]} {row.word_of(state)}", difference]
+            chance = number(row.chance)
+            if row.full is not None and row.full.unit == "share":
+                chance = percent(row.chance)
+            rows.append([*cells, chance, row.n, row.reason])
         title = "Values and differences with 95 % intervals over the items"
-        rows = list(list_rows(record))
         yield Table(title, [*columns, "chance", "n", "not measurable, as"], rows, name=NAME, closed=True)
         if record.states:
             meanings = "; ".join(f"{word}: {meaning}" for word, meaning in MEANINGS.items())

@@ -1,4 +1,4 @@
-"""The shipped tests of the premise in words: the verdict, and each finding with its interval and its n."""
+"""The tests of the premise in words: the verdict, each finding with its interval and its n, and what Compare shows."""
 
 from __future__ import annotations
 
@@ -14,6 +14,23 @@ VERDICTS = {
     "less redundant": "heads of one cluster are less redundant than heads of different clusters",
     "not significant": "not significant",
 }
+#: The status of the claim by verdict. Two redundant heads cover for each other: without both, a model loses more than
+#: without either added up.
+_STATUSES = {"redundant": "supported", "less redundant": "not supported", "not significant": "not significant"}
+#: What a verdict on the premise means.
+_FINDINGS = {
+    "redundant": "Heads of one cluster replace each other more than heads of different clusters do",
+    "less redundant": "Heads of one cluster replace each other less than heads of different clusters do",
+}
+#: The rows of the table of the premise: the part and the name in its document, and what it is.
+_ROWS = (
+    ("interaction", "within", "cost of removing two heads beyond the sum of both, one cluster"),
+    ("interaction", "between", "the same, different clusters, heads of the same layers with similar costs"),
+    ("interaction", "difference", "difference of these two"),
+    ("r2", "representative", "variance of a pruned head's output that its representative explains (R²)"),
+    ("r2", "same_layer", "the same, a head of its layer"),
+    ("r2", "random", "the same, a random head"),
+)
 #: The measures by name, in words.
 MEASURES: Mapping[str, str] = {
     "distance": "distance of CAHP",
@@ -77,3 +94,36 @@ def describe_control(control: Mapping[str, Any]) -> str:
         f"differs by at most {percent(control['salience_difference'])}. The mask keeps one half of {kept['one']} "
         f"heads, both of {kept['both']}, none of {kept['neither']}."
     )
+
+
+def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return what Compare shows of a test, and of its positive control: a status, and blocks."""
+    finding = f"Heads of one cluster replace each other more than others do: {describe_verdict(document)}"
+    rows = []
+    for part, name, words in _ROWS:
+        if name in document[part]:
+            estimate = read_estimate(document[part][name])
+            noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
+            mean = f"{estimate.text}{unit} ({estimate.span or 'no interval'})"
+            rows.append([words, mean, f"{estimate.n:,} {noun}"])
+    texts = [
+        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
+        f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
+        f"{document['unit']} of {document['data']}."
+    ]
+    if control is not None:
+        texts.append(describe_control(control))
+    measures = [
+        [MEASURES[name], *(describe_correlation(by_kind[kind]) for kind in ("alone", "pairs"))]
+        for name, by_kind in document["measures"].items()
+    ]
+    title = "Rank correlation (Spearman) of a measure of redundancy with the KL divergence after removal"
+    return {
+        "status": _STATUSES[document["verdict"]],
+        "lines": [_FINDINGS.get(document["verdict"], finding)],
+        "texts": texts,
+        "tables": [
+            {"title": "", "columns": ["measured", "mean (95 % interval)", "n"], "rows": rows, "name": "premise"},
+            {"title": title, "columns": ["measure", "one head", "two heads"], "rows": measures, "name": "measures"},
+        ],
+    }

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+from _peer_rows import describe_gains, describe_winner, show, table_rows
 from peer_documents import DOCUMENT
-
-from cahp.features.peers.result import describe_gains, describe_winner, show, table_rows
 
 
 def test_a_rounded_cache_is_named_where_it_is_nearer_at_no_more_bytes() -> None:

@@ -1,4 +1,4 @@
-"""The bundled result of ``cahp experiment peers``: a table at equal bytes and equal weights, and its sentences."""
+"""The result of ``cahp experiment peers``: a table at equal bytes and equal weights, and its sentences."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 import msgspec
 
-from cahp import models
 from cahp.files import plain_json
 from cahp.models import Throughput
 from cahp.tasks import WindowProtocol
 from cahp.values import Estimate
-from cahp.words import number, percent, rate, times
+from cahp.words import capital, number, percent, rate, times
 
 SCHEMA = "cahp.peers/1"
 #: The context, in tokens, for which bytes are counted and speed is measured.
@@ -99,8 +98,7 @@ class PeersDocument:
     def to_json(self) -> dict[str, Any]:
         """Return the document as JSON."""
         # The schema first, by which a file is known as ours.
-        document: dict[str, Any] = {"schema": self.schema, **plain_json(asdict(self))}
-        return document
+        return {"schema": self.schema, **plain_json(asdict(self)), "shown": show_peers(self)}
 
     def at(self, peer: str) -> list[PeerRow]:
         """The rows of a peer, the lightest cut first."""
@@ -110,14 +108,6 @@ class PeersDocument:
 def read_document(file: Path) -> PeersDocument:
     """Read a document of ``cahp experiment peers``."""
     return msgspec.json.decode(file.read_bytes(), type=PeersDocument)
-
-
-def read_bundled(model: str) -> PeersDocument | None:
-    """Read the bundled document of a built-in model, beside its comparison of methods; None if there is none."""
-    file = models.assets() / "compare" / model / "peers.json"
-    if model not in models.BUILTINS or not file.is_file():
-        return None
-    return read_document(file)
 
 
 # In words --------------------------------------------------------------------------------------------------------
@@ -158,6 +148,25 @@ def describe_gains(document: PeersDocument) -> str:
         faster = 1 / row.speed.ratio.value
         words += f" and writes {times(faster)} as fast at {row.speed.context:,} tokens of context"
     return f"{words}; a rounded cache does not do that by itself"
+
+
+def show_peers(document: PeersDocument) -> dict[str, Any]:
+    """Return what Compare shows of a document: a status, and blocks; and a ``note`` for the Budget page."""
+    rows = table_rows(document)
+    winner = describe_winner(document)
+    gains = describe_gains(document)
+    table = {"title": "", "columns": list(rows[0]), "rows": [list(row.values()) for row in rows], "name": "peers"}
+    about = (
+        f"95 % intervals over {len(document.seeds)} seeds and documents. Rounded caches and streaming heads are "
+        "simulated: their outputs are real, their bytes are counted."
+    )
+    return {
+        "status": "measured",
+        "note": f"{capital(winner)}. {gains}.",
+        "lines": winner.split("; "),
+        "texts": [f"{gains}. {about}"],
+        "tables": [table],
+    }
 
 
 def show(value: float) -> str:

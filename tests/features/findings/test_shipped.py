@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
+from _premise_words import MEASURES, show
 from scipy.stats import spearmanr
 
-from cahp.features.premise.claim import premise_folder, read_control
-from cahp.features.premise.words import MEASURES
+from cahp.features.findings import premise_folder
 
 DOCUMENTS = {
     file.relative_to(premise_folder()).as_posix(): json.loads(file.read_text("utf-8"))
@@ -52,8 +51,7 @@ def test_the_rank_correlations_with_the_cost_after_the_refit_follow_from_the_val
 
 @pytest.mark.parametrize("name", [name for name in MEASURED if name.startswith("control/")])
 def test_the_bundled_positive_control_is_found(name: str) -> None:
-    control = read_control(Path(name).stem)
-    assert control is not None
+    control = MEASURED[name]["control"]
     assert control["in_one_cluster"] > 2 * control["by_chance"]
     # By chance as many halves share a cluster as other heads of a layer do.
     labels = np.array(MEASURED[name]["values"]["heads"]["cluster"])
@@ -67,6 +65,12 @@ def test_the_bundled_positive_control_is_found(name: str) -> None:
     assert control["interaction"]["difference"]["ci95"][0] > 0
     assert control["salience_difference"] < 0.01
     assert sum(control["kept"].values()) == control["divided"]
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if "/" not in name])
+def test_what_is_shown_follows_from_the_document(name: str) -> None:
+    control = DOCUMENTS.get(f"control/{name}", {}).get("control")
+    assert MEASURED[name]["shown"] == show(MEASURED[name], control)
 
 
 @pytest.mark.parametrize("name", ["minilm-bbc", "minilm-sst5"])

@@ -1,0 +1,89 @@
+"""Results of experiments that ship with the package: claims on Compare, and a sentence on Budget.
+
+``cahp experiment NAME`` measures them, and writes what is shown into its document: a ``status``, ``lines``, ``texts``
+and ``tables``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import streamlit as st
+
+from cahp import models
+from cahp.show.blocks import Block, Claim, Line, Table, Text
+from cahp.ui.frame import Panel
+from cahp.ui.parts.display import plain
+from cahp.ui.session import Explorer
+
+if TYPE_CHECKING:
+    from cahp.comparison import ComparisonDocument
+
+
+def premise_folder() -> Path:
+    """The folder of the bundled tests of the premise."""
+    return models.assets() / "premise"
+
+
+def find_premise(comparison: ComparisonDocument) -> Claim:
+    """Return whether heads of one cluster are redundant, for the model and the data of a comparison."""
+    title = "Premise: heads of one cluster are redundant"
+    model = comparison.model.id
+    data = comparison.data.id
+    for file in premise_folder().glob("*.json"):
+        document = json.loads(file.read_text(encoding="utf-8"))
+        if (document["model"], document["data"]) == (model, data):
+            return _make_claim("premise", title, document["shown"])
+    return _offer("premise", title, "--model", model, "--data", data)
+
+
+def find_peers(comparison: ComparisonDocument) -> Claim | None:
+    """Return how else the cache of a comparison's model can be made smaller (None: it has none)."""
+    if comparison.protocols is None:
+        return None
+    title = "Other ways to shrink the cache"
+    shown = read_peers(comparison.model.id, comparison.model.sha256)
+    if shown is None:
+        return _offer("peers", title, comparison.model.id)
+    return _make_claim("peers", title, shown)
+
+
+def read_peers(model: str, sha256: str) -> Mapping[str, Any] | None:
+    """Read what is shown of the bundled peers of exactly this model; None if there are none."""
+    file = models.assets() / "compare" / model / "peers.json"
+    if model not in models.BUILTINS or not file.is_file():
+        return None
+    document = json.loads(file.read_text(encoding="utf-8"))
+    shown: Mapping[str, Any] = document["shown"]
+    return shown if document["sha256"] == sha256 else None
+
+
+def _make_claim(name: str, title: str, shown: Mapping[str, Any]) -> Claim:
+    return Claim(name, title, shown["status"], partial(_show, shown))
+
+
+def _show(shown: Mapping[str, Any]) -> Iterator[Block]:
+    yield from map(Line, shown["lines"])
+    yield from map(Text, shown["texts"])
+    for table in shown["tables"]:
+        yield Table(**table)
+
+
+def _offer(name: str, title: str, *words: str) -> Claim:
+    command = shlex.join(("cahp", "experiment", name, *(word[:200] for word in words)))
+    return Claim(name, title, "not measured", lambda: [Text(f"Not measured yet; this command measures it: {command}")])
+
+
+def draw_note(explorer: Explorer) -> None:
+    """Say which way to shrink the cache is nearest to the full model, where that was measured."""
+    shown = read_peers(explorer.card.id, explorer.card.identity)
+    if shown is not None:
+        st.caption(plain(shown["note"]))
+
+
+NOTE = Panel("", draw_note, place=10)
