@@ -155,6 +155,5 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
         status += f", less than {len(keep_more)} of {len(shares) - 2} other methods"
         words += f"; {join(keep_more)} keep more"
     texts = document.criticality_texts or document.data.eval.examples
-    noun = "texts" if document.protocols is None else "windows"
-    words += f"; every head removed alone on n = {texts:,} {noun} of {document.data.eval.split}."
+    words += f"; every head removed alone on n = {texts:,} {document.items} of {document.data.eval.split}."
     return Finding(CRITICAL, status, words, budget=budget)

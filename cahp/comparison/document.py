@@ -138,6 +138,13 @@ class ComparisonDocument:
         return self.protocols[part].units
 
     @property
+    def items(self) -> str:
+        """What a model reads: texts, or windows of them."""
+        if self.protocols is None:
+            return "texts"
+        return "windows"
+
+    @property
     def total(self) -> int:
         """Heads of the full model."""
         return self.model.layers * self.model.heads

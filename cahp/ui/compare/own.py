@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import streamlit as st
 
@@ -39,7 +40,6 @@ class _Request:
     """A comparison on the session's model and texts; ``dataset`` has texts that exist only in the session."""
 
     plan: Plan
-    preset: str
     bench: Bench
     dataset: Dataset | None
 
@@ -54,7 +54,7 @@ def _compare(request: _Request, progress: Progress) -> Comparison:
         store=request.bench.resources.store,
         load=shared_model,
         dataset=request.dataset,
-        command=command(request.plan, request.preset),
+        command=command(request.plan, request.bench.card.task.preset),
         progress=progress,
     )
     # In the job, so that the page does not wait for it.
@@ -66,13 +66,12 @@ def _estimate_seconds(request: _Request) -> float:
     """Estimate the seconds of a comparison of which nothing is cached."""
     bench = request.bench
     card = bench.card
-    settings = request.plan.settings
-    calibration = min(settings.limit or len(bench.calibration), len(bench.calibration))
-    evaluation = min(settings.eval_limit or len(bench.evaluation), len(bench.evaluation))
     # The criticality of each head, whose lower layers are computed once.
-    passes = card.heads * (card.layers + 1) / 2 * evaluation
+    passes = card.heads * (card.layers + 1) / 2 * len(bench.evaluation)
     for cell in request.plan.cells(layers=card.layers, heads=card.heads):
-        passes += sum(RECOVERIES[name].passes(calibration) + evaluation for name in cell.recoveries)
+        passes += sum(
+            RECOVERIES[name].passes(len(bench.calibration)) + len(bench.evaluation) for name in cell.recoveries
+        )
     return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 
 
@@ -96,10 +95,7 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
         )
         job = explorer.work.job(MEASURE)
         if job is not None:
-
-            def back() -> None:
-                explorer.work.drop(MEASURE)
-
+            back = partial(explorer.work.drop, MEASURE)
             comparison = show_job(job, back, name="compare-own", title="Comparing", again="Back to the form")
             if comparison is not None:
                 back()
@@ -108,16 +104,23 @@ def draw(explorer: Explorer, done: Callable[[Comparison], None]) -> None:
             if not job.ended:
                 st.caption("You can use the other pages meanwhile. The work continues while this tab is open.")
             return
-        plan = _draw_form(explorer)
-        if plan is not None:
-            dataset = explorer.source.raw if explorer.source.uploaded else None
-            request = _Request(plan, explorer.card.task.preset, explorer.bench, dataset)
-            st.code(command(plan, request.preset), language="bash", wrap_lines=True)
-            job_card(explorer, MEASURE, request, name="compare-own-start", offer="Run the comparison", type="primary")
+        try:
+            plan = _draw_form(explorer)
+        except CahpError as error:
+            problem(error)
+            return
+        dataset = explorer.source.raw if explorer.source.uploaded else None
+        request = _Request(plan, explorer.bench, dataset)
+        st.code(command(plan, explorer.card.task.preset), language="bash", wrap_lines=True)
+        job_card(explorer, MEASURE, request, name="compare-own-start", offer="Run the comparison", type="primary")
 
 
-def _draw_form(explorer: Explorer) -> Plan | None:
-    """Draw the form and return its plan; None, with the error on screen, if it is invalid."""
+def _draw_form(explorer: Explorer) -> Plan:
+    """Draw the form and return its plan.
+
+    Raises:
+        CahpError: If it is invalid.
+    """
     card = explorer.card
     total = card.layers * card.heads
     preset = card.task.preset
@@ -160,11 +163,7 @@ def _draw_form(explorer: Explorer) -> Plan | None:
             persist_state="session",
             help="The pruned model is always measured. Distillation and fine-tuning are slow.",
         )
-        try:
-            return _plan(explorer, methods, heads, count, recoveries)
-        except CahpError as error:
-            problem(error)
-            return None
+        return _plan(explorer, methods, heads, count, recoveries)
 
 
 def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recoveries: list[str]) -> Plan:

@@ -5,7 +5,6 @@ A comparison is bundled, measured here, or uploaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,21 +24,21 @@ from cahp.figures.comparison_blocks import (
     show_ranking,
 )
 from cahp.run.document import machine
-from cahp.show.blocks import Block, Claim, Text
+from cahp.show.blocks import Claim, Text
 from cahp.ui.compare import own
 from cahp.ui.compare.view import draw_filters
-from cahp.ui.frame.running import draw_knee
 from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import cache_with, plain, problem
+from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
 from cahp.words import counted
 
-#: Session key: comparisons that this session measured or opened.
+#: Session keys: comparisons that this session measured or opened, the one on screen, and the model it was chosen for.
 _MINE = "cahp_compare_mine"
-#: Session keys: the comparison on screen, and the model it was chosen for.
 _CHOSEN = "compare-which"
 _CHOSEN_FOR = "cahp_compare_for"
+#: Files that a person can download.
+_MEDIA = {"compare.json": "application/json", "comparison.csv": "text/csv", "compare.npz": "application/octet-stream"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +53,15 @@ class Choice:
 def draw(explorer: Explorer) -> None:
     """Draw the page."""
     st.title("Does it beat other methods?")
-    choices, errors = list_choices()
+    choices = dict(reversed(st.session_state.setdefault(_MINE, {}).items()))
+    shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
     for error in errors:
         problem(error)
+    for file in shipped:
+        origin = "**Bundled**."
+        if file.made:
+            origin = f"**Bundled**: measured on {plain(file.made['machine'])}, {plain(file.made['date'])}."
+        choices[f"bundled-{file.name}"] = Choice(f"{file.comparison.results.title} · bundled", origin, file.comparison)
     if not any(_is_of(explorer, choice) for choice in choices.values()):
         st.info(
             f"No comparison of {plain(explorer.card.id)} is bundled or measured yet. Measure one, here or with `cahp "
@@ -75,132 +80,79 @@ def draw(explorer: Explorer) -> None:
 
 def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     """Draw the finding, the claims of the paper, the ranking, the curves, and the rest in tabs."""
-    shown = choice.comparison.results
+    comparison = choice.comparison
+    shown = comparison.results
+    document = comparison.document
     # A headline contains no text from elsewhere except the names of methods, which are checked.
     st.subheader(headline(shown), anchor=False)
     _, *statistics = show_primary(shown)
     if shown.primary is not None:
         with st.expander(f"Primary test: {shown.primary.words}", key="compare-primary"):
             blocks.draw(statistics)
-    document = shown.document
     calibration = max(sample.examples for sample in document.data.select)
-    read = "texts" if document.protocols is None else "windows"
-    words = f"{calibration:,} calibration {read}, {shown.n:,} evaluation {shown.noun} of {plain(shown.split[:40])}, "
-    st.caption(f"{choice.origin} {words}{counted(len(document.seeds), 'seed')}.")
+    st.caption(
+        f"{choice.origin} {calibration:,} calibration {document.items}, {shown.n:,} evaluation {shown.noun} of "
+        f"{plain(shown.split[:40])}, {counted(len(document.seeds), 'seed')}."
+    )
     above = st.container(key="compare-above")
     filters = draw_filters(shown, recover=explorer.recovery.name)
     with above:
-        _draw_claims(explorer, shown, filters)
-    shown = choice.comparison.results_on(shown.document.parts[-1], filters.outcome)
-    blocks.draw(show_ranking(shown, filters), owner=shown, key=filters)
-    blocks.draw(show_curve(shown, filters), owner=shown, key=filters)
+        _draw_claims(shown, filters)
+    shown = comparison.results_on(document.parts[-1], filters.outcome)
+    blocks.draw(show_ranking(shown, filters), owner=comparison, key=filters)
+    blocks.draw(show_curve(shown, filters), owner=comparison, key=filters)
     tabs = st.tabs(list(SECTIONS), key="compare-tab", on_change="rerun")
     for tab, show in zip(tabs, SECTIONS.values(), strict=True):
         if tab.open:
             with tab:
-                blocks.draw(show(shown, filters), owner=shown, key=filters)
-    _draw_downloads(choice.comparison)
+                blocks.draw(show(shown, filters), owner=comparison, key=filters)
+    with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
+        st.markdown("**Download:**", width="content")
+        for file in comparison.files:
+            write = partial(lambda name: comparison.files[name], file)
+            display.download(file, write, file, _MEDIA[file], key=f"compare-get-{file}")
+    if document.command:
+        with st.expander("Command", key="compare-command"):
+            st.code(document.command[:2000], language="bash", wrap_lines=True)
 
 
-def _draw_claims(explorer: Explorer, results: SplitResults, filters: Filters) -> None:
+def _draw_claims(results: SplitResults, filters: Filters) -> None:
     """Draw a line with the verdict for each claim, and for each experiment; it opens the evidence.
 
     ``results`` are those in the first outcome that was measured.
     """
-    claims = list_claims(results, filters)
-    claims.append(_find_number(explorer, results))
-    for find in features.experiments():
-        claim = find(results.document)
-        if claim is not None:
-            claims.append(claim)
+    claims: list[Claim | None] = [*list_claims(results, filters)]
+    number = Text("The Stability page compares the published rule with unstructured data, for a model that has a run.")
+    claims.append(Claim("number", "Finds the number by itself", "see Stability", lambda: [number]))
+    claims += [find(results.document) for find in features.experiments()]
     with st.container(key="compare-claims", gap="small"):
         st.subheader("What the paper claims", anchor=False)
-        for start in range(0, len(claims), 2):
-            columns = st.columns(2, gap="small")
-            for column, claim in zip(columns, claims[start : start + 2], strict=False):
-                key = f"claim-{claim.name}"
-                # A panel with another verdict would be another one, and closed.
-                st.session_state[key] = st.session_state.get(key, False)
-                with column:
-                    # A status contains no text from elsewhere.
-                    panel = st.expander(f"{claim.title}: **{claim.status}**", key=key, on_change="rerun")
-                if panel.open:
-                    with panel:
-                        blocks.draw(claim.show(), owner=results, key=filters)
-
-
-def _find_number(explorer: Explorer, results: SplitResults) -> Claim:
-    """Return the claim on the number of heads, tested if the model of the comparison is open and has a run."""
-    run = explorer.results.run
-    null = explorer.results.null
-    clusters = None
-    if run is not None and run.model.sha256 == results.document.model.sha256:
-        clusters = explorer.clusters
-    status = "not tested yet"
-    if clusters is not None and null is not None:
-        degree = explorer.settings.poly_degree
-        stops = cache_with(null, degree, lambda: null.knee(degree))
-        status = "supported"
-        chosen = clusters.clustering.knee
-        if not chosen or (stops is not None and stops.low <= chosen <= stops.high):
-            # The rule names no number, or stops there without clusters, too.
-            status = "not supported"
-
-    def show() -> Iterator[Block]:
-        if clusters is None:
-            yield Text(
-                "The Stability page compares the published rule with unstructured data, once "
-                f"{results.document.model.id} is open and has a run."
-            )
-        else:
-            draw_knee(explorer, place="compare")
-
-    return Claim("number", "Finds the number by itself", status, show)
-
-
-def _draw_downloads(comparison: Comparison) -> None:
-    """Draw the buttons that download the comparison, and its command."""
-    media = {"compare.json": "application/json", "comparison.csv": "text/csv"}
-    if comparison.answers:
-        media["compare.npz"] = "application/octet-stream"
-    with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
-        st.markdown("**Download:**", width="content")
-        for file, kind in media.items():
-            write = partial(lambda name: comparison.files[name], file)
-            display.download(file, write, file, kind, key=f"compare-get-{file}")
-    if comparison.document.command:
-        with st.expander("Command", key="compare-command"):
-            st.code(comparison.document.command[:2000], language="bash", wrap_lines=True)
+        columns = st.columns(2, gap="small")
+        for place, claim in enumerate(filter(None, claims)):
+            key = f"claim-{claim.name}"
+            # A panel with another verdict would be another one, and closed.
+            st.session_state[key] = st.session_state.get(key, False)
+            with columns[place % 2]:
+                # A status contains no text from elsewhere.
+                panel = st.expander(f"{claim.title}: **{claim.status}**", key=key, on_change="rerun")
+            if panel.open:
+                with panel:
+                    blocks.draw(claim.show())
 
 
 # The comparisons ---------------------------------------------------------------------------------------------
 
 
-def list_choices() -> tuple[dict[str, Choice], list[str]]:
-    """All comparisons by key, those of this session first, and an error message for each that cannot be read."""
-    choices: dict[str, Choice] = dict(reversed(_session_choices().items()))
-    shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
-    for file in shipped:
-        origin = "**Bundled**."
-        if file.made:
-            origin = f"**Bundled**: measured on {plain(file.made['machine'])}, {plain(file.made['date'])}."
-        choices[f"bundled-{file.name}"] = Choice(f"{file.comparison.results.title} · bundled", origin, file.comparison)
-    return choices, errors
-
-
-def _session_choices() -> dict[str, Choice]:
-    return st.session_state.setdefault(_MINE, {})  # type: ignore[no-any-return]
-
-
 def _add(label: str, origin: str, comparison: Comparison) -> None:
     """Add a comparison to those of this session, and show it."""
-    key = f"own-{len(_session_choices()) + 1}"
-    _session_choices()[key] = Choice(f"{comparison.results.title} · {label}", origin, comparison)
+    mine = st.session_state[_MINE]
+    key = f"own-{len(mine) + 1}"
+    mine[key] = Choice(f"{comparison.results.title} · {label}", origin, comparison)
     st.session_state[f"{_CHOSEN}-next"] = key
 
 
 def _keep(comparison: Comparison) -> None:
-    label = f"measured here ({len(_session_choices()) + 1})"
+    label = f"measured here ({len(st.session_state[_MINE]) + 1})"
     _add(label, f"**Measured on this machine** ({plain(machine())}).", comparison)
 
 
@@ -212,22 +164,19 @@ def _is_of(explorer: Explorer, choice: Choice) -> bool:
 def _draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | None:
     """Draw the list of comparisons and return the selected one (None: there is none).
 
-    At first it is the largest of the explorer's model, or else of one that predicts the same (classes or tokens).
+    At first it is the largest of the explorer's model, or else of its family, or of all.
     """
-    tokens = explorer.card.task.predicts_often
     requested = st.session_state.pop(f"{_CHOSEN}-next", None)
     if requested in choices:
         st.session_state[_CHOSEN] = requested
     elif st.session_state.get(_CHOSEN) not in choices or st.session_state[_CHOSEN_FOR] != explorer.card.identity:
-        st.session_state[_CHOSEN] = max(
-            choices,
-            key=lambda key: (
-                _is_of(explorer, choices[key]),
-                (choices[key].comparison.document.protocols is not None) == tokens,
-                len(choices[key].comparison.results.means),
-            ),
-            default=None,
-        )
+
+        def rank(key: str) -> tuple[bool, bool, int]:
+            comparison = choices[key].comparison
+            family = comparison.document.model.family == explorer.card.family
+            return _is_of(explorer, choices[key]), family, len(comparison.results.means)
+
+        st.session_state[_CHOSEN] = max(choices, key=rank, default=None)
     st.session_state[_CHOSEN_FOR] = explorer.card.identity
     left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
     key = left.selectbox(
@@ -240,26 +189,23 @@ def _draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | Non
         label_visibility="collapsed",
     )
     with right, st.popover("Open a file", key="compare-open", width="stretch"):
-        _draw_upload()
+        st.file_uploader(
+            "A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=_read
+        )
+        if "compare-trouble" in st.session_state:
+            problem(st.session_state["compare-trouble"])
+        st.caption("The file stays in this session.")
     return choices.get(key or "")
 
 
-def _draw_upload() -> None:
-    """Draw the file upload, and the error of the last file."""
-
-    def read() -> None:
-        file = st.session_state["compare-file"]
-        st.session_state.pop("compare-trouble", None)
-        if file is None:
-            return
+def _read() -> None:
+    """Add the comparison in the uploaded file, or note its error."""
+    file = st.session_state["compare-file"]
+    st.session_state.pop("compare-trouble", None)
+    if file is not None:
         try:
             comparison = read_upload(f"the file {file.name}", file.getvalue())
         except CahpError as error:
             st.session_state["compare-trouble"] = str(error)
-            return
-        _add(file.name[:40], f"**From your file** {plain(file.name[:80])}.", comparison)
-
-    st.file_uploader("A compare.json from `cahp compare --out DIR`", type=["json"], key="compare-file", on_change=read)
-    if "compare-trouble" in st.session_state:
-        problem(st.session_state["compare-trouble"])
-    st.caption("The file stays in this session.")
+        else:
+            _add(file.name[:40], f"**From your file** {plain(file.name[:80])}.", comparison)
