@@ -53,7 +53,7 @@ from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, evaluate_on_neutra
 from cahp.features.own_text.measuring import name_text, over_budgets, read_maps, read_stored, read_text
 from cahp.features.roles.habits import measure_maps
 from cahp.files import json_text, write_whole
-from cahp.models import assets
+from cahp.models import assets, special_ids
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import machine
@@ -64,9 +64,10 @@ from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings, flags, to_arguments
 from cahp.stages import SharedLayers
 from cahp.stages.salience import salience
+from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Entry, Store
 from cahp.ui.parts.inputs import TOPIC, load_examples
-from cahp.ui.similarity.page import measure_example
+from cahp.ui.similarity.page import EXAMPLE, name_example
 from cahp.values import Estimate, HeadMask, Progress, digest, silent
 
 #: Kinds of outputs of a notebook: a widget, and a figure as data.
@@ -98,6 +99,21 @@ def _measure_abilities(bench: Bench) -> None:
 def _find_shares(bench: Bench) -> None:
     selections = _read_run(bench).evidence().selections(bench.settings)
     bench.evidence.find_shares([selection.mask for selection in selections])
+
+
+def _measure_example(bench: Bench) -> None:
+    """Store the attention of all heads on the text that the page My text opens with."""
+    store = bench.resources.store
+    name = name_example(bench.card.sha256)
+    if store.holds(name):
+        return
+    attention = attend(bench.model, EXAMPLE)
+    arrays = {
+        "weights": attention.weights.astype(np.float16),
+        "ids": np.array(read_tokens(bench.model, EXAMPLE)[0]["input_ids"]),
+        "special": np.array(sorted(special_ids(bench.model.tokenizer))),
+    }
+    store.save(name, arrays=arrays, meta={"tokens": attention.tokens})
 
 
 def _measure_cards(bench: Bench) -> None:
@@ -176,7 +192,7 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "abilities": _measure_abilities,
     "baseline": find_baseline,
     "shares": _find_shares,
-    "example": measure_example,
+    "example": _measure_example,
     "maps": measure_maps,
     "cards": _measure_cards,
     "lessons": find_answers,

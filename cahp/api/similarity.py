@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
 from cahp.api.options import Name, ShowProgress, show_progress
-from cahp.figures.similarity import attention_figure, graph_figure, habit
+from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
 
@@ -49,7 +49,7 @@ class AttentionPattern:
         return add_title(attention_figure(self.tokens, self.weights, dark=dark), repr(self), dark=dark)
 
     def __repr__(self) -> str:
-        return f"Layer {self.layer}, {self.unit} {self.head} {habit(self.weights)}, {len(self.tokens)} tokens"
+        return f"Layer {self.layer}, {self.unit} {self.head} on a text of {len(self.tokens)} tokens"
 
     _repr_mimebundle_ = mime_bundle
 

@@ -99,6 +99,8 @@ def space_figure(
                 symbols("circle", groups, shown),
                 fills,
                 size=size[shown],
+                # Points that overlap stay apart.
+                outline=1,
                 hover=hover,
                 mode=mode,
                 text=[names[head] for head in shown],

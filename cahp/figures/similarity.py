@@ -26,9 +26,7 @@ from cahp.figures.marks import (
 )
 from cahp.stages.similarity import HeadGraph
 from cahp.values import Floats, HeadMask, Ints
-from cahp.values.head_roles import ROLES, HeadRoles
 from cahp.values.statistics import called
-from cahp.words import percent
 
 #: Pixels from one written token to the next.
 _TOKEN = 15
@@ -79,28 +77,6 @@ def attention_figure(
         left=70,
         bottom=80,
     )
-
-
-def habit(weights: Floats, roles: HeadRoles | None = None, head: int = 0) -> str:
-    """Describe the main target of a head's attention ``(S, S)``.
-
-    The share of a target that is a role of ``head`` is that of its role, which leaves out special tokens as queries.
-    """
-    mean = weights.mean(axis=0)
-    shares = {"the first token": float(mean[0]), "the last token": float(mean[-1])}
-    for offset, target in ((0, "the token itself"), (-1, "the token before"), (1, "the token after")):
-        shares[target] = float(np.trace(weights, offset) / len(weights))
-    place = int(mean.argmax())
-    if 0 < place < len(weights) - 1:
-        shares[f"one token, token {place + 1}"] = float(mean[place])
-    if roles is not None:
-        for name, score in roles.scores.items():
-            if ROLES[name].target in shares:
-                shares[ROLES[name].target] = score.value[head]
-    target = max(shares, key=shares.__getitem__)
-    if shares[target] < 0.4:
-        return "spreads its attention over the text"
-    return f"attends mostly to {target} ({percent(shares[target], 0)} of its attention)"
 
 
 # Heads that attend alike ---------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.models.tokenizing import split_text, tokenize_own
-from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
+from cahp.values import Floats, Input, Ints, Progress, silent
 from cahp.values.head_roles import HeadRoles, score_text
 
 if TYPE_CHECKING:
@@ -32,20 +32,13 @@ class Attention:
     """The attention of every head on one input.
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
-    tokens beyond the model's longest input. ``roles`` are those that heads play on this input (None: not measured).
-    ``readable`` is the number of tokens that are not special ones, 0 if the tokenizer knows none (None: not counted).
+    tokens beyond the model's longest input. ``roles`` are those that heads play on this input.
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
-    roles: HeadRoles | None = None
-    readable: int | None = None
-
-    def __post_init__(self) -> None:
-        size = len(self.tokens)
-        if self.weights.ndim != 4 or self.weights.shape[2:] != (size, size):
-            raise ValueError(f"weights {self.weights.shape} do not fit {size} tokens")
+    roles: HeadRoles
 
     @property
     def by_head(self) -> NDArray[np.float32]:
@@ -73,10 +66,7 @@ def attend(model: HeadModel, text: Input) -> Attention:
         model.logits(model.batches([entry])[0], probe=watch)
     weights = np.stack([maps[layer] for layer in range(model.layers)])
     special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
-    ids = np.array(entry["input_ids"])
-    ordinary = ids[~np.isin(ids, special)]
-    readable = len(ordinary) * int((ordinary != model.tokenizer.unk_token_id).any())
-    return Attention(tokens, weights, truncated, score_text(weights, ids, special), readable)
+    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
 
 
 def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> NDArray[np.float64]:
@@ -351,12 +341,6 @@ def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:
     low = positions.min(axis=0)
     high = positions.max(axis=0)
     return np.asarray(2 * (positions - low) / np.where(high > low, high - low, 1) - 1)
-
-
-def uncovered_communities(communities: Ints, mask: HeadMask) -> list[int]:
-    """The communities of which ``mask`` keeps no head, ascending."""
-    kept = set(communities[mask.keep.ravel()].tolist())
-    return [group for group in range(int(communities.max()) + 1) if group not in kept]
 
 
 def nearest_heads(distances: Floats, head: int, *, count: int) -> list[int]:

@@ -15,12 +15,11 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph
-from cahp.store import Store
 from cahp.ui.frame import running
 from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session.opening import Source
 from cahp.ui.similarity.graph import _draw, graph_html
-from cahp.ui.similarity.page import read_example
+from cahp.ui.similarity.page import compare_example
 
 #: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
@@ -72,8 +71,8 @@ def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
     assert len(app.get("plotly_chart")) == 4
     assert len(app.get("iframe")) == 1
     assert "on this text" in shown(app)
-    # It begins with a head that does not look mostly at the first token, and ships with its roles.
-    assert "to the first token" not in shown(app)
+    # It begins with a head whose role tells about the text, and ships with its roles.
+    assert "first token" not in shown(app)
     assert any("Role on this text" in caption.value for caption in app.caption)
     assert "layer 0, head 1, community" in drawn(app)
 
@@ -82,13 +81,13 @@ def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
 def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     app.text_area(key="similarity-text-0").set_value(text)
     settled(app)
-    assert not app.error
+    assert not app.exception
     # Too few tokens have no graph.
-    assert len(app.get("plotly_chart")) == (0 if app.info else 4)
+    assert len(app.get("plotly_chart")) == (0 if app.error else 4)
     # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
     for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
         assert trap not in shown(app)
-        assert app.info or trap not in drawn(app)
+        assert app.error or trap not in drawn(app)
     assert not any("<script>doc" in str(chart.proto) or "<img" in str(chart.proto) for chart in app.get("plotly_chart"))
 
 
@@ -187,9 +186,9 @@ class TestGraph:
         assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
 
     def test_it_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
-        attention = read_example(Store(), Source.open(bundled.SETTINGS).card.sha256)
-        assert attention is not None
-        apart = distances(attention.weights)
+        compared = compare_example(Source.open(bundled.SETTINGS).card.sha256)
+        assert compared is not None
+        apart = compared.distances
         rising = [head_graph(apart, threshold=step / 20) for step in range(21)]
         graphs = [*rising, *reversed(rising)]
         counts = [len(np.unique(graph.communities)) for graph in graphs]

@@ -100,19 +100,16 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
             widthConstraint=26,
             font={"size": 13, "color": contrast(fill)},
         )
-    low = float(graph.similarity.min(initial=1))
-    high = float(graph.similarity.max(initial=0))
     for (first, second), similarity, backbone in zip(
         graph.edges.tolist(), graph.similarity.tolist(), graph.backbone.tolist(), strict=True
     ):
-        share = (similarity - low) / max(high - low, 1e-9)
         colour = colours.faint
         if graph.communities[first] == graph.communities[second]:
             colour = blend(marks.colours[first], colours.ground, _QUIET)
         network.add_edge(
             first,
             second,
-            width=0.6 + 3.4 * share,
+            width=4 * similarity,
             color=colour,
             dashes=backbone,
             title=f"similarity {similarity:.2f}",
@@ -192,12 +189,6 @@ def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     st.session_state[CHOSEN_HEAD] = chosen = int(chosen)
     write_link("shown", called(chosen, mask.heads))
     return chosen
-
-
-def open_head(head: int) -> None:
-    """Open the tab of this head in the next run of the page."""
-    set_head(head)
-    st.session_state[VIEW] = "head"
 
 
 def draw_head_box(mask: HeadMask, unit: str) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import streamlit as st
 from numpy.typing import NDArray
 
-from cahp import features, models
+from cahp import features
 from cahp.figures import marks
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
@@ -25,9 +25,7 @@ from cahp.stages.similarity import (
     distances,
     head_graph,
     nearest_heads,
-    read_tokens,
     suggest_threshold,
-    uncovered_communities,
 )
 from cahp.store import Entry, Store, key
 from cahp.ui.frame.address import set_head
@@ -40,7 +38,7 @@ from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, show_graph, write_link
-from cahp.values import Input, Progress
+from cahp.values import NO_ROLE, NOUNS, DataError, Input, Progress
 from cahp.values.head_roles import score_text
 from cahp.words import capital
 
@@ -53,12 +51,10 @@ _GRID = 390
 _HEAD = 350
 #: Heads that are shown beside the chosen one: more are too narrow.
 _NEAREST = 2
-#: A head with this share of its attention on the first and the last token says little about the text.
-_IDLE = 0.4
 #: Session key: the threshold that a person chose.
 _THRESHOLD = "similarity-threshold"
 #: The text that the page opens with.
-_EXAMPLE = load_examples("single")[0]["text"]
+EXAMPLE = load_examples("single")[0]["text"]
 #: The distance of two heads, as a formula and in words.
 _FORMULA = r"d(a, b) = \frac{1}{S} \sum_{i=1}^{S} \sqrt{\mathrm{JSD}_2(a_i, b_i)}"
 _HOW = (
@@ -76,23 +72,13 @@ class ComparedHeads:
     distances: NDArray[np.float64]
     number: int = field(default_factory=count().__next__)
 
-    @property
-    def start_head(self) -> int:
-        """One of the two most alike, without those that attend to no single token, or only to the first or the last.
-
-        Many heads attend to these where they find nothing, which says little about the text.
-        """
-        maps = self.attention.by_head
-        focus = maps[:, :, 1:-1].max(axis=2, initial=0).mean(axis=1)
-        dull = (maps[:, :, [0, -1]].sum(axis=2).mean(axis=1) >= _IDLE) | (focus < np.median(focus))
-        apart = self.distances + np.diag(np.full(len(dull), 2.0))
-        apart[dull] += 2
-        return int(apart.min(axis=1).argmin())
-
 
 def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
     bench, text = subject
     attention = attend(bench.model, text)
+    special = bench.model.tokenizer.all_special_tokens
+    if sum(token not in special for token in attention.tokens) < 2:
+        raise DataError("The model knows too few tokens of this text to compare heads on it. Type a few words.")
     return ComparedHeads(attention, distances(attention.weights, progress=progress))
 
 
@@ -106,43 +92,21 @@ COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
 )
 
 
-def read_example(store: Store, model: str) -> Attention | None:
-    """Read the attention of all heads on the text that the page opens with, for the digest of a model."""
-
-    def read(entry: Entry) -> Attention:
-        weights = entry.arrays["weights"].astype(np.float32)
-        roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
-        return Attention(tuple(entry.meta["tokens"]), weights, 0, roles)
-
-    return store.read(_name_example(model), read)
-
-
-def measure_example(bench: Bench) -> None:
-    """Store the attention of all heads on the text that the page opens with."""
-    store = bench.resources.store
-    if read_example(store, bench.card.sha256) is not None:
-        return
-    model = bench.model
-    attention = attend(model, _EXAMPLE)
-    arrays = {
-        "weights": attention.weights.astype(np.float16),
-        "ids": np.array(read_tokens(model, _EXAMPLE)[0]["input_ids"]),
-        "special": np.array(sorted(models.special_ids(model.tokenizer))),
-    }
-    store.save(_name_example(bench.card.sha256), arrays=arrays, meta={"tokens": attention.tokens})
-
-
-def _name_example(model: str) -> str:
-    return key("attention on example", 1, model, _EXAMPLE)
+def name_example(model: str) -> str:
+    """Return the key of the attention on the text that the page opens with, given the digest of a model."""
+    return key("attention on example", 1, model, EXAMPLE)
 
 
 @cache
-def _compare_example(model: str) -> ComparedHeads | None:
-    """Compare the heads on the stored example; all sessions share it."""
-    attention = read_example(Store(), model)
-    if attention is None:
-        return None
-    return ComparedHeads(attention, distances(attention.weights))
+def compare_example(model: str) -> ComparedHeads | None:
+    """Compare the heads on the example as it ships (None: it does not for this model); all sessions share it."""
+
+    def read(entry: Entry) -> ComparedHeads:
+        weights = entry.arrays["weights"].astype(np.float32)
+        roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
+        return ComparedHeads(Attention(tuple(entry.meta["tokens"]), weights, 0, roles), distances(weights))
+
+    return Store().read(name_example(model), read)
 
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
@@ -155,8 +119,8 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
         st.info("Type a text, or insert an example.")
         return None
     compared = None
-    if text == _EXAMPLE:
-        compared = _compare_example(explorer.card.sha256)
+    if text == EXAMPLE:
+        compared = compare_example(explorer.card.sha256)
     if compared is None:
         label = "Compare heads"
         subject = explorer.bench, text
@@ -168,10 +132,6 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
             f"This text is too long for the model: its first {len(compared.attention.tokens):,} tokens are compared, "
             f"{compared.attention.cut:,} more were truncated."
         )
-    readable = compared.attention.readable
-    if readable is not None and readable < 2:
-        st.info("The model knows too few tokens of this text to compare heads on it. Type a few words.")
-        return None
     return compared
 
 
@@ -185,11 +145,10 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple
     threshold = float(st.session_state.get(key, st.session_state.get(_THRESHOLD, suggested)))
     first = _make_graph(compared, suggested)
     graph = _make_graph(compared, threshold)
-    joined = int((~graph.backbone).sum())
     communities = int(graph.communities.max()) + 1
     finding = f"{unit.capitalize()}s form {communities} communities on this text"
     if explorer.results.run is not None:
-        covered = communities - len(uncovered_communities(graph.communities, mask))
+        covered = len(np.unique(graph.communities[mask.flat]))
         finding = f"The {mask.count} kept {unit}s cover {covered} of {communities} communities of {unit}s on this text"
     names = [head_name(other, mask.heads, unit) for other in range(mask.keep.size)]
     with st.container(key="similarity-graph"):
@@ -221,8 +180,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple
         on_change=lambda: st.session_state.update({_THRESHOLD: st.session_state[key]}),
         help="A high threshold shows only the strongest similarities. Communities are computed from all links.",
     )
-    st.caption(f"{joined} solid links. Dashed links only hold the drawing together.")
-    if compared is _compare_example(explorer.card.sha256):
+    if compared is compare_example(explorer.card.sha256):
         st.caption("Bundled result of this example. Another text is run on this machine.")
     label = f"Open the card of {names[head]}"
     if explorer.results.run is not None and st.button(label, key="similarity-card"):
@@ -339,14 +297,12 @@ def draw(explorer: Explorer) -> None:
         with right:
             _draw_grid(explorer, graph, head, finding)
             roles = compared.attention.roles
-            habit = figures.habit(compared.attention.by_head[head], roles, head)
-            _draw_head(explorer, compared.attention, head, habit, "attention")
-            if roles is not None:
-                st.caption(
-                    f"**Role on this text:** {roles.describe(head)}.",
-                    help="What gets a large share of its attention here, and more than tokens drawn at random. One "
-                    "text gives no interval, and need not show what the head does elsewhere: see “Over all texts”.",
-                )
+            _draw_head(explorer, compared.attention, head, f"on this text: {NOUNS[roles.names[head]]}", "attention")
+            st.caption(
+                f"**Role on this text:** {roles.describe(head)}.",
+                help="What gets a large share of its attention here, and more than tokens drawn at random. One text "
+                "gives no interval, and need not show what the head does elsewhere: see “Over all texts”.",
+            )
     labels = _ON_TEXT | {name: panel.label for name, panel in over_texts.items()}
     linked = read_link("view")
     if linked in labels:
@@ -383,9 +339,11 @@ def draw(explorer: Explorer) -> None:
 
 
 def _start_head(explorer: Explorer, compared: ComparedHeads | None) -> int:
-    """Return the head that the page begins with: the clicked one, one that says much about the text, or the first."""
+    """Return the head that the page begins with: the clicked one, one whose role tells about the text, or the first."""
     if explorer.selected is not None:
         return explorer.selected
     if compared is not None:
-        return compared.start_head
+        for head, role in enumerate(compared.attention.roles.names):
+            if role not in (NO_ROLE, "first"):
+                return head
     return 0

@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from cahp.figures.similarity import attention_figure, habit, matrix
+from cahp.figures.similarity import attention_figure, matrix
 from cahp.values import HeadMask
-from cahp.values.head_roles import score_text
 
 
 def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:
@@ -15,23 +14,6 @@ def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "the", "the"]
     assert len(set(figure.data[0].x)) == 3
     assert "<b>" not in json.dumps(figure.to_dict(), default=str)
-
-
-def test_a_heads_habit_is_where_most_of_its_attention_goes() -> None:
-    assert habit(np.eye(4)) == "attends mostly to the token itself (100 % of its attention)"
-    assert habit(np.eye(4)[[0, 0, 0, 0]]) == "attends mostly to the first token (100 % of its attention)"
-    # Of four tokens three have one before them.
-    assert habit(np.eye(4)[[3, 0, 1, 2]]) == "attends mostly to the token before (75 % of its attention)"
-    assert habit(np.eye(4)[[2, 2, 2, 0]]) == "attends mostly to one token, token 3 (75 % of its attention)"
-    assert habit(np.full((4, 4), 0.25)) == "spreads its attention over the text"
-
-
-def test_the_share_of_a_role_has_the_definition_of_the_role() -> None:
-    # Of four tokens three attend to the first; the first two tokens and the special last one are no queries of a role.
-    weights = np.eye(4)[[0, 0, 0, 3]]
-    roles = score_text(weights[None, None], np.array([1, 2, 3, 4]), np.array([4]))
-    assert habit(weights) == "attends mostly to the first token (75 % of its attention)"
-    assert habit(weights, roles, 0) == "attends mostly to the first token (100 % of its attention)"
 
 
 def test_the_matrix_is_ordered_by_community() -> None:

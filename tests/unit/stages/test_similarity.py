@@ -16,9 +16,8 @@ from cahp.stages.similarity import (
     join_words,
     nearest_heads,
     suggest_threshold,
-    uncovered_communities,
 )
-from cahp.values import DataError, HeadMask
+from cahp.values import DataError
 
 
 def random_maps(heads: int, size: int, seed: int = 0) -> NDArray[np.float32]:
@@ -92,12 +91,6 @@ def test_the_usual_threshold_leaves_about_three_edges_a_head() -> None:
     apart = distances(random_maps(20, 6))
     similar = 1 - apart[np.triu_indices(20, 1)]
     assert (similar >= suggest_threshold(apart)).sum() == 60
-
-
-def test_communities_without_a_kept_head_are_named() -> None:
-    communities = np.array([0, 0, 1, 2, 1, 2])
-    assert uncovered_communities(communities, HeadMask.of([0, 3], 2, 3)) == [1]
-    assert uncovered_communities(communities, HeadMask.full(2, 3)) == []
 
 
 def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
