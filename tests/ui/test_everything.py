@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import subprocess
@@ -18,6 +19,7 @@ from PIL import Image
 from playwright.sync_api import BrowserContext, Page, expect
 
 from cahp.ui.frame.page import find_pages
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.browser
 
@@ -143,6 +145,15 @@ FILES = {
     "empty.json": b"",
     "markup.json": b'{"keep": "<img src=x onerror=window.hacked=1>"}',
     "other-shape.json": b'{"schema": "cahp.mask/1", "heads_per_layer": 2, "keep": [[1, 0]], "sha256": ""}',
+    "other-model.json": json.dumps(
+        {
+            "schema": "cahp.mask/1",
+            "heads_per_layer": 12,
+            "keep": [[1, *[0] * 11]] * 6,
+            "sha256": HeadMask.of(range(0, 72, 12), 6, 12).sha256,
+            "model_sha256": "0" * 64,
+        }
+    ).encode(),
     "all-gone.npy": array(np.zeros((6, 12), dtype=bool)),
 }
 

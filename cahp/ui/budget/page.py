@@ -11,7 +11,7 @@ import streamlit as st
 from cahp import features, methods
 from cahp.board.budget_sweep import reach
 from cahp.board.colourings import mark_clusters
-from cahp.exports.masks import MASK_SUFFIXES, read_mask
+from cahp.exports.masks import MASK_SUFFIXES, read_mask, read_mask_record
 from cahp.figures.head_grid import places
 from cahp.figures.run import space_figure
 from cahp.goals import GOALS, Goal
@@ -41,7 +41,7 @@ from cahp.ui.parts.display import clear_note, note_refusal, problem, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE, recovery_seconds
-from cahp.values import CahpError
+from cahp.values import CahpError, MaskError
 
 # The controls above the board --------------------------------------------------------------------------------
 
@@ -98,7 +98,10 @@ def _load_mask(explorer: Explorer) -> None:
     file = st.session_state["mask-file"]
     if file is not None:
         with note_refusal():
-            mask = read_mask(file.getvalue(), layers=explorer.card.layers, heads=explorer.card.heads)
+            data = file.getvalue()
+            mask = read_mask(data, layers=explorer.card.layers, heads=explorer.card.heads)
+            if read_mask_record(data).get("model_sha256") not in (None, explorer.card.origin):
+                raise MaskError("The mask was made for another model. Open that model, then load the mask again.")
             explorer.board.set_mask(mask)
 
 
