@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cahp.files import UNFINISHED, Content, finish_replacing, locked, replace_files, sweep, write_whole
+from cahp.files import UNFINISHED, Content, finish_replacing, is_there, locked, replace_files, sweep, write_whole
 from cahp.values import CahpError, OptionError
 
 #: Lists the files of a folder that was written as a whole, and holds what its maker noted.
@@ -29,6 +29,8 @@ _SCHEMA = "cahp.folder/1"
 #: A mark stands at the beginning of its file.
 _HEAD_BYTES = 4096
 _LARGEST_MARK = 1 << 20
+#: Endings of a name that names a file, and not a folder.
+_FILES = {".json", ".npy", ".pt", ".csv", ".tsv"}
 #: Files of a saved model or of an export: left behind, they would be read together with the new ones.
 _PART_OF_A_MODEL = re.compile(
     r"(adapter_)?model(-\d+-of-\d+)?\.safetensors(\.index\.json)?|(adapter_|generation_|tokenizer_)?config\.json"
@@ -65,12 +67,17 @@ class Output:
     """A folder for results. Make one before the work: only files that it finds then may be replaced.
 
     ``folder`` is where the results go. If somebody else writes to it during the work, they go into a new folder beside
-    it; ``folder`` then changes, and ``note`` explains it. With ``force`` any files of the same names are replaced. Only
-    files of the same names, and parts of a model that belong to them, are ever removed.
+    it; ``folder`` then changes, and ``note`` explains it. A name with the ending of a file, such as ``m.json``, is the
+    name ``file`` of the only file that can be written, to the folder above it. With ``force`` any files of the same
+    names are replaced. Only files of the same names, and parts of a model that belong to them, are ever removed.
     """
 
     def __init__(self, folder: str | PathLike[str], *, force: bool = False) -> None:
         self.folder = Path(folder)
+        self.file: str | None = None
+        if self.folder.suffix in _FILES and not is_there(self.folder, Path.is_dir):
+            self.file = self.folder.name
+            self.folder = self.folder.parent
         self.note = ""
         self._force = force
         self._real = self.folder.resolve()
@@ -92,6 +99,10 @@ class Output:
             line += f"/{listed}"
         return line
 
+    def _check_named_a_folder(self) -> None:
+        if self.file is not None:
+            raise OptionError(f"{self.folder / self.file} is the name of a file; name a folder with --out")
+
     def check_writable(self) -> None:
         """Make the folder if need be and check that it can be written to, so that long work does not end in a refusal.
 
@@ -111,6 +122,7 @@ class Output:
         Raises:
             OptionError: If some exist without ``mark``.
         """
+        self._check_named_a_folder()
         existing = [name for name in names if name in self._before]
         head = b""
         with suppress(OSError), (self._real / mark.file).open("rb") as file:
@@ -158,6 +170,7 @@ class Output:
         Raises:
             OptionError: If it holds other files.
         """
+        self._check_named_a_folder()
         others = [name for name in sorted(self._before) if name != "__pycache__"]
         if others and not self._force and _marked_files(self._real) is None:
             raise OptionError(

@@ -103,7 +103,7 @@ def _forms() -> list[str]:
             (
                 f"`{form.key}`",
                 f"{form.loads_with}{f' (extra `{form.extra}`)' if form.extra else ''}",
-                form.describe_size(None),
+                form.size,
                 form.speed,
                 form.exactness,
                 form.needs_model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
@@ -21,7 +22,7 @@ from cahp.api.options import (
     show_progress,
 )
 from cahp.exports import checkpoints, formats
-from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
+from cahp.exports.form import MaskForm, Pruned
 from cahp.exports.live import Live, live_of
 from cahp.exports.masks import MaskOrigin, kept_heads
 from cahp.exports.report import Origin, recipe, run_report, site_page, write_report
@@ -32,7 +33,7 @@ from cahp.models.cards import ModelCard
 from cahp.output import Output, UnwrittenError
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
-from cahp.run.document import BY_HAND, outcome_records
+from cahp.run.document import BY_HAND
 from cahp.run.evidence import stored_roles
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
 from cahp.run.recoveries import cut_model
@@ -53,6 +54,7 @@ def recover(
     epochs: int | None = None,
     learning_rate: float | None = None,
     batch: int | None = None,
+    command: str = "",
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -60,7 +62,8 @@ def recover(
 ) -> dict[str, Any]:
     """Recover a pruned model, write it to ``out`` as a checkpoint of the original shapes, and evaluate it.
 
-    The output weights of pruned heads are zero, so any tool that loads the original model loads this one.
+    It is ``cahp.export`` with ``format="drop-in"``: the output weights of pruned heads are zero, so any tool that loads
+    the original model loads this one.
 
     Args:
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
@@ -73,73 +76,53 @@ def recover(
         epochs: Number of epochs of a training (None: the recovery's default), as are the next two.
         learning_rate: Highest learning rate.
         batch: Number of texts per batch.
-        progress, yes, store: See ``cahp.prune``.
+        command, progress, yes, store: See ``cahp.export``.
         **options: The options of ``cahp recover``, by the names of ``cahp.Settings``.
 
     Returns:
-        The document that ``cahp recover --json`` prints. After a training, ``metrics.refitted`` and ``delta.refitted``
-        belong to the refitted model.
+        The document that ``cahp recover --json`` prints, which is that of ``cahp.export``.
 
     Raises:
         CahpError: If model, mask and data do not fit together; one line with the next step.
         UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    from cahp.models.saving import save_network
-    from cahp.models.surgery import restore_shapes
-
     if model is None:
         model = find_model(mask)
     settings = read_settings("recover", model, data, options, own={"recover": recover}, defaults={"recover": "auto"})
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
-    with show_progress(progress, yes=yes) as reporter:
-        recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
-        if schedule and not recovery.trains:
-            trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)
-            flag = f"--{next(iter(schedule)).replace('_', '-')}"
-            raise OptionError(
-                f"{flag} needs a training, and {recovery.name} has none; leave it out, or choose one of --recover "
-                f"{trainings}"
-            )
-        card = identify_model(settings)
-        output = checkpoints.claimed(Output.of(out), card)
-        read = read_mask_for(card, mask, force=force)
-        keep = read.mask
-        formats.check_export(formats.model_form("drop-in"), card, keep, recovery.name)
-        bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)
-        results, recovered = checkpoints.recovered(bench, keep, recover=recovery.name, schedule=schedule)
-        # A training is measured beside the refit, as the model ``refitted``.
-        refitted = None
-        if recovered is not None:
-            refitted = recovered.start
-        if recovery.needs_labels and not card.no_refit:
-            refitted = bench.recoveries.refit(keep)
-            results["refit"] = refitted.refit
-        if refitted is not None:
-            beside = bench.measurements.outcomes(bench.evaluation, keep, recovered=refitted, seed=settings.seed)
-            results |= outcome_records({**results["outcomes"], "refitted": beside["recovered"]})
-        pruned = cut_model(bench.model, keep, recovered)
-        document = {
-            "model": card.id,
-            **checkpoints.describe_data(bench),
-            "kept": kept_heads(keep),
-            **results,
-            "notices": [*read.notices, *bench.notices, *bench.cut_notices],
-        }
-        with UnwrittenError.carrying(document):
-            save_network(restore_shapes(bench.model, pruned, keep), pruned.tokenizer, output)
-        return document
+    recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
+    if schedule and not recovery.trains:
+        trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)
+        flag = f"--{next(iter(schedule)).replace('_', '-')}"
+        raise OptionError(
+            f"{flag} needs a training, and {recovery.name} has none; leave it out, or choose one of --recover "
+            f"{trainings}"
+        )
+    return export(
+        settings,
+        mask=mask,
+        out=out,
+        force=force,
+        format="drop-in",
+        schedule=schedule,
+        command=command,
+        progress=progress,
+        yes=yes,
+        store=store,
+    )
 
 
 def export(
     model: Name | Settings | None = None,
     data: Name | None = None,
     *,
-    mask: Name,
+    mask: HeadMask | Name,
     out: Name | Output,
     force: bool = False,
     format: str = "compact",
     recover: str | None = None,
+    schedule: Mapping[str, Any] | None = None,
     push: str | None = None,
     push_public: bool = False,
     command: str = "",
@@ -154,11 +137,12 @@ def export(
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
             the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
-        mask: The file of a head mask.
-        out: The folder to write to.
+        mask: A head mask or its file.
+        out: The folder to write to; of a mask, also the name of its file.
         force: Use a mask that was made for another model.
         format: Name of the format; an unknown name lists all formats.
         recover: The recovery (None: that of the ``Settings``, else ``"auto"`` if there are data, else ``"none"``).
+        schedule: Changes of the usual ``epochs``, ``learning_rate`` and ``batch`` of a training, by name.
         push: The name ``org/name`` of a new repository of the hub, to which the folder is uploaded: private, unless
             it is ``push_public``. ``yes=True`` agrees to it; a token that may write is needed. If the upload fails,
             the folder stays.
@@ -179,14 +163,17 @@ def export(
     output = Output.of(out)
     card = identify_model(settings)
     read = read_mask_for(card, mask, force=force)
-    keep = read.mask
     form = formats.find(format)
-    upload = _read_upload(form, push, public=push_public)
+    store = store or Store()
+    if push_public and push is None:
+        raise OptionError("--push-public needs a repository; name it with --push")
     if isinstance(form, MaskForm):
         if recover not in (None, NONE.name):
             raise OptionError(f"--recover changes weights, and --format {form.key} writes a mask alone; leave it out")
-        return _convert_mask(form, card, read, output=output, store=store)
-    assert isinstance(form, ModelForm)
+        if push is not None:
+            raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
+        return _convert_mask(form, card, read, output, store)
+    form = formats.model_form(format)
     form.check_installed()
     checkpoints.claimed(output, card)
     check_classifier(settings, card)
@@ -195,11 +182,22 @@ def export(
     if has_data and recover is None and not isinstance(model, Settings):
         # The settings name the recovery, by which its texts are drawn.
         settings = replace(settings, recover="auto")
-    formats.check_export(form, card, keep, get_recovery(settings.recover).name)
+    formats.check_export(form, card, read.mask, get_recovery(settings.recover).name)
     if not has_data:
-        _check_without_data(settings)
+        if settings.recover != NONE.name:
+            raise OptionError(
+                f"--recover {settings.recover} needs texts to recover the model on; name some with --data"
+            )
+        if settings.abilities:
+            raise OptionError("--abilities needs texts to measure the model on; name some with --data")
+        check_recovery(settings)
+    seconds = None
+    if settings.latency:
+        seconds = parse_duration(settings.latency_time, "--latency-time")
     with show_progress(progress, yes=yes) as reporter:
-        if upload is not None:
+        upload = None
+        if push is not None:
+            upload = hub.NewRepository(push, public=push_public)
             upload.check()
         bench = None
         outcome = checkpoints.UNMEASURED
@@ -213,31 +211,31 @@ def export(
                 asked.add("abilities")
             chosen = [one for one in measures() if one.name in asked]
             check_wanted(chosen, bench)
-            outcome, recovered = checkpoints.recovered(bench, keep, recover=settings.recover)
-            pruned = Pruned(bench.model, cut_model(bench.model, keep, recovered), keep, bench.evaluation.inputs)
-            measured = measure_wanted(chosen, bench, keep, recovered)
+            outcome, recovered = checkpoints.recovered(bench, read.mask, recover=settings.recover, schedule=schedule)
+            cut = cut_model(bench.model, read.mask, recovered)
+            pruned = Pruned(bench.model, cut, read.mask, bench.evaluation.inputs)
+            measured = measure_wanted(chosen, bench, read.mask, recovered)
             findings = {name: part for name, part in measured.items() if part is not None}
             notices += [*bench.notices, *bench.cut_notices]
         else:
-            whole = Resources(card, store=store or Store(), device=settings.device, progress=reporter).model
-            pruned = Pruned(whole, cut_model(whole, keep), keep)
-        seconds = None
-        if settings.latency:
-            seconds = parse_duration(settings.latency_time, "--latency-time")
+            whole = Resources(card, store=store, device=settings.device, progress=reporter).model
+            pruned = Pruned(whole, cut_model(whole, read.mask), read.mask)
         document = {
             "model": card.id,
             **checkpoints.describe_data(bench),
-            "kept": kept_heads(keep),
+            "kept": kept_heads(read.mask),
             **outcome,
             **findings,
             "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
             "form": form.key,
             # Known once the model is written.
             **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "files", "pushed")),
-            "loads": formats.as_asked(form.loads, card),
+            "loads": formats.name_class(form.loads, card),
             "notices": notices,
         }
-        lines = find_lines(measures(), findings, MaskSubject(keep, settings.recover))
+        lines = find_lines(measures(), findings, MaskSubject(read.mask, settings.recover))
+        method = str(read.content.get("method", BY_HAND))
+        provenance = checkpoints.Provenance(method, settings.recover, command, (*read.notices, *lines))
         with UnwrittenError.carrying(document):
             document |= checkpoints.write(
                 form,
@@ -245,14 +243,11 @@ def export(
                 pruned,
                 bench=bench,
                 outcome=outcome,
-                provenance=checkpoints.Provenance(
-                    str(read.content.get("method", BY_HAND)), settings.recover, command, (*read.notices, *lines)
-                ),
+                provenance=provenance,
                 seconds=seconds,
                 progress=reporter,
             )
-        if upload is not None:
-            with UnwrittenError.carrying(document):
+            if upload is not None:
                 try:
                     document["pushed"] = upload.send(output.folder, output.written)
                 except CahpError as error:
@@ -260,36 +255,8 @@ def export(
         return document
 
 
-def _check_without_data(settings: Settings) -> None:
-    """Check that nothing is asked for that needs texts.
-
-    Raises:
-        OptionError: If it is.
-    """
-    if settings.recover != NONE.name:
-        raise OptionError(f"--recover {settings.recover} needs texts to recover the model on; name some with --data")
-    if settings.abilities:
-        raise OptionError("--abilities needs texts to measure the model on; name some with --data")
-    check_recovery(settings)
-
-
-def _read_upload(form: Form, push: str | None, *, public: bool) -> hub.NewRepository | None:
-    """Read where to upload (None: nowhere).
-
-    Raises:
-        OptionError: If there is no model to upload, or no name for it.
-    """
-    if push is None:
-        if public:
-            raise OptionError("--push-public needs a repository; name it with --push")
-        return None
-    if isinstance(form, MaskForm):
-        raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
-    return hub.NewRepository(push, public=public)
-
-
 @dataclass(frozen=True)
-class _Origin:
+class _Known:
     """The fields of a mask's file that are written again, with the types that they must have."""
 
     method: str
@@ -297,34 +264,30 @@ class _Origin:
     metrics: dict[str, dict[str, int | float | list[float] | None] | None]
 
 
-def _read_origin(card: ModelCard, given: GivenMask) -> MaskOrigin:
-    """Return the method and the results of a mask from the content of its file; by hand if it is of another model."""
+def _convert_mask(form: MaskForm, card: ModelCard, given: GivenMask, output: Output, store: Store) -> dict[str, Any]:
+    """Write a mask in another form, with the roles of its heads if known."""
     import msgspec
 
+    mask = given.mask
+    origin = MaskOrigin(card.id, BY_HAND, {"attained": mask.count}, model_sha256=card.origin)
     if not given.notices:
         with suppress(msgspec.ValidationError):
-            origin = msgspec.convert(given.content, _Origin)
-            return MaskOrigin(card.id, origin.method, origin.budget, origin.metrics, model_sha256=card.origin)
-    return MaskOrigin(card.id, BY_HAND, budget={"attained": given.mask.count}, model_sha256=card.origin)
-
-
-def _convert_mask(
-    form: MaskForm, card: ModelCard, given: GivenMask, *, output: Output, store: Store | None
-) -> dict[str, Any]:
-    """Write a mask in another form, with the roles of its heads if known."""
-    mask = given.mask
-    origin = _read_origin(card, given)
-    roles = stored_roles(Resources(card, store=store or Store()))
+            known = msgspec.convert(given.content, _Known)
+            origin = replace(origin, method=known.method, budget=known.budget, metrics=known.metrics)
+    roles = stored_roles(Resources(card, store=store))
     if roles is not None:
         origin = replace(origin, columns=roles.columns)
+    file = output.file or form.file
+    if Path(file).suffix != Path(form.file).suffix:
+        raise OptionError(f"--out {file} has another ending than {form.file}, which --format {form.key} writes")
     written = form.write(mask, origin)
-    output.check_file(form.file, written)
-    output.write({form.file: written})
+    output.check_file(file, written)
+    output.write({file: written})
     return {
         "model": origin.model,
         "kept": kept_heads(mask),
         "form": form.key,
-        "file": form.file,
+        "file": file,
         "notices": [*given.notices],
     }
 

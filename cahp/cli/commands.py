@@ -13,7 +13,7 @@ from typing import Any
 import cahp
 from cahp import data as data_sets
 from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_file, optional_folder
-from cahp.exports.formats import as_asked, model_form, option_help
+from cahp.exports.formats import option_help
 from cahp.features import measures
 from cahp.features.attribution import TOP
 from cahp.models import identify, make_prompt, preview
@@ -21,7 +21,7 @@ from cahp.models.cards import ModelCard
 from cahp.output import UnwrittenError
 from cahp.recoveries import COMPARED
 from cahp.run.measures import MaskSubject
-from cahp.run.settings import BOUNDS, COLUMNS, describe, identify_model, to_arguments
+from cahp.run.settings import BOUNDS, COLUMNS, describe, to_arguments
 from cahp.terminal import printing
 from cahp.values import HeadMask, Input, OptionError
 
@@ -124,10 +124,11 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
 
     It is saved as a plain checkpoint that any tool loads.
     """
-    with folder(out, force) as output, call.bars() as progress, call.answering(printing.evaluation_lines):
-        document = cahp.recover(**call.given, out=output, force=force, **options, store=call.store, progress=progress)
-    loads = as_asked(model_form("drop-in").loads, identify_model(call.settings))
-    call.answer(document, [*printing.evaluation_lines(document), f"{output.describe()}: {loads}"])
+    with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
+        document = cahp.recover(
+            **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
+        )
+    call.answer(document, printing.export_lines(document, output))
 
 
 @command(

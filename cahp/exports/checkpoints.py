@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cahp.exports import formats
-from cahp.exports.form import Decoding, Footprint, ModelForm, Pruned
+from cahp.exports.form import Footprint, ModelForm, Pruned
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.exports.model_card import model_card
 from cahp.exports.run_folder import zipped
@@ -88,18 +88,11 @@ def recovered(
     settings).
     """
     settings = bench.settings
-    measurements = bench.measurements
-    texts = bench.evaluation
-    recovery = bench.recoveries.recover(
-        mask,
-        recover,
-        labels=settings.labels,
-        seconds=allowed or settings.recover_seconds,
-        schedule=schedule,
-    )
-    states = measurements.outcomes(texts, mask, recovered=recovery, seed=settings.seed)
-    record = recovery_record(measurements, texts, mask, recovery, seed=settings.seed)
-    return {**outcome_records(states), **record}, recovery
+    seconds = allowed or settings.recover_seconds
+    recovery = bench.recoveries.recover(mask, recover, labels=settings.labels, seconds=seconds, schedule=schedule)
+    measured = (bench.measurements, bench.evaluation, mask)
+    states = bench.measurements.outcomes(bench.evaluation, mask, recovered=recovery, seed=settings.seed)
+    return {**outcome_records(states), **recovery_record(*measured, recovery, seed=settings.seed)}, recovery
 
 
 def checkpoint(
@@ -123,17 +116,11 @@ def checkpoint(
     """
     formats.check_export(form, locate(bench.card), mask, recover)
     outcome, recovery = recovered(bench, mask, recover=recover, allowed=allowed)
+    pruned = Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs)
+    made = replace(provenance or Provenance(bench.settings.method), recovery=recover)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
-        results = write(
-            form,
-            folder,
-            Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs),
-            bench=bench,
-            outcome=outcome,
-            provenance=replace(provenance or Provenance(bench.settings.method), recovery=recover),
-            progress=progress,
-        )
+        results = write(form, folder, pruned, bench=bench, outcome=outcome, provenance=made, progress=progress)
         return zipped(folder), results
 
 
@@ -166,26 +153,37 @@ def write(
         CahpError: If the model cannot be written in this form, gives other results, or cannot be read; nothing is
             written.
     """
-    formats.check_export(form, pruned.whole.card, pruned.mask, provenance.recovery)
+    whole = pruned.whole
+    card = whole.card
+    mask = pruned.mask
+    formats.check_export(form, card, mask, provenance.recovery)
     progress(STAGE, 0, 2)
     # Without data, the texts may still have to be pairs.
-    texts = list(pruned.inputs) or pruned.whole.examples(_SENTENCES)
+    texts = list(pruned.inputs) or whole.examples(_SENTENCES)
     pruned = replace(pruned, inputs=texts[:TRIED])
+    results = dict(outcome)
     with scratch() as beside, Output.of(out).whole() as part:
         if form.rounded:
             exact = beside / form.exact
             _fill(formats.model_form(form.exact), exact, pruned)
             pruned = replace(pruned, inputs=texts, exact=exact)
-        read, note = _fill(form, part, pruned, _facts(pruned, provenance, outcome))
+        facts = {
+            "cahp.version": version("cahp-explorer"),
+            "cahp.model": card.id,
+            "cahp.model.sha256": card.identity,
+            "cahp.mask.sha256": mask.sha256,
+            "cahp.method": provenance.method,
+            "cahp.recovery": find_applied(provenance.recovery, outcome.get("refit"), outcome.get("distill")),
+            "cahp.command": provenance.command,
+        }
+        read, note = _fill(form, part, pruned, {name: encodable(fact) for name, fact in facts.items() if fact})
         progress(STAGE, 1, 2)
-        results = dict(outcome)
         if form.rounded and bench is not None:
             full = bench.measurements.evaluate(bench.evaluation)
-            evaluation = replace(full, scores=read.scores)
             states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
-            states[form.rounded] = measure(evaluation, full=full, seed=bench.settings.seed)
+            states[form.rounded] = measure(replace(full, scores=read.scores), full=full, seed=bench.settings.seed)
             results |= outcome_records(states)
-        files: tuple[Footprint, ...] = ()
+        files: list[Footprint] | None = None
         if form.times is not None and seconds is not None:
             files = _time_files(form, part, pruned, provenance.recovery, seconds)
         results |= {
@@ -195,10 +193,35 @@ def write(
             "agreement": read.agreement,
             "tried": read.tried,
             "written": read.written,
-            "files": files or None,
+            "files": files,
             "note": note,
         }
-        _describe(form, part, pruned, results, bench, provenance)
+        model: dict[str, Any] = {
+            "id": card.id,
+            "revision": card.revision,
+            "family": card.family,
+            "sha256": card.identity,
+        }
+        example = None
+        if card.prompt is not None and whole.prompt is not None:
+            model |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+            example = whole.prompt.preview()
+        figures = {
+            "schema": "cahp.metrics/1",
+            **describe_data(bench),
+            "model": model,
+            "recovery": provenance.recovery,
+            "parameters": {"full": whole.parameters, "pruned": pruned.cut.parameters},
+            "versions": versions(),
+            "command": provenance.command,
+            **results,
+        }
+        budget = {"attained": mask.count}
+        origin = MaskOrigin(card.id, provenance.method, budget, results["metrics"] or {}, model_sha256=card.origin)
+        readme = model_card(form, card, mask, figures, example=example, findings=provenance.findings)
+        (part / formats.MASK_FILE).write_bytes(mask_json(mask, origin))
+        (part / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
+        (part / formats.CARD_FILE).write_bytes(encodable(readme).encode())
     progress(STAGE, 2, 2)
     return results
 
@@ -211,65 +234,6 @@ def describe_data(bench: Bench | None) -> dict[str, Any]:
     return {"data": record.with_id(bench.dataset.id), "protocol": bench.protocol}
 
 
-def _describe(
-    form: ModelForm,
-    folder: Path,
-    pruned: Pruned,
-    results: Mapping[str, Any],
-    bench: Bench | None,
-    provenance: Provenance,
-) -> None:
-    """Write the mask, the results and the model card into a folder that has the weights."""
-    model = pruned.whole
-    card = model.card
-    facts: dict[str, Any] = {
-        "id": card.id,
-        "revision": card.revision,
-        "family": card.family,
-        "sha256": card.identity,
-    }
-    if card.prompt is not None:
-        facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
-    figures = {
-        "schema": "cahp.metrics/1",
-        **describe_data(bench),
-        "model": facts,
-        "recovery": provenance.recovery,
-        "parameters": {"full": model.parameters, "pruned": pruned.cut.parameters},
-        "versions": versions(),
-        "command": provenance.command,
-        **results,
-    }
-    origin = MaskOrigin(
-        card.id,
-        provenance.method,
-        budget={"attained": pruned.mask.count},
-        metrics=results["metrics"] or {},
-        model_sha256=card.origin,
-    )
-    example = None
-    if model.prompt is not None:
-        example = model.prompt.preview()
-    readme = model_card(form, card, pruned.mask, figures, example=example, findings=provenance.findings)
-    (folder / formats.MASK_FILE).write_bytes(mask_json(pruned.mask, origin))
-    (folder / formats.FIGURES_FILE).write_bytes(json_text(figures).encode())
-    (folder / formats.CARD_FILE).write_bytes(encodable(readme).encode())
-
-
-def _facts(pruned: Pruned, provenance: Provenance, outcome: Mapping[str, Any]) -> dict[str, str]:
-    """Return where the weights come from, for the metadata of their files."""
-    facts = {
-        "cahp.version": version("cahp-explorer"),
-        "cahp.model": pruned.whole.card.id,
-        "cahp.model.sha256": pruned.whole.card.identity,
-        "cahp.mask.sha256": pruned.mask.sha256,
-        "cahp.method": provenance.method,
-        "cahp.recovery": find_applied(provenance.recovery, outcome.get("refit"), outcome.get("distill")),
-        "cahp.command": provenance.command,
-    }
-    return {name: encodable(fact) for name, fact in facts.items() if fact}
-
-
 def _fill(
     form: ModelForm, folder: Path, pruned: Pruned, facts: Mapping[str, str] | None = None
 ) -> tuple[ReadBack, str | None]:
@@ -280,7 +244,7 @@ def _fill(
     Raises:
         CahpError: If the results differ from those in memory.
     """
-    from cahp.models.saving import WRITTEN, compare_writing, read_back, save_tokenizer, stamp
+    from cahp.models.saving import read_back, save_tokenizer, stamp
     from cahp.models.selftest import measure_rounding
 
     folder.mkdir(exist_ok=True)
@@ -293,15 +257,10 @@ def _fill(
     if form.rounded:
         # What a rounded language model predicts is measured at every token.
         full = pruned.whole
-    reads = formats.as_asked(form.reads, model.card)
-    read = read_back(folder, reads, model, pruned.inputs, full=full)
+    read = read_back(folder, formats.name_class(form.reads, model.card), model, pruned.inputs, full=full)
     rounding = 0.0
-    if not form.rounded:
-        if form.cached_card is not None and model.card.saves == "cache":
-            difference = max(read.difference, compare_writing(folder, reads, model))
-            read = replace(read, difference=difference, written=WRITTEN)
-        if read.difference > form.tolerance:
-            rounding = measure_rounding(model, model.batches(model.tokenize(pruned.inputs), size=512))
+    if not form.rounded and read.difference > form.tolerance:
+        rounding = measure_rounding(model, model.batches(model.tokenize(pruned.inputs), size=512))
     form.check(read, rounding=rounding)
     return read, note
 
@@ -313,30 +272,32 @@ def _size_of_weights(form: ModelForm, folder: Path) -> int:
     return sum(path.stat().st_size for part in parts for path in folder.glob(part))
 
 
-def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> tuple[Footprint, ...]:
+def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, seconds: float) -> list[Footprint]:
     """Time the model in ``folder`` beside the full one and, if it was rounded, beside the one before rounding."""
     from cahp.models.surgery import cut
 
     assert form.times is not None
     model = pruned.whole
-    everything = HeadMask.full(model.layers, model.heads)
     state = "recovered"
     if recovery == NONE.name:
         state = "pruned"
     with scratch() as full:
-        exact = form
         folders = {"full": full, state: folder}
-        if form.rounded:
-            assert pruned.exact is not None
+        exact = form
+        if pruned.exact is not None:
             exact = formats.model_form(form.exact)
             folders = {"full": full, state: pruned.exact, form.rounded: folder}
+        everything = HeadMask.full(model.layers, model.heads)
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
         models = [model, *[pruned.cut] * (len(folders) - 1)]
         batches, steps = form.times(models, [place / form.file for place in folders.values()], seconds)
-        sizes = {name: _size_of_weights(form, place) for name, place in folders.items()}
-    latencies = [(batches[0].full, None), *((timing.pruned, timing.ratio) for timing in batches)]
-    decodings: list[Decoding | None] = [Decoding.of(timing) for timing in steps] or [None] * len(sizes)
-    return tuple(
-        Footprint(name, size, *latency, decoding)
-        for (name, size), latency, decoding in zip(sizes.items(), latencies, decodings, strict=True)
-    )
+        files = []
+        for number, (name, place) in enumerate(folders.items()):
+            file = Footprint(name, _size_of_weights(form, place), batches[0].full, None)
+            if number:
+                times = batches[number - 1]
+                file = replace(file, latency_ms=times.pruned, ratio=times.ratio)
+            if steps:
+                file = replace(file, step=steps[number])
+            files.append(file)
+    return files

@@ -19,7 +19,6 @@ from cahp.words import percent, rate, size_of
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.saving import ReadBack
-    from cahp.run.document import RunDocument
     from cahp.stages.latency import Times
 
 
@@ -69,35 +68,30 @@ class MaskForm(Form):
 class ModelForm(Form):
     """A folder that holds a pruned model.
 
-    ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it. Its weights have
-    ``weight_bytes`` each (None: as many as those of the source); with ``keeps_shapes``, all weights are there.
-    ``speed`` compares it with the original. ``write`` fills a folder that has the tokenizer already, and may return a
+    ``loads_with`` names what loads it, and ``needs_model`` tells which models and masks can have it. ``size`` and
+    ``speed`` compare it with the original. ``write`` fills a folder that has the tokenizer already, and may return a
     sentence about what it wrote. ``reads`` is Python that runs in a process without this package: from the path
     ``folder`` it makes ``answer``, which takes a batch (arrays by name) and returns its logits. They may differ by
     ``tolerance`` from those in memory, relative to logits beyond 1; if the weights are ``rounded`` (the name of their
     results), the share of equal predictions counts instead, and ``exact`` is the form in full precision. ``card``
-    describes in Markdown how to load the folder; a language model with a cache has its ``cached_card`` if there is
-    one, and ``reads`` then makes ``write``, too (see ``compare_writing``). Writing needs the packages ``needs``,
-    installed by the ``extra`` of this package. ``runtime`` is the library that runs the form instead of transformers,
-    ``library`` the name by which the hub knows what loads it (None: nothing that the hub knows). ``times`` times the
-    files of models with the runtime, in turn for so many seconds; the first is the full model. It returns the times of
-    a batch of each other file beside the first, and, of language models with a cache, those of the next token of each
-    file beside the model in torch. ``even`` forms need a mask with the same number of heads in every layer.
-    ``refuse`` returns why a model cannot have the form: from its card, the mask (None: any), and the noun of a
-    recovery that adds biases to output projections that have none (empty: it adds none). ``runs_in`` tells, for a
-    runtime, whether it runs the form, and with what; one that is missing was not tried.
+    describes in Markdown how to load the folder, ``cards`` the same by what removing heads saves (``ModelCard.saves``),
+    where that differs. Writing needs the packages ``needs``, installed by the ``extra`` of this package. ``runtime`` is
+    the library that runs the form instead of transformers, ``library`` the name by which the hub knows what loads it
+    (None: nothing that the hub knows). ``times`` times the files of models with the runtime; see
+    ``cahp.stages.latency.measure_onnx``. ``refuse`` returns why a model cannot have the form: from its card, the mask
+    (None: any), and the noun of a recovery that adds biases to output projections that have none (empty: it adds none).
+    ``runs_in`` tells, for a runtime, whether it runs the form, and with what; one that is missing was not tried.
     """
 
     loads_with: str
     needs_model: str = "models whose heads can be cut"
-    weight_bytes: int | None = 4
-    keeps_shapes: bool = False
+    size: str = "smaller"
     speed: str = "faster"
     write: Callable[[Path, Pruned], str | None]
     reads: str
     tolerance: float = math.inf
     card: str
-    cached_card: str | None = None
+    cards: Mapping[str, str] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
     extra: str = ""
     runtime: str = ""
@@ -106,23 +100,7 @@ class ModelForm(Form):
     rounded: str = ""
     exact: str = ""
     runs_in: Mapping[str, str] = field(default_factory=dict)
-    even: bool = False
     refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: card.no_cut
-
-    def describe_size(self, run: RunDocument | None) -> str:
-        """Return the size of the written weights, rounded; what is known of it if the ``run`` did not count them."""
-        counted = None
-        if run is not None:
-            counted = run.cost.pruned.parameters
-            if self.keeps_shapes:
-                counted = run.cost.full.parameters
-        if counted is not None and self.weight_bytes is not None:
-            return f"about {size_of(counted * self.weight_bytes)}"
-        if self.keeps_shapes:
-            return "as the original"
-        if self.weight_bytes == 1:
-            return "about a quarter"
-        return "smaller"
 
     def check(self, read: ReadBack, *, rounding: float = 0.0) -> None:
         """Check that the written model, read back, gives the results of the model in memory.
@@ -132,6 +110,10 @@ class ModelForm(Form):
         Raises:
             CahpError: If not.
         """
+        # Not `difference > tolerance`: NaN must fail too.
+        equal = read.difference <= max(self.tolerance, ALLOWED_ROUNDING * rounding)
+        reason = f"logits differ by {read.difference:.1e} from the model in memory"
+        instead = "the mask instead, and tell us which model this is"
         if self.rounded:
             share = AGREEMENT
             if read.tokens:
@@ -141,11 +123,6 @@ class ModelForm(Form):
             equal = changed <= allowed
             reason = f"predictions differ on {changed:,} of {read.tried:,} (allowed: {allowed:,})"
             instead = f"it as {self.exact}, which rounds nothing"
-        else:
-            # Not `difference > tolerance`: NaN must fail too.
-            equal = read.difference <= max(self.tolerance, ALLOWED_ROUNDING * rounding)
-            reason = f"logits differ by {read.difference:.1e} from the model in memory"
-            instead = "the mask instead, and tell us which model this is"
         if not equal:
             raise CahpError(
                 f"the {self.key} model was not written: after loading it again, its {reason}; export {instead}"
@@ -164,9 +141,7 @@ class ModelForm(Form):
         if self.rounded:
             share = percent(results["agreement"])
             return f"{share} of its predictions are those of the model before rounding (n = {results['tried']:,})"
-        clause = "its logits are identical"
-        if results["difference"]:
-            clause = f"its logits differ by at most {results['difference']:.0e} (n = {results['tried']:,})"
+        clause = f"its logits differ by at most {results['difference']:.0e} (n = {results['tried']:,})"
         if results["written"] is not None:
             clause += f", and it writes the same {results['written']} tokens with its cache"
         return clause
@@ -185,78 +160,42 @@ class ModelForm(Form):
             )
 
 
-# Sizes and latencies -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """Tokens per second that a language model writes after ``context`` tokens, with its cache, one text at a time.
-
-    ``runtime`` is the form's, ``torch`` has as many threads and the same model before it was written, and ``ratio`` is
-    the median ratio of their times, runtime / torch (below 1: the runtime is faster).
-    """
-
-    context: int
-    runtime: float
-    torch: float
-    ratio: Estimate
-
-    @classmethod
-    def of(cls, times: Times) -> Decoding:
-        """Describe the times of a step, in which torch is the full model."""
-        return cls(times.full.length, 1e3 / times.pruned.median, 1e3 / times.full.median, times.ratio)
-
-
 @dataclass(frozen=True)
 class Footprint:
     """A file of a model: ``name`` is ``full``, or what was done to the model, ``bytes`` its size.
 
     ``latency_ms`` is the time of one batch, and ``ratio`` that time over the full model's (None for the full model).
-    ``decoding`` is the speed of a language model that writes with its cache (None: another model).
+    ``step`` are, of a language model with a cache, the times of the next token of one text: of the same model in torch
+    (``full``) and of the file (``pruned``), with the ratio file / torch.
     """
 
     name: str
     bytes: int
     latency_ms: Timing
     ratio: Estimate | None
-    decoding: Decoding | None = None
+    step: Times | None = None
 
 
-def show_files(files: Sequence[Footprint], runtime: str, machine: str = "") -> Iterator[Block]:
-    """Yield the sizes and latencies of files with ``runtime``, and the speeds at which language models write.
-
-    ``machine`` names where they were timed (empty: here); without files there is nothing to show.
-    """
+def show_files(files: Sequence[Footprint], where: str) -> Iterator[Block]:
+    """Yield the sizes and latencies of files, and the speeds at which language models write, timed ``where``."""
     if not files:
         return
     full = files[0].latency_ms
-    where = runtime
-    if machine:
-        where += f" on {machine}"
     busy = ""
     if any(file.latency_ms.noisy for file in files):
         busy = "; other processes kept the machine busy"
-    rows = []
-    for file in files:
-        compared = ""
-        if file.ratio is not None:
-            compared = f"{file.ratio.text} {file.ratio.interval}"
-            if not file.ratio.excludes(1):
-                compared = f"no measurable change: {compared}"
-        rows.append((file.name, size_of(file.bytes), f"{file.latency_ms.median:.1f} ms", compared))
+    rows = [(file.name, size_of(file.bytes), f"{file.latency_ms.median:.1f} ms", file.ratio) for file in files]
     columns = ("model", "file", "time of a batch", "relative to the full model (95 %)")
     yield Table("Size and latency", columns, rows, name="files")
     yield Text(
         f"Timed with {where}: a batch of {full.batch} texts of {full.length} tokens, median of n = {full.repeats} "
         f"rounds in turn{busy}."
     )
-    written = []
-    for file in files:
-        if file.decoding is not None:
-            after = f"{file.name}, after {file.decoding.context:,} tokens"
-            ratio = file.decoding.ratio
-            speeds = (rate(file.decoding.runtime), rate(file.decoding.torch))
-            written.append((after, *speeds, f"{ratio.text} {ratio.interval}, n = {ratio.n}"))
-    if written:
-        title = "Tokens per second, written with the cache, one text at a time"
-        yield Table(title, ("model", runtime, "torch", "ratio of times (95 %), n rounds"), written, name="writing")
+    steps = [(file.name, file.step) for file in files if file.step is not None]
+    if steps:
+        context, rounds = steps[0][1].full.length, steps[0][1].ratio.n
+        speeds = [
+            (name, rate(1e3 / step.pruned.median), rate(1e3 / step.full.median), step.ratio) for name, step in steps
+        ]
+        title = f"Tokens per second, with the cache, after {context:,} tokens of one text (n = {rounds} rounds)"
+        yield Table(title, ("model", "file", "torch", "ratio of times (95 %)"), speeds, name="writing")

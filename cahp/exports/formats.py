@@ -16,6 +16,7 @@ from cahp import models
 from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE, ModelCard
+from cahp.models.identity import output_head
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import HeadMask, OptionError
 
@@ -52,7 +53,7 @@ logits = model(**tokenizer("a text", return_tensors="pt")).logits
 ```
 
 Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate --model FOLDER`
-evaluates it.
+evaluates it. cahp-explorer chooses none of its heads again: to keep fewer, prune the original.
 """
 PLAIN_READS = f"""
 from transformers import AutoModelForSequenceClassification
@@ -70,13 +71,11 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 GGUF_READS = (Path(models.__file__).parent / "run_gguf.py").read_text(encoding="utf-8") + (
     f"\nanswer = read_gguf(folder / '{GGUF_FILE}')\n"
 )
-GGUF_CARD = f"""\
-`{GGUF_FILE}` holds the smaller model in float32, with its tokenizer. If the layers keep
-different numbers of heads, it is of llama.cpp's architecture `deci`, which lists them.
+_GGUF_CARD = f"""\
+If the layers keep different numbers of heads, `{GGUF_FILE}` is of llama.cpp's architecture `deci`, which lists them.
 
 ```
 llama-cli --model FOLDER/{GGUF_FILE} --prompt "Once upon a time"
-llama-quantize FOLDER/{GGUF_FILE} smaller.gguf Q8_0
 ```
 
 ```python
@@ -85,14 +84,6 @@ from llama_cpp import Llama
 print(Llama("FOLDER/{GGUF_FILE}")("Once upon a time", max_tokens=20, temperature=0.0))
 ```
 """
-_GGUF_LOADS = GGUF_CARD[GGUF_CARD.index("```\n") :].replace(
-    f"llama-quantize FOLDER/{GGUF_FILE} smaller.gguf Q8_0\n", ""
-)
-GGUF_TYPES_CARD = f"""\
-`{GGUF_FILE}` holds the smaller model in the number types of its source, with its tokenizer. If the layers keep
-different numbers of heads, it is of llama.cpp's architecture `deci`, which lists them.
-
-{_GGUF_LOADS}"""
 #: Runs the ``session`` of a language model with a cache; numpy is imported.
 ONNX_STEPS = """\
 def read(ids, mask, cache=None):
@@ -170,16 +161,6 @@ ids = write(inputs["input_ids"], inputs["attention_mask"], 20)
 print(tokenizer.decode(ids[0]))
 ```
 """
-GENERATING = """\
-## Generate text
-
-```python
-inputs = tokenizer("Once upon a time", return_tensors="pt")
-print(tokenizer.decode(model.generate(**inputs, max_new_tokens=20, do_sample=False)[0]))
-```
-"""
-
-
 # Writing models and reading them back ---------------------------------------------------------------------------
 
 
@@ -194,10 +175,7 @@ def _write_int8(folder: Path, pruned: Pruned) -> None:
 
 
 def _refuse_onnx(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    reason = card.no_cut or card.no_onnx
-    if reason is None and card.saves == "cache":
-        reason = NO_ONNX_CACHE.get(card.family)
-    return reason
+    return card.no_cut or card.no_onnx or NO_ONNX_CACHE.get((card.family, card.saves))
 
 
 _INT8_CARD = f"""\
@@ -248,7 +226,7 @@ _ONNX = ModelForm(
         models, files, seconds=seconds
     ),
     card=f"`{ONNX_FILE}` holds the smaller model. {ONNX_CARD}",
-    cached_card=f"`{ONNX_FILE}` holds the smaller model. {ONNX_CACHED_CARD}",
+    cards={"cache": f"`{ONNX_FILE}` holds the smaller model. {ONNX_CACHED_CARD}"},
 )
 
 
@@ -256,34 +234,33 @@ def _refuse_standard(card: ModelCard, mask: HeadMask | None, adder: str) -> str 
     if card.family in FAMILIES:
         return DERIVED_SIZE
     units = 1
+    uneven = None
     if mask is not None:
-        units = len(mask.by_layer[0])
-    reason: str | None = card.no_cut or _models("saving").refuse_standard(card, units=units, adder=adder)
-    return reason
+        fewest, most = min(mask.counts), max(mask.counts)
+        if fewest == most:
+            units = most
+        else:
+            uneven = (
+                "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
+                f"{fewest} to {most}"
+            )
+    return card.no_cut or _models("saving").refuse_standard(card, units=units, adder=adder) or uneven
 
 
 def _refuse_biases(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    if not adder or card.family in FAMILIES:
-        return None
-    if not _models("saving").lacks_output_bias(card):
-        return None
-    return f"its output projections have no bias, and {adder} needs one"
+    if adder and card.family not in FAMILIES and _models("saving").lacks_output_bias(card):
+        return f"its output projections have no bias, and {adder} needs one"
+    return None
 
 
 def _refuse_gguf(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    reason: str | None = card.no_cut or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
-    return reason
+    return card.no_cut or _models("to_gguf").refuse_gguf(card, mask, adder=adder)
 
 
 def _refuse_gguf_types(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
     if card.source is None:
         return "its source is not a GGUF file, whose types would be kept"
     return _refuse_gguf(card, mask, adder)
-
-
-def _write_gguf_types(folder: Path, pruned: Pruned) -> str:
-    made: str = _models("to_gguf").save_gguf(folder / GGUF_FILE, pruned.cut, pruned.mask, types=True)
-    return made
 
 
 _GGUF = ModelForm(
@@ -301,7 +278,7 @@ _GGUF = ModelForm(
     runtime="llama.cpp",
     library="gguf",
     runs_in=_GGUF_RUNS,
-    card=GGUF_CARD,
+    card=f"`{GGUF_FILE}` holds the smaller model in float32; `llama-quantize` makes it smaller. {_GGUF_CARD}",
 )
 
 
@@ -326,14 +303,13 @@ _MODEL_FORMS = (
         needs_model="the same number of heads in every layer, and a configuration that states the size of a head",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
         file="model.safetensors",
-        even=True,
         refuse=_refuse_standard,
         write=lambda folder, pruned: _models("saving").save_standard(folder, pruned.cut, pruned.mask),
         reads=PLAIN_READS,
         tolerance=1e-5,
         card=f"""\
 Every layer keeps the same number of heads, and the configuration states it: the model loads like any other of its
-class, with no file of cahp-explorer.
+class, with no file of cahp-explorer, and its heads can be pruned again.
 
 {PLAIN_CARD}""",
         runs_in={**_CHECKPOINT_RUNS, "transformers": "yes", "vLLM": "yes", "MLX": "yes"},
@@ -342,7 +318,7 @@ class, with no file of cahp-explorer.
         key="drop-in",
         title="Drop-in",
         loads_with="transformers",
-        keeps_shapes=True,
+        size="as the original",
         speed="as the original",
         needs_model="all models",
         loads="load it with AutoModelForSequenceClassification.from_pretrained",
@@ -363,25 +339,26 @@ results of the pruned model, but it is neither smaller nor faster.
         _GGUF,
         key="gguf-types",
         title="GGUF, types of the source",
-        weight_bytes=None,
         needs_model="models from a GGUF file of the shapes of Llama and Qwen",
         refuse=_refuse_gguf_types,
-        write=_write_gguf_types,
+        write=lambda folder, pruned: _models("to_gguf").save_gguf(
+            folder / GGUF_FILE, pruned.cut, pruned.mask, types=True
+        ),
         rounded="quantised",
         exact="gguf",
-        card=GGUF_TYPES_CARD,
+        card=f"`{GGUF_FILE}` holds the smaller model in the number types of its source. {_GGUF_CARD}",
     ),
     _ONNX,
     replace(
         _ONNX,
         key="onnx-int8",
         title="ONNX, int8",
-        weight_bytes=1,
+        size="about a quarter",
         write=_write_int8,
         rounded="int8",
         exact="onnx",
         card=_INT8_CARD.format(ONNX_CARD),
-        cached_card=_INT8_CARD.format(ONNX_CACHED_CARD),
+        cards={"cache": _INT8_CARD.format(ONNX_CACHED_CARD)},
     ),
 )
 
@@ -483,11 +460,6 @@ def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, rec
     adder = ""
     if RECOVERIES[recover].adds_biases:
         adder = RECOVERIES[recover].noun
-    if form.even and mask is not None and len(set(mask.counts)) > 1:
-        return form.refuse(card, None, adder) or (
-            "it needs the same number of heads in every layer, as --even chooses them, and the mask keeps "
-            f"{min(mask.counts)} to {max(mask.counts)}"
-        )
     return form.refuse(card, mask, adder)
 
 
@@ -506,28 +478,17 @@ def check_export(form: ModelForm, card: ModelCard, mask: HeadMask | None = None,
 
 def describe_runtimes(form: ModelForm) -> str:
     """Return where a form runs, with the versions that were tried."""
-    cells = list[str]()
-    for runtime, version in RUNTIMES.items():
-        cells.append(f"{runtime} ({version}): {form.runs_in.get(runtime, UNTRIED)}")
+    cells = (f"{name} ({version}): {form.runs_in.get(name, UNTRIED)}" for name, version in RUNTIMES.items())
     return ", ".join(cells)
 
 
-def describe_loading(form: ModelForm, card: ModelCard) -> str:
-    """Return how to load a model of this ``card`` from a folder, in Markdown."""
-    text = form.card
-    if card.saves == "cache" and form.cached_card is not None:
-        text = form.cached_card
-    return as_asked(text, card)
+#: The class that loads a model, by what is above its layers.
+_CLASSES = {"classification": "ForSequenceClassification", "causal": "ForCausalLM", "masked": "ForMaskedLM"}
 
 
-def as_asked(text: str, card: ModelCard) -> str:
-    """Return code or words of a form for a model of this ``card``: language models have other classes."""
-    if card.prompt is None and card.task.predicts_labels:
-        return text
-    head = "ForCausalLM"
-    if card.language == "masked":
-        head = "ForMaskedLM"
-    return text.replace("ForSequenceClassification", head)
+def name_class(text: str, card: ModelCard) -> str:
+    """Return code or words of a form with the class of a model of this ``card``."""
+    return text.replace(_CLASSES["classification"], _CLASSES[output_head(card)])
 
 
 def option_help() -> str:

@@ -331,7 +331,8 @@ def read_back(
     those of all measured tokens.
 
     The Python code ``reads`` defines a function ``answer`` from the path ``folder``. The function takes a batch (arrays
-    by name) and returns the logits, of a language model for every token. It cannot import this package.
+    by name) and returns the logits, of a language model for every token. It cannot import this package. Where it
+    defines ``write``, too, a language model with a cache writes text; see ``compare_writing``.
 
     Raises:
         CahpError: If the folder cannot be read.
@@ -385,9 +386,12 @@ def read_back(
                 differences.append(relative_difference(ours, theirs))
                 same.append(ours[:, classes].argmax(-1) == theirs[:, classes].argmax(-1))
     equal = torch.cat(same)
-    return ReadBack(
-        len(equal), float(equal.double().mean()), float(np.max(differences)), scores, pruned.predicts_tokens
-    )
+    written = None
+    if full is None and pruned.card.saves == "cache" and "def write(" in reads:
+        differences.append(compare_writing(folder, reads, pruned))
+        written = WRITTEN
+    difference = float(np.max(differences))
+    return ReadBack(len(equal), float(equal.double().mean()), difference, scores, pruned.predicts_tokens, written)
 
 
 def _places(model: HeadModel, batch: Batch, measured: Sequence[int]) -> tuple[Tensor, Tensor] | None:

@@ -93,7 +93,7 @@ def export_lines(document: Document, output: Output | None = None) -> Iterator[s
         yield from _facts([("size", size)])
         return
     size += f"; {document['bytes'] / 1e6:.1f} MB on disk"
-    if form.keeps_shapes:
+    if form.size == "as the original":
         size += ", where those of pruned heads are zeros"
     yield from _facts(
         [

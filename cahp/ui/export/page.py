@@ -241,8 +241,7 @@ def _draw_form(
 ) -> Written | None:
     """Draw the card of a possible form with the button that writes it; return what was written."""
     st.markdown(f"**{form.title}**")
-    about = form.describe_size(view.document)
-    st.caption(f"Size: {about} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
+    st.caption(f"Size: {form.size} · speed: {form.speed}  \nLoads with {form.loads_with}  \n{capital(form.exactness)}")
     name = f"{name_of(explorer)}-{form.key}-{recover}-{allowed}"
     write: Callable[..., Written] = partial(
         checkpoint,

@@ -30,7 +30,7 @@ def test_a_recovered_model_is_written_and_reported(asked: list[object], tmp_path
 
 
 @pytest.mark.parametrize("recover", ["finetune", "distill"])
-def test_a_training_tells_each_epoch_on_stderr_and_stands_beside_the_refit(
+def test_a_training_tells_each_epoch_on_stderr_and_in_the_result(
     asked: list[object], recover: str, tmp_path: Path
 ) -> None:
     words = [*asked, "--recover", recover, "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
@@ -42,8 +42,6 @@ def test_a_training_tells_each_epoch_on_stderr_and_stands_beside_the_refit(
     at = next(place for place, line in enumerate(said) if line.split()[:2] == ["epoch", "loss"])
     losses = [line.split()[3].strip(",") for line in answer.err.splitlines()]
     assert [line.split()[1] for line in said[at + 1 : at + 3]] == losses
-    title = next(line for line in said if line.startswith("  On validation"))
-    assert title.split()[-6:] == ["all", "heads", "as", "pruned", "recovered", "refitted"]
     if recover == "distill":
         assert "on held-out texts" in answer.err
         refit, distilled = (

@@ -282,3 +282,20 @@ def test_options_of_models_are_refused_for_a_mask_alone(settings: Settings, tmp_
     with pytest.raises(OptionError, match="--recover changes weights, and --format npy writes a mask alone"):
         export(settings.model, mask=mask, format="npy", recover="refit", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_name_with_the_ending_of_a_file_is_that_of_the_mask_and_no_folder(settings: Settings, tmp_path: Path) -> None:
+    model = Settings(model=settings.model)
+    mask = HeadMask.of([0, 1, 2, 5], 3, 4)
+    written = export(model, mask=mask, format="mask", out=tmp_path / "m.json")
+    assert written["file"] == "m.json"
+    assert cahp.read_mask(tmp_path / "m.json").sha256 == mask.sha256
+    with pytest.raises(OptionError, match="has another ending"):
+        export(model, mask=mask, format="npy", out=tmp_path / "mask.json")
+    with pytest.raises(OptionError, match="is the name of a file; name a folder"):
+        export(settings, mask=mask, format="compact", out=tmp_path / "m.json")
+
+
+@pytest.mark.parametrize(("form", "said"), [("compact", "none of its heads again"), ("standard", "pruned again")])
+def test_a_model_card_says_whether_heads_can_be_chosen_again(form: str, said: str) -> None:
+    assert said in model_form(form).card
