@@ -10,11 +10,10 @@ import os
 import re
 import secrets
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,12 +23,6 @@ from numpy.typing import NDArray
 
 #: The names of files and folders that are still being written.
 UNFINISHED = re.compile(r"\.[0-9a-f]{16}(\..*)?", re.DOTALL)
-#: A complete set of files on its way into its folder: what it replaces, and the files that it only removes.
-_READY = ".ready"
-_OLD = ".old"
-_GONE = ".gone.json"
-#: A set takes its place within microseconds; a process that holds the lock for longer was stopped.
-_LOCK_TIMEOUT_S = 10
 _DAY_S = 86_400
 _SCRATCH = "cahp-"
 
@@ -37,130 +30,33 @@ _SCRATCH = "cahp-"
 Content = bytes | memoryview | Callable[[IO[bytes]], object]
 
 
-# Sets of files ---------------------------------------------------------------------------------------------------
-
-
 def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
-    """Write files that belong together into ``folder``, which is made if needed: all of them or none.
+    """Write files that belong together into ``folder``, which is made if needed.
 
-    A single file replaces the old one at once. A set is prepared in a hidden subfolder and then takes its place as
-    ``replace_files`` describes. After a failure the folder is as it was before.
+    All are written under hidden names first. Then each replaces the old one of its name at once.
 
     Raises:
-        OSError: If the folder cannot be made or written to.
+        OSError: If the folder cannot be made or written to; its files are as they were before.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    hidden = folder / f".{secrets.token_hex(8)}"
-    if len(contents) == 1:
-        ((name, content),) = contents.items()
-        temporary = folder / f"{hidden.name}.{name}"
-        try:
-            _write(temporary, content)
-            temporary.replace(folder / name)
-        finally:
-            temporary.unlink(missing_ok=True)
-        return
+    hidden = f".{secrets.token_hex(8)}"
+    temporary = {name: folder / f"{hidden}.{name}" for name in contents}
     try:
-        hidden.mkdir()
         for name, content in contents.items():
-            _write(hidden / name, content)
-        replace_files(hidden, folder)
+            # Not tempfile: its files are readable by their owner only, whatever the umask is.
+            with temporary[name].open("x+b") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
+                file.flush()
+                # Without this a power cut may keep the rename and lose the bytes.
+                os.fsync(file.fileno())
+        for name, path in temporary.items():
+            path.replace(folder / name)
     finally:
-        shutil.rmtree(hidden, ignore_errors=True)
-
-
-def _write(path: Path, content: Content) -> None:
-    # Not tempfile: its files are readable by their owner only, whatever the umask is.
-    with path.open("x+b") as file:
-        if callable(content):
-            content(file)
-        else:
-            file.write(content)
-        file.flush()
-        # Without this a power cut may keep the rename and lose the bytes.
-        os.fsync(file.fileno())
-
-
-def replace_files(prepared: Path, folder: Path, gone: Iterable[str] = ()) -> None:
-    """Move all files of the hidden subfolder ``prepared`` into ``folder``, and remove files called ``gone`` from there.
-
-    Files of the old set and of the new one are never mixed: the old ones leave before the new ones come. If one cannot
-    be moved, all are put back. If the process is killed in between, ``finish_replacing`` brings the rest.
-
-    Raises:
-        OSError: If a file cannot be moved.
-    """
-    names = {path.name for path in prepared.iterdir()}
-    (prepared / _OLD).mkdir()
-    (prepared / _GONE).write_text(json.dumps([*gone]), encoding="utf-8")
-    ready = folder / f"{prepared.name}{_READY}"
-    with locked(folder):
-        # From here on the new set counts.
-        prepared.rename(ready)
-        try:
-            _move_in(ready, folder)
-        except BaseException:
-            for name in names - {path.name for path in ready.iterdir()}:
-                (folder / name).rename(ready / name)
-            for old in (ready / _OLD).iterdir():
-                old.rename(folder / old.name)
-            raise
-        finally:
-            # No longer a set that is ready: nothing in it may be moved again.
-            ready.rename(prepared)
-    shutil.rmtree(prepared, ignore_errors=True)
-
-
-def finish_replacing(folder: Path) -> None:
-    """Complete the sets of files in ``folder`` whose process was killed while they took their place.
-
-    The folder may come from a stranger: nothing outside it is touched, and what is no set of ours stays as it is.
-    """
-    with suppress(OSError, ValueError):
-        for ready in folder.glob(f".*{_READY}"):
-            with locked(folder):
-                linked = ready.is_symlink() or (ready / _OLD).is_symlink()
-                if UNFINISHED.fullmatch(ready.name) and ready.is_dir() and not linked:
-                    _move_in(ready, folder)
-                    ready.rename(ready.with_suffix(""))
-
-
-def _move_in(ready: Path, folder: Path) -> None:
-    new = sorted({path.name for path in ready.iterdir()} - {_OLD, _GONE})
-    if (ready / _GONE).exists():
-        gone = json.loads((ready / _GONE).read_text(encoding="utf-8"))
-        if not isinstance(gone, list) or not all(map(_is_name, gone)):
-            raise ValueError("it lists what are no names of files")
-        for name in {*new, *gone}:
-            if os.path.lexists(folder / name):
-                (folder / name).rename(ready / _OLD / name)
-        (ready / _GONE).unlink()
-    for name in new:
-        (ready / name).rename(folder / name)
-
-
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name not in ("", ".", "..") and Path(name).name == name
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes of ours from replacing files in ``folder``, where folders can be locked."""
-    with ExitStack() as stack:
-        if sys.platform != "win32":
-            import fcntl
-
-            with suppress(OSError):
-                handle = os.open(folder, os.O_RDONLY)
-                stack.callback(os.close, handle)
-                end = time.monotonic() + _LOCK_TIMEOUT_S
-                while time.monotonic() < end:
-                    try:
-                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        break
-                    except BlockingIOError:
-                        time.sleep(0.02)
-        yield
+        for path in temporary.values():
+            path.unlink(missing_ok=True)
 
 
 # Temporary files and paths ---------------------------------------------------------------------------------------

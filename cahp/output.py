@@ -20,7 +20,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cahp.files import UNFINISHED, Content, finish_replacing, is_there, locked, replace_files, sweep, write_whole
+from cahp.files import UNFINISHED, Content, is_there, sweep, write_whole
 from cahp.values import CahpError, OptionError
 
 #: Lists the files of a folder that was written as a whole, and holds what its maker noted.
@@ -81,7 +81,6 @@ class Output:
         self.note = ""
         self._force = force
         self._real = self.folder.resolve()
-        finish_replacing(self._real)
         self._before = _states(self._real)
 
     @classmethod
@@ -151,15 +150,14 @@ class Output:
         )
 
     def write(self, contents: Mapping[str, Content]) -> None:
-        """Write files that belong together, all or none; files that changed during the work are not replaced.
+        """Write files that belong together; files that changed during the work are not replaced.
 
         Raises:
             UnwrittenError: If they cannot be written.
         """
         with translate_errors(self.folder):
-            with locked(self._real.parent):
-                self._step_aside_for(contents)
-                write_whole(self._real, contents)
+            self._step_aside_for(contents)
+            write_whole(self._real, contents)
             sweep(self._real, UNFINISHED)
 
     # A folder that is written as a whole ---------------------------------------------------------------------------
@@ -217,8 +215,7 @@ class Output:
                     # Weights are written for their owner alone; here they get the permissions of other files.
                     if path.is_file():
                         path.chmod((part / MARK).stat().st_mode)
-                with locked(self._real.parent):
-                    self._place(part, names)
+                self._place(part, names)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
             sweep(self._real.parent, re.compile(rf"\.{re.escape(self._real.name)}-[0-9a-f]{{16}}"))
@@ -237,12 +234,14 @@ class Output:
         if not self._real.exists():
             part.rename(self._real)
             return
-        inside = self._real / f".{secrets.token_hex(8)}"
-        try:
-            shutil.move(part, inside)
-            replace_files(inside, self._real, gone - set(names))
-        finally:
-            shutil.rmtree(inside, ignore_errors=True)
+        for name in gone - set(names):
+            path = self._real / name
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        for path in part.iterdir():
+            path.replace(self._real / path.name)
 
     def _step_aside_for(self, names: Iterable[str]) -> bool:
         """Switch to a new folder beside this one if any of these files appeared or changed during the work."""

@@ -18,7 +18,7 @@ from cahp.comparison.document import ComparisonDocument, Participant, tabulate_c
 from cahp.comparison.plan import FULL
 from cahp.comparison.statistics import Verdict, list_tested
 from cahp.comparison.summary import Area, Mean, Primary, Summary, summarise
-from cahp.files import finish_replacing, json_text, plain_json
+from cahp.files import json_text, plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.output import Mark, Output
 from cahp.recoveries import NONE, RECOVERIES
@@ -210,7 +210,6 @@ class Comparison:
         file = Path(path)
         if file.is_dir():
             file /= FILE
-        finish_replacing(file.parent)
         try:
             with file.open("rb") as open_file:
                 content = open_file.read(_LARGEST_FILE + 1)

@@ -6,11 +6,12 @@ from cahp.board.colourings import mark_clusters
 from cahp.values import HeadMask, Ints
 from cahp.words import safe
 
-#: The grid of heads: the side of a square, the gap between two, and the margins with the numbers of layers and heads.
-_CELL = 26
-_GAP = 4
+#: Between two squares of the grid, and its margins with the numbers of layers and heads.
+_STEP = 30
 _LEFT = 74
 _TOP = 26
+#: The word, the class of the letter, and the opacity of the square of a head, by whether it is kept.
+_STATES = {True: ("kept", "on", 1), False: ("pruned", "off", 0.2)}
 
 
 def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None, *, unit: str = "head") -> str:
@@ -19,45 +20,35 @@ def grid(mask: HeadMask, labels: Ints | None, families: Ints | None = None, *, u
     ``families (N,)`` give clusters the colours that they have at every budget (None: each cluster has its own).
     ``unit`` says what is kept as a whole: a head, or a group of them.
     """
-    step = _CELL + _GAP
-    width = _LEFT + mask.heads * step
-    height = _TOP + mask.layers * step
+    width = _LEFT + mask.heads * _STEP
+    height = _TOP + mask.layers * _STEP
     rows = "; ".join(f"layer {layer} keeps {heads or 'none'}" for layer, heads in enumerate(mask.by_layer))
     drawn = [
         f'<svg class=grid viewBox="0 0 {width} {height}" style="max-width:{width}px" role="img" '
         f'aria-label="Grid of {mask.layers} layers and {mask.heads} {unit}s: {safe(rows)}">'
     ]
-    drawn += [f'<text x="{_LEFT + head * step + _CELL / 2}" y="16">{head}</text>' for head in range(mask.heads)]
+    drawn += [f'<text x="{_LEFT + head * _STEP + 13}" y="16">{head}</text>' for head in range(mask.heads)]
     drawn += [
-        f'<text class=side x="{_LEFT - 10}" y="{_TOP + layer * step + 17}">layer {layer}</text>'
+        f'<text class=side x="{_LEFT - 10}" y="{_TOP + layer * _STEP + 17}">layer {layer}</text>'
         for layer in range(mask.layers)
     ]
-    marks = None
+    colours = ["var(--accent)"] * mask.keep.size
+    names = [""] * mask.keep.size
     if labels is not None:
         marks = mark_clusters(labels, families)
+        colours = list(marks.colours)
+        names = list(marks.names)
     for place, kept in enumerate(mask.keep.ravel().tolist()):
         layer, head = divmod(place, mask.heads)
-        x = _LEFT + head * step
-        y = _TOP + layer * step
-        tip = f"layer {layer}, {unit} {head}: {_STATES[kept]}"
-        colour = "var(--accent)"
-        over = ""
-        if marks is not None:
-            colour = marks.colours[place]
-            name = marks.names[place]
-            tip += f", cluster {name}"
-            over = f'<text class={_TEXT_CLASSES[kept]} x="{x + _CELL / 2}" y="{y + 17}">{name}</text>'
+        x = _LEFT + head * _STEP
+        y = _TOP + layer * _STEP
+        state, style, opacity = _STATES[kept]
         drawn.append(
-            f'<g><title>{tip}</title><rect x="{x + 1}" y="{y + 1}" width="{_CELL - 2}" height="{_CELL - 2}" rx="4" '
-            f'fill="{colour}" fill-opacity="{_OPACITIES[kept]}"/>{over}</g>'
+            f"<g><title>layer {layer}, {unit} {head}: {state} {names[place]}</title>"
+            f'<rect x="{x + 1}" y="{y + 1}" width="24" height="24" rx="4" fill="{colours[place]}" '
+            f'fill-opacity="{opacity}"/><text class={style} x="{x + 13}" y="{y + 17}">{names[place]}</text></g>'
         )
     return "".join(drawn) + "</svg>"
-
-
-#: The word, the class of the letter, and the opacity of the square of a head, by whether it is kept.
-_STATES = {True: "kept", False: "pruned"}
-_TEXT_CLASSES = {True: "on", False: "off"}
-_OPACITIES = {True: 1, False: 0.2}
 
 
 STYLE = """

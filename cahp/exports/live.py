@@ -11,8 +11,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from cahp.board import BoardSubject, Host, Shown, contents, script
 from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed, table_of
 from cahp.board.colourings import Coloured, colour_by_measures
@@ -22,9 +20,7 @@ from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures
 from cahp.run.settings import Settings
-from cahp.show.blocks import Block, Table, Text
 from cahp.values import HeadMask, Ints
-from cahp.values.statistics import called
 
 #: With more heads, a report does not contain the clusters of every budget: it would be too large for a mail.
 _ALL_CLUSTERS = 256
@@ -64,10 +60,9 @@ def live_of(files: RunFiles, measures: Measures = ()) -> Live | None:
     run = files.document
     clusters = files.clusters
     # Only other methods themselves can choose their heads for other budgets.
-    if clusters is None or "labels" not in files.arrays or run.settings.method not in (Settings.method, BY_HAND):
+    if clusters is None or files.labels is None or run.settings.method not in (Settings.method, BY_HAND):
         return None
-    table = table_of(run, clusters, files.table)
-    return Live.of(run, clusters, table, files.arrays["labels"].astype(np.int64), measures)
+    return Live.of(run, clusters, table_of(run, clusters, files.table), files.labels, measures)
 
 
 @cache
@@ -115,20 +110,3 @@ def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
     # A script element ends at the first "</script", whatever it contains.
     text = json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     yield f'<script type="application/json" class="board-data">{text}</script>'
-
-
-def show_replacements(mask: HeadMask, live: Live) -> Iterator[Block]:
-    """Yield, for each kept head, the pruned heads to which it is nearest."""
-    nearest = live.clusters.covers(mask, live.labels)
-    names = live.clusters.names(live.labels)
-    rows = []
-    for kept in mask.flat:
-        covered = [head for head in np.flatnonzero(nearest == kept).tolist() if not mask.keep.flat[head]]
-        if covered:
-            heads = [f"{called(head, mask.heads)} ({names[head]})" for head in (kept, *covered)]
-            rows.append((heads[0], ", ".join(heads[1:])))
-    yield Text(
-        "The replacement of a pruned head is the nearest kept head of its cluster or, if its cluster keeps none, the "
-        "nearest kept head of all."
-    )
-    yield Table("Heads as layer.head (cluster)", ["kept", "replaces"], rows, name="replacements")

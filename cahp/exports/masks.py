@@ -89,13 +89,11 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
         MaskError: If the file cannot be read or is malformed. ``HeadMask.check_fits`` checks whether it fits a model.
     """
     data = read_mask_bytes(source)
-    if data.startswith(np.lib.format.MAGIC_PREFIX):
+    if data.startswith((np.lib.format.MAGIC_PREFIX, _TORCH_PREFIX)):
         return HeadMask(_checked(_read_array(data)))
-    if data.startswith(_TORCH_PREFIX):
-        return HeadMask(_checked(_read_tensor(data)))
-    rows = _read_rows(data)
-    if rows is not None:
-        return HeadMask(_checked(rows))
+    lines = data.decode(errors="replace").splitlines()
+    if lines and ("\t" in lines[0] or lines[0].startswith("layer,head,kept")):
+        return HeadMask(_checked(_read_table(lines)))
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
@@ -106,7 +104,18 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
         return _mask_of_record(content)
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
-    return _mask_without(content, layers, heads)
+    keep = np.ones((layers, heads), dtype=np.bool_)
+    for layer, pruned in content.items():
+        if not re.fullmatch("[0-9]{1,6}", layer) or not isinstance(pruned, list):
+            raise MaskError(f"This JSON lists neither kept heads nor the pruned heads of layers; {_NEXT_STEP}.")
+        for head in pruned:
+            if type(head) is not int or not 0 <= head < heads or int(layer) >= layers:
+                raise MaskError(
+                    f"Layer {layer} lists a pruned head but the model has {layers} layers of {heads} heads; "
+                    "choose a list that was made for this model."
+                )
+            keep[int(layer), head] = False
+    return HeadMask(keep)
 
 
 def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
@@ -148,26 +157,21 @@ def read_mask_bytes(source: Path | str | bytes) -> bytes:
     return data
 
 
-def _read_rows(data: bytes) -> NDArray[np.int64] | None:
-    """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern`` (None: it is another file)."""
-    lines = data.decode(errors="replace").splitlines()
-    if lines and all(re.fullmatch("[01](\t[01])+", line) for line in lines):
-        rows = [line.split("\t") for line in lines]
-    elif lines and lines[0].startswith("layer,head,kept"):
+def _read_table(lines: Sequence[str]) -> NDArray[np.int64]:
+    """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern``."""
+    rows = [line.split("\t") for line in lines]
+    if lines[0].startswith("layer"):
+        cells = [line.split(",")[:3] for line in lines[1:]]
+        heads = max(1, sum(cell[0] == "0" for cell in cells))
+        places = [[str(number // heads), str(number % heads)] for number in range(len(cells))]
         rows = []
-        for line in lines[1:]:
-            if line.startswith(f"{len(rows)},0,"):
-                rows.append([])
-            # The rows are one for each head, in their order.
-            found = re.match(rf"{len(rows) - 1},{len((rows or [[]])[-1])},([01])(,|$)", line)
-            if found is None:
-                raise MaskError(f"This table lists no heads in their order; {_NEXT_STEP}.")
-            rows[-1].append(found[1])
-    else:
-        return None
-    if len({len(row) for row in rows}) != 1:
-        raise MaskError(f"The layers in this table have different numbers of heads; {_NEXT_STEP}.")
-    return np.array(rows, dtype=np.int64)
+        # The rows are one for each head, in their order.
+        if [cell[:2] for cell in cells] == places:
+            rows = [[cell[-1] for cell in cells[start : start + heads]] for start in range(0, len(cells), heads)]
+    try:
+        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
+    except ValueError:
+        raise MaskError(f"This table does not list the heads of all layers in their order; {_NEXT_STEP}.") from None
 
 
 def _is_record(content: Mapping[str, Any]) -> bool:
@@ -217,7 +221,10 @@ def mask_array(mask: HeadMask) -> bytes:
 
 
 def _read_array(data: bytes) -> NDArray[Any]:
+    """Read an array of NumPy, or a tensor of PyTorch."""
     try:
+        if data.startswith(_TORCH_PREFIX):
+            return _read_tensor(data)
         shape, dtype = array_header(io.BytesIO(data))
         if not dtype.hasobject:
             # Before memory is allocated for it.
@@ -226,31 +233,26 @@ def _read_array(data: bytes) -> NDArray[Any]:
     except MaskError:
         raise
     except Exception as error:
-        # NumPy promises no type here: a broken header raises a dozen different ones.
-        raise MaskError(f"This NumPy array is broken or holds Python objects; {_NEXT_STEP}.") from error
+        # Neither library promises a type here: a broken header raises a dozen different ones.
+        raise MaskError(f"This array is broken, or holds Python objects or several arrays; {_NEXT_STEP}.") from error
 
 
 def _read_tensor(data: bytes) -> NDArray[Any]:
     import torch
 
-    try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
-            # No two entries of one name. PyTorch does not compress its entries; compressed ones may have any size.
-            if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > _LARGEST_MASK_FILE:
-                raise ValueError("an archive of another kind")  # noqa: TRY301
-        (stored,) = (size for name, size in sizes.items() if "/data/" in name)
-        # Tensors only: nothing in the file can run code. First without its content, since a single number may be
-        # expanded to any shape, and PyTorch trusts the length of the content that the file claims.
-        sketch = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
-        _check_shape(tuple(sketch.shape))
-        if sketch.layout != torch.strided or sketch.untyped_storage().nbytes() > stored:
-            raise ValueError("less content than it claims")  # noqa: TRY301
-        return np.asarray(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True).numpy())
-    except MaskError:
-        raise
-    except Exception as error:
-        raise MaskError(f"This PyTorch file is broken or holds more than one tensor; {_NEXT_STEP}.") from error
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        sizes = {entry.filename.lower(): entry.file_size for entry in archive.infolist()}
+        # No two entries of one name. PyTorch does not compress its entries; compressed ones may have any size.
+        if len(sizes) < len(archive.infolist()) or sum(sizes.values()) > _LARGEST_MASK_FILE:
+            raise ValueError("an archive of another kind")
+    (stored,) = (size for name, size in sizes.items() if "/data/" in name)
+    # Tensors only: nothing in the file can run code. First without its content, since a single number may be expanded
+    # to any shape, and PyTorch trusts the length of the content that the file claims.
+    sketch = torch.load(io.BytesIO(data), map_location="meta", weights_only=True)
+    _check_shape(tuple(sketch.shape))
+    if sketch.layout != torch.strided or sketch.untyped_storage().nbytes() > stored:
+        raise ValueError("less content than it claims")
+    return np.asarray(torch.load(io.BytesIO(data), map_location="cpu", weights_only=True).numpy())
 
 
 def _check_shape(shape: tuple[int, ...]) -> None:
@@ -278,19 +280,3 @@ def _mask_of_record(content: Mapping[str, Any]) -> HeadMask:
     if record.sha256 != mask.sha256:
         raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
     return mask
-
-
-def _mask_without(content: Mapping[str, Any], layers: int, heads: int) -> HeadMask:
-    """Return the mask of a list of pruned heads by layer."""
-    keep = np.ones((layers, heads), dtype=np.bool_)
-    for layer, pruned in content.items():
-        if not re.fullmatch("[0-9]{1,6}", layer) or not isinstance(pruned, list):
-            raise MaskError(f"This JSON lists neither kept heads nor the pruned heads of layers; {_NEXT_STEP}.")
-        for head in pruned:
-            if type(head) is not int or not 0 <= head < heads or int(layer) >= layers:
-                raise MaskError(
-                    f"Layer {layer} lists a pruned head but the model has {layers} layers of {heads} heads; "
-                    "choose a list that was made for this model."
-                )
-            keep[int(layer), head] = False
-    return HeadMask(keep)

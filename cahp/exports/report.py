@@ -1,6 +1,6 @@
 """The report of a run: one HTML file that works offline, prints, and has an interactive board; and a page of several.
 
-The file contains numbers, class names and settings, all escaped, and texts of the data only if the user allowed them.
+The file contains numbers, class names and settings, all escaped, and no texts of the data.
 A content-security policy forbids it to load anything and to run any script but its own.
 """
 
@@ -9,12 +9,10 @@ from __future__ import annotations
 import base64
 import datetime
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from cahp.board import style
 from cahp.board.budget_sweep import BudgetTable, own_speed
@@ -22,39 +20,25 @@ from cahp.board.contents import BoardSubject, describe_headline, list_clauses
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid
 from cahp.exports.formats import MASK_FILE
-from cahp.exports.live import Live, live_of, show_replacements
+from cahp.exports.live import Live, live_of
 from cahp.exports.run_folder import RUN_FOLDER, RunFiles
 from cahp.files import is_there
-from cahp.outcomes import HEADLINES, main_outcome
+from cahp.outcomes import HEADLINES
 from cahp.output import Mark, Output
 from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures, show_measured
-from cahp.run.resources import SplitRecord
 from cahp.run.settings import Settings, flags, to_arguments
-from cahp.run.show import (
-    list_checks,
-    show_choice,
-    show_notes,
-    show_outcomes,
-    show_recovery,
-    show_run_cost,
-)
+from cahp.run.show import list_checks, show_notes, show_run, show_run_cost
 from cahp.show import html
-from cahp.show.blocks import Block, Line, Table, Text
+from cahp.show.blocks import Block, Cell, Table, Text
 from cahp.values import Ints, OptionError
-from cahp.words import capital, percent, safe
+from cahp.words import capital, safe
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; font-src data:"
-#: Characters of an example text that are shown.
-_EXCERPT = 280
 _COMMANDS = """pip install "cahp-explorer[ui,demo]"
 cahp explore                                        # this board, live, with your own text
 cahp prune --model my-model --data reviews.csv      # your own model and data"""
-
-
-#: A text whose prediction changed, its label, and the predictions of the full and the pruned model.
-Example = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True)
@@ -101,61 +85,104 @@ def page(
     labels: Ints | None = None,
     live: Live | None = None,
     static: bool = False,
-    examples: Sequence[Example] = (),
     measures: Measures = (),
 ) -> str:
     """Return the report as an HTML document.
 
     ``labels (N,)`` are the clusters of the heads, and part of ``live``, which makes the board interactive. ``static``
-    leaves out every script. ``examples`` are texts of the data that the user allowed. ``measures`` show what features
-    measured.
+    leaves out every script. ``measures`` show what features measured.
     """
     title, worth = describe_value(run)
+    method = "Heads that attend alike form a cluster; one head of each cluster is kept."
+    if run.settings.method == BY_HAND:
+        method = "The kept heads were chosen by hand."
+    elif run.settings.method != Settings.method:
+        method = f"The kept heads were chosen by the method {run.settings.method}."
     families = None
     if live is not None:
         labels = live.labels
         families = live.clusters.families
-    heads = [f"<p>{safe(_describe_method(run))}</p>"]
     drawn = grid(run.mask, labels, families, unit=run.model.unit)
-    still = f"{drawn}<p class=note>Solid: kept, light: pruned. The letter names the cluster.</p>"
+    heads = [f"{drawn}<p class=note>Solid: kept, light: pruned. The letter names the cluster.</p>"]
     interactive = live is not None and not static
-    if live is None or static:
-        heads.append(still)
-    else:
-        heads += live_board.board(run, run.mask, live)
-        heads.append(f"<noscript><p class=note>The interactive board needs a script.</p>{still}</noscript>")
-    heads += html.draw(show_choice(run))
+    if live is not None and not static:
+        heads = [*live_board.board(run, run.mask, live), f"<noscript>{heads[0]}</noscript>"]
+    _, *results = show_run(run)
     parts = [
-        html_section("Kept heads", heads),
-        html_section("Quality and cost", html.draw(_show_figures(run))),
+        _draw_section("Kept heads", [f"<p>{safe(method)}</p>", *heads]),
+        _draw_section("Quality and cost", html.draw([*results, *show_run_cost(run)])),
         "<h2 class=details>Details</h2>",
     ]
     if live is not None and live.table.full is not None:
-        parts.append(html_section("Outcomes by budget", html.draw([_show_budgets(run, live.table)])))
-    parts += [html_section(one.title, html.draw(blocks)) for one, blocks in show_measured(measures, run)]
-    if examples:
-        columns = ["text", "label", "full model", "pruned model"]
-        rows = [(_excerpt(text), *names) for text, *names in examples]
-        allowed = "Texts whose prediction changed; the author of this report allowed them to be shown"
-        parts.append(html_section("Changed predictions", [html.table(allowed, columns, rows)]))
-    if live is not None:
-        parts.append(html_section("Replacement heads", html.draw(show_replacements(run.mask, live))))
+        parts.append(_draw_section("Outcomes by budget", html.draw([_show_budgets(run, live.table)])))
+    for one, blocks in show_measured(measures, run):
+        parts.append(_draw_section(one.title, html.draw(blocks)))
+    day = "Report of"
+    checks: list[Block] = [Text(check) for check in list_checks(run)]
+    selected = run.data.select
+    evaluated = run.data.eval
+    checks.append(
+        Text(
+            f"The heads were selected on {selected.split} and evaluated on {evaluated.split}. A budget that was chosen "
+            f"on {evaluated.split} makes its own result slightly optimistic."
+        )
+    )
+    checks += show_notes(run.notices, run.test_opened)
+    if origin.bundled:
+        day = "Measured"
+        checks.append(Text("These figures are part of the package; they were measured on the machine named above."))
+    splits = []
+    for part in (selected, evaluated):
+        counts = [f"{name}: {count}" for name, count in (part.class_counts or {}).items()]
+        splits.append(", ".join([f"{part.split}, n = {part.examples:,}", *counts]))
+    model = run.model
+    kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s of {model.group} heads"
+    facts = [
+        ["Model", f"{model.id}, revision {model.revision or 'local'}"],
+        ["Kind", kind.removesuffix(" of 1 heads")],
+        ["Model digest", model.sha256],
+        ["Heads selected on", splits[0]],
+        ["Evaluated on", splits[1]],
+        ["Protocol", str(run.protocol or "texts")],
+        ["Method", run.settings.method],
+        ["Seed", str(run.settings.seed)],
+        ["Machine", origin.machine],
+        [day, origin.date],
+        ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
+    ]
     repeat = f"<pre>{safe(origin.recipe)}</pre>"
     if run.settings.method == BY_HAND:
         repeat = f"<p>Save the mask as <code>{MASK_FILE}</code> first.</p>{repeat}"
     parts += [
-        html_section("What was measured", html.draw([_list_facts(run, origin)])),
-        html_section("Checks and limits", html.draw(_show_checks(run, origin))),
-        html_section("How to repeat this run", [repeat]),
+        _draw_section("What was measured", [html.table("Facts", ["", ""], facts)]),
+        _draw_section("Checks and limits", html.draw(checks)),
+        _draw_section("How to repeat this run", [repeat]),
     ]
     header = (
         f"<p class=kicker>{safe(run.model.id)} on {safe(run.data.id)}</p>"
         f"<h1>{safe(title)}</h1><p class=lead>{safe(worth)}</p>"
     )
-    return html_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive)
+    return _draw_page(f"{title} – {run.model.id}", header, "".join(parts), boards=interactive)
 
 
-def html_page(title: str, header: str, body: str, *, boards: bool) -> str:
+def _show_budgets(run: RunDocument, table: BudgetTable) -> Table:
+    """Return each headline outcome at every measured budget."""
+    measured = {row.label: table.estimates(row.name) for row in HEADLINES if table.estimates(row.name)}
+    budgets = sorted(set().union(*measured.values()))
+    rows = list[list[Cell]]()
+    for budget in budgets:
+        rows.append([str(budget), *(estimates.get(budget) for estimates in measured.values())])
+    after = RECOVERIES[table.recover].after or NONE.result
+    title = f"{capital(after)}, with 95 % intervals, at {len(rows)} of {len(table.budgets)} budgets"
+    return Table(title, [f"{run.model.unit}s kept", *measured], rows, name="budgets")
+
+
+def _draw_section(title: str, body: Iterable[str]) -> str:
+    """Return a section of a page, with a heading; the title is escaped here."""
+    return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
+
+
+def _draw_page(title: str, header: str, body: str, *, boards: bool) -> str:
     """Return a page that loads nothing, with the script of boards where there are ``boards``.
 
     ``header`` and ``body`` are HTML; the title is escaped here.
@@ -193,11 +220,9 @@ def run_report(files: RunFiles, *, day: datetime.date, static: bool = False, mea
     Its board is interactive if the folder contains the masks of other budgets.
     """
     run = files.document
-    labels = None
-    if "labels" in files.arrays:
-        labels = files.arrays["labels"].astype(np.int64)
     origin = Origin(run.machine or "not recorded", day.isoformat(), recipe(run.settings))
-    return page(run, origin=origin, labels=labels, live=live_of(files, measures), static=static, measures=measures)
+    live = live_of(files, measures)
+    return page(run, origin=origin, labels=files.labels, live=live, static=static, measures=measures)
 
 
 def write_report(text: str, file: Path, *, force: bool = False) -> Path:
@@ -237,108 +262,10 @@ def site_page(
             f"<p class=note>Measured on {safe(origin.machine)}, {safe(origin.date)}.</p>",
             f"<pre>{safe(origin.recipe)}</pre>",
         ]
-        parts.append(html_section(f"{run.model.id} on {run.data.id}", drawn))
+        parts.append(_draw_section(f"{run.model.id} on {run.data.id}", drawn))
         # Tables scroll in sections of their own, which would cut a board.
         for one, blocks in show_measured(measures, run):
-            parts.append(html_section(f"{run.model.id}: {one.title}", html.draw(blocks)))
-    parts += [html_section(heading, html.draw(blocks)) for heading, blocks in compared.items()]
-    parts.append(html_section("Your own model", [f"<pre>{safe(_COMMANDS)}</pre>"]))
-    return html_page("CAHP Explorer", header, "".join(parts), boards=True)
-
-
-# Sections ------------------------------------------------------------------------------------------------------
-
-
-def html_section(title: str, body: Iterable[str]) -> str:
-    """Return a section of a page, with a heading; the title is escaped here."""
-    return f"<section><h2>{safe(title)}</h2>{''.join(body)}</section>"
-
-
-def _describe_method(run: RunDocument) -> str:
-    method = run.settings.method
-    if method == BY_HAND:
-        return "The kept heads were chosen by hand."
-    if method != Settings.method:
-        return f"The kept heads were chosen by the method {method}."
-    return "Heads that attend alike form a cluster; one head of each cluster is kept."
-
-
-def _show_figures(run: RunDocument) -> Iterator[Block]:
-    """Yield the outcomes on every split that was opened, what recoveries regained, and the cost."""
-    yield show_outcomes("Quality, with 95 % intervals", run.outcomes, run.protocol)
-    if run.report is not None:
-        title = f"Quality on the {run.report.split} split, with 95 % intervals"
-        yield show_outcomes(title, run.report.outcomes, run.protocol)
-    if "recovered" in run.outcomes:
-        row, full = main_outcome(run.outcomes["full"])
-        lost, left = (full.value - run.outcomes[state][row.name].value for state in ("pruned", "recovered"))
-        if lost > 0:
-            yield Line(f"The recovery regains {percent(1 - left / lost, 0)} of the loss of {row.label}")
-    yield from show_recovery(run.refit, run.distill, run.steps, run.protocol)
-    yield from show_run_cost(run)
-
-
-def _show_budgets(run: RunDocument, table: BudgetTable) -> Table:
-    """Return each headline outcome at every measured budget."""
-    columns: list[str] = [f"{run.model.unit}s kept"]
-    measured = []
-    for row in HEADLINES:
-        estimates = table.estimates(row.name)
-        if estimates:
-            columns.append(row.label)
-            measured.append(estimates)
-    budgets = sorted(set().union(*measured))
-    rows = [[str(budget), *(estimates.get(budget) for estimates in measured)] for budget in budgets]
-    after = RECOVERIES[table.recover].after or NONE.result
-    title = f"{capital(after)}, with 95 % intervals, at {len(rows)} of {len(table.budgets)} budgets"
-    return Table(title, columns, rows, name="budgets")
-
-
-def _excerpt(text: str) -> str:
-    if len(text) <= _EXCERPT:
-        return text
-    return f"{text[:_EXCERPT]}…"
-
-
-def _list_facts(run: RunDocument, origin: Origin) -> Table:
-    model = run.model
-    day = "Report of"
-    if origin.bundled:
-        day = "Measured"
-    kind = f"{model.family}, {model.layers} layers of {model.heads} {model.unit}s of {model.group} heads"
-    return Table(
-        "Facts",
-        ["", ""],
-        [
-            ["Model", f"{model.id}, revision {model.revision or 'local'}"],
-            ["Kind", kind.removesuffix(" of 1 heads")],
-            ["Model digest", model.sha256],
-            ["Heads selected on", _describe_split(run.data.select)],
-            ["Evaluated on", _describe_split(run.data.eval)],
-            ["Protocol", str(run.protocol or "texts")],
-            ["Method", run.settings.method],
-            ["Seed", str(run.settings.seed)],
-            ["Machine", origin.machine],
-            [day, origin.date],
-            ["Versions", ", ".join(f"{name} {version}" for name, version in run.versions.items())],
-        ],
-    )
-
-
-def _describe_split(part: SplitRecord) -> str:
-    counts = [f"{name}: {count}" for name, count in (part.class_counts or {}).items()]
-    return ", ".join([f"{part.split}, n = {part.examples:,}", *counts])
-
-
-def _show_checks(run: RunDocument, origin: Origin) -> Iterator[Block]:
-    for check in list_checks(run):
-        yield Text(check)
-    selected = run.data.select.split
-    evaluated = run.data.eval.split
-    yield Text(
-        f"The heads were selected on {selected} and evaluated on {evaluated}. A budget that was chosen on {evaluated} "
-        "makes its own result slightly optimistic."
-    )
-    yield from show_notes(run.notices, run.test_opened)
-    if origin.bundled:
-        yield Text("These figures are part of the package; they were measured on the machine named above.")
+            parts.append(_draw_section(f"{run.model.id}: {one.title}", html.draw(blocks)))
+    parts += [_draw_section(heading, html.draw(blocks)) for heading, blocks in compared.items()]
+    parts.append(_draw_section("Your own model", [f"<pre>{safe(_COMMANDS)}</pre>"]))
+    return _draw_page("CAHP Explorer", header, "".join(parts), boards=True)

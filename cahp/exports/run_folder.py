@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import TABLE_FILE, BudgetTable, table_json
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import Content, finish_replacing, is_there, json_text, read_array, scratch
+from cahp.files import Content, is_there, json_text, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
-from cahp.values import CahpError
+from cahp.values import CahpError, Ints
 
 #: The name of the folder in an archive.
 RUN_FOLDER = "cahp-run"
@@ -35,20 +35,13 @@ MOST_HEADS = 4096
 #: Bytes of a document, and of an array of ``MOST_HEADS`` squared float32.
 _LARGEST_JSON = 1 << 24
 _LARGEST_ARRAY = 4 * MOST_HEADS**2 + 1024
-#: The arrays that a board needs.
-_READ = (*("labels", "ks", "mss", "mss_null", "salience", "embedding", "distances", "labels_of_k", "medoids_of_k"),)
 _AGAIN = "write it again with `cahp prune --out`"
 
 
 def files(*, table: bool = False) -> tuple[str, ...]:
     """Return the names of the files that ``write_run`` writes, with or without a table."""
-    names = ["run.json", "head_mask.json", "arrays.npz"]
-    if table:
-        names.append(TABLE_FILE)
-    return tuple(names)
-
-
-# Writing ---------------------------------------------------------------------------------------------------------
+    names = ("run.json", "head_mask.json", "arrays.npz", TABLE_FILE)
+    return names[: 3 + table]
 
 
 def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTable | None = None) -> None:
@@ -97,32 +90,42 @@ def zipped(folder: Path) -> bytes:
     return content.getvalue()
 
 
-# Reading ---------------------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, eq=False)
 class RunFiles:
     """The content of a run's folder.
 
-    ``clusters`` contains every number of clusters (None: the model has more than ``MOST_HEADS``
-    heads), ``arrays`` those that a board needs and the folder has, and ``table`` is ``table.json``.
+    ``clusters`` contains every number of clusters (None: the model has more than ``MOST_HEADS`` heads), ``labels (N,)``
+    those of the run's mask, and ``table`` is ``table.json``.
     """
 
     document: RunDocument
-    clusters: HeadClusters | None = None
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     table: Mapping[str, Any] | None = None
+
+    @property
+    def clusters(self) -> HeadClusters | None:
+        """Every number of clusters (None: the folder has none)."""
+        if "labels_of_k" not in self.arrays:
+            return None
+        try:
+            return HeadClusters.of_arrays(self.arrays, self.document)
+        except (KeyError, ValueError):
+            raise CahpError(f"arrays.npz is incomplete; {_AGAIN}.") from None
+
+    @property
+    def labels(self) -> Ints | None:
+        """The cluster of each head ``(N,)`` (None: the folder has none)."""
+        if "labels" not in self.arrays:
+            return None
+        return self.arrays["labels"].astype(np.int64)
 
     @classmethod
     def of(cls, run: Run, *, table: BudgetTable | None = None) -> RunFiles:
         """Return what the folder of a run and of a ``table`` of its budgets would contain."""
-        clusters = None
-        if "labels_of_k" in run.arrays:
-            clusters = HeadClusters.of_arrays(run.arrays, run.document)
         measured = None
         if table is not None:
             measured = table_json(table, run.document)
-        return cls(run.document, clusters, run.arrays, measured)
+        return cls(run.document, run.arrays, measured)
 
 
 def read_run(place: Path) -> RunFiles:
@@ -136,42 +139,30 @@ def read_run(place: Path) -> RunFiles:
         if place.name not in files(table=True):
             raise CahpError(f"{place} is no file of a run; name the folder that `cahp prune --out` wrote.")
         folder = place.parent
-    elif not is_there(place, Path.is_dir):
-        raise CahpError(f"There is no run in {place}; make one with `cahp prune --out {place}`.")
-    finish_replacing(folder)
     content = _read_json(folder / "run.json")
-    if content is None and (folder / "compare.json").is_file():
+    if content is None and is_there(folder / "compare.json", Path.is_file):
         raise CahpError(f"{folder} holds a comparison, and a report shows a run; name a folder of `cahp prune --out`.")
     if content is None:
         raise CahpError(f"There is no run in {folder}; make one with `cahp prune --out {folder}`.")
-    _check_size(content)
+    model = {}
+    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
+        model = content["model"]
+    for name in ("layers", "heads"):
+        size = model.get(name)
+        if isinstance(size, int) and not 0 < size <= MOST_HEADS:
+            raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
     document = RunDocument.from_json(content)
-    changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
     needed = "kl"
     if document.data.labelled:
         needed = "accuracy_change"
+    changes = [outcomes for state, outcomes in document.outcomes.items() if state != "full"]
     if "pruned" not in document.outcomes or any(needed not in outcomes for outcomes in changes):
         raise CahpError(f"The run in {folder} lacks the results of its heads; {_AGAIN}.")
     total = document.model.layers * document.model.heads
     arrays = {}
     if total <= MOST_HEADS:
         arrays = _read_arrays(folder / "arrays.npz", total)
-    clusters = None
-    if "labels_of_k" in arrays:
-        try:
-            clusters = HeadClusters.of_arrays(arrays, document)
-        except (KeyError, ValueError):
-            raise CahpError(f"arrays.npz in {folder} is incomplete; {_AGAIN}.") from None
-    return RunFiles(document, clusters, arrays, _read_json(folder / TABLE_FILE))
-
-
-def _check_size(content: object) -> None:
-    """Check that the content of a ``run.json`` names no model of an impossible size."""
-    if isinstance(content, Mapping) and isinstance(content.get("model"), Mapping):
-        for name in ("layers", "heads"):
-            size = content["model"].get(name)
-            if isinstance(size, int) and not 0 < size <= MOST_HEADS:
-                raise CahpError(f"The run names a model of an impossible size; {_AGAIN}.")
+    return RunFiles(document, arrays, _read_json(folder / TABLE_FILE))
 
 
 def _read_json(file: Path) -> Any:
@@ -194,36 +185,39 @@ def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
     """Read the arrays that a board needs and check that their shapes fit a model of so many heads."""
     if not is_there(file, Path.is_file):
         return {}
+    # -1: one for each number of clusters.
+    shapes = {
+        "labels": (heads,),
+        "ks": (-1,),
+        "mss": (-1,),
+        "salience": (heads,),
+        "embedding": (heads, 2),
+        "distances": (heads, heads),
+        "labels_of_k": (-1, heads),
+        "medoids_of_k": None,
+        "mss_null": None,
+    }
+    # Numbers of clusters are 1..``heads``, and the others indices below it.
+    largest = {"labels": heads - 1, "ks": heads, "labels_of_k": heads - 1, "medoids_of_k": heads - 1}
     arrays: dict[str, NDArray[Any]] = {}
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():
                 name = entry.filename.removesuffix(".npy")
-                if name in _READ and entry.file_size <= _LARGEST_ARRAY:
+                if name in shapes and entry.file_size <= _LARGEST_ARRAY:
                     arrays[name] = read_array(io.BytesIO(archive.read(entry)), entry.file_size)
         ks = arrays.get("ks", np.zeros(0, dtype=np.int64))
-        shapes = {
-            "labels": (heads,),
-            "ks": (len(ks),),
-            "mss": (len(ks),),
-            "mss_null": (len(arrays.get("mss_null", ())), len(ks)),
-            "salience": (heads,),
-            "embedding": (heads, 2),
-            "distances": (heads, heads),
-            "labels_of_k": (len(ks), heads),
-            "medoids_of_k": (int(ks.sum()),),
-        }
         for name, array in arrays.items():
-            # Numbers of clusters are 1..``heads``, and the others indices below it.
-            whole = name in ("labels", "ks", "labels_of_k", "medoids_of_k")
-            valid = np.isfinite(array).all() and array.shape == shapes[name]
-            if whole:
-                valid = valid and array.dtype.kind in "iu" and array.min(initial=0) >= 0
-                valid = valid and array.max(initial=0) < heads + (name == "ks")
+            shape = shapes[name] or array.shape
+            valid = np.isfinite(array).all() and array.shape == tuple(len(ks) if size < 0 else size for size in shape)
+            if name in largest:
+                valid &= array.dtype.kind in "iu"
+                valid &= array.min(initial=0) >= 0 and array.max(initial=0) <= largest[name]
             if not valid:
                 raise ValueError(f"{name} is not of a run")  # noqa: TRY301
-        if (np.diff(ks.astype(np.int64), prepend=0) <= 0).any():
-            raise ValueError("the numbers of clusters must ascend")  # noqa: TRY301
+        medoids = len(arrays.get("medoids_of_k", range(int(ks.sum()))))
+        if (np.diff(ks.astype(np.int64), prepend=0) <= 0).any() or medoids != ks.sum():
+            raise ValueError("its numbers of clusters do not fit")  # noqa: TRY301
     except Exception as error:
         # NumPy and zipfile promise no type here: a broken file raises a dozen different ones.
         raise CahpError(f"{file} is broken; {_AGAIN}.") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import hub
-from cahp.files import assets, expanded, finish_replacing, is_there
+from cahp.files import assets, expanded, is_there
 from cahp.models import weights
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
 from cahp.models.gguf import file_digest, is_gguf, prepare
@@ -192,7 +192,6 @@ def _find_local(name: str) -> ModelCard | None:
         return describe(name, None, builtin, adapter=assets() / "adapters" / adapter, beside=False)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
-        finish_replacing(folder)
         # Not resolved: a link has a name of its own.
         return describe(os.path.basename(os.path.abspath(folder)), None, folder)  # noqa: PTH100, PTH119
     is_file = is_there(folder, Path.is_file)

@@ -7,8 +7,9 @@ of their numbers of heads. The format: https://github.com/ggml-org/ggml/blob/mas
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -173,6 +174,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
         name = _ARCHITECTURES[card.family]
         heads = heads[0]
         units = units[0]
+    halves = name in HALVES
     theta = config.rope_parameters["rope_theta"]
     described = {
         "general.name": card.id,
@@ -191,23 +193,47 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
         f"{name}.vocab_size": config.vocab_size,
     }
     writer = gguf.GGUFWriter(file, name)
-    source = None
+    source: Any = None
     if card.source is None:
         described |= _describe_tokenizer(pruned)
     else:
+        # What the file says of its tokenizer and, where its types are kept, of its model.
         source = gguf.GGUFReader(card.source)
-        for key in _copy_metadata(source, writer, name, types=types):
-            described.pop(key, None)
+        before = source.fields["general.architecture"].contents()
+        for field in source.fields.values():
+            key = re.sub(f"^{re.escape(before)}[.]", f"{name}.", field.name)
+            copied = (types or key.startswith("tokenizer.")) and not key.startswith(_OF_FILE)
+            # The format has no empty lists. The numbers of heads are those that are left.
+            if copied and not key.startswith(f"{name}.attention.head_count") and field.contents() != []:
+                inside = None
+                if field.types[0] == gguf.GGUFValueType.ARRAY:
+                    inside = field.types[-1]
+                writer.add_key_value(key, field.contents(), field.types[0], sub_type=inside)
+                described.pop(key, None)
     for key, value in described.items():
         if isinstance(value, list):
             writer.add_array(key, value)
         else:
             writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
-    tensors = dict(_name_tensors(network, mask, size=size, halves=name in HALVES))
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for key, tensor in network.state_dict().items():
+        values = tensor.detach().float().cpu().contiguous().numpy()
+        stem, _, end = key.rpartition(".")
+        if stem in WHOLE:
+            if stem != "lm_head" or not config.tie_word_embeddings:
+                tensors[f"{WHOLE[stem]}.{end}"] = values
+            continue
+        _, _, place, part = stem.split(".", 3)
+        short = LAYER[part]
+        if short.startswith("attn") and not mask.by_layer[int(place)]:
+            # A layer without attention has no tensors of it, not even the norm before it.
+            continue
+        if short in ("attn_q", "attn_k") and not halves:
+            values = _alternate(values, size)
+        tensors[f"blk.{place}.{short}.{end}"] = values
     made = None
     if types:
-        assert source is not None
-        made = _copy_tensors(source, writer, mask, tensors, size=size, halves=name in HALVES)
+        made = _copy_tensors(source, writer, mask, tensors, size=size, halves=halves)
     else:
         rotary = network.model.rotary_emb.inv_freq.float().cpu()
         plain = theta ** (-torch.arange(0, size, 2).float() / size)
@@ -222,27 +248,6 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
     return made
 
 
-def _name_tensors(
-    network: Any, mask: HeadMask, *, size: int, halves: bool
-) -> Iterator[tuple[str, NDArray[np.float32]]]:
-    """Yield the weights of a cut network in float32 by their names in the format."""
-    for name, tensor in network.state_dict().items():
-        values = tensor.detach().float().cpu().contiguous().numpy()
-        stem, _, end = name.rpartition(".")
-        if stem in WHOLE:
-            if stem != "lm_head" or not network.config.tie_word_embeddings:
-                yield f"{WHOLE[stem]}.{end}", values
-            continue
-        _, _, place, part = stem.split(".", 3)
-        short = LAYER[part]
-        if short.startswith("attn") and not mask.by_layer[int(place)]:
-            # A layer without attention has no tensors of it, not even the norm before it.
-            continue
-        if short in ("attn_q", "attn_k") and not halves:
-            values = _alternate(values, size)
-        yield f"blk.{place}.{short}.{end}", values
-
-
 def _alternate(rows: NDArray[Any], size: int) -> NDArray[Any]:
     """Let the two halves of each head's ``size`` rows alternate."""
     return rows.reshape(-1, 2, size // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
@@ -250,29 +255,17 @@ def _alternate(rows: NDArray[Any], size: int) -> NDArray[Any]:
 
 def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
     """Return the metadata of a tokenizer that merges bytes."""
-    import gguf
+    from gguf import TokenType
 
     tokenizer = pruned.tokenizer
     config = pruned.network.config
-    merges = list[str]()
-    for merge in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]:
-        if isinstance(merge, str):
-            merges.append(merge)
-        else:
-            merges.append(" ".join(merge))
     words = {index: word for word, index in tokenizer.get_vocab().items()}
-    added = tokenizer.added_tokens_decoder
-    types = list[int]()
-    for index in range(config.vocab_size):
-        if index not in words:
-            types.append(gguf.TokenType.UNUSED)
-        elif index not in added:
-            types.append(gguf.TokenType.NORMAL)
-        elif added[index].special:
-            types.append(gguf.TokenType.CONTROL)
-        else:
-            types.append(gguf.TokenType.USER_DEFINED)
-    start = tokenizer("a")["input_ids"]
+    types = [TokenType.NORMAL if index in words else TokenType.UNUSED for index in range(config.vocab_size)]
+    for index, added in tokenizer.added_tokens_decoder.items():
+        types[index] = TokenType.USER_DEFINED
+        if added.special:
+            types[index] = TokenType.CONTROL
+    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     beginning = tokenizer.bos_token_id
     if beginning is None:
         beginning = config.bos_token_id
@@ -281,8 +274,9 @@ def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
         "tokenizer.ggml.pre": name_split(Path(pruned.card.folder), pruned.card.sha256),
         "tokenizer.ggml.tokens": [words.get(index, f"[PAD{index}]") for index in range(config.vocab_size)],
         "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": merges,
-        "tokenizer.ggml.add_bos_token": bool(start) and start[0] == beginning,
+        # Files of before hold each as one text.
+        "tokenizer.ggml.merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+        "tokenizer.ggml.add_bos_token": tokenizer("a")["input_ids"][:1] == [beginning],
         "tokenizer.ggml.add_space_prefix": False,
         "tokenizer.ggml.bos_token_id": beginning,
         "tokenizer.ggml.eos_token_id": tokenizer.eos_token_id,
@@ -290,39 +284,11 @@ def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
         "tokenizer.ggml.padding_token_id": tokenizer.pad_token_id,
         "tokenizer.chat_template": tokenizer.chat_template,
     }
-    # The format has no empty lists; a template may also be a list of several.
-    return {
-        key: value
-        for key, value in described.items()
-        if isinstance(value, int | str) or (key.startswith("tokenizer.ggml") and value)
-    }
-
-
-# What is copied from the file of the source --------------------------------------------------------------------------
-
-
-def _copy_metadata(source: Any, writer: Any, name: str, *, types: bool) -> Iterator[str]:
-    """Copy what a file says of its tokenizer and, where its ``types`` are kept, of its model; yield the keys.
-
-    ``name`` is the architecture of the written file.
-    """
-    import gguf
-
-    before = source.fields["general.architecture"].contents()
-    for field in source.fields.values():
-        key = field.name
-        if key.startswith(f"{before}."):
-            key = name + key.removeprefix(before)
-        value = field.contents()
-        # The format has no empty lists. The numbers of heads are those that are left.
-        if key.startswith(_OF_FILE) or key.startswith(f"{name}.attention.head_count") or value == []:
-            continue
-        if types or key.startswith("tokenizer."):
-            inside = None
-            if field.types[0] == gguf.GGUFValueType.ARRAY:
-                inside = field.types[-1]
-            writer.add_key_value(key, value, field.types[0], sub_type=inside)
-            yield key
+    if not isinstance(tokenizer.chat_template, str):
+        # It may also be a list of several.
+        del described["tokenizer.chat_template"]
+    # The format has no empty lists.
+    return {key: value for key, value in described.items() if value not in (None, [])}
 
 
 def _copy_tensors(
@@ -332,7 +298,8 @@ def _copy_tensors(
 
     What does not mean the weights ``wanted`` is quantised anew. Returns what became of the tensors, in a sentence.
     """
-    from gguf.quants import dequantize
+    import gguf
+    from gguf.quants import QuantError, dequantize, quantize
 
     turned = source.fields["general.architecture"].contents() in _STORED_HALVES and not halves
     kept = 0
@@ -340,22 +307,24 @@ def _copy_tensors(
     for tensor in source.tensors:
         name = tensor.name
         kind = tensor.tensor_type
-        if name.startswith("blk.") and name not in wanted:
-            # The attention of a layer that keeps no head.
-            continue
-        raw: NDArray[Any] | None = np.asarray(tensor.data)
+        raw: Any = np.asarray(tensor.data)
+        values = wanted.pop(name, None)
         if name.startswith("blk."):
+            if values is None:
+                # The attention of a layer that keeps no head.
+                continue
             raw = _cut(tensor, mask)
             if turned and raw is not None and name.split(".")[2] in ("attn_q", "attn_k"):
                 raw = np.ascontiguousarray(_alternate(raw, size))
-        values = wanted.pop(name, None)
-        if raw is not None and values is not None:
-            stored = np.asarray(dequantize(raw, kind), dtype=np.float32)
-            if not np.array_equal(stored, values):
-                raw = None
-        if raw is None:
-            assert values is not None
-            raw, kind = _quantise(values, kind)
+        if values is not None and (raw is None or not np.array_equal(dequantize(raw, kind), values)):
+            # In its type, or in 8 bits where the library cannot write that, or in float where rows are too short.
+            tried = (kind, gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32)
+            for kind in tried:
+                try:
+                    raw = quantize(values, kind)
+                    break
+                except (NotImplementedError, QuantError):
+                    continue
             anew[kind.name] += 1
         else:
             kept += 1
@@ -384,16 +353,3 @@ def _cut(tensor: Any, mask: HeadMask) -> NDArray[Any] | None:
             return None
         return np.ascontiguousarray(raw[:, np.repeat(keep, stored // len(keep))])
     return raw
-
-
-def _quantise(values: NDArray[np.float32], kind: Any) -> tuple[NDArray[Any], Any]:
-    """Quantise in a type, or in 8 bits where the library cannot write that, or in float where rows are too short."""
-    import gguf
-    from gguf.quants import QuantError, quantize
-
-    for candidate in (kind, gguf.GGMLQuantizationType.Q8_0):
-        try:
-            return quantize(values, candidate), candidate
-        except (NotImplementedError, QuantError):
-            continue
-    return values, gguf.GGMLQuantizationType.F32

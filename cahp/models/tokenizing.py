@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -204,7 +204,7 @@ class PromptReader:
         if not self._mask:
             return self.prompt.render(text, "").rstrip(" ")
         plain = self._mask.strip("<[|]>") or "mask"
-        return self.prompt.render(_join([part.replace(self._mask, plain) for part in _parts(text)]), self._mask)
+        return self.prompt.render(_change(text, lambda part: part.replace(self._mask, plain)), self._mask)
 
     def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
         """Token ids of the prompt of each text or pair, at most ``limit``: longer texts lose their end."""
@@ -216,17 +216,19 @@ class PromptReader:
 
     def shorten(self, text: Input, limit: int) -> Input:
         """Cut the end of a text, or of the longer text of a pair, until its prompt has at most ``limit`` tokens."""
-        parts = _parts(text)
-        lengths = [len(self._ids(part, special=False)) for part in parts]
-        # The first and last token of a text depend on its neighbours in the prompt, so lengths have to be tried.
-        for room in range(min(limit - self.length, sum(lengths)), -1, -1):
-            shares = _shares(lengths, room)
-            shortened = _join([self._cut(part, tokens) for part, tokens in zip(parts, shares, strict=True)])
-            if len(self._ids(self.render(shortened))) <= limit:
-                return shortened
-        raise OptionError(
-            f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
-        )
+        lengths = range(len(text) + 1)
+        if not isinstance(text, str):
+            lengths = range(max(map(len, text)) + 1)
+
+        def cut(length: int) -> Input:
+            return _change(text, lambda part: part[:length])
+
+        fitting = bisect_right(lengths, limit, key=lambda length: len(self._ids(self.render(cut(length)))))
+        if not fitting:
+            raise OptionError(
+                f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
+            )
+        return cut(lengths[fitting - 1])
 
     def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
         """The number of tokens of the prompt of each text or pair, as a whole."""
@@ -284,22 +286,8 @@ class PromptReader:
                     ids.pop()
         return entries
 
-    def _ids(self, text: str, *, special: bool = True) -> list[int]:
-        if special:
-            return self._encoded([text])[0]["input_ids"]
-        with ENCODING:
-            return list(self._tokenizer(text, add_special_tokens=False, truncation=False, verbose=False)["input_ids"])
-
-    def _cut(self, text: str, tokens: int) -> str:
-        """The longest beginning of a text with at most so many tokens."""
-
-        def count(end: int) -> int:
-            return len(self._ids(text[:end], special=False))
-
-        # A part of a word may have more tokens than the word.
-        if count(len(text)) <= tokens:
-            return text
-        return text[: bisect_right(range(1, len(text) + 1), tokens, key=count)]
+    def _ids(self, text: str) -> list[int]:
+        return self._encoded([text])[0]["input_ids"]
 
     def _make_example(self, text: str) -> Input:
         """The text, or a pair of it where the prompt takes pairs."""
@@ -348,26 +336,12 @@ class PromptReader:
         return AnswerToken(word, token, shown, len(closed) - first - tail == 1)
 
 
-def _parts(text: Input) -> tuple[str, ...]:
-    """The text, or both texts of a pair."""
+def _change(text: Input, change: Callable[[str], str]) -> Input:
+    """Return a text, or both texts of a pair, after ``change``."""
     if isinstance(text, str):
-        return (text,)
-    return text
-
-
-def _join(parts: Sequence[str]) -> Input:
-    """The text or pair of these parts."""
-    if len(parts) == 1:
-        return parts[0]
-    return parts[0], parts[1]
-
-
-def _shares(lengths: Sequence[int], room: int) -> list[int]:
-    """Number of tokens that each text may keep of ``room``: the longer text is cut first."""
-    if len(lengths) == 1:
-        return [room]
-    first = min(lengths[0], max(room - lengths[1], room - room // 2))
-    return [first, room - first]
+        return change(text)
+    first, second = text
+    return change(first), change(second)
 
 
 def split_text(tokenizer: Any, ids: Sequence[int]) -> tuple[str, ...]:

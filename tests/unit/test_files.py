@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
 import stat
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 
 from cahp import files
-from cahp.files import csv_text, expanded, finish_replacing, is_there, write_whole
+from cahp.files import csv_text, expanded, is_there, write_whole
 
 
 @pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
@@ -60,51 +59,3 @@ def test_the_home_folder_stands_for_its_sign(tmp_path: Path, monkeypatch: pytest
     assert expanded(Path("a/~b")) == Path("a/~b")
     assert expanded(Path("~a\0b")) == Path("~a\0b")
     assert expanded(Path("~nobody-of-this-name/models")) == Path("~nobody-of-this-name/models")
-
-
-# --- a folder from a stranger
-
-
-def prepare_set(folder: Path, gone: str) -> Path:
-    """A set of files that waits to take its place, as a killed process leaves it."""
-    ready = folder / ".0123456789abcdef.ready"
-    (ready / ".old").mkdir(parents=True)
-    (ready / ".gone.json").write_text(gone)
-    (ready / "config.json").write_text("new")
-    return ready
-
-
-def test_a_set_of_files_takes_its_place(tmp_path: Path) -> None:
-    (tmp_path / "old.json").write_text("old")
-    prepare_set(tmp_path, json.dumps(["old.json"]))
-    finish_replacing(tmp_path)
-    assert (tmp_path / "config.json").read_text() == "new"
-    assert not (tmp_path / "old.json").exists()
-
-
-@pytest.mark.parametrize("gone", ['["../precious"]', '["a/precious"]', '[".."]', "[5]", '{"a": 1}', "", "[["])
-def test_nothing_outside_a_folder_is_touched(tmp_path: Path, gone: str) -> None:
-    (tmp_path / "precious").write_text("mine")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / "a").symlink_to(tmp_path, target_is_directory=True)
-    ready = prepare_set(folder, gone)
-    finish_replacing(folder)
-    assert (tmp_path / "precious").read_text() == "mine"
-    assert (ready / "config.json").exists()
-
-
-def test_a_link_is_no_set_of_files(tmp_path: Path) -> None:
-    (tmp_path / "home").mkdir()
-    (tmp_path / "home" / "precious").write_text("mine")
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    (folder / ".0123456789abcdef.ready").symlink_to(tmp_path / "home", target_is_directory=True)
-    finish_replacing(folder)
-    assert (tmp_path / "home" / "precious").exists()
-    ready = prepare_set(tmp_path / "other", "[]")
-    (ready / ".old").rmdir()
-    (ready / ".old").symlink_to(tmp_path / "home", target_is_directory=True)
-    (tmp_path / "other" / "config.json").write_text("old")
-    finish_replacing(tmp_path / "other")
-    assert (tmp_path / "other" / "config.json").read_text() == "old"

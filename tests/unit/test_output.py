@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -117,8 +116,8 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
 
 def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").touch()
-    with pytest.raises(UnwrittenError, match=r"reviews.csv is a file.*; name a folder with --out"):
-        Output(tmp_path / "reviews.csv").check_writable()
+    with pytest.raises(OptionError, match=r"reviews.csv is the name of a file; name a folder with --out"):
+        Output(tmp_path / "reviews.csv").check_folder()
 
 
 @pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"schema": "cahp.folder/1", "made": 1}'])
@@ -224,84 +223,6 @@ def test_what_cannot_be_written_carries_what_was_found(tmp_path: Path) -> None:
 
 
 # --- what killed processes leave
-
-
-def write_files(folder: Path, files: dict[str, str]) -> None:
-    Output(folder).write({name: content.encode() for name, content in files.items()})
-
-
-def write_folder(folder: Path, files: dict[str, str]) -> None:
-    fill(Output(folder, force=True), **files)
-
-
-def run_and_kill(work: Callable[[], None], *, after: int) -> bool:
-    """Do the work in a process that dies before a rename; return whether it came to its end."""
-    child = os.fork()
-    if child == 0:
-        left = iter(range(after))
-
-        def dying(rename: Callable[..., Path]) -> Callable[..., Path]:
-            return lambda *args: rename(*args) if next(left, None) is not None else os._exit(1)
-
-        Path.rename, Path.replace = dying(Path.rename), dying(Path.replace)  # type: ignore[method-assign]
-        os.rename = dying(os.rename)  # type: ignore[assignment]
-        work()
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked on POSIX only")
-@pytest.mark.parametrize("write", [write_files, write_folder])
-def test_whenever_a_process_is_killed_one_whole_set_of_files_is_there_again(
-    tmp_path: Path, write: Callable[[Path, dict[str, str]], None]
-) -> None:
-    beside = {"notes.txt": b"mine"}
-    before, after = {"a": "1", "b": "1", "c": "1"}, {"b": "2", "c": "2", "d": "2"}
-    if write is write_files:
-        before, after = {**before, "d": "1"}, {**after, "a": "2"}
-    for count in range(100):
-        folder = tmp_path / f"out{count}"
-        write(folder, before)
-        (folder / "notes.txt").write_bytes(b"mine")
-        done = run_and_kill(lambda folder=folder: write(folder, after), after=count)  # type: ignore[misc]
-        # Not even now are files of both sets there.
-        now = {path.read_text() for path in folder.iterdir() if path.name in "abcd"}
-        assert now in ({"1"}, {"2"}, set())
-        Output(folder)
-        found = tree(folder)
-        found = {name: content for name, content in found.items() if not name.startswith(".") and name != MARK}
-        sets = [{name: content.encode() for name, content in files.items()} for files in (before, after)]
-        assert found in [{**files, **beside} for files in sets]
-        write(folder, after)
-        assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} >= {*after, *beside}
-        if done:
-            break
-    assert done
-    assert count > 5
-    # What others have under way is left to them; what no process can still need is removed.
-    for path in tmp_path.rglob(".*"):
-        old(path)
-    write(tmp_path / "out1", after)
-    assert not list((tmp_path / "out1").glob(".*"))
-
-
-def test_a_set_of_which_one_file_cannot_take_its_place_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = tmp_path / "out"
-    Output(folder).write({"a": b"1", "b": b"1"})
-    rename = Path.rename
-
-    def failing(self: Path, target: Path) -> Path:
-        if self.name == "b" and target == folder / "b" and self.read_bytes() == b"2":
-            raise PermissionError(1, "Operation not permitted")
-        return rename(self, target)
-
-    monkeypatch.setattr(Path, "rename", failing)
-    monkeypatch.setattr(Path, "replace", failing)
-    with pytest.raises(UnwrittenError):
-        Output(folder).write({"a": b"2", "b": b"2", "c": b"2"})
-    assert tree(folder) == {"a": b"1", "b": b"1"}
 
 
 def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> None:

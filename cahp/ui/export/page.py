@@ -19,7 +19,6 @@ from cahp.exports.form import ModelForm, show_files
 from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
-from cahp.outcomes import describe
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
@@ -33,7 +32,7 @@ from cahp.ui.parts import blocks
 from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import FLIPS, Kind, recovery_seconds
+from cahp.ui.session.work import Kind, recovery_seconds
 from cahp.words import capital, duration
 
 Written = tuple[bytes, dict[str, Any]]
@@ -220,19 +219,16 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
                 written = _draw_form(explorer, view, form, recover=recover, allowed=allowed)
                 if written is not None:
                     results.append((form, written[1]))
+    protocol = explorer.bench.protocol
     for form, measured in results:
         states = {state: outcomes for state, outcomes in measured["outcomes"].items() if outcomes is not None}
-        *_, last = states.values()
-        close = form.closeness(measured)
-        st.caption(f"{form.title}: {describe(last)}. Loaded again in a new process: {close}.")
-        protocol = explorer.bench.protocol
+        st.caption(f"{form.title}: loaded again in a new process, {form.closeness(measured)}.")
         shown = [
+            show_outcomes("Results, with 95 % intervals", states, protocol),
             *show_epochs(measured.get("epochs", [])),
             *show_recovery(None, measured.get("distill"), measured.get("steps", ()), protocol),
+            *show_files(measured["files"] or (), form.runtime),
         ]
-        if measured["files"]:
-            shown.append(show_outcomes("Results, with 95 % intervals", states, protocol))
-            shown += show_files(measured["files"], form.runtime)
         blocks.draw(shown, form=f"{form.key}-")
 
 
@@ -267,14 +263,8 @@ def _draw_report_files(explorer: Explorer, view: View) -> None:
     if run is None:
         st.caption("Evaluate the mask first (above).")
         return
-    buttons = st.container(horizontal=True)
-    examples = _choose_examples(explorer)
-    with buttons:
-        for label, name, static in (
-            ("Report (HTML)", "cahp-report.html", False),
-            ("Report without JavaScript", "cahp-report-static.html", True),
-        ):
-            download(label, partial(_report, explorer, view, run, examples, static=static), name, "text/html")
+    with st.container(horizontal=True):
+        download("Report (HTML)", partial(_report, explorer, view, run), "cahp-report.html", "text/html")
         download(
             "Run folder (ZIP)",
             lambda: run_archive(Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept)),
@@ -283,9 +273,7 @@ def _draw_report_files(explorer: Explorer, view: View) -> None:
         )
 
 
-def _report(
-    explorer: Explorer, view: View, run: RunDocument, examples: Sequence[report.Example] = (), *, static: bool = False
-) -> bytes:
+def _report(explorer: Explorer, view: View, run: RunDocument) -> bytes:
     clusters = explorer.clusters
     table = explorer.table(explorer.swept)
     live = None
@@ -295,43 +283,7 @@ def _report(
     if view.bundle is not None:
         made = view.bundle.made
         origin = replace(origin, machine=made["machine"], date=made["date"], bundled=True)
-    document = report.page(
-        run,
-        origin=origin,
-        live=live,
-        static=static,
-        examples=examples,
-        measures=features.measures(),
-    )
-    return document.encode()
-
-
-def _choose_examples(explorer: Explorer) -> Sequence[report.Example]:
-    """Ask whether the report may contain texts of the data, which may be confidential, and return three of them.
-
-    Windows of a language model are parts of documents, and stay in the session.
-    """
-    if not explorer.card.task.items_are_texts:
-        return []
-    if not st.checkbox(
-        "Include three texts whose prediction changed",
-        key="export-examples",
-        persist_state="session",
-        help="The report then contains these texts unchanged. Choose this only if its readers may see your data.",
-    ):
-        return []
-    if explorer.recovery.lacks_model:
-        st.caption("Distil this mask on the Budget page first.")
-        return []
-    board = explorer.board_state()
-    compared = job_card(explorer, FLIPS, board, name="export-examples-flips", title="Compare predictions")
-    if compared is None:
-        return []
-    table = compared.table(explorer.bench.evaluation, "full", "pruned", classes=explorer.bench.class_names)
-    labels = table.get("label", [""] * len(table["text"]))
-    flips = zip(table["text"], labels, table["full"], table["pruned"], strict=True)
-    # Those that became wrong come first.
-    return sorted(flips, key=lambda flip: (flip[2] != flip[1], flip[3] != flip[1]))[:3]
+    return report.page(run, origin=origin, live=live, measures=features.measures()).encode()
 
 
 def _draw_command(explorer: Explorer, view: View) -> None:

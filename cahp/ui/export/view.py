@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from cahp import features
 from cahp.api.bundled import Bundle
-from cahp.board.budget_sweep import own_speed
 from cahp.exports.report import recipe
-from cahp.files import plain_json
-from cahp.models.cards import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
-from cahp.run.measures import MaskSubject, Measure, find_lines, put_record, remove_recovery
+from cahp.run.measures import MaskSubject, find_lines, put_record, remove_recovery
 from cahp.run.prune import measure_mask
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
@@ -40,7 +37,10 @@ class View:
 
 
 def on_board(explorer: Explorer) -> View:
-    """Return the mask on the board with the run that measured it, on screen or here."""
+    """Return the mask on the board with the run that measured it, on screen or here.
+
+    The latency is the one that the board shows, unless the machine was busy, and the records are those of this session.
+    """
     mask = explorer.mask
     results = explorer.results
     clusters = explorer.clusters
@@ -58,41 +58,20 @@ def on_board(explorer: Explorer) -> View:
         if clusters is not None and labels is not None:
             _, medoids = clusters.groups(int(labels.max()) + 1)
             arrays |= {"labels": labels, "medoids": medoids}
-    # The latency is the one that the board shows.
+    if run is None:
+        return View(mask, labels, None, arrays)
     costs = results.costs(mask)
-    if run is not None and costs is not None and _replaces_times(costs, run):
+    if costs is not None and not costs.noisy and costs.pruned != run.cost.pruned:
         run = run.timed(costs)
         if bundle is not None:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
-    if run is not None:
-        run = _add_known_records(explorer, run)
-    return View(mask, labels, run, arrays, bundle)
-
-
-def _replaces_times(costs: Costs, run: RunDocument) -> bool:
-    """Tell whether the times of a run give way to others: to those of a busy machine only if they are so themselves."""
-    if (costs.full, costs.pruned) == (run.cost.full, run.cost.pruned):
-        return False
-    speed = own_speed(run)
-    return not costs.noisy or speed is None or speed.busy
-
-
-def _add_known_records(explorer: Explorer, run: RunDocument) -> RunDocument:
-    """Return the run with what the board shows of the heads, such as their roles, if the run did not measure it."""
     known = {row.colouring.name: row.know(explorer) for row in features.colourings()}
     for one in features.measures():
-        record = known.get(one.name)
-        if record is None:
-            record = _read_record(explorer, one)
+        record = known.get(one.name) or results.records.get((one.name, mask.sha256, explorer.recovery.name))
         if record is not None and one.read_run(run) is None:
             run = put_record(run, one, record)
-    return run
-
-
-def _read_record(explorer: Explorer, one: Measure[Any]) -> Any:
-    """Return what this session measured of the mask on the board (None: nothing)."""
-    return explorer.results.records.get((one.name, explorer.mask.sha256, explorer.recovery.name))
+    return View(mask, labels, run, arrays, bundle)
 
 
 def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ...]:
@@ -100,16 +79,9 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
 
     Another recovery than that of the board has no line.
     """
-    if recover != explorer.recovery.name:
+    if view.document is None or recover != explorer.recovery.name:
         return ()
-    content: dict[str, Any] = {}
-    if view.document is not None:
-        content.update(view.document.sections)
-    for one in features.measures():
-        record = _read_record(explorer, one)
-        if record is not None and content.get(one.name) is None:
-            content[one.name] = plain_json(one.to_json(record))
-    return tuple(find_lines(features.measures(), content, MaskSubject(view.mask, recover)))
+    return tuple(find_lines(features.measures(), view.document.sections, MaskSubject(view.mask, recover)))
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:

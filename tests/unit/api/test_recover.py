@@ -41,11 +41,6 @@ def test_a_recovered_model_loads_anywhere_and_answers_as_reported(
         assert "on 24 held-out texts" in refit.reason
     else:
         assert [epoch["epoch"] for epoch in found["epochs"]] == [1]
-        beside = recover(replace(settings, recover="refit"), mask=mask, out=tmp_path / "refitted", store=store)
-        for table in ("metrics", "delta", "outcomes"):
-            assert found[table]["refitted"] == beside[table]["recovered"]
-            assert found[table]["pruned"] == beside[table]["pruned"]
-        assert found["refit"] == beside["refit"]
 
 
 def test_a_recovered_model_can_be_pruned_further(settings: Settings, mask: Path, store: Store, tmp_path: Path) -> None:

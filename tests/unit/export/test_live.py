@@ -120,16 +120,6 @@ def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: fl
     assert len(html(*of_size(layers, heads, layers * heads // 4)).encode()) < most
 
 
-def test_the_report_names_the_replacement_of_each_pruned_head() -> None:
-    run, mask, live = of_size(2, 6, 5)
-    text = html(run, mask, live)
-    section = text[text.index("Replacement heads") :].partition("</section>")[0]
-    places = re.findall(r"\d\.\d", section)
-    assert sorted(set(places)) == sorted(f"{layer}.{head}" for layer in range(2) for head in range(6))
-    # Each pruned head once; of the survivors only those that cover for somebody.
-    assert all(places.count(f"{head // 6}.{head % 6}") == 1 for head in range(12))
-
-
 def test_numbers_that_are_none_do_not_break_the_page() -> None:
     run, mask, live = of_size(6, 12, 20)
     live.table.add(30, outcomes=outcomes(np.nan))

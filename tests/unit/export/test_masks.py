@@ -195,7 +195,7 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("0\t1\n1\t0\t1\n", "table"),
     ("layer,head,kept\n", "table"),
     ("layer,head,kept\n0,1,1\n", "table"),
-    ("layer,head,kept\n0,0,2\n", "table"),
+    ("layer,head,kept\n0,0,2\n", "0 and 1"),
     ("layer,head,kept\n0,0,1\n2,0,1\n", "table"),
     # Arrays.
     (saved(np.zeros(3)), "shape"),

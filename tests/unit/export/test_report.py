@@ -163,12 +163,3 @@ def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
     ):
         assert words in text
     assert "Recovery step by step" not in report().text
-
-
-def test_texts_are_in_it_only_if_somebody_allowed_them_and_stay_texts() -> None:
-    assert "Changed predictions" not in report().text
-    shown = report(examples=[("<b>a film</b> " + "x" * 500, "good", "good", "bad")])
-    assert "Changed predictions" in shown.text
-    assert "<b>a film</b> xxx" in shown.text
-    assert "b" not in {tag for tag, _ in shown.tags}
-    assert "x" * 300 not in shown.text

@@ -15,7 +15,6 @@ from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.ui.budget.page import draw_flips
-from cahp.ui.export.page import _choose_examples
 from cahp.ui.frame.panels import kind_of
 from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
@@ -88,8 +87,4 @@ def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(e
     assert explorer.recovery.awaits == "distilled model"
     app = open_part(draw_flips, explorer)
     assert "Distil this mask first" in text_of(app, "caption")
-    app = open_part(_choose_examples, explorer)
-    app.checkbox(key="export-examples").check()
-    rerun(app)
-    assert "Distil this mask on the Budget page first" in text_of(app, "caption")
     assert explorer.work.job(FLIPS) is None
