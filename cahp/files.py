@@ -14,7 +14,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -160,22 +159,17 @@ def plain_json(value: object) -> Any:
     Raises:
         TypeError: If ``value`` holds anything else that JSON cannot express.
     """
-    if is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain_json(getattr(value, field.name)) for field in fields(value)}
+    import msgspec
+
+    text = json.dumps(msgspec.to_builtins(value, enc_hook=_to_plain))
+    return json.loads(text, parse_constant=lambda _: None)
+
+
+def _to_plain(value: object) -> Any:
     if isinstance(value, (np.ndarray, np.generic)):
-        return plain_json(value.tolist())
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return None
-        return value
+        return value.tolist()
     if isinstance(value, Mapping):
-        if not all(isinstance(name, str) for name in value):
-            raise TypeError(f"JSON keys are strings, got {list(value)}")
-        return {name: plain_json(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain_json(item) for item in value]
-    if value is None or isinstance(value, (bool, int, str)):
-        return value
+        return dict(value)
     raise TypeError(f"JSON cannot express {type(value).__name__}")
 
 

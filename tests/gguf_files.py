@@ -75,7 +75,7 @@ def write(
     architecture: str | None = None,
     without: Sequence[str] = (),
     byte_level: bool = False,
-    **more: int,
+    **more: int | str,
 ) -> Path:
     """Write a network as a GGUF file, its matrices in numbers of a ``kind``.
 
@@ -97,7 +97,8 @@ def write(
         **{name.replace("__", "."): value for name, value in more.items()},
     }
     for name, value in sizes.items():
-        writer.add_uint32(f"{architecture}.{name}", value)
+        add = writer.add_string if isinstance(value, str) else writer.add_uint32
+        add(f"{architecture}.{name}", value)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     rope = config.rope_parameters
     writer.add_rope_freq_base((rope["full_attention"] if is_gemma else rope)["rope_theta"])

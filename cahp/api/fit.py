@@ -184,7 +184,7 @@ class _Training:
 
         hooks = training.Hooks("fit", progress)
         if self.rank is None:
-            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", 2, self.key)))
+            hooks = replace(hooks, checkpoint=StoredTraining(store, key("fitting", 3, self.key)))
         fitted = training.fit(
             self.card,
             self.texts,

@@ -6,14 +6,12 @@ for every size that it states. The format: https://github.com/ggml-org/ggml/blob
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +54,8 @@ _OPTIONS: dict[str, Any] = {"gguf_file": _LINK, "trust_remote_code": False, "loc
 class Header(GGUFReader):
     """The header of a GGUF file; of lists, such as the vocabulary, only the end is found.
 
+    ``architecture`` is its name, and ``numbers`` the count of numbers in all tensors.
+
     Raises ``ValueError`` if it lists more than the bytes of the file can hold.
     """
 
@@ -76,6 +76,10 @@ class Header(GGUFReader):
             raise ValueError("its weights take more bytes than it has")
         if self.get("split.count", 0) not in (0, 1):
             raise ValueError("it is a part of a model; join the parts with `llama-gguf-split --merge`")
+        self.architecture = str(self.get("general.architecture", ""))
+        if not re.fullmatch(r"[\w.-]{1,60}", self.architecture, re.ASCII):
+            raise ValueError("it names no architecture")
+        self.numbers = int(sum(tensor.n_elements for tensor in self.tensors))
         layers = self.get(f"{self.architecture}.block_count", 0)
         if not isinstance(layers, int) or layers > len(self.tensors):
             raise ValueError(f"it claims {layers} layers and holds {len(self.tensors):,} tensors")
@@ -111,43 +115,6 @@ class Header(GGUFReader):
             return default
         return self.fields[name].contents()
 
-    @property
-    def architecture(self) -> str:
-        """The name of the architecture.
-
-        Raises:
-            ValueError: If there is none, or it is no name.
-        """
-        name = self.get("general.architecture")
-        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]{1,60}", name, re.ASCII):
-            raise ValueError("it names no architecture")
-        return name
-
-    @property
-    def numbers(self) -> int:
-        """The count of numbers in all tensors."""
-        return int(sum(tensor.n_elements for tensor in self.tensors))
-
-    @property
-    def notes(self) -> Iterator[str]:
-        """What the user should know about weights of few bits."""
-        counts = Counter[str]()
-        for tensor in self.tensors:
-            counts[tensor.tensor_type.name] += int(tensor.n_elements)
-        ((kind, _),) = counts.most_common(1)
-        if kind not in _PLAIN:
-            bits = _BITS.match(kind)
-            name = "quantized"
-            if bits is not None:
-                name = f"{bits[1]}-bit"
-            yield f"{name} weights ({kind}) expanded to float32, not the published ones"
-
-    @property
-    def scales_positions(self) -> bool:
-        """Whether rotary positions are scaled for long texts."""
-        scaling = self.get(f"{self.architecture}.rope.scaling.type", "none")
-        return scaling != "none" or any(tensor.name.startswith("rope_") for tensor in self.tensors)
-
 
 def read_header(path: Path) -> Header:
     """Read and check the header of a GGUF file; no weights are read.
@@ -174,8 +141,7 @@ def write_description(name: str, path: Path, folder: Path, progress: Progress) -
         ModelError: If they cannot be read; OSError: if they cannot be written.
     """
     header = read_header(path)
-    # Parsed once for both: each time takes seconds, most of them for the words of the vocabulary.
-    with quiet(), _replaced("load_gguf_checkpoint", _parse_once), _read(name, path, header) as place:
+    with quiet(), _read(name, path, header) as place:
         progress(STAGE, 0, 2)
         config = AutoConfig.from_pretrained(place, **_OPTIONS)
         network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
@@ -197,9 +163,21 @@ def write_description(name: str, path: Path, folder: Path, progress: Progress) -
                 "weights and the model's own tokenizer"
             )
         progress(STAGE, 2, 2)
-    notes = list(header.notes)
+    notes = []
+    counts = Counter[str]()
+    for tensor in header.tensors:
+        counts[tensor.tensor_type.name] += int(tensor.n_elements)
+    ((kind, _),) = counts.most_common(1)
+    if kind not in _PLAIN:
+        bits = _BITS.match(kind)
+        named = "quantized"
+        if bits is not None:
+            named = f"{bits[1]}-bit"
+        notes.append(f"{named} weights ({kind}) expanded to float32, not the published ones")
+    scaled = header.get(f"{header.architecture}.rope.scaling.type", "none") != "none"
+    scaled = scaled or any(tensor.name.startswith("rope_") for tensor in header.tensors)
     rope = getattr(config, "rope_parameters", None) or {}
-    if header.scales_positions and rope.get("rope_type", "default") == "default":
+    if scaled and rope.get("rope_type", "default") == "default":
         notes.append(
             "the file scales positions for long texts, which transformers leaves out when it reads GGUF: answers "
             "differ from those of the published model, most in long texts"
@@ -236,16 +214,23 @@ def write_weights(card: ModelCard, path: Path, folder: Path, progress: Progress)
             progress(STAGE, done, steps)
             yield tensor
 
-    # Progress is reported instead of by the bar, which cannot be switched off.
-    with quiet(), _replaced("tqdm", lambda _: report), _read(card.id, path, header) as place:
-        network, loading = AutoModelForCausalLM.from_pretrained(
-            place,
-            **_OPTIONS,
-            **expand,
-            dtype=torch.float32,
-            attn_implementation="eager",
-            output_loading_info=True,
-        )
+    with quiet(), _read(card.id, path, header) as place:
+        # Another's reports would reach this one's listener.
+        with LOADING:
+            # Progress is reported instead of by the bar, which cannot be switched off.
+            bar = modeling_gguf_pytorch_utils.tqdm
+            modeling_gguf_pytorch_utils.tqdm = report
+            try:
+                network, loading = AutoModelForCausalLM.from_pretrained(
+                    place,
+                    **_OPTIONS,
+                    **expand,
+                    dtype=torch.float32,
+                    attn_implementation="eager",
+                    output_loading_info=True,
+                )
+            finally:
+                modeling_gguf_pytorch_utils.tqdm = bar
         if lost := sorted({*loading["missing_keys"], *(str(key) for key, *_ in loading["mismatched_keys"])}):
             raise ModelError(lost_weights(card.id, lost, "are missing in its GGUF file"))
         # transformers does not save what it read from GGUF.
@@ -294,22 +279,3 @@ def _read(name: str, path: Path, header: Header) -> Iterator[str]:
                 f"{name} cannot be read ({reason}); download or convert the GGUF file again, or name a folder with "
                 "safetensors weights"
             ) from None
-
-
-def _parse_once(parse: Callable[..., Any]) -> Callable[..., Any]:
-    once = lru_cache(maxsize=1)(parse)
-    # Configuration and tokenizer ask for no tensors.
-    return lambda path, return_tensors=False: copy.deepcopy(once(path))
-
-
-@contextmanager
-def _replaced(name: str, replace: Callable[[Any], Any]) -> Iterator[None]:
-    """Replace a function of transformers' module for GGUF inside the block by what ``replace`` makes of it."""
-    # Another's reports would reach this one's listener.
-    with LOADING:
-        own = getattr(modeling_gguf_pytorch_utils, name)
-        setattr(modeling_gguf_pytorch_utils, name, replace(own))
-        try:
-            yield
-        finally:
-            setattr(modeling_gguf_pytorch_utils, name, own)

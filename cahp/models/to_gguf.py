@@ -260,11 +260,16 @@ def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
     tokenizer = pruned.tokenizer
     config = pruned.network.config
     words = {index: word for word, index in tokenizer.get_vocab().items()}
-    types = [TokenType.NORMAL if index in words else TokenType.UNUSED for index in range(config.vocab_size)]
-    for index, added in tokenizer.added_tokens_decoder.items():
-        types[index] = TokenType.USER_DEFINED
-        if added.special:
-            types[index] = TokenType.CONTROL
+    types = list[int]()
+    special = tokenizer.added_tokens_decoder
+    for index in range(config.vocab_size):
+        added = special.get(index)
+        kind = TokenType.NORMAL
+        if index not in words:
+            kind = TokenType.UNUSED
+        elif added is not None:
+            kind = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
+        types.append(kind)
     merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
     beginning = tokenizer.bos_token_id
     if beginning is None:
@@ -298,8 +303,7 @@ def _copy_tensors(
 
     What does not mean the weights ``wanted`` is quantised anew. Returns what became of the tensors, in a sentence.
     """
-    import gguf
-    from gguf.quants import QuantError, dequantize, quantize
+    from gguf.quants import dequantize
 
     turned = source.fields["general.architecture"].contents() in _STORED_HALVES and not halves
     kept = 0
@@ -317,14 +321,7 @@ def _copy_tensors(
             if turned and raw is not None and name.split(".")[2] in ("attn_q", "attn_k"):
                 raw = np.ascontiguousarray(_alternate(raw, size))
         if values is not None and (raw is None or not np.array_equal(dequantize(raw, kind), values)):
-            # In its type, or in 8 bits where the library cannot write that, or in float where rows are too short.
-            tried = (kind, gguf.GGMLQuantizationType.Q8_0, gguf.GGMLQuantizationType.F32)
-            for kind in tried:
-                try:
-                    raw = quantize(values, kind)
-                    break
-                except (NotImplementedError, QuantError):
-                    continue
+            raw, kind = _quantise(values, kind)
             anew[kind.name] += 1
         else:
             kept += 1
@@ -353,3 +350,16 @@ def _cut(tensor: Any, mask: HeadMask) -> NDArray[Any] | None:
             return None
         return np.ascontiguousarray(raw[:, np.repeat(keep, stored // len(keep))])
     return raw
+
+
+def _quantise(values: NDArray[np.float32], kind: Any) -> tuple[NDArray[Any], Any]:
+    """Quantise in a type, or in 8 bits where the library cannot write that, or in float where rows are too short."""
+    import gguf
+    from gguf.quants import QuantError, quantize
+
+    for candidate in (kind, gguf.GGMLQuantizationType.Q8_0):
+        try:
+            return quantize(values, candidate), candidate
+        except (NotImplementedError, QuantError):
+            continue
+    return values, gguf.GGMLQuantizationType.F32

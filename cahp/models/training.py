@@ -24,7 +24,6 @@ from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.matching import quiet
 from cahp.models.reading import next_token_sums, training_losses
-from cahp.models.tokenizing import Tokens
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
 from cahp.values import Progress, silent
@@ -201,34 +200,29 @@ def train(
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         return training_losses(model, network, inputs, labels[rows]).mean()
 
-    score = None
+    objective = Objective(texts.inputs, loss)
     if validation is not None:
-        score = _score_on(validation, network, model)
-    objective = Objective(texts.inputs, loss, score)
-    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
+        held_out = model.tokenize(validation.inputs)
+        known = validation.labels
 
-
-def _score_on(validation: Texts, network: nn.Module, model: HeadModel) -> Score:
-    """Return the score of a network on held-out texts: minus the loss of a language model, and the accuracy."""
-    held_out = model.tokenize(validation.inputs)
-
-    @torch.no_grad()
-    def score(pause: Callable[[], None]) -> tuple[float, ...]:
-        sums = np.zeros(3)
-        for batch in model.batches(held_out):
-            pause()
+        @torch.no_grad()
+        def score(pause: Callable[[], None]) -> tuple[float, ...]:
+            sums = np.zeros(3)
+            for batch in model.batches(held_out):
+                pause()
+                if model.predicts_tokens:
+                    sums += next_token_sums(network, batch.tensors)
+                else:
+                    predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
+                    sums[1:] += int((predictions == known[batch.rows]).sum()), len(batch)
+            losses, right, count = sums
             if model.predicts_tokens:
-                sums += next_token_sums(network, batch.tensors)
-                continue
-            predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
-            sums[1:] += int((predictions == validation.labels[batch.rows]).sum()), len(batch)
-        loss, right, count = sums
-        if model.predicts_tokens:
-            # The lowest loss is the best of a language model, whose next token serves as the label.
-            return -loss / count, right / count
-        return (right / count,)
+                # The lowest loss is the best of a language model, whose next token serves as the label.
+                return -losses / count, right / count
+            return (right / count,)
 
-    return score
+        objective = replace(objective, score=score)
+    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
 
 
 def optimise(
@@ -251,15 +245,31 @@ def optimise(
     """
     torch.manual_seed(seed)
     order = torch.Generator().manual_seed(seed)
-    loader = _load_batches(model, model.tokenize(objective.inputs), schedule.batch, order)
+    tokens = model.tokenize(objective.inputs)
+    lengths = [len(entry["input_ids"]) for entry in tokens]
+
+    def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
+        columns = {name: [tokens[row][name] for row in rows] for name in tokens[0]}
+        return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
+
+    # Batches of texts of like length, in a new random order every epoch.
+    sampler = LengthGroupedSampler(schedule.batch, lengths=lengths, generator=order)
+    numbers: Any = range(len(tokens))
+    loader = DataLoader[Any](numbers, batch_size=schedule.batch, sampler=sampler, collate_fn=collate)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         objective.groups or trained, lr=schedule.learning_rate, weight_decay=schedule.weight_decay
     )
     batches = objective.steps or schedule.epochs * len(loader)
-    left = hooks.left or _unlimited
+    left = hooks.left or (lambda: math.inf)
     usable = left() - hooks.reserve
     step = 0
+    history: list[Epoch] = []
+    #: The highest score, and the weights of its epoch.
+    best: tuple[float, ...] | None = None
+    kept: list[Tensor] = []
+    #: Those of the batches of the current epoch.
+    losses: list[float] = []
 
     def behind(step: int) -> float:
         """How much of the training is over, counted in batches: those that are done, or more if the time is."""
@@ -277,17 +287,9 @@ def optimise(
             return batches
         return max(step, min(batches, round(step * batches / behind(step))))
 
-    rate = LambdaLR(optimizer, lambda done: schedule.rate(behind(done), batches))
-    state = TrainingState(trained, optimizer, rate, order)
-    if hooks.checkpoint is not None:
-        state.resume(hooks.checkpoint)
-    step = len(state.history) * len(loader)
-    #: Those of the batches of the current epoch.
-    losses: list[float] = []
-
     def describe() -> Training:
         mean = sum(losses) / max(1, len(losses))
-        return Training(step, total(), mean, tuple(state.history), hooks.stage)
+        return Training(step, total(), mean, tuple(history), hooks.stage)
 
     def report() -> None:
         if hooks.watch is not None:
@@ -296,12 +298,41 @@ def optimise(
     def pause() -> None:
         hooks.progress(hooks.stage, step, total())
 
+    @torch.no_grad()
+    def set_weights(values: Sequence[Tensor]) -> None:
+        for parameter, value in zip(trained, values, strict=False):
+            parameter.copy_(value)
+
+    rate = LambdaLR(optimizer, lambda done: schedule.rate(behind(done), batches))
+    stored = None
+    if hooks.checkpoint is not None:
+        stored = hooks.checkpoint.load()
+    if stored is not None:
+        tensors = {name: torch.tensor(array) for name, array in stored[0].items()}
+        meta = stored[1]
+        history = [Epoch(**epoch) for epoch in meta["history"]]
+        step = len(history) * len(loader)
+        set_weights([tensors[f"weight-{place}"] for place in range(len(trained))])
+        if meta["best"] is not None:
+            best = tuple(meta["best"])
+            kept = [tensors[f"best-{place}"] for place in range(len(trained))]
+        for place, parameter in enumerate(trained):
+            # A weight that no loss reaches has no moments.
+            if f"step-{place}" in tensors:
+                moments = {name: tensors[f"{name}-{place}"].to(parameter.device) for name in ("exp_avg", "exp_avg_sq")}
+                optimizer.state[parameter] = {"step": tensors[f"step-{place}"], **moments}
+        for group, learning_rate in zip(optimizer.param_groups, meta["rates"], strict=True):
+            group["lr"] = learning_rate
+        rate.last_epoch = meta["rate"]
+        order.set_state(tensors["order"])
+        torch.set_rng_state(tensors["random"])
+
     pause()
     while not over():
         network.train()
         losses = []
-        for tensors, rows in loader:
-            moved = {name: move_to(tensor, model.device) for name, tensor in tensors.items()}
+        for inputs, rows in loader:
+            moved = {name: move_to(tensor, model.device) for name, tensor in inputs.items()}
             loss = objective.loss(network, moved, move_to(rows, model.device))
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, schedule.clip)
@@ -317,115 +348,34 @@ def optimise(
             if over():
                 break
         network.eval()
-        scored = None
+        epoch = Epoch(len(history) + 1, sum(losses) / len(losses), None)
         if objective.score is not None:
-            scored = objective.score(pause)
-        state.end_epoch(sum(losses) / len(losses), scored)
+            score = objective.score(pause)
+            epoch = replace(epoch, accuracy=score[-1], score=score[0])
+            if best is None or score > best:
+                best = score
+                kept = [parameter.detach().clone() for parameter in trained]
+        history.append(epoch)
         report()
         if hooks.checkpoint is not None and not over():
-            state.save(hooks.checkpoint)
-    state.set_weights(state.kept)
+            # The random numbers that order the texts, and those that dropout uses.
+            tensors = {"order": order.get_state(), "random": torch.get_rng_state()}
+            for place, parameter in enumerate(trained):
+                tensors[f"weight-{place}"] = parameter.detach()
+                tensors |= {f"{name}-{place}": moment for name, moment in optimizer.state[parameter].items()}
+            tensors |= {f"best-{place}": weight for place, weight in enumerate(kept)}
+            meta = {
+                "history": [asdict(epoch) for epoch in history],
+                "best": best,
+                "rates": [group["lr"] for group in optimizer.param_groups],
+                "rate": rate.last_epoch,
+            }
+            hooks.checkpoint.save({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, meta)
+    set_weights(kept)
     if hooks.checkpoint is not None:
         hooks.checkpoint.remove()
     hooks.progress(hooks.stage, total(), total())
     return describe()
-
-
-def _unlimited() -> float:
-    return math.inf
-
-
-def _load_batches(model: HeadModel, tokens: Tokens, size: int, order: torch.Generator) -> DataLoader[Any]:
-    """Load batches of texts of like length, in a new random order every epoch, each with its row numbers."""
-
-    def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        columns = dict[str, list[list[int]]]()
-        for name in tokens[0]:
-            columns[name] = [tokens[row][name] for row in rows]
-        return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
-
-    lengths = [len(entry["input_ids"]) for entry in tokens]
-    sampler = LengthGroupedSampler(size, lengths=lengths, generator=order)
-    numbers: Any = range(len(tokens))
-    return DataLoader[Any](numbers, batch_size=size, sampler=sampler, collate_fn=collate)
-
-
-class TrainingState:
-    """All that the rest of a training depends on, saved after an epoch and resumed there.
-
-    ``history`` are the finished epochs, ``best`` is the highest score (None: no epoch was scored), and ``kept`` are the
-    weights of its epoch.
-    """
-
-    def __init__(
-        self, trained: list[nn.Parameter], optimizer: torch.optim.AdamW, rate: LambdaLR, order: torch.Generator
-    ) -> None:
-        self._trained = trained
-        self._optimizer = optimizer
-        self._rate = rate
-        self._order = order
-        self.history: list[Epoch] = []
-        self.best: tuple[float, ...] | None = None
-        self.kept: list[Tensor] = []
-
-    def end_epoch(self, loss: float, score: tuple[float, ...] | None) -> None:
-        """Record the epoch's mean loss and its score, and keep its weights if they are the best so far."""
-        epoch = Epoch(len(self.history) + 1, loss, None)
-        if score is not None:
-            epoch = replace(epoch, accuracy=score[-1], score=score[0])
-            if self.best is None or score > self.best:
-                self.best = score
-                self.kept = [parameter.detach().clone() for parameter in self._trained]
-        self.history.append(epoch)
-
-    def set_weights(self, values: Sequence[Tensor]) -> None:
-        """Replace the weights (none: they stay)."""
-        with torch.no_grad():
-            for parameter, value in zip(self._trained, values, strict=False):
-                parameter.copy_(value)
-
-    def save(self, checkpoint: StoredTraining) -> None:
-        """Save the state as arrays and JSON."""
-        optimizer = self._optimizer.state_dict()
-        # The random numbers that order the texts, and those that dropout uses.
-        tensors = {"order": self._order.get_state(), "random": torch.get_rng_state()}
-        tensors |= {f"weight-{index}": weight.detach() for index, weight in enumerate(self._trained)}
-        tensors |= {f"best-{index}": weight for index, weight in enumerate(self.kept)}
-        for index, moments in optimizer["state"].items():
-            tensors |= {f"{name}-{index}": moment for name, moment in moments.items()}
-        meta = {
-            "history": [asdict(epoch) for epoch in self.history],
-            "best": self.best,
-            "groups": optimizer["param_groups"],
-            "rate": self._rate.last_epoch,
-        }
-        checkpoint.save({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, meta)
-
-    def resume(self, checkpoint: StoredTraining) -> None:
-        """Go on from a saved state, if there is one."""
-        stored = checkpoint.load()
-        if stored is None:
-            return
-        arrays, meta = stored
-        tensors = {name: torch.tensor(array) for name, array in arrays.items()}
-
-        def find(name: str) -> list[Tensor]:
-            return [tensors[f"{name}-{place}"] for place in range(len(self._trained))]
-
-        self.history = [Epoch(**epoch) for epoch in meta["history"]]
-        self.set_weights(find("weight"))
-        if meta["best"] is not None:
-            self.best = tuple(meta["best"])
-            self.kept = find("best")
-        states: dict[int, dict[str, Tensor]] = {}
-        for place in range(len(self._trained)):
-            # A weight that no loss reaches has none.
-            if f"step-{place}" in tensors:
-                states[place] = {name: tensors[f"{name}-{place}"] for name in ("step", "exp_avg", "exp_avg_sq")}
-        self._optimizer.load_state_dict({"state": states, "param_groups": meta["groups"]})
-        self._rate.last_epoch = meta["rate"]
-        self._order.set_state(tensors["order"])
-        torch.set_rng_state(tensors["random"])
 
 
 class TimeIsUp(Exception):

@@ -471,7 +471,7 @@ class Recoveries:
             start = cut_model(model, mask, self.refit(mask, keep=keep))
 
         def train(schedule: Schedule) -> tuple[HeadModel, list[Epoch]]:
-            state = StoredTraining(resources.store, key("tuning", 8, *parts, asdict(schedule), model.device.type))
+            state = StoredTraining(resources.store, key("tuning", 9, *parts, asdict(schedule), model.device.type))
             hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
             with resources.timed("recovery"):
                 return finetune(start, self.calibration, schedule=schedule, seed=self._seed, hooks=hooks)
@@ -532,7 +532,7 @@ class Recoveries:
             return stored
         resources = self._resources
         model = resources.model
-        state = StoredTraining(resources.store, key("distilling", 8, name, model.device.type))
+        state = StoredTraining(resources.store, key("distilling", 9, name, model.device.type))
         hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
         plan = key("distilling texts", 2, name)
         if seconds is not None:

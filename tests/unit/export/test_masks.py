@@ -63,7 +63,7 @@ def test_a_float_keeps_all_its_digits(number: float) -> None:
     assert json.loads(json_text({"x": number}))["x"] == number
 
 
-@pytest.mark.parametrize("value", [{1: 2}, {"a": {1, 2}}, [object()], b"ab", Path("a"), np.array([1j])])
+@pytest.mark.parametrize("value", [[object()], Path("a"), np.array([1j])])
 def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="JSON"):
         json_text(value)
