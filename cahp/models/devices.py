@@ -117,15 +117,6 @@ def _free_bytes(where: torch.device) -> int | None:
     return max(0, left)
 
 
-def mappable_bytes() -> int | None:
-    """Largest file that can be mapped into memory as a whole (None: any)."""
-    with suppress(OSError):
-        # Linux refuses more than its memory and swap, unless it is told never to.
-        if Path("/proc/sys/vm/overcommit_memory").read_text(encoding="ascii").strip() != "1":
-            return int(psutil.virtual_memory().total + psutil.swap_memory().total)
-    return None
-
-
 def visible_gpus() -> list[str]:
     """The names that make this machine's GPUs visible to a process, in order; none if there is at most one GPU."""
     if not torch.cuda.is_available() or torch.cuda.device_count() < 2:

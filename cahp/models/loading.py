@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from shutil import disk_usage
-from tempfile import gettempdir
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,16 @@ from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.cards import FAMILIES, Family, Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
-from cahp.models.devices import batch_size, find_device, free_bytes, mappable_bytes
+from cahp.models.devices import batch_size, find_device, free_bytes
 from cahp.models.gguf import convert_weights
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import explain_missing_classes, output_head
-from cahp.models.matching import LOADING, check_fit, lost_weights, match_folder, quiet, sketch_network
+from cahp.models.matching import LOADING, check_fit, lost_weights, match_folder, quiet
 from cahp.models.selftest import probe_family
 from cahp.models.stored import Room, as_kept, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
-from cahp.models.weights import read_shapes, weight_bytes, weight_files
+from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
 from cahp.tasks.task import Head
 from cahp.values import ModelError
 from cahp.words import first_line, size_of
@@ -58,7 +56,6 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     where = find_device(device_name)
     # The head may be new where `labels` or an adapter brings one.
     new_head = labels is not None or card.adapter is not None
-    room = _find_room(card, where, made_here=new_head or card.kept is not None)
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
     if card.source is not None:
@@ -73,23 +70,22 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     head: Head = "classification"
     if labels is None:
         head = output_head(card)
-    read = partial(_read_network, card, names, family, attention, new_head, head)
+    stored, _ = read_shapes(weight_files(card.id, folder))
+    largest = check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
+    room = _find_room(card, count_weights(stored), largest, where, made_here=new_head or card.kept is not None)
     try:
         with quiet(), LOADING:
-            stored, _ = read_shapes(weight_files(card.id, folder))
             if card.kept is not None:
-                check_fit(card, stored, names=None, own_head=False, head=head)
                 network = load_pruned(card.folder, attn_implementation=attention)
+            elif room is None:
+                network = _read_network(card, names, family, attention, new_head, head)
             else:
-                check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
-                if room is None:
-                    network = read()
-                else:
-                    with scratch() as offload:
-                        # On the disk, weights take no memory yet; those that transformers makes of several are written
-                        # to the folder.
-                        network = read(device_map={"": "disk"}, offload_folder=str(offload))
-                        take_weights(network, room, where)
+                with scratch() as offload:
+                    # On the disk, weights take no memory yet; those that transformers makes of several are written to
+                    # the folder.
+                    place = {"device_map": {"": "disk"}, "offload_folder": str(offload)}
+                    network = _read_network(card, names, family, attention, new_head, head, **place)
+                    take_weights(network, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
 
@@ -97,10 +93,9 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     except ModelError:
         raise
     except Exception as error:  # damaged files raise anything
-        advice = "save or download the model again"
-        if card.kept is not None:
-            advice = "export it again"
-        raise ModelError(f"{card.id} cannot be read ({first_line(error)}); {advice}") from None
+        raise ModelError(
+            f"{card.id} cannot be read ({first_line(error)}); save, export or download the model again"
+        ) from None
     broken = [name for name, weight in network.named_parameters() if not bool(as_kept(weight).isfinite().all())]
     if broken:
         raise ModelError(
@@ -115,7 +110,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     if room is not None:
         # Weights as their file stores them are always so with "auto".
         model.notice = room.notice
-        model.lacks_room = card.dtype == "float32" or room.elsewhere
+        model.lacks_room = card.dtype == "float32" or room.on_disk > 0
     if card.kept is not None:
         # Heads of a pruned model are numbered as in the full model.
         for index, (layer, heads) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
@@ -138,31 +133,25 @@ def prompt_reader(folder: str, sha256: str, prompt: Prompt, language: Language, 
     return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
 
 
-def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room | None:
+def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *, made_here: bool) -> Room | None:
     """The room for weights that are kept as their file stores them; None for float32 weights, where these have room.
 
-    Weights that are ``made_here``, by an adapter or with a new head, are always float32.
+    ``count`` is the number of weights, and ``largest`` that of the largest matrix. Weights that are ``made_here``, by
+    an adapter or with a new head, are always float32.
 
     Raises:
         ModelError: If there is too little room even for weights on the disk.
     """
-    processor = torch.device("cpu")
-    details = card.details or {}
-    count = details.get("parameters") or 0
-    free = {place: free_bytes(place) for place in dict.fromkeys((processor, where))}
-    # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
-    small = next((place for place, room in free.items() if room is not None and 4 * count > room), None)
-    if small is None and (made_here or card.dtype == "float32"):
-        return None
+    needed = 4 * count
     reason = ""
-    elsewhere = "a machine with more memory"
-    if small is not None:
-        if small.type != "cpu":
-            elsewhere = "--device cpu, or a larger GPU"
-        reason = f"take {size_of(4 * count)} in float32, and {small.type} has {size_of(free[small] or 0)} free"
-    if made_here:
-        raise ModelError(f"the weights of {card.id} {reason}; they must fit on one device, so use {elsewhere}")
-    types = details.get("types") or {}
+    # Before the machine swaps or kills the process. It is loaded into the processor's memory first, wherever it goes.
+    for place in (where, torch.device("cpu")):
+        free = free_bytes(place)
+        if free is not None and needed > free:
+            reason = f"the weights take {size_of(needed)} in float32, and {place.type} has {size_of(free)} free, so "
+    if not reason and (made_here or card.dtype == "float32"):
+        return None
+    types = (card.details or {}).get("types") or {}
     own = None
     if len(types) == 1:
         own = _TYPES.get(next(iter(types)))
@@ -172,55 +161,18 @@ def _find_room(card: ModelCard, where: torch.device, *, made_here: bool) -> Room
         dtype = torch.bfloat16
         if own != dtype:
             form = "rounded to bfloat16"
-    sketch = sketch_network(card.id, card.folder, None, output_head(card), weight_bytes=details.get("bytes") or 0)
-    sizes = [weight.numel() for weight in sketch.parameters()]
     # A cut model copies what it keeps of the attention; a pass converts the largest weight, and has activations.
     attention = 2 * card.layers * card.hidden * card.heads * card.head_size * (card.group + 1) // card.group
-    copied = attention * (dtype or torch.float32).itemsize
-    converted = 0
-    if where != processor or dtype != torch.float32:
-        converted = 4 * max(sizes, default=0)
-    passing = converted + _VECTORS * 4 * card.hidden * batch_size(where)[0]
-    used = {processor: copied, where: copied + passing}
-    left = dict(free)
-    for place, room in free.items():
-        if room is None:
-            continue
-        left[place] = room - used[place]
-        if small is not None and room < used[place]:
-            raise ModelError(
-                f"the weights of {card.id} {reason}; they can stay on the disk, but a pass through a cut model needs "
-                f"{size_of(used[place])} and {place.type} has {size_of(room)}, so use {elsewhere}"
-            )
-    _check_disk(card, sketch)
-    if small is not None:
-        reason = f"the weights {reason}, so "
-    return Room(left[where], left[processor], dtype, reason, form)
-
-
-def _check_disk(card: ModelCard, sketch: Any) -> None:
-    """Check that the files of a model can stay on the disk, and that it has room for weights that are written anew.
-
-    ``sketch`` is its network without weights.
-
-    Raises:
-        ModelError: If a file is too large to be mapped, or the temporary folder has too little room.
-    """
-    most = mappable_bytes()
-    for file in weight_files(card.id, Path(card.folder)):
-        if most is not None and (size := file.stat().st_size) > most:
-            raise ModelError(
-                f"{file.name} of {card.id} takes {size_of(size)}, and no file of more than {size_of(most)} can stay on "
-                'the disk here; save the model in smaller files with `save_pretrained(folder, max_shard_size="5GB")`'
-            )
-    # Weights that transformers makes of several are written anew.
-    written = 4 * sum(weight.numel() for weight in sketch.parameters() if weight.ndim > 2)
-    temporary = gettempdir()
-    if written > (available := disk_usage(temporary).free):
+    used = attention * (dtype or torch.float32).itemsize + 4 * (largest + _VECTORS * card.hidden * batch_size(where)[0])
+    free = free_bytes(where)
+    if reason and (made_here or (free is not None and used > free)):
         raise ModelError(
-            f"the experts of {card.id} take {size_of(written)} on the disk while they are joined, and {temporary} has "
-            f"{size_of(available)} free; set TMPDIR to a folder on a larger disk"
+            f"{reason}{card.id} cannot be loaded: trained and pruned weights must fit on one device; others can stay "
+            f"on the disk, but a pass needs {size_of(used)}; use --device cpu, or a machine with more memory"
         )
+    if free is not None:
+        free -= used
+    return Room(free, dtype, reason, form)
 
 
 def _read_network(
@@ -312,17 +264,14 @@ def _fit_tokenizer(tokenizer: Any, network: Any, card: ModelCard, *, classifies:
     added = tokenizer.get_added_vocab()
     rows = network.get_input_embeddings().num_embeddings
     words = [token for word, token in tokenizer.get_vocab().items() if word not in added]
-    highest = max([*words, tokenizer.pad_token_id], default=0)
+    words.append(tokenizer.pad_token_id)
+    if card.predicts_tokens:
+        words.append(start_id(tokenizer) or 0)
+    highest = max(words)
     if highest >= rows:
         raise ModelError(
             f"the tokenizer of {card.id} knows token {highest} but the model only {rows} tokens: they do not belong "
             "together; save the model and its own tokenizer again"
-        )
-    start = start_id(tokenizer)
-    if card.predicts_tokens and start is not None and start >= rows:
-        raise ModelError(
-            f"the tokenizer of {card.id} begins a text with token {start}, but the model knows only {rows} tokens; set "
-            "bos_token in tokenizer_config.json to a token that the model knows"
         )
     # These classifiers compute their answer at the token that ends a text.
     reads_end = getattr(network.config, "is_encoder_decoder", False) and hasattr(network, "classification_head")

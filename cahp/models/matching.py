@@ -156,12 +156,12 @@ def check_fit(
     names: tuple[str, ...] | None,
     own_head: bool,
     head: Head = "classification",
-) -> None:
+) -> int:
     """Compare the weights of a configuration with those that are ``stored``, before memory is taken for them.
 
     Missing weights are drawn at random before they can be refused, and a width or a vocabulary may be any number.
     ``names`` are the classes of the head, which must be stored if it is the model's ``own_head``; a pruned model lacks
-    most heads.
+    most heads. Returns the size of the network's largest weight.
 
     Raises:
         ModelError: If the shapes of weights differ, or the configuration has far more weights than the files.
@@ -191,6 +191,7 @@ def check_fit(
             f"the config.json of {card.id} asks for {claimed + outside:,} weights and its files hold {count:,}: they "
             "do not belong together; save the whole model again"
         )
+    return max(map(math.prod, wanted.values()))
 
 
 def lost_weights(name: str, weights: list[str], problem: str) -> str:

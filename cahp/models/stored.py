@@ -99,26 +99,23 @@ class StoredWeight(Tensor):
 
 @dataclass
 class Room:
-    """Free bytes for weights, on the device and in the processor's memory (None: unknown, so unlimited).
+    """Free bytes for weights on their device (None: unknown, so unlimited).
 
     Numbers are those of the type ``dtype`` (None: each weight has its own). ``reason`` says why weights are not kept in
     float32, and ``form`` how they are.
     """
 
-    device: int | None
-    memory: int | None
+    free: int | None
     dtype: torch.dtype | None = None
     reason: str = ""
     form: str = "as their file stores them"
     in_memory: int = 0
     on_disk: int = 0
-    #: Whether some weights are not on their device.
-    elsewhere: bool = False
 
     def keep(self, mapped: Tensor, where: torch.device) -> Tensor:
         """A weight on the device ``where`` that keeps the numbers of a ``mapped`` part of a file.
 
-        It takes the device's room as long as it lasts, then the processor's, and stays in the file after that.
+        It takes the device's room as long as it lasts, and stays in the file after that.
         """
         if mapped.ndim < 2:
             return StoredWeight(mapped, where, self.dtype).read().clone()
@@ -126,31 +123,20 @@ class Room:
         if self.dtype is None and mapped.dtype.itemsize >= _FLOAT_BYTES:
             dtype = torch.float32
         size = mapped.numel() * dtype.itemsize
-        if self.device is None or size <= self.device:
-            self.device = self.device and self.device - size
-            place = where
-        elif where.type != "cpu" and (self.memory is None or size <= self.memory):
-            self.memory = self.memory and self.memory - size
-            place = torch.device("cpu")
-            self.elsewhere = True
-        else:
-            self.elsewhere = True
+        if self.free is not None and size > self.free - self.in_memory:
             self.on_disk += mapped.nbytes
             return StoredWeight(mapped, where, self.dtype)
         self.in_memory += size
-        return StoredWeight(mapped.to(place, dtype, copy=True), where)
+        return StoredWeight(mapped.to(where, dtype, copy=True), where)
 
     @property
     def notice(self) -> str:
         """Where the weights are, and what that means for times, in a sentence."""
-        places = []
-        if self.in_memory:
-            places.append(f"{size_of(self.in_memory)} in memory")
+        places = f"{size_of(self.in_memory)} in memory"
         if self.on_disk:
-            places.append(f"{size_of(self.on_disk)} on the disk")
+            places += f", {size_of(self.on_disk)} on the disk"
         return (
-            f"{self.reason}weights are kept {self.form} ({' and '.join(places)}) and read as float32 at each use, "
-            "which times include"
+            f"{self.reason}weights are kept {self.form} ({places}) and read as float32 at each use, which times include"
         )
 
 
