@@ -9,6 +9,7 @@ import numpy as np
 import streamlit as st
 
 from cahp import features, methods
+from cahp.api import bundled
 from cahp.board.budget_sweep import reach
 from cahp.board.colourings import mark_clusters
 from cahp.exports.masks import MASK_SUFFIXES, read_mask, read_mask_record
@@ -37,7 +38,7 @@ from cahp.ui.frame.running import (
     start_button,
 )
 from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import clear_note, note_refusal, problem, write_note
+from cahp.ui.parts.display import clear_note, note_refusal, plain, problem, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE, recovery_seconds
@@ -382,6 +383,11 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     for panel in features.panels("Board"):
         panel.draw(explorer)
     draw_measurements(explorer)
+    card = explorer.card
+    data = explorer.bench.dataset.id
+    better = bundled.describe_better_method(card.id, card.identity, data, explorer.recovery.name, explorer.mask.count)
+    if better is not None and not explorer.board.by_hand:
+        st.caption(f"{plain(better[1])}. Another method is under “How heads are chosen”.")
     for note in features.panels("Budget note"):
         note.draw(explorer)
 
