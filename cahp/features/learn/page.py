@@ -163,7 +163,7 @@ def _open_course(explorer: Explorer) -> _Course | None:
     scene = find_scene(explorer.bench, family)
     if scene is None:
         title = "Read a sentence"
-        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=title, asks_for_long=title)
+        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=title)
     if scene is None:
         return None
     subject = subject_of(explorer.bench, selection.mask, family, scene, find_swept(explorer.table(QUICK.name)))

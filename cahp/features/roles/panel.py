@@ -73,7 +73,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
     maps = known_maps(explorer)
     if maps is None:
         label = "Measure attention targets"
-        maps = job_card(explorer, HABITS, explorer.bench, name="habits", title=label, asks_for_long=label)
+        maps = job_card(explorer, HABITS, explorer.bench, name="habits", title=label)
     if maps is None:
         return
     title = f"{describe_target(maps, head)}, mean over {maps.texts} {explorer.card.words.items}"

@@ -18,7 +18,6 @@ from cahp.figures.run import space_figure
 from cahp.goals import GOALS, Goal
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import QUICK, RECOVERIES
-from cahp.run.resources import on_screen
 from cahp.run.settings import Settings, describe
 from cahp.run.show import show_steps
 from cahp.stages.clustering import grid_notice
@@ -33,15 +32,12 @@ from cahp.ui.frame.running import (
     follow,
     job_card,
     need_run,
-    price,
-    show_job,
-    start_button,
 )
 from cahp.ui.parts import blocks, display
-from cahp.ui.parts.display import clear_note, note_refusal, plain, problem, write_note
+from cahp.ui.parts.display import clear_note, note_refusal, plain, write_note
 from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE, recovery_seconds
+from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE
 from cahp.values import CahpError, MaskError
 
 # The controls above the board --------------------------------------------------------------------------------
@@ -90,9 +86,6 @@ def draw_controls(explorer: Explorer) -> None:
 def _change_recovery(explorer: Explorer) -> None:
     clear_note()
     explorer.chosen_recovery = st.session_state["board-recover"]
-    if explorer.stopped_refit is not None:
-        # A press begins it again.
-        explorer.work.drop(REFIT)
 
 
 def _load_mask(explorer: Explorer) -> None:
@@ -276,59 +269,44 @@ def draw_flips(explorer: Explorer) -> None:
 
 
 def draw_measurements(explorer: Explorer) -> None:
-    """Draw what can be measured for the board, and why it was not."""
-    sweep = explorer.work.job(TABLE)
-    if sweep is not None and sweep.error:
-        problem(sweep.error)
+    """Draw what can be measured for the board, how far it is, and why it was not."""
     recovery = explorer.recovery
     table = explorer.table(recovery.name)
     assert table is not None
-    subject = explorer.board_state()
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if (sweep is None or sweep.ended) and table.missing() is not None:
-            start_button(explorer, TABLE, subject, "Measure all budgets", key="fill-table", type="tertiary")
+        look: Any = {"type": "tertiary"}
+        if table.missing() is not None:
+            subject = explorer.board_state()
+            job_card(explorer, TABLE, subject, name="fill-table", offer="Measure all budgets", **look)
             done, total = table.measured()
             st.caption(f"{done} of {total} budgets measured.")
-        if recovery.awaits == "request":
-            label = price("Refit this mask", recovery_seconds(explorer.bench, QUICK.name))
-            if st.button(label, key="refit", type="tertiary"):
-                explorer.chosen_recovery = QUICK.name
-                st.rerun()
-        refit = explorer.stopped_refit
-        if recovery.awaits_refit and refit is not None:
-            show_job(refit, partial(explorer.start, REFIT, QUICK.name), name="refit")
-        if recovery.awaits == "distilled model":
-            here = "The figures are bundled; the distilled model is not on this machine."
-            start_button(explorer, DISTIL, subject, "Distil here", key="distil", type="tertiary", help=here)
+        if recovery.awaits_refit:
+            subject = explorer.board_state(QUICK.name)
+            job_card(explorer, REFIT, subject, name="refit", offer="Refit this mask", **look)
         draw_timing(explorer, place="budget")
         st.caption(provenance(explorer, recovery.shown))
 
 
 def draw_distillation(explorer: Explorer) -> None:
     """Draw the panel of the distillation, where a distilled model is wanted: its offer, its progress or its steps."""
-    job = explorer.work.job(DISTIL)
     known = explorer.results.distilled.get(explorer.mask.sha256)
-    runs = job is not None and not job.ended
-    if not (runs or (explorer.recovery.row.trains and (known or explorer.recovery.awaits == "distillation"))):
+    if not explorer.recovery.row.trains or explorer.mask.is_full:
         return
     with st.container(border=True, key="distilling"):
         st.caption("The refitted model is trained to reproduce the scores of the full model, without labels.")
         search = explorer.job(FIGURE)
-        if job is not None and not job.ended:
-            # It may be of the mask that was on the board before.
-            follow(job, name="distil", title=on_screen(job.stage or "distill"))
-        elif known is not None:
+        if known is not None:
             report, steps = known
             verdict = "accepted" if report.accepted else "rejected"
             st.caption(f"Distillation {verdict}: {report.reason}.")
             blocks.draw(show_steps(steps, explorer.bench.protocol))
         elif search is not None and not search.ended:
             st.caption("Checking for an existing distilled model…")
-        else:
-            if job is not None and job.error:
-                problem(job.error)
-            subject = explorer.board_state()
-            start_button(explorer, DISTIL, subject, "Distil this mask", key="distil", type="primary")
+        elif explorer.recovery.lacks_model:
+            label = "Distil this mask"
+            if explorer.recovery.awaits == "distilled model":
+                label = "Distil here: the figures are bundled, the model is not on this machine"
+            job_card(explorer, DISTIL, explorer.board_state(), name="distil", offer=label)
 
 
 # The page ----------------------------------------------------------------------------------------------------

@@ -34,8 +34,9 @@ T = TypeVar("T")
 
 #: Session key: a link's model and data until a person confirms or dismisses them.
 WISH = "cahp_wish"
-#: Session key: the job that opens model and data.
+#: Session keys: the job that opens model and data, and the link that it opens (None: a choice in the dialog).
 OPENING = "cahp_opening"
+OPENED = "cahp_opened"
 
 #: Session key: the head that My text shows.
 CHOSEN_HEAD = "similarity-head"

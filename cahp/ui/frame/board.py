@@ -72,7 +72,7 @@ def measure(explorer: Explorer) -> None:
     if recovery.name == NONE.name:
         rank = Rank.UNASKED
         wanted = explorer.can_refit and not lacks_figures and not bundled
-    elif not wanted:
+    elif not recovery.awaits_refit:
         explorer.work.drop(REFIT)
     if wanted and explorer.outcomes(QUICK.name) is None and explorer.job(REFIT, QUICK.name) is None:
         explorer.work.start(REFIT, explorer.board_state(QUICK.name), rank=rank)
@@ -222,7 +222,7 @@ def draw(
             finding=finding_key(explorer, key),
             on_event=lambda event: _handle(explorer, event),
         )
-    for failed in (job, explorer.stopped_refit, *(row.find_job(explorer) for row in list_colourings())):
+    for failed in (job, *(row.find_job(explorer) for row in list_colourings())):
         if failed is not None and failed.error:
             problem(failed.error)
 

@@ -153,9 +153,12 @@ def _take_opened(explorer: Explorer) -> Explorer:
     if job is None or not job.ended:
         return explorer
     del st.session_state[address.OPENING]
-    wish = source_dialog.finish(job)
+    wish = st.session_state.pop(address.OPENED, None)
     if job.result is None:
-        st.session_state[_NOTE] = job.error
+        if job.error:
+            st.session_state[_NOTE] = job.error
+        if wish is not None:
+            st.session_state[address.WISH] = wish
         return explorer
     explorer = _replace(explorer, job.result)
     if wish is not None:

@@ -176,7 +176,7 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
         look = "secondary"
     board = explorer.board_state(explorer.recovery.ready)
     name = f"{one.name}-{place}"
-    job_card(explorer, kind_of(one, options), board, name=name, title=one.title, offer=label, type=look)
+    job_card(explorer, kind_of(one, options), board, name=name, offer=label, type=look)
 
 
 def _ask_options(one: Measure[Any]) -> Any:

@@ -166,7 +166,6 @@ def job_card(
     name: str,
     title: str = "",
     offer: str = "",
-    asks_for_long: str = "",
     **look: Any,
 ) -> T | None:
     """Draw a job: the button that starts it, its progress, or why it has no result; return the result.
@@ -176,16 +175,17 @@ def job_card(
         kind: The kind of the job.
         subject: Its subject.
         name: The name of its buttons.
-        title: Stands beside the progress (empty: the stages).
-        offer: The label of the button that starts the job (empty: it starts by itself).
-        asks_for_long: The label of the button where the job takes more than a minute; a shorter one starts by itself.
+        title: Stands beside the progress (empty: the title of the kind, or the stages).
+        offer: The label of the button that starts the job (empty: the job starts by itself; where it takes more than a
+            minute, a button with its title does).
         **look: The look of the button.
     """
     job = explorer.work.job(kind, subject)
     start = partial(explorer.work.start, kind, subject)
+    title = title or kind.title
     if job is None:
-        if asks_for_long and (kind.seconds(subject) or 0.0) > _UNASKED_S:
-            offer = asks_for_long
+        if (kind.seconds(subject) or 0.0) > _UNASKED_S:
+            offer = offer or title
         if offer:
             start_button(explorer, kind, subject, offer, key=name, **look)
             return None
@@ -198,7 +198,7 @@ def measure_roles(explorer: Explorer) -> HeadRoles | None:
     """Return the roles of the heads (None: being measured, or stopped or failed)."""
     if explorer.roles is None:
         label = "Measure roles of heads"
-        job_card(explorer, ROLES, explorer.bench, name="roles", title=label, asks_for_long=label)
+        job_card(explorer, ROLES, explorer.bench, name="roles", title=label)
     return explorer.roles
 
 

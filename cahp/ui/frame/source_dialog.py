@@ -7,7 +7,7 @@ The key of a choice names its subject, such as the columns of a file, so that it
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,12 +26,11 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import add_prompt, explain_missing_classes
 from cahp.run.settings import Settings, describe
 from cahp.run.texts import check_texts, label_reading, match_labels
-from cahp.ui.frame.address import OPENING, WISH, Wish
+from cahp.ui.frame.address import OPENED, OPENING, WISH, Wish
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job
 from cahp.ui.session.opening import Source, Upload, builtin_card, permitted
 from cahp.values import CahpError, DataError, Progress
 from cahp.words import capital, duration, size_of
@@ -62,23 +61,9 @@ _MOST_MATCHED = 20
 _UNUSED = "not used"
 
 
-@dataclass
-class _State:
-    """The state of the dialog in a session, beside its boxes."""
-
-    is_open: bool = False
-    #: Why the last choice failed to open.
-    failure: str | None = None
-    #: The link that is being opened (None: a choice in the dialog).
-    opening: Wish | None = None
-    #: Uploaded files that are being opened, which boxes that are not drawn do not keep.
-    upload: Upload | None = None
-    #: What was looked up on the hub, by name.
-    hub_answers: dict[str, Any] = field(default_factory=dict)
-
-
-def _state() -> _State:
-    return st.session_state.setdefault("cahp_dialog", _State())  # type: ignore[no-any-return]
+#: Session keys: whether the dialog is open, and what was looked up on the hub, by name.
+_OPEN = "cahp_dialog"
+_ANSWERS = "cahp_hub"
 
 
 # Opening -----------------------------------------------------------------------------------------------------
@@ -96,32 +81,14 @@ def offer(explorer: Explorer) -> None:
 def change_button(explorer: Explorer) -> None:
     """Draw the button that opens the dialog, and the dialog."""
     if st.button("Change model or data", key="change-source", type="tertiary"):
-        _state().is_open = True
+        st.session_state[_OPEN] = True
     # Drawn in each run until it is closed: a job that ends reruns the page, which must not close it.
-    if _state().is_open:
+    if _OPEN in st.session_state:
         st.dialog("Model and data", width="medium", on_dismiss=_close)(choose)(explorer)
 
 
 def _close() -> None:
-    state = _state()
-    state.is_open = False
-    state.failure = None
-
-
-def finish(job: Job[Source]) -> Wish | None:
-    """Return the link that was opened, if any; after a failure, show the dialog or the link again with all choices."""
-    state = _state()
-    wish = state.opening
-    state.opening = None
-    if job.result is not None:
-        state.upload = None
-        return wish
-    if wish is not None:
-        st.session_state[WISH] = wish
-    elif job.error:
-        state.is_open = True
-        state.failure = job.error
-    return None
+    st.session_state.pop(_OPEN, None)
 
 
 def _offer_link(explorer: Explorer, wish: Wish) -> None:
@@ -148,7 +115,7 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
             upload = _draw_upload("wish-file")
             ready = upload is not None
         if ready and st.button("Open it", key="open-wish", type="primary"):
-            _open(explorer, wish.settings, upload, wish=wish)
+            _open(explorer, wish.settings, upload, consent=False)
             st.rerun()
     except CahpError as error:
         problem(error)
@@ -157,14 +124,14 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
         st.rerun()
 
 
-def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, *, wish: Wish | None = None) -> None:
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, *, consent: bool = True) -> None:
     """Open a model and data in the background (they may have to be downloaded); the next run shows them once ready.
 
-    They are those of the link ``wish``, or were chosen in the dialog, whose button is the consent to a download.
+    They are those of a link, or were chosen in the dialog, whose button is the ``consent`` to a download.
     """
 
     def open_source(progress: Progress) -> Source:
-        with hub.consent_from(lambda *_: wish is None), hub.progress_to(progress):
+        with hub.consent_from(lambda *_: consent), hub.progress_to(progress):
             return Source.open(settings, upload)
 
     if OPENING in st.session_state:
@@ -172,10 +139,9 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, 
         st.session_state[OPENING].cancel()
     job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, aside=True)
     st.session_state[OPENING] = job
-    st.session_state.pop(WISH, None)
+    # If it fails, the link is offered again.
+    st.session_state[OPENED] = st.session_state.pop(WISH, None)
     _close()
-    _state().opening = wish
-    _state().upload = upload
     job.wait(3.0)
 
 
@@ -210,8 +176,6 @@ def switch_builtins(explorer: Explorer) -> None:
 
 def choose(explorer: Explorer) -> None:
     """Draw the dialog: choose a model and data, check them, and open them."""
-    if _state().failure is not None:
-        problem(_state().failure)
     kept = ("limit", "eval_limit", "window", "tokens", "eval_tokens")
     fields = {name: getattr(explorer.settings, name) for name in kept}
     try:
@@ -317,7 +281,7 @@ def _look_up_on_hub(name: str, find: Callable[[str], T]) -> T | None:
     """
     if not st.checkbox("Look it up on the hub (uses the network unless it was downloaded before)", key=f"hub-{name}"):
         return None
-    answers = _state().hub_answers
+    answers = st.session_state.setdefault(_ANSWERS, {})
     if name not in answers:
         answers[name] = find(name)
     return answers[name]  # type: ignore[no-any-return]
@@ -363,24 +327,21 @@ def _choose_data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload 
         if not name:
             return None
         settings = permitted(replace(settings, data=name))
-        matched = _match_named(str(settings.data), card, settings)
+        name = str(settings.data)
+        if name == BBC_NEWS:
+            matched = _match_labels(data.load(name), card, settings)
+        else:
+            found: data.Parts | None
+            if name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir)):
+                found = _look_up_on_hub(name, data.find)
+            else:
+                found = data.find(name)
+            if found is None:
+                return None
+            matched = _assign_roles(found, card, settings)
     if matched is None:
         return None
     return matched, upload
-
-
-def _match_named(name: str, card: ModelCard, settings: Settings) -> Settings | None:
-    """Find data by name, and return the settings with all roles and labels (None: not yet)."""
-    if name == BBC_NEWS:
-        return _match_labels(data.load(name), card, settings)
-    found: data.Parts | None
-    if name.startswith("hub:") or (name in PRESETS and not is_there(Path(name), Path.is_dir)):
-        found = _look_up_on_hub(name, data.find)
-    else:
-        found = data.find(name)
-    if found is None:
-        return None
-    return _assign_roles(found, card, settings)
 
 
 def _paste() -> Upload | None:
@@ -400,7 +361,7 @@ def _paste() -> Upload | None:
 
 
 def _draw_upload(key: str) -> Upload | None:
-    """Draw the box for files and return them, or those that failed to open (None: no files yet).
+    """Draw the box for files and return them (None: no files yet).
 
     Raises:
         DataError: If there are too many files.
@@ -418,14 +379,10 @@ def _draw_upload(key: str) -> Upload | None:
         while name in files:
             name = f"({len(files) + 1}) {name}"
         files[name] = file.getvalue()
-    if files:
-        return Upload(files)
-    upload = _state().upload
-    if upload is None:
+    if not files:
         st.caption(f"Files {_IN_SESSION}")
-    else:
-        st.caption(f"Uploaded before: {plain(upload.name)}. Upload other files to replace them.")
-    return upload
+        return None
+    return Upload(files)
 
 
 # Roles of files, columns and labels ---------------------------------------------------------------------------

@@ -315,14 +315,6 @@ class Explorer:
         """Start a job of this kind for the current board, with another recovery if one is named."""
         return self.work.start(kind, self.board_state(recover))
 
-    @property
-    def stopped_refit(self) -> Job[Outcomes | None] | None:
-        """The refit of the current board that was cancelled or failed (None: there is none)."""
-        job = self.job(REFIT, QUICK.name)
-        if job is None or not job.ended or job.result is not None:
-            return None
-        return job
-
     def job(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T] | None:
         """Return the job that ``start`` began for the current board (None: it was not started)."""
         return self.work.job(kind, self.board_state(recover))

@@ -3,9 +3,8 @@
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
 each other down more than waiting does, so one thread does all the work. Jobs have ranks: a figure that a person waits
 for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a job
-lets those of a better rank pass between two batches. A quick job or a run that comes to minutes of work, such as a
-refit, has the rank of such work meanwhile. Within a rank, sessions take turns, so that one session's many jobs delay no
-other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
+lets those of a better rank pass between two batches. Within a rank, sessions take turns, so that one session's many
+jobs delay no other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
 """
 
 from __future__ import annotations
@@ -27,14 +26,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 from streamlit.runtime import Runtime
 
-from cahp.run.resources import LONG, PREPARATIONS
+from cahp.run.resources import PREPARATIONS
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
-#: Seconds after which a quick job lets other quick ones pass.
-QUICK_S = 2.0
 #: Seconds that the end of the process waits for the thread: loading a model cannot be interrupted.
 _EXIT_S = 30.0
 #: Seconds of work after which its pace tells how long it takes.
@@ -85,8 +82,6 @@ class Job(Generic[T]):
         self.key = key
         self.title = title
         self.rank = rank
-        #: The rank of the work that it does at the moment.
-        self.present_rank = rank
         #: Its turn among the jobs of its rank; see ``Worker``.
         self.turn = 0
         self.state: Literal["queued", "running", "done", "failed", "cancelled"] = "queued"
@@ -168,12 +163,6 @@ class Job(Generic[T]):
         if stage in PREPARATIONS:
             # A job that loads a model holds a lock, for which the other job would wait forever.
             return
-        self.present_rank = self.rank
-        if stage in LONG:
-            self.present_rank = max(self.rank, Rank.LONG)
-        elif before - self._began > QUICK_S:
-            # It was thought to be quick: what others ask for does not wait for the rest of it.
-            self.present_rank = max(self.rank, Rank.RUN)
         self.paused = True
         try:
             self._worker.let_pass(self)
@@ -315,19 +304,10 @@ class Worker:
             return 1 + sum(not other.ended and _order(other) < _order(job) for other in self._waiting)
 
     def let_pass(self, job: Job[Any]) -> None:
-        """Run all waiting jobs of a better rank than ``job`` has now in the calling thread, that of the queue.
-
-        Where it runs above a paused job of the same present rank, the rank that it began with counts: otherwise such
-        jobs would pile up on one stack, and the first one would end last.
-        """
-        if threading.current_thread() is not self._thread:
-            return
-        rank = job.present_rank
-        with self._change:
-            if any(other.paused and other.present_rank <= rank for other in self._working if other is not job):
-                rank = job.rank
-        while (following := self._take(below=rank)) is not None:
-            self._work_on(following)
+        """Run all waiting jobs of a better rank than ``job`` in the calling thread, that of the queue."""
+        if threading.current_thread() is self._thread:
+            while (following := self._take(below=job.rank)) is not None:
+                self._work_on(following)
 
     def unfinished(self) -> list[Job[Any]]:
         """Return the jobs that are queued or running."""

@@ -221,6 +221,7 @@ RUN: Kind[Bench, Run] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, sec
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources),
     lambda bench: f"roles-{bench.card.sha256}",
+    Rank.RUN,
     # They take as long as about half of the evaluation texts.
     seconds=lambda bench: pass_seconds(bench, evaluation=0.5),
 )

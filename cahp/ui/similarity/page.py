@@ -124,7 +124,7 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     if compared is None:
         label = "Compare heads"
         subject = explorer.bench, text
-        compared = job_card(explorer, COMPARE, subject, name="similarity", title=label, asks_for_long=label)
+        compared = job_card(explorer, COMPARE, subject, name="similarity", title=label)
     if compared is None:
         return None
     if compared.attention.cut:

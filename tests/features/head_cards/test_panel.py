@@ -59,7 +59,7 @@ def test_a_head_that_does_not_exist_has_no_card(explorer: Explorer) -> None:
     assert "head" not in app.query_params
 
 
-def test_what_kept_heads_can_replace_is_followed_on_the_card_and_on_the_page(explorer: Explorer) -> None:
+def test_what_kept_heads_can_replace_is_followed_on_the_card(explorer: Explorer) -> None:
     app = open_app("budget", explorer, head="1.2")
     hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)
     try:
@@ -67,6 +67,6 @@ def test_what_kept_heads_can_replace_is_followed_on_the_card_and_on_the_page(exp
         rerun(app)
         job = explorer.work.job(REPLACEABILITY)
         assert job is not None
-        assert {"cancel-replaceability", "cancel-colouring-replaceability"} <= {one.key for one in app.button}
+        assert "cancel-replaceability" in {one.key for one in app.button}
     finally:
         hold.cancel()

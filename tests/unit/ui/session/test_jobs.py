@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import inspect
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -153,28 +152,6 @@ def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progr
     return work
 
 
-def test_runs_that_let_each_other_pass_do_not_pile_up(gate: threading.Event) -> None:
-    order: list[int] = []
-    depth: list[int] = []
-
-    def work(number: int) -> Callable[[Progress], None]:
-        def run(progress: Progress) -> None:
-            if number == 0:
-                gate.wait(PATIENCE)
-            depth.append(len(inspect.stack()))
-            progress("refit", 0, 1)
-            order.append(number)
-
-        return run
-
-    people = [jobs.submit(f"person {number}", "run", work(number), rank=jobs.Rank.RUN) for number in range(12)]
-    gate.set()
-    assert all(job.wait(PATIENCE) for job in people)
-    # The first one lets the others pass, and these do not pass each other.
-    assert order == [*range(1, 12), 0]
-    assert max(depth) - min(depth) == depth[1] - depth[0]
-
-
 def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(
     gate: threading.Event,
 ) -> None:
@@ -230,22 +207,3 @@ def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event
     gate.set()
     assert download.wait(PATIENCE)
     assert download.result is True
-
-
-def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate: threading.Event) -> None:
-    order: list[str] = []
-
-    def refitting(progress: Progress) -> None:
-        while not gate.wait(0.01):
-            progress("refit", 0, 2)
-        order.append("own text")
-
-    own = start(SESSION, "own text", refitting, rank=jobs.Rank.QUICK)
-    until(lambda: own.present_rank == jobs.Rank.LONG)
-    # Also what the same session asks for, and what was asked for later.
-    for who, rank in ((OTHER, jobs.Rank.RUN), (SESSION, jobs.Rank.QUICK), (OTHER, jobs.Rank.QUICK)):
-        passing = jobs.submit(who, f"{rank}", lambda _, rank=rank: order.append(rank.name), rank=rank)
-        assert passing.wait(PATIENCE)
-    gate.set()
-    assert own.wait(PATIENCE)
-    assert order == ["RUN", "QUICK", "QUICK", "own text"]
