@@ -90,12 +90,8 @@ def mismatch(a: ModelCard, b: ModelCard) -> str:
     """Return why pruned models of ``a`` and ``b`` cannot be compared, as a clause; empty if they can."""
     if (a.layers, a.heads) != (b.layers, b.heads):
         return f"A's model has {a.layers} layers of {a.heads} heads, and B's {b.layers} of {b.heads}"
-    if a.task is not b.task:
-        return "one of them predicts classes, and the other the next tokens"
-    if a.task.predicts_often and a.sha256 != b.sha256:
-        return "language models are compared with pruned versions of themselves only, as their tokens differ"
-    if len(a.labels) != len(b.labels):
-        return f"A's model has {len(a.labels)} classes, and B's {len(b.labels)}"
+    if a.task is not b.task or len(a.labels) != len(b.labels):
+        return "the two models do not predict the same classes or tokens"
     return ""
 
 
@@ -112,12 +108,10 @@ def compare_variants(a: Side, b: Side) -> Versus | None:
     texts = bench.evaluation
     of_b = _evaluate(b, texts)
     of_a: Evaluation | None
-    if a[0] is bench:
+    if a[0] is bench or a[0].evaluation.sha256 == texts.sha256:
         of_a = _evaluate(a, texts)
     elif not texts.task.items_are_texts:
-        if a[0].evaluation.sha256 != texts.sha256:
-            raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
-        of_a = _evaluate(a, texts)
+        raise DataError("the two models cut the texts into different tokens, so they cannot be compared")
     else:
         ours, theirs = ([name.strip().casefold() for name in one.class_names] for one in (a[0], bench))
         if sorted(ours) != sorted(theirs):

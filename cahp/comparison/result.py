@@ -127,9 +127,9 @@ class SplitResults:
         """The outcome of a mean."""
         return mean.outcomes[self.outcome]
 
-    def full_text(self, recovery: str = "none") -> str:
+    def full_text(self) -> str:
         """The outcome of the full model, such as ``96.5 %``."""
-        return Estimate(self.full[recovery], None, self.n, OUTCOMES[self.outcome].unit).text
+        return Estimate(self.full[NONE.name], None, self.n, OUTCOMES[self.outcome].unit).text
 
     @property
     def units(self) -> str:
@@ -185,7 +185,7 @@ class Comparison:
             outcome,
             outcomes,
             means,
-            {(area.recovery, area.method): area for area in summary.areas if (area.split, area.outcome) == place},
+            {(area.recovery, area.method): area for area in summary.all_areas if (area.split, area.outcome) == place},
             tuple(test for test in summary.tests if (test.split, test.outcome) == place),
             primary,
         )

@@ -110,11 +110,21 @@ class MethodCost:
 
 
 @dataclass(frozen=True)
+class OutcomeTests:
+    """Areas and tests in one outcome: at one budget (``verdicts``), and of areas (``area_verdicts``)."""
+
+    areas: tuple[Area, ...]
+    verdicts: tuple[Verdict, ...]
+    area_verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True)
 class Summary:
     """The summary of a comparison. Its tests compare each method with the method ``against``; ``rule`` says how.
 
     All tests but those of ``primary`` (None: its masks failed) are descriptive. ``overlap`` has the mean Jaccard index
-    of each method's own masks over ``seeds``.
+    of each method's own masks over ``seeds``. Areas and tests of other outcomes than the accuracy stand apart, in
+    ``by_outcome``.
     """
 
     primary: Primary | None
@@ -122,38 +132,39 @@ class Summary:
     rule: str
     means: tuple[Mean, ...]
     areas: tuple[Area, ...]
-    tests: tuple[Verdict, ...]
     overlap: Mapping[str, tuple[Mapping[str, Any], ...]]
     cost: tuple[MethodCost, ...]
+    verdicts: tuple[Verdict, ...]
+    area_verdicts: tuple[Verdict, ...]
+    by_outcome: Mapping[str, OutcomeTests]
+
+    @property
+    def all_areas(self) -> list[Area]:
+        """The areas in every outcome, the most telling one first."""
+        return [area for group in self.by_outcome.values() for area in group.areas] + list(self.areas)
+
+    @property
+    def tests(self) -> list[Verdict]:
+        """The tests in every outcome, the most telling one first."""
+        tests = [test for group in self.by_outcome.values() for test in (*group.verdicts, *group.area_verdicts)]
+        return [*tests, *self.verdicts, *self.area_verdicts]
 
     def to_json(self) -> dict[str, Any]:
-        """The ``summary`` of a comparison file: areas and tests of other outcomes than the accuracy stand apart."""
+        """The ``summary`` of a comparison file."""
         content: dict[str, Any] = plain_json(self)
         for row, mean in zip(content["means"], self.means, strict=True):
             row |= plain_json(to_metrics(mean.outcomes))
-        tests = content.pop("tests")
-        tables = {"areas": content["areas"]}
-        tables["verdicts"] = [row for row in tests if row["budget"] is not None]
-        tables["area_verdicts"] = [row for row in tests if row["budget"] is None]
-        groups: dict[str, dict[str, list[Any]]] = {}
-        for outcome in ("accuracy", *(row["outcome"] for row in (*content["areas"], *tests))):
-            groups[outcome] = {}
-            for name, table in tables.items():
-                groups[outcome][name] = [row for row in table if row["outcome"] == outcome]
-        return {**content, **groups.pop("accuracy"), "by_outcome": groups}
+        return content
 
     @classmethod
     def from_json(cls, data: Any, document: ComparisonDocument) -> Summary:
         """Read the summary of a comparison file.
 
         Raises:
-            ValueError, KeyError, TypeError: If parts are missing, of another type, or contradict the ``document``.
+            ValueError, LookupError: If parts are missing, of another type, or contradict the ``document``.
         """
-        groups = [*data["by_outcome"].values(), data]
-        areas = [row for group in groups for row in group["areas"]]
-        tests = [row for group in groups for name in ("verdicts", "area_verdicts") for row in group[name]]
-        summary = msgspec.convert({**data, "areas": areas, "tests": tests}, cls)
-        rows: list[Any] = [*summary.means, *summary.areas, *summary.tests]
+        summary = msgspec.convert(data, cls)
+        rows: list[Any] = [*summary.means, *summary.all_areas, *summary.tests]
         primary = summary.primary
         if primary is not None:
             rows += primary.tests
@@ -192,8 +203,17 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
                 means += measured[0]
                 areas += measured[1]
                 tests += measured[2]
-    areas.sort(key=lambda area: TESTED.index(area.outcome))
-    tests.sort(key=lambda test: (TESTED.index(test.outcome), test.budget is None))
+    groups: dict[str, OutcomeTests] = {}
+    for outcome in ("accuracy", *TESTED):
+        own = [test for test in tests if test.outcome == outcome]
+        group = OutcomeTests(
+            tuple(area for area in areas if area.outcome == outcome),
+            tuple(test for test in own if test.budget is not None),
+            tuple(test for test in own if test.budget is None),
+        )
+        if group.areas or own:
+            groups[outcome] = group
+    of_accuracy = groups.pop("accuracy", OutcomeTests((), (), ()))
     rule = (
         f"Each method is compared with {against} at every budget and after every recovery, by a t test of paired "
         f"differences with variance components of {document.noun('eval')} and seeds. A test is a statement about a "
@@ -212,8 +232,8 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         against=against,
         rule=rule,
         means=tuple(means),
-        areas=tuple(areas),
-        tests=tuple(tests),
+        **vars(of_accuracy),
+        by_outcome=groups,
         overlap={"seeds": tuple(_measure_overlaps(document))},
         cost=tuple(_measure_costs(document, table)),
     )

@@ -79,65 +79,51 @@ def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
     return marks.error_bars(rows["value"], rows[["low", "high"]].to_numpy(), colour, width=4)
 
 
-def _add_full_model(figure: Any, results: SplitResults, recovery: str, add: str, *, dark: bool) -> Any:
-    """Draw the outcome of the full model as a dashed line, also after a recovery that changes it."""
+def _add_full_model(figure: Any, results: SplitResults, add: str, *, dark: bool) -> Any:
+    """Draw the outcome of the full model as a dashed line, unless it is its difference from itself."""
     row = OUTCOMES[results.outcome]
-    for stage in dict.fromkeys((NONE.name, recovery)):
-        # It does not differ from itself.
-        if stage in results.full and not (row.difference and stage == NONE.name):
-            value = results.full[stage]
-            if row.unit == "share":
-                value *= 100
-            line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
-            words = f"all {results.units} {results.full_text(stage)}"
-            getattr(figure, add)(value, line=line, annotation_text=words, annotation_position="bottom right")
+    if not row.difference:
+        value = results.full[NONE.name]
+        if row.unit == "share":
+            value *= 100
+        line = {"color": marks.ink(dark=dark).text, "width": 1.4, "dash": "dash"}
+        words = f"all {results.units} {results.full_text()}"
+        getattr(figure, add)(value, line=line, annotation_text=words, annotation_position="bottom right")
     return figure
 
 
 def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
-    """The outcome of each method at a number of heads, the best on top: dots as pruned, rings after a recovery.
+    """The outcome of each method at a number of heads, the best on top, with the band of random selection.
 
-    Order, intervals and the band of random selection are those after ``recovery``. A method is pale where its
-    difference from the reference is not significant.
+    A method is pale where its difference from the reference is not significant.
     """
     drawn = colours(results, recovery, budget, dark=dark)
     names = [mean.method for mean in results.rank(recovery, budget) if mean.method in methods]
     significant = {results.against, *(test.method for test in results.tests_at(recovery, budget) if not test.tie)}
     table = _tabulate(results)
-    traces = []
-    for stage in dict.fromkeys((NONE.name, recovery)):
-        shown = [name for name in names if (stage, name, budget) in table.index]
-        rows = table.loc[[(stage, name, budget) for name in shown]]
-        bars = None
-        if stage == recovery:
-            bars = _bars(rows, NEUTRAL)
-        traces.append(
-            marks.points(
-                rows["value"].tolist(),
-                [names.index(name) for name in shown],
-                "circle" if stage == NONE.name else "circle-open",
-                [drawn[name] for name in shown],
-                outline=2,
-                opacity=[1 if name in significant else _PALE for name in shown],
-                hover=rows["hover"].tolist(),
-                name=RECOVERIES[stage].beside,
-                error_x=bars,
-            )
-        )
+    rows = table.loc[[(recovery, name, budget) for name in names]]
+    dots = marks.points(
+        rows["value"].tolist(),
+        list(range(len(names))),
+        "circle",
+        [drawn[name] for name in names],
+        opacity=[1 if name in significant else _PALE for name in names],
+        hover=rows["hover"].tolist(),
+        error_x=_bars(rows, NEUTRAL),
+    )
     figure = marks.draw(
-        traces,
+        [dots],
         x=_axis(results, table["value"]),
         y=marks.named_rows([name_of(name) for name in names]),
         height=100 + _ROW * len(names),
         left=10,
         bottom=50,
-        legend=marks.LEGEND,
     )
     if RANDOM in names:
         band = table.loc[(recovery, RANDOM, budget)]
         ends = {"x0": band["low"], "x1": band["high"]}
         figure.add_vrect(**ends, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
-    return _add_full_model(figure, results, recovery, "add_vline", dark=dark)
+    return _add_full_model(figure, results, "add_vline", dark=dark)
 
 
 def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Sequence[str], *, dark: bool) -> Any:
@@ -182,7 +168,7 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
         legend=marks.LEGEND,
         hovermode="closest",
     )
-    return _add_full_model(figure, results, recovery, "add_hline", dark=dark)
+    return _add_full_model(figure, results, "add_hline", dark=dark)
 
 
 def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cahp.comparison import Comparison, SplitResults
@@ -38,8 +37,6 @@ from cahp.figures.comparison import curve_figure, difference_figure, ranking_fig
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
-from cahp.values import Bools
-from cahp.values.statistics import expected_jaccard
 from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
@@ -157,18 +154,16 @@ def show_ranking(results: SplitResults, filters: Filters) -> Iterator[Block]:
     if not means:
         yield Text("None of these methods was measured after this recovery at this number of heads. Select others.")
         return
-    ours = method_label(results.against)
-    when = RECOVERIES[filters.recovery].beside
     yield Figure(
         _describe_tests(results, filters.recovery, filters.budget),
         lambda dark: ranking_figure(results, filters.recovery, filters.budget, filters.methods, dark=dark),
         f"{capital(OUTCOMES[results.outcome].label)} on {results.n:,} evaluation {results.noun}, the mean over "
-        f"{counted(len(results.document.seeds), 'seed')}. Dots: as pruned. Rings: after the recovery. Order and 95 % "
-        f"intervals are those {when}. The methods in colour are {ours}, the best other one, and random selection, "
-        f"whose interval is the band. Pale: the difference from {ours} is not significant. Intervals can overlap "
-        f"although a difference is significant, because all methods are evaluated on the same {results.noun}. The "
-        "dashed line is the full model. A name that ends with -min-N is that method with at least N heads in each "
-        "layer. Each seed has calibration texts of its own, so the numbers of the Budget page differ.",
+        f"{counted(len(results.document.seeds), 'seed')}, with 95 % intervals. In colour are the reference, "
+        "the best other one, and random selection, whose interval is the band. Pale: the difference from the reference "
+        "is not significant. Intervals can overlap although a difference is significant, because all methods are "
+        "evaluated on the same texts. The dashed line is the full model. A name that ends with -min-N is that method "
+        "with at least N heads in each layer. Each seed has calibration texts of its own, so the numbers of the Budget "
+        "page differ.",
         list_means(means),
         name="compare-ranking",
         formula=_INTERVAL,
@@ -180,22 +175,22 @@ def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
     means = [
         mean for mean in results.means.values() if mean.recovery == filters.recovery and mean.method in filters.methods
     ]
+    when = RECOVERIES[filters.recovery].beside
     if means and len(results.budgets_after(filters.recovery)) > 1:
-        when = RECOVERIES[filters.recovery].beside
         yield Figure(
             f"{capital(name_outcome(results.outcome))} by number of {results.units}, {when}",
             lambda dark: curve_figure(results, filters.recovery, filters.budget, filters.methods, dark=dark),
-            f"Each line is a method, in the colours of the ranking. Bars are 95 % intervals for other {results.noun} "
-            "and seeds; the tooltip names grey lines and their intervals.",
+            "Each line is a method, in the colours of the ranking. Bars are 95 % intervals; the tooltip names grey "
+            "lines and their intervals.",
             list_means(means),
             name="compare-curves",
             formula=_INTERVAL,
         )
     rejected = sum(mean.rejected or 0 for mean in means)
     if rejected:
-        masks = sum(mean.masks for mean in means)
         yield Text(
-            f"Recoveries rejected on held-out texts, which leave the pruned model as it was: {rejected} of {masks}."
+            f"Recoveries rejected on held-out texts, which leave the pruned model as it was: {rejected} of "
+            f"{sum(mean.masks for mean in means)}."
         )
 
 
@@ -205,12 +200,12 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
     tests = [test for test in every if test.budget == filters.budget]
     when = RECOVERIES[filters.recovery].beside
     if tests:
-        ours = method_label(results.against)
         yield Figure(
-            f"Lead of {ours} in {name_outcome(results.outcome)} at {filters.budget} {results.units}, {when}",
+            f"Lead of {method_label(results.against)} in {name_outcome(results.outcome)} at {filters.budget} "
+            f"{results.units}, {when}",
             lambda dark: difference_figure(results.against, tests, dark=dark),
-            f"Points are the lead of {ours} over the other method on the same {results.noun}; lines are simultaneous "
-            "95 % intervals. Solid points are significant, hollow points are not.",
+            "Points are the lead over the other method on the same texts; lines are simultaneous 95 % intervals. Solid "
+            "points are significant, hollow points are not.",
             pd.DataFrame(map(vars, tests)).to_dict("list"),
             name="compare-differences",
             formula=_TEST,
@@ -221,27 +216,16 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
 # Costs and rules ---------------------------------------------------------------------------------------------
 
 
-def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
-    """Yield how many heads of each layer the methods keep at a number of heads, and how alike their own masks are."""
-    document = results.document
-    masks: dict[str, list[Bools]] = {}
-    for cell in document.cells:
-        if cell.error is None and cell.budget["attained"] == filters.budget and cell.method in filters.methods:
-            masks.setdefault(cell.method, []).append(document.mask(cell))
-    rows = []
-    for method, own in masks.items():
-        place = (method, filters.budget)
-        overlaps = [row for row in results.summary.overlap["seeds"] if (row["method"], row["budget"]) == place]
-        alike: list[Cell] = [f"{row['jaccard']:.2f}" for row in overlaps]
-        counts = np.mean(own, axis=0).sum(axis=1)
-        rows.append([method_label(method), *(f"{count:.1f}" for count in counts), *(alike or [None])])
-    layers = map(str, range(document.model.layers))
-    title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
-    yield Table(title, ["method", *layers, "overlap"], rows, "compare-layers")
-    chance = expected_jaccard(filters.budget, filters.budget, document.total)
+def show_overlaps(results: SplitResults, filters: Filters) -> Iterator[Block]:
+    """Yield how alike the masks are that a method selects with several seeds at a number of heads."""
+    rows = [
+        (method_label(row["method"]), f"{row['jaccard']:.2f}", f"{row['chance']:.2f}", row["pairs"])
+        for row in results.summary.overlap["seeds"]
+        if row["budget"] == filters.budget and row["method"] in filters.methods
+    ]
+    yield Table("Overlap of a method's own masks", ("method", "overlap", "by chance", "pairs"), rows, "compare-overlap")
     yield Text(
-        f"Overlap is the mean Jaccard index of a method's own masks: the share of {results.units} that two of them "
-        f"keep, of those that one of them keeps; by chance it is {chance:.2f}."
+        f"Overlap is the mean Jaccard index: the share of {results.units} that two masks keep, of all of theirs."
     )
 
 
@@ -316,7 +300,7 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
 #: The parts of a comparison below its two charts, by the label of their tab.
 SECTIONS: Mapping[str, Callable[[SplitResults, Filters], Iterable[Block]]] = {
     "Differences": show_differences,
-    "What is kept": show_heads,
+    "What is kept": show_overlaps,
     "Costs": show_costs,
     "How it is tested": show_notes,
 }

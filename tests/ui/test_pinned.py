@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import fakes
-import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.versus import TAB, VERSUS
 from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.session.explorer import Explorer
-from cahp.values import MaskError
 
 
 def said(app: AppTest) -> str:
@@ -22,10 +20,6 @@ def said(app: AppTest) -> str:
 def test_a_pinned_mask_is_held_against_the_board_in_pairs_with_interval_and_n(tmp_path: Path) -> None:
     with explorer_with_run("pinned", fakes.quick_task(tmp_path)) as explorer:
         check_pinned(explorer)
-
-
-def refuse(budget: int) -> None:
-    raise MaskError("layer 0 would keep no head")
 
 
 def check_pinned(explorer: Explorer) -> None:
@@ -51,18 +45,6 @@ def check_pinned(explorer: Explorer) -> None:
     link = dict(app.query_params)
     assert link["pin"] == mask_to_hex(a)
     assert link["budget"] in ("5", "auto")
-    with pytest.MonkeyPatch.context() as patch:
-        # Such as a mask that the per-layer minimum of today does not allow.
-        patch.setattr(explorer.board, "set_budget", refuse)
-        app.button(key="pin-swap").click().run()
-    assert not app.exception
-    assert explorer.pinned.variant.mask.count == 8
-    assert "Layer 0 would keep no head" in text_of(app, "error")
-    app.button(key="pin-swap").click().run()
-    assert explorer.board.budget == 8
-    assert not explorer.board.by_hand
-    assert explorer.pinned is not None
-    assert explorer.pinned.variant.mask.count == 5
     app.button(key="pin-forget").click().run()
     assert explorer.pinned is None
     assert "pin" not in app.query_params

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 import streamlit as st
 
 from cahp.board import Variant, Versus, compare_variants, mismatch
-from cahp.recoveries import AT_ONCE, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.ui.frame import Panel, job_card
-from cahp.ui.parts import clear_note, plain, show_texts, write_note
+from cahp.ui.parts import clear_note, plain, show_texts
 from cahp.ui.session import Explorer, Kind, Pin, Source
-from cahp.values import CahpError
 from cahp.words import too_close
 
 #: The label of the tab below the board.
@@ -61,29 +60,6 @@ def draw_button(explorer: Explorer) -> None:
         st.rerun()
 
 
-def draw(explorer: Explorer) -> None:
-    """Draw what A and B share and how their predictions differ."""
-    pin = explorer.pinned
-    if pin is None:
-        return
-    with st.container(key="pinned"):
-        if why := mismatch(pin.card, explorer.card):
-            st.markdown(
-                f"**A** (pinned) is of **{plain(pin.card.id)}** and cannot be compared: {plain(why)}. It stays pinned "
-                "until you open its model again."
-            )
-        else:
-            _draw_comparison(explorer, pin)
-        with st.container(horizontal=True, gap="small"):
-            if pin.is_of(explorer.card):
-                _draw_swap(explorer, pin)
-            if st.button("Unpin", key="pin-forget"):
-                explorer.pinned = None
-                if explorer.detail == _LABEL:
-                    explorer.detail = _OTHER
-                st.rerun()
-
-
 def _on_board(explorer: Explorer) -> Variant:
     return Variant(explorer.mask, explorer.recovery.ready)
 
@@ -95,11 +71,10 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     a = pin.variant
     b = _on_board(explorer)
     both = int((a.mask.keep & b.mask.keep).sum())
-    of_a = f"**A** (pinned, {plain(pin.card.id)})"
-    of_b = f"**B** (on the board, {plain(explorer.card.id)})"
     st.markdown(
-        f"{of_a} keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; {of_b} {b.mask.count}, "
-        f"{RECOVERIES[b.recover].beside}. {both} {pin.card.unit}s are in both. Both are measured on the data on screen."
+        f"**A** (pinned, {plain(pin.card.id)}) keeps {a.mask.count} {pin.card.unit}s, {RECOVERIES[a.recover].beside}; "
+        f"**B** (on the board, {plain(explorer.card.id)}) {b.mask.count}, {RECOVERIES[b.recover].beside}. {both} "
+        f"{pin.card.unit}s are in both. Both are measured on the data on screen."
     )
     if pin.is_of(explorer.card) and str(a) == str(b):
         st.caption("A and B are the same. Move the budget, click heads, or choose another recovery or model.")
@@ -107,45 +82,23 @@ def _draw_comparison(explorer: Explorer, pin: Pin) -> None:
     pair = _AgainstPinned(explorer.source, pin, b)
     compared = job_card(explorer, VERSUS, pair, name="pin", title="Comparing predictions")
     job = explorer.work.job(VERSUS, pair)
+    if compared is None and job is not None and job.state == "done":
+        st.caption("A or B is not distilled yet. Distil its mask first.")
     if compared is None:
-        if job is not None and job.state == "done":
-            st.caption("A or B is not distilled yet. Distil its mask first.")
         return
     differ, n = compared.counts
+    words = f"**{differ:,} of {n:,} predictions of A and B differ.**"
     change = compared.change
-    if change is None:
-        st.markdown(f"**{differ:,} of {n:,} predictions of A and B differ.**")
-        return
-    verdict = f"; {too_close(n)}"
-    if change.excludes(0):
-        verdict = ""
-    alone = "{} are correct only in A, {} only in B".format(*compared.right_alone)
-    st.markdown(
-        f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, compared "
-        f"in pairs){verdict}. {differ:,} predictions differ: {alone}."
-    )
-
-
-def _draw_swap(explorer: Explorer, pin: Pin) -> None:
-    a = pin.variant
-    b = _on_board(explorer)
-    if st.button("Swap A and B", key="pin-swap", disabled=str(a) == str(b)):
-        table = explorer.table(a.recover)
-        try:
-            if table is not None and table.has(a.mask):
-                explorer.board.set_budget(a.mask.count)
-            else:
-                explorer.board.set_mask(a.mask)
-        except CahpError as error:
-            write_note(error)
-            st.rerun()
-        clear_note()
-        explorer.pinned = Pin(b, explorer.card, explorer.settings)
-        explorer.chosen_recovery = a.recover
-        if a.recover == AT_ONCE.name:
-            # No person chooses it: it stands for the refit.
-            explorer.chosen_recovery = None
-        st.rerun()
+    if change is not None:
+        verdict = "" if change.excludes(0) else f"; {too_close(n)}"
+        in_a, in_b = compared.right_alone
+        words = (
+            f"**B against A: {change.text} of accuracy** (95 % interval {change.span}, on the same {n:,} texts, "
+            f"compared in pairs){verdict}. {differ:,} predictions differ: {in_a} are correct only in A, {in_b} only "
+            "in B."
+        )
+    st.markdown(words)
+    show_texts(compared.table(explorer.bench.evaluation, "A says", "B says", classes=explorer.bench.class_names))
 
 
 def draw_tab(explorer: Explorer) -> None:
@@ -154,10 +107,20 @@ def draw_tab(explorer: Explorer) -> None:
     if pin is None:
         st.markdown("Pin the mask on the board as **A** (above), then change the board. The changed mask is **B**.")
         return
-    draw(explorer)
-    job = explorer.work.job(VERSUS, _AgainstPinned(explorer.source, pin, _on_board(explorer)))
-    if job is not None and job.result is not None and not mismatch(pin.card, explorer.card):
-        show_texts(job.result.table(explorer.bench.evaluation, "A says", "B says", classes=explorer.bench.class_names))
+    with st.container(key="pinned"):
+        why = mismatch(pin.card, explorer.card)
+        if st.button("Unpin", key="pin-forget"):
+            explorer.pinned = None
+            if explorer.detail == _LABEL:
+                explorer.detail = _OTHER
+            st.rerun()
+        if why:
+            st.markdown(
+                f"**A** (pinned) is of **{plain(pin.card.id)}** and cannot be compared: {plain(why)}. It stays pinned "
+                "until you open its model again."
+            )
+        else:
+            _draw_comparison(explorer, pin)
 
 
 TAB = Panel(_LABEL, draw_tab, place=80, tool=draw_button)

@@ -127,7 +127,7 @@ def test_why_models_cannot_be_compared_is_said() -> None:
     assert mismatch(here, card(3, 4, "Good", "bad")) == ""
     assert mismatch(card(6, 4, "bad", "good"), here) == "A's model has 6 layers of 4 heads, and B's 3 of 4"
     assert mismatch(here, card(3, 8, "bad", "good")) == "A's model has 3 layers of 4 heads, and B's 3 of 8"
-    assert mismatch(here, card(3, 4, "bad", "fair", "good")) == "A's model has 2 classes, and B's 3"
+    assert mismatch(here, card(3, 4, "bad", "fair", "good")).endswith("do not predict the same classes or tokens")
 
 
 def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:

@@ -192,7 +192,7 @@ def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
     one = file(cells, seeds=(0, 1, 2), n=40)
     one["model"] |= {"layers": 2, "heads": 10}
     found = summarise(ComparisonDocument.from_json(one), {"eval": told([*answers.reshape(12, 40), np.ones(40)])})
-    area = next(one for one in found.areas if one.outcome == "accuracy")
+    area = next(one for one in found.all_areas if one.outcome == "accuracy")
     # 20 heads: budgets up to 4.
     assert area.budgets == (2, 3, 4)
     assert area.area == pytest.approx(np.average(answers[:3].mean(axis=(1, 2)), weights=[1, 2, 1]))
@@ -228,7 +228,7 @@ def test_areas_are_tested_as_their_difference() -> None:
     right = [*rows, np.ones(220)]
     found = summarise(document(cells, seeds=(1, 2, 3, 4), n=220), {"eval": told(right)})
     one = found.tests[-1]
-    areas = {area.method: area.area for area in found.areas if area.outcome == "accuracy"}
+    areas = {area.method: area.area for area in found.all_areas if area.outcome == "accuracy"}
     # Two budgets count for a half each.
     assert one.pp == pytest.approx(100 * (ours.mean() - theirs.mean()))
     assert one.pp == pytest.approx(100 * (areas["complementary"] - areas["gradient"]))
