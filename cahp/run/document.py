@@ -16,14 +16,14 @@ from typing import Any
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
 from cahp.models.cards import BUSY, CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
-from cahp.outcomes import OUTCOMES, STATES, Outcomes, estimate_mean, finite, main_outcome, to_delta, to_metrics
+from cahp.outcomes import STATES, Outcomes, finite, main_outcome, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.resources import SplitRecord
 from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
-from cahp.tasks.answers import Evaluation, WindowProtocol
+from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.values import CahpError, Estimate, HeadMask, Precisions
 from cahp.words import too_close
@@ -49,17 +49,6 @@ class Evenness:
     even: Estimate
     free: Estimate
     difference: Estimate
-
-    @classmethod
-    def of(cls, even: Evaluation, free: Evaluation, *, full: Evaluation, seed: int) -> Evenness:
-        """Compare the answers of both pruned models to the same texts."""
-        divergence = OUTCOMES["kl"].estimate
-        difference = even.divergences(full) - free.divergences(full)
-        return cls(
-            divergence(even, full, seed),
-            divergence(free, full, seed),
-            estimate_mean(difference, seed, units=even.units),
-        )
 
     @property
     def finding(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from cahp import methods
 from cahp.methods.shared.registry import Method
 from cahp.models.cards import Costs
+from cahp.outcomes import estimate_mean
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, labelling
 from cahp.run.document import (
@@ -43,7 +44,7 @@ from cahp.values import BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
-_REVISION = 6
+_REVISION = 7
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +81,9 @@ def measure_run(
         # Weights that had no room take another time where they have.
         if not (resources.lacks_room and bench.settings.latency):
             arrays = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
-            resources.store.save(_run_key(bench, measures), arrays=arrays, meta=run.document.to_json())
+            # Stages that the run computed are stored now, too.
+            stored = replace(run.document, cached=tuple(resources.stages))
+            resources.store.save(_run_key(bench, measures), arrays=arrays, meta=stored.to_json())
     timings = replace(run.document.timings, total_s=resources.clock() - start)
     return replace(run, document=replace(run.document, timings=timings, command=command))
 
@@ -96,35 +99,20 @@ def read_run(bench: Bench, *, measures: Measures = ()) -> Run | None:
     run = bench.resources.store.read(_run_key(bench, measures), read)
     if run is None:
         return None
-    document = run.document
-    # Stages that the run computed are stored, too.
-    seconds = {"space": document.timings.projection_s}
-    for name in ("signatures", "clustering", "salience", "evaluation", "recovery"):
-        seconds[name] = getattr(document.timings, f"{name}_s")
-    measured = {**seconds, **document.sections, "latency": document.latency_ratio}
-    cached = list(document.cached)
-    cached += [name for name, result in measured.items() if result and name not in cached]
     # The test split may have been opened by another run since.
     opened = TestSplitLog(bench.card, bench.dataset, bench.resources.store).count
-    return replace(run, document=replace(document, cached=tuple(cached), test_opened=opened))
+    return replace(run, document=replace(run.document, test_opened=opened))
 
 
 def _run_key(bench: Bench, measures: Measures) -> str:
     settings = bench.settings
-    recovery = RECOVERIES[settings.recover]
-    timing = None
-    if settings.latency:
-        timing = timed_on(settings.device)
     report = None
     if settings.report is not None:
         report = bench.dataset.split(settings.report).sha256
     # A recovery may draw other texts than the calibration texts.
-    inputs = None
-    if recovery.solves:
-        inputs = bench.recoveries.inputs_sha256
-    everything = None
-    if recovery.timed:
-        everything = bench.recoveries.everything_sha256
+    inputs = bench.recoveries.inputs_sha256
+    if RECOVERIES[settings.recover].timed:
+        inputs = bench.recoveries.everything_sha256
     return key(
         "run",
         _REVISION,
@@ -134,9 +122,8 @@ def _run_key(bench: Bench, measures: Measures) -> str:
         bench.evaluation.sha256,
         CLUSTERS_REVISION,
         asdict(bench.resources.precisions),
-        timing,
+        timed_on(settings.device),
         inputs,
-        everything,
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),
         report,
@@ -249,10 +236,10 @@ def price_evenness(bench: Bench, mask: HeadMask) -> Evenness | None:
     """Compare an even ``mask`` with a free selection of as many heads (None: it keeps all, or no even number)."""
     if mask.is_full or len(set(mask.counts)) > 1:
         return None
-    free_mask = choose(bench, mask.count, even=False).mask
-    even = bench.measurements.evaluate(bench.evaluation, mask=mask)
-    free = bench.measurements.evaluate(bench.evaluation, mask=free_mask)
-    return Evenness.of(even, free, full=bench.full, seed=bench.settings.seed)
+    masks = (mask, choose(bench, mask.count, even=False).mask)
+    even, free = (bench.measurements.evaluate(bench.evaluation, mask=each).divergences(bench.full) for each in masks)
+    estimate = partial(estimate_mean, seed=bench.settings.seed, units=bench.full.units)
+    return Evenness(estimate(even), estimate(free), estimate(even - free))
 
 
 def _describe(
