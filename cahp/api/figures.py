@@ -199,7 +199,7 @@ def run_html(run: Run) -> str:
     """A run: what pruning did in words, which heads stay, and the figures with their intervals."""
     document = run.document
     title = f"On {document.data.eval.split}, with 95 % intervals"
-    outcomes = show_outcomes(title, document.outcomes, document.protocol)
+    outcomes = show_outcomes(title, document.outcomes)
     notes = [Text(notice) for notice in document.notices]
     return cell(
         f"<p>{safe(': '.join(describe_value(document)))}</p>",

@@ -82,7 +82,7 @@ def model_card(
         title = f"On {data['split']}, with 95 % intervals"
         if protocol is not None:
             title += f", {protocol}"
-        blocks = [show_outcomes(title, states, protocol), *show_steps(figures.get("steps") or (), protocol)]
+        blocks = [show_outcomes(title, states), *show_steps(figures.get("steps") or ())]
     # They name classes of the data.
     found = [f"{safe(printable(finding))}." for finding in findings]
     if form.rounded:

@@ -149,11 +149,6 @@ class CacheShape:
     positions: int | None = None
     width: int = 4
 
-    @property
-    def limited_layers(self) -> tuple[int, list[int]]:
-        """The number of layers that cache only the latest tokens, and how many tokens these are, in order."""
-        return len(self.windows), sorted({tokens for _, tokens in self.windows if tokens})
-
     def per_token(self, mask: HeadMask) -> int:
         """Bytes per token of the model cut to ``mask``, in a context no longer than any window."""
         return self.of_context(mask, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent
 
 if TYPE_CHECKING:
     from cahp.run.search import HeadSearch
-    from cahp.tasks.answers import WindowProtocol
 
 #: The columns of the models; another state, such as that of rounded weights, has its own name.
 STATE_NAMES = {"full": ALL_HEADS, "pruned": AS_PRUNED}
@@ -32,10 +32,10 @@ def show_run(run: RunDocument) -> Iterator[Block]:
     yield from show_choice(run)
     if run.protocol is not None:
         yield Text(f"Measured on {run.protocol}.")
-    yield show_outcomes(f"On {run.data.eval.split}, with 95 % intervals", run.outcomes, run.protocol)
+    yield show_outcomes(f"On {run.data.eval.split}, with 95 % intervals", run.outcomes)
     if run.report is not None:
-        yield show_outcomes(f"On {run.report.split}, with 95 % intervals", run.report.outcomes, run.protocol)
-    yield from show_recovery(run.refit, run.distill, run.steps, run.protocol)
+        yield show_outcomes(f"On {run.report.split}, with 95 % intervals", run.report.outcomes)
+    yield from show_recovery(run.refit, run.distill, run.steps)
 
 
 def describe_choice(run: RunDocument) -> str:
@@ -88,24 +88,18 @@ def show_choice(run: RunDocument) -> Iterator[Block]:
         else:
             measured = f"{run.goal.measured} of {run.goal.budgets} budgets were measured"
             yield Line(f"{reached}: {goal.describe(run.goal.estimate)}; {measured}")
-            yield Text(_describe_confirmation(goal, run.goal.confirmed))
+            checks = {
+                None: "The number of heads was chosen on these texts, so its figures are optimistic.",
+                True: "The test split confirms it: the limit of its interval reaches the goal, too.",
+                False: "The test split does not confirm it: the limit of its interval misses the goal.",
+            }
+            yield Text(checks[run.goal.confirmed])
     if run.search is not None:
         yield from _show_search(run.search)
     if run.evenness is not None:
         yield Line(run.evenness.finding)
     if run.knee_null is not None:
         yield Line(run.knee_null.describe(run.knee or 0))
-
-
-def _describe_confirmation(goal: Goal, confirmed: bool | None) -> str:
-    if confirmed:
-        return "The test split confirms it: the limit of its interval reaches the goal, too."
-    if confirmed is not None:
-        return "The test split does not confirm it: the limit of its interval misses the goal."
-    words = "The number of heads was chosen on these texts, so its figures are optimistic"
-    if not (goal.wants_most or goal.kind.section):
-        words += "; --report test checks it on other texts"
-    return f"{words}."
 
 
 def _show_search(search: HeadSearch) -> Iterator[Block]:
@@ -126,25 +120,18 @@ def _show_search(search: HeadSearch) -> Iterator[Block]:
 # Outcomes ------------------------------------------------------------------------------------------------------------
 
 
-def show_outcomes(title: str, states: Mapping[str, Outcomes], protocol: WindowProtocol | None = None) -> Table:
+def show_outcomes(title: str, states: Mapping[str, Outcomes]) -> Table:
     """Return the outcomes of each model, a column each, with the number of texts; no rows: nothing was measured.
 
     The full model is not compared with itself.
     """
-    names = [STATE_NAMES.get(state, state) for state in states]
-    shown = []
-    for state, outcomes in states.items():
-        if state == "full":
-            shown.append({name: value for name, value in outcomes.items() if not OUTCOMES[name].difference})
-        else:
-            shown.append(dict(outcomes))
-    rows = _list_outcomes(shown)
+    shown = {state: dict(outcomes) for state, outcomes in states.items()}
+    for name in shown.get("full", {}).keys() & {row.name for row in OUTCOMES.values() if row.difference}:
+        del shown["full"][name]
+    rows = _list_outcomes(list(shown.values()))
     if rows:
-        units = "Texts"
-        if protocol is not None:
-            units = capital(protocol.units)
-        rows.append([units, *(main_outcome(outcomes)[1].n for outcomes in states.values())])
-    return Table(title, ["", *names], rows, name="outcomes")
+        rows.append(["n", *(main_outcome(outcomes)[1].n for outcomes in states.values())])
+    return Table(title, ["", *(STATE_NAMES.get(state, state) for state in states)], rows, name="outcomes")
 
 
 def _list_outcomes(columns: Sequence[Outcomes]) -> list[list[Cell]]:
@@ -158,55 +145,35 @@ def _list_outcomes(columns: Sequence[Outcomes]) -> list[list[Cell]]:
 
 
 def show_recovery(
-    refit: RefitReport | None,
-    distill: DistillReport | None,
-    steps: Sequence[RecoveryStep],
-    protocol: WindowProtocol | None = None,
+    refit: RefitReport | None, distill: DistillReport | None, steps: Sequence[RecoveryStep]
 ) -> Iterator[Block]:
     """Yield what a recovery did, and the outcomes after each of its steps."""
-    texts = "texts"
-    if protocol is not None:
-        texts = "windows"
     if refit is not None:
-        verdict = refit.verdict
-        if not refit.accepted:
-            verdict += ", so nothing changed"
-        how = f"{refit.row.solving} {refit.examples:,} {texts}, no training"
-        yield Text(f"The {refit.row.noun} was {verdict} ({how}): {refit.reason}.")
+        how = f"{refit.row.solving} {refit.examples:,} inputs, no training"
+        yield Text(f"The {refit.row.noun} was {refit.verdict} ({how}): {refit.reason}.")
     if distill is not None:
-        epochs = [{"epoch": epoch.epoch, "loss": epoch.loss, "agreement": epoch.agreement} for epoch in distill.epochs]
-        yield from show_epochs(epochs)
-        verdict = "accepted"
-        if not distill.accepted:
-            verdict = "rejected, so nothing changed"
-        taught = f"taught by the full model on {distill.examples:,} {texts}"
+        yield from show_epochs([asdict(epoch) for epoch in distill.epochs])
+        verdict = "rejected"
+        if distill.accepted:
+            verdict = "accepted"
+        taught = f"taught by the full model on {distill.examples:,} inputs"
         if distill.labels:
-            taught += " with labels"
-        elif protocol is None:
-            taught += " without labels"
+            taught += " and their labels"
         yield Text(f"The distillation was {verdict} ({taught}): {distill.reason}.")
-    yield from show_steps(steps, protocol)
+    yield from show_steps(steps)
 
 
-def show_steps(steps: Sequence[RecoveryStep], protocol: WindowProtocol | None = None) -> Iterator[Block]:
+def show_steps(steps: Sequence[RecoveryStep]) -> Iterator[Block]:
     """Yield the outcomes after each step of a recovery that has several, a column each, and what the step took."""
     if not steps:
         return
-    texts = "texts"
-    if protocol is not None:
-        texts = "windows"
     accepted = {None: "", True: "yes", False: "no"}
-    times = []
-    for step in steps:
-        if step.seconds is None:
-            times.append("")
-        else:
-            times.append(duration(step.seconds))
+    times = ["" if step.seconds is None else duration(step.seconds) for step in steps]
     rows = _list_outcomes([step.outcomes for step in steps])
     rows += [
         ["Change from the previous step", *(step.gained for step in steps)],
         ["n", *(main_outcome(step.outcomes)[1].n for step in steps)],
-        [f"Training {texts}", *(step.examples for step in steps)],
+        ["Training inputs", *(step.examples for step in steps)],
         ["Time", *times],
         ["Accepted", *(accepted[step.accepted] for step in steps)],
     ]
@@ -258,7 +225,6 @@ def show_cost(
         if before.noisy or after.noisy:
             change = f"unreliable, the machine was busy: {ratio.text} {ratio.interval}"
         rows.append(["Time per batch, median", f"{before.median:.1f} ms", f"{after.median:.1f} ms", change])
-        rows.append(["Time per batch, 95th percentile", f"{before.p95:.1f} ms", f"{after.p95:.1f} ms", ""])
         notes.append(
             f"A batch is {before.batch} texts of {before.length} tokens; n = {before.repeats} rounds, in which the "
             "models take turns."
@@ -297,16 +263,9 @@ def _compare(ratio: Estimate) -> str:
 
 
 def _describe_cache(cache: KvCache) -> str:
-    shape = cache.shape
-    words = f"The cache holds keys and values in {shape.width}-byte numbers; its size is counted, not measured."
-    if not shape.head:
+    words = "The cache is counted, not measured."
+    if not cache.shape.head:
         words += " It does not shrink with the heads: all heads share what is cached."
-    layers, limits = shape.limited_layers
-    if limits:
-        latest = " or ".join(f"{limit:,}" for limit in limits)
-        words += f" {layers} layers cache only the latest {latest} tokens."
-    if shape.positions is not None:
-        words += f" The model reads at most {shape.positions:,} tokens."
     return words
 
 

@@ -64,11 +64,11 @@ def _show_evaluation(document: Document) -> Iterator[Block]:
     if protocol is not None:
         yield Text(f"Measured on {protocol}.")
     measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
-    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured, protocol)
+    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured)
     yield table
     if not table.rows:
         yield Text("Nothing to measure: one model without labels has no outcome; give --mask, or labelled data.")
-    yield from show_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()), protocol)
+    yield from show_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()))
     yield from show_epochs(document.get("epochs", []))
     yield from show_notes(document["notices"], document.get("test_opened"))
 

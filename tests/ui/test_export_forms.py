@@ -107,7 +107,7 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     ]
     (results,) = (table.set_index("") for table in cells if "int8" in table)
     assert results.loc["Accuracy"].tolist() == ["90.0 % [86.2, 92.9]"] * 3
-    assert results.loc["Texts"].tolist() == ["311"] * 3
+    assert results.loc["n"].tolist() == ["311"] * 3
     (written,) = (table for table in cells if "torch" in table)
     assert written.iloc[0].tolist() == ["int8", "40.0", "10.0", "0.50 × [0.49, 0.51]"]
     assert "median of n = 40 rounds in turn." in text_of(app, "caption")

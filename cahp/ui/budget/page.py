@@ -299,7 +299,7 @@ def draw_distillation(explorer: Explorer) -> None:
             report, steps = known
             verdict = "accepted" if report.accepted else "rejected"
             st.caption(f"Distillation {verdict}: {report.reason}.")
-            blocks.draw(show_steps(steps, explorer.bench.protocol))
+            blocks.draw(show_steps(steps))
         elif search is not None and not search.ended:
             st.caption("Checking for an existing distilled model…")
         elif explorer.recovery.lacks_model:

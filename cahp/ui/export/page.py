@@ -94,7 +94,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
         for line in list_findings(explorer, view, explorer.recovery.name):
             st.caption(plain(f"{line}."))
     with st.expander("Figures with intervals"):
-        blocks.draw([show_outcomes("", run.outcomes, run.protocol), *show_run_cost(run)])
+        blocks.draw([show_outcomes("", run.outcomes), *show_run_cost(run)])
     draw_evenness(explorer, place="export", measured=run.evenness)
 
 
@@ -219,14 +219,13 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
                 written = _draw_form(explorer, view, form, recover=recover, allowed=allowed)
                 if written is not None:
                     results.append((form, written[1]))
-    protocol = explorer.bench.protocol
     for form, measured in results:
         states = {state: outcomes for state, outcomes in measured["outcomes"].items() if outcomes is not None}
         st.caption(f"{form.title}: loaded again in a new process, {form.closeness(measured)}.")
         shown = [
-            show_outcomes("Results, with 95 % intervals", states, protocol),
+            show_outcomes("Results, with 95 % intervals", states),
             *show_epochs(measured.get("epochs", [])),
-            *show_recovery(None, measured.get("distill"), measured.get("steps", ()), protocol),
+            *show_recovery(None, measured.get("distill"), measured.get("steps", ())),
             *show_files(measured["files"] or (), form.runtime),
         ]
         blocks.draw(shown, form=f"{form.key}-")

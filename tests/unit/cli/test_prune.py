@@ -73,7 +73,7 @@ def test_the_summary_is_one_screen_a_person_can_read(words: list[object], run: d
     assert [line.split()[-2] for line in answer.out.splitlines()[3 : 3 + LAYERS]] == [
         str(len(run["kept"][str(layer)])) for layer in range(LAYERS)
     ]
-    assert [line.split()[1:] for line in answer.out.splitlines() if "Texts" in line] == [["40"] * 3]
+    assert [line.split()[1:] for line in answer.out.splitlines() if line.startswith("  n ")] == [["40"] * 3]
     for name in ("full", "pruned", "recovered"):
         assert f"{run['metrics'][name]['accuracy'] * 100:.1f} %" in answer.out
     for row in (
