@@ -24,7 +24,7 @@ def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -
         changes.append(table.rows[0][-1])
         assert "n = 40 rounds" in note.text
     assert changes == ["no measurable change: 0.99 × [0.97, 1.01]", "0.80 × [0.78, 0.82]"]
-    sizes = [row[1:] for row in table.rows[2:]]
+    sizes = [row[1:] for row in table.rows[1:]]
     assert sizes == [["0.0 M", "0.0 M", "−50.0 %"], ["0.00 G", "0.00 G", "−40.0 %"]]
 
 
