@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -12,13 +12,13 @@ import numpy as np
 from cahp.board.head_clusters import HeadClusters
 from cahp.goals import Goal, ReachedGoal
 from cahp.models.cards import Cost, ModelCard
-from cahp.outcomes import HEADLINES, Outcomes, finite, main_outcome, measure, to_perplexity
+from cahp.outcomes import HEADLINES, Outcomes, finite, main_outcome, measure
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.recoveries import Recovered
 from cahp.stages.evaluation import SharedLayers
-from cahp.stages.selection import Minimum, check_budget, nearest_budget
+from cahp.stages.selection import nearest_budget
 from cahp.tasks.answers import Evaluation
 from cahp.values import BudgetError, CahpError, Estimate, HeadMask, Ints, Progress, Selection, digest, silent, spread
 
@@ -53,8 +53,7 @@ class Row:
     """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
     ``values`` are those of the headline outcomes, by name, estimated from the budgets beside it. Between models that
-    were trained nothing is estimated: how far a training gets differs from mask to mask. A ``glimpse`` has the outcomes
-    on the texts so far, while the mask on a board is measured.
+    were trained nothing is estimated: how far a training gets differs from mask to mask.
     """
 
     budget: int
@@ -62,19 +61,14 @@ class Row:
     outcomes: Outcomes | None
     ratio: float | None
     speed: Speed | None
-    glimpse: Outcomes | None = None
-
-
-#: Called with the mask and its measurement.
-Listener = Callable[[HeadMask, Outcomes | Speed], None]
 
 
 class BudgetTable:
     """The rows of all budgets, from the fewest heads to all heads. Many threads may read while one fills it.
 
-    ``listener`` is called for every measurement. ``timed`` tables miss the latency of some budgets, others never do. A
-    table of the same budgets after another recovery, ``timing``, shares its times: a recovery does not change them.
-    What is measured after a ``quicker`` recovery stands for what is not measured.
+    ``listener`` is called with the mask and its measurement for every measurement. ``timed`` tables miss the latency of
+    some budgets, others never do. A table of the same budgets after another recovery, ``timing``, shares its times: a
+    recovery does not change them. What is measured after a ``quicker`` recovery stands for what is not measured.
     """
 
     def __init__(
@@ -82,7 +76,7 @@ class BudgetTable:
         selections: Sequence[Selection],
         *,
         recover: str = "none",
-        listener: Listener | None = None,
+        listener: Callable[[HeadMask, Outcomes | Speed], None] = lambda mask, measured: None,
         timed: bool = True,
         timing: BudgetTable | None = None,
         quicker: BudgetTable | None = None,
@@ -91,8 +85,8 @@ class BudgetTable:
         self._listener = listener
         self._timed = timed
         self.recover: str = recover
-        self.budgets = tuple(selection.mask.count for selection in selections)
-        self._places = {budget: place for place, budget in enumerate(self.budgets)}
+        self._by_budget = {selection.mask.count: selection for selection in selections}
+        self.budgets = tuple(self._by_budget)
         #: The budget on the board, which is measured first.
         self.current_budget: int | None = None
         self._outcomes: dict[int, Outcomes] = {}
@@ -107,29 +101,18 @@ class BudgetTable:
         Raises:
             BudgetError: If there is no such budget.
         """
-        if budget in self._places:
-            return self.selections[self._places[budget]]
-        mask = self.selections[0].mask
-        # The fewest heads of all: their number in each layer is its minimum, except that one head is always kept.
-        floor: Minimum = mask.count // mask.layers
-        if mask.count > 1:
-            floor = np.array(mask.counts)
-        check_budget(budget, mask.layers, mask.heads, min_per_layer=floor)
-        near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda other: abs(other - budget))[:2])))
-        raise BudgetError(f"{budget} heads cannot be spread evenly over the layers; choose {near}")
+        if budget not in self._by_budget:
+            near = " or ".join(map(str, sorted(sorted(self.budgets, key=lambda other: abs(other - budget))[:2])))
+            raise BudgetError(f"a budget of {budget} heads is impossible with these settings; choose {near}")
+        return self._by_budget[budget]
 
     def nearest(self, budget: int) -> Selection:
         """Return the selection of the budget that is nearest to ``budget``, of two the larger one."""
         return self.selection(nearest_budget(self.budgets, budget))
 
-    def nearest_measured(self, budget: int) -> Row | None:
-        """Return the measured row that is nearest to ``budget``, of two the smaller one (None: only all heads are)."""
-        measured = [row for row in self.rows()[:-1] if row.outcomes is not None]
-        return min(measured, key=lambda row: abs(row.budget - budget), default=None)
-
     def has(self, mask: HeadMask) -> bool:
         """Whether the mask is the table's mask of its budget."""
-        return mask.count in self._places and self.selection(mask.count).mask.sha256 == mask.sha256
+        return mask.count in self._by_budget and self._by_budget[mask.count].mask.sha256 == mask.sha256
 
     @property
     def full(self) -> Outcomes | None:
@@ -141,19 +124,15 @@ class BudgetTable:
         mask = self.selection(budget).mask
         if outcomes is not None:
             self._outcomes[budget] = outcomes
-            self._tell(mask, outcomes)
+            self._listener(mask, outcomes)
         if speed is not None:
             if budget not in self._speed or not speed.busy:
                 self._speed[budget] = speed
-            self._tell(mask, self._speed[budget])
-
-    def _tell(self, mask: HeadMask, measured: Outcomes | Speed) -> None:
-        if self._listener is not None:
-            self._listener(mask, measured)
+            self._listener(mask, self._speed[budget])
 
     def row(self, budget: int) -> Row:
         """Return the row of a budget."""
-        return self.rows()[self._places[budget]]
+        return self.rows()[self.budgets.index(budget)]
 
     def rows(self) -> list[Row]:
         """Return all rows, interpolated between the measurements."""
@@ -163,11 +142,11 @@ class BudgetTable:
         values: dict[int, dict[str, float]] = {budget: {} for budget in self.budgets}
         for headline in HEADLINES:
             name = headline.name
-            known = {budget: measured[name].value for budget, measured in outcomes.items() if name in measured}
+            known = {budget: estimate.value for budget, estimate in self.estimates(name).items()}
             if RECOVERIES[self.recover].swept:
                 if self._quicker is not None:
-                    quicker = self._quicker.estimates(name)
-                    known = {**{budget: estimate.value for budget, estimate in quicker.items()}, **known}
+                    for budget, estimate in self._quicker.estimates(name).items():
+                        known.setdefault(budget, estimate.value)
                 known = _interpolate(self.budgets, known)
             for budget, value in known.items():
                 values[budget][name] = value
@@ -193,11 +172,14 @@ class BudgetTable:
     def list_unmeasured(self) -> list[HeadMask]:
         """Return the masks whose outcomes are to be measured, without that of all heads."""
         masks = [selection.mask for selection in self.selections]
-        lacking = [mask for mask in masks if mask.count not in self._outcomes and not mask.is_full]
-        if self.recover == NONE.name:
-            return lacking
-        # Some models cannot do without the attention of a layer.
-        return [mask for mask in lacking if not mask.empty_layers]
+        # Some models cannot do without the attention of a layer, so masks without one are not recovered.
+        return [
+            mask
+            for mask in masks
+            if mask.count not in self._outcomes
+            and not mask.is_full
+            and not (mask.empty_layers and self.recover != NONE.name)
+        ]
 
     def missing(self) -> tuple[Literal["outcomes", "speed"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
@@ -238,8 +220,6 @@ class BudgetTable:
 
         measured = msgspec.convert(content["outcomes"], dict[int, dict[str, Estimate]], strict=False)
         for budget, outcomes in measured.items():
-            if not {"accuracy", "accuracy_change"} <= outcomes.keys() and "kl" not in outcomes:
-                raise ValueError(f"budget {budget} has no accuracy")
             self.add(budget, outcomes=outcomes)
         for budget, speed in msgspec.convert(content["speed"], dict[int, Speed], strict=False).items():
             self.add(budget, speed=speed)
@@ -251,14 +231,12 @@ def coarse_to_fine(budgets: Sequence[int]) -> Iterator[int]:
     if len(budgets) > 1:
         yield budgets[0]
     gaps = [(0, len(budgets) - 1)]
-    while gaps:
-        wider = []
-        for low, high in gaps:
-            middle = (low + high) // 2
-            if low < middle < high:
-                yield budgets[middle]
-                wider += [(low, middle), (middle, high)]
-        gaps = wider
+    # It grows while it is read.
+    for low, high in gaps:
+        middle = (low + high) // 2
+        if low < middle:
+            yield budgets[middle]
+            gaps += [(low, middle), (middle, high)]
 
 
 def _interpolate(budgets: Sequence[int], known: Mapping[int, float]) -> dict[int, float]:
@@ -279,27 +257,18 @@ def evaluate_mask(
     mask: HeadMask,
     *,
     recover: str = "none",
+    recovered: Recovered | None = None,
     shared: SharedLayers | None = None,
     on_part: Callable[[Outcomes], None] | None = None,
 ) -> Outcomes:
-    """Measure the model under ``mask`` on the evaluation texts, after a recovery (see ``recovered_by``).
+    """Measure the model under ``mask`` on the evaluation texts, after a recovery, or ``recovered`` already.
 
     ``shared`` has what it has in common with other masks after this recovery. ``on_part`` receives the estimates from
     the texts so far, whose intervals narrow.
     """
-    return measure_recovered(bench, mask, recovered_by(recover, bench, mask), shared=shared, on_part=on_part)
-
-
-def measure_recovered(
-    bench: Bench,
-    mask: HeadMask,
-    recovered: Recovered | None,
-    *,
-    shared: SharedLayers | None = None,
-    on_part: Callable[[Outcomes], None] | None = None,
-) -> Outcomes:
-    """Measure the model under ``mask`` on the evaluation texts, recovered so (None: as pruned)."""
     full = bench.full
+    if recovered is None and not mask.is_full:
+        recovered = bench.recoveries.recover(mask, recover)
     report = None
     if on_part is not None:
 
@@ -324,32 +293,15 @@ def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
     if not len(part.predictions):
         return {}
     outcomes = measure(answers, full=part, seed=bench.settings.seed)
-    if "perplexity" in outcomes:
-        loss = full.losses.mean() + answers.losses.mean() - part.losses.mean()
-        outcomes["perplexity"] = to_perplexity(Estimate(float(loss), None, outcomes["perplexity"].n, "nats"))
-    if full.labelled:
-        accuracy = float(full.correct.mean()) + outcomes["accuracy_change"].value / 100
-        outcomes["accuracy"] = Estimate(min(1.0, max(0.0, accuracy)), None, len(rows), "share")
+    for name, values, follow in (
+        ("accuracy", "correct", lambda mean: min(1.0, mean)),
+        ("perplexity", "losses", np.exp),
+    ):
+        if name in outcomes:
+            whole, own, before = (getattr(one, values).mean() for one in (full, answers, part))
+            value = float(follow(max(0.0, whole + own - before)))
+            outcomes[name] = replace(outcomes[name], value=value, ci95=None)
     return {row.name: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
-
-
-def recovered_by(recover: str, bench: Bench, mask: HeadMask) -> Recovered | None:
-    """Recover the model under ``mask`` (None: no recovery, or the mask keeps all heads).
-
-    A distillation is read from the store or trained.
-    """
-    if mask.is_full:
-        return None
-    return bench.recoveries.recover(mask, recover)
-
-
-def count_mask_passes(masks: Sequence[HeadMask]) -> float:
-    """Forward passes of the texts under all ``masks``, as far as memory holds the states that they share."""
-    if not masks:
-        return 0.0
-    layers = masks[0].layers
-    prefixes = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(layers)}
-    return len(prefixes) / layers
 
 
 def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evaluation: float) -> float:
@@ -361,7 +313,9 @@ def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evalua
     recovery = RECOVERIES[table.recover]
     evaluations: float = len(masks)
     if recovery.layerwise:
-        evaluations = count_mask_passes(masks)
+        # Lower layers that masks share run once.
+        shared = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(mask.layers)}
+        evaluations = len(shared) / bench.card.layers
     recovered = len(masks)
     if recovery is AT_ONCE:
         # One pass of the full model serves all masks.
@@ -397,28 +351,21 @@ def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Gener
 # Goals -------------------------------------------------------------------------------------------------------
 
 
-def reach(table: BudgetTable, goal: Goal, card: ModelCard | None = None) -> ReachedGoal:
+def reach(table: BudgetTable, goal: Goal, card: ModelCard) -> ReachedGoal:
     """Find the fewest heads (for savings: the most) that are measured, or by ``card``'s cache counted, to reach it.
 
     Raises:
         BudgetError: If none is, with the nearest.
     """
-    rows = table.rows()
     estimates = {}
-    for row, selection in zip(rows, table.selections, strict=True):
+    for row, selection in zip(table.rows(), table.selections, strict=True):
         time = None
         if row.speed is not None and not row.speed.busy:
             time = row.speed.ratio
-        cache = None
-        if card is not None:
-            cache = card.count_cache_ratio(selection.mask)
-        estimate = goal.estimate(row.outcomes, time=time, cache=cache)
+        estimate = goal.estimate(row.outcomes, time=time, cache=card.count_cache_ratio(selection.mask))
         if estimate:
             estimates[row.budget] = estimate
-    unit = "head"
-    if card is not None:
-        unit = card.unit
-    return goal.choose(estimates, len(rows), unit=unit)
+    return goal.choose(estimates, len(table.budgets), unit=card.unit)
 
 
 # The file ``table.json`` beside a run: the measurements of all budgets, schema ``cahp.table/2`` ---------------------
@@ -455,25 +402,25 @@ def table_of(
         CahpError: If ``content`` is no such table.
     """
     recover = run.settings.recover if "recovered" in run.outcomes else NONE.name
-    with _reading():
-        if content is not None and content["of"] != _of(run):
-            content = None
-        if content is not None:
-            recover = content["rows"]["recover"]
-    # Other models take too long to be swept.
-    if recover not in RECOVERIES or not RECOVERIES[recover].swept:
-        recover = NONE.name
-    table = BudgetTable(clusters.selections(run.settings), recover=recover, timed=run.saves == "time", quicker=quicker)
-    if not table.budgets:
+    selections = clusters.selections(run.settings)
+    if not selections:
         most = max(run.settings.min_per_layer, run.settings.min_first_layers)
         raise CahpError(
             f"The run keeps at least {most} heads in a layer, but its model has fewer. Prune the model again."
         )
-    if content is not None:
-        with _reading():
-            ours = {str(selection.mask.count): selection.mask.sha256 for selection in table.selections}
+    ours = {str(selection.mask.count): selection.mask.sha256 for selection in selections}
+    rows: Mapping[str, Any] = {"outcomes": {}, "speed": {}}
+    with _reading():
+        if content is not None and content["of"] == _of(run):
+            recover = content["rows"]["recover"]
             if content["masks"].items() <= ours.items():
-                table.fill_from(content["rows"])
+                rows = content["rows"]
+    # Other models take too long to be swept.
+    if recover not in RECOVERIES or not RECOVERIES[recover].swept:
+        recover = NONE.name
+    table = BudgetTable(selections, recover=recover, timed=run.saves_time, quicker=quicker)
+    with _reading():
+        table.fill_from(rows)
     enter_full(table, run)
     if table.has(run.mask):
         table.add(run.mask.count, outcomes=own_outcomes(run, table.recover), speed=own_speed(run))

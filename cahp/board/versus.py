@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cahp.board.budget_sweep import recovered_by
 from cahp.models.cards import ModelCard
 from cahp.outcomes import accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
@@ -135,11 +134,11 @@ def compare_variants(a: Side, b: Side) -> Versus | None:
 
 def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
     bench, variant = side
-    recovered: Recovered | None
-    if variant.mask.is_full or not RECOVERIES[variant.recover].imitates:
-        recovered = recovered_by(variant.recover, bench, variant.mask)
-    else:
+    recovered: Recovered | None = None
+    if not variant.mask.is_full and RECOVERIES[variant.recover].imitates:
         recovered = bench.recoveries.read(variant.mask, variant.recover)
         if recovered is None:
             return None
+    elif not variant.mask.is_full:
+        recovered = bench.recoveries.recover(variant.mask, variant.recover)
     return bench.measurements.evaluate(texts, mask=variant.mask, recovered=recovered)

@@ -257,6 +257,11 @@ class RunDocument:
         """What the intervals of its outcomes are over."""
         return "texts" if self.protocol is None else self.protocol.units
 
+    @property
+    def saves_time(self) -> bool:
+        """Whether removing heads saves time first, so that a sweep of budgets times some of them."""
+        return self.kv_cache is None
+
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
-from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_recovered
+from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill
 from cahp.board.versus import Variant, Versus, compare_variants
 from cahp.features import measures
 from cahp.models.cards import Costs
@@ -156,7 +156,7 @@ def _figure(board: BoardState, _: Progress) -> Outcomes | None:
 
 def _enter_distilled(board: BoardState, distilled: Recovered) -> Outcomes:
     bench = board.bench
-    measured = measure_recovered(bench, board.mask, distilled)
+    measured = evaluate_mask(bench, board.mask, recovered=distilled)
     gains = measure_steps(bench.measurements, bench.evaluation, board.mask, distilled, seed=bench.settings.seed)
     assert distilled.distill is not None
     board.results.distilled[board.mask.sha256] = distilled.distill, gains

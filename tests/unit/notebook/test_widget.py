@@ -102,7 +102,7 @@ def test_a_toggled_head_is_removed_or_restored_and_a_selected_one_stays(board: B
 
 
 def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: BudgetBoard) -> None:
-    with pytest.raises(BudgetError, match="outside"):
+    with pytest.raises(BudgetError, match="impossible"):
         board.budget = 99
     with pytest.raises(MaskError, match="2 x 2 heads"):
         board.mask = HeadMask.full(2, 2)

@@ -5,13 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from clusters import in_a_row, on_a_line
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from cahp.board.budget_sweep import BudgetTable
-from cahp.run.settings import Settings
 from cahp.stages.selection import (
     Minimum,
     Ranking,
@@ -235,7 +232,6 @@ OF_LAYER_0 = r"^the heads to keep in layer 0 must be 0 to 3, got 4$"
         (lambda: parse_budget("0", total=6, layers=2, min_per_layer=0), NO_HEADS),
         (lambda: select(BY_HAND, SALIENCE, budget=0, min_per_layer=0), NO_HEADS),
         (lambda: top(np.zeros((2, 3)), budget=0, min_per_layer=0), NO_HEADS),
-        (lambda: BudgetTable(on_a_line().selections(Settings(min_per_layer=0))).selection(0), NO_HEADS),
         # A minimum that no layer can keep.
         (lambda: parse_budget("auto", total=144, layers=12, min_per_layer=-1), "0 to 12, got -1"),
         (lambda: parse_budget("auto", total=144, layers=12, min_per_layer=13), "0 to 12, got 13"),
@@ -253,7 +249,6 @@ OF_LAYER_0 = r"^the heads to keep in layer 0 must be 0 to 3, got 4$"
         (lambda: parse_budget("4", total=9, layers=3, min_per_layer=FIRST), TOO_FEW),
         (lambda: top(IN_THREE, budget=4, min_per_layer=FIRST), TOO_FEW),
         (lambda: select(LAYERED, IN_THREE, budget=4, min_per_layer=FIRST), TOO_FEW),
-        (lambda: BudgetTable(in_a_row(3, 3).selections(Settings(min_first_layers=2))).selection(4), TOO_FEW),
     ],
 )
 def test_every_function_refuses_what_no_mask_can_keep_with_the_same_sentence(
