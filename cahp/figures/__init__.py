@@ -1,6 +1,6 @@
 """What the pages show and Python draws, as Plotly figures; Plotly is imported when the first one is drawn."""
 
-from cahp.figures.head_grid import CellWords, head_name, places, share_figure, signed_figure
+from cahp.figures.head_grid import cell_figure, head_name, places
 from cahp.figures.marks import (
     LEGEND,
     clickable,
@@ -18,7 +18,7 @@ from cahp.figures.marks import (
 
 __all__ = [
     "LEGEND",
-    "CellWords",
+    "cell_figure",
     "clickable",
     "draw",
     "error_bars",
@@ -31,7 +31,5 @@ __all__ = [
     "places",
     "points",
     "shape",
-    "share_figure",
-    "signed_figure",
     "ticks",
 ]

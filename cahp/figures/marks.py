@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colourings import NEUTRAL, STRIPED, HeadMarks, contrast, tints
+from cahp.board.colourings import NEUTRAL, STRIPED, HeadMarks, tints
 from cahp.values import HeadMask, Ints
 
 #: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.
@@ -66,16 +66,6 @@ def blend(colour: str, ground: str, share: float) -> str:
         over = int(colour[at : at + 2], 16)
         under = int(ground[at : at + 2], 16)
         mixed += f"{round(share * over + (1 - share) * under):02x}"
-    return mixed
-
-
-def on_scale(colours: Ink, share: float) -> str:
-    """The colour that a share of the scale has."""
-    stops = [stop for stop, _ in colours.scale]
-    mixed = "#"
-    for at in (1, 3, 5):
-        channels = [int(colour[at : at + 2], 16) for _, colour in colours.scale]
-        mixed += f"{round(float(np.interp(share, stops, channels))):02x}"
     return mixed
 
 
@@ -231,31 +221,6 @@ def legend(shape: str, colours: Ink) -> list[dict[str, Any]]:
         points([None], [None], shape, colours.text, name="kept"),
         points([None], [None], shape, pruned, name="pruned"),
     ]
-
-
-def written(texts: Sequence[Sequence[str]], shares: Any, colours: Ink, *, size: int = 11) -> Any:
-    """Return texts in the cells of a heat map, each black or white, as its cell's ``share`` of the scale requires."""
-    import plotly.graph_objects as go
-
-    columns = []
-    rows = []
-    cells = []
-    inks = []
-    for row, row_texts in enumerate(texts):
-        for column, text in enumerate(row_texts):
-            columns.append(column)
-            rows.append(row)
-            cells.append(text)
-            inks.append(contrast(on_scale(colours, shares[row][column])))
-    return go.Scatter(
-        x=columns,
-        y=rows,
-        text=cells,
-        mode="text",
-        textfont={"size": size, "color": inks},
-        hoverinfo="skip",
-        showlegend=False,
-    )
 
 
 def label(text: str, *, limit: int = 24) -> str:

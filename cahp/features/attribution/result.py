@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp import models
-from cahp.figures import CellWords, signed_figure
+from cahp.figures import cell_figure
 from cahp.show import Block, Claim, Line, Table, Text
 from cahp.values import Floats, HeadMask
 from cahp.words import percent, printable, signed
@@ -207,11 +207,15 @@ def show_attribution(result: Attribution) -> Iterator[Block]:
 
 def changes_figure(result: Attribution, *, dark: bool) -> Any:
     """Draw the estimated change without each head; those that were removed exactly are framed."""
-    words = CellWords(
-        "estimated change without it, nats", f"changes the {result.metric} by %{{z:+.2r}} nats", result.unit
+    return cell_figure(
+        result.changes,
+        framed=[(one.layer, one.head) for one in result.removed],
+        scale="estimated change without it, nats",
+        hover=f"changes the {result.metric} by %{{z:+.2r}} nats",
+        unit=result.unit,
+        dark=dark,
+        signed=True,
     )
-    framed = [(one.layer, one.head) for one in result.removed]
-    return signed_figure(result.changes, framed=framed, words=words, width=560, dark=dark)
 
 
 def bundled_folder() -> Path:

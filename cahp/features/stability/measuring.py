@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.figures import CellWords, places, share_figure
+from cahp.figures import cell_figure, places
 from cahp.outcomes import wilson
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Figure, Line, Text
@@ -293,10 +293,10 @@ class StabilityOfHeads(Measure[Stability]):
         framed: list[tuple[int, int]] = []
         if not subject.mask.is_full:
             framed = [divmod(head, record.heads) for head in subject.mask.flat]
-        words = CellWords("choices that keep it (%)", "kept in %{z:.0f} % of the choices", unit)
+        words = {"scale": "choices that keep it (%)", "hover": "kept in %{z:.0f} % of the choices", "unit": unit}
         yield Figure(
             f"How often each {unit} is kept",
-            lambda dark: share_figure(frequency, framed=framed, words=words, width=450, dark=dark),
+            lambda dark: cell_figure(100 * frequency, framed=framed, dark=dark, **words),
             f"Each cell is a {unit}; its number is the share of choices that keep it, in %. Framed: kept by the mask.",
             {**places(*frequency.shape), "share of choices": frequency.ravel().round(4).tolist()},
             "stability",

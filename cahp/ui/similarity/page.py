@@ -201,7 +201,7 @@ def _draw_grid(explorer: Explorer, graph: HeadGraph, head: int, finding: str) ->
     communities = marks.mark_communities(graph.communities)
     dark = display.is_dark()
     display.show(
-        grid_figure(mask, communities, selected=head, dark=dark, width=_GRID, compact=True, unit=unit),
+        grid_figure(mask, communities, selected=head, dark=dark, width=_GRID, unit=unit),
         title="Communities by layer",
         help=f"Each square is a {unit}: solid ones are kept, light ones pruned. Colour and number name the community; "
         "the eight largest have their own colour, the next eight repeat the colours, crossed. The thick frame is the "

@@ -135,7 +135,7 @@ def test_a_result_is_shown_by_its_overlap_its_knees_and_a_grid_that_frames_the_m
     )
     assert isinstance(figure, Figure)
     drawn = figure.draw(False)
-    assert drawn.data[1].text == ("100", "67", "33", "0")
+    assert np.ravel(drawn.data[0].z).round().tolist() == [100, 67, 33, 0]
     assert [(shape.x0 + shape.x1) / 2 for shape in drawn.layout.shapes] == [0, 3]
 
 

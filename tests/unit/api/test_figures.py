@@ -100,7 +100,7 @@ def test_one_heads_attention_and_its_likes(seen: cahp.SimilarityResult) -> None:
     pattern = seen.attention(2, 1)
     assert pattern.weights.shape == (len(seen.tokens),) * 2
     assert np.allclose(pattern.weights.sum(axis=1), 1, atol=1e-5)
-    assert "Layer 2, head 1 looks" in repr(pattern) or "Layer 2, head 1 spreads" in repr(pattern)
+    assert repr(pattern) == f"Layer 2, head 1 on a text of {len(seen.tokens)} tokens"
     assert (2, 1) not in [(layer, head) for layer, head, _ in seen.nearest(2, 1)]
     for place in ((3, 0), (0, 4), (-1, 0)):
         with pytest.raises(cahp.CahpError, match=r"layers are 0\.\.2 and heads 0\.\.3"):

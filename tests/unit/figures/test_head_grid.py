@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
-from cahp.figures.head_grid import CellWords, grid_figure, share_figure
+from cahp.figures.head_grid import cell_figure, grid_figure
 from cahp.figures.marks import blend
 from cahp.values import HeadMask
 
@@ -37,15 +37,12 @@ def test_the_second_eight_groups_are_crossed_and_a_lit_group_is_framed() -> None
     assert (lettered.text[24], lettered.marker.symbol) == ("I", "square")
 
 
-def test_the_shares_of_a_deep_model_lie_on_their_side() -> None:
-    shares = np.arange(21).reshape(7, 3) / 21
-    notes = [[f"{layer}.{head}" for head in range(3)] for layer in range(7)]
-    words = CellWords("kept", "", notes=notes)
-    figure = share_figure(shares, framed=[(4, 1)], crossed=[(2, 0)], words=words, width=450, dark=False)
-    cells, written = figure.data
-    assert (np.array(cells.z).shape, cells.customdata[1][4]) == ((3, 7), "4.1")
+def test_the_cells_of_a_deep_model_lie_on_their_side() -> None:
+    figure = cell_figure(
+        100 * np.arange(21).reshape(7, 3) / 21, framed=[(4, 1)], scale="kept", hover="", unit="head", dark=False
+    )
+    (cells,) = figure.data
+    assert np.array(cells.z).shape == (3, 7)
     assert cells.hovertemplate.startswith("layer %{x}, head %{y}")
-    assert written.text[2] == "×"
-    assert written.text[7] == "5"
     assert [(frame.x0 + 0.46, frame.y0 + 0.46) for frame in figure.layout.shapes] == [(4, 1)]
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("Layer", "Head")

@@ -33,10 +33,9 @@ def test_a_grid_of_communities_says_so_and_numbers_them() -> None:
     assert figure.data[0].marker.color[5] == NEUTRAL
 
 
-def test_a_compact_grid_lays_the_layers_of_a_deep_model_from_left_to_right() -> None:
-    figure = grid_figure(HeadMask.full(30, 3), mark_communities(np.arange(90) % 4), selected=5, compact=True)
+def test_a_grid_lays_the_layers_of_a_deep_model_from_left_to_right() -> None:
+    figure = grid_figure(HeadMask.full(30, 3), mark_communities(np.arange(90) % 4), selected=5)
     # Head 5 is head 2 of layer 1.
     assert (figure.data[0].x[5], figure.data[0].y[5]) == (1, 2)
     assert (*figure.data[-1].x, *figure.data[-1].y) == (1, 2)
     assert figure.layout.xaxis.title.text == "Layer"
-    assert grid_figure(HeadMask.full(30, 3)).data[0].y[5] == 1
