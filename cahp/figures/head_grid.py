@@ -114,10 +114,11 @@ def cell_figure(
     layers of a deep model lie from left to right.
     """
     colours = ink(dark=dark)
-    cell, layout = _lay_out(*values.shape, _WIDTH, unit)
+    layers, heads = values.shape
+    cell, layout = _lay_out(layers, heads, _WIDTH, unit)
     places = f"layer %{{y}}, {unit} %{{x}}"
     corners = [(head, layer) for layer, head in framed]
-    if is_deep(*values.shape):
+    if is_deep(layers, heads):
         places = f"layer %{{x}}, {unit} %{{y}}"
         corners = [(layer, head) for head, layer in corners]
         values = np.transpose(values)
