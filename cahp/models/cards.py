@@ -305,10 +305,10 @@ class Family:
         return self.interface or self.weights is not None
 
 
-#: Why an architecture below cannot be a plain checkpoint with fewer heads; others may derive the size of a head, too.
+#: Why an architecture cannot be a plain checkpoint with fewer heads, such as those below.
 DERIVED_SIZE = (
-    "its configuration does not state the size of a head, which is the width over the number of heads: fewer heads "
-    "would be larger ones"
+    "its class cannot have fewer heads of the same size (where that is the width over the number of heads, fewer heads "
+    "would be larger ones)"
 )
 
 _BERT = Family(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -21,8 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file, save_model
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
@@ -115,24 +116,18 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         raise CahpError(
             f"heads of {card.id} can be masked but not cut out ({family.no_cut}); export the model as drop-in"
         )
-    # See ``cahp.models.compact`` for these entries.
+    # See ``cahp.models.compact`` for these entries; the cut has left them on the attention modules.
     names = {id(module): name for name, module in pruned.network.named_modules()}
-    attributes = dict[str, Any]()
-    planes = dict[str, Any]()
-    selects = dict[str, Any]()
-    empty = dict[str, Any]()
+    plan: dict[str, dict[str, Any]] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}}
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
-        path = names[id(module.get_submodule(family.attention))]
+        attention = module.get_submodule(family.attention)
+        path = names[id(attention)]
         channels = pruned.projection(layer).weight.shape[1]
-        if family.sizes:
-            attributes[path] = sizes(family, units=len(kept), group=card.group, channels=channels)
-        if not kept:
-            empty[path] = module.get_submodule(family.attention).cahp_empty
-            continue
-        if family.planes is not None:
-            planes[path] = [family.planes, card.heads, kept]
-        if family.selects:
-            selects[path] = [card.heads, card.group, kept]
+        plan["attributes"][path] = sizes(family, units=len(kept), group=card.group, channels=channels)
+        for entry in ("planes", "selects", "empty"):
+            values = vars(attention).get(f"cahp_{entry}")
+            if values is not None:
+                plan[entry][path] = [value.tolist() if isinstance(value, Tensor) else value for value in values]
     config = pruned.network.config.to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = {
@@ -140,10 +135,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         "head": output_head(card),
         "heads_per_layer": card.heads,
         "kept": mask.by_layer,
-        "attributes": attributes,
-        "planes": planes,
-        "selects": selects,
-        "empty": empty,
+        **plan,
     }
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     if output_head(card) == "causal":
@@ -158,17 +150,13 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
 
 
 def stamp(folder: Path, facts: Mapping[str, str]) -> None:
-    """Add ``facts`` to the metadata of each safetensors file in a folder; its tensors stay byte for byte."""
+    """Add ``facts`` to the metadata of each safetensors file in a folder; its tensors stay as they are."""
     for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+        # Its tensors are read from the file while another one is written.
         stamped = path.with_name(f"{path.name}.stamped")
-        with path.open("rb") as file, stamped.open("wb") as copied:
-            header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            header["__metadata__"] = {**header.get("__metadata__", {}), **facts}
-            text = json.dumps(header, separators=(",", ":")).encode()
-            # Tensors begin at a multiple of eight bytes.
-            text += b" " * (-len(text) % 8)
-            copied.write(len(text).to_bytes(8, "little") + text)
-            shutil.copyfileobj(file, copied, 1 << 20)
+        save_file(load_file(path), stamped, {**metadata, **facts})
         stamped.replace(path)
 
 
@@ -192,26 +180,21 @@ def refuse_standard(card: ModelCard, *, units: int = 1, adder: str = "") -> str 
     if not card.folder:
         return None
     network, family = _sketch_of(card)
-    smaller = _with_fewer(network, card, units=1)
+    smaller = _with_fewer(network, card, units=units)
     if smaller is None or family.shared:
         return DERIVED_SIZE
     layers = _layers(smaller, family)
-    if Projection(layers[0].get_submodule(family.output)).weight.shape[1] != card.head_size:
+    if Projection(layers[0].get_submodule(family.output)).weight.shape[1] != units * card.head_size:
         return DERIVED_SIZE
     attention = {id(weights) for layer in layers for weights in layer.get_submodule(family.attention).parameters()}
-    sizes = {name: weights.shape for name, weights in network.named_parameters()}
-    changed = [weights for name, weights in smaller.named_parameters() if sizes.get(name) != weights.shape]
-    if any(id(weights) not in attention for weights in changed):
-        return "the entry for its number of heads has an effect on other parts of the model"
+    whole = dict(network.named_parameters())
+    for name, weights in smaller.named_parameters():
+        if id(weights) not in attention and weights.shape != whole[name].shape:
+            return DERIVED_SIZE
     if adder and lacks_output_bias(card):
-        smaller = _with_fewer(network, card, units=1, biases=True)
+        smaller = _with_fewer(network, card, units=units, biases=True)
         if smaller is None or not _has_output_bias(smaller, family):
             return f"its class has no bias in the output projection of its attention, and {adder} needs one"
-    try:
-        # Each class checks its own entries when it is loaded.
-        type(network.config).from_dict(_set_heads(network.config, card, units).to_dict())
-    except Exception:
-        return f"its class refuses a width that is no multiple of {units * card.group} heads"
     return None
 
 
@@ -247,19 +230,7 @@ def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = Fal
 
     With ``biases``, all projections of attention have a bias.
     """
-    config = _set_heads(network.config, card, units)
-    if biases:
-        config.attention_bias = True
-    try:
-        with quiet(), torch.device("meta"):
-            return type(network)._from_config(config, dtype=torch.float32, attn_implementation="eager")
-    except Exception:  # sizes that do not fit each other raise anything
-        return None
-
-
-def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
-    """Return a copy of a configuration with ``units`` in every layer."""
-    config = copy.deepcopy(config)
+    config = copy.deepcopy(network.config)
     if getattr(config, "num_key_value_heads", None) == card.heads:
         # One key-value head that all query heads share stays.
         config.num_key_value_heads = units
@@ -267,7 +238,15 @@ def _set_heads(config: Any, card: ModelCard, units: int) -> Any:
     if not getattr(config, "head_dim", None):
         # Elsewhere it is stated, or means another size (of latent attention, the rotated part of a head).
         config.head_dim = card.head_size // card.group
-    return config
+    if biases:
+        config.attention_bias = True
+    try:
+        # Each class checks its own entries when it is loaded.
+        config = type(config).from_dict(config.to_dict())
+        with quiet(), torch.device("meta"):
+            return type(network)._from_config(config, dtype=torch.float32, attn_implementation="eager")
+    except Exception:  # sizes that do not fit each other raise anything
+        return None
 
 
 def save_standard(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
@@ -343,18 +322,20 @@ def read_back(
         if full is not None:
             full = full.with_network(separate(full, trained=False).network.to("cpu"))
     batches = pruned.batches(pruned.tokenize(inputs), size=512)
-    measured = [item.scored for item in inputs if isinstance(item, Window)]
-    if full is None or not pruned.predicts_tokens or len(measured) < len(inputs):
-        measured = []
+    windows = [item for item in inputs if isinstance(item, Window)]
+    measures = full is not None and pruned.predicts_tokens and len(windows) == len(inputs)
+    # Of each text so many tokens are compared, its last ones.
+    counts = [1] * len(inputs)
+    scores = np.zeros((len(inputs), len(pruned.card.labels)), dtype=np.float32)
+    if measures:
+        counts = [window.scored for window in windows]
+        # Those of fewer tokens lie at the end.
+        scores = np.zeros((len(inputs), max(counts), 3), dtype=np.float32)
     classes: slice | list[int] = slice(None)
     if pruned.prompt is not None:
         # Predictions come from the logits of the classes, differences from those of the whole vocabulary.
         classes = [answer.token for answer in pruned.prompt.answers]
-    scores = np.zeros((len(inputs), len(pruned.card.labels)), dtype=np.float32)
-    if measured:
-        # Those of fewer tokens lie at the end.
-        scores = np.zeros((len(inputs), max(measured), 3), dtype=np.float32)
-    places = [_places(pruned, batch, measured) for batch in batches]
+    places = [_places(pruned, batch, counts) for batch in batches]
     differences = [0.0]
     same = list[Tensor]()
     with scratch() as temporary:
@@ -365,24 +346,20 @@ def read_back(
         with np.load(logits) as loaded, torch.no_grad():
             for index, (batch, at) in enumerate(zip(batches, places, strict=True)):
                 theirs = torch.from_numpy(loaded[str(index)])
-                if measured:
-                    assert at is not None
-                    assert full is not None
+                if pruned.predicts_tokens:
                     ours = vocabulary_logits(pruned.network, pruned.logits(batch, states=True)[at])
-                    whole = vocabulary_logits(full.network, full.logits(batch, states=True)[at])
+                else:
+                    ours = pruned.logits(batch, vocabulary=True)
+                    scores[batch.rows] = theirs[:, classes].numpy()
+                if measures and full is not None and at is not None:
+                    wanted = vocabulary_logits(full.network, full.logits(batch, states=True)[at]).log_softmax(-1)
+                    mine = theirs.log_softmax(-1)
                     rows = batch.rows[at[0]]
                     ends = at[1] - batch.lengths[at[0]]
-                    targets = [int(inputs[row].targets[end]) for row, end in zip(rows, ends, strict=True)]
-                    mine = theirs.log_softmax(-1)
-                    wanted = whole.log_softmax(-1)
+                    targets = torch.tensor([windows[row].targets[end] for row, end in zip(rows, ends, strict=True)])
                     divergences = (wanted.exp() * (wanted - mine)).sum(-1)
-                    losses = -mine.gather(1, torch.tensor(targets)[:, None])[:, 0]
-                    read = torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1)
-                    scores[rows, ends] = read.numpy()
-                else:
-                    ours = pruned.logits(batch, vocabulary=True).cpu()
-                    if not pruned.predicts_tokens:
-                        scores[batch.rows] = theirs[:, classes].numpy()
+                    losses = nll_loss(mine, targets.long(), reduction="none")
+                    scores[rows, ends] = torch.stack([divergences, losses, mine.argmax(-1).float()], dim=1).numpy()
                 differences.append(relative_difference(ours, theirs))
                 same.append(ours[:, classes].argmax(-1) == theirs[:, classes].argmax(-1))
     equal = torch.cat(same)
@@ -394,22 +371,21 @@ def read_back(
     return ReadBack(len(equal), float(equal.double().mean()), difference, scores, pruned.predicts_tokens, written)
 
 
-def _places(model: HeadModel, batch: Batch, measured: Sequence[int]) -> tuple[Tensor, Tensor] | None:
+def _places(model: HeadModel, batch: Batch, counts: Sequence[int]) -> tuple[Tensor, Tensor] | None:
     """The rows and positions in a batch at which a language model's logits are compared (None: it is a classifier).
 
-    ``measured`` are the numbers of measured tokens of each text, its last ones (empty: only where it is answered).
+    It answers a prompt in one place; otherwise ``counts`` are the numbers of compared tokens of each text.
     """
-    rows = torch.arange(len(batch))
     if model.prompt is not None:
-        return rows, model.prompt.positions(batch.tensors)
+        return torch.arange(len(batch)), model.prompt.positions(batch.tensors)
     if not model.predicts_tokens:
         return None
-    if not measured:
-        return rows, batch.tensors["attention_mask"].sum(1) - 1
-    counts = [measured[row] for row in batch.rows]
-    ends = zip(batch.lengths.tolist(), counts, strict=True)
-    positions = [torch.arange(length - count, length) for length, count in ends]
-    return rows.repeat_interleave(torch.tensor(counts)), torch.cat(positions)
+    rows = list[int]()
+    positions = list[int]()
+    for place, (row, length) in enumerate(zip(batch.rows, batch.lengths.tolist(), strict=True)):
+        rows += [place] * counts[row]
+        positions += range(length - counts[row], length)
+    return torch.tensor(rows), torch.tensor(positions)
 
 
 # The fresh process ---------------------------------------------------------------------------------------------------
@@ -471,16 +447,8 @@ def in_new_process(
     except subprocess.TimeoutExpired:
         raise CahpError(failure.replace("{}", f"it took more than {_PATIENCE_S // 60} minutes")) from None
     if done.returncode:
-        raise CahpError(failure.replace("{}", _reason(done.stderr)))
-
-
-def _reason(printed: str) -> str:
-    """The first line of the error that ended a Python process; some errors print a graph after that line."""
-    lines = printed.strip().splitlines() or ["it ended without a message"]
-    errors = [
-        line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception|Fail|InvalidGraph|NotImplemented)\b", line)
-    ]
-    return (errors or lines)[-1][:300]
+        lines = done.stderr.strip().splitlines() or ["it ended without a message"]
+        raise CahpError(failure.replace("{}", lines[-1][:300]))
 
 
 #: The number of tokens that a written language model adds to a text.

@@ -183,7 +183,7 @@ def test_an_exported_folder_describes_its_model(exported) -> None:  # type: igno
     folder, model, mask, _ = exported[AS_ONNX]
     for form in (form.key for form in forms_of(AS_ONNX)):
         card = (folder / form / "README.md").read_text()
-        assert f"{mask.count} of {mask.keep.size} attention heads" in card
+        assert f"{mask.count} of {mask.keep.size} heads" in card
         assert model.card.identity in card
         assert mask.sha256 in card
         assert cahp.read_mask(folder / form / "head_mask.json").sha256 == mask.sha256
