@@ -289,15 +289,10 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
             folders = {"full": full, state: pruned.exact, form.rounded: folder}
         everything = HeadMask.full(model.layers, model.heads)
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
-        models = [model, *[pruned.cut] * (len(folders) - 1)]
-        batches, steps = form.times(models, [place / form.file for place in folders.values()], seconds)
-        files = []
-        for number, (name, place) in enumerate(folders.items()):
-            file = Footprint(name, _size_of_weights(form, place), batches[0].full, None)
-            if number:
-                times = batches[number - 1]
-                file = replace(file, latency_ms=times.pruned, ratio=times.ratio)
-            if steps:
-                file = replace(file, step=steps[number])
-            files.append(file)
+        places = [place / form.file for place in folders.values()]
+        times = form.times(model, places, seconds)
+        sizes = [_size_of_weights(form, place) for place in folders.values()]
+    files = [Footprint("full", sizes[0], times[0].full, None)]
+    for name, size, timed in zip([*folders][1:], sizes[1:], times, strict=True):
+        files.append(Footprint(name, size, timed.pruned, timed.ratio))
     return files

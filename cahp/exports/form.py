@@ -14,7 +14,7 @@ from cahp.models.cards import ALLOWED_ROUNDING, ModelCard, Timing
 from cahp.show.blocks import Block, Table, Text
 from cahp.tasks.texts import Item
 from cahp.values import CahpError, Estimate, HeadMask, OptionError
-from cahp.words import percent, rate, size_of
+from cahp.words import percent, size_of
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -96,7 +96,7 @@ class ModelForm(Form):
     extra: str = ""
     runtime: str = ""
     library: str | None = "transformers"
-    times: Callable[[Sequence[HeadModel], Sequence[Path], float], tuple[list[Times], list[Times]]] | None = None
+    times: Callable[[HeadModel, Sequence[Path], float], Sequence[Times]] | None = None
     rounded: str = ""
     exact: str = ""
     runs_in: Mapping[str, str] = field(default_factory=dict)
@@ -165,19 +165,16 @@ class Footprint:
     """A file of a model: ``name`` is ``full``, or what was done to the model, ``bytes`` its size.
 
     ``latency_ms`` is the time of one batch, and ``ratio`` that time over the full model's (None for the full model).
-    ``step`` are, of a language model with a cache, the times of the next token of one text: of the same model in torch
-    (``full``) and of the file (``pruned``), with the ratio file / torch.
     """
 
     name: str
     bytes: int
     latency_ms: Timing
     ratio: Estimate | None
-    step: Times | None = None
 
 
 def show_files(files: Sequence[Footprint], where: str) -> Iterator[Block]:
-    """Yield the sizes and latencies of files, and the speeds at which language models write, timed ``where``."""
+    """Yield the sizes of files, and their latencies as they were timed ``where``."""
     if not files:
         return
     full = files[0].latency_ms
@@ -191,11 +188,3 @@ def show_files(files: Sequence[Footprint], where: str) -> Iterator[Block]:
         f"Timed with {where}: a batch of {full.batch} texts of {full.length} tokens, median of n = {full.repeats} "
         f"rounds in turn{busy}."
     )
-    steps = [(file.name, file.step) for file in files if file.step is not None]
-    if steps:
-        context, rounds = steps[0][1].full.length, steps[0][1].ratio.n
-        speeds = [
-            (name, rate(1e3 / step.pruned.median), rate(1e3 / step.full.median), step.ratio) for name, step in steps
-        ]
-        title = f"Tokens per second, with the cache, after {context:,} tokens of one text (n = {rounds} rounds)"
-        yield Table(title, ("model", "file", "torch", "ratio of times (95 %)"), speeds, name="writing")

@@ -175,7 +175,8 @@ def _write_int8(folder: Path, pruned: Pruned) -> None:
 
 
 def _refuse_onnx(card: ModelCard, mask: HeadMask | None, adder: str) -> str | None:
-    return card.no_cut or card.no_onnx or NO_ONNX_CACHE.get((card.family, card.saves))
+    by_saving = {"cache": NO_ONNX_CACHE.get(card.family)}
+    return card.no_cut or card.no_onnx or by_saving.get(card.saves)
 
 
 _INT8_CARD = f"""\
@@ -222,9 +223,7 @@ _ONNX = ModelForm(
     runtime="onnxruntime",
     library="onnx",
     runs_in=_ONNX_RUNS,
-    times=lambda models, files, seconds: import_module("cahp.stages.latency").measure_onnx(
-        models, files, seconds=seconds
-    ),
+    times=lambda full, files, seconds: import_module("cahp.stages.latency").measure_onnx(full, files, seconds=seconds),
     card=f"`{ONNX_FILE}` holds the smaller model. {ONNX_CARD}",
     cards={"cache": f"`{ONNX_FILE}` holds the smaller model. {ONNX_CACHED_CARD}"},
 )
@@ -390,7 +389,7 @@ _MASK_FORMS = (
     MaskForm(
         key="csv",
         title="CSV",
-        words="the mask alone: one row per head, with its role (explorer: salience, replaceability) if that is known",
+        words="the mask alone: one row per head, with its role if that is known",
         loads="any spreadsheet, cahp.read_mask and --mask",
         file="head_mask.csv",
         write=mask_csv,

@@ -57,6 +57,10 @@ def model_card(
     states = {state: outcomes for state, outcomes in (figures["outcomes"] or {}).items() if outcomes is not None}
     kept = f"{mask.count} of {mask.keep.size} {card.unit}s"
 
+    unit = "attention heads"
+    if card.group > 1:
+        unit = f"key-value groups of {card.group} attention heads each"
+
     applied = find_applied(figures["recovery"], figures.get("refit"), figures.get("distill"))
     recovery = RECOVERIES[applied].card
     tried = [name for name in ("refit", "distill") if figures.get(name) is not None]
@@ -103,7 +107,7 @@ def model_card(
     heads = [(str(layer), ", ".join(map(str, kept)) or "-") for layer, kept in enumerate(mask.by_layer)]
     parts = [
         f"---\n{_describe_for_hub(form, card, kept, task, states, figures)}---",
-        f"# {card.id}, {kept}",
+        f"# {card.id}, {mask.count} of {mask.keep.size} {unit}",
         f"Made from `{card.id}` ({card.family}) by removing attention heads with cahp-explorer{recovery}. "
         f"{weights['full']:,} weights before, {weights['pruned']:,} in use after.",
         "## Load the model",

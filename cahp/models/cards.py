@@ -369,9 +369,9 @@ NO_ONNX: dict[str, str] = {
         f"{_BETWEEN} solve equations step by step, and the exporter to ONNX takes minutes to write one of them",
     ),
 }
-#: Architectures that cannot be exported as ONNX where removing heads saves memory of the cache, and why.
-NO_ONNX_CACHE: dict[tuple[str, Saving], str] = {
-    ("mpt", "cache"): "its position bias is cut to the length of the cache, which has to be fixed in an ONNX file",
+#: Language models that cannot be exported as ONNX with their cache, and why.
+NO_ONNX_CACHE: dict[str, str] = {
+    "mpt": "its position bias is cut to the length of the cache, which has to be fixed in an ONNX file",
 }
 
 

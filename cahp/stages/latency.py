@@ -178,14 +178,10 @@ def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object
     return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))
 
 
-def measure_onnx(
-    models: Sequence[HeadModel], files: Sequence[Path], *, seconds: float = LATENCY_SECONDS
-) -> tuple[list[Times], list[Times]]:
-    """Time the ONNX ``files`` of ``models`` in turn, as ``measure`` does; the first is the full model.
+def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float = LATENCY_SECONDS) -> list[Times]:
+    """Time a batch of ONNX ``files`` in turn, as ``measure`` does; return the times of each file against the first.
 
-    They run in onnxruntime with as many threads as torch. Returns the times of a batch, of each other file against the
-    first; and of language models with a cache those of the token after a context of 128 tokens, of each file against
-    the model in torch, which are the times of the ``full`` model there.
+    The first is that of the ``full`` model. They run in onnxruntime with as many threads as torch.
     """
     import onnxruntime
 
@@ -193,43 +189,21 @@ def measure_onnx(
     options.intra_op_num_threads = torch.get_num_threads()
     # Otherwise threads of idle sessions would spin on the cores of the running one.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    sessions = [onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"]) for path in files]
-    full = models[0]
     length = min(CONTEXTS[0], full.max_length)
-
-    def run(session: Any, batch: Batch, past: int = 0) -> Callable[[], object]:
-        outputs = ["logits", *(out.name for out in session.get_outputs()[1:])]
-        return partial(session.run, outputs, _onnx_inputs(session, batch, past))
-
-    cached = full.card.saves == "cache"
-    if cached:
-        seconds *= 0.5
     batch = sample_batch(full, batch=_BATCH, length=length)
-    times = _in_turn(full.device, [run(session, batch) for session in sessions], None, seconds, silent, perf_counter)
-    batches = [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
-    if not cached:
-        return batches, []
-    token = sample_batch(full, batch=1, length=1)
-    runs = [_decoding(model, length, 1) for model in models]
-    runs += [run(session, token, length - 1) for session in sessions]
+    runs: list[Callable[[], object]] = []
+    for path in files:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        inputs: dict[str, Any] = {}
+        for entry in session.get_inputs():
+            if entry.name in batch.tensors:
+                inputs[entry.name] = batch.tensors[entry.name].cpu().numpy()
+            else:
+                # An empty cache.
+                inputs[entry.name] = np.zeros((_BATCH, entry.shape[1], 0, entry.shape[3]), dtype=np.float32)
+        runs.append(partial(session.run, None, inputs))
     times = _in_turn(full.device, runs, None, seconds, silent, perf_counter)
-    count = len(files)
-    return batches, [_summarise(times[:, [column, count + column]], 1, length) for column in range(count)]
-
-
-def _onnx_inputs(session: Any, batch: Batch, past: int) -> dict[str, Any]:
-    """Arrays of a batch for an ONNX graph, with a cache of so many tokens where it has one."""
-    inputs: dict[str, Any] = {}
-    draws = np.random.default_rng(0)
-    tokens = len(batch.tensors["input_ids"])
-    for entry in session.get_inputs():
-        if entry.name not in batch.tensors:
-            inputs[entry.name] = draws.random((tokens, entry.shape[1], past, entry.shape[3]), dtype=np.float32)
-        else:
-            inputs[entry.name] = batch.tensors[entry.name].cpu().numpy()
-    if past:
-        inputs["attention_mask"] = np.ones((tokens, past + 1), dtype=np.int64)
-    return inputs
+    return [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
 
 
 def _in_turn(

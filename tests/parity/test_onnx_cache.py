@@ -70,12 +70,11 @@ def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Pa
         expected = fakes.write_on(pruned.network, torch.tensor(start[None]), len(found) - len(start))
         assert found.tolist() == expected[0].tolist()
 
-    # Both are timed beside torch: a batch and the next token.
+    # A batch is timed with an empty cache.
     file = out / "model.onnx"
-    (batch,), steps = measure_onnx([pruned, pruned], [file, file], seconds=0.05)
+    (batch,) = measure_onnx(pruned, [file, file], seconds=0.05)
     assert batch.full.batch == 8
-    assert [one.full.length for one in steps] == [model.max_length] * 2
-    assert all(one.ratio.n >= 3 for one in (batch, *steps))
+    assert batch.ratio.n >= 3
 
 
 def test_a_file_that_writes_another_text_is_off_by_what_its_tokens_lack(tmp_path: Path) -> None:

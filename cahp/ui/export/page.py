@@ -24,7 +24,7 @@ from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
 from cahp.run.show import show_epochs, show_outcomes, show_recovery, show_run_cost
-from cahp.ui.export.view import MEASURE, MaskOnBoard, View, chosen_by, list_findings, name_of, on_board
+from cahp.ui.export.view import MEASURE, View, chosen_by, list_findings, measurement, name_of, on_board
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.page import provenance
 from cahp.ui.frame.running import draw_evenness, job_card, need_run, price
@@ -135,7 +135,7 @@ def _offer_to_measure(explorer: Explorer) -> None:
     label = "Evaluate and time this mask"
     if explorer.recovery.lacks_model or explorer.recovery.awaits_refit:
         label = price("Recover and measure", recovery_seconds(explorer.bench, explorer.recovery.name))
-    if job_card(explorer, MEASURE, MaskOnBoard.of(explorer), name="export-measure", offer=label, type="primary"):
+    if job_card(explorer, MEASURE, measurement(explorer), name="export-measure", offer=label, type="primary"):
         st.rerun()
 
 
@@ -144,39 +144,16 @@ def _offer_to_measure(explorer: Explorer) -> None:
 
 def _draw_mask_files(explorer: Explorer, view: View) -> None:
     run = view.document
-    origin = MaskOrigin(
-        explorer.card.id,
-        chosen_by(explorer),
-        {"attained": view.mask.count},
-        columns=list_measures(explorer),
-        model_sha256=explorer.card.origin,
-    )
+    card = explorer.card
+    origin = MaskOrigin(card.id, chosen_by(explorer), {"attained": view.mask.count}, model_sha256=card.origin)
+    if explorer.roles is not None:
+        origin = replace(origin, columns=explorer.roles.columns)
     if run is not None:
         origin = replace(origin, budget=run.budget, metrics=outcome_records(run.outcomes)["metrics"])
     with st.container(horizontal=True):
         for form in formats.mask_forms():
             media = guess_type(form.file)[0] or "application/octet-stream"
             download(form.title, partial(form.write, view.mask, origin), form.file, media)
-
-
-def list_measures(explorer: Explorer) -> dict[str, list[Any]]:
-    """List what is known of each head as columns of a table; nothing is measured for it.
-
-    They are its salience, the share of it that the other kept heads can reproduce, and its role with the evidence.
-    """
-    measures: dict[str, list[Any]] = {}
-    clusters = explorer.clusters
-    if clusters is not None:
-        measures["salience"] = clusters.salience.ravel().round(6).tolist()
-    shares = explorer.replaceable_shares
-    if shares is not None:
-        # A head without effect has no share.
-        known = shares.ravel().round(6).astype(object)
-        known[np.isnan(shares.ravel())] = ""
-        measures["replaceability"] = known.tolist()
-    if explorer.roles is not None:
-        measures |= explorer.roles.columns
-    return measures
 
 
 # The pruned model ----------------------------------------------------------------------------------------------------

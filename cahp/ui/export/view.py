@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +17,8 @@ from cahp.run.measures import MaskSubject, find_lines, put_record, remove_recove
 from cahp.run.prune import measure_mask
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import BoardState, Kind, measure_costs
-from cahp.values import HeadMask, Ints, Progress, Selection
-from cahp.values.statistics import Clustering
+from cahp.ui.session.work import Kind, measure_costs
+from cahp.values import HeadMask, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +50,7 @@ def on_board(explorer: Explorer) -> View:
     arrays = dict(results.arrays)
     bundle = results.bundle
     if run is None:
-        job = explorer.work.job(MEASURE, MaskOnBoard.of(explorer))
+        job = explorer.work.job(MEASURE, measurement(explorer))
         if job is not None:
             run = job.result
         bundle = None
@@ -113,39 +112,29 @@ def name_of(explorer: Explorer) -> str:
     return "-".join((*digests, explorer.recovery.name, origin))
 
 
-@dataclass(frozen=True, eq=False)
-class MaskOnBoard:
-    """The board of a moment, and how its mask was chosen; ``name`` names it."""
-
-    name: str
-    board: BoardState
-    selection: Selection | None
-    clustering: Clustering | None
-
-    @classmethod
-    def of(cls, explorer: Explorer) -> MaskOnBoard:
-        """Return the present one."""
-        selection = explorer.board.selection
-        clustering = None
-        if selection is not None and explorer.clusters is not None:
-            clustering = explorer.clusters.clustering
-        return cls(name_of(explorer), explorer.board_state(), selection, clustering)
-
-
-def _measure(subject: MaskOnBoard, _: Progress) -> RunDocument:
-    board = subject.board
-    return measure_mask(
+def measurement(explorer: Explorer) -> tuple[str, Callable[[], RunDocument]]:
+    """Return the work that measures the mask on the board of this moment as a run does, after its name."""
+    board = explorer.board_state()
+    selection = explorer.board.selection
+    clustering = None
+    if selection is not None and explorer.clusters is not None:
+        clustering = explorer.clusters.clustering
+    return name_of(explorer), lambda: measure_mask(
         board.bench,
         board.mask,
         costs=lambda mask: board.results.costs(mask) or measure_costs(board.bench, board.results, mask),
         command=recipe,
         recover=board.recover,
-        selection=subject.selection,
-        clustering=subject.clustering,
+        selection=selection,
+        clustering=clustering,
     )
 
 
-#: Measure the mask on the board as a run does.
-MEASURE: Kind[MaskOnBoard, RunDocument] = Kind(
-    _measure, lambda subject: f"export-{subject.name}", Rank.RUN, awaited=False, title="Measurement"
+#: Measure the mask on the board; the subject is ``measurement``.
+MEASURE: Kind[tuple[str, Callable[[], RunDocument]], RunDocument] = Kind(
+    lambda subject, _: subject[1](),
+    lambda subject: f"export-{subject[0]}",
+    Rank.RUN,
+    awaited=False,
+    title="Measurement",
 )

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import pytest
@@ -42,16 +41,6 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
     assert board["rows"][5 - 3]["values"]["accuracy"][0] == run_json["metrics"]["recovered"]["accuracy"]
     full = json.loads(call("evaluate", "--model", model, "--data", data, "--json").out)
     assert board["rows"][-1]["values"]["accuracy"][0] == full["metrics"]["full"]["accuracy"]
-
-
-def test_the_table_of_a_run_with_another_recovery_is_not_shown(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    shutil.copytree(bundled.run_folder(), folder)
-    table = json.loads((folder / "table.json").read_text(encoding="utf-8"))
-    table["of"]["recovery"] = "of another run"
-    (folder / "table.json").write_text(json.dumps(table), encoding="utf-8")
-    said = call("report", folder, "--json").document
-    assert (said["measured"], said["budgets"]) == (2, 67)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,6 @@ from cahp.models.head_model import HeadModel
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.document import BY_HAND
 from cahp.run.measures import Measure, NoOptions
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.settings import Settings
@@ -78,14 +77,6 @@ def load_drop_in(folder: Path) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     return AutoModelForSequenceClassification.from_pretrained(folder).eval()
-
-
-@pytest.mark.parametrize(("provenance", "said"), [(None, "complementary"), (Provenance(BY_HAND), "by hand")])
-def test_a_written_model_says_who_chose_its_heads(
-    bench: Bench, provenance: Provenance | None, said: str, tmp_path: Path
-) -> None:
-    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=provenance, recover="none")
-    assert json.loads((unpacked(content, tmp_path) / "head_mask.json").read_text())["method"] == said
 
 
 def test_a_model_card_says_what_features_found_and_shows_markup_as_text(bench: Bench, tmp_path: Path) -> None:
@@ -275,13 +266,6 @@ def test_a_mask_of_a_run_or_a_model_is_replaced_by_force_alone(settings: Setting
     export(model, mask=mask, format="mask", out=Output(tmp_path / "run", force=True))
     # Other files beside a run are no part of it.
     export(model, mask=mask, format="npy", out=tmp_path / "run")
-
-
-def test_options_of_models_are_refused_for_a_mask_alone(settings: Settings, tmp_path: Path) -> None:
-    mask = HeadMask.of([0, 1, 2, 5], 3, 4)
-    with pytest.raises(OptionError, match="--recover changes weights, and --format npy writes a mask alone"):
-        export(settings.model, mask=mask, format="npy", recover="refit", out=tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_name_with_the_ending_of_a_file_is_that_of_the_mask_and_no_folder(settings: Settings, tmp_path: Path) -> None:

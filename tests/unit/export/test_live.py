@@ -9,7 +9,6 @@ import re
 from typing import Any
 
 import documents
-import numpy as np
 import pytest
 from clusters import in_a_row, outcomes, speed
 
@@ -99,28 +98,6 @@ def test_what_the_board_is_given_are_the_measured_figures() -> None:
     assert len(data["readings"]) == 67
 
 
-def test_of_a_language_model_the_board_shows_its_cache_and_the_report_the_speed_of_generation() -> None:
-    cache = {"full": 72 * 512, "pruned": 20 * 512, "longest_full": 8192, "longest_pruned": 8192}
-    cache |= {"shape": {"head": 512, "shared": 0, "windows": [], "positions": 8192, "width": 4}}
-    point = {"context": 128, "full": 100.0, "pruned": 125.0}
-    point["ratio"] = {"value": 0.8, "ci95": [0.7, 0.9], "n": 5, "unit": "ratio"}
-    speed = {"prefill": [point], "decode": [], "left_out": ["decode at 128 tokens (about 9 s)"]}
-    text = html(*of_size(6, 12, 20, kv_cache=cache, speed=speed, attention_weights=0.197))
-    data = board_of(text)
-    assert (data["cache"], data["current"]["cache"]) == (72 * 512, 20 * 512)
-    assert [row["cache"] for row in data["rows"]] == [512 * budget for budget in data["budgets"]]
-    assert "10,240 bytes" in text
-    assert "Attention is 19.7 % of the weights" in text
-    assert "<td>100</td><td>125</td><td>0.80 × [0.70, 0.90], n = 5</td>" in text
-    assert "Not timed, for lack of time or memory: decode at 128 tokens (about 9 s)." in text
-
-
 @pytest.mark.parametrize(("layers", "heads", "most"), [(6, 12, 1e6), (32, 32, 5e6)])
 def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: float) -> None:
     assert len(html(*of_size(layers, heads, layers * heads // 4)).encode()) < most
-
-
-def test_numbers_that_are_none_do_not_break_the_page() -> None:
-    run, mask, live = of_size(6, 12, 20)
-    live.table.add(30, outcomes=outcomes(np.nan))
-    assert "NaN" not in html(run, mask, live)

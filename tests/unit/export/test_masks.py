@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import math
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from cahp.exports.masks import (
-    MASK_SUFFIXES,
     MaskOrigin,
     mask_csv,
     mask_json,
@@ -58,11 +56,6 @@ def test_numpy_values_become_plain_numbers_and_what_is_not_finite_becomes_null()
     }
 
 
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_a_float_keeps_all_its_digits(number: float) -> None:
-    assert json.loads(json_text({"x": number}))["x"] == number
-
-
 @pytest.mark.parametrize("value", [[object()], Path("a"), np.array([1j])])
 def test_what_json_cannot_say_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="JSON"):
@@ -72,20 +65,6 @@ def test_what_json_cannot_say_is_refused(value: object) -> None:
 # --- masks
 
 masks = arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=20)).map(HeadMask)
-
-
-def test_a_mask_document_follows_its_schema() -> None:
-    assert list(DOCUMENT.items()) == [
-        ("schema", "cahp.mask/1"),
-        ("model", "minilm-bbc"),
-        ("heads_per_layer", 3),
-        ("keep", [[1, 0, 1], [0, 1, 0]]),
-        ("method", "cahp"),
-        ("budget", 3),
-        ("metrics", {"pruned": 0.9}),
-        ("sha256", hashlib.sha256(bytes([1, 0, 1, 0, 1, 0])).hexdigest()),
-        ("model_sha256", None),
-    ]
 
 
 @given(masks)
@@ -141,18 +120,11 @@ def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
     [
         ({"schema": "cahp.mask/2"}, r"cahp\.mask/2"),
         ({"schema": None}, "malformed"),
-        ({"keep": None}, "malformed"),
-        ({"keep": []}, "Every row"),
-        ({"keep": [[], []]}, "Every row"),
         ({"keep": [1, 0, 1]}, "malformed"),
         ({"keep": reduce(lambda inner, _: [inner], range(300), [1])}, "malformed"),
         ({"keep": [[1, 0, 1], [0, 1]]}, "Every row"),
         ({"heads_per_layer": 4}, "Every row"),
-        ({"heads_per_layer": [3, 3]}, "malformed"),
         ({"keep": [[1, 0, 1], [0, 1, 2]]}, "malformed"),
-        ({"keep": [[1, 0, 1], [0, 1, -1]]}, "malformed"),
-        ({"keep": [[1, 0, 1], [0, 1, 0.0]]}, "malformed"),
-        ({"keep": [[1, 0, 1], [0, True, 0]]}, "malformed"),
         ({"keep": [[1, 0, 1], [0, [1], 0]]}, "malformed"),
         ({"keep": [[1, 0, 1], [0, 1, 1]]}, "changed by hand"),
         ({"sha256": None}, "malformed"),
@@ -174,20 +146,16 @@ def saved(array: Any) -> bytes:
 REFUSED: list[tuple[str | bytes, str]] = [
     # Text.
     ("", "neither JSON nor"),
-    ("keep them all", "neither JSON nor"),
     ('{"0": [1', "neither JSON nor"),
     ('\udcff{"0": [1]}', "neither JSON nor"),
     ("[" * 100_000, "neither JSON nor"),
     ('{"0": [' + "9" * 5000 + "]}", "neither JSON nor"),
     ("[[1, 0]]", "no head mask"),
     ("{}", "no head mask"),
-    ("1", "no head mask"),
     ('{"0": 1}', "neither kept heads nor"),
     ('{"-1": [0]}', "neither kept heads nor"),
-    ('{"layer": [0]}', "neither kept heads nor"),
     ('{"0": [3]}', "2 layers of 3 heads"),
     ('{"0": [-1]}', "2 layers of 3 heads"),
-    ('{"0": [true]}', "2 layers of 3 heads"),
     ('{"0": ["1"]}', "2 layers of 3 heads"),
     ('{"2": [0]}', "2 layers of 3 heads"),
     (" " * (1 << 20) + "{}", "too large"),
@@ -196,13 +164,11 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("layer,head,kept\n", "table"),
     ("layer,head,kept\n0,1,1\n", "table"),
     ("layer,head,kept\n0,0,2\n", "0 and 1"),
-    ("layer,head,kept\n0,0,1\n2,0,1\n", "table"),
     # Arrays.
     (saved(np.zeros(3)), "shape"),
     (saved(np.zeros((2, 0))), "shape"),
     (saved(np.full((2, 2), 2)), "0 and 1"),
     (saved(np.full((2, 2), np.nan)), "0 and 1"),
-    (saved(np.full((2, 2), "1")), "0 and 1"),
     (saved(np.full((2, 2), None)), "Python objects"),
 ]
 
@@ -238,31 +204,3 @@ def test_whatever_the_bytes_are_they_are_a_mask_or_a_mask_error(data: bytes) -> 
     except MaskError:
         return
     assert mask.keep.dtype == np.bool_
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
-)
-
-
-@given(st.sampled_from(sorted(DOCUMENT)), json_values)
-def test_whatever_json_stands_in_a_field_it_is_the_same_mask_or_a_mask_error(name: str, value: Any) -> None:
-    try:
-        mask = read_mask(json.dumps({**DOCUMENT, name: value}).encode())
-    except MaskError:
-        assert name in {"schema", "heads_per_layer", "keep", "sha256"}
-    else:
-        assert mask.sha256 == MASK.sha256
-
-
-def test_a_mask_must_have_the_shape_of_the_model_it_is_used_for() -> None:
-    MASK.check_fits(2, 3, "minilm-bbc")
-    with pytest.raises(MaskError, match=r"2 x 3 .* gpt2 has 12 x 12"):
-        MASK.check_fits(12, 12, "gpt2")
-
-
-def test_a_refusal_recommends_every_format_that_is_read() -> None:
-    with pytest.raises(MaskError) as refusal:
-        read_mask(b"no mask")
-    assert all(f"head_mask.{suffix}" in str(refusal.value) for suffix in MASK_SUFFIXES)

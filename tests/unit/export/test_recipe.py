@@ -3,7 +3,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,9 +16,9 @@ from cahp.exports.run_folder import run_archive
 from cahp.files import plain_json
 from cahp.models.cards import Costs
 from cahp.outcomes import to_metrics
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, RunDocument
-from cahp.run.prune import Run, choose, measure_mask, measure_run
+from cahp.run.prune import Run, measure_mask
 from cahp.run.settings import Settings
 from cahp.stages import evaluation
 from cahp.store import Store
@@ -76,24 +75,6 @@ def test_what_the_board_has_measured_is_not_measured_again(
     # Another mask is: the count counts.
     budget_sweep.evaluate_mask(bench, HeadMask(~MASK.keep | (np.arange(4) == 3)), recover=recover)
     assert set(again) == {len(bench.evaluation)}
-
-
-def test_a_budget_gets_the_document_that_prune_writes(bench: Bench) -> None:
-    asked = replace(bench.settings, budget="5", recover="refit", latency=False)
-    other = open_bench(asked, store=bench.resources.store)
-    pruned = measure_run(other)
-    mine = measured(
-        bench,
-        pruned.mask,
-        costs=costs_of(bench, []),
-        recover="refit",
-        selection=choose(other),
-        clustering=bench.evidence.clustering,
-    )
-    for name in ("model", "data", "knee", "knee_rule", "budget", "kept", "rescued", "clusters", "outcomes"):
-        assert getattr(mine, name) == getattr(pruned.document, name), name
-    assert mine.refit == pruned.document.refit
-    assert mine.verified == pruned.document.verified
 
 
 def test_a_recipe_names_what_differs_from_the_default_and_nothing_else() -> None:

@@ -7,11 +7,9 @@ from typing import Any
 
 import documents
 import numpy as np
-import pytest
 
 from cahp.exports.report import Origin, page
-from cahp.files import plain_json
-from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.document import RunDocument
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")
@@ -72,14 +70,6 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     assert addresses == ["data:"]
 
 
-def test_what_is_kept_as_a_whole_has_its_name() -> None:
-    document = run()
-    document["model"]["group"] = 3
-    outline = report(document)
-    assert "2 layers of 3 groups of 3 heads" in outline.text
-    assert any("2 layers and 3 groups" in str(attrs.get("aria-label")) for _, attrs in outline.tags)
-
-
 def test_names_that_people_chose_are_text_and_not_markup() -> None:
     document = run()
     hostile = '"><script>alert(1)</script>'
@@ -109,31 +99,7 @@ def test_the_grid_has_a_square_for_every_head_and_pruned_ones_are_light() -> Non
     assert [square["fill-opacity"] for square in squares] == ["1", "0.2", "1", "0.2", "1", "0.2"]
 
 
-def test_a_picture_says_in_words_what_it_shows() -> None:
-    pictures = [attrs for tag, attrs in report().tags if tag == "svg"]
-    assert pictures
-    assert all(picture["role"] == "img" and picture["aria-label"] for picture in pictures)
-    assert "layer 0 keeps [0, 2]; layer 1 keeps [1]" in str(pictures[0]["aria-label"])
-
-
 NOTHING = {"parameters": None, "flops": None, "latency_ms": None}
-
-
-@pytest.mark.parametrize(
-    ("part", "changes", "words"),
-    [
-        ("latency_ratio", {"median": 0.99, "ci95": [0.97, 1.02]}, "ms no measurable change: 0.99 × [0.97, 1.02]"),
-        ("settings", {}, "form a cluster; one head of each cluster is kept."),
-        ("settings", {"method": "random"}, "The kept heads were chosen by the method random."),
-        # With the file to take along.
-        ("settings", {"method": BY_HAND}, "The kept heads were chosen by hand."),
-        ("settings", {"method": BY_HAND}, "head_mask.json"),
-    ],
-)
-def test_the_report_says_what_its_figures_mean(part: str, changes: dict[str, Any], words: str) -> None:
-    document = run()
-    document[part] |= changes
-    assert words in report(document, labels=LABELS).text
 
 
 def test_the_report_says_nothing_that_is_not_so() -> None:
@@ -148,18 +114,3 @@ def test_the_report_says_nothing_that_is_not_so() -> None:
     text = report({**run(), **untimed}).text
     assert "Time and size were not measured" in text
     assert " ms" not in text
-
-
-def test_a_recovery_of_several_steps_says_what_each_brought() -> None:
-    document = RunDocument.from_json({**run(), "steps": plain_json(documents.recovery_steps())})
-    assert document.steps == documents.recovery_steps()
-    text = Outline(page(document, origin=ORIGIN)).text
-    for words in (
-        "as pruned refitted distilled",
-        "33.1 % [29.1, 37.1] 33.1 % [29.1, 37.1] 45.2 % [41.2, 49.2]",
-        "+0.0 points [−2.0, 2.0] +12.1 points [10.1, 14.1]",
-        "7 s 2 min",
-        "Accepted no yes",
-    ):
-        assert words in text
-    assert "Recovery step by step" not in report().text

@@ -77,16 +77,6 @@ def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
         live_of(read_run(tmp_path))
 
 
-def test_a_folder_of_an_earlier_version_has_a_still_report(folder: Path) -> None:
-    with np.load(folder / "arrays.npz") as arrays:
-        old = {name: arrays[name] for name in ("labels", "ks", "mss", "medoids", "salience")}
-    np.savez(folder / "arrays.npz", **old)
-    files = read_run(folder)
-    assert files.clusters is None
-    text = run_report(files, day=date(2026, 1, 1))
-    assert "<script" not in text
-
-
 def test_other_methods_have_no_interactive_board(run: Run) -> None:
     other = replace(run.document, settings=replace(run.document.settings, method="random"))
     assert live_of(RunFiles.of(Run(other, run.mask, run.arrays))) is None
@@ -133,14 +123,6 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(folder: Path, tmp_path: P
 def test_a_run_json_that_is_none_is_refused_in_a_sentence(folder: Path, content: str, words: str) -> None:
     (folder / "run.json").write_text(content)
     with pytest.raises(CahpError, match=words):
-        read_run(folder)
-
-
-def test_a_run_without_its_figures_is_refused(folder: Path) -> None:
-    said = json.loads((folder / "run.json").read_text())
-    del said["outcomes"]["pruned"]["accuracy_change"]
-    (folder / "run.json").write_text(json.dumps(said))
-    with pytest.raises(CahpError, match="lacks the results"):
         read_run(folder)
 
 

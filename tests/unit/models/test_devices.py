@@ -8,17 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import fakes
-import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cahp import models
 from cahp.models import devices
-from cahp.models.head_model import Batch, HeadModel
+from cahp.models.head_model import HeadModel
 from cahp.stages.evaluation import evaluate
 from cahp.stages.salience import gate_gradients
-from cahp.stages.signatures import Collector, collect
+from cahp.stages.signatures import collect
 from cahp.values import OptionError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -63,24 +62,6 @@ def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
     assert waits[0] == waits[1]
 
 
-def test_statistics_are_gathered_where_the_maps_are(model: HeadModel) -> None:
-    """On a device without any memory, whatever is fetched from it raises."""
-    there = model.with_network(model.network)
-    collector = Collector(there, classes=2, pool_size=4)
-    for name in ("_counts", "_mean", "_m2"):
-        setattr(collector, name, getattr(collector, name).to("meta"))
-    collector._where = torch.device("meta")
-    (batch,) = model.batches(model.tokenize(fakes.sentences(6).inputs))
-    away = Batch(
-        batch.rows, batch.lengths.to("meta"), {name: one.to("meta") for name, one in batch.tensors.items()}, batch.here
-    )
-    width = batch.tensors["input_ids"].shape[1]
-    probe = collector.watch(away, np.arange(6) % 2)
-    for layer in range(model.layers):
-        probe(layer, torch.empty(6, model.heads, width, width, device="meta"))
-    assert collector._mean.device.type == "meta"
-
-
 def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,14 +84,3 @@ def test_the_memory_that_models_may_use_is_limited_by_the_environment(monkeypatc
     monkeypatch.setenv("CAHP_MEMORY", "much")
     with pytest.raises(OptionError, match="CAHP_MEMORY=much is no size"):
         devices.free_bytes(CPU)
-
-
-def test_gpus_are_named_as_they_are_made_visible(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    assert devices.visible_gpus() == ["0", "1"]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-aa, 3")
-    assert devices.visible_gpus() == ["GPU-aa", "3"]
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert devices.visible_gpus() == []

@@ -324,12 +324,6 @@ def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatc
     assert not models.has_package("smollm2")
 
 
-def test_another_file_in_the_package_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    fakes.other_package(monkeypatch, "smollm2", files=dict.fromkeys(identity.LANGUAGE_PACKAGE.files, "0" * 64))
-    with pytest.raises(ModelError, match="--force-reinstall"):
-        identify("smollm2")
-
-
 def test_the_code_of_the_package_is_never_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "trapped_smollm2"
     package.mkdir()
@@ -339,22 +333,3 @@ def test_the_code_of_the_package_is_never_imported(tmp_path: Path, monkeypatch: 
     fakes.other_package(monkeypatch, "smollm2", name="trapped_smollm2")
     with pytest.raises(ModelError, match="digest"):
         identify("smollm2")
-
-
-def test_a_run_names_the_file_as_its_model(file: Path, tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "data", train=24, validation=12, test=12)
-    labels = dict(zip(("bad", "good"), gguf_files.ANSWERS, strict=True))
-    run = cahp.prune(
-        str(file),
-        str(data),
-        prompt=fakes.PROMPTS["causal"],
-        answers=gguf_files.ANSWERS,
-        label_map=labels,
-        budget=3,
-        pool_size=8,
-        projection="pca",
-        latency=False,
-    )
-    assert run.document.model.id == "model.gguf"
-    assert run.mask.count == 3
-    assert any("changed" not in note and "heads share" in note for note in run.document.notices)

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +9,7 @@ import fakes
 import pytest
 import torch
 from fakes import configure
-from hub import Hub, asked_here, environment, files_in, serving
+from hub import Hub, asked_here, files_in, serving
 from safetensors.torch import load_file
 
 from cahp import hub as hub_client
@@ -190,12 +185,6 @@ def test_a_gated_model_says_where_to_accept_its_terms(hub: Hub, sound: Path, mon
     assert models.identify("org/name").layers == 3
 
 
-@pytest.mark.parametrize("name", ["org/na me", "org/--", "-/x"])
-def test_a_name_that_no_model_can_have_is_not_asked_for(hub: Hub, name: str) -> None:
-    assert "org/name@revision" in why_not(name)
-    assert not any("/api/models" in one.path for one in hub.requests)
-
-
 def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(sound: Path, tmp_path: Path) -> None:
     with serving() as hub:
         commit = hub.add("org/name", sound)
@@ -211,23 +200,3 @@ def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(soun
 
 
 # --- as people call it
-
-
-@pytest.mark.nightly
-def test_the_command_line_is_quiet_when_asked_and_fetches_what_is_large_with_yes(sound: Path, tmp_path: Path) -> None:
-    with serving() as hub:
-        hub.add("org/name", sound)
-        data = fakes.write_data(tmp_path / "data", train=8, validation=8, test=8)
-        code = "import sys; from cahp import hub; hub.FREE = 1000; from cahp.cli import main; main()"
-        words = ["evaluate", "--model", "org/name", "--data", str(data), "--device", "cpu", "--json", "--quiet"]
-        call = [sys.executable, "-c", code, *words]
-        env = {**os.environ, **environment(hub, tmp_path / "hf")}
-        refused = subprocess.run(call, env=env, capture_output=True, text=True, cwd=Path.cwd(), check=False)
-        assert (refused.returncode, refused.stdout) == (2, "")
-        assert "--yes" in refused.stderr
-        assert refused.stderr.count("\n") == 1
-        done = subprocess.run([*call, "--yes"], env=env, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert json.loads(done.stdout)["model"] == "org/name"
-        assert set(hub.fetched()) == LISTED
-    shutil.rmtree(tmp_path / "hf")

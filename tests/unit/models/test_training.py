@@ -15,7 +15,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
-from cahp.models.training import Epoch, Hooks, Schedule, Training, train
+from cahp.models.training import Epoch, Hooks, Schedule, train
 from cahp.tasks.texts import Texts
 from cahp.values import Cancelled
 
@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SCHEDULE = Schedule(epochs=3, learning_rate=1e-3, batch=8)
 #: The model has dropout, so random numbers matter. 44 texts: six batches an epoch, the last one smaller.
 TEXTS, HELD_OUT = fakes.sentences(44), fakes.sentences(30, seed=5)
-STEPS = 18
 
 
 def trained(
@@ -78,21 +77,6 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     assert same(weights, whole[0])
     assert history == whole[1]
     assert checkpoint.kept is None
-
-
-def test_a_watcher_sees_every_batch_and_every_epoch(model: HeadModel) -> None:
-    seen: list[Training] = []
-    _, history = trained(model, watch=seen.append)
-    assert [at.step for at in seen] == [
-        step for epoch in range(3) for step in (*range(6 * epoch + 1, 6 * epoch + 7), 6 * epoch + 6)
-    ]
-    assert {at.total for at in seen} == {STEPS}
-    assert seen[0].loss > 0
-    # The mean of an epoch's batches is what its last batch reports.
-    for epoch in range(3):
-        assert seen[7 * epoch + 5].loss == history[epoch].loss
-        assert seen[7 * epoch + 6].epochs == tuple(history[: epoch + 1])
-    assert seen[5].epochs == ()
 
 
 def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: HeadModel) -> None:
