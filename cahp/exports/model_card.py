@@ -84,7 +84,7 @@ def model_card(
     blocks: list[Block] = [Text("Not evaluated: no data were given.")]
     if states:
         title = f"On {data['split']}, with 95 % intervals"
-        if protocol is not None:
+        if protocol:
             title += f", {protocol}"
         blocks = [show_outcomes(title, states), *show_steps(figures.get("steps") or ())]
     # They name classes of the data.

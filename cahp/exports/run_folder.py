@@ -195,7 +195,6 @@ def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
         "distances": (heads, heads),
         "labels_of_k": (-1, heads),
         "medoids_of_k": None,
-        "mss_null": None,
     }
     # Numbers of clusters are 1..``heads``, and the others indices below it.
     largest = {"labels": heads - 1, "ks": heads, "labels_of_k": heads - 1, "medoids_of_k": heads - 1}

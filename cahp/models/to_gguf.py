@@ -60,8 +60,13 @@ _LLAMA_3 = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|"
     r"\s+(?!\S)|\s+"
 )
-#: Names of llama.cpp for the way in which a tokenizer splits a text before it merges bytes, by its first expression.
-_SPLITS = {_LLAMA_3: "llama-bpe", _LLAMA_3.replace("{1,3}", ""): "qwen2", "digits": "smollm", "": "gpt-2"}
+#: Names of llama.cpp for the way in which a tokenizer splits a text before it merges bytes.
+_SPLITS = {
+    "ByteLevel False True": "gpt-2",
+    "Digits True, ByteLevel False True": "smollm",
+    f"Split {_LLAMA_3}, ByteLevel False False": "llama-bpe",
+    f"Split {_LLAMA_3.replace('{1,3}', '')}, ByteLevel False False": "qwen2",
+}
 
 
 def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "") -> str | None:
@@ -127,22 +132,21 @@ def name_split(folder: Path, sha256: str) -> str:
         raise ValueError("it has no tokenizer.json")
     content = json.loads(file.read_text(encoding="utf-8"))
     first = content.get("pre_tokenizer") or {}
-    steps = first.get("pretokenizers", [first])
-    kinds = [step.get("type") for step in steps]
-    if content["model"].get("type") != "BPE" or kinds[-1:] != ["ByteLevel"]:
+    split = []
+    for step in first.get("pretokenizers", [first]):
+        match step.get("type"):
+            case "ByteLevel":
+                split.append(f"ByteLevel {step.get('add_prefix_space')} {step.get('use_regex', True)}")
+            case "Digits":
+                split.append(f"Digits {step.get('individual_digits')}")
+            case other:
+                split.append(f"{other} {(step.get('pattern') or {}).get('Regex')}")
+    if content["model"].get("type") != "BPE" or not split[-1].startswith("ByteLevel"):
         raise ValueError("its tokenizer does not merge bytes, which is the only kind that the GGUF form has")
-    key = ""
-    if kinds == ["Digits", "ByteLevel"] and steps[0].get("individual_digits"):
-        key = "digits"
-    elif len(steps) == 2:
-        key = str((steps[0].get("pattern") or {}).get("Regex", ""))
-    last = steps[-1]
-    usual = last.get("add_prefix_space") is False and last.get("use_regex", True) == (key in ("", "digits"))
-    normaliser = (content.get("normalizer") or {}).get("type")
-    known = key in _SPLITS and len(steps) <= 2 and (len(steps) == 1 or key)
-    if not known or not usual or normaliser not in (None, "NFC"):
+    name = _SPLITS.get(", ".join(split))
+    if name is None or (content.get("normalizer") or {}).get("type") not in (None, "NFC"):
         raise ValueError("llama.cpp has no name that we know for the way in which its tokenizer splits a text")
-    return _SPLITS[key]
+    return name
 
 
 def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = False) -> str | None:
