@@ -10,7 +10,7 @@ import json
 import mmap
 import os
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +61,10 @@ def parquet_table(path: Path, place: str) -> RowTable:
         try:
             groups: list[int] = []
             count = 0
-            while len(groups) < file.metadata.num_row_groups and (most is None or count < most):
-                count += file.metadata.row_group(len(groups)).num_rows
-                groups.append(len(groups))
+            for group in range(file.metadata.num_row_groups):
+                if most is None or count < most:
+                    count += file.metadata.row_group(group).num_rows
+                    groups.append(group)
             sizes = list(_page_sizes(path, file.metadata, set(wanted), groups))
             if sum(sizes) > allowed:
                 raise _too_large(place, f"{sum(sizes) >> 20:,} MB")
@@ -126,19 +127,15 @@ def saved_table(data: Any, place: str, *, published: bool) -> RowTable:
 
 def _is_plain(kind: Any) -> bool:
     """Tell whether values of this Arrow type are single texts, numbers or truth values."""
-    return bool(_is_text(kind) or pa.types.is_primitive(_of_values(kind)) or pa.types.is_null(_of_values(kind)))
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return _is_text(kind) or bool(pa.types.is_primitive(kind) or pa.types.is_null(kind))
 
 
 def _is_text(kind: Any) -> bool:
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(check(_of_values(kind)) for check in texts)
-
-
-def _of_values(kind: Any) -> Any:
-    """Return the type of a column's values, which a dictionary may hold."""
     if pa.types.is_dictionary(kind):
-        return kind.value_type
-    return kind
+        kind = kind.value_type
+    return kind in (pa.string(), pa.large_string(), pa.string_view())
 
 
 def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed: int | None) -> Rows:
@@ -169,11 +166,7 @@ def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...
     """Read the class names that the datasets library writes into the schema of its files."""
     try:
         features = json.loads(metadata.get(b"huggingface", b"{}"))["info"]["features"]
-        return {
-            column: tuple(map(str, feature["names"]))
-            for column, feature in features.items()
-            if feature.get("_type") == "ClassLabel"
-        }
+        return {name: tuple(map(str, one["names"])) for name, one in features.items() if "names" in one}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # without names the classes are called by their integers
 
@@ -189,14 +182,14 @@ _UNPACKED = 2
 _PACKED = 3
 
 
-def _page_sizes(path: Path, metadata: Any, columns: Collection[str], groups: Iterable[int]) -> Iterator[int]:
+def _page_sizes(path: Path, metadata: Any, columns: set[str], groups: Iterable[int]) -> Iterator[int]:
     """Yield the unpacked bytes of each page of these columns in these row groups; ``ValueError`` if one is damaged."""
     count = 0
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         for group in groups:
             row_group = metadata.row_group(group)
             for chunk in map(row_group.column, range(row_group.num_columns)):
-                if chunk.path_in_schema.partition(".")[0] not in columns and chunk.path_in_schema not in columns:
+                if not {chunk.path_in_schema, chunk.path_in_schema.partition(".")[0]} & columns:
                     continue
                 start = chunk.data_page_offset
                 if chunk.has_dictionary_page and 0 < (chunk.dictionary_page_offset or 0) < start:
@@ -225,34 +218,34 @@ def _read_page_header(data: mmap.mmap) -> dict[int, int]:
                 return value
         raise ValueError("a number that is too long")
 
-    def read_signed() -> int:
-        value = read_number()
-        return (value >> 1) ^ -(value & 1)
-
     integers: dict[int, int] = {}
-    field = 0
-    depth = 0
-    while (head := data.read_byte()) or depth:
-        if not head:  # the end of an inner structure, whose fields are passed over
-            depth -= 1
-            continue
+    # The numbers of the last fields of the structures that are open; only the outermost is of interest.
+    fields = [0]
+    while fields:
+        head = data.read_byte()
         kind = head & 15
-        step = head >> 4
-        number = field + step if step else read_signed()
-        if not depth:
-            field = number
+        if not head:
+            fields.pop()
+            continue
+        fields[-1] += head >> 4
+        if not head >> 4:
+            fields[-1] = _zigzag(read_number())
         if kind in (_I16, _I32, _I64):
-            value = read_signed()
-            if not depth:
-                integers[field] = value
+            value = _zigzag(read_number())
+            if len(fields) == 1:
+                integers[fields[0]] = value
         elif kind in (_BYTE, _DOUBLE, _BINARY):
             data.seek({_BYTE: 1, _DOUBLE: 8}.get(kind) or read_number(), os.SEEK_CUR)
         elif kind == _STRUCT:
-            depth += 1
+            fields.append(0)
         elif kind not in (_TRUE, _FALSE):
             # Page headers have no lists or maps; skipping a huge empty one would take forever.
             raise ValueError("a page header of an unknown form")
     return integers
+
+
+def _zigzag(value: int) -> int:
+    return (value >> 1) ^ -(value & 1)
 
 
 # Folders of save_to_disk -----------------------------------------------------------------------------------------

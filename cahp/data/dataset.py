@@ -21,7 +21,7 @@ from cahp.tasks.texts import Texts
 from cahp.values import DataError, Ints, OptionError, digest
 
 #: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
-TEXT_COLUMNS: tuple[tuple[str, str | None], ...] = (
+TEXT_COLUMNS = (
     ("premise", "hypothesis"),
     ("text", "text_pair"),
     ("sentence1", "sentence2"),
@@ -68,14 +68,13 @@ class RawSplit(NamedTuple):
     notices: tuple[str, ...] = ()
 
 
-def make_texts(first: tuple[str, ...], second: tuple[str, ...] | None, labels: Sequence[str]) -> Texts:
+def make_texts(first: Sequence[str], second: Sequence[str] | None, labels: Sequence[str]) -> Texts:
     """Make texts whose classes are the different ``labels``, in the order in which they first occur."""
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    return Texts(first, second, np.array([numbers[label] for label in labels], dtype=np.int64), tuple(numbers))
-
-
-class _UnusableCell(Exception):
-    """A cell cannot be used; the caller adds its position."""
+    if second is not None:
+        second = tuple(second)
+    codes = np.array([numbers[label] for label in labels], dtype=np.int64)
+    return Texts(tuple(first), second, codes, tuple(numbers))
 
 
 def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, documents: str = "paragraph") -> RawSplit:
@@ -87,121 +86,79 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
 
     Raises:
         DataError: For unknown columns, and for the first row that cannot be used.
-        OptionError: If a column is named twice.
     """
     if documents == "line":
         table = table.by_line()
-    text, pair, label = _resolve(table, columns)
-    wanted = [name for name in (text, pair, label) if name is not None]
+    used = find_columns(table.columns, columns)
+    wanted = [name for name in (used.text, used.pair, used.label) if name not in (None, NO_LABELS)]
+    have = f"its columns are {join_quoted(table.columns)}"
+    unknown = [name for name in wanted if name not in table.columns]
+    if unknown:
+        raise DataError(f"{table.place} has no column {unknown[0]!r}, which the options name; {have}.")
+    if used.text is None or used.label is None:
+        missing = LABEL_COLUMN
+        if used.text is None:
+            missing = "text"
+        raise DataError(
+            f"{table.place} has no column {missing!r}; {have}; name the columns with --text-column (pairs: also "
+            f'--pair-column) and --label-column ("{NO_LABELS}": there are no labels).'
+        )
     if len(set(wanted)) < len(wanted):
-        raise OptionError(f"A column of {table.place} is used twice ({join_quoted(wanted)}); name different columns.")
-    splits = (name for name in table.columns if assigned and name.lower() == SPLIT_COLUMN and name not in wanted)
-    split = next(splits, None)
-    if split is not None:
-        wanted.append(split)
-    names: Sequence[str] | None = None
-    if label is not None:
-        names = table.class_names.get(label)
-    kept: list[list[str]] = [[] for _ in wanted]
+        raise DataError(f"A column of {table.place} is used twice ({join_quoted(wanted)}); name different columns.")
+    if assigned:
+        wanted += [name for name in table.columns if name.lower() == SPLIT_COLUMN and name not in wanted][:1]
+    names = table.class_names.get(used.label)
+    kept: dict[str, list[str]] = {name: [] for name in wanted}
     shared: dict[str, str] = {}
     left_out: list[int] = []
     number = 0
     for number, row in table.read(wanted):
-        missing = [name for name in wanted if _is_missing(row.get(name))]
-        unlabelled = label is not None and names is not None and row.get(label) == int(UNLABELLED)
-        if unlabelled or (missing and table.published):
+        missing_cells = [name for name in wanted if _is_missing(row.get(name))]
+        unlabelled = names is not None and row.get(used.label) == int(UNLABELLED)
+        if unlabelled or (missing_cells and table.published):
             left_out.append(number)
             continue
-        if missing:
-            raise row_error(table.place, table.unit, number, f"no {join_quoted(missing)}")
-        try:
-            cells = []
-            for name in wanted:
-                cell = _label(row[name], names) if name == label else _text(row[name], name)
-                # A text or label that occurs again takes no further memory.
-                cells.append(shared.setdefault(cell, cell))
-        except _UnusableCell as error:
-            raise row_error(table.place, table.unit, number, str(error)) from error
-        for column, cell in zip(kept, cells, strict=True):
-            column.append(cell)
+        if missing_cells:
+            raise row_error(table.place, table.unit, number, f"no {join_quoted(missing_cells)}")
+        for name in wanted:
+            try:
+                cell = _label(row[name], names) if name == used.label else _text(row[name], name)
+            except (TypeError, ValueError) as error:
+                raise row_error(table.place, table.unit, number, str(error)) from error
+            # A text or label that occurs again takes no further memory.
+            kept[name].append(shared.setdefault(cell, cell))
     if not number:
         raise DataError(f"{table.place} has a header but no {table.unit}s of data; add texts.")
-    cells_of = {name: tuple(column) for name, column in zip(wanted, kept, strict=True)}
+    first = kept[used.text]
     notices: tuple[str, ...] = ()
-    if left_out and cells_of[text]:
+    if left_out and first:
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices = (f"{table.place}: {lost}.",)
-    second: tuple[str, ...] | None = None
-    if pair is not None:
-        second = cells_of[pair]
-    labels = (UNLABELLED,) * len(cells_of[text])
-    if label is not None:
-        labels = cells_of[label]
-    texts = make_texts(cells_of[text], second, labels)
-    if split is None:
-        return RawSplit(texts, None, notices)
-    return RawSplit(texts, cells_of[split], notices)
+    texts = make_texts(first, kept.get(used.pair or ""), kept.get(used.label, [UNLABELLED] * len(first)))
+    if wanted[-1].lower() == SPLIT_COLUMN and wanted[-1] not in (used.text, used.pair, used.label):
+        return RawSplit(texts, tuple(kept[wanted[-1]]), notices)
+    return RawSplit(texts, None, notices)
 
 
-def default_columns(names: Sequence[str], columns: Columns = Columns()) -> Columns | None:
-    """Complete ``columns`` by the default names, or return None if the table has no columns of these names."""
-    try:
-        text, pair, label = _resolve(RowTable("", "row", tuple(names), lambda *_: iter(())), columns)
-    except DataError:
-        return None
-    return Columns(text, pair, label)
+def find_columns(names: Sequence[str], named: Columns = Columns()) -> Columns:
+    """Complete the ``named`` columns by default names.
 
-
-def _resolve(table: RowTable, columns: Columns) -> tuple[str, str | None, str | None]:
-    """Find the text, pair and label columns; the label is None if there is none, or labels are not wanted.
-
-    A column whose name suggests labels is neither read nor ignored without being named.
+    The text is None if there is no column of a default name. The label is ``NO_LABELS`` if no column has a name of
+    label columns, and None if one has: it is neither read nor ignored without being named.
     """
-    have = f"its columns are {join_quoted(table.columns)}"
-    labelled = columns.label != NO_LABELS
-    label = columns.label
-    if not labelled:
-        label = None
-    for name, option in ((columns.text, "text"), (columns.pair, "pair"), (label, "label")):
-        if name is not None and name not in table.columns:
-            raise DataError(f"{table.place} has no column {name!r} (--{option}-column); {have}.")
-    present = {name.lower(): name for name in reversed(table.columns)}
-    if labelled:
-        label = label or present.get(LABEL_COLUMN)
-    texts: tuple[str, str | None] | None
-    if columns.text is not None:
-        texts = (columns.text, columns.pair)
-    else:
-        free = {lower: name for lower, name in present.items() if name not in (label, columns.pair)}
-        texts = _find_texts(free, columns.pair)
-    likely = [present[name] for name in LABEL_NAMES if name in present and present[name] not in (texts or ())]
-    if labelled and label is None and (likely or texts is None):
-        # Everything that is missing at once, so that one correction is enough.
-        also = ""
-        if texts is None:
-            also = " and the texts with --text-column"
-        raise DataError(
-            f"{table.place} has no column 'label'; {have}; name the label column with --label-column{also} "
-            f'("{NO_LABELS}": there are no labels).'
-        )
-    if texts is None:
-        raise DataError(
-            f"{table.place} has no column 'text', nor 'premise' and 'hypothesis'; {have}; name the text column with "
-            "--text-column and, for pairs, the second one with --pair-column."
-        )
-    return *texts, label
-
-
-def _find_texts(names: Mapping[str, str], pair: str | None) -> tuple[str, str | None] | None:
-    """Find text columns by their default names; ``names`` are by the same in lower case, ``pair`` is a named column."""
+    present = {name.lower(): name for name in reversed(names)}
+    label = named.label or present.get(LABEL_COLUMN)
+    found = replace(named, label=label)
+    free = [lower for lower, name in present.items() if name not in (label, named.pair)]
     for first, second in TEXT_COLUMNS:
-        if first not in names:
-            continue
-        if pair is not None or second is None:
-            return names[first], pair
-        if second in names:
-            return names[first], names[second]
-    return None
+        if found.text is None and first in free and (second is None or second in free or named.pair is not None):
+            found = replace(found, text=present[first])
+            if second is not None and named.pair is None:
+                found = replace(found, pair=present[second])
+    likely = [name for name in LABEL_NAMES if present.get(name) not in (None, found.text, found.pair)]
+    if label is None and not likely:
+        return replace(found, label=NO_LABELS)
+    return found
 
 
 def _is_missing(cell: object) -> bool:
@@ -212,30 +169,27 @@ def _is_missing(cell: object) -> bool:
 
 def _text(cell: object, column: str) -> str:
     if not isinstance(cell, str):
-        raise _UnusableCell(f"{column[:60]!r} holds {type(cell).__name__} where a text is needed")
+        raise TypeError(f"{column[:60]!r} holds {type(cell).__name__} where a text is needed")
     if _UNENCODABLE.search(cell):
-        raise _UnusableCell(f"{column[:60]!r} holds a NUL or half of a surrogate pair")
+        raise ValueError(f"{column[:60]!r} holds a NUL or half of a surrogate pair")
     return cell
 
 
 def _label(cell: object, names: Sequence[str] | None) -> str:
     """Return the name of a label: declared names for integers, trimmed strings, integers for whole floats."""
     if isinstance(cell, list | tuple | dict):
-        raise _UnusableCell("several labels (multi-label data cannot be used)")
+        raise TypeError("several labels (multi-label data cannot be used)")
     if isinstance(cell, int) and names is not None:
         if not 0 <= cell < len(names):
-            raise _UnusableCell(f"label {cell} is outside the {len(names)} classes that the data declares")
+            raise ValueError(f"label {cell} is outside the {len(names)} classes that the data declares")
         cell = names[cell]
-    if isinstance(cell, int):
-        return str(cell)
-    if isinstance(cell, float):
-        name = str(cell)
-    else:
-        name = _text(cell, "label").strip()
-        if not _FLOAT.fullmatch(name):
-            return name
+    if isinstance(cell, int | float):
+        cell = str(cell)
+    name = _text(cell, "label").strip()
+    if not _FLOAT.fullmatch(name):
+        return name
     if not float(name).is_integer():
-        raise _UnusableCell(f"label {name[:60]} is a score, not a class (regression data cannot be used)")
+        raise ValueError(f"label {name[:60]} is a score, not a class (regression data cannot be used)")
     return str(int(float(name)))
 
 
@@ -329,14 +283,13 @@ def divide(raw: RawSplit, place: str) -> dict[str, RawSplit]:
     """
     if raw.assigned is None:
         return {"train": raw}
-    assigned = [canonical(name) for name in raw.assigned]
-    unknown = {name: None for name, split in zip(raw.assigned, assigned, strict=True) if split not in SPLITS}
-    if unknown:
-        raise DataError(f"The split column of {place} holds {join_quoted(unknown)}; it may hold {join_quoted(SPLITS)}.")
     rows: dict[str, list[int]] = {split: [] for split in SPLITS}
-    for row, split in enumerate(assigned):
-        rows[split].append(row)
-    return {split: RawSplit(raw.texts.take(chosen), notices=raw.notices) for split, chosen in rows.items() if chosen}
+    for row, name in enumerate(raw.assigned):
+        if canonical(name) not in SPLITS:
+            known = join_quoted(SPLITS)
+            raise DataError(f"The split column of {place} holds {join_quoted([name])}; it may hold {known}.")
+        rows[canonical(name)].append(row)
+    return {split: raw._replace(texts=raw.texts.take(chosen)) for split, chosen in rows.items() if chosen}
 
 
 def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = ()) -> Dataset:
@@ -352,39 +305,34 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
     used: dict[str, set[str]] = {}
     for split, raw in raws.items():
         used[split] = {raw.texts.classes[label] for label in np.unique(raw.texts.labels)}
-    texts_of = {split: raw.texts for split, raw in raws.items()}
-    labelled = {split: texts for split, texts in texts_of.items() if used[split] - {UNLABELLED}} or texts_of
-    all_notices += [f"{split} has no labels and was left out." for split in raws if split not in labelled]
-    if len({texts.second is None for texts in labelled.values()}) > 1:
+    # A split without labels is left out, unless no other has some.
+    read = [split for split in raws if used[split] - {UNLABELLED}] or list(raws)
+    all_notices += [f"{split} has no labels and was left out." for split in raws if split not in read]
+    if len({raws[split].texts.second is None for split in read}) > 1:
         raise DataError(f"Some splits of {name} hold pairs, others single texts; use the same columns in all splits.")
-    labels_used = set[str]().union(*(used[split] for split in labelled))
-    without = labels_used == {UNLABELLED}
+    texts_of, divided = _complete({split: raws[split].texts for split in read})
+    labels = set[str]().union(*(used[split] for split in read))
     classes: tuple[str, ...] = ()
-    if not without:
-        classes = _sort_classes(labels_used, name)
-    parts, completed = _complete(labelled)
-    if without and completed and (len(parts.get("train", ())) < _LEAST_TRAIN or "validation" not in parts):
+    if labels != {UNLABELLED}:
+        classes = _sort_classes(labels, name)
+    elif divided and (len(texts_of.get("train", ())) < _LEAST_TRAIN or "validation" not in texts_of):
         raise DataError(
-            f"{name} has too few texts to choose heads on some and evaluate them on others "
-            f"({sum(map(len, parts.values()))}); use at least {_ENOUGH_TEXTS}."
+            f"{name} has too few texts to choose heads on some and evaluate them on others; use at least "
+            f"{_ENOUGH_TEXTS}."
         )
     index = {label: position for position, label in enumerate(classes)}
-    splits = {}
-    for split in sorted(parts, key=[*SPLITS, *parts].index):
-        texts = parts[split]
+    splits: dict[str, Texts] = {}
+    for split in sorted(texts_of, key=[*SPLITS, *texts_of].index):
+        texts = texts_of[split]
         # Classes that only other splits have are not used.
         numbers = np.array([index.get(label, NO_LABEL) for label in texts.classes], dtype=np.int64)
-        splits[split] = Texts(texts.first, texts.second, numbers[texts.labels], classes)
-    all_notices += completed
-    seen: dict[str, set[object]] = {}
-    for split, texts in splits.items():
-        for earlier, known in seen.items():
-            if shared := sum(item in known for item in texts.inputs):
-                all_notices.append(
-                    f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good."
-                )
-        seen[split] = set(texts.inputs)
-    return Dataset(name, splits, classes, tuple(all_notices))
+        texts = Texts(texts.first, texts.second, numbers[texts.labels], classes)
+        for earlier, known in splits.items():
+            shared = len(set(known.inputs) & set(texts.inputs))
+            if shared:
+                divided += (f"{shared} {split} texts also occur in {earlier}; results may be too good.",)
+        splits[split] = texts
+    return Dataset(name, splits, classes, (*all_notices, *divided))
 
 
 def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
@@ -397,18 +345,11 @@ def _sort_classes(labels: Collection[str], place: str) -> tuple[str, ...]:
         classes = tuple(sorted(labels, key=lambda label: (int(label), label)))
     except ValueError:
         classes = tuple(sorted(labels))
-    if len(classes) < 2:
-        problem = "no text has a label"
-        if classes:
-            problem = f"every text has the label {join_quoted(classes)}"
+    if not 2 <= len(classes) <= _MOST_CLASSES:
         raise DataError(
-            f"In {place}, {problem}; add texts of at least two classes, or ignore labels with --label-column "
-            f'"{NO_LABELS}".'
-        )
-    if len(classes) > _MOST_CLASSES:
-        raise DataError(
-            f"{place} has {len(classes):,} different labels, more than {_MOST_CLASSES:,}; name another column with "
-            "--label-column."
+            f"{place} has {len(classes):,} different labels ({join_quoted(classes, limit=3)}), and may have 2 to "
+            f"{_MOST_CLASSES:,}; add texts of other classes, or name another column with --label-column "
+            f'("{NO_LABELS}": there are no labels).'
         )
     return classes
 
@@ -534,16 +475,23 @@ def match(
         splits = {split: replace(texts, classes=classes) for split, texts in dataset.splits.items()}
         notice = f"{dataset.id} has no labels: the full model's predictions serve as classes."
         return replace(dataset, splits=splits, classes=classes, notices=(*dataset.notices, notice))
-    targets = _targets(dataset.classes, classes, label_map or {})
-    positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
+    have = f"labels of the data: {join_quoted(dataset.classes)}; classes of the model: {join_quoted(classes)}"
+    targets = {name: name for name in dataset.classes}
+    for label, target in (label_map or {}).items():
+        place = _position(label, dataset.classes)
+        if place is None or _position(target, classes) is None:
+            raise OptionError(f"--label-map maps {label!r} to {target!r}, which must be a label and a class ({have}).")
+        targets[dataset.classes[place]] = target
+    positions = [_position(target, classes) for target in targets.values()]
+    numbers = [_normalized(name) for name in dataset.classes]
+    numbered = all(_NUMBERED.fullmatch(number) for number in numbers)
     how = "by name"
-    if all(_NUMBERED.fullmatch(_normalized(name)) for name in dataset.classes):
-        how = "by value"
     if label_map:
         how = "as --label-map says"
-    elif all(position is None for position in positions):
-        numbers = [_normalized(name) for name in dataset.classes]
-        if all(_NUMBERED.fullmatch(number) and int(number) < len(classes) for number in numbers):
+    elif numbered:
+        how = "by value"
+    if not label_map and positions.count(None) == len(positions):
+        if numbered and max(map(int, numbers)) < len(classes):
             positions = [int(number) for number in numbers]
         elif in_order and len(positions) == len(classes):
             positions = list(range(len(classes)))
@@ -551,34 +499,26 @@ def match(
     unmatched = [name for name, position in zip(dataset.classes, positions, strict=True) if position is None]
     if unmatched:
         raise DataError(
-            f"The model has no class for {join_quoted(unmatched)} (labels of the data: {join_quoted(dataset.classes)}; "
-            f'classes of the model: {join_quoted(classes)}); map them, as in --label-map "neg=NEGATIVE,pos=POSITIVE".'
-        )
-    if len(set(positions)) < 2:
-        raise DataError(
-            f"Every label of the data would become {classes[positions[0] or 0]!r}; map them to at least two classes."
+            f"The model has no class for {join_quoted(unmatched)} ({have}); map them, as in --label-map "
+            '"neg=NEGATIVE,pos=POSITIVE".'
         )
     order = np.array(positions, dtype=np.int64)
+    if len(set(positions)) < 2:
+        raise DataError(f"Every label of the data would become {classes[order[0]]!r}; map them to two classes.")
     splits = {
         split: Texts(texts.first, texts.second, order[texts.labels], classes) for split, texts in dataset.splits.items()
     }
     pairs = []
     for label, position in zip(dataset.classes, order, strict=True):
-        pair = label[:60]
+        pair = label
         if label != classes[position]:
-            pair = f"{pair}={classes[position][:60]}"
-        pairs.append(pair)
-    matched = ", ".join(pairs[:20])
-    if len(pairs) > 20:
-        matched += f", ... ({len(pairs)} in all)"
-    notices = [*dataset.notices, f"labels matched {how}: {matched}."]
+            pair = f"{label}={classes[position]}"
+        pairs.append(pair[:120])
+    notices = [*dataset.notices, f"labels matched {how}: {', '.join(pairs[:20])}."]
     for position, name in enumerate(classes):
         without = [split for split, texts in splits.items() if not texts.class_counts[position]]
         if without:
-            where = " and ".join(without)
-            if len(without) == len(splits):
-                where = "the data"
-            notices.append(f"the model has the class {name!r}, but {where} has no text of it.")
+            notices.append(f"the model has the class {name!r}, but no text of it is in {' and '.join(without)}.")
     return replace(dataset, splits=splits, classes=classes, notices=tuple(notices))
 
 
@@ -593,23 +533,7 @@ def _position(name: str, names: Sequence[str]) -> int | None:
 
 def _normalized(name: str) -> str:
     name = name.strip().casefold()
-    numbered = _NUMBERED.fullmatch(name)
-    return numbered[1] if numbered else name
-
-
-def _targets(labels: Sequence[str], classes: Sequence[str], label_map: Mapping[str, str]) -> dict[str, str]:
-    """Key the map by the spelling of labels in the data."""
-    targets: dict[str, str] = {}
-    for label, target in label_map.items():
-        position = _position(label, labels)
-        if position is None:
-            raise OptionError(f"--label-map names {label!r}, but the data has the labels {join_quoted(labels)}.")
-        if _position(target, classes) is None:
-            raise OptionError(f"--label-map names {target!r}, but the model has the labels {join_quoted(classes)}.")
-        if labels[position] in targets:
-            raise OptionError(f"--label-map maps {labels[position]!r} twice; remove one.")
-        targets[labels[position]] = target
-    return targets
+    return _NUMBERED.sub(r"\1", name)
 
 
 # The tables of a data set --------------------------------------------------------------------------------------
@@ -621,11 +545,10 @@ MOST_PARTS = 20
 
 @dataclass(frozen=True)
 class Parts:
-    """One table, whose rows are divided into splits, or a table for each split.
+    """One table, whose rows are ``divided`` into splits, or a table for each split.
 
     ``tables`` opens each part by the name of its file or published split. ``splits`` maps parts to the splits that they
-    serve as by default; other parts are not read. ``split_notices`` explain these defaults. ``place`` names the data in
-    messages.
+    serve as by default; other parts are not read. ``place`` names the data in messages.
 
     Example: ``tables`` of ``train.csv`` and ``notes.csv`` have the ``splits`` ``{"train.csv": "train"}``.
     """
@@ -635,7 +558,6 @@ class Parts:
     tables: Mapping[str, Callable[[], RowTable]]
     splits: Mapping[str, str] = field(default_factory=dict)
     notices: tuple[str, ...] = ()
-    split_notices: tuple[str, ...] = ()
     divided: bool = False
 
     @classmethod
@@ -660,55 +582,40 @@ class Parts:
 
         Raises:
             DataError: If a part cannot be read, or no split is known.
-            OptionError: If ``splits`` or a column name something missing, or something twice.
+            OptionError: If ``splits`` name something missing.
         """
         columns = Columns(text_column, pair_column, label_column)
         if self.divided:
             if splits:
-                raise OptionError(
-                    f"{self.place} is a single table, which is split by its column 'split' or by a hash of the text; "
-                    "leave out --splits."
-                )
+                raise OptionError(f"{self.place} is a single table, and not divided by --splits; leave it out.")
             (table,) = self.tables.values()
             raw = read_split(table(), columns, assigned=True, documents=documents)
             return assemble(self.name, divide(raw, self.place), self.notices)
-        if not splits and not self.splits:
+        serve = dict(splits or self.splits)
+        if not serve:
             example = shlex.quote(f"{next(iter(self.tables))}=train")
             raise DataError(
                 f"{self.place} has no part called train, validation or test, only {join_quoted(self.tables)}; name the "
                 f"splits, as in --splits {example}."
             )
-        notices = self.notices
-        wanted = {part: canonical(split) for part, split in (splits or {}).items()}
-        if not splits:
-            notices = (*notices, *self.split_notices)
-            wanted = dict(self.splits)
-        chosen: dict[str, str] = {}
-        for part, split in wanted.items():
-            if part not in self.tables:
+        raws: dict[str, RawSplit] = {}
+        for part, given in serve.items():
+            split = canonical(given)
+            if splits and (part not in self.tables or split not in SPLITS):
                 raise OptionError(
-                    f"--splits names {part!r}, but {self.place} has {join_quoted(self.tables)}; name one of these."
+                    f"--splits names {part}={given}; name one of {join_quoted(self.tables)} as one of "
+                    f"{join_quoted(SPLITS)}."
                 )
-            if splits and split not in SPLITS:
-                raise OptionError(
-                    f"--splits has the unknown split {splits[part]!r} for {part!r}; use one of {join_quoted(SPLITS)}."
-                )
-            if split in chosen:
-                raise DataError(
-                    f"{chosen[split]} and {part} are both the {split} split of {self.place}; remove one, or name the "
-                    "splits with --splits."
-                )
-            chosen[split] = part
-        raws = {}
-        for split, part in chosen.items():
+            if split in raws:
+                raise DataError(f"{self.place} has several {split} splits, {part!r} too; name one with --splits.")
             opened = self.tables[part]()
-            wanted_columns = columns
+            of_part = columns
             names = [name.lower() for name in opened.columns]
             if split == "test" and (label_column or LABEL_COLUMN).lower() not in names:
                 # Published test splits often have no labels; a split without any is left out, unless all have none.
-                wanted_columns = replace(columns, label=NO_LABELS)
-            raws[split] = read_split(opened, wanted_columns, documents=documents)
-        return assemble(self.name, raws, notices)
+                of_part = replace(columns, label=NO_LABELS)
+            raws[split] = read_split(opened, of_part, documents=documents)
+        return assemble(self.name, raws, self.notices)
 
 
 # Guesses, which the user can check and correct ---------------------------------------------------------------------
@@ -721,8 +628,8 @@ def guess_splits(parts: Parts) -> dict[str, str]:
     """
     splits: dict[str, str] = {}
     for part in parts.tables:
-        words = [canonical(word) for word in re.split(r"[^a-z]+", part.lower())]
-        split = next((word for word in (parts.splits.get(part), *words) if word in SPLITS), None)
+        words = [parts.splits.get(part), *map(canonical, re.split(r"[^a-z]+", part.lower()))]
+        split = next((word for word in words if word in SPLITS), None)
         if split is not None and split not in splits.values():
             splits[part] = split
     rest = [part for part in parts.tables if part not in splits]
@@ -738,18 +645,18 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Co
     longest, or has another value in each row; else there are none (``NO_LABELS``). The text is the longest of the
     others.
     """
-    columns = default_columns(names)
-    if columns is not None and columns.label is not None:
-        return columns
+    usual = find_columns(names)
+    if usual.text is not None and usual.label is not None:
+        return usual
     length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
     lower = {name.lower(): name for name in reversed(names)}
     label = names[-1]
-    all_different = len(rows) > 1 and len({row.get(label, "") for row in rows}) == len(rows)
-    if columns is not None or all_different or label == max(length, key=length.__getitem__):
+    values = {row.get(label, "") for row in rows}
+    if len(values) == len(rows) > 1 or label == max(length, key=length.__getitem__):
         label = NO_LABELS
-    label = next((lower[usual] for usual in LABEL_NAMES if usual in lower), label)
-    columns = default_columns(names, Columns(label=label))
-    if columns is not None:
-        return columns
-    texts = [name for name in names if name != label]
-    return Columns(max(texts, key=length.__getitem__, default=label), None, label)
+    label = next((lower[name] for name in LABEL_NAMES if name in lower), label)
+    columns = find_columns(names, Columns(label=label))
+    if columns.text is None:
+        texts = [name for name in names if name != label]
+        columns = replace(columns, text=max(texts, key=length.__getitem__, default=label))
+    return columns

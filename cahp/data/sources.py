@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,38 +68,28 @@ _BUILT_IN = CatalogueEntry(
     ("business", "entertainment", "politics", "sports", "tech"),
 )
 PRESETS: Mapping[str, CatalogueEntry] = {
-    "sst5": CatalogueEntry(
-        "sst5",
-        "preset",
-        "movie reviews, five grades of sentiment (Socher et al. 2013)",
-        False,
-        {"train": 8544, "validation": 1101, "test": 2210},
-        ("0", "1", "2", "3", "4"),
-    ),
-    "mnli": CatalogueEntry(
-        "mnli",
-        "preset",
-        "pairs of sentences, does one follow from the other (Williams et al. 2018)",
-        False,
-        {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
-        ("contradiction", "entailment", "neutral"),
-    ),
-    "wikitext-2": CatalogueEntry(
-        "wikitext-2",
-        "preset",
-        "Wikipedia articles for language models (Merity et al. 2016)",
-        False,
-        {"train": 36_718, "validation": 3760, "test": 4358},
-        (),
-    ),
-    "c4": CatalogueEntry(
-        "c4",
-        "preset",
-        "web pages for language models, the first part of the validation split (Raffel et al. 2020)",
-        False,
-        {},
-        (),
-    ),
+    name: CatalogueEntry(name, "preset", description, False, splits, classes)
+    for name, description, splits, classes in (
+        (
+            "sst5",
+            "movie reviews, five grades of sentiment (Socher et al. 2013)",
+            {"train": 8544, "validation": 1101, "test": 2210},
+            ("0", "1", "2", "3", "4"),
+        ),
+        (
+            "mnli",
+            "pairs of sentences, does one follow from the other (Williams et al. 2018)",
+            {"train": 392_702, "validation": 9815, "validation_mismatched": 9832},
+            ("contradiction", "entailment", "neutral"),
+        ),
+        (
+            "wikitext-2",
+            "Wikipedia articles for language models (Merity et al. 2016)",
+            {"train": 36_718, "validation": 3760, "test": 4358},
+            (),
+        ),
+        ("c4", "web pages for language models, the first part of the validation split (Raffel et al. 2020)", {}, ()),
+    )
 }
 _HUB_IDS = {
     "sst5": "SetFit/sst5",
@@ -196,8 +185,11 @@ def load_calibration(
         return load(name, documents=documents).split("train")
     try:
         table = read_table(path)
-        text, pair = (column if column in table.columns else None for column in (text_column, pair_column))
-        return read_split(table, Columns(text, pair, NO_LABELS), documents=documents).texts
+        if text_column not in table.columns:
+            text_column = None
+        if pair_column not in table.columns:
+            pair_column = None
+        return read_split(table, Columns(text_column, pair_column, NO_LABELS), documents=documents).texts
     except MemoryError:
         raise DataError(f"{name} does not fit into memory; use a part of it.") from None
 
@@ -330,10 +322,10 @@ def _from_hub(name: str, address: str, file: str | None = None) -> Parts:
             f"{address} cannot be read ({first_line(error)}); check its name and config, or name a folder with train, "
             "validation and test files."
         ) from error
-    return _from_loaded(name, loaded, address, tuple(notices), published=True)
+    return _from_loaded(name, loaded, address, notices, published=True)
 
 
-def _fetched(path: str, config: str | None, revision: str | None, file: str | None) -> tuple[Any, list[str]]:
+def _fetched(path: str, config: str | None, revision: str | None, file: str | None) -> tuple[Any, tuple[str, ...]]:
     """Load a data set from the hub, or one ``file`` of it.
 
     Without a connection it is the version downloaded last, with a notice.
@@ -341,10 +333,12 @@ def _fetched(path: str, config: str | None, revision: str | None, file: str | No
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity_error()
     name = path
     if revision is not None:
         name = f"{path}@{revision}"
-    with _quiet_library(), hub.translate_failures("dataset", name, error=DataError):
+    with hub.translate_failures("dataset", name, error=DataError):
         try:
             repository = hub.Repository.open("dataset", name)
         except Exception as failure:
@@ -352,46 +346,25 @@ def _fetched(path: str, config: str | None, revision: str | None, file: str | No
                 raise
             # Not by name: the library would try to reach the hub for half a minute.
             before = Cache(repo_id=path, dataset_name=Path(path).name, config_name=config, version="auto", hash="auto")
-            if revision not in (None, before.hash):
-                raise DataError(
-                    f"the hub cannot be reached, so revision {revision} of {path} cannot be downloaded; check the "
-                    f"connection, or leave out @{revision} to use the last download (commit {before.hash})"
-                ) from None
             notice = f"the hub cannot be reached, so {path} is the version downloaded last, commit {before.hash}."
-            return before.as_dataset(), [notice]
+            if revision not in (None, before.hash):
+                raise DataError(f"{notice} Leave out @{revision} to use it, or check the connection.") from None
+            return before.as_dataset(), (notice,)
         # The library hides why it may not read them.
         repository.check_readable()
         if file is not None:
             # A part of a split: the numbers of rows that the repository states are those of all parts.
             part = {"split": "train", "data_files": file, "verification_mode": "no_checks"}
-            return datasets.load_dataset(path, revision=repository.commit, **part), []
+            return datasets.load_dataset(path, revision=repository.commit, **part), ()
         if sum(repository.sizes.values()) > hub.FREE:
             # The files of a configuration may be a small part of the repository.
             builder = datasets.load_dataset_builder(path, config, revision=repository.commit)
             wanted = [str(file) for of_split in (builder.config.data_files or {}).values() for file in of_split]
-            size = 0
-            for file, file_size in repository.sizes.items():
-                if any(address.endswith(f"/{file}") for address in wanted):
-                    size += file_size
+            size = sum(
+                size for file, size in repository.sizes.items() if any(one.endswith(f"/{file}") for one in wanted)
+            )
             hub.require_consent(f"hub:{name}", size, error=DataError)
-        return datasets.load_dataset(path, config, revision=repository.commit), []
-
-
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """Turn off the progress bars and remarks of the datasets library inside the block."""
-    import datasets
-
-    hidden = datasets.are_progress_bars_disabled()
-    verbosity = datasets.logging.get_verbosity()
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        datasets.logging.set_verbosity(verbosity)
-        if not hidden:
-            datasets.enable_progress_bars()
+        return datasets.load_dataset(path, config, revision=repository.commit), ()
 
 
 def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *, published: bool) -> Parts:
@@ -402,12 +375,10 @@ def _from_loaded(name: str, loaded: Any, place: str, notices: tuple[str, ...], *
     if not isinstance(loaded, dict):
         return Parts(name, place, {place: partial(table, loaded, place)}, notices=notices, divided=True)
     splits: dict[str, str] = {}
-    split_notices = []
     for split in loaded:
         standard = canonical(split)
-        splits[split] = split
-        if standard not in loaded and standard not in splits.values():
-            splits[split] = standard
-            split_notices.append(f"{split} serves as the {standard} split.")
+        if standard in loaded or standard in splits.values():
+            standard = split
+        splits[split] = standard
     tables = {split: partial(table, data, f"{place} ({split})") for split, data in loaded.items()}
-    return Parts(name, place, tables, splits, notices, tuple(split_notices))
+    return Parts(name, place, tables, splits, notices)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp.values import DataError
-from cahp.words import first_line
+from cahp.words import counted, first_line
 
 #: The position of a row (from 1) and its cells, of the wanted columns at least.
 Rows = Iterator[tuple[int, Mapping[str, object]]]
@@ -82,11 +82,12 @@ class RowTable:
         """
         plain = [name for name in self.columns if name not in self.opaque]
         unread = {name: f"({content})" for name, content in self.opaque.items()}
-        if not plain:
-            return []
         preview = []
-        for _, row in islice(self.rows(plain, count), count):
-            cells = {name: _as_text(row.get(name, "")) for name in plain}
+        for number, row in islice(self.rows(plain, count), count if plain else 0):
+            try:
+                cells = {name: str(row.get(name, "")) for name in plain}
+            except RecursionError as error:
+                raise row_error(self.place, self.unit, number, "nested too deep") from error
             preview.append({**unread, **cells})
         return preview
 
@@ -102,13 +103,6 @@ class RowTable:
         return replace(self, unit="line", rows=rows)
 
 
-def _as_text(value: object) -> str:
-    try:
-        return str(value)
-    except RecursionError:
-        return "(nested too deep)"
-
-
 def row_error(place: str, unit: str, number: int, problem: str) -> DataError:
     """Make the error for one line or row of ``place``."""
     return DataError(f"{place}, {unit} {number}: {problem}; correct or remove that {unit}.")
@@ -117,18 +111,10 @@ def row_error(place: str, unit: str, number: int, problem: str) -> DataError:
 def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
     """Quote and join the first ``limit`` names for a sentence."""
     names = list(names)
-    if not names:
-        return "none"
-    quoted = ", ".join(map(_quote, names[:limit]))
+    quoted = [repr(name[:60]) for name in names[:limit]]
     if len(names) > limit:
-        quoted += f", ... ({len(names)} in all)"
-    return quoted
-
-
-def _quote(name: str) -> str:
-    if len(name) > 60:
-        return repr(name[:60]) + "..."
-    return repr(name)
+        quoted.append(f"... ({len(names)} in all)")
+    return ", ".join(quoted) or "none"
 
 
 # Files ---------------------------------------------------------------------------------------------------------
@@ -182,8 +168,6 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
                 yield begin, cells
                 begin = reader.line_num + 1
         except csv.Error as error:
-            if "field larger" in str(error):
-                raise row_error(place, "line", begin, f"longer than {LONGEST_VALUE:,} characters") from error
             problem = f"{first_line(error)} (a quotation mark that is not closed or not doubled?)"
             raise row_error(place, "line", begin, problem) from error
 
@@ -193,7 +177,7 @@ def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         for line, cells in islice(records, most):
             if len(cells) != len(columns):
-                fields = f"{len(cells)} field{'s' * (len(cells) != 1)} where the header has {len(columns)}"
+                fields = f"{counted(len(cells), 'field')} where the header has {len(columns)}"
                 raise row_error(place, "line", line, fields)
             yield line, dict(zip(columns, cells, strict=True))
 
@@ -207,22 +191,19 @@ _LOOKED_AT = 10_000
 def _json_lines(path: Path, place: str) -> RowTable:
     text = _decode(path, place)
 
-    def parsed(number: int, line: str) -> Mapping[str, object]:
-        if len(line) > LONGEST_VALUE:
-            raise row_error(place, "line", number, f"longer than {LONGEST_VALUE:,} characters")
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise row_error(place, "line", number, f"not JSON ({first_line(error)})") from error
-        if not isinstance(row, dict):
-            raise row_error(place, "line", number, "not a JSON object with one row")
-        return row
-
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         # One by one: a list of short lines would take many times the memory of the text.
         lines = re.finditer("^.*", text, re.MULTILINE)
         for number, line in enumerate(islice(lines, most), start=1):
-            yield number, parsed(number, line[0])
+            if len(line[0]) > LONGEST_VALUE:
+                raise row_error(place, "line", number, f"longer than {LONGEST_VALUE:,} characters")
+            try:
+                row = json.loads(line[0])
+            except (ValueError, RecursionError) as error:
+                raise row_error(place, "line", number, f"not JSON ({first_line(error)})") from error
+            if not isinstance(row, dict):
+                raise row_error(place, "line", number, "not a JSON object with one row")
+            yield number, row
 
     # A writer may leave out what is empty, also in the first line.
     columns: dict[str, None] = {}

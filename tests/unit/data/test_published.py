@@ -108,7 +108,7 @@ def test_a_hub_name_carries_its_config_and_class_names(hub: Hub) -> None:
     assert dataset.classes == ("no", "yes")
     assert dataset.splits["train"].labels.tolist() == [1, 0]
     assert dataset.splits["validation"].labels.tolist() == [0, 1, 1]
-    assert dataset.notices == ("dev serves as the validation split.",)
+    assert dataset.notices == ()
 
 
 def test_unlabelled_rows_are_left_out_and_a_split_of_them_is_dropped(hub: Hub) -> None:
