@@ -6,19 +6,17 @@ are kept: the results then go into a new folder beside it.
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 from cahp.files import UNFINISHED, Content, is_there, sweep, write_whole
 from cahp.values import CahpError, OptionError
@@ -40,19 +38,7 @@ _PART_OF_A_MODEL = re.compile(
 
 
 class UnwrittenError(CahpError):
-    """The results cannot be written. ``results`` holds them, so that they can be printed all the same."""
-
-    results: Mapping[str, Any] | None = None
-
-    @staticmethod
-    @contextmanager
-    def carrying(results: Mapping[str, Any]) -> Iterator[None]:
-        """Attach ``results`` to every ``UnwrittenError`` raised inside the block."""
-        try:
-            yield
-        except UnwrittenError as error:
-            error.results = results
-            raise
+    """The results cannot be written."""
 
 
 @dataclass(frozen=True)
@@ -92,11 +78,7 @@ class Output:
 
     def describe(self, names: Iterable[str] = ()) -> str:
         """Name the folder and the files that were written, in a line for the terminal."""
-        line = f"  wrote     {self.folder}"
-        listed = ", ".join(names)
-        if listed:
-            line += f"/{listed}"
-        return line
+        return f"  wrote     {self.folder}/{', '.join(names)}".rstrip("/")
 
     def _check_named_a_folder(self) -> None:
         if self.file is not None:
@@ -181,19 +163,9 @@ class Output:
         """The names of the files and folders that were written here last as a whole, without the mark."""
         return sorted((_marked_files(self._real) or set()) - {MARK})
 
-    @property
-    def made(self) -> Mapping[str, Any]:
-        """What the maker of the folder noted in its mark; empty without a note."""
-        note = _read_mark(self._real).get("made")
-        if not isinstance(note, dict):
-            return {}
-        return note
-
     @contextmanager
-    def whole(self, made: Callable[[Path], Mapping[str, Any]] | None = None) -> Iterator[Path]:
+    def whole(self) -> Iterator[Path]:
         """Yield a new folder to fill, which replaces the old one when the block ends without an error.
-
-        ``made`` is called with the filled folder and returns the note for ``made``, as JSON.
 
         Raises:
             UnwrittenError: If it cannot be written.
@@ -207,9 +179,7 @@ class Output:
                 part.mkdir(parents=True)
                 yield part
                 names = sorted({*(path.name for path in part.iterdir()), MARK})
-                mark: dict[str, Any] = {"schema": _SCHEMA, "files": names}
-                if made is not None:
-                    mark["made"] = made(part)
+                mark = {"schema": _SCHEMA, "files": names}
                 (part / MARK).write_text(json.dumps(mark, indent=2) + "\n", encoding="utf-8")
                 for path in part.rglob("*"):
                     # Weights are written for their owner alone; here they get the permissions of other files.
@@ -223,12 +193,9 @@ class Output:
 
     def _place(self, part: Path, names: list[str]) -> None:
         """Give the files in ``part`` their place, and remove those of the old folder that are ours."""
-        gone = _marked_files(self._real)
-        if gone is None:
-            gone = set()
-            if self._force:
-                gone.update(filter(_PART_OF_A_MODEL.fullmatch, self._before))
-        gone.add("__pycache__")
+        gone = {"__pycache__", *(_marked_files(self._real) or ())}
+        if self._force and _marked_files(self._real) is None:
+            gone.update(filter(_PART_OF_A_MODEL.fullmatch, self._before))
         if self._step_aside_for({*names, *gone}):
             gone = set()
         if not self._real.exists():
@@ -249,18 +216,18 @@ class Output:
         new = sorted(name for name in names if name in now and now[name] != self._before.get(name))
         if self._force or not new:
             return False
-        named = self.folder
         before = self._real
-        for number in itertools.count(2):
+        number = 2
+        while self._real == before or self._real.exists():
             self._real = before.with_name(f"{before.name}-{number}")
-            with suppress(FileExistsError):
-                self._real.mkdir()
-                break
+            number += 1
+        self._real.mkdir()
         self._before = {}
-        self.folder = self._real
-        if named.parent.resolve() == before.parent:
-            # As it was named: relative, or through a link.
-            self.folder = named.with_name(self._real.name)
+        # As it was named: relative, or through a link.
+        named = self.folder
+        self.folder = named.with_name(self._real.name)
+        if named.parent.resolve() != before.parent:
+            self.folder = self._real
         self.note = f"{new[0]} appeared in {named} during the work and is kept; the results are in {self.folder}"
         return True
 
@@ -296,17 +263,9 @@ def _states(folder: Path) -> dict[str, tuple[int, int, int]]:
 
 def _marked_files(folder: Path) -> set[str] | None:
     """List the files in a folder that its mark says are ours; None without a mark."""
-    # Only those in the folder: a mark must not reach outside it.
-    files = _read_mark(folder).get("files")
-    if not isinstance(files, list):
-        return None
-    return {name for name in _states(folder) if name in files}
-
-
-def _read_mark(folder: Path) -> dict[str, Any]:
-    """Read the mark of a folder; empty without one."""
-    with suppress(OSError, ValueError, RecursionError), (folder / MARK).open("rb") as file:
+    with suppress(OSError, ValueError, TypeError, LookupError, RecursionError), (folder / MARK).open("rb") as file:
         mark = json.loads(file.read(_LARGEST_MARK))
-        if isinstance(mark, dict) and mark.get("schema") == _SCHEMA:
-            return mark
-    return {}
+        if mark["schema"] == _SCHEMA and isinstance(mark["files"], list):
+            # Only those in the folder: a mark must not reach outside it.
+            return {name for name in _states(folder) if name in mark["files"]}
+    return None

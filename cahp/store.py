@@ -18,7 +18,6 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -62,47 +61,22 @@ def digest_code(modules: Iterable[str]) -> str:
     All code of this package that decides which heads are chosen counts, too, and of another package all of its files.
     Code without a file, as in a notebook, does not count.
     """
-    digests = [_digest_package(_PACKAGE)]
-    for file in sorted({file for module in modules for file in _list_files(module)}):
-        with contextlib.suppress(OSError):
-            digests += [file.name, digest(file.read_bytes())]
-    return digest(*digests)
-
-
-@lru_cache
-def _digest_package(folder: Path) -> str:
-    """Digest the code in the package ``folder`` that decides which heads are chosen, or its version without files."""
-    files = [file for name in _CHOOSING for file in _list_code(folder / name)]
-    if not files:
-        return digest(version("cahp-explorer"))
-    return digest(*(part for file in files for part in (file.relative_to(folder).as_posix(), file.read_bytes())))
-
-
-def _list_code(folder: Path) -> list[Path]:
-    """List the source files in ``folder``, or the compiled files where a package ships without source."""
-    sources = sorted(folder.rglob("*.py"))
-    if sources:
-        return sources
-    return sorted(file for file in folder.rglob("*.pyc") if file.parent.name != "__pycache__")
+    files = [file for name in _CHOOSING for file in sorted((_PACKAGE / name).rglob("*.py"))]
+    for module in sorted(set(modules)):
+        files += _list_files(module)
+    return digest(*(part for file in files for part in (file.name, file.read_bytes())))
 
 
 def _list_files(module: str) -> list[Path]:
     """List the file or the folder of a module of this package, or all files of another; none if there are none."""
     first, *rest = module.split(".")
-    if first == _PACKAGE.name:
-        place = _PACKAGE.joinpath(*rest)
-        if place.is_dir():
-            return _list_code(place)
-        files = [place.with_suffix(".py"), place / "__init__.py", place.with_suffix(".pyc")]
-        return [file for file in files if file.is_file()]
-    package = sys.modules.get(first)
-    folders = getattr(package, "__path__", None)
-    if folders is not None:
-        return [file for folder in folders for file in _list_code(Path(folder))]
-    file = getattr(package, "__file__", None)
-    if file is None:
-        return []
-    return [Path(file)]
+    place = _PACKAGE.joinpath(*rest)
+    if first != _PACKAGE.name:
+        package = sys.modules.get(first)
+        place = Path(next(iter(getattr(package, "__path__", ())), getattr(package, "__file__", None) or module))
+    if place.is_dir():
+        return sorted(place.rglob("*.py"))
+    return [file for file in (place.with_suffix(".py"),) if file.is_file()]
 
 
 def cache_folder() -> Path:
@@ -225,28 +199,23 @@ class Store:
             ValueError: If an array holds Python objects.
         """
         path = self._path(key)
-        saved = self._write(path, arrays or {}, {"key": key, "meta": dict(meta or {}), "made": made or {}})
-        if saved:
-            self._saved.add(key)
-        return saved
-
-    def _write(self, path: Path, arrays: Mapping[str, NDArray[Any]], facts: Mapping[str, Any]) -> bool:
+        arrays = arrays or {}
         # The key is stored too, so that a file renamed by hand is not taken for another result.
-        head = json.dumps({**facts, "arrays": list(arrays)}).encode() + b"\n"
-        size = len(head) + sum(np.asarray(array).nbytes for array in arrays.values())
-        if size > self.limit_bytes:
+        facts = {"key": key, "meta": dict(meta or {}), "made": made or {}, "arrays": list(arrays)}
+        head = json.dumps(facts).encode() + b"\n"
+        if len(head) + sum(np.asarray(array).nbytes for array in arrays.values()) > self.limit_bytes:
             return False
-        written = False
         try:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             # Results tell about their owner's texts.
             self.folder.mkdir(mode=_PRIVATE, exist_ok=True)
             write_whole(path.parent, {path.name: lambda file: _pack(file, head, arrays)})
-            written = True
+            self._saved.add(key)
             self._evict()
         except OSError as error:
             self._report(error)
-        return written
+            return False
+        return True
 
     def remove(self, key: str) -> None:
         """Remove the entry stored under ``key``, if there is one."""
@@ -285,38 +254,23 @@ class Store:
 
 @dataclass
 class StoredTraining:
-    """An interrupted training under its ``name`` in the store."""
+    """An interrupted training under its ``name`` in the store; ``resumed`` if one was loaded."""
 
     store: Store
     name: str
-    #: Whether an interrupted training was loaded.
     resumed: bool = field(default=False, init=False)
-    #: Whether the last state was too large for the store.
-    _unsaved: bool = field(default=False, init=False)
-
-    @property
-    def exists(self) -> bool:
-        """Whether an interrupted training is stored."""
-        return self.store.holds(self.name)
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         """Return the last state, or None."""
         entry = self.store.load(self.name)
-        self.resumed = entry is not None
         if entry is None:
             return None
+        self.resumed = True
         return entry.arrays, entry.meta
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state; warn once if the store is too small for it."""
-        saved = self.store.save(self.name, arrays=arrays, meta=meta)
-        if not saved and not self._unsaved and self.store.trouble is None:
-            size = sum(array.nbytes for array in arrays.values())
-            logging.getLogger(__name__).warning(
-                f"The state of this training is not cached: it needs {size / 1e9:.1f} GB, and the cache may hold "
-                f"{self.store.limit_bytes / 1e9:.1f} GB. If it is interrupted, it starts again from the beginning."
-            )
-        self._unsaved = not saved
+        """Replace the stored state; one above the limit of the store is not kept."""
+        self.store.save(self.name, arrays=arrays, meta=meta)
 
     def remove(self) -> None:
         """Remove the stored state."""
@@ -347,20 +301,18 @@ def _read_shipped(key: str, path: Path) -> Entry | None:
 
 
 def _unpack(key: str, data: bytes) -> Entry | None:
+    content = memoryview(data)[_CHECKSUM_BYTES:]
     sha = hashlib.sha256(_FORMAT)
-    sha.update(memoryview(data)[_CHECKSUM_BYTES:])
+    sha.update(content)
     if sha.digest() != data[:_CHECKSUM_BYTES]:
         return None
     # The checksum proves that the bytes are whole, not that _pack wrote them.
-    body = io.BytesIO(data)
-    body.seek(_CHECKSUM_BYTES)
+    body = io.BytesIO(content)
     try:
         head = json.loads(body.readline())
-        if head["key"] != key or not isinstance(head["meta"], dict) or not isinstance(head["arrays"], list):
-            return None
         arrays = {str(name): read_array(body, len(data)) for name in head["arrays"]}
+        if head["key"] == key and body.tell() == len(content):
+            return Entry(arrays, {**head["meta"]}, head.get("made", {}))
     except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    if body.tell() != len(data):
-        return None
-    return Entry(arrays, head["meta"], head.get("made", {}))
+        pass
+    return None

@@ -283,7 +283,7 @@ def _output(*words: str) -> str:
 
 
 #: The module that this script writes.
-KEYWORDS = "cahp/api/keywords.py"
+KEYWORDS = "cahp/run/keywords.py"
 #: The files that name the project's address, besides ``pyproject.toml``, which is the source.
 ADDRESSED = ("CITATION.cff", ".github/ISSUE_TEMPLATE/config.yml")
 
@@ -318,7 +318,7 @@ def guide_for_models() -> str:
 
 
 def keywords() -> str:
-    """Return ``cahp/api/keywords.py``: the fields that the calls take as keywords, with their types."""
+    """Return ``cahp/run/keywords.py``: the fields that the calls take as keywords, with their types."""
     calls = {
         "DataOptions": ("what compares methods or trains a classifier", (cahp.compare, cahp.fit)),
         "ModelOptions": (

@@ -2,8 +2,7 @@
 
 They hold no texts. A run has its document, small arrays and the measured rows of its tables; that of a language model
 also a description of the model and of its windows, so that it is shown where the model is not installed. A comparison
-has its file, ``made.json`` with the machine and day of the measurement, and ``better.json`` with the methods that it
-shows to be better than CAHP.
+has its file, and ``made.json`` with the machine and day of the measurement.
 
 ``assets/bundle.py`` makes them.
 """
@@ -25,11 +24,11 @@ from cahp import models
 from cahp.board.budget_sweep import BudgetTable, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.cards import ModelCard
-from cahp.recoveries import AT_ONCE, QUICK
+from cahp.recoveries import AT_ONCE, QUICK, RECOVERIES
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError
+from cahp.values import CahpError, Estimate
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
@@ -45,8 +44,6 @@ RUNS: Mapping[str, Settings] = {
 }
 #: The machine and day of a comparison.
 MADE_FILE = "made.json"
-#: The methods that a comparison shows to be better than CAHP, with the digest of the model and the data.
-BETTER_FILE = "better.json"
 #: The description of a language model and of its windows.
 MODEL_FILE = "model.json"
 
@@ -113,21 +110,29 @@ def run_folder(name: str = NAME) -> Path:
     return models.assets() / "runs" / name
 
 
+def read_folder(place: Path) -> Bundle:
+    """Read a bundled run.
+
+    Raises:
+        FileNotFoundError: If there is none.
+    """
+    document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
+    table = json.loads((place / "table.json").read_text(encoding="utf-8"))
+    tables = {rows["recover"]: rows for rows in (table.get("rows"), *table["recovered"]) if rows}
+    facts = None
+    if (place / MODEL_FILE).exists():
+        facts = msgspec.json.decode((place / MODEL_FILE).read_bytes(), type=ModelFacts)
+    with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
+        return Bundle(document, dict(arrays), tables, table["made"], facts)
+
+
 @cache
 def read_run(name: str = NAME) -> Bundle | None:
     """Read the bundled run of a model; None if this copy of the package has none."""
     if name not in RUNS:
         return None
-    place = run_folder(name)
     try:
-        document = RunDocument.from_json(json.loads((place / "run.json").read_text(encoding="utf-8")))
-        table = json.loads((place / "table.json").read_text(encoding="utf-8"))
-        tables = {rows["recover"]: rows for rows in (table["rows"], *table.get("recovered", ()))}
-        facts = None
-        if (place / MODEL_FILE).exists():
-            facts = msgspec.json.decode((place / MODEL_FILE).read_bytes(), type=ModelFacts)
-        with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-            return Bundle(document, dict(arrays), tables, table["made"], facts)
+        return read_folder(run_folder(name))
     except FileNotFoundError:
         return None
 
@@ -137,7 +142,7 @@ def read_run(name: str = NAME) -> Bundle | None:
 
 @dataclass(frozen=True, eq=False)
 class BundledComparison:
-    """A bundled comparison; ``made`` names its ``machine`` and ``date``, if they were recorded."""
+    """A bundled comparison; ``made`` names its ``machine`` and ``date``."""
 
     name: str
     comparison: Comparison
@@ -151,11 +156,9 @@ def comparisons_folder() -> Path:
 
 def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
     """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
-    from cahp.comparison.result import FILE
-
     readable = []
     messages = []
-    for file in sorted(place.glob(f"*/{FILE}")):
+    for file in sorted(place.glob("*/compare.json")):
         try:
             readable.append(_comparison(file, file.stat().st_mtime_ns))
         except (CahpError, OSError) as error:
@@ -164,22 +167,36 @@ def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
 
 
 def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> tuple[str, str] | None:
-    """Name a method that the bundled comparison of a model shows to be better than CAHP, with its lead in a sentence.
+    """Name the method that the bundled comparison of a model shows to be furthest ahead of CAHP, with its lead.
 
-    None: there is none at a tested budget within a fifth of ``budget`` after this ``recovery``, or no comparison of
-    this model on these ``data``.
+    None: none is significantly ahead at a tested budget within a fifth of ``budget`` after this ``recovery``, or there
+    is no comparison of this model on these ``data``. A method with another per-layer minimum does not count.
     """
-    file = next((file for file in comparisons_folder().glob(f"*/{BETTER_FILE}") if file.parent.name == model), None)
-    if file is None:
+    from cahp.comparison import sentences
+    from cahp.comparison.plan import split_minimum
+
+    file = comparisons_folder() / model / "compare.json"
+    if file.parent.name != model or not file.exists():
         return None
-    facts = json.loads(file.read_text(encoding="utf-8"))
-    tested = facts["better"].get(recovery, {})
-    near = min(map(int, tested), key=lambda at: abs(at - budget), default=0)
-    better = tested.get(str(near))
-    if (facts["sha256"], facts["data"]) != (sha256, data) or abs(near - budget) > budget / 5 or better is None:
+    results = _comparison(file, file.stat().st_mtime_ns).comparison.results
+    document = results.document
+    tests = [test for test in results.tests if test.recovery == recovery and test.budget is not None]
+    near = min((test.budget or 0 for test in tests), key=lambda at: abs(at - budget), default=0)
+    ahead = [test for test in tests if test.budget == near and test.tested and test.better == test.method]
+    ahead = [test for test in ahead if split_minimum(test.method)[1] is None]
+    if (document.model.sha256, document.data.id) != (sha256, data) or abs(near - budget) > budget / 5 or not ahead:
         return None
-    method, words = better
-    return method, words
+    test = max(ahead, key=lambda test: abs(test.pp))
+    low, high = test.interval
+    lead = Estimate(-test.pp, (-high, -low), test.n, test.unit)
+    amount = lead.text.removeprefix("+")
+    if test.unit != "points":
+        amount += f" {test.unit}"
+    words = (
+        f"At {near} of {results.total}, {RECOVERIES[recovery].beside}, {test.method} is better than CAHP in "
+        f"{sentences.name_outcome(test.outcome)} by {amount} ({lead.span}, {sentences.count_texts(test, results.noun)})"
+    )
+    return test.method, words
 
 
 @lru_cache(maxsize=8)
@@ -187,9 +204,5 @@ def _comparison(file: Path, changed: int) -> BundledComparison:
     # ``changed`` is part of the cache key: a file that was replaced is read again.
     from cahp.comparison.result import Comparison
 
-    try:
-        made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
-        made = {name: str(made[name]) for name in ("machine", "date")}
-    except (OSError, ValueError, KeyError, TypeError):
-        made = {}
+    made = json.loads(file.with_name(MADE_FILE).read_text(encoding="utf-8"))
     return BundledComparison(file.parent.name, Comparison.read(file.parent), made)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_figure
-from cahp.api.keywords import DataOptions
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
@@ -23,6 +22,7 @@ from cahp.figures.comparison_blocks import (
     show_notes,
     show_ranking,
 )
+from cahp.run.keywords import DataOptions
 from cahp.run.settings import Settings, identify_model
 from cahp.show import html, terminal
 from cahp.show.blocks import Figure

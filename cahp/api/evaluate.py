@@ -8,8 +8,9 @@ from functools import cache
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
-from cahp.api.keywords import ModelOptions
 from cahp.api.options import (
+    AnyMask,
+    GivenMask,
     Name,
     ShowProgress,
     check_bounds,
@@ -21,8 +22,9 @@ from cahp.api.options import (
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
 from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notices
-from cahp.run.document import cost_record, outcome_records, ratio_record
+from cahp.run.document import latency_record, outcome_records
 from cahp.run.evidence import find_roles
+from cahp.run.keywords import ModelOptions
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, check, measure
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
@@ -42,7 +44,7 @@ def evaluate(
     model: Name | Settings | None = None,
     data: Name | None = None,
     *,
-    mask: HeadMask | Name | None = None,
+    mask: AnyMask | None = None,
     force: bool = False,
     progress: ShowProgress = None,
     yes: bool = False,
@@ -66,26 +68,20 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
-    if model is None:
-        model = find_model(mask)
-    settings = read_settings("evaluate", model, data, options)
+    settings = read_settings("evaluate", model or find_model(mask), data, options)
     store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
         check_classifier(settings, card)
+        given = GivenMask(HeadMask.full(card.layers, card.heads))
         keep = None
-        about_mask: tuple[str, ...] = ()
         if mask is not None:
             given = read_mask_for(card, mask, force=force)
             keep = given.mask
-            about_mask = given.notices
         raw = load_data(settings, card)
-        dataset = match_labels(raw, settings, card)
+        # The mix of calibration texts is not read here.
+        dataset = match_labels(raw, replace(settings, mix="0"), card)
         texts, notices = draw_sample(dataset, "eval-split", settings)
-        about_data = dataset.notices
-        if not card.task.items_are_texts:
-            # The others are about a calibration, and there is none.
-            about_data = raw.notices
         log = TestSplitLog(card, dataset, store)
         numbers = choose_precisions(settings)
         resources = Resources(card, store=store, device=settings.device, precisions=numbers, progress=reporter)
@@ -104,8 +100,8 @@ def evaluate(
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
                 *prompt_notices(card),
-                *about_mask,
-                *about_data,
+                *given.notices,
+                *dataset.notices,
                 *notices,
                 *cut_notices(resources, {settings.eval_split: texts}),
                 *labelling(measurements.evaluate(texts), label_reading(raw, dataset)),
@@ -116,7 +112,7 @@ def evaluate(
 def latency(
     model: Name | Settings | None = None,
     *,
-    mask: HeadMask | Name,
+    mask: AnyMask,
     batch: int | None = None,
     length: int | None = None,
     repeats: int | None = None,
@@ -147,9 +143,7 @@ def latency(
     Raises:
         CahpError: If model and mask do not fit together; one line with the next step.
     """
-    if model is None:
-        model = find_model(mask)
-    settings = read_settings("latency", model, None, options)
+    settings = read_settings("latency", model or find_model(mask), None, options)
     check_bounds(batch=batch, length=length, repeats=repeats)
     card = identify_model(settings)
     given = read_mask_for(card, mask)
@@ -158,15 +152,10 @@ def latency(
         resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
         seconds = parse_duration(settings.latency_time, "--latency-time")
         costs = Measurements(resources).costs(keep, batch=batch, length=length, seconds=seconds, repeats=repeats)
-    cost, ratio, share = cost_record(costs)
     return {
         "model": card.id,
         "kept": kept_heads(keep),
-        "cost": cost,
-        "latency_ratio": ratio_record(ratio),
-        "attention_share": share,
-        "kv_cache": card.measure_cache(keep),
-        "speed": costs.speed,
+        **latency_record(costs, card, keep),
         "attention_weights": card.cacheable_weights,
         "notices": [*given.notices, *resources.storage_notices, *costs.notices],
     }
@@ -278,7 +267,7 @@ _ARGUMENTS = """
 def measure_mask(
     one: Measure[Any],
     settings: Settings,
-    mask: HeadMask | Name | None = None,
+    mask: AnyMask | None = None,
     *,
     options: Any,
     progress: ShowProgress = None,
@@ -318,7 +307,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
         model: Name | Settings = Settings.model,
         data: Name | None = None,
         *,
-        mask: HeadMask | Name | None = None,
+        mask: AnyMask | None = None,
         recover: str | None = None,
         progress: ShowProgress = None,
         yes: bool = False,

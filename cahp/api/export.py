@@ -11,8 +11,8 @@ from typing import Any, Unpack
 
 from cahp import hub, models
 from cahp.api import bundled
-from cahp.api.keywords import ModelOptions
 from cahp.api.options import (
+    AnyMask,
     GivenMask,
     Name,
     ShowProgress,
@@ -30,24 +30,25 @@ from cahp.exports.run_folder import read_run
 from cahp.features import measures
 from cahp.figures.comparison_blocks import show_means
 from cahp.models.cards import ModelCard
-from cahp.output import Output, UnwrittenError
+from cahp.output import Output
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.evidence import stored_roles
+from cahp.run.keywords import ModelOptions
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
 from cahp.run.recoveries import cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
 from cahp.store import Store
-from cahp.values import CahpError, HeadMask, OptionError
+from cahp.values import CahpError, OptionError
 
 
 def recover(
     model: Name | Settings | None = None,
     data: Name | None = None,
     *,
-    mask: HeadMask | Name,
+    mask: AnyMask,
     out: Name | Output,
     force: bool = False,
     recover: str | None = None,
@@ -84,11 +85,10 @@ def recover(
 
     Raises:
         CahpError: If model, mask and data do not fit together; one line with the next step.
-        UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    if model is None:
-        model = find_model(mask)
-    settings = read_settings("recover", model, data, options, own={"recover": recover}, defaults={"recover": "auto"})
+    own = {"recover": recover}
+    model = model or find_model(mask)
+    settings = read_settings("recover", model, data, options, own=own, defaults={"recover": "auto"})
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
     recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
@@ -117,7 +117,7 @@ def export(
     model: Name | Settings | None = None,
     data: Name | None = None,
     *,
-    mask: HeadMask | Name,
+    mask: AnyMask,
     out: Name | Output,
     force: bool = False,
     format: str = "compact",
@@ -155,10 +155,8 @@ def export(
 
     Raises:
         CahpError: If model, mask, data and format do not fit together, or the written model gives other answers.
-        UnwrittenError: If the folder cannot be written; the error carries the document.
     """
-    if model is None:
-        model = find_model(mask)
+    model = model or find_model(mask)
     settings = read_settings("export", model, data, options, own={"recover": recover})
     output = Output.of(out)
     card = identify_model(settings)
@@ -236,22 +234,21 @@ def export(
         lines = find_lines(measures(), findings, MaskSubject(read.mask, settings.recover))
         method = str(read.content.get("method", BY_HAND))
         provenance = checkpoints.Provenance(method, settings.recover, command, (*read.notices, *lines))
-        with UnwrittenError.carrying(document):
-            document |= checkpoints.write(
-                form,
-                output,
-                pruned,
-                bench=bench,
-                outcome=outcome,
-                provenance=provenance,
-                seconds=seconds,
-                progress=reporter,
-            )
-            if upload is not None:
-                try:
-                    document["pushed"] = upload.send(output.folder, output.written)
-                except CahpError as error:
-                    raise UnwrittenError(f"{output.folder} was written, but not uploaded: {error}") from None
+        document |= checkpoints.write(
+            form,
+            output,
+            pruned,
+            bench=bench,
+            outcome=outcome,
+            provenance=provenance,
+            seconds=seconds,
+            progress=reporter,
+        )
+        if upload is not None:
+            try:
+                document["pushed"] = upload.send(output.folder, output.written)
+            except CahpError as error:
+                raise CahpError(f"{output.folder} was written, but not uploaded: {error}") from None
         return document
 
 

@@ -1,6 +1,6 @@
 """What all calls take: the fields of ``Settings`` as keywords, a mask, and how progress is shown.
 
-The fields themselves say which keywords there are; ``cahp.api.keywords`` has their types for editors.
+The fields themselves say which keywords there are; ``cahp.run.keywords`` has their types for editors.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
+#: A head mask, its array ``(layers, heads)``, or its file.
+AnyMask = HeadMask | NDArray[Any] | Name
 #: No keywords.
 NOTHING: Mapping[str, Any] = {}
 
@@ -63,15 +65,11 @@ def read_settings(
         raise OptionError(
             f"data is a name or a path, not {_name_type(data)}; write it to a CSV or JSONL file, and give the file"
         )
-    known = [name for name in flags(command) if name not in ("model", "data")]
-    for name in options:
-        if name not in known:
-            hint = f"the options are {', '.join(known)}"
-            near = difflib.get_close_matches(name, known, n=1)
-            if near:
-                hint = f"did you mean {near[0]}?"
-            raise OptionError(f"cahp.{command} has no option {name}; {hint}")
-    return Settings(model=model, data=data, **{**defaults, **options, **given})  # type: ignore[arg-type]
+    known = flags(command).keys() - {"model", "data"}
+    for name in options.keys() - known:
+        near = difflib.get_close_matches(name, known, n=1) or sorted(known)
+        raise OptionError(f"cahp.{command} has no option {name}; did you mean {' or '.join(near)}?")
+    return Settings(model=model, data=data, **{**defaults, **options, **given})
 
 
 def _name_type(value: object) -> str:
@@ -99,9 +97,9 @@ class GivenMask:
     notices: tuple[str, ...] = ()
 
 
-def find_model(mask: HeadMask | Name | None) -> str:
+def find_model(mask: AnyMask | None) -> str:
     """Return the model that the file of a mask was made for, as its run names it (default: that of ``Settings``)."""
-    if mask is None or isinstance(mask, HeadMask) or not is_there(Path(mask), Path.is_file):
+    if not isinstance(mask, str | PathLike) or not is_there(Path(mask), Path.is_file):
         return Settings.model
     content = read_mask_record(Path(mask))
     with suppress(CahpError):
@@ -109,13 +107,10 @@ def find_model(mask: HeadMask | Name | None) -> str:
         run = read_run(Path(mask).parent).document
         if run.mask.sha256 == content.get("sha256"):
             return run.settings.model
-    name = content.get("model")
-    if isinstance(name, str) and name:
-        return name
-    return Settings.model
+    return str(content.get("model") or Settings.model)
 
 
-def read_mask_for(card: ModelCard, mask: HeadMask | NDArray[Any] | Name, *, force: bool = False) -> GivenMask:
+def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> GivenMask:
     """Read a mask for the model of ``card``, given as such or as a file.
 
     ``force`` allows a mask that was made for another model, with a notice. A file without a digest of its model is
@@ -127,27 +122,27 @@ def read_mask_for(card: ModelCard, mask: HeadMask | NDArray[Any] | Name, *, forc
     contents: Mapping[str, Any] = {}
     if isinstance(mask, np.ndarray):
         mask = HeadMask(mask)
-    elif not isinstance(mask, HeadMask | str | PathLike):
-        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {_name_type(mask)}")
-    if not isinstance(mask, HeadMask):
+    elif isinstance(mask, str | PathLike):
         # Read once, because it may be a pipe.
         data = read_mask_bytes(Path(mask))
         mask = read_mask(data, layers=card.layers, heads=card.heads)
         contents = read_mask_record(data)
+    if not isinstance(mask, HeadMask):
+        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {_name_type(mask)}")
     mask.check_fits(card.layers, card.heads, card.id)
     made_for = contents.get("model", card.id)
-    made_for_sha256 = contents.get("model_sha256")
+    digest = contents.get("model_sha256")
     other = made_for != card.id
-    if isinstance(made_for_sha256, str):
-        other = made_for_sha256 != card.origin
-        if other and not force:
-            raise MaskError(
-                f"the mask was made for {made_for} (sha256 {made_for_sha256[:12]}), and {card.id} "
-                f"({card.origin[:12]}) is another model; name its own with --model, or use it anyway with --force"
-            )
-    if not other:
-        return GivenMask(mask, contents)
-    return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))
+    if isinstance(digest, str):
+        other = digest != card.origin
+    if other and isinstance(digest, str) and not force:
+        raise MaskError(
+            f"the mask was made for {made_for} (sha256 {digest[:12]}), and {card.id} ({card.origin[:12]}) is "
+            "another model; name its own with --model, or use it anyway with --force"
+        )
+    if other:
+        return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))
+    return GivenMask(mask, contents)
 
 
 # Progress ------------------------------------------------------------------------------------------------------------
@@ -186,29 +181,20 @@ def show_progress(progress: ShowProgress, *, yes: bool = False) -> Iterator[Repo
             with hub.progress_to(progress):
                 yield Reporter(forward=progress)
             return
-        shown = progress
-        draws = None
-        if in_notebook():
-            draws = True
-        if shown is None:
-            shown = in_notebook() or _is_typed()
+        kernel = in_notebook()
+        if progress is None:
+            typed = hasattr(sys, "ps1") or bool(sys.flags.interactive)
+            progress = kernel or (typed and sys.stderr.isatty())
         try:
-            with bars(quiet=not shown, draws=draws) as reporter:
+            with bars(quiet=not progress, draws=kernel or None) as reporter:
                 yield reporter
         except KeyboardInterrupt:
-            if shown:
+            if progress:
                 raise Interrupted from None
             raise
-
-
-def _is_typed() -> bool:
-    """Whether a person types into this Python."""
-    return (hasattr(sys, "ps1") or bool(sys.flags.interactive)) and sys.stderr.isatty()
 
 
 def in_notebook() -> bool:
     """Whether this runs in a kernel, whose outputs are pages and not a terminal's lines."""
     shell = sys.modules.get("IPython")
-    if shell is None:
-        return False
-    return getattr(shell.get_ipython(), "kernel", None) is not None
+    return shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -11,23 +11,16 @@ import numpy as np
 from cahp import models
 from cahp.exports import formats
 from cahp.features import measures
-from cahp.models.cards import CONTEXTS, ModelCard
-from cahp.models.identity import longest_text
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.models.cards import ModelCard
+from cahp.models.identity import MAX_LENGTH, longest_text
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
-from cahp.run.settings import Settings
-from cahp.tasks.texts import COPY_TOKENS
+from cahp.run.settings import Settings, parse_duration
 from cahp.values import CahpError, HeadMask, Input
 
-#: Tokens of a text of the default run, where none were read.
-_TOKENS = 32
 #: Padded tokens of a batch on a processor; a longer text is a batch of its own.
 _BATCH_TOKENS = 2048
-#: Texts of the timing: about 70 passes each of the full and the pruned model, of 8 texts.
-_TIMED_TEXTS = 2 * 70 * 8
-#: Tokens of the timing of a causal language model: 8 passes each, of the shortest context.
-_TIMED_TOKENS = 2 * 8 * min(CONTEXTS)
 #: Tokens that take as long as a step of generation, which reads all weights for one token.
 STEP_TOKENS = 16
 #: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
@@ -63,29 +56,23 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         ModelError: If the model's configuration describes no network.
         OptionError: If the prompt does not fit the model.
     """
+    details = card.details or {}
     notes = [*card.notes]
     prompt = None
     reading = models.preview_prompt(card)
     if reading is not None:
         prompt = asdict(reading)
-        if reading.notice:
-            notes.append(reading.notice)
-    if card.no_refit:
-        notes.append(f"no refit: {card.no_refit}")
-    if card.no_onnx:
-        notes.append(f"no ONNX export: {card.no_onnx}")
-    size = (card.details or {}).get("bytes")
+        notes += filter(None, [reading.notice])
+    for what, reason in (("refit", card.no_refit), ("ONNX export", card.no_onnx)):
+        if reason:
+            notes.append(f"no {what}: {reason}")
+    kept = HeadMask.full(card.layers, card.heads)
+    if card.kept is not None:
+        flat = [layer * card.heads + head for layer, heads in enumerate(card.kept) for head in heads]
+        kept = HeadMask.of(flat, card.layers, card.heads)
     memory = None
-    if size is not None:
-        memory = _memory(card, size)
-    expected_refit = None
-    if card.task.predicts_often:
-        expected_refit = default_seconds(card, recover=QUICK.name)
-    limit: int | None = None
-    expected_longest: float | None = None
-    if card.task.items_are_texts:
-        limit = longest_text(card)
-        expected_longest = default_seconds(card, length=limit)
+    if "bytes" in details:
+        memory = _memory(card, details["bytes"])
     return {
         "id": card.id,
         "revision": card.revision,
@@ -96,53 +83,32 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         "labels": list(card.labels),
         "language": card.language,
         "prompt": prompt,
-        "parameters": (card.details or {}).get("parameters"),
-        "types": (card.details or {}).get("types"),
-        "kv_cache": card.count_cached_bytes(_kept(card), 1) or None,
+        "parameters": details.get("parameters"),
+        "types": details.get("types"),
+        "cached_bytes": card.count_cached_bytes(kept, 1) or None,
         "attention_weights": card.attention_weights,
         "memory_bytes": memory,
-        "max_length": limit,
+        "max_length": longest_text(card),
         "expected_s": default_seconds(card),
-        "expected_longest_s": expected_longest,
-        "expected_refit_s": expected_refit,
         "pruned_before": card.kept is not None,
         "notes": notes,
         "exports": [form.key for form in formats.model_forms() if formats.find_bar(form, card) is None],
-        "to_fetch_bytes": (card.details or {}).get("missing", 0),
+        "to_fetch_bytes": details.get("missing", 0),
         "sha256": card.sha256 or None,
     }
 
 
-@dataclass(frozen=True)
-class Precheck:
-    """A line of the check before a run: ``words`` tell what is possible, or what is missing if it is not ``passed``."""
-
-    passed: bool
-    words: str
-
-
-def check_run(bench: Bench) -> tuple[Precheck, Precheck, Precheck]:
-    """Check what a run of a model on its data can measure: masks, classes or labels, and a refit; reads no weights."""
+def check_run(bench: Bench) -> list[str]:
+    """Say what a run of a model on its data measures: masks, classes or labels, and a refit; reads no weights."""
     card = bench.card
-    masks = Precheck(True, f"Masks: each {card.unit} can be switched off. They are verified when the model is loaded.")
-    if card.task.predicts_often:
-        labels = Precheck(True, "Labels: none are needed, because the next token is predicted.")
-    elif bench.dataset.labelled:
-        labels = Precheck(True, f"Labels: they match the {len(card.labels)} classes of the model.")
-    else:
-        labels = Precheck(False, f"No labels: {card.words.without_labels}.")
-    refit = Precheck(True, "Refit: possible, in closed form and without training.")
-    reason = bench.recoveries.no_refit
-    if reason:
-        refit = Precheck(False, f"No refit: {reason}. All figures are those as pruned.")
-    return masks, labels, refit
-
-
-def _kept(card: ModelCard) -> HeadMask:
-    """The heads that the model has: all, unless it was pruned before."""
-    kept = card.kept or [range(card.heads)] * card.layers
-    flat = [layer * card.heads + head for layer, heads in enumerate(kept) for head in heads]
-    return HeadMask.of(flat, card.layers, card.heads)
+    labels = f"No labels: {card.words.without_labels}."
+    if bench.dataset.labelled:
+        labels = f"Labels: they match the {len(card.labels)} classes of the model."
+    refit = "Refit: possible, in closed form and without training."
+    if bench.recoveries.no_refit:
+        refit = f"No refit: {bench.recoveries.no_refit}. All figures are those as pruned."
+    masks = f"Masks: each {card.unit} can be switched off. They are verified when the model is loaded."
+    return [masks, labels, refit]
 
 
 def _memory(card: ModelCard, size: int) -> int:
@@ -150,11 +116,10 @@ def _memory(card: ModelCard, size: int) -> int:
     # and variance in float64 of 32 x 32 cells, twice while they are saved.
     weights = 4 * ((card.details or {}).get("parameters") or size // 4)
     statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
-    needed = size + weights + _LIBRARIES + _ACTIVATIONS + statistics
-    if not card.task.items_are_texts:
-        return needed
     # A batch of the longest texts has maps of each head and text, and as many scores before they are normalised.
-    return needed + 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest_text(card)
+    longest = longest_text(card) or MAX_LENGTH
+    maps = 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest
+    return size + weights + _LIBRARIES + _ACTIVATIONS + statistics + maps
 
 
 def loading_seconds(card: ModelCard) -> float:
@@ -166,28 +131,22 @@ def recovery_seconds(card: ModelCard, settings: Settings, recover: str, *, token
     """Estimate the seconds of a recovery on calibration texts with so many ``tokens``."""
     recovery = RECOVERIES[recover]
     passes = recovery.stages(texts, can_refit=not card.no_refit)
-    seconds = {stage: estimate_seconds(card, tokens=count / texts * tokens) for stage, count in passes.items()}
+    seconds = [estimate_seconds(card, tokens=count / texts * tokens) for count in passes.values()]
     if recovery.timed:
         # Its last stage is the training, which the limit is for.
-        last = list(seconds)[-1]
-        seconds[last] = min(settings.recover_seconds, seconds[last])
-    return sum(seconds.values())
+        seconds[-1] = min(settings.recover_seconds, seconds[-1])
+    return sum(seconds)
 
 
-def run_seconds(
-    card: ModelCard, settings: Settings, *, calibration: float, evaluation: float, texts: int, length: float
-) -> float:
+def run_seconds(card: ModelCard, settings: Settings, *, calibration: float, evaluation: float, texts: int) -> float:
     """Estimate the seconds of a run of a loaded model, without what features measure in it.
 
-    ``calibration`` and ``evaluation`` are the tokens of the texts, of which ``texts`` calibrate, and ``length`` are
-    those of a timed text.
+    ``calibration`` and ``evaluation`` are the tokens of the texts, of which ``texts`` calibrate.
     """
     tokens = card.task.choosing_passes * calibration + count_models(settings.recover) * evaluation
-    if settings.latency and card.saves == "cache":
-        tokens += _TIMED_TOKENS
-    elif settings.latency:
-        tokens += _TIMED_TEXTS * length
     seconds = _CLUSTERING_S + estimate_seconds(card, tokens=tokens)
+    if settings.latency:
+        seconds += parse_duration(settings.latency_time, "--latency-time")
     if settings.budget == "auto" and settings.goal is None:
         seconds += _UNSTRUCTURED_S
     return seconds + recovery_seconds(card, settings, settings.recover, tokens=calibration, texts=texts)
@@ -200,31 +159,16 @@ def count_models(recover: str) -> int:
     return 3
 
 
-def default_seconds(card: ModelCard, *, recover: str = NONE.name, length: int = _TOKENS) -> float:
+def default_seconds(card: ModelCard) -> float:
     """Estimate the seconds of the default run on this machine, with loading the model.
-
-    ``recover`` counts for models that are measured on windows of tokens, ``length``, the tokens of a text, for others.
 
     Raises:
         ModelError: If the configuration describes no network.
     """
-    if not card.task.predicts_often:
-        sizes = {"calibration": 2000 * length, "evaluation": 1000 * length, "texts": 2000}
-        return loading_seconds(card) + run_seconds(card, Settings(), **sizes, length=_TOKENS)
-    settings = Settings(recover=recover)
-    tokens = sum(one.reads + STEP_TOKENS * one.generated for one in measures())
-    return (
-        loading_seconds(card)
-        + estimate_seconds(card, tokens=count_models(recover) * tokens)
-        + run_seconds(
-            card,
-            settings,
-            calibration=settings.tokens,
-            evaluation=settings.eval_tokens + COPY_TOKENS,
-            texts=settings.tokens // settings.window,
-            length=settings.window,
-        )
-    )
+    calibration, evaluation, texts = card.task.default_run
+    measured = sum(one.reads + STEP_TOKENS * one.generated for one in measures())
+    seconds = run_seconds(card, Settings(), calibration=calibration, evaluation=evaluation + measured, texts=texts)
+    return loading_seconds(card) + seconds
 
 
 def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> dict[str, Any]:
@@ -236,24 +180,19 @@ def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> 
     Raises:
         ModelError: If the tokenizer of the model cannot be used.
     """
-    unit = "words"
-    lengths = [_count_words(one) for one in inputs]
-    reads: int | None = None
-    cut: int | None = None
-    if card is not None:
+    if card is None:
+        unit = "words"
+        lengths = [len(" ".join([one] if isinstance(one, str) else one).split()) for one in inputs]
+        reads = None
+    else:
         unit = "tokens"
         lengths = models.count_tokens(card, inputs)
-    if card is not None and card.task.items_are_texts:
         reads = longest_text(card)
-        cut = int(np.count_nonzero(np.array(lengths) > reads))
+    cut = None
+    if reads is not None:
+        cut = sum(length > reads for length in lengths)
     # A split may have no text.
     median, most = np.percentile(lengths or [0], [50, 95])
     longest = max(lengths, default=0)
-    found = {"unit": unit, "median": int(median), "p95": int(most), "longest": longest}
-    return {**found, "max_length": reads, "cut": cut}
-
-
-def _count_words(one: Input) -> int:
-    if isinstance(one, str):
-        return len(one.split())
-    return sum(len(part.split()) for part in one)
+    described = {"unit": unit, "median": int(median), "p95": int(most), "longest": longest}
+    return {**described, "max_length": reads, "cut": cut}

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.keywords import Options
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.board.budget_sweep import fill, table_of
 from cahp.board.colourings import colour_by_measures
@@ -26,6 +25,7 @@ from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
+from cahp.run.keywords import Options
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store

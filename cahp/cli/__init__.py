@@ -87,12 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments = sys.argv[1:]
     code = run(arguments)
     try:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.flush()
+        sys.stdout.flush()
     except BrokenPipeError:
         _discard_output()
     except OSError as error:
-        code = _refuse(_disk_full(error))
+        code = _refuse_disk(error)
     # Python looks for garbage once more when it ends, which takes a second with PyTorch.
     gc.freeze()
     sys.exit(code)
@@ -117,28 +116,24 @@ def run(arguments: Sequence[str]) -> int:
     except OSError as error:
         if error.errno not in _FULL:
             raise
-        return _refuse(_disk_full(error))
+        return _refuse_disk(error)
     except Exception as error:
         # Usage errors of the option parser, from whichever library Typer takes it.
-        message = getattr(error, "format_message", None)
-        if message is None:
+        if not hasattr(error, "format_message"):
             raise
-        context = getattr(error, "ctx", None)
-        path = "cahp" if context is None else context.command_path
-        return _refuse(f"{message().rstrip('.')}; see `{path} --help`")
+        path = getattr(getattr(error, "ctx", None), "command_path", "cahp")
+        return _refuse(f"{error.format_message().rstrip('.')}; see `{path} --help`")
     if code == _INTERRUPTED:
         # Some versions of the option parser return this code, some raise.
         typer.echo("cahp: interrupted; no incomplete file was left", err=True)
-    if not isinstance(code, int):
-        return 0
-    return code
+    return code if isinstance(code, int) else 0
 
 
-def _disk_full(error: OSError) -> str:
+def _refuse_disk(error: OSError) -> int:
     # The rest of the output has no room either.
     _discard_output()
     place = error.filename or "the output"
-    return f"{place} cannot be written ({error.strerror or error}); free some space, or name another place"
+    return _refuse(f"{place} cannot be written ({error.strerror or error}); free some space, or name another place")
 
 
 def _discard_output() -> None:

@@ -9,7 +9,7 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import typer
 
 from cahp import hub
 from cahp.files import is_there, json_text
-from cahp.output import Mark, Output, UnwrittenError
+from cahp.output import Mark, Output
 from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
 from cahp.store import Store
 from cahp.terminal import progress
@@ -51,26 +51,20 @@ class Option:
     common: bool = True
 
     @property
-    def flag(self) -> str:
-        """Its spelling on the command line."""
-        return next(iter(self.flags), f"--{self.name.replace('_', '-')}")
-
-    @property
     def parameter(self) -> inspect.Parameter:
         """The parameter from which Typer makes the option."""
+        default = typer.Option(
+            self.default,
+            *self.flags,
+            help=self.help,
+            min=self.low,
+            max=self.high,
+            rich_help_panel=self.section,
+            hidden=not self.common,
+        )
         if self.argument:
             default = typer.Argument(
                 self.default, help=self.help, metavar=self.name.upper(), rich_help_panel=self.section
-            )
-        else:
-            default = typer.Option(
-                self.default,
-                *self.flags,
-                help=self.help,
-                min=self.low,
-                max=self.high,
-                rich_help_panel=self.section,
-                hidden=not self.common,
             )
         return inspect.Parameter(self.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=self.kind)
 
@@ -80,17 +74,19 @@ class Option:
 
 
 def _of_setting(setting: Setting, flag: str) -> Option:
-    help = setting.help.replace("{choices}", ", ".join(setting.choices))
-    kind = setting.kind if setting.kind in (bool, int, float) else str
-    default = to_text(setting.default) if setting.kind in (Mapping, Sequence) else setting.default
+    kind = setting.kind
+    default = setting.default
+    if kind in (Mapping, Sequence):
+        kind = str
+        default = to_text(default)
     names = [flag]
-    if setting.default is not False and setting.kind is bool:
+    if kind is bool and default is not False:
         names = [f"{flag}/{flag.replace('--', '--no-', 1)}"]
     if setting.short:
         names.append(setting.short)
     return Option(
         setting.name,
-        help,
+        setting.help.replace("{choices}", ", ".join(setting.choices)),
         kind,
         default,
         tuple(names),
@@ -180,21 +176,10 @@ class Call:
         text = json_text(document).rstrip() if self.as_json else "\n".join(lines)
         typer.echo(text)
 
-    @contextmanager
-    def answering(self, lines: Callable[[Any], Iterable[str]]) -> Iterator[None]:
-        """Print the result that could not be written, before the error says so."""
-        try:
-            yield
-        except UnwrittenError as error:
-            if error.results is not None:
-                self.answer(error.results, lines(error.results))
-            raise
-
-    @contextmanager
-    def keeping(self, document: Mapping[str, Any], lines: Iterable[str]) -> Iterator[None]:
-        """Print a result that the block cannot write, before the error says so."""
-        with self.answering(lambda _: lines), UnwrittenError.carrying(document):
-            yield
+    def wrote(self, line: str) -> None:
+        """Print what was written after a result; the document is all of the output with ``--json``."""
+        if not self.as_json:
+            typer.echo(line)
 
 
 def show_all(context: typer.Context, wanted: bool) -> None:
@@ -244,7 +229,6 @@ class Command:
         fields = tuple(option.name for option in self.options if option.fills)
 
         def run(context: typer.Context, **given: Any) -> None:
-            of_call = {name: given[name] for name in _OF_CALL if name in given}
             source = context.get_parameter_source("model")
             if given.get("mask") is not None and source is not None and source.name == "DEFAULT":
                 # It reads runs, which takes more than to print a help.
@@ -252,6 +236,7 @@ class Command:
 
                 given["model"] = find_model(given["mask"])
             line = encodable(shlex.join(["cahp", *context.find_root().obj]))
+            of_call = {name: given[name] for name in _OF_CALL if name in given}
             call = Call(self.settings(given), line, **of_call, fields=fields)
             with questions(yes=call.yes):
                 self.do(call, **{name: given[name] for name in own})
@@ -280,12 +265,6 @@ class Command:
         )(run)
 
 
-def _find(option: Option | str) -> Option:
-    if isinstance(option, str):
-        return OPTIONS[option]
-    return option
-
-
 def command(
     *own: Option | str,
     example: str,
@@ -299,14 +278,14 @@ def command(
     ``settings_of`` takes (None: the command itself). An option of the table ``OPTIONS`` is
     given by its name.
     """
-    chosen = [_find(option) for option in own]
+    chosen = [OPTIONS[option] if isinstance(option, str) else option for option in own]
 
     def make(do: Callable[..., None]) -> Command:
         first = [option for option in chosen if option.argument or option.default is REQUIRED]
         rest = [option for option in chosen if option not in first]
         named = {option.name for option in chosen}
-        taken = flags(settings_of or do.__name__)
-        settings = [_of_setting(describe()[name], flag) for name, flag in taken.items() if name not in named]
+        taken = flags(settings_of or do.__name__).items()
+        settings = [_of_setting(describe()[name], flag) for name, flag in taken if name not in named]
         return Command((*first, *settings, *rest, *(OPTIONS[name] for name in of_call)), do, example, passes_on)
 
     return make
@@ -328,12 +307,17 @@ def questions(*, yes: bool) -> Iterator[None]:
 
 
 @contextmanager
-def folder(out: Path, force: bool) -> Iterator[Output]:
-    """The folder ``out``, checked and made before long work, and removed again if the work fails."""
+def folder(out: Path, force: bool, files: Iterable[str] = (), mark: Mark | None = None) -> Iterator[Output]:
+    """The folder ``out``, checked and made before long work, and removed again if the work fails.
+
+    With a ``mark``, it is checked for ``files`` of somebody else.
+    """
     new = is_there(out, lambda path: not path.exists())
     output = Output(out, force=force)
     output.check_writable()
     try:
+        if mark is not None:
+            output.check_files(files, mark)
         yield output
     except BaseException:
         if new:
@@ -344,26 +328,19 @@ def folder(out: Path, force: bool) -> Iterator[Output]:
         typer.echo(f"cahp: {output.note}", err=True)
 
 
-@contextmanager
-def optional_folder(out: Path | None, force: bool, files: Iterable[str], mark: Mark) -> Iterator[Output | None]:
-    """``folder``, checked for the ``files`` of somebody else; None without ``out``."""
+def optional_folder(
+    out: Path | None, force: bool, files: Iterable[str], mark: Mark
+) -> AbstractContextManager[Output | None]:
+    """``folder``, or None without ``out``."""
     if out is None:
-        yield None
-        return
-    with folder(out, force) as output:
-        output.check_files(files, mark)
-        yield output
+        return nullcontext()
+    return folder(out, force, files, mark)
 
 
-@contextmanager
-def optional_file(out: Path | None, force: bool) -> Iterator[Output | None]:
+def optional_file(out: Path | None, force: bool) -> AbstractContextManager[Output | None]:
     """The folder of the new file ``out``, checked before long work; None without ``out``."""
     if out is None:
-        yield None
-        return
-    if is_there(out, Path.is_dir):
-        raise OptionError(f"{out} is a folder; name a file with --out")
-    if is_there(out, Path.exists) and not force:
-        raise OptionError(f"{out} exists and would be overwritten; name another file with --out, or add --force")
-    with folder(out.parent, force) as output:
-        yield output
+        return nullcontext()
+    if is_there(out, Path.is_dir) or (is_there(out, Path.exists) and not force):
+        raise OptionError(f"{out} exists; name a new file with --out, or add --force to replace a file")
+    return folder(out.parent, force)

@@ -18,10 +18,11 @@ from cahp.features import measures
 from cahp.features.attribution import TOP
 from cahp.models import identify, make_prompt, preview
 from cahp.models.cards import ModelCard
-from cahp.output import UnwrittenError
 from cahp.recoveries import COMPARED
 from cahp.run.measures import MaskSubject
 from cahp.run.settings import BOUNDS, COLUMNS, describe, to_arguments
+from cahp.run.show import show_latency
+from cahp.show import terminal
 from cahp.terminal import printing
 from cahp.values import HeadMask, Input, OptionError
 
@@ -59,14 +60,13 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     with optional_folder(out, force, files(table=sweep), MARK) as output:
         with call.bars() as progress:
             run = cahp.prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
-        document = run.document.to_json()
-        wrote = "  nothing was written; --out DIR writes the run's files"
-        if output is not None:
-            lines = printing.run_lines(run.document, measures())
-            with call.keeping(document, lines):
-                write_run(output, run, table=run.table)
-            wrote = output.describe(files(table=sweep))
-    call.answer(document, [*printing.run_lines(run.document, measures()), wrote])
+        # Printed before it is written: a full disk must not cost hours of work.
+        call.answer(run.document.to_json(), printing.run_lines(run.document, measures()))
+        if output is None:
+            call.wrote("  nothing was written; --out DIR writes the run's files")
+        else:
+            write_run(output, run, table=run.table)
+            call.wrote(output.describe(files(table=sweep)))
 
 
 @command(
@@ -107,7 +107,7 @@ def latency(call: Call, **options: Any) -> None:
     """
     with call.bars() as progress:
         document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
-    call.answer(document, printing.latency_lines(document))
+    call.answer(document, terminal.lines(show_latency(document)))
 
 
 @command(
@@ -124,7 +124,7 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
 
     It is saved as a plain checkpoint that any tool loads.
     """
-    with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
+    with folder(out, force) as output, call.bars() as progress:
         document = cahp.recover(
             **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
         )
@@ -148,7 +148,7 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
 
     It is verified in a fresh process. A mask alone can be written, too.
     """
-    with folder(out, force) as output, call.bars() as progress, call.answering(printing.export_lines):
+    with folder(out, force) as output, call.bars() as progress:
         document = cahp.export(
             **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
         )
@@ -171,17 +171,12 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     """
     from cahp.api.export import site as write_site
 
-    if (run is None) == (site is None):
-        raise OptionError("name the folder of a run, or --site and a folder to write to")
     if site is not None:
-        if static or out is not None:
-            raise OptionError(
-                "--site writes a page of all bundled runs to its own folder; leave out --static and --out"
-            )
         page = write_site(site, force=force)
         call.answer(page, [f"  wrote     {page['file']} ({page['bytes']:,} bytes): {', '.join(page['models'])}"])
         return
-    assert run is not None
+    if run is None:
+        raise OptionError("name the folder of a run, or --site and a folder to write to")
     document = cahp.report(run, out, static=static, force=force)
     call.answer(document, printing.report_lines(document))
 
@@ -203,7 +198,7 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
 
     An encoder gets low-rank adapters, or all its weights are trained. The best epoch on validation is kept.
     """
-    with folder(out, force) as output, call.bars() as progress, call.answering(printing.fit_lines):
+    with folder(out, force) as output, call.bars() as progress:
         document = cahp.fit(**call.given, out=output, save=save, **options, store=call.store, progress=progress)
     wrote = output.describe()
     if save == "model":
@@ -255,14 +250,11 @@ def data(call: Call, name: str | None, model: str | None, max_length: int | None
     card: ModelCard | None = None
     if model is not None:
         card = replace(identify(model), max_length=max_length)
-    splits = {
-        split: {
-            "examples": len(texts),
-            "class_counts": dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)) or None,
-            "lengths": describe_lengths(texts.plain_inputs, card),
-        }
-        for split, texts in dataset.splits.items()
-    }
+    splits = {}
+    for split, texts in dataset.splits.items():
+        counts = dict(zip(texts.classes, texts.class_counts.tolist(), strict=True)) or None
+        lengths = describe_lengths(texts.plain_inputs, card)
+        splits[split] = {"examples": len(texts), "class_counts": counts, "lengths": lengths}
     document = {"id": dataset.id, "pairs": dataset.pairs, "splits": splits, "notices": list(dataset.notices)}
     call.answer(document, printing.data_lines(document))
 
@@ -306,17 +298,15 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     """
     from cahp.comparison.result import FILES, MARK
     from cahp.figures.comparison_blocks import show_comparison
-    from cahp.show import terminal
 
     with optional_folder(out, force, FILES, MARK) as output:
         with call.bars(lines=True) as progress:
             result = cahp.compare(**call.given, **options, command=call.line, store=call.store, progress=progress)
-        lines = list(terminal.lines(show_comparison(result)))
-        wrote = "  nothing was written; --out DIR writes compare.json, comparison.csv and the figures"
-        if output is not None:
-            with call.keeping(result.as_json(), lines):
-                wrote = output.describe(result.write(output))
-    call.answer(result.as_json(), [*lines, wrote])
+        call.answer(result.as_json(), terminal.lines(show_comparison(result)))
+        if output is None:
+            call.wrote("  nothing was written; --out DIR writes compare.json, comparison.csv and the figures")
+        else:
+            call.wrote(output.describe(result.write(output)))
 
 
 @command(
@@ -345,7 +335,6 @@ def attribute(
     """
     from cahp.exports.masks import MaskOrigin, mask_json
     from cahp.features.attribution.result import show_attribution
-    from cahp.show.terminal import lines
 
     if text is None:
         raise OptionError('a text is needed; give --text "..."')
@@ -356,21 +345,18 @@ def attribute(
         settings = replace(call.settings, model=model)
         with call.bars() as progress:
             result = cahp.attribute(settings, given, **question, store=call.store, progress=progress)
-        document = result.to_json()
-        shown = [*lines(show_attribution(result))]
+        call.answer(result.to_json(), terminal.lines(show_attribution(result)))
         if output is not None and out is not None:
-            with call.keeping(document, shown):
-                if result.needed is None:
-                    raise UnwrittenError(
-                        f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave "
-                        "out --answer"
-                    )
-                mask = result.needed.mask
-                metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
-                origin = MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics)
-                output.write({out.name: mask_json(mask, origin)})
-            shown.append(output.describe([out.name]))
-    call.answer(document, shown)
+            if result.needed is None:
+                raise OptionError(
+                    f"the model predicts {result.shown_prediction}, so no mask keeps {result.shown_answer}; leave "
+                    "out --answer"
+                )
+            mask = result.needed.mask
+            metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
+            origin = MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics)
+            output.write({out.name: mask_json(mask, origin)})
+            call.wrote(output.describe([out.name]))
 
 
 @command(
@@ -384,7 +370,6 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     Roles are first token, induction, retrieval and others. Many heads have none.
     """
     from cahp.features.roles.section import ROLES_OF_HEADS
-    from cahp.show.terminal import lines
 
     settings = call.settings
     with call.bars() as progress:
@@ -392,4 +377,4 @@ def roles(call: Call, name: str, ablate: bool) -> None:
             name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
         )
     subject = MaskSubject(HeadMask.full(result.layers, result.heads))
-    call.answer({"model": name, **result.to_json()}, lines(ROLES_OF_HEADS.show(result, subject)))
+    call.answer({"model": name, **result.to_json()}, terminal.lines(ROLES_OF_HEADS.show(result, subject)))

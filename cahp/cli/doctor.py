@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 
@@ -68,21 +69,20 @@ def _packages() -> list[Check]:
 
     checks = []
     try:
-        wanted = [Requirement(line) for line in requires("cahp-explorer") or []]
+        wanted = map(Requirement, requires("cahp-explorer") or [])
     except PackageNotFoundError:
         return [Check("packages", False, "cahp-explorer is not installed", "run `make setup`, or `pip install .`")]
     for requirement in wanted:
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
-        remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
-        try:
+        found = "not installed"
+        fits = False
+        with suppress(PackageNotFoundError):
             found = version(requirement.name)
-        except PackageNotFoundError:
-            checks.append(Check(requirement.name, False, "not installed", remedy))
-            continue
-        fits = requirement.specifier.contains(found, prereleases=True)
+            fits = requirement.specifier.contains(found, prereleases=True)
         if not fits:
-            found = f"{found}, not {requirement.specifier}"
+            found = f"{found}, and {requirement.specifier} is needed"
+        remedy = f"run `pip install '{requirement.name}{requirement.specifier}'`"
         checks.append(Check(requirement.name, fits, found, remedy))
     return checks
 

@@ -94,7 +94,10 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
     have = f"its columns are {join_quoted(table.columns)}"
     unknown = [name for name in wanted if name not in table.columns]
     if unknown:
-        raise DataError(f"{table.place} has no column {unknown[0]!r}, which the options name; {have}.")
+        raise DataError(
+            f"{table.place} has no column {unknown[0]!r}; {have}; name others with --text-column, --pair-column and "
+            "--label-column."
+        )
     if used.text is None or used.label is None:
         missing = LABEL_COLUMN
         if used.text is None:

@@ -600,8 +600,13 @@ def set_dtype(card: ModelCard, dtype: Dtype) -> ModelCard:
     return replace(card, dtype=dtype)
 
 
-def longest_text(card: ModelCard) -> int:
-    """Largest number of tokens of a text that are read, by the files beside the weights; a prompt comes on top."""
+def longest_text(card: ModelCard) -> int | None:
+    """Largest number of tokens of a text that are read, by the files beside the weights; a prompt comes on top.
+
+    None: the model reads windows of tokens.
+    """
+    if not card.task.items_are_texts:
+        return None
     limits = [card.max_length or MAX_LENGTH]
     for file, entry in (
         (CONFIG, "max_position_embeddings"),

@@ -11,7 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -82,16 +82,10 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
     return output.folder
 
 
-def save_network(
-    network: Any,
-    tokenizer: Any,
-    out: Path | Output,
-    *,
-    made: Callable[[Path], Mapping[str, Any]] | None = None,
-) -> Path:
+def save_network(network: Any, tokenizer: Any, out: Path | Output) -> Path:
     """Write network and tokenizer, as safetensors, whole or not at all; return the folder. See ``Output.whole``."""
     output = Output.of(out)
-    with output.whole(made) as part:
+    with output.whole() as part:
         save_plain(part, network)
         save_tokenizer(tokenizer, part)
     return output.folder

@@ -392,6 +392,13 @@ def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float
     return CostRecord(costs.full, costs.pruned), costs.ratio, costs.attention_share
 
 
+def latency_record(costs: Costs, card: ModelCard, mask: HeadMask) -> dict[str, Any]:
+    """Return the fields of ``run.json`` that a timing of a mask fills."""
+    cost, ratio, share = cost_record(costs)
+    fields_of = {"cost": cost, "latency_ratio": ratio_record(ratio), "attention_share": share}
+    return {**fields_of, "kv_cache": card.measure_cache(mask), "speed": costs.speed}
+
+
 def versions() -> dict[str, str]:
     """Return the versions of this package and of the libraries that affect numbers."""
     installed = {}

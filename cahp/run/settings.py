@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cache
 from os import PathLike
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 import msgspec
 import numpy as np
@@ -29,6 +29,9 @@ from cahp.stages.selection import Minimum, Representative, layer_floor, read_bud
 from cahp.stages.space import Projection
 from cahp.tasks.answers import Beginning
 from cahp.values import OptionError, Precisions
+
+if TYPE_CHECKING:
+    from cahp.run.keywords import Options
 
 # The calibration mix of a causal language model: parts of its calibration tokens that are not text of the data ------
 
@@ -494,6 +497,12 @@ class Settings:
         (),
         'Answers to the prompt, a word for each class in the data\'s order: "terrible,okay,great".',
     )
+
+    if TYPE_CHECKING:
+        # Numbers and paths stand for texts, which the types of the fields do not say.
+        def __init__(
+            self, model: str | PathLike[str] = ..., data: str | PathLike[str] | None = ..., **options: Unpack[Options]
+        ) -> None: ...
 
     @property
     def recover_seconds(self) -> float:

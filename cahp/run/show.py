@@ -299,6 +299,36 @@ def show_run_cost(run: RunDocument) -> Iterator[Block]:
     )
 
 
+def show_latency(document: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield the document of ``cahp latency``."""
+    ratio = document["latency_ratio"]
+    cost = document["cost"]
+    yield from show_cost(
+        cost,
+        Estimate(ratio["median"], ratio["ci95"], cost.full.latency_ms.repeats, "ratio"),
+        document["attention_share"],
+        cache=document["kv_cache"],
+        speed=document["speed"],
+        attention_weights=document["attention_weights"],
+    )
+    yield from show_notes(document["notices"])
+
+
+def show_evaluation(document: Mapping[str, Any]) -> Iterator[Block]:
+    """Yield the document of ``cahp evaluate`` or ``cahp recover``."""
+    protocol = document.get("protocol")
+    if protocol is not None:
+        yield Text(f"Measured on {protocol}.")
+    measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
+    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured)
+    yield table
+    if not table.rows:
+        yield Text("Nothing to measure: one model without labels has no outcome; give --mask, or labelled data.")
+    yield from show_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()))
+    yield from show_epochs(document.get("epochs", []))
+    yield from show_notes(document["notices"], document.get("test_opened"))
+
+
 # Checks --------------------------------------------------------------------------------------------------------------
 
 

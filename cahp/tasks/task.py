@@ -81,6 +81,8 @@ class Task:
     #: Passes over the calibration texts that choosing heads takes, about: of salience, partly with gradients, and of
     #: attention maps.
     choosing_passes = 1.3
+    #: Tokens of the calibration and of the evaluation items of the default run, about, and its calibration items.
+    default_run = (64_000, 32_000, 2000)
     #: The learning rate of a distillation, higher than that of fine-tuning since the teacher's scores carry more
     #: information than labels, and the items of a batch.
     distill_rate = 1e-4
@@ -193,6 +195,7 @@ class NextToken(Task):
     head = "causal"
     ahead = 1
     choosing_passes = 2.5
+    default_run = (8192, 4608, 32)
     distill_rate = 2e-4
     # A window has a prediction per token, so that few windows are enough for a batch.
     distill_batch = 8

@@ -15,17 +15,14 @@ from cahp.run.measures import Measures, show_measured
 from cahp.run.show import (
     describe_choice,
     show_checks,
-    show_cost,
     show_epochs,
+    show_evaluation,
     show_notes,
-    show_outcomes,
-    show_recovery,
     show_run,
     show_run_cost,
 )
-from cahp.show.blocks import Block, Cell, Table, Text
+from cahp.show.blocks import Cell, Table, Text
 from cahp.show.terminal import lines
-from cahp.values import Estimate
 from cahp.words import duration, size_of
 
 Document = Mapping[str, Any]
@@ -43,78 +40,60 @@ def run_lines(run: RunDocument, measures: Measures = ()) -> Iterator[str]:
     yield from lines((*show_run_cost(run), *show_checks(run)))
 
 
-def _facts(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+def _facts(facts: Mapping[str, str | None]) -> Iterator[str]:
     """Yield the lines of named facts, without those that are empty."""
-    yield from lines([Table("", ("", ""), [row for row in rows if row[1]])])
+    yield from lines([Table("", ("", ""), [(name, fact) for name, fact in facts.items() if fact])])
 
 
 def evaluation_lines(document: Document) -> Iterator[str]:
     """Yield the result of ``cahp evaluate`` or ``cahp recover``."""
-    kept = document["kept"]
     heads = "all heads"
-    if kept is not None:
-        heads = f"{kept['heads']} of {kept['of']} heads"
+    if document["kept"] is not None:
+        heads = _name_kept(document)
     yield f"{document['model']} on {document['data']['id']}: {heads}"
     yield ""
-    yield from lines(_show_evaluation(document))
+    yield from lines(show_evaluation(document))
 
 
-def _show_evaluation(document: Document) -> Iterator[Block]:
-    protocol = document.get("protocol")
-    if protocol is not None:
-        yield Text(f"Measured on {protocol}.")
-    measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
-    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured)
-    yield table
-    if not table.rows:
-        yield Text("Nothing to measure: one model without labels has no outcome; give --mask, or labelled data.")
-    yield from show_recovery(document.get("refit"), document.get("distill"), document.get("steps", ()))
-    yield from show_epochs(document.get("epochs", []))
-    yield from show_notes(document["notices"], document.get("test_opened"))
+def _name_kept(document: Document) -> str:
+    return f"{document['kept']['heads']} of {document['kept']['of']} heads"
 
 
-def export_lines(document: Document, output: Output | None = None) -> Iterator[str]:
-    """Yield the result of ``cahp export`` in ``output`` (None: it could not be written)."""
-    kept = document["kept"]
+def export_lines(document: Document, output: Output) -> Iterator[str]:
+    """Yield the result of ``cahp export`` in ``output``."""
     if "file" in document:
-        yield f"{document['model']}: a mask of {kept['heads']} of {kept['of']} heads"
-        if output is not None:
-            yield output.describe([document["file"]])
+        yield f"{document['model']}: a mask of {_name_kept(document)}"
+        yield output.describe([document["file"]])
         yield from lines(show_notes(document["notices"]))
         return
     if document["metrics"]:
         yield from evaluation_lines(document)
         yield ""
     else:
-        yield f"{document['model']}: {kept['heads']} of {kept['of']} heads, not evaluated (no data were given)"
+        yield f"{document['model']}: {_name_kept(document)}, not evaluated (no data were given)"
     form = model_form(document["form"])
     size = f"{document['parameters']['full']:,} weights -> {document['parameters']['pruned']:,}"
-    if output is None:
-        yield from _facts([("size", size)])
-        return
     size += f"; {document['bytes'] / 1e6:.1f} MB on disk"
     if form.size == "as the original":
         size += ", where those of pruned heads are zeros"
-    yield from _facts(
-        [
-            ("size", size),
-            ("verified", f"read back in a fresh process, {form.closeness(document)}"),
-            ("note", document.get("note") or ""),
-            ("runs in", describe_runtimes(form)),
-        ]
-    )
+    facts = {
+        "size": size,
+        "verified": f"read back in a fresh process, {form.closeness(document)}",
+        "note": document.get("note"),
+        "runs in": describe_runtimes(form),
+        "uploaded": document["pushed"],
+    }
+    yield from _facts(facts)
     yield from lines(show_files(document["files"] or (), form.runtime))
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
-    if document["pushed"]:
-        yield from _facts([("uploaded", document["pushed"])])
 
 
 def data_lines(document: Document) -> Iterator[str]:
     """Yield the contents of a data set, and how many of its texts a model does not read to the end."""
-    classes = next(iter(document["splits"].values()))["class_counts"]
     texts = "texts"
     if document["pairs"]:
         texts = "pairs of texts"
+    classes = next(iter(document["splits"].values()))["class_counts"]
     content = "no labels"
     if classes is not None:
         content = f"{len(classes)} classes"
@@ -138,24 +117,8 @@ def fit_lines(document: Document) -> Iterator[str]:
     """Yield the result of ``cahp fit``."""
     yield f"{document['model']} trained on {document['data']['train'].examples:,} texts of {document['data']['id']}"
     yield from lines(show_epochs(document["epochs"]))
-    outcomes = document["outcomes"] or {}
-    yield from _facts((split, f"accuracy {measured['accuracy']}") for split, measured in outcomes.items())
+    yield from _facts({split: f"accuracy {measured['accuracy']}" for split, measured in document["outcomes"].items()})
     yield from lines(show_notes(document["notices"]))
-
-
-def latency_lines(document: Document) -> Iterator[str]:
-    """Yield the result of ``cahp latency``."""
-    ratio = document["latency_ratio"]
-    cost = document["cost"]
-    blocks = show_cost(
-        cost,
-        Estimate(ratio["median"], ratio["ci95"], cost.full.latency_ms.repeats, "ratio"),
-        document["attention_share"],
-        cache=document["kv_cache"],
-        speed=document["speed"],
-        attention_weights=document["attention_weights"],
-    )
-    yield from lines((*blocks, *show_notes(document["notices"])))
 
 
 def report_lines(document: Document) -> Iterator[str]:
@@ -168,54 +131,43 @@ def report_lines(document: Document) -> Iterator[str]:
 
 def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
     """Yield the models or data sets that are known by name."""
-    rows = []
+    rows = {}
     for entry in entries:
-        words = entry["description"]
-        if entry["available"]:
-            rows.append((entry["name"], words))
-        elif entry.get("kind") == "preset":
-            rows.append((entry["name"], f"{words}  (read from the hub)"))
-        else:
-            rows.append((entry["name"], f"{words}  (not installed)"))
+        note = ""
+        if not entry["available"]:
+            note = "  (read from the hub)" if entry.get("kind") == "preset" else "  (not installed)"
+        rows[entry["name"]] = f"{entry['description']}{note}"
     yield from _facts(rows)
 
 
 def preflight_lines(document: Document) -> Iterator[str]:
     """Yield the facts about a model before it is used; see ``cahp.api.preflight``."""
     yield f"{document['id']}: supported ({document['family']})"
-    yield from _facts(_list_facts(document))
-    yield from lines(show_notes(document["notes"]))
-
-
-def _list_facts(document: Document) -> Iterator[tuple[str, str]]:
     layers = document["layers"]
     heads = document["heads"]
-    yield "heads", f"{layers} layers x {heads} = {layers * heads}"
+    facts: dict[str, str | None] = {"heads": f"{layers} layers x {heads} = {layers * heads}"}
+    classes = ", ".join(document["labels"])
+    if not classes and document["language"]:
+        classes = f"none: a {document['language']} language model; --prompt and --answers make it a classifier"
+    facts["classes"] = classes or "none: an encoder; train a classifier on it with `cahp fit`"
     if document["prompt"]:
         tokens = [f"{answer['word']} (token {answer['token']})" for answer in document["prompt"]["answers"]]
-        yield "answers", ", ".join(tokens or document["labels"])
-        yield "prompt", document["prompt"]["prompted"]
-    elif document["labels"]:
-        yield "classes", ", ".join(document["labels"])
-    elif document["language"]:
-        yield "classes", f"none: a {document['language']} language model; --prompt and --answers make it a classifier"
-    else:
-        yield "classes", "none: an encoder; train a classifier on it with `cahp fit`"
+        facts["answers"] = ", ".join(tokens)
+        facts["prompt"] = document["prompt"]["prompted"]
     if document["parameters"]:
-        yield "weights", f"{document['parameters'] / 1e6:.1f} M"
+        facts["weights"] = f"{document['parameters'] / 1e6:.1f} M"
     if document["to_fetch_bytes"]:
-        yield "download", f"{size_of(document['to_fetch_bytes'])} from the hub"
-    if document["kv_cache"]:
-        yield "cache", f"keys and values take {document['kv_cache']:,} bytes per token"
+        facts["download"] = f"{size_of(document['to_fetch_bytes'])} from the hub"
+    if document["cached_bytes"]:
+        facts["cache"] = f"keys and values take {document['cached_bytes']:,} bytes per token"
     if document["memory_bytes"]:
-        yield "memory", f"about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
-    if document["expected_s"]:
-        yield "time", f"about {duration(document['expected_s'])} for the default run on this machine's processor"
+        facts["memory"] = f"about {document['memory_bytes'] / 2**30:.1f} GiB for the default run"
+    facts["time"] = f"about {duration(document['expected_s'])} for the default run on this machine's processor"
     if document["max_length"]:
-        limit = f"{document['max_length']:,}"
-        longest = duration(document["expected_longest_s"])
-        yield "texts", f"at most {limit} tokens are read of each (--max-length); if all are so long, about {longest}"
+        facts["texts"] = f"at most {document['max_length']:,} tokens are read of each (--max-length)"
     if document["pruned_before"]:
-        yield "pruned", "already: it can be evaluated, and its heads cannot be pruned again"
+        facts["pruned"] = "already: it can be evaluated, and its heads cannot be pruned again"
     else:
-        yield "exports", ", ".join(document["exports"])
+        facts["exports"] = ", ".join(document["exports"])
+    yield from _facts(facts)
+    yield from lines(show_notes(document["notes"]))

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from dataclasses import replace
 from functools import partial
@@ -12,7 +13,6 @@ import pytest
 from apps import has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from assets import bundle
 from cahp import data
 from cahp.api import bundled
 from cahp.comparison import Comparison, Plan
@@ -43,7 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shipped(tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with one bundled comparison, from which the page reads."""
     place = tmp_path / "shipped"
-    bundle.bundle_comparison(folder, place / "tiny", machine="An abacus")
+    shutil.copytree(folder, place / "tiny")
+    (place / "tiny" / "made.json").write_text('{"machine": "An abacus", "date": "2026-01-31"}')
     monkeypatch.setattr(bundled, "comparisons_folder", lambda: place)
     return place
 

@@ -120,17 +120,6 @@ def test_a_file_is_no_folder_to_write_to(tmp_path: Path) -> None:
         Output(tmp_path / "reviews.csv").check_folder()
 
 
-@pytest.mark.parametrize("spoilt", [b"", b"[]", b'{"schema": "cahp.folder/1", "made": 1}'])
-def test_a_folder_bears_what_its_maker_says_of_it(tmp_path: Path, spoilt: bytes) -> None:
-    output = Output(tmp_path / "out")
-    assert output.made == {}
-    with output.whole(lambda part: {"of": sorted(path.name for path in part.iterdir())}) as part:
-        (part / "model").write_text("mine")
-    assert Output(tmp_path / "out").made == {"of": ["model"]}
-    (tmp_path / "out" / MARK).write_bytes(spoilt)
-    assert output.made == {}
-
-
 @pytest.mark.parametrize("mark", [None, b"", b"[]", b'{"schema": "x"}', b'{"schema": "cahp.folder/1"}', b"[" * 9999])
 def test_a_folder_without_our_mark_is_refused(tmp_path: Path, mark: bytes | None) -> None:
     (tmp_path / "thesis.docx").write_bytes(b"mine")
@@ -213,13 +202,6 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, stop: BaseException) ->
     with pytest.raises(expected):
         write()
     assert tree(tmp_path) == before
-
-
-def test_what_cannot_be_written_carries_what_was_found(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UnwrittenError, match="--out") as error, UnwrittenError.carrying({"accuracy": 0.5}):
-        Output(tmp_path / "file" / "out").write({"run.json": b""})
-    assert error.value.results == {"accuracy": 0.5}
 
 
 # --- what killed processes leave

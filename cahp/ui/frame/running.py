@@ -52,9 +52,8 @@ def need_run(explorer: Explorer) -> None:
         if job is not None and not job.ended:
             follow(job, name="main")
             st.stop()
-        for check in check_run(bench):
-            sign = "check" if check.passed else "info"
-            st.markdown(f":material/{sign}: {plain(check.words)}")
+        for line in check_run(bench):
+            st.markdown(f":material/info: {plain(line)}")
         floor = explorer.settings.floor(card.layers)
         budgets = possible_budgets(card.layers, card.heads, min_per_layer=floor, even=explorer.settings.even)
         if budgets:

@@ -18,7 +18,7 @@ from cahp import data, hub, models
 from cahp.access import current
 from cahp.api import bundled
 from cahp.api.preflight import default_seconds
-from cahp.data.dataset import MOST_PARTS, NO_LABELS, SPLITS, default_columns
+from cahp.data.dataset import MOST_PARTS, NO_LABELS, SPLITS, find_columns
 from cahp.data.sources import BBC_NEWS, PRESETS
 from cahp.data.tables import READERS, RowTable
 from cahp.files import expanded, is_there
@@ -464,8 +464,7 @@ def _choose_columns(table: RowTable, part: str) -> data.Columns:
     if pair == NO_LABELS:
         pair = None
     columns = data.Columns(text, pair, label)
-    usual = default_columns(names)
-    if usual and columns == replace(usual, label=usual.label or NO_LABELS):
+    if columns == find_columns(names):
         return data.Columns()
     return columns
 

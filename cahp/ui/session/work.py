@@ -97,14 +97,12 @@ def table_seconds(board: BoardState) -> float:
 
 def run_seconds(bench: Bench) -> float:
     """Estimate the seconds of a run, with loading the model before it."""
-    evaluation = bench.evaluation.tokens
     seconds = preflight.run_seconds(
         bench.card,
         bench.settings,
         calibration=bench.calibration.tokens,
-        evaluation=evaluation,
+        evaluation=bench.evaluation.tokens,
         texts=len(bench.calibration),
-        length=evaluation / max(1, len(bench.evaluation)),
     )
     tokens = 0.0
     for one, options in list_wanted(measures(), bench):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -40,24 +39,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_bundled_comparison_keeps_its_answers_and_says_machine_and_day(folder: Path, tmp_path: Path) -> None:
+def test_a_bundled_comparison_says_machine_and_day_and_a_broken_one_is_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
-    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
-    assert sorted(path.name for path in place.iterdir()) == ["better.json", "compare.json", "compare.npz", "made.json"]
-    (one,), broken = bundled.read_comparisons(tmp_path / "there")
-    assert (one.name, one.made) == ("one", {"machine": "An abacus", "date": "2020-01-01"})
+    monkeypatch.setattr(bundled, "comparisons_folder", lambda: tmp_path)
+    before = Comparison.read(folder).results.means
+    bundle.summaries("out")
+    (one,), broken = bundled.read_comparisons(tmp_path)
+    assert (one.name, one.made) == ("out", {"machine": machine(), "date": "2020-01-01"})
     assert broken == []
-    assert one.comparison.results.means == Comparison.read(folder).results.means
-
-
-def test_a_comparison_that_was_replaced_is_read_again_and_a_broken_one_named(folder: Path, tmp_path: Path) -> None:
-    place = bundle.bundle_comparison(folder, tmp_path / "there" / "one", machine="An abacus")
-    assert bundled.read_comparisons(tmp_path / "there")[1] == []
-    (place / "compare.json").write_text("{}")
-    os.utime(place / "compare.json", (1, 1))
-    found, (sentence,) = bundled.read_comparisons(tmp_path / "there")
+    assert one.comparison.results.means == before
+    (folder / "compare.json").write_text("{}")
+    os.utime(folder / "compare.json", (1, 1))
+    found, (sentence,) = bundled.read_comparisons(tmp_path)
     assert found == []
-    assert sentence.startswith("The bundled comparison one cannot be shown: ")
+    assert sentence.startswith("The bundled comparison out cannot be shown: ")
 
 
 def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -> None:
@@ -111,30 +108,6 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
         assert bundled.describe_better_method(name, sha256, data, "mean", 12) is None
 
 
-def test_the_better_methods_that_ship_are_those_of_the_bundled_comparisons() -> None:
-    found, _ = bundled.read_comparisons(bundled.comparisons_folder())
-    for one in found:
-        file = bundled.comparisons_folder() / one.name / bundled.BETTER_FILE
-        listed = bundle.list_better_methods(one.comparison.results)
-        assert json.loads(file.read_text())["better"] == json.loads(json.dumps(listed))
-
-
-def test_the_better_method_has_the_per_layer_minimum_of_cahp() -> None:
-    ahead = {"none": "fisher-output", "mean": "obs-fisher", "refit": "obs-fisher"}
-    (file,) = bundled.comparisons_folder().glob("smollm2/compare.json")
-    results = Comparison.read(file.parent).results
-    listed = bundle.list_better_methods(results)
-    assert {name: (listed[name]["72"] or ("",))[0] for name in ahead} == ahead
-    others = []
-    for test in results.tests:
-        better = test.better
-        if better == test.method:
-            better = f"{test.method}-min-0"
-        others.append(replace(test, method=f"{test.method}-min-0", better=better))
-    assert any(test.better == test.method for test in others)
-    assert set(bundle.list_better_methods(replace(results, tests=tuple(others)))["refit"].values()) == {None}
-
-
 # --- the bundled run
 
 
@@ -145,31 +118,33 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return fakes.quick(model, data, recover="refit", latency=True, latency_time="0.1s")
 
 
-@pytest.fixture(scope="module")
-def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run of a tiny model, as it would ship."""
-    folder = tmp_path_factory.mktemp("bundle") / "runs" / "tiny"
+def measure_run(settings: Settings, folder: Path, store: Store) -> Path:
+    """Measure a run as it would ship."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
         patch.setattr("cahp.models.cards.NOISY", float("inf"))
-        bundle.write_run(folder, settings, store=store, day=date(2026, 1, 31))
+        patch.setattr(bundled, "RUNS", {"tiny": settings})
+        patch.setattr(bundled, "run_folder", lambda name: folder)
+        bundle.run("tiny", store)
     return folder
 
 
+@pytest.fixture(scope="module")
+def place(settings: Settings, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run of a tiny model, as it would ship."""
+    return measure_run(settings, tmp_path_factory.mktemp("bundle") / "tiny", store)
+
+
 @pytest.fixture
-def written(place: Path, quiet_machine: None, monkeypatch: pytest.MonkeyPatch) -> Bundle:
-    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
-    # Not what an earlier reader remembers.
-    found = bundled.read_run.__wrapped__()
-    assert found is not None
-    return found
+def written(place: Path, quiet_machine: None) -> Bundle:
+    return bundled.read_folder(place)
 
 
 def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
     run = prune(settings, store=store)
     assert written.document.command is not None
     assert written.document.command.endswith("--recover refit --device cpu --latency-time 0.1s")
-    assert written.made == {"machine": machine(), "date": "2026-01-31"}
+    assert written.made == {"machine": machine(), "date": date.today().isoformat()}
     again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
     assert replace(written.document, command=None) == again
     for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
@@ -199,22 +174,6 @@ def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, s
     row = table.row(written.document.budget.attained)
     assert row.values["accuracy"] == written.document.outcomes["pruned"]["accuracy"].value
     assert len(written.tables["none"]["speed"]) == budget_sweep.TIMED
-
-
-def test_it_holds_three_files_of_numbers_and_none_of_the_texts(place: Path, settings: Settings) -> None:
-    assert sorted(path.name for path in place.iterdir()) == ["arrays.npz", "run.json", "table.json"]
-    said = "".join((place / name).read_text() for name in ("run.json", "table.json"))
-    assert settings.data is not None
-    rows = (Path(settings.data) / "validation.jsonl").read_text().splitlines()
-    assert rows
-    assert not any(json.loads(row)["text"] in said for row in rows)
-    with np.load(place / "arrays.npz", allow_pickle=False) as arrays:
-        assert {arrays[name].dtype.kind for name in arrays.files} <= set("fiu")
-
-
-def test_where_nothing_is_bundled_nothing_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: tmp_path / "none")
-    assert bundled.read_run.__wrapped__() is None
 
 
 @pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities"}))
@@ -263,22 +222,18 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sett
     model, data = fakes.save_language_model(place / "model", "causal", "llama"), fakes.write_data(place / "data")
     windows = {"window": 16, "tokens": 320, "eval_tokens": 128}
     settings = fakes.quick(model, data, **windows, budget="9", recover="refit")
-    bundle.write_run(place / "run", settings, store=Store(place / "store"), day=date(2026, 1, 31))
-    return place / "run", settings
+    return measure_run(settings, place / "run", Store(place / "store")), settings
 
 
 def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_its_files(
-    language_model: tuple[Path, Settings], monkeypatch: pytest.MonkeyPatch
+    language_model: tuple[Path, Settings],
 ) -> None:
     place, settings = language_model
-    monkeypatch.setattr(bundled, "run_folder", lambda name=bundled.NAME: place)
-    written = bundled.read_run.__wrapped__()
-    assert written is not None
-    for recover in ("none", "refit"):
+    written = bundled.read_folder(place)
+    for recover, count in (("none", 10), ("quick-refit", 10), ("refit", 3)):
         table = BudgetTable(written.evidence().selections(settings), recover=recover, timed=False)
         table.fill_from(written.tables[recover])
-        assert table.measured() == (10, 10)
-        assert table.missing() is None
+        assert table.measured() == (count, 10)
     bench = open_bench(settings)
     assert written.facts is not None
     assert written.facts.card == replace(bench.card, folder="", source="")

@@ -46,7 +46,6 @@ def test_the_type_of_weights_is_named_where_they_have_16_bits(tmp_path: Path) ->
     save_file({name: weight.bfloat16() for name, weight in load_file(file).items()}, file, {"format": "pt"})
     halves = preflight.preflight(models.preview(str(tmp_path)))
     assert (whole["types"], halves["types"]) == ({"F32": whole["parameters"]}, {"BF16": whole["parameters"]})
-    ["\n".join(preflight_lines(one)) for one in (whole, halves)]
 
 
 def test_the_cache_of_a_language_model_is_that_of_the_heads_that_it_has(tmp_path: Path) -> None:
@@ -54,8 +53,7 @@ def test_the_cache_of_a_language_model_is_that_of_the_heads_that_it_has(tmp_path
     # 12 groups with keys and values of 4 channels and 4 bytes; attention is two projections of 32 x 32 and of 16 x 32.
     assert card.details is not None
     found = preflight.preflight(card)
-    assert (found["kv_cache"], card.details["attention"]) == (12 * 32, 3 * (2 * 32 * 32 + 2 * 16 * 32))
-    f"{100 * card.details['attention'] / card.details['parameters']:.1f}"
+    assert (found["cached_bytes"], card.details["attention"]) == (12 * 32, 3 * (2 * 32 * 32 + 2 * 16 * 32))
     said = "  cache    keys and values take 384 bytes per token"
     assert said in list(preflight_lines(found))
     pruned = preflight.preflight(replace(card, kept=((1,), (0, 2), (0, 1, 2, 3))))
@@ -109,11 +107,10 @@ def test_the_time_of_a_language_model_counts_its_vocabulary_and_its_recovery(
     assert small.task.predicts_often
     assert measurements.operations(large) - measurements.operations(small) == 2 * 2048 * 99_000
     # Choosing the heads takes 2.5 passes of 8,192 tokens; two models read 4,096 and 512, and the items of quick
-    # abilities; each is timed on 8 contexts of 128 tokens, and continues a text by 20 tokens, each as long as 16.
-    tokens = 2.5 * 8192 + 2 * (4608 + ITEM_TOKENS[False] + 8 * 128 + 16 * 20)
+    # abilities, and continue a text by 20 tokens, each as long as 16.
+    tokens = 2.5 * 8192 + 2 * (4608 + ITEM_TOKENS[False] + 16 * 20)
     more = preflight.default_seconds(large) - preflight.default_seconds(small)
     assert more == pytest.approx(2 * 2048 * 99_000 * tokens / 1e9)
-    assert preflight.default_seconds(small, recover="refit") > 1.3 * preflight.default_seconds(small)
 
 
 def test_a_model_that_was_evaluated_here_reads_at_the_pace_of_then() -> None:

@@ -86,9 +86,7 @@ def test_a_disk_that_fails_is_one_sentence_and_leaves_the_earlier_model(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("transformers.PreTrainedModel.save_pretrained", fail)
-    with pytest.raises(UnwrittenError, match="No space left") as unwritten:
+    with pytest.raises(UnwrittenError, match="No space left"):
         recover(replace(settings, recover="refit"), mask=mask, out=out, store=store)
-    assert unwritten.value.results is not None
-    assert unwritten.value.results["metrics"]["recovered"]["n"] == 40
     assert models.identify(str(out)).family == "roberta"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -46,7 +46,11 @@ def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Comma
         help = call(command.name, word).out
         return set(re.findall(r"^│ (?:\*  |   )?(--[a-z-]+)", help, re.MULTILINE))
 
-    flags = {option.flag.partition("/")[0]: option.common for option in command.options if not option.argument}
+    flags = {}
+    for option in command.options:
+        if not option.argument:
+            flag = next(iter(option.flags), f"--{option.name.replace('_', '-')}")
+            flags[flag.partition("/")[0]] = option.common
     more = {"--help", "--help-all"}
     assert listed("--help-all") == {*flags, *more}
     assert listed("--help") == {flag for flag, common in flags.items() if common} | more

