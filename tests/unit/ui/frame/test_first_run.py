@@ -80,7 +80,7 @@ def run(app: AppTest) -> AppTest:
         (shared_layers, "of 8 heads ", ("they match the 2 classes", "uses each layer in many passes")),
         (two_groups, "of 6 groups ", ("Masks: each group can be switched off", "Refit: possible")),
         (without_labels, "of 12 heads ", ("No labels: ", "Refit: possible")),
-        (language_model, "of 12 heads ", ("Labels: none are needed", "Refit: possible")),
+        (language_model, "of 12 heads ", ("labels are not read", "Refit: possible")),
     ],
 )
 def test_an_own_model_is_checked_and_reaches_a_board(
