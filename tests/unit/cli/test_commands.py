@@ -52,7 +52,6 @@ def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_p
     said = call(*asked).out
     assert " Attention is " in said
     assert "  KV cache per token                384 bytes  224 bytes  −41.7 %" in said
-    assert "keys and values in 4-byte numbers" in said
     assert re.search("Longest context in 1 GiB, tokens +80 +80", said)
     assert "  Decode at 80 tokens " in said
     assert "at most 80 tokens" in refused(call(*asked, "--length", 81))
