@@ -230,7 +230,7 @@ def _ranked(comparison: str, budget: int) -> list[str]:
 
 
 def _difference(test: Verdict) -> str:
-    return f"{_cell(Estimate(test.pp, test.interval, test.n, test.unit))}, {describe_p(test.p_holm)}"
+    return f"{_cell(test.lead)}, {describe_p(test.p_holm)}"
 
 
 #: The tables that come from code and from the results of comparisons: their mark, their page, and the function that

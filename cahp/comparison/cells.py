@@ -34,7 +34,7 @@ from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
+from cahp.values import BudgetError, Cancelled, Floats, HeadMask, Progress, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -90,11 +90,6 @@ class Workspace:
             self.splits["eval"] = first.evaluation.take(rest)
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
-        if not len(self.splits["eval"]):
-            raise CahpError(
-                "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
-                "--tries 1"
-            )
         self.critical_texts = self.splits["eval"].sample(first.evaluation.task.critical)
 
     @property

@@ -12,7 +12,7 @@ from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.sentences import ahead_and_behind, describe_p, join, list_heads, method_label, name_outcome
 from cahp.comparison.statistics import HEADLINE, Verdict, compare_methods
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.words import capital, percent, span
+from cahp.words import capital, percent
 
 if TYPE_CHECKING:
     from cahp.comparison.result import SplitResults
@@ -149,7 +149,7 @@ def assess_critical_heads(results: SplitResults, budget: int) -> Finding:
     words = (
         f"Of the criticality of the middle third of the layers, at {budget} of {results.total} heads, "
         f"{method_label(ours)} keeps {percent(shares[ours])} and random selection {percent(shares[RANDOM])} "
-        f"({random.lead}, {span(*random.interval)}, {describe_p(random.p_holm)}, n = {random.seeds} seeds)"
+        f"({random.lead.text}, {random.lead.span}, {describe_p(random.p_holm)}, n = {random.seeds} seeds)"
     )
     if keep_more:
         status += f", less than {len(keep_more)} of {len(shares) - 2} other methods"

@@ -240,8 +240,6 @@ def compare(
     start = perf_counter()
     if jobs is not None and jobs < 1:
         raise OptionError(f"--jobs {jobs} is impossible; give 1 or more")
-    if dataset is not None and ((jobs or 1) > 1 or cluster):
-        raise OptionError("uploaded texts stay in this process; use one job and no cluster")
     workspace = Workspace(plan, store=store or Store(), load=load, dataset=dataset)
     plan = workspace.plan
     card = workspace.card

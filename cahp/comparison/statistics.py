@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.values import Estimate, Floats, Unit, holm_correction
-from cahp.words import nats_digits, points, signed
 
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
@@ -172,23 +171,9 @@ class Verdict:
         return self.simultaneous or self.ci95
 
     @property
-    def lead(self) -> str:
-        """The lead of ``against`` with its unit: ``+1.2 points`` or ``+0.120 nats``."""
-        if self.unit == "points":
-            return points(self.pp)
-        return f"{signed(self.pp, self._digits)} nats"
-
-    @property
-    def span(self) -> str:
-        """The interval as sentences show it: ``+0.1 to +2.3``."""
-        return " to ".join(signed(end, self._digits) for end in self.interval)
-
-    @property
-    def _digits(self) -> int:
-        if self.unit == "points":
-            return 1
-        # A tie of masks that give the same results has a lead of 0.
-        return nats_digits(self.pp or max(self.interval, key=abs))
+    def lead(self) -> Estimate:
+        """The lead of ``against`` with the interval that stands beside the corrected p."""
+        return Estimate(self.pp, self.interval, self.n, self.unit)
 
     @property
     def equivalent(self) -> bool:

@@ -182,7 +182,7 @@ def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> 
         ["circle-open" if test.tie else "circle" for test in order],
         ink.accent,
         outline=2,
-        hover=[f"{test.lead}, {test.span}, {describe_p(test.p_holm)}<br>{describe_result(test)}" for test in order],
+        hover=[f"{test.lead}, {describe_p(test.p_holm)}<br>{describe_result(test)}" for test in order],
         error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
     )
     title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead"

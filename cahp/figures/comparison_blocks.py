@@ -6,7 +6,7 @@ and for the methods of the ``Filters``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,12 +95,14 @@ def show_primary(results: SplitResults) -> Iterator[Block]:
 
 def _tabulate_tests(title: str, results: SplitResults, tests: Iterable[Verdict], name: str) -> Table:
     """Return tests with their statistics as a table, the significant ones first."""
-    rows = []
+    rows: list[Sequence[Cell]] = []
     for test in sorted(tests, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp))):
-        statistics = (test.lead, test.span, describe_p(test.p_holm), describe_result(test, results.noun))
-        rows.append((method_label(test.method), f"{list_heads(test.budgets)} {results.units}", *statistics))
-    lead = f"lead of {method_label(results.against)}"
-    return Table(title, ("method", "where", lead, "simultaneous 95 % interval", "p after Holm", "result"), rows, name)
+        where = f"{list_heads(test.budgets)} {results.units}"
+        result = describe_result(test, results.noun)
+        rows.append((method_label(test.method), where, test.lead, describe_p(test.p_holm), result))
+    unit = ", nats" if OUTCOMES[results.outcome].unit == "nats" else ""
+    lead = f"lead of {method_label(results.against)}{unit}, simultaneous 95 % interval"
+    return Table(title, ("method", "where", lead, "p after Holm", "result"), rows, name)
 
 
 def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table:
@@ -275,17 +277,15 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
     def show_critical() -> Iterator[Block]:
         yield Text(critical.words)
         shares, leads = compare_shares(kept_shares(results.document, filters.budget), results.against)
-        rows = []
+        rows: list[Sequence[Cell]] = []
         for method, share in shares.items():
-            row = [method_label(method), percent(share), "", ""]
-            if method in leads:
-                test = leads[method]
-                row[2:] = [f"{test.lead} ({test.span})", describe_p(test.p_holm)]
+            test = leads.get(method)
+            row: list[Cell] = [method_label(method), percent(share), None, None]
+            if test is not None:
+                row[2:] = [test.lead, describe_p(test.p_holm)]
             rows.append(row)
-        lead = f"lead of {method_label(results.against)} (95 % interval)"
-        yield Table(
-            "Criticality of the middle third", ("method", "share kept", lead, "p after Holm"), rows, "claim-criticality"
-        )
+        columns = ("method", "share kept", f"lead of {method_label(results.against)} (95 % interval)", "p after Holm")
+        yield Table("Criticality of the middle third", columns, rows, "claim-criticality")
         yield Text(
             "The criticality of a head is the KL divergence from the full model when its output alone is set to zero. "
             "T tests over seeds compare the shares, corrected for all methods."

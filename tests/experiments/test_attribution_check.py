@@ -14,15 +14,13 @@ from _attribution_check import (
     TextCheck,
     check_rows,
     describe_check,
-    median,
 )
-from attribution_check import check_attribution, check_text, correlate
+from attribution_check import check_text, correlate
 from terminal import call
 
-from cahp.features.attribution.measuring import TextQuestion, draw_sets, find_baseline, measure_baseline
+from cahp.features.attribution.measuring import TextQuestion, draw_sets, measure_baseline
 from cahp.files import plain_json
 from cahp.models.head_model import HeadModel
-from cahp.run.bench import Bench
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -57,19 +55,6 @@ def test_a_text_is_checked_against_the_removal_of_each_head(model: HeadModel, mo
     assert check.overlap == len(ten & set(order[:10].tolist())) / 10
 
 
-def test_rank_correlation_is_that_of_spearman() -> None:
-    # One swap among four: 1 - 6 * 2 / (4 * 15).
-    assert correlate(np.array([1.0, 2, 3, 4]), np.array([10.0, 30, 20, 99])) == 0.8
-    assert correlate(np.zeros(4), np.arange(4.0)) == 0
-
-
-def test_a_median_has_the_interval_of_order_statistics() -> None:
-    # Of ten values, the second and the ninth hold the median in 97.9 % of samples, the third and the eighth in 89.1 %.
-    estimate = median([float(value) for value in range(1, 11)], "nats")
-    assert (estimate.value, estimate.ci95, estimate.n) == (5.5, (2.0, 9.0), 10)
-    assert median([1.0, 2.0, 9.0], "nats").ci95 is None
-
-
 def test_a_check_is_summed_up_over_its_texts() -> None:
     texts = [
         TextCheck(
@@ -90,23 +75,6 @@ def test_a_check_is_summed_up_over_its_texts() -> None:
         ("answer kept by 6 heads alone", "67 % (20.8 to 93.9)", "100 % (43.9 to 100.0)", "50 %"),
     ]
     assert msgspec.convert({**plain_json(check), "correlation": 1}, AttributionCheck, strict=False) == check
-
-
-def test_a_check_that_was_stopped_resumes(small_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    baseline = find_baseline(small_bench)
-    check_attribution(small_bench, baseline, texts=3)
-    # Three evenly spread texts are among five: only the others are measured.
-    measured: list[TextQuestion] = []
-
-    def count_text(question: TextQuestion, *, seed: int) -> TextCheck:
-        measured.append(question)
-        return check_text(question, seed=seed)
-
-    monkeypatch.setattr(attribution_check, "check_text", count_text)
-    check = check_attribution(small_bench, baseline, texts=5)
-    assert [len(check.texts), len(measured), check.correlation.n] == [5, 2, 5]
-    assert [row.size for row in check.texts[0].removed] == [5, 10]
-    assert len(check.texts[0].removed[0].random) == 10
 
 
 def test_the_command_prints_the_check(tmp_path: Path) -> None:

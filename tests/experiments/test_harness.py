@@ -8,11 +8,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import harness
 import numpy as np
 import pytest
 import wikitext
-from harness import split_pages
 from terminal import call, refused
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -68,14 +66,6 @@ def measure(model: object, text: Path, out: Path, window: int) -> dict[str, floa
     return {name: results[f"{name},none"] for name in SCORES}
 
 
-def test_articles_begin_with_their_titles() -> None:
-    pages = split_pages(wikitext.make_wikitext())
-    assert pages == wikitext.split_pages(wikitext.make_wikitext())
-    assert len(pages) == 10
-    assert pages[0].split("\n")[0] == " = The river = "
-    assert [harness.is_title(line) for line in (" = Sea = ", " = = Sea = = ", "a = b", "=")] == [True, *3 * [False]]
-
-
 def test_without_the_harness_one_line_says_what_to_install(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     given = ["experiment", "harness", "--model", folder / "model", "--tasks", "mills"]
@@ -102,14 +92,6 @@ def test_both_models_are_evaluated_and_their_samples_are_paired(folder: Path) ->
     (row,) = json.loads(answer.out)["rows"]
     assert (row["metric"], row["n"]) == ("acc", 12)
     assert "lm-evaluation-harness failed" in refused(call(*given[:-1], "mils"))
-
-
-@needs_harness
-@pytest.mark.parametrize(
-    ("given", "reason"), [([], "no task is named"), (["--tasks", "piqa"], "give --yes to let it download")]
-)
-def test_what_cannot_be_evaluated_is_one_sentence(folder: Path, given: list[object], reason: str) -> None:
-    assert reason in refused(call("experiment", "harness", "--model", folder / "model", "--device", "cpu", *given))
 
 
 # --- at night

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -62,38 +61,6 @@ def test_right_answers_have_the_exact_test_of_mcnemar(read: Read) -> None:
     assert paired.notices == ()
 
 
-def test_the_order_of_lines_does_not_matter_and_equal_documents_are_paired_in_theirs(read: Read) -> None:
-    rows = answers("110100")
-    assert pair(read(rows), read(rows[::-1])).rows[0].only_a == 0
-    twice = [sample(number, value, doc_hash="same") for number, value in enumerate((1.0, 0.0))]
-    other = [sample(number, value, doc_hash="same") for number, value in enumerate((1.0, 1.0))]
-    assert (pair(read(twice), read(other)).rows[0].only_a, pair(read(twice), read(other)).rows[0].only_b) == (0, 1)
-
-
-def test_the_rows_of_several_metrics_are_corrected_together(read: Read) -> None:
-    def two(right: str, other: str) -> list[dict[str, Any]]:
-        pairs = enumerate(zip(right, other, strict=True))
-        return [sample(n, int(a), metrics=["acc", "acc_norm"], acc_norm=int(b)) for n, (a, b) in pairs]
-
-    acc, norm = pair(read(two("1" * 9, "1" * 9)), read(two("0" * 9, "1" * 8 + "0"))).rows
-    assert (acc.p, norm.p) == (pytest.approx(2 / 512), 1.0)
-    assert (acc.p_holm, norm.p_holm) == (pytest.approx(4 / 512), 1.0)
-
-
-def test_a_filter_is_a_metric_of_its_own(read: Read) -> None:
-    rows = [sample(number, number % 2, filter=name) for name in ("strict", "flexible") for number in range(4)]
-    assert [row.label for row in pair(read(rows), read(rows)).rows] == ["acc (strict)", "acc (flexible)"]
-
-
-def test_values_that_are_no_shares_have_an_interval_and_random_signs(read: Read) -> None:
-    first = [sample(number, 0.1 * number) for number in range(10)]
-    second = [sample(number, 0.1 * number + 0.2) for number in range(10)]
-    (row,) = pair(read(first), read(second)).rows
-    assert (row.test, row.only_a) == ("random signs", None)
-    assert row.difference.value == pytest.approx(0.2)
-    assert row.p == pytest.approx(2 / 2**10, abs=0.002)
-
-
 def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats(read: Read) -> None:
     def of(*likelihoods: float) -> list[dict[str, Any]]:
         more = {"metrics": ["word_perplexity"]}
@@ -104,36 +71,10 @@ def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats(read: R
     assert row.difference.value == pytest.approx(18 / 30)
 
 
-def test_bits_per_byte_differ_in_bits(read: Read) -> None:
-    def of(likelihood: float) -> list[dict[str, Any]]:
-        value = likelihood * math.log(2)
-        return [sample(n, 0, metrics=["bits_per_byte"], bits_per_byte=[value, 10]) for n in range(8)]
-
-    (row,) = pair(read(of(-10)), read(of(-15))).rows
-    assert (row.a.value, row.b.value) == pytest.approx((1.0, 1.5))
-    assert row.difference.value == pytest.approx(0.5)
-    assert row.difference.unit == "bits"
-
-
 def test_missing_items_are_counted_and_left_out(read: Read) -> None:
     paired = pair(read(answers("111000"), "a.jsonl"), read(answers("1110"), "b.jsonl"))
     assert paired.rows[0].n == 4
     assert "2 of 6 items of a.jsonl are not in the other file" in notices(paired)
-
-
-def test_another_version_of_a_task_is_said(read: Read) -> None:
-    paired = pair(read(answers("110")), read([row | {"prompt_hash": "new"} for row in answers("110")]))
-    assert "3 of 3 items have another prompt in each run" in notices(paired)
-    changed = answers("110")
-    changed[0]["target_hash"] = "1"
-    paired = pair(read(answers("110")), read(changed))
-    assert paired.rows[0].n == 2
-    assert "1 item with another right answer in each run left out" in notices(paired)
-
-
-def test_files_without_digests_are_matched_by_number(read: Read) -> None:
-    rows = [{name: row[name] for name in ("doc_id", "metrics", "acc")} for row in answers("101")]
-    assert "matched by doc_id" in notices(pair(read(rows), read(rows)))
 
 
 @pytest.mark.parametrize(
@@ -197,14 +138,3 @@ def test_control_characters_of_a_file_do_not_reach_the_terminal(tmp_path: Path) 
     rows = [sample(0, 0, metrics=["\x1b[31mred"], **{"\x1b[31mred": 1})]
     (tmp_path / "a.jsonl").write_bytes(to_lines(rows))
     assert "\x1b" not in call("experiment", "pair", *2 * ("--samples", tmp_path / "a.jsonl")).out
-
-
-def test_a_perplexity_of_single_answers_is_that_of_their_log_likelihoods(read: Read) -> None:
-    first, second = (
-        [sample(n, 0, metrics=["perplexity"], perplexity=value) for n in range(4)] for value in (-1.0, -2.0)
-    )
-    (row,) = pair(read(first), read(second)).rows
-    assert row.a.value == pytest.approx(math.e)
-    assert row.b.value == pytest.approx(math.e**2)
-    # B is worse by one nat an answer.
-    assert row.difference.value == pytest.approx(1.0)

@@ -7,19 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import fakes
 import msgspec
 import numpy as np
 import peers
 import pytest
 from _cache_changes import FIRST, LATEST, drop_layers, measure_similarity
-from _peer_rows import CONTEXT, REFERENCE, SIMULATED, PeersDocument, read_document
+from _peer_rows import CONTEXT, REFERENCE, PeersDocument, read_document
 from _peers import count_streaming
 from peers import PEERS, PeersMeasured, measure_peers, summarise
-from terminal import call, refused
+from terminal import call
 
 from cahp.models.cards import CacheShape
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import Bench
 from cahp.store import Store
 from cahp.values import HeadMask
 
@@ -62,13 +61,6 @@ def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocum
     assert document.cache == 3 * 2 * 4 * 4 * 2
 
 
-def test_a_peer_of_calibration_has_a_value_for_each_seed_and_others_one(measured: PeersMeasured) -> None:
-    assert {len(values) for (name, _), values in measured.values.items() if PEERS[name].calibrated} == {2}
-    assert {len(values) for (name, _), values in measured.values.items() if not PEERS[name].calibrated} == {1}
-    real = {name for (name, _), values in measured.values.items() if values[0].speed is not None}
-    assert real == {name for name in PEERS if name not in SIMULATED}
-
-
 def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument) -> None:
     rows = {(row.peer, round(row.cut, 2)): row for row in document.rows}
     assert 0 < rows["8-bit", 0.0].kl.value < rows["4-bit", 0.0].kl.value
@@ -78,26 +70,6 @@ def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument
     assert eight.difference.value == pytest.approx(eight.kl.value - nearest.kl.value)
     assert rows[REFERENCE, 0.2].difference is None
     assert msgspec.convert(msgspec.json.decode(msgspec.json.encode(document.to_json())), PeersDocument) == document
-
-
-def test_arrays_hold_what_the_means_are_made_of(measured: PeersMeasured, document: PeersDocument) -> None:
-    arrays = peers.pack_arrays(measured)
-    row = document.at(REFERENCE)[0]
-    assert arrays["groups-0.20-kl"].mean() == pytest.approx(row.kl.value, rel=1e-5)
-    assert arrays["full-0.00-kl"].max() == 0
-    assert arrays["groups-0.20-passages"].shape == (2, 8)
-
-
-def test_what_was_measured_is_read_again(
-    benches: dict[int, Bench], measured: PeersMeasured, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(peers, "SECONDS", 0.5)
-    monkeypatch.setattr(peers, "CONTEXT", 32)
-    monkeypatch.setattr("cahp.run.measurements.Measurements.evaluate_model", lambda *_, **__: pytest.fail("again"))
-    again = measure_peers(benches)
-    for place, values in measured.values.items():
-        np.testing.assert_array_equal(again.values[place][-1].kl, values[-1].kl)
-        assert again.values[place][0].speed == values[0].speed
 
 
 def test_layers_that_change_least_are_dropped(window_bench: Bench) -> None:
@@ -135,21 +107,6 @@ def test_the_script_writes_two_files_and_prints_first_which_wins(window_bench: B
     document = read_document(tmp_path / "peers.json")
     assert [row.peer for row in document.rows] == [REFERENCE, REFERENCE, REFERENCE, "8-bit"]
     assert json.loads((tmp_path / "peers.json").read_text())["made"]["command"].startswith("cahp experiment peers ")
-
-
-def test_a_classifier_has_no_cache(small_bench: Bench) -> None:
-    settings = small_bench.settings
-    words = ["experiment", "peers", settings.model, "--data", settings.data]
-    assert "is no causal language model" in refused(call(*words))
-
-
-def test_what_a_model_cannot_do_is_left_out_with_the_reason(benches: dict[int, Bench], tmp_path: Path) -> None:
-    # GPT-2 has one projection for queries, keys and values.
-    folder = fakes.save_language_model(tmp_path / "model")
-    bench = open_bench(replace(benches[42].settings, model=str(folder)), store=Store(tmp_path / "store"))
-    measured = measure_peers({42: bench}, ("groups-quick", "8-bit"), timed=False)
-    assert {name for name, _ in measured.values} == {"groups-quick"}
-    assert "has no projections of queries, keys and values apart" in measured.reasons["8-bit"]
 
 
 def test_streaming_saves_nothing_where_a_layer_caches_few_tokens_anyway() -> None:

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
-
 import _premise_pairs
 import fakes
 import numpy as np
 import pytest
 import torch
-from _premise_heads import PREDICTORS, align, collect_contexts, correlate, measure_heads
+from _premise_heads import PREDICTORS, align, collect_contexts, measure_heads
 from _premise_pairs import (
-    choose_texts,
     compare_pairs,
     draw_pairs,
     removal_divergences,
-    stratify,
-    stratify_pairs,
-    weigh_means,
 )
 from _premise_words import MEASURES
-from premise import compare_predictors, conclude, conclude_difference, describe, explained_shares, measure
+from premise import compare_predictors, conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
-from cahp.features.findings import premise_folder
 from cahp.run.bench import Bench, open_bench
-from cahp.run.prune import choose
-from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import Cancelled, HeadMask, OptionError
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -107,36 +94,6 @@ def test_every_measure_but_the_norm_calls_copies_redundant(bench: Bench) -> None
     assert sums[0] == pytest.approx(2 * norms[COPIES[0]])
 
 
-@pytest.mark.usefixtures("few_draws")
-def test_a_test_that_was_stopped_resumes(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[str, int, int]] = []
-
-    def stop(stage: str, done: int, total: int) -> None:
-        calls.append((stage, done, total))
-        if stage == _premise_pairs.STAGE and done > total / 2:
-            raise Cancelled
-
-    resources = bench.resources
-    monkeypatch.setattr(resources, "progress", stop)
-    with pytest.raises(Cancelled):
-        measure(bench, pairs=30)
-    monkeypatch.setattr(resources, "progress", lambda *call: calls.append(call))
-    calls.clear()
-    document = measure(bench, pairs=30)
-    assert 0 < calls[0][1] < calls[0][2]
-    monkeypatch.setattr(_premise_pairs, "calls_without", lambda *_: pytest.fail("measured again"))
-    assert measure(bench, pairs=30) == document
-    assert document["pairs"]["within"] + document["pairs"]["between"] == 30
-
-
-def test_costs_that_add_up_have_no_interaction_and_give_no_verdict() -> None:
-    result = compare_pairs(np.zeros((len(FIRST), 8)), FIRST, SECOND, LABELS, ALIKE)
-    assert result["difference"]["value"] == result["within"]["value"] == 0
-    # Every permutation is as extreme.
-    assert result["difference"]["p"] == 1
-    assert conclude_difference(result["difference"]) == "not significant"
-
-
 @pytest.mark.parametrize(("inside", "verdict"), [(0.5, "redundant"), (-0.5, "less redundant")])
 def test_a_difference_between_the_means_is_significant(inside: float, verdict: str) -> None:
     values = np.where(WITHIN, inside, 0.1)[:, None] + np.zeros(8)
@@ -177,12 +134,6 @@ def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
     assert not np.array_equal(draw_pairs(LABELS, ALIKE, 10, 1), draw_pairs(LABELS, ALIKE, 10, 2))
 
 
-@pytest.mark.parametrize("labels", [np.zeros(4, dtype=int), np.arange(4)])
-def test_clusters_of_one_kind_of_pairs_are_refused(labels: np.ndarray) -> None:
-    with pytest.raises(OptionError, match="two clusters"):
-        draw_pairs(labels, np.zeros(4, dtype=int), None, 42)
-
-
 def test_outputs_are_explained_on_tokens_that_were_not_learned() -> None:
     random = np.random.default_rng(0)
     one, other = random.normal(size=(2, 4000, 3))
@@ -206,49 +157,6 @@ def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
     assert result["difference"]["n"] == 2
 
 
-def test_what_was_not_compared_is_not_told() -> None:
-    # Each layer has one head, and one head is pruned.
-    r2 = np.array([[1.0, 0.2, 0.1], [0.8, 1.0, 0.4], [0.1, 0.2, 1.0]])
-    result = compare_predictors(r2, np.array([0, 0, 2]), np.arange(3))
-    assert "same_layer" not in result
-    document = json.loads((premise_folder() / "minilm-bbc.json").read_text(encoding="utf-8")) | {"r2": result}
-    lines = "\n".join(describe(document))
-    assert "80.0 % (no interval) from its representative, 60.0 % (no interval) from a random head; n = 1 heads" in lines
-    assert "of its layer" not in lines
-
-
-def test_a_floor_of_p_is_said_to_be_one() -> None:
-    document = json.loads((premise_folder() / "minilm-bbc.json").read_text(encoding="utf-8"))
-    difference = document["interaction"]["difference"]
-    difference |= {"p": 1 / 10_001, "permutations": 10_000, "value": 0.00123, "ci95": (0.001, 0.002)}
-    document["alone"]["value"] = 0.25
-    lines = "\n".join(describe(document))
-    assert "Removing one head costs 0.2500 nats per text on average" in lines
-    assert "Their difference is 0.0012 (0.0010 to 0.0020); p < 0.001 (10,000 permutations" in lines
-    difference["p"] = 0.04
-    assert "p = 0.040" in "\n".join(describe(document))
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_the_values_of_a_document_give_its_difference_again(bench: Bench) -> None:
-    document = measure(bench, pairs=66)
-    heads, pairs = document["values"]["heads"], document["values"]["pairs"]
-    cost, labels = np.array(heads["kl"]), np.array(heads["cluster"])
-    first, second = np.array(pairs["first"]), np.array(pairs["second"])
-    interaction = np.array(pairs["kl"]) - cost[first] - cost[second]
-    of_pair = stratify_pairs(np.array(heads["stratum"]), first, second)
-    within = labels[first] == labels[second]
-    found = weigh_means(interaction, within, np.ones(len(first)), of_pair)
-    for name, value in zip(("within", "between", "difference"), found, strict=True):
-        assert value == pytest.approx(document["interaction"][name]["value"], abs=2e-5)
-
-
-def test_a_model_that_cannot_be_refitted_is_refused_before_anything_is_measured() -> None:
-    bench: Any = SimpleNamespace(recoveries=SimpleNamespace(no_refit=None), card=SimpleNamespace(heads=1))
-    with pytest.raises(OptionError, match=r"each layer has one head.*leave out --refit"):
-        measure(bench, refit=True)
-
-
 @pytest.mark.usefixtures("few_draws")
 def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> None:
     document = measure(bench, pairs=12, refit=True)
@@ -265,63 +173,8 @@ def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> No
     assert "Replaceability predicts the cost of removing a head after the refit" in "\n".join(describe(document))
 
 
-def test_one_text_is_too_few(bench: Bench) -> None:
-    few = open_bench(replace(bench.settings, eval_limit=1), store=bench.resources.store)
-    with pytest.raises(OptionError, match="raise --eval-limit"):
-        measure(few)
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_groups_that_share_keys_and_values_are_units(tmp_path: Path) -> None:
-    model, data = fakes.save_model(tmp_path / "model", "llama"), fakes.write_data(tmp_path / "data")
-    settings = Settings(model=str(model), data=str(data), device="cpu", limit=40, eval_limit=10, budget="6")
-    document = measure(open_bench(settings, store=Store(tmp_path / "store")), pairs=12)
-    # Eight query heads of each of three layers share four pairs of keys and values.
-    assert document["heads"] == 12
-    assert document["r2"]["representative"]["n"] == 12 - document["clusters"]
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_the_premise_is_tested_over_documents(window_bench: Bench) -> None:
-    document = measure(window_bench)
-    tested = choose_texts(window_bench)
-    units = np.unique(np.concatenate([window.units for window in tested.windows]))
-    assert (document["texts"], document["unit"]) == (len(units), "documents")
-    assert not any(window.copying for window in tested.windows)
-    labels, _ = window_bench.evidence.clustering.at(choose(window_bench).k or 6)
-    (alone,) = removal_divergences(window_bench, [(None, np.arange(12))])
-    first, second = draw_pairs(labels, stratify(alone.mean(axis=1), 4), None, 42)
-    keep = np.ones((3, 4), dtype=np.bool_)
-    keep.flat[first[0]] = False
-    single = window_bench.measurements.evaluate(tested, mask=HeadMask(keep))
-    assert alone[first[0]].mean() == pytest.approx(single.divergences(single).mean(), abs=1e-6)
-    keep.flat[second[0]] = False
-    both = window_bench.measurements.evaluate(tested, mask=HeadMask(keep))
-    (pair,) = removal_divergences(window_bench, [(int(first[0]), second[:1])])
-    assert pair.mean() == pytest.approx(both.divergences(both).mean(), abs=1e-6)
-    lines = "\n".join(describe(document))
-    assert f"n = {len(units)} documents" in lines
-    assert "nats per token" in lines
-
-
 def test_outputs_align_with_what_they_turn_into_and_not_with_what_is_orthogonal() -> None:
     one = np.array([[1.0, 0], [-1, 0], [0, 0], [0, 0]])
     turned, orthogonal = 3 * one[:, ::-1], np.array([[0.0, 0], [0, 0], [1, 0], [-1, 0]])
     found = align(np.stack([one, turned, orthogonal]))
     assert found == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))
-
-
-@pytest.mark.usefixtures("few_draws")
-def test_a_measure_in_the_order_of_the_costs_correlates_perfectly() -> None:
-    costs, first, second = np.arange(8.0) ** 3, np.arange(7), np.arange(1, 8)
-    joint = costs[first] + costs[second]
-    measured = dict.fromkeys(MEASURES, (costs, joint)) | {"distance": (-costs, -joint)}
-    found = correlate(measured, costs, joint, first, second, seed=1)
-    for kind, n in (("alone", 8), ("pairs", 7)):
-        assert (found["norm"][kind]["value"], found["norm"][kind]["n"]) == (pytest.approx(1), n)
-        assert found["norm"][kind]["ci95"] == pytest.approx((1, 1))
-        assert found["distance"][kind]["value"] == pytest.approx(-1)
-    assert "follows distance of attention (Jensen-Shannon) most: rank correlation 1.00 (1.00 to 1.00)" in conclude(
-        found
-    )
-    assert "the distance of CAHP less: −1.00 (−1.00 to −1.00)" in conclude(found)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import fakes
 import numpy as np
 import pytest
-from _premise_control import add_pairs, choose_halves, divide_heads, label_halves, open_control
+from _premise_control import add_pairs, choose_halves, divide_heads, label_halves
 from _premise_words import describe_control
 from premise import measure
 
 from cahp.run.bench import Bench, open_bench
-from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import ModelError, OptionError
+from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread", "few_draws")
 
@@ -48,13 +46,6 @@ def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(small_b
     assert divided.card.sha256 != model.card.sha256
 
 
-@pytest.mark.slow
-def test_a_built_in_model_with_divided_heads_keeps_the_data_that_belong_to_it(tmp_path: Path) -> None:
-    settings = Settings(model="minilm-bbc", limit=60, eval_limit=20, latency=False)
-    control, _ = open_control(open_bench(settings, store=Store(tmp_path)))
-    assert (control.card.id, control.dataset.id) == ("minilm-bbc with 18 divided heads", "bbc-news")
-
-
 @pytest.mark.parametrize("family", ["gpt2", "llama", "deberta-v2", "roberta"])
 def test_heads_of_other_architectures_are_divided_too(family: str, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
@@ -65,15 +56,6 @@ def test_heads_of_other_architectures_are_divided_too(family: str, tmp_path: Pat
     shape = (model.layers, model.heads)
     halves = choose_halves(np.arange(model.layers * model.heads).reshape(shape))
     assert divide_heads(model, halves).card.heads == model.heads
-
-
-def test_architectures_whose_heads_differ_by_more_than_weights_are_refused(
-    small_bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    model = small_bench.model
-    monkeypatch.setattr(model, "family", replace(model.family, selects=True))
-    with pytest.raises(ModelError, match="differ by more than their weights"):
-        divide_heads(model, choose_halves(np.arange(12.0).reshape(3, 4)))
 
 
 def test_clusters_the_test_and_salience_find_divided_heads(tmp_path: Path) -> None:
@@ -94,22 +76,3 @@ def test_clusters_the_test_and_salience_find_divided_heads(tmp_path: Path) -> No
     assert 1 < interaction["within"]["value"] / costs[one].mean() < 3
     assert document["model"].endswith("with 9 divided heads")
     assert "Positive control: the test finds duplicates. 9 heads were divided" in describe_control(control)
-
-
-def test_a_control_that_is_not_found_is_said_not_to_be() -> None:
-    difference = {"value": 0.001, "ci95": [-0.001, 0.003], "n": 9, "p": 0.3, "permutations": 999}
-    parts = {name: {"value": 0.001, "ci95": [0.0, 0.002], "n": 3} for name in ("within", "between")}
-    control = {
-        **{"divided": 3, "in_one_cluster": 1, "by_chance": 0.9, "salience_difference": 0.0},
-        **{"kept": {"neither": 0, "one": 3, "both": 0}, "interaction": {**parts, "difference": difference}},
-    }
-    assert "the test does not find duplicates" in describe_control(control)
-    difference |= {"p": 0.01, "ci95": [0.001, 0.003]}
-    assert "the test finds duplicates" in describe_control(control)
-
-
-@pytest.mark.nightly
-def test_groups_of_a_language_model_are_divided_too(window_bench: Bench) -> None:
-    document = measure(window_bench, control=True, pairs=12)
-    assert (document["control"]["divided"], document["unit"]) == (3, "documents")
-    assert document["control"]["salience_difference"] < 1e-3

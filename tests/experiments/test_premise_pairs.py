@@ -13,8 +13,6 @@ from _premise_pairs import (
     weigh_means,
 )
 
-from cahp.values import OptionError
-
 
 def test_heads_of_a_layer_are_divided_by_cost() -> None:
     costs = np.tile(np.arange(12.0), 2)
@@ -24,11 +22,6 @@ def test_heads_of_a_layer_are_divided_by_cost() -> None:
     assert np.unique(strata[:12]).tolist() == [0, 1]
     assert np.unique(strata[12:]).tolist() == [2, 3]
     assert np.bincount(strata).tolist() == [6, 6, 9, 9]
-
-
-def test_the_stratum_of_a_pair_does_not_depend_on_the_order_of_its_heads() -> None:
-    strata = np.array([0, 1, 1, 2])
-    assert stratify_pairs(strata, np.array([0, 1, 1, 2]), np.array([1, 0, 2, 3])).tolist() == [0, 0, 1, 2]
 
 
 def test_means_are_compared_within_strata() -> None:
@@ -68,9 +61,3 @@ def test_a_difference_between_layers_is_none_between_clusters() -> None:
     result = compare_pairs(values, first, second, labels, layers)
     assert result["difference"]["value"] == pytest.approx(0)
     assert result["difference"]["p"] == 1
-
-
-@pytest.mark.parametrize("count", [0, 1])
-def test_fewer_than_two_pairs_are_refused(count: int) -> None:
-    with pytest.raises(OptionError, match=f"--pairs {count} cannot be compared"):
-        draw_pairs(np.repeat([0, 1], 6), np.zeros(12, dtype=int), count, 42)

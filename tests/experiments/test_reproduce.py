@@ -5,23 +5,13 @@ from __future__ import annotations
 import json
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fakes
 import pytest
 import reproduce as task
-from hub import Hub, asked_here, files_in, serving
+from hub import Hub, asked_here, serving
 from terminal import Answer, call, refused
-
-from cahp import data
-from cahp.api.fit import fit
-from cahp.comparison.result import read_upload
-from cahp.models import training
-from cahp.models.training import Schedule
-from cahp.run.settings import Settings
-from cahp.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -91,50 +81,6 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     assert "| 51.0 |" in table
 
 
-@pytest.mark.nightly
-def test_a_cluster_finds_what_this_process_does(answer: Answer, hub: Hub, out: Path, tmp_path: Path) -> None:
-    asked = ("--experiments", "bert-base-cased-sst5", "--recover", "none,refit", "--report", "test", *SHORT)
-    there = call("reproduce", "--out", tmp_path / "there", *asked, "--cluster", "dask")
-    assert there.code == 0, there.err
-    known = json.loads((out / task.FILE).read_text())["rows"]
-    rows = json.loads((tmp_path / "there" / task.FILE).read_text())["rows"]
-    assert len(rows) > 2
-    assert [row for row in rows if row not in known] == []
-
-
-@pytest.mark.nightly
-def test_the_expected_cost_is_printed_first(answer: Answer) -> None:
-    first = answer.err.splitlines()[0]
-    assert "2 experiments" in first
-    assert "on this machine" in first
-    assert "on one modern GPU" in first
-
-
-@pytest.mark.nightly
-def test_every_experiment_is_a_folder_that_the_compare_page_opens(answer: Answer, out: Path) -> None:
-    for name in ("bert-base-cased-sst5", "bert-large-cased-mnli"):
-        found = read_upload(f"{name}.json", (out / name / "compare.json").read_bytes())
-        assert set(found.results.recoveries) == {"none", "mean", "refit", "quick-refit", "distill", "finetune"}
-
-
-@pytest.mark.nightly
-def test_a_second_call_measures_and_downloads_nothing(
-    answer: Answer, hub: Hub, out: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = files_in(out / "classifiers")
-    rows = json.loads((out / task.FILE).read_text())["rows"]
-    monkeypatch.setattr("cahp.models.training.fit", lambda *_, **__: pytest.fail("fitted again"))
-    monkeypatch.setattr("cahp.comparison.running.measure_cell", lambda *_: pytest.fail("measured again"))
-    hub.requests.clear()
-    again = call("reproduce", "--out", out, "--experiments", "bert-base-cased-sst5", "--report", "test", *SHORT)
-    assert again.code == 0, again.err
-    assert hub.fetched() == {}
-    assert json.loads((out / task.FILE).read_text())["rows"] == [
-        row for row in rows if row["experiment"] == "bert-base-cased-sst5"
-    ]
-    assert files_in(out / "classifiers") == before
-
-
 def test_an_estimate_fetches_no_weight_and_writes_nothing(tmp_path: Path) -> None:
     with serving() as hub, asked_here(hub, tmp_path / "hf"):
         for name, shape in (("bert-base-cased", BASE), ("bert-large-cased", LARGE)):
@@ -166,41 +112,6 @@ def test_invalid_requests_are_refused_before_any_download(
     assert named in refused(call("reproduce", "--out", tmp_path / "out", *options))
     assert hub.requests == []
     assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.nightly
-def test_a_classifier_is_found_again_as_long_as_its_texts_and_its_schedule_are_the_same(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    settings = Settings(model=task.PUBLISHED[0].hub, data="sst5", device="cpu", limit=40)
-    store = Store(tmp_path / "cache")
-    fits: list[int] = []
-
-    def fitted(*given: Any, **options: Any) -> Any:
-        found = train(*given, **options)
-        fits.append(len(found.history))
-        return found
-
-    def made() -> None:
-        fit(settings, out=tmp_path / "out", whole=True, measured=(), store=store)
-
-    train = training.fit
-    monkeypatch.setattr(training, "fit", fitted)
-    made()
-    made()
-    assert fits == [3]
-    monkeypatch.setattr("cahp.models.training.PAPER_SCHEDULE", Schedule(epochs=2))
-    made()
-    assert fits == [3, 2]
-    load = data.load
-
-    def other(name: str, **reading: Any) -> data.Dataset:
-        found = load(name, **reading)
-        return replace(found, splits={**found.splits, "train": found.split("train").take(range(50))})
-
-    monkeypatch.setattr(data, "load", other)
-    made()
-    assert fits == [3, 2, 2]
 
 
 def test_texts_are_cut_at_128_tokens_and_the_announcement_says_so() -> None:

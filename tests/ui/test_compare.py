@@ -24,7 +24,7 @@ from cahp.comparison.sentences import headline
 from cahp.features import findings
 from cahp.store import Store
 from cahp.ui.compare import own as compare_own
-from cahp.values import CahpError, Cancelled, Progress
+from cahp.values import Cancelled, Progress
 
 METHODS = ("complementary", "magnitude", "random")
 
@@ -166,14 +166,6 @@ def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
     assert "Holm" in said(app)
 
 
-def test_unknown_values_in_the_address_are_ignored(shipped: Path) -> None:
-    app = page(recovery="prayer", at="-1", methods="<b>,nobody", outcome="luck")
-    assert "methods" not in app.query_params
-    assert (app.query_params["at"], app.query_params["outcome"]) == ("4", "kl")
-    assert app.session_state["compare-recovery"] == "refit"
-    assert len(charted(app)) == 3
-
-
 def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
     app = page()
     assert "or with `cahp compare --out DIR`" in app.info[0].value
@@ -244,15 +236,6 @@ def test_texts_that_only_this_session_has_are_compared_without_being_read_again(
     assert found.results.means["none", "magnitude", 4].outcomes["accuracy"].value == pytest.approx(
         theirs.outcomes["accuracy"].value
     )
-    with pytest.raises(CahpError, match="stay in this process"):
-        compare(plan, store=Store(tmp_path), dataset=brought, jobs=2)
-
-
-def test_an_impossible_comparison_is_refused_before_it_is_measured(bare: None) -> None:
-    app = page()
-    app.text_input(key="compare-own-budgets-72").set_value("many").run()
-    assert "many" in text_of(app, "error")
-    assert not has_button(app, "compare-own-start")
 
 
 def test_a_comparison_can_be_cancelled_and_resumed(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:

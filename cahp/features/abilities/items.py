@@ -174,12 +174,6 @@ def ask_choices(source: ItemSource, questions: Sequence[Question]) -> Items:
         shared = 0
         while shared < min(map(len, encoded)) - 1 and len({ids[shared] for ids in encoded}) == 1:
             shared += 1
-        if all(len(ids) == shared + 1 for ids in encoded):
-            # Options of a single token are read at once.
-            last = np.array([ids[-1] for ids in encoded])
-            asked = np.full(len(encoded), shared - 1)
-            probes.append(AskedSequence(number, np.array(encoded[0][:-1]), asked, last, np.arange(len(encoded))))
-            continue
         for part, option_ids in enumerate(encoded):
             probes.append(_ask_rest(number, np.array(option_ids), shared, part))
     return Items(probes, len(questions), len(questions[0][1]))

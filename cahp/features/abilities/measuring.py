@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource, NotMeasurable
-from cahp.features.abilities.record import LEAST, REVISION, AbilitiesRecord, ItemValues, decide
+from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
 from cahp.store import key
@@ -23,10 +22,6 @@ if TYPE_CHECKING:
     from cahp.models import HeadModel
 
 STAGE = "abilities"
-#: Of the abilities that every run measures, so many tokens that a model reads at once allow for one item.
-_TOKENS_PER_ITEM = 10
-#: So many of their longest passages fit into what the model reads at once.
-_PASSAGES = 4
 
 
 def measure_abilities(
@@ -79,10 +74,7 @@ def draw_items(kind: AbilityKind, source: ItemSource, *, complete: bool) -> Item
     """Draw the items of an ability, or raise ``NotMeasurable``."""
     size = kind.size
     if not complete and kind.quick is not None:
-        # A model that reads little at once is small or old, and need not wait longer for this than for its evaluation.
-        most = max(LEAST, source.longest // _TOKENS_PER_ITEM)
-        longest = min(kind.quick.longest, source.longest // _PASSAGES)
-        size = replace(kind.quick, items=min(kind.quick.items, most), longest=longest)
+        size = kind.quick
     return kind.draw(source, size, source.random(kind.name))
 
 

@@ -55,6 +55,11 @@ def _has_news() -> bool:
     return any(entry.available for entry in catalogue() if entry.name == BBC_NEWS)
 
 
+#: Settings that have their defaults where heads are chosen on neutral text.
+_AS_USUAL = (
+    *(*COLUMNS, "label_map", "data", "select_split", "eval_split", "neutral_data", "report", "goal", "select_time"),
+    *("roles", "recover_data", "recover_time", "labels"),
+)
 #: Texts of a classifier that choose heads, at most.
 _CALIBRATION = 400
 #: Those that evaluate them, at most.
@@ -95,11 +100,10 @@ class NeutralRecord:
     @property
     def finding(self) -> str:
         """What was found, after the recovery if there was one, in a sentence with its number."""
-        excess = self.excess
+        excess = self.excess_recovered or self.excess
         cost = self.outcomes["chosen"]["kl"].text
         after = ""
-        if self.recover is not None and self.excess_recovered is not None:
-            excess = self.excess_recovered
+        if self.recover is not None:
             cost = self.outcomes["chosen_recovered"]["kl"].text
             after = f" {RECOVERIES[self.recover].after}"
         verdict = capital(too_close(excess.n))
@@ -134,13 +138,10 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
         method = Settings.method
     if methods.need_labels([method]) and bench.card.task.predicts_labels:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
-    changes: dict[str, Any] = {name: getattr(Settings(), name) for name in (*COLUMNS, "label_map", "data")}
-    changes |= {"select_split": "train", "eval_split": "validation", "neutral_data": None, "report": None}
+    changes: dict[str, Any] = {name: getattr(Settings(), name) for name in _AS_USUAL}
     # A mask made by hand may keep a number that cannot be spread evenly.
-    changes["even"] = settings.even and count % bench.card.layers == 0
-    changes |= {"method": method, "budget": str(count), "goal": None, "select_time": None}
-    changes |= {"roles": False, "latency": False}
-    changes |= {"recover": "none", "recover_data": None, "recover_time": None, "labels": False}
+    changes |= {"method": method, "budget": str(count), "even": settings.even and count % bench.card.layers == 0}
+    changes |= {"recover": "none", "latency": False}
     changes["limit"] = min(settings.limit or _CALIBRATION, _CALIBRATION)
     changes["eval_limit"] = min(settings.eval_limit or _EVALUATION, _EVALUATION)
     texts = load_neutral(name, task=bench.dataset.id)
@@ -180,46 +181,35 @@ def evaluate_on_neutral(
     seed = bench.settings.seed
     full = neutral.full
     measurements = neutral.measurements
-    evaluations = {
-        "full": full,
-        "chosen": measurements.evaluate(texts, mask=mask),
-        "own": measurements.evaluate(texts, mask=own),
-    }
-    alike = None
+    stages: dict[str, dict[str, Recovered]] = {"": {}}
     # Neutral text lacks labels.
     imitable = not RECOVERIES[recover].needs_labels and not bench.settings.labels
     if recovered is not None and imitable and measurements.can_cut(own):
         alike = neutral.recoveries.recover(own, recover, seconds=bench.settings.recover_seconds)
-    if alike is not None:
-        evaluations["chosen_recovered"] = measurements.evaluate(texts, mask=mask, recovered=recovered)
-        evaluations["own_recovered"] = measurements.evaluate(texts, mask=own, recovered=alike)
-    outcomes = {}
-    for state, evaluation in evaluations.items():
-        outcomes[state] = finite(measure(evaluation, full=full, seed=seed))
-
-    def compare(chosen: str, other: str) -> tuple[Estimate, bool]:
-        divergences = evaluations[chosen].divergences(full) - evaluations[other].divergences(full)
-        excess = estimate_mean(divergences, seed, units=full.units)
-        return excess, is_narrow(excess, outcomes[other])
-
-    excess, narrow = compare("chosen", "own")
-    excess_recovered = None
-    after = None
-    if alike is not None:
-        after = recover
-        excess_recovered, narrow = compare("chosen_recovered", "own_recovered")
+        if alike is not None:
+            stages["_recovered"] = {"chosen": recovered, "own": alike}
+    outcomes: dict[str, Outcomes] = {"full": finite(measure(full, full=full, seed=seed))}
+    excesses: dict[str, Estimate] = {}
+    for stage, models in stages.items():
+        divergences = {}
+        for state, heads in (("chosen", mask), ("own", own)):
+            evaluation = measurements.evaluate(texts, mask=heads, recovered=models.get(state))
+            outcomes[state + stage] = finite(measure(evaluation, full=full, seed=seed))
+            divergences[state] = evaluation.divergences(full)
+        excesses[stage] = estimate_mean(divergences["chosen"] - divergences["own"], seed, units=full.units)
+    *_, last = stages
     return NeutralRecord(
-        neutral.dataset.id,
-        texts.count,
-        texts.sha256,
-        {layer: tuple(heads) for layer, heads in own.kept.items()},
-        int((own.keep & mask.keep).sum()),
-        own.count * mask.count / mask.keep.size,
-        outcomes,
-        excess,
-        narrow,
-        after,
-        excess_recovered,
+        data=neutral.dataset.id,
+        texts=texts.count,
+        sha256=texts.sha256,
+        kept={layer: tuple(heads) for layer, heads in own.kept.items()},
+        shared=int((own.keep & mask.keep).sum()),
+        by_chance=own.count * mask.count / mask.keep.size,
+        outcomes=outcomes,
+        excess=excesses[""],
+        narrow=is_narrow(excesses[last], outcomes["own" + last]),
+        recover=recover if last else None,
+        excess_recovered=excesses.get("_recovered"),
     )
 
 
@@ -291,8 +281,8 @@ class Neutral(Measure[NeutralRecord]):
         measured = [record.outcomes[state] for state in titles]
         shown = [row for row in HEADLINES if all(row.name in outcomes for outcomes in measured)]
         rows: list[list[Cell]] = [[row.row_label, *(outcomes[row.name] for outcomes in measured)] for row in shown]
-        columns = ["outcome", *titles.values()]
-        yield Table(f"On {record.texts:,} neutral texts of {record.data}", columns, rows, name="neutral", closed=True)
+        title = f"On {record.texts:,} neutral texts of {record.data}"
+        yield Table(title, ["outcome", *titles.values()], rows, name="neutral", closed=True)
 
     def as_pruned(self, record: NeutralRecord) -> NeutralRecord:
         """Return the record without the recovery."""

@@ -9,7 +9,6 @@ import pytest
 
 from cahp.features.abilities import classifying
 from cahp.features.abilities.classifying import (
-    _mistype_word,
     _Rows,
     count_words,
     find_negations,
@@ -74,19 +73,6 @@ def test_agreement_is_worse_only_beyond_the_margin() -> None:
     assert [decide([one])[0].word_of("pruned") for one in (row, accuracy)] == ["not significant", "weaker"]
 
 
-def test_disagreement_at_the_margin_is_seldom_called_weaker() -> None:
-    random = np.random.default_rng(3)
-    words = []
-    for _ in range(200):
-        # The lead over chance is 0.5, and a tenth of it the rate at which this model disagrees.
-        values = {"full": np.ones(100), "pruned": (random.random(100) > 0.05).astype(np.float64)}
-        (ability,) = decide([ItemValues("neutral", "other", chance=0.5, values=values, by_definition=True)])
-        words.append(ability.word_of("pruned"))
-    assert words.count("weaker") <= 10
-    assert "lost" not in words
-    assert words.count("kept") <= 20
-
-
 def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
     # With one change each way the limit is -1.86 * 0.5 / 3 = -0.31 of 7 + 2 items, and -1.65 * 0.1 / 14.2 of 200 + 2.
     assert find_word(np.zeros(7), 1.0, 1.0, shares=True) == "not significant"
@@ -145,13 +131,6 @@ def test_one_word_of_eight_is_mistyped_within_its_letters() -> None:
         assert swapped or left_out or twice
 
 
-def test_every_mistyped_word_is_another_word() -> None:
-    words = ["committee", "call", "will", "aaaa"]
-    for seed in range(30):
-        random = np.random.default_rng(seed)
-        assert all(_mistype_word(word, random) != word for word in words)
-
-
 def test_typing_errors_depend_on_seed_and_text_alone() -> None:
     texts = make_texts(["several words of this text", "another sentence"], [0, 1], ["a", "something else entirely"])
     typed = mistype(texts, 7)
@@ -182,10 +161,3 @@ def test_neutral_texts_have_no_labels_and_of_pairs_two_halves(small_bench: Bench
     halves = read_neutral(paired)
     assert halves.second is not None
     assert f"{halves.plain_texts[0]} {halves.second[0]}" == alone.plain_texts[0]
-
-
-def test_a_python_without_manual_has_a_reason(small_bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    record = measure_classifier(small_bench, HeadMask.full(small_bench.card.layers, small_bench.card.heads), None)
-    assert record.rows[-1].word_of("pruned") == "not measurable"
-    assert "manual" in record.rows[-1].reason

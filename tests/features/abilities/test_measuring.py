@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import copying
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -72,20 +69,6 @@ def test_a_passage_is_read_twice_after_the_beginning_token(model: HeadModel) -> 
     assert len(items.probes) == 16
 
 
-def test_passages_overlap_only_where_there_are_too_few_tokens(model: HeadModel) -> None:
-    source = source_of(model, tokens=10_000)
-    source.stream = np.arange(10_000)
-    passages = [
-        probe.ids[1 : 1 + len(probe.ids) // 2] for probe in repeat_text(source, SIZE, source.random("a")).probes
-    ]
-    together = np.concatenate(passages)
-    assert len(np.unique(together)) == len(together)
-    source.stream = np.arange(100)
-    again = np.concatenate([probe.ids[1:] for probe in repeat_text(source, SIZE, source.random("a")).probes])
-    # Each is read twice, in at most two passages.
-    assert np.bincount(again).max() <= 4
-
-
 def test_the_losses_of_parts_are_those_of_the_model(model: HeadModel) -> None:
     source = source_of(model)
     items = repeat_random(source, Size(3, 5, 9), source.random("a"))
@@ -103,7 +86,7 @@ def test_the_most_probable_option_counts_whatever_its_number_of_tokens(model: He
     # The model copies: after "good film" and "bad plot", "good" is followed by "film".
     text = "good film bad plot the good"
     single = ask_choices(source, [(text, [" film", " plot"])])
-    assert (len(single.probes), single.sizes.tolist()) == (1, [[1, 1]])
+    assert (len(single.readings), single.sizes.tolist()) == (1, [[1, 1]])
     several = ask_choices(source, [(text, [" film bad", " plot"])])
     assert (len(several.probes), several.sizes.tolist()) == (2, [[2, 1]])
     # The prompt of one option begins what is read for the other.
@@ -146,15 +129,6 @@ def test_a_model_is_flagged_at_most_once_against_itself_on_20_other_draws(model:
     assert flagged <= 1
 
 
-def test_the_same_seed_draws_the_same_items(model: HeadModel) -> None:
-    kind = KINDS["repeats_random"]
-    digests = []
-    for seed in (1, 1, 2):
-        source = source_of(model, seed)
-        digests.append(kind.draw(source, SIZE, source.random(kind.name)).sha256)
-    assert digests[0] == digests[1] != digests[2]
-
-
 @pytest.mark.parametrize(
     ("name", "changes", "reason"),
     [
@@ -174,16 +148,6 @@ def test_what_is_too_large_for_a_model_has_a_reason(
         setattr(source, field, value)
     with pytest.raises(NotMeasurable, match=reason):
         KINDS[name].draw(source, KINDS[name].size, source.random(name))
-
-
-def test_a_model_without_a_beginning_token_has_a_reason(model: HeadModel, tmp_path: Path) -> None:
-    folder = fakes.save_language_model(tmp_path)
-    words = fakes.tokenizer(type_ids=False)
-    words.cls_token = words.sep_token = words.pad_token = None
-    loaded = models.load(str(folder), device="cpu")
-    loaded.tokenizer = words
-    with pytest.raises(NotMeasurable, match="it has no token that begins a text"):
-        make_source(loaded, Texts((), None, np.zeros(0, np.int64), ()), 0)
 
 
 class Words:

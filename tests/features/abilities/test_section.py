@@ -15,7 +15,7 @@ from cahp.exports.report import Origin, page
 from cahp.features import measures
 from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
-from cahp.features.abilities.section import RECEIPT, count_lost, explain
+from cahp.features.abilities.section import RECEIPT, explain
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, find_lines
@@ -47,16 +47,6 @@ def make_record(*, recovered: bool = True) -> AbilitiesRecord:
         ItemValues("negation", "texts with a negation", reason="there are none"),
     ]
     return AbilitiesRecord(decide(rows), complete=True)
-
-
-def test_the_last_model_decides_what_is_lost() -> None:
-    lost = count_lost(make_record(recovered=False))
-    assert lost is not None
-    assert (lost.value, lost.ci95, lost.n) == (1, (1, 1), 2)
-    recovered = count_lost(make_record())
-    assert recovered is not None
-    assert (recovered.value, recovered.n) == (0, 2)
-    assert count_lost(AbilitiesRecord(())) is None
 
 
 def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:

@@ -129,34 +129,11 @@ def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Set
     assert "after refit" not in pruned.finding
 
 
-def test_a_recovery_with_labels_is_not_imitated_on_neutral_text(settings: Settings, store: Store) -> None:
-    bench = open_bench(settings, store=store)
-    mask = choose(bench).mask
-    recovered = bench.recoveries.recover(mask, "refit")
-    assert settings.neutral_data is not None
-    record = evaluate_on_neutral(bench, mask, settings.neutral_data, recovered=recovered, recover="finetune")
-    assert (record.recover, record.excess_recovered) == (None, None)
-
-
 def test_a_method_that_needs_labels_is_refused_before_time_is_spent(settings: Settings, tmp_path: Path) -> None:
     opened = open_bench(replace(settings, method="ablation"), store=Store(tmp_path))
     with pytest.raises(OptionError, match="--method ablation needs labels, which neutral text lacks"):
         measure_run(opened, measures=MEASURES)
     assert not opened.resources.timings
-
-
-def test_other_neutral_text_under_the_same_name_is_another_run(
-    settings: Settings, tmp_path: Path, store: Store
-) -> None:
-    file = tmp_path / "notes.txt"
-    asked = replace(settings, neutral_data=str(file))
-    found = []
-    for seed in (9, 9, 10):
-        file.write_text("\n\n".join(fakes.sentences(120, seed=seed).first))
-        record = NEUTRAL_TEXT.read_run(measure_run(open_bench(asked, store=store), measures=MEASURES).document)
-        assert record is not None
-        found.append(record.sha256)
-    assert found[0] == found[1] != found[2]
 
 
 def record(excess: Estimate, own: float = 0.2) -> NeutralRecord:

@@ -78,17 +78,6 @@ def test_a_compared_model_is_gone_once_nobody_shares_it(first: Source, second: S
 # Links --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("recover", ["refit", "quick-refit"])
-def test_a_link_brings_back_a_pin_of_the_model_on_the_board(first: Source, recover: str) -> None:
-    link = address.describe(explored(first, pinned(first, recover=recover)))
-    there = explored(first)
-    address.restore(there, link)
-    assert there.pinned is not None
-    assert str(there.pinned.variant) == str(Variant(A, recover))
-    assert there.pinned.is_of(first.card)
-    assert address.describe(there) == link
-
-
 def test_a_pin_of_another_model_is_in_no_link_and_stays_in_its_session(first: Source, second: Source) -> None:
     pin = pinned(first)
     there = explored(second, pin)
@@ -105,13 +94,3 @@ def test_a_mask_that_does_not_fit_pins_nothing(first: Source, said: str) -> None
     with pytest.raises(MaskError):
         address.restore(there, {"pin": said})
     assert there.pinned is None
-
-
-def test_a_pin_whose_layer_keeps_no_head_is_refused_or_compared_as_any(first: Source) -> None:
-    link = {"pin": address.mask_to_hex(HeadMask.of([0], 3, 4)), "pin-recover": "refit"}
-    with pytest.raises(MaskError, match="would keep no head"):
-        address.restore(explored(first), link)
-    there = explored(first.with_settings(replace(first.settings, min_per_layer=0, recover="none")))
-    address.restore(there, link)
-    assert there.pinned is not None
-    assert there.pinned.variant.recover == "refit"

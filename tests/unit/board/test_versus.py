@@ -11,7 +11,6 @@ from documents import answers
 from cahp.board.versus import Variant, Versus, compare_variants, mismatch
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench, open_bench
-from cahp.run.recoveries import cut_model
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Estimate, HeadMask
@@ -64,19 +63,6 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
     low, high = np.percentile(100 * (theirs - ours)[rows].mean(axis=1), [2.5, 97.5])
     assert found.change.ci95 == pytest.approx((low, high), abs=100 / len(texts))
     assert found.right_alone == (int(((ours == 1) & (theirs == 0)).sum()), int(((theirs == 1) & (ours == 0)).sum()))
-
-
-def test_each_model_is_recovered_on_its_own_bench(small_bench: Bench, tmp_path: Path) -> None:
-    settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", seed=1)))
-    other = open_bench(settings, store=small_bench.resources.store)
-    found = compare_variants((other, Variant(B, "refit")), (small_bench, Variant(B, "refit")))
-    assert found is not None
-    for bench, said in ((other, found.a), (small_bench, found.b)):
-        pruned = cut_model(bench.model, B, bench.recoveries.refit(B))
-        assert np.array_equal(
-            said.predictions, bench.measurements.evaluate_model(pruned, small_bench.evaluation).predictions
-        )
-    assert compare_variants((other, Variant(A, "distill")), (small_bench, Variant(A))) is None
 
 
 @pytest.mark.parametrize(

@@ -33,9 +33,3 @@ def test_each_process_sees_a_gpu_of_its_own_and_one_that_is_killed_is_told(monke
         assert seen() == expected
     engines._take_gpu([], turn)
     assert (seen(), turn.value) == ("7", 3)
-
-
-@pytest.mark.parametrize(("device", "gpus"), [("cpu", 0), ("mps", 0), ("cuda", 3), ("auto", 3)])
-def test_only_a_device_that_may_be_a_gpu_has_gpus(monkeypatch: pytest.MonkeyPatch, device: str, gpus: int) -> None:
-    monkeypatch.setattr(devices, "visible_gpus", lambda: ["0", "1", "2"])
-    assert len(engines.list_gpus(device)) == gpus

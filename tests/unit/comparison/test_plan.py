@@ -128,9 +128,3 @@ def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed(
     assert (changed.budgets, changed.trained_budgets, changed.settings.limit, changed.tries) == (("8",), None, 10, 2)
     with pytest.raises(OptionError):
         make_plan(Settings(), preset="slow")
-
-
-@pytest.mark.parametrize("option", ["limit", "eval_limit"])
-def test_a_limit_of_0_is_refused_and_does_not_become_the_preset_s(option: str) -> None:
-    with pytest.raises(OptionError, match="limit 0 is out of range"):
-        make_plan(Settings(), **{option: 0})

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import importlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,18 +18,14 @@ import pytest
 from fake_methods import Counted, Tuned, plan
 from fakes import prune
 
-from cahp import methods
-from cahp.comparison import Comparison, running
-from cahp.comparison.cells import MeasuredCell, Workspace, read_cell, save_cell
-from cahp.comparison.plan import Cell
+from cahp.comparison import Comparison
 from cahp.comparison.running import ComparisonCost, compare
 from cahp.files import plain_json
-from cahp.outcomes import OUTCOMES, Outcome, to_delta, to_metrics
+from cahp.outcomes import to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.tasks.answers import Evaluation
-from cahp.values import CahpError, Estimate, HeadMask, OptionError, digest
+from cahp.values import HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -175,15 +168,6 @@ def test_a_failing_method_costs_its_cells_and_not_the_comparison(settings: Setti
     assert {one.method for one in found.summary.means} == {"counted", "failing"}
 
 
-def test_answers_that_no_file_may_hold_are_refused_before_anything_is_measured(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("cahp.comparison.arrays._LARGEST_ARRAY", 1000)
-    monkeypatch.setattr(running, "measure_cells", lambda *_: pytest.fail("it was measured"))
-    with pytest.raises(OptionError, match=r"of .* pruned models take .*compare fewer methods.*or lower --eval-limit"):
-        compare(plan(settings, "random"), store=store)
-
-
 def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, store: Store) -> None:
     found = compare(plan(settings, "counted", recoveries=("refit",)), store=store)
     arrays, rows = found.answers["eval"], []
@@ -251,81 +235,6 @@ def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing
     assert (len(Counted.asked), dict(done)) == before
     assert accuracies(again) == accuracies(found)
     assert again.summary.tests == found.summary.tests
-
-
-def test_a_worker_stores_what_it_measures_and_answers_the_next_comparison_with_its_data(
-    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = tmp_path / "data"
-    shutil.copytree(settings.data or "", data)
-    asked = plan(replace(settings, data=str(data)), "counted", budgets=("6",), seeds=(42,))
-
-    def in_worker(folder: Path | None) -> MeasuredCell:
-        given = (asked, folder, store.limit_bytes, False, Workspace(asked, store=store).content)
-        return running.measure_in_worker(Cell("counted", 6, 42, 42), *given)
-
-    before = in_worker(store.folder.parent)
-    assert in_worker(store.folder.parent).choice is not None
-    assert len(Counted.asked) == 1
-    # One that has a store of its own sends its results back, and the caller keeps them.
-    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "theirs"))
-    elsewhere = in_worker(None)
-    assert len(Counted.asked) == 2
-    save_cell(Workspace(asked, store=Store(tmp_path / "mine")), elsewhere)
-    assert not read_cell(Workspace(asked, store=Store(tmp_path / "mine")), before.cell).missing
-    validation = data / "validation.jsonl"
-    validation.write_text(validation.read_text().replace("a", "o"))
-    after = in_worker(store.folder.parent)
-    scores = [one.predictions["none"].arrays["eval"] for one in (before, after)]
-    assert not np.array_equal(*scores)
-    # And one that has other files than who asks says so.
-    with pytest.raises(CahpError, match="other texts"):
-        running.measure_in_worker(before.cell, asked, None, store.limit_bytes, False, "other")
-
-
-def test_the_code_of_a_method_is_all_that_of_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from cahp.comparison.cells import _digest_choosing
-
-    package = tmp_path / "theirs_of_two_files"
-    package.mkdir()
-    (package / "__init__.py").write_text("")
-    (package / "scores.py").write_text("SIGN = 1")
-    (package / "method.py").write_text(
-        "from theirs_of_two_files import scores\n\n\nclass Mine:\n    sign = scores.SIGN\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    mine = importlib.import_module("theirs_of_two_files.method").Mine()
-    before = _digest_choosing(mine)
-    assert before == _digest_choosing(mine) != ""
-    (package / "scores.py").write_text("SIGN = -1")
-    assert _digest_choosing(mine) != before
-    assert _digest_choosing(methods.get("magnitude")) != _digest_choosing(methods.get("random"))
-
-
-def test_a_new_outcome_is_in_both_files_of_a_comparison_and_is_read_again(
-    settings: Settings, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def confidence(found: Evaluation, _: Evaluation, seed: int) -> Estimate:
-        return Estimate(float(np.exp(found.log_probabilities.max(axis=1)).mean()), None, len(found), "share")
-
-    monkeypatch.setitem(OUTCOMES, "confidence", Outcome("confidence", "confidence", "share", confidence, needs=""))  # type: ignore[arg-type]
-    found = compare(plan(settings, "counted"), store=store)
-    found.write(tmp_path / "out")
-    for one in (found, Comparison.read(tmp_path / "out")):
-        wanted = [cell.recoveries["none"].eval["confidence"] for cell in one.document.cells]  # type: ignore[index]
-        assert min(wanted) >= 0.5
-        budgets = [cell.budget["attained"] for cell in one.document.cells]
-        means = [mean.outcomes["confidence"].value for mean in one.summary.means]
-        for mean, value in zip(one.summary.means, means, strict=True):
-            own = [share for share, budget in zip(wanted, budgets, strict=True) if budget == mean.budget]
-            assert value == pytest.approx(np.mean(own))
-    file = json.loads((tmp_path / "out" / "compare.json").read_text())
-    assert [cell["recoveries"]["none"]["eval"]["confidence"] for cell in file["cells"]] == wanted
-    assert [row["outcomes"]["confidence"]["value"] for row in file["summary"]["means"]] == means
-    header, *rows = csv.reader((tmp_path / "out" / "comparison.csv").read_text().splitlines())
-    # Columns of before stay where they were.
-    assert header[-4:] == ["perplexity", "bits_per_byte", "copying", "confidence"]
-    assert [float(row[-1]) for row in rows if row[0] == "counted"] == wanted
 
 
 def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings, store: Store) -> None:

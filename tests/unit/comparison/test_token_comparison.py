@@ -17,7 +17,7 @@ from scipy import stats
 from cahp import methods
 from cahp.comparison import Comparison, Plan
 from cahp.comparison.cells import Workspace
-from cahp.comparison.running import ComparisonCost, compare
+from cahp.comparison.running import compare
 from cahp.comparison.statistics import crossed_mean
 from cahp.figures.comparison_blocks import show_comparison
 from cahp.outcomes import measure
@@ -171,24 +171,6 @@ def test_tuning_and_evaluation_windows_are_halves_of_the_text(settings: Settings
 # Cost
 
 
-def test_criticality_is_measured_on_a_few_windows(settings: Settings, store: Store) -> None:
-    asked = Plan(settings, methods=("magnitude",), budgets=("6",), seeds=(42,))
-    found = compare(asked, store=store)
-    assert found.document.protocols is not None
-    assert found.document.protocols["eval"].tokens == 12 * 16
-    assert found.document.criticality_texts == 8
-
-
-def test_the_estimate_is_in_passes_of_a_window(settings: Settings, tmp_path: Path) -> None:
-    costs: list[ComparisonCost] = []
-    asked = Plan(settings, methods=("magnitude",), budgets=("6",), seeds=(42,))
-    compare(asked, store=Store(tmp_path), announce=costs.append)
-    (cost,) = costs
-    # Without the full model: a mask on 12 windows and 8 copies. Three layers of four groups: 4 * (3 + 1) / 2 = 8
-    # passes remove each alone, on 8 windows.
-    assert cost.forwards == pytest.approx(12 + 8 * 65 / 17 + 8 * 8)
-
-
 def test_a_call_takes_that_preset_without_being_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     taken: list[Plan] = []
 
@@ -217,16 +199,3 @@ def test_with_one_seed_the_error_is_that_of_a_ratio_of_sums() -> None:
     error = np.sqrt(15 / 14 * np.square(sums - ratio * tokens).sum()) / tokens.sum()
     assert found.mean == pytest.approx(ratio)
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 14, loc=ratio, scale=error))
-
-
-@pytest.mark.parametrize(("spread", "most"), [(2.0, 0.975), (0.02, 1.0)])
-def test_intervals_over_documents_of_other_lengths_cover_the_mean(spread: float, most: float) -> None:
-    random, simulations, covered = np.random.default_rng(7), 1000, 0
-    for _ in range(simulations):
-        tokens = random.integers(50, 400, 25).astype(np.float64)
-        of_documents = random.normal(0, 0.5, 25) + random.normal(0, spread, (3, 1))
-        sums = tokens * (of_documents + random.normal(0, 0.2, (3, 25)))
-        found = crossed_mean(sums / tokens.mean(), tokens / tokens.mean())
-        covered += found.low <= 0 <= found.high
-    # Where documents vary most, three seeds make the intervals wider than they need be.
-    assert 0.925 < covered / simulations <= most

@@ -3,13 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from colours import contrast_ratio
 from comparisons import varied, verdict
 
-from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
-from cahp.figures import marks
-from cahp.figures.comparison import colours, curve_figure, difference_figure, ranking_figure
+from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 
 METHODS = ("complementary", "gradient", "random")
 
@@ -27,24 +24,6 @@ def test_lines_are_the_means_and_their_intervals(reading: SplitResults) -> None:
     assert list(lines["random"].y) == pytest.approx([100 * low.value, 100 * high.value])
     assert lines["random"].error_y.array[1] == pytest.approx(100 * (high.high - high.value))
     assert any("all heads" in one.text for one in figure.layout.annotations)
-
-
-def test_three_of_twenty_methods_have_a_colour(reading: SplitResults) -> None:
-    worse = reading.means["refit", "random", 3]
-    many = {f"method-{place}": reading.methods["gradient"] for place in range(20)}
-    means = {("refit", name, 3): replace(worse, method=name) for name in many}
-    accuracy = replace(worse.outcomes["accuracy"], value=0.99)
-    best = replace(worse, method="method-7", outcomes={**worse.outcomes, "accuracy": accuracy})
-    results = replace(
-        reading,
-        document=replace(reading.document, methods={**reading.methods, **many}),
-        means={**reading.means, **means, ("refit", "method-7", 3): best},
-    )
-    for dark in (False, True):
-        drawn = {name: one for name, one in colours(results, "refit", 3, dark=dark).items() if one != NEUTRAL}
-        assert drawn.keys() == {"complementary", "random", "method-7"}
-        assert len(set(drawn.values())) == 3
-        assert all(contrast_ratio(one, marks.ink(dark=dark).ground) >= 4.5 for one in drawn.values())
 
 
 def test_the_ranking_has_the_best_on_top_and_pale_ties(reading: SplitResults) -> None:
@@ -65,13 +44,3 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     tests = [verdict("random", 4, "complementary"), replace(verdict("gradient", 4, None), pp=2.0)]
     figure = difference_figure("complementary", tests, dark=True)
     assert list(figure.data[0].marker.symbol) == ["circle", "circle-open"]
-
-
-def test_divergences_are_drawn_on_a_logarithmic_axis() -> None:
-    results = varied(divergences=True).results
-    figure = curve_figure(results, "refit", 3, METHODS, dark=False)
-    lines = {trace.name: trace for trace in figure.data}
-    assert lines["random"].y[0] == pytest.approx(results.means["refit", "random", 3].outcomes["kl"].value)
-    assert figure.layout.yaxis.type == "log"
-    # The full model's divergence of 0 has no place on it.
-    assert not figure.layout.annotations

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from comparisons import varied
 
-from cahp.comparison.running import ComparisonCost, describe_cost
 from cahp.figures.comparison_blocks import (
     Filters,
     show_comparison,
     show_costs,
-    show_differences,
     show_overlaps,
-    show_ranking,
 )
 from cahp.show import terminal
-from cahp.show.blocks import Figure, Line, Table, Text
+from cahp.show.blocks import Line, Table, Text
 
 METHODS = ("complementary", "gradient", "random")
 
@@ -57,25 +54,3 @@ def test_every_outcome_and_recovery_has_a_table_and_each_budget_a_finding() -> N
     texts = [block.text for block in blocks if isinstance(block, Text)]
     assert {text.split(",")[0] for text in texts if text.startswith("At ")} == {"At 3 heads", "At 5 heads"}
     assert [block.text.split(":")[0] for block in blocks if isinstance(block, Line)][1] == "Better at high compression"
-
-
-def test_only_chosen_methods_are_drawn_and_all_are_tested() -> None:
-    results = varied().results
-    filters = Filters(results.outcome, "refit", 3, ("random",))
-    (ranking,) = show_ranking(results, filters)
-    assert isinstance(ranking, Figure)
-    assert len(ranking.draw(False).layout.yaxis.ticktext) == 1
-    assert "gradient" in ranking.title
-    figure, table = show_differences(results, filters)
-    assert isinstance(figure, Figure)
-    assert isinstance(table, Table)
-    assert {row[0] for row in table.rows} == {"random"}
-    assert figure.data["method"] == ["random"]
-
-
-def test_the_cost_is_told_in_words() -> None:
-    primary = "KL divergence, after refit, at 12 of 72 heads"
-    assert describe_cost(ComparisonCost(50, 10, 12345.6, 4.25, 3.2, primary)) == (
-        "40 cells to measure (10 were measured before): about 12,346 forward passes, at 4.2 ms each about 3 min; "
-        f"primary test: {primary}"
-    )
