@@ -27,7 +27,8 @@ from cahp.features import measures
 from cahp.features.abilities.measuring import measure_abilities
 from cahp.features.attribution.measuring import find_baseline
 from cahp.features.head_cards import measuring as cards
-from cahp.features.learn import lessons, scene, steps
+from cahp.features.learn import scene
+from cahp.features.learn.steps import Answer, Subject
 from cahp.features.own_text import measuring as own_text
 from cahp.features.roles.habits import measure_maps
 from cahp.files import json_text, write_whole
@@ -84,17 +85,25 @@ def _measure_cards(bench: Bench) -> None:
         cards.measure_removal(bench, head, shared=shared)
 
 
-def _measure_lessons(bench: Bench) -> None:
+def find_subject(bench: Bench) -> Subject:
+    """Return the heads of the bundled run as the subject of Learn."""
     clusters, mask = _read_run(bench).evidence(), _read_run(bench).document.mask
     (labels,) = (clusters.groups(one.k)[0] for one in _list_selections(bench) if one.mask.sha256 == mask.sha256)
     family = scene.find_family(labels, mask, clusters.salience, find_roles(bench.resources))
     shown = scene.find_scene(bench, family, lambda: scene.measure_scene(bench, family))
     assert shown is not None
-    subject = lessons.subject_of(bench, mask, family, shown)
-    for step in steps.list_steps(subject):
+    return Subject(bench, mask, family, shown)
+
+
+def find_answers(bench: Bench) -> dict[str, Answer]:
+    """Return the answers of Learn by step."""
+    subject = find_subject(bench)
+    answers = {}
+    for step in subject.steps:
         if step.measure is not None:
-            answer = partial(step.measure, bench.resources.progress)
-            bench.resources.find_record(lessons.name_answer(subject, step.name), lessons.Answer, answer)
+            measure = partial(step.measure, bench.resources.progress)
+            answers[step.name] = bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
+    return answers
 
 
 def _measure_sentence(bench: Bench) -> None:
@@ -124,7 +133,7 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "example": _measure_example,
     "maps": measure_maps,
     "cards": _measure_cards,
-    "lessons": _measure_lessons,
+    "lessons": find_answers,
     "sentence": _measure_sentence,
 }
 

@@ -44,7 +44,7 @@ from cahp.run.document import machine
 from cahp.run.texts import load_data
 from cahp.store import Store, key
 from cahp.terminal.progress import bars
-from cahp.values import DataError, HeadMask, Input, spread
+from cahp.values import DataError, HeadMask, Input, digest, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -130,7 +130,15 @@ def _find_check(bench: Bench, model: HeadModel, text: Input, baseline: Baseline)
         half = max(1, len(entry["input_ids"]) // 2)
         entry = {column: values[:half] for column, values in entry.items()}
     sizes = [REMOVED, KEPT, _REMOVED_SETS, _KEPT_SETS]
-    name = key(STAGE, _REVISION, bench.card.sha256, baseline.sha256, bench.settings.seed, entry["input_ids"], *sizes)
+    name = key(
+        STAGE,
+        _REVISION,
+        bench.card.sha256,
+        digest(baseline.means.tobytes()),
+        bench.settings.seed,
+        entry["input_ids"],
+        *sizes,
+    )
     stored = bench.resources.load_cached(
         STAGE, name, lambda of: msgspec.convert(dict(of.meta), TextCheck, strict=False)
     )

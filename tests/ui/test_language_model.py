@@ -108,7 +108,7 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     # The first token that each of the three writes is the most probable one of its reading.
     readings = app.session_state["own-text-memory"].readings.values()
     assert len(readings) == 3
-    assert all(reading.written.ids[0] == reading.answer for reading in readings)
+    assert all(reading.ids[0] == reading.answer for reading in readings)
     assert text not in str(dict(app.query_params))
     assert not any(text.encode() in content for content in read_stored(app))
 

@@ -45,7 +45,7 @@ def test_the_tab_is_closed_at_first_and_then_reads_nothing() -> None:
 def test_a_text_shows_predictions_before_and_after_pruning_without_interval(app: AppTest) -> None:
     assert "all 72 heads" in shown(app)
     assert "12 as pruned" in shown(app)
-    assert "kept heads attend most to" in text_of(app, "markdown")
+    assert "The prediction stays" in text_of(app, "markdown")
     assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
 
 

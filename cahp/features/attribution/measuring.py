@@ -22,11 +22,11 @@ from cahp.features.attribution.result import (
     Attribution,
     NeededHeads,
     RemovedHead,
-    order_by_size,
     order_by_support,
 )
 from cahp.run import Bench
 from cahp.stages import read_tokens
+from cahp.stages import top as keep_best
 from cahp.store import Entry, key
 from cahp.tasks import Item
 from cahp.values import (
@@ -34,11 +34,9 @@ from cahp.values import (
     DataError,
     HeadMask,
     Input,
-    Ints,
     ModelError,
     OptionError,
     Progress,
-    digest,
     report_progress,
     silent,
     spread,
@@ -71,11 +69,6 @@ class Baseline:
 
     def __str__(self) -> str:
         return f"mean over {self.tokens:,} tokens of {self.texts} calibration texts of {self.data}"
-
-    @property
-    def sha256(self) -> str:
-        """The digest of the means."""
-        return digest(self.means.tobytes())
 
 
 def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, progress: Progress = silent) -> Baseline:
@@ -145,10 +138,7 @@ class TextQuestion:
             ModelError: If heads of the model were removed before.
         """
         check_whole(model)
-        is_pair = not isinstance(text, str)
-        if not "".join(text).strip():
-            raise DataError("the text is empty; give at least one word")
-        if is_pair and model.card.task.predicts_often:
+        if not isinstance(text, str) and model.card.task.predicts_often:
             raise DataError(f"{model.card.id} continues one text, not a pair; give one text")
         entry, tokens, cut = read_tokens(model, text)
         if cut > 0:
@@ -266,14 +256,14 @@ def attribute_answer(
     *,
     top: int = TOP,
     seed: int = 42,
-    floor: Ints | int = 0,
+    floor: NDArray[np.int64] | int = 0,
     progress: Progress = silent,
 ) -> Attribution:
     """Attribute an answer (None: the predicted one) to heads; ``classes`` are in the order of the model's scores.
 
     The ``top`` heads, at most half of all, are removed exactly, each and together, beside random sets of as many heads
-    that ``seed`` draws. The needed heads are the fewest by attribution that keep the answer, if the model gives it;
-    each layer keeps at least ``floor`` heads, a number or ``(L,)``.
+    that ``seed`` draws. The needed heads are the fewest by attribution that keep the answer, if the model gives it: in
+    the better of two orders, by bisection. Each layer keeps at least ``floor`` heads, a number or ``(L,)``.
 
     Raises:
         OptionError: If there is no such answer.
@@ -288,8 +278,7 @@ def attribute_answer(
     if wanted is None:
         wanted = predicted
     shape = changes.shape
-    order = order_by_support(changes)
-    chosen = order[: max(1, min(top, changes.size // 2))]
+    chosen = order_by_support(changes)[: max(1, min(top, changes.size // 2))]
     sets = [np.array(chosen), *draw_sets(changes.size, len(chosen), seed=seed)]
     masks = [HeadMask.without([head], *shape).keep for head in chosen]
     masks += [HeadMask.without(heads, *shape).keep for heads in sets]
@@ -301,7 +290,24 @@ def attribute_answer(
         each.append(RemovedHead(layer, place, float(changes[layer, place]), change))
     needed = None
     if wanted == predicted:
-        needed = _find_needed(question, changes, classes, wanted, floor=floor, progress=progress)
+        found = []
+        fewest = max(1, int(np.broadcast_to(floor, shape[0]).sum()))
+        for scores in (-changes, np.abs(changes)):
+            too_few = fewest - 1
+            enough = changes.size
+            while enough - too_few > 1:
+                middle = (enough + too_few) // 2
+                mask = keep_best(scores, budget=middle, min_per_layer=floor).mask
+                _, predictions = question.remove([mask.keep], wanted, progress=progress)
+                if predictions[0] == wanted:
+                    enough = middle
+                else:
+                    too_few = middle
+            found.append(keep_best(scores, budget=enough, min_per_layer=floor).mask)
+        mask = min(found, key=lambda one: one.count)
+        (filled,), _ = question.remove([mask.keep], wanted, progress=progress)
+        (cut,), (other,) = question.remove([mask.keep], wanted, fill=False, progress=progress)
+        needed = NeededHeads(mask, float(filled), name_answer(model, classes, int(other)), float(cut))
     return Attribution(
         model=model.card.id,
         unit=model.card.unit,
@@ -318,50 +324,3 @@ def attribute_answer(
         random=tuple(exact[len(chosen) + 1 :]),
         needed=needed,
     )
-
-
-def _find_needed(
-    question: TextQuestion,
-    changes: NDArray[np.float64],
-    classes: Sequence[str],
-    answer: int,
-    *,
-    floor: Ints | int,
-    progress: Progress,
-) -> NeededHeads:
-    """Find the fewest heads by attribution that keep the answer: in the better of two orders, by bisection."""
-    layers, heads = changes.shape
-    found = []
-    for order in (order_by_support(changes), order_by_size(changes)):
-        kept, fewest = keep_floor(order, changes.shape, floor)
-        too_few = fewest - 1
-        enough = len(kept)
-        while enough - too_few > 1:
-            middle = (enough + too_few) // 2
-            mask = HeadMask.of(kept[:middle], layers, heads)
-            _, predictions = question.remove([mask.keep], answer, progress=progress)
-            if predictions[0] == answer:
-                enough = middle
-            else:
-                too_few = middle
-        found.append(HeadMask.of(kept[:enough], layers, heads))
-    mask = min(found, key=lambda one: one.count)
-    filled, _ = question.remove([mask.keep], answer, progress=progress)
-    logs, predictions = question.remove([mask.keep], answer, fill=False, progress=progress)
-    as_pruned = name_answer(question.model, classes, int(predictions[0]))
-    return NeededHeads(mask, float(filled[0]), as_pruned, float(logs[0]))
-
-
-def keep_floor(order: Sequence[int], shape: tuple[int, ...], floor: Ints | int) -> tuple[list[int], int]:
-    """Move the first ``floor`` heads of each layer, a number or ``(L,)``, to the start of ``order``; count them.
-
-    ``order`` has the flat indices of all heads of layers and heads of this ``shape``. At least one is counted.
-    """
-    layers, heads = shape
-    left = np.broadcast_to(floor, layers).tolist()
-    first = []
-    for head in order:
-        if left[head // heads] > 0:
-            left[head // heads] -= 1
-            first.append(head)
-    return [*first, *(head for head in order if head not in first)], max(1, len(first))

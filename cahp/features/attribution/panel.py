@@ -156,28 +156,18 @@ def _draw_answer(explorer: Explorer) -> str | None:
 
 def _draw_heads(result: Attribution) -> None:
     first = result.rows[0]
-    title = (
-        f"{capital(result.unit)} {first['head']} of layer {first['layer']} supports {result.shown_answer} most: "
-        f"without it the {result.metric} changes by about {signed_nats(first['estimated'])} nats"
-    )
-    help = (
+    figure = Figure(
+        f"{capital(result.unit)} {first['head']} of layer {first['layer']} supports {result.shown_answer} most",
+        lambda dark: changes_figure(result, dark=dark),
         f"The estimated change of the {result.metric} if one {result.unit} alone gives its {result.baseline} instead "
         "of its output (attribution patching: one forward and one backward pass for all). Blue: it supports the "
-        "answer; orange: it speaks against it. Framed: removed exactly. One text is an example and has no interval."
+        "answer; orange: it speaks against it. Framed: removed exactly. One text is an example and has no interval.",
+        {name: [row[name] for row in result.rows] for name in first},
+        "attribution",
+        r"a_h=\sum_t \nabla_{x_{h,t}}\log p(\text{answer})\cdot(\bar x_h-x_{h,t})",
+        "The top heads are listed below.",
     )
-    draw_blocks(
-        [
-            Figure(
-                title,
-                lambda dark: changes_figure(result, dark=dark),
-                help,
-                {name: [row[name] for row in result.rows] for name in first},
-                "attribution",
-                r"a_h=\sum_t \nabla_{x_{h,t}}\log p(\text{answer})\cdot(\bar x_h-x_{h,t})",
-                "The top heads are listed below.",
-            )
-        ]
-    )
+    draw_blocks([figure])
 
 
 def draw_head(explorer: Explorer, head: int) -> None:
@@ -188,15 +178,11 @@ def draw_head(explorer: Explorer, head: int) -> None:
 
 
 def describe_contribution(result: Attribution, head: int) -> str:
-    """Describe what one head contributes to the answer: the change without it, and its rank."""
-    place = result.order.index(head)
-    row = result.rows[place]
-    change = f"about {signed_nats(row['estimated'])} nats"
-    if row["exact"] is not None:
-        change = f"{signed_nats(row['exact'])} nats"
+    """Describe what one head contributes to the answer: the estimated change without it, and its rank."""
+    change = signed_nats(float(result.changes.flat[head]))
     return (
-        f"Your text: without this {result.unit} the {result.metric} of {result.shown_answer} changes by {change}; "
-        f"{place + 1} of {len(result.order)} by support."
+        f"Your text: without this {result.unit} the {result.metric} of {result.shown_answer} changes by about {change} "
+        f"nats; {result.order.index(head) + 1} of {len(result.order)} by support."
     )
 
 

@@ -7,24 +7,21 @@ step is kept, under the key of the session, which is never shown.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
 
 import streamlit as st
 
-from cahp.features.learn.lessons import Answer, Step
 from cahp.features.learn.stage import (
-    Picture,
     describe_distance,
     draw_answer,
     draw_guess,
     draw_sentence,
     draw_stage,
     draw_title,
-    write_measured,
 )
-from cahp.features.learn.steps import TURN, choose_best
+from cahp.features.learn.steps import Answer, Subject
 from cahp.ui.frame import page_url
 from cahp.ui.parts import plain, problem
 from cahp.ui.session import is_alive
@@ -49,12 +46,10 @@ class ClassError(CahpError):
 class Classroom:
     """One class of the session ``leader``, at step ``at``, with the answers that were shown.
 
-    ``picture`` is drawn, and ``about`` describes the model and the texts. ``guesses`` of each step are by session.
+    ``guesses`` of each step are by session.
     """
 
-    steps: Sequence[Step]
-    picture: Picture
-    about: str
+    subject: Subject
     leader: str
     code: str = field(default_factory=lambda: secrets.token_urlsafe(8))
     at: int = 0
@@ -82,7 +77,7 @@ class Classroom:
         """Record or replace a guess, unless the class has moved on or the answer was shown."""
         with _LOCK:
             if at == self.at and at not in self.answers and who in self.people:
-                self.guesses.setdefault(at, {})[who] = min(max(int(value), 0), self.steps[at].highest)
+                self.guesses.setdefault(at, {})[who] = min(max(int(value), 0), self.subject.steps[at].highest)
 
     def list_guesses(self, at: int) -> list[int]:
         """Return all guesses at a step, sorted so that their order identifies nobody."""
@@ -146,7 +141,7 @@ def find_joined() -> Classroom | None:
 # The leader ------------------------------------------------------------------------------------------------------
 
 
-def invite(steps: Sequence[Step], picture: Picture, *, about: str, leader: str) -> None:
+def invite(subject: Subject, leader: str) -> None:
     """Offer to lead a class."""
     with st.expander("With a class"):
         st.markdown(
@@ -156,7 +151,7 @@ def invite(steps: Sequence[Step], picture: Picture, *, about: str, leader: str) 
         )
         if st.button("Open a class", key="class-open"):
             try:
-                CLASSES.open(Classroom(steps, picture, about, leader))
+                CLASSES.open(Classroom(subject, leader))
             except ClassError as error:
                 problem(error)
             else:
@@ -204,60 +199,41 @@ def attend(room: Classroom, who: str) -> None:
         problem(f"{error}. You can continue alone: open Learn in the menu.")
         return
     at, answer = moment = room.moment
-    step = room.steps[at]
+    subject = room.subject
+    step = subject.steps[at]
     guess = room.guesses.get(at, {}).get(who)
-    draw_title(room.steps, at)
+    draw_title(subject, at)
     with st.container(key="learn-step"):
-        draw_stage(step, room.picture, answer, answered=answer is not None)
+        draw_stage(subject, step, answer, answered=answer is not None, mask=step.mask)
         if not step.question:
-            draw_sentence(room.picture.scene.describe(room.picture.unit))
+            draw_sentence(subject.scene.describe(subject.bench.card.unit))
         elif answer is None:
-            _hand_in(room, who, at, guess)
+            start = guess
+            if start is None:
+                start = step.highest // 2
+            value = draw_guess(step, start, key=f"class-guess-{room.code}-{at}")
+            if st.button("Guess", key=f"class-hand-in-{at}", type="primary"):
+                room.guess(who, at, value)
+                st.rerun()
+            if guess is not None:
+                st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
         else:
             draw_sentence(answer.headline)
-            guesses = room.list_guesses(at)
-            if step.name == TURN:
-                st.markdown(f"The best guess of the class: {choose_best(guesses, answer)} {step.unit}.")
             with st.expander("Figures", expanded=True):
-                draw_answer(step, answer, guess, guesses)
-    st.caption(plain(room.about))
-    _draw_guesses(room, who)
-    st.fragment(_follow, run_every=_PULSE_S)(room, moment)
-
-
-def _hand_in(room: Classroom, who: str, at: int, guess: int | None) -> None:
-    """Draw the slider for a guess, which replaces an earlier ``guess``."""
-    step = room.steps[at]
-    start = guess
-    if start is None:
-        start = step.highest // 2
-    value = draw_guess(step, start, key=f"class-guess-{room.code}-{at}")
-    if st.button("Guess", key=f"class-hand-in-{at}", type="primary"):
-        room.guess(who, at, value)
-        st.rerun()
-    if guess is not None:
-        st.markdown(f"You guessed **{guess} {step.unit}**. The leader shows the answer.")
-
-
-def _draw_guesses(room: Classroom, who: str) -> None:
-    """Draw a person's guesses beside the answers that were shown."""
+                draw_answer(step, answer, guess, room.list_guesses(at))
+    st.caption(plain(subject.describe()))
     rows = []
-    for at, answer in sorted(room.answers.items()):
-        guess = room.guesses.get(at, {}).get(who)
-        step = room.steps[at]
-        if guess is not None:
-            rows.append(
-                {
-                    "Step": step.title,
-                    "Your guess": f"{guess} {step.unit}",
-                    "Measured": write_measured(step, answer),
-                    "You were": describe_distance(step, guess, answer),
-                }
-            )
+    for place, shown in sorted(room.answers.items()):
+        own = room.guesses.get(place, {}).get(who)
+        if own is not None:
+            asked = subject.steps[place]
+            distance = describe_distance(asked, own, shown)
+            rows.append({"Step": asked.title, "Your guess": f"{own} {asked.unit}", "You were": distance})
     if rows:
         st.subheader("Your guesses so far")
         with st.container(key="class-so-far"):
             st.table(rows, hide_index=True)
+    st.fragment(_follow, run_every=_PULSE_S)(room, moment)
 
 
 def _follow(room: Classroom, moment: tuple[int, Answer | None]) -> None:

@@ -5,21 +5,33 @@ Every sentence is built from measurements, also where a model does not behave as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from functools import partial
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cahp.board import BudgetTable
-from cahp.features.learn.lessons import Answer, Step, Subject
+from cahp.features.learn.scene import HeadFamily, Scene
 from cahp.outcomes import OUTCOMES, accuracy_change, estimate_mean, same_predictions
-from cahp.recoveries import NONE, QUICK
+from cahp.recoveries import NONE
+from cahp.run import Bench
 from cahp.stages import top
-from cahp.tasks import TokenEvaluation
-from cahp.values import Estimate, HeadMask, OptionError, Progress
-from cahp.words import number, percent, signed
+from cahp.store import key
+from cahp.tasks import Evaluation, Texts, TokenEvaluation
+from cahp.values import Estimate, HeadMask, OptionError, Progress, digest
+from cahp.words import percent
 
+#: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
+EXAMPLES = 400
+#: Most windows of a language model, each of which takes as long as dozens of texts: all those of a run by default, so
+#: that Overview and Learn show the same figures.
+WINDOWS = 16
+#: The stage that progress names, which counts variants of the model.
+STAGE = "variants"
 #: Random selections that CAHP's is compared with, and those that are also refitted, each of which costs a refit.
 DRAWS = 20
 REFITTED_DRAWS = 5
@@ -27,164 +39,308 @@ REFITTED_DRAWS = 5
 CONTROLS = 5
 #: The share of predictions up to which few change.
 _FEW = 0.05
-#: Bytes of a mebibyte.
-_MIB = 1 << 20
 #: The last step, and its goals: points of accuracy that may be lost, and the share of next words that must stay.
 TURN = "turn"
 _POINTS = 1.0
 _SHARE = 0.7
 
 
-def list_steps(subject: Subject) -> list[Step]:
-    """Return the steps about a model in order, with the numbers of the subject in their texts."""
-    steps = [_show_head(subject), _remove_head(subject)]
-    # The family is a cluster, or all heads that copy.
-    if subject.family.stays is None:
-        steps.append(_remove_copying(subject))
-    else:
-        steps.append(_remove_family(subject))
-    steps.append(_draw_at_random(subject))
-    if subject.bench.recoveries.no_refit is None:
-        steps.append(_refit(subject))
-    if subject.texts.task.predicts_labels:
-        steps.append(_halve(subject))
-    else:
-        steps.append(_shrink_cache(subject))
-    return [*steps, _take_turn(subject)]
+@dataclass(frozen=True)
+class Answer:
+    """A measured answer: ``value`` in the unit of the guess, with an ``interval`` of the kind ``spread`` (None: none).
+
+    ``headline`` says it in one sentence of at most 20 words, ``meaning`` what follows. ``bars`` are the variants of the
+    model that are compared, in shares of what ``outcome`` names: the full model, then the subject of the step, then
+    others. ``sample`` is what it was measured on (empty: it was counted).
+    """
+
+    value: float
+    interval: tuple[float, float] | None
+    headline: str
+    meaning: str
+    bars: Mapping[str, Estimate]
+    outcome: str
+    sample: str = ""
+    spread: str = "95 % interval"
 
 
-# One head, and its family ----------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Step:
+    """One step with the texts of ``steps.toml``: what is done to the model, and the question.
+
+    A guess is a number of ``unit`` up to ``highest``; a step without a ``question`` is only shown. ``mask`` keeps the
+    heads that are not removed, and ``coloured`` are the heads that the step is about. ``measure`` finds the answer
+    (None: nothing is asked, or the board's own table answers).
+    """
+
+    name: str
+    mask: HeadMask
+    coloured: tuple[int, ...] = ()
+    highest: int = 0
+    measure: Callable[[Progress], Answer] | None = None
+    short: str = ""
+    title: str = ""
+    doing: str = ""
+    question: str = ""
+    unit: str = ""
+    terms: str = ""
 
 
-def _show_head(subject: Subject) -> Step:
-    """Show one head at work."""
-    group = subject.bench.card.group
-    title = "This is an attention head"
-    doing = "For each word, it decides which other words to look at."
-    if group > 1:
-        title = f"This is a group of {group} attention heads"
-        doing = "For each word, they decide which earlier words to look at. One group is kept or removed as a whole."
-    return Step(
-        "head",
-        f"A {subject.unit}",
-        title,
-        doing,
-        subject.without([]),
-        terms="**Attention head**: a part of a layer that decides which words attend to which. **Token**: a word or a "
-        "part of a word.",
-        coloured=(subject.scene.head,),
-        on_sentence=True,
-    )
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A finished selection of heads, which all steps measure on evaluation texts.
 
+    ``mask`` keeps CAHP's heads. The first steps are about the head of the ``scene``, and about its ``family``; the last
+    one about all budgets with the recovery ``swept``. Each head is drawn in the colour of its place in ``tints`` and
+    with its name, as on the board.
+    """
 
-def _remove_head(subject: Subject) -> Step:
-    """Remove the head that was shown."""
-    scene = subject.scene
-    effect = f"Here “{scene.before.words}” becomes “{scene.after.words}”."
-    if scene.before.words == scene.after.words:
-        effect = f"Here it stays “{scene.before.words}”."
-    return _ask_for_changes(
-        subject,
-        Step(
-            "one-head",
-            "Remove it",
-            f"Remove this {subject.unit}",
-            f"The model has {subject.total} {subject.unit}s. We remove this one; the other {subject.total - 1} stay.",
-            subject.without([scene.head]),
-            coloured=(scene.head,),
-            on_sentence=True,
-        ),
-        f"without this {subject.unit}",
-        "{changes} " + effect,
-    )
+    bench: Bench
+    mask: HeadMask
+    family: HeadFamily
+    scene: Scene
+    swept: str = NONE.name
+    tints: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
 
+    @cached_property
+    def texts(self) -> Texts:
+        """Some of the evaluation texts; windows are cut on first use, so all of them stay."""
+        texts = self.bench.evaluation
+        if texts.task.items_are_texts:
+            texts = texts.sample(EXAMPLES)
+        return texts
 
-def _remove_family(subject: Subject) -> Step:
-    """Remove all heads of the largest cluster but its representative."""
-    family = subject.family
-    count = len(family.heads)
-    leaving = len(family.leaving)
-    return _ask_for_changes(
-        subject,
-        Step(
-            "one-cluster",
-            "Its family",
-            "Its family attends alike",
-            f"{count} {subject.unit}s {subject.texts.task.words.likeness}. We keep one and remove the other {leaving}.",
-            subject.without(family.leaving),
-            terms="**Family**: a cluster: heads that are more similar to each other than to other heads.",
-            coloured=family.heads,
-        ),
-        f"without {leaving} of the family",
-        f"{leaving} of {count} {subject.unit}s are gone. {{changes}}",
-    )
+    @cached_property
+    def sample(self) -> Texts:
+        """The texts that are read: of windows some, with all sequences of repeated random tokens."""
+        if not self.texts.task.predicts_often:
+            return self.texts
+        own = set(self.texts.text_rows)
+        copies = [row for row in range(len(self.texts)) if row not in own]
+        return self.texts.take([*self.texts.sample_rows(WINDOWS), *copies])
 
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what the answers depend on: the texts, the kept heads and the heads that are removed."""
+        parts = [self.texts.sha256, self.mask.sha256, str(self.scene.head), str(self.family.leaving)]
+        if self.texts.task.predicts_often:
+            parts.append(str(WINDOWS))
+        return digest(*parts)
 
-def _ask_for_changes(subject: Subject, step: Step, variant: str, headline: str) -> Step:
-    """Let a step ask how many predictions change; ``variant`` names its bar, and ``headline`` states ``{changes}``."""
-    total = 100
-    noun = "predicted tokens"
-    if subject.texts.task.predicts_labels:
-        total = len(subject.texts)
-        noun = "answers"
+    @cached_property
+    def steps(self) -> list[Step]:
+        """The steps in order; see ``list_steps``."""
+        return list_steps(self)
 
-    def measure(progress: Progress) -> Answer:
-        full, less = subject.evaluate([None, step.mask], progress)
-        same = OUTCOMES["agreement"].estimate(less, full, 0)
-        changed = total * (1 - same.value)
+    @cached_property
+    def words(self) -> dict[str, object]:
+        """The values in the texts of steps that depend on the model and on the heads."""
+        card = self.bench.card
+        scene = self.scene
+        task = self.texts.task
+        words: dict[str, object] = {
+            "unit": card.unit,
+            "total": self.mask.keep.size,
+            "kept": self.mask.count,
+            "pruned": self.mask.keep.size - self.mask.count,
+            "family": len(self.family.heads),
+            "leaving": len(self.family.leaving),
+            "others": "",
+            "effect": f"Here “{scene.before.words}” becomes “{scene.after.words}”.",
+            "likeness": task.words.likeness,
+            "draws": DRAWS,
+            "outcome": OUTCOMES[self.outcome].label,
+            "swept": ", as pruned",
+            "asked": 100,
+            "predictions": "predicted tokens",
+            "noun": "tokens",
+            "random": f"Of 100 next words, how many stay the same with {self.mask.count} random {card.unit}s?",
+            "goal": f"keep {100 * _SHARE:.0f} % of the next words unchanged",
+        }
+        if task.predicts_labels:
+            words |= {
+                "asked": len(self.texts),
+                "predictions": "answers",
+                "noun": "answers",
+                "random": f"How accurate is the model with {self.mask.count} random {card.unit}s?",
+                "goal": f"lose at most {_POINTS:.0f} point of accuracy",
+            }
+        if self.family.named_otherwise:
+            words["others"] = f" ({self.family.named_otherwise} of them under another role on the board)"
+        if scene.before.words == scene.after.words:
+            words["effect"] = f"Here it stays “{scene.before.words}”."
+        if self.swept != NONE.name:
+            words["swept"] = ", after a refit"
+        return words
+
+    def say(self, text: str, **words: object) -> str:
+        """Return a text of a step with the values of the subject and these."""
+        return text.format(**self.words, **words)
+
+    def answer(
+        self,
+        step: str,
+        meaning: str,
+        measured: Estimate,
+        bars: Sequence[Estimate],
+        words: Mapping[str, object],
+        *,
+        factor: float,
+        offset: float = 0.0,
+        units: str = "",
+        outcome: str = "",
+    ) -> Answer:
+        """Return the answer to a step in the unit of its guess: ``offset`` plus ``factor`` times what was ``measured``.
+
+        ``meaning`` names one of the step's sentences, and ``bars`` are the full model, the subject and others. It was
+        measured on so many ``units`` (empty: texts, documents or windows). ``words`` are further values of the texts.
+        """
+        texts = read_texts()[step]
+        value = offset + factor * measured.value
         interval = None
-        if same.ci95 is not None:
-            interval = (total * (1 - same.high), total * (1 - same.low))
-        meaning = "Many predictions change, and nothing has replaced what was removed yet."
-        if changed <= _FEW * total:
-            meaning = f"The predictions hardly change: the {subject.unit}s that are left are nearly enough for them."
+        if measured.ci95 is not None:
+            low, high = sorted(offset + factor * end for end in measured.ci95)
+            interval = (low, high)
+        sample = ""
+        if measured.n:
+            sample = f"{measured.n} {units or self.texts.units}"
+        values = {**words, "value": round(value, 1), "ends": interval}
+        names = ["all heads", *(self.say(name) for name in texts["bars"])]
         return Answer(
-            changed,
+            value,
             interval,
-            headline.format(changes=f"{round(changed, 1):g} of {total} {noun} changed."),
-            meaning,
-            {"all heads": subject.estimate(full, full), variant: subject.estimate(less, full)},
-            subject.outcome,
-            f"{same.n} {subject.texts.units}",
+            self.say(texts["headline"], **values),
+            self.say(texts[meaning], **values),
+            dict(zip(names, bars, strict=False)),
+            outcome or self.outcome,
+            sample,
+            self.say(texts.get("range", Answer.spread)),
         )
 
-    return replace(
-        step,
-        question=f"Of {total} {noun}, how many will change?",
-        unit=noun.split()[-1],
-        highest=total,
-        definition="A prediction changes when it differs from that with all heads, right or wrong.",
-        measure=measure,
-    )
+    @property
+    def outcome(self) -> str:
+        """The outcome that all steps share."""
+        if self.texts.task.predicts_labels:
+            return "accuracy"
+        return "agreement"
+
+    def name_answer(self, step: str) -> str:
+        """Return the key of the answer to a step."""
+        return key("step of Learn", 1, step, self.bench.card.sha256, self.sha256)
+
+    def describe(self) -> str:
+        """Describe the model and the texts."""
+        card = self.bench.card
+        measured = self.texts.measured
+        if self.texts.task.predicts_often:
+            measured = self.texts.task.describe_count(min(WINDOWS, self.texts.count))
+        return (
+            f"{card.id}, {card.layers} layers of {card.heads} {card.unit}s. Measured on {measured}. None of these "
+            "texts was used to select heads."
+        )
+
+    def estimate(self, evaluation: Evaluation, full: Evaluation) -> Estimate:
+        """Estimate the outcome that all steps share."""
+        return OUTCOMES[self.outcome].estimate(evaluation, full, 0)
+
+    def without(self, heads: Iterable[int]) -> HeadMask:
+        """Return the mask of all heads but these."""
+        return HeadMask.without(heads, *self.mask.keep.shape)
+
+    def evaluate(
+        self, masks: Sequence[HeadMask | None], progress: Progress, *, refit: bool = False
+    ) -> list[Evaluation]:
+        """Evaluate the model under each mask (None: all heads), or after a refit, which must be possible."""
+        evaluations: list[Evaluation] = []
+        for done, mask in enumerate(masks):
+            progress(STAGE, done, len(masks))
+            recovered = None
+            if refit and mask is not None:
+                recovered = self.bench.recoveries.refit(mask)
+            evaluations.append(self.bench.measurements.evaluate(self.sample, mask=mask, recovered=recovered))
+        return evaluations
 
 
-def _remove_copying(subject: Subject) -> Step:
-    """Remove the heads that copy."""
-    others = ""
-    if subject.family.named_otherwise:
-        others = f" ({subject.family.named_otherwise} of them under another role on the board)"
-    return Step(
-        "induction",
-        "Its family",
-        f"Remove every {subject.unit} that copies",
-        "An induction head finds an earlier copy of a token and attends to the token after it. We remove all "
-        f"{len(subject.family.heads)}{others}, and repeat random tokens.",
-        subject.without(subject.family.heads),
-        "By how many per cent does the loss on the repeated tokens rise?",
-        "per cent",
-        300,
-        "Per cent of the loss with all heads, on the second half of each sequence, which repeats the first.",
-        "**Loss**: minus the logarithm of the probability of the next token, in nats: 0 where it is certain.",
-        coloured=subject.family.heads,
-        measure=partial(_measure_copying, subject),
-    )
+@cache
+def read_texts() -> dict[str, dict[str, Any]]:
+    """Read the texts of all steps."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def _measure_copying(subject: Subject, progress: Progress) -> Answer:
+def list_steps(subject: Subject) -> list[Step]:
+    """Return the steps about a model in order; a language model has a cache, and maybe heads that copy."""
+    family = subject.family
+    alone = (subject.scene.head,)
+    layers, heads = subject.mask.keep.shape
+    every = tuple(range(layers * heads))
+    full = subject.without([])
+    fewer = subject.without(family.leaving)
+    half = HeadMask(np.tile(np.arange(heads) < max(1, heads // 2), (layers, 1)))
+    rows: dict[str, tuple[HeadMask, tuple[int, ...], Measurement | None]] = {
+        "head": (full, alone, None),
+        "one-head": (subject.without(alone), alone, _count_changes),
+        "one-cluster": (fewer, family.heads, _count_changes),
+        "induction": (fewer, family.heads, _measure_copying),
+        "random": (draw_masks(subject, 1)[0], every, _measure_random),
+        "refit": (subject.mask, every, _measure_refit),
+        "time": (half, every, _measure_time),
+        "cache": (subject.mask, every, _count_cache),
+        TURN: (full, every, None),
+    }
+    left_out = ["cache"]
+    if not subject.texts.task.predicts_labels:
+        left_out = ["time"]
+    if family.stays is None:
+        left_out.append("one-cluster")
+    else:
+        left_out.append("induction")
+    if subject.bench.recoveries.no_refit is not None:
+        left_out.append("refit")
+    steps = []
+    for name, (mask, coloured, measurement) in rows.items():
+        if name in left_out:
+            continue
+        texts = read_texts()[name]
+        measure = None
+        if measurement is not None:
+            measure = partial(measurement, subject, name, mask)
+        steps.append(
+            Step(
+                name,
+                mask,
+                coloured,
+                int(subject.say(texts.get("highest", "0"))),
+                measure,
+                **{part: subject.say(texts[part]) for part in _PARTS & texts.keys()},
+            )
+        )
+    return steps
+
+
+#: The texts of a step that do not depend on its answer.
+_PARTS = {"short", "title", "doing", "question", "unit", "terms"}
+#: Measures the answer to the step of this name about a mask.
+Measurement = Callable[[Subject, str, HeadMask, Progress], Answer]
+
+
+def _count_changes(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
+    """Count how many predictions of a sample, or of a hundred, change under a mask."""
+    full, less = subject.evaluate([None, mask], progress)
+    same = OUTCOMES["agreement"].estimate(less, full, 0)
+    asked = float(subject.say("{asked}"))
+    meaning = "many"
+    if 1 - same.value <= _FEW:
+        meaning = "few"
+    bars = [subject.estimate(full, full), subject.estimate(less, full)]
+    return subject.answer(step, meaning, same, bars, {}, factor=-asked, offset=asked)
+
+
+def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the rise of the loss on repeated tokens without the heads that copy, and without as many others."""
     own = subject.family.heads
-    others = np.setdiff1d(np.arange(subject.total), own)
-    masks: list[HeadMask | None] = [None, subject.without(own)]
+    others = np.setdiff1d(np.arange(mask.keep.size), own)
+    masks: list[HeadMask | None] = [None, mask]
     for seed in range(CONTROLS):
         size = min(len(own), len(others))
         masks.append(subject.without(np.random.default_rng(seed).choice(others, size=size, replace=False)))
@@ -196,34 +352,17 @@ def _measure_copying(subject: Subject, progress: Progress) -> Answer:
         assert isinstance(evaluation, TokenEvaluation)
         rises.append(estimate_mean(evaluation.copying[0] - before, 0, units=units))
     rise, *drawn = rises
-    scale = 100 / float(before.mean())
-    interval = None
-    if rise.ci95 is not None:
-        interval = (scale * rise.low, scale * rise.high)
-    low = min(control.value for control in drawn)
-    high = max(control.value for control in drawn)
-    meaning = "These heads copy: without them, the model no longer sees that the random tokens repeat."
-    if rise.value <= high:
-        meaning = "Without as many others, copying breaks as much: its parts are spread over more heads."
-    return Answer(
-        scale * rise.value,
-        interval,
-        f"Without all {len(own)} that copy, the loss on repeated tokens changes by {signed(scale * rise.value, 0)} %.",
-        f"{meaning} The loss changes by {signed(rise.value, 2)} nats; without as many others by {signed(low, 2)} to "
-        f"{signed(high, 2)}.",
-        {
-            "all heads": subject.estimate(full, full),
-            f"without the {len(own)} that copy": subject.estimate(less, full),
-        },
-        subject.outcome,
-        f"{rise.n} sequences",
-    )
+    values = [control.value for control in drawn]
+    meaning = "copy"
+    if rise.value <= max(values):
+        meaning = "spread"
+    bars = [subject.estimate(full, full), subject.estimate(less, full)]
+    factor = 100 / float(before.mean())
+    ends = {"nats": rise.value, "low": min(values), "high": max(values)}
+    return subject.answer(step, meaning, rise, bars, ends, factor=factor, units="sequences")
 
 
-# CAHP's choice: beside random selections, and after a refit -------------------------------------------------------
-
-
-def _draw_masks(subject: Subject, count: int = DRAWS) -> list[HeadMask]:
+def draw_masks(subject: Subject, count: int) -> list[HeadMask]:
     """Return random selections of as many heads as the subject keeps."""
     # They get the same floor as CAHP: no empty layer, unless CAHP's selection has one.
     floor = 1
@@ -236,284 +375,119 @@ def _draw_masks(subject: Subject, count: int = DRAWS) -> list[HeadMask]:
     return masks
 
 
-def _summarise(drawn: Sequence[Estimate]) -> Estimate:
-    """Return the median of random selections, with their range in place of an interval."""
-    values = [estimate.value for estimate in drawn]
-    return Estimate(float(np.median(values)), (min(values), max(values)), len(values), "share")
+def _summarise(subject: Subject, drawn: Sequence[Evaluation], full: Evaluation) -> Estimate:
+    """Return the median outcome of random selections, with their range in place of an interval."""
+    estimates = [subject.estimate(evaluation, full) for evaluation in drawn]
+    values = [estimate.value for estimate in estimates]
+    return Estimate(float(np.median(values)), (min(values), max(values)), estimates[0].n, "share")
 
 
-def _draw_at_random(subject: Subject) -> Step:
-    """Keep as many heads as CAHP, at random."""
-    kept = subject.mask.count
-    unit = subject.unit
-    question = f"Of 100 next words, how many stay the same with {kept} random {unit}s?"
-    if subject.texts.task.predicts_labels:
-        question = f"How accurate is the model with {kept} random {unit}s?"
-    return Step(
-        "random",
-        "Random heads",
-        f"Keep {kept} {unit}s at random",
-        f"CAHP keeps {kept} of {subject.total} {unit}s, one or more of each family. Now we keep as many at random, "
-        f"{DRAWS} times.",
-        _draw_masks(subject, 1)[0],
-        question,
-        "per cent",
-        100,
-        f"The median {OUTCOMES[subject.outcome].label} of {DRAWS} random selections.",
-        "**CAHP**: complementary attention head pruning: keep one representative per cluster, prune the others.",
-        measure=partial(_measure_random, subject),
-    )
-
-
-def _measure_random(subject: Subject, progress: Progress) -> Answer:
+def _measure_random(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the outcome of random selections, and that of CAHP's."""
-    kept = subject.mask.count
-    full, chosen, *drawn = subject.evaluate([None, subject.mask, *_draw_masks(subject)], progress)
+    full, chosen, *drawn = subject.evaluate([None, subject.mask, *draw_masks(subject, DRAWS)], progress)
     ours = subject.estimate(chosen, full)
-    others = [subject.estimate(evaluation, full) for evaluation in drawn]
-    middle = _summarise(others)
-    as_good = sum(other.value >= ours.value for other in others)
-    return Answer(
-        100 * middle.value,
-        (100 * middle.low, 100 * middle.high),
-        f"{kept} random {subject.unit}s: {middle.text} ({percent(middle.low)} to {percent(middle.high)}). CAHP's "
-        f"{kept}: {ours.text}.",
-        f"{as_good} of {DRAWS} random selections are at least as good as CAHP's.",
-        {"all heads": subject.estimate(full, full), "random, median": middle, f"CAHP's {kept}": ours},
-        subject.outcome,
-        f"{ours.n} {subject.texts.units}",
-        f"range of {DRAWS} random selections",
-    )
+    middle = _summarise(subject, drawn, full)
+    as_good = sum(subject.estimate(evaluation, full).value >= ours.value for evaluation in drawn)
+    bars = [subject.estimate(full, full), middle, ours]
+    return subject.answer(step, "counted", middle, bars, {"ours": ours.text, "as_good": as_good}, factor=100)
 
 
-def _refit(subject: Subject) -> Step:
-    """Refit the output weights."""
-    return Step(
-        "refit",
-        "Refit",
-        "Refit, without training",
-        f"With {subject.mask.count} {subject.unit}s, the rest of the model gets inputs that it was not trained on. A "
-        "refit solves for new output weights in one pass, without labels and without training.",
-        subject.mask,
-        f"How many points of {subject.outcome} does the refit regain?",
-        "points",
-        60,
-        "One point is one more prediction of a hundred that is right, or that is that of the full model.",
-        "**Output weights**: the weights that mix the outputs of the heads into the output of the layer.",
-        early=True,
-        measure=partial(_measure_refit, subject),
-    )
-
-
-def _measure_refit(subject: Subject, progress: Progress) -> Answer:
+def _measure_refit(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Measure the points of the outcome that a refit regains, and what random selections of a classifier reach."""
     bench = subject.bench
-    full, before = subject.evaluate([None, subject.mask], progress)
-    recovered = bench.recoveries.refit(subject.mask)
-    after = bench.measurements.evaluate(subject.sample, mask=subject.mask, recovered=recovered)
+    full, before = subject.evaluate([None, mask], progress)
+    recovered = bench.recoveries.refit(mask)
+    after = bench.measurements.evaluate(subject.sample, mask=mask, recovered=recovered)
     if subject.texts.task.predicts_labels:
         gain = accuracy_change(after, before)
     else:
         regained = same_predictions(after, full).astype(np.float64) - same_predictions(before, full)
         gain = estimate_mean(100 * regained, 0, "points", units=full.units)
-    bars = {
-        "all heads": subject.estimate(full, full),
-        "after refit": subject.estimate(after, full),
-        "before refit": subject.estimate(before, full),
-    }
-    meaning = "No measurable gain: there was little to recover, or these texts are too few to measure it."
     assert recovered.refit is not None
+    meaning = "none"
     if not recovered.refit.accepted:
-        meaning = f"The refit was rejected, so nothing changed: {recovered.refit.reason}."
+        meaning = "rejected"
     elif gain.low > 0:
-        meaning = "Much of the loss comes from how the remaining heads are mixed, and a refit recovers it."
-    headline = (
-        f"The refit brings CAHP's {subject.mask.count} {subject.unit}s from {bars['before refit'].text} to "
-        f"{bars['after refit'].text}"
-    )
-    drawn = _draw_masks(subject, REFITTED_DRAWS)
+        meaning = "gain"
+    bars = [subject.estimate(evaluation, full) for evaluation in (full, after, before)]
+    words = {"after": bars[1].text, "before": bars[2].text, "beside": "", "reason": recovered.refit.reason}
+    drawn = draw_masks(subject, REFITTED_DRAWS)
     # Of a language model each takes minutes.
     if not subject.texts.task.predicts_often and all(map(bench.measurements.can_cut, drawn)):
-        refitted = subject.evaluate(drawn, progress, refit=True)
-        reached = _summarise([subject.estimate(evaluation, full) for evaluation in refitted])
-        bars["random, after refit"] = reached
-        headline += f"; random selections reach {percent(reached.low)} to {percent(reached.high)}"
-    return Answer(
-        gain.value, gain.ci95, f"{headline}.", meaning, bars, subject.outcome, f"{gain.n} {subject.texts.units}"
-    )
+        reached = _summarise(subject, subject.evaluate(drawn, progress, refit=True), full)
+        bars.append(reached)
+        words["beside"] = f"; random selections reach {percent(reached.low)} to {percent(reached.high)}"
+    return subject.answer(step, meaning, gain, bars, words, factor=1)
 
 
-# What cutting heads saves: time, and the cache of a language model ------------------------------------------------
-
-
-def _halve(subject: Subject) -> Step:
-    """Cut half of the heads of each layer: time depends on their number alone."""
-    layers, heads = subject.mask.keep.shape
-    stay = max(1, heads // 2)
-    mask = HeadMask(np.tile(np.arange(heads) < stay, (layers, 1)))
-    return Step(
-        "time",
-        "Half the heads",
-        "Half of the heads, half of the time?",
-        "We cut half of the heads out of every layer. The model is now really smaller, and we time both in turn.",
-        mask,
-        "How much of the time is saved?",
-        "per cent",
-        50,
-        "Per cent of the time that the full model takes for the same texts.",
-        "**To cut**: to remove a head's weights from the model; switching it off only sets its output to zero.",
-        measure=partial(_measure_time, subject, mask),
-    )
-
-
-def _measure_time(subject: Subject, mask: HeadMask, progress: Progress) -> Answer:
+def _measure_time(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Time the model with half of its heads, in turn with the full model."""
     costs = subject.bench.costs(mask, fresh=True)
-    ratio = costs.ratio
-    saved = (1 - ratio.value) * 100
     before = costs.full.latency_ms
     after = costs.pruned.latency_ms
     assert before is not None
     assert after is not None
-    share = percent(costs.attention_share, 0)
-    headline = f"Half of the heads save {number(saved, 0)} % of the time, because attention takes only {share}."
-    if costs.noisy or not ratio.excludes(1) or saved < 0:
-        headline = f"Half of the heads save no measurable time: attention takes only {share} of it."
-    ceiling = costs.attention_share * (1 - mask.counts[0] / mask.heads)
-    meaning = (
-        f"{before.median:.1f} ms before, {after.median:.1f} ms after, for a batch of {before.batch}. A part cannot "
-        f"save more than its share (Amdahl's law): here at most about {percent(ceiling, 0)}."
-    )
+    ratio = replace(costs.ratio, n=before.repeats, unit="share")
+    saved = f"{percent(1 - ratio.value, 0)} of the time"
+    meaning = "quiet"
     if costs.noisy:
-        meaning += " Unreliable: the machine was busy. Measure again when it is idle."
-    return Answer(
-        saved,
-        ((1 - ratio.high) * 100, (1 - ratio.low) * 100),
-        headline,
-        meaning,
-        {
-            "all heads": Estimate(1.0, None, 0, "share"),
-            "half of the heads": Estimate(ratio.value, ratio.ci95, before.repeats, "share"),
-        },
-        "time",
-        f"{before.repeats} rounds",
-    )
+        meaning = "noisy"
+    if costs.noisy or not ratio.excludes(1) or ratio.value > 1:
+        saved = "no measurable time"
+    words = {
+        "saved": saved,
+        "share": percent(costs.attention_share, 0),
+        "ceiling": percent(costs.attention_share * (1 - mask.counts[0] / mask.heads), 0),
+        "before": before.median,
+        "after": after.median,
+        "batch": before.batch,
+    }
+    bars = [_WHOLE, ratio]
+    return subject.answer(step, meaning, ratio, bars, words, factor=-100, offset=100, units="rounds", outcome="time")
 
 
-def _shrink_cache(subject: Subject) -> Step:
-    """Cut all heads of a language model but CAHP's."""
-    return Step(
-        "cache",
-        "Memory",
-        "What does the cache save?",
-        "A language model keeps the keys and values of all earlier tokens, instead of computing them again. We cut "
-        f"{subject.total - subject.mask.count} of {subject.total} {subject.unit}s out.",
-        subject.mask,
-        "How much smaller is this cache?",
-        "per cent",
-        100,
-        "Per cent of the bytes that the full model caches for a token.",
-        "**To cut**: to remove weights from the model; switching off only sets an output to zero.",
-        measure=partial(_count_cache, subject),
-    )
+#: The full model's time, or the bytes of its cache.
+_WHOLE = Estimate(1.0, None, 0, "share")
 
 
-def _count_cache(subject: Subject, progress: Progress) -> Answer:
+def _count_cache(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Count the bytes of the cache with and without the pruned heads.
 
     Raises:
         OptionError: If the size of the cache is not known.
     """
-    mask = subject.mask
     cache = subject.bench.card.measure_cache(mask)
     if cache is None:
         raise OptionError("the size of this model's cache is not known; continue with the next step")
-    meaning = (
-        f"The cache shrinks in proportion to what is cut: {cache.full:,} bytes per token before, {cache.pruned:,} "
-        "after."
-    )
-    tokens = cache.shape.positions
-    if tokens is not None:
-        before = cache.shape.of_context(HeadMask.full(mask.layers, mask.heads), tokens) / _MIB
-        after = cache.shape.of_context(mask, tokens) / _MIB
-        meaning += f" At {tokens:,} tokens, the longest context, that is {before:,.0f} MiB and {after:,.0f} MiB."
-    saved = 1 - cache.share
-    return Answer(
-        100 * saved,
-        None,
-        f"Without {subject.total - mask.count} of {subject.total}, the cache is {percent(saved, 0)} smaller.",
-        meaning,
-        {
-            f"all {subject.unit}s": Estimate(1.0, None, 0, "share"),
-            f"{mask.count} {subject.unit}s": Estimate(cache.share, None, 0, "share"),
-        },
-        "cache",
-    )
+    share = Estimate(cache.share, None, 0, "share")
+    words = {"before": cache.full, "after": cache.pruned}
+    return subject.answer(step, "counted", share, [_WHOLE, share], words, factor=-100, offset=100, outcome="cache")
 
 
-# The last step: how few heads are enough? The board's own table of budgets answers ---------------------------------
-
-
-def find_swept(refitted: BudgetTable | None) -> str:
-    """Return the recovery of the budgets that answer: a refit, if all of them are ``refitted``."""
-    if refitted is None or any(row.outcomes is None for row in refitted.rows()):
-        return NONE.name
-    return QUICK.name
-
-
-def _take_turn(subject: Subject) -> Step:
-    """Ask for the fewest heads that are enough."""
-    unit = subject.unit
-    after = ", as pruned"
-    if subject.swept != NONE.name:
-        after = ", after a refit"
-    goal = f"keep {100 * _SHARE:.0f} % of the next words unchanged"
-    if subject.texts.task.predicts_labels:
-        goal = f"lose at most {_POINTS:.0f} point of accuracy"
-    return Step(
-        TURN,
-        "Your turn",
-        f"Your turn: how few {unit}s are enough?",
-        f"You choose how many {unit}s stay; CAHP chooses which. You want to {goal}{after}.",
-        subject.without([]),
-        f"What is the smallest number of {unit}s?",
-        f"{unit}s",
-        subject.total,
-        f"The smallest number of {unit}s from which on every measured number reaches the goal.",
-        early=True,
-    )
-
-
-def answer_turn(step: Step, table: BudgetTable | None) -> Answer | None:
+def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
     """Return the fewest heads that are enough (None: not all budgets are measured yet, or none is enough)."""
     if table is None or table.full is None:
         return None
-    outcome = "agreement"
+    full = table.full[subject.outcome]
     least = _SHARE
-    if "accuracy" in table.full:
-        outcome = "accuracy"
-        least = table.full[outcome].value - _POINTS / 100
-    enough = None
+    if subject.texts.task.predicts_labels:
+        least = full.value - _POINTS / 100
+    budget = 0
+    reached = None
     for row in table.rows():
         if row.outcomes is None:
             return None
         # The same goal as a difference in points, without an error of rounding.
-        if round(row.outcomes[outcome].value - least, 9) < 0:
-            enough = None
-        elif enough is None:
-            enough = row
-    if enough is None or enough.outcomes is None:
+        if round(row.outcomes[subject.outcome].value - least, 9) < 0:
+            reached = None
+        elif reached is None:
+            budget = row.budget
+            reached = row.outcomes[subject.outcome]
+    if reached is None:
         return None
-    full = table.full[outcome]
-    reached = enough.outcomes[outcome]
-    return Answer(
-        float(enough.budget),
-        None,
-        f"{enough.budget} {step.unit} are enough: {OUTCOMES[outcome].label} {reached.text}, with all {full.text}.",
-        "How few are enough depends on the goal, and on the texts that it is measured on.",
-        {"all heads": full, f"{enough.budget} {step.unit}": reached},
-        outcome,
-    )
+    enough = Estimate(budget, None, 0, "number")
+    words = {"reached": reached.text, "full": full.text}
+    return subject.answer(TURN, "counted", enough, [full, reached], words, factor=1)
 
 
 def choose_best(guesses: Iterable[int], answer: Answer) -> int:

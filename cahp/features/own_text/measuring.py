@@ -6,7 +6,7 @@ Nothing is stored on disk, because the text belongs to its author; answers to th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board import WordMaps
-from cahp.features.own_text.section import TOKENS, Tokens
+from cahp.features.own_text.section import TOKENS
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import Entry, Store, key
 from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
@@ -36,21 +36,19 @@ MOST_WORDS = 8
 
 @dataclass(frozen=True, eq=False)
 class TextReading:
-    """The prediction and attention of one model on one text.
+    """The prediction of one model on one text.
 
     ``probabilities (C,)`` of the classes, or of a language model of all next tokens, of which ``words`` has the most
-    probable ones as text by their ids (None: the model has classes); ``tokens (S,)`` and which of them are
-    ``special (S,)``; ``attention (S,)`` on each token, averaged over heads and query tokens, with sum 1. ``cut`` tokens
-    at the end were truncated. ``written`` are the tokens so far with which a language model continues the text.
+    probable ones as text by their ids (None: the model has classes). ``cut`` tokens at the end were truncated. ``ids``
+    are the tokens so far with which a language model continues the text, and ``written`` the parts of the text that
+    they make.
     """
 
     probabilities: NDArray[np.float64]
-    tokens: tuple[str, ...]
-    special: NDArray[np.bool_]
-    attention: NDArray[np.float64]
     cut: int
     words: Mapping[int, str] | None = None
-    written: Tokens = field(default_factory=Tokens)
+    ids: tuple[int, ...] = ()
+    written: tuple[str, ...] = ()
 
     @property
     def answer(self) -> int:
@@ -90,33 +88,14 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     """
     import torch
 
-    from cahp.models import special_ids
-
-    entry, tokens, truncated = read_tokens(model, text)
-    attention = torch.zeros(len(tokens), dtype=torch.float64)
-
-    def watch(layer: int, weights: Tensor) -> None:
-        maps = weights[0].double().cpu()
-        # A cut layer has only its kept heads.
-        if len(maps) == mask.heads:
-            maps = maps[mask.by_layer[layer]]
-        attention.add_(maps.mean(dim=1).sum(dim=0))
-
+    entry, _, truncated = read_tokens(model, text)
     with torch.inference_mode():
-        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask, masked=masked), probe=watch)
-    special = special_ids(model.tokenizer)
+        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask, masked=masked))
     probabilities = scores[0].double().softmax(-1).cpu().numpy()
     words = None
     if model.card.task.predicts_often:
         words = _show_tokens(model, likeliest([probabilities]))
-    return TextReading(
-        probabilities,
-        tokens,
-        np.array([token in special for token in entry["input_ids"]], dtype=np.bool_),
-        (attention / attention.sum()).numpy(),
-        truncated,
-        words,
-    )
+    return TextReading(probabilities, truncated, words)
 
 
 def _gate(model: HeadModel, mask: HeadMask, *, masked: bool) -> Tensor | None:

@@ -6,7 +6,7 @@ itself also stays in the browser's tab, so that a reload restores it.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Literal
@@ -24,9 +24,9 @@ from cahp.features.own_text.measuring import (
     read_stored,
     read_text,
 )
-from cahp.features.own_text.section import CONTINUATION, TOKENS, Tokens
+from cahp.features.own_text.section import CONTINUATION, TOKENS
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run import Recovered, cut_model
+from cahp.run import cut_model
 from cahp.ui.frame import describe_progress, follow, show_job
 from cahp.ui.parts import is_own_example, own_text_box
 from cahp.ui.session import WARM, BoardState, Explorer, Kind, Rank, recovery_seconds
@@ -87,11 +87,31 @@ class TextOnBoard:
         """Whether the model continues the text, as a language model does."""
         return self.board.bench.card.task.predicts_often
 
+    @property
+    def masks(self) -> list[HeadMask]:
+        """The masks of all budgets."""
+        assert self.board.table is not None
+        return [selection.mask for selection in self.board.table.selections]
+
+    @property
+    def table_name(self) -> str:
+        """Digest of the masks of all budgets."""
+        return digest(*(mask.sha256 for mask in self.masks))
+
     def mask(self, state: State) -> HeadMask:
         """Return the heads of a state."""
         if state == "full":
             return HeadMask.full(self.board.mask.layers, self.board.mask.heads)
         return self.board.mask
+
+    def name(self, state: State) -> tuple[object, ...]:
+        """Return the name under which a state is kept."""
+        mask = self.mask(state)
+        if state != "recovered" or self.recovery is None:
+            return (mask.sha256,)
+        # A missing recovered model may exist once it is measured.
+        measured = self.board.results.outcomes(mask, self.recovery) is not None
+        return mask.sha256, self.recovery, self.board.bench.recoveries.inputs_sha256, measured
 
     def describe(self, state: State) -> str:
         """Return a state in words that follow a number of heads."""
@@ -102,123 +122,95 @@ class TextOnBoard:
 
     def read(self, state: State) -> TextReading | None:
         """Return a result, or None."""
-        return self.known.readings.get(self._name(state))
+        return self.known.readings.get(self.name(state))
 
-    @property
-    def table_name(self) -> str:
-        """Digest of the masks of all budgets."""
-        assert self.board.table is not None
-        return digest(*(selection.mask.sha256 for selection in self.board.table.selections))
+    def is_read(self, state: State) -> bool:
+        """Whether a state has read the text and, if it continues it, has come to the end."""
+        reading = self.read(state)
+        return reading is not None and (not self.continues or len(reading.ids) == TOKENS)
 
     @property
     def missing(self) -> list[str]:
         """The missing results, the most wanted first; not a refit that has to be computed: see ``lacks_recovered``."""
-        parts = ["full", "pruned", "maps", "curve", "recovered"]
-        if self.continues:
-            # Its budgets take longest, and stand on no first screen.
-            parts = ["full", "pruned", "recovered", "curve"]
-        return [part for part in parts if not self._has(part)]
+        tried = self.recovery is None or self.name("recovered") in self.known.tried
+        known = {
+            "full": self.is_read("full"),
+            "pruned": self.is_read("pruned"),
+            "maps": self.continues or self.known.maps is not None,
+            "recovered": tried or self.is_read("recovered"),
+            "curve": self.table_name in self.known.curves,
+        }
+        return [part for part, is_known in known.items() if not is_known]
 
     @property
     def lacks_recovered(self) -> bool:
         """Whether the recovered model of the board was not found, and can be computed before it reads the text."""
-        if self.recovery is None or RECOVERIES[self.recovery].trains or self._is_read("recovered"):
+        if self.recovery is None or RECOVERIES[self.recovery].trains or self.is_read("recovered"):
             return False
-        return self._name("recovered") in self.known.tried
+        return self.name("recovered") in self.known.tried
 
-    def measure(self, part: str, progress: Progress, *, compute: bool = False) -> Iterator[None]:
-        """Measure a missing part, and let work of other sessions pass where it yields.
 
-        A recovered model is computed if ``compute`` says so, and never trained.
-        """
-        model = self.board.bench.model
-        text = self.known.text
-        match part:
-            case "maps":
-                self.known.maps = read_maps(model, text)
-                yield
-            case "curve":
-                assert self.board.table is not None
-                masks = [selection.mask for selection in self.board.table.selections]
-                self.known.curves = {self.table_name: over_budgets(model, text, masks, progress=progress)}
-                yield
-            case "recovered":
-                recovered = self._recover(compute=compute)
+def measure(
+    text: TextOnBoard, parts: Sequence[str], progress: Progress, *, compute: bool = False
+) -> Generator[None, None, bool]:
+    """Measure missing parts, and let work of other sessions pass where it yields.
+
+    A recovered model is computed if ``compute`` says so, and never trained.
+    """
+    bench = text.board.bench
+    known = text.known
+    states: dict[str, State] = {"full": "full", "pruned": "pruned", "recovered": "recovered"}
+    for part in parts:
+        if part == "maps":
+            known.maps = read_maps(bench.model, known.text)
+        elif part == "curve":
+            curve = over_budgets(bench.model, known.text, text.masks, progress=progress)
+            known.curves = {text.table_name: curve}
+        else:
+            state = states[part]
+            name = text.name(state)
+            mask = text.mask(state)
+            model = bench.model
+            if state == "recovered":
+                assert text.recovery is not None
+                recovered = bench.recoveries.read(mask, text.recovery)
+                if compute and not RECOVERIES[text.recovery].trains:
+                    recovered = bench.recoveries.refit(mask, text.recovery)
                 yield
                 if recovered is None:
-                    self.known.tried.add(self._name("recovered"))
-                else:
-                    cut = cut_model(model, self.board.mask, recovered)
-                    yield from self._read("recovered", cut, progress, masked=False)
-            case "full" | "pruned":
-                yield from self._read(part, model, progress, masked=True)
-
-    def _read(self, state: State, model: HeadModel, progress: Progress, *, masked: bool) -> Iterator[None]:
-        name = self._name(state)
-        mask = self.mask(state)
-        text = self.known.text
-        reading = read_text(model, text, mask, masked=masked)
-        self.known.readings[name] = reading
+                    known.tried.add(name)
+                    continue
+                model = cut_model(model, mask, recovered)
+            yield from _read(text, state, model, progress)
         yield
-        if not self.continues:
-            return
-        ids = list[int]()
-        for token in continue_text(model, text, mask, masked=masked):
-            ids.append(token)
-            self.known.readings[name] = replace(reading, written=Tokens.of(model.tokenizer, ids))
-            progress(CONTINUE, len(ids), TOKENS)
-            yield
-
-    def _recover(self, *, compute: bool) -> Recovered | None:
-        """Return the recovered model of the board, if there is one or it is to be computed."""
-        recoveries = self.board.bench.recoveries
-        mask = self.board.mask
-        assert self.recovery is not None
-        if compute and not RECOVERIES[self.recovery].trains:
-            return recoveries.refit(mask, self.recovery)
-        return recoveries.read(mask, self.recovery)
-
-    def _has(self, part: str) -> bool:
-        match part:
-            case "maps":
-                return self.known.maps is not None
-            case "curve":
-                return self.table_name in self.known.curves
-            case "recovered" if self.recovery is None or self._name(part) in self.known.tried:
-                return True
-            case "full" | "pruned" | "recovered":
-                return self._is_read(part)
-        raise KeyError(part)
-
-    def _is_read(self, state: State) -> bool:
-        reading = self.read(state)
-        return reading is not None and (not self.continues or len(reading.written.ids) == TOKENS)
-
-    def _name(self, state: State) -> tuple[object, ...]:
-        mask = self.mask(state)
-        if state != "recovered" or self.recovery is None:
-            return (mask.sha256,)
-        # A missing recovered model may exist once it is measured.
-        measured = self.board.results.outcomes(mask, self.recovery) is not None
-        return mask.sha256, self.recovery, self.board.bench.recoveries.inputs_sha256, measured
-
-
-def _run_text(text: TextOnBoard, progress: Progress) -> Generator[None, None, bool]:
-    for part in text.missing:
-        yield from text.measure(part, progress)
         progress("own text", 0, 1)
     return True
 
 
+def _read(text: TextOnBoard, state: State, model: HeadModel, progress: Progress) -> Generator[None, None, None]:
+    from cahp.models import split_text
+
+    name = text.name(state)
+    masked = state != "recovered"
+    reading = read_text(model, text.known.text, text.mask(state), masked=masked)
+    text.known.readings[name] = reading
+    yield
+    if not text.continues:
+        return
+    ids: tuple[int, ...] = ()
+    for token in continue_text(model, text.known.text, text.mask(state), masked=masked):
+        ids = (*ids, token)
+        text.known.readings[name] = replace(reading, ids=ids, written=split_text(model.tokenizer, ids))
+        progress(CONTINUE, len(ids), TOKENS)
+        yield
+
+
 #: Run one text. A job whose mask has left the board is dropped.
 OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
-    _run_text, lambda text: f"own_text-{text.known.number}-{text.board}-{text.table_name[:12]}", newest=True
+    lambda text, progress: measure(text, text.missing, progress),
+    lambda text: f"own_text-{text.known.number}-{text.board}-{text.table_name[:12]}",
+    newest=True,
 )
-
-
-def _run_recovered(text: TextOnBoard, progress: Progress) -> Generator[None, None, bool]:
-    yield from text.measure("recovered", progress, compute=True)
-    return True
 
 
 def expect_seconds(text: TextOnBoard) -> float:
@@ -228,7 +220,7 @@ def expect_seconds(text: TextOnBoard) -> float:
 
 #: Compute the recovered model of the board for one text: quicker work that was asked for goes first.
 RECOVERED: Kind[TextOnBoard, bool] = Kind(
-    _run_recovered,
+    lambda text, progress: measure(text, ["recovered"], progress, compute=True),
     lambda text: f"own_text_recovered-{text.known.number}-{text.board}",
     Rank.LONG,
     newest=True,
@@ -310,18 +302,16 @@ def use_stored(explorer: Explorer, text: TextOnBoard) -> StoredText | None:
     return stored
 
 
-def find_probabilities(
-    explorer: Explorer, text: TextOnBoard, state: State, stored: StoredText | None
-) -> Floats | Sequence[float] | None:
+def find_probabilities(explorer: Explorer, text: TextOnBoard, state: State, stored: StoredText | None) -> Floats | None:
     """Return the class probabilities of a state, as they were read or are stored (None: they are not measured)."""
     reading = text.read(state)
     if reading is not None:
         return reading.probabilities
-    mask = text.mask(state)
     if state == "recovered":
         if stored is None or not _is_of_run(explorer, text):
             return None
         return stored.recovered
+    mask = text.mask(state)
     curve = text.known.curves.get(text.table_name)
     table = text.board.table
     if curve is None or table is None or not table.has(mask) or mask.count not in curve.budgets:
@@ -334,7 +324,7 @@ def find_written(explorer: Explorer, text: TextOnBoard, state: State) -> Sequenc
     """Return the tokens so far with which a state continues the text, read here or by the run on screen."""
     reading = text.read(state)
     if reading is not None:
-        return reading.written.parts
+        return reading.written
     run = explorer.results.run
     if run is None:
         return None

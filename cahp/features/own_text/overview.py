@@ -62,11 +62,10 @@ def _read_above(explorer: Explorer) -> Sentence | None:
     return Sentence(text.known.maps, budgets, over, answers.get("full"), answers.get(kept), text.describe(kept), waits)
 
 
-def _name(explorer: Explorer, probabilities: Floats | Sequence[float]) -> SentenceAnswer:
+def _name(explorer: Explorer, probabilities: Floats) -> SentenceAnswer:
     """Return the most probable class."""
-    values = list(probabilities)
-    best = values.index(max(values))
-    return SentenceAnswer(explorer.bench.class_names[best], float(values[best]))
+    best = int(probabilities.argmax())
+    return SentenceAnswer(explorer.bench.class_names[best], float(probabilities[best]))
 
 
 # The continuations of a language model ---------------------------------------------------------------------------

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from cahp.features.own_text.figure import over_budgets_figure, probabilities_figure
-from cahp.features.own_text.measuring import AnswersOverBudgets, TextReading, likeliest
+from cahp.board import CLUSTER_COLOURS
+from cahp.features.own_text.measuring import TextReading, likeliest
 from cahp.features.own_text.on_board import OWN_TEXT, State, draw_recovered_work, put_on_board, start_reading
 from cahp.features.own_text.overview import draw_continuations
+from cahp.figures import LEGEND, draw, ink, label, named_rows, points
 from cahp.show import Figure, Line
 from cahp.ui.frame import Panel, job_card
 from cahp.ui.parts import draw_blocks, has_words
 from cahp.ui.session import Explorer
 from cahp.words import percent
 
-#: Words that are named.
-_WORDS = 3
+#: Symbols of models, which tell them apart without colour.
+_SIGNS = ("circle-open", "square", "diamond")
 
 
-def draw(explorer: Explorer) -> None:
+def draw_tab(explorer: Explorer) -> None:
     """Draw the tab below the board."""
     left, right = st.columns([2, 3], gap="medium")
     with left:
@@ -49,84 +51,67 @@ def draw(explorer: Explorer) -> None:
             readings[f"{mask.count} {text.describe(state)}"] = reading
     with left:
         if full.cut:
-            st.warning(f"The model takes {len(full.tokens):,} tokens; {full.cut:,} more were truncated.")
+            st.warning(f"The text is longer than the model reads: {full.cut:,} tokens at its end were truncated.")
         st.caption(
             "One text is an example and has no interval. The board shows outcomes on "
             f"{explorer.bench.evaluation.measured}."
         )
     # The words of the most probable tokens, or all classes.
     names: dict[int, str] = {}
-    curve = text.known.curves.get(text.table_name)
-    for source in (*readings.values(), curve):
-        if source is not None:
-            names |= source.words or {}
+    for reading in readings.values():
+        names |= reading.words or {}
     names = names or dict(enumerate(explorer.bench.class_names))
+    curve = text.known.curves.get(text.table_name)
     with right:
         if text.continues:
             draw_continuations(explorer, text, states)
         draw_blocks([_show_probabilities(explorer, readings, names)])
-    pruned = text.read("pruned")
-    if pruned is not None and not pruned.special.all():
-        draw_blocks([Line(_describe_attention(pruned, unit))])
-    if curve is not None:
-        draw_blocks([_show_curve(explorer, curve, full, names)])
+        if curve is not None:
+            steady = curve.steady_down_to(full.answer)
+            line = f"The prediction changes as soon as a {unit} is removed"
+            if steady is not None:
+                line = f"The prediction stays “{names[full.answer]}” down to {steady} of {mask.keep.size} {unit}s"
+            draw_blocks([Line(f"{line}, as pruned")])
 
 
 def _show_probabilities(explorer: Explorer, readings: Mapping[str, TextReading], names: Mapping[int, str]) -> Figure:
     """Show the probabilities of the answers of each model."""
     of = explorer.card.words.answer
-    predictions = [
-        f"“{names[reading.answer]}” ({percent(float(reading.probabilities.max()), 0)}) with {model}"
-        for model, reading in readings.items()
-    ]
+    predictions = []
+    for model, reading in readings.items():
+        share = percent(float(reading.probabilities.max()), 0)
+        predictions.append(f"“{names[reading.answer]}” ({share}) with {model}")
     shown = likeliest([reading.probabilities for reading in readings.values()])
     columns = {model: reading.probabilities[shown].round(5).tolist() for model, reading in readings.items()}
+    words = [names[place] for place in shown]
     return Figure(
         f"Predicted {of}: {', '.join(predictions)}",
-        lambda dark: probabilities_figure(readings, names, of=of, dark=dark),
+        lambda dark: probabilities_figure(columns, words, of=of, dark=dark),
         f"Each mark is the probability of a {of} for this text: the circle with all heads, the square for the pruned "
         "model on the board, the diamond for the recovered one, if any. If the marks overlap, pruning does not change "
         "this prediction. At most eight are drawn; ␣ is a space, ⏎ a line break.",
-        {of: [names[place] for place in shown], **columns},
+        {of: words, **columns},
         "own-text-probabilities",
         r"p_c=\frac{e^{z_c}}{\sum_i e^{z_i}}",
     )
 
 
-def _describe_attention(kept: TextReading, unit: str) -> str:
-    """Say which words the kept heads attend to most."""
-    words = np.where(kept.special, -1.0, kept.attention)
-    most = [place for place in np.argsort(-words, kind="stable")[:_WORDS].tolist() if words[place] >= 0]
-    named = ", ".join(f"“{kept.tokens[place][:24]}” ({percent(float(words[place]))})" for place in most)
-    special = percent(float(kept.attention[kept.special].sum()), 0)
-    return (
-        f"The kept {unit}s attend most to {named}, averaged over {unit}s and query tokens; {special} goes to special "
-        "tokens"
+def probabilities_figure(models: Mapping[str, list[float]], words: list[str], *, of: str, dark: bool) -> Any:
+    """Draw the probabilities of classes, or ``of`` other ``words``, of a text from several models, all heads first."""
+    colours = (ink(dark=dark).text, CLUSTER_COLOURS[0], CLUSTER_COLOURS[1])
+    rows = list(range(len(words)))
+    traces = []
+    for (model, values), symbol, colour in zip(models.items(), _SIGNS, colours, strict=False):
+        shares = (100 * np.array(values)).tolist()
+        traces.append(points(shares, rows, symbol, colour, size=12, outline=2, name=model))
+    return draw(
+        traces,
+        x={"title": f"probability of the {of} (%)", "range": [-3, 103], "zeroline": False},
+        y=named_rows(list(map(label, words))),
+        height=100 + 26 * len(words),
+        left=10,
+        legend=LEGEND,
     )
 
 
-def _show_curve(explorer: Explorer, curve: AnswersOverBudgets, full: TextReading, names: Mapping[int, str]) -> Figure:
-    """Show the answers over all budgets, and down to which of them the full model's answer stays."""
-    unit = explorer.card.unit
-    steady = curve.steady_down_to(full.answer)
-    title = f"The prediction changes as soon as a {unit} is removed"
-    if steady is not None:
-        title = (
-            f"The prediction stays “{names[full.answer]}” down to {steady} of {explorer.mask.keep.size} {unit}s, as "
-            "pruned"
-        )
-    columns = {
-        names[place]: column.round(5).tolist()
-        for place, column in zip(curve.words or names, np.transpose(curve.probabilities), strict=True)
-    }
-    return Figure(
-        title,
-        lambda dark: over_budgets_figure(curve, names, explorer.mask.count, unit=unit, dark=dark),
-        f"The probability of each {explorer.card.words.answer} for this text at {len(curve.budgets)} measured budgets, "
-        "as pruned. The dashed line marks the board's budget.",
-        {f"{unit}s": curve.budgets, **columns},
-        "own-text-budgets",
-    )
-
-
-TAB = Panel("Your own text", draw, place=10, name="text")
+TAB = Panel("Your own text", draw_tab, place=10, name="text")

@@ -7,18 +7,14 @@ import pytest
 
 from cahp.features.learn.classroom import ClassError, Classes, Classroom
 
-
-def step(highest: int = 10) -> Any:
-    return SimpleNamespace(highest=highest)
-
-
 ANSWER: Any = object()
-PICTURE: Any = object()
+#: Two steps, whose guesses are at most 10 and 5.
+SUBJECT: Any = SimpleNamespace(steps=[SimpleNamespace(highest=10), SimpleNamespace(highest=5)])
 
 
 @pytest.fixture
 def room() -> Classroom:
-    room = Classroom([step(), step(5)], PICTURE, "", "teacher")
+    room = Classroom(SUBJECT, "teacher")
     for who in "ab":
         room.join(who)
     return room
@@ -47,7 +43,7 @@ def test_a_guess_stays_in_the_range_of_its_step_and_at_the_step_of_the_class(roo
 def test_a_class_ends_with_the_session_that_leads_it() -> None:
     awake = {"one", "two"}
     classes = Classes(awake.__contains__)
-    first, second = (Classroom([step()], PICTURE, "", leader) for leader in ("one", "two"))
+    first, second = (Classroom(SUBJECT, leader) for leader in ("one", "two"))
     classes.open(first)
     classes.open(second)
     assert classes.find(first.code) is first
@@ -61,18 +57,18 @@ def test_a_class_ends_with_the_session_that_leads_it() -> None:
 
 def test_who_opens_another_class_ends_the_first_and_there_are_not_endlessly_many() -> None:
     classes = Classes(lambda _: True)
-    first = Classroom([step()], PICTURE, "", "one")
+    first = Classroom(SUBJECT, "one")
     classes.open(first)
-    classes.open(Classroom([step()], PICTURE, "", "one"))
+    classes.open(Classroom(SUBJECT, "one"))
     assert classes.find(first.code) is None
     for number in range(31):
-        classes.open(Classroom([step()], PICTURE, "", f"another {number}"))
+        classes.open(Classroom(SUBJECT, f"another {number}"))
     with pytest.raises(ClassError, match="32 classes are open"):
-        classes.open(Classroom([step()], PICTURE, "", "one too many"))
+        classes.open(Classroom(SUBJECT, "one too many"))
 
 
 def test_a_full_class_says_so() -> None:
-    room = Classroom([step()], PICTURE, "", "teacher")
+    room = Classroom(SUBJECT, "teacher")
     for number in range(1000):
         room.join(str(number))
     room.join("0")

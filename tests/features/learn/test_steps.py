@@ -13,10 +13,9 @@ import pytest
 from clusters import ratio_of
 from documents import answers
 
-from cahp.features.learn import lessons
-from cahp.features.learn.lessons import Answer, Step, Subject, subject_of
+from cahp.features.learn import steps as module
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
-from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, list_steps
+from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, Answer, Step, Subject
 from cahp.models.cards import CacheShape, Cost, Costs, KvCache, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
@@ -64,7 +63,8 @@ class Bench:
     slowest: float = 11.0
     ratio: Any = field(default_factory=lambda: ratio_of(0.85, 0.8, 0.9))
     cuts: bool = True
-    card: Any = field(default_factory=lambda: SimpleNamespace(group=1, unit="head"))
+    card: Any = field(default_factory=lambda: SimpleNamespace(sha256="classifier", unit="head"))
+    evaluation: Texts = field(default_factory=lambda: texts(100))
     asked: list[HeadMask | None] = field(default_factory=list)
     refitted: list[HeadMask] = field(default_factory=list)
 
@@ -128,14 +128,13 @@ class TokenBench(Bench):
 
 
 def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
-    sample = texts(100)
+    bench.evaluation = texts(100)
     family = FAMILY
     if isinstance(bench, TokenBench):
-        sample = TOKENS
+        bench.evaluation = TOKENS
         family = COPYING
-        counted = partial(KvCache.of, cache)
-        bench.card = SimpleNamespace(id="tale", group=3, unit="group", attention_weights=0.2, measure_cache=counted)
-    return Subject(cast(Any, bench), sample, MASK, family, SCENE)
+        bench.card = SimpleNamespace(sha256="tale", unit="group", measure_cache=partial(KvCache.of, cache))
+    return Subject(cast(Any, bench), MASK, family, SCENE)
 
 
 def gone(mask: HeadMask | None) -> list[int]:
@@ -144,7 +143,7 @@ def gone(mask: HeadMask | None) -> list[int]:
 
 
 def measure(name: str, subject: Subject, progress: Progress = silent) -> Answer:
-    (found,) = (step.measure for step in list_steps(subject) if step.name == name)
+    (found,) = (step.measure for step in subject.steps if step.name == name)
     assert found is not None
     return found(progress)
 
@@ -155,12 +154,12 @@ def answer(name: str, bench: Bench) -> Answer:
 
 def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
     """Measure all steps about one model; their words are there and short."""
-    measured = [(step, step.measure(silent)) for step in list_steps(subject(bench)) if step.measure is not None]
+    measured = [(step, step.measure(silent)) for step in subject(bench).steps if step.measure is not None]
     for step, result in measured:
         assert 0 <= result.value <= step.highest
         assert result.meaning
         assert 0 < len(result.headline.split()) <= 20
-        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} {step.definition} ")
+        sentences = re.split(r"[.?:;] ", f"{step.doing} {step.question} ")
         assert max(len(sentence.split()) for sentence in sentences) <= 20
     return measured
 
@@ -170,7 +169,7 @@ def measure_all(bench: Bench) -> list[tuple[Step, Answer]]:
 
 def test_one_head_is_shown_and_five_questions_about_a_classifier_are_measured() -> None:
     names = ["head", "one-head", "one-cluster", "random", "refit", "time", "turn"]
-    assert [step.name for step in list_steps(subject(Bench()))] == names
+    assert [step.name for step in subject(Bench()).steps] == names
     # What each step removes: the head that is shown, its family but for one, all but CAHP's, half.
     steps = {step.name: gone(step.mask) for step, _ in measure_all(Bench())}
     assert len(steps.pop("random")) == 5
@@ -227,7 +226,6 @@ def test_another_selection_on_the_same_texts_is_another_subject() -> None:
     assert one.sha256 == subject(bench).sha256
     for change in (
         {"mask": HeadMask.of([1, 4, 5], LAYERS, HEADS)},
-        {"texts": texts(99)},
         {"scene": replace(SCENE, head=3)},
     ):
         assert replace(one, **change).sha256 != one.sha256
@@ -248,7 +246,7 @@ def test_a_refit_says_what_it_regains(accepted: bool, after: int, value: float, 
 
 
 def test_a_model_that_cannot_be_refitted_has_no_such_step() -> None:
-    assert "refit" not in [step.name for step in list_steps(subject(Bench(no_refit="it has no output weights")))]
+    assert "refit" not in [step.name for step in subject(Bench(no_refit="it has no output weights")).steps]
 
 
 def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
@@ -274,7 +272,7 @@ def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
 
 def test_a_time_that_is_hardly_shorter_is_called_no_saving() -> None:
     result = answer("time", Bench(ratio=ratio_of(0.99, 0.96, 1.02)))
-    assert result.headline == "Half of the heads save no measurable time: attention takes only 40 % of it."
+    assert result.headline == "Half of the heads save no measurable time, because attention takes only 40 % of it."
 
 
 # A language model --------------------------------------------------------------------------------------------
@@ -287,7 +285,7 @@ def test_five_questions_about_a_language_model_are_measured() -> None:
         words = f"{replace(step, measure=None)}{result.headline}{result.meaning}{list(result.bars)}".lower()
         assert not any(word in words for word in ("accura", "class"))
     # Without heads that copy, a cluster is its family.
-    clustered = list_steps(replace(subject(TokenBench()), family=FAMILY))
+    clustered = replace(subject(TokenBench()), family=FAMILY).steps
     assert [step.name for step in clustered][1:4] == ["one-head", "one-cluster", "random"]
 
 
@@ -330,8 +328,8 @@ def test_the_cache_is_counted() -> None:
 def test_steps_measure_some_windows_and_all_repeated_tokens(
     window_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lessons, "WINDOWS", 4)
-    subject = subject_of(window_bench, choose(window_bench).mask, FAMILY, SCENE)
+    monkeypatch.setattr(module, "WINDOWS", 4)
+    subject = Subject(window_bench, choose(window_bench).mask, FAMILY, SCENE)
     assert [one.copying for one in subject.sample.windows].count(False) == 4
     assert subject.sample.windows[-1].copying
     full, pruned = (window_bench.measurements.evaluate(subject.sample, mask=mask) for mask in (None, subject.mask))

@@ -11,24 +11,18 @@ import torch
 from cahp import models
 from cahp.features.own_text.measuring import continue_text, read_text
 from cahp.features.own_text.overview import continuation_html
-from cahp.features.own_text.section import Continuation, Tokens, compare_continuations
+from cahp.features.own_text.section import CONTINUATION, find_difference
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
 from cahp.models.tokenizing import start_id
 from cahp.run.bench import open_bench
+from cahp.run.measures import NoOptions
 from cahp.store import Store
 from cahp.values import HeadMask
 
 
-def tokens(*ids: int) -> Tokens:
-    return Tokens(ids, tuple(map(str, ids)))
-
-
 def test_the_first_token_that_differs_is_found_as_far_as_both_models_have_come() -> None:
-    found = Continuation.of("p", tokens(1, 2, 3), tokens(1, 9, 3), tokens(1, 2))
-    assert found.first_difference == {"pruned": 1, "recovered": None}
-    assert found.models["recovered"] == (("1", "2"), None)
-    assert "recovered" not in Continuation.of("p", tokens(1), tokens(1), None).models
+    assert [find_difference([1, 2, 3], other) for other in ([1, 9, 3], [1, 2])] == [1, None]
 
 
 def slow(model: HeadModel, ids: list[int], count: int, gates: torch.Tensor | None) -> list[int]:
@@ -93,7 +87,7 @@ def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_
     model = fakes.save_language_model(tmp_path / "model", "causal", "gpt2", max_position_embeddings=36)
     settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), window=16, tokens=480, eval_tokens=96)
     bench = open_bench(settings, store=Store(tmp_path / "store"))
-    found = compare_continuations(bench.measurements, HeadMask.full(bench.card.layers, bench.card.heads), None)
+    found = CONTINUATION.run(bench, HeadMask.full(bench.card.layers, bench.card.heads), None, NoOptions())
     assert bench.card.longest_context == 36
     assert len(found.full) == 20
     # The copied tokens are read, too.

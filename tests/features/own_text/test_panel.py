@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from apps import has_button, open_part, text_of
 
-from cahp.features.own_text.on_board import KnownText, TextOnBoard, draw_recovered_work
+from cahp.features.own_text.on_board import KnownText, TextOnBoard, draw_recovered_work, measure
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -43,11 +43,10 @@ def asked(explorer: Explorer, memory: KnownText) -> TextOnBoard:
 
 def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
     made = asked(explorer, memory)
-    for part in made.missing:
-        list(made.measure(part, silent))
+    list(measure(made, made.missing, silent))
     assert not made.missing
     if made.lacks_recovered:
-        list(made.measure("recovered", silent, compute=True))
+        list(measure(made, ["recovered"], silent, compute=True))
         assert not made.lacks_recovered
     return made
 
