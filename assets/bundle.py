@@ -79,7 +79,7 @@ def _measure_example(bench: Bench) -> None:
 
 def _measure_cards(bench: Bench) -> None:
     layers, heads = bench.card.layers, bench.card.heads
-    cards.measure_examples(bench, _read_run(bench).evidence().families)
+    cards.stored_examples(bench, _read_run(bench).evidence().families, measure=True)
     shared = SharedLayers(HeadMask.without([head], layers, heads) for head in range(layers * heads))
     for head in set(range(layers * heads)) - set(cards.stored_removals(bench)):
         cards.measure_removal(bench, head, shared=shared)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -50,63 +51,30 @@ SENTENCES = (
 )
 
 
-@dataclass(frozen=True, eq=False)
-class Surroundings:
-    """A head among the others: the ``clusters`` with the cluster of each head in ``labels (N,)``, and the ``mask``.
+def describe_family(families: Ints, mask: HeadMask, head: int) -> str:
+    """Describe whether a head is kept, and which heads of its family are; ``families (N,)`` are those of the heads."""
+    state = "Pruned"
+    if mask.keep.flat[head]:
+        state = "Kept"
+    members = np.flatnonzero(families == families[head])
+    kept = [called(int(other), mask.heads) for other in members if mask.keep.flat[other]]
+    return f"{state}; its family of {len(members)} keeps {', '.join(kept) or 'none'}"
 
-    Sentences call a head a ``unit``.
-    """
 
-    clusters: HeadClusters
-    labels: NDArray[np.int64]
-    mask: HeadMask
-    head: int
-    unit: str
-
-    @property
-    def family(self) -> list[int]:
-        """The heads of the family, the head itself included, in order."""
-        families = self.clusters.families
-        return [int(head) for head in np.flatnonzero(families == families[self.head])]
-
-    @property
-    def kept(self) -> bool:
-        """Whether the head is kept."""
-        return bool(self.mask.keep.flat[self.head])
-
-    @property
-    def median(self) -> float:
-        """The median distance of two heads."""
-        distances = self.clusters.distances
-        if len(distances) < 2:
-            return 0.0
-        return float(np.median(distances[np.triu_indices(len(distances), 1)]))
-
-    def describe_family(self) -> str:
-        """Describe which heads of the family are kept."""
-        state = "Pruned"
-        if self.kept:
-            state = "Kept"
-        kept = [called(head, self.mask.heads) for head in self.family if self.mask.keep.flat[head]]
-        return f"{state}; its family of {len(self.family)} keeps {', '.join(kept) or 'none'}"
-
-    def describe_replacement(self) -> str:
-        """Describe the kept head that is nearest, in its cluster if there is one."""
-        cover, distance, same = self.clusters.nearest_kept(self.mask, self.head, self.labels)
-        if cover == self.head:
-            return f"No other {self.unit} is kept, so none replaces it"
-        name = head_name(cover, self.mask.heads, self.unit)
-        cluster = "another cluster"
-        if same:
-            cluster = "its cluster"
-        return f"Its replacement is {name}, the nearest kept {self.unit}, of {cluster}: distance {distance:.1f}"
+def describe_replacement(clusters: HeadClusters, labels: Ints, mask: HeadMask, head: int, unit: str) -> str:
+    """Describe the kept head that is nearest, in its cluster if there is one; ``labels (N,)`` are the clusters."""
+    cover, distance, same = clusters.nearest_kept(mask, head, labels)
+    if cover == head:
+        return f"No other {unit} is kept, so none replaces it"
+    cluster = "another cluster"
+    if same:
+        cluster = "its cluster"
+    name = head_name(cover, mask.heads, unit)
+    return f"Its replacement is {name}, the nearest kept {unit}, of {cluster}: distance {distance:.1f}"
 
 
 def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head: int, unit: str) -> str:
-    """Tell what the other kept heads of its layer can reproduce of a head, and which two of them reproduce most.
-
-    Each is called a ``unit``.
-    """
+    """Tell what the other kept heads of its layer can reproduce of a head, and which two of them reproduce most."""
     share = float(replaceability.shares(mask).flat[head])
     if np.isnan(share):
         return f"The {unit} has no effect on the predictions, so nothing has to replace it"
@@ -159,50 +127,34 @@ def find_examples(
     ``families (N,)`` are those of the heads. A head that is a family of its own is compared with all other heads.
     Sentences that are not read as their words are left out.
     """
-    shares: list[NDArray[np.float64]] = []
-    maps: list[tuple[Floats, Floats]] = []
-    places: list[int] = []
+    read: list[tuple[int, Floats, Floats]] = []
     for place, sentence in enumerate(sentences):
         progress(STAGE, place, len(sentences))
         words, own = read_words(model, sentence, most=len(sentence))
-        if len(words) != len(sentence.split()):
-            continue
-        more = exceed_family(own, families)
-        places.append(place)
-        shares.append(more.sum(axis=2).mean(axis=1))
-        maps.append((own, more))
+        if len(words) == len(sentence.split()):
+            read.append((place, own, exceed_family(own, families)))
     progress(STAGE, len(sentences), len(sentences))
-    if not places:
-        return ((),) * len(families)
-    # The sentences of each head, those with the largest share first.
-    order = np.argsort(-np.stack(shares), axis=0, kind="stable")[:_SENTENCES]
     examples = []
-    for head, chosen in enumerate(order.T.tolist()):
-        rows = []
-        for at in chosen:
-            own, more = (attention[head] for attention in maps[at])
-            stronger = find_arcs(more, most=_ARCS, least=_LEAST)
-            arcs = tuple(arc._replace(weight=round(float(own[arc[:2]]), 3)) for arc in stronger)
-            rows.append(Example(places[at], round(float(shares[at][head]), 4), arcs))
-        examples.append(tuple(rows))
+    for head in range(len(families)):
+        rows: list[tuple[float, Example]] = []
+        for place, maps, more in read:
+            share = float(more[head].sum(axis=1).mean())
+            stronger = find_arcs(more[head], most=_ARCS, least=_LEAST)
+            arcs = tuple(arc._replace(weight=round(float(maps[head][arc[:2]]), 3)) for arc in stronger)
+            rows.append((share, Example(place, round(share, 4), arcs)))
+        # Those with the largest share first.
+        rows.sort(key=lambda row: -row[0])
+        examples.append(tuple(example for _, example in rows[:_SENTENCES]))
     return tuple(examples)
 
 
-def stored_examples(
-    bench: Bench, families: Ints, make: Callable[[], tuple[tuple[Example, ...], ...]] | None = None
-) -> tuple[tuple[Example, ...], ...] | None:
-    """Return the examples of each head from the store, or ``make`` and store them."""
+def stored_examples(bench: Bench, families: Ints, *, measure: bool = False) -> tuple[tuple[Example, ...], ...] | None:
+    """Return the examples of each head from the store (None: not there), or ``measure`` and store them."""
+    make = None
+    if measure:
+        make = partial(find_examples, bench.model, families, progress=bench.resources.progress)
     name = key("sentences of heads", 1, bench.card.sha256, digest(families.tobytes()), digest(*SENTENCES))
     return bench.resources.find_record(name, tuple[tuple[Example, ...], ...], make)
-
-
-def measure_examples(bench: Bench, families: Ints) -> tuple[tuple[Example, ...], ...]:
-    """Find the examples of each head, or read them from the store."""
-    examples = stored_examples(
-        bench, families, lambda: find_examples(bench.model, families, progress=bench.resources.progress)
-    )
-    assert examples is not None
-    return examples
 
 
 def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:

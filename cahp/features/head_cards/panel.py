@@ -8,16 +8,17 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import streamlit as st
 
-from cahp.board import SHARED, Pictures, contrast, join_scripts, mark_clusters
+from cahp.board import SHARED, HeadClusters, Pictures, contrast, join_scripts, mark_clusters
 from cahp.features.head_cards.measuring import (
     SENTENCES,
     Example,
-    Surroundings,
+    describe_family,
     describe_removal,
     describe_replaceability,
-    measure_examples,
+    describe_replacement,
     measure_removal,
     stored_examples,
     stored_removals,
@@ -43,8 +44,8 @@ _PAGE = "head_cards.page"
 _NEAREST = 3
 
 #: Find the sentences on which each head differs from its family.
-EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...]] = Kind(
-    lambda subject, _: measure_examples(*subject),
+EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...] | None] = Kind(
+    lambda subject, _: stored_examples(*subject, measure=True),
     lambda subject: f"sentences-{subject[0].card.sha256}-{digest(subject[1].tobytes())}",
 )
 #: Evaluate the model without one head.
@@ -108,30 +109,70 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
     clusters = explorer.clusters
     if head is None or clusters is None:
         return
-    known = Surroundings(clusters, explorer.board.labels, explorer.mask, head, explorer.card.unit)
+    bench = explorer.bench
+    mask = explorer.mask
+    labels = explorer.board.labels
+    families = clusters.families
+    unit = explorer.card.unit
     ordered = sorted(sections, key=lambda panel: panel.place)
+    marks = mark_clusters(labels, families)
+    colour = marks.colours[head]
     pictures = _find_pictures(explorer)
     with st.container(key="head-card", gap="small"):
-        _draw_part(explorer, "head", _list_family(known))
+        members = np.flatnonzero(families == families[head]).tolist()
+        top = {
+            "sign": marks.names[head],
+            "colour": colour,
+            "ink": contrast(colour),
+            "line": describe_family(families, mask, head),
+            "family": [_name(explorer, other) for other in members],
+        }
+        _draw_part(explorer, "head", top)
         for panel in ordered:
             if panel.place < 10:
                 panel.draw(explorer, head)
-        examples = stored_examples(explorer.bench, clusters.families)
+        examples = stored_examples(bench, families)
         if examples is None:
-            subject = explorer.bench, clusters.families
-            examples = job_card(explorer, EXAMPLES, subject, name="sentences", title="Read sentences")
-        _draw_part(explorer, "sentences", _list_sentences(known, pictures, examples))
+            examples = job_card(explorer, EXAMPLES, (bench, families), name="sentences", title="Read sentences")
+        rows = []
+        own: tuple[Example, ...] = ()
+        if examples is not None:
+            own = examples[head]
+        for example in own:
+            words = SENTENCES[example.text].split()
+            rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
+        sentences: dict[str, Any] = {
+            "title": "Three sentences on which it differs from its family",
+            "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "
+            "those of its family.",
+            "colour": colour,
+            "rows": rows,
+        }
+        if pictures is not None:
+            sentences |= {"map": _encode(pictures, head), "legend": pictures.legend}
+        _draw_part(explorer, "sentences", sentences)
         left, right = st.columns([2, 3], gap="medium")
         with left:
             _draw_removal(explorer, head)
         with right:
-            _draw_part(explorer, "nearest", _list_nearest(known, pictures))
-        st.caption(f"{plain(known.describe_replacement())}.")
-        _draw_replaceability(explorer, head)
+            _draw_part(explorer, "nearest", _list_nearest(explorer, clusters, head, pictures))
+        st.caption(f"{plain(describe_replacement(clusters, labels, mask, head, unit))}.")
+        replaceability = job_card(
+            explorer,
+            REPLACEABILITY,
+            bench,
+            name="replaceability",
+            title="Measuring replaceability",
+            offer=f"Measure what kept {unit}s can replace",
+            type="tertiary",
+        )
+        if replaceability is not None:
+            shares = describe_replaceability(replaceability, mask, head, unit)
+            st.markdown(f"**{plain(shares)}** (linear, on {replaceability.moments.tokens:,} calibration tokens)")
         for panel in ordered:
             if panel.place >= 10:
                 panel.draw(explorer, head)
-        _draw_buttons(explorer, known, title)
+        _draw_buttons(explorer, head, title)
 
 
 def _find_pictures(explorer: Explorer) -> Pictures | None:
@@ -166,48 +207,15 @@ def _sources() -> tuple[str, str]:
     return join_scripts([*SHARED, _HERE / "card.js"]), (_HERE / "card.css").read_text(encoding="utf-8")
 
 
-def _list_family(known: Surroundings) -> dict[str, Any]:
-    """Return the top of the card: the mark of the head, and its family."""
-    marks = mark_clusters(known.labels, known.clusters.families)
-    colour = marks.colours[known.head]
-    return {
-        "sign": marks.names[known.head],
-        "colour": colour,
-        "ink": contrast(colour),
-        "line": known.describe_family(),
-        "family": [_name(known, other) for other in known.family],
-    }
-
-
-def _name(known: Surroundings, head: int) -> dict[str, Any]:
+def _name(explorer: Explorer, head: int) -> dict[str, Any]:
+    mask = explorer.mask
     return {
         "head": head,
-        "name": called(head, known.mask.heads),
-        "words": head_name(head, known.mask.heads, known.unit),
-        "kept": bool(known.mask.keep.flat[head]),
-        "chosen": head == known.head,
+        "name": called(head, mask.heads),
+        "words": head_name(head, mask.heads, explorer.card.unit),
+        "kept": bool(mask.keep.flat[head]),
+        "chosen": head == explorer.card_head,
     }
-
-
-def _list_sentences(
-    known: Surroundings, pictures: Pictures | None, examples: tuple[tuple[Example, ...], ...] | None
-) -> dict[str, Any]:
-    """Return the map of the head, and its sentences with arcs."""
-    rows = []
-    if examples is not None:
-        for example in examples[known.head]:
-            words = SENTENCES[example.text].split()
-            rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
-    data: dict[str, Any] = {
-        "title": "Three sentences on which it differs from its family",
-        "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "
-        "those of its family.",
-        "colour": mark_clusters(known.labels, known.clusters.families).colours[known.head],
-        "rows": rows,
-    }
-    if pictures is not None:
-        data |= {"map": _encode(pictures, known.head), "legend": pictures.legend}
-    return data
 
 
 def _encode(pictures: Pictures, head: int) -> dict[str, Any]:
@@ -215,17 +223,18 @@ def _encode(pictures: Pictures, head: int) -> dict[str, Any]:
     return {"size": len(picture), "bytes": base64.b64encode(picture.tobytes()).decode("ascii")}
 
 
-def _list_nearest(known: Surroundings, pictures: Pictures | None) -> dict[str, Any]:
+def _list_nearest(explorer: Explorer, clusters: HeadClusters, head: int, pictures: Pictures | None) -> dict[str, Any]:
     """Return the nearest heads with their distances."""
-    distances = known.clusters.distances
+    distances = clusters.distances
     rows = []
-    for other in nearest_heads(distances, known.head, count=_NEAREST):
-        row = {**_name(known, other), "distance": f"{distances[known.head, other]:.1f}"}
+    for other in nearest_heads(distances, head, count=_NEAREST):
+        row = {**_name(explorer, other), "distance": f"{distances[head, other]:.1f}"}
         if pictures is not None:
             row["map"] = _encode(pictures, other)
         rows.append(row)
-    about = f"with their distance; the median pair is {known.median:.1f} apart"
-    return {"title": f"Nearest {known.unit}s", "about": about, "rows": rows}
+    median = float(np.median(distances[np.triu_indices(len(distances), 1)]))
+    about = f"with their distance; the median pair is {median:.1f} apart"
+    return {"title": f"Nearest {explorer.card.unit}s", "about": about, "rows": rows}
 
 
 # What its removal changes ----------------------------------------------------------------------------------------
@@ -246,32 +255,14 @@ def _draw_removal(explorer: Explorer, head: int) -> None:
         st.caption(plain(f"As pruned: {further}."))
 
 
-def _draw_replaceability(explorer: Explorer, head: int) -> None:
-    """Tell how much of a head the other kept heads of its layer can reproduce, once that is measured."""
-    unit = explorer.card.unit
-    replaceability = job_card(
-        explorer,
-        REPLACEABILITY,
-        explorer.bench,
-        name="replaceability",
-        title="Measuring replaceability",
-        offer=f"Measure what kept {unit}s can replace",
-        type="tertiary",
-    )
-    if replaceability is not None:
-        words = describe_replaceability(replaceability, explorer.mask, head, unit)
-        st.markdown(f"**{plain(words)}** (linear, on {replaceability.moments.tokens:,} calibration tokens)")
-
-
 # What a person does ----------------------------------------------------------------------------------------------
 
 
-def _draw_buttons(explorer: Explorer, known: Surroundings, title: str) -> None:
-    head = known.head
-    shown = called(head, known.mask.heads)
+def _draw_buttons(explorer: Explorer, head: int, title: str) -> None:
+    shown = called(head, explorer.card.heads)
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="one-head-buttons"):
         label = "Restore"
-        if known.kept:
+        if explorer.mask.keep.flat[head]:
             label = "Remove"
         if st.button(label, key="one-head-toggle"):
             try:

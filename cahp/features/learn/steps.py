@@ -186,30 +186,23 @@ class Subject:
         bars: Sequence[Estimate],
         words: Mapping[str, object],
         *,
-        factor: float,
-        offset: float = 0.0,
         units: str = "",
         outcome: str = "",
     ) -> Answer:
-        """Return the answer to a step in the unit of its guess: ``offset`` plus ``factor`` times what was ``measured``.
+        """Return the answer to a step that was ``measured`` in the unit of its guess.
 
         ``meaning`` names one of the step's sentences, and ``bars`` are the full model, the subject and others. It was
         measured on so many ``units`` (empty: texts, documents or windows). ``words`` are further values of the texts.
         """
         texts = read_texts()[step]
-        value = offset + factor * measured.value
-        interval = None
-        if measured.ci95 is not None:
-            low, high = sorted(offset + factor * end for end in measured.ci95)
-            interval = (low, high)
         sample = ""
         if measured.n:
             sample = f"{measured.n} {units or self.texts.units}"
-        values = {**words, "value": round(value, 1), "ends": interval}
+        values = {**words, "value": round(measured.value, 1), "ends": measured.ci95}
         names = ["all heads", *(self.say(name) for name in texts["bars"])]
         return Answer(
-            value,
-            interval,
+            measured.value,
+            measured.ci95,
             self.say(texts["headline"], **values),
             self.say(texts[meaning], **values),
             dict(zip(names, bars, strict=False)),
@@ -324,6 +317,15 @@ _PARTS = {"short", "title", "doing", "question", "unit", "terms"}
 Measurement = Callable[[Subject, str, HeadMask, Progress], Answer]
 
 
+def _scale(measured: Estimate, factor: float, offset: float = 0.0) -> Estimate:
+    """Return ``factor`` times an estimate plus ``offset``."""
+    ci95 = None
+    if measured.ci95 is not None:
+        low, high = sorted(offset + factor * end for end in measured.ci95)
+        ci95 = (low, high)
+    return Estimate(offset + factor * measured.value, ci95, measured.n, "number")
+
+
 def _count_changes(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
     """Count how many predictions of a sample, or of a hundred, change under a mask."""
     full, less = subject.evaluate([None, mask], progress)
@@ -333,7 +335,7 @@ def _count_changes(subject: Subject, step: str, mask: HeadMask, progress: Progre
     if 1 - same.value <= _FEW:
         meaning = "few"
     bars = [subject.estimate(full, full), subject.estimate(less, full)]
-    return subject.answer(step, meaning, same, bars, {}, factor=-asked, offset=asked)
+    return subject.answer(step, meaning, _scale(same, -asked, asked), bars, {})
 
 
 def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
@@ -359,7 +361,7 @@ def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Prog
     bars = [subject.estimate(full, full), subject.estimate(less, full)]
     factor = 100 / float(before.mean())
     ends = {"nats": rise.value, "low": min(values), "high": max(values)}
-    return subject.answer(step, meaning, rise, bars, ends, factor=factor, units="sequences")
+    return subject.answer(step, meaning, _scale(rise, factor), bars, ends, units="sequences")
 
 
 def draw_masks(subject: Subject, count: int) -> list[HeadMask]:
@@ -389,7 +391,7 @@ def _measure_random(subject: Subject, step: str, mask: HeadMask, progress: Progr
     middle = _summarise(subject, drawn, full)
     as_good = sum(subject.estimate(evaluation, full).value >= ours.value for evaluation in drawn)
     bars = [subject.estimate(full, full), middle, ours]
-    return subject.answer(step, "counted", middle, bars, {"ours": ours.text, "as_good": as_good}, factor=100)
+    return subject.answer(step, "counted", _scale(middle, 100), bars, {"ours": ours.text, "as_good": as_good})
 
 
 def _measure_refit(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
@@ -417,7 +419,7 @@ def _measure_refit(subject: Subject, step: str, mask: HeadMask, progress: Progre
         reached = _summarise(subject, subject.evaluate(drawn, progress, refit=True), full)
         bars.append(reached)
         words["beside"] = f"; random selections reach {percent(reached.low)} to {percent(reached.high)}"
-    return subject.answer(step, meaning, gain, bars, words, factor=1)
+    return subject.answer(step, meaning, gain, bars, words)
 
 
 def _measure_time(subject: Subject, step: str, mask: HeadMask, progress: Progress) -> Answer:
@@ -443,7 +445,7 @@ def _measure_time(subject: Subject, step: str, mask: HeadMask, progress: Progres
         "batch": before.batch,
     }
     bars = [_WHOLE, ratio]
-    return subject.answer(step, meaning, ratio, bars, words, factor=-100, offset=100, units="rounds", outcome="time")
+    return subject.answer(step, meaning, _scale(ratio, -100, 100), bars, words, units="rounds", outcome="time")
 
 
 #: The full model's time, or the bytes of its cache.
@@ -461,7 +463,7 @@ def _count_cache(subject: Subject, step: str, mask: HeadMask, progress: Progress
         raise OptionError("the size of this model's cache is not known; continue with the next step")
     share = Estimate(cache.share, None, 0, "share")
     words = {"before": cache.full, "after": cache.pruned}
-    return subject.answer(step, "counted", share, [_WHOLE, share], words, factor=-100, offset=100, outcome="cache")
+    return subject.answer(step, "counted", _scale(share, -100, 100), [_WHOLE, share], words, outcome="cache")
 
 
 def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
@@ -487,7 +489,7 @@ def answer_turn(subject: Subject, table: BudgetTable | None) -> Answer | None:
         return None
     enough = Estimate(budget, None, 0, "number")
     words = {"reached": reached.text, "full": full.text}
-    return subject.answer(TURN, "counted", enough, [full, reached], words, factor=1)
+    return subject.answer(TURN, "counted", enough, [full, reached], words)
 
 
 def choose_best(guesses: Iterable[int], answer: Answer) -> int:

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 from clusters import on_a_line
 
-from cahp.features.head_cards.measuring import Surroundings, describe_removal, describe_replaceability
+from cahp.features.head_cards.measuring import (
+    describe_family,
+    describe_removal,
+    describe_replaceability,
+    describe_replacement,
+)
 from cahp.stages.replacement import Replaceability
 from cahp.values import Estimate, HeadMask
 from cahp.values.statistics import Moments
@@ -42,12 +47,6 @@ def test_a_head_without_effect_needs_no_replacement() -> None:
     assert "no effect" in describe_replaceability(found, HeadMask.full(1, 2), 0, "head")
 
 
-def surroundings(head: int, kept: list[int]) -> Surroundings:
-    """A head of two layers of three heads on a line; see ``clusters.on_a_line``."""
-    clusters = on_a_line()
-    return Surroundings(clusters, clusters.groups(3)[0], HeadMask.of(kept, 2, 3), head, "head")
-
-
 @pytest.mark.parametrize(
     ("kept", "words"),
     [
@@ -57,15 +56,16 @@ def surroundings(head: int, kept: list[int]) -> Surroundings:
     ],
 )
 def test_a_card_says_who_of_the_family_is_kept(kept: list[int], words: str) -> None:
-    assert surroundings(0, kept).describe_family() == words
+    assert describe_family(on_a_line().families, HeadMask.of(kept, 2, 3), 0) == words
 
 
 def test_the_replacement_has_its_distance() -> None:
-    known = surroundings(0, [0, 2, 4])
-    assert known.describe_replacement() == (
-        "Its replacement is layer 0, head 2, the nearest kept head, of another cluster: distance 10.0"
-    )
-    assert surroundings(0, [0]).describe_replacement() == "No other head is kept, so none replaces it"
+    clusters = on_a_line()
+    labels, _ = clusters.groups(3)
+    said = describe_replacement(clusters, labels, HeadMask.of([0, 2, 4], 2, 3), 0, "head")
+    assert said == "Its replacement is layer 0, head 2, the nearest kept head, of another cluster: distance 10.0"
+    alone = describe_replacement(clusters, labels, HeadMask.of([0], 2, 3), 0, "head")
+    assert alone == "No other head is kept, so none replaces it"
 
 
 def test_a_removal_says_the_share_of_predictions_that_change() -> None:
