@@ -174,7 +174,7 @@ def measure(
             if state == "recovered":
                 assert text.recovery is not None
                 recovered = bench.recoveries.read(mask, text.recovery)
-                if compute and not RECOVERIES[text.recovery].trains:
+                if recovered is None and compute:
                     recovered = bench.recoveries.refit(mask, text.recovery)
                 yield
                 if recovered is None:
