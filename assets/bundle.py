@@ -102,7 +102,9 @@ def find_answers(bench: Bench) -> dict[str, Answer]:
     for step in subject.steps:
         if step.measure is not None:
             measure = partial(step.measure, bench.resources.progress)
-            answers[step.name] = bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
+            answer = bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
+            assert answer is not None
+            answers[step.name] = answer
     return answers
 
 
