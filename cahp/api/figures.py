@@ -27,7 +27,7 @@ from cahp.run.prune import Run, choose
 from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
-from cahp.stages.selection import check_budget, possible_budgets
+from cahp.stages.selection import possible_budgets
 from cahp.values import BudgetError, Estimate, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
 
@@ -146,43 +146,39 @@ def by_budget(
         BudgetError: If a budget is impossible.
     """
     settings = bench.settings
-    recovery = RECOVERIES[settings.recover]
-    total = run.mask.keep.size
-    layers = run.mask.layers
-    floor = settings.floor(layers)
-    possible = possible_budgets(layers, run.mask.heads, min_per_layer=floor, even=settings.even)
+    full = HeadMask.full(run.mask.layers, run.mask.heads)
+    floor = settings.floor(full.layers)
+    possible = possible_budgets(full.layers, full.heads, min_per_layer=floor, even=settings.even)
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
         count = 5 if what == "latency" else 9
-        places = spread(len(possible), count)
-        budgets = [*(possible[place] for place in places), max(run.mask.count, possible[0])]
+        budgets = [*(possible[place] for place in spread(len(possible), count)), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
-        check_budget(budget, layers, run.mask.heads, min_per_layer=floor, even=settings.even)
         if budget not in possible:
             raise BudgetError(
-                f"a budget of {counted(budget, bench.card.unit)} is impossible; budgets are {possible[0]} to {total} "
-                f"in steps of {possible.step}"
+                f"a budget of {counted(budget, bench.card.unit)} is impossible; budgets are {possible[0]} to "
+                f"{full.count} in steps of {possible.step}"
             )
-    shown = recovery if recovery.swept and what in OUTCOMES else NONE
+    recovery = RECOVERIES[settings.recover] if RECOVERIES[settings.recover].swept else NONE
     measured: dict[int, Estimate] = {}
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
-        mask = HeadMask.full(run.mask.layers, run.mask.heads)
-        if budget < total:
-            mask = choose(bench, budget).mask
-        if what in OUTCOMES:
-            measured[budget] = evaluate_mask(bench, mask, recover=shown.name)[what]
-        elif budget < total and bench.measurements.can_cut(mask):
+        mask = choose(bench, budget).mask if budget < full.count else full
+        if what != "latency":
+            measured[budget] = evaluate_mask(bench, mask, recover=recovery.name)[what]
+        elif not mask.is_full and bench.measurements.can_cut(mask):
             measured[budget] = bench.costs(mask).ratio
     progress("table", len(wanted), len(wanted))
-    if what == "latency":
-        saved = f"Time saved with fewer {bench.card.unit}s"
-        figure = run_figures.by_budget(measured, "time per batch, pruned / full", level=1, dark=dark)
-        return add_title(figure, saved, dark=dark)
-    title = capital(f"{OUTCOMES[what].label} on {settings.eval_split} ({shown.result})")
-    title += f", measured at {len(measured)} budgets"
-    return add_title(run_figures.by_budget(measured, OUTCOMES[what].label, dark=dark), title, dark=dark)
+    label = "time per batch, pruned / full"
+    level: float | None = 1.0
+    title = label
+    if what != "latency":
+        label = OUTCOMES[what].label
+        level = None
+        title = f"{label} on {settings.eval_split} ({recovery.result})"
+    figure = run_figures.by_budget(measured, label, level=level, dark=dark)
+    return add_title(figure, f"{capital(title)}, measured at {len(measured)} budgets", dark=dark)
 
 
 # HTML ----------------------------------------------------------------------------------------------------------------

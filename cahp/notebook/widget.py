@@ -95,7 +95,6 @@ class BudgetBoard(anywidget.AnyWidget):
 
     @mask.setter
     def mask(self, mask: HeadMask) -> None:
-        self._choices.check(mask)
         self._board.set_mask(mask)
         self._show_change()
 
@@ -124,33 +123,29 @@ class BudgetBoard(anywidget.AnyWidget):
         return self._thread is None or not self._thread.is_alive()
 
     def _handle(self, _: Any, message: Any, __: Any) -> None:
-        kind = message.get("kind")
-        if kind == "stop":
-            self.stop()
-        elif kind == "sweep":
-            self.sweep()
-        else:
-            try:
-                self._follow(message)
-            except CahpError as error:
-                self.doing = _doing(error=str(error))
-                # Other data make the board show the mask again: it drew a pressed head at once.
-                self.data = {**self.data, "refused": self.data.get("refused", 0) + 1}
-
-    def _follow(self, message: Any) -> None:
         """Change the board as its script tells."""
-        with self._lock:
-            if message.get("kind") == "undo":
-                self._board.undo()
-            else:
-                event = Event.of(message)
-                if event.kind == "budget":
+        if message["kind"] == "stop":
+            self.stop()
+            return
+        if message["kind"] == "sweep":
+            self.sweep()
+            return
+        event = Event.of(message)
+        try:
+            with self._lock:
+                if event.kind == "undo":
+                    self._board.undo()
+                elif event.kind == "budget":
                     self._board.set_budget(event.budget)
                 else:
                     self._selected = event.head
                     if event.kind == "toggle":
                         self._board.toggle(event.head)
-            self._show_change()
+                self._show_change()
+        except CahpError as error:
+            self.doing = _doing(error=str(error))
+            # Other data make the board show the mask again: it drew a pressed head at once.
+            self.data = {**self.data, "refused": self.data.get("refused", 0) + 1}
 
     # Measuring and showing -----------------------------------------------------------------------------------
 
@@ -180,9 +175,7 @@ class BudgetBoard(anywidget.AnyWidget):
         try:
             self._measure(progress)
             error = ""
-        except Cancelled:
-            error = ""
-        except CahpError as failure:
+        except (Cancelled, CahpError) as failure:
             error = str(failure)
         finally:
             # Newer work goes on, and tells of itself.

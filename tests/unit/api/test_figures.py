@@ -62,7 +62,7 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
     ("name", "options", "sentence"),
     [
         ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space"),
-        ("accuracy", {"budgets": [5, 13]}, "budget 13 is outside 3 to 12"),
+        ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets are 3 to 12"),
         ("similarity", {}, "depends on a text; give one"),
     ],
 )
