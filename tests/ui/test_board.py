@@ -129,19 +129,6 @@ def drag(page: Page, share: float) -> None:
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
 
 
-def test_figures_of_the_nearest_budget_are_grey_and_called_about(bare: Callable[..., Page]) -> None:
-    mask = HeadMask.full(6, 12)
-    keep = mask.keep.copy()
-    keep[0, 0] = False
-    data = data_of(in_a_row(6, 12), 72, shown={"mask": HeadMask(keep), "origin": "hand", "how": "after quick refit"})
-    page = bare(data)
-    # Of all budgets but the full one, only the smallest is measured.
-    assert figures(page)[1] == "≈ 50.0 %"
-    assert "about: 6 heads have it" in page.locator(".figure").nth(1).inner_text()
-    assert "after quick refit" in page.locator(".figure .name").first.inner_text()
-    expect(page.locator(".figures")).to_have_class(re.compile("about"))
-
-
 def test_a_pressed_head_moves_the_figures_before_the_host_answers(bare: Callable[..., Page]) -> None:
     page = bare(data_of(in_a_row(6, 12), 40))
     page.locator(".cell").first.click()
@@ -334,15 +321,6 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     ]
 
 
-def test_a_host_with_cards_opens_that_of_the_head_that_was_pointed_at_last(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(6, 12), 72, cards=True))
-    opener = page.get_by_role("button", name="Open its card (i)")
-    expect(opener).to_have_count(0)
-    page.get_by_role("gridcell").nth(4).hover()
-    opener.click()
-    assert page.evaluate("told") == [{"kind": "ask", "head": 4}]
-
-
 def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
     bare: Callable[..., Page],
 ) -> None:
@@ -358,20 +336,6 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
         shown = {"mask": mask, "origin": origin, "glimpse": part}
         page = bare(given(clusters, table, 3, shown, status="Answering the texts: 2 of 9"))
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
-
-
-def test_a_board_is_updated_in_place_and_removed_on_request(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3))
-    kept = page.get_by_role("gridcell", selected=True)
-    before = kept.first.element_handle()
-    page.evaluate("data => board.update(data)", data_of(on_a_line(), 5))
-    expect(kept).to_have_count(5)
-    assert before is not None
-    assert before.is_visible()
-    page.evaluate("data => board.update(data)", data_of(in_a_row(2, 6), 4))
-    expect(page.get_by_role("gridcell")).to_have_count(12)
-    page.evaluate("board.unmount()")
-    assert page.locator("#here > *").count() == 0
 
 
 def test_a_board_that_streamlit_removes_leaves_nothing_and_one_whose_call_was_overtaken_stays(

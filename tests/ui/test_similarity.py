@@ -14,9 +14,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
-from cahp.stages.similarity import HeadGraph, attend, distances, head_graph
+from cahp.stages.similarity import HeadGraph, head_graph
 from cahp.ui.frame import running
-from cahp.ui.parts.inputs import load_examples
 from cahp.ui.session.opening import Source
 from cahp.ui.similarity.graph import _draw, graph_html
 from cahp.ui.similarity.page import compare_example
@@ -195,20 +194,6 @@ class TestGraph:
         # The number of communities rises on the way.
         assert any(after > before for before, after in pairwise(counts))
         self.walk(new_context(reduced_motion="reduce").new_page(), graphs)
-
-    @pytest.mark.nightly
-    @pytest.mark.timeout(1200)
-    def test_it_is_drawn_whole_for_every_example_at_every_threshold(
-        self, new_context: Callable[..., BrowserContext]
-    ) -> None:
-        model = Source.open(bundled.SETTINGS).bench.model
-        page = new_context(reduced_motion="reduce").new_page()
-        graphs: list[HeadGraph] = []
-        for example in load_examples("single"):
-            apart = distances(attend(model, example["text"]).weights)
-            # The frame still shows the last example when the next one comes.
-            graphs = [*graphs[-1:], *[head_graph(apart, threshold=step / 100) for step in range(101)]]
-            self.walk(page, graphs)
 
 
 @pytest.mark.browser

@@ -14,7 +14,6 @@ from cahp.board.budget_sweep import (
     TIMED,
     BudgetTable,
     Speed,
-    coarse_to_fine,
     count_tokens,
     evaluate_mask,
     fill,
@@ -84,13 +83,6 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
 
 
-def test_a_table_has_the_masks_of_its_budgets_and_no_others() -> None:
-    has = table().has
-    assert has(HeadMask.of([7, 0, 1], 2, 4))
-    assert not has(HeadMask.of([7, 0, 2], 2, 4))
-    assert not has(HeadMask.of([7], 2, 4))
-
-
 # --- the order of measuring
 
 
@@ -136,23 +128,7 @@ def test_a_time_of_a_busy_machine_is_no_estimate_and_replaces_no_reliable_one() 
     assert filled.row(4).speed == speed(0.7)
 
 
-def test_the_order_goes_from_coarse_to_fine() -> None:
-    assert list(coarse_to_fine(range(0, 9))) == [8, 0, 4, 2, 6, 1, 3, 5, 7]
-
-
 # --- budgets by a goal
-
-
-def test_a_saving_is_answered_by_the_most_heads_that_reach_it() -> None:
-    filled = table()
-    filled.add(2, speed=speed(0.4))
-    filled.add(6, speed=speed(0.79))
-    assert (reach(filled, Goal.parse("time=-20%"), CARD).heads, reach(filled, Goal.parse("time=-21%"), CARD).heads) == (
-        6,
-        2,
-    )
-    with pytest.raises(BudgetError, match=r"No measured budget reaches time=-70%; nearest are 2 heads with 0\.40 ×"):
-        reach(filled, Goal.parse("time=-70%"), CARD)
 
 
 # --- the table and its clusters

@@ -9,7 +9,6 @@ from colours import contrast_ratio, linear
 from cahp.api.bundled import read_run
 from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, contrast, mark_clusters
 from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
-from cahp.values.statistics import name_clusters
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).
 BLINDNESS = {
@@ -48,13 +47,6 @@ def test_the_eight_largest_families_get_hues_the_next_eight_stripes_and_the_rest
     assert [label for label, (_, line) in of_cluster.items() if line] == list(range(3, 11))
     # No two of sixteen clusters look alike.
     assert len({of_cluster[label] for label in range(3, 19)}) == 16
-
-
-def test_a_cluster_has_the_letter_of_the_family_of_most_of_its_heads_and_a_number_if_that_has_others() -> None:
-    families = np.array([0, 0, 0, 1, 1, 1])
-    # The second cluster holds two heads of the second family and one of the first.
-    assert name_clusters(np.array([0, 0, 1, 1, 1, 2]), families) == ["A", "B1", "B2"]
-    assert name_clusters(families, families) == ["A", "B"]
 
 
 @pytest.mark.parametrize("name", ["minilm-bbc", "smollm2"])

@@ -8,7 +8,6 @@ import fakes
 import pytest
 from fakes import prune
 
-from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable, Speed, fill
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.cards import Costs
@@ -43,16 +42,6 @@ def timed(monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[HeadMask
 
 def planned(bench: Bench, **options: str) -> BudgetTable:
     return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings), **options)  # type: ignore[arg-type]
-
-
-def test_every_budget_is_measured_and_eight_are_timed(bench: Bench, timed: list[HeadMask]) -> None:
-    table = planned(bench)
-    assert sum(1 for _ in fill(table, bench)) == 10 + budget_sweep.TIMED
-    assert (table.measured(), table.missing()) == ((10, 10), None)
-    budgets = [row.budget for row in table.rows() if row.speed is not None]
-    assert budgets == sorted(mask.count for mask in timed)
-    # With all heads kept both models are the same: nothing to time.
-    assert 12 not in budgets
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:

@@ -45,26 +45,6 @@ def test_without_a_knee_it_begins_at_half_of_the_heads_and_says_that_nothing_is_
     assert board.origin == "budget"
 
 
-def test_a_budget_keeps_as_many_heads_in_as_many_clusters(board: Board) -> None:
-    board.set_budget(2)
-    # Most salient of {0, 1, 2} and of {3, 4, 5}.
-    assert board.mask.flat == [1, 3]
-    assert board.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert not board.auto
-    board.set_budget(None)
-    assert board.auto
-
-
-def test_a_head_is_dropped_and_brought_back(board: Board) -> None:
-    board.toggle(0)
-    assert board.by_hand
-    assert board.selection is None
-    assert board.mask.flat == [0, 1, 3, 5]
-    board.toggle(0)
-    assert board.mask.flat == [1, 3, 5]
-    assert board.by_hand
-
-
 def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Board) -> None:
     board.set_budget(2)
     board.toggle(5)

@@ -52,15 +52,6 @@ def press(board: BudgetBoard, **said: object) -> None:
     board._handle(board, said, [])
 
 
-def test_it_begins_with_the_run_and_its_figures(run: cahp.PruneResult, board: BudgetBoard) -> None:
-    assert board.mask.sha256 == run.mask.sha256
-    assert board.budget == 5
-    assert not board.data["undo"]
-    assert board.outcomes is not None
-    assert board.outcomes == run.outcomes["pruned"]
-    assert board.data["current"]["values"]["accuracy"][0] == board.outcomes["accuracy"].value
-
-
 def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     run: cahp.PruneResult, board: BudgetBoard
 ) -> None:
@@ -88,17 +79,6 @@ def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: Budge
     assert board.outcomes == budget_sweep.evaluate_mask(run.bench, HeadMask(keep))
     press(board, kind="undo")
     assert board.budget == 12
-
-
-def test_a_toggled_head_is_removed_or_restored_and_a_selected_one_stays(board: BudgetBoard) -> None:
-    before = board.mask
-    head = next(head for head in range(12) if not before.keep.flat[head])
-    press(board, kind="toggle", head=head)
-    assert board.budget == 6
-    assert board.mask.keep.flat[head]
-    press(board, kind="ask", head=0)
-    assert board.data["selected"] == 0
-    assert board.budget == 6
 
 
 def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: BudgetBoard) -> None:
@@ -161,14 +141,6 @@ def test_a_sweep_measures_every_budget_and_reports_know_them(
     assert board.wait(PATIENCE)
     assert board.table.measured() == (10, 10)
     assert "10 of 10 budgets were measured" in run.report(tmp_path / "report.html").read_text(encoding="utf-8")
-
-
-def test_it_is_shown_as_the_last_line_of_a_cell_with_a_picture_for_those_without_a_kernel(
-    run: cahp.PruneResult,
-) -> None:
-    shown = run._repr_mimebundle_()
-    assert {"text/plain", "text/html", "application/vnd.jupyter.widget-view+json"} <= shown.keys()
-    assert "<svg" in shown["text/html"]
 
 
 def test_without_the_extra_it_is_a_picture_and_the_board_says_what_to_install(

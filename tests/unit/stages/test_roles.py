@@ -30,7 +30,7 @@ from cahp.stages.roles import (
     draw_within_layers,
     measure_roles,
 )
-from cahp.values import Bools, Cancelled, Floats, ModelError, Progress
+from cahp.values import Bools, Floats, Progress
 from cahp.values.head_roles import NO_ROLE, HeadRoles
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,42 +173,7 @@ def test_random_weights_have_no_roles(family: str, tmp_path: Path) -> None:
     assert set(roles.unmeasured) == {"retrieval", "induction"} - expected
 
 
-def test_scores_of_a_group_are_those_of_its_query_heads(tmp_path: Path) -> None:
-    model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")))
-    roles, seen = measure_roles(model), []
-    probe = draw_copies(model)[0]
-    (batch,) = model.batches([{"input_ids": probe.ids.tolist(), "attention_mask": [1] * len(probe.ids)}])
-    model.logits(batch, probe=lambda layer, weights: seen.append(weights[0]))
-    assert model.card.group == 2
-    assert len(roles.scores["first"].value) == 2 * len(roles.names)
-    # Means of a group's query heads are what a probe sees; one sequence is near the mean over all.
-    groups = np.array(roles.scores["first"].value).reshape(-1, 2).mean(axis=1)
-    alone = np.concatenate([maps[:, 2:, 0].mean(dim=1).numpy() for maps in seen])
-    assert np.corrcoef(groups, alone)[0, 1] > 0.9
-
-
-def test_sequences_repeat_different_tokens_after_the_start_token(copier: HeadModel) -> None:
-    for probe in draw_copies(copier):
-        half = (len(probe.ids) - 1) // 2
-        assert probe.ids[0] == 2
-        assert (probe.ids[1 : half + 1] == probe.ids[half + 1 :]).all()
-        assert len(set(probe.ids[1 : half + 1].tolist())) == half
-        # The token after each of these positions was seen half a sequence before.
-        assert (probe.ids[probe.asked + 1] == probe.ids[probe.asked + 1 - half]).all()
-
-
 def test_questions_need_a_tokenizer_that_knows_their_words(copier: HeadModel, tmp_path: Path) -> None:
     assert ask_questions(copier)[1].startswith("its tokenizer does not know the words of the questions")
     classifier = models.load(str(fakes.save_model(tmp_path / "classifier")))
     assert ask_questions(classifier) == ([], "it is not a causal language model")
-
-
-def test_only_a_causal_language_model_has_losses_to_ablate(tmp_path: Path) -> None:
-    model = models.load(str(fakes.save_model(tmp_path / "model")))
-    with pytest.raises(ModelError, match="--ablate"):
-        ablate_roles(model, measure_roles(model), cached=compute)
-
-
-def test_measuring_stops_between_batches(copier: HeadModel) -> None:
-    with pytest.raises(Cancelled):
-        measure_roles(copier, progress=fakes.stop_at())

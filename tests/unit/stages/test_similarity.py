@@ -5,8 +5,6 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.sparse.csgraph import minimum_spanning_tree
-from sklearn.metrics import pairwise_distances
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import (
@@ -39,15 +37,6 @@ def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_th
     joined = join_words(maps, groups, groups, 2)
     # To itself: (0.2 + 0.3 + 0.1 + 0.2) / 2; to the second word: (0.4 + 0.2) / 2; from it: 0.5 + 0.3.
     assert joined == pytest.approx(np.array([[[0.4, 0.3], [0.8, 0.2]]]))
-
-
-def test_the_tree_that_holds_a_graph_together_is_the_shortest() -> None:
-    apart = pairwise_distances(np.random.default_rng(1).random((40, 2)))
-    graph = head_graph(apart, threshold=2.0)
-    length = sum(apart[first, second] for first, second in graph.edges)
-    assert len(graph.edges) == 39
-    assert graph.backbone.all()
-    assert length == pytest.approx(minimum_spanning_tree(apart).sum())
 
 
 @pytest.mark.parametrize(
@@ -123,11 +112,6 @@ def test_attention_is_what_the_model_itself_says_it_is(model: HeadModel) -> None
         batch = model.tokenizer(text, return_tensors="pt")
         expected = torch.stack(twin(**batch, output_attentions=True).attentions)[:, 0].numpy()
     assert seen.weights == pytest.approx(expected, abs=1e-5)
-
-
-@pytest.mark.slow
-def test_a_pair_is_read_as_the_model_reads_pairs(model: HeadModel) -> None:
-    assert attend(model, ("a cat", "a dog")).tokens == ("[CLS]", "a", "cat", "[SEP]", "a", "dog", "[SEP]")
 
 
 @pytest.mark.slow

@@ -30,12 +30,6 @@ def test_targets_are_places_and_earlier_copies() -> None:
     assert found["induction"] == [[3, 2], [4, 3]]
 
 
-def test_special_tokens_are_neither_queries_nor_copies() -> None:
-    found = find_targets(np.array([2, 7, 2, 7, 3]), np.array([2, 3]))
-    assert np.argwhere(found["previous"]).tolist() == [[3, 2]]
-    assert np.argwhere(found["duplicate"]).tolist() == [[3, 1]]
-
-
 def test_a_score_is_a_mean_over_queries_and_chance_that_of_a_random_visible_token() -> None:
     maps = np.tril(np.ones((1, 5, 5)))
     maps /= maps.sum(axis=2, keepdims=True)
@@ -47,18 +41,6 @@ def test_a_score_is_a_mean_over_queries_and_chance_that_of_a_random_visible_toke
     assert scores[1, 0] == pytest.approx((1 / 3 + 1 / 4 + 0) / 3)
     # Only the draw of query 4 varies: the copy is one of five.
     assert scores[:, 2] == pytest.approx([0.16 / 4, 0.16 / 9])
-
-
-def test_moments_of_chance_are_those_of_a_drawn_target() -> None:
-    maps, target = np.zeros((1, 3, 3)), np.zeros((3, 3), dtype=np.bool_)
-    maps[0, 2], target[2, 0] = [0.5, 0.3, 0.2], True
-    ((scores,),) = score_sequence(maps, [target])
-    drawn = np.array([0.5, 0.3, 0.2])
-    away = drawn - drawn.mean()
-    assert scores == pytest.approx([0.5, 1 / 3, (away**2).mean(), (away**3).mean()])
-    # Among two candidates, only these are drawn.
-    ((scores,),) = score_sequence(maps, [target], np.array([[1, 0, 1]] * 3, dtype=np.bool_))
-    assert scores == pytest.approx([0.5, 0.35, 0.0225, 0.0])
 
 
 def test_chance_gives_some_head_a_score_above_its_threshold_in_at_most_one_of_twenty_models() -> None:

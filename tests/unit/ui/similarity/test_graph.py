@@ -38,15 +38,6 @@ def test_the_graph_may_load_nothing(document: str) -> None:
     assert document.index(policy) < document.index("<script")
 
 
-def test_the_graphs_nodes_are_numbers_with_fixed_places(document: str) -> None:
-    nodes = nodes_of(document)
-    assert [node["id"] for node in nodes] == list(range(12))
-    assert all({"x", "y"} <= set(node) for node in nodes)
-    assert nodes[7]["title"].startswith("layer 1, head 1, community ")
-    assert nodes[7]["title"].endswith(", kept")
-    assert '"physics": {\n        "enabled": false' in document
-
-
 @pytest.mark.parametrize("dark", [False, True])
 def test_names_of_heads_are_readable_on_their_nodes(dark: bool) -> None:
     # Eight communities of three heads, so that every colour occurs, kept and pruned.
