@@ -42,7 +42,7 @@ from cahp.run.prune import measure_run
 from cahp.run.recoveries import cut_model
 from cahp.run.settings import flags, to_arguments
 from cahp.stages import SharedLayers
-from cahp.stages.salience import salience
+from cahp.stages.signatures import salience
 from cahp.stages.similarity import attend, read_tokens
 from cahp.store import Entry, Store
 from cahp.ui.parts.inputs import TOPIC, load_examples

@@ -27,11 +27,9 @@ from cahp.models.devices import synchronise
 from cahp.run.document import machine
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, match_labels
-from cahp.stages.clustering import cluster
-from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.stages.clustering import cluster, space
 from cahp.stages.selection import select
-from cahp.stages.signatures import Collector, collect
-from cahp.stages.space import space
+from cahp.stages.signatures import Collector, collect, examples_used, gate_gradients, salience
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, Progress, silent
 from cahp.words import number, size_of

@@ -17,12 +17,10 @@ from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.outcomes import measure
 from cahp.run.settings import Settings
-from cahp.stages.clustering import cluster
+from cahp.stages.clustering import cluster, space
 from cahp.stages.evaluation import evaluate
-from cahp.stages.salience import examples_used, gate_gradients, salience
 from cahp.stages.selection import select
-from cahp.stages.signatures import Collector, collect
-from cahp.stages.space import space
+from cahp.stages.signatures import Collector, collect, examples_used, gate_gradients, salience
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 

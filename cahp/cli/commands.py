@@ -53,20 +53,24 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
     Heads are chosen on some texts. What that costs and saves is measured on others.
     """
+    from cahp.api.prune import prune as prune_model
     from cahp.exports.run_folder import MARK, files, write_run
 
     if sweep and out is None:
         raise OptionError("--sweep measures all budgets for the folder of a run; name the folder with --out")
-    with optional_folder(out, force, files(table=sweep), MARK) as output:
+    names: tuple[str, ...] = ()
+    if out is not None:
+        names = files(table=sweep)
+    with optional_folder(out, force, names, MARK) as output:
         with call.bars() as progress:
-            run = cahp.prune(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
+            run = prune_model(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
         # Printed before it is written: a full disk must not cost hours of work.
         call.answer(run.document.to_json(), printing.run_lines(run.document, measures()))
         if output is None:
             call.wrote("  nothing was written; --out DIR writes the run's files")
         else:
             write_run(output, run, table=run.table)
-            call.wrote(output.describe(files(table=sweep)))
+            call.wrote(output.describe(names))
 
 
 @command(

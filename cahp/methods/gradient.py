@@ -46,7 +46,7 @@ class IteratedGradient(Eliminating):
         """Mean absolute gradients, relative to the layer; cached by mask, so that budgets share their first rounds."""
 
         def make() -> Floats:
-            from cahp.stages.salience import example_gradients
+            from cahp.stages.signatures import example_gradients
 
             gradients = example_gradients(evidence.model, evidence.texts, mask=mask, progress=progress)
             return np.asarray(np.abs(gradients).mean(axis=0))

@@ -12,7 +12,7 @@ from cahp.values import Floats
 class Salience(Scored):
     """Keep the heads of the highest salience, whichever cluster they are in: what do the clusters add?
 
-    Score: CAHP's salience, ``mean_b |dL_b/dg_h|`` over batches of 32 (see ``cahp.stages.salience``). Source: ours, a
+    Score: CAHP's salience, ``mean_b |dL_b/dg_h|`` over batches of 32 (see ``cahp.stages.signatures``). Source: ours, a
     control for CAHP (arXiv 2606.19150, 2026). Cost: a forward and a backward pass of a quarter of the texts, 3 forward
     passes each. Labels: of these texts. Randomness: none.
     """
@@ -26,7 +26,7 @@ class Salience(Scored):
 
     def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward and a backward pass of a quarter of the texts."""
-        from cahp.stages.salience import examples_used
+        from cahp.stages.signatures import examples_used
 
         texts = examples_used(evidence.texts)
         return SelectionCost(3 * texts, texts)

@@ -20,8 +20,8 @@ from filelock import FileLock
 from cahp import hub
 from cahp.files import UNFINISHED, json_text, sweep
 from cahp.models.cards import ModelCard
-from cahp.models.weights import WEIGHTS, read_json, sha256
-from cahp.store import Store, cache_folder, key
+from cahp.models.weights import WEIGHTS, file_digest, read_json
+from cahp.store import cache_folder
 from cahp.values import ModelError, digest
 from cahp.words import size_of
 
@@ -35,36 +35,11 @@ _PRIVATE = 0o700
 #: used within a day.
 _LIMIT_BYTES = 16 << 30
 _DAY_S = 86_400
-#: A file that changed so recently may change again without another time.
-_SETTLED_NS = 2_000_000_000
 
 
 def is_gguf(path: Path) -> bool:
     """Whether a path has the suffix of GGUF files."""
     return path.suffix.lower() == SUFFIX
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, which is remembered as long as the file does not change.
-
-    Raises:
-        ModelError: If it cannot be read.
-    """
-    path = path.resolve()
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); check its path and permissions") from None
-    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    store = Store()
-    name = key("file", 1, str(path), *state)
-    known = store.read(name, lambda entry: str(entry.meta["sha256"]))
-    if known is not None:
-        return known
-    content = sha256(path)
-    if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
-        store.save(name, meta={"sha256": content})
-    return content
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from cahp import hub
 from cahp.files import assets, expanded, is_there
 from cahp.models import weights
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
-from cahp.models.gguf import file_digest, is_gguf, prepare
+from cahp.models.gguf import is_gguf, prepare
 from cahp.models.weights import (
     ADAPTER,
     ADAPTER_CONFIG,
@@ -27,6 +27,7 @@ from cahp.models.weights import (
     TOKENIZER_SETTINGS,
     WEIGHTS,
     count_weights,
+    file_digest,
     read_index,
     read_json,
     read_shapes,

@@ -23,7 +23,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.identity import explain_missing_classes, output_head
 from cahp.models.matching import LOADING, check_fit, lost_weights, match_folder, quiet
 from cahp.models.selftest import probe_family
-from cahp.models.stored import Room, as_kept, take_weights
+from cahp.models.stored import Room, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
@@ -96,7 +96,7 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         raise ModelError(
             f"{card.id} cannot be read ({first_line(error)}); save, export or download the model again"
         ) from None
-    broken = [name for name, weight in network.named_parameters() if not bool(as_kept(weight).isfinite().all())]
+    broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
     if broken:
         raise ModelError(
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "

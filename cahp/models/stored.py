@@ -181,13 +181,6 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
                 module._parameters[name] = take(f"{prefix}{name}", parameter)
 
 
-def as_kept(weight: Tensor) -> Tensor:
-    """A weight as it is kept, in its own type and place."""
-    if isinstance(weight, StoredWeight):
-        return weight.kept
-    return weight
-
-
 def check_memory(network: nn.Module, purpose: str, *, copies: int) -> None:
     """Check that so many float32 copies of all weights have room, if weights of ``network`` are kept otherwise.
 

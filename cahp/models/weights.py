@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
@@ -12,8 +13,11 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cahp.store import Store, key
 from cahp.values import ModelError
 
+#: A file that changed so recently may change again without another time.
+_SETTLED_NS = 2_000_000_000
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -159,6 +163,29 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); install or save the model again") from None
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, which is remembered as long as the file does not change.
+
+    Raises:
+        ModelError: If it cannot be read.
+    """
+    path = path.resolve()
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its path and permissions") from None
+    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    store = Store()
+    name = key("file", 1, str(path), *state)
+    known = store.read(name, lambda entry: str(entry.meta["sha256"]))
+    if known is not None:
+        return known
+    content = sha256(path)
+    if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
+        store.save(name, meta={"sha256": content})
+    return content
 
 
 def read_shapes(files: Iterable[Path]) -> tuple[dict[str, Shape], dict[str, int]]:

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from cahp.files import plain_json
 from cahp.run.resources import Resources
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Salience, Settings, key_fields
-from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, cluster_counts, knee, with_degree
-from cahp.stages.space import place, space
+from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, cluster_counts, knee, place, space, with_degree
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
 from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
@@ -221,7 +220,7 @@ class HeadEvidence:
         return self._find_gradients()
 
     def _find_gradients(self, **watch: Any) -> NDArray[np.float64]:
-        from cahp.stages.salience import gate_gradients
+        from cahp.stages.signatures import gate_gradients
 
         def compute() -> NDArray[np.float64]:
             model = self.model
@@ -237,8 +236,7 @@ class HeadEvidence:
         The batches do not depend on what is cached: other sums would differ in their last digits, and t-SNE amplifies
         such differences until other heads are chosen.
         """
-        from cahp.stages.salience import examples_used
-        from cahp.stages.signatures import Collector, collect
+        from cahp.stages.signatures import Collector, collect, examples_used
 
         model = self.model
         texts = self.texts
@@ -263,7 +261,7 @@ class HeadEvidence:
 
     def compute_salience(self, how: Salience, rows: Bools | None = None) -> NDArray[np.float64]:
         """Compute the salience ``(L, H)`` in 0..1 of one kind, from the gradients of these ``rows`` (None: of all)."""
-        from cahp.stages.salience import salience
+        from cahp.stages.signatures import salience
 
         gradients = self.gradients
         if rows is not None:
@@ -285,7 +283,7 @@ class HeadEvidence:
     @cached_property
     def moments(self) -> Moments:
         """Second moments of context vectors and their gradients, from a forward and a backward pass of every text."""
-        from cahp.stages.salience import collect_moments
+        from cahp.stages.signatures import collect_moments
 
         def compute() -> Moments:
             model = self.model

@@ -7,8 +7,8 @@ from typing import Literal, TypedDict
 
 from cahp.models.cards import Dtype
 from cahp.run.settings import Salience
+from cahp.stages.clustering import Projection
 from cahp.stages.selection import Representative
-from cahp.stages.space import Projection
 from cahp.tasks.answers import Beginning
 
 

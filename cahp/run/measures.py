@@ -66,7 +66,8 @@ class Measure(Generic[R]):
     ``name`` is its command, its function in Python and its field in ``run.json``; ``record`` is the type of that field,
     and ``options`` a dataclass whose fields become flags and widgets (with ``help`` in their metadata). ``title`` heads
     it on screen and in reports, ``help`` says in one sentence what it measures, and ``example`` is a command line.
-    Bump ``revision`` to invalidate stored records. A run measures it if ``--measure`` names it, or as ``wanted`` says.
+    Bump ``revision`` to invalidate stored records. A run measures it if ``--measure``, its ``setting``, its goal or the
+    task asks for it, with the options of ``wanted``.
     ``reads`` and ``generated`` are the tokens that each language model reads and generates for it by default.
     """
 
@@ -81,6 +82,8 @@ class Measure(Generic[R]):
     generated = 0
     #: Whether it is about one mask with its recovery, or about the model and its data whatever the mask is.
     of_mask = True
+    #: The field of the settings that asks a run for it.
+    setting = ""
     #: The command whose settings it takes, see ``TAKES``.
     takes = "measure"
     #: Whether it is a command and a function of ``cahp``, and whether it has a tab of the Budget page.
@@ -92,10 +95,8 @@ class Measure(Generic[R]):
         return None
 
     def wanted(self, bench: Bench) -> Any:
-        """Return the options with which a run measures it (None: the run does not)."""
-        if self.name in bench.settings.measure:
-            return self.options()
-        return None
+        """Return the options with which a run that asks for it measures it (None: the run does not)."""
+        return self.options()
 
     def check(self, bench: Bench, options: Any) -> None:
         """Refuse data that cannot be measured, before time is spent.
@@ -229,11 +230,13 @@ def list_wanted(measures: Measures, bench: Bench) -> list[tuple[Measure[Any], An
     for name in bench.settings.measure:
         if measures and name not in known:
             raise OptionError(f"--measure {name} is unknown; choose of {', '.join(known)}")
+    asked = {*bench.settings.measure, *bench.card.task.measures, bench.counted_measure}
     chosen = []
     for one in measures:
-        options = one.wanted(bench)
-        if options is not None:
-            chosen.append((one, options))
+        if one.name in asked or getattr(bench.settings, one.setting, None):
+            options = one.wanted(bench)
+            if options is not None:
+                chosen.append((one, options))
     return chosen
 
 

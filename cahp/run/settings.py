@@ -24,9 +24,8 @@ from cahp.data.dataset import NO_LABELS
 from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
-from cahp.stages.clustering import DEGREES
+from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import Minimum, Representative, layer_floor, read_budget
-from cahp.stages.space import Projection
 from cahp.tasks.answers import Beginning
 from cahp.values import OptionError, Precisions
 

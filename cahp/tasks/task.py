@@ -74,6 +74,8 @@ class Task:
     #: The settings that size its samples, and the characters of a text that are an example for a person to try.
     sizes: tuple[str, ...] = ("limit", "eval_limit", "max_length")
     example_length: int | None = None
+    #: The measures that a run takes of every model of this task.
+    measures: tuple[str, ...] = ()
     #: The head of the networks that it measures, where no prompt asks for another one.
     head: Head = "classification"
     #: How far after the place of a prediction the predicted token stands.
@@ -189,6 +191,7 @@ class NextToken(Task):
     predicts_labels = False
     predicts_often = True
     items_are_texts = False
+    measures = ("abilities", "continuation")
     sizes = ("tokens", "eval_tokens")
     # A model continues the beginning.
     example_length = 160

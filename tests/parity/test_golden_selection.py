@@ -13,16 +13,14 @@ from scipy.spatial.distance import pdist
 from scipy.stats import spearmanr
 from sklearn.metrics import pairwise_distances
 
-import cahp.stages.space
+import cahp.stages.clustering
 from cahp import data
 from cahp.models.head_model import HeadModel
 from cahp.models.identity import identify
 from cahp.models.loading import load_model
-from cahp.stages.clustering import cluster, with_degree
-from cahp.stages.salience import gate_gradients, salience
+from cahp.stages.clustering import cluster, features, space, with_degree
 from cahp.stages.selection import Ranking, representatives, select
-from cahp.stages.signatures import Collector, collect
-from cahp.stages.space import features, space
+from cahp.stages.signatures import Collector, collect, gate_gradients, salience
 from cahp.tasks.texts import Texts
 from cahp.values.statistics import Clustering, Signatures, Space
 
@@ -80,7 +78,7 @@ def test_salience_of_gradients_is_the_references(golden: Arrays) -> None:
 
 def agreement(points: NDArray[np.generic], golden: Arrays, monkeypatch: pytest.MonkeyPatch) -> float:
     """How alike t-SNE arranges heads that lie at ``points`` and the reference arranges its own."""
-    monkeypatch.setattr(cahp.stages.space, "features", lambda signatures, *, progress: points)
+    monkeypatch.setattr(cahp.stages.clustering, "features", lambda signatures, *, progress: points)
     counts = golden["class_counts"]
     blank = np.zeros((LAYERS * HEADS, len(counts), 32 * 32))
     ours = space(Signatures(counts, blank, blank, LAYERS, HEADS)).embedding

@@ -100,13 +100,14 @@ class Abilities(Measure[AbilitiesRecord]):
     options = AbilityOptions
     revision = REVISION
     reads = ITEM_TOKENS[False]
+    setting = "abilities"
 
     def wanted(self, bench: Bench) -> AbilityOptions | None:
         """Return the options with which a run measures abilities, which a goal may ask for, too."""
         asked = bench.settings.abilities
         if self.name in bench.settings.measure or asked or bench.counted_measure == NAME:
             return AbilityOptions()
-        if asked is None and not bench.card.task.predicts_labels:
+        if asked is None:
             return AbilityOptions(complete=False)
         return None
 

@@ -236,13 +236,13 @@ class Neutral(Measure[NeutralRecord]):
     options = NeutralOptions
     revision = REVISION
 
-    def wanted(self, bench: Bench) -> NeutralOptions | None:
+    setting = "neutral_data"
+
+    def wanted(self, bench: Bench) -> NeutralOptions:
         """Return the texts that ``--neutral-data`` names."""
         if bench.settings.neutral_data is not None:
             return NeutralOptions(bench.settings.neutral_data)
-        if self.name in bench.settings.measure:
-            return NeutralOptions()
-        return None
+        return NeutralOptions()
 
     def check(self, bench: Bench, options: NeutralOptions) -> None:
         """Refuse texts from which the method cannot choose heads."""

@@ -63,12 +63,6 @@ class Continued(Measure[Continuation]):
             return "only a causal language model continues a text"
         return None
 
-    def wanted(self, bench: Bench) -> NoOptions | None:
-        """Return options for every language model."""
-        if bench.card.task.predicts_often:
-            return NoOptions()
-        return None
-
     def tokens(self, bench: Bench, options: NoOptions) -> float:
         """Return 0: the prompt is short."""
         return 0.0

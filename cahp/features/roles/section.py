@@ -121,11 +121,7 @@ class Roles(Measure[HeadRoles]):
     commanded = False
     tabbed = False
 
-    def wanted(self, bench: Bench) -> NoOptions | None:
-        """Return options if ``--roles`` is given."""
-        if bench.settings.roles or self.name in bench.settings.measure:
-            return NoOptions()
-        return None
+    setting = "roles"
 
     def run(self, bench: Bench, mask: HeadMask, recovered: Recovered | None, options: NoOptions) -> HeadRoles:
         """Measure the roles of the full model's heads."""

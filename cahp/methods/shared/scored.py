@@ -136,7 +136,7 @@ def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np
         texts = draw_texts(evidence, most=most)
 
     def make() -> Floats:
-        from cahp.stages.salience import example_gradients
+        from cahp.stages.signatures import example_gradients
 
         return example_gradients(evidence.model, texts, progress=part_progress(evidence.progress))
 
@@ -209,6 +209,6 @@ def row_maxima(weights: Tensor, counted: Tensor) -> Tensor:
 
 def evidence_cost(texts: Texts) -> SelectionCost:
     """The cost of signatures and salience: a forward pass of every text, a backward pass of a quarter of them."""
-    from cahp.stages.salience import examples_used
+    from cahp.stages.signatures import examples_used
 
     return SelectionCost(len(texts) + 2 * examples_used(texts), len(texts))

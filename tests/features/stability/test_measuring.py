@@ -22,9 +22,8 @@ from cahp.run.bench import Bench
 from cahp.run.measures import MaskSubject, measure
 from cahp.run.settings import Settings
 from cahp.show.blocks import Figure, Line, Text
-from cahp.stages.clustering import cluster
-from cahp.stages.salience import salience
-from cahp.stages.space import space
+from cahp.stages.clustering import cluster, space
+from cahp.stages.signatures import salience
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, SpaceError
 from cahp.values.statistics import Clustering, Signatures

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from cahp import data
 from cahp.models.identity import identify
 from cahp.models.loading import load_model
-from cahp.stages.salience import gate_gradients
-from cahp.stages.signatures import collect
+from cahp.stages.signatures import collect, gate_gradients
 
 HERE = Path(__file__).parent
 #: Of the reference as they are.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cahp import models
 from cahp.methods.facility import REACH, order_by_coverage
 from cahp.methods.shared import registry
-from cahp.stages.salience import example_gradients
+from cahp.stages.signatures import example_gradients
 
 
 def covered(features: NDArray[np.float64], weights: NDArray[np.float64], taken: tuple[int, ...]) -> float:

@@ -87,7 +87,7 @@ def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
 
 
 def test_gradients_of_many_texts_are_their_own(model: HeadModel, tmp_path: Path) -> None:
-    from cahp.stages.salience import gate_gradients
+    from cahp.stages.signatures import gate_gradients
 
     # The salience sees the first 32 texts of 60, methods see all or those that are drawn.
     texts = fakes.sentences(60)

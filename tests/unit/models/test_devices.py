@@ -16,8 +16,7 @@ from cahp import models
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
 from cahp.stages.evaluation import evaluate
-from cahp.stages.salience import gate_gradients
-from cahp.stages.signatures import collect
+from cahp.stages.signatures import collect, gate_gradients
 from cahp.values import OptionError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

@@ -21,7 +21,7 @@ from opening import refusal
 
 import cahp
 from cahp import models
-from cahp.models import gguf, gguf_conversion, identity
+from cahp.models import gguf, gguf_conversion, identity, weights
 from cahp.models.gguf_conversion import read_header
 from cahp.models.identity import identify
 from cahp.values import ModelError
@@ -98,15 +98,15 @@ def test_scaled_positions_that_transformers_leaves_out_are_named(tmp_path: Path)
 def test_a_file_is_hashed_again_only_after_a_change(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     long_ago = time.time() - 60
     os.utime(file, (long_ago, long_ago))
-    before = gguf.file_digest(file)
+    before = weights.file_digest(file)
     with monkeypatch.context() as patch:
-        patch.setattr(gguf, "sha256", lambda _: pytest.fail("hashed again"))
-        assert gguf.file_digest(file) == before
+        patch.setattr(weights, "sha256", lambda _: pytest.fail("hashed again"))
+        assert weights.file_digest(file) == before
     content = file.read_bytes()
     file.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     # The same size and the same time as before.
     os.utime(file, (long_ago, long_ago))
-    assert gguf.file_digest(file) != before
+    assert weights.file_digest(file) != before
 
 
 def test_a_model_is_converted_once_also_by_two_that_come_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

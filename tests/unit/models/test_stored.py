@@ -20,7 +20,7 @@ from cahp.models import loading, saving, stored
 from cahp.models.cards import Dtype, ModelCard
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
-from cahp.models.stored import StoredWeight, as_kept
+from cahp.models.stored import StoredWeight
 from cahp.models.surgery import cut, restore_shapes, separate, tail
 from cahp.run.bench import open_bench
 from cahp.run.prune import read_run
@@ -28,8 +28,7 @@ from cahp.run.recoveries import Recovered, cut_model, projections_of
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.latency import flops
-from cahp.stages.salience import gate_gradients
-from cahp.stages.signatures import collect
+from cahp.stages.signatures import collect, gate_gradients
 from cahp.store import Store
 from cahp.values import HeadMask, ModelError, OptionError
 
@@ -70,7 +69,7 @@ def mask_of(model: HeadModel) -> HeadMask:
 
 
 def kept(model: HeadModel) -> list[Tensor]:
-    return [as_kept(weight) for weight in model.network.parameters() if isinstance(weight, StoredWeight)]
+    return [weight.kept for weight in model.network.parameters() if isinstance(weight, StoredWeight)]
 
 
 @pytest.mark.parametrize("way", ["auto", DISK])
@@ -105,7 +104,7 @@ def test_every_number_is_that_of_float32_weights(folder: Path, way: str, monkeyp
         same = torch.equal(first, second) if isinstance(first, Tensor) else np.array_equal(first, second)  # type: ignore[arg-type]
         assert same
     # What a cut model keeps of a layer is kept in the same bytes.
-    assert as_kept(cut(model, mask).projection(0).weight).dtype is torch.bfloat16
+    assert cut(model, mask).projection(0).weight.kept.dtype is torch.bfloat16
 
 
 def test_a_refit_solves_in_float32_and_equals_that_of_float32_weights(

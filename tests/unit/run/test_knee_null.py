@@ -11,8 +11,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 from cahp import models
 from cahp.run import evidence
 from cahp.run.evidence import null_curves
-from cahp.stages.clustering import cluster
-from cahp.stages.space import place
+from cahp.stages.clustering import cluster, place
 from cahp.store import Store
 
 

@@ -17,8 +17,7 @@ from cahp.models.head_model import HeadModel
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import cut_model
 from cahp.stages.evaluation import evaluate
-from cahp.stages.salience import gate_gradients
-from cahp.stages.signatures import collect
+from cahp.stages.signatures import collect, gate_gradients
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts

@@ -9,12 +9,10 @@ from cahp.features.stability import measuring as stability
 from cahp.methods.shared import gates, scored
 from cahp.run.document import Timings
 from cahp.run.resources import STAGES
-from cahp.stages import latency, recovery, salience, signatures, similarity
+from cahp.stages import latency, recovery, signatures, similarity
 
 
-@pytest.mark.parametrize(
-    "module", [checkpoints, gates, latency, recovery, salience, scored, signatures, similarity, stability]
-)
+@pytest.mark.parametrize("module", [checkpoints, gates, latency, recovery, scored, signatures, similarity, stability])
 def test_what_reports_progress_under_a_name_of_its_own_is_in_the_table(module: object) -> None:
     assert getattr(module, "STAGE") in set(STAGES)  # noqa: B009
 

@@ -13,7 +13,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.reading import draw_curvature, fisher_score
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.windows import cut_windows
-from cahp.stages.salience import collect_moments
+from cahp.stages.signatures import collect_moments
 from cahp.tasks.texts import Texts
 
 pytestmark = pytest.mark.usefixtures("one_thread")

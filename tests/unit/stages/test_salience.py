@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from cahp.models.head_model import HeadModel
-from cahp.stages.salience import examples_used, gate_gradients, salience
+from cahp.stages.signatures import examples_used, gate_gradients, salience
 
 
 @pytest.mark.parametrize(("total", "used"), [(1, 1), (31, 31), (33, 32), (256, 64), (640, 160), (2000, 480), (129, 32)])

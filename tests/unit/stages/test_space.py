@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
-from cahp.stages.space import Projection, features, space
+from cahp.stages.clustering import Projection, features, space
 from cahp.values import SpaceError
 from cahp.values.statistics import Signatures
 
@@ -109,7 +109,7 @@ def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_t
     mean = np.repeat(few.mean, 12, axis=0) + 0.003 * rng.standard_normal((72, 3, 64))
     heads = Signatures(few.counts, mean, np.repeat(few.m2, 12, axis=0), 6, 12)
     every = space(heads)
-    monkeypatch.setattr("cahp.stages.space._MANY_HEADS", 71)
+    monkeypatch.setattr("cahp.stages.clustering._MANY_HEADS", 71)
     found = space(heads)
     assert found.features.shape == every.features.shape
     assert not np.array_equal(found.embedding, every.embedding)
