@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -159,13 +160,13 @@ def plain_json(value: object) -> Any:
     Raises:
         TypeError: If ``value`` holds anything else that JSON cannot express.
     """
-    import msgspec
-
-    text = json.dumps(msgspec.to_builtins(value, enc_hook=_to_plain))
-    return json.loads(text, parse_constant=lambda _: None)
+    return json.loads(json.dumps(value, default=_to_plain), parse_constant=lambda _: None)
 
 
 def _to_plain(value: object) -> Any:
+    if is_dataclass(value):
+        # Not ``vars``: what msgspec reads holds no defaults.
+        return {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, (np.ndarray, np.generic)):
         return value.tolist()
     if isinstance(value, Mapping):

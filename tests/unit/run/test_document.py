@@ -99,7 +99,7 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     said = json.loads(json_text(document.to_json()))
     assert list(said)[: len(run)] == list(run)
     assert list(said)[-1] == "a later version's"
-    assert list(said["model"]) == [*run["model"], "group", "files_sha256"]
+    assert list(said["model"])[-2:] == ["group", "files_sha256"]
     assert RunDocument.from_json(said) == document
     plain = run.keys() - {"model", "settings", "data", "verified", "refit"}
     assert {name: said[name] for name in plain} == {name: run[name] for name in plain}
