@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,36 +33,6 @@ def trouble(page: Page) -> list[str]:
 
 
 # Every page -------------------------------------------------------------------------------------------------
-
-
-#: Reads what each script reads as the first of a process: a copy of this one, which has read none of our modules yet.
-FIRST = """
-import ast, os, sys, streamlit
-assert not any(name.startswith("cahp") for name in sys.modules)
-for script in sys.argv[1:]:
-    child = os.fork()
-    if not child:
-        tree = ast.parse(open(script).read())
-        tree.body = [line for line in tree.body if isinstance(line, ast.Import | ast.ImportFrom)]
-        status = 1
-        try:
-            exec(compile(tree, script, "exec"), found := {})
-            status = not callable(found["draw"])
-        finally:
-            os._exit(status)
-    _, status = os.waitpid(child, 0)
-    print(script, status)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes cannot be copied here")
-def test_every_page_can_be_the_first_of_a_process() -> None:
-    scripts = [ROOT / "app.py", *sorted((ROOT / "pages").glob("*.py"))]
-    assert len(scripts) == len(PAGES)
-    command = [sys.executable, "-c", FIRST, *map(str, scripts)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [f"{script} 0" for script in scripts], done.stderr
 
 
 #: Choices and sliders' values that do not stand out from their ground: a contrast below 4.5 (WCAG 2.2, 1.4.3).

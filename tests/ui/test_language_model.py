@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -11,9 +10,7 @@ import pytest
 from apps import done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.neutral.section import NEUTRAL_TEXT, NeutralOptions
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
-from cahp.ui.frame.panels import kind_of
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import FIGURE, FLIPS, REFIT
 
@@ -69,14 +66,6 @@ def test_the_sample_is_of_tokens_and_has_a_whole_window(teller: Explorer, monkey
     assert [box.value for box in open_app("home", teller).number_input] == [320, 16]
 
 
-@pytest.mark.parametrize("key", ["home", "similarity", "budget", "compare", "stability", "export", "learn"])
-def test_every_page_shows_a_model_that_predicts_tokens(teller: Explorer, key: str) -> None:
-    app = open_app(key, teller)
-    assert not app.error
-    assert "3 layers × 4 groups = 12 groups of 2 heads · predicts the next token" in words(app)
-    assert not re.search(r"\bNone\b(?! of )", words(app))
-
-
 @pytest.mark.nightly
 def test_the_windows_that_change_most_are_listed(teller: Explorer) -> None:
     teller.detail = "Changed answers"
@@ -124,26 +113,6 @@ def test_a_text_is_continued_on_the_first_screen_as_pruned_and_then_after_the_re
     assert "Kept groups, after refit" in kept
     assert full.count('class="written"') > 0
     assert kept.count('class="written"') > 0
-
-
-def test_a_switch_keeps_as_many_heads_in_every_layer_on_both_pages(teller: Explorer) -> None:
-    teller.board.set_budget(6)
-    app = open_app("budget", teller)
-    app.toggle(key="method-even").set_value(True).run()
-    assert {len(heads) for heads in teller.mask.by_layer} == {2}
-    export = open_app("export", teller)
-    export.toggle(key="export-even").set_value(False).run()
-    assert not teller.settings.even
-
-
-def test_the_heads_are_evaluated_on_neutral_text(teller: Explorer) -> None:
-    teller.detail = "Narrow or broad?"
-    app = open_app("budget", teller)
-    app.button(key="neutral-tab").click().run()
-    done(teller.job(kind_of(NEUTRAL_TEXT, NeutralOptions()), teller.recovery.ready))
-    rerun(app)
-    assert "heads are also kept if they are chosen on bbc-news; 3.0 by chance" in words(app)
-    teller.detail = "Where heads lie"
 
 
 def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) -> None:

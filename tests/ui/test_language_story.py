@@ -10,7 +10,6 @@ import pytest
 from apps import open_app, text_of
 from streamlit.testing.v1 import AppTest
 
-from assets.bundle import find_answers
 from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.session import jobs
@@ -96,24 +95,3 @@ def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None
     said = " ".join(everything_said(app))
     assert "Rise of the loss in nats per token" in said
     assert CLASSIFIER.search(ALLOWED.sub("", said)) is None
-
-
-def test_learn_reads_the_documents_of_the_other_pages_and_says_their_figures(storyteller: Explorer) -> None:
-    said = text_of(open_app("learn", storyteller), "caption")
-    assert "Measured on 16 windows of tokens. None of these texts was used to select heads." in said
-    run = storyteller.results.run
-    assert run is not None
-    bars = find_answers(storyteller.bench)["refit"].bars
-    for state, bar in (("pruned", "before refit"), ("recovered", "after refit")):
-        assert bars[bar].value == pytest.approx(run.outcomes[state]["agreement"].value, abs=0.005)
-
-
-def test_groups_that_copy_are_counted_once_by_name_and_the_others_are_said(storyteller: Explorer) -> None:
-    roles = storyteller.roles
-    assert roles is not None
-    others = roles.named_otherwise("induction")
-    assert others == len(roles.units("induction")) - roles.counts["induction"] == 1
-    app = open_app("learn", storyteller)
-    app.button(key="learn-go-3").click().run()
-    said = " ".join(everything_said(app))
-    assert "We remove all 7 (1 of them under another role on the board)" in said

@@ -8,7 +8,7 @@ import fakes
 import pytest
 
 from cahp import methods
-from cahp.ui.budget.page import collect_choice, offered_methods
+from cahp.ui.budget.page import collect_choice
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import CHOICE
@@ -27,9 +27,3 @@ def test_another_method_puts_as_many_heads_on_the_board(tmp_path: Path) -> None:
     explorer.board.undo()
     collect_choice(explorer)
     assert explorer.mask.is_full
-
-
-def test_methods_that_train_or_need_missing_labels_are_not_offered() -> None:
-    offered = offered_methods(labelled=False)
-    assert {"fisher-output", "obs-fisher", "gradient"} <= set(offered) <= set(offered_methods(labelled=True))
-    assert not {"complementary", "l0", "dsp", "attattr"} & set(offered)

@@ -8,7 +8,7 @@ from time import sleep
 from typing import Any, NoReturn
 
 import pytest
-from apps import has_button, open_part, rerun, text_of
+from apps import has_button, open_part, rerun
 
 from cahp.api import bundled
 from cahp.features.abilities import section
@@ -80,11 +80,3 @@ def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
     app.button(key=stop).click()
     rerun(app)
     assert has_button(app, again)
-
-
-def test_changed_answers_of_a_distilled_model_that_is_elsewhere_say_what_to_do(explorer: Explorer) -> None:
-    explorer.chosen_recovery = "distill"
-    assert explorer.recovery.awaits == "distilled model"
-    app = open_part(draw_flips, explorer)
-    assert "Distil this mask first" in text_of(app, "caption")
-    assert explorer.work.job(FLIPS) is None

@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.ui.frame.address import Wish, describe, mask_from_hex, mask_to_hex, read, source_of
-from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
+from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read
 from cahp.values import CahpError, HeadMask, MaskError
 
 
@@ -67,12 +65,6 @@ def test_what_has_no_sense_in_a_link_is_refused_in_a_sentence(said: dict[str, st
         read(said)
 
 
-def test_views_of_one_model_and_data_have_one_source() -> None:
-    one = {"model": "m", "data": "d", "text_column": "t", "budget": "3", "limit": "500", "head": "7"}
-    assert source_of(one) == source_of({**one, "budget": "4", "limit": "50", "mask": "ff"})
-    assert source_of(one) != source_of({**one, "text_column": "u"})
-
-
 @pytest.mark.parametrize("shape", [(6, 12), (1, 1), (3, 3), (32, 32)])
 def test_a_mask_survives_its_address(shape: tuple[int, int]) -> None:
     keep = np.random.default_rng(0).random(shape) < 0.5
@@ -83,19 +75,3 @@ def test_a_mask_survives_its_address(shape: tuple[int, int]) -> None:
 def test_an_address_of_another_mask_is_refused(text: str) -> None:
     with pytest.raises(MaskError, match="does not fit this model"):
         mask_from_hex(text, 3, 3)
-
-
-def test_a_link_says_how_much_of_a_text_is_read_unless_it_is_as_the_bundled_run_does() -> None:
-    explorer = Explorer("somebody", Source.open(bundled.SETTINGS))
-    try:
-        assert "max_length" not in describe(explorer)
-        explorer.change(max_length=512)
-        assert explorer.card.max_length == 512
-        assert not explorer.results.bundled
-        assert describe(explorer)["max_length"] == "512"
-        # As a link that names no length does.
-        explorer.change(max_length=None)
-        assert explorer.card.max_length == 128
-        assert explorer.results.bundled
-    finally:
-        explorer.close()

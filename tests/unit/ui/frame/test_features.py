@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +9,6 @@ import pytest
 from apps import open_app, text_of
 
 from cahp import features
-from cahp.board import Event
 from cahp.board.colourings import Colouring
 from cahp.features import Feature, versus
 from cahp.show.blocks import Marks
@@ -66,22 +63,3 @@ def test_a_part_that_cannot_be_imported_is_named_where_it_stands_and_takes_no_pa
         app = open_app(page)
         assert words in text_of(app, "error").replace("\\", "")
     assert "Word order" in [panel.label for panel in budget.list_panels()]
-
-
-def test_facts_that_no_job_measures_are_offered_and_shown_once_a_person_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    known: list[str | None] = [None]
-    row: BoardColouring[str] = BoardColouring(Colouring("maps", "maps", paint), lambda _: known[0])
-    work = SimpleNamespace(job=lambda *_: None, start=lambda *_: None)
-    explorer: Any = SimpleNamespace(memory={}, results=SimpleNamespace(memory={}), work=work, bench=None)
-    monkeypatch.setattr(board, "list_colourings", lambda: (row,))
-
-    def describe() -> tuple[str | None, str | None]:
-        (coloured,) = board._colour(explorer)
-        return coloured.facts, coloured.waits
-
-    assert describe() == (None, None)
-    known[0] = "pictures"
-    assert describe() == (None, "")
-    monkeypatch.setattr(board, "note_refusal", nullcontext)
-    board._handle(explorer, Event("colour", name="maps"))
-    assert describe() == ("pictures", None)

@@ -11,7 +11,7 @@ from cahp.run.settings import Settings
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import RUN, recovery_seconds, run_seconds
+from cahp.ui.session.work import RUN, recovery_seconds
 
 #: Seconds before the end in which rounding and polling are a large part of what is left.
 LAST_S = 5.0
@@ -28,15 +28,6 @@ def test_a_timed_recovery_takes_no_longer_than_it_may(monkeypatch: pytest.Monkey
     limited = bench(replace(bundled.RUNS["minilm-bbc"], recover="auto", recover_time="90s"))
     # A refit, the full model's predictions, a training of 90 s, and the evaluation.
     assert recovery_seconds(limited, "auto") == 1000 + 1000 + 90 + 1000
-
-
-def test_more_texts_take_longer_and_a_loaded_model_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = bundled.RUNS["minilm-bbc"]
-    few = bench(replace(settings, limit=100))
-    assert run_seconds(few) < run_seconds(bench(settings))
-    waiting = recovery_seconds(few, "refit")
-    monkeypatch.setattr(work, "is_loaded", lambda card, *, device: True)
-    assert recovery_seconds(few, "refit") < waiting
 
 
 @pytest.mark.nightly

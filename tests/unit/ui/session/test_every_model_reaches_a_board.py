@@ -13,11 +13,10 @@ from apps import done, has_button, open_app, text_of
 from cahp.recoveries import QUICK
 from cahp.run import prune
 from cahp.run.settings import Settings
-from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
-from cahp.values import KneeNotFoundError, OptionError
+from cahp.values import KneeNotFoundError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -69,20 +68,6 @@ def test_a_model_without_a_refit_is_run_as_pruned_and_the_reason_is_shown(explor
     assert "A refit is not available: " in text_of(app, "caption")
     assert "uses each layer in many passes" in text_of(app, "caption")
     assert not has_button(app, "run-sidebar")
-
-
-def test_a_refit_that_is_impossible_is_refused_before_heads_are_chosen(
-    explore: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    for module in (work, prune):
-        monkeypatch.setattr(module, "choose", asked.append)
-    bench = explore(task(tmp_path, "albert")).bench
-    refused = replace(bench, settings=replace(bench.settings, recover=QUICK.name))
-    for start in (lambda: RUN.work(refused, lambda *_: None), lambda: prune.measure_run(refused)):
-        with pytest.raises(OptionError, match="use --recover distill, finetune or none"):
-            start()
-    assert asked == []
 
 
 # --- no knee

@@ -124,16 +124,6 @@ def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_
     assert (made.recovery.name, made.swept) == ("none", "none")
 
 
-def test_a_bundled_distillation_has_figures_but_no_model_on_this_machine() -> None:
-    made = Explorer("somebody", Source.open(bundled.SETTINGS))
-    made.chosen_recovery = "distill"
-    assert (made.recovery.awaits, made.recovery.lacks_model) == ("distilled model", True)
-    made.board.set_budget(20)
-    assert (made.recovery.awaits, made.recovery.lacks_model) == ("distillation", True)
-    made.board.set_budget(72)
-    assert (made.recovery.awaits, made.recovery.lacks_model) == ("", False)
-
-
 @pytest.mark.parametrize("cuts", [True, False])
 def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, cuts: bool

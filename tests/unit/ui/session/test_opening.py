@@ -16,7 +16,6 @@ from cahp import data, models
 from cahp.api import bundled
 from cahp.ui.session import opening
 from cahp.ui.session.opening import Source, Upload
-from cahp.ui.session.results import Results
 
 
 @pytest.fixture
@@ -60,19 +59,6 @@ def test_a_file_of_somebody_s_own_is_read_for_them_alone(anew: dict[str, int]) -
     assert first.settings.max_length is None
     assert Source.open(bundled.SETTINGS).raw.id == data.sources.BBC_NEWS
     assert anew["texts"] == 1, "the built-in ones, once"
-
-
-def test_what_sessions_of_the_bundled_run_choose_from_is_made_once_and_what_they_measure_is_their_own() -> None:
-    one, other = (Results.load(Source.open(bundled.SETTINGS).bench) for _ in range(2))
-    ours, theirs = one.table(bundled.SETTINGS), other.table(bundled.SETTINGS)
-    assert ours is not None
-    assert theirs is not None
-    assert ours is not theirs
-    assert ours.selections is theirs.selections
-    before = theirs.rows()
-    ours.add(20, outcomes=ours.row(21).outcomes)
-    assert theirs.rows() == before
-    assert theirs.row(20) != ours.row(20)
 
 
 def test_a_model_that_somebody_still_uses_is_not_loaded_twice(monkeypatch: pytest.MonkeyPatch) -> None:

