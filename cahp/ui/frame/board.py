@@ -16,6 +16,7 @@ from cahp.board import Event, FirstScreen, Host, Shown, Steps, colourings
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.board.contents import list_clauses
+from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
@@ -188,8 +189,9 @@ def draw(
         shown = replace(shown, how=AT_ONCE.after)
         if refit is not None and not refit.ended:
             shown = replace(shown, note=describe_progress(refit, "Refit"))
-    if first is None:
-        shown = replace(shown, pinned=explorer.marked_mask)
+    pin = explorer.pinned
+    if first is None and pin is not None and not mismatch(pin.card, explorer.card):
+        shown = replace(shown, pinned=pin.variant.mask)
     outcomes = explorer.outcomes(other)
     if outcomes is not None and not mask.is_full:
         shown = replace(shown, beside=(RECOVERIES[other].beside, outcomes))

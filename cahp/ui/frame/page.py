@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Literal
 
@@ -80,23 +80,15 @@ def page(title: str) -> Explorer:
                 for label in labels:
                     link(label, _NAMES.get(label, label))
         _sidebar(explorer)
-    _draw_note(explorer)
+    if _NOTE in st.session_state:
+        with st.container(key="page-note", horizontal=True, vertical_alignment="center"):
+            problem(st.session_state[_NOTE])
+            forget = partial(st.session_state.pop, _NOTE, None)
+            st.button("Dismiss", key="dismiss-note", type="tertiary", on_click=forget)
     draw_pill(explorer)
     for panel in features.panels("Every page"):
         panel.draw(explorer, title, features.panels("Card"))
     return explorer
-
-
-def _draw_note(explorer: Explorer) -> None:
-    """Draw the last error until it is dismissed, or a run is started again."""
-    job = explorer.work.job(RUN)
-    if job is not None and not job.ended:
-        st.session_state.pop(_NOTE, None)
-    if _NOTE not in st.session_state:
-        return
-    with st.container(key="page-note", horizontal=True, vertical_alignment="center"):
-        problem(st.session_state[_NOTE])
-        st.button("Dismiss", key="dismiss-note", type="tertiary", on_click=lambda: st.session_state.pop(_NOTE, None))
 
 
 def provenance(explorer: Explorer, *shown: str) -> str:
@@ -137,7 +129,9 @@ def _explorer() -> Explorer:
         problem(missing)
         st.markdown("Install what is missing and reload this page; `cahp doctor` checks the whole installation.")
         st.stop()
-    explorer = st.session_state[_EXPLORER] = Explorer(_session_id(), source)
+    context = get_script_run_ctx()
+    session = context.session_id if context is not None else ""
+    explorer = st.session_state[_EXPLORER] = Explorer(session, source)
     if wish is not None:
         # A link alone must not read from the network or a folder: the page asks first.
         st.session_state[address.WISH] = wish
@@ -214,11 +208,6 @@ def _note_errors() -> Iterator[None]:
         yield
     except CahpError as error:
         st.session_state[_NOTE] = str(error)
-
-
-def _session_id() -> str:
-    context = get_script_run_ctx()
-    return context.session_id if context is not None else ""
 
 
 # Links to pages ----------------------------------------------------------------------------------------------

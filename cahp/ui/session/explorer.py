@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
-from cahp.board.versus import Variant, mismatch
+from cahp.board.versus import Variant
 from cahp.models.cards import ModelCard
 from cahp.outcomes import Outcomes
 from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, Recovery
@@ -213,13 +213,6 @@ class Explorer:
     def mask(self) -> HeadMask:
         """The mask on the board."""
         return self.board.mask
-
-    @property
-    def marked_mask(self) -> HeadMask | None:
-        """The pinned mask, whose heads the board marks (None: none is pinned, or it is of a model of another shape)."""
-        if self.pinned is None or mismatch(self.pinned.card, self.card):
-            return None
-        return self.pinned.variant.mask
 
     def outcomes(self, recover: str = NONE.name) -> Outcomes | None:
         """Return the measured outcomes of the mask on the board, if there are any."""

@@ -189,13 +189,8 @@ class Source:
         else:
             card = identify_model(settings)
         bundle = bundled.read_run(settings.model)
-        if bundle is not None and upload is None:
-            shipped = bundle.document.settings
-            if settings.budget == "auto":
-                settings = replace(settings, budget=shipped.budget)
-            if settings.data in (None, shipped.data, models.BUILTINS[shipped.model].data):
-                # Measured here, figures stand beside those of the run: windows begin alike, and the mix is the same.
-                settings = replace(settings, bos=shipped.bos, mix=shipped.mix)
+        if bundle is not None and upload is None and settings.budget == "auto":
+            settings = replace(settings, budget=bundle.document.settings.budget)
         if upload is not None:
             # Several files are read by a command that is run in their folder.
             name = upload.name
@@ -285,17 +280,17 @@ class ShippedTexts(Texts):
 def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> data.Dataset | None:
     """Return the windows of the bundled run of ``card``, if those of ``settings`` are the same; None otherwise."""
     bundle = bundled.read_run(card.id)
-    if bundle is None or bundle.facts is None or bundle.document.model.sha256 != card.identity:
+    if bundle is None or bundle.document.model.sha256 != card.identity:
         return None
     run = bundle.document
+    if not (bundle.facts and run.protocol):
+        return None
     if settings.data not in (None, models.BUILTINS[card.id].data) or raw.splits.keys() != bundle.facts.splits.keys():
         return None
     if any(getattr(settings, name) != getattr(run.settings, name) for name in _OF_WINDOWS):
         return None
+    units = {settings.eval_split: run.protocol.units}
     splits: dict[str, Texts] = {}
     for name, record in bundle.facts.splits.items():
-        units = None
-        if run.protocol is not None and name == settings.eval_split:
-            units = run.protocol.units
-        splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units)
+        splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units.get(name))
     return replace(raw, splits=splits, classes=ALL, whole_test=raw.test_sha256)

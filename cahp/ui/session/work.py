@@ -56,6 +56,12 @@ class BoardState:
     recover: str = "none"
     table: BudgetTable | None = None
 
+    @property
+    def need_table(self) -> BudgetTable:
+        """The table, which there is after the first run."""
+        assert self.table is not None
+        return self.table
+
     def __str__(self) -> str:
         bench = self.bench
         texts = f"{bench.calibration.sha256}-{bench.evaluation.sha256}"
@@ -89,9 +95,8 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
 def table_seconds(board: BoardState) -> float:
     """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
     bench = board.bench
-    assert board.table is not None
     calibration = bench.calibration.tokens
-    tokens = count_tokens(board.table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
+    tokens = count_tokens(board.need_table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
     return loading_seconds(bench) + estimate_seconds(bench.card, tokens=tokens)
 
 
@@ -176,18 +181,14 @@ def measure_costs(bench: Bench, results: Results, mask: HeadMask, *, fresh: bool
     return costs
 
 
-def _table(board: BoardState, progress: Progress) -> Generator[None, None, BudgetTable]:
-    assert board.table is not None
-    return fill(board.table, board.bench, progress)
-
-
 def _flips(board: BoardState, _: Progress) -> Versus | None:
-    everything = Variant(HeadMask.full(board.mask.layers, board.mask.heads))
+    everything = Variant(HeadMask.full(*board.mask.keep.shape))
     return compare_variants((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
 
 
-def _choose_by(bench: Bench, method: str, budget: int) -> tuple[str, HeadMask]:
+def _choose_by(asked: tuple[Bench, str, int], _: Progress) -> tuple[str, HeadMask]:
     """Choose as many heads by another method; return its name, too."""
+    bench, method, budget = asked
     other = replace(bench, settings=replace(bench.settings, method=method))
     return method, choose(other, budget).mask
 
@@ -225,8 +226,8 @@ ROLES: Kind[Bench, HeadRoles] = Kind(
 )
 #: Choose heads for the board by another method.
 CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
-    lambda asked, _: _choose_by(*asked),
-    lambda asked: f"choice-{asked[0].calibration.sha256}-{asked[0].settings.seed}-{asked[1]}-{asked[2]}",
+    _choose_by,
+    lambda asked: f"choice-{asked[0].calibration.sha256}-{asked[0].settings.seed}-{asked[1:]}",
     Rank.RUN,
     newest=True,
     title="Choice of heads",
@@ -276,7 +277,7 @@ SPEED: Kind[BoardState, Costs] = Kind(
 )
 #: Measure all budgets in the background.
 TABLE: Kind[BoardState, BudgetTable] = Kind(
-    _table,
+    lambda board, progress: fill(board.need_table, board.bench, progress),
     lambda board: f"table-{id(board.table)}",
     Rank.BACKGROUND,
     seconds=table_seconds,
