@@ -123,12 +123,12 @@ def _colour(explorer: Explorer) -> list[Coloured[Any]]:
     coloured = []
     for row in list_colourings():
         facts = row.know(explorer)
-        job = row.find_job(explorer)
         waits = None
-        if job is not None and not job.ended:
-            waits = f"{describe_progress(job, 'Measuring')}…"
-        elif row.kind is not None:
+        if row.kind is not None:
+            job = explorer.work.job(row.kind, explorer.bench)
             waits = ""
+            if job is not None and not job.ended:
+                waits = f"{describe_progress(job, 'Measuring')}…"
         elif facts is not None and row.colouring.name not in explorer.memory.get(_ASKED, ()):
             facts = None
             waits = ""
@@ -224,7 +224,8 @@ def draw(
             finding=finding_key(explorer, key),
             on_event=lambda event: _handle(explorer, event),
         )
-    for failed in (job, *(row.find_job(explorer) for row in list_colourings())):
+    jobs = [explorer.work.job(row.kind, explorer.bench) for row in list_colourings() if row.kind is not None]
+    for failed in (job, *jobs):
         if failed is not None and failed.error:
             problem(failed.error)
 

@@ -19,7 +19,7 @@ from cahp.ui.frame.running import job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.display import plain, problem
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.jobs import Job, Rank
+from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Progress
 from cahp.words import capital
@@ -81,12 +81,6 @@ class BoardColouring(Generic[F]):
     know: Callable[[Explorer], F | None]
     kind: Kind[Bench, Any] | None = None
     opens: str = ""
-
-    def find_job(self, explorer: Explorer) -> Job[Any] | None:
-        """Return the job that measures the facts (None: there is none)."""
-        if self.kind is None:
-            return None
-        return explorer.work.job(self.kind, explorer.bench)
 
 
 # Measures of the mask on the board ---------------------------------------------------------------------------

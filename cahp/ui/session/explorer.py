@@ -287,7 +287,10 @@ class Explorer:
         job = self.work.job(ROLES, self.bench)
         if job is not None and job.result is not None:
             return job.result
-        return stored_roles(self.bench.resources)
+        if self.results.roles is None:
+            # Once: a released budget must not wait for the store.
+            self.results.roles = stored_roles(self.bench.resources)
+        return self.results.roles
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:

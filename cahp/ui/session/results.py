@@ -26,7 +26,7 @@ from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
-from cahp.values import HeadMask
+from cahp.values import HeadMask, HeadRoles
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
@@ -65,6 +65,8 @@ class Results:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         #: What a board of this run is about.
         self.subject = BoardSubject()
+        #: The roles of the model's heads (None: not read from the store).
+        self.roles: HeadRoles | None = None
         #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
         self.shares: Mapping[str, NDArray[np.float16]] | None = None
         #: What features keep with these results, by names of their own.
