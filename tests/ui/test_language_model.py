@@ -53,7 +53,6 @@ def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     app = open_app("export", teller)
     (cost,) = (table.value.set_index("") for table in app.table if "change" in table.value)
     assert cost.loc["KV cache per token"].tolist() == ["384 bytes", "192 bytes", r"−50\.0 %"]
-    assert "in 4-byte numbers" in text_of(app, "caption")
 
 
 def test_the_sample_is_of_tokens_and_has_a_whole_window(teller: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -95,6 +95,6 @@ def test_an_own_model_is_checked_and_reaches_a_board(
 def test_an_error_stays_until_it_is_dismissed() -> None:
     app = open_app("home", budget="5000")
     for _ in range(2):
-        assert "outside 6 to 72" in text_of(rerun(app), "error")
+        assert "A budget of 5000 heads is impossible" in text_of(rerun(app), "error")
     app.button(key="dismiss-note").click().run()
     assert not app.error
