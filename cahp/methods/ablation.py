@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
-from cahp.models.cards import SelectionCost
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, HeadMask, Ints, Progress
 
@@ -35,6 +34,7 @@ class Ablation(Scored):
 
     name = "ablation"
     labels = "needed"
+    most = MOST
 
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
@@ -42,10 +42,9 @@ class Ablation(Scored):
         losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
         return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
 
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward pass of at most 256 texts for each head, and one without any gated off."""
-        texts = min(len(evidence.texts), MOST)
-        return SelectionCost(texts * (evidence.card.layers * evidence.card.heads + 1), texts)
+    def count_passes(self, evidence: Evidence, budget: int) -> float:
+        """One for each head, and one without any gated off."""
+        return evidence.card.layers * evidence.card.heads + 1
 
 
 @register
@@ -61,6 +60,7 @@ class GreedyAblation(Eliminating):
 
     name = "ablation-greedy"
     labels = "needed"
+    most = MOST_GREEDY
     expensive = True
     share = 0.05
 
@@ -68,15 +68,11 @@ class GreedyAblation(Eliminating):
         """Mean loss without each head, shape ``(L, H)``."""
         return losses_without(evidence, mask, progress, most=MOST_GREEDY)[1:].reshape(mask.keep.shape)
 
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward pass of at most 128 texts for each head left at the start of each round, and one more."""
+    def count_passes(self, evidence: Evidence, budget: int) -> float:
+        """One for each head left at the start of each round, and one more."""
         total = evidence.card.layers * evidence.card.heads
-        texts = min(len(evidence.texts), MOST_GREEDY)
-        sizes = round_sizes(total, budget, share=self.share)
-        if not sizes:
-            return SelectionCost(0, 0)
-        starts = [total, *sizes[:-1]]
-        return SelectionCost(texts * sum(left + 1 for left in starts), texts)
+        starts = [total, *round_sizes(total, budget, share=self.share)][:-1]
+        return sum(left + 1 for left in starts)
 
 
 def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:

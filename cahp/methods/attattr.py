@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
-from cahp.models.cards import SelectionCost
 from cahp.tasks.texts import Texts
 from cahp.values import Floats, Progress
 
@@ -37,6 +36,7 @@ class AttentionAttribution(Scored):
 
     name = "attattr"
     labels = "needed"
+    most = MOST
     expensive = True
 
     def score(self, evidence: Evidence) -> Floats:
@@ -47,10 +47,9 @@ class AttentionAttribution(Scored):
             lambda: attributions(evidence.model, texts, progress=evidence.progress).sum(axis=0),
         )
 
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """One forward pass for the maps, and forward and backward passes of every layer and step."""
-        texts = min(len(evidence.texts), MOST)
-        return SelectionCost(texts * (1 + 3 * STEPS * evidence.card.layers), texts)
+    def count_passes(self, evidence: Evidence, budget: int) -> float:
+        """One for the maps, and forward and backward passes of every layer and step."""
+        return 1 + 3 * STEPS * evidence.card.layers
 
 
 def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:

@@ -46,15 +46,18 @@ class Budgeted(ABC):
     def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep exactly ``budget`` heads, which is possible."""
 
+    def count_passes(self, evidence: Evidence, budget: int) -> float:
+        """The forward passes of each text that choosing ``budget`` heads takes."""
+        return self.passes
+
     def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """The cost of choosing ``budget`` heads when nothing was measured before."""
-        texts = len(evidence.texts)
-        if self.most is not None:
-            texts = min(texts, self.most)
-        labels = texts
-        if self.labels == "none":
-            labels = 0
-        return SelectionCost(self.passes * texts, labels)
+        texts = min(len(evidence.texts), self.most or len(evidence.texts))
+        forwards = self.count_passes(evidence, budget) * texts
+        labels = 0
+        if forwards and self.labels != "none":
+            labels = texts
+        return SelectionCost(forwards, labels)
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads.

@@ -42,7 +42,8 @@ POST_HOC = [name for name in NAMES if name not in LEARNED]
 
 def takes_no_pass(name: str) -> bool:
     made: Any = type(registry.get(name))
-    return getattr(made, "estimate_cost", None) is Budgeted.estimate_cost and made.passes == 0
+    priced = getattr(made, "estimate_cost", None) is Budgeted.estimate_cost
+    return priced and made.count_passes is Budgeted.count_passes and made.passes == 0
 
 
 FREE = [name for name in POST_HOC if takes_no_pass(name)]
