@@ -163,7 +163,7 @@ class Goal:
     @property
     def is_counted(self) -> bool:
         """Whether it is about memory, which is counted: it holds for all texts, and needs no measurement."""
-        return self.kind.saves == "cache"
+        return self.kind.name == "kv-cache"
 
     def estimate(
         self, outcomes: Outcomes | None, *, time: Estimate | None = None, cache: Estimate | None = None
@@ -172,10 +172,8 @@ class Goal:
 
         ``time`` is the ratio of times, and ``cache`` that of the bytes in a cache.
         """
-        if self.is_counted:
-            return cache
-        if self.kind.saves == "time":
-            return time
+        if self.kind.saves:
+            return {"cache": cache, "time": time}[self.kind.saves]
         return (outcomes or {}).get(self.kind.outcome or "")
 
     def describe(self, estimate: Estimate) -> str:

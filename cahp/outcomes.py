@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.answers import Evaluation, TokenEvaluation
+from cahp.tasks.answers import Evaluation
 from cahp.values import Bools, Estimate, Floats, Ints, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
@@ -216,14 +216,12 @@ def to_perplexity(loss: Estimate) -> Estimate:
     return Estimate(value, interval, loss.n, "number")
 
 
-def _bits_per_byte(evaluation: Evaluation, seed: int) -> Estimate:
-    assert isinstance(evaluation, TokenEvaluation)
+def _bits_per_byte(evaluation: Any, seed: int) -> Estimate:
     bits = evaluation.losses / math.log(2)
     return estimate_ratio(bits, evaluation.sizes.astype(np.float64), seed, "bits", units=evaluation.units)
 
 
-def _copying(evaluation: Evaluation, seed: int) -> Estimate:
-    assert isinstance(evaluation, TokenEvaluation)
+def _copying(evaluation: Any, seed: int) -> Estimate:
     losses, units = evaluation.copying
     if not len(losses):
         return Estimate(math.nan, None, 0, "nats")

@@ -216,33 +216,24 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    predicts_labels = any(texts.task.predicts_labels for texts in dataset.splits.values())
-    option = _find_option_with_labels(settings, predicts_labels=predicts_labels)
-    if option is None:
-        return
-    if not predicts_labels:
-        raise OptionError(
-            f"{option} needs labels, which a language model reads only with --prompt and --answers; leave it out, or "
-            "give them"
-        )
-    raise OptionError(f"{option} needs labels, and {dataset.id} has none; leave it out, or use labelled data")
-
-
-def _find_option_with_labels(settings: Settings, *, predicts_labels: bool) -> str | None:
-    """Return an option that needs labels, with its value (None: there is none)."""
+    options = []
     # The next token serves as the label of a language model.
-    if predicts_labels:
+    if all(texts.task.predicts_labels for texts in dataset.splits.values()):
         if settings.method in methods.names() and methods.need_labels([settings.method]):
-            return f"--method {settings.method}"
+            options.append(f"--method {settings.method}")
         if RECOVERIES[settings.recover].needs_labels:
-            return f"--recover {settings.recover}"
+            options.append(f"--recover {settings.recover}")
     if settings.goal is not None:
         outcome = Goal.parse(settings.goal).kind.outcome
         if outcome is not None and OUTCOMES[outcome].needs_labels:
-            return f"--goal {settings.goal}"
+            options.append(f"--goal {settings.goal}")
     if settings.labels:
-        return "--labels"
-    return None
+        options.append("--labels")
+    if options:
+        raise OptionError(
+            f"{options[0]} needs labels, which {dataset.id} lacks; leave it out, use labelled data, or give a language "
+            "model --prompt and --answers"
+        )
 
 
 def check_classifier(settings: Settings, card: ModelCard) -> None:

@@ -55,7 +55,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )
-    if goal.is_counted and bench.card.saves != "cache":
+    every = HeadMask.full(bench.card.layers, bench.card.heads)
+    if goal.is_counted and bench.card.count_cache_ratio(every) is None:
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     if goal.kind.section:
         _find_measure(goal, measures)
@@ -81,17 +82,16 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
 
 def _measure_goal(bench: Bench, goal: Goal, mask: HeadMask, measures: Measures) -> Estimate | None:
     """Measure what a goal is about for one mask, with the run's recovery (None: it is not measured)."""
-    measurements = bench.measurements
     if goal.is_counted:
-        return goal.estimate(None, cache=bench.card.count_cache_ratio(mask))
-    if goal.kind.saves == "time":
-        return goal.estimate(None, time=bench.costs(mask).ratio)
+        return bench.card.count_cache_ratio(mask)
+    if goal.kind.saves:
+        return bench.costs(mask).ratio
     recovered = None
     if not mask.is_full:
         recovered = bench.recoveries.recover(mask, bench.settings.recover)
     if goal.kind.section:
         return _find_measure(goal, measures).goal(bench, mask, recovered)
-    answers = measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
+    answers = bench.measurements.evaluate(bench.evaluation, mask=mask, recovered=recovered)
     return goal.estimate(measure(answers, full=bench.full, seed=bench.settings.seed))
 
 

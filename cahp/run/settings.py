@@ -599,11 +599,9 @@ def precision_notices(precisions: Precisions) -> tuple[str, ...]:
     """Notices about figures that were not computed in float32."""
     if precisions == Precisions():
         return ()
-    if precisions.signatures == "float32":
-        return ("precision: answers were computed in bfloat16; all else in float32",)
     return (
-        "precision: answers and signatures were computed in bfloat16, so the kept heads may differ from those in "
-        "float32; all else in float32",
+        f"precision: answers were computed in {precisions.evaluation}, signatures (which choose the heads) in "
+        f"{precisions.signatures}, all else in float32",
     )
 
 

@@ -80,7 +80,7 @@ def test_a_run_shows_the_text_that_each_model_continues(pruned: tuple[Path, str]
     ("options", "reason"),
     [
         (("--label-map", "a=b"), "does not read"),
-        (("--labels", "--recover", "distill"), "--labels needs labels, which a language model reads only with"),
+        (("--labels", "--recover", "distill"), "--labels needs labels, which"),
         (("--goal", "accuracy-loss=1"), "--goal accuracy-loss=1 needs labels, which"),
         (("--stride", 32), "--stride"),
         (("--tokens", 16, "--budget", 6, "--recover", "refit"), "raise --tokens or lower --window"),

@@ -66,13 +66,6 @@ def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
     assert (pruned.command, pruned.goal) == (f"{fewest} None", None)
 
 
-def test_a_goal_is_sought_among_the_budgets_that_the_minima_allow(settings: Settings, store: Store) -> None:
-    counts = [
-        prune(replace(settings, goal="kl=10", min_first_layers=first), store=store).mask.counts for first in (0, 3)
-    ]
-    assert counts == [(1, 1, 1), (3, 3, 1)]
-
-
 def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
     store: Store, settings: Settings, tmp_path: Path
 ) -> None:

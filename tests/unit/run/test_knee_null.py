@@ -1,18 +1,11 @@
 from __future__ import annotations
 
-from pathlib import Path
-
-import fakes
 import numpy as np
 import pytest
-import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
-from cahp import models
 from cahp.run import evidence
 from cahp.run.evidence import null_curves
 from cahp.stages.clustering import cluster, place
-from cahp.store import Store
 
 
 def test_mixed_features_have_the_curve_of_noise_whatever_structure_there_was() -> None:
@@ -47,16 +40,3 @@ def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch)
         assert np.allclose(one.mean(axis=0), points.mean(axis=0), atol=1e-5)
         assert np.allclose(np.cov(one.T), np.cov(points.T), atol=1e-4)
         assert not np.allclose(one, points, atol=0.1)
-
-
-def test_with_random_weights_the_band_contains_the_curve_and_the_sentence_says_so(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    shape = {"hidden_size": 48, "intermediate_size": 32, "num_hidden_layers": 6, "num_attention_heads": 6}
-    folder = fakes.save_model(tmp_path / "model", **shape)
-    config = AutoConfig.from_pretrained(folder)
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    evidence = fakes.evidence(models.identify(str(folder)), fakes.sentences(80), Store(tmp_path / "store"))
-    null, curve = evidence.null_curves, evidence.clustering.mss
-    assert null is not None
-    assert null.contains(curve)
-    assert "the curve is not significantly higher" in null.describe(curve)

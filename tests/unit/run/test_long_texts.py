@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,11 @@ import pytest
 
 import cahp
 from cahp import models
-from cahp.api.preflight import preflight
-from cahp.exports import report
 from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 from cahp.run.texts import load_data
 from cahp.store import Store
-from cahp.terminal.printing import run_lines
 
 
 def wide(folder: Path, reads: int, **more: Any) -> Path:
@@ -79,20 +75,3 @@ def test_a_run_counts_the_texts_that_were_cut(run: RunDocument, longer: dict[str
     for part in (run.data.select, run.data.eval):
         assert (part.cut, part.examples, part.max_length) == (*longer[part.split], 8)
     assert RunDocument.from_json(run.to_json()).data == run.data
-
-
-def test_terminal_and_report_say_so(run: RunDocument, settings: Settings, longer: dict[str, tuple[int, int]]) -> None:
-    page = report.page(run, origin=report.Origin(machine="m", date="d", recipe="cahp prune"))
-    said = "\n".join(run_lines(run))
-    for split, (cut, count) in longer.items():
-        if split in (run.data.select.split, run.data.eval.split):
-            sentence = f"{split}: {cut} of {count} texts are longer than 8 tokens and were cut"
-            assert sentence in page
-            assert f"note: {sentence} (--max-length)" in said
-
-
-def test_preflight_counts_the_longest_texts(tmp_path: Path) -> None:
-    card = models.preview(str(wide(tmp_path, 1000)))
-    short, default = (preflight(replace(card, max_length=length)) for length in (64, None))
-    assert (short["max_length"], default["max_length"]) == (64, 512)
-    assert default["memory_bytes"] > short["memory_bytes"]

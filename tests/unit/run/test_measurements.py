@@ -10,14 +10,13 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp import models
 from cahp.models import cards
 from cahp.models.cards import Costs
 from cahp.models.head_model import HeadModel
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import cut_model
 from cahp.stages.evaluation import evaluate
-from cahp.stages.signatures import collect, gate_gradients
+from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
@@ -37,15 +36,6 @@ def store(tmp_path: Path) -> Store:
 
 def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, /, **options: Any) -> fakes.Opened:
     return fakes.opened(model.card, texts, store, **{"model": model, **options})
-
-
-def test_one_forward_pass_serves_signatures_and_salience(model: HeadModel, store: Store) -> None:
-    made = opened(model, store)
-    apart, gradients = collect(model, TEXTS, pool_size=8), gate_gradients(model, TEXTS)
-    assert np.allclose(made.evidence.signatures.mean, apart.mean, atol=1e-9)
-    assert np.allclose(made.evidence.signatures.m2, apart.m2, atol=1e-6)
-    assert made.evidence.signatures.counts.tolist() == [75, 75]
-    assert np.allclose(made.evidence.gradients, gradients, atol=1e-5)
 
 
 @pytest.mark.parametrize("precision", get_args(Precision))
@@ -142,17 +132,6 @@ def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
     assert not seen, "what is in the store has no parts"
 
 
-@pytest.mark.usefixtures("quiet_machine")
-def test_the_speed_of_generation_is_measured_once(tmp_path: Path, store: Store) -> None:
-    folder = fakes.save_language_model(tmp_path / "model", "causal", "llama", max_position_embeddings=256)
-    writer = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
-    made = opened(writer, store, fakes.sentences(20)).measurements
-    costs = made.costs(MASK, seconds=2.0)
-    assert costs.speed is not None
-    assert [[one.context for one in points] for points in (costs.speed.prefill, costs.speed.decode)] == [[128, 256]] * 2
-    assert made.costs(MASK, seconds=2.0) == costs
-
-
 # --- costs
 
 
@@ -179,36 +158,12 @@ def test_times_of_a_busy_machine_are_returned_but_not_cached(
     assert not store.folder.exists()
 
 
-@pytest.mark.usefixtures("quiet_machine")
-def test_a_time_is_taken_again_when_asked_and_then_found_by_all(model: HeadModel, store: Store) -> None:
-    made = fakes.measurements(model.card, store, model=model)
-    first = made.costs(MASK, length=8, seconds=0.1)
-    again = made.costs(MASK, length=8, seconds=0.1, fresh=True)
-    assert again.full.latency_ms != first.full.latency_ms
-    assert made.costs(MASK, length=8, seconds=0.1) == again
-
-
 def _weights(costs: Costs) -> int:
     assert costs.pruned.parameters is not None
     return costs.pruned.parameters
 
 
 # --- time
-
-
-def test_progress_names_every_stage_and_ends_with_all_done(model: HeadModel, store: Store) -> None:
-    last: dict[str, tuple[int, int]] = {}
-
-    def watch(stage: str, done: int, total: int) -> None:
-        assert done >= last.get(stage, (0, total))[0]
-        last[stage] = (done, total)
-
-    made = opened(model, store, model=None, load=lambda card, *, device: model, progress=watch)
-    _ = made.evidence.clustering, made.recoveries.refit(MASK), made.measurements.evaluate(TEXTS)
-    assert {"load", "signatures", "salience", "features", "projection", "clustering", "refit", "evaluation"} <= set(
-        last
-    )
-    assert all(done == total for done, total in last.values())
 
 
 def test_work_that_passes_between_two_batches_counts_for_no_stage(model: HeadModel, store: Store) -> None:

@@ -13,7 +13,7 @@ import cahp
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.bench import Bench, open_bench
-from cahp.run.settings import Mix, Settings, spread_among
+from cahp.run.settings import Mix, Settings
 from cahp.stages import recovery
 from cahp.store import Store
 from cahp.tasks.answers import Window
@@ -85,22 +85,6 @@ def test_a_repeat_is_read_twice_after_the_beginning_token_and_only_the_second_re
             if window.source == "passage":
                 assert any(stream[place : place + len(half)] == half for place in range(len(stream)))
     assert 16 <= min(lengths) < max(lengths) <= 1024 // 8
-
-
-def test_every_part_of_the_calibration_windows_has_repeats(settings: Settings, store: Store) -> None:
-    bench = open_bench(settings, store=store)
-    repeated = [window.copying for window in bench.calibration.windows]
-    quarter = len(repeated) // 4
-    assert all(any(repeated[place * quarter : (place + 1) * quarter]) for place in range(4))
-    assert spread_among([1, 2, 3, 4], [10, 20]) == [1, 10, 2, 3, 20, 4]
-    assert spread_among([1, 2], []) == [1, 2]
-
-
-def test_few_tokens_have_no_room_for_repeats_and_that_is_said(settings: Settings, store: Store) -> None:
-    bench = open_mixed(settings, "repeats=10%", store, tokens=1024)
-    plain = open_mixed(settings, "0", store, tokens=1024)
-    assert bench.calibration.sha256 == plain.calibration.sha256
-    assert any("no passages are read twice, because the tokens are too few" in notice for notice in bench.notices)
 
 
 def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:

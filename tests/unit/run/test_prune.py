@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import fakes
-import numpy as np
 import pytest
 from fakes import prune
 
@@ -34,7 +33,6 @@ from cahp.values import (
     CahpError,
     Cancelled,
     DataError,
-    KneeNotFoundError,
     ModelError,
     OptionError,
 )
@@ -60,14 +58,6 @@ def write(folder: Path, **splits: list[tuple[str, str]]) -> str:
 
 def notices(run: Run, about: str) -> list[str]:
     return [notice for notice in run.document.notices if about in notice]
-
-
-def prune_texts(
-    settings: Settings, place: Path, train: list[tuple[str, str]], validation: list[tuple[str, str]]
-) -> Run:
-    """The run on these texts and labels, with a new store."""
-    data = write(place / "data", train=train, validation=validation)
-    return prune(replace(settings, data=data), store=Store(place / "store"))
 
 
 # --- budgets
@@ -106,19 +96,6 @@ def test_an_even_run_keeps_as_many_heads_in_every_layer(
     assert prune(replace(settings, budget="6"), store=store).document.evenness is None
 
 
-def test_layers_0_and_1_keep_a_minimum_of_their_own_in_every_budget(settings: Settings, store: Store) -> None:
-    asked = replace(settings, method="magnitude", budget="8", min_first_layers=4)
-    run = prune(replace(asked, budget="9"), store=store)
-    assert run.mask.counts == (4, 4, 1)
-    with pytest.raises(BudgetError, match=r"^budget 8 is outside 9 to 12: layers 0 and 1 keep at least 4 each, other"):
-        prune(asked, store=store)
-    # An even selection keeps it in every layer, also where the curve decides.
-    even = replace(settings, budget="auto", even=True, min_first_layers=3)
-    assert prune(even, store=store).mask.counts == (3, 3, 3)
-    with pytest.raises(BudgetError, match=r"^budget 6 is outside 9 to 12: each of 3 layers keeps at least 3 of 12"):
-        prune(replace(even, budget="6"), store=store)
-
-
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, budget="auto"), store=store).document
     assert document.budget.requested is None
@@ -149,30 +126,6 @@ def test_an_impossible_budget_is_refused_before_the_model_is_read(
 
 
 # --- small and strange models
-
-
-def shaped(folder: Path, monkeypatch: pytest.MonkeyPatch, *, layers: int, heads: int) -> str:
-    shape = {"num_hidden_layers": layers, "num_attention_heads": heads}
-    monkeypatch.setitem(fakes.SHAPES, "bert", {**fakes.SHAPES["bert"], **shape})
-    return str(fakes.save_model(folder))
-
-
-@pytest.mark.parametrize(("layers", "heads"), [(2, 2), (3, 1)])
-def test_a_model_of_few_heads_takes_every_budget_and_suggests_none(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layers: int, heads: int
-) -> None:
-    folder = shaped(tmp_path / "model", monkeypatch, layers=layers, heads=heads)
-    few = replace(settings, model=folder, projection="tsne")
-    loaded = models.load(folder, device="cpu")
-    for budget in range(layers, layers * heads + 1):
-        run = prune(replace(few, budget=str(budget)), store=Store(tmp_path / "store"), model=loaded)
-        assert run.mask.count == budget
-        # Three points or fewer have no bend, and what is not known is null.
-        assert run.document.knee is run.document.knee_rule is None
-        assert run.arrays["labels"].shape == (layers * heads,)
-        assert run.arrays["medoids"].shape == (int(run.arrays["labels"].max()) + 1,)
-    with pytest.raises(KneeNotFoundError, match="--budget"):
-        prune(replace(few, budget="auto"), store=Store(tmp_path / "store"), model=loaded)
 
 
 # --- splits and samples
@@ -207,21 +160,6 @@ def test_one_class_tells_no_heads_apart(settings: Settings, tmp_path: Path) -> N
     with pytest.raises(DataError, match="--sample stratified"):
         open_bench(replace(settings, data=late, sample="head", limit=10))
     assert open_bench(replace(settings, data=late, limit=10)).calibration.class_counts.tolist() == [1, 9]
-
-
-#: Texts of one word and of thousands; texts of unknown signs, which only their lengths tell apart.
-ODD_TEXTS = {
-    "lengths": [word if index % 3 else f"{word} " * 3_000 for index, word in enumerate(fakes.WORDS)],
-    "signs": ["? " * (1 + index % 9) for index in range(40)],
-}
-
-
-@pytest.mark.parametrize("texts", ODD_TEXTS.values(), ids=list(ODD_TEXTS))
-def test_texts_of_odd_lengths_or_signs_are_read(settings: Settings, tmp_path: Path, texts: list[str]) -> None:
-    rows = [(text, ("bad", "good")[index % 2]) for index, text in enumerate(texts)]
-    run = prune_texts(settings, tmp_path, rows, rows[:9])
-    assert run.mask.count == 5
-    assert run.document.data.select.examples == len(rows)
 
 
 # --- labels
@@ -351,17 +289,6 @@ def test_a_change_repeats_only_what_it_touches(settings: Settings, store: Store)
     assert "salience" not in found(limit=90)
 
 
-def test_a_run_found_again_is_equal_but_for_its_time(settings: Settings, store: Store) -> None:
-    first, again = prune(settings, store=store), prune(settings, store=store, command="again")
-    assert again.mask.sha256 == first.mask.sha256
-    assert again.document.command == "again"
-    for name, array in first.arrays.items():
-        assert np.array_equal(again.arrays[name], array)
-        assert again.arrays[name].dtype == array.dtype
-    before, after = (replace(run.document, timings=None, cached=(), command="") for run in (first, again))  # type: ignore[arg-type]
-    assert after == before
-
-
 def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
     settings: Settings, store: Store, tmp_path: Path
 ) -> None:
@@ -398,20 +325,4 @@ def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
 # --- recovery
 
 
-def test_a_layer_that_needs_its_attention_is_not_emptied(settings: Settings, store: Store, tmp_path: Path) -> None:
-    shared = fakes.save_model(tmp_path / "albert", "albert")
-    bare = replace(settings, model=str(shared), min_per_layer=0, budget="1")
-    with pytest.raises(CahpError, match="cannot do without the attention of a layer; keep at least one head"):
-        prune(bare, store=store)
-
-
 # --- settings
-
-
-def test_latency_is_measured_at_the_length_of_long_texts_of_the_data(settings: Settings, store: Store) -> None:
-    bench = open_bench(settings, store=store)
-    # Texts of 2 to 12 words and two special tokens, rounded up to a multiple of eight.
-    assert bench.length == 16
-    run = prune(replace(settings, latency=True, latency_time="0.05s"), store=store)
-    assert run.document.cost.full.latency_ms.length == 16
-    assert run.document.cost.full.parameters > run.document.cost.pruned.parameters

@@ -13,12 +13,10 @@ import numpy as np
 import pytest
 from fakes import prune
 
-from cahp import models
 from cahp.board import budget_sweep
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
 from cahp.models.training import Schedule
-from cahp.models.windows import cut_windows
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
@@ -32,7 +30,6 @@ from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.tasks.answers import Window
 from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, DataError, HeadMask
 
@@ -194,15 +191,6 @@ def test_poisoned_or_absent_labels_change_neither_a_repair_nor_its_acceptance(
         assert other.refit == honest.refit
 
 
-def test_labels_are_heeded_where_they_are_asked_for(model: HeadModel, tmp_path: Path) -> None:
-    reports = [
-        distilled(model, Store(tmp_path / name), texts, labels=labels).report
-        for name, texts, labels in (("a", TEXTS, True), ("b", flipped(TEXTS), True), ("c", TEXTS, False))
-    ]
-    assert [report.labels for report in reports] == [True, True, False]
-    assert len({report.epochs[0].loss for report in reports}) == 3
-
-
 def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
     fresh = fakes.sentences(60, seed=77).first
@@ -229,39 +217,6 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
         open_bench(settings, store=Store(tmp_path))
     with pytest.raises(DataError, match="no file named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
-
-
-def test_evaluation_texts_are_left_out_of_the_windows_that_a_language_model_recovers_on(tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "data")
-    lines = [line for split in ("validation", "test") for line in (data / f"{split}.jsonl").read_text().splitlines()]
-    closed = [json.loads(line)["text"] for line in lines]
-    fresh, file = [text for text in fakes.sentences(60, seed=77).first if text not in closed], tmp_path / "more.csv"
-    file.write_text("text\n" + "\n".join([*fresh, *closed]) + "\n")
-    settings = Settings(
-        model=str(fakes.save_language_model(tmp_path / "model", family="llama")),
-        data=str(data),
-        **{"window": 16, "tokens": 10_000, "eval_tokens": 160, "recover": "refit", "device": "cpu"},
-        recover_data=str(file),
-    )
-    bench = open_bench(settings, store=Store(tmp_path / "store"))
-    assert any("80 texts" in notice and "were left out" in notice for notice in bench.notices)
-    file.write_text("text\n" + "\n".join(fresh) + "\n")
-    assert (
-        open_bench(settings, store=Store(tmp_path / "store")).recoveries.inputs_sha256 == bench.recoveries.inputs_sha256
-    )
-
-
-def test_the_same_text_in_other_tokens_is_refitted_anew(tmp_path: Path, store: Store) -> None:
-    language_model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
-    windows = cut_windows(language_model.card, fakes.sentences(60), window=16, tokens=160)
-    others = tuple(Window(one.text, np.roll(one.ids, 1), one.units, one.sizes) for one in windows.windows)
-    shared = fakes.resources(language_model.card, store, model=language_model)
-    one, other = (Recoveries(shared, windows, unlabelled=inputs) for inputs in (windows.windows, others))
-    mask = HeadMask(np.arange(12).reshape(3, 4) % 2 == 0)
-    one.refit(mask)
-    assert one.read(mask, "refit") is not None
-    assert other.read(mask, "refit") is None
-    assert other.inputs_sha256 != one.inputs_sha256
 
 
 # --- time
@@ -305,19 +260,6 @@ def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     assert 40 <= texts <= 200
     assert (texts == 200) is (allowed > 2000)
     assert ("of 2 epochs" in distilled_model.report.reason) is bool(distilled_model.report.epochs)
-
-
-def test_a_timed_recovery_is_cached_with_its_steps(model: HeadModel, store: Store, clock: fakes.WorkClock) -> None:
-    first = hurried(model, store, clock, 1500)
-    took = clock.now
-    again = hurried(model, store, clock, 1500, model=None, load=fakes.unread)
-    assert (again.sha256, again.report, again.refit) == (first.sha256, first.report, first.refit)
-    assert first.start is not None
-    assert again.start is not None
-    assert (again.start.sha256, again.start.seconds) == (first.start.sha256, first.start.seconds)
-    # But for the passes that told how long one takes.
-    assert took - 16 <= (again.start.seconds or 0) + (again.seconds or 0) <= took
-    assert clock.now == took
 
 
 @pytest.mark.parametrize("stage", ["refit", "teacher", "evaluation", "distill"])

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import fakes
 import numpy as np
 import pytest
-import zoo
 
 from cahp import models
 from cahp.models.head_model import HeadModel
@@ -17,7 +15,7 @@ from cahp.models.reading import Reader
 from cahp.models.surgery import cut
 from cahp.stages.evaluation import SharedLayers, evaluate
 from cahp.tasks.answers import Evaluation
-from cahp.values import Cancelled, HeadMask
+from cahp.values import HeadMask
 
 TEXTS = fakes.sentences(24)
 
@@ -46,22 +44,6 @@ def check(model: HeadModel, shared: SharedLayers, given: Sequence[HeadMask]) -> 
     assert not shared._states
 
 
-#: Models whose layers depend on their places or on those before them, or are used in many passes.
-WHOLE = {
-    "gpt_oss": (zoo.save, {"sliding_window": 3}),
-    "t5": (zoo.save, {}),
-    "albert": (fakes.save_model, {"num_hidden_layers": 6}),
-}
-
-
-@pytest.mark.parametrize("kind", WHOLE)
-def test_a_model_without_tails_is_answered_whole_and_nothing_is_kept(kind: str, tmp_path: Path) -> None:
-    save, options = WHOLE[kind]
-    model = models.load(str(save(tmp_path, kind, **options)), device="cpu")
-    assert not model.has_tails
-    check(model, SharedLayers(masks(model)), masks(model))
-
-
 @pytest.mark.parametrize("layers", [0.5, 2.5, 100])
 def test_answers_are_those_without_sharing_however_little_room_there_is(
     model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch
@@ -87,11 +69,3 @@ def test_each_set_of_first_layers_runs_once(model: HeadModel) -> None:
     # Of three layers of two kinds each: 2 first layers, 4 pairs, 8 triples. One by one it would be 8 times 3.
     each = sum(2**layer for layer in range(1, model.layers + 1))
     assert len(runs) == each * len(model.batches(model.tokenize(TEXTS.inputs)))
-
-
-def test_what_is_cancelled_leaves_nothing(model: HeadModel) -> None:
-    shared = SharedLayers(masks(model))
-    with pytest.raises(Cancelled):
-        answer(shared, model, masks(model)[0], progress=fakes.stop_at())
-    assert not shared._states
-    check(model, shared, masks(model))

@@ -10,7 +10,6 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cahp import models
 from cahp.data.dataset import Dataset, RawSplit, assemble
 from cahp.models.cards import ModelCard
 from cahp.run.bench import open_bench
@@ -53,22 +52,6 @@ def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
         process.join(timeout=120)
     assert [process.exitcode for process in processes] == [0] * 4
     assert log(tmp_path).count == 4 * THREADS * TIMES == 80
-
-
-def test_other_labels_of_the_same_texts_begin_no_new_count(tmp_path: Path) -> None:
-    labelled = dataset()
-    other = {split: texts.with_labels(1 - texts.labels) for split, texts in labelled.splits.items()}
-    assert replace(labelled, splits=other).sha256 != labelled.sha256
-    assert replace(labelled, splits=other).test_sha256 == labelled.test_sha256
-
-
-def test_another_prompt_and_rounded_weights_begin_no_new_count(tmp_path: Path) -> None:
-    folder = str(fakes.save_language_model(tmp_path / "model"))
-    plain = models.identify(folder)
-    prompted = [models.identify(folder, prompt=models.make_prompt(f"{{text}} {end}", ("w1", "w2"))) for end in "ab"]
-    cards = [plain, *prompted, replace(models.set_dtype(prompted[0], "bfloat16"), max_length=8)]
-    assert len({card.sha256 for card in cards}) == 4
-    assert [Log(card, dataset(), Store(tmp_path)).add() for card in cards] == [1, 2, 3, 4]
 
 
 def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: Path) -> None:

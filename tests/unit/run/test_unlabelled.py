@@ -12,12 +12,12 @@ import pytest
 from cahp import methods
 from cahp.files import json_text
 from cahp.outcomes import OUTCOMES
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_run
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import DataError, OptionError
+from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -90,11 +90,3 @@ def test_methods_and_recoveries_that_need_labels_are_refused_by_name(settings: S
             open_bench(replace(settings, **changes), store=store)
     with pytest.raises(OptionError, match="--label-map"):
         open_bench(replace(settings, label_map={"a": "good"}), store=store)
-
-
-def test_a_model_with_one_answer_is_named(settings: Settings, tmp_path: Path) -> None:
-    path = tmp_path / "same.txt"
-    path.write_text("\n".join([f"good film {number}" for number in range(60)]), encoding="utf-8")
-    bench: Bench = open_bench(replace(settings, data=str(path)), store=Store(tmp_path))
-    with pytest.raises(DataError, match=r"predicts '\w+' for all \d+ calibration texts"):
-        _ = bench.evidence.signatures

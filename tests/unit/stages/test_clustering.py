@@ -1,23 +1,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sklearn.metrics import pairwise_distances
 
 from cahp.stages.clustering import (
-    NO_KNEE,
     cluster,
     cluster_counts,
     grid_notice,
     knee,
     mean_simplified_silhouette,
 )
-from cahp.values import KneeNotFoundError
 from cahp.values.statistics import Clustering, Space
 
 #: A curve that rises fast and then hardly at all.
@@ -68,12 +64,6 @@ def test_every_k_from_two_to_all_but_one_is_clustered() -> None:
         assert labels[medoids].tolist() == list(range(len(medoids)))
 
 
-@pytest.mark.parametrize("heads", [3, 72, 512])
-def test_every_number_of_clusters_is_tried_up_to_512_heads(heads: int) -> None:
-    assert cluster_counts(heads).tolist() == list(range(2, heads))
-    assert grid_notice(heads) is None
-
-
 @pytest.mark.parametrize("heads", [513, 1024, 10_000])
 def test_of_more_heads_a_grid_is_tried_that_is_dense_where_clusters_are_few_and_people_are_told(heads: int) -> None:
     ks = cluster_counts(heads)
@@ -106,22 +96,6 @@ def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep
         assert len(set(medoids.tolist())) == len(medoids)
         assert labels[medoids].tolist() == list(range(len(medoids)))
     assert np.array_equal(grid.labels, cluster(space).labels)
-
-
-@pytest.mark.parametrize(
-    ("places", "ks"),
-    [
-        (np.zeros((12, 2)), range(2, 12)),
-        (np.random.default_rng(0).random((3, 2)), [2]),
-        (np.random.default_rng(0).random((4, 2)), [2, 3]),
-    ],
-    ids=["all in one place", "three heads", "four heads"],
-)
-def test_heads_without_a_knee_have_clusters_for_budgets(places: NDArray[np.float64], ks: Sequence[int]) -> None:
-    clustering = cluster(points(places))
-    assert clustering.ks.tolist() == list(ks)
-    assert [len(clustering.at(k)[1]) for k in ks] == list(ks)
-    assert (clustering.knee, clustering.knee_rule) == (0, NO_KNEE)
 
 
 def test_the_knee_of_a_saturating_curve_lies_where_it_bends_and_higher_degrees_find_it_earlier() -> None:
@@ -164,20 +138,3 @@ def test_the_degree_is_lowered_until_there_is_a_knee_and_the_chord_is_the_last_r
     monkeypatch.setattr("kneed.KneeLocator", locate)
     assert knee(range(2, 72), SATURATING) == expected
     assert degrees == tried
-
-
-@pytest.mark.parametrize(
-    "mss",
-    [
-        pytest.param([], id="empty"),
-        pytest.param([0.5], id="one point"),
-        pytest.param([0.2, 0.9], id="two points"),
-        pytest.param([0.7] * 20, id="flat"),
-        pytest.param([0.7, 0.7 + 1e-15] * 10, id="flat but for rounding"),
-        pytest.param([0.1, 0.2, 0.3, 0.4, 0.5], id="straight"),
-        pytest.param([0.0, 0.1, 0.3, 0.6, 1.0], id="sagging"),
-    ],
-)
-def test_a_curve_without_a_knee_says_so_and_asks_for_a_budget(mss: list[float]) -> None:
-    with pytest.raises(KneeNotFoundError, match="no knee; pass a budget"):
-        knee(range(2, 2 + len(mss)), mss)

@@ -12,8 +12,3 @@ def test_a_permuted_labelling_is_noticed_and_says_what_to_map() -> None:
     assert found is not None
     assert found[0] == 1.0
     assert found[1] == {"a": "c", "b": "a", "c": "b"}
-
-
-def test_a_poor_model_is_not_taken_for_a_permuted_one() -> None:
-    labels = [0, 1] * 50
-    assert better_labelling(answers([0] * 100, labels)) is None

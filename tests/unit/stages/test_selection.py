@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +12,6 @@ from cahp.stages.selection import (
     Minimum,
     Ranking,
     Representative,
-    layer_floor,
-    layer_minimum,
     parse_budget,
     possible_budgets,
     representatives,
@@ -22,7 +19,7 @@ from cahp.stages.selection import (
     table,
     top,
 )
-from cahp.values import BudgetError, CahpError, KneeNotFoundError, Selection
+from cahp.values import BudgetError, CahpError, Selection
 from cahp.values.statistics import Clustering
 
 
@@ -145,13 +142,6 @@ def test_a_budget_takes_the_most_clusters_that_fit_then_rescues_and_fills(
     assert chosen.rescued == rescued
 
 
-def test_a_budget_does_without_a_knee_and_its_absence_asks_for_a_budget() -> None:
-    bent = Clustering(BY_HAND.ks, BY_HAND.mss, BY_HAND.labels, BY_HAND.medoids, 0, "none")
-    assert select(bent, SALIENCE, budget=4).mask.count == 4
-    with pytest.raises(KneeNotFoundError, match="give --budget a number"):
-        select(bent, SALIENCE, budget=None)
-
-
 def test_scores_that_are_not_numbers_are_refused() -> None:
     broken = SALIENCE.copy()
     broken[1, 2] = np.nan
@@ -186,14 +176,6 @@ LAYERED = Clustering(
 FIRST = np.array([2, 2, 1])
 
 
-def test_the_first_two_layers_keep_the_larger_of_both_minima() -> None:
-    assert np.array_equal(layer_floor(3, min_per_layer=1, min_first_layers=2), FIRST)
-    assert np.array_equal(layer_floor(4, min_per_layer=0, min_first_layers=1), [1, 1, 0, 0])
-    # One number where it is the same in all layers, as in a model of one layer or of two.
-    assert [layer_floor(5, min_per_layer=2, min_first_layers=first) for first in (0, 1, 2)] == [2, 2, 2]
-    assert [layer_floor(layers, min_per_layer=1, min_first_layers=3) for layers in (1, 2)] == [3, 3]
-
-
 @pytest.mark.parametrize(
     ("budget", "floor", "best", "rescued"),
     [
@@ -217,54 +199,6 @@ def test_clusters_leave_room_for_what_the_minimum_of_each_layer_adds() -> None:
     assert (kept(free), free.rescued) == ([1, 2, 3, 5, 6], (2, 5))
     six = select(LAYERED, IN_THREE, budget=6, min_per_layer=FIRST)
     assert (kept(six), six.k, six.rescued) == ([1, 2, 3, 5, 6, 7], 3, (2, 5))
-
-
-NO_HEADS = r"^budget 0 is outside 1 to \d: at least one of \d heads is kept; choose a"
-TOO_FEW = "^budget 4 is outside 5 to 9: layers 0 and 1 keep at least 2 each, other layers 1, of 9 heads in all; choose"
-IMPOSSIBLE = layer_floor(3, min_per_layer=1, min_first_layers=4)
-OF_LAYER_0 = r"^the heads to keep in layer 0 must be 0 to 3, got 4$"
-
-
-@pytest.mark.parametrize(
-    ("keep", "sentence"),
-    [
-        # No head.
-        (lambda: parse_budget("0", total=6, layers=2, min_per_layer=0), NO_HEADS),
-        (lambda: select(BY_HAND, SALIENCE, budget=0, min_per_layer=0), NO_HEADS),
-        (lambda: top(np.zeros((2, 3)), budget=0, min_per_layer=0), NO_HEADS),
-        # A minimum that no layer can keep.
-        (lambda: parse_budget("auto", total=144, layers=12, min_per_layer=-1), "0 to 12, got -1"),
-        (lambda: parse_budget("auto", total=144, layers=12, min_per_layer=13), "0 to 12, got 13"),
-        (lambda: top(np.zeros((12, 12)), budget=100, min_per_layer=13), "0 to 12, got 13"),
-        (lambda: select(clusterings(24), np.zeros((2, 12)), budget=20, min_per_layer=13), "0 to 12, got 13"),
-        (lambda: parse_budget("auto", total=9, layers=3, min_per_layer=IMPOSSIBLE), OF_LAYER_0),
-        (lambda: top(IN_THREE, budget=9, min_per_layer=IMPOSSIBLE), OF_LAYER_0),
-        # A budget outside of its bounds.
-        *(
-            (lambda n=n: select(BY_HAND, SALIENCE, budget=n), f"budget {n} is outside 2 to 8.*2 layers")
-            for n in (-1, 9)
-        ),
-        (lambda: table(BY_HAND, SALIENCE, budgets=[4, 1]), "budget 1 is outside 2 to 8.*2 layers"),
-        (lambda: top(SALIENCE, budget=9), "budget 9 is outside 2 to 8.*2 layers"),
-        (lambda: parse_budget("4", total=9, layers=3, min_per_layer=FIRST), TOO_FEW),
-        (lambda: top(IN_THREE, budget=4, min_per_layer=FIRST), TOO_FEW),
-        (lambda: select(LAYERED, IN_THREE, budget=4, min_per_layer=FIRST), TOO_FEW),
-    ],
-)
-def test_every_function_refuses_what_no_mask_can_keep_with_the_same_sentence(
-    keep: Callable[[], object], sentence: str
-) -> None:
-    with pytest.raises(CahpError, match=sentence):
-        keep()
-
-
-def test_an_even_selection_keeps_the_largest_minimum_in_every_layer() -> None:
-    assert list(possible_budgets(3, 3, min_per_layer=FIRST)) == [5, 6, 7, 8, 9]
-    assert list(possible_budgets(3, 3, min_per_layer=FIRST, even=True)) == [6, 9]
-    assert parse_budget("6", total=9, layers=3, min_per_layer=FIRST, even=True) == 6
-    assert layer_minimum(6, 3, min_per_layer=FIRST, even=True) == 2
-    with pytest.raises(BudgetError, match=r"^budget 3 is outside 6 to 9: each of 3 layers keeps at least 2 of 9 heads"):
-        parse_budget("3", total=9, layers=3, min_per_layer=FIRST, even=True)
 
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(2, 6)).filter(lambda shape: shape[0] * shape[1] > 2)

@@ -62,15 +62,6 @@ def test_features_are_what_a_hand_computes(mean: object, variance: object, separ
     assert separations.dtype == np.float32
 
 
-def test_pairs_with_an_unseen_class_are_zero_and_the_others_unchanged() -> None:
-    heads = scattered(4)
-    partial = features(without(heads, 1))
-    pair_01, pair_02, pair_12 = np.split(partial, 3, axis=1)
-    assert not pair_01.any()
-    assert not pair_12.any()
-    assert np.array_equal(pair_02, np.split(features(heads), 3, axis=1)[1])
-
-
 @pytest.mark.parametrize("projection", PROJECTIONS)
 @pytest.mark.parametrize("heads", [3, 4, 7, 11, 24])
 def test_every_projection_places_any_number_of_heads_without_a_warning(projection: Projection, heads: int) -> None:
@@ -84,21 +75,6 @@ def test_every_projection_places_any_number_of_heads_without_a_warning(projectio
     large = space(scattered(heads), projection=projection, size_limit=0)
     assert large.features.shape == (heads, heads - 1)
     assert np.isfinite(large.embedding).all()
-
-
-@pytest.mark.parametrize("projection", PROJECTIONS)
-def test_heads_that_separate_classes_alike_lie_together(projection: Projection) -> None:
-    # Even heads tell class 0 from the others, odd heads class 1.
-    mean = 0.02 * np.random.default_rng(0).standard_normal((30, 3, 16))
-    mean[::2, 0] += 0.5
-    mean[1::2, 1] += 0.5
-    signatures = gaussian(mean, np.full(mean.shape, 0.01))
-    parity = np.arange(30) % 2
-    alike = (parity[:, None] == parity) & ~np.eye(30, dtype=np.bool_)
-    distances = space(signatures, projection=projection).distances
-    nearest = np.where(np.eye(30, dtype=np.bool_), np.inf, distances).argmin(axis=1)
-    assert (parity[nearest] == parity).all()
-    assert distances[alike].mean() < distances[~alike].mean()
 
 
 def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_together(

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import fakes
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from cahp.models.cards import ModelCard
-from cahp.models.windows import cut_windows
 from cahp.run.bench import Bench, open_bench
-from cahp.run.texts import cut_split, load_data
 from cahp.store import Store
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS
-from cahp.tasks.answers import LOSS, NO_LABEL, Evaluation, Source, TokenEvaluation, Window
-from cahp.tasks.task import NextToken
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
+from cahp.tasks.answers import NO_LABEL, Source, Window
 from cahp.tasks.texts import Texts
 
 
@@ -30,25 +23,11 @@ def windows(*items: Window) -> Texts:
     return Texts(items, None, np.full(len(items), NO_LABEL, dtype=np.int64), ("all texts",), NEXT_TOKEN)
 
 
-def test_texts_are_of_a_task_and_keep_it() -> None:
-    texts = windows(window(5), window(3))
-    assert texts.task is texts.take([1]).task is texts.with_labels(np.zeros(2, dtype=np.int64)).task is NEXT_TOKEN
-    assert fakes.sentences(3).task is CLASSIFICATION
-    assert (TASKS["classification"], TASKS["next token"]) == (CLASSIFICATION, NEXT_TOKEN)
-
-
 def test_windows_of_repeated_tokens_are_no_items_of_the_data() -> None:
     texts = windows(window(5), window(5, 1), window(9, source="random"))
     assert texts.text_rows == [0, 1]
     assert (texts.count, texts.measured) == (2, "2 windows of tokens")
     assert (fakes.sentences(3).count, fakes.sentences(3).measured) == (3, "3 texts")
-
-
-def test_tokens_of_windows_are_counted_and_those_of_texts_estimated() -> None:
-    # Four and two tokens are read: the last of a window is only predicted.
-    assert windows(window(5), window(3)).tokens == 6
-    texts = Texts(("one two three", "four"), None, np.array([0, 1]), ("a", "b"))
-    assert texts.tokens == pytest.approx(1.3 * 4 + 4 * 2)
 
 
 def test_halves_have_no_document_and_the_same_share_of_classes() -> None:
@@ -73,40 +52,9 @@ def test_labels_that_are_missing_are_predicted_or_all_the_same() -> None:
     assert NEXT_TOKEN.label(windows(window(3), window(3)), lambda: pytest.fail("predicted")).tolist() == [0, 0]
 
 
-class CappedLoss(NextToken):
-    """A language task of its own: no token loses more than one nat."""
-
-    name = "capped loss"
-
-    def read_answers(self, scores: NDArray[Any], texts: Texts) -> Evaluation:
-        capped = scores.copy()
-        capped[:, :, LOSS] = np.minimum(scores[:, :, LOSS], 1)
-        return TokenEvaluation(capped, texts.labels, texts.classes, texts.windows)
-
-
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Bench:
     place = tmp_path_factory.mktemp("language")
     model = fakes.save_language_model(place / "model", "causal", "llama")
     settings = fakes.quick(model, fakes.write_data(place / "data"), window=16, tokens=160, eval_tokens=64)
     return open_bench(settings, store=Store(place / "store"))
-
-
-def test_a_second_language_task_is_a_class_and_is_asked_for_its_answers(bench: Bench) -> None:
-    texts = bench.evaluation
-    capped = Texts(texts.first, None, texts.labels, texts.classes, CappedLoss())
-    # Another task is another evaluation, although the items are the same.
-    whole = bench.measurements.evaluate(texts)
-    answers = bench.measurements.evaluate(capped)
-    assert answers.losses.max() == 1
-    assert whole.losses.max() > 1
-    assert answers.predictions.tolist() == whole.predictions.tolist()
-
-
-def test_windows_are_of_the_task_of_the_model_that_they_are_cut_for(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    capped = CappedLoss()
-    monkeypatch.setattr(ModelCard, "task", capped)
-    assert cut_windows(bench.card, fakes.sentences(12), window=16, tokens=64).task is capped
-    assert cut_split(load_data(bench.settings, bench.card), "train", bench.settings, bench.card).task is capped
