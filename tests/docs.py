@@ -357,8 +357,8 @@ from typing import Literal, TypedDict
 
 from cahp.models.cards import Dtype
 from cahp.run.settings import Salience
-from cahp.stages.selection import Representative
 from cahp.stages.clustering import Projection
+from cahp.stages.selection import Representative
 from cahp.tasks.answers import Beginning
 """
     return head + "\n".join(lines) + "\n"

@@ -188,7 +188,7 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
     assert usable(app)
     # Two of one kind: a sentence, and nothing that was brought or chosen is lost.
     box(app, "reviews-test.csv").set_value("train").run()
-    assert "both the train split" in errors(app)
+    assert "several train splits" in errors(app)
     assert not usable(app)
     box(app, "reviews-test.csv").set_value("not used").run()
     assert box(app, "Text").value == "review"
