@@ -9,17 +9,11 @@ import numpy as np
 import pytest
 from _attribution_check import (
     AttributionCheck,
-    KeptAlone,
-    RemovedTogether,
-    TextCheck,
-    check_rows,
-    describe_check,
 )
 from attribution_check import check_text, correlate
 from terminal import call
 
 from cahp.features.attribution.measuring import TextQuestion, draw_sets, measure_baseline
-from cahp.files import plain_json
 from cahp.models.head_model import HeadModel
 from cahp.values import HeadMask
 
@@ -53,28 +47,6 @@ def test_a_text_is_checked_against_the_removal_of_each_head(model: HeadModel, mo
     assert check.kept[0].largest == (predictions[0] == answer)
     ten = set(np.argsort(exact)[:10].tolist())
     assert check.overlap == len(ten & set(order[:10].tolist())) / 10
-
-
-def test_a_check_is_summed_up_over_its_texts() -> None:
-    texts = [
-        TextCheck(
-            9,
-            0.5 + 0.1 * row,
-            0.4 + 0.1 * row,
-            (RemovedTogether(5, -1.0 - row, (-0.1, -0.3)),),
-            (KeptAlone(6, row > 0, True, 0.5),),
-        )
-        for row in range(3)
-    ]
-    check = AttributionCheck("tiny", "", "head", 12, "class", "others", "mean", tuple(texts))
-    assert "of 12 heads of tiny: 0.60, median of 3 texts of others; of the ten " in describe_check(check)
-    assert describe_check(check).endswith("it finds 50 %")
-    assert [gap.value for gap in check.removed(0)] == [-2.0, pytest.approx(-0.2), pytest.approx(-1.8)]
-    assert check_rows(check) == [
-        ("change without 5 heads, nats", "−2.00", "", "−0.20"),
-        ("answer kept by 6 heads alone", "67 % (20.8 to 93.9)", "100 % (43.9 to 100.0)", "50 %"),
-    ]
-    assert msgspec.convert({**plain_json(check), "correlation": 1}, AttributionCheck, strict=False) == check
 
 
 def test_the_command_prints_the_check(tmp_path: Path) -> None:

@@ -7,14 +7,14 @@ import fakes
 import numpy as np
 import pytest
 import torch
-from _premise_heads import PREDICTORS, align, collect_contexts, measure_heads
+from _premise_heads import PREDICTORS, collect_contexts, measure_heads
 from _premise_pairs import (
     compare_pairs,
     draw_pairs,
     removal_divergences,
 )
 from _premise_words import MEASURES
-from premise import compare_predictors, conclude_difference, describe, explained_shares, measure
+from premise import conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
@@ -146,17 +146,6 @@ def test_outputs_are_explained_on_tokens_that_were_not_learned() -> None:
     assert r2[3, 0] == pytest.approx(0.5, abs=0.03)
 
 
-def test_representatives_are_compared_with_the_mean_of_other_heads() -> None:
-    r2 = np.array([[1.0, 0.2, 0.1, 0.0], [0.8, 1.0, 0.4, 0.3], [0.1, 0.2, 1.0, 0.3], [0.0, 0.1, 0.5, 1.0]])
-    # Heads 1 and 3 are pruned; 0 and 2 represent them.
-    result = compare_predictors(r2, np.array([0, 0, 2, 2]), np.array([0, 0, 1, 1]))
-    assert result["representative"]["value"] == pytest.approx((0.8 + 0.5) / 2)
-    assert result["random"]["value"] == pytest.approx((0.5 + 0.2) / 2)
-    assert result["same_layer"]["value"] == pytest.approx((0.8 + 0.5) / 2)
-    assert result["difference"]["value"] == pytest.approx(0.3)
-    assert result["difference"]["n"] == 2
-
-
 @pytest.mark.usefixtures("few_draws")
 def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> None:
     document = measure(bench, pairs=12, refit=True)
@@ -171,10 +160,3 @@ def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> No
     # A refit without one head is nearer to the full model than the pruned one, on average.
     assert np.mean(heads["kl_refitted"]) < np.mean(heads["kl"])
     assert "Replaceability predicts the cost of removing a head after the refit" in "\n".join(describe(document))
-
-
-def test_outputs_align_with_what_they_turn_into_and_not_with_what_is_orthogonal() -> None:
-    one = np.array([[1.0, 0], [-1, 0], [0, 0], [0, 0]])
-    turned, orthogonal = 3 * one[:, ::-1], np.array([[0.0, 0], [0, 0], [1, 0], [-1, 0]])
-    found = align(np.stack([one, turned, orthogonal]))
-    assert found == pytest.approx(np.array([[1, 1, 0], [1, 1, 0], [0, 0, 1]]))

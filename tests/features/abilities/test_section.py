@@ -21,14 +21,11 @@ from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject, find_lines
 from cahp.run.recoveries import Recovered
 from cahp.run.settings import Settings
-from cahp.show.blocks import Table
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-SUBJECT = MaskSubject(HeadMask.of([0, 1], 1, 4), "refit")
 
 
 def make_record(*, recovered: bool = True) -> AbilitiesRecord:
@@ -71,17 +68,6 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
     assert "\N{MULTIPLICATION X} texts of another kind<" in html
     assert "<b>:" not in html
     assert "class &lt;b&gt;" in html
-
-
-def test_each_row_of_the_table_has_a_cell_for_each_column() -> None:
-    (table,) = [block for block in RECEIPT.show(make_record(), SUBJECT) if isinstance(block, Table)]
-    assert len(set(table.columns)) == len(table.columns) == 9
-    kept, broken, missing = table.texts
-    assert len(kept) == len(broken) == len(missing) == 9
-    assert broken[1].startswith("100.0 %")
-    assert broken[2:5:2] == ["\N{MULTIPLICATION X} lost", "\N{BLACK DOWN-POINTING TRIANGLE} weaker"]
-    assert broken[6:] == ["20.0 %", "100", ""]
-    assert (missing[2], missing[8]) == ("\N{EN DASH} not measurable", "there are none")
 
 
 @pytest.fixture(scope="module")

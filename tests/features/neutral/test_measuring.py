@@ -12,17 +12,17 @@ import pytest
 from cahp.data.sources import MANUAL
 from cahp.exports.report import Origin, page
 from cahp.features.neutral import section
-from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, NeutralRecord, evaluate_on_neutral, load_neutral
+from cahp.features.neutral.section import AUTO, NEUTRAL_TEXT, NeutralRecord, load_neutral
 from cahp.files import json_text
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.measures import MaskSubject
-from cahp.run.prune import choose, measure_run
+from cahp.run.prune import measure_run
 from cahp.run.settings import Settings
 from cahp.show.blocks import Table, Text
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import DataError, Estimate, HeadMask, OptionError, Selection
+from cahp.values import DataError, Estimate, HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -92,17 +92,6 @@ def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, sett
     )
     assert plain.document.to_json()["neutral"] is None
     assert plain.document.mask.sha256 == document.mask.sha256
-
-
-def test_heads_that_neutral_text_chooses_too_cost_nothing_more(
-    bench: Bench, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    mask = choose(bench).mask
-    assert settings.neutral_data is not None
-    monkeypatch.setattr(section, "choose", lambda _: Selection(mask, None))
-    record = evaluate_on_neutral(bench, mask, settings.neutral_data)
-    assert (record.shared, record.excess.value, record.narrow) == (4, 0, False)
-    assert record.finding.startswith(f"Too close to call with {record.excess.n} texts")
 
 
 def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Settings, store: Store) -> None:

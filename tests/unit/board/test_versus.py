@@ -20,13 +20,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FULL, A, B = HeadMask.full(3, 4), HeadMask.of([0, 5, 9, 11], 3, 4), HeadMask.of([0, 4, 9], 3, 4)
 
 
-def test_all_heads_are_the_full_model_however_it_is_to_be_recovered(small_bench: Bench) -> None:
-    found = compare_variants((small_bench, Variant(FULL)), (small_bench, Variant(FULL, "distill")))
-    assert found is not None
-    assert found.counts[0] == 0
-    assert np.array_equal(found.a.losses, small_bench.full.losses)
-
-
 def test_texts_that_differ_are_counted_by_who_is_right() -> None:
     labels = [0, 1, 1, 0]
     found = Versus(answers([0, 1, 0, 1], labels), answers([1, 1, 1, 1], labels), Estimate(0.0, (0.0, 0.0), 4, "points"))

@@ -92,17 +92,6 @@ def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept
             assert sum(shares) == pytest.approx(1)
 
 
-def test_a_method_without_a_per_layer_minimum_may_empty_a_layer_in_the_same_comparison(
-    settings: Settings, store: Store
-) -> None:
-    names = ("counted", "counted-min-0")
-    found = compare(plan(settings, *names, budgets=("4",), seeds=(42,), recoveries=("refit",)), store=store)
-    assert kept(found) == [{"0": [0, 1], "1": [0], "2": [0]}, {"0": [0, 1, 2, 3], "1": [], "2": []}]
-    assert [set(cell["recoveries"]) for cell in written(found)["cells"]] == [{"none", "refit"}] * 2
-    assert written(found)["methods"]["counted-min-0"]["about"].endswith(" Each layer keeps at least 0.")
-    assert set(found.results.methods) == set(names)
-
-
 def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
     settings: Settings, store: Store
 ) -> None:

@@ -31,27 +31,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_results_equal_those_of_the_file(folder: Path) -> None:
-    document = json.loads((folder / "compare.json").read_text())
-    one = next(
-        one
-        for one in document["summary"]["means"]
-        if (one["recovery"], one["method"], one["budget"]) == ("refit", "random", 5)
-    )
-    reading = Comparison.read(folder).results_on("eval", "accuracy")
-    mean = reading.means["refit", "random", 5]
-    accuracy = mean.outcomes["accuracy"]
-    assert (accuracy.value, list(accuracy.ci95 or ()), mean.masks) == (one["accuracy"], one["ci95"], one["masks"])
-    assert mean.outcomes["agreement"].value == one["agreement"]
-    assert reading.full["none"] == document["full"][0]["recoveries"]["none"]["eval"]["accuracy"]
-    assert reading.budgets == (3, 5)
-    assert (reading.split, reading.n, reading.total) == ("validation", 60, 6)
-    assert reading.title == "tiny on reviews, 3 methods"
-    assert {(one.recovery, one.budget) for one in reading.tests} == {
-        (recovery, budget) for recovery in ("none", "refit") for budget in (3, 5, None)
-    }
-
-
 def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     comparison = varied()
     assert comparison.document.parts == ("eval",)

@@ -53,14 +53,3 @@ def test_the_overlap_of_a_method_is_that_of_its_masks_with_several_seeds() -> No
     # {00, 11, 12} and {00, 10, 11} share 2 of 4.
     assert {one["method"]: one["jaccard"] for one in found} == {"complementary": 0.5, "gradient": 1.0}
     assert found[0]["chance"] == pytest.approx(expected_jaccard(3, 3, 6))
-
-
-def test_rejected_recoveries_are_counted() -> None:
-    right, cells = np.ones(4, dtype=np.bool_), []
-    for row, accepted in enumerate((True, False, False)):
-        one = cell("complementary", row, KEPT["complementary"], right, seed=row + 1)
-        one["recoveries"]["refit"] = {**one["recoveries"]["none"], "accepted": accepted}
-        cells.append(one)
-    told_document = document(cells, seeds=(1, 2, 3), recoveries=("none", "refit"), n=4)
-    results = Comparison(told_document, {"eval": told(np.ones((4, 4)))}).results
-    assert {key[0]: mean.rejected for key, mean in results.means.items()} == {"none": None, "refit": 2}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -25,7 +23,7 @@ from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.show import terminal
 from cahp.store import Store
-from cahp.values import Cancelled, HeadMask
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -169,22 +167,6 @@ def test_tuning_and_evaluation_windows_are_halves_of_the_text(settings: Settings
 
 
 # Cost
-
-
-def test_a_call_takes_that_preset_without_being_asked(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[Plan] = []
-
-    def measure_nothing(asked: Plan, **_: Any) -> Comparison:
-        taken.append(asked)
-        raise Cancelled
-
-    use_case = import_module("cahp.api.compare")
-    monkeypatch.setattr(use_case, "measure", measure_nothing)
-    for options in ({}, {"preset": "quick"}):
-        with pytest.raises(Cancelled):
-            use_case.compare(settings.model, settings.data, window=16, **options)
-    assert [asked.budgets for asked in taken] == [("50%",), ("12", "36")]
-    assert taken[0].settings.window == 16
 
 
 # Statistics
