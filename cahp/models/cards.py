@@ -112,15 +112,12 @@ class Costs:
     @property
     def notices(self) -> tuple[str, ...]:
         """What the reader should know about these times."""
-        timings = {"full": self.full.latency_ms, "pruned": self.pruned.latency_ms}
-        noisy = {name: timing for name, timing in timings.items() if timing is not None and timing.noisy}
-        if not noisy:
+        timings = (self.full.latency_ms, self.pruned.latency_ms)
+        if not any(timing is not None and timing.noisy for timing in timings):
             return ()
-        name, timing = max(noisy.items(), key=lambda item: item[1].p95 / item[1].median)
         return (
-            f"{BUSY}: the 95th percentile of the {name} model's "
-            f"{timing.repeats} times is {timing.p95 / timing.median:.1f} times their median (more than {NOISY}); "
-            "raise --latency-time, or measure again on an idle machine",
+            f"{BUSY}: the slowest times are more than {NOISY} times the median; raise --latency-time, or measure again "
+            "on an idle machine",
         )
 
 
@@ -415,12 +412,12 @@ class Prompt:
                 "the prompt must hold {text} once, or {premise} and {hypothesis} for pairs, and {mask} at most once, "
                 'as in "{text} It was"'
             )
-        if len(self.template) > _LONGEST_PROMPT or len(self.answers) > _MOST_ANSWERS:
+        different = len(set(self.answers) - {""})
+        if len(self.template) > _LONGEST_PROMPT or not max(2, len(self.answers)) <= different <= _MOST_ANSWERS:
             raise OptionError(
-                f"the prompt is too long; use at most {_LONGEST_PROMPT:,} characters and {_MOST_ANSWERS:,} answers"
+                f"a prompt needs 2 to {_MOST_ANSWERS:,} different answers, one for each class, as in --answers "
+                f'"terrible,great", and at most {_LONGEST_PROMPT:,} characters'
             )
-        if len(set(self.answers) - {""}) < max(2, len(self.answers)):
-            raise OptionError('too few different answers; name one for each class, as in --answers "terrible,great"')
 
     @property
     def pairs(self) -> bool:
@@ -450,12 +447,10 @@ def make_prompt(prompt: str | None, answers: Sequence[str]) -> Prompt | None:
     """
     if prompt is None and not answers:
         return None
-    if prompt is None:
-        raise OptionError('answers need a prompt that asks for them; add --prompt "{text} It was"')
-    if isinstance(answers, str):
-        raise OptionError(f"answers must be a list of words, not the one text {answers[:40]!r}; split it")
-    if not answers:
-        raise OptionError('a prompt needs an answer for each class; add --answers "terrible,great"')
+    if prompt is None or not answers or isinstance(answers, str):
+        raise OptionError(
+            'a prompt and its answers belong together; add --prompt "{text} It was" and --answers "terrible,great"'
+        )
     return Prompt(prompt, tuple(answers))
 
 

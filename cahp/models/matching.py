@@ -288,6 +288,8 @@ _FEEDS: tuple[tuple[str, str | None], ...] = (
 _ELSEWHERE = re.compile("mamba|linear_attn|vision|visual|encoder_attn|cross_attn|crossattention|EncDecAttention")
 #: Attributes of mixers that have projections like attention, and carry a state from token to token instead.
 _RECURRENT = ("A_log", "igate_preact")
+#: Attributes of attention modules and layers that are false in encoders.
+_DECODES = ("is_causal", "is_decoder")
 
 
 def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, dict[str, Any]]:
@@ -338,21 +340,9 @@ class _Candidate(NamedTuple):
     output: str
 
 
-class _Heads(NamedTuple):
-    """The numbers of an attention module: query heads, channels of its output projection, and units that are cut.
-
-    Where ``multi_query`` says that all heads share one key-value head, the query heads are the units, and keys and
-    values stay.
-    """
-
-    queries: int
-    channels: int
-    units: int
-    multi_query: bool
-
-
 def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
     base: nn.Module = network.base_model
+    config: Any = base.config
     candidate, places = _find_layers(name, network)
     shape = candidate.shape
     listed = base.get_submodule(candidate.layers)
@@ -360,87 +350,182 @@ def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, di
     layers = [listed[place] for place in places]
     modules = [layer.get_submodule(candidate.attention) for layer in layers]
     outputs = [layer.get_submodule(candidate.output) for layer in layers]
-    first = modules[0]
-    widths = [Projection(output).weight.shape for output in outputs]
-    hidden, channels = widths[0]
-    queries = _count(first, _HEADS) or int(getattr(network.config.get_text_config(), "num_attention_heads", 0) or 0)
-    if not queries or channels % queries:
+    attention = modules[0]
+    widths = {tuple(Projection(output).weight.shape) for output in outputs}
+    hidden, channels = min(widths)
+    queries = _count(attention, _HEADS) or int(getattr(config.get_text_config(), "num_attention_heads", 0) or 0)
+    if len(widths) > 1 or not queries or channels % queries:
         raise ModelError(
-            f"{name} has {channels} channels of attention output, which is no multiple of its "
-            f"{queries or 'unknown number of'} heads; name another model"
+            f"{name} has {channels} channels of attention output and {queries or 'an unknown number of'} heads in some "
+            "layers, which do not fit each other or other layers; name another model"
         )
-    if any(width[1] != channels for width in widths):
-        raise ModelError(f"{name} has layers of different widths, which is not supported; name another model")
     # The number of key-value heads.
     size = channels // queries
     groups = queries
+    rows = _rows(attention, shape.query)
     if shape.order is None:
         if shape.key != shape.value:
-            groups = max(1, _rows(first, shape.value) // size)
-    elif (rows := _rows(first, shape.query)) != 3 * channels:
+            groups = max(1, _rows(attention, shape.value) // size)
+    elif rows != 3 * channels:
         # All queries, and keys and values of fewer heads.
-        groups = (rows - channels) // (2 * size)
-        stated = _count(first, _GROUPS)
-        if stated is not None:
-            groups = stated
-    units = groups
+        groups = _count(attention, _GROUPS) or (rows - channels) // (2 * size)
+    # Units are cut; where all heads share one key-value head, the query heads are the units, and keys and values stay.
     multi_query = groups == 1 < queries
+    units = groups
     if multi_query:
         units = queries
-    group = queries // units
-    family = _describe_family(base, layers, candidate, _Heads(queries, channels, units, multi_query))
-    notes = [f"matched by its structure ({family.matched}), and verified when it is loaded"]
-    if group > 1:
-        notes.append(
-            f"{group} query heads share one key-value group; each group counts as one head, is described by its mean "
-            "attention map, and is pruned as a whole"
-        )
+    # The projections that are cut, with the order of their channels.
+    cut = {part: Rows() for part in shape.names}
+    if multi_query:
+        shared = 0
+        if shape.order is not None:
+            shared = 2
+        cut = {shape.query: Rows(shared=shared)}
+    elif shape.order == "stacked" and rows != 3 * channels:
+        cut = {shape.query: Rows((queries // units, 1, 1))}
+    elif shape.order == "stacked" and getattr(attention, "multi_query", None) is None:
+        cut = {shape.query: Rows((1, 1, 1))}
+    interface = _reads_interface(attention)
+    # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
+    normed_together = False
+    for norm, part in (("q_norm", shape.query), ("k_norm", shape.key)):
+        weight = getattr(getattr(attention, norm, None), "weight", None)
+        if interface and weight is not None:
+            rows = _rows(attention, part)
+            normed_together |= weight.numel() == rows != rows // units
+    prefix = ""
+    if candidate.attention:
+        prefix = f"{candidate.attention}."
+    inputs = dict[str, Rows]()
+    uncut = dict[str, Rows]()
+    for part, order in cut.items():
+        if normed_together and part in (shape.query, shape.key):
+            uncut[f"{prefix}{part}"] = order
+        else:
+            inputs[f"{prefix}{part}"] = order
+    # The second and the first projection of the feed-forward blocks (None: not known).
+    feed_out = None
+    feed_in = None
+    for second, before in _FEEDS:
+        if all(is_linear(find_module(layer, second)) for layer in layers):
+            feed_out = second
+            if before is not None and all(find_module(layer, before) for layer in layers):
+                feed_in = before
+            break
+    planes = next((part for part in _PLANES if part in inspect.signature(attention.forward).parameters), None)
+    selects = normed_together or hasattr(attention, "relative_attention_bias")
+    weights = None
+    if interface:
+        selects = selects or planes is not None
+        planes = None
+    else:
+        weights = next((part for part in _DROPOUTS if isinstance(getattr(attention, part, None), nn.Dropout)), None)
+    # The attributes that change when heads are cut.
+    own = {part: value for part, value in vars(attention).items() if type(value) is int}
+    sizes: dict[str, Size] = {part: "heads" for part in _HEADS if own.get(part) == queries}
+    if not multi_query:
+        sizes |= {part: "units" for part in _GROUPS if own.get(part) == units}
+    elif own.get(_SHARING) == queries:
+        sizes[_SHARING] = "heads"
+    sizes |= {part: "channels" for part in _CHANNELS if own.get(part) == channels}
+    entry = "num_attention_heads"
+    if hasattr(attention, "config") and entry not in own and {"config", entry} <= names_in_forward(attention):
+        sizes[f"config.{entry}"] = "heads"
+    # Heads cannot be cut out where the part of each head in a parameter of their module is not known.
+    no_cut = None
+    for path, parameter in attention.named_parameters():
+        owner = path.rpartition(".")[0]
+        known = path.partition(".")[0] in (*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED) or path in _VECTORS
+        if not known and no_cut is None and (parameter.ndim > 1 or not owner or "norms" in owner):
+            no_cut = f"its attention has {path}, whose part in each head is not known"
+    # Positions may be counted from the padding token's on.
+    offsets = (
+        path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
+        for path, module in base.named_modules()
+    )
+    longest = None
+    if getattr(config, "attention_type", None) == "block_sparse":
+        # Sparse attention (BigBird's) attends to short texts as a whole too.
+        longest = (5 + 2 * config.num_random_blocks) * config.block_size
+    settings = dict[str, Any]()
+    if hasattr(config, "attention_type"):
+        settings["attention_type"] = "original_full"
+    family = Family(
+        layers=candidate.layers,
+        attention=candidate.attention,
+        inputs=inputs,
+        uncut=uncut,
+        extra_inputs=tuple(f"{prefix}{part}" for part in _BESIDE if is_linear(getattr(attention, part, None))),
+        vectors=tuple(
+            f"{prefix}{part}" for part in _VECTORS if isinstance(getattr(attention, part, None), nn.Parameter)
+        ),
+        output=candidate.output,
+        feed_out=feed_out,
+        feed_in=feed_in,
+        residual="pre",
+        interface=interface,
+        weights=weights,
+        sizes=sizes,
+        planes=planes,
+        selects=selects,
+        matched=shape.words,
+        own_arguments=True,
+        causal=bool(getattr(attention, "is_causal", False)),
+        caches=hasattr(config, "use_cache"),
+        offset_positions=any(offsets),
+        longest=longest,
+        settings=settings,
+        no_cut=no_cut,
+    )
     cache = None
     # The head of an encoder may be called causal, too.
-    decodes = all(getattr(module, name, True) for module in (first, layers[0]) for name in ("is_causal", "is_decoder"))
+    decodes = all(getattr(module, part, True) for module in (attention, layers[0]) for part in _DECODES)
     if causal and decodes and family.caches:
         fused = None
         if shape.order is not None:
-            fused = groups * (channels // queries)
-        cut = set[str]()
-        if not multi_query and not family.no_cut:
-            cut = {path.rpartition(".")[2] for path in family.inputs}
+            fused = groups * size
+        shrinks = set[str]()
+        if not multi_query and not no_cut:
+            shrinks = {path.rpartition(".")[2] for path in inputs}
         cache = describe_cache(
             network.config,
             modules,
             places,
             names=(shape.key, shape.value),
             fused=fused,
-            cut=cut,
+            cut=shrinks,
             units=units,
             offset=family.offset_positions,
         )
-    owned = (find_module(module, name) for module in modules for name in (*shape.names, *_BESIDE, *_SHARED))
-    projections = [*owned, *outputs]
+    notes = [f"matched by its structure ({shape.words}), and verified when it is loaded"]
+    if queries > units:
+        notes.append(
+            f"{queries // units} query heads share one key-value group; each group counts as one head, is described by "
+            "its mean attention map, and is pruned as a whole"
+        )
     shown = None
     if len(layers) < len(listed):
         shown = places
         notes.append(f"{len(layers)} of its {len(listed)} layers have attention heads, and only these are shown")
-    if family.feed_out is None:
+    if feed_out is None:
         notes.append("a refit solves only the output projection of the attention")
     if not family.edits:
         notes.append("its attention maps can be read but not replaced, so methods that edit maps cannot be used")
-    if family.no_cut is not None:
-        notes.append(
-            f"no cut: heads can only be masked, since {family.no_cut}; the only export of the model is drop-in"
-        )
+    if no_cut is not None:
+        notes.append(f"no cut: heads can only be masked, since {no_cut}; the only export of the model is drop-in")
+    projections = {id(weight): weight.numel() for module in (*modules, *outputs) for weight in module.parameters()}
     return family, {
         "layers": len(layers),
         "heads": units,
-        "group": group,
+        "group": queries // units,
         "head_size": channels // units,
         "hidden": int(hidden),
         "notes": tuple(notes),
-        "no_cut": family.no_cut,
+        "no_cut": no_cut,
         "places": shown,
         "cache": cache,
         "details": {
-            "attention": sum(weight.numel() for module in projections if module for weight in module.parameters()),
+            "attention": sum(projections.values()),
             "multiplied": _count_multiplied(network, writes=causal),
         },
     }
@@ -510,126 +595,6 @@ def _find_layers(name: str, network: Any) -> tuple[_Candidate, tuple[int, ...]]:
         kinds = ", ".join(sorted(f"{candidate.layers}.*.{candidate.attention}" for candidate in chosen))
         raise ModelError(f"{name} has attention of several kinds ({kinds}), which is not supported; name another model")
     return chosen[0], tuple(places[chosen[0]])
-
-
-def _describe_family(base: nn.Module, layers: list[nn.Module], candidate: _Candidate, heads: _Heads) -> Family:
-    config: Any = base.config
-    shape = candidate.shape
-    attention = layers[0].get_submodule(candidate.attention)
-    prefix = ""
-    if candidate.attention:
-        prefix = f"{candidate.attention}."
-    interface = _reads_interface(attention)
-    # The projections that are cut, with the order of their channels.
-    if shape.order is None:
-        cut = {name: Rows() for name in shape.names}
-        if heads.multi_query:
-            cut.pop(shape.key, None)
-            cut.pop(shape.value, None)
-    elif heads.multi_query:
-        cut = {shape.query: Rows(shared=2)}
-    elif shape.order == "stacked" and _rows(attention, shape.query) != 3 * heads.channels:
-        cut = {shape.query: Rows((heads.queries // heads.units, 1, 1))}
-    elif shape.order == "stacked" and getattr(attention, "multi_query", None) is None:
-        cut = {shape.query: Rows((1, 1, 1))}
-    else:
-        cut = {shape.query: Rows()}
-    # A normalisation over all heads needs all of them: queries and keys are selected after they were computed.
-    normed_together = False
-    for norm, name in (("q_norm", shape.query), ("k_norm", shape.key)):
-        weight = getattr(getattr(attention, norm, None), "weight", None)
-        if interface and weight is not None:
-            rows = _rows(attention, name)
-            normed_together |= weight.numel() == rows != rows // heads.units
-    inputs = dict[str, Rows]()
-    uncut = dict[str, Rows]()
-    for name, order in cut.items():
-        if normed_together and name in (shape.query, shape.key):
-            uncut[f"{prefix}{name}"] = order
-        else:
-            inputs[f"{prefix}{name}"] = order
-    extra_inputs = tuple(f"{prefix}{name}" for name in _BESIDE if is_linear(getattr(attention, name, None)))
-    vectors = tuple(f"{prefix}{name}" for name in _VECTORS if isinstance(getattr(attention, name, None), nn.Parameter))
-    # The second and the first projection of the feed-forward blocks (None: not known).
-    feed_out = None
-    feed_in = None
-    for second, before in _FEEDS:
-        if all(is_linear(find_module(layer, second)) for layer in layers):
-            feed_out = second
-            if before is not None and all(find_module(layer, before) for layer in layers):
-                feed_in = before
-            break
-    planes = next((name for name in _PLANES if name in inspect.signature(attention.forward).parameters), None)
-    selects = normed_together or hasattr(attention, "relative_attention_bias")
-    weights = None
-    if interface:
-        selects = selects or planes is not None
-        planes = None
-    else:
-        weights = next((name for name in _DROPOUTS if isinstance(getattr(attention, name, None), nn.Dropout)), None)
-    # Positions may be counted from the padding token's on.
-    offsets = (
-        path.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None
-        for path, module in base.named_modules()
-    )
-    longest = None
-    if getattr(config, "attention_type", None) == "block_sparse":
-        # Sparse attention (BigBird's) attends to short texts as a whole too.
-        longest = (5 + 2 * config.num_random_blocks) * config.block_size
-    settings = dict[str, Any]()
-    if hasattr(config, "attention_type"):
-        settings["attention_type"] = "original_full"
-    return Family(
-        layers=candidate.layers,
-        attention=candidate.attention,
-        inputs=inputs,
-        uncut=uncut,
-        extra_inputs=extra_inputs,
-        vectors=vectors,
-        output=candidate.output,
-        feed_out=feed_out,
-        feed_in=feed_in,
-        residual="pre",
-        interface=interface,
-        weights=weights,
-        sizes=_find_sizes(attention, heads),
-        planes=planes,
-        selects=selects,
-        matched=shape.words,
-        own_arguments=True,
-        causal=bool(getattr(attention, "is_causal", False)),
-        caches=hasattr(config, "use_cache"),
-        offset_positions=any(offsets),
-        longest=longest,
-        settings=settings,
-        no_cut=_explain_no_cut(attention, shape),
-    )
-
-
-def _find_sizes(attention: nn.Module, heads: _Heads) -> dict[str, Size]:
-    """The attributes that change when heads are cut."""
-    own = {name: value for name, value in vars(attention).items() if type(value) is int}
-    sizes: dict[str, Size] = {name: "heads" for name in _HEADS if own.get(name) == heads.queries}
-    if not heads.multi_query:
-        sizes |= {name: "units" for name in _GROUPS if own.get(name) == heads.units}
-    elif own.get(_SHARING) == heads.queries:
-        sizes[_SHARING] = "heads"
-    sizes |= {name: "channels" for name in _CHANNELS if own.get(name) == heads.channels}
-    entry = "num_attention_heads"
-    if hasattr(attention, "config") and entry not in own and {"config", entry} <= names_in_forward(attention):
-        sizes[f"config.{entry}"] = "heads"
-    return sizes
-
-
-def _explain_no_cut(attention: nn.Module, shape: AttentionForm) -> str | None:
-    """Why heads cannot be cut out: a parameter of their module whose part in each head is not known."""
-    known = {*shape.names, *_OUTPUTS, *_BESIDE, *_SHARED}
-    for path, parameter in attention.named_parameters():
-        owner = path.rpartition(".")[0]
-        counted = path.partition(".")[0] in known or path in _VECTORS
-        if not counted and (parameter.ndim > 1 or not owner or "norms" in owner):
-            return f"its attention has {path}, whose part in each head is not known"
-    return None
 
 
 def _rows(attention: nn.Module, name: str) -> int:

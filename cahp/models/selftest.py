@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_flatten
 
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.cards import ALLOWED_ROUNDING, Family, Site
@@ -162,11 +163,11 @@ def _run_layers(model: HeadModel, batch: Batch, last: Tensor) -> Steps | None:
 
 
 def _same(left: object, right: object) -> bool:
-    if isinstance(left, tuple | list) and isinstance(right, tuple | list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(value, right[name]) for name, value in left.items())
-    return left is right or (isinstance(left, float | int | str) and left == right)
+    """Whether two layers have the same arguments: the same objects, or equal numbers and texts."""
+    ours, form = tree_flatten(left)
+    theirs, other = tree_flatten(right)
+    pairs = zip(ours, theirs, strict=False)
+    return form == other and all(a is b or (isinstance(a, float | int | str) and a == b) for a, b in pairs)
 
 
 def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:

@@ -17,7 +17,7 @@ from cahp.models.cards import Family, Rows, Site
 from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
 from cahp.models.head_model import HeadModel, Projection
 from cahp.models.stored import check_memory
-from cahp.values import HeadMask, MaskError, ModelError, OptionError
+from cahp.values import HeadMask, MaskError, ModelError
 
 _BY_HEAD = Rows()
 
@@ -122,15 +122,13 @@ def _find_entries(model: HeadModel) -> dict[int, int | None]:
         if own is None:
             alone = output.shape[-1] == projection.weight.shape[1]
         else:
-            expected = projection.bias
-            if expected is None:
-                expected = output.new_zeros(1)
-            alone = bool((output - expected).abs().max() <= 1e-6)
+            if projection.bias is not None:
+                output = output - projection.bias
+            alone = bool(output.abs().max() <= 1e-6)
         # Some layers compute a bias on scores for all later ones. Where attention is computed by our function, no layer
         # returns weights.
         own_bias = model.family.interface or model.family.planes is not None
-        passes = own_bias and any(isinstance(returned, Tensor) for returned in rest)
-        if alone and not passes:
+        if alone and not (own_bias and any(isinstance(returned, Tensor) for returned in rest)):
             entries[layer] = count
 
     # The copy is dropped with its hooks.
@@ -251,16 +249,9 @@ def list_channels(kept: Tensor, total: int, heads: int, rows: Rows = _BY_HEAD) -
 def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
     """The network of ``pruned`` in the shapes of ``model``: pruned heads have zero output weights.
 
-    Any tool that loads the original loads it, and its logits are those of the pruned model.
-
-    Raises:
-        OptionError: If a recovery added a bias, which the original's shapes lack.
+    Any tool that loads the original loads it, and its logits are those of the pruned model, unless a recovery added a
+    bias, which the original's shapes lack.
     """
-    if _list_biased(model) != _list_biased(pruned):
-        raise OptionError(
-            f"the output projections of {model.card.id} have no bias, and the recovery added one; export it as "
-            "compact, or use --recover refit"
-        )
     restored = copy_network(pruned)
     if model.family.no_cut is not None:
         return restored.network
@@ -290,11 +281,6 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
         output.replace(_insert(torch.zeros_like(weight).T, columns, output.weight.T).T, output.bias)
         mark(layer, model, torch.arange(model.heads, device=model.device), channels=weight.shape[1])
     return restored.network
-
-
-def _list_biased(model: HeadModel) -> list[int]:
-    """The layers whose output projection has a bias."""
-    return [layer for layer in range(model.layers) if model.projection(layer).bias is not None]
 
 
 def _insert(whole: Tensor, rows: Tensor, part: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -55,20 +56,19 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             content = file.read(LARGEST_JSON + 1)
-    except FileNotFoundError:
-        raise ModelError(
-            f"{path.parent} has no {path.name}; name a folder saved by `save_pretrained`, or a GGUF file"
-        ) from None
     except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from None
-    if len(content) > LARGEST_JSON:
-        raise ModelError(f"{path} is too large for a configuration; save the model again with `save_pretrained`")
-    try:
-        entries = json.loads(content.decode())
-    except (ValueError, RecursionError):
-        entries = None
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}); name a folder saved by `save_pretrained`, or a GGUF file"
+        ) from None
+    entries = None
+    if len(content) <= LARGEST_JSON:
+        with suppress(ValueError, RecursionError):
+            entries = json.loads(content.decode())
     if not isinstance(entries, dict):
-        raise ModelError(f"{path} holds no readable JSON object; save the model again with `save_pretrained`")
+        raise ModelError(
+            f"{path} holds no readable JSON object of at most {LARGEST_JSON:,} bytes; save the model again with "
+            "`save_pretrained`"
+        )
     return entries
 
 

@@ -58,13 +58,13 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
         ("{text} {text}", ("bad", "good"), "must hold {text} once"),
         ("{text} {mask} {mask}", ("bad", "good"), "{mask} at most once"),
         ("{text} {txt} It was", ("bad", "good"), "must hold {text} once"),
-        ("{text} It was", ("good",), "too few different answers"),
-        ("{text} It was", ("good", "good "), "too few different answers"),
-        ("{text} It was", ("good", " "), "too few different answers"),
+        ("{text} It was", ("good",), "different answers"),
+        ("{text} It was", ("good", "good "), "different answers"),
+        ("{text} It was", ("good", " "), "different answers"),
         ("{text}" + "x" * 20_001, ("bad", "good"), "20,000 characters"),
         # Half a prompt.
-        ("{text} It was", (), "needs an answer for each class"),
-        (None, ("bad", "good"), "answers need a prompt"),
+        ("{text} It was", (), "belong together"),
+        (None, ("bad", "good"), "belong together"),
         ("{text} It was", "bad,good", "--answers cannot be 'bad,good'"),
     ],
 )
