@@ -47,15 +47,6 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
 
 
 @pytest.mark.nightly
-def test_nothing_moves_where_a_person_wants_less_motion(new_person: Callable[..., Page]) -> None:
-    page = new_person("Learn", reduced_motion="reduce")
-    # All arcs are there at once, of which 12 words would take 4 s.
-    expect(page.locator(".arc.seen")).to_have_count(7, timeout=2000)
-    durations = "one => getComputedStyle(one).transitionDuration"
-    assert page.locator(".arc.seen path").first.evaluate(durations) == "0s"
-
-
-@pytest.mark.nightly
 def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
     page = open_page("Learn")
     step = page.locator(".st-key-learn-step")

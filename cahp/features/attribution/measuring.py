@@ -11,7 +11,8 @@ Conmy 2023), with a baseline from other texts instead of a second prompt.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,7 @@ from cahp.features.attribution.result import (
 from cahp.run import Bench
 from cahp.stages import read_tokens
 from cahp.stages import top as keep_best
-from cahp.store import Entry, key
+from cahp.store import key
 from cahp.tasks import Item
 from cahp.values import (
     Bools,
@@ -96,21 +97,17 @@ def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, pro
 def find_baseline(bench: Bench) -> Baseline:
     """Return the baseline of a model and its data from the store, or measure and store it."""
     resources = bench.resources
-    entry = key("attribution baseline", _REVISION, bench.card.sha256, bench.calibration.sha256, _TEXTS)
+    texts = bench.calibration
+    name = key("attribution baseline", _REVISION, bench.card.sha256, texts.sha256, _TEXTS)
 
-    def read(stored: Entry) -> Baseline:
-        means = stored.arrays["means"].astype(np.float16, copy=False)
-        return Baseline(means, int(stored.meta["texts"]), int(stored.meta["tokens"]), bench.dataset.id)
+    def compute() -> Baseline:
+        chosen = [texts.inputs[row] for row in spread(len(texts), _TEXTS)]
+        with resources.timed(_BASELINE):
+            return measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=resources.progress)
 
-    stored = resources.load_cached(_BASELINE, entry, read)
-    if stored is not None:
-        return stored
-    texts = bench.calibration.inputs
-    chosen = [texts[row] for row in spread(len(texts), _TEXTS)]
-    with resources.timed(_BASELINE):
-        baseline = measure_baseline(bench.model, chosen, data=bench.dataset.id, progress=resources.progress)
-    resources.keep(entry, {"means": baseline.means}, {"texts": baseline.texts, "tokens": baseline.tokens})
-    return baseline
+    baseline = resources.find_values(_BASELINE, name, partial(Baseline, data=""), compute)
+    # The same texts may have another name.
+    return replace(baseline, data=bench.dataset.id)
 
 
 STAGE = "attribution"

@@ -128,32 +128,27 @@ class Attribution:
 
     def to_json(self) -> dict[str, Any]:
         """Return the document of ``cahp attribute --json``; it holds no text but the answer."""
-        document: dict[str, Any] = {
-            "model": self.model,
-            "unit": self.unit,
-            "tokens": self.tokens,
-            "metric": f"{self.metric}, nats",
-            "answer": self.answer,
-            "predicted": self.predicted,
-            "log_probability": self.log_probability,
-            "baseline": self.baseline,
-            "changes": self.changes.tolist(),
-            "top": [vars(one) for one in self.removed],
-            "together": self.together,
-            "random": {"seed": self.seed, "changes": list(self.random)},
-            "needed": None,
-        }
+        simple = ("model", "unit", "tokens", "answer", "predicted", "log_probability", "baseline", "together")
+        needed = None
         if self.needed is not None:
-            document["needed"] = {
+            as_pruned = {
+                "answer": self.needed.as_pruned,
+                "log_probability": self.needed.log_probability_as_pruned,
+            }
+            needed = {
                 "count": self.needed.mask.count,
                 "kept": self.needed.mask.kept,
                 "log_probability": self.needed.log_probability,
-                "as_pruned": {
-                    "answer": self.needed.as_pruned,
-                    "log_probability": self.needed.log_probability_as_pruned,
-                },
+                "as_pruned": as_pruned,
             }
-        return document
+        return {
+            **{name: getattr(self, name) for name in simple},
+            "metric": f"{self.metric}, nats",
+            "changes": self.changes.tolist(),
+            "top": [vars(one) for one in self.removed],
+            "random": {"seed": self.seed, "changes": list(self.random)},
+            "needed": needed,
+        }
 
     def __repr__(self) -> str:
         return f"{self.model}, {self.tokens} tokens: {self.finding}"

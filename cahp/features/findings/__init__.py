@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 import streamlit as st
 
 from cahp import models
-from cahp.show.blocks import Block, Claim, Line, Table, Text
+from cahp.show import Block, Claim, Line, Table, Text
 from cahp.ui.frame import Panel
-from cahp.ui.parts.display import plain
+from cahp.ui.parts import plain
 from cahp.ui.session import Explorer
 
 if TYPE_CHECKING:

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.figures import cell_figure, places
-from cahp.outcomes import wilson
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Figure, Line, Text
 from cahp.stages import layer_minimum, round_evenly, select, with_degree
@@ -33,7 +32,7 @@ from cahp.values import (
     expected_overlap,
     overlaps,
 )
-from cahp.words import percent, span
+from cahp.words import span
 
 if TYPE_CHECKING:
     from cahp.run import Bench, Recovered, Settings
@@ -149,31 +148,29 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
 def _select_again(
     vary: str, values: Sequence[int], evidence: Iterable[_Evidence], keep: int, settings: Settings
 ) -> Stability:
+    """Select heads as a run with these settings does: an even one first asks the curve how many."""
+    how = settings.representative
     knees = []
     kept: list[tuple[int, ...]] = []
     layers = 0
     heads = 0
     for clustering, salience in evidence:
         layers, heads = salience.shape
+        floor = settings.floor(layers)
+        budget = keep or None
+        knees.append(clustering.knee)
         try:
-            kept.append(tuple(_select(clustering, salience, keep or None, settings).flat))
+            if budget is None and settings.even:
+                suggested = select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
+                budget = round_evenly(suggested.mask.count, layers, heads, min_per_layer=floor)
+            least = layer_minimum(budget, layers, min_per_layer=floor, even=settings.even)
+            chosen = select(clustering, salience, budget=budget, min_per_layer=least, representative=how)
         except KneeNotFoundError:
             kept.append(())
-        knees.append(clustering.knee)
+        else:
+            kept.append(tuple(chosen.mask.flat))
     # These texts may have fewer different halves.
     return Stability(vary, layers, heads, tuple(values[: len(kept)]), tuple(knees), tuple(kept))
-
-
-def _select(clustering: Clustering, salience: NDArray[np.float64], budget: int | None, settings: Settings) -> HeadMask:
-    """Select heads as a run with these settings does: an even one first asks the curve how many."""
-    layers, heads = salience.shape
-    floor = settings.floor(layers)
-    how = settings.representative
-    if budget is None and settings.even:
-        suggested = select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
-        budget = round_evenly(suggested.mask.count, layers, heads, min_per_layer=floor)
-    least = layer_minimum(budget, layers, min_per_layer=floor, even=settings.even)
-    return select(clustering, salience, budget=budget, min_per_layer=least, representative=how).mask
 
 
 def _over_seeds(bench: Bench, seeds: Sequence[int]) -> Iterator[_Evidence]:
@@ -190,11 +187,8 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
     texts = evidence.texts
     seen = len(evidence.gradients)
     part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
-    count = min(SHARDS, _MEMORY // part_bytes)
-    if count < 4:
-        raise SpaceError(
-            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
-        )
+    # Fewer parts of a large model fit into memory.
+    count = min(SHARDS, max(4, _MEMORY // part_bytes))
     if len(texts) < 2 * count:
         raise SpaceError(f"{len(texts)} texts are too few to draw samples; use at least {2 * count}")
     shard_of = shards_of(texts, count, seed=settings.seed)
@@ -202,6 +196,7 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
     halves = list(combinations(range(count), count // 2))
     drawn = np.random.default_rng(settings.seed).permutation(len(halves))[:choices]
     for place, half in enumerate(drawn):
+        bench.resources.progress(STAGE, place, len(drawn))
         members = halves[half]
         merged = reduce(Signatures.merge, (parts[shard] for shard in members))
         # The gradients are those of the first quarter of the texts, in which every part has its share.
@@ -209,7 +204,6 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
         if not rows.any():
             # No text of this half has a gradient.
             rows[:] = True
-        bench.resources.progress(STAGE, place, len(drawn))
         clustering = evidence.cluster_again(merged, settings.seed)
         yield clustering, evidence.compute_salience(settings.salience, rows)
 
@@ -283,12 +277,13 @@ class StabilityOfHeads(Measure[Stability]):
         frequency = record.frequency
         always = int((frequency == 1).sum())
         never = int((frequency == 0).sum())
-        knees = [knee for knee in record.knees if knee] or [0]
-        low, _ = wilson(count, count)
+        knees = [knee for knee in record.knees if knee]
+        ends = ""
+        if knees:
+            ends = f", at {min(knees)} to {max(knees)} clusters"
         yield Text(
-            f"{always} of {frequency.size} {unit}s are in every choice, {never} in none. A "
-            f"{unit} that is in all {count} is kept in at least {percent(low, 0)} of choices (95 %). The curve has a "
-            f"knee in {sum(map(bool, record.knees))} of {len(record.knees)}, at {min(knees)} to {max(knees)} clusters."
+            f"{always} of {frequency.size} {unit}s are in every choice, {never} in none. The curve has a knee in "
+            f"{len(knees)} of {len(record.knees)}{ends}."
         )
         framed: list[tuple[int, int]] = []
         if not subject.mask.is_full:
@@ -310,18 +305,22 @@ class StabilityOfHeads(Measure[Stability]):
         )
 
 
+#: What the overlap means, by its least part of the way from chance (0) to always the same heads (1).
+_VERDICTS = (
+    (0.8, "stable, another {vary} keeps nearly the same {unit}s"),
+    (0.5, "fairly stable, another {vary} keeps most of the same {unit}s"),
+    (0.2, "unstable, another {vary} keeps some of the same {unit}s and many others"),
+    (-np.inf, "hardly better than random selection, another {vary} keeps mostly other {unit}s"),
+)
+
+
 def state_verdict(record: Stability, unit: str = "head") -> str:
-    """Return what the overlap means: 1 beyond chance is always the same heads, 0 as by chance."""
+    """Return what the overlap means, between chance and always the same heads."""
     beyond = 1.0
     if record.chance < 1:
         beyond = (record.overlap.value - record.chance) / (1 - record.chance)
-    if beyond >= 0.8:
-        return f"stable, another {record.vary} keeps nearly the same {unit}s"
-    if beyond >= 0.5:
-        return f"fairly stable, another {record.vary} keeps most of the same {unit}s"
-    if beyond >= 0.2:
-        return f"unstable, another {record.vary} keeps some of the same {unit}s and many others"
-    return f"hardly better than random selection, another {record.vary} keeps mostly other {unit}s"
+    words = next(words for least, words in _VERDICTS if beyond >= least)
+    return words.format(vary=record.vary, unit=unit)
 
 
 STABILITY = StabilityOfHeads()

@@ -12,7 +12,6 @@ from terminal import call, refused
 
 import cahp
 from cahp.features.attribution import measuring
-from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -52,12 +51,6 @@ def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkey
     assert any(line.startswith("  without the top 6 of 12 heads") for line in lines)
 
 
-def test_python_has_rows_for_a_table_and_shows_the_finding(place: Path) -> None:
-    result = cahp.attribute(place / "model", TEXT, data=place / "data", device="cpu")
-    assert [len(result.rows), list(result.rows[0])] == [12, ["layer", "head", "estimated", "exact"]]
-    assert repr(result).startswith(f"{result.model}, 9 tokens: without the top 6 of 12 heads")
-
-
 def test_a_loaded_language_model_continues_a_text(place: Path) -> None:
     model = cahp.load(str(place / "copying"), device="cpu")
     result = cahp.attribute(
@@ -94,7 +87,3 @@ def test_no_mask_keeps_an_answer_that_the_model_does_not_give(place: Path) -> No
     assert (answer.code, "Change of the log-probability" in answer.out) == (2, True)
     assert "so no mask keeps" in answer.err
     assert not (place / "none.json").exists()
-
-
-def test_an_option_of_another_command_is_refused(place: Path) -> None:
-    assert "has no option recover" in fakes.reason(OptionError, cahp.attribute, place / "model", TEXT, recover="refit")

@@ -18,8 +18,8 @@ from cahp.features.attribution.panel import (
     _draw_heads,
     describe_contribution,
 )
-from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
-from cahp.show.blocks import Marks, Table
+from cahp.features.attribution.result import Attribution, signed_nats
+from cahp.show.blocks import Marks
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -77,21 +77,6 @@ def test_the_colours_of_another_text_are_not_shown(explorer: Explorer, result: A
     del st.session_state[key]
 
 
-def test_bad_text_gives_one_sentence_in_the_tab(explorer: Explorer) -> None:
-    job = explorer.work.start(ATTRIBUTE, AttributedText(explorer.bench, "good " * 600, None))
-    assert job.wait(PATIENCE)
-    assert "shorten the text" in (job.error or "")
-
-
 def test_the_name_of_the_data_is_no_markup(explorer: Explorer, result: Attribution) -> None:
     app = open_part(_draw_heads, replace(result, baseline="mean output over texts of **mine**"))
     assert any(r"\*\*mine\*\*" in one.value for one in app.markdown)
-
-
-def test_the_figure_draws_each_head_once_and_the_table_the_top(result: Attribution) -> None:
-    heat = changes_figure(result, dark=False)
-    np.testing.assert_array_equal(heat.data[0].z, result.changes)
-    assert heat.data[0].zmax == -heat.data[0].zmin == np.abs(result.changes).max()
-    assert len(heat.layout.shapes) == len(result.removed) == 6
-    (table,) = [block for block in show_attribution(result) if isinstance(block, Table)]
-    assert [row[2] for row in table.rows] == [signed_nats(one.exact) for one in result.removed]

@@ -41,12 +41,6 @@ def test_the_kept_heads_that_reproduce_most_are_named(found: Replaceability, kep
     assert describe_replaceability(found, mask, 3, "group") == sentence
 
 
-def test_a_head_without_effect_needs_no_replacement() -> None:
-    still = np.zeros((1, 2, 2), dtype=np.float32)
-    found = Replaceability(Moments(still, still, np.zeros((1, 2, 2)), heads=2, tokens=100))
-    assert "no effect" in describe_replaceability(found, HeadMask.full(1, 2), 0, "head")
-
-
 @pytest.mark.parametrize(
     ("kept", "words"),
     [

@@ -53,12 +53,6 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     assert explorer.card_head is None
 
 
-def test_a_head_that_does_not_exist_has_no_card(explorer: Explorer) -> None:
-    app = open_app("home", explorer, head="7.99")
-    assert explorer.card_head is None
-    assert "head" not in app.query_params
-
-
 def test_what_kept_heads_can_replace_is_followed_on_the_card(explorer: Explorer) -> None:
     app = open_app("budget", explorer, head="1.2")
     hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)

@@ -11,15 +11,6 @@ from cahp.values import HeadMask
 STEP = Step("one-head", HeadMask.full(2, 3), highest=300, question="How many?", unit="answers")
 
 
-@pytest.mark.parametrize(("measured", "interval", "top"), [(0.0, None, 300), (9.0, (5.0, 17.0), 300), (310, None, 310)])
-def test_guess_and_truth_are_on_the_range_of_the_slider(
-    measured: float, interval: tuple[float, float] | None, top: float
-) -> None:
-    answer = Answer(measured, interval, "", "", {}, "accuracy")
-    low, high = stage.guess_figure(STEP, answer, 0, [], dark=False).layout.xaxis.range
-    assert low < 0 < top < high < 1.1 * top
-
-
 @pytest.mark.parametrize(("guess", "words"), [(19, "2.9 points too high"), (16, "right"), (10, "6.1 points too low")])
 def test_a_guess_stands_beside_what_was_measured_and_per_cents_differ_by_points(guess: int, words: str) -> None:
     answer = Answer(16.1, (15.9, 17.0), "", "Amdahl.", {}, "time")

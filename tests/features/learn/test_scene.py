@@ -26,12 +26,6 @@ def test_the_family_is_the_largest_cluster_with_its_kept_head_or_all_heads_that_
     assert find_family(LABELS, MASK, SALIENCE, none).leaving == (1, 2, 3)
 
 
-def test_a_model_that_knows_no_word_of_the_sentence_still_has_a_scene(small_bench: Bench) -> None:
-    scene = measure_scene(small_bench, HeadFamily((0, 1), 0))
-    assert (scene.head, scene.before.words in ("bad", "good")) == (1, True)
-    assert scene.describe("head").endswith(".")
-
-
 def test_the_answers_are_named_as_the_labels_of_the_data(small_bench: Bench) -> None:
     named = replace(small_bench, reading={"poor": "bad", "fine": "good"})
     scene = measure_scene(named, HeadFamily((0, 1), 0))

@@ -25,7 +25,7 @@ from cahp.stages.similarity import Arc
 from cahp.tasks.answers import Evaluation, Source, TokenEvaluation, Window
 from cahp.tasks.task import NEXT_TOKEN
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, HeadMask, OptionError, Progress, silent
+from cahp.values import HeadMask, OptionError, Progress, silent
 
 LAYERS, HEADS = 2, 4
 #: One head of each cluster stays: 0, 4 and 5.
@@ -190,12 +190,6 @@ def test_the_head_that_is_shown_is_removed_alone() -> None:
     assert measure("one-head", changed).headline.endswith("Here “a” becomes “b”.")
 
 
-def test_a_family_keeps_one_of_its_heads() -> None:
-    bench = Bench(lambda mask: 2)
-    assert answer("one-cluster", bench).headline == "3 of 4 heads are gone. 2 of 100 answers changed."
-    assert gone(bench.asked[1]) == [1, 2, 3]
-
-
 def test_the_dip_is_the_median_of_the_random_selections_with_their_range() -> None:
     counts = iter(range(1, DRAWS + 1))
     bench = Bench(lambda mask: 5 if mask is MASK else next(counts))
@@ -218,17 +212,6 @@ def test_random_heads_recover_too_and_the_refit_says_so_unless_they_cannot_be_cu
     bench = replace(bench, cuts=False, refitted=[])
     assert answer("refit", bench).headline == f"{headline}."
     assert bench.refitted == [MASK]
-
-
-def test_another_selection_on_the_same_texts_is_another_subject() -> None:
-    bench = Bench()
-    one = subject(bench)
-    assert one.sha256 == subject(bench).sha256
-    for change in (
-        {"mask": HeadMask.of([1, 4, 5], LAYERS, HEADS)},
-        {"scene": replace(SCENE, head=3)},
-    ):
-        assert replace(one, **change).sha256 != one.sha256
 
 
 @pytest.mark.parametrize(
@@ -257,24 +240,6 @@ def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
     assert "the machine was busy" in answer("time", Bench(slowest=20.0)).meaning
 
 
-def test_progress_counts_the_variants_and_can_stop_between_them() -> None:
-    calls: list[tuple[str, int, int]] = []
-
-    def progress(stage: str, done: int, total: int) -> None:
-        calls.append((stage, done, total))
-        if done == 3:
-            raise Cancelled
-
-    with pytest.raises(Cancelled):
-        measure("random", subject(Bench()), progress)
-    assert calls == [("variants", done, DRAWS + 2) for done in range(4)]
-
-
-def test_a_time_that_is_hardly_shorter_is_called_no_saving() -> None:
-    result = answer("time", Bench(ratio=ratio_of(0.99, 0.96, 1.02)))
-    assert result.headline == "Half of the heads save no measurable time, because attention takes only 40 % of it."
-
-
 # A language model --------------------------------------------------------------------------------------------
 
 
@@ -289,31 +254,11 @@ def test_five_questions_about_a_language_model_are_measured() -> None:
     assert [step.name for step in clustered][1:4] == ["one-head", "one-cluster", "random"]
 
 
-def test_switching_off_a_head_changes_so_many_tokens_of_a_hundred() -> None:
-    bench = TokenBench(lambda mask: 3)
-    result = answer("one-head", bench)
-    assert gone(bench.asked[1]) == [2]
-    # Half of the documents change in 3 tokens of 10, the others in 5.
-    assert (result.value, result.sample) == (pytest.approx(40), "10 documents")
-    assert result.interval is not None
-    assert 30 < result.interval[0] < 40 < result.interval[1] < 50
-    assert result.bars["all heads"].value == 1
-    assert "40 of 100 predicted tokens changed." in result.headline
-
-
 @pytest.mark.parametrize(("others", "meaning"), [(1.1, "These heads copy"), (2.5, "spread over more heads")])
 def test_the_loss_on_repeated_tokens_rises_without_induction_heads(others: float, meaning: str) -> None:
     result = answer("induction", TokenBench(loss=lambda mask: 2.5 if gone(mask) == [2] else others))
     assert (result.value, result.sample) == (pytest.approx(150), "4 sequences")
     assert meaning in result.meaning
-
-
-def test_random_selections_of_a_language_model_are_compared_by_agreement() -> None:
-    result = answer("random", TokenBench(lambda mask: 4 if mask is MASK else 6))
-    # 6 of 10 tokens differ in half of the documents, and 8 in the others.
-    assert result.value == pytest.approx(30)
-    assert "0 of 20 random selections are at least as good" in result.meaning
-    assert list(result.bars) == ["all heads", "random, median", "CAHP's 3"]
 
 
 def test_the_cache_is_counted() -> None:

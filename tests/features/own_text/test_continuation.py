@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -72,15 +71,6 @@ def test_of_a_text_as_long_as_the_model_takes_the_end_is_continued(tmp_path: Pat
     read = [ids[0], *ids[1 - room :]]
     assert len(read) == room
     assert list(continue_text(model, text, full)) == slow(model, read, 20, None)
-
-
-def test_a_text_that_leaves_room_is_read_whole(tmp_path: Path) -> None:
-    folder = fakes.save_language_model(tmp_path / "model", "causal", "llama")
-    model = models.load(replace(models.identify(str(folder)), max_length=8), device="cpu")
-    assert model.max_length == 8 < model.longest_context - 20
-    full = HeadMask.full(model.layers, model.heads)
-    ids = begun(model, "good film " * 8)[:8]
-    assert list(continue_text(model, "good film " * 8, full)) == slow(model, ids, 20, None)
 
 
 def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_path: Path) -> None:

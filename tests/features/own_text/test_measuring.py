@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import fakes
 import numpy as np
 import pytest
 import torch
@@ -9,7 +8,7 @@ from cahp.features.own_text import measuring as own_text
 from cahp.features.own_text.measuring import AnswersOverBudgets, over_budgets, read_text
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.values import Cancelled, DataError, HeadMask
+from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -45,16 +44,6 @@ def test_of_a_long_text_some_budgets_are_tried_both_ends_among_them(
     monkeypatch.setattr(own_text, "_FEWEST", 4)
     masks = [HeadMask.of(range(count), 3, 4) for count in range(1, 13)]
     assert over_budgets(model, TEXT, masks).budgets == (1, 5, 8, 12)
-
-
-def test_reading_all_budgets_stops_when_told_to(model: HeadModel) -> None:
-    with pytest.raises(Cancelled):
-        over_budgets(model, TEXT, [FULL], progress=fakes.stop_at())
-
-
-def test_a_text_without_a_word_is_refused(model: HeadModel) -> None:
-    with pytest.raises(DataError, match="at least one word"):
-        read_text(model, " ", FULL)
 
 
 @pytest.mark.parametrize(

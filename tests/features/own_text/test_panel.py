@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import fakes
 import numpy as np
 import pytest
-from apps import has_button, open_part, text_of
 
-from cahp.features.own_text.on_board import KnownText, TextOnBoard, draw_recovered_work, measure
+from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
@@ -82,13 +80,3 @@ def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Exp
     # The recovered model, and the budgets of another table.
     assert len(again.missing) == 1 + (again.table_name != table)
     explorer.close()
-
-
-def test_a_refit_that_failed_says_why_and_can_be_tried_again() -> None:
-    failed = SimpleNamespace(ended=True, state="failed", error="the memory is full", result=None)
-    explorer = SimpleNamespace(work=SimpleNamespace(job=lambda *_: failed))
-    app = open_part(
-        draw_recovered_work, explorer, SimpleNamespace(lacks_recovered=True, describe=lambda _: "after refit")
-    )
-    assert "The memory is full" in text_of(app, "error")
-    assert has_button(app, "own-text-recovered-again")
