@@ -284,6 +284,8 @@ class Family:
     matched: str | None = None
     #: The reason why heads can be masked but not cut out.
     no_cut: str | None = None
+    #: Where attention is fused, pooled maps are equal with and without whole maps.
+    pools: bool = True
     #: Layers can be run one by one.
     walks: bool = True
     #: The first layers can be left out: the others need only their hidden states.

@@ -20,6 +20,7 @@ from cahp.models.attention import (
     FirstLayerReached,
     ForwardCall,
     Leaving,
+    PooledProbe,
     Probe,
     Tap,
     attach,
@@ -371,10 +372,10 @@ class HeadModel:
 
         ``gates`` of shape ``(L, H)``, or ``(b, L, H)`` with gates for each example, multiply each head's context
         vector before the output projection; ``fill`` of shape ``(L, width)`` takes the place of what they close (None:
-        zeros). ``probe`` gets the attention weights of every layer, ``edit`` replaces them, ``tap`` gets the inputs of
-        its projections, and ``leaving`` the output of the layer, which it may replace. ``record`` gets the arguments of
-        every layer. ``start`` are the hidden states at the start of a ``tail``. Matrix products are computed in
-        ``precision``.
+        zeros). ``probe`` gets the attention weights of every layer (a ``PooledProbe`` their pooled maps), ``edit``
+        replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may
+        replace. ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a
+        ``tail``. Matrix products are computed in ``precision``.
         """
         if edit is not None and not self.family.edits:
             raise OptionError(
@@ -396,7 +397,13 @@ class HeadModel:
         elif probe is not None and self.family.shared:
             # A layer that is used in many passes gives the mean of its maps.
             watch = collect
-        call = ForwardCall(gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=returned)
+        pooled: PooledProbe | None = None
+        # A layer that is used in many passes gives the mean of whole maps.
+        if isinstance(probe, PooledProbe) and self.family.pools and not self.family.shared and edit is None:
+            pooled = probe
+        call = ForwardCall(
+            gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=returned, pooled=pooled
+        )
         # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).

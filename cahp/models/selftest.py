@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
-from cahp.models.attention import IMPLEMENTATION
+from cahp.models.attention import IMPLEMENTATION, pools_alike
 from cahp.models.cards import ALLOWED_ROUNDING, Family, Site
 from cahp.models.devices import tolerance
 from cahp.models.head_model import Batch, HeadModel, LayerState, Verified
@@ -131,7 +131,10 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
             complete &= maps.shape[1:] == (len(_heads_of(model, layer)), length, length)
             complete &= float(maps.min()) >= 0 and float(maps.sum(-1).max()) < 1 + _CLOSE
         if complete:
-            return family
+            real = batch.tensors["attention_mask"].cpu().bool()
+            fused = family.interface and getattr(model.network, "_supports_sdpa", True)
+            pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), real)  # noqa: B023
+            return replace(family, pools=pools)
     raise ModelError(
         f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "
         "heads; name another model"

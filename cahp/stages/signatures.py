@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -11,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.attention import Probe
+from cahp.models.attention import PooledProbe, Probe
 from cahp.models.cards import Site
 from cahp.models.devices import float64_device, free_bytes, move_to
 from cahp.models.head_model import Batch, HeadModel
@@ -22,16 +21,6 @@ from cahp.values.statistics import Moments, Signatures
 from cahp.words import size_of
 
 STAGE = "signatures"
-
-
-@lru_cache(maxsize=1024)
-def resizing(length: int, pool: int) -> Tensor:
-    """The matrix ``R (pool, length)`` that resizes a vector bilinearly, with half-pixel centres and no antialiasing.
-
-    Resizing a map ``A`` is separable, ``R A R'``, and depends on its length alone.
-    """
-    columns = nn.functional.interpolate(torch.eye(length)[None], size=pool, mode="linear", align_corners=False)
-    return columns[0].T.contiguous()
 
 
 class Collector:
@@ -54,19 +43,12 @@ class Collector:
             torch.zeros(size, dtype=torch.float64, device=self._where) for size in (shape[:2], shape, shape)
         )
 
-    def watch(self, batch: Batch, labels: Ints) -> Probe:
+    def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
         real = batch.here
         if real is None:
             real = batch.tensors["attention_mask"].cpu().bool()
-        resize = torch.zeros(len(real), self._pool, real.shape[1])
-        for row, mask in enumerate(real):
-            # Padding becomes a zero column, on whichever side the tokenizer puts it.
-            resize[row, :, mask] = resizing(int(mask.sum()), self._pool)
-        # Of each head: broadcasting would copy them in every layer.
-        left = move_to(resize, device).repeat_interleave(self._heads, dim=0)
-        right = left.transpose(1, 2).contiguous()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
@@ -74,8 +56,7 @@ class Collector:
 
         self.seen = True
 
-        def take(layer: int, weights: Tensor) -> None:
-            pooled = torch.bmm(torch.bmm(left, weights.float().flatten(0, 1)), right)
+        def take(layer: int, pooled: Tensor) -> None:
             cells = pooled.reshape(len(batch), -1)
             mean = members @ cells / counts
             # Each example minus the mean of its class, in place, since cells take most memory and time.
@@ -89,7 +70,7 @@ class Collector:
             self._mean[layer, present_rows] += delta * (more / total)
             self._counts[layer, present_rows] = total[:, 0]
 
-        return take
+        return PooledProbe.of(real, self._pool, device, take)
 
     def result(self) -> Signatures:
         """The statistics of all examples so far."""
@@ -142,7 +123,7 @@ def gate_gradients(
     model: HeadModel,
     texts: Texts,
     *,
-    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: lambda layer, maps: None,
+    watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: PooledProbe(None, lambda layer, maps: None),
     progress: Progress = silent,
 ) -> NDArray[np.float64]:
     """Signed gradients ``(M, L, H)`` of each example's loss at gates of 1, for the first quarter of ``texts``.

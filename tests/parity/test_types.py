@@ -18,6 +18,7 @@ from cahp import models
 from cahp.api.preflight import preflight
 from cahp.exports import formats
 from cahp.models import saving, to_onnx
+from cahp.models.attention import PooledProbe
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import Batch, HeadModel
@@ -79,9 +80,14 @@ def check_maps(model: HeadModel, plain: object, batch: Batch) -> None:
     seen: dict[int, torch.Tensor] = {}
     model.logits(batch, probe=lambda layer, weights: seen.update({layer: weights}))
     real = batch.tensors["attention_mask"].bool()
+    found, pooled = dict[int, torch.Tensor](), dict[int, torch.Tensor]()
+    model.logits(batch, probe=PooledProbe.of(real, 4, model.device, found.__setitem__, maps_up_to=0))
+    whole = PooledProbe.of(real, 4, model.device, pooled.__setitem__)
     for layer, expected in enumerate(maps):
         mean = expected.unflatten(1, (model.heads, model.card.group)).mean(2)
         assert alike(seen[layer] * real[:, None, :, None], mean * real[:, None, :, None], 1e-5)
+        whole(layer, mean)
+        assert alike(found[layer], pooled[layer], 1e-5)
 
 
 def check_tails(model: HeadModel, batch: Batch) -> None:
