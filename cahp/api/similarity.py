@@ -64,7 +64,6 @@ class SimilarityGraph(HeadGraph):
         backbone: ``(E,)`` whether an edge belongs only to the tree that keeps the graph connected.
         communities: ``(N,)`` the community of each head, numbered from the largest.
         positions: ``(N, 2)`` in -1..1, for drawing.
-        modularity: The density of edges inside communities beyond that of a random graph.
         mask: The kept heads.
         unit: What a head is called: ``head``, or ``group`` where query heads share keys and values.
     """

@@ -259,7 +259,7 @@ class HeadGraph:
 
     ``edges (E, 2)`` pairs of flat indices, ``similarity (E,)`` 1 - distance, ``backbone (E,)`` whether an edge belongs
     only to the tree that connects the graph, ``communities (N,)`` numbered from the largest, ``positions (N, 2)`` in
-    -1..1, ``modularity`` how much denser communities are inside than expected at random.
+    -1..1.
     """
 
     edges: NDArray[np.int64]
@@ -267,7 +267,6 @@ class HeadGraph:
     backbone: NDArray[np.bool_]
     communities: NDArray[np.int64]
     positions: NDArray[np.float64]
-    modularity: float
 
 
 def suggest_threshold(distances: Floats) -> float:
@@ -311,7 +310,6 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
         ~above[edges[:, 0], edges[:, 1]],
         communities,
         _layout(graph, seed),
-        float(nx.community.modularity(graph, groups, weight="weight")),
     )
 
 

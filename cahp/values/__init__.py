@@ -1,6 +1,6 @@
 """The frozen values that stages exchange, and the errors they raise.
 
-Every value checks itself once, when it is made. Symbols as in the paper: ``L`` layers, ``H`` heads per layer,
+Symbols as in the paper: ``L`` layers, ``H`` heads per layer,
 ``N = L * H`` heads with flat index ``layer * H + head``, ``C`` classes, ``B`` pool size and ``D = B * B`` cells of a
 pooled attention map.
 """

@@ -33,13 +33,6 @@ class Signatures:
     layers: int
     heads: int
 
-    def __post_init__(self) -> None:
-        shape = self.mean.shape
-        if len(shape) != 3 or shape != self.m2.shape:
-            raise ValueError(f"mean {shape} and m2 {self.m2.shape} must both be (heads, classes, cells)")
-        if shape[0] != self.layers * self.heads or shape[1:2] != self.counts.shape:
-            raise ValueError(f"{shape} does not fit {self.layers} x {self.heads} heads, {self.counts.shape} counts")
-
     @property
     def variance(self) -> NDArray[np.float64]:
         """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
@@ -47,13 +40,7 @@ class Signatures:
         return np.where(counts > 1, self.m2 / np.maximum(counts - 1, 1), 1e-6)
 
     def merge(self, other: Signatures) -> Signatures:
-        """Return the statistics of both samples together (Chan, Golub and LeVeque 1979).
-
-        Raises:
-            ValueError: If the two describe different heads, classes or pool sizes.
-        """
-        if self.mean.shape != other.mean.shape or self.layers != other.layers:
-            raise ValueError(f"cannot merge signatures of shapes {self.mean.shape} and {other.mean.shape}")
+        """Return the statistics of both samples of the same heads together (Chan, Golub and LeVeque 1979)."""
         counts = self.counts + other.counts
         weight = other.counts / np.maximum(counts, 1)
         delta = other.mean - self.mean
@@ -80,11 +67,6 @@ class Moments:
     heads: int
     tokens: int
 
-    def __post_init__(self) -> None:
-        shape = self.contexts.shape
-        if len(shape) != 3 or shape[1] != shape[2] or shape != self.gradients.shape or shape[1] % self.heads:
-            raise ValueError(f"contexts {shape} and gradients {self.gradients.shape} do not fit {self.heads} heads")
-
 
 @dataclass(frozen=True, eq=False)
 class Space:
@@ -98,11 +80,6 @@ class Space:
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
     projection: str
-
-    def __post_init__(self) -> None:
-        heads = len(self.features)
-        if self.embedding.shape != (heads, 2) or self.distances.shape != (heads, heads):
-            raise ValueError(f"{heads} heads but embedding {self.embedding.shape}, distances {self.distances.shape}")
 
 
 #: The most families of clusters, since colours tell no more apart.

@@ -158,8 +158,8 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple
             help=f"Each node is {display.describe_square(explorer.card)} (layer.{unit}); solid nodes are kept, light "
             f"ones pruned; large numbers name communities. Solid links join {unit}s above the threshold, thicker where "
             "more similar; dashed links are of a tree that connects the graph. Communities (of all links, by the "
-            f"Louvain method, modularity {graph.modularity:.2f}) have more links inside than at random. Distances in "
-            f"the drawing are approximate. {_HOW}",
+            "Louvain method) have more links inside than at random. Distances in the drawing are approximate. "
+            f"{_HOW}",
             formula=_FORMULA,
             data={
                 "first": np.take(names, graph.edges[:, 0]).tolist(),

@@ -73,7 +73,6 @@ def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pyt
 def test_a_graph_finds_the_groups_it_was_made_of_largest_first() -> None:
     graph = head_graph(blocks(3, 5, 4), threshold=0.5)
     assert graph.communities.tolist() == [2] * 3 + [0] * 5 + [1] * 4
-    assert graph.modularity > 0.5
 
 
 def test_the_usual_threshold_leaves_about_three_edges_a_head() -> None:
