@@ -34,9 +34,11 @@ T = TypeVar("T")
 
 #: Session key: a link's model and data until a person confirms or dismisses them.
 WISH = "cahp_wish"
-#: Session keys: the job that opens model and data, and the link that it opens (None: a choice in the dialog).
+#: Session keys: the job that opens model and data, the link that it opens (None: a choice in the dialog), and the files
+#: that were uploaded for it (None: no files), which stay if it fails.
 OPENING = "cahp_opening"
 OPENED = "cahp_opened"
+UPLOADED = "cahp_uploaded"
 
 #: Session key: the head that My text shows.
 CHOSEN_HEAD = "similarity-head"

@@ -154,6 +154,7 @@ def _take_opened(explorer: Explorer) -> Explorer:
         if wish is not None:
             st.session_state[address.WISH] = wish
         return explorer
+    del st.session_state[address.UPLOADED]
     explorer = _replace(explorer, job.result)
     if wish is not None:
         if wish.files not in (None, job.result.fingerprint):

@@ -26,7 +26,7 @@ from cahp.models.cards import ModelCard
 from cahp.models.identity import add_prompt, explain_missing_classes
 from cahp.run.settings import Settings, describe
 from cahp.run.texts import check_texts, label_reading, match_labels
-from cahp.ui.frame.address import OPENED, OPENING, WISH, Wish
+from cahp.ui.frame.address import OPENED, OPENING, UPLOADED, WISH, Wish
 from cahp.ui.frame.running import follow
 from cahp.ui.parts.display import describe_size, plain, problem
 from cahp.ui.session import jobs
@@ -141,6 +141,7 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, 
     st.session_state[OPENING] = job
     # If it fails, the link is offered again.
     st.session_state[OPENED] = st.session_state.pop(WISH, None)
+    st.session_state[UPLOADED] = upload
     _close()
     job.wait(3.0)
 
@@ -361,7 +362,7 @@ def _paste() -> Upload | None:
 
 
 def _draw_upload(key: str) -> Upload | None:
-    """Draw the box for files and return them (None: no files yet).
+    """Draw the box for files and return them, or those that failed to open (None: no files yet).
 
     Raises:
         DataError: If there are too many files.
@@ -379,10 +380,14 @@ def _draw_upload(key: str) -> Upload | None:
         while name in files:
             name = f"({len(files) + 1}) {name}"
         files[name] = file.getvalue()
-    if not files:
+    if files:
+        return Upload(files)
+    before: Upload | None = st.session_state.get(UPLOADED)
+    if before is None:
         st.caption(f"Files {_IN_SESSION}")
-        return None
-    return Upload(files)
+    else:
+        st.caption(f"Uploaded before: {plain(before.name)}. Upload other files to replace them.")
+    return before
 
 
 # Roles of files, columns and labels ---------------------------------------------------------------------------
