@@ -201,11 +201,12 @@ class Output:
         if not self._real.exists():
             part.rename(self._real)
             return
-        for name in gone - set(names):
+        for name in gone:
             path = self._real / name
+            # A file is replaced at once; a folder has to be empty for that.
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
-            else:
+            elif name not in names:
                 path.unlink(missing_ok=True)
         for path in part.iterdir():
             path.replace(self._real / path.name)

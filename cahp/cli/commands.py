@@ -176,6 +176,8 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     from cahp.api.export import site as write_site
 
     if site is not None:
+        if run is not None or static or out is not None:
+            raise OptionError("--site writes a page of all bundled runs; leave out the run, --static and --out")
         page = write_site(site, force=force)
         call.answer(page, [f"  wrote     {page['file']} ({page['bytes']:,} bytes): {', '.join(page['models'])}"])
         return

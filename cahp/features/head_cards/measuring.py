@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,11 +149,14 @@ def find_examples(
 
 def stored_examples(bench: Bench, families: Ints, *, measure: bool = False) -> tuple[tuple[Example, ...], ...] | None:
     """Return the examples of each head from the store (None: not there), or ``measure`` and store them."""
-    make = None
-    if measure:
-        make = partial(find_examples, bench.model, families, progress=bench.resources.progress)
+
+    def make() -> tuple[tuple[Example, ...], ...]:
+        return find_examples(bench.model, families, progress=bench.resources.progress)
+
     name = key("sentences of heads", 1, bench.card.sha256, digest(families.tobytes()), digest(*SENTENCES))
-    return bench.resources.find_record(name, tuple[tuple[Example, ...], ...], make)
+    if measure:
+        return bench.resources.find_record(name, tuple[tuple[Example, ...], ...], make)
+    return bench.resources.find_record(name, tuple[tuple[Example, ...], ...])
 
 
 def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:

@@ -135,7 +135,7 @@ def test_a_run_is_saved_as_the_command_line_writes_it(run: cahp.PruneResult, tmp
     folder = run.save(str(tmp_path / "out"))
     assert {path.name for path in folder.iterdir()} == {"run.json", "head_mask.json", "arrays.npz"}
     assert np.array_equal(cahp.read_mask(folder / "head_mask.json").keep, run.mask.keep)
-    with pytest.raises(cahp.CahpError, match="is a file, or lies in one"):
+    with pytest.raises(cahp.CahpError, match="is the name of a file"):
         run.save(folder / "run.json")
 
 

@@ -52,11 +52,11 @@ def test_a_run_prints_its_protocol_and_speaks_of_tokens(pruned: tuple[Path, str]
         f"Measured on 128 tokens of {documents} documents in windows of 16 tokens, without overlap "
         "(only the first begins with [CLS])" in pruned[1]
     )
-    (counts,) = (line.split()[1:] for line in pruned[1].splitlines() if line.startswith("  Documents "))
+    (counts,) = (line.split()[1:] for line in pruned[1].splitlines() if line.startswith("  n "))
     assert set(counts) == {str(documents)}
     for row in ("KL divergence", "Agreement with", "Perplexity", "Bits per byte  ", "Loss on repeated random tokens"):
         assert row in pruned[1]
-    assert "windows, no training" in pruned[1]
+    assert "inputs, no training" in pruned[1]
     for word in ("ccuracy", "F1", "classes", " texts,"):
         assert word not in pruned[1]
 

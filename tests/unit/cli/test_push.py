@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 from pathlib import Path
 
 import fakes
@@ -127,10 +126,10 @@ def test_an_empty_repository_that_everybody_reads_takes_no_private_model(line: l
 def test_a_full_disk_is_one_line_and_nothing_is_uploaded(
     line: list[object], hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copyfileobj", full)
+    monkeypatch.setattr(Path, "write_text", full)
     answer = pushed(line, "--yes")
     assert answer.code == 2
     assert json.dumps(answer.err).count("\\n") == 1

@@ -49,7 +49,7 @@ def test_a_training_tells_each_epoch_on_stderr_and_in_the_result(
             for name in ("The refit ", "The distillation ")
         )
         assert "held-out texts after refit" in refit
-        assert "without labels" in distilled
+        assert "taught by the full model" in distilled
     again = call(*words, "--out", tmp_path / "b")
     assert (again.code, again.err) == (0, "")
     assert again.out.replace("/b", "/a") == answer.out

@@ -26,7 +26,7 @@ from cahp.models.head_model import HeadModel
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.measures import Measure, NoOptions
+from cahp.run.measures import Measure
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block
@@ -141,9 +141,7 @@ class Named(Measure[dict[str, str]]):
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-    def wanted(self, bench: Bench) -> NoOptions:
-        return NoOptions()
+        self.setting = name
 
     def run(self, bench: Bench, mask: HeadMask, recovered: object, options: object) -> dict[str, str]:
         return {"of": self.name}

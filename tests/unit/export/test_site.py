@@ -39,6 +39,6 @@ def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
 def test_a_report_is_of_a_run_or_a_site_and_not_of_both(tmp_path: Path) -> None:
     assert "--site" in refused(call("report"))
     assert "--site" in refused(call("report", tmp_path, "--site", tmp_path))
-    assert "leave out --static and --out" in refused(call("report", "--site", tmp_path, "--static"))
+    assert "leave out the run, --static and --out" in refused(call("report", "--site", tmp_path, "--static"))
     answer = call("report", "--site", tmp_path / "site", "--json")
     assert answer.document["file"] == str(tmp_path / "site" / "index.html")
