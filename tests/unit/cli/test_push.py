@@ -10,6 +10,7 @@ import fakes
 import numpy as np
 import pytest
 from hub import Hub
+from safetensors import safe_open
 from terminal import Answer, call, refused
 
 from cahp.exports.masks import MaskOrigin, mask_json
@@ -57,6 +58,16 @@ def test_a_pushed_model_is_private_and_holds_what_was_written(line: list[object]
     assert files == {**written, ".gitattributes": b""}
     assert repository.private
     assert not any(TOKEN.encode() in content for content in files.values())
+
+
+def test_the_weights_name_their_origin(line: list[object], tmp_path: Path) -> None:
+    assert call(*line).code == 0
+    with safe_open(tmp_path / "small" / "model.safetensors", "np") as file:
+        facts = file.metadata()
+    assert (facts["format"], facts["cahp.model"], facts["cahp.recovery"]) == ("pt", "org/tiny", "none")
+    assert facts["cahp.mask.sha256"] == MASK.sha256
+    assert facts["cahp.command"].startswith("cahp export --model org/tiny ")
+    assert set(facts) >= {"cahp.version", "cahp.model.sha256", "cahp.method"}
 
 
 def hang_up(hub: Hub) -> None:

@@ -140,3 +140,14 @@ def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     assert (job.error is None) is cuts
     assert cuts or "cannot do without the attention of a layer" in str(job.error)
     made.close()
+
+
+def test_nothing_of_one_session_is_in_another(settings: Settings, explorer: Explorer) -> None:
+    other = Explorer("a stranger", Source.open(settings))
+    explorer.board.toggle(int(np.flatnonzero(~explorer.mask.keep)[0]))
+    assert explorer.board.by_hand
+    assert not other.board.by_hand
+    assert not other.board.can_undo
+    assert other.work.job(FLIPS) is None
+    explorer.board.undo()
+    other.close()
