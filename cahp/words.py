@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 #: The states of a model whose figures stand beside each other; those after a recovery are ``Recovery.beside``.
 ALL_HEADS = "all heads"
@@ -24,6 +24,15 @@ def counted(amount: int, noun: str) -> str:
     if amount == 1:
         return f"1 {noun}"
     return f"{amount} {noun}s"
+
+
+def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
+    """Quote and join the first ``limit`` names for a sentence."""
+    names = list(names)
+    quoted = [repr(name[:60]) for name in names[:limit]]
+    if len(names) > limit:
+        quoted.append(f"... ({len(names)} in all)")
+    return ", ".join(quoted) or "none"
 
 
 def capital(text: str) -> str:

@@ -18,9 +18,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, RowTable, join_quoted, row_error
+from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, RowTable, row_error
 from cahp.values import DataError
-from cahp.words import first_line
+from cahp.words import first_line, join_quoted
 
 #: The most bytes that a file may unpack to, per byte of its own. Texts compress to a fifth.
 _MOST_PER_BYTE = 10

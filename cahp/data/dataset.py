@@ -15,10 +15,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.data.tables import RowTable, join_quoted, row_error
+from cahp.data.tables import RowTable, row_error
 from cahp.tasks.answers import NO_LABEL
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, Ints, OptionError, digest
+from cahp.words import join_quoted
 
 #: Names of text columns that need no option, in the order in which they are tried: a text and its pair, or a text.
 TEXT_COLUMNS = (

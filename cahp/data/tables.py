@@ -8,14 +8,14 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from cahp.values import DataError
-from cahp.words import counted, first_line
+from cahp.words import counted, first_line, join_quoted
 
 #: The position of a row (from 1) and its cells, of the wanted columns at least.
 Rows = Iterator[tuple[int, Mapping[str, object]]]
@@ -106,15 +106,6 @@ class RowTable:
 def row_error(place: str, unit: str, number: int, problem: str) -> DataError:
     """Make the error for one line or row of ``place``."""
     return DataError(f"{place}, {unit} {number}: {problem}; correct or remove that {unit}.")
-
-
-def join_quoted(names: Iterable[str], *, limit: int = 20) -> str:
-    """Quote and join the first ``limit`` names for a sentence."""
-    names = list(names)
-    quoted = [repr(name[:60]) for name in names[:limit]]
-    if len(names) > limit:
-        quoted.append(f"... ({len(names)} in all)")
-    return ", ".join(quoted) or "none"
 
 
 # Files ---------------------------------------------------------------------------------------------------------

@@ -336,7 +336,7 @@ def list_checks(run: RunDocument) -> list[str]:
     """Return, in sentences, what was verified of the run's mask."""
     checks = []
     if run.verified.mask_bites:
-        checks.append("Switching off any head changes its layer: the mask takes effect.")
+        checks.append("The logits depend on the gate of every head: the mask takes effect.")
     if run.verified.mask_equals_surgery:
         within = ""
         if run.verified.difference:
