@@ -401,24 +401,3 @@ def to_delta(outcomes: Outcomes) -> dict[str, Any] | None:
     if change is None:
         return None
     return {"pp": change.value, "ci95": change.ci95}
-
-
-def from_metrics(metrics: Mapping[str, Any], delta: Mapping[str, Any] | None = None) -> dict[str, Estimate]:
-    """Return the outcomes that ``to_metrics`` and ``to_delta`` wrote.
-
-    Raises:
-        KeyError, TypeError, ValueError: If a field is missing or malformed.
-    """
-    n = metrics["n"]
-    outcomes = {
-        name: Estimate(metrics[field], None, n, OUTCOMES[name].unit)
-        for field, name in _FIELDS.items()
-        if metrics[field] is not None
-    }
-    if metrics["accuracy"] is not None:
-        low, high = metrics["ci95"]
-        outcomes["accuracy"] = Estimate(metrics["accuracy"], (low, high), n, "share")
-    if delta is not None:
-        low, high = delta["ci95"]
-        outcomes["accuracy_change"] = Estimate(delta["pp"], (low, high), n, "points")
-    return outcomes

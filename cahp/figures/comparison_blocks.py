@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from cahp.comparison import Comparison, SplitResults
@@ -37,6 +39,8 @@ from cahp.figures.comparison import curve_figure, difference_figure, ranking_fig
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
+from cahp.values import Bools
+from cahp.values.statistics import jaccard
 from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
@@ -218,8 +222,29 @@ def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]
 # Costs and rules ---------------------------------------------------------------------------------------------
 
 
-def show_overlaps(results: SplitResults, filters: Filters) -> Iterator[Block]:
-    """Yield how alike the masks are that a method selects with several seeds at a number of heads."""
+def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
+    """Yield how many heads of each layer the methods keep at a number of heads, and how alike their masks are."""
+    document = results.document
+    masks: dict[str, dict[int, list[Bools]]] = {}
+    for cell in document.cells:
+        if cell.error is None and cell.budget["attained"] == filters.budget and cell.method in filters.methods:
+            masks.setdefault(cell.method, {}).setdefault(cell.seed, []).append(document.mask(cell))
+    layers = []
+    alike = []
+    for method, by_seed in masks.items():
+        counts = np.mean([mask.sum(axis=1) for group in by_seed.values() for mask in group], axis=0)
+        layers.append([method_label(method), *(f"{count:.1f}" for count in counts)])
+        row: list[Cell] = [method_label(method)]
+        for other, theirs in masks.items():
+            shared: list[float] = []
+            for seed in by_seed.keys() & theirs.keys():
+                shared += [jaccard(mask, another) for mask, another in product(by_seed[seed], theirs[seed])]
+            row.append(f"{np.mean(shared):.2f}" if shared and other != method else None)
+        alike.append(row)
+    title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
+    yield Table(title, ["method", *map(str, range(document.model.layers))], layers, "compare-layers")
+    title = "Overlap of two methods with the same seed"
+    yield Table(title, ["method", *map(method_label, masks)], alike, "compare-alike")
     rows = [
         (method_label(row["method"]), f"{row['jaccard']:.2f}", f"{row['chance']:.2f}", row["pairs"])
         for row in results.summary.overlap["seeds"]
@@ -255,10 +280,10 @@ def show_costs(results: SplitResults, filters: Filters) -> Iterator[Block]:
 def show_notes(results: SplitResults, filters: Filters | None) -> Iterator[Block]:
     """Yield how differences are tested, and the notices; they are the same for all ``filters``."""
     document = results.document
-    yield Text(results.summary.rule[:1500].replace(results.against, method_label(results.against)))
+    yield Text(results.summary.rule.replace(results.against, method_label(results.against)))
     if document.test_opened:
         yield Text(f"The test split was opened {counted(document.test_opened, 'time')} for this model.")
-    yield from (Text(notice[:400]) for notice in document.notices[:20])
+    yield from map(Text, document.notices)
 
 
 # The paper's claims ------------------------------------------------------------------------------------------
@@ -300,7 +325,7 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
 #: The parts of a comparison below its two charts, by the label of their tab.
 SECTIONS: Mapping[str, Callable[[SplitResults, Filters], Iterable[Block]]] = {
     "Differences": show_differences,
-    "What is kept": show_overlaps,
+    "What is kept": show_heads,
     "Costs": show_costs,
     "How it is tested": show_notes,
 }

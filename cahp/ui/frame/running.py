@@ -84,7 +84,7 @@ def draw_timing(explorer: Explorer, *, place: str) -> None:
         title="Measuring the time",
         offer=label,
         type="tertiary",
-        help="Runs the full and the cut model in turn, in a separate process, until the ratio of their times is "
+        help="Runs the full and the cut model in turn, until the ratio of their times is "
         "known within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
     )
 

@@ -8,7 +8,7 @@ from cahp.figures.comparison_blocks import (
     Filters,
     show_comparison,
     show_costs,
-    show_overlaps,
+    show_heads,
 )
 from cahp.show import terminal
 from cahp.show.blocks import Line, Table, Text
@@ -29,8 +29,17 @@ def test_the_cost_of_a_method_is_that_of_its_costliest_budget() -> None:
     }
 
 
+def test_heads_are_counted_by_layer_and_masks_compared_with_those_of_the_same_seed() -> None:
+    layers, alike, *_ = show_heads(varied().results, Filters("kl", "refit", 3, METHODS))
+    assert isinstance(layers, Table)
+    assert isinstance(alike, Table)
+    # CAHP and gradient have two heads in common, of four that one of them keeps.
+    assert layers.texts == [["CAHP", "1.0", "2.0"], ["gradient", "2.0", "1.0"], ["random", "1.0", "2.0"]]
+    assert [row[1:] for row in alike.texts] == [["", "0.50", "0.20"], ["0.50", "", "0.20"], ["0.20", "0.20", ""]]
+
+
 def test_a_method_s_own_masks_are_compared_with_each_other() -> None:
-    table, _ = show_overlaps(varied().results, Filters("kl", "refit", 3, METHODS[:1]))
+    *_, table, _ = show_heads(varied().results, Filters("kl", "refit", 3, METHODS[:1]))
     assert isinstance(table, Table)
     # Both seeds keep the same heads; 3 of 6 heads at random share 0.365.
     assert table.texts == [["CAHP", "1.00", "0.36", "1"]]
