@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
@@ -61,22 +62,47 @@ def digest_code(modules: Iterable[str]) -> str:
     All code of this package that decides which heads are chosen counts, too, and of another package all of its files.
     Code without a file, as in a notebook, does not count.
     """
-    files = [file for name in _CHOOSING for file in sorted((_PACKAGE / name).rglob("*.py"))]
-    for module in sorted(set(modules)):
-        files += _list_files(module)
-    return digest(*(part for file in files for part in (file.name, file.read_bytes())))
+    digests = [_digest_package(_PACKAGE)]
+    for file in sorted({file for module in modules for file in _list_files(module)}):
+        with contextlib.suppress(OSError):
+            digests += [file.name, digest(file.read_bytes())]
+    return digest(*digests)
+
+
+@lru_cache
+def _digest_package(folder: Path) -> str:
+    """Digest the code in the package ``folder`` that decides which heads are chosen, or its version without files."""
+    files = [file for name in _CHOOSING for file in _list_code(folder / name)]
+    if not files:
+        return digest(version("cahp-explorer"))
+    return digest(*(part for file in files for part in (file.relative_to(folder).as_posix(), file.read_bytes())))
+
+
+def _list_code(folder: Path) -> list[Path]:
+    """List the source files in ``folder``, or the compiled files where a package ships without source."""
+    sources = sorted(folder.rglob("*.py"))
+    if sources:
+        return sources
+    return sorted(file for file in folder.rglob("*.pyc") if file.parent.name != "__pycache__")
 
 
 def _list_files(module: str) -> list[Path]:
     """List the file or the folder of a module of this package, or all files of another; none if there are none."""
     first, *rest = module.split(".")
-    place = _PACKAGE.joinpath(*rest)
-    if first != _PACKAGE.name:
-        package = sys.modules.get(first)
-        place = Path(next(iter(getattr(package, "__path__", ())), getattr(package, "__file__", None) or module))
-    if place.is_dir():
-        return sorted(place.rglob("*.py"))
-    return [file for file in (place.with_suffix(".py"),) if file.is_file()]
+    if first == _PACKAGE.name:
+        place = _PACKAGE.joinpath(*rest)
+        if place.is_dir():
+            return _list_code(place)
+        files = [place.with_suffix(".py"), place / "__init__.py", place.with_suffix(".pyc")]
+        return [file for file in files if file.is_file()]
+    package = sys.modules.get(first)
+    folders = getattr(package, "__path__", None)
+    if folders is not None:
+        return [file for folder in folders for file in _list_code(Path(folder))]
+    file = getattr(package, "__file__", None)
+    if file is None:
+        return []
+    return [Path(file)]
 
 
 def cache_folder() -> Path:

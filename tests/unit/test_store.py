@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import compileall
 import hashlib
 import json
 import multiprocessing
@@ -54,6 +55,7 @@ def changes_digest(file: Path) -> bool:
     before = digest_code(modules)
     assert before == digest_code(modules)
     file.write_bytes(file.read_bytes() + b"\n# changed")
+    stored._digest_package.cache_clear()
     return digest_code(modules) != before
 
 
@@ -68,6 +70,24 @@ def test_changed_code_that_chooses_heads_finds_no_results_of_the_old_code(
     file: str, package: Path, *, counts: bool
 ) -> None:
     assert changes_digest(package / file) is counts
+
+
+def test_compiled_code_without_sources_counts_too(package: Path) -> None:
+    compileall.compile_dir(package / "values", quiet=2, legacy=True)
+    for source in package.rglob("*.py"):
+        source.unlink()
+    assert changes_digest(package / "values" / "statistics.pyc")
+
+
+def test_code_without_files_is_digested_by_the_version_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "_PACKAGE", tmp_path / "cahp")
+    monkeypatch.setattr(stored, "version", lambda _: "1")
+    before = digest_code(["cahp.methods.magnitude"])
+    monkeypatch.setattr(stored, "version", lambda _: "2")
+    stored._digest_package.cache_clear()
+    assert digest_code(["cahp.methods.magnitude"]) != before
 
 
 @pytest.mark.parametrize(
