@@ -161,7 +161,11 @@ class Comparison:
         return self.written or summarise(self.document, self.answers)
 
     def results_on(self, part: str, outcome: str | None = None) -> SplitResults:
-        """The results on one of the document's ``parts``, in an ``outcome`` (None: the first that was measured)."""
+        """The results on one of the document's ``parts``, in an ``outcome`` (None: the first that was measured).
+
+        Raises:
+            ValueError: If nothing was measured on the part, or the outcome was not.
+        """
         summary = self.summary
         split = self.document.data.of(part).split
         means = {(mean.recovery, mean.method, mean.budget): mean for mean in summary.means if mean.split == split}
@@ -173,6 +177,8 @@ class Comparison:
                 if all(name in one.outcomes and one.outcomes[name].ci95 for one in means.values())
             ]
         )
+        if not means or outcome not in (None, *outcomes):
+            raise ValueError("an outcome that was not measured")
         outcome = outcome or outcomes[0]
         place = (split, outcome)
         primary = summary.primary

@@ -40,7 +40,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
 from cahp.values import Bools
-from cahp.values.statistics import jaccard
+from cahp.values.statistics import expected_jaccard, jaccard, overlaps
 from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
@@ -231,26 +231,28 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
             masks.setdefault(cell.method, {}).setdefault(cell.seed, []).append(document.mask(cell))
     layers = []
     alike = []
+    own = []
+    chance = expected_jaccard(filters.budget, filters.budget, document.total)
     for method, by_seed in masks.items():
-        counts = np.mean([mask.sum(axis=1) for group in by_seed.values() for mask in group], axis=0)
+        every = [mask for group in by_seed.values() for mask in group]
+        counts = np.mean([mask.sum(axis=1) for mask in every], axis=0)
         layers.append([method_label(method), *(f"{count:.1f}" for count in counts)])
+        pairs = overlaps(every)
+        if len(pairs):
+            own.append((method_label(method), f"{pairs.mean():.2f}", f"{chance:.2f}", len(pairs)))
         row: list[Cell] = [method_label(method)]
         for other, theirs in masks.items():
             shared: list[float] = []
-            for seed in by_seed.keys() & theirs.keys():
-                shared += [jaccard(mask, another) for mask, another in product(by_seed[seed], theirs[seed])]
-            row.append(f"{np.mean(shared):.2f}" if shared and other != method else None)
+            if other != method:
+                for seed in by_seed.keys() & theirs.keys():
+                    shared += [jaccard(mask, another) for mask, another in product(by_seed[seed], theirs[seed])]
+            row.append(f"{np.mean(shared):.2f}" if shared else None)
         alike.append(row)
     title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
     yield Table(title, ["method", *map(str, range(document.model.layers))], layers, "compare-layers")
     title = "Overlap of two methods with the same seed"
     yield Table(title, ["method", *map(method_label, masks)], alike, "compare-alike")
-    rows = [
-        (method_label(row["method"]), f"{row['jaccard']:.2f}", f"{row['chance']:.2f}", row["pairs"])
-        for row in results.summary.overlap["seeds"]
-        if row["budget"] == filters.budget and row["method"] in filters.methods
-    ]
-    yield Table("Overlap of a method's own masks", ("method", "overlap", "by chance", "pairs"), rows, "compare-overlap")
+    yield Table("Overlap of a method's own masks", ("method", "overlap", "by chance", "pairs"), own, "compare-overlap")
     yield Text(
         f"Overlap is the mean Jaccard index: the share of {results.units} that two masks keep, of all of theirs."
     )

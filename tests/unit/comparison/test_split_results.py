@@ -31,6 +31,11 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
+def test_an_outcome_that_was_not_measured_is_refused() -> None:
+    with pytest.raises(ValueError, match="not measured"):
+        varied().results_on("eval", "copying")
+
+
 def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     comparison = varied()
     assert comparison.document.parts == ("eval",)
@@ -59,6 +64,8 @@ def without_summary(file: dict[str, Any]) -> None:
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "no summary": without_summary,
     "no means": lambda file: file["summary"].update(means=[]),
+    "means of another split": lambda file: [mean.update(split="test") for mean in file["summary"]["means"]],
+    "means without an interval": lambda file: [mean.update(outcomes={}) for mean in file["summary"]["means"]],
     "a list for a summary": lambda file: file.update(summary=[1]),
     "words for numbers": lambda file: file["summary"].update(cost=[{"method": "random", "forwards": "much"}]),
     "another method": lambda file: file["summary"]["means"][0].update(method="<img src=x>"),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
 from comparisons import varied
 
 from cahp.figures.comparison_blocks import (
@@ -38,8 +42,12 @@ def test_heads_are_counted_by_layer_and_masks_compared_with_those_of_the_same_se
     assert [row[1:] for row in alike.texts] == [["", "0.50", "0.20"], ["0.50", "", "0.20"], ["0.20", "0.20", ""]]
 
 
-def test_a_method_s_own_masks_are_compared_with_each_other() -> None:
-    *_, table, _ = show_heads(varied().results, Filters("kl", "refit", 3, METHODS[:1]))
+@pytest.mark.parametrize("said", [None, {}, {"seeds": [{"method": "complementary", "jaccard": "much"}]}])
+def test_a_method_s_own_masks_are_compared_with_each_other_whatever_a_file_says(said: Any) -> None:
+    results = varied().results
+    if said is not None:
+        results = replace(results, summary=replace(results.summary, overlap=said))
+    *_, table, _ = show_heads(results, Filters("kl", "refit", 3, METHODS[:1]))
     assert isinstance(table, Table)
     # Both seeds keep the same heads; 3 of 6 heads at random share 0.365.
     assert table.texts == [["CAHP", "1.00", "0.36", "1"]]
