@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from comparisons import KEPT, made
 
-from cahp.comparison import SCHEMA, Comparison
+from cahp.comparison import SCHEMA, Comparison, arrays
 from cahp.comparison.summary import Summary
 from cahp.values import CahpError
 
@@ -118,6 +118,21 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         assert tracemalloc.get_traced_memory()[1] < 40 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_answers_to_as_many_texts_as_there_may_be_repeated_tokens_must_fit_as_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
+    monkeypatch.setattr(arrays, "_MOST_COPIES", 6)
+    for name, content in (
+        ("eval_predictions.npy", npy((2, 3), bytes(6))),
+        ("eval_copies.npy", npy((7,), bytes(7)).replace(b"|u1", b"|i1")),
+    ):
+        with zipfile.ZipFile(tmp_path / "compare.npz", "w") as archive:
+            archive.writestr(name, content)
+        with pytest.raises(CahpError, match="another shape"):
+            Comparison.read(tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"schema": "cahp.run/1"}', f'{{"schema": "{SCHEMA}"}}'])
