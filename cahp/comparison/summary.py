@@ -268,7 +268,9 @@ def _analyse(
             parts = [frames[method, budget] for budget in covered if (method, budget) in frames]
             if len(parts) == len(covered) > 1:
                 weights = trapezoid_weights(covered)
-                frames[method, None] = sum(weight * part for weight, part in zip(weights, parts, strict=True)).dropna()
+                area = sum(weight * part for weight, part in zip(weights, parts, strict=True)).dropna()
+                if len(area):
+                    frames[method, None] = area
     means = []
     for key, group in groups:
         own = {name: frames[key] for name, frames in series.items()}

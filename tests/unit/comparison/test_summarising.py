@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
-from comparisons import KEPT, cell, document, failed, told
+from comparisons import KEPT, MORE, cell, document, failed, told
 
 from cahp.comparison import Comparison, summarise
 from cahp.values.statistics import expected_jaccard
@@ -38,6 +39,21 @@ def test_a_failed_cell_is_left_out_of_everything_but_the_table(tmp_path: Path) -
     assert rows[2]["error"] == "ValueError: no"
     assert rows[1]["kept"] == "0.0 1.1 1.2"
     assert float(rows[1]["accuracy"]) == 1.0
+
+
+def test_a_method_whose_seeds_failed_in_turn_has_no_area() -> None:
+    right = np.ones(4, dtype=np.bool_)
+    gradient = [
+        cell("gradient", 4, KEPT["gradient"], right, seed=1),
+        cell("gradient", 5, MORE["gradient"], right, seed=2),
+    ]
+    whole = [
+        cell("complementary", row, kept["complementary"], right, seed=seed)
+        for row, (kept, seed) in enumerate(product((KEPT, MORE), (1, 2)))
+    ]
+    cells = [*whole, *gradient, failed("gradient", seed=2), failed("gradient", seed=1, budget=5)]
+    summary = summarise(document(cells, seeds=(1, 2), n=4), {"eval": told(np.ones((7, 4)))})
+    assert {area.method for area in summary.all_areas} == {"complementary"}
 
 
 def test_the_overlap_of_a_method_is_that_of_its_masks_with_several_seeds() -> None:
