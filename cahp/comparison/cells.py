@@ -20,7 +20,7 @@ from cahp.comparison.plan import FULL, Cell, Plan, facts_of, split_minimum, with
 from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence, Method
 from cahp.models.cards import ModelCard, SelectionCost
-from cahp.outcomes import main_outcome, measure
+from cahp.outcomes import same_predictions
 from cahp.recoveries import NONE, RECOVERIES, refit_texts
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
@@ -34,7 +34,7 @@ from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import Evaluation, WindowProtocol
 from cahp.tasks.texts import Texts
-from cahp.values import BudgetError, Cancelled, Floats, HeadMask, Progress, digest, silent
+from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -88,6 +88,11 @@ class Workspace:
             tuning, rest = first.evaluation.task.halve(first.evaluation)
             self.tuning_texts = first.evaluation.take(tuning)
             self.splits["eval"] = first.evaluation.take(rest)
+            if not len(rest):
+                raise CahpError(
+                    "tuning and evaluation need different texts, and there is only one; raise --eval-limit, or use "
+                    "--tries 1"
+                )
         if plan.settings.report:
             self.splits["report"] = first.dataset.split(plan.settings.report)
         self.critical_texts = self.splits["eval"].sample(first.evaluation.task.critical)
@@ -303,9 +308,12 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
         masks.append(mask)
         right = 0.0
         if tuning_texts is not None and len(settings) > 1:
-            full = bench.measurements.evaluate(tuning_texts)
             evaluation = bench.measurements.evaluate(tuning_texts, mask=mask)
-            right = main_outcome(measure(evaluation, full=full))[1].value
+            if evaluation.labelled:
+                right = float(evaluation.correct.mean())
+            else:
+                full = bench.measurements.evaluate(tuning_texts)
+                right = float(same_predictions(evaluation, full).mean())
         correct.append(right)
     # The first of equals, which is the default.
     best = int(np.argmax(correct))

@@ -116,13 +116,14 @@ def _record_cell(
             rows[split].append(evaluation)
             compared: Evaluation | None = rows[split][0]
             alike: Outcomes = {}
+            same = full[cell.seed].predictions.get(recovery)
             if evaluation.labelled and cell.method == FULL and recovery == NONE.name:
                 # Without labels there are only differences: those of the full model from itself.
                 compared = None
-            elif evaluation.labelled and recovery != NONE.name and recovery in full[cell.seed].predictions:
+            elif evaluation.labelled and same is not None and cell.method != FULL and recovery != NONE.name:
                 # The full model after the same recovery, if the recovery changes it.
-                same = texts.evaluation_of(full[cell.seed].predictions[recovery].arrays[split])
-                alike = {"accuracy_change": accuracy_change(evaluation, same)}
+                recovered = texts.evaluation_of(same.arrays[split])
+                alike = {"accuracy_change": accuracy_change(evaluation, recovered)}
             parts[split] = _to_quality(finite(measure(evaluation, full=compared)), alike)
         recoveries[recovery] = RecoveryResult(row, **parts, accepted=entry.meta["accepted"])
         seconds["evaluation"][recovery] = entry.meta["seconds"]
@@ -176,6 +177,8 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell], full: 
     grid = grid_notice(workspace.card.layers * workspace.card.heads)
     if grid is not None and REFERENCE in plan.methods:
         yield f"{REFERENCE}: {grid}"
+    if plan.tries_used < plan.tries:
+        yield f"settings were chosen among {plan.tries_used}, not {plan.tries}: all methods get equally many tries."
     failed = [one for one in measured if one.error]
     if failed:
         names = ", ".join(dict.fromkeys(one.cell.method for one in failed))

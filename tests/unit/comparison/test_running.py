@@ -25,7 +25,7 @@ from cahp.outcomes import to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import HeadMask, OptionError, digest
+from cahp.values import CahpError, HeadMask, OptionError, digest
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -98,6 +98,7 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
     # Complementary has two settings, so nobody gets more than two tries.
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
     assert written(found)["settings"]["tries"] == {"asked": 3, "used": 2}
+    assert any(notice.startswith("settings were chosen among 2, not 3") for notice in written(found)["notices"])
     bench = open_bench(settings, store=store)
     # Every other text of each class; here two classes alternate.
     by_class = np.argsort(bench.evaluation.labels, kind="stable")
@@ -115,6 +116,11 @@ def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_
         assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
         # Two settings weighed the same evidence, and each answered the tuning texts.
         assert (cell["price"]["forwards"], cell["price"]["labels"]) == (60 + 2 * 15, 7 + 15)
+
+
+def test_one_text_cannot_both_tune_and_evaluate(settings: Settings, store: Store) -> None:
+    with pytest.raises(CahpError, match="there is only one"):
+        compare(plan(replace(settings, eval_limit=1), "complementary", "tuned", tries=2), store=store)
 
 
 def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, store: Store) -> None:
@@ -139,6 +145,7 @@ def test_fine_tuning_is_given_to_the_unpruned_model_as_well_and_a_distillation_i
     # A refit of all heads gives the old weights back, and a distillation has the unpruned model for its teacher.
     assert set(full["recoveries"]) == {"none", "finetune"}
     assert full["recoveries"]["none"]["eval"]["delta"] is None
+    assert full["recoveries"]["finetune"]["eval"]["delta_alike"] is None
     measured = written(found)["cells"][0]["recoveries"]
     assert set(measured) == {"none", *recoveries}
     change = (measured["finetune"]["eval"]["accuracy"] - full["recoveries"]["finetune"]["eval"]["accuracy"]) * 100
