@@ -71,6 +71,8 @@ class Task:
     predicts_often = False
     #: Whether an item is a whole text of the data, which a person may choose to share in a report.
     items_are_texts = True
+    #: Columns of a table of items that are in no file: a part of a document stays in the session.
+    unshared: tuple[str, ...] = ()
     #: The settings that size its samples, and the characters of a text that are an example for a person to try.
     sizes: tuple[str, ...] = ("limit", "eval_limit", "max_length")
     example_length: int | None = None
@@ -191,6 +193,7 @@ class NextToken(Task):
     predicts_labels = False
     predicts_often = True
     items_are_texts = False
+    unshared = ("text",)
     measures = ("abilities", "continuation")
     sizes = ("tokens", "eval_tokens")
     # A model continues the beginning.

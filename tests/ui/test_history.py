@@ -92,6 +92,19 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
     assert not again.error
 
 
+def test_the_splits_of_a_links_files_are_guessed_and_another_choice_does_not_take_its_board() -> None:
+    app = opened(files="00000000", text_column="kind", label_column="question", budget="17")
+    mine = texts("kind,question")
+    upload(app, "wish-file", "open-wish", ("my_train.csv", mine), ("my_dev.csv", mine))
+    assert explorer_of(app).settings.splits == {"my_train.csv": "train", "my_dev.csv": "validation"}
+    app = opened(data="/elsewhere", budget="17")
+    assert has_button(app, "open-wish")
+    bring(app, ("mine.csv", texts()))
+    assert explorer_of(app).source.uploaded
+    assert explorer_of(app).board.requested is None
+    assert not has_button(app, "open-wish")
+
+
 # In a browser -------------------------------------------------------------------------------------------------------
 
 

@@ -262,6 +262,8 @@ def draw_flips(explorer: Explorer) -> None:
         everything = f"all {explorer.card.unit}s"
         table = compared.table(texts, everything, "this mask", classes=explorer.bench.class_names)
         display.show_texts(table, key="flips")
+        for name in texts.task.unshared:
+            del table[name]
         display.download_csv(table, "flips", file="changed-answers.csv")
 
 

@@ -115,7 +115,13 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
             upload = _draw_upload("wish-file")
             ready = upload is not None
         if ready and st.button("Open it", key="open-wish", type="primary"):
-            _open(explorer, wish.settings, upload, consent=False)
+            settings = wish.settings
+            if upload is not None:
+                with upload.open() as parts:
+                    # The names of files are in no link, so neither are their splits.
+                    if not parts.divided:
+                        settings = replace(settings, splits=data.guess_splits(parts))
+            _open(explorer, settings, upload, wish)
             st.rerun()
     except CahpError as error:
         problem(error)
@@ -124,14 +130,14 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
         st.rerun()
 
 
-def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, *, consent: bool = True) -> None:
+def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, wish: Wish | None = None) -> None:
     """Open a model and data in the background (they may have to be downloaded); the next run shows them once ready.
 
-    They are those of a link, or were chosen in the dialog, whose button is the ``consent`` to a download.
+    They are those of the link ``wish``, or were chosen in the dialog, whose button is the consent to a download.
     """
 
     def open_source(progress: Progress) -> Source:
-        with hub.consent_from(lambda *_: consent), hub.progress_to(progress):
+        with hub.consent_from(lambda *_: wish is None), hub.progress_to(progress):
             return Source.open(settings, upload)
 
     if OPENING in st.session_state:
@@ -140,7 +146,8 @@ def _open(explorer: Explorer, settings: Settings, upload: Upload | None = None, 
     job = jobs.submit(explorer.id, "open", open_source, rank=jobs.Rank.QUICK, aside=True)
     st.session_state[OPENING] = job
     # If it fails, the link is offered again.
-    st.session_state[OPENED] = st.session_state.pop(WISH, None)
+    st.session_state[OPENED] = wish
+    st.session_state.pop(WISH, None)
     st.session_state[UPLOADED] = upload
     _close()
     job.wait(3.0)

@@ -14,6 +14,7 @@ from cahp.api.bundled import WindowsRecord
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import NO_LABEL, Texts
+from cahp.ui.parts.inputs import own_examples
 from cahp.ui.session import opening
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import ShippedTexts, Source
@@ -56,6 +57,7 @@ def explorer(monkeypatch: pytest.MonkeyPatch) -> Iterator[Explorer]:
 
 def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert explorer.results.bundled
+    assert own_examples(explorer.bench) == []
     # What is measured here goes on with the windows of the bundled run.
     shipped = bundled.RUNS["smollm2"]
     assert (explorer.settings.bos, explorer.settings.mix) == (shipped.bos, shipped.mix)
