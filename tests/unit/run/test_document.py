@@ -86,13 +86,6 @@ def test_heads_that_the_model_does_not_have_are_refused(kept: dict[str, list[int
         RunDocument.from_json({**documents.run_json(), "kept": kept})
 
 
-#: The fields of a refit that the file leaves out.
-LATER_REFIT = {
-    **dict.fromkeys(("ridge", "kl_before", "kl_after", "step", "repeats_before", "repeats_after")),
-    "recovery": "refit",
-}
-
-
 def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> None:
     run = documents.run_json()
     document = RunDocument.from_json({"a later version's": 1, **dict(reversed(run.items()))})
@@ -103,5 +96,5 @@ def test_what_is_written_is_read_back_whole_and_in_the_order_of_the_schema() -> 
     assert RunDocument.from_json(said) == document
     plain = run.keys() - {"model", "settings", "data", "verified", "refit"}
     assert {name: said[name] for name in plain} == {name: run[name] for name in plain}
-    assert said["refit"] == {**run["refit"], **LATER_REFIT}
-    assert said["settings"]["seed"] == 42
+    assert said["refit"].items() >= run["refit"].items()
+    assert said["settings"].items() >= run["settings"].items()

@@ -37,18 +37,6 @@ def opened(settings: Settings, folder: Path, **options: Any) -> Bench:
     return bench
 
 
-def count_solutions(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """One entry for each refit that is solved from now on."""
-    original, solved = recovery.solve, []
-
-    def solve(*arguments: Any, **options: Any) -> Any:
-        solved.append(1)
-        return original(*arguments, **options)
-
-    monkeypatch.setattr(recovery, "solve", solve)
-    return solved
-
-
 def worst(bench: Bench) -> Selection:
     """The heads that are removed first, which any others can improve."""
     scores = methods.get("obs-fisher").score(bench.evidence)  # type: ignore[attr-defined]
@@ -102,7 +90,13 @@ def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(
 ) -> None:
     whole = opened(settings, tmp_path / "whole")
     wanted, search = improve_heads(whole, worst(whole))
-    solved = count_solutions(monkeypatch)
+    original, solved = recovery.solve, []
+
+    def solve(*arguments: Any, **options: Any) -> Any:
+        solved.append(1)
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(recovery, "solve", solve)
 
     def stop(stage: str, done: int, total: int) -> None:
         if stage == STAGE and len(solved) >= 4:

@@ -10,9 +10,7 @@ import pytest
 
 import cahp
 from cahp import models
-from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
-from cahp.run.settings import Settings
 from cahp.run.texts import load_data
 from cahp.store import Store
 
@@ -24,11 +22,6 @@ def wide(folder: Path, reads: int, **more: Any) -> Path:
     words.model_max_length = reads
     words.save_pretrained(folder)
     return folder
-
-
-def length(model: HeadModel, text: str) -> int:
-    (entry,) = model.tokenize([text])
-    return len(entry["input_ids"])
 
 
 @pytest.mark.parametrize(
@@ -46,32 +39,18 @@ def test_a_model_reads_512_tokens_or_as_many_as_are_asked_for_within_its_positio
     tmp_path: Path, positions: int, max_length: int | None, read: int
 ) -> None:
     model = cahp.load(str(wide(tmp_path, positions)), device="cpu", max_length=max_length)
-    assert length(model, "good film " * 2000) == read
+    (entry,) = model.tokenize(["good film " * 2000])
+    assert len(entry["input_ids"]) == read
 
 
-# What a run says --------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    """A run that reads 6 words of each text, and two tokens that frame them."""
-    return fakes.quick_task(tmp_path_factory.mktemp("long"), budget="5", max_length=8)
-
-
-@pytest.fixture(scope="module")
-def run(settings: Settings, store: Store) -> RunDocument:
-    return cahp.prune(settings, store=store).document
-
-
-@pytest.fixture(scope="module")
-def longer(settings: Settings) -> dict[str, tuple[int, int]]:
-    """By split, how many texts have more than 6 words, and how many there are: two tokens frame each."""
+def test_a_run_counts_the_texts_that_were_cut(tmp_path: Path) -> None:
+    # It reads 6 words of each text, and two tokens that frame them.
+    settings = fakes.quick_task(tmp_path, budget="5", max_length=8)
+    run = cahp.prune(settings, store=Store(tmp_path / "store")).document
     splits = load_data(settings, models.identify(settings.model)).splits
-    return {name: (sum(len(text.split()) > 6 for text in one.first), len(one)) for name, one in splits.items()}
-
-
-def test_a_run_counts_the_texts_that_were_cut(run: RunDocument, longer: dict[str, tuple[int, int]]) -> None:
-    assert all(0 < cut < count for cut, count in longer.values())
     for part in (run.data.select, run.data.eval):
-        assert (part.cut, part.examples, part.max_length) == (*longer[part.split], 8)
+        texts = splits[part.split].first
+        longer = sum(len(text.split()) > 6 for text in texts)
+        assert 0 < longer < len(texts)
+        assert (part.cut, part.examples, part.max_length) == (longer, len(texts), 8)
     assert RunDocument.from_json(run.to_json()).data == run.data

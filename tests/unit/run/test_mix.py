@@ -12,7 +12,7 @@ import torch
 import cahp
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import open_bench
 from cahp.run.settings import Mix, Settings
 from cahp.stages import recovery
 from cahp.store import Store
@@ -29,10 +29,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(
         model=str(model), data=str(place / "texts.txt"), window=32, tokens=4096, eval_tokens=64, latency=False
     )
-
-
-def open_mixed(settings: Settings, mix: str, store: Store, **changes: object) -> Bench:
-    return open_bench(replace(settings, mix=mix, **changes), store=store)  # type: ignore[arg-type]
 
 
 def count_read(windows: tuple[Window, ...], source: str) -> int:
@@ -89,12 +85,12 @@ def test_a_repeat_is_read_twice_after_the_beginning_token_and_only_the_second_re
 
 def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:
     notes = Path(str(settings.data)).with_name("notes.txt")
-    bench = open_mixed(settings, f"{notes}=25%", store)
+    bench = open_bench(replace(settings, mix=f"{notes}=25%"), store=store)
     added = [window for window in bench.calibration.windows if window.text.count("note")]
     assert sum(window.scored for window in added) == 1024
     assert bench.calibration.count == 128
     with pytest.raises(DataError, match=r"no data named 'missing\.txt'"):
-        open_mixed(settings, "missing.txt=25%", store)
+        open_bench(replace(settings, mix="missing.txt=25%"), store=store)
 
 
 def test_evaluation_texts_are_left_out_of_the_mix(settings: Settings, store: Store, tmp_path: Path) -> None:
@@ -104,13 +100,13 @@ def test_evaluation_texts_are_left_out_of_the_mix(settings: Settings, store: Sto
     (tmp_path / "data" / "validation.csv").write_text("\n".join(["text", *words[600:]]))
     notes = tmp_path / "notes.txt"
     notes.write_text("\n\n".join(words[600:]))
-    given = replace(settings, data=str(tmp_path / "data"))
+    given = replace(settings, data=str(tmp_path / "data"), mix=f"{notes}=25%")
     with pytest.raises(DataError, match="--mix: all texts of"):
-        open_mixed(given, f"{notes}=25%", store)
+        open_bench(given, store=store)
     notes.write_text("\n\n".join([*words[600:], *(f"note {word}" for word in words[:100])]))
     # No text of a file is set aside.
     left_out = f"300 texts of {notes} were left out, because they are evaluation texts of"
-    assert left_out in " ".join(open_mixed(given, f"{notes}=25%", store).notices)
+    assert left_out in " ".join(open_bench(given, store=store).notices)
 
 
 def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(

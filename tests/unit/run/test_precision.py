@@ -13,7 +13,6 @@ from fakes import prune
 
 from cahp.models import devices
 from cahp.models.head_model import HeadModel
-from cahp.run.document import RunDocument
 from cahp.run.settings import Settings, choose_precisions
 from cahp.store import Store
 from cahp.values import Precisions
@@ -44,15 +43,9 @@ def test_products_in_bfloat16_answer_nearly_the_same_and_leave_weights_and_gates
     assert taken == [0.0] * model.layers
 
 
-@pytest.mark.parametrize("fast", [False, True])
-def test_auto_never_touches_what_chooses_heads(monkeypatch: pytest.MonkeyPatch, fast: bool) -> None:
-    monkeypatch.setattr(devices, "has_bfloat16", lambda where: fast)
-    usual = Settings(device="cpu")
-    assert choose_precisions(usual) == Precisions("float32", "float32")
-    assert choose_precisions(replace(usual, precision="auto")) == Precisions(
-        "bfloat16" if fast else "float32", "float32"
-    )
-    assert choose_precisions(replace(usual, precision="bfloat16")) == Precisions("bfloat16", "bfloat16")
+def test_auto_changes_nothing_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "has_bfloat16", lambda where: False)
+    assert choose_precisions(Settings(device="cpu", precision="auto")) == Precisions("float32", "float32")
 
 
 def test_a_run_says_its_precision_and_none_is_taken_for_another(
@@ -79,9 +72,6 @@ def test_a_run_says_its_precision_and_none_is_taken_for_another(
     assert "signatures" in quick.cached
     assert "signatures" not in rough.cached
     assert not np.array_equal(runs["float32"].arrays["mean"], runs["bfloat16"].arrays["mean"])
-    assert not any("precision" in notice for notice in exact.notices)
-    assert any("answers were computed in bfloat16, signatures" in notice for notice in quick.notices)
-    assert any("signatures (which choose the heads) in bfloat16" in notice for notice in rough.notices)
-    said = quick.to_json()
-    assert said["precision"] == {"evaluation": "bfloat16", "signatures": "float32"}
-    assert RunDocument.from_json(said) == quick
+    said = ["\n".join(notice for notice in one.notices if "bfloat16" in notice) for one in (exact, quick, rough)]
+    assert (said[0], len(set(said))) == ("", 3)
+    assert quick.to_json()["precision"] == {"evaluation": "bfloat16", "signatures": "float32"}

@@ -21,11 +21,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_mask
-from cahp.run.recoveries import (
-    Recovered,
-    Recoveries,
-    cut_model,
-)
+from cahp.run.recoveries import Recovered, Recoveries, cut_model
 from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
@@ -52,25 +48,10 @@ def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any)
     return fakes.opened(model.card, texts, store, **{"model": model, **options})
 
 
-def distilled(model: HeadModel, store: Store, texts: Texts = TEXTS, **options: Any) -> Recovered:
-    return opened(model, store, texts).recoveries.distill(MASK, schedule=BRIEF, **options)
-
-
 def trained(model: HeadModel, store: Store, how: str, mask: HeadMask = MASK, **options: Any) -> Recovered:
     recovered = opened(model, store, **options).recoveries.recover(mask, how, schedule=BRIEF)
     assert recovered is not None
     return recovered
-
-
-def unread(*_: Any, **__: Any) -> HeadModel:
-    raise AssertionError("the model was read")
-
-
-def names(store: Store) -> set[str]:
-    return {path.name for path in store.folder.glob("*")}
-
-
-# --- the store
 
 
 @pytest.mark.parametrize("how", ["finetune", "distill"])
@@ -88,7 +69,7 @@ def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store
     stored = again.recoveries.recover(mask, how, schedule=BRIEF)
     assert stored is not None
     assert stored.sha256 == recovered.sha256
-    assert describe(stored) == describe(recovered)
+    assert (stored.epochs, stored.refit, stored.distill) == (recovered.epochs, recovered.refit, recovered.distill)
     assert np.array_equal(again.measurements.evaluate(TEXTS, mask=mask, recovered=stored).losses, answers.losses)
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
@@ -99,7 +80,7 @@ def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
     first = opened(model, store).recoveries
     first.prepare_quick_refits()
     # Another session, and another mask: nothing is run again.
-    monkeypatch.setattr("cahp.stages.recovery.collect_grams", unread)
+    monkeypatch.setattr(recovery, "collect_grams", None)
     again = opened(model, store).recoveries
     other = HeadMask(np.eye(4, dtype=np.bool_)[[1, 2, 3]])
     found = [made.recover(mask, "quick-refit") for made, mask in ((first, MASK), (again, MASK), (again, other))]
@@ -111,11 +92,6 @@ def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
     assert report is not None
     assert (report.verdict, report.row.name, report.kl_after) == ("applied", "quick-refit", None)
     assert report.reason == "not compared on held-out texts"
-
-
-def describe(recovered: Recovered) -> tuple[object, ...]:
-    """What a recovery says of itself."""
-    return recovered.epochs, recovered.refit, recovered.distill
 
 
 def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
@@ -148,6 +124,9 @@ def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_ou
 def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     model: HeadModel, store: Store, tmp_path: Path, how: str, step: int
 ) -> None:
+    def names(store: Store) -> set[str]:
+        return {path.name for path in store.folder.glob("*")}
+
     other = Store(tmp_path / "other")
     whole = trained(model, other, how)
     with pytest.raises(Cancelled):
@@ -162,33 +141,19 @@ def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     assert names(store) == names(other)
 
 
-# --- labels
-
-
-def flipped(texts: Texts) -> Texts:
-    return Texts(texts.first, texts.second, 1 - texts.labels, texts.classes)
-
-
-@pytest.mark.parametrize(
-    ("how", "seconds"), [("mean", None), ("refit", None), ("distill", None), ("distill", 1e9)], ids=str
-)
-def test_poisoned_or_absent_labels_change_neither_a_repair_nor_its_acceptance(
-    model: HeadModel, tmp_path: Path, how: str, seconds: float | None
+@pytest.mark.parametrize("seconds", [None, 1e9])
+def test_poisoned_or_absent_labels_change_neither_a_distillation_nor_its_acceptance(
+    model: HeadModel, tmp_path: Path, seconds: float | None
 ) -> None:
-    def repair(name: str, texts: Texts, **options: Any) -> Recovered:
+    wrong = Texts(TEXTS.first, TEXTS.second, 1 - TEXTS.labels, TEXTS.classes)
+    found = []
+    for name, texts, unlabelled in (("a", TEXTS, None), ("b", wrong, None), ("c", wrong, TEXTS.inputs)):
         shared = fakes.resources(model.card, Store(tmp_path / name), model=model)
-        recoveries = Recoveries(shared, texts, **options)
-        if how == "distill":
-            return recoveries.distill(MASK, schedule=BRIEF, seconds=seconds)
-        refitted = recoveries.recover(MASK, how)
-        assert refitted is not None
-        return refitted
-
-    honest = repair("honest", TEXTS)
-    absent = repair("absent", flipped(TEXTS), unlabelled=TEXTS.inputs)
-    for other in (repair("poisoned", flipped(TEXTS)), absent):
-        assert (other.sha256, other.report) == (honest.sha256, honest.report)
-        assert other.refit == honest.refit
+        recoveries = Recoveries(shared, texts, unlabelled=unlabelled)
+        found.append(recoveries.distill(MASK, schedule=BRIEF, seconds=seconds))
+    honest, *others = found
+    for other in others:
+        assert (other.sha256, other.report, other.refit) == (honest.sha256, honest.report, honest.refit)
 
 
 def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel, tmp_path: Path) -> None:
@@ -219,9 +184,6 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
 
 
-# --- time
-
-
 def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadModel, tmp_path: Path) -> None:
     data = fakes.write_data(tmp_path / "data")
     settings = Settings(model=model.card.folder, data=str(data), limit=50, device="cpu")
@@ -238,28 +200,18 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
     return fakes.WorkClock(monkeypatch)
 
 
-def hurried(model: HeadModel, store: Store, clock: fakes.WorkClock, seconds: float, /, **options: Any) -> Recovered:
-    given = {"model": model, "clock": clock, **options}
-    recoveries = fakes.opened(model.card, TEXTS, store, **given).recoveries
-    return recoveries.distill(MASK, schedule=BRIEF, seconds=seconds)
-
-
-#: What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
-ALL = 2600.0
-
-
 @pytest.mark.parametrize("allowed", [150.0, 900.0, 2100.0])
 def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
     model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float
 ) -> None:
-    distilled_model = hurried(model, store, clock, allowed)
+    made = opened(model, store, clock=clock).recoveries.distill(MASK, schedule=BRIEF, seconds=allowed)
     # A batch that was begun is ended.
     assert 0.5 * allowed < clock.now <= allowed + 10
-    assert distilled_model.start is not None or allowed < 400
-    texts = distilled_model.report.examples + distilled_model.report.held_out
+    assert made.start is not None or allowed < 400
+    texts = made.report.examples + made.report.held_out
     assert 40 <= texts <= 200
     assert (texts == 200) is (allowed > 2000)
-    assert ("of 2 epochs" in distilled_model.report.reason) is bool(distilled_model.report.epochs)
+    assert ("of 2 epochs" in made.report.reason) is bool(made.report.epochs)
 
 
 @pytest.mark.parametrize("stage", ["refit", "teacher", "evaluation", "distill"])
@@ -275,13 +227,11 @@ def test_whoever_cancels_waits_for_one_batch_at_most(
         if at == stage:
             asked.append(clock.now)
 
+    # What refit, teacher and both epochs take on all texts, in passes of a text, and a little more.
     with pytest.raises(Cancelled):
-        hurried(model, store, clock, ALL, progress=stop)
+        opened(model, store, clock=clock, progress=stop).recoveries.distill(MASK, schedule=BRIEF, seconds=2600.0)
     # Six texts are a small batch of evaluation, sixteen one of training.
     assert clock.now - asked[0] <= 3 * 16
-
-
-# --- runs
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import fakes
 import pytest
 
-from cahp.data.dataset import Dataset, RawSplit, assemble
+from cahp.data.dataset import RawSplit, assemble
 from cahp.models.cards import ModelCard
 from cahp.run.bench import open_bench
 from cahp.run.resources import TestSplitLog as Log
@@ -19,19 +19,10 @@ from cahp.store import Store
 THREADS, TIMES = 4, 5
 
 
-def dataset() -> Dataset:
-    texts = {split: fakes.sentences(10, seed=seed) for seed, split in enumerate(("train", "validation", "test"))}
-    return assemble("reviews", {split: RawSplit(one) for split, one in texts.items()})
-
-
-def log(folder: Path, sha256: str = "a" * 64) -> Log:
+def log(folder: Path) -> Log:
     shape = {"layers": 3, "heads": 4, "group": 1, "head_size": 8, "hidden": 32}
-    card = ModelCard("tiny", None, "bert", labels=("bad", "good"), origin=sha256, folder="", **shape)
-    return Log(card, dataset(), Store(folder))
-
-
-def ledger(folder: Path) -> Path:
-    return folder / "test-opened.txt"
+    card = ModelCard("tiny", None, "bert", labels=("bad", "good"), origin="a" * 64, folder="", **shape)
+    return Log(card, assemble("reviews", {"test": RawSplit(fakes.sentences(10))}), Store(folder))
 
 
 def open_often(folder: Path) -> None:
@@ -70,7 +61,7 @@ def test_where_nothing_can_be_written_the_opening_is_told_all_the_same(
 ) -> None:
     log(tmp_path).add()
     # A folder in its place: nobody can write there, root neither.
-    name = ledger(tmp_path)
+    name = tmp_path / "test-opened.txt"
     name.rename(tmp_path / "aside")
     name.mkdir()
     assert log(tmp_path).add() == 1

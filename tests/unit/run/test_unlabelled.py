@@ -33,11 +33,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return fakes.quick(fakes.save_model(place / "model"), place / "notes.txt", documents="line", budget="5")
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "store")
-
-
 def test_a_run_measures_what_needs_no_label_and_says_so(settings: Settings, store: Store) -> None:
     run = measure_run(open_bench(replace(settings, recover="refit"), store=store))
     for outcomes in run.document.outcomes.values():
