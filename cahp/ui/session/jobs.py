@@ -1,10 +1,17 @@
 """Jobs, their queue, and the thread that does them.
 
 Streamlit runs each session in a thread of its own, and all share this process. Two models that compute at once slow
-each other down more than waiting does, so one thread does all the work. Jobs have ranks: a figure that a person waits
-for, a run, minutes of work that a person asked for, such work that nobody asked for, and what fills idle time; a job
-lets those of a better rank pass between two batches. Within a rank, sessions take turns, so that one session's many
-jobs delay no other session. A job that waits for a disk or the network, such as a download, has a thread of its own.
+each other down more than waiting does, so one thread does all the work. Each job has a rank; better ranks go first:
+
+1. ``QUICK``: a figure that a person waits for.
+2. ``RUN``: a run.
+3. ``LONG``: minutes of work that a person asked for, such as a refit.
+4. ``UNASKED``: minutes of work that nobody asked for.
+5. ``BACKGROUND``: work for idle time, such as a sweep over all budgets.
+
+Between two batches, a job lets all jobs of a better rank run first. While a quick job or a run refits or trains, it
+counts as ``LONG``. Within a rank, sessions take turns, so that one session's many jobs delay no other session. A job
+that waits for a disk or the network, such as a download, has a thread of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +33,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from streamlit.runtime import Runtime
 
-from cahp.run.resources import PREPARATIONS
+from cahp.run.resources import LONG, PREPARATIONS
 from cahp.values import CahpError, Cancelled, Progress, silent
 
 T = TypeVar("T")
@@ -34,7 +41,8 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: Seconds that the end of the process waits for the thread: loading a model cannot be interrupted.
 _EXIT_S = 30.0
-#: Seconds of work after which its pace tells how long it takes.
+#: Seconds of a stage after which its pace is known, and of work after which that tells how long it takes.
+_SETTLED_S = 0.5
 _KNOWN_S = 5.0
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
@@ -103,7 +111,7 @@ class Job(Generic[T]):
         self._stage_began = 0.0
         self._stage_base = 0
         self._furthest = 0.0
-        self._most_left = float("inf")
+        self._first_left: float | None = None
 
     @property
     def ended(self) -> bool:
@@ -124,28 +132,34 @@ class Job(Generic[T]):
         """Its place in the queue, from 1 for the next one (None: it has started)."""
         return self._worker.place(self)
 
+    def _left(self) -> float | None:
+        """Estimate the seconds to the end by what was expected and by the pace of the stage (None: unknown)."""
+        now = monotonic()
+        left = None
+        if self._expected is not None:
+            left = max(0.0, self._expected - (now - self._began))
+        new = self.done - self._stage_base
+        spent = now - self._stage_began
+        if new > 0 and spent > _SETTLED_S:
+            left = max(left or 0.0, spent * (self.total - self.done) / new)
+        return left
+
     @property
     def seconds_left(self) -> float | None:
-        """The seconds to the end by what was expected and by the pace of its stage (None: unknown); never a rise."""
-        now = monotonic()
-        left = 0.0
-        new = self.done - self._stage_base
-        if new > 0:
-            left = (now - self._stage_began) * (self.total - self.done) / new
-        if self._expected is not None:
-            left = max(left, self._expected - (now - self._began))
-        elif new <= 0 or now - self._began < _KNOWN_S:
+        """The estimated seconds to the end, once they are known; never more than at first."""
+        left = self._left()
+        early = self._expected is None and monotonic() - self._began < _KNOWN_S
+        if self.state == "queued" or left is None or early:
             return None
-        if self.state == "queued":
-            return None
-        self._most_left = min(left, self._most_left)
-        return self._most_left
+        if self._first_left is None:
+            self._first_left = left
+        return min(left, self._first_left)
 
     @property
     def share(self) -> float:
         """The share of the work that is done: by the time, which never falls, or else by the units of its stage."""
-        left = self.seconds_left
-        if self._expected is None or left is None:
+        left = self._left()
+        if self.state == "queued" or self._expected is None or left is None:
             return min(1.0, self.done / max(self.total, 1))
         spent = monotonic() - self._began
         self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
@@ -304,10 +318,19 @@ class Worker:
             return 1 + sum(not other.ended and _order(other) < _order(job) for other in self._waiting)
 
     def let_pass(self, job: Job[Any]) -> None:
-        """Run all waiting jobs of a better rank than ``job`` in the calling thread, that of the queue."""
-        if threading.current_thread() is self._thread:
-            while (following := self._take(below=job.rank)) is not None:
-                self._work_on(following)
+        """Run all waiting jobs of a better rank than ``job`` in the calling thread, that of the queue.
+
+        In a stage of minutes ``job`` counts as ``LONG``, unless another job of this or a better rank is paused for it:
+        such jobs would pile up on one stack, and the first one would end last.
+        """
+        if threading.current_thread() is not self._thread:
+            return
+        rank = job.rank
+        others = [other for other in self.unfinished() if other.paused and other is not job]
+        if job.stage in LONG and all(other.rank > Rank.LONG for other in others):
+            rank = max(rank, Rank.LONG)
+        while (following := self._take(below=rank)) is not None:
+            self._work_on(following)
 
     def unfinished(self) -> list[Job[Any]]:
         """Return the jobs that are queued or running."""
@@ -328,7 +351,7 @@ class Worker:
         while not self._closing:
             with self._change:
                 job = self._take()
-                if job is None:
+                if job is None and not self._closing:
                     self._change.wait()
             if job is not None:
                 self._work_on(job)

@@ -207,3 +207,60 @@ def test_a_download_is_done_aside_and_keeps_nobody_waiting(gate: threading.Event
     gate.set()
     assert download.wait(PATIENCE)
     assert download.result is True
+
+
+def test_a_quick_job_lets_all_that_a_person_waits_for_pass_while_it_refits(gate: threading.Event) -> None:
+    order: list[str] = []
+
+    def refitting(progress: Progress) -> None:
+        while not gate.wait(0.01):
+            progress("refit", 0, 2)
+        order.append("own text")
+
+    # That it interrupted a sweep changes nothing.
+    table = start(SESSION, "table", holding(gate), rank=jobs.Rank.BACKGROUND)
+    own = start(SESSION, "own text", refitting, rank=jobs.Rank.QUICK)
+    for who, rank in ((OTHER, jobs.Rank.RUN), (SESSION, jobs.Rank.QUICK), (OTHER, jobs.Rank.QUICK)):
+        passing = jobs.submit(who, f"{rank}", lambda _, rank=rank: order.append(rank.name), rank=rank)
+        assert passing.wait(PATIENCE)
+    gate.set()
+    assert own.wait(PATIENCE)
+    assert table.wait(PATIENCE)
+    assert order == ["RUN", "QUICK", "QUICK", "own text"]
+
+
+def test_runs_that_let_each_other_pass_do_not_pile_up(gate: threading.Event) -> None:
+    order: list[int] = []
+
+    def work(number: int) -> Callable[[Progress], None]:
+        def run(progress: Progress) -> None:
+            if number == 0:
+                gate.wait(PATIENCE)
+            progress("refit", 0, 1)
+            order.append(number)
+
+        return run
+
+    people = [jobs.submit(f"person {number}", "run", work(number), rank=jobs.Rank.RUN) for number in range(5)]
+    gate.set()
+    assert all(job.wait(PATIENCE) for job in people)
+    # The first one lets the others pass, and these do not pass each other.
+    assert order == [1, 2, 3, 4, 0]
+
+
+def test_a_time_left_is_told_in_every_stage_and_never_rises_above_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    told: list[float | None] = []
+
+    def work(progress: Progress) -> None:
+        stages = (("teacher", 0, 0), ("teacher", 5, 10), ("teacher", 10, 10), ("distill", 0, 0), ("distill", 1, 9))
+        for stage, done, seconds in stages:
+            now[0] += seconds
+            progress(stage, done, 10)
+            told.append(job.seconds_left)
+
+    job = jobs.Job(jobs._worker, SESSION, "work", work)
+    job.advance()
+    # One step of distilling took 9 s, so nine take 81 s; 10 s were told first.
+    assert told == [None, 10.0, 0.0, None, 10.0]
