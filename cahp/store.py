@@ -318,7 +318,10 @@ def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> N
 
 @lru_cache(maxsize=128)
 def _read_shipped(key: str, path: Path) -> Entry | None:
-    """Read an entry that ships, once for all sessions: it does not change, and nobody may write into its arrays."""
+    """Read an entry that ships with the package; its file never changes, so each is read once.
+
+    All sessions share its arrays, which are therefore read-only.
+    """
     entry = _unpack(key, path.read_bytes())
     if entry is not None:
         for array in entry.arrays.values():
