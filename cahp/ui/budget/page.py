@@ -363,11 +363,13 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     for panel in features.panels("Board"):
         panel.draw(explorer)
     draw_measurements(explorer)
-    card = explorer.card
-    data = explorer.bench.dataset.id
-    better = bundled.describe_better_method(card.id, card.identity, data, explorer.recovery.name, explorer.mask.count)
-    if better is not None and not explorer.board.by_hand:
-        st.caption(f"{plain(better[1])}. Another method is under “How heads are chosen”.")
+    if not explorer.board.by_hand:
+        card = explorer.card
+        data = explorer.bench.dataset.id
+        name = explorer.recovery.name
+        better = bundled.describe_better_method(card.id, card.identity, data, name, explorer.mask.count)
+        if better is not None:
+            st.caption(f"{plain(better[1])}. Another method is under “How heads are chosen”.")
     for note in features.panels("Budget note"):
         note.draw(explorer)
 

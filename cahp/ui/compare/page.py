@@ -13,7 +13,7 @@ import streamlit as st
 from cahp import features
 from cahp.api import bundled
 from cahp.comparison import Comparison, SplitResults
-from cahp.comparison.result import read_upload
+from cahp.comparison.result import ARRAYS, read_upload
 from cahp.comparison.sentences import headline
 from cahp.figures.comparison_blocks import (
     SECTIONS,
@@ -108,9 +108,10 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
                 blocks.draw(show(shown, filters), owner=comparison, key=filters)
     with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
         st.markdown("**Download:**", width="content")
-        for file in comparison.files:
-            write = partial(lambda name: comparison.files[name], file)
-            display.download(file, write, file, _MEDIA[file], key=f"compare-get-{file}")
+        for file, media in _MEDIA.items():
+            if comparison.answers or file != ARRAYS:
+                write = partial(lambda name: comparison.files[name], file)
+                display.download(file, write, file, media, key=f"compare-get-{file}")
     if document.command:
         with st.expander("Command", key="compare-command"):
             st.code(document.command[:2000], language="bash", wrap_lines=True)

@@ -225,6 +225,9 @@ def draw(
             on_event=lambda event: _handle(explorer, event),
         )
     jobs = [explorer.work.job(row.kind, explorer.bench) for row in list_colourings() if row.kind is not None]
+    if first is not None or not recovery.awaits_refit:
+        # The Budget page offers it again, and says there why it failed.
+        jobs.append(refit)
     for failed in (job, *jobs):
         if failed is not None and failed.error:
             problem(failed.error)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from time import sleep
 from typing import Any, NoReturn
 
 import pytest
-from apps import has_button, open_part, rerun
+from apps import PATIENCE, has_button, open_part, rerun, text_of
 
 from cahp.api import bundled
+from cahp.board import FirstScreen
 from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.ui.budget.page import draw_flips
+from cahp.ui.frame import board
 from cahp.ui.frame.panels import kind_of
+from cahp.ui.frame.running import draw_timing
 from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FLIPS
+from cahp.ui.session.work import FLIPS, REFIT
+from cahp.values import CahpError, HeadMask
 
 
 @pytest.fixture
@@ -45,6 +50,10 @@ def wait(*_: Any, **__: Any) -> NoReturn:
     while True:
         jobs.relay("evaluation", 0, 1)
         sleep(0.01)
+
+
+def refuse(*_: Any, **__: Any) -> NoReturn:
+    raise CahpError("The refit went wrong.")
 
 
 @pytest.mark.parametrize(
@@ -80,3 +89,27 @@ def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
     app.button(key=stop).click()
     rerun(app)
     assert has_button(app, again)
+
+
+def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[HeadMask] = []
+    monkeypatch.setattr(work, "measure_costs", lambda _, __, mask, **___: measured.append(mask))
+    app = open_part(partial(draw_timing, place="budget"), explorer)
+    for times in (1, 2):
+        app.button(key="time-budget").click()
+        rerun(app)
+        assert all(job.wait(PATIENCE) for job in jobs.unfinished(explorer.id))
+        rerun(app)
+        assert measured == [explorer.mask] * times
+
+
+@pytest.mark.parametrize(("recovery", "first"), [("none", None), ("refit", FirstScreen([]))])
+def test_the_board_tells_why_a_refit_in_the_background_failed(
+    explorer: Explorer, monkeypatch: pytest.MonkeyPatch, recovery: str, first: FirstScreen | None
+) -> None:
+    monkeypatch.setattr(work, "evaluate_mask", refuse)
+    explorer.board.toggle(explorer.mask.flat[0])
+    explorer.chosen_recovery = recovery
+    assert explorer.start(REFIT, "refit").wait(PATIENCE)
+    app = open_part(partial(board.draw, first=first), explorer, board.describe_change)
+    assert text_of(app, "error") == "The refit went wrong."
