@@ -287,8 +287,9 @@ class Explorer:
         job = self.work.job(ROLES, self.bench)
         if job is not None and job.result is not None:
             return job.result
-        if self.results.roles is None:
+        if not self.results.sought_roles:
             # Once: a released budget must not wait for the store.
+            self.results.sought_roles = True
             self.results.roles = stored_roles(self.bench.resources)
         return self.results.roles
 

@@ -65,8 +65,9 @@ class Results:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         #: What a board of this run is about.
         self.subject = BoardSubject()
-        #: The roles of the model's heads (None: not read from the store).
+        #: The roles of the model's heads in the store (None: there are none), and whether they were looked up.
         self.roles: HeadRoles | None = None
+        self.sought_roles = False
         #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
         self.shares: Mapping[str, NDArray[np.float16]] | None = None
         #: What features keep with these results, by names of their own.

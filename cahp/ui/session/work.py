@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
@@ -193,6 +194,21 @@ def _choose_by(asked: tuple[Bench, str, int], _: Progress) -> tuple[str, HeadMas
     return method, choose(other, budget).mask
 
 
+#: Shared by all sessions: those of a language model take a hundred megabytes.
+_replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary()
+
+
+def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
+    name = REPLACEABILITY.key(bench)
+    replaceability = _replaceability.get(name)
+    if replaceability is None:
+        replaceability = Replaceability(bench.evidence.moments)
+        _replaceability[name] = replaceability
+        # Layers that keep all heads take longest, and most masks have some.
+        replaceability.shares(HeadMask.full(bench.card.layers, bench.card.heads))
+    return replaceability
+
+
 # The kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -234,7 +250,7 @@ CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
 )
 #: Measure how far kept heads can replace others.
 REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
-    lambda bench, _: Replaceability(bench.evidence.moments),
+    _measure_replaceability,
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
     seconds=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
@@ -280,6 +296,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     lambda board, progress: fill(board.need_table, board.bench, progress),
     lambda board: f"table-{id(board.table)}",
     Rank.BACKGROUND,
+    newest=True,
     seconds=table_seconds,
     title="All budgets",
 )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,12 +13,9 @@ from cahp.run.bench import Bench
 from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
-from cahp.ui.session.work import (
-    WARM,
-    Kind,
-    Work,
-)
+from cahp.ui.session.work import REPLACEABILITY, WARM, Kind, Work
 from cahp.values import HeadMask, Progress
+from cahp.values.statistics import Moments
 
 PATIENCE = 10.0
 MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
@@ -92,3 +90,15 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
     assert job.wait(PATIENCE)
     assert job.state == "done"
     assert read == ["full", "compared with", "quick refits"]
+
+
+def test_sessions_share_how_far_heads_replace_each_other(mine: Work) -> None:
+    squares = np.eye(4, dtype=np.float32)[None]
+    moments = Moments(squares, squares, np.ones((1, 2, 2)), heads=2, tokens=1)
+    facts = {**vars(TEXTS), "card": SimpleNamespace(sha256="a model", layers=1, heads=2)}
+    bench = cast(Bench, SimpleNamespace(**facts, evidence=SimpleNamespace(moments=moments)))
+    kind = replace(REPLACEABILITY, seconds=lambda _: None)
+    jobs = [work.start(kind, bench) for work in (mine, Work("another person"))]
+    assert all(job.wait(PATIENCE) for job in jobs)
+    assert jobs[0].result is not None
+    assert jobs[0].result is jobs[1].result
