@@ -133,7 +133,7 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
 
     Raises:
         BudgetError: If the number of heads is impossible.
-        SpaceError: If the texts do not make enough parts.
+        SpaceError: If the texts do not make enough parts, or these do not fit into memory.
     """
     settings = bench.settings
     if options.vary == "degree":
@@ -188,7 +188,11 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
     seen = len(evidence.gradients)
     part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
     # Fewer parts of a large model fit into memory.
-    count = min(SHARDS, max(4, _MEMORY // part_bytes))
+    count = min(SHARDS, _MEMORY // part_bytes)
+    if count < 4:
+        raise SpaceError(
+            "the statistics of this model's heads do not fit into memory in parts; choose a smaller pool size"
+        )
     if len(texts) < 2 * count:
         raise SpaceError(f"{len(texts)} texts are too few to draw samples; use at least {2 * count}")
     shard_of = shards_of(texts, count, seed=settings.seed)

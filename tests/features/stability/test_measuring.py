@@ -167,6 +167,16 @@ def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
         repeat(bench, "sample")
 
 
+def test_parts_that_do_not_fit_into_memory_are_refused(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Twelve heads, three classes and a pool of 4 x 4, in two statistics of eight bytes.
+    part = 12 * 3 * 16 * 16
+    monkeypatch.setattr(module, "_MEMORY", 4 * part)
+    assert len(repeat(bench, "sample").kept) == 3
+    monkeypatch.setattr(module, "_MEMORY", 4 * part - 1)
+    with pytest.raises(SpaceError, match="smaller pool size"):
+        repeat(bench, "sample")
+
+
 @pytest.mark.parametrize("vary", ["seed", "sample", "degree"])
 def test_a_choice_of_a_language_model_is_repeated_and_found_again(
     window_bench: Bench, vary: Any, monkeypatch: pytest.MonkeyPatch
