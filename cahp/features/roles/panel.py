@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 
 import numpy as np
@@ -15,7 +16,7 @@ from cahp.run import Bench, MaskSubject
 from cahp.show import Figure, Table
 from cahp.tasks import NEXT_TOKEN
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
-from cahp.ui.parts import draw_blocks, plain
+from cahp.ui.parts import cache_with, draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
 from cahp.values import HeadMask, HeadRoles, called
@@ -134,7 +135,10 @@ def draw_tab(explorer: Explorer) -> None:
         return
     unit = explorer.card.unit
     draw_blocks(ROLES_OF_HEADS.show(roles, MaskSubject(explorer.mask, explorer.recovery.ready, unit)))
-    st.markdown(plain(describe_clusters(roles, explorer.board.labels)))
+    labels = explorer.board.labels
+    # Thousands of permutations: not again at every rerun.
+    words = cache_with(explorer.clusters, ("roles", labels.tobytes()), partial(describe_clusters, roles, labels))
+    st.markdown(plain(words))
     table = explorer.table("none")
     if table is not None and table.full is not None:
         measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
