@@ -59,7 +59,7 @@ def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Call
     page.locator(".st-key-learn-here-random button").click()
     step.get_by_role("button", name="Cancel").click()
     # What ships is still there.
-    expect(page.locator(".st-key-learn-here-random button")).to_be_visible()
+    expect(page.locator(".st-key-learn-here-random-again button")).to_be_visible()
     expect(step).to_contain_text(bundled)
 
 

@@ -50,9 +50,13 @@ class _Lesson:
         return self.subject.name_answer(self.subject.steps[at].name)
 
     def know(self, at: int) -> Answer | None:
-        """Return the answer to a step: stored, or of the table of budgets."""
+        """Return the answer to a step: measured just now, stored, or of the table of budgets."""
         if self.subject.steps[at].name == TURN:
             return answer_turn(self.subject, self.explorer.table(self.subject.swept))
+        job = self.explorer.work.job(ANSWER, (self.subject, at))
+        if job is not None and job.result is not None:
+            # A full disk keeps none.
+            return job.result
         return self.subject.bench.resources.find_record(self.key(at), Answer)
 
     def see(self, at: int) -> Answer | None:
@@ -106,8 +110,9 @@ def draw(explorer: Explorer) -> None:
     if subject is None:
         return
     room = CLASSES.led_by(explorer.id)
-    if room is not None and room.subject.name_answer(TURN) != subject.name_answer(TURN):
-        # For another model or other data, earlier answers of the class would be wrong.
+    topic = (subject.name_answer(TURN), subject.swept)
+    if room is not None and (room.subject.name_answer(TURN), room.subject.swept) != topic:
+        # For another model, other data or another recovery, earlier answers of the class would be wrong.
         CLASSES.close(explorer.id)
         room = None
     learner: _Learner = st.session_state.setdefault("cahp_learn", _Learner())
@@ -229,7 +234,8 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
                     if stored is not None and stored.made:
                         st.caption(f"Bundled: measured on {plain(stored.made['machine'])}, {stored.made['date']}.")
                     name = f"learn-here-{step.name}"
-                    job_card(explorer, ANSWER, (subject, at), name=name, title=step.short, offer="Measure it here")
+                    offer = "Measure it here"
+                    job_card(explorer, ANSWER, (subject, at), name=name, title=step.short, offer=offer, again=True)
     mask = step.mask
     if step.name == TURN:
         selection = explorer.choices().of_budget(budget)

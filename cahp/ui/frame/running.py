@@ -170,6 +170,7 @@ def job_card(
     name: str,
     title: str = "",
     offer: str = "",
+    again: bool = False,
     **look: Any,
 ) -> T | None:
     """Draw a job: the button that starts it, its progress, or why it has no result; return the result.
@@ -182,12 +183,13 @@ def job_card(
         title: Stands beside the progress (empty: the title of the kind, or the stages).
         offer: The label of the button that starts the job (empty: the job starts by itself; where it takes more than a
             minute, a button with its title does).
+        again: Offer it again once it is done.
         **look: The look of the button.
     """
     job = explorer.work.job(kind, subject)
     start = partial(explorer.work.start, kind, subject)
     title = title or kind.title
-    if job is None:
+    if job is None or (again and job.state == "done"):
         if (kind.seconds(subject) or 0.0) > _UNASKED_S:
             offer = offer or title
         if offer:

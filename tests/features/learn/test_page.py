@@ -6,9 +6,13 @@ from pathlib import Path
 
 import fakes
 import pytest
-from apps import done, explorer_with_run, has_button, open_app, rerun
+from apps import PATIENCE, done, explorer_with_run, has_button, open_app, rerun
 
-from cahp.features.learn.page import SCENE
+from cahp.features.learn.classroom import CLASSES
+from cahp.features.learn.page import ANSWER, SCENE
+from cahp.recoveries import QUICK
+from cahp.run.resources import Resources
+from cahp.ui.session import jobs
 from cahp.ui.session.work import TABLE
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,3 +44,44 @@ def test_the_last_step_offers_to_measure_again_what_was_cancelled_and_waits_for_
         rerun(app)
         assert not app.exception
         assert not has_button(app, "learn-see-turn")
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_an_answer_that_no_disk_keeps_is_shown_and_measured_again_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Resources, "keep_record", lambda *_: None)
+    with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
+        app = open_app("learn", explorer, step="2")
+        # Another test may have read the sentence already.
+        assert all(job.wait(PATIENCE) for job in jobs.unfinished(explorer.id))
+        rerun(app)
+        app.slider(key="learn-guess-one-head").set_value(1).run()
+        app.button(key="learn-see-one-head").click().run()
+        first = explorer.work.job(ANSWER)
+        done(first)
+        rerun(app)
+        assert not has_button(app, "learn-see-one-head")
+        app.button(key="learn-here-one-head").click().run()
+        again = explorer.work.job(ANSWER)
+        done(again)
+        assert again is not first
+        rerun(app)
+        assert not has_button(app, "learn-see-one-head")
+
+
+@pytest.mark.usefixtures("quiet_machine")
+def test_a_class_ends_when_its_last_step_is_about_masks_after_a_refit_from_now_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
+    with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
+        app = open_app("learn", explorer)
+        assert all(job.wait(PATIENCE) for job in jobs.unfinished(explorer.id))
+        rerun(app)
+        app.button(key="class-open").click().run()
+        rerun(app)
+        assert CLASSES.led_by(explorer.id) is not None
+        done(explorer.work.start(TABLE, explorer.board_state(QUICK.name)))
+        rerun(app)
+        assert CLASSES.led_by(explorer.id) is None
