@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cahp.models.surgery import cut
 from cahp.recoveries import QUICK, RECOVERIES, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import choose_inputs, mean_ablate, refit, solve
+from cahp.stages.recovery import choose_inputs, collect_grams, mean_ablate, refit, solve, solve_at_once
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 
@@ -29,6 +30,7 @@ def texts(model: HeadModel) -> Texts:
 
 
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
+MOST = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
 
 
 def logits(model: HeadModel, texts: Texts) -> torch.Tensor:
@@ -36,6 +38,19 @@ def logits(model: HeadModel, texts: Texts) -> torch.Tensor:
     for batch in model.batches(model.tokenize(texts.inputs)):
         found[batch.rows] = model.logits(batch)
     return found
+
+
+def ridge_of(
+    full: Any, context: torch.Tensor, wanted: torch.Tensor, kept: torch.Tensor, ridge: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weight and bias that are nearest to the old ones of the kept channels and to what is wanted, in one system."""
+    context = context[:, kept]
+    design = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
+    start = torch.cat([full.weight[:, kept].T, full.bias[None]]).double()
+    penalty = torch.eye(design.shape[1], dtype=torch.float64) * ridge * (context**2).sum(0).mean()
+    penalty[-1, -1] = 0
+    solution = start + torch.linalg.solve(design.T @ design + penalty, design.T @ (wanted - design @ start))
+    return solution[:-1].T, solution[-1]
 
 
 def test_with_all_heads_kept_the_old_weights_come_back(model: HeadModel, texts: Texts) -> None:
@@ -50,8 +65,6 @@ def test_with_all_heads_kept_the_old_weights_come_back(model: HeadModel, texts: 
 def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(model: HeadModel, texts: Texts) -> None:
     ridge = 0.1
     solved = solve(model, MASK, texts.inputs, ridge=ridge)
-    size = model.card.head_size
-    kept = [channel for head in (0, 3) for channel in range(head * size, (head + 1) * size)]
     rows, targets = [], []
     for batch in model.batches(model.tokenize(texts.inputs)):
         seen: list[torch.Tensor] = []
@@ -59,15 +72,10 @@ def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(mode
         model.step(state, tap=lambda site, _, x, seen=seen: seen.append(x) if site == "output" else None)
         rows.append(seen[0][state.real].double())
         targets.append(model.projection(0).module(seen[0])[state.real].double())
-    context, y = torch.cat(rows)[:, kept], torch.cat(targets)
-    design = torch.cat([context, torch.ones(len(context), 1, dtype=torch.float64)], 1)
-    start = torch.cat([model.projection(0).weight[:, kept].T, model.projection(0).bias[None]]).double()
-    strength = ridge * float((context**2).sum(0).mean())
-    penalty = torch.eye(len(kept) + 1, dtype=torch.float64) * strength
-    penalty[-1, -1] = 0
-    expected = start + torch.linalg.solve(design.T @ design + penalty, design.T @ (y - design @ start))
-    assert torch.allclose(solved.projection(0).weight.double(), expected[:-1].T, atol=1e-5)
-    assert torch.allclose(solved.projection(0).bias.double(), expected[-1], atol=1e-5)
+    kept = torch.as_tensor(np.repeat(MASK.keep[0], model.card.head_size))
+    weight, bias = ridge_of(model.projection(0), torch.cat(rows), torch.cat(targets), kept, ridge)
+    assert torch.allclose(solved.projection(0).weight.double(), weight, atol=1e-5)
+    assert torch.allclose(solved.projection(0).bias.double(), bias, atol=1e-5)
 
 
 def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts) -> None:
@@ -87,26 +95,30 @@ def make_refits_by(make: Callable[..., HeadModel], monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", (make, recovery.CLOSED_FORMS["refit"][1]))  # type: ignore[arg-type]
 
 
+def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -> HeadModel:
+    """A model whose answers are wrong."""
+    spoilt = cut(model, mask)
+    for layer in range(model.layers):
+        spoilt.projection(layer).weight.mul_(-3.0)
+    return spoilt
+
+
 def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     strengths = []
 
-    def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -> HeadModel:
-        strengths.append(options["ridge"])
-        spoilt = cut(model, mask)
-        for layer in range(model.layers):
-            spoilt.projection(layer).weight.mul_(-3.0)
-        return spoilt
+    def make(*given: Any, ridge: float, **options: object) -> HeadModel:
+        strengths.append(ridge)
+        return spoil(*given)
 
-    make_refits_by(spoil, monkeypatch)
-    kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
-    found, report = refit(model, kept, texts.inputs)
+    make_refits_by(make, monkeypatch)
+    found, report = refit(model, MOST, texts.inputs)
     assert not report.accepted
     assert "the old weights stay" in report.reason
     assert strengths == pytest.approx([0.1, 1.0, 10.0, 100.0])
     assert report.ridge == pytest.approx(100.0)
-    assert torch.equal(logits(found, texts), logits(cut(model, kept), texts))
+    assert torch.equal(logits(found, texts), logits(cut(model, MOST), texts))
 
 
 def test_a_refit_that_does_not_help_is_solved_again_with_a_stronger_ridge(
@@ -148,18 +160,12 @@ def test_mean_ablation_replaces_the_output_of_a_removed_head_by_its_mean(family:
 def test_mean_ablation_is_a_baseline_that_held_out_texts_cannot_reject(
     model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -> HeadModel:
-        spoilt = cut(model, mask)
-        spoilt.projection(2).weight.mul_(-3.0)
-        return spoilt
-
     monkeypatch.setitem(recovery.CLOSED_FORMS, "mean", (spoil, (None,)))  # type: ignore[arg-type]
-    kept = HeadMask(np.array([[True] * 4, [True] * 4, [True, True, True, False]]))
-    found, report = refit(model, kept, texts.inputs, recovery=RECOVERIES["mean"])
+    found, report = refit(model, MOST, texts.inputs, recovery=RECOVERIES["mean"])
     assert (report.kl_before or 0) < (report.kl_after or 0)
     assert (report.accepted, report.verdict) == (True, "applied")
     assert report.reason.endswith(" before")
-    assert torch.equal(logits(found, texts), logits(spoil(model, kept, texts.inputs), texts))
+    assert torch.equal(logits(found, texts), logits(spoil(model, MOST, texts.inputs), texts))
 
 
 @pytest.mark.parametrize(
@@ -175,3 +181,36 @@ def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, e
     passes = QUICK.passes(there) / there
     assert passes < 2.0 or there < 1536
     assert QUICK.passes(there) == pytest.approx(4.1 * expected + 3 * 0.2 * there)
+
+
+def test_each_layer_is_the_ridge_regression_on_what_the_full_model_reads(model: HeadModel, texts: Texts) -> None:
+    grams = collect_grams(model, texts.inputs)
+    solved = solve_at_once(model, MASK, grams, ridge=0.01)
+    for layer in range(3):
+        rows: list[torch.Tensor] = []
+
+        def watch(site: str, at: int, entering: torch.Tensor, layer: int = layer) -> None:
+            if (site, at) == ("output", layer):
+                rows.append(entering.reshape(-1, entering.shape[-1])[real.reshape(-1)].double())  # noqa: B023
+
+        for batch in model.batches(model.tokenize(texts.inputs)):
+            real = batch.tensors["attention_mask"].bool()
+            model.logits(batch, tap=watch)
+        inputs = torch.cat(rows)
+        full = model.projection(layer)
+        wanted = inputs @ full.weight.double().T + full.bias.double()
+        kept = torch.as_tensor(np.repeat(MASK.keep[layer], model.card.head_size))
+        weight, bias = ridge_of(full, inputs, wanted, kept, 0.01)
+        assert torch.allclose(solved.projection(layer).weight.double(), weight, atol=1e-4)
+        assert torch.allclose(solved.projection(layer).bias.double(), bias, atol=1e-4)
+
+
+def test_heads_that_can_only_be_masked_are_solved_for_and_stay_in_their_places(
+    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grams = collect_grams(model, texts.inputs)
+    wanted = logits(solve_at_once(model, MASK, grams), texts)
+    monkeypatch.setattr(model, "family", replace(model.family, no_cut="they share a matrix"))
+    masked = solve_at_once(model, MASK, grams)
+    assert masked.head_counts == (4, 4, 4)
+    torch.testing.assert_close(logits(masked, texts), wanted, atol=1e-4, rtol=1e-4)
