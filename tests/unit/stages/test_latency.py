@@ -123,13 +123,10 @@ def writers(tmp_path: Path) -> Pair:
     return cut(model, HeadMask.full(3, 4)), cut(model, HeadMask(keep))
 
 
-def generating(pair: Pair, cost: Callable[[int], float]) -> Machine:
-    """A machine on which a call takes what ``cost`` says of its tokens, and the pruned model four fifths of that."""
-    return Machine(pair, lambda name, call, tokens: {"full": 1.0, "pruned": 0.8}[name] * cost(tokens))
-
-
 def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: Pair) -> None:
-    machine = generating(writers, lambda tokens: 0.001 * tokens if tokens > 1 else 0.01)
+    # A token read takes a millisecond, one written ten; the pruned model takes four fifths of that.
+    share = {"full": 1.0, "pruned": 0.8}
+    machine = Machine(writers, lambda name, _, tokens: share[name] * (0.001 * tokens if tokens > 1 else 0.01))
     times, speed = measure_generation(*writers, seconds=5.0, clock=machine.clock)
     assert machine.now <= 5.0
     assert (times.full.batch, times.full.length) == (1, 128)
@@ -139,21 +136,9 @@ def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: 
     assert [(one.full, one.pruned) for one in speed.decode] == [pytest.approx((100.0, 125.0))] * 3
     assert all(one.ratio.value == pytest.approx(0.8) for one in (prefill, *speed.decode))
     # A warm-up and three rounds of two models: 8 times a second.
-    assert speed.left_out == tuple(
-        f"prefill at {context} tokens (more than the time left)" for context in ("1,024", "4,096")
-    )
+    assert [one.partition(" tokens")[0] for one in speed.left_out] == ["prefill at 1,024", "prefill at 4,096"]
     _, longer = measure_generation(*writers, contexts=(128, 1024), seconds=60.0, clock=machine.clock)
     assert ([one.context for one in longer.prefill], longer.left_out) == ([128, 1024], ())
-
-
-def test_a_longer_context_that_takes_more_than_expected_ends_with_the_pass_that_runs(
-    writers: Pair,
-) -> None:
-    machine = generating(writers, lambda tokens: 2.0 if tokens > 128 else 0.01)
-    _, speed = measure_generation(*writers, contexts=(128, 1024), seconds=10.0, clock=machine.clock)
-    assert 8.0 < machine.now <= 10.0 + 2.0
-    assert [one.context for one in speed.prefill] == [128]
-    assert speed.left_out == ("prefill at 1,024 tokens (more than the time left)",)
 
 
 def test_a_cache_without_room_in_memory_is_left_out(writers: Pair, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,5 @@ def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:
 def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:
     values = np.zeros((2, 1, 3))
     values[:, 0] = [[1.0, 0.5, 0.0], [-1.0, 0.5, 0.0]]
-    gradients = values
-    assert salience(gradients, how="batch").tolist() == [[0.0, 1.0, 0.0]]
-    assert salience(gradients, how="example").tolist() == [[1.0, 0.5, 0.0]]
+    assert salience(values, how="batch").tolist() == [[0.0, 1.0, 0.0]]
+    assert salience(values, how="example").tolist() == [[1.0, 0.5, 0.0]]

@@ -4,7 +4,6 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from cahp.models.head_model import HeadModel
 from cahp.stages.similarity import (
@@ -12,22 +11,8 @@ from cahp.stages.similarity import (
     distances,
     head_graph,
     join_words,
-    nearest_heads,
-    suggest_threshold,
 )
 from cahp.values import DataError
-
-
-def random_maps(heads: int, size: int, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).dirichlet(np.full(size, 0.3), size=(heads, size)).astype(np.float32)
-
-
-def blocks(*sizes: int, near: float = 0.1, far: float = 0.9) -> NDArray[np.float64]:
-    """Groups of heads that are ``near`` each other and ``far`` from the others."""
-    group = np.repeat(np.arange(len(sizes)), sizes)
-    apart = np.where(group[:, None] == group, near, far)
-    np.fill_diagonal(apart, 0)
-    return apart
 
 
 def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_that_attend() -> None:
@@ -61,7 +46,7 @@ def test_a_distance_is_the_mean_over_tokens_of_the_root_of_their_divergence(
 def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     from scipy.spatial.distance import jensenshannon
 
-    heads = random_maps(7, 5)
+    heads = np.random.default_rng(0).dirichlet(np.full(5, 0.3), size=(7, 5)).astype(np.float32)
     expected = [[jensenshannon(a, b, base=2, axis=1).mean() if a is not b else 0 for b in heads] for a in heads]
     found = distances(heads.reshape(1, 7, 5, 5))
     assert found == pytest.approx(np.array(expected), abs=1e-6)
@@ -71,19 +56,12 @@ def test_distances_agree_with_scipy_and_do_not_depend_on_blocks(monkeypatch: pyt
 
 
 def test_a_graph_finds_the_groups_it_was_made_of_largest_first() -> None:
-    graph = head_graph(blocks(3, 5, 4), threshold=0.5)
+    # Heads of a group are 0.1 apart, and 0.9 from those of others.
+    group = np.repeat([0, 1, 2], [3, 5, 4])
+    apart = np.where(group[:, None] == group, 0.1, 0.9)
+    np.fill_diagonal(apart, 0)
+    graph = head_graph(apart, threshold=0.5)
     assert graph.communities.tolist() == [2] * 3 + [0] * 5 + [1] * 4
-
-
-def test_the_usual_threshold_leaves_about_three_edges_a_head() -> None:
-    apart = distances(random_maps(20, 6))
-    similar = 1 - apart[np.triu_indices(20, 1)]
-    assert (similar >= suggest_threshold(apart)).sum() == 60
-
-
-def test_the_nearest_heads_come_first_and_a_head_is_not_near_itself() -> None:
-    apart = np.array([[0, 0.5, 0.2, 0], [0.5, 0, 1, 1], [0.2, 1, 0, 1], [0, 1, 1, 0]], dtype=np.float64)
-    assert nearest_heads(apart, 0, count=2) == [3, 2]
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 from sklearn.metrics import pairwise_distances
 
 from cahp.stages.clustering import Projection, features, space
@@ -38,10 +38,6 @@ def without(signatures: Signatures, label: int) -> Signatures:
     counts = signatures.counts.copy()
     counts[label] = 0
     return replace(signatures, counts=counts)
-
-
-def pdist(points: NDArray[np.float32]) -> NDArray[np.float64]:
-    return np.linalg.norm(points[:, None].astype(np.float64) - points[None], axis=2)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +110,6 @@ def alike(rounding: float = 0.0) -> Signatures:
     return gaussian(mean, np.full(mean.shape, 0.01))
 
 
-def infinite() -> Signatures:
-    signatures = scattered(12)
-    signatures.mean[3, 1, 2] = np.nan
-    return signatures
-
-
 SAME = "all 12 heads separate the classes in the same way.*more examples"
 
 
@@ -133,7 +123,7 @@ SAME = "all 12 heads separate the classes in the same way.*more examples"
         pytest.param(replace(scattered(12), counts=np.zeros(3)), 1 << 29, "0 of 3 .*at least two", id="no class"),
         pytest.param(scattered(1), 1 << 29, "1 heads cannot be .*method that scores heads", id="one head"),
         pytest.param(scattered(2), 1 << 29, "2 heads cannot be .*method that scores heads", id="two heads"),
-        pytest.param(infinite(), 1 << 29, "not finite.*float32", id="not finite"),
+        pytest.param(replace(scattered(12), mean=np.full((12, 3, 16), np.nan)), 1 << 29, "not finite", id="not finite"),
         pytest.param(scattered(12, classes=2, cells=1), 1 << 29, "larger pool size", id="one feature"),
     ],
 )
