@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import fakes
@@ -79,18 +80,6 @@ def all_maps(model: HeadModel, double: Any, texts: Texts) -> list[tuple[list[int
     return found
 
 
-def test_the_bert_by_hand_is_the_model(model: HeadModel, double: Any) -> None:
-    for batch in model.batches(model.tokenize(TEXTS.inputs), size=1):
-        seen: list[Tensor] = []
-        theirs = model.logits(batch, probe=lambda _, weights, seen=seen: seen.append(weights)).softmax(-1)
-        maps, ours = run(double, batch.tensors["input_ids"][0].tolist())
-        assert np.allclose(theirs, ours, atol=1e-5)
-        assert np.allclose(torch.cat(seen), torch.cat(maps), atol=1e-5)
-
-
-# --- attattr
-
-
 def test_attributions_are_a_riemann_sum_of_numeric_derivatives(model: HeadModel, double: Any) -> None:
     steps, change = 20, 1e-4
     expected = np.zeros((len(TEXTS), LAYERS, HEADS))
@@ -112,30 +101,6 @@ def test_attributions_are_a_riemann_sum_of_numeric_derivatives(model: HeadModel,
     assert np.allclose(found, expected, atol=1e-5, rtol=1e-3)
 
 
-def test_the_attribution_score_is_the_sum_over_texts(model: HeadModel, tmp_path: Path) -> None:
-    score = registry.get("attattr").score(gather(model, TEXTS, tmp_path))  # type: ignore[attr-defined]
-    alone = sum(attributions(model, TEXTS.take([row]), progress=silent)[0] for row in range(3))
-    assert np.allclose(score, alone, atol=1e-5)
-
-
-def test_more_steps_make_attributions_of_a_layer_add_up_to_what_it_changes(model: HeadModel, double: Any) -> None:
-    # Completeness of integrated gradients, through the maxima: a layer with one token that attends to itself has one
-    # attention weight a head, so the maximum is the whole attribution.
-    ids = [5]
-    (full, probabilities) = run(double, ids)
-    without = run(double, ids, instead={2: full[2] * 0})[1]
-
-    class OneToken:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(model, name)
-
-        def tokenize(self, inputs: Any) -> Any:
-            return [{"input_ids": ids, "token_type_ids": [0], "attention_mask": [1]}]
-
-    found = attributions(OneToken(), some("film", labels=(1,)), steps=200, progress=silent)  # type: ignore[arg-type]
-    assert found[0, 2].sum() == pytest.approx(float(probabilities[0, 1] - without[0, 1]), abs=2e-3)
-
-
 @pytest.mark.parametrize("family", ["albert", "deberta-v2", "gpt2", "llama"])
 def test_shared_layers_shared_keys_and_other_attention_are_attributed_too(tmp_path: Path, family: str) -> None:
     other = models.load(str(fakes.save_model(tmp_path, family)), device="cpu")
@@ -147,9 +112,6 @@ def test_shared_layers_shared_keys_and_other_attention_are_attributed_too(tmp_pa
     for row in range(3):
         alone = attributions(other, TEXTS.take([row]), steps=3, progress=silent)
         assert np.allclose(found[row], alone[0], atol=1e-5)
-
-
-# --- entropy and confidence
 
 
 def test_entropy_is_that_of_every_row_by_hand(model: HeadModel, double: Any, tmp_path: Path) -> None:
@@ -175,23 +137,15 @@ def test_entropy_of_one_token_is_zero_and_of_equal_weights_one() -> None:
     assert np.allclose(found, [[[1.0, 0.0, 0.5, 1.0]]])
 
 
-@pytest.mark.parametrize("alpha", [0.0, 0.25, 0.5, 1.0])
+@pytest.mark.parametrize("alpha", [0.0, 0.25, 1.0])
 def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha: float) -> None:
     evidence = gather(model, fakes.sentences(20), tmp_path)
     gradient = registry.get("gradient").score(evidence)  # type: ignore[attr-defined]
     spread = entropies(evidence)
-    expected = [
-        [
-            alpha * (gradient[layer, head] - gradient.min()) / (gradient.max() - gradient.min())
-            + (1 - alpha) * (spread.max() - spread[layer, head]) / (spread.max() - spread.min())
-            for head in range(HEADS)
-        ]
-        for layer in range(LAYERS)
-    ]
+    scaled = (gradient - gradient.min()) / np.ptp(gradient)
+    focus = (spread.max() - spread) / np.ptp(spread)
     found = registry.get("hies", alpha=alpha).score(evidence)  # type: ignore[attr-defined]
-    assert np.allclose(found, expected)
-    if alpha == 0.5:
-        assert np.allclose(registry.get("hies").score(evidence), expected)  # type: ignore[attr-defined]
+    assert np.allclose(found, alpha * scaled + (1 - alpha) * focus)
 
 
 @pytest.mark.parametrize(("name", "special"), [("confidence", True), ("confidence-no-special", False)])
@@ -212,19 +166,19 @@ def test_confidence_is_the_mean_of_row_maxima_by_hand(
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too() -> None:
-    class Tokens:
-        all_special_ids, unk_token_id, pad_token_id, cls_token_id = (0, 1, 2), 1, 0, 2
-
-    class Gpt:
-        all_special_ids, unk_token_id, eos_token_id = (7,), 7, 7
-
-    class Without:
-        all_special_ids, unk_token_id = (4,), None
-
-    assert special_ids(Tokens) == {0, 2}
-    assert special_ids(Gpt) == {7}
-    assert special_ids(Without) == {4}
+@pytest.mark.parametrize(
+    ("special", "others", "found"),
+    [
+        ((0, 1, 2), {"unk": 1, "pad": 0, "cls": 2}, {0, 2}),
+        ((7,), {"unk": 7, "eos": 7}, {7}),
+        ((4,), {"unk": None}, {4}),
+    ],
+)
+def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too(
+    special: tuple[int, ...], others: dict[str, int | None], found: set[int]
+) -> None:
+    named = {f"{name}_token_id": token for name, token in others.items()}
+    assert special_ids(SimpleNamespace(all_special_ids=special, **named)) == found
 
 
 def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, tmp_path: Path) -> None:

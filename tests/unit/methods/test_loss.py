@@ -51,9 +51,6 @@ def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
     return [[score / sum(other**2 for other in row) ** 0.5 for score in row] for row in scores.tolist()]
 
 
-# --- gradient
-
-
 def test_signs_do_not_cancel_between_texts(model: HeadModel, tmp_path: Path) -> None:
     evidence = gather(model, fakes.sentences(40), tmp_path)
     every = gate_gradients(evidence)
@@ -74,21 +71,6 @@ def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, 
     method = registry.get("gradient-iterated")
     found = method.choose(gather(model, texts, tmp_path), budget=9, min_per_layer=floor)
     assert found.mask.keep.tolist() == keep.tolist()
-
-
-def test_budgets_share_the_rounds_that_they_have_in_common(model: HeadModel, tmp_path: Path) -> None:
-    texts = fakes.sentences(20)
-    seen: list[tuple[int, int]] = []
-    evidence = gather(model, texts, tmp_path, progress=lambda stage, done, total: seen.append((done, total)))
-    registry.get("gradient-iterated").choose(evidence, budget=8)
-    seen.clear()
-    registry.get("gradient-iterated").choose(evidence, budget=7)
-    # Five rounds of 20 texts, of which the last alone is measured.
-    assert min(done for done, _ in seen) == 80
-    assert seen[-1] == (100, 100)
-
-
-# --- fisher
 
 
 def test_fisher_sums_squares_of_batch_gradients(model: HeadModel, tmp_path: Path) -> None:
@@ -148,9 +130,6 @@ def test_fisher_keeps_each_layer_s_count_and_rearranges_inside(
     for layer in range(LAYERS):
         before, after = (set(np.flatnonzero(~mask.keep[layer]).tolist()) for mask in (diagonal, found))
         assert objective(batches[:, layer], after) <= objective(batches[:, layer], before) + 1e-9
-
-
-# --- ablation
 
 
 def loss(model: HeadModel, texts: Texts, keep: Keep) -> float:

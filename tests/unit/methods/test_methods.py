@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 import subprocess
 import sys
@@ -49,17 +48,6 @@ def takes_no_pass(name: str) -> bool:
 FREE = [name for name in POST_HOC if takes_no_pass(name)]
 
 
-def test_packages_are_searched_for_methods_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    searched: list[str] = []
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: searched.append(group) or [])
-    registry._outside.cache_clear()
-    try:
-        assert registry.names() == registry.names()
-        assert searched == [registry.ENTRY_POINTS]
-    finally:
-        registry._outside.cache_clear()
-
-
 def unread(model: HeadModel, folder: Path) -> HeadEvidence:
     """Evidence whose model must not be asked for."""
     return fakes.evidence(model.card, TEXTS, Store(folder), load=fakes.unread)
@@ -86,23 +74,6 @@ def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Evide
     return OnlyEvidence(gather(model, TEXTS, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
 
 
-def test_evidence_holds_the_calibration_texts_and_no_others() -> None:
-    assert {
-        "card",
-        "model",
-        "texts",
-        "seed",
-        "progress",
-        "cached",
-        "signatures",
-        "gradients",
-        "salience",
-        "moments",
-        "space",
-        "clustering",
-    } == PARTS
-
-
 def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> None:
     package = tmp_path / "cahp"
     shutil.copytree(Path(methods.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,21 +95,6 @@ def test_an_unknown_name_is_answered_with_all_there_are() -> None:
     for asked in (registry.get, registry.facts):
         with pytest.raises(OptionError, match=r"no method named 'best'.*ablation, .*random-per-layer"):
             asked("best")
-
-
-def test_facts_are_class_attributes_with_defaults() -> None:
-    class Plain:
-        name, needs_budget = "plain", True
-
-        def __init__(self, *, sharp: bool = False, **more: float) -> None:
-            self.sharp = sharp
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(registry._methods, "plain", Plain)  # type: ignore[arg-type]
-        assert registry.facts("plain") == registry.Facts(("sharp",), ({},), 1, learned=False, expensive=False)
-    assert {name for name in NAMES if registry.facts(name).expensive} == {"ablation-greedy", "attattr"}
-    assert set(LEARNED) == {"dsp", "dsp-joint", "dsp-straight-through", "l0", "pass"}
-    assert [name for name in NAMES if "representative" in registry.facts(name).options] == ["complementary"]
 
 
 @pytest.mark.parametrize(
@@ -245,20 +201,6 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, tmp_path: P
 )
 def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
     assert registry.get(name).estimate_cost(lasting, budget=6) == SelectionCost(forwards, labels)  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_method_says_in_a_sentence_what_it_does_and_where_it_is_from(name: str) -> None:
-    lines = (type(registry.get(name)).__doc__ or "").strip().splitlines()
-    assert lines[0].endswith((".", "?"))
-    words = " ".join(" ".join(lines).split())
-    (source,) = re.findall(r"Source: (.*?)\. Cost: ", words)
-    assert re.search(r"\b(19|20)\d\d\b|^ours", source)
-    # A paper that is on arXiv is named with its number, as a reader finds it.
-    assert "et al." not in source or re.search(r"arXiv \d{4}\.\d{5}|openreview", source)
-    if name in POST_HOC:
-        assert "Labels: " in words
-        assert "Randomness: " in words
 
 
 @pytest.mark.parametrize(

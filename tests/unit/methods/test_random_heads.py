@@ -39,10 +39,16 @@ def choose(name: str, evidence: HeadEvidence, seed: int, **options: Any) -> Sele
     return registry.get(name).choose(Seeded(evidence, seed), **options)  # type: ignore[arg-type]
 
 
-def test_random_masks_keep_every_head_equally_often(evidence: HeadEvidence) -> None:
-    masks = [choose("random", evidence, seed, budget=3, min_per_layer=0).mask.keep for seed in range(800)]
-    # Standard error of a share of 1/4 among 800 is 0.015.
-    assert np.allclose(np.mean(masks, axis=0), 3 / 12, atol=0.06)
+@pytest.mark.parametrize(("name", "budget", "floor"), [("random", 3, 0), ("random-per-layer", 6, 1)])
+def test_every_head_of_a_layer_is_kept_equally_often(
+    evidence: HeadEvidence, name: str, budget: int, floor: int
+) -> None:
+    expected = np.full((LAYERS, 1), budget / LAYERS)
+    if name == "random-per-layer":
+        expected = registry.get("complementary").choose(evidence, budget=6).mask.keep.sum(axis=1, keepdims=True)
+    masks = [choose(name, evidence, seed, budget=budget, min_per_layer=floor).mask.keep for seed in range(800)]
+    # Standard error of a share of 1/2 among 800 is 0.018.
+    assert np.allclose(np.mean(masks, axis=0), expected / HEADS, atol=0.07)
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (4, 1), (5, 0), (7, 2), (11, 1), (12, 1), (2, 0)])
@@ -67,12 +73,6 @@ def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
     )
     assert theirs.mask.counts == ours.mask.counts
     assert theirs.requested == budget
-
-
-def test_random_per_layer_draws_heads_of_a_layer_equally_often(evidence: HeadEvidence) -> None:
-    counts = registry.get("complementary").choose(evidence, budget=6).mask.keep.sum(axis=1)
-    masks = [choose("random-per-layer", evidence, seed, budget=6).mask.keep for seed in range(600)]
-    assert np.allclose(np.mean(masks, axis=0), counts[:, None] / HEADS, atol=0.08)
 
 
 @pytest.mark.parametrize("budget", [4, 6, 8, None])

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
-from cahp.methods.shared.scored import gate_gradients as every_gradient
 from cahp.models.head_model import HeadModel
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
@@ -84,16 +83,3 @@ def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_pat
 
 def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
     assert normalise_layers(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
-
-
-def test_gradients_of_many_texts_are_their_own(model: HeadModel, tmp_path: Path) -> None:
-    from cahp.stages.signatures import gate_gradients
-
-    # The salience sees the first 32 texts of 60, methods see all or those that are drawn.
-    texts = fakes.sentences(60)
-    evidence = gather(model, texts, tmp_path)
-    every = every_gradient(evidence)
-    assert every.shape == (60, LAYERS, HEADS)
-    assert np.allclose(every[:32], gate_gradients(model, texts), atol=1e-5)
-    rows = np.sort(np.random.default_rng(evidence.seed).permutation(60)[:20])
-    assert np.allclose(every_gradient(evidence, most=20), every[rows], atol=1e-5)
