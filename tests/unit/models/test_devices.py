@@ -14,12 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from cahp import models
 from cahp.models import devices
-from cahp.models.head_model import HeadModel
 from cahp.stages.evaluation import evaluate
 from cahp.stages.signatures import collect, gate_gradients
 from cahp.values import OptionError
 
-CPU, GPU = torch.device("cpu"), torch.device("cuda")
+CPU = torch.device("cpu")
 
 
 class Waits(TorchDispatchMode):
@@ -34,27 +33,14 @@ class Waits(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-@pytest.fixture(scope="module")
-def models_of(tmp_path_factory: pytest.TempPathFactory) -> dict[int, HeadModel]:
-    """Models by their number of layers."""
-    folder = tmp_path_factory.mktemp("models")
-    return {
-        layers: models.load(str(fakes.save_model(folder / str(layers), num_hidden_layers=layers)), device="cpu")
-        for layers in (2, 5)
-    }
-
-
-@pytest.fixture(scope="module")
-def model(models_of: dict[int, HeadModel]) -> HeadModel:
-    return models_of[2]
-
-
 @pytest.mark.parametrize("stage", [collect, evaluate, gate_gradients])
 def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
-    models_of: dict[int, HeadModel], stage: Callable[..., object]
+    stage: Callable[..., object], tmp_path: Path
 ) -> None:
     waits = []
-    for model in models_of.values():
+    for layers in (2, 5):
+        folder = fakes.save_model(tmp_path / str(layers), num_hidden_layers=layers)
+        model = models.load(str(folder), device="cpu")
         with Waits() as seen:
             stage(model, fakes.sentences(24))
         waits.append(seen.count)

@@ -74,25 +74,21 @@ def test_a_gguf_file_is_known_by_its_name_and_content(file: Path) -> None:
     assert identify(str(file)).sha256 != card.sha256
 
 
-def test_weights_of_few_bits_are_said_to_be_that(tmp_path: Path) -> None:
+def test_weights_of_few_bits_and_scaled_positions_are_said_to_be_that(tmp_path: Path) -> None:
     network, notes = gguf_files.network(), {}
     for kind in (Kind.F32, Kind.Q4_1, Kind.Q8_0):
         notes[kind] = identify(str(gguf_files.write(tmp_path / f"{kind.name}.gguf", network, kind))).notes
-    said = "4-bit weights (Q4_1) expanded to float32, not the published ones"
-    assert said == notes[Kind.Q4_1][0]
+    assert notes[Kind.Q4_1][0] == "4-bit weights (Q4_1) expanded to float32, not the published ones"
     assert "8-bit weights (Q8_0)" in notes[Kind.Q8_0][0]
     assert "expanded" not in str(notes[Kind.F32])
+    scaled = gguf_files.write(tmp_path / "scaled.gguf", network, rope__scaling__type="yarn")
+    assert any("scales positions for long texts" in note for note in identify(str(scaled)).notes)
     card = identify(str(tmp_path / "Q4_1.gguf"))
     gguf.convert_weights(card)
     read = gguf_conversion.AutoModelForCausalLM.from_pretrained(card.folder)
     # A block of 32 numbers has 16 levels between its least and its largest.
     before, after = (model.get_input_embeddings().weight for model in (network, read))
     assert 0 < (before - after).abs().max() < (before.max() - before.min()) / 15
-
-
-def test_scaled_positions_that_transformers_leaves_out_are_named(tmp_path: Path) -> None:
-    path = gguf_files.write(tmp_path / "a.gguf", gguf_files.network(), rope__scaling__type="yarn")
-    assert any("scales positions for long texts" in note for note in identify(str(path)).notes)
 
 
 def test_a_file_is_hashed_again_only_after_a_change(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -182,14 +178,6 @@ def test_what_lies_beside_a_file_is_not_used(file: Path) -> None:
     assert "auto_map" not in Path(card.folder, "tokenizer_config.json").read_text()
 
 
-# --- names
-
-
-def test_a_file_that_does_not_exist_is_no_model_at_the_hub() -> None:
-    for name in ("none.gguf", "models/none.gguf"):
-        assert f"no model named {name!r}" in why_not(Path(name))
-
-
 # --- damaged and hostile files
 
 
@@ -201,10 +189,12 @@ def array(kind: int, count: int, content: bytes = b"") -> bytes:
     return number(kind) + number(count, "Q") + content
 
 
+MILLION = array(0, 1_000_000, bytes(1_000_000))
+LONG_WORDS = array(8, 20, text(bytes(50_000)) * 20)
+LAYERS = entry("llama.block_count", 4, number(10**9))
 #: The keywords of ``gguf_files.raw``, and a part of the refusal.
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "version 1": ({"version": 1}, "version 1"),
-    "version 9": ({"version": 9}, "version 9"),
     "big-endian": ({"version": 3 << 24}, "big-endian"),
     "no tensors": ({"tensors": []}, "whole"),
     "no architecture": ({"entries": []}, "whole"),
@@ -216,20 +206,10 @@ HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "more entries than there are": ({"counts": (1, 2**60)}, "more entries"),
     "a text of 2 ** 60 bytes": ({"entries": [ARCHITECTURE, entry("a", 8, number(2**60, "Q"))]}, "whole"),
     "a long list": ({"entries": [ARCHITECTURE, entry("a", 9, array(0, 2**60))]}, "more entries"),
-    "a long list of texts": ({"entries": [ARCHITECTURE, entry("a", 9, array(8, 2**60))]}, "more entries"),
-    "a million bytes in a list": (
-        {"entries": [ARCHITECTURE, entry("a", 9, array(0, 1_000_000, bytes(1_000_000)))]},
-        "more entries",
-    ),
+    "a million bytes in a list": ({"entries": [ARCHITECTURE, entry("a", 9, MILLION)]}, "more entries"),
     "lists in lists": ({"entries": [ARCHITECTURE, entry("a", 9, array(9, 1, array(0, 1, b"a")))]}, "whole"),
-    "long words": (
-        {"entries": [ARCHITECTURE, entry("a", 9, array(8, 20, text(bytes(50_000)) * 20))]},
-        "longer words",
-    ),
-    "more layers than tensors": (
-        {"entries": [ARCHITECTURE, entry("llama.block_count", 4, number(10**9))]},
-        "claims 1000000000 layers",
-    ),
+    "long words": ({"entries": [ARCHITECTURE, entry("a", 9, LONG_WORDS)]}, "longer words"),
+    "more layers than tensors": ({"entries": [ARCHITECTURE, LAYERS]}, "claims 1000000000 layers"),
     "an alignment of 3": ({"entries": [ARCHITECTURE, entry("general.alignment", 4, number(3))]}, "whole"),
     "a tensor that is larger than the file": ({"tensors": [tensor("a", [33])]}, "whole"),
     "a tensor of 2 ** 240 numbers": ({"tensors": [tensor("a", [2**60] * 4)]}, "whole"),
@@ -270,14 +250,10 @@ def test_a_tokenizer_that_does_not_work_is_refused_in_one_sentence(tmp_path: Pat
     ("changes", "named"),
     [
         ({"architecture": "rwkv7"}, "has no reader for rwkv7"),
-        ({"architecture": "t5"}, "t5"),
         ({"without": ["blk.1.attn_v"]}, "model.layers.1.self_attn.v_proj.weight of model.gguf are missing"),
-        ({"block_count": 3}, "are missing"),
         ({"feed_forward_length": 128}, "model.gguf"),
         ({"embedding_length": 1 << 28}, "do not belong together"),
-        ({"feed_forward_length": 1 << 28}, "do not belong together"),
         ({"vocab_size": 1 << 28}, "do not belong together"),
-        ({"context_length": 1 << 31}, ""),
         ({"attention__head_count": 5}, "model.gguf"),
         ({"attention__head_count": 0}, "model.gguf"),
     ],
@@ -286,10 +262,7 @@ def test_a_file_that_does_not_fit_its_own_description_is_refused(
     changes: dict[str, Any], named: str, tmp_path: Path
 ) -> None:
     path = gguf_files.write(tmp_path / "model.gguf", gguf_files.network(), **changes)
-    if named:
-        assert named in why_not(path)
-    else:
-        gguf.convert_weights(identify(str(path)))
+    assert named in why_not(path)
 
 
 # --- the built-in
@@ -304,17 +277,6 @@ def test_the_built_in_language_model_is_described_without_its_weights() -> None:
     assert card.details is not None
     assert card.details["parameters"] == 134_515_008
     assert models.name_of(card) == "smollm2"
-
-
-@pytest.mark.nightly
-@pytest.mark.slow
-def test_the_built_in_language_model_continues_a_sentence() -> None:
-    prompt = models.make_prompt("{text} The topic is", ("business", "sport"))
-    model = models.load(identify("smollm2", prompt=prompt), device="cpu")
-    assert model.verified is not None
-    tokens = model.tokenizer("The capital of France is", return_tensors="pt").input_ids
-    with torch.no_grad():
-        assert model.tokenizer.decode(model.network(tokens).logits[0, -1].argmax()) == " Paris"
 
 
 def test_a_missing_package_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:

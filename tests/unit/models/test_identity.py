@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import struct
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,13 @@ import fakes
 import pytest
 import torch
 from fakes import configure
+from opening import refusal
 from safetensors.torch import load_file, save_file
 
 from cahp import models
 from cahp.models import loading
-from cahp.models.identity import BUILTINS, assets, identify
+from cahp.models.identity import identify
+from cahp.models.matching import sketch_network
 from cahp.values import DataError, ModelError, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,8 +65,8 @@ def replace_weights(name: str, content: bytes) -> Change:
     return replace
 
 
-def write_index(index: dict[str, Any]) -> Change:
-    return replace_weights("model.safetensors.index.json", json.dumps(index).encode())
+def write_index(weights: object) -> Change:
+    return replace_weights("model.safetensors.index.json", json.dumps({"weight_map": weights}).encode())
 
 
 def write_tensors(header: object, data: bytes = bytes(4)) -> Change:
@@ -107,11 +111,6 @@ def add_lora(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
 
 
-def pickle_lora(folder: Path) -> None:
-    add_lora(folder)
-    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-
-
 # --- names
 
 
@@ -142,19 +141,11 @@ def test_the_digest_follows_all_that_changes_an_answer(folder: Path, change: Cha
 
 
 @pytest.mark.parametrize(
-    "name", ["", " ", "nothing", "a/b/c", "./nothing", "/nothing", "~nobody-at-all/x", "x" * 5000, "a\0b", "minilm-"]
+    "name",
+    [*("", " ", "nothing", "a/b/c", "./no", "/no", "~nobody-at-all/x", "x" * 5000, "a\0b", "minilm-", "none.gguf")],
 )
 def test_a_name_that_is_no_model_s_is_refused_with_what_would_be_one(name: str) -> None:
     assert "folder" in why_not(name)
-
-
-@pytest.mark.parametrize("name", [name for name in BUILTINS if name.startswith("minilm")])
-def test_every_built_in_is_there_with_its_classes(name: str) -> None:
-    card = identify(name)
-    assert (card.layers, card.heads) == (6, 12)
-    assert (card.adapter is None) is (card.labels == ()) is (name == "minilm")
-    assert models.name_of(card) == name
-    assert (assets() / "adapters").is_dir()
 
 
 def test_an_encoder_that_is_missing_or_not_the_expected_one_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -180,6 +171,8 @@ def test_a_folder_called_like_a_built_in_keeps_its_path_as_a_name(
 NOT_WHOLE = "not a whole safetensors file"
 ANY_CODE = "loading a pickle can run any code"
 NO_CLASSIFIER = "no text classifier"
+#: A tensor of one number.
+PLACE = {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}
 
 #: What is done to a sound folder, and a part of the refusal.
 REFUSED: dict[str, tuple[Change, str]] = {
@@ -187,11 +180,9 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "half a configuration": (write_file("config.json", b"{"), "config.json"),
     "a list as configuration": (write_file("config.json", b"[]"), "config.json"),
     "a configuration of other bytes": (write_file("config.json", b"\xff\xfe"), "config.json"),
-    "an empty configuration": (write_file("config.json", b""), "config.json"),
     "no tokenizer": (remove_file("tokenizer.json"), "tokenizer.save_pretrained"),
     "no weights": (remove_file("model.safetensors"), "save_pretrained"),
     "pickled weights": (replace_weights("pytorch_model.bin", PICKLE), ANY_CODE),
-    "weights of torch": (replace_weights("model.pt", PICKLE), ANY_CODE),
     "a checkpoint": (replace_weights("model.ckpt", PICKLE), ANY_CODE),
     "weights cut short": (damage_weights(lambda whole: whole[:-100]), NOT_WHOLE),
     "longer weights than they say": (damage_weights(lambda whole: whole + b"\0"), NOT_WHOLE),
@@ -207,46 +198,33 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a shape that is a number": (write_tensor(5, [0, 4]), NOT_WHOLE),
     "half a place": (write_tensor([1], [0]), NOT_WHOLE),
     "a place that is text": (write_tensor([1], "04"), NOT_WHOLE),
-    "two tensors in the same bytes": (
-        write_tensors({name: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for name in "ab"}),
-        NOT_WHOLE,
-    ),
-    "an index of nothing": (write_index({}), "save"),
-    "an index that is a list": (write_index({"weight_map": []}), "save"),
-    "an empty index": (write_index({"weight_map": {}}), "save"),
-    "an index of another folder": (write_index({"weight_map": {"a": "../sound.safetensors"}}), "save"),
-    "an index of numbers": (write_index({"weight_map": {"a": 5}}), "save"),
-    "an index of missing files": (write_index({"weight_map": {"a": "model-2.safetensors"}}), "save"),
+    "two tensors in the same bytes": (write_tensors(dict.fromkeys("ab", PLACE)), NOT_WHOLE),
+    "an index that is a list": (write_index([]), "save"),
+    "an empty index": (write_index({}), "save"),
+    "an index of another folder": (write_index({"a": "../sound.safetensors"}), "save"),
+    "an index of numbers": (write_index({"a": 5}), "save"),
+    "an index of missing files": (write_index({"a": "model-2.safetensors"}), "save"),
     "Fourier layers": (set_config(model_type="fnet"), "Fourier"),
     "a model of pictures": (set_config(model_type="vit"), NO_CLASSIFIER),
     "a model without attention": (set_config(model_type="mamba"), NO_CLASSIFIER),
     "no model type": (set_config(model_type=None), NO_CLASSIFIER),
     "several model types": (set_config(model_type=["bert"]), NO_CLASSIFIER),
-    "an unknown model type": (
-        set_config(model_type="x", auto_map={"AutoModelForSequenceClassification": "modeling_x.X"}),
-        NO_CLASSIFIER,
-    ),
+    "an unknown model type": (set_config(model_type="x", auto_map=CODE), NO_CLASSIFIER),
     "a decoder": (set_config(is_decoder=True), "decoder"),
     "quantized": (set_config(quantization_config={"quant_method": "gptq"}), "quantized"),
     "layers in words": (set_config(num_hidden_layers="three"), "num_hidden_layers"),
-    "no number of layers": (set_config(num_hidden_layers=None), "num_hidden_layers"),
     "half a layer": (set_config(num_hidden_layers=2.5), "num_hidden_layers"),
     "no heads": (set_config(num_attention_heads=0), "num_attention_heads"),
     "a negative size": (set_config(hidden_size=-32), "hidden_size"),
     "a size that heads do not share": (set_config(hidden_size=33), "no multiple of its"),
     "classes with a gap": (set_config(id2label={"0": "bad", "2": "good"}), "id2label"),
-    "classes without numbers": (set_config(id2label={"a": "bad", "b": "good"}), "id2label"),
     "classes in a list": (set_config(id2label=["bad", "good"]), "id2label"),
     "two classes of one name": (set_config(id2label={"0": "same", "1": "same"}), "id2label"),
     "one class": (set_config(id2label={"0": "score"}), "does not give each text one class"),
     "no class": (set_config(id2label={}), "does not give each text one class"),
     "regression": (set_config(problem_type="regression"), "problem_type regression"),
-    "several labels": (
-        set_config(problem_type="multi_label_classification"),
-        "problem_type multi_label_class",
-    ),
+    "several labels": (set_config(problem_type="multi_label_classification"), "problem_type multi_label"),
     "an adapter beside the weights": (add_lora, "merge it"),
-    "a pickled adapter": (pickle_lora, "merge it"),
 }
 
 
@@ -322,3 +300,121 @@ def test_a_device_that_is_not_here_is_refused(name: str, sound: Path, monkeypatc
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(OptionError, match=name):
         models.load(str(sound), device=name)
+
+
+# --- folders that would fill the machine, or answer otherwise under the same digest
+
+
+@pytest.mark.parametrize(
+    ("family", "changes"),
+    [
+        ("bert", {"hidden_size": 65_536}),
+        ("bert", {"hidden_size": 10**300}),
+        ("bert", {"num_hidden_layers": 10**9}),
+        ("bert", {"num_hidden_layers": 900}),
+        ("bert", {"num_attention_heads": 10**9, "hidden_size": 10**9}),
+        ("bert", {"vocab_size": 100_000_000}),
+        ("bert", {"intermediate_size": 100_000_000}),
+        ("bert", {"max_position_embeddings": 100_000_000}),
+        ("bert", {"type_vocab_size": 10**9}),
+        ("bert", {"id2label": None, "num_labels": 10**9}),
+        ("bert", {"chunk_layers": 10**9}),
+        ("gpt2", {"n_positions": 100_000_000}),
+        ("gpt2", {"n_inner": 100_000_000}),
+        ("gpt2", {"vocab_size": 100_000_000}),
+        # Layers of a decoder, which are not loaded.
+        ("bart", {"decoder_layers": 10**7}),
+    ],
+)
+def test_what_a_configuration_asks_for_is_held_against_the_weights_first(
+    family: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = fakes.save_model(tmp_path, family)
+    configure(folder, **changes)
+    assert refusal("model", folder)
+
+
+@pytest.mark.parametrize("length", [1000, 300_000, 40_000_000])
+def test_a_header_nested_deep_or_without_end_is_refused(folder: Path, length: int) -> None:
+    header = b'{"a":' + b"[" * length + b"]" * length + b"}"
+    (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    assert "not a whole safetensors file" in refusal("identify", folder)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"])
+@pytest.mark.parametrize("depth", [1000, 100_000])
+def test_json_nested_deep_is_refused(folder: Path, file: str, depth: int) -> None:
+    (folder / file).write_text('{"added_tokens": ' + "[" * depth + "]" * depth + "}")
+    sentence = refusal("model", folder)
+    assert sentence or file == "special_tokens_map.json"
+
+
+def test_a_configuration_without_end_is_not_read(folder: Path) -> None:
+    (folder / "config.json").unlink()
+    (folder / "config.json").symlink_to("/dev/zero")
+    assert "no readable JSON object of at most" in refusal("identify", folder)
+
+
+def test_each_file_of_the_built_in_encoder_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(identify("minilm").folder)
+    package = tmp_path / "moved_minilm"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "model").mkdir()
+    for file in folder.iterdir():
+        (package / "model" / file.name).symlink_to(file)
+    monkeypatch.syspath_prepend(tmp_path)
+    fakes.other_package(monkeypatch, "minilm", name="moved_minilm")
+    assert identify("minilm").layers == 6
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        (package / "model" / name).unlink()
+        (package / "model" / name).write_bytes((folder / name).read_bytes() + b" ")
+        with pytest.raises(ModelError, match=rf"{re.escape(name)} .* not the one that was released"):
+            identify("minilm")
+        (package / "model" / name).unlink()
+        (package / "model" / name).symlink_to(folder / name)
+    (package / "model" / "added_tokens.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"added_tokens\.json"):
+        identify("minilm")
+
+
+# --- what several threads may do at once
+
+
+def test_a_sketch_of_a_bfloat16_model_leaves_the_numbers_of_other_threads_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fakes.save_language_model(tmp_path / "model", family="llama")
+    configure(folder, dtype="bfloat16")
+    types: list[torch.dtype] = []
+    change = torch.set_default_dtype
+
+    def note(dtype: torch.dtype) -> None:
+        types.append(dtype)
+        change(dtype)
+
+    monkeypatch.setattr(torch, "set_default_dtype", note)
+    before = torch.get_rng_state()
+    sketch_network("model", str(folder), None, "causal", weight_bytes=1 << 20)
+    # PyTorch has one default for all threads, and one generator.
+    assert set(types) <= {torch.float32}
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_sketch_counts_the_parts_of_its_own_thread(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path / "model", family="llama")
+    configure(folder, num_hidden_layers=2_000)
+    refused: list[str] = []
+
+    def sketch() -> None:
+        with pytest.raises(ModelError, match="far more modules") as error:
+            sketch_network("model", str(folder), None, "causal", weight_bytes=0)
+        refused.append(str(error.value))
+
+    thread = threading.Thread(target=sketch)
+    thread.start()
+    # More modules than a sketch may have.
+    modules = [torch.nn.Linear(1, 1) for _ in range(6_000)]
+    thread.join()
+    assert len(refused) == 1
+    assert len(modules) == 6_000

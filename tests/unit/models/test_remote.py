@@ -197,6 +197,3 @@ def test_a_server_that_is_gone_is_one_sentence_and_what_was_fetched_is_used(soun
         assert models.identify(f"org/name@{commit}") == card
         for name in ("org/half", "org/none"):
             assert "connection" in why_not(name)
-
-
-# --- as people call it

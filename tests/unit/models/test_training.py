@@ -16,7 +16,6 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.training import Epoch, Hooks, Schedule, train
-from cahp.tasks.texts import Texts
 from cahp.values import Cancelled
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -26,11 +25,9 @@ SCHEDULE = Schedule(epochs=3, learning_rate=1e-3, batch=8)
 TEXTS, HELD_OUT = fakes.sentences(44), fakes.sentences(30, seed=5)
 
 
-def trained(
-    model: HeadModel, *, validation: Texts | None = HELD_OUT, **options: Any
-) -> tuple[list[torch.Tensor], list[Epoch]]:
+def trained(model: HeadModel, **options: Any) -> tuple[list[torch.Tensor], list[Epoch]]:
     network = copy.deepcopy(model.network).requires_grad_(True)
-    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=validation, hooks=Hooks(**options))
+    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=HELD_OUT, hooks=Hooks(**options))
     return [parameter.detach() for parameter in network.parameters()], history
 
 
@@ -38,26 +35,9 @@ def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:
     return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
-def stop_at(step: int, how: type[BaseException] = Cancelled) -> Any:
-    def progress(stage: str, done: int, total: int) -> None:
-        if done == step:
-            raise how
-
-    return progress
-
-
 @pytest.fixture(scope="module")
 def whole(model: HeadModel) -> tuple[list[torch.Tensor], list[Epoch]]:
     return trained(model)
-
-
-def test_a_checkpoint_and_a_watcher_change_nothing(
-    model: HeadModel, whole: tuple[list[torch.Tensor], list[Epoch]]
-) -> None:
-    weights, history = trained(model, checkpoint=fakes.Memory(), watch=lambda _: None)
-    assert same(weights, whole[0])
-    assert history == whole[1]
-    assert not same(weights, list(model.network.parameters()))
 
 
 # Before anything, within an epoch, at the end of one (where the held-out texts come), and after the last batch.
@@ -67,7 +47,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
 ) -> None:
     checkpoint = fakes.Memory()
     with pytest.raises(Cancelled):
-        trained(model, checkpoint=checkpoint, progress=stop_at(step))
+        trained(model, checkpoint=checkpoint, progress=fakes.stop_at(step=step), watch=lambda _: None)
     # Whatever else draws random numbers in between.
     torch.manual_seed(step)
     seen: list[int] = []
@@ -75,6 +55,7 @@ def test_a_training_that_was_stopped_ends_with_the_same_weights_bit_for_bit(
     # Six batches an epoch, and it goes on after the last whole one.
     assert seen[0] == max(0, step - 1) // 6 * 6
     assert same(weights, whole[0])
+    assert not same(weights, list(model.network.parameters()))
     assert history == whole[1]
     assert checkpoint.kept is None
 
@@ -91,7 +72,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
         patch.setattr(torch.optim.AdamW, "step", note)
         checkpoint = fakes.Memory()
         with pytest.raises(Cancelled):
-            trained(model, checkpoint=checkpoint, progress=stop_at(5))
+            trained(model, checkpoint=checkpoint, progress=fakes.stop_at(step=5))
         trained(model, checkpoint=checkpoint)
     # Two of 18 steps warm up: 0, 1/2, 1, then 15/16, 14/16, ..., 1/16 of the highest rate.
     expected = [0.0, 0.5, *(left / 16 for left in range(16, 0, -1))]
