@@ -73,21 +73,17 @@ def draw_timing(explorer: Explorer, *, place: str) -> None:
     """Draw the button that times the mask on the board, if removing heads saves time; or how far that is."""
     if explorer.mask.is_full or explorer.card.saves != "time":
         return
-    subject = explorer.board_state()
-    job = explorer.work.job(SPEED, subject)
-    if job is not None and job.state == "done":
-        # The time is on the page, and can be measured again.
-        explorer.work.drop(SPEED)
     label = "Measure the time"
     if explorer.results.speed(explorer.mask) is not None:
         label = "Measure the time again"
     job_card(
         explorer,
         SPEED,
-        subject,
+        explorer.board_state(),
         name=f"time-{place}",
         title="Measuring the time",
         offer=label,
+        again=True,
         type="tertiary",
         help="Runs the full and the cut model in turn, until the ratio of their times is "
         "known within 2 %, or for 5 s. Times of a busy machine are shown but not cached.",
