@@ -29,7 +29,12 @@ from cahp.ui.session.opening import Source
 ROOT = Path(__file__).parents[2]
 NO_TOKEN = "A token is missing"
 WRONG_HOST = "The explorer does not serve this address"
-SOCKET = "/_stcore/stream"
+WEBSOCKET = {
+    "Upgrade": "websocket",
+    "Connection": "Upgrade",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}
 #: Of all that the server has: pages, what the pages' own code asks for, downloads, components.
 PATHS = ("/", "/Budget", "/_stcore/health", "/_stcore/host-config", "/media/x.png", "/static/index.js", "/nothing/here")
 
@@ -37,18 +42,13 @@ PATHS = ("/", "/Budget", "/_stcore/health", "/_stcore/host-config", "/media/x.pn
 class Server:
     """``cahp explore`` in a process of its own, as a neighbour at its port sees it."""
 
-    def __init__(self, url: str, folder: Path | None = None) -> None:
+    def __init__(self, url: str, folder: Path) -> None:
         self.url = url
-        self._folder = folder
+        #: Where its log is, and what its browser was given.
+        self.folder = folder
         parts = urlsplit(url)
         self.port = parts.port
         self.token = parts.query.removeprefix("token=")
-
-    @property
-    def folder(self) -> Path:
-        """Where its log is, and what its browser was given."""
-        assert self._folder is not None
-        return self._folder
 
     @property
     def cookie(self) -> str:
@@ -56,14 +56,11 @@ class Server:
 
     def say(self, path: str, *, method: str = "GET", host: str | None = "", **headers: str) -> tuple[int, str]:
         """The status and the rest of the answer to one request; ``host`` "" is the right one, None none at all."""
-        lines = [f"{method} {path} HTTP/1.1", "Connection: close"]
         if host is not None:
-            lines.append(f"Host: {host or f'127.0.0.1:{self.port}'}")
-        return self.send("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]))
-
-    def send(self, request: str) -> tuple[int, str]:
+            headers = {"Host": host or f"127.0.0.1:{self.port}", **headers}
+        lines = [f"{name}: {value}" for name, value in {"Connection": "close", **headers}.items()]
         with socket.create_connection(("127.0.0.1", self.port), timeout=30) as connection:
-            connection.sendall(request.encode())
+            connection.sendall("\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode())
             said = b""
             while chunk := connection.recv(65536):
                 said += chunk
@@ -72,11 +69,9 @@ class Server:
         head, _, rest = said.decode(errors="replace").partition("\r\n")
         return int(head.split()[1]), rest
 
-    def handshake(self, *, host: str | None = "", **headers: str) -> int:
+    def handshake(self, *, host: str = "", **headers: str) -> int:
         """What a WebSocket is answered: 101 if it is opened."""
-        lines = [f"GET {SOCKET} HTTP/1.1", "Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13"]
-        lines += ["Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", f"Host: {host or f'127.0.0.1:{self.port}'}"]
-        return self.send("\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]))[0]
+        return self.say("/_stcore/stream", host=host, **WEBSOCKET, **headers)[0]
 
 
 @pytest.fixture(scope="module")
@@ -139,11 +134,10 @@ def test_without_the_token_the_server_shows_only_where_to_find_it(server: Server
 
 def test_files_are_neither_taken_nor_deleted_without_the_token(server: Server) -> None:
     for method in ("PUT", "POST", "DELETE", "OPTIONS", "HEAD"):
-        for query in ("", f"?token={server.token}"):
-            assert server.say(f"/_stcore/upload_file/session/file{query}", method=method)[0] == 403
+        assert server.say(f"/_stcore/upload_file/session/file?token={server.token}", method=method)[0] == 403
 
 
-def test_the_token_opens_once_and_then_goes_by_cookie(server: Server) -> None:
+def test_the_token_opens_once_leads_nowhere_else_and_then_goes_by_cookie(server: Server) -> None:
     status, said = server.say(f"/Budget?budget=20&token={server.token}&mask=")
     assert status == 303
     assert re.search(r"^location: /Budget\?budget=20&mask=\r$", said, re.MULTILINE)
@@ -156,9 +150,6 @@ def test_the_token_opens_once_and_then_goes_by_cookie(server: Server) -> None:
         assert server.say(path, Cookie=server.cookie)[0] == 200
     # An old link in a browser that is already in: the address loses the token there, too.
     assert server.say("/?token=old", Cookie=server.cookie)[0] == 303
-
-
-def test_the_way_in_leads_nowhere_else(server: Server) -> None:
     for path in ("//evil.example/x", "///evil.example", "/%5Cevil.example", "/%2F%2Fevil.example"):
         status, said = server.say(f"{path}?token={server.token}")
         assert status == 303
@@ -212,7 +203,7 @@ def test_a_socket_opens_with_the_token_and_not_without(server: Server, host: str
         assert server.handshake(host=own, Cookie=cookie, Origin=f"http://{own}") == 403
 
 
-def test_the_browser_is_sent_there_by_a_private_file_and_no_process_shows_the_token(server: Server) -> None:
+def test_the_browser_is_sent_there_by_a_private_file_and_no_process_or_log_shows_the_token(server: Server) -> None:
     folder = server.folder
     deadline = time.monotonic() + 30
     while not (folder / "page").is_file() and time.monotonic() < deadline:
@@ -226,18 +217,14 @@ def test_the_browser_is_sent_there_by_a_private_file_and_no_process_shows_the_to
     if Path("/proc/self/cmdline").exists():
         commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if os.access(path, os.R_OK)]
         assert not any(server.token.encode() in command for command in commands)
-
-
-def test_the_token_is_in_no_log(server: Server) -> None:
     server.say(f"/?token={server.token}")
     assert server.token.encode() not in (server.folder / "log").read_bytes()
 
 
-def test_what_streamlit_itself_starts_needs_no_token_but_its_own_host(explorer_url: str) -> None:
-    plain = Server(explorer_url)
+def test_what_streamlit_itself_starts_needs_no_token_but_its_own_host(explorer_url: str, tmp_path: Path) -> None:
+    plain = Server(explorer_url, tmp_path)
     assert plain.token == ""
     assert plain.say("/")[0] == 200
-    assert plain.say("/?token=any")[0] == 303
     assert plain.handshake(Origin=explorer_url) == 101
     assert plain.handshake() == 101
     assert plain.say("/", host=f"evil.example:{plain.port}")[0] == 403
@@ -307,51 +294,34 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "open"
 
 
-def test_in_public_neither_folders_nor_the_hub_are_offered(told: Callable[[access.Access], None]) -> None:
+def test_in_public_neither_folders_nor_the_hub_are_offered_whatever_a_link_or_a_session_says(
+    told: Callable[[access.Access], None],
+) -> None:
     told(access.Access(public=True))
-    app = open_dialog()
+    app = open_dialog(data="/etc")
+    assert "but this explorer opens only" in text_of(app, "info")
+    assert not has_button(app, "open-wish")
     model, texts = app.selectbox(key="source-model"), app.selectbox(key="source-data-True")
     assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
     assert texts.options == [
         "The model's own data",
         "My files (text, CSV, TSV, JSONL, Parquet)",
         "My text, pasted here",
-        "sst5",
-        "mnli",
-        "wikitext-2",
-        "c4",
+        *("sst5", "mnli", "wikitext-2", "c4"),
     ]
-    assert [field.label for field in app.text_input] == []
-
-
-def test_a_link_to_a_folder_is_not_even_offered_in_public(told: Callable[[access.Access], None]) -> None:
-    told(access.Access(public=True))
-    app = open_dialog(data="/etc")
-    assert "but this explorer opens only" in text_of(app, "info")
-    assert not has_button(app, "open-wish")
-
-
-@pytest.mark.parametrize("forged", [{"model": "/etc"}, {"data": "hub:org/name"}], ids=str)
-def test_what_was_not_offered_is_refused_where_it_would_be_opened(
-    forged: dict[str, str], told: Callable[[access.Access], None]
-) -> None:
-    told(access.Access(public=True))
-    with pytest.raises(access.AccessError, match="opens only built-in models"):
-        Source.open(Settings(**{"model": bundled.SETTINGS.model, **forged}))
-
-
-@pytest.mark.parametrize("picked", ["A folder, a GGUF file or a Hugging Face id…", "/etc"])
-def test_a_forged_state_of_the_session_opens_nothing(picked: str, told: Callable[[access.Access], None]) -> None:
-    told(access.Access(public=True))
-    forged = {"source-model": picked, "source-model-name": "/etc", "source-data-name": "/etc/passwd"}
-    forged |= {"source-data-True": "A folder, a preset or hub data…"}
-    app = open_dialog({**forged, WISH: Wish({"model": "/etc", "data": "/etc/passwd"})})
-    assert (app.session_state["source-model"], app.session_state["source-data-True"]) == (
-        bundled.SETTINGS.model,
-        "The model's own data",
-    )
     assert not app.text_input
-    assert not has_button(app, "open-wish")
+    forged = {"source-model-name": "/etc", "source-data-name": "/etc/passwd"}
+    forged |= {"source-data-True": "A folder, a preset or hub data…"}
+    for picked in ("A folder, a GGUF file or a Hugging Face id…", "/etc"):
+        app = open_dialog({**forged, "source-model": picked, WISH: Wish({"model": "/etc", "data": "/etc/passwd"})})
+        assert app.session_state["source-model"] == bundled.SETTINGS.model
+        assert app.session_state["source-data-True"] == "The model's own data"
+        assert not app.text_input
+        assert not has_button(app, "open-wish")
+    # Nor is it opened where that would be done.
+    for settings in ({"model": "/etc"}, {"data": "hub:org/name"}):
+        with pytest.raises(access.AccessError, match="opens only built-in models"):
+            Source.open(Settings(**{"model": bundled.SETTINGS.model, **settings}))
 
 
 def test_a_public_explorer_opens_only_files_below_the_data_root(
@@ -360,7 +330,8 @@ def test_a_public_explorer_opens_only_files_below_the_data_root(
     told(access.Access(public=True, data_root=root))
     app = open_dialog()
     app.selectbox(key="source-data-True").set_value("A folder, a preset or hub data…").run()
-    for outside in ("out.csv", "../private.csv", str(root.parent / "private.csv"), "/etc/passwd", "hub:org/name"):
+    # Other names are tried where access is decided.
+    for outside in ("out.csv", "../private.csv", "hub:org/name"):
         app.text_input(key="source-data-name").set_value(outside).run()
         assert not app.exception
         assert ["its data folder" in error.value for error in app.error] == [True]

@@ -1,4 +1,4 @@
-"""A person's own text on the Budget page, before and after."""
+"""A person's own text: before and after on the Budget page, which heads matter for it, and on the first screen."""
 
 from __future__ import annotations
 
@@ -9,58 +9,72 @@ import pytest
 from apps import PATIENCE, explorer_of, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
+from cahp.features.attribution.panel import ATTRIBUTE
 from cahp.features.own_text import on_board
-from cahp.features.own_text.on_board import OWN_TEXT
+from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
 from cahp.run.recoveries import Recoveries
+from cahp.ui.session.work import Kind
 from cahp.values import CahpError
 
 SECRET = "xyzzyplugh"
 ODD = f'<img src=x onerror="document.title={SECRET}"> <script>alert(1)</script> profit & shares $x$'
 
 
-def read(app: AppTest) -> AppTest:
+def read(app: AppTest, kind: Kind[Any, Any] = OWN_TEXT) -> AppTest:
     """Run until the text is read."""
-    job = explorer_of(rerun(app)).work.job(OWN_TEXT)
+    job = explorer_of(rerun(app)).work.job(kind)
     assert job is None or job.wait(PATIENCE)
     return rerun(app)
 
 
-def shown(app: AppTest) -> str:
-    """The charts' findings."""
-    return text_of(app, "subheader")
+def typed(app: AppTest, text: str, kind: Kind[Any, Any]) -> None:
+    app.text_area(key="own-text-text-11").set_value(text)
+    read(app, kind)
 
 
-@pytest.fixture(scope="module")
-def app() -> AppTest:
-    """The page with the tab open, and its example read."""
-    return read(open_app("budget", budget="12", panel="text", recover="none"))
-
-
-def test_the_tab_is_closed_at_first_and_then_reads_nothing() -> None:
-    app = open_app("budget")
-    assert explorer_of(app).work.job(OWN_TEXT) is None
-    assert "own-text-memory" not in app.session_state
-
-
-def test_a_text_shows_predictions_before_and_after_pruning_without_interval(app: AppTest) -> None:
-    assert "all 72 heads" in shown(app)
-    assert "12 as pruned" in shown(app)
-    assert "The prediction stays" in text_of(app, "markdown")
-    assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
-
-
-def test_a_text_is_never_markup_and_reaches_no_file_no_address_and_no_log(
-    app: AppTest, caplog: pytest.LogCaptureFixture
-) -> None:
-    app.text_area(key="own-text-text-11").set_value(ODD)
-    read(app)
+def check_odd(app: AppTest, kind: Kind[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
+    """A text is never markup, and reaches no file, no address and no log."""
+    typed(app, ODD, kind)
     assert not app.error
-    for trap in ("onerror", "<script>alert", "<img"):
-        assert trap not in shown(app)
+    shown = text_of(app, "subheader", "markdown")
+    assert not any(trap in shown for trap in ("onerror", "<script>alert", "<img"))
     assert not any("<script>al" in str(chart.proto) for chart in app.get("plotly_chart"))
     assert SECRET not in str(dict(app.query_params))
     assert SECRET not in caplog.text
     assert not any(SECRET.encode() in content for content in read_stored(app))
+
+
+def test_a_text_shows_predictions_before_and_after_pruning_without_interval(caplog: pytest.LogCaptureFixture) -> None:
+    app = read(open_app("budget", budget="12", panel="text", recover="none"))
+    assert "all 72 heads" in text_of(app, "subheader")
+    assert "12 as pruned" in text_of(app, "subheader")
+    assert "The prediction stays" in text_of(app, "markdown")
+    assert any("has no interval" in caption.value and "311 texts" in caption.value for caption in app.caption)
+    check_odd(app, OWN_TEXT, caplog)
+
+
+def test_the_heads_that_matter_for_a_text_are_shown_and_kept(caplog: pytest.LogCaptureFixture) -> None:
+    app = read(open_app("budget", budget="12", panel="heads", recover="none"), ATTRIBUTE)
+    assert 'supports "sports" most' in text_of(app, "subheader")
+    assert len(app.table[0].value) == 10
+    assert "Without the top 10 of 72 heads" in text_of(app, "markdown")
+    assert "in 10 sets" in text_of(app, "markdown")
+    app.button(key="attribution-keep").click()
+    explorer = explorer_of(rerun(app))
+    assert explorer.board.by_hand
+    assert explorer.mask.sha256 == explorer.memory["attribution.text"].result.needed.mask.sha256
+    assert explorer.mask.count < 72
+    # Each layer keeps one, as the board's settings say.
+    assert explorer.mask.empty_layers == ()
+    app.selectbox(key="attribution-class").set_value("business")
+    read(app, ATTRIBUTE)
+    assert 'supports "business" most' in text_of(app, "subheader")
+    assert "no heads are enough" in text_of(app, "caption")
+    app.selectbox(key="attribution-class").set_value(None)
+    check_odd(app, ATTRIBUTE, caplog)
+    # The other tab has the same text.
+    explorer.detail = "Your own text"
+    assert rerun(app).text_area(key="own-text-text-11").value == ODD
 
 
 def sentence_of(app: AppTest) -> dict[str, Any]:
@@ -69,17 +83,18 @@ def sentence_of(app: AppTest) -> dict[str, Any]:
     return dict(json.loads(board.proto.json)["first"]["sentence"])
 
 
-def test_the_example_of_the_first_screen_is_answered_without_a_model() -> None:
+def test_the_first_screen_answers_its_example_without_a_model_and_then_a_text_of_a_person(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     app = open_app("home")
-    assert explorer_of(app).work.job(OWN_TEXT) is None
+    explorer = explorer_of(app)
+    assert explorer.work.job(OWN_TEXT) is None
     sentence = sentence_of(app)
     assert sentence["maps"]["words"][:3] == ["The", "captain", "signed"]
     assert (sentence["full"][0], sentence["kept"][0], sentence["state"]) == ("sports", "sports", "after refit")
     assert sentence["waits"] == ""
 
-
-def test_a_text_of_a_person_is_answered_on_the_first_screen_and_is_that_of_the_tab() -> None:
-    app = open_app("home", recover="none")
+    explorer.chosen_recovery = "none"
     app.text_input(key="own-text-text-11").set_value("Shares in the club rose.")
     read(app)
     sentence = sentence_of(app)
@@ -90,23 +105,17 @@ def test_a_text_of_a_person_is_answered_on_the_first_screen_and_is_that_of_the_t
     assert sentence["full"] == [sentence["answers"][-1][0], pytest.approx(sentence["answers"][-1][1], abs=1e-5)]
     assert sentence["state"] == "as pruned"
     assert sentence["kept"] == [sentence["answers"][7][0], pytest.approx(sentence["answers"][7][1], abs=1e-5)]
-    # An empty text brings the example back.
-    app.text_input(key="own-text-text-11").set_value("").run()
-    assert sentence_of(app)["maps"]["words"][:2] == ["The", "captain"]
 
-
-def test_a_refit_that_fails_for_a_text_says_why_on_the_first_screen(monkeypatch: pytest.MonkeyPatch) -> None:
     def refit(*_: Any) -> NoReturn:
         raise CahpError("the memory is full")
 
     monkeypatch.setattr(Recoveries, "refit", refit)
     monkeypatch.setattr(on_board, "expect_seconds", lambda _: 1.0)
-    app = open_app("home")
-    app.text_input(key="own-text-text-11").set_value("Shares in the club rose.")
+    explorer.chosen_recovery = "refit"
     read(app)
-    job = explorer_of(app).work.job(on_board.RECOVERED)
-    assert job is not None
-    assert job.wait(PATIENCE)
-    rerun(app)
+    read(app, RECOVERED)
     assert "The memory is full" in text_of(app, "error")
     assert has_button(app, "own-text-recovered-again")
+    # An empty text brings the example back.
+    app.text_input(key="own-text-text-11").set_value("").run()
+    assert sentence_of(app)["maps"]["words"][:2] == ["The", "captain"]
