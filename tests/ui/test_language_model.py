@@ -8,7 +8,7 @@ from typing import Any
 
 import fakes
 import pytest
-from apps import done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
+from apps import PATIENCE, done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
@@ -34,10 +34,9 @@ def teller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
         yield made
 
 
-def words(app: AppTest) -> str:
-    elements = (app.title, app.subheader, app.markdown, app.caption, app.info, app.metric)
-    found = " ".join(str(getattr(one, "label", "") or "") + " " + str(one.value) for group in elements for one in group)
-    return found.replace("\\", "")
+def continued(app: AppTest) -> list[str]:
+    """What the model and its pruned ones make of a text."""
+    return [one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body]
 
 
 def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
@@ -57,14 +56,25 @@ def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     assert cost.loc["KV cache per token"].tolist() == ["384 bytes", "192 bytes", r"−50\.0 %"]
 
 
-def test_the_sample_is_of_tokens_and_has_a_whole_window(teller: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = open_app("home", teller)
-    assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in words(app)
+def test_the_first_screen_samples_tokens_and_continues_a_text_as_pruned_and_then_after_the_refit(
+    teller: Explorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_app("home", teller, {"own-text-text-10": "the film was very bad"})
+    assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in text_of(app, "caption", "markdown")
     assert [box.label for box in app.number_input] == ["Calibration tokens", "Evaluation tokens"]
+    for kind in (OWN_TEXT, RECOVERED):
+        job = teller.work.job(kind)
+        assert job is None or job.wait(PATIENCE)
+        rerun(app)
+    full, kept = continued(app)
+    assert "All groups" in full
+    assert "Kept groups, after refit" in kept
+    assert full.count('class="written"') > 0
+    assert kept.count('class="written"') > 0
     # An address may name fewer tokens than a window has.
     few = replace(teller.source, settings=replace(teller.settings, window=32, eval_tokens=16))
     monkeypatch.setattr(teller, "source", few)
-    assert [box.value for box in open_app("home", teller).number_input] == [320, 16]
+    assert [box.value for box in rerun(app).number_input] == [320, 16]
 
 
 def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(
@@ -77,7 +87,7 @@ def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(
     app.button(key="show-flips").click().run()
     done(teller.job(FLIPS))
     rerun(app)
-    assert "of 128 predictions changed" in words(app)
+    assert "of 128 predictions changed" in text_of(app, "subheader", "markdown", "caption")
     (table,) = (one.value for one in app.dataframe)
     assert list(table.columns) == ["tokens that differ", "text"]
     assert [*files["flips"]] == ["tokens that differ"]
@@ -93,11 +103,9 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     app = open_app("budget", teller, {"own-text-text-10": text})
     done(teller.work.job(OWN_TEXT))
     rerun(app)
-    assert "with 6 as pruned" in words(app)
-    bodies = [one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body]
-    assert [title in body for title, body in zip(("All", "as pruned", "after refit"), bodies, strict=True)] == [
-        True
-    ] * 3
+    assert "with 6 as pruned" in text_of(app, "subheader", "markdown", "caption")
+    titles = zip(("All", "as pruned", "after refit"), continued(app), strict=True)
+    assert all(title in body for title, body in titles)
     # The first token that each of the three writes is the most probable one of its reading.
     readings = app.session_state["own-text-memory"].readings.values()
     assert len(readings) == 3
@@ -106,24 +114,11 @@ def test_a_text_shows_the_next_tokens_of_the_full_and_the_pruned_model_and_is_in
     assert not any(text.encode() in content for content in read_stored(app))
 
 
-def test_a_text_is_continued_on_the_first_screen_as_pruned_and_then_after_the_refit(teller: Explorer) -> None:
-    app = open_app("home", teller, {"own-text-text-10": "the film was very bad"})
-    for kind in (OWN_TEXT, RECOVERED):
-        job = teller.work.job(kind)
-        assert job is None or job.wait(60)
-        rerun(app)
-    full, kept = (one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body)
-    assert "All groups" in full
-    assert "Kept groups, after refit" in kept
-    assert full.count('class="written"') > 0
-    assert kept.count('class="written"') > 0
-
-
 def test_the_budget_on_screen_is_refitted_in_the_background(teller: Explorer) -> None:
     teller.board.set_budget(5)
     app = open_app("budget", teller)
     figure = teller.job(FIGURE)
-    assert figure is None or figure.wait(60)
+    assert figure is None or figure.wait(PATIENCE)
     app.run()
     refitted = done(teller.work.job(REFIT, teller.board_state("refit")))
     assert teller.outcomes("refit") == refitted

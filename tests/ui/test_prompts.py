@@ -23,69 +23,46 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.fixture
-def app() -> AppTest:
+def ask(model: str, answers: str = "") -> AppTest:
+    """The dialog with a language model, and with answers to a prompt."""
     app = open_dialog()
     app.selectbox(key="source-model").set_value(OTHER_MODEL)
-    return rerun(app)
-
-
-def shown(app: AppTest) -> list[str]:
-    return [text.value for text in app.text]
-
-
-def prompted(app: AppTest) -> None:
-    """Choose that a causal model answers a prompt."""
+    rerun(app).text_input(key="source-model-name").set_value(model).run()
     for choice in app.segmented_control:
         if choice.key == "source-answers":
             choice.set_value("Answers to a prompt").run()
-
-
-def ask(app: AppTest, folder: str, answers: str, data: str | None = None) -> AppTest:
-    app.text_input(key="source-model-name").set_value(folder).run()
-    prompted(app)
     app.text_input(key="prompt-answers").set_value(answers).run()
-    if data is not None:
-        app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
-        app.text_input(key="source-data-name").set_value(data).run()
     return rerun(app)
 
 
-def test_a_language_model_is_prompted_and_shows_a_prompted_text(app: AppTest, folders: dict[str, str]) -> None:
-    app.text_input(key="source-model-name").set_value(folders["causal"]).run()
-    prompted(app)
+def test_a_language_model_is_prompted_and_shows_a_prompted_text(folders: dict[str, str]) -> None:
+    app = ask(folders["causal"])
     assert "A causal language model without a classification head" in text_of(app, "caption")
     assert not app.error
     app.text_area(key="prompt-causal").set_value("the film: {text} it was").run()
-    ask(app, folders["causal"], "awful, great", folders["texts"])
+    app.text_input(key="prompt-answers").set_value("awful, great").run()
+    app.selectbox(key="source-data-False").set_value(OTHER_DATA).run()
+    app.text_input(key="source-data-name").set_value(folders["texts"]).run()
     first = json.loads(Path(folders["texts"], "train.jsonl").read_text().splitlines()[0])["text"]
-    assert shown(app)[-1] == f"the film: {first} it was"
+    assert app.text[-1].value == f"the film: {first} it was"
     assert "awful** ('awful'), **great** ('great')" in text_of(app, "caption")
     assert "Labels match: bad = awful, good = great" in text_of(app, "caption")
     assert has_button(app, "use-source")
 
 
-def test_a_masked_model_answers_at_its_mask(app: AppTest, folders: dict[str, str]) -> None:
-    ask(app, folders["masked"], "awful, great")
+def test_a_masked_model_answers_at_its_mask(folders: dict[str, str]) -> None:
+    app = ask(folders["masked"], "awful, great")
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
     assert "a masked one answers at {mask} in its prompt" in text_of(app, "error")
     assert not has_button(app, "use-source")
 
 
-def test_a_link_restores_the_prompt_after_consent(app: AppTest, folders: dict[str, str]) -> None:
-    wanted = {
-        "model": folders["causal"],
-        "data": folders["texts"],
-        "prompt": "the film: {text} it was",
-        "answers": "awful,great",
-    }
-    linked = open_dialog(**wanted)
-    assert "prompt “the film: {text} it was”" in text_of(linked, "info")
-    linked.button(key="open-wish").click().run()
-    assert not linked.exception
-    assert "3 layers × 4 heads = 12 · 2 classes" in text_of(linked, "caption")
-    assert "Prompt “the film: {text} it was”, answers awful, great" in text_of(linked, "caption")
-    said = {name: value[0] if isinstance(value, list) else value for name, value in linked.query_params.items()}
-    assert {name: said[name] for name in ("prompt", "answers")} == {
-        name: wanted[name] for name in ("prompt", "answers")
-    }
+def test_a_link_restores_the_prompt_after_consent(folders: dict[str, str]) -> None:
+    asked = {"prompt": "the film: {text} it was", "answers": "awful,great"}
+    app = open_dialog(model=folders["causal"], data=folders["texts"], **asked)
+    assert "prompt “the film: {text} it was”" in text_of(app, "info")
+    app.button(key="open-wish").click().run()
+    assert not app.exception
+    assert "3 layers × 4 heads = 12 · 2 classes" in text_of(app, "caption")
+    assert "Prompt “the film: {text} it was”, answers awful, great" in text_of(app, "caption")
+    assert {name: app.query_params[name] for name in asked} in (asked, {name: [asked[name]] for name in asked})
