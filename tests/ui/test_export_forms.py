@@ -17,6 +17,7 @@ from cahp.run.bench import Bench
 from cahp.ui.export import page as export_page
 from cahp.ui.export import view
 from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
 from cahp.values import Estimate, HeadMask
 
 
@@ -39,37 +40,28 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     assert buttons[first : first + 7] == ["JSON", "NumPy", "PyTorch", "CSV", "Head pattern", "heads_to_prune", "Bits"]
 
 
-def test_the_recovery_of_the_board_is_the_one_that_is_exported() -> None:
+def test_the_mask_and_the_recovery_of_the_board_are_exported() -> None:
     app = open_app("export", recover="distill")
+    explorer = explorer_of(app)
     assert app.selectbox(key="export-recover").value == "distill"
     assert "unless this mask was recovered before" in text_of(app, "caption")
     # The run on screen was refitted: its figures are not those of a distilled model.
     assert app.button(key="export-measure").label.startswith("Recover and measure (about ")
+    assert text_of(app, "code").startswith("cahp prune ")
     assert "--recover distill" in text_of(app, "code")
-
-
-def test_the_report_holds_what_features_measured() -> None:
-    explorer = explorer_of(open_app("export"))
-    shown = view.on_board(explorer)
-    assert shown.document is not None
-    text = export_page._report(explorer, shown, shown.document).decode()
-    assert "What still works" in text
-    assert "are part of the package" in text
-
-
-def file_of(name: str, size: int, median: float, ratio: Estimate | None) -> Footprint:
-    return Footprint(name, size, Timing(median, median, 8, 128, 40), ratio)
+    explorer.board.toggle(explorer.mask.flat[0])
+    assert "cahp evaluate --mask head_mask.json" in text_of(rerun(app), "code")
 
 
 def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_and_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     calls: list[dict[str, Any]] = []
-    half = ratio_of(0.5, 0.49, 0.51)
+
     files = (
-        file_of("full", 90_900_000, 50.0, None),
-        file_of("pruned", 80_700_000, 49.0, ratio_of(0.98, 0.95, 1.01)),
-        file_of("int8", 20_500_000, 25.0, half),
+        Footprint("full", 90_900_000, Timing(50.0, 50.0, 8, 128, 40), None),
+        Footprint("pruned", 80_700_000, Timing(49.0, 49.0, 8, 128, 40), ratio_of(0.98, 0.95, 1.01)),
+        Footprint("int8", 20_500_000, Timing(25.0, 25.0, 8, 128, 40), ratio_of(0.5, 0.49, 0.51)),
     )
     accuracy = {"accuracy": Estimate(0.9, (0.862, 0.929), 311, "share")}
     outcomes = {file.name: accuracy for file in files}
@@ -89,10 +81,8 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     app.number_input(key="export-allowed").set_value(10.0).run()
     assert "Expected: 8 min," in text_of(app, "caption")
     app.button(key="export-write-compact").click().run()
-    job = explorer_of(app).work.job(export_page.WRITE)
-    assert job is not None
-    assert job.wait(PATIENCE)
-    assert not rerun(app).exception
+    write_ends(explorer_of(app))
+    rerun(app)
     assert [(options["recover"], options["allowed"]) for options in calls] == [("auto", 600.0)]
     assert "Model (ZIP, 0 MB)" in [button.proto.label for button in app.get("download_button")]
     cells = [table.value.replace(r"\\", "", regex=True) for table in app.table]
@@ -108,6 +98,18 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     assert results.loc["Accuracy"].tolist() == ["90.0 % [86.2, 92.9]"] * 3
     assert results.loc["n"].tolist() == ["311"] * 3
     assert "median of n = 40 rounds in turn." in text_of(app, "caption")
+    # A mask made by hand is written as such.
+    explorer = explorer_of(app)
+    explorer.board.toggle(explorer.mask.flat[0])
+    rerun(app).button(key="export-write-compact").click().run()
+    write_ends(explorer)
+    assert [options["provenance"].method for options in calls] == ["complementary", "by hand"]
+
+
+def write_ends(explorer: Explorer) -> None:
+    job = explorer.work.job(export_page.WRITE)
+    assert job is not None
+    assert job.wait(PATIENCE)
 
 
 def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on(
@@ -149,11 +151,3 @@ def test_times_of_a_busy_machine_do_not_replace_those_of_the_run() -> None:
     shown = text_of(app.run(), "markdown")
     assert "27 % faster" in shown
     assert "60 % faster" not in shown
-
-
-def test_the_command_repeats_the_mask_on_the_board() -> None:
-    app = open_app("export")
-    explorer = explorer_of(app)
-    assert text_of(app, "code").startswith("cahp prune ")
-    explorer.board.toggle(explorer.mask.flat[0])
-    assert "cahp evaluate --mask head_mask.json" in text_of(rerun(app), "code")

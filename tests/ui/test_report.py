@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +13,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 from terminal import call
 
 from cahp.api import bundled
-from cahp.words import percent
+from cahp.exports.masks import read_mask
+from cahp.words import percent, times
 
 pytestmark = pytest.mark.browser
 
@@ -62,7 +66,6 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     expect(figures.nth(1)).to_have_text(percent(run.tables["none"]["outcomes"]["39"]["accuracy"]["value"]))
     page.mouse.up()
     expect(page.get_by_text("Back to 13 heads")).to_be_visible()
-    expect(page.locator(".cahp-board .figure").nth(0)).to_contain_text("by budget")
     page.get_by_role("gridcell", selected=False).first.click()
     expect(page.locator(".cahp-board .say")).to_contain_text("replacement head")
     # Nothing sticks out of a window.
@@ -74,13 +77,42 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
 
 def test_it_prints_on_paper_what_is_on_screen(opened: Callable[..., Page]) -> None:
     page = opened(color_scheme="dark")
-    pages = page.pdf(format="A4")
-    assert pages.startswith(b"%PDF")
     page.emulate_media(media="print", color_scheme="light")
     page.set_viewport_size({"width": 718, "height": 1000})
     expect(page.get_by_role("slider")).to_be_hidden()
     cell = page.get_by_role("gridcell", selected=True).first
     assert cell.evaluate("cell => getComputedStyle(cell).printColorAdjust") == "exact"
     assert page.evaluate("document.documentElement.scrollWidth") <= 718
-    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert ground == "rgb(255, 255, 255)"
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+
+
+def test_what_the_explorer_offers_opens_without_a_script_and_says_what_the_screen_says(
+    open_page: Callable[[str], Page], new_context: Callable[..., BrowserContext], tmp_path: Path
+) -> None:
+    page = open_page("Export")
+
+    def download(label: str) -> Path:
+        with page.expect_download() as started:
+            page.get_by_role("button", name=label, exact=True).click()
+        started.value.save_as(tmp_path / label)
+        return tmp_path / label
+
+    archive = zipfile.ZipFile(download("Run folder (ZIP)"))
+    assert archive.testzip() is None
+    run = json.loads(archive.read("cahp-run/run.json"))
+    heads = read_mask(archive.read("cahp-run/head_mask.json")).count
+    assert heads == run["budget"]["attained"]
+    page.get_by_test_id("stMain").get_by_text(f"{heads} of 72 heads").first.wait_for()
+    accuracies = [f"{part['accuracy'] * 100:.1f} %" for part in run["metrics"].values() if part is not None]
+    shown = [*accuracies, times(run["latency_ratio"]["median"])]
+    page.get_by_text("Figures with intervals").click()
+    for figure in shown:
+        expect(page.get_by_role("cell", name=re.compile(re.escape(figure))).first).to_be_visible()
+    offline = new_context(offline=True, java_script_enabled=False).new_page()
+    report = download("Report (HTML)").rename(tmp_path / "report.html")
+    offline.goto(report.as_uri())
+    words = offline.locator("body").inner_text()
+    assert all(figure in words for figure in shown)
+    assert "What still works" in words
+    assert "are part of the package" in words
+    assert offline.locator("svg.grid rect").count() == 72
