@@ -56,39 +56,21 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
     raise CahpError("The refit went wrong.")
 
 
-@pytest.mark.parametrize(
-    ("kind", "draw", "measures", "start", "stop", "again"),
-    [
-        (FLIPS, draw_flips, (work, "compare_variants"), "show-flips", "cancel-show-flips", "show-flips-again"),
-        (
-            kind_of(RECEIPT, AbilityOptions()),
-            draw_strip,
-            (section, "measure_receipt"),
-            "abilities-strip",
-            "cancel-abilities-strip",
-            "abilities-strip-again",
-        ),
-    ],
-)
 def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
-    resting: Explorer,
-    kind: Any,
-    draw: Any,
-    measures: tuple[Any, str],
-    start: str,
-    stop: str,
-    again: str,
-    monkeypatch: pytest.MonkeyPatch,
+    resting: Explorer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(*measures, wait)
-    app = open_part(draw, resting)
-    app.button(key=start).click()
-    rerun(app)
-    assert resting.job(kind, "quick-refit") is not None
-    # It can be cancelled, and is offered again.
-    app.button(key=stop).click()
-    rerun(app)
-    assert has_button(app, again)
+    monkeypatch.setattr(work, "compare_variants", wait)
+    monkeypatch.setattr(section, "measure_receipt", wait)
+    receipt = kind_of(RECEIPT, AbilityOptions())
+    for kind, draw, key in ((FLIPS, draw_flips, "show-flips"), (receipt, draw_strip, "abilities-strip")):
+        app = open_part(draw, resting)
+        app.button(key=key).click()
+        rerun(app)
+        assert resting.job(kind, "quick-refit") is not None
+        # It can be cancelled, and is offered again.
+        app.button(key=f"cancel-{key}").click()
+        rerun(app)
+        assert has_button(app, f"{key}-again")
 
 
 def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,12 +8,16 @@ from pathlib import Path
 
 import fakes
 import pytest
-from apps import done, explorer_of, has_button, open_app, open_dialog, rerun, text_of
+from apps import done, explorer_of, explorer_with_run, has_button, open_app, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.api import bundled
+from cahp.recoveries import QUICK
+from cahp.run import prune
 from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
+from cahp.values import KneeNotFoundError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -33,16 +37,13 @@ def write_lines(place: Path) -> Path:
     return place
 
 
-def classifier(place: Path, family: str, **shape: int) -> Brought:
-    return fakes.save_model(place / "model", family, **shape), fakes.write_data(place / "data")
-
-
 def shared_layers(place: Path) -> Brought:
-    return classifier(place, "albert")
+    return fakes.save_model(place / "model", "albert"), fakes.write_data(place / "data")
 
 
 def two_groups(place: Path) -> Brought:
-    return classifier(place, "qwen2", num_attention_heads=4, num_key_value_heads=2)
+    model = fakes.save_model(place / "model", "qwen2", num_attention_heads=4, num_key_value_heads=2)
+    return model, fakes.write_data(place / "data")
 
 
 def without_labels(place: Path) -> Brought:
@@ -86,10 +87,48 @@ def run(app: AppTest) -> AppTest:
 def test_an_own_model_is_checked_and_reaches_a_board(
     tmp_path: Path, make: Callable[[Path], Brought], title: str, checks: tuple[str, ...]
 ) -> None:
-    app = open_app("home", bring(*make(tmp_path)))
+    explorer = bring(*make(tmp_path))
+    app = open_app("home", explorer)
     assert all(check in text_of(app, "markdown") for check in checks)
     assert title in text_of(run(app), "title")
     assert not has_button(app, "run-main")
+    if explorer.card.family == "albert":
+        assert (explorer.settings.recover, explorer.recoveries) == ("none", ["none", "distill"])
+        # A page that is opened again sets what it finds in the address.
+        explorer.change(min_per_layer=2)
+        assert explorer.settings.recover == "none"
+        explorer.change(min_per_layer=1)
+        app = open_app("budget", explorer)
+        assert app.segmented_control(key="board-recover").options == ["as pruned", "distil"]
+        assert "A refit is not available: " in text_of(app, "caption")
+        assert "uses each layer in many passes" in text_of(app, "caption")
+        assert not has_button(app, "run-sidebar")
+
+
+def test_a_model_whose_curve_has_no_knee_opens_at_half_of_its_heads(tmp_path: Path) -> None:
+    model = fakes.save_model(tmp_path / "model", num_hidden_layers=1, num_attention_heads=3, hidden_size=24)
+    settings = replace(fakes.quick(model, fakes.write_data(tmp_path / "data")), recover=QUICK.name)
+    # The command asks for a number, as there is a person to give one.
+    with pytest.raises(KneeNotFoundError, match="give --budget a number"):
+        prune.choose(Source.open(settings).bench)
+    with explorer_with_run("visitor", settings) as explorer:
+        assert explorer.mask.count == 2
+        assert explorer.outcomes() is not None
+        assert explorer.board.origin == "no clear choice"
+        assert not explorer.awaits_run
+        assert text_of(open_app("home", explorer), "title").startswith("2 of 3 heads ")
+        assert not has_button(open_app("budget", explorer), "run-sidebar")
+        # It is there again in another session, without a run.
+        again = Explorer("another", Source.open(settings))
+        assert again.mask.sha256 == explorer.mask.sha256
+        again.change(even=True)
+        assert again.awaits_run
+
+
+def test_a_run_of_half_of_the_heads_is_not_shown_where_there_is_a_knee(tmp_path: Path) -> None:
+    settings = fakes.quick_task(tmp_path, recover=QUICK.name)
+    with explorer_with_run("visitor", replace(settings, budget="6")):
+        assert Explorer("another", Source.open(settings)).results.run is None
 
 
 def test_an_error_stays_until_it_is_dismissed() -> None:

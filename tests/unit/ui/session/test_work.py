@@ -14,11 +14,10 @@ from cahp.run.settings import Settings
 from cahp.tasks.texts import Texts
 from cahp.ui.session import work
 from cahp.ui.session.work import REPLACEABILITY, WARM, Kind, Work
-from cahp.values import HeadMask, Progress
+from cahp.values import Progress
 from cahp.values.statistics import Moments
 
-PATIENCE = 10.0
-MASK, OTHER = HeadMask.of([0, 5], 2, 3), HeadMask.of([1, 5], 2, 3)
+PATIENCE = 60.0
 #: A bench of which only the texts are known, by their digests.
 TEXTS = cast(
     Bench,
