@@ -1,24 +1,16 @@
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import pytest
 from apps import PATIENCE, open_app, read_stored, rerun, text_of
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
-from cahp.api import bundled
-from cahp.stages.similarity import HeadGraph, head_graph
 from cahp.ui.frame import running
-from cahp.ui.session.opening import Source
-from cahp.ui.similarity.graph import _draw, graph_html
-from cahp.ui.similarity.page import compare_example
 
 #: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
@@ -59,12 +51,17 @@ def shown(app: AppTest) -> str:
     return text_of(app, "subheader")
 
 
+def typed(app: AppTest, text: str) -> None:
+    app.text_area(key="similarity-text-0").set_value(text)
+    settled(app)
+
+
 def drawn(app: AppTest) -> str:
     """The graph's nodes and edges, without vis-network itself."""
     return str(app.get("iframe")[0].proto).rpartition("function drawGraph()")[2]
 
 
-def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
+def test_the_first_example_is_compared_at_once_and_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
     assert app.title[0].value == "Which heads attend alike on your text?"
     # The communities, the chosen head, and those most alike; the other tabs are not drawn.
     assert len(app.get("plotly_chart")) == 4
@@ -72,14 +69,17 @@ def test_the_first_example_is_compared_at_once(app: AppTest) -> None:
     assert "on this text" in shown(app)
     # It begins with a head whose role tells about the text, and ships with its roles.
     assert "first token" not in shown(app)
-    assert any("Role on this text" in caption.value for caption in app.caption)
+    assert "Role on this text" in text_of(app, "caption")
     assert "layer 0, head 1, community" in drawn(app)
+    typed(app, "word " * 500)
+    assert app.warning[0].value == (
+        "This text is too long for the model: its first 128 tokens are compared, 374 more were truncated."
+    )
 
 
 @pytest.mark.parametrize("text", ODD_TEXTS)
 def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
-    app.text_area(key="similarity-text-0").set_value(text)
-    settled(app)
+    typed(app, text)
     assert not app.exception
     # Too few tokens have no graph.
     assert len(app.get("plotly_chart")) == (0 if app.error else 4)
@@ -101,21 +101,12 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     ],
 )
 def test_a_text_of_which_the_model_reads_too_little_has_no_graph(app: AppTest, text: str, words: str) -> None:
-    app.text_area(key="similarity-text-0").set_value(text)
-    settled(app)
+    typed(app, text)
     assert any(words in message.value for message in (*app.info, *app.error))
     assert not app.get("plotly_chart")
     assert not app.get("iframe")
     # Nor tabs about the text.
     assert not app.get("button_group")
-
-
-def test_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
-    app.text_area(key="similarity-text-0").set_value("word " * 500)
-    settled(app)
-    assert app.warning[0].value == (
-        "This text is too long for the model: its first 128 tokens are compared, 374 more were truncated."
-    )
 
 
 @pytest.mark.nightly
@@ -141,59 +132,12 @@ def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(
 
 def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: pytest.LogCaptureFixture) -> None:
     secret = "xyzzyplugh"
-    app.text_area(key="similarity-text-0").set_value(f"The password is {secret} and nothing else.")
-    settled(app)
+    typed(app, f"The password is {secret} and nothing else.")
     # It was compared.
     assert len(app.get("plotly_chart")) == 4
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     assert not any(secret.encode() in content for content in read_stored(app))
-
-
-#: Shows graphs one after the other, and draws each at once. They come as one text: the driver takes minutes for as many
-#: numbers.
-WALK = """(text) => {
-  for (const graph of JSON.parse(text)) {
-    show(graph);
-    network.redraw();
-  }
-}"""
-
-
-@pytest.mark.browser
-class TestGraph:
-    """The graph's frame alone."""
-
-    def walk(self, page: Page, graphs: Sequence[HeadGraph]) -> None:
-        """Show graphs one after the other, and compare what is drawn at the end with the last one."""
-        mask = bundled.read_run().document.mask  # type: ignore[union-attr]
-        page.set_content("<iframe width=700 height=490></iframe>")
-        page.evaluate("html => document.querySelector('iframe').srcdoc = html", graph_html(graphs[0], mask))
-        frame = page.locator("iframe").element_handle().content_frame()
-        assert frame is not None
-        deadline = time.monotonic() + 60
-        while not frame.evaluate("typeof sent === 'string'"):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(error.message))
-        frame.evaluate(WALK, json.dumps([_draw(graph, mask, "head", dark=False)[1] for graph in graphs]))
-        assert errors == []
-        counts = "[nodes.length, edges.length, drawing.communities.length, drawing.areas.length, drawing.signs.length]"
-        last = graphs[-1]
-        groups = len(np.unique(last.communities))
-        assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
-
-    def test_it_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
-        compared = compare_example(Source.open(bundled.SETTINGS).card.sha256)
-        assert compared is not None
-        apart = compared.distances
-        rising = [head_graph(apart, threshold=step / 20) for step in range(21)]
-        graphs = [*rising, *reversed(rising)]
-        counts = [len(np.unique(graph.communities)) for graph in graphs]
-        # The number of communities rises on the way.
-        assert any(after > before for before, after in pairwise(counts))
-        self.walk(new_context(reduced_motion="reduce").new_page(), graphs)
 
 
 @pytest.mark.browser
