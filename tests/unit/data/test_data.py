@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cahp.data import Dataset, catalogue, load, match, read_inputs, sample
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
+from cahp.data.sources import MANUAL, TOPICS
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, DataError, OptionError
 
@@ -106,33 +107,6 @@ def test_pairs_come_from_the_usual_columns_or_the_named_ones(
     assert rows(dataset) == expected
 
 
-def test_parquet_is_read_with_the_class_names_that_datasets_left_in_it(tmp_path: Path) -> None:
-    import datasets
-
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
-    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
-    data.to_parquet(tmp_path / "d.parquet")
-    assert rows(load(str(tmp_path / "d.parquet"))) == [("a", "yes"), ("b", "no"), ("c", "yes")]
-
-
-def parquet(path: Path, columns: dict[str, list[Any]]) -> Path:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    pq.write_table(pa.table(columns), path)
-    return path
-
-
-def test_a_parquet_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    path = parquet(tmp_path / "whole.parquet", {"text": [f"text {n}" for n in range(50)], "label": [0, 1] * 25})
-    whole = path.read_bytes()
-    cut = tmp_path / "cut.parquet"
-    for end in range(0, len(whole), 37):
-        cut.write_bytes(whole[:end])
-        with pytest.raises(DataError, match=r"cut\.parquet"):
-            load(str(cut))
-
-
 # --- refusals --------------------------------------------------------------------------------------------------------
 
 HEAD = "text,label\nfine,a\nalso fine,b\n"
@@ -141,7 +115,6 @@ JSON_ROW = '{"text": "x", "label": 1}\n'
 REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     # The first broken row is named.
     ("d.csv", HEAD + "one,two,three\n", r"d\.csv, line 4: 3 fields where the header has 2", {}),
-    ("d.csv", HEAD + "\nx,a\n", r"line 4: 0 fields where the header has 2", {}),
     ("d.csv", 'text,label\n"two\nlines",a\nfine,b\nbroken\n', r"line 5: 1 field where the header has 2", {}),
     ("d.csv", HEAD + ",a\n", r"line 4: no 'text'", {}),
     ("d.csv", HEAD + "  ,a\n", r"line 4: no 'text'", {}),
@@ -151,9 +124,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.csv", HEAD.encode() + b"caf\xe9,a\n", r"line 4: not UTF-8 \(byte 0xe9\)", {}),
     ("d.csv", HEAD + "a\0b,a\n", r"line 4: .*NUL", {}),
     ("d.csv", HEAD + "x,0.37\n", r"line 4: label 0.37 is a score", {}),
-    ("d.tsv", "text\tlabel\nx\ta\ny\tb\tc\n", r"d\.tsv, line 3: 3 fields where the header has 2", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y"\n', r"d\.jsonl, line 2: not JSON", {}),
-    ("d.jsonl", JSON_ROW + '\n{"text": "y", "label": 0}\n', r"line 2: not JSON", {}),
     ("d.jsonl", JSON_ROW + '["y", 0]\n', r"line 2: not a JSON object", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y"}\n', r"line 2: no 'label'", {}),
     ("d.jsonl", JSON_ROW + '{"text": null, "label": 1}\n', r"line 2: no 'text'", {}),
@@ -161,7 +132,6 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.jsonl", JSON_ROW + '{"text": "\\ud800", "label": 1}\n', r"line 2: .*surrogate", {}),
     ("d.jsonl", JSON_ROW + '{"text": "\\u0000", "label": 1}\n', r"line 2: .*NUL", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": NaN}\n', r"line 2: no 'label'", {}),
-    ("d.jsonl", JSON_ROW + '{"text": "y", "label": 0.5}\n', r"line 2: label 0.5 is a score", {}),
     ("d.jsonl", JSON_ROW + '{"text": "y", "label": [0, 1]}\n', r"line 2: several labels", {}),
     ("d.jsonl", '{"a":' * 100_000, r"line 1: not JSON", {}),
     # No row of the file can be read.
@@ -173,27 +143,14 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
     ("d.csv", "text,label\nx,a\n".encode("utf-16"), "not UTF-8", {}),
     ("d.csv", "text,label\nx,a\ny,a\n", "1 different labels.*'a'.*other classes", {}),
     ("d.pkl", b"\x80\x04.", "refused.*run any code", {}),
-    ("d.pt", b"PK", "refused.*run any code", {}),
     ("d.xlsx", b"PK", r"format of .*d\.xlsx is unknown; use one of \.csv, \.tsv", {}),
     # Its columns are not those that are read.
     ("d.csv", "body,label\nx,a\n", "no column 'text'.*its columns are 'body', 'label'.*--text-column", {}),
     ("d.csv", "text,text,label\nx,y,a\n", "several columns 'text'", {}),
-    (
-        "d.csv",
-        HEAD,
-        r"no column 'txt'; its columns are 'text', 'label'; name others with --text-column",
-        {"text_column": "txt"},
-    ),
+    ("d.csv", HEAD, r"no column 'txt'; its columns are 'text', 'label'; .* --text-column", {"text_column": "txt"}),
     ("d.csv", HEAD, "used twice", {"text_column": "label"}),
     ("d.csv", "text,topic\nx,a\n", r'--label-column \("\(none\)"', {}),
-    ("d.csv", "text,Sentiment\nx,a\n", r'--label-column \("\(none\)"', {}),
-    ("d.csv", "text,class\nx,a\n", r'--label-column \("\(none\)"', {}),
-    (
-        "d.csv",
-        "text,label,split\nx,a,train\ny,b,holdout\n",
-        r"holds 'holdout'; it may hold 'train', 'validation', 'test'",
-        {},
-    ),
+    ("d.csv", "text,label,split\nx,a,train\ny,b,holdout\n", r"'holdout'; it may hold 'train', 'validation'", {}),
 ]
 
 
@@ -210,10 +167,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
     [
         ({}, "needs train, validation or test files"),
         ({"train.pkl": "\x80"}, "refused"),
-        (
-            {"dev.csv": HEAD, "validation.tsv": "text\tlabel\nx\ta\n"},
-            r"several validation splits, 'validation\.tsv' too",
-        ),
+        ({"dev.csv": HEAD, "validation.tsv": HEAD}, r"several validation splits, 'validation\.tsv' too"),
         ({"train.csv": "premise,hypothesis,label\np,h,a\nq,i,b\n", "dev.csv": HEAD}, "Some splits"),
     ],
 )
@@ -239,10 +193,8 @@ def test_labels_sort_by_value_only_when_all_are_integers(write: Write) -> None:
     assert load(str(write("d.csv", "text,label\nx,10\ny,9\nz,-1\n"))).classes == ("-1", "9", "10")
     assert load(str(write("d.csv", "text,label\nx,10\ny,9\nz,b\n"))).classes == ("10", "9", "b")
     assert load(str(write("d.csv", "text,label\nx,1.0\ny,0.0\nz,1\n"))).classes == ("0", "1")
-    assert load(str(write("d.jsonl", '{"text":"x","label":true}\n{"text":"y","label":false}'))).classes == (
-        "False",
-        "True",
-    )
+    path = write("d.jsonl", '{"text":"x","label":true}\n{"text":"y","label":false}')
+    assert load(str(path)).classes == ("False", "True")
 
 
 # --- parsers, any input ----------------------------------------------------------------------------------------------
@@ -284,24 +236,6 @@ def test_whatever_is_written_is_read_back(
         train = dataset.splits["train"]
         assert train.first == tuple(text for text, _ in pairs)
         assert [dataset.classes[label] for label in train.labels] == [label for _, label in pairs]
-
-    check()
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet"])
-@pytest.mark.parametrize("head", [b"", b"text,label\na,b\n", b"text\tlabel\nx\t1\n", b'{"text": "x", "label": 1}\n'])
-def test_any_bytes_give_a_data_set_or_a_data_error(suffix: str, head: bytes) -> None:
-    @settings(max_examples=60, deadline=None)
-    @given(st.binary() | st.text(alphabet='",\t\r\n{}[]:ab01.-\\').map(str.encode))
-    def check(tail: bytes) -> None:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / f"d{suffix}"
-            path.write_bytes(head + tail)
-            try:
-                classes = load(str(path)).classes
-            except DataError:
-                return
-            assert len(classes) >= 2
 
     check()
 
@@ -393,36 +327,27 @@ def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> N
         for split, texts in dataset.splits.items():
             ends = {"train": (0, 70), "validation": (70, 85), "test": (85, 100)}[split]
             assert all(bucket(text) in range(*ends) for text in texts.first)
-    assert read_inputs(str(path), documents="line")[:2] == ["first 0", "second 0"]
     # Columns are those of other data.
     assert read_inputs(str(path), text_column="review", documents="line")[:2] == ["first 0", "second 0"]
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "columns"),
+    ("name", "header", "columns"),
     [
-        ("d.csv", "id,text\n" + "".join(f"{number},film {number}\n" for number in range(60)), {}),
-        ("d.tsv", "body\n" + "".join(f"film {number}\n" for number in range(60)), {"text_column": "body"}),
-        (
-            "d.csv",
-            "text,label\n" + "".join(f"film {number},a\n" for number in range(60)),
-            {"label_column": "(none)"},
-        ),
+        ("d.csv", "id,text", {}),
+        ("d.tsv", "more\tbody", {"text_column": "body"}),
+        ("d.csv", "label,text", {"label_column": "(none)"}),
     ],
 )
 def test_a_table_without_a_label_column_has_no_labels(
-    write: Write, name: str, content: str, columns: dict[str, str]
+    write: Write, name: str, header: str, columns: dict[str, Any]
 ) -> None:
-    dataset = load(str(write(name, content)), **columns)  # type: ignore[arg-type]
+    separator = "\t" if name == "d.tsv" else ","
+    rows = [header, *(f"a{separator}film {number}" for number in range(60))]
+    dataset = load(str(write(name, "\n".join(rows))), **columns)
     assert not dataset.labelled
     assert sum(len(texts) for texts in dataset.splits.values()) == 60
-    matched = match(dataset, ("neg", "pos"))
-    assert matched.classes == ("neg", "pos")
-    assert "no labels" in matched.notices[-1]
-    drawn, notices = sample(matched.splits["train"], 10)
-    rows = np.sort(np.random.default_rng(42).permutation(len(matched.splits["train"]))[:10])
-    assert drawn.first == matched.splits["train"].take(rows).first
-    assert notices == ()
+    assert "no labels" in match(dataset, ("neg", "pos")).notices[-1]
 
 
 # --- hub and saved data sets -----------------------------------------------------------------------------------------
@@ -435,14 +360,6 @@ def labelled(labels: Sequence[int | None], names: Sequence[str] = ("no", "yes"),
     features |= {name: datasets.Value("string") for name in more}
     columns = {"text": [f"text {n} of {len(labels)}" for n in range(len(labels))], "label": list(labels), **more}
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-
-
-def saved(folder: Path, **splits: Any) -> Dataset:
-    """The data set of these splits, read from what ``save_to_disk`` wrote."""
-    import datasets
-
-    datasets.DatasetDict(splits).save_to_disk(folder)
-    return load(str(folder))
 
 
 def test_what_save_to_disk_wrote_is_read_with_its_class_names(tmp_path: Path) -> None:
@@ -525,6 +442,21 @@ def test_without_its_package_bbc_news_says_what_to_install(monkeypatch: pytest.M
         load("bbc-news")
 
 
+def test_a_topic_of_the_manual_is_a_long_text_of_whole_paragraphs() -> None:
+    paragraphs, topics = (
+        [str(text) for split in load(name).splits.values() for text in split.first] for name in (MANUAL, TOPICS)
+    )
+    assert len(set(paragraphs)) == len(paragraphs) > 300
+    assert min(len(text.split()) for text in paragraphs) >= 20
+    lengths = [len(topic.split()) for topic in topics]
+    assert min(lengths) >= 100
+    parts = [part for topic in topics for part in topic.split("\n")]
+    assert len(set(parts)) == len(parts)
+    assert set(parts) <= set(paragraphs)
+    # More than half of the words have 128 others of their topic before them.
+    assert sum(max(0, length - 128) for length in lengths) > sum(lengths) / 2
+
+
 def test_text_formats_need_no_heavy_library(write: Write) -> None:
     path = write("d.csv", HEAD)
     script = (
@@ -548,26 +480,23 @@ IN_ORDER = {"in_order": True}
         (("neg", "pos"), ("POS ", "Neg"), {}, [1, 0], "by name: "),
         (("0", "1", "2"), ("LABEL_0", "LABEL_1", "LABEL_2"), {}, [0, 1, 2], "by value: 0=LABEL_0, "),
         (("0", "2"), ("LABEL_2", "LABEL_1", "LABEL_0"), {}, [2, 0], ""),
-        (("1", "2"), ("2", "1"), {}, [1, 0], ""),
         (("LABEL_1", "LABEL_2"), ("0", "1", "2"), {}, [1, 2], ""),
         (("contradiction", "entailment"), ("entailment", "neutral", "contradiction"), {}, [2, 0], "by name: "),
-        (("A", "a"), ("a", "A"), {}, [1, 0], "by name: "),
         # Integers are positions, whatever the model calls its classes.
         (("0", "2"), ("neg", "neutral", "pos"), {}, [0, 2], "by value: "),
         (("label_0", "LABEL_2"), ("neg", "neutral", "pos"), {}, [0, 2], ""),
         (
             ("neg", "pos"),
-            ("NEGATIVE", "POSITIVE"),
-            {"label_map": {"neg": "NEGATIVE", "pos": "POSITIVE"}},
+            ("N", "P"),
+            {"label_map": {"neg": "N", "pos": "P"}},
             [0, 1],
-            "as --label-map says: neg=NEGATIVE, pos=POSITIVE.",
+            "as --label-map says: neg=N, pos=P.",
         ),
         (("neg", "pos"), ("a", "b"), {"label_map": {"NEG": "B", "pos": "a"}}, [1, 0], "as --label-map says: "),
         (("0", "1"), ("bad", "good"), {"label_map": {"0": "good", "1": "bad"}}, [1, 0], "as --label-map says: "),
         (("anger", "fear", "joy"), ("bad", "joy"), {"label_map": {"anger": "bad", "fear": "bad"}}, [0, 0, 1], ""),
         # Answers stand for the classes in their order, unless they name them.
         (("neg", "pos"), ("bad", "great"), IN_ORDER, [0, 1], "in order: neg=bad, pos=great."),
-        (("1", "2", "3"), ("bad", "okay", "great"), IN_ORDER, [0, 1, 2], "in order: 1=bad, 2=okay, 3=great."),
         (("0", "1"), ("bad", "great"), IN_ORDER, [0, 1], "by value: 0=bad, 1=great."),
         (("business", "sport"), ("Sport", "business"), IN_ORDER, [1, 0], "by name: business, sport=Sport."),
         (("neg", "pos"), ("bad", "great"), {**IN_ORDER, "label_map": {"neg": "great", "pos": "bad"}}, [1, 0], ""),
@@ -587,11 +516,9 @@ UNMATCHED: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], str]] = 
     (("neg", "pos"), ("NEGATIVE", "POSITIVE"), {}, "--label-map"),
     (("neg", "pos"), ("LABEL_0", "LABEL_1"), {}, "--label-map"),
     (("0", "1", "2"), ("neg", "pos"), {}, "--label-map"),
-    (("0", "1", "2"), ("LABEL_0", "LABEL_1"), {}, "--label-map"),
     (("1", "2", "3"), ("0", "1", "2"), {}, "--label-map"),
     (("very bad", "good"), ("very_bad", "good"), {}, "--label-map"),
     (("neg", "pos"), ("POS", "Pos", "neg"), {}, "--label-map"),
-    (("neg", "pos"), ("pos", "pos", "neg"), {}, "--label-map"),
     (("neg", "pos"), ("bad", "okay", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("neg", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"negative": "N"}}, "maps 'negative' to 'N'.* data: 'neg', 'pos'"),
@@ -630,11 +557,9 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
     [
         ([60, 30, 10], 10, [6, 3, 1]),
         ([97, 1, 2], 10, [8, 1, 1]),
-        ([50, 50], 5, [3, 2]),
         ([50, 30, 20], 7, [4, 2, 1]),
         ([10, 0, 10], 2, [1, 0, 1]),
         ([96, 2, 1, 1], 4, [1, 1, 1, 1]),
-        ([5, 3, 2], 10, [5, 3, 2]),
         ([40, 30, 20, 10], 2, [1, 1, 0, 0]),
     ],
 )
@@ -672,8 +597,6 @@ def test_any_stratified_sample_has_the_size_asked_for_and_no_row_twice(
     [
         [0] * 20 + [1] * 20,
         [2] * 9 + [0] * 20 + [1] * 20,
-        # Almost: one row was appended, and two sorted files were joined.
-        [0] * 20 + [1] * 20 + [0],
         [0] * 15 + [1] * 15 + [0] * 15 + [1] * 15,
     ],
 )

@@ -83,9 +83,6 @@ def test_splits_are_guessed_by_the_words_in_names(names: tuple[str, ...], expect
     assert guess_splits(named(*names)) == expected
 
 
-ROW = {"id": "17", "question": "where does the river end", "kind": "place", "score": "3"}
-
-
 @pytest.mark.parametrize("last", ["review", "posted"])
 def test_a_last_column_with_long_or_unlike_values_is_no_label(last: str) -> None:
     rows = [{"review": f"a long review of town {row}", "id": str(row), "posted": f"day {row}"} for row in range(5)]
