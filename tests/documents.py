@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cahp.run.recoveries import RecoveryStep
 from cahp.tasks.answers import Evaluation
-from cahp.values import Estimate
 
 
 def answers(predictions: Sequence[int], labels: Sequence[int], *, classes: Sequence[str] = ("a", "b")) -> Evaluation:
@@ -91,25 +89,3 @@ def run_json() -> dict[str, Any]:
     )
     whole: dict[str, Any] = json.loads(text)
     return whole
-
-
-def recovery_steps() -> tuple[RecoveryStep, ...]:
-    """A recovery of three steps, the second of which was rejected."""
-
-    def step(name: str, accuracy: float, gained: float | None, **more: Any) -> RecoveryStep:
-        outcomes = {
-            "accuracy": Estimate(accuracy, (accuracy - 0.04, accuracy + 0.04), 500, "share"),
-            "macro_f1": Estimate(accuracy, None, 500, "share"),
-            "nll": Estimate(1.0, None, 500, "nats"),
-            "agreement": Estimate(accuracy + 0.2, None, 500, "share"),
-            "accuracy_change": Estimate(100 * accuracy - 60, (-30.0, -10.0), 500, "points"),
-        }
-        change = None if gained is None else Estimate(gained, (gained - 2, gained + 2), 500, "points")
-        given = {"accepted": True, "examples": 400, "seconds": 90.0, **more}
-        return RecoveryStep(name, outcomes=outcomes, gained=change, **given)
-
-    return (
-        step("pruned", 0.331, None, accepted=None, examples=None, seconds=None),
-        step("refit", 0.331, 0.0, accepted=False, seconds=7.0),
-        step("distill", 0.452, 12.1),
-    )

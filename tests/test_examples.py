@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -55,13 +54,3 @@ def test_the_method_in_80_lines_keeps_the_heads_that_prune_keeps(
 def test_the_example_fits_on_a_screen_and_a_half(example: ModuleType) -> None:
     assert example.__file__ is not None
     assert len(Path(example.__file__).read_text(encoding="utf-8").splitlines()) <= 80
-
-
-def test_the_notebook_ships_with_results_that_are_seen_without_a_kernel() -> None:
-    cells = json.loads((EXAMPLES / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
-    code = [cell for cell in cells if cell["cell_type"] == "code"]
-    kinds = [kind for cell in code for output in cell["outputs"] for kind in output["data"]]
-    assert all(cell["outputs"] for cell in code if cell["source"] != ["import cahp"])
-    assert kinds.count("application/vnd.plotly.v1+json") == 4
-    assert "text/html" in kinds
-    assert "application/vnd.jupyter.widget-view+json" not in kinds

@@ -21,8 +21,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from cahp.models import INSTALL_SMOLLM2
-
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[1]
@@ -140,12 +138,3 @@ def test_uvx_prunes_a_built_in_model(words: list[str], empty: dict[str, str], tm
     done = subprocess.run(line, env=empty, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "20 of 72 heads kept" in done.stdout
-
-
-def test_a_model_that_is_not_installed_is_named_with_the_line_that_adds_it(
-    words: list[str], empty: dict[str, str], tmp_path: Path
-) -> None:
-    line = [*words, "prune", "--model", "smollm2"]
-    done = subprocess.run(line, env=empty, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert INSTALL_SMOLLM2 in done.stderr.splitlines()[-1]

@@ -46,18 +46,6 @@ def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(small_b
     assert divided.card.sha256 != model.card.sha256
 
 
-@pytest.mark.parametrize("family", ["gpt2", "llama", "deberta-v2", "roberta"])
-def test_heads_of_other_architectures_are_divided_too(family: str, tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "data")
-    opened = open_bench(
-        fakes.quick(fakes.save_model(tmp_path / "model", family), data), store=Store(tmp_path / "store")
-    )
-    model = opened.model
-    shape = (model.layers, model.heads)
-    halves = choose_halves(np.arange(model.layers * model.heads).reshape(shape))
-    assert divide_heads(model, halves).card.heads == model.heads
-
-
 def test_clusters_the_test_and_salience_find_divided_heads(tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model", hidden_size=96, num_attention_heads=12)
     settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), limit=60, eval_limit=40, budget="12")

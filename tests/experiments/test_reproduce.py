@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,12 +111,3 @@ def test_invalid_requests_are_refused_before_any_download(
     assert named in refused(call("reproduce", "--out", tmp_path / "out", *options))
     assert hub.requests == []
     assert not (tmp_path / "out").exists()
-
-
-def test_texts_are_cut_at_128_tokens_and_the_announcement_says_so() -> None:
-    options = Namespace(experiments="bert-base-cased-sst5", methods=None, recover=None, seeds="3", device="cpu")
-    options.limit = options.eval_limit = options.report = None
-    plans = task.plan_experiments(options)
-    assert [plan.settings.max_length for plan in plans.values()] == [128]
-    cost = task.ExpectedCost("a", 1.0, 1.0, 1.0, 1)
-    assert "texts are cut at 128 tokens, as published" in task.announcement([cost])

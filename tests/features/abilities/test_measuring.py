@@ -13,7 +13,6 @@ from cahp.features.abilities.items import (
     ItemSource,
     NotMeasurable,
     Size,
-    _list_pairs,
     ask_choices,
     ask_sums,
     look_up,
@@ -193,11 +192,3 @@ def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource)
         sum_, total = whole.split(" = ")
         left, right = map(int, sum_.split(" + "))
         assert left + right == int(total) < 20
-
-
-def test_grammar_puts_a_noun_of_the_other_number_nearest() -> None:
-    pairs = list(_list_pairs())
-    assert ("The keys near the cabinet", [" are", " is"]) in pairs
-    assert ("The key near the cabinets", [" is", " are"]) in pairs
-    assert ("The king who met the guests saw", [" himself", " herself"]) in pairs
-    assert len(set(map(str, pairs))) == len(pairs) == 128

@@ -11,18 +11,13 @@ import numpy as np
 import pytest
 from fakes import prune
 
-from cahp.exports.report import Origin, page
-from cahp.features import measures
 from cahp.features.abilities.panel import strip_html
 from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
-from cahp.features.abilities.section import RECEIPT, explain
+from cahp.features.abilities.section import RECEIPT
 from cahp.run.bench import Bench
-from cahp.run.document import RunDocument
-from cahp.run.measures import MaskSubject, find_lines
 from cahp.run.recoveries import Recovered
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.terminal.printing import run_lines
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -46,21 +41,6 @@ def make_record(*, recovered: bool = True) -> AbilitiesRecord:
     return AbilitiesRecord(decide(rows), complete=True)
 
 
-def test_the_worst_words_come_first_and_each_mark_says_its_figures() -> None:
-    record = make_record(recovered=False)
-    by_word = record.by_word("pruned")
-    assert list(by_word) == ["lost", "kept", "not measurable"]
-    verdict = record.rows[1].pruned
-    assert verdict is not None
-    assert explain(by_word["lost"][0], "pruned") == (
-        "texts of another kind: lost; 20.0 % instead of 100.0 %, difference \N{MINUS SIGN}80.0 points "
-        f"{verdict.difference.interval}, n = 100"
-    )
-    assert explain(by_word["not measurable"][0], "pruned") == (
-        "texts with a negation: not measurable, as there are none"
-    )
-
-
 def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_ability() -> None:
     html = strip_html(make_record(recovered=False), "pruned", "none")
     assert html.count('tabindex="0"') == 3
@@ -73,22 +53,6 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="5", recover="refit")
-
-
-def test_a_run_measures_its_abilities_on_request(settings: Settings, store: Store) -> None:
-    assert prune(settings, store=store).document.to_json()["abilities"] is None
-    run = prune(replace(settings, abilities=True), store=store).document
-    record = RECEIPT.read_run(RunDocument.from_json(run.to_json()))
-    assert record is not None
-    assert record.states == ("pruned", "recovered")
-    lines = list(run_lines(run, measures()))
-    assert f"  abilities after refit: {record.summarise('recovered')}" in lines
-    report = page(run, origin=Origin("machine", "2026-01-01", "cahp prune", bundled=False), measures=measures())
-    assert "<h2>What still works?</h2>" in report
-    subject = MaskSubject.of(run)
-    assert list(find_lines(measures(), run.sections, subject)) == [
-        f"abilities after refit: {record.summarise('recovered')}"
-    ]
 
 
 def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(

@@ -5,14 +5,20 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
+from _premise_words import MEASURES, show
 from apps import text_of
 from comparisons import varied
 from peer_documents import DOCUMENT
+from scipy.stats import spearmanr
 from streamlit.testing.v1 import AppTest
 
 from cahp.features import findings
+from cahp.features.findings import premise_folder
 from cahp.files import json_text
 from cahp.models import assets
 from cahp.show.blocks import Line, Table, Text
@@ -60,3 +66,74 @@ def test_the_finding_stands_on_budget_where_it_was_measured() -> None:
         app = AppTest.from_function(_draw, args=(sha256,), default_timeout=60).run()
         assert bool(said) == bool(text_of(app, "caption"))
         assert said in text_of(app, "caption")
+
+
+DOCUMENTS = {
+    file.relative_to(premise_folder()).as_posix(): json.loads(file.read_text("utf-8"))
+    for file in sorted(premise_folder().rglob("*.json"))
+}
+MEASURED = {name: document for name, document in DOCUMENTS.items() if "values" in document}
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_the_difference_and_its_p_value_follow_from_the_values(name: str) -> None:
+    document = MEASURED[name]
+    heads, pairs = document["values"]["heads"], document["values"]["pairs"]
+    costs, labels, strata = (np.array(heads[key]) for key in ("kl", "cluster", "stratum"))
+    first, second = np.array(pairs["first"]), np.array(pairs["second"])
+    assert np.array_equal(stratify(costs, document["heads"] // count_layers(document)), strata)
+    values = np.array(pairs["kl"]) - costs[first] - costs[second]
+    within = labels[first] == labels[second]
+    of_pair = stratify_pairs(strata, first, second)
+    interaction = document["interaction"]
+    means = weigh_means(values, within, np.ones(len(first)), of_pair)
+    for part, value in zip(("within", "between", "difference"), means, strict=True):
+        assert value == pytest.approx(interaction[part]["value"], abs=2e-6)
+    counts = count_compared(within, of_pair)
+    assert {part: interaction[part]["n"] for part in counts} == counts
+    p = permute_labels(values, first, second, labels, strata, random=np.random.default_rng(1))
+    assert p == pytest.approx(interaction["difference"]["p"], abs=0.02)
+
+
+@pytest.mark.parametrize("name", [name for name, document in MEASURED.items() if "refitted" in document])
+def test_the_rank_correlations_with_the_cost_after_the_refit_follow_from_the_values(name: str) -> None:
+    document = MEASURED[name]
+    heads = document["values"]["heads"]
+    for predictor in (*MEASURES, "mean"):
+        expected = spearmanr(heads[predictor], heads["kl_refitted"]).statistic
+        assert document["refitted"][predictor]["value"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if name.startswith("control/")])
+def test_the_bundled_positive_control_is_found(name: str) -> None:
+    control = MEASURED[name]["control"]
+    assert control["in_one_cluster"] > 2 * control["by_chance"]
+    # By chance as many halves share a cluster as other heads of a layer do.
+    labels = np.array(MEASURED[name]["values"]["heads"]["cluster"])
+    heads = [[tuple(map(int, name.split("."))) for name in pair] for pair in control["heads"]]
+    per_layer = len(labels) // (1 + max(layer for pair in heads for layer, _ in pair))
+    halves = {tuple(sorted(layer * per_layer + head for layer, head in pair)) for pair in heads}
+    first, second = np.triu_indices(len(labels), 1)
+    near = first // per_layer == second // per_layer
+    near &= [pair not in halves for pair in zip(first.tolist(), second.tolist(), strict=True)]
+    assert control["by_chance"] == pytest.approx(len(heads) * (labels[first] == labels[second])[near].mean())
+    assert control["interaction"]["difference"]["ci95"][0] > 0
+    assert control["salience_difference"] < 0.01
+    assert sum(control["kept"].values()) == control["divided"]
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURED if "/" not in name])
+def test_what_is_shown_follows_from_the_document(name: str) -> None:
+    control = DOCUMENTS.get(f"control/{name}", {}).get("control")
+    assert MEASURED[name]["shown"] == show(MEASURED[name], control)
+
+
+@pytest.mark.parametrize("name", ["minilm-bbc", "minilm-sst5"])
+def test_the_bundled_tests_of_classifiers_are_on_100_texts_and_say_where_and_when(name: str) -> None:
+    document = DOCUMENTS[f"{name}.json"]
+    assert document["texts"] == 100
+    assert document["made"].keys() == {"machine", "date"}
+
+
+def count_layers(document: dict[str, Any]) -> int:
+    return {72: 6, 90: 30}[document["heads"]]

@@ -8,6 +8,8 @@ import pytest
 from cahp.api import bundled
 from cahp.features.head_cards.measuring import (
     SENTENCES,
+    describe_removal,
+    describe_replaceability,
     exceed_family,
     find_examples,
     measure_removal,
@@ -15,7 +17,10 @@ from cahp.features.head_cards.measuring import (
     stored_removals,
 )
 from cahp.run.bench import Bench
+from cahp.stages.replacement import Replaceability
 from cahp.ui.session.opening import Source
+from cahp.values import Estimate, HeadMask
+from cahp.values.statistics import Moments
 
 
 def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others() -> None:
@@ -62,3 +67,39 @@ def test_bundled_cards_are_of_all_heads_of_their_model(name: str) -> None:
         assert all(max(arc.query, arc.key) < len(words) for arc in example.arcs)
     # Other families have other sentences.
     assert stored_examples(bench, families + 1) is None
+
+
+@pytest.fixture
+def found() -> Replaceability:
+    """Of one layer whose head 3 is three times head 0, once head 1 and twice head 2."""
+    mixing = np.vstack([np.eye(3), [3.0, 1.0, 2.0]])
+    gram = (mixing @ mixing.T)[None].astype(np.float32)
+    return Replaceability(
+        Moments(gram, np.eye(4, dtype=np.float32)[None], np.eye(4)[None], heads=4, tokens=100), ridge=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("kept", "shares"),
+    [
+        ([0, 1, 2], "100 %; most of it group 0 and group 2 (93 %)"),
+        ([1, 3], "7 %; most of it group 1 (7 %)"),
+        ([3], "0 %; most of it nothing (0 %)"),
+    ],
+)
+def test_the_kept_heads_that_reproduce_most_are_named(found: Replaceability, kept: list[int], shares: str) -> None:
+    mask = HeadMask(np.isin(np.arange(4), kept)[None])
+    sentence = f"Of what it contributes, the other kept groups of its layer can reproduce {shares}"
+    assert describe_replaceability(found, mask, 3, "group") == sentence
+
+
+def test_a_removal_says_the_share_of_predictions_that_change() -> None:
+    outcomes = {
+        "agreement": Estimate(0.98, (0.95, 0.99), 300, "share"),
+        "kl": Estimate(0.02, (0.01, 0.03), 300, "nats"),
+        "accuracy_change": Estimate(-0.7, (-1.3, 0.0), 300, "points"),
+    }
+    assert describe_removal(outcomes, "texts") == (
+        "2.0 % of predictions change",
+        "1.0 to 5.0 %, n = 300 texts; accuracy −0.7 points (−1.3 to 0.0); KL divergence in nats 0.020 (0.010 to 0.030)",
+    )

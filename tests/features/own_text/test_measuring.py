@@ -1,16 +1,28 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import fakes
 import numpy as np
 import pytest
 import torch
+from apps import done, explorer_with_run
 
 from cahp.features.own_text import measuring as own_text
-from cahp.features.own_text.measuring import AnswersOverBudgets, over_budgets, read_text
+from cahp.features.own_text.measuring import AnswersOverBudgets, likeliest, over_budgets, read_maps, read_text
+from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
+from cahp.features.own_text.panel import probabilities_figure
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
-from cahp.values import HeadMask
+from cahp.stages.similarity import Arc, attend, find_arcs, find_words
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import RUN
+from cahp.values import HeadMask, silent
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 TEXT = "the film was great and very long"
 FULL, MASK = HeadMask.full(3, 4), HeadMask.of([0, 3, 4, 9], 3, 4)
@@ -53,3 +65,112 @@ def test_an_answer_is_steady_down_to_the_first_budget_that_changes_it(answers: l
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers]).steady_down_to(1) == steady
     words = {70: "no", 7: "yes"}
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers], words).steady_down_to(7) == steady
+
+
+def test_models_are_told_apart_by_their_signs_and_names_of_classes_are_no_markup() -> None:
+    models = {"all": [0.7, 0.2, 0.1], "pruned": [0.3, 0.1, 0.6], "refit": [0.5, 0.3, 0.2]}
+    figure = probabilities_figure(models, ["<b>no</b>", "yes", "so $x$"], of="class", dark=False)
+    assert [trace.marker.symbol for trace in figure.data] == ["circle-open", "square", "diamond"]
+    # The likeliest of the full model is on top.
+    assert list(figure.data[1].x) == pytest.approx([30, 10, 60])
+    assert list(figure.layout.yaxis.ticktext) == ["&lt;b&gt;no&lt;/b&gt;", "yes", "so ＄x＄"]
+
+
+def test_of_many_classes_those_stay_that_any_model_finds_likely() -> None:
+    pruned = np.zeros(12)
+    pruned[11] = 1.0
+    assert likeliest([np.linspace(0.1, 0.0, 12), pruned]) == [*range(7), 11]
+
+
+def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
+    # [CLS] | un | believ | able | , | it | 's | [SEP], the last of two words cut off.
+    spans = [(0, 0), (0, 2), (2, 8), (8, 12), (12, 13), (14, 16), (16, 18), (0, 0)]
+    words, groups = find_words("Unbelievable, it's gone", spans)
+    assert words == ["Unbelievable", "it's"]
+    assert groups.tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
+
+
+def test_a_script_without_spaces_is_read_character_by_character() -> None:
+    for text in ("नमस्ते दुनिया", "e\u0301te\u0301 a", "שָׁלוֹם עולם"):
+        spans = [word.span() for word in re.finditer(r"\S+", text)]
+        assert find_words(text, spans)[0] == text.split()
+    words, groups = find_words("東京。", [(0, 1), (1, 2), (2, 3)])
+    assert words == ["東", "京"]
+    assert groups.tolist() == [0, 1, -1]
+
+
+def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:
+    first = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
+    second = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
+    assert find_arcs(np.array(first), most=2, least=0.16) == (Arc(1, 2, 0.7), Arc(2, 0, 0.5))
+    assert find_arcs(np.array(second), most=2, least=0.16) == ()
+
+
+def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> None:
+    maps = read_maps(model, "The film was, great")
+    assert maps.words == ("The", "film", "was", "great")
+    tokens = attend(model, "The film was, great").by_head
+    # [CLS] the film was , great [SEP]: each word is one token.
+    own = np.delete(np.delete(tokens, [0, 4, 6], axis=1), [0, 4, 6], axis=2)
+    assert maps.arcs == tuple(find_arcs(head, most=2, least=0.16) for head in own)
+    assert maps.length == 4
+    own[:, range(4), range(4)] = 0
+    assert maps.looks[0].tolist() == (255 * own[0].max(axis=0)).round().astype(int).tolist()
+
+
+@pytest.fixture
+def explorer(tmp_path: Path) -> Iterator[Explorer]:
+    """An explorer that has made a run, with a mask made by hand on its board."""
+    with explorer_with_run("reader", fakes.quick_task(tmp_path)) as made:
+        made.board.set_mask(HeadMask.of([0, 2, 4, 8], made.card.layers, made.card.heads))
+        yield made
+
+
+def run(explorer: Explorer) -> None:
+    done(explorer.work.start(RUN, explorer.bench))
+    explorer.collect()
+
+
+def asked(explorer: Explorer, memory: KnownText) -> TextOnBoard:
+    return TextOnBoard(explorer.board_state(), memory)
+
+
+def read(explorer: Explorer, memory: KnownText) -> TextOnBoard:
+    made = asked(explorer, memory)
+    list(measure(made, made.missing, silent))
+    assert not made.missing
+    if made.lacks_recovered:
+        list(measure(made, ["recovered"], silent, compute=True))
+        assert not made.lacks_recovered
+    return made
+
+
+def test_a_refitted_model_is_the_one_of_the_texts_on_screen(explorer: Explorer) -> None:
+    explorer.chosen_recovery, memory = "refit", KnownText(explorer.card.sha256, TEXT)
+    first = read(explorer, memory).read("recovered")
+    explorer.change(limit=20)
+    run(explorer)
+    then = read(explorer, memory).read("recovered")
+    anew = read(explorer, KnownText(explorer.card.sha256, TEXT)).read("recovered")
+    assert first is not None
+    assert then is not None
+    assert anew is not None
+    assert not np.array_equal(first.probabilities, anew.probabilities)
+    np.testing.assert_array_equal(then.probabilities, anew.probabilities)
+
+
+@pytest.mark.parametrize("recover", ["refit", "distill"])
+def test_only_what_depends_on_the_texts_that_changed_is_read_again(explorer: Explorer, recover: str) -> None:
+    explorer.chosen_recovery, memory = recover, KnownText(explorer.card.sha256, TEXT)
+    table = read(explorer, memory).table_name
+    explorer.change(eval_limit=20)
+    run(explorer)
+    assert asked(explorer, memory).table_name == table
+    assert not asked(explorer, memory).missing
+    explorer.change(limit=20)
+    run(explorer)
+    again = asked(explorer, memory)
+    assert again.read("full") is not None
+    assert again.read("pruned") is not None
+    # The recovered model, and the budgets of another table.
+    assert len(again.missing) == 1 + (again.table_name != table)

@@ -4,29 +4,46 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import fakes
+import copying
+import docs
+import numpy as np
 import pytest
 from copying import roles_of
 from documents import run_json
-from fakes import prune
+from terminal import call
 
+import cahp
+from cahp.api import bundled
 from cahp.exports.masks import MaskOrigin, mask_csv
-from cahp.exports.report import Origin, page
-from cahp.features.roles.section import ROLES_OF_HEADS
-from cahp.files import json_text
+from cahp.features.roles.habits import KINDS, average_maps, draw_pictures
+from cahp.features.roles.panel import draw_picture
+from cahp.features.roles.section import (
+    ROLES_OF_HEADS,
+    compare_clusters,
+    compare_kept,
+    describe_breaks,
+    describe_clusters,
+)
+from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import put_record
-from cahp.store import Store
+from cahp.run.evidence import stored_roles
+from cahp.run.measures import MaskSubject, put_record
+from cahp.show.terminal import lines
+from cahp.stages import roles as stage
+from cahp.stages.similarity import attend
 from cahp.terminal.printing import run_lines
+from cahp.ui.session.opening import Source
+from cahp.values import Estimate, HeadMask
+from cahp.values.head_roles import NOUNS, ROLES, THRESHOLDS, RoleAblation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
+
 #: The roles of the heads of ``documents``, of which layer 0 keeps heads 0 and 2, and layer 1 head 1.
-ROLES = roles_of("first", "previous", "first", "none", "none", "first", heads=3)
+OF_HEADS = roles_of("first", "previous", "first", "none", "none", "first", heads=3)
 
 MEASURES = (ROLES_OF_HEADS,)
 
@@ -34,22 +51,8 @@ MEASURES = (ROLES_OF_HEADS,)
 @pytest.fixture
 def run() -> RunDocument:
     document = RunDocument.from_json(run_json())
-    document = put_record(document, ROLES_OF_HEADS, ROLES)
+    document = put_record(document, ROLES_OF_HEADS, OF_HEADS)
     return replace(document, verified=replace(document.verified, difference=0.0))
-
-
-def test_a_run_measures_roles_if_it_is_asked_and_finds_them_again(tmp_path: Path) -> None:
-    settings, store = fakes.quick_task(tmp_path, budget="5"), Store(tmp_path / "store")
-    assert prune(settings, store=store).document.to_json()["roles"] is None
-    document = prune(replace(settings, roles=True), store=store).document
-    assert ROLES_OF_HEADS.read_run(document) is not None
-    said = json.loads(json_text(document.to_json()))
-    assert said["roles"]["counts"] == {"duplicate": 0, "previous": 0, "current": 0, "first": 0, "none": 12}
-    assert RunDocument.from_json(said).sections == document.sections
-    # Another run of the same model finds them in the store.
-    again = prune(replace(settings, roles=True, budget="6"), store=store).document
-    assert again.sections == document.sections
-    assert "roles" in again.cached
 
 
 def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
@@ -60,14 +63,141 @@ def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
 
 
 def test_the_csv_of_heads_has_their_roles(run: RunDocument) -> None:
-    written = mask_csv(run.mask, MaskOrigin("m", "random", 3, columns=ROLES.columns)).decode()
+    written = mask_csv(run.mask, MaskOrigin("m", "random", 3, columns=OF_HEADS.columns)).decode()
     rows = list(csv.DictReader(io.StringIO(written)))
     nouns = ["first token", "previous token", "first token", "no role", "no role", "first token"]
     assert [row["role"] for row in rows] == nouns
 
 
-def test_a_report_lists_roles_with_their_evidence(run: RunDocument) -> None:
-    origin = Origin("a machine", "2026-01-31", "cahp prune")
-    text = page(run, origin=origin, measures=MEASURES)
-    assert "<th scope=row>first token</th><td>90.0 % [80.0, 95.0], n = 16</td>" in text
-    assert "Roles of heads" not in page(put_record(run, ROLES_OF_HEADS, None), origin=origin, measures=MEASURES)
+def test_each_weight_counts_once_as_the_first_kind_that_it_is(small_bench: Bench) -> None:
+    every = average_maps(small_bench.model, small_bench.evaluation, pool=8)
+    assert every.shares.shape == (12, len(KINDS))
+    assert every.shares.sum(axis=1) == pytest.approx(np.ones(12), abs=1e-5)
+    maps = average_maps(small_bench.model, small_bench.evaluation.take(np.array([3])), pool=8)
+    seen = attend(small_bench.model, small_bench.evaluation.inputs[3])
+    weights, size = seen.by_head[5].astype(float), len(seen.tokens)
+    assert seen.tokens[0] == "[CLS]"
+    assert seen.tokens[-1] == "[SEP]"
+    # Words alone: the first and the last token count as what they are.
+    between = range(1, size - 1)
+    assert maps.shares[5, :6] == pytest.approx(
+        [
+            weights[:, 0].mean(),
+            weights[:, -1].mean(),
+            sum(weights[at, at] for at in between) / size,
+            sum(weights[at + 1, at] for at in between) / size,
+            sum(weights[at - 1, at] for at in between) / size,
+            0,
+        ],
+        abs=1e-5,
+    )
+
+
+def test_a_picture_is_the_root_of_the_attention_as_a_share_of_the_largest() -> None:
+    patterns = np.array([[[0, 0.25], [0.01, 0.16]]], np.float32)
+    assert draw_pictures(patterns).tolist() == [[[0, 255], [51, 204]]]
+    figure = draw_picture(draw_pictures(patterns)[0], dark=False)
+    # The first token is in the upper left.
+    assert figure.layout.yaxis.range == (100, 0)
+    assert list(figure.data[0].x) == [25, 75]
+
+
+def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
+    keep = np.array([[True] * 10 + [False] * 10])
+    first, none = compare_kept(roles_of(*["first"] * 10, *["none"] * 10), keep)
+    assert (first.role, first.kept, first.count, first.low, first.high) == ("first", 10, 10, 3, 7)
+    # One of the 184,756 masks keeps all ten; two sides, two roles.
+    assert first.p == none.p == pytest.approx(4 / 184_756)
+    level = compare_kept(roles_of("first", "none"), np.array([[True, False]]))
+    assert [(row.kept, row.low, row.high, row.p) for row in level] == [(1, 0, 1, 1.0), (0, 0, 1, 1.0)]
+
+
+def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
+    roles = roles_of(*["first"] * 4, *["none"] * 8)
+    together = compare_clusters(roles, np.repeat([0, 1, 2], 4))
+    # Of the 495 ways to name four of twelve heads, three put all into one cluster.
+    assert together == (1.0, pytest.approx(3 / 11, abs=0.02), pytest.approx(3 / 495, abs=0.004))
+    apart = compare_clusters(roles, np.tile([0, 1, 2, 3], 3))
+    assert apart is not None
+    assert (apart[0], apart[2]) == (0.0, 1.0)
+    assert describe_clusters(roles_of("first", "none"), np.array([0, 1])) == ""
+    # Heads of a layer share clusters whatever their roles: that alone is no finding.
+    layer = roles_of(*["first"] * 4, *["none"] * 4, heads=4)
+    assert compare_clusters(layer, np.repeat([0, 1], 4)) == (1.0, 1.0, 1.0)
+
+
+def test_what_loses_a_nat_at_more_kept_heads_breaks_first() -> None:
+    def losses(copying: float, text: float) -> dict[str, Estimate]:
+        return {"copying": Estimate(copying, None, 8, "nats"), "nll": Estimate(text, None, 9, "nats")}
+
+    full = losses(3.0, 4.0)
+    measured = {2: losses(9.0, 5.5), 4: losses(5.0, 4.5), 6: losses(3.2, 4.1), 8: full}
+    assert describe_breaks(measured, full, "head").endswith("copying at 4 heads and by ordinary text at 2 heads.")
+    assert describe_breaks({8: full}, full, "head").endswith(
+        "copying at no measured number and by ordinary text at no measured number."
+    )
+    assert describe_breaks({8: {}}, {}, "head") == ""
+
+
+def nats(value: float) -> Estimate:
+    return Estimate(value, (value - 1, value + 1), 6, "nats")
+
+
+def test_an_ablation_tells_its_random_sets_its_p_value_and_its_verdict() -> None:
+    compared = RoleAblation("induction", 7, nats(9), nats(2), nats(7), p=0.01, corrected=0.04, sets=729, free_heads=6)
+    unsure = replace(compared, extra=Estimate(1, (-0.1, 2.1), 6, "nats"))
+    assert not unsure.confirmed
+    alone = RoleAblation("first", 6, nats(9), sets=1)
+    assert not alone.confirmed
+    by_chance = replace(compared, role="previous", corrected=0.06)
+    roles = replace(roles_of("first", "none"), ablations=(compared, by_chance, alone))
+    shown = list(lines(ROLES_OF_HEADS.show(roles, MaskSubject(HeadMask.full(1, 2)))))
+    (row,) = [line for line in shown if "729 ways" in line and "induction" in line]
+    cells = "induction 9.000 [8.000, 10.000] 2.000 [1.000, 3.000] 7.000 [6.000, 8.000] 6 of 7, 729 ways"
+    assert " ".join(row.split()) == f"{cells} confirmed, p = 0.040"
+    assert any(line.endswith("not significant, p = 0.060") for line in shown)
+    assert any(line.endswith("not testable") and "1 ways" in line for line in shown)
+
+
+def test_the_guide_states_the_roles_that_ship() -> None:
+    run = bundled.read_run("smollm2")
+    assert run is not None
+    roles = stored_roles(Source.open(bundled.RUNS["smollm2"]).bench.resources)
+    assert roles is not None
+    page = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
+    counts = dict(roles.counts)
+    without = counts.pop("none")
+    named = [f"{count} {NOUNS[role]}" for role, count in counts.items()]
+    assert (
+        f"{sum(counts.values())} have a role: {', '.join(named)}".replace("retrieval", "are named retrieval", 1) in page
+    )
+    assert sum(counts.values()) + without == 90
+    for role, row in roles.at_thresholds.items():
+        cells = [str(count) for count in row]
+        cells[THRESHOLDS.index(ROLES[role].least)] += "*"
+        assert f"| {NOUNS[role]} | {' | '.join(cells)} |" in page
+    kept = {row.role: row for row in compare_kept(roles, run.document.mask.keep)}
+    assert all(row.p > 0.05 for row in kept.values())
+    for role, units in (("induction", "induction groups (random masks keep"), ("retrieval", "retrieval groups (")):
+        assert f"{kept[role].kept} of {kept[role].count} {units}" in page
+
+
+def test_roles_prints_a_grid_with_evidence_and_its_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = copying.save_copying_model(tmp_path / "model")
+    answer = call("roles", model, "--device", "cpu", "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.document["names"] == [["previous", "first"], ["induction", "none"]]
+    assert answer.document["ablations"] is None
+    assert answer.document["thresholds"]["heads"]["induction"] == [1] * 6
+    monkeypatch.setattr(stage, "measure_roles", lambda *_, **__: pytest.fail("measured again"))
+    lines = call("roles", model, "--device", "cpu", "--ablate").out.splitlines()
+    assert lines[0].startswith("  3 of 4 heads have a role")
+    assert lines[3].split() == ["0", "prev", "1st"]
+    scores, ablation = [line for line in lines if line.startswith("  induction ")]
+    assert scores.split()[-6:] == ["1", "1*", "1", "1", "1", "1"]
+    # One of the two heads of its layer: every second set is its own.
+    assert "1 of 1, 2 ways  " in ablation
+    assert "  not significant, p = " in ablation
+    again = cahp.roles(model, device="cpu")
+    assert again.names == copying.ROLES
+    assert repr(again) == "2 x 2 heads: 1 induction, 1 previous token, 1 first token, 1 no role"

@@ -11,9 +11,7 @@ from clusters import CARD, on_a_line, outcomes, speed
 
 from cahp.api import bundled
 from cahp.board.budget_sweep import (
-    TIMED,
     BudgetTable,
-    Speed,
     count_tokens,
     evaluate_mask,
     fill,
@@ -42,16 +40,6 @@ def two_rows(**options: str) -> BudgetTable:
     filled.add(4, outcomes=outcomes(0.6))
     filled.add(8, outcomes=outcomes(0.8))
     return filled
-
-
-def measure(filled: BudgetTable, while_asked: str = "", timing: Speed | None = None) -> list[tuple[str, int]]:
-    """Measure what the table asks for, up to the end or to another task than ``while_asked``; the tasks."""
-    tasks: list[tuple[str, int]] = []
-    while (task := filled.missing()) is not None and while_asked in ("", task[0]):
-        tasks.append(task)
-        results = {"outcomes": outcomes(0.5), "speed": timing or speed(0.5)}
-        filled.add(task[1], **{task[0]: results[task[0]]})  # type: ignore[arg-type]
-    return tasks
 
 
 # --- estimates and measurements
@@ -94,15 +82,6 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     assert filled.missing() == ("outcomes", 5)
     filled.add(5, outcomes=outcomes(0.9))
     assert filled.missing() == ("outcomes", 2)
-
-
-def test_eight_budgets_are_timed_after_the_coarse_part() -> None:
-    tasks = measure(table(2, 64, layer=32))
-    kinds = [kind for kind, _ in tasks]
-    assert kinds.count("outcomes") == 63
-    assert kinds.count("speed") == TIMED
-    assert kinds.index("speed") == 2 * TIMED
-    assert len(set(tasks)) == len(tasks)
 
 
 def test_a_quicker_recovery_stands_for_what_is_not_measured() -> None:
@@ -174,21 +153,6 @@ def shipped() -> bundled.Bundle:
     found = bundled.read_run()
     assert found is not None, "no bundled run; make it with `python assets/bundle.py`"
     return found
-
-
-def test_the_bundled_run_is_verified_and_its_table_complete(shipped: bundled.Bundle) -> None:
-    assert shipped.made["machine"]
-    assert shipped.made["date"] >= "2026-11-24"
-    assert shipped.document.verified.mask_equals_surgery is True
-    filled = BudgetTable(shipped.evidence().selections(bundled.SETTINGS))
-    filled.fill_from(shipped.tables["none"])
-    assert filled.missing() is None
-    assert filled.measured() == (67, 67)
-    assert filled.full is not None
-    assert filled.full["accuracy"] == shipped.document.outcomes["full"]["accuracy"]
-    suggested = shipped.evidence().suggested(bundled.SETTINGS)
-    assert suggested is not None
-    assert shipped.document.mask.sha256 == suggested.mask.sha256
 
 
 def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:

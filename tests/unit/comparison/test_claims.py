@@ -18,10 +18,8 @@ from cahp.comparison.claims import (
     assess_critical_heads,
     compare_shares,
     kept_shares,
-    middle_third,
 )
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.sentences import ahead_and_behind, describe_result
 from cahp.comparison.statistics import Verdict, crossed_mean
 from cahp.comparison.summary import Primary
 from cahp.values import Unit
@@ -52,13 +50,6 @@ def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
     # 3 + 0 + 6 of 16 in the middle third, which is both layers.
     assert shares["complementary"].tolist() == pytest.approx([9 / 16, 9 / 16])
     assert shares["random"].tolist() == pytest.approx([5 / 16, 6 / 16])
-
-
-@pytest.mark.parametrize(
-    ("layers", "middle"), [(1, [0]), (2, [0, 1]), (3, [1]), (4, [1, 2]), (6, [2, 3]), (12, [4, 5, 6, 7])]
-)
-def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> None:
-    assert list(range(layers))[middle_third(layers)] == middle
 
 
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
@@ -187,14 +178,3 @@ def test_they_pass_as_the_tests_of_a_library_do() -> None:
         assert found == (max(below.pvalue, above.pvalue) < 0.05)
         passed += found
     assert 0 < passed < 60
-
-
-def test_sameness_is_stated_only_where_it_was_shown() -> None:
-    same, unclear = no_difference(0.1, 0.5), replace(no_difference(0.1, 3.0), method="gradient")
-    assert describe_result(same) == "equivalent within 1 point"
-    assert describe_result(no_difference(0.0, 0.001, unit="nats")) == "equivalent within 0.010 nats"
-    assert describe_result(unclear) == "not significant (n = 100, 2 seeds)"
-    ahead = verdict("magnitude", 4, "complementary")
-    assert ahead_and_behind("complementary", [same, unclear, ahead]) == (
-        "CAHP is ahead of magnitude; equivalent to random; not significantly different from gradient (n = 100, 2 seeds)"
-    )

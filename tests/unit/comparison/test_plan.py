@@ -7,12 +7,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
+from fake_methods import HEADS, LAYERS, Counted, plan
 
 from cahp.comparison import make_plan
-from cahp.comparison.plan import PRESETS, read_seeds
+from cahp.comparison.plan import read_seeds
 from cahp.comparison.running import compare
-from cahp.methods.shared import registry
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import BudgetError, OptionError
@@ -48,13 +47,6 @@ def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(sett
         plan(settings, "tossed-min-2", budgets=("4",)).cells(layers=LAYERS, heads=HEADS)
     with pytest.raises(OptionError, match="no method named 'nobody'"):
         plan(settings, "nobody-min-0")
-
-
-def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Counted, "learned", True, raising=False)
-    monkeypatch.setattr(Tuned, "learned", False)
-    cells = plan(settings, "counted", "tuned", trained_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
-    assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
 
 def test_only_the_methods_and_budgets_of_the_plan_have_their_masks_trained(settings: Settings) -> None:
@@ -102,19 +94,6 @@ def test_budgets_that_cannot_be_compared_are_refused_before_anything_is_measured
     with pytest.raises(BudgetError):
         compare(plan(settings, "counted", budgets=budgets), store=store)
     assert Counted.asked == []
-
-
-def test_presets_follow_what_is_registered() -> None:
-    learned = {name for name in registry.names() if registry.facts(name).learned}
-    # Those that take as long as all the others are left out.
-    rest = set(registry.names()) - {"ablation-greedy", "attattr"}
-    assert set(PRESETS["posthoc"].methods) == rest - learned
-    assert set(PRESETS["full"].methods) == rest
-    assert {"counted", "tuned"} <= set(PRESETS["quick"].methods)
-    assert PRESETS["posthoc"].methods[0] == "complementary"
-    recovery = PRESETS["recovery"]
-    assert recovery.trained is not None
-    assert set(recovery.trained) < set(recovery.methods) < set(PRESETS["quick"].methods)
 
 
 def test_named_methods_bring_no_preset_s_short_cuts_and_a_preset_can_be_changed() -> None:

@@ -10,20 +10,26 @@ import sys
 import time
 from collections import Counter
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import fakes
 import numpy as np
 import pytest
 from fake_methods import Counted, Tuned, plan
 from fakes import prune
 
-from cahp.comparison import Comparison
+from cahp.comparison import Comparison, Plan
+from cahp.comparison import running as engines
 from cahp.comparison.running import ComparisonCost, compare
+from cahp.figures.comparison_blocks import show_comparison
 from cahp.files import plain_json
+from cahp.models import devices
 from cahp.outcomes import to_delta, to_metrics
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
+from cahp.show import terminal
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, OptionError, digest
 
@@ -329,3 +335,58 @@ def test_the_workers_of_a_killed_comparison_end_with_it(tmp_path: Path) -> None:
     while Path(f"/proc/{worker}").exists():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def seen() -> str | None:
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
+def test_each_process_sees_a_gpu_of_its_own_and_one_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One real process, since each takes seconds to begin; the others' turns are taken here.
+    monkeypatch.setattr(devices, "visible_gpus", lambda: ["7", "GPU-b"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    with engines.open_executor(jobs=2, device="cuda") as executor:
+        assert executor.submit(seen).result() == "7"
+        killed = executor.submit(os._exit, 1)
+        with pytest.raises(CahpError, match=r"BrokenProcessPool.*memory.*fewer --jobs"):
+            engines.wait_for(killed)
+    assert seen() is None
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,GPU-b")
+    turn = get_context("spawn").Value("i", 0)
+    for expected in ("7", "GPU-b", "7"):
+        engines._take_gpu(["7", "GPU-b"], turn)
+        assert seen() == expected
+    engines._take_gpu([], turn)
+    assert (seen(), turn.value) == ("7", 3)
+
+
+def test_methods_that_need_labels_are_left_out_by_name_and_no_accuracy_is_there(tmp_path: Path) -> None:
+    notes = tmp_path / "notes.txt"
+    notes.write_text("\n\n".join(fakes.sentences(120, seed=3).first), encoding="utf-8")
+    settings = fakes.quick(fakes.save_model(tmp_path / "tiny"), notes)
+    plan = Plan(
+        settings,
+        methods=("complementary", "magnitude", "dsp", "ablation"),
+        budgets=("4", "6"),
+        seeds=(42, 43),
+        recoveries=("none", "refit", "finetune"),
+    )
+    comparison = compare(plan, store=Store(tmp_path / "store"))
+    assert "left out, because they need labels: dsp, ablation, finetune." in comparison.document.notices
+    assert set(comparison.document.methods) == {"complementary", "magnitude"}
+    assert comparison.document.recoveries == ("none", "refit")
+    assert not any(cell.error for cell in comparison.document.cells)
+    assert comparison.results.outcomes == ("kl", "agreement")
+    for mean in comparison.summary.means:
+        assert mean.outcomes.keys() == {"kl", "agreement"}
+    assert all("labels" not in arrays and "nll" not in arrays for arrays in comparison.answers.values())
+    assert all(cell.price is None or cell.price.labels == 0 for cell in comparison.document.cells)
+    lines = "\n".join(terminal.lines(show_comparison(comparison)))
+    assert "accuracy" not in lines.lower()
+    comparison.write(tmp_path / "out")
+    assert not list((tmp_path / "out").glob("accuracy*"))
+    read = Comparison.read(tmp_path / "out")
+    assert read.document.data == comparison.document.data
+    assert read.results.outcomes == ("kl", "agreement")
+    with pytest.raises(OptionError, match="dsp need labels"):
+        compare(Plan(settings, methods=("dsp",), budgets=("4",), seeds=(42,)), store=Store(tmp_path / "store"))

@@ -17,11 +17,9 @@ from cahp.comparison import Comparison, Plan
 from cahp.comparison.cells import Workspace
 from cahp.comparison.running import compare
 from cahp.comparison.statistics import crossed_mean
-from cahp.figures.comparison_blocks import show_comparison
 from cahp.outcomes import measure
 from cahp.run.bench import open_bench
 from cahp.run.settings import Settings
-from cahp.show import terminal
 from cahp.store import Store
 from cahp.values import HeadMask
 
@@ -125,17 +123,6 @@ def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) 
     tests = [one for one in comparison.summary.tests if (one.split, one.outcome) == ("validation", "kl")]
     # Tokens of one document do not count as independent.
     assert {one.n for one in tests} == {len(documents)}
-
-
-def test_sentences_speak_of_documents_and_never_of_accuracy(comparison: Comparison) -> None:
-    lines = "\n".join(terminal.lines(show_comparison(comparison)))
-    assert "accuracy" not in lines.lower()
-    assert "Perplexity on test" in lines
-    assert "variance components of documents and seeds" in lines
-    noun = comparison.results.noun
-    assert noun == "documents"
-    assert f"{comparison.results.n} documents, 2 seeds" in lines
-    assert comparison.results_on("report", "copying").noun == "sequences"
 
 
 @pytest.mark.parametrize(

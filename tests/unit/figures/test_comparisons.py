@@ -1,13 +1,13 @@
-"""What a comparison shows, in every place where it is shown."""
-
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from comparisons import varied
+from comparisons import varied, verdict
 
+from cahp.comparison import SplitResults
+from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.figures.comparison_blocks import (
     Filters,
     show_comparison,
@@ -15,9 +15,44 @@ from cahp.figures.comparison_blocks import (
     show_heads,
 )
 from cahp.show import terminal
-from cahp.show.blocks import Line, Table, Text
+from cahp.show.blocks import Table
 
 METHODS = ("complementary", "gradient", "random")
+
+
+@pytest.fixture(scope="module")
+def reading() -> SplitResults:
+    return varied().results_on("eval", "accuracy")
+
+
+def test_lines_are_the_means_and_their_intervals(reading: SplitResults) -> None:
+    figure = curve_figure(reading, "refit", 3, METHODS, dark=False)
+    lines = {trace.name: trace for trace in figure.data}
+    assert set(lines) == {"CAHP", "gradient", "random"}
+    low, high = (reading.means["refit", "random", budget].outcomes["accuracy"] for budget in (3, 5))
+    assert list(lines["random"].y) == pytest.approx([100 * low.value, 100 * high.value])
+    assert lines["random"].error_y.array[1] == pytest.approx(100 * (high.high - high.value))
+    assert any("all heads" in one.text for one in figure.layout.annotations)
+
+
+def test_the_ranking_has_the_best_on_top_and_pale_ties(reading: SplitResults) -> None:
+    tests = (verdict("random", 3, "complementary", "refit"), verdict("gradient", 3, None, "refit"))
+    figure = ranking_figure(replace(reading, tests=tests), "refit", 3, METHODS, dark=False)
+    means = {name: reading.means["refit", name, 3].outcomes["accuracy"] for name in METHODS}
+    ranked = sorted(METHODS, key=lambda name: -means[name].value)
+    assert [name.replace("CAHP", "complementary") for name in figure.layout.yaxis.ticktext] == ranked
+    (dots,) = figure.data
+    assert list(dots.x) == pytest.approx([100 * means[name].value for name in ranked])
+    assert [name for name, opacity in zip(ranked, dots.marker.opacity, strict=True) if opacity < 1] == ["gradient"]
+    # The band is that of random selection.
+    band = next(shape for shape in figure.layout.shapes if shape.type == "rect")
+    assert band.x1 == pytest.approx(100 * means["random"].high)
+
+
+def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
+    tests = [verdict("random", 4, "complementary"), replace(verdict("gradient", 4, None), pp=2.0)]
+    figure = difference_figure("complementary", tests, dark=True)
+    assert list(figure.data[0].marker.symbol) == ["circle", "circle-open"]
 
 
 def test_the_cost_of_a_method_is_that_of_its_costliest_budget() -> None:
@@ -60,14 +95,3 @@ def test_the_primary_test_stands_before_all_outcomes() -> None:
     table = lines.index("  Primary test, by method")
     assert all("at 3 heads" in line for line in lines[table + 2 : table + 4])
     assert at < table < next(place for place, line in enumerate(lines) if "as pruned, n = 60" in line)
-
-
-def test_every_outcome_and_recovery_has_a_table_and_each_budget_a_finding() -> None:
-    comparison = varied(divergences=True)
-    blocks = list(show_comparison(comparison))
-    tables = [block for block in blocks if isinstance(block, Table) and block.name == "compare-means"]
-    results = comparison.results
-    assert len(tables) == len(results.outcomes) * len(comparison.document.recoveries)
-    texts = [block.text for block in blocks if isinstance(block, Text)]
-    assert {text.split(",")[0] for text in texts if text.startswith("At ")} == {"At 3 heads", "At 5 heads"}
-    assert [block.text.split(":")[0] for block in blocks if isinstance(block, Line)][1] == "Better at high compression"
