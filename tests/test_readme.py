@@ -7,7 +7,6 @@ import json
 import re
 import shlex
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -29,12 +28,37 @@ from cahp.features import measures
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.methods.shared import registry
 from cahp.run.measures import put_record
+from cahp.run.settings import describe
 from cahp.terminal.printing import run_lines
 from cahp.values import Estimate
 from cahp.words import percent
 
+
+def list_lines(page: str) -> list[str]:
+    """Return the lines of a page that are typed into a terminal; blocks that begin with no command show something."""
+    first = re.compile(r"(cahp|make|pip|python3|accelerate|llama-cli|\.venv/bin/\w+)\s")
+    return [
+        line for block in docs.blocks(page, "") if first.match(block) for line in block.splitlines() if line.strip()
+    ]
+
+
+def commands(page: str) -> list[list[str]]:
+    """Return the words of each ``cahp`` command that a page shows, without ``cahp`` itself."""
+    words = [shlex.split(line, comments=True) for line in list_lines(page)]
+    return [line[line.index("cahp") + 1 :] for line in words if line[:1] in (["cahp"], ["accelerate"])]
+
+
+def options(command: str) -> set[str]:
+    """Return the spellings of all options of a command; ``experiment`` has those of its scripts."""
+    if command == "experiment":
+        scripts = (docs.ROOT / "assets" / "experiments").glob("*.py")
+        given = {name for script in scripts for name in re.findall(r'"(--[a-z-]+)"', script.read_text("utf-8"))}
+        return given | {setting.flag for setting in describe().values()} | {"--help"}
+    return {name for option in docs.GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
+
+
 README = docs.PAGES["README.md"]
-COMMANDS = [(page, words) for page in docs.PAGES for words in docs.commands(page)]
+COMMANDS = [(page, words) for page in docs.PAGES for words in commands(page)]
 #: Commands that no test runs: a part of the line, and the reason.
 NOT_RUN = {
     "make ": "installs, or runs all tests",
@@ -70,7 +94,7 @@ def reason(line: str) -> str | None:
 
 def run_here(page: str, *names: str) -> None:
     """Run the commands of a page one after the other, on few texts, or only those of some ``names``."""
-    for line in docs.lines(page):
+    for line in list_lines(page):
         _, *words = shlex.split(line, comments=True)
         if reason(line) is None and (not names or words[0] in names):
             answer = call(*shortened(words))
@@ -127,7 +151,7 @@ def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) 
 
 
 def test_each_command_is_run_or_says_why_it_cannot_be() -> None:
-    lines = [line for page in docs.PAGES for line in docs.lines(page)]
+    lines = [line for page in docs.PAGES for line in list_lines(page)]
     assert [line for line in lines if not line.startswith("cahp ") and reason(line) is None] == []
     assert [part for part in NOT_RUN if not any(part in line for line in lines)] == []
 
@@ -135,20 +159,21 @@ def test_each_command_is_run_or_says_why_it_cannot_be() -> None:
 @pytest.mark.parametrize("document", docs.PAGES)
 def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None:
     spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", docs.PAGES[document])
-    known = {"--bench", "--help", "--run", "--types"}.union(*(docs.options(name) for name in docs.GROUP.commands))
+    known = {"--bench", "--help", "--run", "--types"}.union(*(options(name) for name in docs.GROUP.commands))
     for span in spans:
         words = span.split()
         if words[0] == "cahp" and len(words) > 1:
             assert words[1] in docs.GROUP.commands, span
-            assert {word for word in words if word.startswith("--")} <= docs.options(words[1]), span
+            assert {word for word in words if word.startswith("--")} <= options(words[1]), span
         elif words[0].startswith("--"):
             assert words[0] in known, span
 
 
 @pytest.mark.parametrize("mark", docs.TABLES)
 def test_a_table_is_that_of_the_code(mark: str) -> None:
-    page, lines = docs.TABLES[mark]
-    assert docs.marked(page, mark).splitlines() == lines(), "run `.venv/bin/python tests/docs.py`"
+    assert docs.marked(docs.TABLES[mark], mark).splitlines() == docs.make_table(mark), (
+        "run `.venv/bin/python tests/docs.py`"
+    )
 
 
 #: The tables of measurements that a person wrote: their mark, their page, and the files (below ``assets``) that ship
@@ -308,7 +333,7 @@ def run_snippets(page: str) -> dict[str, Any]:
 
 def shortened(words: list[str]) -> list[str]:
     """A command on few texts and with little time."""
-    known = docs.options(words[0])
+    known = options(words[0])
     few = {"--limit": "64", "--eval-limit": "40", "--latency-time": "0.05s", "--rounds": "1", "--pairs": "20"}
     if words[:2] == ["experiment", "premise"]:
         few = {name: few[name] for name in ("--limit", "--eval-limit", "--pairs")}
@@ -362,15 +387,6 @@ def test_a_language_model_is_pruned_as_its_page_shows(here: Path) -> None:
     assert names["run"].mask.count == 6
 
 
-def test_the_method_of_the_contributing_page_passes_the_linters(tmp_path: Path) -> None:
-    snippet = next(block for block in docs.blocks("assets/docs/contributing.md", "python") if "class Variance" in block)
-    (tmp_path / "variance.py").write_text(snippet, encoding="utf-8")
-    for tool in (("ruff", "check", "--config", str(docs.ROOT / "pyproject.toml")), ("mypy", "--strict")):
-        command = [sys.executable, "-m", *tool, str(tmp_path / "variance.py")]
-        done = subprocess.run(command, cwd=docs.ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-
-
 @pytest.mark.nightly
 def test_the_method_of_the_contributing_page_can_be_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
@@ -407,7 +423,7 @@ def test_the_quick_commands_of_all_pages_run(here: Path) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("document", [page for page in docs.PAGES if any(not reason(one) for one in docs.lines(page))])
+@pytest.mark.parametrize("document", [page for page in docs.PAGES if any(not reason(one) for one in list_lines(page))])
 def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Path) -> None:
     assert call("fit", "--data", "reviews.csv", "--epochs", 1, "--out", "my-model").code == 0
     assert call(*shortened(FIRST)).code == 0
@@ -439,8 +455,8 @@ def test_the_readme_states_the_verdicts_on_the_premise() -> None:
 
 
 def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
-    accuracy = docs._means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
-    tested = docs._read("minilm-sst5-tested")
+    accuracy = docs.list_means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
+    tested = docs.read_comparison("minilm-sst5-tested")
     report = tested.document.full[0].recoveries["none"].report
     assert report is not None
     full = percent(report["accuracy"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -113,12 +112,3 @@ def test_smollm2_has_the_bits_of_the_harness_on_one_text_of_several_windows(tmp_
     found = measure("smollm2", tmp_path / "news.txt", tmp_path / "out", wikitext.WINDOW)
     # The word perplexity of news is 166, so that float32 allows no smaller difference.
     assert found == pytest.approx({name: REFERENCE["smollm2"][name] for name in SCORES}, rel=1e-4)
-
-
-@needs_harness
-@pytest.mark.nightly
-@pytest.mark.skipif("CAHP_WIKITEXT" not in os.environ, reason="CAHP_WIKITEXT names wiki.test.raw of WikiText-2")
-@pytest.mark.timeout(7200)
-def test_smollm2_has_the_word_perplexity_of_the_harness_on_the_whole_of_wikitext(tmp_path: Path) -> None:
-    found = measure("smollm2", Path(os.environ["CAHP_WIKITEXT"]), tmp_path / "out", wikitext.WINDOW)
-    assert found == pytest.approx({name: REFERENCE["wikitext"][name] for name in SCORES}, abs=1e-3)

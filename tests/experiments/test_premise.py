@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import _premise_pairs
 import fakes
 import numpy as np
 import pytest
 import torch
+from _premise_control import add_pairs, choose_halves, divide_heads, label_halves
 from _premise_heads import PREDICTORS, collect_contexts, measure_heads
 from _premise_pairs import (
     compare_pairs,
+    count_compared,
     draw_pairs,
     removal_divergences,
+    stratify,
+    stratify_pairs,
+    weigh_means,
 )
-from _premise_words import MEASURES
+from _premise_words import MEASURES, describe_control
 from premise import conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
 
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
-from cahp.values import HeadMask
+from cahp.values import HeadMask, OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 #: Flat indices of two heads that are copies.
 COPIES = (4, 5)
@@ -160,3 +168,101 @@ def test_measures_are_compared_with_the_cost_after_the_refit(bench: Bench) -> No
     # A refit without one head is nearer to the full model than the pruned one, on average.
     assert np.mean(heads["kl_refitted"]) < np.mean(heads["kl"])
     assert "Replaceability predicts the cost of removing a head after the refit" in "\n".join(describe(document))
+
+
+def test_heads_of_a_layer_are_divided_by_cost() -> None:
+    costs = np.tile(np.arange(12.0), 2)
+    assert stratify(costs, 12).tolist() == [*[0] * 6, *[1] * 6, *[2] * 6, *[3] * 6]
+    # Layers of three heads make blocks of four layers, and the last takes those that are left.
+    strata = stratify(np.arange(30.0), 3)
+    assert np.unique(strata[:12]).tolist() == [0, 1]
+    assert np.unique(strata[12:]).tolist() == [2, 3]
+    assert np.bincount(strata).tolist() == [6, 6, 9, 9]
+
+
+def test_means_are_compared_within_strata() -> None:
+    # In stratum 0 the difference is 1, in stratum 1 it is 3; two of three pairs within clusters are in stratum 0.
+    values = np.array([2.0, 2.0, 1.0, 13.0, 10.0, 50.0])
+    within = np.array([True, True, False, True, False, True])
+    of_pair = np.array([0, 0, 0, 1, 1, 2])
+    mean, other, difference = weigh_means(values, within, np.ones(6), of_pair)
+    assert (mean, other) == pytest.approx(((2 + 2 + 13) / 3, (1 + 1 + 10) / 3))
+    assert difference == pytest.approx((1 + 1 + 3) / 3)
+    # The pair of stratum 2 has no partner.
+    assert count_compared(within, of_pair) == {"within": 3, "between": 2, "difference": 5}
+
+
+def test_pairs_between_clusters_come_from_the_strata_of_those_within() -> None:
+    labels = np.tile(np.repeat(np.arange(3), 4), 2)
+    strata = np.repeat([0, 1], 12)
+    labels[12:] += 3 * (np.arange(12) > 7)
+    first, second = draw_pairs(labels, strata, 40, 3)
+    of_pair = stratify_pairs(strata, first, second)
+    within = labels[first] == labels[second]
+    assert len(first) == 40
+    assert within.sum() == 20
+    for stratum in np.unique(of_pair):
+        inside = of_pair == stratum
+        assert abs((within & inside).sum() - (~within & inside).sum()) <= 1
+
+
+def test_a_difference_between_layers_is_none_between_clusters() -> None:
+    # Heads of layer 0 interact strongly, and clusters never cross layers: without strata that would be a difference.
+    labels = np.repeat(np.arange(8), 3)
+    layers = np.repeat([0, 1], 12)
+    first, second = np.triu_indices(24, 1)
+    values = np.where(layers[first] + layers[second] == 0, 1.0, 0.0)[:, None] + np.zeros(4)
+    alike = np.zeros(24, dtype=int)
+    assert compare_pairs(values, first, second, labels, alike)["difference"]["value"] > 0.1
+    result = compare_pairs(values, first, second, labels, layers)
+    assert result["difference"]["value"] == pytest.approx(0)
+    assert result["difference"]["p"] == 1
+
+
+def test_the_most_salient_head_of_a_layer_takes_the_place_of_the_least_salient() -> None:
+    halves = choose_halves(np.array([[0.1, 0.9, 0.5], [0.8, 0.7, 0.2]]))
+    assert (halves.first.tolist(), halves.second.tolist()) == ([1, 3], [0, 5])
+    assert halves.sources.tolist() == [[1, 1, 2], [0, 1, 0]]
+    assert label_halves(halves).tolist() == [1, 1, 2, 3, 4, 3]
+    first, second = add_pairs(np.array([0, 1]), np.array([1, 2]), halves)
+    assert [*zip(first.tolist(), second.tolist(), strict=True)] == [(0, 1), (1, 2), (3, 5)]
+    with pytest.raises(OptionError, match="one head"):
+        choose_halves(np.ones((3, 1)))
+
+
+def test_a_half_costs_what_half_of_the_head_does_and_attends_identically(small_bench: Bench) -> None:
+    model = small_bench.model
+    halves = choose_halves(small_bench.evidence.salience)
+    divided = divide_heads(model, halves)
+    (batch, *_) = model.batches(model.tokenize(small_bench.evaluation.inputs[:6]))
+    keep = np.ones(12, dtype=np.bool_)
+    keep[halves.second] = False
+    gates = model.gates(keep.reshape(3, 4))
+    layer, head = divmod(int(halves.first[0]), 4)
+    gates[layer, head] = 0.5
+    without = np.ones(12, dtype=np.bool_)
+    without[halves.second[0]] = False
+    half = divided.logits(batch, gates=divided.gates(without.reshape(3, 4)))
+    assert half.numpy() == pytest.approx(model.logits(batch, gates=gates).numpy(), abs=1e-5)
+    assert divided.card.sha256 != model.card.sha256
+
+
+@pytest.mark.usefixtures("few_draws")
+def test_clusters_the_test_and_salience_find_divided_heads(tmp_path: Path) -> None:
+    model = fakes.save_model(tmp_path / "model", hidden_size=96, num_attention_heads=12)
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), limit=60, eval_limit=40, budget="12")
+    document = measure(open_bench(settings, store=Store(tmp_path / "store")), control=True, pairs=300)
+    control = document["control"]
+    assert (control["divided"], control["in_one_cluster"]) == (9, 9)
+    assert control["by_chance"] < 2
+    assert control["salience_difference"] < 1e-3
+    assert sum(control["kept"].values()) == 9
+    costs = np.array(document["values"]["heads"]["kl"])
+    places = np.array([[name.split(".") for name in pair] for pair in control["heads"]], dtype=int)
+    one, other = (places @ [12, 1]).T
+    assert costs[one] == pytest.approx(costs[other], rel=1e-3)
+    # Twice the change costs about four times as much: two halves interact by about twice the cost of one.
+    interaction = control["interaction"]
+    assert 1 < interaction["within"]["value"] / costs[one].mean() < 3
+    assert document["model"].endswith("with 9 divided heads")
+    assert "Positive control: the test finds duplicates. 9 heads were divided" in describe_control(control)

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from terminal import call, refused
 
-import cahp
 from cahp.features.abilities import measuring
 from cahp.features.abilities.section import RECEIPT
 from cahp.run.document import RunDocument
@@ -53,13 +52,6 @@ def test_the_receipt_names_what_a_mask_breaks(place: Path, monkeypatch: pytest.M
     losses = rows["repeats_random"]["losses"]
     assert losses["full"]["value"] < 0.01
     assert losses["pruned"]["value"] > 3
-
-
-def test_the_full_model_has_a_receipt_of_its_own(place: Path) -> None:
-    record = cahp.abilities(place / "model", place / "texts.txt", window=16, eval_tokens=640, device="cpu")
-    assert record.states == ()
-    assert record.rows[1].full is not None
-    assert record.rows[1].full.low > 5
 
 
 def test_a_recovery_needs_a_mask(place: Path) -> None:

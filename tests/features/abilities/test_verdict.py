@@ -9,14 +9,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from cahp.features.abilities import classifying
 from cahp.features.abilities.classifying import (
     _Rows,
-    count_words,
     find_negations,
     measure_classifier,
     mistype_text,
-    read_neutral,
 )
 from cahp.features.abilities.record import (
     AbilitiesRecord,
@@ -170,19 +167,6 @@ def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
     assert find_word(np.zeros(200), 1.0, 1.0, shares=True) == "kept"
 
 
-def test_lengths_are_quartiles_and_equal_texts_stay_together() -> None:
-    texts = make_texts(["a " * count for count in (1, 1, 1, 2, 3, 4, 5, 9)], [0] * 8)
-    assert count_words(texts).tolist() == [1, 1, 1, 2, 3, 4, 5, 9]
-    rows = list(classifying._list_lengths(_Rows(texts, {"full": answer(texts, [0] * 8)}), texts))
-    assert [row.label for row in rows] == [
-        "1 words",
-        "2 words",
-        "3 to 4 words",
-        "5 to 9 words",
-    ]
-    assert [row.n for row in rows] == [3, 1, 2, 2]
-
-
 @pytest.mark.parametrize(
     ("text", "negates"),
     [
@@ -222,13 +206,3 @@ def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench
     neutral = record.rows[-1]
     assert neutral.n == 60
     assert {row.label for row in record.rows[:2]} == {f"class {name}" for name in small_bench.class_names}
-
-
-def test_neutral_texts_have_no_labels_and_of_pairs_two_halves(small_bench: Bench) -> None:
-    alone = read_neutral(small_bench)
-    assert not alone.labelled
-    own = small_bench.evaluation
-    paired = replace(small_bench, evaluation=replace(own, second=tuple(own.plain_texts)))
-    halves = read_neutral(paired)
-    assert halves.second is not None
-    assert f"{halves.plain_texts[0]} {halves.second[0]}" == alone.plain_texts[0]

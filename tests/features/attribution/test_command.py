@@ -51,14 +51,6 @@ def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkey
     assert any(line.startswith("  without the top 6 of 12 heads") for line in lines)
 
 
-def test_a_loaded_language_model_continues_a_text(place: Path) -> None:
-    model = cahp.load(str(place / "copying"), device="cpu")
-    result = cahp.attribute(
-        model, "good film great song good", data=place / "texts.txt", window=16, tokens=160, answer="film"
-    )
-    assert (result.predicted, divmod(result.order[0], 2)) == ("film", (1, 0))
-
-
 def test_a_prompted_language_model_is_a_classifier(place: Path) -> None:
     prompt = {"prompt": "{text} it was", "answers": ["bad", "good"]}
     result = cahp.attribute(place / "copying", "a dull plot", data=place / "data", device="cpu", **prompt)

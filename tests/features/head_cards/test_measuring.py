@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from time import sleep
+
+import fakes
 import numpy as np
 import pytest
+from apps import done, explorer_with_run, open_app, rerun, text_of
 
-from cahp.api import bundled
 from cahp.features.head_cards.measuring import (
-    SENTENCES,
     describe_removal,
     describe_replaceability,
     exceed_family,
     find_examples,
     measure_removal,
-    stored_examples,
     stored_removals,
 )
+from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
 from cahp.run.bench import Bench
 from cahp.stages.replacement import Replaceability
-from cahp.ui.session.opening import Source
-from cahp.values import Estimate, HeadMask
+from cahp.ui.session import jobs
+from cahp.ui.session.explorer import Explorer
+from cahp.ui.session.work import REPLACEABILITY
+from cahp.values import Estimate, HeadMask, Progress
 from cahp.values.statistics import Moments
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others() -> None:
@@ -51,22 +58,6 @@ def test_the_sentences_of_a_head_have_the_largest_shares_first_and_those_with_ot
 def test_removals_are_stored_with_those_of_other_heads(small_bench: Bench) -> None:
     removals = {head: measure_removal(small_bench, head) for head in (5, 7)}
     assert stored_removals(small_bench) == removals
-
-
-@pytest.mark.parametrize("name", bundled.RUNS)
-def test_bundled_cards_are_of_all_heads_of_their_model(name: str) -> None:
-    run = bundled.read_run(name)
-    assert run is not None
-    bench = Source.open(bundled.RUNS[name]).bench
-    families = run.evidence().families
-    examples = stored_examples(bench, families)
-    assert examples is not None
-    assert len(examples) == len(stored_removals(bench)) == len(families)
-    for example in (row for rows in examples for row in rows):
-        words = SENTENCES[example.text].split()
-        assert all(max(arc.query, arc.key) < len(words) for arc in example.arcs)
-    # Other families have other sentences.
-    assert stored_examples(bench, families + 1) is None
 
 
 @pytest.fixture
@@ -103,3 +94,51 @@ def test_a_removal_says_the_share_of_predictions_that_change() -> None:
         "2.0 % of predictions change",
         "1.0 to 5.0 %, n = 300 texts; accuracy −0.7 points (−1.3 to 0.0); KL divergence in nats 0.020 (0.010 to 0.030)",
     )
+
+
+@pytest.fixture
+def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    with explorer_with_run("cards", fakes.quick_task(tmp_path_factory.mktemp("cards"), budget="6")) as made:
+        yield made
+
+
+def wait(progress: Progress) -> None:
+    while True:
+        progress("evaluation", 0, 1)
+        sleep(0.01)
+
+
+def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(explorer: Explorer) -> None:
+    app = open_app("home", explorer, head="1.2")
+    assert explorer.card_head == 6
+    assert explorer.work.job(REMOVAL) is None
+    done(explorer.work.job(EXAMPLES))
+    # My text shows this head, and its address opens no card there.
+    (way,) = (one.proto for one in app.get("page_link") if "on my text" in one.proto.label)
+    assert "shown=1.2" in way.query_string
+    assert "head=" not in way.query_string
+    app.button(key="one-head-removal").click().run()
+    assert "accuracy_change" in done(explorer.work.job(REMOVAL))
+    rerun(app)
+    assert "of predictions change" in text_of(app, "markdown")
+    kept = bool(explorer.mask.keep.flat[6])
+    app.button(key="one-head-toggle").click().run()
+    assert bool(explorer.mask.keep.flat[6]) is not kept
+    assert app.query_params["head"] == "1.2"
+    # The Back button takes the field away, and the card with it.
+    app.query_params.pop("head")
+    rerun(app)
+    assert explorer.card_head is None
+
+
+def test_what_kept_heads_can_replace_is_followed_on_the_card(explorer: Explorer) -> None:
+    app = open_app("budget", explorer, head="1.2")
+    hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)
+    try:
+        app.button(key="replaceability").click()
+        rerun(app)
+        job = explorer.work.job(REPLACEABILITY)
+        assert job is not None
+        assert "cancel-replaceability" in {one.key for one in app.button}
+    finally:
+        hold.cancel()

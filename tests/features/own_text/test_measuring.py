@@ -13,7 +13,6 @@ from apps import done, explorer_with_run
 from cahp.features.own_text import measuring as own_text
 from cahp.features.own_text.measuring import AnswersOverBudgets, likeliest, over_budgets, read_maps, read_text
 from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
-from cahp.features.own_text.panel import probabilities_figure
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.stages.similarity import Arc, attend, find_arcs, find_words
@@ -65,15 +64,6 @@ def test_an_answer_is_steady_down_to_the_first_budget_that_changes_it(answers: l
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers]).steady_down_to(1) == steady
     words = {70: "no", 7: "yes"}
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers], words).steady_down_to(7) == steady
-
-
-def test_models_are_told_apart_by_their_signs_and_names_of_classes_are_no_markup() -> None:
-    models = {"all": [0.7, 0.2, 0.1], "pruned": [0.3, 0.1, 0.6], "refit": [0.5, 0.3, 0.2]}
-    figure = probabilities_figure(models, ["<b>no</b>", "yes", "so $x$"], of="class", dark=False)
-    assert [trace.marker.symbol for trace in figure.data] == ["circle-open", "square", "diamond"]
-    # The likeliest of the full model is on top.
-    assert list(figure.data[1].x) == pytest.approx([30, 10, 60])
-    assert list(figure.layout.yaxis.ticktext) == ["&lt;b&gt;no&lt;/b&gt;", "yes", "so ＄x＄"]
 
 
 def test_of_many_classes_those_stay_that_any_model_finds_likely() -> None:

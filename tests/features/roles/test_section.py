@@ -18,13 +18,11 @@ from terminal import call
 import cahp
 from cahp.api import bundled
 from cahp.exports.masks import MaskOrigin, mask_csv
-from cahp.features.roles.habits import KINDS, average_maps, draw_pictures
-from cahp.features.roles.panel import draw_picture
+from cahp.features.roles.habits import KINDS, average_maps
 from cahp.features.roles.section import (
     ROLES_OF_HEADS,
     compare_clusters,
     compare_kept,
-    describe_breaks,
     describe_clusters,
 )
 from cahp.run.bench import Bench
@@ -93,15 +91,6 @@ def test_each_weight_counts_once_as_the_first_kind_that_it_is(small_bench: Bench
     )
 
 
-def test_a_picture_is_the_root_of_the_attention_as_a_share_of_the_largest() -> None:
-    patterns = np.array([[[0, 0.25], [0.01, 0.16]]], np.float32)
-    assert draw_pictures(patterns).tolist() == [[[0, 255], [51, 204]]]
-    figure = draw_picture(draw_pictures(patterns)[0], dark=False)
-    # The first token is in the upper left.
-    assert figure.layout.yaxis.range == (100, 0)
-    assert list(figure.data[0].x) == [25, 75]
-
-
 def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
     keep = np.array([[True] * 10 + [False] * 10])
     first, none = compare_kept(roles_of(*["first"] * 10, *["none"] * 10), keep)
@@ -124,19 +113,6 @@ def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
     # Heads of a layer share clusters whatever their roles: that alone is no finding.
     layer = roles_of(*["first"] * 4, *["none"] * 4, heads=4)
     assert compare_clusters(layer, np.repeat([0, 1], 4)) == (1.0, 1.0, 1.0)
-
-
-def test_what_loses_a_nat_at_more_kept_heads_breaks_first() -> None:
-    def losses(copying: float, text: float) -> dict[str, Estimate]:
-        return {"copying": Estimate(copying, None, 8, "nats"), "nll": Estimate(text, None, 9, "nats")}
-
-    full = losses(3.0, 4.0)
-    measured = {2: losses(9.0, 5.5), 4: losses(5.0, 4.5), 6: losses(3.2, 4.1), 8: full}
-    assert describe_breaks(measured, full, "head").endswith("copying at 4 heads and by ordinary text at 2 heads.")
-    assert describe_breaks({8: full}, full, "head").endswith(
-        "copying at no measured number and by ordinary text at no measured number."
-    )
-    assert describe_breaks({8: {}}, {}, "head") == ""
 
 
 def nats(value: float) -> Estimate:

@@ -18,9 +18,9 @@ from cahp.features.stability.measuring import (
 )
 from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
-from cahp.run.measures import MaskSubject, measure
+from cahp.run.measures import MaskSubject
 from cahp.run.settings import Settings
-from cahp.show.blocks import Figure, Line, Text
+from cahp.show.blocks import Line
 from cahp.stages.clustering import cluster, space
 from cahp.stages.signatures import salience
 from cahp.tasks.texts import Texts
@@ -121,21 +121,6 @@ def test_the_verdict_is_in_plain_words(other: list[int], words: str) -> None:
     assert state_verdict(resampled([0, 1, 2, 3], other, heads=72)).startswith(words)
 
 
-def test_a_result_is_shown_by_its_overlap_its_knees_and_a_grid_that_frames_the_mask() -> None:
-    result = resampled([0, 1], [0, 2], [0, 1], knees=[2, 0, 4])
-    line, text, figure = STABILITY.show(result, MaskSubject(HeadMask.of([0, 3], 1, 4)))
-    assert isinstance(line, Line)
-    assert line.text.endswith("two choices overlap by 0.56 (0.39 by chance, 95 % interval 0.00 to 1.00, n = 3 choices)")
-    assert isinstance(text, Text)
-    assert text.text == (
-        "1 of 4 heads are in every choice, 1 in none. The curve has a knee in 2 of 3, at 2 to 4 clusters."
-    )
-    assert isinstance(figure, Figure)
-    drawn = figure.draw(False)
-    assert np.ravel(drawn.data[0].z).round().tolist() == [100, 67, 33, 0]
-    assert [(shape.x0 + shape.x1) / 2 for shape in drawn.layout.shapes] == [0, 3]
-
-
 def test_the_first_choice_over_seeds_is_the_runs_own(bench: Any) -> None:
     result = repeat(bench, "seed")
     assert result.values == (5, 6, 7)
@@ -175,18 +160,6 @@ def test_parts_that_do_not_fit_into_memory_are_refused(bench: Any, monkeypatch: 
     monkeypatch.setattr(module, "_MEMORY", 4 * part - 1)
     with pytest.raises(SpaceError, match="smaller pool size"):
         repeat(bench, "sample")
-
-
-@pytest.mark.parametrize("vary", ["seed", "sample", "degree"])
-def test_a_choice_of_a_language_model_is_repeated_and_found_again(
-    window_bench: Bench, vary: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    options = StabilityOptions(vary, 3, 6)
-    full = HeadMask.full(window_bench.card.layers, window_bench.card.heads)
-    result = measure(STABILITY, window_bench, full, None, options)
-    assert len(result.masks) >= 1
-    monkeypatch.setattr(module, "measure_stability", lambda *_: pytest.fail("measured again"))
-    assert measure(STABILITY, window_bench, full, None, options) == result
 
 
 def test_windows_of_one_document_are_in_one_part(window_bench: Bench) -> None:

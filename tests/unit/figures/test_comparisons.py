@@ -10,11 +10,9 @@ from cahp.comparison import SplitResults
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.figures.comparison_blocks import (
     Filters,
-    show_comparison,
     show_costs,
     show_heads,
 )
-from cahp.show import terminal
 from cahp.show.blocks import Table
 
 METHODS = ("complementary", "gradient", "random")
@@ -86,12 +84,3 @@ def test_a_method_s_own_masks_are_compared_with_each_other_whatever_a_file_says(
     assert isinstance(table, Table)
     # Both seeds keep the same heads; 3 of 6 heads at random share 0.365.
     assert table.texts == [["CAHP", "1.00", "0.36", "1"]]
-
-
-def test_the_primary_test_stands_before_all_outcomes() -> None:
-    lines = list(terminal.lines(show_comparison(varied(divergences=True))))
-    heading = "  Primary test (KL divergence, after refit, at 3 of 6 heads): "
-    at = next(place for place, line in enumerate(lines) if line.startswith(heading))
-    table = lines.index("  Primary test, by method")
-    assert all("at 3 heads" in line for line in lines[table + 2 : table + 4])
-    assert at < table < next(place for place, line in enumerate(lines) if "as pruned, n = 60" in line)
