@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from terminal import call
+from terminal import call, refused
 
 from cahp.comparison import Comparison
-from cahp.store import Store
 
-ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
@@ -30,13 +24,8 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
     found = Comparison.read(tmp_path / "out")
     mean = next(one for one in found.summary.means if one.method == "random" and one.recovery == "refit")
     assert mean.outcomes["accuracy"].text in answer.out
-    assert "as pruned, n = 30" in answer.out
     assert "after refit, n = 30" in answer.out
-    assert "corrected by Holm" in answer.out
-    assert all(
-        f"{finding.claim}: {finding.status}. {finding.words.removesuffix('.')}" in answer.out
-        for finding in found.claims
-    )
+    assert all(f"{finding.claim}: {finding.status}." in answer.out for finding in found.claims)
     files = {path.name for path in (tmp_path / "out").iterdir()}
     assert files == {"compare.json", "comparison.csv", "compare.npz"}
     # Two seeds and budgets of the one, and four draws at each budget of the other.
@@ -58,45 +47,5 @@ def test_what_makes_no_sense_is_one_sentence_and_exit_2(
 ) -> None:
     # An empty store: what is measured already needs no cluster.
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
-    answer = call(*words, *more, "--out", tmp_path / "new")
-    assert (answer.code, answer.out) == (2, "")
-    (line,) = answer.err.splitlines()
-    assert said in line
+    assert said in refused(call(*words, *more, "--out", tmp_path / "new"))
     assert not (tmp_path / "new").exists()
-
-
-@pytest.mark.nightly
-@pytest.mark.parametrize("jobs", [1, 2])
-def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
-    words: list[object], tmp_path: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, cache = tmp_path / "out", tmp_path / "cache"
-    command = [sys.executable, "-m", "cahp", *map(str, words), "--jobs", str(jobs), "--out", str(out)]
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "CAHP_CACHE": str(cache), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    seen = ""
-    # Once a tenth is done.
-    while "10 % done" not in seen:
-        line = process.stderr.readline()
-        assert line, seen
-        seen += line
-    process.send_signal(signal.SIGINT)
-    printed, rest = process.communicate(timeout=120)
-    assert (process.returncode, printed) == (130, ""), seen + rest
-    assert "interrupted; no incomplete file was left" in rest
-    assert "Traceback" not in rest
-    assert not out.exists()
-    measured = len(list(Store(cache).folder.iterdir()))
-    assert measured
-    # In this process, where the libraries are read already.
-    monkeypatch.setenv("CAHP_CACHE", str(cache))
-    again = call(*words, "--out", out)
-    assert again.code == 0, again.err
-    assert "were measured before" in again.err

@@ -17,14 +17,11 @@ from terminal import call, refused
 from cahp.access import Access
 from cahp.cli import explore
 
+Started = list[tuple[list[str], dict[str, Any]]]
+
 
 class Process:
-    """A server that ends with code 3; if ``interrupted``, only after Ctrl-C."""
-
-    def __init__(self, *, interrupted: bool = False) -> None:
-        self.interrupted = interrupted
-        self.waits: list[float | None] = []
-        self.killed = False
+    """A server that ends with code 3."""
 
     def __enter__(self) -> Process:
         return self
@@ -32,18 +29,15 @@ class Process:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def wait(self, timeout: float | None = None) -> int:
-        self.waits.append(timeout)
-        if self.interrupted and len(self.waits) == 1:
-            raise KeyboardInterrupt
+    def wait(self) -> int:
         return 3
 
     def kill(self) -> None:
-        self.killed = True
+        pass
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, Any]]]:
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """The processes that were started, each by its command and options."""
     started: list[tuple[list[str], dict[str, Any]]] = []
 
@@ -56,25 +50,13 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, 
     return started
 
 
-@pytest.mark.parametrize(("words", "expected"), [([], []), (["--no-browser"], ["--server.headless=true"])])
-def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(
-    words: list[str], expected: list[str], started: list[tuple[list[str], dict[str, Any]]]
-) -> None:
-    answer = call("explore", "--port", 8765, *words)
+def test_streamlit_is_started_at_the_port_and_its_exit_code_is_the_command_s(started: Started) -> None:
+    answer = call("explore", "--port", 8765, "--no-browser")
     assert (answer.code, answer.out, answer.err) == (3, "", "")
     ((command, options),) = started
-    assert command[1:] == ["-m", "streamlit", "run", "app.py", "--server.port=8765", *expected]
+    usual = ["-m", "streamlit", "run", "app.py", "--server.port=8765"]
+    assert command[1:] == [*usual, "--server.headless=true"]
     assert (options["cwd"] / "app.py").is_file()
-
-
-def test_at_ctrl_c_the_server_has_time_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    process = Process(interrupted=True)
-    monkeypatch.setattr(explore.importlib.util, "find_spec", lambda _: True)
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
-    assert call("explore").code == 130
-    assert process.waits[0] is None
-    assert process.waits[1:] == [10.0]
-    assert process.killed
 
 
 def test_who_ends_the_command_ends_the_server(tmp_path: Path) -> None:
@@ -100,7 +82,7 @@ sys.exit(explore.start(Access(), port=8765, browser=True))
 
 
 def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
-    started: list[tuple[list[str], dict[str, Any]]],
+    started: Started,
 ) -> None:
     call("explore")
     call("explore")
@@ -113,7 +95,7 @@ def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
 
 
 def test_what_the_options_say_reaches_the_server(
-    started: list[tuple[list[str], dict[str, Any]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explore.socket, "gethostname", lambda: "Lab")
     call("explore", "--no-token")
@@ -142,14 +124,12 @@ def test_what_the_options_say_reaches_the_server(
         ("--data-root", "missing", "is not a folder; name one with --data-root"),
     ],
 )
-def test_what_cannot_be_served_is_refused(
-    option: str, value: str, sentence: str, started: list[tuple[list[str], dict[str, Any]]]
-) -> None:
+def test_what_cannot_be_served_is_refused(option: str, value: str, sentence: str, started: Started) -> None:
     assert sentence in refused(call("explore", option, value))
     assert started == []
 
 
-def test_a_port_in_use_is_refused_with_the_option(started: list[tuple[list[str], dict[str, Any]]]) -> None:
+def test_a_port_in_use_is_refused_with_the_option(started: Started) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -20,9 +20,6 @@ ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# --- what is left on disk
-
-
 @pytest.mark.parametrize("name", ["run.json", "head_mask.json", "arrays.npz"])
 def test_files_that_no_run_wrote_are_replaced_only_by_force(words: list[object], name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("not of a run")
@@ -35,13 +32,7 @@ def test_files_that_no_run_wrote_are_replaced_only_by_force(words: list[object],
     assert (tmp_path / name).read_bytes() != b"not of a run"
 
 
-@pytest.mark.parametrize(
-    ("stage", "how"),
-    [
-        ("signatures", Cancelled),
-        ("refit", KeyboardInterrupt),
-    ],
-)
+@pytest.mark.parametrize(("stage", "how"), [("signatures", Cancelled), ("refit", KeyboardInterrupt)])
 def test_an_interrupted_run_says_so_and_leaves_nothing(
     words: list[object], stage: str, how: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -61,9 +52,6 @@ def test_an_interrupted_run_says_so_and_leaves_nothing(
     assert "interrupted" in answer.err
     assert not (tmp_path / "out").exists()
     assert [path for path in tmp_path.rglob("*") if path.is_file() and path.name.startswith(".")] == []
-
-
-# --- what is found again
 
 
 #: Times of a busy machine would be taken again.

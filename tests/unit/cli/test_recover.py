@@ -18,12 +18,9 @@ def asked(model: Path, data: Path, folder: Path) -> list[object]:
 def test_a_recovered_model_is_written_and_reported(asked: list[object], tmp_path: Path) -> None:
     answer = call(*asked, "--out", tmp_path / "new")
     assert answer.code == 0
-    assert "AutoModelForSequenceClassification" in answer.out
     # As much of refit and distillation as two minutes allow.
     assert "  The refit was " in answer.out
     assert "  The distillation was " in answer.out
-    (steps,) = (line for line in answer.out.splitlines() if line.startswith("  Recovery step by step"))
-    assert steps.split()[4:] == ["as", "pruned", "refitted", "distilled"]
     assert (tmp_path / "new" / "model.safetensors").is_file()
     answer = call(*asked, "--out", tmp_path / "new", "--json")
     assert answer.document["kept"] == {"heads": 5, "of": 12}
@@ -42,14 +39,6 @@ def test_a_training_tells_each_epoch_on_stderr_and_in_the_result(
     at = next(place for place, line in enumerate(said) if line.split()[:2] == ["epoch", "loss"])
     losses = [line.split()[3].strip(",") for line in answer.err.splitlines()]
     assert [line.split()[1] for line in said[at + 1 : at + 3]] == losses
-    if recover == "distill":
-        assert "on held-out texts" in answer.err
-        refit, distilled = (
-            next(line for line in answer.out.splitlines() if line.startswith(f"  {name}"))
-            for name in ("The refit ", "The distillation ")
-        )
-        assert "held-out texts after refit" in refit
-        assert "taught by the full model" in distilled
     again = call(*words, "--out", tmp_path / "b")
     assert (again.code, again.err) == (0, "")
     assert again.out.replace("/b", "/a") == answer.out

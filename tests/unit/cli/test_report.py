@@ -26,20 +26,15 @@ def test_a_sweep_measures_every_budget_and_the_report_answers_at_all_of_them_as_
 ) -> None:
     # Timing takes a process of its own, and is tested where it is done.
     monkeypatch.setattr(budget_sweep, "TIMED", 0)
-    swept = call(*words, "--budget", 5, "--recover", "refit", "--sweep", "--out", tmp_path)
-    assert (swept.code, swept.err) == (0, "")
-    assert "table.json" in swept.out
-    reported = call("report", tmp_path, "--json")
-    said = json.loads(reported.out)
+    assert call(*words, "--budget", 5, "--recover", "refit", "--sweep", "--out", tmp_path).code == 0
+    said = call("report", tmp_path, "--json").document
     assert (said["measured"], said["budgets"]) == (10, 10)
     assert said["file"] == str(tmp_path / "report.html")
-    found = re.search(r'class="board-data">(.*?)</script>', Path(said["file"]).read_text(encoding="utf-8"))
-    assert found is not None
-    board = json.loads(found[1])
-    assert board["recovered"]
+    (found,) = re.findall(r'class="board-data">(.*?)</script>', Path(said["file"]).read_text(encoding="utf-8"))
+    board = json.loads(found)
     run_json = json.loads((tmp_path / "run.json").read_text())
     assert board["rows"][5 - 3]["values"]["accuracy"][0] == run_json["metrics"]["recovered"]["accuracy"]
-    full = json.loads(call("evaluate", "--model", model, "--data", data, "--json").out)
+    full = call("evaluate", "--model", model, "--data", data, "--json").document
     assert board["rows"][-1]["values"]["accuracy"][0] == full["metrics"]["full"]["accuracy"]
 
 
@@ -69,5 +64,4 @@ def test_a_static_report_runs_no_script_and_replaces_what_is_none_only_by_force(
     # What is a report is replaced by the next.
     assert "without a board" in call(*asked).out
     written = (tmp_path / "thesis.html").read_text(encoding="utf-8")
-    assert "<html" in written
     assert "<script" not in written
