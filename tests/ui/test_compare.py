@@ -10,7 +10,7 @@ from typing import Any
 
 import fakes
 import pytest
-from apps import has_button, open_app, rerun, text_of
+from apps import explorer_of, has_button, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp import data
@@ -58,10 +58,6 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 page = partial(open_app, "compare")
 
 
-def charted(app: AppTest) -> list[dict[str, Any]]:
-    return [json.loads(chart.proto.spec) for chart in app.get("plotly_chart")]
-
-
 def chart(app: AppTest, name: str) -> dict[str, Any]:
     return next(
         json.loads(one.proto.spec) for one in app.get("plotly_chart") if one.proto.id.endswith(f"-chart-{name}")
@@ -70,13 +66,6 @@ def chart(app: AppTest, name: str) -> dict[str, Any]:
 
 def said(app: AppTest) -> str:
     return "\n".join((text_of(app, "markdown", "caption", "subheader"), *(one.label for one in app.expander)))
-
-
-def opened(app: AppTest, *claims: str) -> AppTest:
-    """The page with these claims opened."""
-    for name in claims:
-        app.session_state[f"claim-{name}"] = True
-    return rerun(app)
 
 
 # The page ---------------------------------------------------------------------------------------------------
@@ -91,8 +80,15 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert f"Primary test: {found.primary.words}" in said(app)
     assert "All other tests are descriptive" in said(app)
     assert "measured on An abacus, 20" in said(app)
-    assert len(charted(app)) == 3
+    assert len(app.get("plotly_chart")) == 3
     assert "bundled" in app.selectbox(key="compare-which").options[0]
+    # The rest is drawn once its tab is open.
+    for tab, charts in (("Differences", {"compare-differences"}), ("Costs", set()), ("How it is tested", set())):
+        app.session_state["compare-tab"] = tab
+        rerun(app)
+        shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
+        assert shown - {"compare-ranking", "compare-curves"} == charts, tab
+    assert "Holm" in said(app)
 
 
 def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
@@ -119,7 +115,9 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     monkeypatch.setattr(findings, "premise_folder", lambda: tmp_path)
     app = page(recovery="refit", at="4")
     assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
-    opened(app, "compression", "criticality", "number", "premise")
+    for claim in ("compression", "criticality", "number", "premise"):
+        app.session_state[f"claim-{claim}"] = True
+    rerun(app)
     comparison = Comparison.read(shipped / "tiny")
     first, second = assess_compression(comparison.results, "refit"), assess_critical_heads(comparison.results, 4)
     for claim, assessed in (("Better at high compression", first), ("Keeps critical intermediate heads", second)):
@@ -133,48 +131,24 @@ def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
     assert "The Stability page compares the published rule with unstructured data" in said(app)
     assert f"this command measures it: cahp experiment premise --model {model}" in said(app)
     # What the experiment measured is shown once it is bundled, and a panel stays open when its verdict changes.
-    (tmp_path / "tiny.json").write_text(json.dumps(premise(model)))
-    app.run()
-    assert "heads of one cluster are redundant: **not measured**" in said(app)
-    about = {**premise(model), "data": comparison.document.data.id}
-    (tmp_path / "tiny.json").write_text(json.dumps(about))
-    app.run()
-    assert "heads of one cluster are redundant: **supported**" in said(app)
-    (table,) = (one.value for one in app.table if "measured" in one.value)
-    assert list(table["n"]) == ["12 pairs"]
-
-
-def premise(model: str) -> dict[str, Any]:
-    """Return what the experiment writes about a model."""
     table = {"title": "", "columns": ["measured", "n"], "rows": [["cost", "12 pairs"]], "name": "premise"}
     shown = {"status": "supported", "lines": ["Heads replace each other"], "texts": [], "tables": [table]}
-    return {"model": model, "data": "reviews", "shown": shown}
+    premise = {"model": model, "data": "reviews", "shown": shown}
+    (tmp_path / "tiny.json").write_text(json.dumps(premise))
+    app.run()
+    assert "heads of one cluster are redundant: **not measured**" in said(app)
+    (tmp_path / "tiny.json").write_text(json.dumps(premise | {"data": comparison.document.data.id}))
+    app.run()
+    assert "heads of one cluster are redundant: **supported**" in said(app)
+    (drawn,) = (one.value for one in app.table if "measured" in one.value)
+    assert list(drawn["n"]) == ["12 pairs"]
 
 
-def test_the_rest_is_drawn_once_its_tab_is_open(shipped: Path) -> None:
-    app = page()
-    drawn = {
-        "Differences": {"compare-differences"},
-        "Costs": set(),
-        "How it is tested": set(),
-    }
-    for tab, charts in drawn.items():
-        app.session_state["compare-tab"] = tab
-        rerun(app)
-        shown = {one.proto.id.rsplit("-chart-", 1)[1] for one in app.get("plotly_chart")}
-        assert shown - {"compare-ranking", "compare-curves"} == charts, tab
-    assert "Holm" in said(app)
-
-
-def test_without_a_bundled_comparison_the_page_says_how_to_make_one(bare: None) -> None:
+def test_without_a_bundled_comparison_one_s_own_is_shown_or_refused(bare: None, folder: Path) -> None:
     app = page()
     assert "or with `cahp compare --out DIR`" in app.info[0].value
-    assert not charted(app)
+    assert not app.get("plotly_chart")
     assert has_button(app, "compare-own-start")
-
-
-def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) -> None:
-    app = page()
     app.file_uploader(key="compare-file").upload("mine.json", b"{}").run()
     assert not app.exception
     assert "The file mine.json is broken" in text_of(app, "error")
@@ -182,7 +156,7 @@ def test_an_uploaded_comparison_is_shown_or_refused(bare: None, folder: Path) ->
     assert not app.exception
     assert not app.error
     assert "From your file" in said(app)
-    assert len(charted(app)) == 3
+    assert len(app.get("plotly_chart")) == 3
 
 
 # One's own --------------------------------------------------------------------------------------------------
@@ -211,16 +185,16 @@ def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_te
     app.text_input(key="compare-own-budgets-72").set_value("12")
     app.number_input(key="compare-own-seeds-quick").set_value(1)
     app.run()
-    assert not charted(app)
+    assert not app.get("plotly_chart")
     command = app.code[0].value
     assert "--methods magnitude,magnitude-raw --budgets 12 --seeds 1 --recover none" in command
     app.button(key="compare-own-start").click().run()
     settled(app, "compare-own-start")
     assert not app.exception
     assert "Measured on this machine" in said(app)
-    assert charted(app)
+    assert app.get("plotly_chart")
     (mine,) = app.session_state["cahp_compare_mine"].values()
-    texts = app.session_state["cahp_explorer"].source.raw.splits
+    texts = explorer_of(app).source.raw.splits
     everything = b"".join(mine.comparison.files.values()).decode(errors="replace")
     assert not any(text[:40] in everything for split in texts.values() for text in split.first)
 
