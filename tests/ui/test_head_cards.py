@@ -35,12 +35,3 @@ def test_a_card_opens_from_the_board_leads_to_other_heads_and_gives_the_focus_ba
     expect(card).to_have_count(0)
     expect(page).not_to_have_url(re.compile("head="))
     expect(cells.nth(1)).to_be_focused()
-
-
-def test_explanations_have_names_and_links_a_ring(new_person: Callable[..., Page]) -> None:
-    page = new_person()
-    expect(page.get_by_role("button", name=re.compile("^About: "))).to_have_count(1)
-    page.get_by_role("link", name="Budget", exact=True).focus()
-    page.keyboard.press("Shift+Tab")
-    ring = "getComputedStyle(document.activeElement).outlineStyle"
-    assert page.evaluate(f"[document.activeElement.tagName, {ring}]") == ["A", "solid"]

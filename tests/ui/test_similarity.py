@@ -123,7 +123,7 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
 
 def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(app: AppTest) -> None:
     app.query_params["shown"] = "2.3"
-    settled(app)
+    typed(app, "The river bank gave way.")
     assert app.selectbox(key="similarity-head").value == 27
     app.selectbox(key="similarity-head").set_value(4)
     settled(app)
