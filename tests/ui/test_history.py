@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.ui.frame import address
 
+#: To files, which no link holds.
+LINK = {"files": "00000000", "text_column": "kind", "label_column": "question", "budget": "17"}
 TOPICS = ("business", "entertainment", "politics", "sports", "tech")
 
 
@@ -31,9 +33,6 @@ def went(app: AppTest, params: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
     with monkeypatch.context() as patch:
         patch.setattr(address, "is_history_navigation", lambda: True)
         return rerun(app)
-
-
-# Without a browser --------------------------------------------------------------------------------------------------
 
 
 def test_going_back_to_other_data_brings_them_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +74,7 @@ def upload(app: AppTest, box: str, button: str, *files: tuple[str, bytes]) -> No
 
 
 def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None:
-    app = opened(files="00000000", text_column="kind", label_column="question", budget="17", limit="77")
+    app = opened(**LINK, limit="77")
     link = dict(app.query_params)
     # The address stays the link's as long as its files are missing.
     assert not has_button(app, "open-wish")
@@ -93,7 +92,7 @@ def test_a_reload_asks_for_the_files_again_and_the_view_waits_for_them() -> None
 
 
 def test_the_splits_of_a_links_files_are_guessed_and_another_choice_does_not_take_its_board() -> None:
-    app = opened(files="00000000", text_column="kind", label_column="question", budget="17")
+    app = opened(**LINK)
     mine = texts("kind,question")
     upload(app, "wish-file", "open-wish", ("my_train.csv", mine), ("my_dev.csv", mine))
     assert explorer_of(app).settings.splits == {"my_train.csv": "train", "my_dev.csv": "validation"}
