@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
@@ -68,10 +66,10 @@ class Visitor:
 
     # What a person does --------------------------------------------------------------------------------------
 
-    async def open(self, page: str, **query: str) -> None:
+    async def open(self, page: str) -> None:
         """Open a page by its name (``""`` is home), through a link of the page before if there was one."""
         message = BackMsg()
-        message.rerun_script.query_string = urlencode(query) if query else self._query
+        message.rerun_script.query_string = self._query
         if page in self._pages:
             message.rerun_script.page_script_hash = self._pages[page]
         else:
@@ -94,18 +92,14 @@ class Visitor:
 
     def component(self, key: str) -> Element:
         """The component that the page draws under ``key``."""
-        for element in self.elements("bidi_component"):
-            if element.proto.id.endswith(f"-{key}"):
+        for element in self._elements.values():
+            if element.kind == "bidi_component" and element.proto.id.endswith(f"-{key}"):
                 return element
         raise VisitError(f"the page shows no {key!r}")
 
     def data(self, key: str) -> Any:
         """The data that the component ``key`` draws."""
         return json.loads(self.component(key).proto.json)
-
-    def elements(self, kind: str) -> Iterator[Element]:
-        """The page's elements of one kind, from top to bottom."""
-        return (element for _, element in sorted(self._elements.items()) if element.kind == kind)
 
     # The protocol --------------------------------------------------------------------------------------------
 

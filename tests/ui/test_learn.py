@@ -47,23 +47,6 @@ def test_a_head_is_drawn_and_the_answer_moves_after_the_guess(open_page: Callabl
 
 
 @pytest.mark.nightly
-def test_an_answer_can_be_measured_here_and_a_long_one_cancelled(open_page: Callable[[str], Page]) -> None:
-    page = open_page("Learn")
-    step = page.locator(".st-key-learn-step")
-    page.locator(".st-key-learn-go-4 button").first.click()
-    # Not the slider of the first step, which stays until the fourth is drawn.
-    step.locator(".st-key-learn-guess-random").get_by_role("slider").press("Home")
-    page.locator(".st-key-learn-see-random button").click()
-    step.get_by_text("Figures").click()
-    bundled = step.get_by_text("random selections are at least as good").inner_text()
-    page.locator(".st-key-learn-here-random button").click()
-    step.get_by_role("button", name="Cancel").click()
-    # What ships is still there.
-    expect(page.locator(".st-key-learn-here-random-again button")).to_be_visible()
-    expect(step).to_contain_text(bundled)
-
-
-@pytest.mark.nightly
 def test_a_class_guesses_together_and_sees_all_guesses_beside_the_truth(
     open_page: Callable[[str], Page], new_person: Callable[..., Page], settled: Callable[[Page], Page]
 ) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from cahp.api import bundled
-from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, read
+from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, parse_head, read
 from cahp.values import CahpError, HeadMask, MaskError
+from cahp.values.statistics import called
 
 
 @pytest.mark.parametrize(
@@ -75,3 +76,17 @@ def test_a_mask_survives_its_address(shape: tuple[int, int]) -> None:
 def test_an_address_of_another_mask_is_refused(text: str) -> None:
     with pytest.raises(MaskError, match="does not fit this model"):
         mask_from_hex(text, 3, 3)
+
+
+@pytest.mark.parametrize(("text", "head"), [("3.7", 43), ("0.0", 0), ("5.11", 71), ("17", 17)])
+def test_a_link_names_a_head_by_layer_and_place_or_by_its_index(text: str, head: int) -> None:
+    assert parse_head(text, 6, 12) == head
+
+
+@pytest.mark.parametrize("text", ["6.0", "0.12", "72", "", ".", "1.2.3", "-1", "1e3", "٣", "1." + "9" * 9])
+def test_what_is_no_head_is_none(text: str) -> None:
+    assert parse_head(text, 6, 12) is None
+
+
+def test_every_head_is_found_by_what_it_is_called() -> None:
+    assert [parse_head(called(head, 12), 6, 12) for head in range(72)] == list(range(72))
