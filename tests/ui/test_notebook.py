@@ -43,7 +43,7 @@ def jupyter(place: Path) -> Iterator[str]:
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     port = free_port()
     places = ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "JUPYTERLAB_SETTINGS_DIR")
-    own = dict.fromkeys(places, str(place / ".jupyter"))
+    environment = {**os.environ, **dict.fromkeys(places, str(place / ".jupyter")), "PYTHONPATH": str(ROOT)}
     # Cells that are out of sight are drawn as well.
     settings = place / ".jupyter" / "@jupyterlab" / "notebook-extension" / "tracker.jupyterlab-settings"
     settings.parent.mkdir(parents=True)
@@ -51,16 +51,11 @@ def jupyter(place: Path) -> Iterator[str]:
     # The page must not ask anybody outside whether there is news.
     quiet = ["--LabApp.news_url=None", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}", "--allow-root", *quiet]
+    command += [f"--ServerApp.root_dir={place}", f"--IdentityProvider.token={TOKEN}"]
     log = place / "jupyter.log"
     with (
-        log.open("wb") as output,
-        subprocess.Popen(
-            [*command, f"--ServerApp.root_dir={place}", f"--IdentityProvider.token={TOKEN}"],
-            cwd=place,
-            env={**os.environ, **own, "PYTHONPATH": str(ROOT)},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        ) as process,
+        log.open("wb") as out,
+        subprocess.Popen(command, cwd=place, env=environment, stdout=out, stderr=out) as process,
     ):
         try:
             url = f"http://127.0.0.1:{port}"
@@ -108,13 +103,11 @@ def ran(place: Path) -> Ran:
     own = len(notebook.cells)
     notebook.cells += more
     more[0].metadata["tags"] = ["raises-exception"]
-    client = nbclient.NotebookClient(
-        notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
-    )
+    where = {"metadata": {"path": str(folder)}}
     with pytest.MonkeyPatch.context() as patch:
         # Kernels import what stands here.
         patch.setenv("PYTHONPATH", str(ROOT))
-        client.execute()
+        nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     cells = {cell.source: cell.outputs for cell in notebook.cells[:own] if cell.cell_type == "code"}
     return Ran(cells, folder, *(cell.outputs for cell in more))
 
@@ -126,7 +119,7 @@ def test_the_example_ships_as_it_was_written() -> None:
 
 
 @pytest.mark.nightly
-def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran) -> None:
+def test_it_runs_from_top_to_bottom_and_shows_the_figures_of_its_files(ran: Ran) -> None:
     kinds = {}
     for code, outputs in ran.cells.items():
         # A comparison says first what it costs.
@@ -136,26 +129,17 @@ def test_it_runs_from_top_to_bottom_and_every_cell_shows_what_it_found(ran: Ran)
         data = [output.data for output in outputs if set(output.data) != {WIDGET, "text/plain"}]
         shown = [one for one in data if one.get("text/plain") or PLOTLY in one]
         assert len(shown) == (code != "import cahp"), code
-        kinds |= {code.splitlines()[-1].partition("(")[0]: set(data) for data in shown}
-    assert kinds["run"] == {WIDGET, HTML, "text/plain"}
-    assert kinds["cahp.compare"] == {HTML, "text/plain"}
+        kinds |= {code.splitlines()[-1].partition("(")[0]: one for one in shown}
+    assert kinds["run"].keys() == {WIDGET, HTML, "text/plain"}
+    assert kinds["cahp.compare"].keys() == {HTML, "text/plain"}
     assert all(PLOTLY in kinds[name] for name in ("run.plot", "similar.graph", "similar.attention"))
-
-
-@pytest.mark.nightly
-def test_its_figures_are_those_of_its_files(ran: Ran) -> None:
     said = json.loads((ran.folder / "run" / "run.json").read_text(encoding="utf-8"))
-    (outputs,) = (found for code, found in ran.cells.items() if code.endswith("\nrun"))
-    shown = outputs[-1].data
     for state in ("full", "pruned", "recovered"):
         words = f"{100 * said['metrics'][state]['accuracy']:.1f} %"
-        assert words in shown[HTML]
-        assert words in shown["text/plain"]
+        assert words in kinds["run"][HTML]
+        assert words in kinds["run"]["text/plain"]
     assert "20 of 72" in (ran.folder / "report.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.nightly
-def test_an_interrupted_cell_is_one_sentence_and_the_next_call_goes_on(ran: Ran) -> None:
+    # An interrupted cell is one sentence, and the next call goes on.
     (error,) = (output for output in ran.stopped if output.output_type == "error")
     assert error.traceback == ["stopped; finished measurements are cached, and the same call resumes from there"]
     assert [output for output in ran.stopped if output.output_type == "stream"] == []

@@ -27,16 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> cahp.PruneResult:
     place = tmp_path_factory.mktemp("tiny")
-    return cahp.prune(
-        str(fakes.save_model(place / "model")),
-        str(fakes.write_data(place / "data", train=60, validation=30)),
-        budget=5,
-        pool_size=8,
-        projection="pca",
-        latency=False,
-        progress=False,
-        store=Store(place / "store"),
-    )
+    return cahp.prune(fakes.quick_task(place, budget="5"), progress=False, store=Store(place / "store"))
 
 
 @pytest.fixture
@@ -52,7 +43,7 @@ def press(board: BudgetBoard, **said: object) -> None:
     board._handle(board, said, [])
 
 
-def test_a_released_budget_is_measured_as_the_command_line_measures_it(
+def test_a_released_budget_and_a_mask_from_a_cell_are_measured_as_the_command_line_measures_them(
     run: cahp.PruneResult, board: BudgetBoard
 ) -> None:
     press(board, kind="budget", budget=7)
@@ -64,12 +55,8 @@ def test_a_released_budget_is_measured_as_the_command_line_measures_it(
     kl = found["kl"]
     assert board.data["current"]["values"]["kl"] == pytest.approx([kl.value, kl.low, kl.high, kl.n], rel=1e-4)
     assert board.doing == {"stage": "", "done": 0, "total": 0, "error": ""}
-
-
-def test_budget_and_mask_are_set_from_a_cell(run: cahp.PruneResult, board: BudgetBoard) -> None:
     board.budget = 12
     assert board.mask.count == 12
-    assert board.wait(PATIENCE)
     keep = board.mask.keep.copy()
     keep[0, 0] = keep[1, 2] = False
     board.mask = HeadMask(keep)
@@ -143,21 +130,17 @@ def test_a_sweep_measures_every_budget_and_reports_know_them(
     assert "10 of 10 budgets were measured" in run.report(tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_without_the_extra_it_is_a_picture_and_the_board_says_what_to_install(
+def test_without_the_extra_or_of_another_method_it_is_a_picture_and_the_board_says_why(
     run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings = cahp.Settings(**{**vars(run.settings), "method": "random"})
+    other = cahp.prune(settings, store=run.bench.resources.store, progress=False)
+    assert "application/vnd.jupyter.widget-view+json" not in other._repr_mimebundle_()
+    with pytest.raises(cahp.CahpError, match="by random"):
+        _ = other.board
     monkeypatch.delitem(vars(run), "board", raising=False)
     monkeypatch.delitem(sys.modules, "cahp.notebook.widget")
     monkeypatch.setitem(sys.modules, "anywidget", None)
     assert run._repr_mimebundle_().keys() == {"text/plain", "text/html"}
     with pytest.raises(cahp.CahpError, match=r'pip install "cahp-explorer\[notebook\]"'):
         _ = run.board
-
-
-def test_what_another_method_keeps_is_a_picture(run: cahp.PruneResult) -> None:
-    other = cahp.prune(
-        cahp.Settings(**{**vars(run.settings), "method": "random"}), store=run.bench.resources.store, progress=False
-    )
-    assert "application/vnd.jupyter.widget-view+json" not in other._repr_mimebundle_()
-    with pytest.raises(cahp.CahpError, match="by random"):
-        _ = other.board
