@@ -7,15 +7,16 @@ what was before.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import resource
 import time
 import traceback
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import cache
-from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 from cahp import data, models
 from cahp.comparison.result import read_upload
@@ -52,56 +53,27 @@ class Opened:
         return self.said
 
 
-class Opener:
-    """A child process that opens files; a new one where the last has died."""
-
-    def __init__(self) -> None:
-        self._child: Any = None
-        self._ours: Any = None
-
-    def open(self, kind: str, path: Path) -> Opened:
-        """What became of the file or folder at ``path``, opened as a ``kind``."""
-        if self._child is None:
-            spawn = multiprocessing.get_context("spawn")
-            self._ours, theirs = spawn.Pipe()
-            self._child = spawn.Process(target=_serve, args=(theirs,), daemon=True)
-            self._child.start()
-            theirs.close()
-            assert self._answer(_START) is not None, "the child cannot start"
-        self._ours.send((kind, path))
-        answer = self._answer(_PATIENCE)
-        if answer is not None:
-            return answer
-        what = "nothing was said for a minute"
-        if not self._child.is_alive():
-            what = f"the process ended ({self._child.exitcode})"
-        # Its answer must not be taken for that to another question.
-        self._child.kill()
-        self._child.join()
-        self._child = None
-        return Opened("", what, 0.0, 0)
-
-    def _answer(self, patience: float) -> Opened | None:
-        if not self._ours.poll(patience):
-            return None
-        try:
-            answer: Opened = self._ours.recv()
-        except (EOFError, OSError):
-            self._child.join()
-            return None
-        return answer
-
-
 @cache
-def shared() -> Opener:
-    """The one opener of a test process: starting a child takes seconds."""
-    return Opener()
+def _child() -> ProcessPoolExecutor:
+    """The one process that opens the files of a test process: starting it takes seconds."""
+    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare)
+    pool.submit(os.getpid).result(_START)
+    return pool
 
 
 def refusal(kind: str, path: Path) -> str:
     """What a file or folder is refused with, empty where it was of use, after making sure that it did no harm."""
     size = path.stat().st_size if path.is_file() else sum(one.stat().st_size for one in path.rglob("*"))
-    return shared().open(kind, path).check(size)
+    child = _child()
+    try:
+        opened = child.submit(_opened, kind, path).result(_PATIENCE)
+    except (BrokenProcessPool, TimeoutError) as error:
+        # It may hang, and its answer must not be taken for that to another question.
+        for process in multiprocessing.active_children():
+            process.kill()
+        _child.cache_clear()
+        opened = Opened("", repr(error), 0.0, 0)
+    return opened.check(size)
 
 
 # The child -----------------------------------------------------------------------------------------------------------
@@ -138,7 +110,7 @@ def _opened(kind: str, path: Path) -> Opened:
     return Opened(said, crash, time.process_time() - start, _resident("VmHWM") - before)
 
 
-def _serve(asked: Connection) -> None:
+def _prepare() -> None:
     import warnings
 
     warnings.simplefilter("ignore")
@@ -156,10 +128,3 @@ def _serve(asked: Connection) -> None:
     # What is mapped of libraries counts too, but takes no memory: a build of PyTorch for GPUs maps three gigabytes.
     room = max(ADDRESS_SPACE, _resident("VmSize") + ADDRESS_SPACE // 2)
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
-    asked.send(Opened("", "", 0.0, 0))
-    while True:
-        try:
-            kind, path = asked.recv()
-        except EOFError:
-            return
-        asked.send(_opened(kind, path))

@@ -50,43 +50,29 @@ def browser_type_launch_args(pytestconfig: pytest.Config) -> dict[str, Any]:
     return {"executable_path": str(chromium()), "args": list(_QUIET), "headless": not pytestconfig.option.headed}
 
 
-class Borders:
-    """Records every request that would leave this machine; the browser itself cannot find another one."""
-
-    def __init__(self) -> None:
-        self.crossed: list[str] = []
-
-    def guard(self, context: BrowserContext) -> None:
-        # By event: a route would send every request through this process, and switch the browser's cache off.
-        context.on("request", lambda request: self._record(request.url))
-        context.on("page", lambda page: page.on("websocket", lambda socket: self._record(socket.url)))
-
-    def _record(self, url: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme in {"http", "https", "ws", "wss"} and parts.hostname not in _LOCAL:
-            self.crossed.append(url)
-
-
-@pytest.fixture
-def borders() -> Borders:
-    """What the pages of this test asked for outside this machine."""
-    return Borders()
-
-
 @pytest.fixture
 def new_context(
-    new_context: Callable[..., BrowserContext], borders: Borders
+    new_context: Callable[..., BrowserContext],
 ) -> Iterator[Callable[..., BrowserContext]]:
     """Makes browser contexts that fail the test if anything in them asks for more than this machine has."""
+
+    crossed: list[str] = []
+
+    def record(url: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme in {"http", "https", "ws", "wss"} and parts.hostname not in _LOCAL:
+            crossed.append(url)
 
     def made(**options: Any) -> BrowserContext:
         context = new_context(**{"viewport": WINDOW, **options})
         context.set_default_timeout(PATIENCE)
-        borders.guard(context)
+        # By event: a route would send every request through this process, and switch the browser's cache off.
+        context.on("request", lambda request: record(request.url))
+        context.on("page", lambda page: page.on("websocket", lambda socket: record(socket.url)))
         return context
 
     yield made
-    assert borders.crossed == [], "a page asked for something outside this machine"
+    assert crossed == [], "a page asked for something outside this machine"
 
 
 def settle(page: Page) -> Page:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from apps import explorer_of, open_app
 from PIL import Image
-from playwright.sync_api import BrowserContext, Page, expect
+from playwright.sync_api import Page, expect
 
 from cahp.ui.frame.page import find_pages
 from cahp.values import HeadMask
@@ -147,26 +147,6 @@ def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
     page.locator(".st-key-change-source button").click()
     page.locator(".st-key-use-source button").click()
     expect(closed).to_be_attached()
-
-
-@pytest.mark.nightly
-def test_little_jumps_while_a_page_comes_up(
-    new_context: Callable[..., BrowserContext], explorer_url: str, settled: Callable[[Page], Page]
-) -> None:
-    """The sum of layout shifts, by the browser's own measure; a person sees those above 0.1."""
-    shifts = (
-        "window.shifts = 0; new PerformanceObserver((list) => list.getEntries().forEach((entry) => {"
-        "if (!entry.hadRecentInput) window.shifts += entry.value; })).observe({type: 'layout-shift', buffered: true});"
-    )
-    for name, width in (("Learn", 1280), ("Compare", 1280), ("Budget", 820), ("Export", 820)):
-        context = new_context(viewport={"width": width, "height": 1180})
-        context.add_init_script(shifts)
-        page = context.new_page()
-        page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
-        settled(page).get_by_test_id("stMain").get_by_role("heading").first.wait_for()
-        expect(page.locator("[data-testid=stMain] [data-testid=stSkeleton]:visible")).to_have_count(0)
-        assert page.evaluate("window.shifts") < 0.05, f"{name} at {width}"
-        context.close()
 
 
 #: What is narrower or lower than a finger needs (WCAG 2.2, 2.5.8), also in shadow trees. An input that a label holds is

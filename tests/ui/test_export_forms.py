@@ -12,7 +12,7 @@ from clusters import ratio_of
 
 from cahp.exports import formats
 from cahp.exports.form import Footprint
-from cahp.models.cards import DERIVED_SIZE, Costs, Timing
+from cahp.models.cards import DERIVED_SIZE, Timing
 from cahp.run.bench import Bench
 from cahp.ui.export import page as export_page
 from cahp.ui.export import view
@@ -137,17 +137,3 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on
     app.button(key="export-measure").click()
     rerun(app)
     assert "Measurement of minilm-bbc" in text_of(app, "caption")
-
-
-def test_times_of_a_busy_machine_do_not_replace_those_of_the_run() -> None:
-    app = open_app("export")
-    explorer = explorer_of(app)
-    run = explorer.results.run
-    assert run is not None
-    assert run.cost.pruned.latency_ms is not None
-    busy = replace(run.cost.pruned.latency_ms, p95=9 * run.cost.pruned.latency_ms.median)
-    costs = Costs(run.cost.full, replace(run.cost.pruned, latency_ms=busy), ratio_of(0.4, 0.35, 0.47), 0.3)
-    explorer.results.add_costs(explorer.mask, costs)
-    shown = text_of(app.run(), "markdown")
-    assert "27 % faster" in shown
-    assert "60 % faster" not in shown
