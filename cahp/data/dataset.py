@@ -470,7 +470,7 @@ def match(
 
     Raises:
         DataError: If a label of the data has no class in the model.
-        OptionError: If the map names a label that the data or the model does not have.
+        OptionError: If the map names a label that the data or the model does not have, or one twice.
     """
     classes = tuple(labels)
     if not dataset.labelled:
@@ -480,13 +480,13 @@ def match(
         notice = f"{dataset.id} has no labels: the full model's predictions serve as classes."
         return replace(dataset, splits=splits, classes=classes, notices=(*dataset.notices, notice))
     have = f"labels of the data: {join_quoted(dataset.classes)}; classes of the model: {join_quoted(classes)}"
-    targets = {name: name for name in dataset.classes}
+    targets = dict[str, str]()
     for label, target in (label_map or {}).items():
         place = _position(label, dataset.classes)
-        if place is None or _position(target, classes) is None:
-            raise OptionError(f"--label-map maps {label!r} to {target!r}, which must be a label and a class ({have}).")
+        if place is None or _position(target, classes) is None or dataset.classes[place] in targets:
+            raise OptionError(f"--label-map maps {label!r} to {target!r}; map each label once, to a class ({have}).")
         targets[dataset.classes[place]] = target
-    positions = [_position(target, classes) for target in targets.values()]
+    positions = [_position(targets.get(name, name), classes) for name in dataset.classes]
     numbers = [_normalized(name) for name in dataset.classes]
     numbered = all(_NUMBERED.fullmatch(number) for number in numbers)
     how = "by name"
@@ -604,12 +604,14 @@ class Parts:
             )
         raws: dict[str, RawSplit] = {}
         for part, given in serve.items():
-            split = canonical(given)
-            if splits and (part not in self.tables or split not in SPLITS):
-                raise OptionError(
-                    f"--splits names {part}={given}; name one of {join_quoted(self.tables)} as one of "
-                    f"{join_quoted(SPLITS)}."
-                )
+            split = given
+            if splits:
+                split = canonical(given)
+                if part not in self.tables or split not in SPLITS:
+                    raise OptionError(
+                        f"--splits names {part}={given}; name one of {join_quoted(self.tables)} as one of "
+                        f"{join_quoted(SPLITS)}."
+                    )
             if split in raws:
                 raise DataError(f"{self.place} has several {split} splits, {part!r} too; name one with --splits.")
             opened = self.tables[part]()

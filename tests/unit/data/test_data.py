@@ -376,6 +376,15 @@ def test_what_save_to_disk_wrote_is_read_with_its_class_names(tmp_path: Path) ->
     assert all(bucket(text) < 70 for text in single.splits["train"].first)
 
 
+def test_published_splits_with_two_names_of_validation_are_all_read(tmp_path: Path) -> None:
+    import datasets
+
+    parts = {"train": labelled([1, 0]), "dev": labelled([0, 1]), "validation": labelled([1, 0, 1])}
+    datasets.DatasetDict(parts).save_to_disk(tmp_path / "splits")
+    splits = load(str(tmp_path / "splits")).splits
+    assert {split: len(texts) for split, texts in splits.items()} == {"train": 2, "dev": 2, "validation": 3}
+
+
 def test_a_broken_row_or_file_of_a_saved_data_set_is_refused(tmp_path: Path) -> None:
     labelled([1, 0], text=["fine", " "]).save_to_disk(tmp_path / "blank")
     with pytest.raises(DataError, match=r"blank, row 2: no 'text'"):
@@ -522,6 +531,12 @@ UNMATCHED: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], str]] = 
     (("neg", "pos"), ("bad", "okay", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("neg", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"negative": "N"}}, "maps 'negative' to 'N'.* data: 'neg', 'pos'"),
+    (
+        ("neg", "pos"),
+        ("N", "P"),
+        {"label_map": {"neg": "N", "pos": "P", "NEG": "P"}},
+        "maps 'NEG' to 'P'; map each label once",
+    ),
     (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "M"}}, "maps 'neg' to 'M'.* model: 'N', 'P'"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "N", "pos": "N"}}, "Every label of the data would become 'N'"),
 ]
