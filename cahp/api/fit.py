@@ -9,6 +9,7 @@ from typing import Any, Unpack
 from cahp import data as data_sets
 from cahp import models
 from cahp.api.options import Name, ShowProgress, check_bounds, read_settings, show_progress
+from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import Outcomes, measure, to_metrics
 from cahp.output import Output
@@ -75,6 +76,9 @@ def fit(
     if whole and (save == "adapter" or rank is not None):
         raise OptionError("--whole trains all weights, and no adapter; leave --save and --rank out")
     check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch, rank=rank)
+    for split in measured:
+        if split not in SPLITS:
+            raise OptionError(f"measured names the split {split!r}; choose of {', '.join(SPLITS)}")
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
     schedule = training.LORA_SCHEDULE

@@ -123,6 +123,7 @@ def test_an_interrupted_training_leaves_nothing(settings: Settings, encoder: Pat
         ({"rank": 0}, "rank=0 is out of range"),
         ({"learning_rate": -1.0}, "learning_rate=-1 is out of range"),
         ({"whole": True, "rank": 4}, "--whole trains all weights"),
+        ({"measured": ["tset"]}, "measured names the split 'tset'; choose of train, validation, test"),
     ],
 )
 def test_what_no_training_can_do_is_refused_in_a_sentence(
