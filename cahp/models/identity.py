@@ -376,6 +376,11 @@ def describe_config(
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
+    if config.get("text_config") and str(config.get("architectures")).endswith("ForConditionalGeneration']"):
+        raise ModelError(
+            f"{name} joins a language model with parts for other inputs; save the language model alone, or name a "
+            "model that reads only text"
+        )
     _check_lists(folder / CONFIG, config, weight_bytes)
     family = FAMILIES.get(kind)
     if family is None:

@@ -101,3 +101,10 @@ def test_what_is_refused_is_refused_for_a_true_reason(
     write(tmp_path, "CausalLM", {"model_type": kind, **values})
     with pytest.raises(ModelError, match=re.escape(reason)):
         describe_config("model", tmp_path, weight_bytes=1_000_000_000_000)
+
+
+def test_a_model_of_pictures_and_text_is_refused_as_such(tmp_path: Path) -> None:
+    parts = {"text_config": {"model_type": "gemma3_text", "num_hidden_layers": 34}, "vision_config": {}}
+    write(tmp_path, "ConditionalGeneration", {"model_type": "gemma3", **parts})
+    with pytest.raises(ModelError, match="joins a language model with parts for other inputs"):
+        describe_config("model", tmp_path, weight_bytes=8_600_000_000)
