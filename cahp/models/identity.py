@@ -297,7 +297,11 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
         if missing or not download:
             stored: dict[str, weights.Shape] = {}
             for file in files:
-                stored |= repository.shapes(file)
+                path = hub.cached_file("model", model, file, repository.commit)
+                if path is None:
+                    stored |= repository.shapes(file)
+                else:
+                    stored |= read_shapes([path])[0]
             if not download:
                 known = {
                     "bytes": sum(sizes[file] for file in files),

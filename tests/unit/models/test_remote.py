@@ -70,6 +70,9 @@ def test_weights_in_several_files_are_fetched_by_their_index(hub: Hub, sound: Pa
     weights = load_file(sound / "model.safetensors")
     assert torch.equal(loaded.network.classifier.weight.cpu(), weights["classifier.weight"])
     assert "model-3.safetensors" not in hub.fetched()
+    hub.requests.clear()
+    models.preview("org/name")
+    assert not {"model-1.safetensors", "model-2.safetensors"} & {*hub.fetched()}
     del listed["model-2.safetensors"]
     hub.add("org/part", listed)
     assert "model-2.safetensors" in why_not("org/part")
