@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -384,10 +384,12 @@ class HeadModel:
             )
         inputs: dict[str, Any] = batch.tensors
         returned: list[Any] = []
-        passes = defaultdict[int, list[Tensor]](list)
+        totals = dict[int, Tensor]()
+        passes = Counter[int]()
 
         def collect(layer: int, weights: Tensor) -> None:
-            passes[layer].append(weights)
+            totals[layer] = totals.get(layer, 0) + weights
+            passes[layer] += 1
 
         watch = probe
         if probe is not None and not self.family.edits:
@@ -416,8 +418,8 @@ class HeadModel:
             else:
                 logits = self.scores(inputs)
         if probe is not None:
-            for layer, weights in sorted(passes.items()):
-                probe(layer, torch.stack(weights).mean(0))
+            for layer, weights in sorted(totals.items()):
+                probe(layer, weights / passes[layer])
             if watch is None:
                 answer = returned[-1]
                 maps = getattr(answer, "attentions", None) or getattr(answer, "encoder_attentions", None) or ()
