@@ -96,7 +96,10 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         raise ModelError(
             f"{card.id} cannot be read ({first_line(error)}); save, export or download the model again"
         ) from None
-    broken = [name for name, weight in network.named_parameters() if not bool(weight.isfinite().all())]
+    # Of weights that are kept in another type or place, the numbers as they are kept.
+    broken = [
+        name for name, weight in network.named_parameters() if not getattr(weight, "kept", weight).isfinite().all()
+    ]
     if broken:
         raise ModelError(
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "
