@@ -159,19 +159,17 @@ def read_mask_bytes(source: Path | str | bytes) -> bytes:
 
 def _read_table(lines: Sequence[str]) -> NDArray[np.int64]:
     """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern``."""
-    rows = [line.split("\t") for line in lines]
-    if lines[0].startswith("layer"):
-        cells = [line.split(",")[:3] for line in lines[1:]]
-        heads = max(1, sum(cell[0] == "0" for cell in cells))
-        places = [[str(number // heads), str(number % heads)] for number in range(len(cells))]
-        rows = []
-        # The rows are one for each head, in their order.
-        if [cell[:2] for cell in cells] == places:
-            rows = [[cell[-1] for cell in cells[start : start + heads]] for start in range(0, len(cells), heads)]
     try:
-        return np.array(rows, dtype=np.int64).reshape(len(rows), -1)
-    except ValueError:
-        raise MaskError(f"This table does not list the heads of all layers in their order; {_NEXT_STEP}.") from None
+        if not lines[0].startswith("layer"):
+            return np.array([line.split("\t") for line in lines], dtype=np.int64)
+        cells = np.array([line.split(",")[:3] for line in lines[1:]], dtype=np.int64)
+        rows = cells[:, 2].reshape(len({*cells[:, 0]}), -1)
+    except (IndexError, OverflowError, ValueError):
+        cells = rows = np.zeros((0, 3), dtype=np.int64)
+    # The rows are one for each head, in their order.
+    if not rows.size or not np.array_equal(cells[:, :2], [*np.ndindex(rows.shape)]):
+        raise MaskError(f"This table does not list the heads of all layers in their order; {_NEXT_STEP}.")
+    return rows
 
 
 def _is_record(content: Mapping[str, Any]) -> bool:

@@ -164,6 +164,8 @@ REFUSED: list[tuple[str | bytes, str]] = [
     ("layer,head,kept\n", "table"),
     ("layer,head,kept\n0,1,1\n", "table"),
     ("layer,head,kept\n0,0,2\n", "0 and 1"),
+    ("layer,head,kept\n0,0\n0,1\n", "table"),
+    ("layer,head,kept\n0,0,99999999999999999999\n", "table"),
     # Arrays.
     (saved(np.zeros(3)), "shape"),
     (saved(np.zeros((2, 0))), "shape"),
