@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -333,12 +334,15 @@ def _fetched(path: str, config: str | None, revision: str | None, file: str | No
     import datasets
     from datasets.packaged_modules.cache.cache import Cache
 
-    datasets.disable_progress_bars()
-    datasets.logging.set_verbosity_error()
     name = path
     if revision is not None:
         name = f"{path}@{revision}"
-    with hub.translate_failures("dataset", name, error=DataError):
+    with hub.translate_failures("dataset", name, error=DataError), ExitStack() as stack:
+        stack.callback(datasets.logging.set_verbosity, datasets.logging.get_verbosity())
+        if not datasets.are_progress_bars_disabled():
+            stack.callback(datasets.enable_progress_bars)
+        datasets.disable_progress_bars()
+        datasets.logging.set_verbosity_error()
         try:
             repository = hub.Repository.open("dataset", name)
         except Exception as failure:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import datasets
 import fakes
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,6 +63,8 @@ def test_a_preset_of_lines_is_read_and_nothing_is_drawn(hub: Hub, capfd: pytest.
     assert {split: len(texts) for split, texts in found.splits.items()} == {"train": 20, "validation": 10, "test": 15}
     assert found.classes == ("0", "1", "2", "3", "4")
     assert capfd.readouterr() == ("", "")
+    # The library is quiet here alone.
+    assert not datasets.are_progress_bars_disabled()
     hub.requests.clear()
     data.load("sst5")
     assert hub.fetched() == {}
