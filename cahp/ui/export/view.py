@@ -78,9 +78,16 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
 
     Another recovery than that of the board has no line.
     """
-    if view.document is None or recover != explorer.recovery.name:
+    if recover != explorer.recovery.name:
         return ()
-    return tuple(find_lines(features.measures(), view.document.sections, MaskSubject(view.mask, recover)))
+    sections = dict[str, Any]()
+    for one in features.measures():
+        record = explorer.results.records.get((one.name, view.mask.sha256, recover))
+        if record is not None:
+            sections[one.name] = one.to_json(record)
+    if view.document is not None:
+        sections.update(view.document.sections)
+    return tuple(find_lines(features.measures(), sections, MaskSubject(view.mask, recover)))
 
 
 def _run_on_screen(explorer: Explorer) -> RunDocument | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import fakes
 import pytest
@@ -52,3 +53,5 @@ def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explo
     assert RECEIPT.read_run(view.document) == record
     assert list_findings(explorer, view, "refit") == (line,)
     assert list_findings(explorer, view, "distill") == ()
+    # What the mask was measured for reaches the card of a model also before the mask is evaluated.
+    assert list_findings(explorer, replace(view, document=None), "refit") == (line,)
