@@ -141,7 +141,9 @@ class ModelForm(Form):
         if self.rounded:
             share = percent(results["agreement"])
             return f"{share} of its predictions are those of the model before rounding (n = {results['tried']:,})"
-        clause = f"its logits differ by at most {results['difference']:.0e} (n = {results['tried']:,})"
+        clause = "its logits are identical"
+        if results["difference"]:
+            clause = f"its logits differ by at most {results['difference']:.0e} (n = {results['tried']:,})"
         if results["written"] is not None:
             clause += f", and it writes the same {results['written']} tokens with its cache"
         return clause
