@@ -33,10 +33,11 @@ Content = bytes | memoryview | Callable[[IO[bytes]], object]
 def write_whole(folder: Path, contents: Mapping[str, Content]) -> None:
     """Write files that belong together into ``folder``, which is made if needed.
 
-    All are written under hidden names first. Then each replaces the old one of its name at once.
+    All are written under hidden names first, and until then the old ones stay. Then each replaces the old one of its
+    name at once; if one cannot, those after it stay as they were.
 
     Raises:
-        OSError: If the folder cannot be made or written to; its files are as they were before.
+        OSError: If the folder cannot be made or written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
     hidden = f".{secrets.token_hex(8)}"

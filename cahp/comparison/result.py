@@ -231,7 +231,7 @@ class Comparison:
         return Comparison(self.document, self.answers)
 
     def write(self, folder: str | PathLike[str] | Output) -> list[str]:
-        """Write all files of the comparison and return their names; after an error, none of them has changed.
+        """Write all files of the comparison and return their names; no file is ever half written.
 
         The files of another comparison are replaced, other files are left alone.
 
