@@ -170,8 +170,10 @@ def show(stage: str, done: int, total: int) -> None:
 def run(name: str = bundled.NAME, store: Store | None = None) -> None:
     """Measure the run of a model and its budgets; of a language model few are refitted, and all quickly refitted."""
     with TemporaryDirectory() as scratch:
-        # With nothing stored: an earlier run would hide how long the stages take.
-        bench = open_bench(bundled.RUNS[name], store=store or Store(Path(scratch)), progress=show)
+        if store is None and bundled.RUNS[name].latency:
+            # With nothing stored: an earlier run would hide how long the stages take.
+            store = Store(Path(scratch) / "store")
+        bench = open_bench(bundled.RUNS[name], store=store, progress=show)
         command = shlex.join(["cahp", "prune", *to_arguments(bench.settings, flags("prune"))])
         made = measure_run(bench, command=command, measures=measures())
         arrays = {name: made.arrays[name] for name in (*SMALL, "salience") if name in made.arrays}
@@ -189,30 +191,38 @@ def run(name: str = bundled.NAME, store: Store | None = None) -> None:
             splits = {name: bundled.WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()}
             card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
             contents[bundled.MODEL_FILE] = json_text(asdict(bundled.ModelFacts(card, splits))).encode()
-        write_whole(bundled.run_folder(name), contents)
+        # The run before stays until all of this one is measured.
+        place = Path(scratch) / "run"
+        write_whole(place, contents)
         for recover, most in passes.items():
-            budgets(name, recover, most, bench)
+            _measure_budgets(bench, recover, most, place)
+        write_whole(bundled.run_folder(name), {file.name: file.read_bytes() for file in place.iterdir()})
 
 
-def budgets(name: str, recover: str, most: str = "", bench: Bench | None = None) -> None:
+def budgets(name: str, recover: str, most: str = "") -> None:
     """Measure at most so many budgets of a run after a recovery; after a training only its own."""
-    bench = bench or open_bench(bundled.RUNS[name], progress=show)
-    made = _read_run(bench)
-    table = BudgetTable(_list_selections(bench), recover=recover, timed=bench.settings.latency and recover == NONE.name)
+    _measure_budgets(open_bench(bundled.RUNS[name], progress=show), recover, most, bundled.run_folder(name))
+
+
+def _measure_budgets(bench: Bench, recover: str, most: str, place: Path) -> None:
+    made = bundled.read_folder(place)
+    # Not chosen again, as above.
+    selections = made.evidence().selections(bench.settings)
+    table = BudgetTable(selections, recover=recover, timed=bench.settings.latency and recover == NONE.name)
     table.fill_from(made.tables.get(recover, {"outcomes": {}, "speed": {}}))
     mask = made.document.mask
     table.add(mask.count, outcomes=evaluate_mask(bench, mask, recover=recover))
     for _ in fill(table, bench, show) if RECOVERIES[recover].swept else ():
         if str(table.measured()[0]) == most:
             break
-    file = bundled.run_folder(name) / "table.json"
+    file = place / "table.json"
     content = json.loads(file.read_text(encoding="utf-8"))
     if recover == NONE.name:
         content |= table_json(table, made.document)
     else:
         others = [one for one in content["recovered"] if one["recover"] != recover]
         content["recovered"] = [*others, table.as_json()]
-    write_whole(file.parent, {file.name: json_text(content).encode()})
+    write_whole(place, {file.name: json_text(content).encode()})
 
 
 def measure(name: str, what: str) -> None:

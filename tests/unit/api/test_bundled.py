@@ -151,6 +151,16 @@ def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Set
         assert np.array_equal(written.arrays[name], run.arrays[name]), name
 
 
+def test_a_run_stays_as_it_was_until_all_of_the_next_one_is_measured(
+    place: Path, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = {file.name: file.read_bytes() for file in place.iterdir()}
+    monkeypatch.setattr(bundle, "fill", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        measure_run(settings, place, store)
+    assert {file.name: file.read_bytes() for file in place.iterdir()} == before
+
+
 def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
     suggested = written.evidence().suggested(settings)
     assert suggested is not None
