@@ -6,14 +6,17 @@ for every size that it states. The format: https://github.com/ggml-org/ggml/blob
 
 from __future__ import annotations
 
+import copy
 import re
 import shutil
 import struct
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -141,7 +144,11 @@ def write_description(name: str, path: Path, folder: Path, progress: Progress) -
         ModelError: If they cannot be read; OSError: if they cannot be written.
     """
     header = read_header(path)
-    with quiet(), _read(name, path, header) as place:
+    module = modeling_gguf_pytorch_utils
+    # Parsed once for both: each time takes seconds, most of them for the words of the vocabulary.
+    parse = lru_cache(module.load_gguf_checkpoint)
+    once = patch.object(module, "load_gguf_checkpoint", lambda file, return_tensors=False: copy.deepcopy(parse(file)))
+    with quiet(), LOADING, once, _read(name, path, header) as place:
         progress(STAGE, 0, 2)
         config = AutoConfig.from_pretrained(place, **_OPTIONS)
         network = MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
@@ -215,22 +222,16 @@ def write_weights(card: ModelCard, path: Path, folder: Path, progress: Progress)
             yield tensor
 
     with quiet(), _read(card.id, path, header) as place:
-        # Another's reports would reach this one's listener.
-        with LOADING:
-            # Progress is reported instead of by the bar, which cannot be switched off.
-            bar = modeling_gguf_pytorch_utils.tqdm
-            modeling_gguf_pytorch_utils.tqdm = report
-            try:
-                network, loading = AutoModelForCausalLM.from_pretrained(
-                    place,
-                    **_OPTIONS,
-                    **expand,
-                    dtype=torch.float32,
-                    attn_implementation="eager",
-                    output_loading_info=True,
-                )
-            finally:
-                modeling_gguf_pytorch_utils.tqdm = bar
+        # Another's reports would reach this one's listener. The bar cannot be switched off.
+        with LOADING, patch.object(modeling_gguf_pytorch_utils, "tqdm", report):
+            network, loading = AutoModelForCausalLM.from_pretrained(
+                place,
+                **_OPTIONS,
+                **expand,
+                dtype=torch.float32,
+                attn_implementation="eager",
+                output_loading_info=True,
+            )
         if lost := sorted({*loading["missing_keys"], *(str(key) for key, *_ in loading["mismatched_keys"])}):
             raise ModelError(lost_weights(card.id, lost, "are missing in its GGUF file"))
         # transformers does not save what it read from GGUF.
