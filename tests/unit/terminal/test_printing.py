@@ -3,6 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import documents
+import pytest
 
 from cahp.goals import ReachedGoal
 from cahp.models.cards import Cost, Timing
@@ -11,6 +12,7 @@ from cahp.run.evidence import KneeNull
 from cahp.run.show import show_cost
 from cahp.show.blocks import Table
 from cahp.terminal.printing import run_lines
+from cahp.terminal.progress import bars
 from cahp.values import Estimate
 
 FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing(9.9, 11.0, 8, 64, 40))
@@ -49,3 +51,12 @@ def test_a_run_says_how_its_goal_was_reached_and_whether_other_texts_confirm_it(
     for answer, words in ((True, "  The test split confirms it"), (False, "  The test split does not confirm it")):
         confirmed = list(run_lines(replace(run, goal=replace(reached, confirmed=answer))))
         assert confirmed[at + 2].startswith(words)
+
+
+def test_away_from_a_terminal_every_tenth_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with bars(quiet=False, lines=True, draws=False) as reporter:
+        for done in range(0, 101, 5):
+            reporter("compare", done, 100)
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split("%")[0] for line in said] == [f"cahp: {tenth}0 " for tenth in range(1, 11)]
+    assert said[-1] == "cahp: 100 % done, 0 s left"

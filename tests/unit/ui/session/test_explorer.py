@@ -11,12 +11,14 @@ import fakes
 import numpy as np
 import pytest
 
+from cahp import methods
 from cahp.api import bundled
 from cahp.api.evaluate import evaluate
 from cahp.run.settings import Settings
+from cahp.ui.budget.page import collect_choice
 from cahp.ui.session.explorer import Explorer, RecoveryState
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import FIGURE, FLIPS, RUN
+from cahp.ui.session.work import CHOICE, FIGURE, FLIPS, RUN
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -83,6 +85,19 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     assert explorer.outcomes() is None
     explorer.change(limit=settings.limit)
     assert explorer.results.run is not None
+
+
+def test_another_method_puts_as_many_heads_on_the_board(explorer: Explorer) -> None:
+    before = explorer.mask
+    assert explorer.work.start(CHOICE, (explorer.bench, "fisher-output", 5)).wait(PATIENCE)
+    collect_choice(explorer)
+    expected = methods.get("fisher-output").choose(explorer.bench.evidence, budget=5).mask
+    assert explorer.mask.flat == expected.flat
+    assert explorer.board.by_hand
+    # It is not put there again after another change.
+    explorer.board.undo()
+    collect_choice(explorer)
+    assert explorer.mask == before
 
 
 def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_the_refit() -> None:
