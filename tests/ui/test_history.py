@@ -154,7 +154,7 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
 def test_a_text_survives_a_reload_and_is_in_no_address(
     open_page: Callable[[str], Page], settled: Callable[[Page], Page]
 ) -> None:
-    def written(page: Page, field: str, place: str, text: str) -> None:
+    def write(page: Page, field: str, place: str, text: str) -> None:
         box = page.locator(field)
         box.fill(text)
         box.press("Control+Enter")
@@ -166,10 +166,9 @@ def test_a_text_survives_a_reload_and_is_in_no_address(
 
     page = open_page("Similarity")
     text = "The xyzzyplugh flooded after the river bank gave way."
-    written(page, ".st-key-similarity-text-0 textarea", "cahp-similarity", text)
-    settled(page)
-    assert page.get_by_test_id("stException").count() == 0
+    write(page, ".st-key-similarity-text-0 textarea", "cahp-similarity", text)
+    assert settled(page).get_by_test_id("stException").count() == 0
     page = open_page("Budget")
     page.locator(".st-key-board-detail").get_by_text("Your own text").click()
     text = "The plughxyzzy rose before the interest rate did."
-    written(page, ".st-key-own-text-text-11 textarea", "cahp-own-text", text)
+    write(page, ".st-key-own-text-text-11 textarea", "cahp-own-text", text)
