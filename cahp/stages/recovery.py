@@ -64,7 +64,8 @@ def solve(
     pruned = cut(model, mask)
     knows_sums = set(model.family.refits) >= _ALL
     stop: Site | None = None
-    if not knows_sums:
+    if not model.family.walks:
+        # It runs anew for each layer, and need not run to the end.
         stop = "output"
     batches = model.batches(model.tokenize(inputs))
     # Both models share the inputs of the first layer.

@@ -90,6 +90,17 @@ def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts
     assert not torch.allclose(*second, atol=1e-4)
 
 
+def test_a_refit_where_sums_are_unknown_walks_as_far_as_a_whole_pass(model: HeadModel, texts: Texts) -> None:
+    """The full model's states stayed before its first layer once."""
+    walking = replace(model.family, feed_out=None, feed_in=None)
+    whole = replace(walking, walks=False, tails=False)
+    solved, expected = (
+        solve(model.with_network(model.network, family=family), MASK, texts.inputs) for family in (walking, whole)
+    )
+    for layer in range(3):
+        assert torch.allclose(solved.projection(layer).weight, expected.projection(layer).weight, atol=1e-4)
+
+
 def make_refits_by(make: Callable[..., HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let ``refit`` call ``make`` instead of ``solve``, with the same ridges."""
     monkeypatch.setitem(recovery.CLOSED_FORMS, "refit", (make, recovery.CLOSED_FORMS["refit"][1]))  # type: ignore[arg-type]
