@@ -50,6 +50,9 @@ class Reader:
         """The answers of ``model`` to a batch; ``call`` holds options of ``HeadModel.logits``."""
         if not self._windows:
             return model.logits(batch, precision=precision, **call).float()
+        if model is self._full and call.get("gates") is None:
+            # It is compared with nothing, and its states serve other models.
+            return self._answers(model, batch, self._states_of(batch, precision), None, precision)
         with torch.no_grad():
             states = model.logits(batch, states=True, precision=precision, **call)
             chosen = self._scored(batch, states.shape[1])

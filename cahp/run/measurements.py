@@ -135,9 +135,7 @@ class Measurements:
         """Evaluate any model now; the result is not stored."""
         from cahp.stages.evaluation import evaluate
 
-        reader = None
-        if model is not self.model or mask is not None:
-            reader = self.reader(texts)
+        reader = self.reader(texts)
         options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
             return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **options)

@@ -10,7 +10,9 @@ import fakes
 import numpy as np
 import pytest
 
+from cahp import models
 from cahp.models.head_model import HeadModel
+from cahp.models.windows import cut_windows
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import cut_model
 from cahp.stages.evaluation import evaluate
@@ -103,6 +105,22 @@ def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
     made.evaluate(TEXTS, mask=full)
     assert len(seen) == passes == len(model.batches(model.tokenize(TEXTS.inputs)))
     assert np.allclose(made.evaluate(TEXTS).losses, evaluate(model, TEXTS).losses, atol=1e-6)
+
+
+def test_the_full_model_reads_windows_once_for_itself_and_all_masks(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
+    windows = cut_windows(model.card, fakes.sentences(60), window=16, tokens=160)
+    made = fakes.measurements(model.card, store, model=model)
+    seen: list[HeadModel] = []
+    logits = HeadModel.logits
+    monkeypatch.setattr(HeadModel, "logits", lambda own, *at, **more: (seen.append(own), logits(own, *at, **more))[1])
+    full = made.evaluate(windows)
+    made.evaluate(windows, mask=MASK)
+    assert seen.count(model) == len(model.batches(model.tokenize(windows.inputs)))
+    # It is compared with nothing.
+    assert np.array_equal(full.scores, evaluate(model, windows).scores)
 
 
 def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
