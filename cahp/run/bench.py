@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,6 +33,7 @@ from cahp.run.settings import (
 )
 from cahp.run.texts import (
     check_classes,
+    digest_all_unlabelled,
     draw_sample,
     label_reading,
     load_data,
@@ -65,6 +66,8 @@ class Bench:
     calibration: Texts
     evaluation: Texts
     notices: tuple[str, ...]
+    #: Digests all texts that a recovery with a time limit may learn from; no windows are cut for it.
+    digest_everything: Callable[[], str]
     #: The model's class for each label as the data names it.
     reading: Mapping[str, str] = field(default_factory=dict)
 
@@ -204,6 +207,7 @@ def open_bench(
         calibration,
         evaluation,
         notices,
+        partial(digest_all_unlabelled, settings, raw),
         label_reading(raw, dataset),
     )
 

@@ -82,7 +82,8 @@ def measure_run(
         if not (resources.lacks_room and bench.settings.latency):
             arrays = {**run.arrays, "keep": run.mask.keep.astype(np.uint8)}
             # Stages that the run computed are stored now, too.
-            stored = replace(run.document, cached=tuple(resources.stages))
+            cached = dict.fromkeys(stage for name, stage in resources.asked.items() if resources.store.holds(name))
+            stored = replace(run.document, cached=tuple(cached))
             resources.store.save(_run_key(bench, measures), arrays=arrays, meta=stored.to_json())
     timings = replace(run.document.timings, total_s=resources.clock() - start)
     return replace(run, document=replace(run.document, timings=timings, command=command))
@@ -112,7 +113,10 @@ def _run_key(bench: Bench, measures: Measures) -> str:
     # A recovery may draw other texts than the calibration texts.
     inputs = bench.recoveries.inputs_sha256
     if RECOVERIES[settings.recover].timed:
-        inputs = bench.recoveries.everything_sha256
+        inputs = bench.digest_everything()
+    timing = None
+    if settings.latency:
+        timing = timed_on(settings.device)
     return key(
         "run",
         _REVISION,
@@ -122,7 +126,7 @@ def _run_key(bench: Bench, measures: Measures) -> str:
         bench.evaluation.sha256,
         CLUSTERS_REVISION,
         asdict(bench.resources.precisions),
-        timed_on(settings.device),
+        timing,
         inputs,
         # Methods of other packages change without a new version of this one.
         digest_code([type(methods.get(settings.method)).__module__]),

@@ -118,8 +118,8 @@ class Resources:
         self.watch: Watch | None = None
         self._now = clock
         self.cached: list[str] = []
-        #: All stages whose results are stored, found or not.
-        self.stages: list[str] = []
+        #: The stages of all results that were asked for, found or not, by key.
+        self.asked: dict[str, str] = {}
         self.timings: dict[str, float] = {}
         self._stored_here: set[str] = set()
         self._model = model
@@ -180,8 +180,7 @@ class Resources:
     def load_cached(self, stage: str, name: str, read: Callable[[Entry], T]) -> T | None:
         """Return what ``read`` makes of the stored result of ``stage`` under the key ``name``, or None."""
         result = self.store.read(name, read)
-        if stage not in self.stages:
-            self.stages.append(stage)
+        self.asked[name] = stage
         if result is not None and stage not in self.cached and name not in self._stored_here:
             self.cached.append(stage)
         return result

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from cahp import data, methods, models
+from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
-from cahp.values import DataError, OptionError
+from cahp.values import DataError, OptionError, digest
 
 #: The one class of all windows of a language model.
 ALL = ("all texts",)
@@ -317,6 +319,13 @@ def read_all_unlabelled(settings: Settings, raw: data.Dataset, dataset: data.Dat
     inputs, _ = read_unlabelled(whole, raw, dataset, card)
     assert inputs is not None
     return inputs
+
+
+def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
+    """Digest all texts that ``read_all_unlabelled`` reads, and those that it leaves out, before windows are cut."""
+    names = [*Mix.parse(settings.mix).sources, settings.recover_data or ""]
+    files = [expanded(Path(name)) for name in names]
+    return digest(raw.sha256, *(file.read_bytes() for file in files if file.is_file()))
 
 
 def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard, raw: data.Dataset) -> list[Item]:

@@ -21,8 +21,9 @@ from cahp.models.cards import Timing
 from cahp.run import resources
 from cahp.run.bench import open_bench
 from cahp.run.document import Budget, RunDocument
+from cahp.run.evidence import stored_roles
 from cahp.run.measurements import Measurements
-from cahp.run.prune import Run
+from cahp.run.prune import Run, measure_run, read_run
 from cahp.run.settings import Settings, describe
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
@@ -252,6 +253,25 @@ def test_a_change_repeats_only_what_it_touches(settings: Settings, store: Store)
     assert found(pool_size=6) >= {"salience"}
     assert "signatures" not in found(pool_size=5)
     assert "salience" not in found(limit=90)
+
+
+def test_what_was_only_asked_for_is_no_cached_stage(settings: Settings, tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    bench = open_bench(settings, store=store)
+    assert stored_roles(bench.resources) is None
+    measure_run(bench)
+    again = measure_run(open_bench(settings, store=store)).document
+    assert set(again.cached) == {"signatures", "space", "clustering", "salience", "evaluation"}
+
+
+def test_a_run_without_times_is_found_where_times_would_differ(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = prune(settings, store=store)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert read_run(open_bench(settings, store=store)) is not None
+    assert read_run(open_bench(replace(settings, latency=True), store=store)) is None
+    assert run.document.latency_ratio is None
 
 
 def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
