@@ -285,6 +285,7 @@ class StoredTraining:
     store: Store
     name: str
     resumed: bool = field(default=False, init=False)
+    _saved: bool = field(default=True, init=False)
 
     def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
         """Return the last state, or None."""
@@ -295,8 +296,13 @@ class StoredTraining:
         return entry.arrays, entry.meta
 
     def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
-        """Replace the stored state; one above the limit of the store is not kept."""
-        self.store.save(self.name, arrays=arrays, meta=meta)
+        """Replace the stored state; warn once where it is not kept, such as one above the limit of the store."""
+        saved = self.store.save(self.name, arrays=arrays, meta=meta)
+        if self._saved and not saved:
+            logging.getLogger(__name__).warning(
+                "The state of this training cannot be kept; if it is interrupted, it begins again."
+            )
+        self._saved = saved
 
     def remove(self) -> None:
         """Remove the stored state."""

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cahp import store as stored
-from cahp.store import Store, digest_code, key
+from cahp.store import Store, StoredTraining, digest_code, key
 from cahp.values import CahpError, Cancelled
 
 KEY = key("signatures", "model", {"pool_size": 32})
@@ -325,6 +325,13 @@ def test_an_entry_above_the_limit_is_not_kept_and_displaces_nothing(tmp_path: Pa
     assert not store.save(key("stage", "large"), arrays={"a": np.zeros(1000)})
     assert store.load(key("stage", "large")) is None
     assert store.load(KEY) is not None
+
+
+def test_a_training_whose_state_cannot_be_kept_says_that_it_would_begin_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    StoredTraining(Store(tmp_path, limit_bytes=100), KEY).save({"weight": np.zeros(100)}, {})
+    assert "if it is interrupted, it begins again" in caplog.text
 
 
 def test_files_that_are_not_ours_are_never_removed_but_remains_of_a_killed_process_are(
