@@ -38,6 +38,8 @@ ABLATION = "ablation"
 _FEWEST = 4
 #: Random sets of heads against which the heads of a role are removed: fewer could hardly reach p < 0.05.
 _SETS = 199
+#: Sets whose losses are kept together: an interrupted ablation goes on after them.
+_KEPT_TOGETHER = 32
 
 
 @dataclass(frozen=True)
@@ -370,8 +372,8 @@ Cached = Callable[[str, Callable[[], NDArray[np.float64]]], NDArray[np.float64]]
 def ablate_roles(model: HeadModel, roles: HeadRoles, *, cached: Cached, progress: Progress = silent) -> HeadRoles:
     """Add the losses without the heads of each role, against random sets of heads of the same layers.
 
-    They are measured on sequences and questions that did not assign the roles. ``cached`` gets the masks of one role at
-    a time, by a name that holds the masks and the loss.
+    They are measured on sequences and questions that did not assign the roles. ``cached`` gets some masks at a time,
+    by a name that holds the masks and the loss.
 
     Raises:
         ModelError: If it is not a causal language model, which alone has these losses.
@@ -395,9 +397,15 @@ def ablate_roles(model: HeadModel, roles: HeadRoles, *, cached: Cached, progress
             removed = np.concatenate([np.zeros_like(own)[None], own[None], drawn])
             different, numbers = np.unique(removed, axis=0, return_inverse=True)
             watch = nest_progress(progress, place, len(roles.scores))
-            compute = partial(_losses, model, probes[loss], ~different, watch)
-            losses = cached(f"{loss} {digest(different.tobytes())}", compute)
-            rows.append(_compare(name, own, losses[numbers.ravel()]))
+            parts = np.array_split(~different, 1 + len(different) // _KEPT_TOGETHER)
+            losses = [
+                cached(
+                    f"{loss} {digest(keeps.tobytes())}",
+                    partial(_losses, model, probes[loss], keeps, nest_progress(watch, number, len(parts))),
+                )
+                for number, keeps in enumerate(parts)
+            ]
+            rows.append(_compare(name, own, np.concatenate(losses)[numbers.ravel()]))
     tested = [row for row in rows if row.p is not None]
     corrected = dict(zip([row.role for row in tested], holm_correction([row.p or 0 for row in tested]), strict=True))
     return replace(roles, ablations=tuple(replace(row, corrected=corrected.get(row.role)) for row in rows))
