@@ -151,17 +151,19 @@ class HeadRoles:
         held = (value > self.scores[role].chance) & (value >= least)
         return tuple(np.unique(np.flatnonzero(held) // self.group).tolist())
 
-    def of_unit(self, unit: int) -> tuple[str, ...]:
-        """The roles of the query heads of a unit, the most telling first."""
-        return tuple(name for name in ROLES if unit in self.units(name))
+    @cached_property
+    def of_units(self) -> list[list[str]]:
+        """The roles of the query heads of each unit, the most telling first."""
+        held: list[list[str]] = [[] for _ in range(self.layers * self.heads)]
+        for name in ROLES:
+            for unit in self.units(name):
+                held[unit].append(name)
+        return held
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """The role of each unit: the first of ``of_unit``, or ``NO_ROLE``."""
-        held = np.full(self.layers * self.heads, NO_ROLE, dtype=object)
-        for name in reversed(list(ROLES)):
-            held[list(self.units(name))] = name
-        return tuple(held)
+        """The role of each unit: the first of ``of_units``, or ``NO_ROLE``."""
+        return tuple([*held, NO_ROLE][0] for held in self.of_units)
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -203,7 +205,7 @@ class HeadRoles:
         for name, scores in self.scores.items():
             start = unit * self.group
             best[name] = start + int(np.argmax(scores.value[start : start + self.group]))
-        nouns = ", ".join(NOUNS[name] for name in self.of_unit(unit)) or NO_ROLE
+        nouns = ", ".join(NOUNS[name] for name in self.of_units[unit]) or NO_ROLE
         if not best:
             return nouns
         role = max(best, key=lambda name: self.scores[name].value[best[name]] / ROLES[name].least)

@@ -74,8 +74,7 @@ def test_a_group_is_named_by_its_most_telling_role() -> None:
         1, 3, 2, {"induction": scores(0, 0.3, 0, 0.19, 0, 0), "first": scores(0.9, 0, 0, 0.39, 0.4, 0)}, {}, (), ()
     )
     assert found.names == ("induction", NO_ROLE, "first")
-    assert found.of_unit(0) == ("induction", "first")
-    assert found.of_unit(1) == ()
+    assert found.of_units[:2] == [["induction", "first"], []]
     assert found.counts == {"induction": 1, "first": 1, NO_ROLE: 1}
     assert found.to_json()["names"] == [["induction", "none", "first"]]
 
