@@ -89,7 +89,7 @@ def show_choice(run: RunDocument) -> Iterator[Block]:
             measured = f"{run.goal.measured} of {run.goal.budgets} budgets were measured"
             yield Line(f"{reached}: {goal.describe(run.goal.estimate)}; {measured}")
             checks = {
-                None: "The number of heads was chosen on these texts, so its figures are optimistic.",
+                None: "The limit of the interval chose the number of heads on these texts: its figures are optimistic.",
                 True: "The test split confirms it: the limit of its interval reaches the goal, too.",
                 False: "The test split does not confirm it: the limit of its interval misses the goal.",
             }
