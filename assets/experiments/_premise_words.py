@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cahp.values import Estimate
-from cahp.words import number, p_value, percent, span
+from cahp.words import nats_digits, number, p_value, percent, span
 
 #: The verdicts, in words.
 VERDICTS = {
@@ -64,6 +64,12 @@ def read_estimate(fields: Mapping[str, Any]) -> Estimate:
     return Estimate(fields["value"], ends, fields["n"], fields["unit"])
 
 
+def nats_of_one_head(document: Mapping[str, Any]) -> str:
+    """Return what removing one head costs, with four decimals or two significant digits."""
+    value = document["alone"]["value"]
+    return number(value, max(4, nats_digits(value)))
+
+
 def describe_correlation(correlation: Mapping[str, Any]) -> str:
     """Describe a rank correlation with its interval, such as ``0.63 (0.46 to 0.76)``."""
     low, high = correlation["ci95"]
@@ -107,7 +113,7 @@ def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) 
             mean = f"{estimate.text}{unit} ({estimate.span or 'no interval'})"
             rows.append([words, mean, f"{estimate.n:,} {noun}"])
     texts = [
-        f"Removing one head costs {number(document['alone']['value'], 4)} nats. The difference has "
+        f"Removing one head costs {nats_of_one_head(document)} nats. The difference has "
         f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
         f"{document['unit']} of {document['data']}."
     ]

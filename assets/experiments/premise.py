@@ -41,6 +41,7 @@ from _premise_words import (
     describe_correlation,
     describe_permutations,
     describe_verdict,
+    nats_of_one_head,
     read_estimate,
     show,
 )
@@ -59,7 +60,6 @@ from cahp.store import Store
 from cahp.tasks.answers import WindowProtocol
 from cahp.terminal.progress import bars
 from cahp.values import Bools, Floats, Ints, OptionError, Progress, silent
-from cahp.words import number
 
 SCHEMA = "cahp.premise/1"
 #: The smallest singular value of a predictor, relative to its largest.
@@ -258,7 +258,7 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     known = {name: words for name, words in predictors.items() if name in document["r2"]}
     explained = ", ".join(f"{describe_part('r2', name)} from {words}" for name, words in known.items())
     sentences = [
-        f"Removing one head costs {number(document['alone']['value'], 4)} nats per {each} on average. Removing two "
+        f"Removing one head costs {nats_of_one_head(document)} nats per {each} on average. Removing two "
         f"heads of one cluster costs {describe_part('interaction', 'within')} beyond the sum of both, two heads of "
         f"different clusters {describe_part('interaction', 'between')}: n = {pairs['within']:,} and "
         f"{pairs['between']:,} pairs.",

@@ -20,7 +20,7 @@ from _premise_pairs import (
     stratify_pairs,
     weigh_means,
 )
-from _premise_words import MEASURES, describe_control
+from _premise_words import MEASURES, describe_control, nats_of_one_head
 from premise import conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
@@ -124,6 +124,11 @@ def test_heads_that_differ_in_cost_alone_are_rarely_significant(monkeypatch: pyt
         ps.append(compare_pairs(values, FIRST, SECOND, LABELS, ALIKE, seed=draw)["difference"]["p"])
     assert 0.05 < np.mean(np.array(ps) <= 0.2) < 0.35
     assert min(ps) >= 0.01
+
+
+@pytest.mark.parametrize(("value", "shown"), [(0.0123456, "0.0123"), (0.0000123, "0.000012")])
+def test_the_cost_of_a_head_is_not_rounded_away(value: float, shown: str) -> None:
+    assert nats_of_one_head({"alone": {"value": value}}) == shown
 
 
 def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
