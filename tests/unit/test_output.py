@@ -25,6 +25,8 @@ def fill(out: Output, **files: str) -> None:
     with out.whole() as part:
         for name, content in files.items():
             (part / name).write_text(content)
+            # As weights are written: for their owner alone.
+            (part / name).chmod(0o600)
 
 
 def old(path: Path) -> Path:
@@ -111,6 +113,7 @@ def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path:
             "schema": "cahp.folder/1",
             "files": sorted([*files, MARK], key=str),
         }
+        assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
