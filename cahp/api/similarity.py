@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
-from cahp.api.options import Name, ShowProgress, show_progress
+from cahp.api.options import AnyMask, Name, ShowProgress, read_mask_for, show_progress
 from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
@@ -160,7 +159,7 @@ def similarity(
     model: Name | HeadModel,
     text: Input,
     *,
-    mask: HeadMask | None = None,
+    mask: AnyMask | None = None,
     device: str = "auto",
     progress: ShowProgress = None,
     yes: bool = False,
@@ -179,15 +178,14 @@ def similarity(
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.
     """
-    if isinstance(text, list):
-        raise OptionError("text is a list; give one text, or a pair of texts as a tuple, and call once for each text")
     with show_progress(progress, yes=yes) as reporter:
-        if isinstance(model, str | PathLike):
+        if not isinstance(model, models.HeadModel):
             reporter("load", 0, 1)
-            model = models.load(str(model), device=device)
+            model = models.load(model, device=device)
             reporter("load", 1, 1)
-        mask = mask or HeadMask.full(model.card.layers, model.card.heads)
-        mask.check_fits(model.card.layers, model.card.heads, model.card.id)
+        keep = HeadMask.full(model.card.layers, model.card.heads)
+        if mask is not None:
+            keep = read_mask_for(model.card, mask).mask
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
-    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, mask, seen.cut, model.card.unit)
+    return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, keep, seen.cut, model.card.unit)

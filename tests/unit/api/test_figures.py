@@ -113,8 +113,12 @@ def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> No
     assert "<b>" not in shown.to_json()
 
 
-def test_a_mask_of_another_model_and_an_empty_text_are_refused(model: Any) -> None:
+def test_a_mask_of_another_model_and_what_is_no_text_are_refused(model: Any) -> None:
     loaded = cahp.load(str(model), device="cpu")
+    assert cahp.similarity(loaded, TEXT, mask=np.eye(3, 4, dtype=bool)).mask.count == 3
+    for texts in (["a text", "another"], 3, ("a pair", 3)):
+        with pytest.raises(cahp.CahpError, match="give one at a time"):
+            cahp.similarity(loaded, texts)  # type: ignore[arg-type]
     with pytest.raises(cahp.CahpError, match="The mask is for 2 x 2 heads"):
         cahp.similarity(loaded, TEXT, mask=cahp.HeadMask.full(2, 2))
     with pytest.raises(cahp.CahpError, match="has no tokens"):
