@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from functools import cache
-from os import PathLike
 from typing import TYPE_CHECKING, Any, Unpack
 
+from cahp import models
 from cahp.api.options import (
     AnyMask,
     GivenMask,
@@ -113,6 +113,7 @@ def latency(
     model: Name | Settings | None = None,
     *,
     mask: AnyMask,
+    force: bool = False,
     batch: int | None = None,
     length: int | None = None,
     repeats: int | None = None,
@@ -130,6 +131,7 @@ def latency(
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
             the mask).
         mask: A head mask or its file.
+        force: Use a mask that was made for another model.
         batch: Number of texts per batch (None: 8; a causal language model: 1).
         length: Number of tokens per text (None: 64; a causal language model: 128, 1,024 and 4,096, as far as the time
             allows).
@@ -146,7 +148,7 @@ def latency(
     settings = read_settings("latency", model or find_model(mask), None, options)
     check_bounds(batch=batch, length=length, repeats=repeats)
     card = identify_model(settings)
-    given = read_mask_for(card, mask)
+    given = read_mask_for(card, mask, force=force)
     keep = given.mask
     with show_progress(progress, yes=yes) as reporter:
         resources = Resources(card, store=store or Store(), device=settings.device, progress=reporter)
@@ -200,11 +202,11 @@ def attribute(
         raise OptionError(f"top is {top}; give at least 1")
     with show_progress(progress, yes=yes) as reporter:
         loaded = None
-        if isinstance(model, str | PathLike | Settings):
-            settings = read_settings("attribute", model, data, options)
-        else:
-            settings = read_settings("attribute", model.card.id, data, options)
+        named: object = model
+        if isinstance(model, models.HeadModel):
             loaded = model
+            named = model.card.id
+        settings = read_settings("attribute", named, data, options)
         bench = open_bench(settings, store=store, model=loaded, progress=reporter)
         question = TextQuestion.read(bench.model, text, find_baseline(bench))
         return attribute_answer(question, bench.class_names, answer, top=top, seed=settings.seed, progress=reporter)
@@ -237,11 +239,11 @@ def roles(
     """
     with show_progress(progress, yes=yes) as reporter:
         store = store or Store()
-        if isinstance(model, str | PathLike):
-            card = identify_model(replace(Settings(), model=str(model), dtype=dtype))
-            resources = Resources(card, store=store, device=device, progress=reporter)
-        else:
+        if isinstance(model, models.HeadModel):
             resources = Resources(model.card, store=store, model=model, progress=reporter)
+        else:
+            settings = read_settings("roles", model, None, {"device": device, "dtype": dtype})
+            resources = Resources(identify_model(settings), store=store, device=device, progress=reporter)
         return find_roles(resources, ablate=ablate)
 
 
@@ -255,6 +257,7 @@ _ARGUMENTS = """
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: measure the full model only).
+        force: Use a mask that was made for another model.
         recover: Also measure the model after this recovery, such as ``refit`` (None: as the ``Settings`` say).
         progress, yes, store: See ``cahp.prune``.
         **options: The options of the command of this name, by the names of ``cahp.Settings``.
@@ -270,6 +273,7 @@ def measure_mask(
     mask: AnyMask | None = None,
     *,
     options: Any,
+    force: bool = False,
     progress: ShowProgress = None,
     yes: bool = False,
     store: Store | None = None,
@@ -289,7 +293,7 @@ def measure_mask(
         keep = HeadMask.full(bench.card.layers, bench.card.heads)
         recovered = None
         if mask is not None:
-            keep = read_mask_for(bench.card, mask).mask
+            keep = read_mask_for(bench.card, mask, force=force).mask
             bench.recoveries.check(settings.recover)
             recovered = bench.recoveries.recover(
                 keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds
@@ -308,6 +312,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
         data: Name | None = None,
         *,
         mask: AnyMask | None = None,
+        force: bool = False,
         recover: str | None = None,
         progress: ShowProgress = None,
         yes: bool = False,
@@ -316,7 +321,9 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
     ) -> Any:
         chosen = replace(one.options(), **{name: options.pop(name) for name in own & options.keys()})
         settings = read_settings(one.takes, model, data, options, own={"recover": recover})
-        record, _ = measure_mask(one, settings, mask, options=chosen, progress=progress, yes=yes, store=store)
+        record, _ = measure_mask(
+            one, settings, mask, options=chosen, force=force, progress=progress, yes=yes, store=store
+        )
         return record
 
     function.__name__ = one.name

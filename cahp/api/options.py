@@ -138,7 +138,7 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
     if other and isinstance(digest, str) and not force:
         raise MaskError(
             f"the mask was made for {made_for} (sha256 {digest[:12]}), and {card.id} ({card.origin[:12]}) is "
-            "another model; name its own with --model, or use it anyway with --force"
+            "another model; name its own, or use it anyway with --force"
         )
     if other:
         return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))

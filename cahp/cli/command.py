@@ -135,6 +135,7 @@ OPTIONS: Mapping[str, Option] = {
         ),
     )
 }
+FORCE = OPTIONS["force"].but(help="Use a mask that was made for another model.")
 
 
 # Commands ----------------------------------------------------------------------------------------------------

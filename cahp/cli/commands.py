@@ -12,7 +12,7 @@ from typing import Any
 
 import cahp
 from cahp import data as data_sets
-from cahp.cli.command import OPTIONS, REQUIRED, Call, Option, command, folder, optional_file, optional_folder
+from cahp.cli.command import FORCE, OPTIONS, REQUIRED, Call, Option, command, folder, optional_file, optional_folder
 from cahp.exports.formats import option_help
 from cahp.features import measures
 from cahp.features.attribution import TOP
@@ -33,7 +33,6 @@ _HOW = Option(
     "texts, at least 512), distill (minutes), finetune or refit-finetune.",
     default="auto",
 )
-_FORCE = OPTIONS["force"].but(help="Use a mask that was made for another model.")
 _SWEEP = Option(
     "sweep",
     "Measure all other budgets as well, to show them in a report (needs --out).",
@@ -75,7 +74,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
 @command(
     OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."),
-    _FORCE,
+    FORCE,
     example="cahp evaluate --model minilm-bbc --mask run/head_mask.json",
 )
 def evaluate(call: Call, mask: Path | None, force: bool) -> None:
@@ -87,6 +86,7 @@ def evaluate(call: Call, mask: Path | None, force: bool) -> None:
 
 @command(
     "mask",
+    FORCE,
     OPTIONS["batch"].but(default=None, help="Texts per batch (default: 8; a causal language model: 1)."),
     Option(
         "length",

@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from cahp.cli.command import OPTIONS, REQUIRED, Call, Command, Option, command
+from cahp.cli.command import FORCE, OPTIONS, REQUIRED, Call, Command, Option, command
 from cahp.run.measures import Measure
 
 
@@ -22,14 +22,14 @@ def make_command(one: Measure[Any]) -> Command:
     """Return the command that measures one of a mask, and prints its blocks or, with ``--json``, its record."""
     own = tuple(list_options(one))
 
-    def do(call: Call, model: str, mask: Path | None = None, **given: Any) -> None:
+    def do(call: Call, model: str, mask: Path | None = None, force: bool = False, **given: Any) -> None:
         from cahp.api.evaluate import measure_mask
         from cahp.show.terminal import lines
 
         settings = replace(call.settings, model=model)
         with call.bars() as progress:
             record, subject = measure_mask(
-                one, settings, mask, options=one.options(**given), progress=progress, store=call.store
+                one, settings, mask, options=one.options(**given), force=force, progress=progress, store=call.store
             )
         document = {"model": model, **one.to_json(record)}
         if one.of_mask:
@@ -43,4 +43,4 @@ def make_command(one: Measure[Any]) -> Command:
     if not one.of_mask:
         return command(model, *own, example=example, settings_of=one.takes)(do)
     mask = OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only).")
-    return command(model, mask, *own, example=example, settings_of=one.takes)(do)
+    return command(model, mask, FORCE, *own, example=example, settings_of=one.takes)(do)

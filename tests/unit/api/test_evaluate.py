@@ -65,8 +65,9 @@ def test_a_mask_of_another_model_is_refused_unless_it_is_forced_whatever_its_nam
     document = json.loads(mask_json(MASK, MaskOrigin(name, "by hand", None, model_sha256="0" * 64)))
     path = tmp_path / "mask.json"
     path.write_text(json_text(document))
-    with pytest.raises(MaskError, match="is another model; name its own with --model"):
-        evaluate(settings, mask=path, store=store)
+    for measure in (evaluate, cahp.latency, cahp.abilities):
+        with pytest.raises(MaskError, match="is another model; name its own, or use it anyway with --force"):
+            measure(settings, mask=path, store=store)
     forced = evaluate(settings, mask=path, force=True, store=store)
     assert f"the mask was made for {name} and is used on {name}" in forced["notices"]
 
