@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
+from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import Entry, Store, key
-from cahp.values import HeadMask, Input, Progress, report_progress, silent, spread
+from cahp.values import HeadMask, Input, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -203,9 +204,9 @@ class StoredText:
     recovered: NDArray[np.float64]
 
 
-def name_text(model: str, text: Input, table: str) -> str:
-    """Return the key of an example, given the digests of the model and of the masks of all budgets."""
-    return key("text on board", 1, model, text, table)
+def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
+    """Return the key of an example, given the digest of the model and the masks of all budgets."""
+    return key("text on board", 1, model, text, digest(*(mask.sha256 for mask in masks)))
 
 
 def read_stored(store: Store, name: str) -> StoredText | None:
@@ -218,3 +219,21 @@ def read_stored(store: Store, name: str) -> StoredText | None:
         return StoredText(maps, curve, entry.arrays["recovered"])
 
     return store.read(name, read)
+
+
+def find_text(bench: Bench, text: Input, mask: HeadMask, masks: Sequence[HeadMask]) -> StoredText | None:
+    """Read what is stored of an example with the masks of all budgets, and that of a run after its recovery.
+
+    It is measured and stored first where it is not.
+    """
+    store = bench.resources.store
+    name = name_text(bench.card.sha256, text, masks)
+    if read_stored(store, name) is None:
+        maps = read_maps(bench.model, text)
+        curve = over_budgets(bench.model, text, masks)
+        recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
+        after = read_text(recovered, text, mask, masked=False).probabilities
+        arrays: dict[str, Any] = {"looks": maps.looks, "probabilities": curve.probabilities, "recovered": after}
+        meta = {"words": maps.words, "length": maps.length, "arcs": maps.arcs, "budgets": curve.budgets}
+        store.save(name, arrays=arrays, meta=meta)
+    return read_stored(store, name)

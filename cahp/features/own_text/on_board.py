@@ -294,7 +294,7 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
 
 def use_stored(explorer: Explorer, text: TextOnBoard) -> StoredText | None:
     """Take the stored answers to a text under the masks of the board's budgets (None: there are none)."""
-    name = name_text(explorer.card.sha256, text.known.text, text.table_name)
+    name = name_text(explorer.card.sha256, text.known.text, text.masks)
     stored = read_stored(explorer.bench.resources.store, name)
     if stored is not None:
         text.known.maps = stored.maps
