@@ -218,12 +218,6 @@ def test_no_import_opens_a_socket() -> None:
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 200
-    # The watch sees one.
-    seen = _IMPORTS.replace("import cahp\n", "import socket, cahp\nsocket.create_server(('127.0.0.1', 0))\n")
-    assert seen != _IMPORTS
-    done = subprocess.run([sys.executable, "-c", seen], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "socket." in done.stderr
-    assert done.returncode == 1
 
 
 # --- how the code reads

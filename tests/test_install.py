@@ -1,30 +1,27 @@
-"""The wheel runs where nothing else is installed: its packages come from a folder, and nothing from the network."""
+"""The wheel runs where nothing is installed but what it asks for."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
+import venv
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from serving import free_port
 
 pytestmark = [pytest.mark.nightly, pytest.mark.timeout(3600)]
 
 ROOT = Path(__file__).parents[1]
-WANTED = "cahp-explorer[ui,demo]"
+OURS = "cahp-explorer"
 
 
 def required(requirement: str) -> dict[str, Distribution]:
@@ -46,73 +43,29 @@ def required(requirement: str) -> dict[str, Distribution]:
     return found
 
 
-def pack(package: Distribution, folder: Path) -> None:
-    """Write an installed package as the wheel that it came from, without what installers add."""
-    files = {
-        str(file): Path(str(package.locate_file(file)))
-        for file in package.files or ()
-        if not str(file).startswith("..") and "__pycache__" not in file.parts
-    }
-    # Some packages hold others, with facts of their own deeper down.
-    (record,) = (name for name in files if re.fullmatch(r"[^/]+\.dist-info/RECORD", name))
-    wheel = files[record.replace("RECORD", "WHEEL")]
-    tags = [
-        line.removeprefix("Tag: ").split("-") for line in wheel.read_text().splitlines() if line.startswith("Tag: ")
-    ]
-    tag = "-".join(".".join(dict.fromkeys(part)) for part in zip(*tags, strict=True))
-    stem = record.removesuffix(".dist-info/RECORD")
-    with zipfile.ZipFile(folder / f"{stem}-{tag}.whl", "w") as archive:
-        for name, place in files.items():
-            if name != record and place.is_file():
-                archive.write(place, name)
-        archive.writestr(record, "".join(f"{name},,\n" for name in files))
-
-
 @pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the wheel of this checkout, and those of the packages it needs, made from what is installed."""
-    folder = tmp_path_factory.mktemp("index")
-    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder], cwd=ROOT, check=True)
-    for name, package in required(WANTED).items():
-        if name != "cahp-explorer":
-            pack(package, folder)
-    return folder
+def alone(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """``cahp`` from the wheel of this checkout, in a Python that has the packages that it needs, and no others."""
+    place = tmp_path_factory.mktemp("alone")
+    venv.create(place, with_pip=False)
+    (packages,) = place.glob("lib/python*/site-packages")
+    subprocess.run([sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", place], cwd=ROOT, check=True)
+    (wheel,) = place.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(packages)
+    for name, package in required(f"{OURS}[ui,demo]").items():
+        parts = {file.parts[0] for file in package.files or () if name != OURS}
+        # Several packages may share a folder, and scripts lie elsewhere.
+        for part in parts - {"..", "__pycache__", *(path.name for path in packages.iterdir())}:
+            (packages / part).symlink_to(str(package.locate_file(part)))
+    return [str(place / "bin" / "python"), "-m", "cahp"]
 
 
-@pytest.fixture(scope="module")
-def words(index: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """How ``uvx`` starts ``cahp`` from the folder."""
-    uv = shutil.which("uv")
-    if uv is None:
-        folder = tmp_path_factory.mktemp("uv")
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), "uv"]
-        if subprocess.run(install, check=False).returncode != 0:
-            pytest.skip("uv is not installed, and cannot be downloaded")
-        uv = str(folder / "bin" / "uv")
-    return [uv, "tool", "run", "--no-index", "--find-links", str(index), "--from", WANTED, "cahp"]
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+@pytest.fixture
+def empty(tmp_path: Path) -> dict[str, str]:
     """An environment that knows no checkout, and neither a cache nor the network."""
-    home = tmp_path_factory.mktemp("home")
-    names = {"UV_PYTHON": sys.executable, "UV_PYTHON_DOWNLOADS": "never", "UV_OFFLINE": "1"}
-    places = {name: str(home / name) for name in ("HOME", "UV_CACHE_DIR", "UV_TOOL_DIR", "CAHP_CACHE")}
-    return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **names, **places}
-
-
-@contextmanager
-def exploring(words: list[str], empty: dict[str, str], folder: Path) -> Iterator[str]:
-    """The address of an explorer that is started and stopped."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    line = [*words, "explore", "--no-browser", "--no-token", "--port", str(port)]
-    with subprocess.Popen(line, env=empty, cwd=folder) as server:
-        try:
-            yield f"http://127.0.0.1:{port}/"
-        finally:
-            server.terminate()
+    places = {name: str(tmp_path / name) for name in ("HOME", "CAHP_CACHE")}
+    return {"PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **places}
 
 
 def read(address: str, seconds: float) -> str:
@@ -128,13 +81,18 @@ def read(address: str, seconds: float) -> str:
             time.sleep(1)
 
 
-def test_uvx_starts_the_explorer_from_the_wheel(words: list[str], empty: dict[str, str], tmp_path: Path) -> None:
-    with exploring(words, empty, tmp_path) as address:
-        assert "<title>" in read(address, 900)
+def test_the_explorer_starts_from_the_wheel(alone: list[str], empty: dict[str, str], tmp_path: Path) -> None:
+    port = free_port()
+    line = [*alone, "explore", "--no-browser", "--no-token", "--port", str(port)]
+    with subprocess.Popen(line, env=empty, cwd=tmp_path) as server:
+        try:
+            assert "<title>" in read(f"http://127.0.0.1:{port}/", 900)
+        finally:
+            server.terminate()
 
 
-def test_uvx_prunes_a_built_in_model(words: list[str], empty: dict[str, str], tmp_path: Path) -> None:
-    line = [*words, "prune", "--limit", "64", "--eval-limit", "40", "--budget", "20", "--no-latency", "--quiet"]
+def test_the_wheel_prunes_a_built_in_model(alone: list[str], empty: dict[str, str], tmp_path: Path) -> None:
+    line = [*alone, "prune", "--limit", "64", "--eval-limit", "40", "--budget", "20", "--no-latency", "--quiet"]
     done = subprocess.run(line, env=empty, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "20 of 72 heads kept" in done.stdout

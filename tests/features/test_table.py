@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -14,6 +13,7 @@ import fakes
 import numpy as np
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, open_part, rerun, text_of
+from documents import run_json
 from terminal import call, refused
 
 import cahp
@@ -23,7 +23,7 @@ from cahp.cli.measure import make_command
 from cahp.features import Feature
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import MaskSubject, Measure
+from cahp.run.measures import MaskSubject, Measure, put_record
 from cahp.run.recoveries import Recovered
 from cahp.show.blocks import Block, Line, Marks
 from cahp.ui.budget.page import list_panels
@@ -97,24 +97,11 @@ def place(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("listed")
-def test_a_run_has_its_field_its_lines_its_part_of_the_report_and_its_colouring(place: Path) -> None:
-    out = place / "out"
-    answer = call(
-        "prune", "--model", place / "model", "--data", place / "data", *QUICK, "--measure", "parity", "--out", out
-    )
-    assert (answer.code, answer.err) == (0, "")
-    run = RunDocument.from_json(json.loads((out / "run.json").read_text(encoding="utf-8")))
-    expected = [count % 2 == 0 for count in run.mask.counts]
-    assert run.to_json()["parity"] == {"even": expected, "factor": 1}
-    line = f"{sum(expected)} layers keep an even number of heads"
-    assert f"  {line}" in answer.out.splitlines()
-    call("report", out)
-    report = (out / "report.html").read_text(encoding="utf-8")
-    assert f"<h2>Parity of layers</h2><p><b>{line}.</b></p>" in report
+def test_a_run_that_measured_it_has_its_colouring() -> None:
+    run = put_record(RunDocument.from_json(run_json()), PARITY, Parity((True, False), 1))
     coloured = colour_by_measures(features.measures(), run)
     assert [one.colouring.name for one in coloured] == ["parity"]
-    drawn = paint(coloured, run.mask)[-1]
-    assert drawn["groups"].tolist() == [int(even) for even in expected for _ in range(run.mask.heads)]
+    assert paint(coloured, run.mask)[-1]["groups"].tolist() == [1, 1, 1, 0, 0, 0]
 
 
 @pytest.mark.usefixtures("listed")

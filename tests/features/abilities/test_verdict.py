@@ -13,7 +13,6 @@ from cahp.features.abilities.classifying import (
     _Rows,
     find_negations,
     measure_classifier,
-    mistype_text,
 )
 from cahp.features.abilities.record import (
     AbilitiesRecord,
@@ -181,19 +180,6 @@ def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
 def test_negations_are_found_as_words(text: str, negates: bool) -> None:
     assert find_negations(make_texts([text], [0])).tolist() == [0] * negates
     assert find_negations(make_texts(["x"], [0], [text])).tolist() == [0] * negates
-
-
-def test_one_word_of_eight_is_mistyped_within_its_letters() -> None:
-    text = " ".join(["abcdefgh"] * 16)
-    typed = mistype_text(text, 1)
-    changed = [word for word in typed.split() if word != "abcdefgh"]
-    assert len(changed) == 2
-    for word in changed:
-        swapped = sorted(word) == sorted("abcdefgh")
-        left_out = len(word) == 7
-        twice = len(word) == 9 and len(set(word)) == 8
-        assert word[0] == "a"
-        assert swapped or left_out or twice
 
 
 def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench: Bench) -> None:

@@ -128,12 +128,5 @@ def test_what_is_shown_follows_from_the_document(name: str) -> None:
     assert MEASURED[name]["shown"] == show(MEASURED[name], control)
 
 
-@pytest.mark.parametrize("name", ["minilm-bbc", "minilm-sst5"])
-def test_the_bundled_tests_of_classifiers_are_on_100_texts_and_say_where_and_when(name: str) -> None:
-    document = DOCUMENTS[f"{name}.json"]
-    assert document["texts"] == 100
-    assert document["made"].keys() == {"machine", "date"}
-
-
 def count_layers(document: dict[str, Any]) -> int:
     return {72: 6, 90: 30}[document["heads"]]

@@ -12,7 +12,6 @@ from apps import done, explorer_with_run, open_app, rerun, text_of
 
 from cahp.features.head_cards.measuring import (
     describe_removal,
-    describe_replaceability,
     exceed_family,
     find_examples,
     measure_removal,
@@ -20,12 +19,10 @@ from cahp.features.head_cards.measuring import (
 )
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
 from cahp.run.bench import Bench
-from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import REPLACEABILITY
-from cahp.values import Estimate, HeadMask, Progress
-from cahp.values.statistics import Moments
+from cahp.values import Estimate, Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,30 +55,6 @@ def test_the_sentences_of_a_head_have_the_largest_shares_first_and_those_with_ot
 def test_removals_are_stored_with_those_of_other_heads(small_bench: Bench) -> None:
     removals = {head: measure_removal(small_bench, head) for head in (5, 7)}
     assert stored_removals(small_bench) == removals
-
-
-@pytest.fixture
-def found() -> Replaceability:
-    """Of one layer whose head 3 is three times head 0, once head 1 and twice head 2."""
-    mixing = np.vstack([np.eye(3), [3.0, 1.0, 2.0]])
-    gram = (mixing @ mixing.T)[None].astype(np.float32)
-    return Replaceability(
-        Moments(gram, np.eye(4, dtype=np.float32)[None], np.eye(4)[None], heads=4, tokens=100), ridge=1e-9
-    )
-
-
-@pytest.mark.parametrize(
-    ("kept", "shares"),
-    [
-        ([0, 1, 2], "100 %; most of it group 0 and group 2 (93 %)"),
-        ([1, 3], "7 %; most of it group 1 (7 %)"),
-        ([3], "0 %; most of it nothing (0 %)"),
-    ],
-)
-def test_the_kept_heads_that_reproduce_most_are_named(found: Replaceability, kept: list[int], shares: str) -> None:
-    mask = HeadMask(np.isin(np.arange(4), kept)[None])
-    sentence = f"Of what it contributes, the other kept groups of its layer can reproduce {shares}"
-    assert describe_replaceability(found, mask, 3, "group") == sentence
 
 
 def test_a_removal_says_the_share_of_predictions_that_change() -> None:

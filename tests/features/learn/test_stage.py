@@ -14,7 +14,7 @@ from assets.bundle import find_answers, find_subject
 from cahp.api import bundled
 from cahp.features.learn.scene import HeadFamily, find_family, measure_scene
 from cahp.features.learn.stage import describe_stage, draw_answer
-from cahp.features.learn.steps import Step, choose_best
+from cahp.features.learn.steps import Step
 from cahp.run.bench import Bench
 from cahp.ui.session.opening import Source
 from cahp.values import HeadMask
@@ -44,12 +44,6 @@ def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
     shown = [one.value for one in app.markdown]
     assert any(r"\*\*odd\*\*" in words for words in shown)
     assert any(r"\[odd\]" in words for words in shown)
-
-
-def test_the_best_guess_is_the_smallest_that_is_enough_or_else_the_answer() -> None:
-    answer = ANSWERS["random"]
-    # 69.3 are needed.
-    assert [choose_best(guesses, answer) for guesses in ([70, 80, 60], [3], [])] == [70, 69, 69]
 
 
 MASK = HeadMask.of([0, 4, 5], 2, 4)

@@ -11,7 +11,7 @@ import torch
 from apps import done, explorer_with_run
 
 from cahp.features.own_text import measuring as own_text
-from cahp.features.own_text.measuring import AnswersOverBudgets, likeliest, over_budgets, read_maps, read_text
+from cahp.features.own_text.measuring import AnswersOverBudgets, over_budgets, read_maps, read_text
 from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
@@ -64,12 +64,6 @@ def test_an_answer_is_steady_down_to_the_first_budget_that_changes_it(answers: l
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers]).steady_down_to(1) == steady
     words = {70: "no", 7: "yes"}
     assert AnswersOverBudgets((1, 2, 3, 4), np.eye(2)[answers], words).steady_down_to(7) == steady
-
-
-def test_of_many_classes_those_stay_that_any_model_finds_likely() -> None:
-    pruned = np.zeros(12)
-    pruned[11] = 1.0
-    assert likeliest([np.linspace(0.1, 0.0, 12), pruned]) == [*range(7), 11]
 
 
 def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:

@@ -38,16 +38,6 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     assert Summary.from_json(written, again.document) == comparison.summary
 
 
-def test_a_file_without_its_answers_keeps_the_summary_it_was_written_with(tmp_path: Path) -> None:
-    comparison = made({"complementary": [np.ones(6, dtype=np.bool_)]})
-    comparison.write(tmp_path)
-    (tmp_path / "compare.npz").unlink()
-    read = Comparison.read(tmp_path / "compare.json")
-    assert read.answers == {}
-    assert read.summary.means == comparison.summary.means
-    assert read.files["compare.json"] == (tmp_path / "compare.json").read_bytes()
-
-
 def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -156,13 +146,9 @@ def test_a_comparison_that_reports_on_a_split_is_read_on_it() -> None:
     assert found["eval"] + found["report"] == pytest.approx(1)
 
 
-def without_summary(file: dict[str, Any]) -> None:
-    del file["summary"]
-
-
 #: Changes that make a comparison's file none.
 CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
-    "no summary": without_summary,
+    "no summary": lambda file: file.pop("summary"),
     "no means": lambda file: file["summary"].update(means=[]),
     "means of another split": lambda file: [mean.update(split="test") for mean in file["summary"]["means"]],
     "means without an interval": lambda file: [mean.update(outcomes={}) for mean in file["summary"]["means"]],
@@ -176,6 +162,9 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "heads of another model": lambda file: file["cells"][0].update(kept={"0": [99]}),
     "a recovery that there is not": lambda file: file["summary"]["verdicts"][0].update(recovery="prayer"),
     "no recoveries": lambda file: file["settings"].update(recoveries=[]),
+    "critical heads of another model": lambda file: file.update(criticality=[[0.1] * 3] * 3),
+    "negative criticality": lambda file: file.update(criticality=[[-0.1] * 3] * 2),
+    "criticality that is no number": lambda file: file.update(criticality=[[float("nan")] * 3] * 2),
 }
 #: Names of methods that mean something to Markdown, or are no names.
 NAMES = ("[here](http://x)", "**bold**", "# head", ":material/home:", "$x$", "a b", "_a_", "", "x" * 61, "a\n", "é")

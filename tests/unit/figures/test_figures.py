@@ -7,7 +7,7 @@ import pytest
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
 from cahp.figures.head_grid import cell_figure, grid_figure
-from cahp.figures.marks import COMMUNITY_COLOURS, blend, label, mark_communities
+from cahp.figures.marks import blend, label
 from cahp.figures.run import space_figure
 from cahp.figures.similarity import attention_figure, matrix
 from cahp.run.settings import Settings
@@ -36,11 +36,6 @@ def test_the_cells_of_a_deep_model_lie_on_their_side() -> None:
     assert cells.hovertemplate.startswith("layer %{x}, head %{y}")
     assert [(frame.x0 + 0.46, frame.y0 + 0.46) for frame in figure.layout.shapes] == [(4, 1)]
     assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("Layer", "Head")
-
-
-def test_nobody_takes_a_community_for_a_cluster() -> None:
-    assert not set(CLUSTER_COLOURS) & set(COMMUNITY_COLOURS)
-    assert mark_communities(np.arange(10)).names == [str(number) for number in range(1, 11)]
 
 
 #: Five heads of three clusters; of the largest, head 2 is the most salient.
