@@ -71,9 +71,6 @@ def test_importing_is_cheap(statement: str) -> None:
     assert min(seconds for seconds, _ in runs) < 0.8
 
 
-# --- who may import what
-
-
 def imported(source: str) -> set[str]:
     """Top-level names of all absolute imports of ``source``, wherever they stand."""
     names: set[str] = set()
@@ -91,9 +88,6 @@ def test_the_app_and_its_pages_import_streamlit_and_cahp_only() -> None:
     for script in [ROOT / "app.py", *pages]:
         extra = imported(script.read_text(encoding="utf-8")) - {"streamlit", "cahp", "__future__"}
         assert not extra, f"{script.name} imports {extra}"
-
-
-# --- what the repository holds
 
 
 @pytest.fixture(scope="module")
@@ -130,8 +124,6 @@ def test_nothing_is_unpickled(tracked: list[str]) -> None:
     guilty = [name for name in sources if imported((ROOT / name).read_text(encoding="utf-8")) & unpicklers]
     assert guilty == []
 
-
-# --- the words
 
 #: What the field calls otherwise, and what it says instead.
 BANNED = {
@@ -219,8 +211,6 @@ def test_no_import_opens_a_socket() -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 200
 
-
-# --- how the code reads
 
 #: Conditional expressions in the package. The number only falls: an ``if`` that is a statement is read once.
 CONDITIONAL_EXPRESSIONS = 165

@@ -295,9 +295,6 @@ def test_the_readme_says_where_to_change_what() -> None:
     assert names == {path.stem for path in (docs.ROOT / "cahp").iterdir() if not path.name.startswith(("_", "py."))}
 
 
-# Running what is shown ------------------------------------------------------------------------------------------
-
-
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that pages name: texts, and a language model."""

@@ -93,9 +93,6 @@ def test_both_models_are_evaluated_and_their_samples_are_paired(folder: Path) ->
     assert "lm-evaluation-harness failed" in refused(call(*given[:-1], "mils"))
 
 
-# --- at night
-
-
 @pytest.mark.nightly
 def test_the_recorded_values_are_those_of_the_harness() -> None:
     pytest.importorskip("lm_eval")

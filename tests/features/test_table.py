@@ -34,9 +34,6 @@ from cahp.values import CahpError, HeadMask
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-# The feature: forty lines at most ------------------------------------------------------------------------
-
-
 @dataclass(frozen=True)
 class Parity:
     """Whether an even number of heads is kept in each layer, times ``factor``."""
@@ -73,8 +70,6 @@ class MeasureParity(Measure[Parity]):
 
 PARITY = MeasureParity()
 
-
-# Its doors ---------------------------------------------------------------------------------------------------
 
 QUICK = ("--pool-size", 8, "--projection", "pca", "--device", "cpu", "--no-latency", "--budget", 5)
 

@@ -146,9 +146,6 @@ def test_each_layer_of_the_needed_heads_keeps_its_minimum(model: HeadModel, base
     assert min(needed.mask.counts) >= 2
 
 
-# --- a language model
-
-
 @pytest.fixture(scope="module")
 def copying_model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     folder = copying.save_copying_model(tmp_path_factory.mktemp("copying") / "model")
@@ -164,9 +161,6 @@ def test_the_induction_head_matters_for_a_word_that_it_copies(copying_model: Hea
     assert result.removed[0].exact < -3
     assert result.needed is not None
     assert 2 in result.needed.mask.flat
-
-
-# --- bad inputs
 
 
 @pytest.mark.parametrize(

@@ -84,9 +84,6 @@ def test_a_run_of_a_model_that_reads_little_continues_the_end_of_the_prompt(tmp_
     assert bench.full.copying[0].size > 0
 
 
-# The words on screen ------------------------------------------------------------------------------------------
-
-
 def test_a_continuation_underlines_what_differs_and_is_never_markup() -> None:
     html = continuation_html("Say <b>: rates would", (" rise", " by", " <i>half", " now"), (" rise", " by", " now"))
     assert "… : rates would" not in html

@@ -75,9 +75,6 @@ def test_a_compared_model_is_gone_once_nobody_shares_it(first: Source, second: S
     explorer.close()
 
 
-# Links --------------------------------------------------------------------------------------------------------------
-
-
 def test_a_pin_of_another_model_is_in_no_link_and_stays_in_its_session(first: Source, second: Source) -> None:
     pin = pinned(first)
     there = explored(second, pin)

@@ -42,9 +42,6 @@ def two_rows(**options: str) -> BudgetTable:
     return filled
 
 
-# --- estimates and measurements
-
-
 def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     rows = {row.budget: row for row in two_rows().rows()}
     assert rows[6].values == pytest.approx({"accuracy": 0.7, "agreement": 0.9})
@@ -69,9 +66,6 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert rows[6].ratio == pytest.approx(0.8)
     assert rows[6].speed is None
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
-
-
-# --- the order of measuring
 
 
 def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
@@ -107,12 +101,6 @@ def test_a_time_of_a_busy_machine_is_no_estimate_and_replaces_no_reliable_one() 
     assert filled.row(4).speed == speed(0.7)
 
 
-# --- budgets by a goal
-
-
-# --- the table and its clusters
-
-
 def test_measurements_survive_a_file() -> None:
     filled = table()
     filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
@@ -143,9 +131,6 @@ def test_a_table_of_even_selections_has_the_budgets_that_the_layers_divide() -> 
     assert not even.has(HeadMask.of([0, 1, 3], 2, 3))
     with pytest.raises(BudgetError, match="a budget of 3 heads is impossible with these settings; choose 2 or 4"):
         even.selection(3)
-
-
-# --- the bundled run
 
 
 @pytest.fixture(scope="module")

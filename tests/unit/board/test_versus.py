@@ -38,9 +38,6 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
     assert list(found.table(unlabelled, "A says", "B says")) == ["text", "A says", "B says"]
 
 
-# Two models ---------------------------------------------------------------------------------------------------------
-
-
 def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench: Bench, tmp_path: Path) -> None:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", "roberta")))
     other = open_bench(settings, store=small_bench.resources.store)

@@ -41,9 +41,6 @@ def measured(*, other: dict[str, list[int]]) -> Comparison:
     return Comparison(shown, {"eval": told([right] * 5)})
 
 
-# Keeps critical intermediate heads
-
-
 def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
     shares = kept_shares(measured(other=OTHER).document, 3)
     # 3 + 0 + 6 of 16 in the middle third, which is both layers.
@@ -85,9 +82,6 @@ def test_one_seed_and_comparisons_without_criticality_allow_no_verdict_on_critic
     assert [one.status for one in assess_claims(once.results) if one.claim == CRITICAL] == ["no verdict"]
 
 
-# Better at high compression
-
-
 @pytest.fixture(scope="module")
 def results() -> SplitResults:
     """A model of 72 heads, of which 3 and 5 are kept."""
@@ -121,9 +115,6 @@ def test_the_primary_test_decides_where_it_is_on_few_heads(results: SplitResults
     assert assess_compression(named, "refit").status == "not tested"
     many = replace(named, primary=replace(primary, budgets=(36,)))
     assert assess_compression(many, "none").status == "not significant"
-
-
-# Equivalence
 
 
 def no_difference(pp: float, reach: float, *, unit: Unit = "points", df: float = 10.0) -> Verdict:

@@ -189,9 +189,6 @@ def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, st
     assert set(accepted[1::2]) <= {True, False}
 
 
-# --- stopping and going on
-
-
 def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing_twice(
     settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,9 +272,6 @@ def test_the_criticality_of_a_head_is_the_divergence_without_it_and_is_measured_
     # One mask on 30 evaluation texts and 40 of the test split; the full model is known.
     assert said[0].forwards == 30 + 40
     assert said[0].cells == 1
-
-
-# --- elsewhere
 
 
 @pytest.mark.nightly

@@ -30,9 +30,6 @@ def test_holm_s_correction_is_the_textbook_s() -> None:
     assert holm_correction([]) == []
 
 
-# A mean over seeds and texts
-
-
 def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     # Seeds (rows) have means 1 and 4, texts 1.5, 2 and 4; the mean is 2.5.
     values = np.array([[0.0, 1.0, 2.0], [3.0, 3.0, 6.0]])
@@ -79,9 +76,6 @@ def test_intervals_cover_the_mean_in_at_least_93_of_100_simulations(seeds: int, 
         covered += found.low <= 0 <= found.high
     # The standard error of a share of 1,500 is 0.006. Where texts vary most, intervals are wider than they need be.
     assert 0.93 < covered / simulations <= most
-
-
-# What a reader recomputes
 
 
 def holm(ps: list[float]) -> list[float]:
@@ -146,9 +140,6 @@ def test_every_interval_and_p_value_follows_from_the_files(tmp_path: Path) -> No
             assert [one.p_holm for one in family] == pytest.approx(holm(ps))
 
 
-# Means and areas
-
-
 def test_an_area_weighs_budgets_by_how_far_apart_they_lie() -> None:
     # Lines through 10, 20 and 50: (10 * (a + b) / 2 + 30 * (b + c) / 2) / 40.
     assert trapezoid_weights([10, 20, 50]) == pytest.approx([5 / 40, 20 / 40, 15 / 40])
@@ -194,12 +185,6 @@ def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
     # 20 heads: budgets up to 4.
     assert area.budgets == (2, 3, 4)
     assert area.area == pytest.approx(np.average(answers[:3].mean(axis=(1, 2)), weights=[1, 2, 1]))
-
-
-# Tests
-
-
-# The primary test, and corrections for several tests
 
 
 def test_intervals_are_corrected_so_that_one_without_0_never_stands_beside_a_p_above_0_05() -> None:

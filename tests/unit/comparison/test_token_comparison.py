@@ -153,12 +153,6 @@ def test_tuning_and_evaluation_windows_are_halves_of_the_text(settings: Settings
     )
 
 
-# Cost
-
-
-# Statistics
-
-
 def test_with_one_seed_the_error_is_that_of_a_ratio_of_sums() -> None:
     random = np.random.default_rng(0)
     tokens = random.integers(20, 200, 15).astype(np.float64)
