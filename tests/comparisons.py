@@ -49,11 +49,9 @@ def failed(method: str, *, seed: int = 1, budget: int = 3) -> dict[str, Any]:
     return {**made, "seconds": {"score": None, "recovery": {}, "evaluation": {}}}
 
 
-def document(
-    cells: list[dict[str, Any]], *, seeds: tuple[int, ...] = (1,), recoveries: tuple[str, ...] = ("none",), n: int = 8
-) -> ComparisonDocument:
+def document(cells: list[dict[str, Any]], **options: Any) -> ComparisonDocument:
     """A comparison; the answers of the full model come after those of the cells."""
-    return ComparisonDocument.from_json(file(cells, seeds=seeds, recoveries=recoveries, n=n))
+    return ComparisonDocument.from_json(file(cells, **options))
 
 
 def file(

@@ -7,9 +7,7 @@ import fakes
 import msgspec
 import numpy as np
 import pytest
-from _attribution_check import (
-    AttributionCheck,
-)
+from _attribution_check import AttributionCheck
 from attribution_check import check_text, correlate
 from terminal import call
 

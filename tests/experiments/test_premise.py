@@ -71,16 +71,6 @@ def test_pairs_are_removed_as_by_their_masks(bench: Bench) -> None:
         assert table == pytest.approx(expected, abs=1e-5)
 
 
-def test_copies_interact_and_explain_each_other(bench: Bench) -> None:
-    alone, together = removal_divergences(bench, [(None, np.array(COPIES)), (COPIES[0], np.array(COPIES[1:]))])
-    assert alone[0].mean() == pytest.approx(alone[1].mean())
-    # Twice the change costs about four times as much, so the interaction is about twice the cost of one.
-    assert 1 < (together[0] - alone[0] - alone[1]).mean() / alone[0].mean() < 3
-    r2 = explained_shares(*collect_contexts(bench))
-    assert r2[COPIES] == pytest.approx(1, abs=1e-3)
-    assert r2[COPIES[0], [0, 6, 11]].max() < 0.9
-
-
 def test_every_measure_but_the_norm_calls_copies_redundant(bench: Bench) -> None:
     others = (0, 9)
     first, second = np.array([COPIES[0], others[0]]), np.array([COPIES[1], others[1]])
@@ -209,19 +199,6 @@ def test_pairs_between_clusters_come_from_the_strata_of_those_within() -> None:
     for stratum in np.unique(of_pair):
         inside = of_pair == stratum
         assert abs((within & inside).sum() - (~within & inside).sum()) <= 1
-
-
-def test_a_difference_between_layers_is_none_between_clusters() -> None:
-    # Heads of layer 0 interact strongly, and clusters never cross layers: without strata that would be a difference.
-    labels = np.repeat(np.arange(8), 3)
-    layers = np.repeat([0, 1], 12)
-    first, second = np.triu_indices(24, 1)
-    values = np.where(layers[first] + layers[second] == 0, 1.0, 0.0)[:, None] + np.zeros(4)
-    alike = np.zeros(24, dtype=int)
-    assert compare_pairs(values, first, second, labels, alike)["difference"]["value"] > 0.1
-    result = compare_pairs(values, first, second, labels, layers)
-    assert result["difference"]["value"] == pytest.approx(0)
-    assert result["difference"]["p"] == 1
 
 
 def test_the_most_salient_head_of_a_layer_takes_the_place_of_the_least_salient() -> None:

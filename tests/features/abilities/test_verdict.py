@@ -9,11 +9,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cahp.features.abilities.classifying import (
-    _Rows,
-    find_negations,
-    measure_classifier,
-)
+from cahp.features.abilities.classifying import _Rows, find_negations, measure_classifier
 from cahp.features.abilities.record import (
     AbilitiesRecord,
     ItemValues,
@@ -60,15 +56,14 @@ def test_the_word_follows_from_the_paired_difference(change: np.ndarray, word: s
     assert ability.pruned.difference.value == pytest.approx(change.mean())
 
 
-def test_an_ability_that_the_full_model_lacks_is_not_measurable() -> None:
+def test_what_the_full_model_lacks_few_items_and_a_reason_are_not_measurable() -> None:
     values = np.tile([-1.0, 1.0], 32)
-    (ability,) = decide([row(values - 5, full=values)])
-    assert ability.word_of("pruned") == "not measurable"
-    assert ability.reason == "the full model is not surely above chance"
-
-
-def test_few_items_and_a_reason_are_not_measurable() -> None:
-    few, none = decide([row(FULL[:7] - 1, full=FULL[:7]), ItemValues("grammar", "grammar", reason="it reads 8 tokens")])
+    unread = ItemValues("grammar", "grammar", reason="it reads 8 tokens")
+    lacking, few, none = decide([row(values - 5, full=values), row(FULL[:7] - 1, full=FULL[:7]), unread])
+    assert (lacking.reason, lacking.word_of("pruned")) == (
+        "the full model is not surely above chance",
+        "not measurable",
+    )
     assert (few.reason, few.word_of("pruned")) == ("7 items are too few", "not measurable")
     assert (none.reason, none.n, none.full, none.word_of("pruned")) == ("it reads 8 tokens", 0, None, "not measurable")
 

@@ -58,13 +58,7 @@ def test_a_prompted_language_model_is_a_classifier(place: Path) -> None:
     assert result.answer in ("neg", "pos", "bad", "good")
 
 
-@pytest.mark.parametrize(
-    ("given", "words"),
-    [
-        ([], "a text is needed"),
-        (["--text", TEXT, "--top", 0], "--top"),
-    ],
-)
+@pytest.mark.parametrize(("given", "words"), [([], "a text is needed"), (["--text", TEXT, "--top", 0], "--top")])
 def test_bad_input_is_refused_in_one_line(place: Path, given: list[object], words: str) -> None:
     assert words in refused(call("attribute", place / "model", *options(place), *given))
 

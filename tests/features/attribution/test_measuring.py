@@ -12,13 +12,7 @@ from fakes import reason
 from torch import nn
 
 from cahp import models
-from cahp.features.attribution.measuring import (
-    Baseline,
-    TextQuestion,
-    attribute_answer,
-    find_answer,
-    measure_baseline,
-)
+from cahp.features.attribution.measuring import Baseline, TextQuestion, attribute_answer, find_answer, measure_baseline
 from cahp.features.attribution.result import Attribution, order_by_size, order_by_support
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut

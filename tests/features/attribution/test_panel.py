@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import fakes
@@ -9,40 +10,29 @@ import numpy as np
 import pytest
 import streamlit as st
 from _attribution_check import list_findings, read_bundled_checks
-from apps import open_part
+from apps import done, explorer_with_run, open_part
 
 from cahp.api import bundled
 from cahp.features.attribution.measuring import find_baseline
-from cahp.features.attribution.panel import (
-    ATTRIBUTE,
-    BY_TEXT,
-    THIS_TEXT,
-    AttributedText,
-    _draw_heads,
-)
+from cahp.features.attribution.panel import ATTRIBUTE, BY_TEXT, THIS_TEXT, AttributedText, _draw_heads
 from cahp.features.attribution.result import Attribution, find_check, read_check
 from cahp.models import identify
 from cahp.show.blocks import Marks
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import RUN
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-PATIENCE = 120.0
 TEXT = "the film was very good"
 
 
 @pytest.fixture(scope="module")
-def explorer(tmp_path_factory: pytest.TempPathFactory) -> Explorer:
-    """An explorer that has made a run."""
-    made = Explorer("reader", Source.open(fakes.quick_task(tmp_path_factory.mktemp("attribution"))))
-    assert made.work.start(RUN, made.bench).wait(PATIENCE)
-    made.collect()
-    return made
+def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    with explorer_with_run("reader", fakes.quick_task(tmp_path_factory.mktemp("attribution"))) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +40,7 @@ def result(explorer: Explorer) -> Attribution:
     asked = AttributedText(explorer.bench, TEXT, None)
     assert THIS_TEXT.know(explorer) is None
     explorer.memory["attribution.text"] = asked
-    assert explorer.work.start(ATTRIBUTE, asked).wait(PATIENCE)
+    done(explorer.work.start(ATTRIBUTE, asked))
     assert asked.result is not None
     return asked.result
 

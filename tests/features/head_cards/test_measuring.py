@@ -10,19 +10,13 @@ import numpy as np
 import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 
-from cahp.features.head_cards.measuring import (
-    describe_removal,
-    exceed_family,
-    find_examples,
-    measure_removal,
-    stored_removals,
-)
+from cahp.features.head_cards.measuring import exceed_family, find_examples, measure_removal, stored_removals
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
 from cahp.run.bench import Bench
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import REPLACEABILITY
-from cahp.values import Estimate, Progress
+from cahp.values import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -55,18 +49,6 @@ def test_the_sentences_of_a_head_have_the_largest_shares_first_and_those_with_ot
 def test_removals_are_stored_with_those_of_other_heads(small_bench: Bench) -> None:
     removals = {head: measure_removal(small_bench, head) for head in (5, 7)}
     assert stored_removals(small_bench) == removals
-
-
-def test_a_removal_says_the_share_of_predictions_that_change() -> None:
-    outcomes = {
-        "agreement": Estimate(0.98, (0.95, 0.99), 300, "share"),
-        "kl": Estimate(0.02, (0.01, 0.03), 300, "nats"),
-        "accuracy_change": Estimate(-0.7, (-1.3, 0.0), 300, "points"),
-    }
-    assert describe_removal(outcomes, "texts") == (
-        "2.0 % of predictions change",
-        "1.0 to 5.0 %, n = 300 texts; accuracy −0.7 points (−1.3 to 0.0); KL divergence in nats 0.020 (0.010 to 0.030)",
-    )
 
 
 @pytest.fixture

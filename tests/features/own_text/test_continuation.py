@@ -10,7 +10,7 @@ import torch
 from cahp import models
 from cahp.features.own_text.measuring import continue_text, read_text
 from cahp.features.own_text.overview import continuation_html
-from cahp.features.own_text.section import CONTINUATION, find_difference
+from cahp.features.own_text.section import CONTINUATION
 from cahp.models.caching import continue_greedily
 from cahp.models.head_model import HeadModel
 from cahp.models.tokenizing import start_id
@@ -18,10 +18,6 @@ from cahp.run.bench import open_bench
 from cahp.run.measures import NoOptions
 from cahp.store import Store
 from cahp.values import HeadMask
-
-
-def test_the_first_token_that_differs_is_found_as_far_as_both_models_have_come() -> None:
-    assert [find_difference([1, 2, 3], other) for other in ([1, 9, 3], [1, 2])] == [1, None]
 
 
 def slow(model: HeadModel, ids: list[int], count: int, gates: torch.Tensor | None) -> list[int]:

@@ -14,7 +14,6 @@ from cahp.features.own_text import measuring as own_text
 from cahp.features.own_text.measuring import AnswersOverBudgets, over_budgets, read_maps, read_text
 from cahp.features.own_text.on_board import KnownText, TextOnBoard, measure
 from cahp.models.head_model import HeadModel
-from cahp.models.surgery import cut
 from cahp.stages.similarity import Arc, attend, find_arcs, find_words
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import RUN
@@ -33,11 +32,6 @@ def test_a_text_is_answered_as_the_model_itself_answers_it(model: HeadModel) -> 
         logits = model.network(**model.tokenizer(TEXT, return_tensors="pt")).logits[0]
     assert found.probabilities == pytest.approx(logits.double().softmax(-1).numpy(), abs=1e-6)
     assert found.answer == int(logits.argmax())
-
-
-def test_the_masked_and_the_cut_model_read_a_text_alike(model: HeadModel) -> None:
-    masked, cut_out = read_text(model, TEXT, MASK), read_text(cut(model, MASK), TEXT, MASK, masked=False)
-    assert masked.probabilities == pytest.approx(cut_out.probabilities, abs=1e-5)
 
 
 def test_every_budget_is_answered_as_its_mask_alone_is(model: HeadModel) -> None:

@@ -19,12 +19,7 @@ import cahp
 from cahp.api import bundled
 from cahp.exports.masks import MaskOrigin, mask_csv
 from cahp.features.roles.habits import KINDS, average_maps
-from cahp.features.roles.section import (
-    ROLES_OF_HEADS,
-    compare_clusters,
-    compare_kept,
-    describe_clusters,
-)
+from cahp.features.roles.section import ROLES_OF_HEADS, compare_clusters, compare_kept, describe_clusters
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.evidence import stored_roles

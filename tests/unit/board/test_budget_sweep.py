@@ -10,14 +10,7 @@ import pytest
 from clusters import CARD, on_a_line, outcomes, speed
 
 from cahp.api import bundled
-from cahp.board.budget_sweep import (
-    BudgetTable,
-    count_tokens,
-    evaluate_mask,
-    fill,
-    measure_part,
-    reach,
-)
+from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part, reach
 from cahp.board.head_clusters import HeadClusters
 from cahp.files import json_text
 from cahp.goals import Goal

@@ -40,8 +40,8 @@ def timed(monkeypatch: pytest.MonkeyPatch, quiet_machine: None) -> list[HeadMask
     return asked
 
 
-def planned(bench: Bench, **options: str) -> BudgetTable:
-    return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings), **options)  # type: ignore[arg-type]
+def planned(bench: Bench) -> BudgetTable:
+    return BudgetTable(HeadClusters.of(bench.evidence).selections(bench.settings))
 
 
 def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
@@ -59,19 +59,12 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     assert table.full["accuracy_change"].value == 0
 
 
-def without_floor(bench: Bench) -> Bench:
-    return replace(bench, settings=replace(bench.settings, min_per_layer=0))
-
-
-def few_planned(bare: Bench, *, recover: str) -> BudgetTable:
-    """1, 10 and all 12 heads."""
-    every = HeadClusters.of(bare.evidence).selections(bare.settings)
-    return BudgetTable([every[0], every[-3], every[-1]], recover=recover)  # type: ignore[arg-type]
-
-
 def test_a_mask_with_an_empty_layer_is_evaluated_but_neither_timed_nor_recovered(bench: Bench) -> None:
-    bare = without_floor(bench)
-    pruned, refitted = few_planned(bare, recover="none"), few_planned(bare, recover="refit")
+    bare = replace(bench, settings=replace(bench.settings, min_per_layer=0))
+    every = HeadClusters.of(bare.evidence).selections(bare.settings)
+    # 1, 10 and all 12 heads.
+    some = [every[0], every[-3], every[-1]]
+    pruned, refitted = BudgetTable(some), BudgetTable(some, recover="refit")
     assert pruned.selection(1).mask.empty_layers
     for table in (pruned, refitted):
         list(fill(table, bare))
@@ -82,9 +75,7 @@ def test_a_mask_with_an_empty_layer_is_evaluated_but_neither_timed_nor_recovered
     assert pruned.full == refitted.full
 
 
-def test_cancelling_keeps_what_was_measured(
-    bench: Bench,
-) -> None:
+def test_cancelling_keeps_what_was_measured(bench: Bench) -> None:
     seen: list[tuple[str, int, int]] = []
 
     def progress(name: str, done: int, total: int) -> None:

@@ -19,9 +19,7 @@ from cahp.values import BudgetError, OptionError
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(
-    settings: Settings,
-) -> None:
+def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(settings: Settings) -> None:
     cells = plan(settings, "counted", "tossed").cells(layers=LAYERS, heads=HEADS)
     assert Counter((cell.method, cell.budget) for cell in cells) == {
         ("counted", 4): 2,

@@ -44,30 +44,21 @@ def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:
     return out.getvalue() + content
 
 
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        # In the archive a thousandth of what it unpacks to.
-        ("eval_predictions.npy", bytes(100 << 20)),
-        ("eval_predictions.npy", npy((1 << 40,))),
-        ("eval_predictions.npy", npy((2, 6), bytes(3))),
-        ("eval_predictions.npy", npy((1, 6), bytes(6))),
-        ("eval_predictions.npy", b""),
-        ("eval_kl.npy", npy((2, 6), bytes(12))),
-        ("eval_texts.npy", npy((2, 6), bytes(12))),
-        ("train_kl.npy", npy((2, 6), bytes(12))),
-    ],
-    ids=[
-        "unpacks to much",
-        "says much",
-        "cut",
-        "another shape",
-        "empty",
-        "another kind",
-        "another name",
-        "another split",
-    ],
-)
+#: Arrays that a comparison of two answers to six texts does not have.
+ARRAYS = {
+    # In the archive a thousandth of what it unpacks to.
+    "unpacks to much": ("eval_predictions.npy", bytes(100 << 20)),
+    "says much": ("eval_predictions.npy", npy((1 << 40,))),
+    "cut": ("eval_predictions.npy", npy((2, 6), bytes(3))),
+    "another shape": ("eval_predictions.npy", npy((1, 6), bytes(6))),
+    "empty": ("eval_predictions.npy", b""),
+    "another kind": ("eval_kl.npy", npy((2, 6), bytes(12))),
+    "another name": ("eval_texts.npy", npy((2, 6), bytes(12))),
+    "another split": ("train_kl.npy", npy((2, 6), bytes(12))),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), ARRAYS.values(), ids=ARRAYS)
 def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
     tmp_path: Path, name: str, content: bytes
 ) -> None:

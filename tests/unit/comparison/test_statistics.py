@@ -78,14 +78,6 @@ def test_intervals_cover_the_mean_in_at_least_93_of_100_simulations(seeds: int, 
     assert 0.93 < covered / simulations <= most
 
 
-def holm(ps: list[float]) -> list[float]:
-    order, corrected, highest = np.argsort(ps, kind="stable"), [0.0] * len(ps), 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, ps[place] * (len(ps) - rank)))
-        corrected[int(place)] = highest
-    return corrected
-
-
 def interval(values: NDArray[np.float64]) -> tuple[float, float, float]:
     """An independent computation by the components of variance themselves: the interval and p."""
     seeds, texts = values.shape
@@ -137,7 +129,7 @@ def test_every_interval_and_p_value_follows_from_the_files(tmp_path: Path) -> No
                 assert (one.pp, *one.ci95) == pytest.approx((scale * (ours - theirs).mean(), low, high))
                 assert one.p == pytest.approx(p)
                 ps.append(p)
-            assert [one.p_holm for one in family] == pytest.approx(holm(ps))
+            assert [one.p_holm for one in family] == pytest.approx(holm_correction(ps))
 
 
 def test_an_area_weighs_budgets_by_how_far_apart_they_lie() -> None:
@@ -223,7 +215,7 @@ def test_the_primary_test_is_the_divergence_after_the_refit_over_few_heads_corre
     wide = [one for one in comparison.summary.tests if (one.outcome, one.recovery) == ("kl", "refit")]
     here = [one for one in wide if one.budget == 3]
     assert [one.p for one in primary.tests] == [one.p for one in here]
-    assert [one.p_holm for one in primary.tests] == pytest.approx(holm([one.p or 0.0 for one in here]))
+    assert [one.p_holm for one in primary.tests] == pytest.approx(holm_correction([one.p or 0.0 for one in here]))
     for narrow, broad in zip(primary.tests, here, strict=True):
         assert broad.interval[0] < narrow.interval[0] < narrow.interval[1] < broad.interval[1]
 

@@ -8,11 +8,7 @@ from comparisons import varied, verdict
 
 from cahp.comparison import SplitResults
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
-from cahp.figures.comparison_blocks import (
-    Filters,
-    show_costs,
-    show_heads,
-)
+from cahp.figures.comparison_blocks import Filters, show_costs, show_heads
 from cahp.show.blocks import Table
 
 METHODS = ("complementary", "gradient", "random")
