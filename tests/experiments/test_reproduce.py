@@ -80,13 +80,13 @@ def test_the_table_has_the_published_numbers_beside_ours(answer: Answer, out: Pa
     assert "| 51.0 |" in table
 
 
-def test_an_estimate_fetches_no_weight_and_writes_nothing(tmp_path: Path) -> None:
-    with serving() as hub, asked_here(hub, tmp_path / "hf"):
-        for name, shape in (("bert-base-cased", BASE), ("bert-large-cased", LARGE)):
-            hub.add(f"google-bert/{name}", fakes.save_model(tmp_path / name, **shape))
+def test_an_estimate_fetches_no_weight_and_writes_nothing(hub: Hub, tmp_path: Path) -> None:
+    hub.requests.clear()
+    with asked_here(hub, tmp_path / "hf"):
         found = json.loads(call("reproduce", "--out", tmp_path / "out", "--estimate", "--json").out)
-        assert set(hub.fetched()) == {"config.json", "model.safetensors"}
-        assert hub.fetched()["model.safetensors"] < (tmp_path / "bert-base-cased" / "model.safetensors").stat().st_size
+    assert set(hub.fetched()) == {"config.json", "model.safetensors"}
+    base = fakes.save_model(tmp_path / "base", **BASE) / "model.safetensors"
+    assert hub.fetched()["model.safetensors"] < base.stat().st_size
     assert [one["name"] for one in found] == [one.name for one in task.PUBLISHED]
     # MNLI has 46 times as many texts to learn from, and the large model more operations of each.
     assert found[1]["operations"] > 20 * found[0]["operations"]

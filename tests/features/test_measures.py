@@ -1,25 +1,40 @@
-"""Every measure through every door of a run: its field, its lines, its part of the report, and the store."""
+"""Every measure through every door: a run, its files and its report, a command, a function and a tab; and the table."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import threading
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from itertools import chain
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
+from apps import explorer_with_run, has_button, open_app, open_part, text_of
+from documents import run_json
+from terminal import call, refused
 
+import cahp
 from cahp import features
+from cahp.board.colourings import colour_by_measures, paint
 from cahp.exports.report import Origin, page
+from cahp.features import Feature
+from cahp.features.abilities.section import RECEIPT
 from cahp.files import json_text
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import MaskSubject, Measure, measure
+from cahp.run.measures import MaskSubject, Measure, measure, put_record
 from cahp.run.settings import Settings
-from cahp.show.blocks import Line
+from cahp.show.blocks import Block, Line, Marks
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
+from cahp.ui.budget.page import list_panels
+from cahp.ui.frame.panels import Panel
+from cahp.ui.session import jobs
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -67,3 +82,85 @@ def test_a_run_measures_what_it_is_asked_for_and_finds_it_again(
     monkeypatch.setattr(type(one), "run", lambda *_: pytest.fail("measured again"))
     bench = open_bench(asked, store=store)
     assert measure(one, bench, document.mask, None, one.wanted(bench)) == record
+
+
+@pytest.mark.parametrize("one", [one for one in MEASURES if one.commanded], ids=lambda one: one.name)
+def test_it_is_a_command_and_a_function_that_say_the_same(one: Measure[Any], classifier: Settings, place: Path) -> None:
+    np.save(place / "mask.npy", np.eye(3, 4, dtype=np.uint8))
+    given: dict[str, Any] = {"limit": 60, "device": "cpu"}
+    if one.name == "neutral":
+        given["texts"] = place / "notes.txt"
+    if one.of_mask:
+        given["mask"] = place / "mask.npy"
+    words = [part for name, value in given.items() for part in (f"--{name}", value)]
+    answer = call(one.name, classifier.model, "--data", classifier.data, *words, "--json")
+    assert (answer.code, answer.err) == (0, "")
+    assert answer.document["model"] == classifier.model
+    record = getattr(cahp, one.name)(classifier.model, classifier.data, **given)
+    assert one.to_json(record).items() <= answer.document.items()
+
+
+def test_an_unknown_measure_is_refused_with_those_that_exist(classifier: Settings) -> None:
+    answer = call("prune", "--model", classifier.model, "--data", classifier.data, "--measure", "luck")
+    assert "--measure luck is unknown; choose of roles, abilities, neutral, continuation" in refused(answer)
+
+
+def test_its_job_can_be_cancelled_while_it_waits(classifier: Settings) -> None:
+    with explorer_with_run("waits", replace(classifier, budget="6")) as explorer:
+        explorer.detail = RECEIPT.title
+        gate = threading.Event()
+        held = jobs.submit("other", "held", lambda _: gate.wait(60), title="Held")
+        app = open_app("budget", explorer)
+        app.button(key="abilities-tab").click().run()
+        assert has_button(app, "cancel-abilities-tab")
+        app.button(key="cancel-abilities-tab").click().run()
+        assert has_button(app, "abilities-tab-again")
+        gate.set()
+        assert held.wait(60)
+
+
+def test_a_measure_that_cannot_be_imported_is_named_on_its_tab_and_every_other_is_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail() -> list[Measure[Any]]:
+        raise ImportError("no module named luck")
+
+    monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, Feature("parity", measures=fail)))
+    assert features.measures() == MEASURES
+    tab = next(panel for panel in list_panels() if panel.name == "parity")
+    app = open_part(tab.draw, None)
+    assert "Parity cannot be shown: ImportError: no module named luck" in text_of(app, "error")
+
+
+class Marking(Measure[int]):
+    """Marks as many heads as its record says."""
+
+    name = "marking"
+    title = "Marking"
+    record = int
+
+    def show(self, record: int, subject: MaskSubject) -> Iterator[Block]:
+        groups = (np.arange(subject.mask.keep.size) < record).astype(np.int64).reshape(subject.mask.keep.shape)
+        yield Marks("marked", "marked", groups, ("o", "m"), ("another head", "a marked head"), "Marking")
+
+
+def test_a_measure_that_marks_heads_colours_the_board() -> None:
+    run = put_record(RunDocument.from_json(run_json()), Marking(), 4)
+    (coloured,) = colour_by_measures([Marking()], run)
+    assert coloured.colouring.name == "marked"
+    assert paint([coloured], run.mask)[-1]["groups"].tolist() == [1, 1, 1, 1, 0, 0]
+
+
+def test_every_part_of_a_row_is_found() -> None:
+    for feature in features.FEATURES:
+        for seam in fields(feature)[1:]:
+            part = getattr(feature, seam.name)
+            if callable(part):
+                part()
+        for name in chain(*feature.panels.values()):
+            assert isinstance(resolve_name(f"{features.__name__}.{name}"), Panel)
+
+
+def test_every_room_has_a_row_of_its_name() -> None:
+    rooms = {file.parent.name for file in Path(features.__file__).parent.glob("*/__init__.py")}
+    assert sorted(feature.name for feature in features.FEATURES) == sorted(rooms)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import fakes
@@ -16,33 +15,26 @@ from cahp.features.abilities.record import AbilitiesRecord, ItemValues, decide
 from cahp.features.abilities.section import RECEIPT
 from cahp.run.bench import Bench
 from cahp.run.recoveries import Recovered
-from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def make_record(*, recovered: bool = True) -> AbilitiesRecord:
-    """Make a receipt of which the pruned model loses one ability, and the recovered one none."""
+def make_record() -> AbilitiesRecord:
+    """Make a receipt of which the pruned model loses one ability."""
     full = np.ones(100)
     broken = np.repeat([0.0, 1.0], [80, 20])
-    weaker = np.repeat([0.0, 1.0], [30, 70])
-    values = {"full": full, "pruned": broken, "recovered": weaker}
-    kept = {"full": full, "pruned": full, "recovered": full}
-    if not recovered:
-        values.pop("recovered")
-        kept.pop("recovered")
     rows = [
-        ItemValues("recall_0", "class <b>", values=kept),
-        ItemValues("neutral", "texts of another kind", chance=0.2, values=values),
+        ItemValues("recall_0", "class <b>", values={"full": full, "pruned": full}),
+        ItemValues("neutral", "texts of another kind", chance=0.2, values={"full": full, "pruned": broken}),
         ItemValues("negation", "texts with a negation", reason="there are none"),
     ]
     return AbilitiesRecord(decide(rows), complete=True)
 
 
 def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_ability() -> None:
-    html = strip_html(make_record(recovered=False), "pruned", "none")
+    html = strip_html(make_record(), "pruned", "none")
     assert html.count('tabindex="0"') == 3
     assert re.findall(r'class="ability-word">([^<]*)<', html) == ["lost", "kept", "not measurable"]
     assert "\N{MULTIPLICATION X} texts of another kind<" in html
@@ -50,30 +42,21 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
     assert "class &lt;b&gt;" in html
 
 
-@pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="5", recover="refit")
-
-
 def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def measure(bench: Bench, mask: HeadMask, recovered: Recovered | None, **_: object) -> AbilitiesRecord:
         assert (recovered is None) == mask.is_full
-        record = make_record(recovered=False)
+        record = make_record()
         if mask.count < 8:
             return record
         return AbilitiesRecord(record.rows[:1])
 
     monkeypatch.setattr("cahp.features.abilities.classifying.measure_classifier", measure)
-    run = prune(replace(settings, budget="auto", goal="abilities"), store=store).document
+    settings = fakes.quick_task(tmp_path, budget="auto", recover="refit", goal="abilities")
+    run = prune(settings, store=store).document
     assert run.goal is not None
     assert (run.goal.heads, run.mask.count) == (8, 8)
     record = RECEIPT.read_run(run)
     assert record is not None
     assert "lost" not in record.by_word("pruned")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "cache")
