@@ -18,6 +18,7 @@ from cahp.features.abilities.items import (
     look_up,
     repeat_random,
     repeat_text,
+    use_context,
 )
 from cahp.features.abilities.measuring import make_source, read_items, value_items
 from cahp.features.abilities.record import FLAGS, ItemValues, decide
@@ -95,6 +96,18 @@ def test_the_most_probable_option_counts_whatever_its_number_of_tokens(model: He
     losses = np.array([[2.0, 1.0, 3.0], [1.0, 1.0, 3.0]])
     twice = ask_choices(source, [(text, [" film", " plot", " bad"])] * 2)
     assert value_items(KINDS["facts"], twice, {"full": losses}).values["full"].tolist() == [0.0, 0.0]
+
+
+def test_context_is_the_text_before_the_same_tokens(model: HeadModel) -> None:
+    source = source_of(model)
+    source.longest = 1000
+    source.stream = np.arange(600)
+    items = use_context(source, Size(5, 64, 128), source.random("a"))
+    for alone, after in zip(items.probes[::2], items.probes[1::2], strict=True):
+        assert np.array_equal(alone.targets, after.targets)
+        assert (len(alone.targets), len(alone.ids)) == (31, 32)
+        assert 64 <= len(after.ids) - len(alone.ids) <= 128
+        assert after.ids[-1] == alone.ids[-1] == alone.targets[-1] - 1
 
 
 def test_cutting_the_induction_head_loses_repeats_in_each_of_20_draws(model: HeadModel) -> None:

@@ -18,10 +18,10 @@ from cahp.comparison.claims import (
     assess_critical_heads,
     compare_shares,
     kept_shares,
+    middle_third,
 )
 from cahp.comparison.statistics import Verdict, crossed_mean
 from cahp.comparison.summary import Primary
-from cahp.values import Unit
 
 #: By layer 6 and 10 nats in all.
 CRITICALITY = ((3.0, 2.0, 1.0), (4.0, 0.0, 6.0))
@@ -48,6 +48,13 @@ def test_a_method_keeps_the_share_of_criticality_that_its_heads_have() -> None:
     assert shares["random"].tolist() == pytest.approx([5 / 16, 6 / 16])
 
 
+@pytest.mark.parametrize(
+    ("layers", "middle"), [(1, [0]), (2, [0, 1]), (3, [1]), (4, [1, 2]), (6, [2, 3]), (12, [4, 5, 6, 7])]
+)
+def test_the_middle_third_lies_in_the_middle(layers: int, middle: list[int]) -> None:
+    assert list(range(layers))[middle_third(layers)] == middle
+
+
 def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     unclear, clear = (measured(other=other).results for other in (OTHER, KEPT["random"]))
     assert assess_critical_heads(unclear, 3).status == "not significant against random selection"
@@ -60,6 +67,30 @@ def test_a_lead_is_supported_only_where_its_interval_excludes_0() -> None:
     assert "n = 8 texts" in finding.words
     without = assess_critical_heads(replace(clear, summary=replace(clear.summary, against="random")), 3)
     assert without.status == "no verdict"
+
+
+def test_critical_heads_are_compared_with_random_selection_and_with_every_other_method() -> None:
+    right = np.arange(8) % 2 == 0
+    # Of 16 nats CAHP keeps 9, random selection 5; the others keep 13, 10 and 3 with each seed, or 9 and 13.
+    kept = {
+        "complementary": [KEPT["complementary"]] * 2,
+        "random": [KEPT["random"]] * 2,
+        "fisher": [{"0": [0], "1": [0, 2]}] * 2,
+        "gradient": [{"0": [2, 0], "1": [2]}] * 2,
+        "magnitude": [{"0": [1, 2], "1": [1]}] * 2,
+        "salience": [KEPT["complementary"], {"0": [0], "1": [0, 2]}],
+    }
+    cells = [
+        cell(name, 2 * place + seed, mask, right, seed=seed + 1)
+        for place, (name, masks) in enumerate(kept.items())
+        for seed, mask in enumerate(masks)
+    ]
+    shown = replace(document(cells, seeds=(1, 2)), criticality=CRITICALITY)
+    finding = assess_critical_heads(Comparison(shown, {"eval": told([right] * 13)}).results, 3)
+    assert finding.status == "more than random selection, less than 2 of 4 other methods"
+    assert finding.words.endswith(
+        "; fisher and gradient keep more; every head removed alone on n = 8 texts of validation."
+    )
 
 
 def test_shares_are_corrected_for_all_methods_that_are_compared() -> None:
@@ -117,17 +148,13 @@ def test_the_primary_test_decides_where_it_is_on_few_heads(results: SplitResults
     assert assess_compression(many, "none").status == "not significant"
 
 
-def no_difference(pp: float, reach: float, *, unit: Unit = "points", df: float = 10.0) -> Verdict:
-    margin = {"points": 1.0, "nats": 0.01}[unit]
-    return replace(verdict("random", 4, None), pp=pp, ci95=(pp - reach, pp + reach), df=df, unit=unit, margin=margin)
-
-
-def test_they_pass_as_the_tests_of_a_library_do() -> None:
+def test_equivalence_is_shown_as_by_two_one_sided_tests_of_a_library() -> None:
     random, passed = np.random.default_rng(0), 0
     for _ in range(60):
         values = random.normal(0.3, 1.2, (1, 12))
         mean = crossed_mean(values)
-        found = replace(no_difference(mean.mean, 0.0), ci95=(mean.low, mean.high), df=mean.df).equivalent
+        interval = (mean.low, mean.high)
+        found = replace(verdict("random", 4, None), pp=mean.mean, ci95=interval, df=mean.df, margin=1.0).equivalent
         below, above = (
             stats.ttest_1samp(values[0], end, alternative=side) for end, side in ((1, "less"), (-1, "greater"))
         )

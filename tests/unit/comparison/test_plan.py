@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fake_methods import HEADS, LAYERS, Counted, plan
+from fake_methods import HEADS, LAYERS, Counted, Tuned, plan
 
 from cahp.comparison import make_plan
 from cahp.comparison.plan import read_seeds
@@ -45,6 +45,13 @@ def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(sett
         plan(settings, "tossed-min-2", budgets=("4",)).cells(layers=LAYERS, heads=HEADS)
     with pytest.raises(OptionError, match="no method named 'nobody'"):
         plan(settings, "nobody-min-0")
+
+
+def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Counted, "learned", True, raising=False)
+    monkeypatch.setattr(Tuned, "learned", False)
+    cells = plan(settings, "counted", "tuned", trained_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
+    assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
 
 def test_only_the_methods_and_budgets_of_the_plan_have_their_masks_trained(settings: Settings) -> None:

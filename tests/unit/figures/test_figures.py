@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
-from cahp.figures.head_grid import cell_figure, grid_figure
+from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import blend, label
 from cahp.figures.run import space_figure
 from cahp.figures.similarity import attention_figure, matrix
@@ -25,17 +25,6 @@ def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> 
     assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
     assert [list(frame.customdata) for frame in figure.data[2:4]] == [[4, 5], [4]]
     assert figure.layout.xaxis.title.text == "Head"
-
-
-def test_the_cells_of_a_deep_model_lie_on_their_side() -> None:
-    figure = cell_figure(
-        100 * np.arange(21).reshape(7, 3) / 21, framed=[(4, 1)], scale="kept", hover="", unit="head", dark=False
-    )
-    (cells,) = figure.data
-    assert np.array(cells.z).shape == (3, 7)
-    assert cells.hovertemplate.startswith("layer %{x}, head %{y}")
-    assert [(frame.x0 + 0.46, frame.y0 + 0.46) for frame in figure.layout.shapes] == [(4, 1)]
-    assert (figure.layout.xaxis.title.text, figure.layout.yaxis.title.text) == ("Layer", "Head")
 
 
 #: Five heads of three clusters; of the largest, head 2 is the most salient.
