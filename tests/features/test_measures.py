@@ -89,7 +89,7 @@ def test_it_is_a_command_and_a_function_that_say_the_same(one: Measure[Any], cla
     np.save(place / "mask.npy", np.eye(3, 4, dtype=np.uint8))
     given: dict[str, Any] = {"limit": 60, "device": "cpu"}
     if one.name == "neutral":
-        given["texts"] = place / "notes.txt"
+        given["texts"] = str(place / "notes.txt")
     if one.of_mask:
         given["mask"] = place / "mask.npy"
     words = [part for name, value in given.items() for part in (f"--{name}", value)]
