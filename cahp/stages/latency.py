@@ -218,6 +218,8 @@ def _in_turn(
 ) -> np.ndarray[Any, Any]:
     """Seconds ``(rounds, len(runs))`` of each run, after a warm-up; none begins after the time ``last``."""
     start = clock()
+    # Where no time is left, the fewest rounds are enough.
+    seconds = max(seconds, 1e-3)
     for run in runs:
         for _ in range(_WARMUP):
             if clock() >= last:

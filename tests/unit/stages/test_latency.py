@@ -141,6 +141,14 @@ def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: 
     assert ([one.context for one in longer.prefill], longer.left_out) == ([128, 1024], ())
 
 
+def test_where_decoding_takes_all_the_time_the_prefill_has_the_fewest_rounds(writers: Pair) -> None:
+    noise = np.random.default_rng(0).lognormal(0, 0.3, 10_000)
+    machine = Machine(writers, lambda name, call, tokens: (4.0 if tokens == 1 else 1.0) * noise[2 * call])
+    times, speed = measure_generation(*writers, contexts=(128,), seconds=0.5, clock=machine.clock)
+    assert (times.full.repeats, machine.calls["full"]) == (3, 5)
+    assert speed.left_out == ("decode at 128 tokens (more than the time left)",)
+
+
 def test_a_cache_without_room_in_memory_is_left_out(writers: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     # 12 groups with keys and values of 4 channels and 4 bytes; there may be three caches in half of the memory.
     monkeypatch.setattr(latency, "free_bytes", lambda _: 2 * 3 * 384 * 1000)
