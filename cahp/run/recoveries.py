@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -218,6 +218,8 @@ def texts_in_time(model: HeadModel, inputs: Sequence[Item], left: Left, recovery
 
 #: With fewer texts none can be held out.
 _MIN_TEXTS = 5
+#: The score of a learning rate that diverges, below all others: JSON has no infinity.
+_DIVERGED = -1e300
 
 
 class Recoveries:
@@ -264,11 +266,6 @@ class Recoveries:
         if self._everything is None:
             return self.inputs
         return list(self._everything())
-
-    @cached_property
-    def everything_sha256(self) -> str:
-        """Digest of ``all_inputs``."""
-        return _digest_inputs(self.all_inputs)
 
     @property
     def no_refit(self) -> str | None:
@@ -340,9 +337,8 @@ class Recoveries:
         def convert(entry: Entry) -> Recovered:
             start = None
             if entry.meta["start"] is not None:
+                # None where the store removed it since: its report is here.
                 start = self._read(entry.meta["start"])
-                if start is None:
-                    raise LookupError("the refit that it began with is gone")
             return Recovered(
                 entry.arrays,
                 msgspec.convert(entry.meta["refit"], RefitReport | None),
@@ -476,19 +472,21 @@ class Recoveries:
             with resources.timed("recovery"):
                 return finetune(start, self.calibration, schedule=schedule, seed=self._seed, hooks=hooks)
 
-        # A rate that diverges is below all others.
-        scores = np.full(len(rates), -np.inf)
-        for place, rate in enumerate(rates):
+        def try_rate(rate: float) -> float:
             try:
                 _, tried = train(replace(usual, epochs=1, learning_rate=rate))
             except CahpError as error:
                 if type(error) is not CahpError:  # such as a lack of memory
                     raise
-                continue
-            scores[place] = np.nan_to_num(tried[-1].score or np.nan, nan=-np.inf)
+                return _DIVERGED
+            return float(np.nan_to_num(np.array(tried[-1].score, dtype=np.float64), nan=_DIVERGED))
+
+        scores = [
+            resources.find_record(key("tried rate", 5, *parts, rate), float, partial(try_rate, rate)) for rate in rates
+        ]
         chosen: dict[str, Any] = {}
         if rates:
-            chosen = {"learning_rate": rates[int(scores.argmax())]}
+            chosen = {"learning_rate": rates[int(np.array(scores).argmax())]}
         made, history = train(replace(usual, **chosen))
         tuned = Recovered(_weights_of(made), epochs=tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
@@ -524,10 +522,14 @@ class Recoveries:
         if labels:
             inputs = self.calibration.inputs
             known = self.calibration.labels
-        elif seconds is not None:
-            inputs = self.all_inputs
-        name = self._distilled_key(mask, inputs, changed, labels=labels, seconds=seconds)
+        name = self._distilled_key(mask, inputs, changed, labels=labels)
         stored = self._read(name)
+        # A result without a time limit also serves where there is one.
+        if stored is None and seconds is not None:
+            if not labels:
+                inputs = self.all_inputs
+            name = self._distilled_key(mask, inputs, changed, labels=labels, seconds=seconds)
+            stored = self._read(name)
         if stored is not None:
             return stored
         resources = self._resources

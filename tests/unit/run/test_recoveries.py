@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,18 +17,18 @@ from fakes import prune
 from cahp.board import budget_sweep
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
-from cahp.models.training import Schedule
+from cahp.models.training import Epoch, Schedule
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.prune import choose, measure_mask
+from cahp.run.prune import _run_key, choose, measure_mask, read_run
 from cahp.run.recoveries import Recovered, Recoveries, cut_model
 from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.tasks.texts import Texts
-from cahp.values import Cancelled, DataError, HeadMask
+from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -141,6 +142,47 @@ def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     assert names(store) == names(other)
 
 
+def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_is_not_remembered(
+    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The scores of a language model are below 0."""
+    outcomes: dict[float, float | CahpError] = {0.3: CahpError("diverged"), 0.2: math.nan, 0.1: -3.0, 0.01: -2.0}
+    tried: list[float] = []
+
+    def finetune(start: HeadModel, *_: Any, schedule: Schedule, **__: Any) -> Any:
+        tried.append(schedule.learning_rate)
+        outcome = outcomes[schedule.learning_rate]
+        if isinstance(outcome, CahpError):
+            raise outcome
+        # The share of right tokens is another order.
+        return start, [Epoch(1, 1.0, -outcome, outcome)]
+
+    def tune(*rates: float) -> Recovered:
+        row = replace(RECOVERIES["refit-finetune"], rates=rates)
+        monkeypatch.setitem(RECOVERIES, "refit-finetune", row)  # type: ignore[arg-type]
+        return opened(model, store).recoveries.finetune(MASK, "refit-finetune")
+
+    monkeypatch.setattr(recovery, "finetune", finetune)
+    assert [epoch["learning_rate"] for epoch in tune(*outcomes).epochs] == [0.01]
+    outcomes[0.5] = ModelError("no room")
+    with pytest.raises(ModelError, match="no room"):
+        tune(0.3, 0.1, 0.5)
+    outcomes[0.5] = -1.0
+    tried.clear()
+    assert tune(0.3, 0.1, 0.5).epochs[0]["learning_rate"] == 0.5
+    # What was tried before the interruption is not tried again.
+    assert tried == [0.5, 0.5]
+
+
+def test_a_distillation_is_found_again_without_the_refit_that_it_began_with(model: HeadModel, store: Store) -> None:
+    first = trained(model, store, "distill")
+    assert first.start is not None
+    entries = opened(model, store).recoveries
+    store.remove(entries._refit_key(MASK, "refit", entries.inputs))
+    again = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries.distill(MASK, schedule=BRIEF)
+    assert (again.sha256, again.refit, again.distill, again.start) == (first.sha256, first.refit, first.distill, None)
+
+
 @pytest.mark.parametrize("seconds", [None, 1e9])
 def test_poisoned_or_absent_labels_change_neither_a_distillation_nor_its_acceptance(
     model: HeadModel, tmp_path: Path, seconds: float | None
@@ -193,6 +235,49 @@ def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadMod
     for seconds, texts in ((1e9, whole), (None, 50)):
         report = bench.recoveries.distill(MASK, schedule=BRIEF, seconds=seconds, keep=False).report
         assert report.examples + report.held_out == texts
+
+
+def test_a_distillation_without_a_time_limit_also_serves_where_there_is_one(model: HeadModel, store: Store) -> None:
+    whole = trained(model, store, "distill")
+    recoveries = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries
+    assert recoveries.distill(MASK, schedule=BRIEF, seconds=60.0).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("file", ["data/train.jsonl", "more.jsonl"])
+def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_many_as_its_time_allows(
+    file: str, tmp_path: Path
+) -> None:
+    settings = fakes.quick_task(tmp_path, limit=20, sample="head")
+    more = tmp_path / "more.jsonl"
+    texts = fakes.sentences(40, seed=5).first
+    more.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    if file == "more.jsonl":
+        settings = replace(settings, recover_data=str(more))
+
+    def keys() -> list[str]:
+        benches = [open_bench(replace(settings, recover=name), store=Store(tmp_path)) for name in ("refit", "auto")]
+        return [_run_key(bench, ()) for bench in benches]
+
+    before = keys()
+    assert keys() == before
+    with (tmp_path / file).open("a") as rows:
+        rows.write('{"text": "a text of its own", "label": "good"}\n')
+    refit, auto = keys()
+    assert refit == before[0]
+    assert auto != before[1]
+
+
+def test_no_windows_are_cut_to_find_a_run_with_a_timed_recovery(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        model=str(fakes.save_language_model(tmp_path / "model", family="llama")),
+        data=str(fakes.write_data(tmp_path / "data")),
+        **{"window": 16, "tokens": 160, "eval_tokens": 160, "recover": "auto", "device": "cpu"},
+    )
+    bench = open_bench(settings, store=store)
+    monkeypatch.setattr("cahp.run.bench.read_all_unlabelled", fakes.unread)
+    assert read_run(bench) is None
 
 
 @pytest.fixture
