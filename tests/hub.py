@@ -45,20 +45,22 @@ class Request:
     sent: int
     ranged: bool = False
 
+    @property
+    def file(self) -> str:
+        """The file of a repository that was asked for, if it was one."""
+        return self.path.partition("/resolve/")[2].partition("/")[2]
+
 
 @dataclass
 class Hub:
     """What the server holds, and what was asked of it.
 
-    ``ranges=False`` makes it ignore ranges, as some mirrors do; ``status`` answers everything with that error, and
-    ``commits`` what it answers when a commit arrives (0: it hangs up). ``writers`` are the tokens that may write.
+    ``commits`` is what it answers when a commit arrives (0: it hangs up). ``writers`` are the tokens that may write.
     """
 
     address: str = ""
     repositories: dict[str, Repository] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
-    ranges: bool = True
-    status: int | None = None
     commits: int | None = None
     writers: set[str] = field(default_factory=set)
     gone: bool = False
@@ -76,19 +78,16 @@ class Hub:
     def fetched(self) -> dict[str, int]:
         """Bytes of content sent, by file."""
         found: dict[str, int] = {}
-        for one in self.requests:
-            if one.method == "GET" and "/resolve/" in one.path:
-                file = one.path.partition("/resolve/")[2].partition("/")[2]
-                found[file] = found.get(file, 0) + one.sent
+        for one in self._resolved():
+            found[one.file] = found.get(one.file, 0) + one.sent
         return found
 
     def fetched_whole(self) -> set[str]:
         """The files that were sent as a whole, not a part of each."""
-        return {
-            one.path.partition("/resolve/")[2].partition("/")[2]
-            for one in self.requests
-            if one.method == "GET" and "/resolve/" in one.path and not one.ranged
-        }
+        return {one.file for one in self._resolved() if not one.ranged}
+
+    def _resolved(self) -> list[Request]:
+        return [one for one in self.requests if one.method == "GET" and one.file]
 
 
 def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -108,9 +107,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 # Connections that a client keeps open outlive the server.
                 self.close_connection = True
                 return
-            if hub.status is not None:
-                self._refuse(hub.status, None, "busy")
-            elif words[:2] == ["api", "validate-yaml"]:
+            if words[:2] == ["api", "validate-yaml"]:
                 self._json({"errors": [], "warnings": []})
             elif self.command == "POST" and words[:2] == ["api", "repos"]:
                 self._create(json.loads(self.body))
@@ -191,15 +188,8 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             commit, files = found
             if what == "revision":
                 siblings = [{"rfilename": path, "size": len(content)} for path, content in files.items()]
-                said = {
-                    "_id": "1",
-                    "id": name,
-                    "sha": commit,
-                    "private": hub.repositories[key].private,
-                    "gated": False,
-                    "tags": [],
-                }
-                self._json({**said, "downloads": 0, "likes": 0, "siblings": siblings})
+                said = {"id": name, "sha": commit, "private": hub.repositories[key].private, "gated": False, "tags": []}
+                self._json({**said, "_id": "1", "downloads": 0, "likes": 0, "siblings": siblings})
             elif what == "tree":
                 below = "/".join(rest[2:])
                 deep = query.get("recursive", ["false"])[0].lower() in ("true", "1")
@@ -227,7 +217,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             content = files[file]
             headers = {"ETag": f'"{hashlib.sha256(content).hexdigest()}"', "X-Repo-Commit": commit}
             asked = self.headers.get("Range")
-            if asked is None or not hub.ranges:
+            if asked is None:
                 self._send(200, content, {**headers, "Accept-Ranges": "bytes"})
                 return
             first, _, last = asked.removeprefix("bytes=").partition("-")
@@ -265,12 +255,8 @@ def _tree(files: Files, below: str, *, deep: bool) -> list[dict[str, Any]]:
             oid = hashlib.sha1(folder.encode()).hexdigest()
             found[start + folder] = {"type": "directory", "oid": oid, "size": 0, "path": start + folder}
         if deep or not more:
-            found[path] = {
-                "type": "file",
-                "oid": hashlib.sha1(content).hexdigest(),
-                "size": len(content),
-                "path": path,
-            }
+            oid = hashlib.sha1(content).hexdigest()
+            found[path] = {"type": "file", "oid": oid, "size": len(content), "path": path}
     return list(found.values())
 
 

@@ -119,7 +119,6 @@ def evaluate(folder: Path, pages: Iterable[str], *, window: int, task: str = "wi
             batch_size=1,
             bootstrap_iters=0,
         )
-    assert results is not None
     names = ("word_perplexity", "byte_perplexity", "bits_per_byte")
     found: dict[str, Any] = {name: results["results"]["local"][f"{name},none"] for name in names}
     samples: Sequence[Any] = results["samples"]["local"]
@@ -158,7 +157,6 @@ def measure(name: str, folder: Path | None = None, file: Path | None = None) -> 
     assert folder is not None
     if name == "smollm2":
         return evaluate(folder, [join_bbc()], window=WINDOW, task="as it is")
-    assert file is not None
     return evaluate(folder, split_pages(file.read_text(encoding="utf-8")), window=WINDOW)
 
 

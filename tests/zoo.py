@@ -8,7 +8,7 @@ from typing import Any
 
 import fakes
 import torch
-from transformers import CONFIG_MAPPING, AutoModelForSequenceClassification
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForSequenceClassification
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES as CLASSIFIERS
 
 from cahp import models
@@ -127,6 +127,19 @@ def save(folder: Path, kind: str, *, seed: int = 0, **more: Any) -> Path:
     """``network`` in ``folder``, with a tokenizer."""
     network(kind, seed=seed, **more).save_pretrained(folder)
     fakes.tokenizer(type_ids=kind in fakes.TYPED).save_pretrained(folder)
+    return folder
+
+
+def save_language_model(folder: Path, kind: str, **more: Any) -> Path:
+    """A random causal language model of the model type ``kind`` in ``folder``, with a tokenizer."""
+    torch.manual_seed(0)
+    made = AutoModelForCausalLM.from_config(configuration(kind, **more))
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.2)
+    made.save_pretrained(folder)
+    fakes.tokenizer(type_ids=False).save_pretrained(folder)
     return folder
 
 

@@ -121,9 +121,7 @@ def test_layers_whose_reach_goes_by_their_place_are_walked_with_their_own_and_ha
 
 
 @pytest.mark.parametrize("kind", ["qwen3", "olmo2"])
-def test_norms_of_queries_and_keys_by_head_and_over_all_heads_stay_as_they_are(
-    kind: str, made: Callable[..., HeadModel]
-) -> None:
+def test_norms_of_queries_and_keys_by_head_or_over_all_heads_stay(kind: str, made: Callable[..., HeadModel]) -> None:
     model = made(kind)
     _, pruned = without_first(model)
     before, after = (one.layer_modules[0].self_attn for one in (model, pruned))
@@ -214,7 +212,7 @@ def test_sparse_attention_reads_texts_that_it_attends_to_as_a_whole(made: Callab
     assert torch.allclose(model.logits(batch), library(model, batch).logits, atol=1e-5)
 
 
-def test_positions_that_are_counted_from_the_padding_are_never_more_than_there_are(
+def test_positions_counted_from_the_padding_are_never_more_than_there_are(
     made: Callable[..., HeadModel],
 ) -> None:
     model = made("data2vec-text", max_position_embeddings=16)

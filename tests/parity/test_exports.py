@@ -197,9 +197,7 @@ def test_an_exported_folder_describes_its_model(exported) -> None:  # type: igno
 
 
 @pytest.mark.slow
-def test_the_command_exports_measures_and_reads_back_in_a_fresh_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_exports_measures_and_reads_back_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
     model = fakes.save_model(tmp_path / "model")
     data = fakes.write_data(tmp_path / "data")
@@ -252,7 +250,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, read_back_here:
         ({"format": "drop-in", "out": "model"}, "itself"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_with_the_next_step(
+def test_what_cannot_be_exported_is_refused_with_a_next_step(
     changes: dict[str, str], said: str, tmp_path: Path
 ) -> None:
     model = fakes.save_model(tmp_path / "model")
@@ -264,7 +262,7 @@ def test_what_cannot_be_exported_is_refused_with_the_next_step(
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
-def test_a_mean_ablated_model_reads_back_where_its_shapes_have_a_bias(
+def test_a_mean_ablated_model_reads_back_where_there_is_a_bias(
     family: str, tmp_path: Path, read_back_here: None
 ) -> None:
     model = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")

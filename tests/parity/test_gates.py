@@ -60,6 +60,11 @@ def test_the_self_test_refuses_a_model_whose_gates_do_nothing(model: HeadModel) 
         verify(deaf)
 
 
+def load_deep(folder: Path) -> HeadModel:
+    """A model of five layers that was not tested."""
+    return load_model(models.identify(str(fakes.save_model(folder, num_hidden_layers=5))), device_name="cpu")
+
+
 def rolled(module: torch.nn.Module, args: tuple[torch.Tensor], *, size: int) -> tuple[torch.Tensor]:
     """Undoes the gates and shuts the next head's channels instead."""
     return (args[0].roll(size, -1),)
@@ -68,7 +73,7 @@ def rolled(module: torch.nn.Module, args: tuple[torch.Tensor], *, size: int) -> 
 @pytest.mark.parametrize("layer", [0, 2, 4])
 @pytest.mark.parametrize("wrong", ["deaf", "the next head's", "not quite shut", "only the second head"])
 def test_a_wrong_gate_is_detected_in_every_layer(tmp_path: Path, layer: int, wrong: str) -> None:
-    broken = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
+    broken = load_deep(tmp_path)
     module = broken.projection(layer).module
     size = broken.card.head_size
     (gate,) = module._forward_pre_hooks.values()
@@ -96,13 +101,9 @@ def test_a_wrong_gate_is_detected_in_every_layer(tmp_path: Path, layer: int, wro
 
 
 @pytest.mark.parametrize("layer", [0, 2, 4])
-def test_a_cut_of_other_heads_than_the_mask_is_detected(
+def test_a_cut_of_other_heads_than_masked_is_detected(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int
 ) -> None:
-    from cahp.models import selftest
-
-    model = load_model(models.identify(str(fakes.save_model(tmp_path, num_hidden_layers=5))), device_name="cpu")
-
     def wrong_cut(whole: HeadModel, mask: HeadMask) -> HeadModel:
         keep = mask.keep.copy()
         keep[layer] = np.roll(keep[layer], 1)
@@ -110,15 +111,13 @@ def test_a_cut_of_other_heads_than_the_mask_is_detected(
 
     monkeypatch.setattr(selftest, "cut", wrong_cut)
     with pytest.raises(SelfTestError, match="cutting heads out of"):
-        verify(model)
+        verify(load_deep(tmp_path))
 
 
 @pytest.mark.parametrize(("apart", "allowed"), [(1.8e-5, True), (1.8e-3, False)])
 def test_rounding_is_relative_to_the_largest_logit_of_the_vocabulary(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: float, allowed: bool
 ) -> None:
-    from cahp.models import selftest
-
     folder = fakes.save_language_model(tmp_path)
     prompt = models.make_prompt(fakes.PROMPTS["causal"], fakes.ANSWERS)
     card = models.identify(str(folder), prompt=prompt)

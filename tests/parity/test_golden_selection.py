@@ -163,9 +163,7 @@ def texts() -> Texts:
 
 
 @with_sentences
-def test_one_shared_pass_gives_the_reference_s_features_and_salience(
-    minilm: HeadModel, texts: Texts, whole: Arrays
-) -> None:
+def test_one_shared_pass_gives_the_features_and_the_salience(minilm: HeadModel, texts: Texts, whole: Arrays) -> None:
     collector = Collector(minilm, classes=5)
     gradients = gate_gradients(minilm, texts, watch=collector.watch)
     signatures = collect(minilm, texts, rows=range(len(gradients), 256), into=collector)

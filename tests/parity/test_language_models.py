@@ -66,7 +66,7 @@ def test_a_model_that_learned_the_rule_answers_by_it(run: Run, language: str) ->
     assert "--prompt" not in document.command
 
 
-def test_answers_the_wrong_way_round_are_wrong_and_the_option_that_corrects_it_is_named(
+def test_answers_the_wrong_way_round_are_wrong_and_the_option_to_mend_it_is_named(
     settings: Settings, store: Store
 ) -> None:
     turned = prune(replace(settings, answers=fakes.ANSWERS[::-1], recover="none"), store=store).document
@@ -89,9 +89,7 @@ def test_it_learns_as_a_language_model(run: Run, settings: Settings, store: Stor
     assert (found.distill is None) is (how == "finetune")
 
 
-def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
-    folder: Path, language: str, tmp_path: Path
-) -> None:
+def test_masked_cut_and_reloaded_answer_alike_with_tied_embeddings(folder: Path, language: str, tmp_path: Path) -> None:
     model = models.load(str(folder), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
     mask = HeadMask.of([1, 2, 5, 8, 11], model.layers, model.heads)
     (batch,) = model.batches(model.tokenize(fakes.sentences(12).inputs))
@@ -100,10 +98,9 @@ def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
     pruned = cut(model, mask)
     assert torch.allclose(pruned.logits(batch), masked, atol=1e-5)
     save_network(restore_shapes(model, pruned, mask), model.tokenizer, tmp_path / "drop-in")
-    saving_folder = tmp_path / "compact"
-    saving_folder.mkdir()
-    model.tokenizer.save_pretrained(saving_folder)
-    saving.save_compact(saving_folder, pruned, mask)
+    (tmp_path / "compact").mkdir()
+    model.tokenizer.save_pretrained(tmp_path / "compact")
+    saving.save_compact(tmp_path / "compact", pruned, mask)
     for place in ("drop-in", "compact"):
         again = models.load(str(tmp_path / place), device="cpu", prompt=fakes.PROMPTS[language], answers=fakes.ANSWERS)
         assert torch.allclose(again.logits(batch), masked, atol=1e-5)
@@ -112,26 +109,18 @@ def test_masked_cut_and_reloaded_answer_alike_and_embeddings_stay_tied(
 
 
 @pytest.mark.parametrize("form", ["compact", "drop-in", pytest.param("onnx-int8", marks=pytest.mark.nightly)])
+@pytest.mark.usefixtures("read_back_here")
 def test_what_is_exported_is_a_language_model_again(
-    run: Run,
-    settings: Settings,
-    store: Store,
-    folder: Path,
-    language: str,
-    form: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    run: Run, settings: Settings, store: Store, language: str, form: str, tmp_path: Path
 ) -> None:
     """It loads by its own class, says what the pruned one says, and goes on from a text, with its own settings."""
-    monkeypatch.setattr(saving, "in_new_process", fakes.in_this_process)
     np.save(tmp_path / "mask.npy", run.mask.keep)
     out = tmp_path / "out"
     if form == "onnx-int8":
         pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
         if language == "masked":
             pytest.skip("one model in 8 bits says enough, and writing one takes seconds")
-    untimed = replace(settings, latency=False)
-    unrecovered = replace(untimed, recover="none")
+    unrecovered = replace(settings, recover="none")
     found = export(unrecovered, mask=tmp_path / "mask.npy", format=form, out=out, store=store)
     if form == "onnx-int8":
         # What it was rounded from was held against the model on the way.

@@ -27,9 +27,7 @@ QUICK = {"epochs": 1, "batch": 16, "learning_rate": 1e-3}
 
 
 @pytest.mark.parametrize("kind", ["esm", "gemma2", "mistral", "qwen3", pytest.param("t5", marks=pytest.mark.nightly)])
-def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_matched_model_is_recovered_in_every_way(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     logging.disable_progress_bar()
     model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3)), device="cpu")
     assert model.family.matched is not None
@@ -54,7 +52,6 @@ def test_a_matched_model_is_recovered_in_every_way_and_taken_home(
     answers = [model.logits(batch)]
     for how, one in recovered.items():
         found = again.recover(mask, how, schedule=QUICK)
-        assert found is not None
         assert found.sha256 == one.sha256
         pruned = cut_model(model, mask, one)
         if how == "finetune" or kind != "t5":

@@ -93,7 +93,7 @@ def write(ids, mask, count):
     assert compare_writing(tmp_path, greedy.replace("argmax", "argmin"), model) > 0.1
 
 
-def test_a_language_model_whose_cache_a_graph_cannot_have_is_refused_and_as_a_classifier_it_is_not(
+def test_a_language_model_whose_cache_a_graph_cannot_have_is_refused_but_not_as_a_classifier(
     tmp_path: Path,
 ) -> None:
     card = language_model(tmp_path / "model", "mpt").card

@@ -37,7 +37,7 @@ def code_of_guide(name: str) -> str:
 
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
-def test_lm_evaluation_harness_gives_the_accuracy_of_a_compact_model(
+def test_lm_evaluation_harness_finds_a_compact_model_s_accuracy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
@@ -80,7 +80,7 @@ def test_lm_evaluation_harness_gives_the_accuracy_of_a_compact_model(
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("tool", ["transformer_lens", "nnsight"])
-def test_a_tool_that_looks_inside_closes_the_heads_of_the_mask(
+def test_a_tool_that_looks_inside_closes_masked_heads(
     tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip(tool, reason=f"{tool} is not installed")
@@ -99,7 +99,7 @@ def test_a_tool_that_looks_inside_closes_the_heads_of_the_mask(
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["as nnsight has them", "as TransformerLens has them"])
-def test_closing_heads_before_the_output_projection_is_the_mask(
+def test_closing_heads_before_the_output_is_the_mask(
     apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
@@ -128,9 +128,7 @@ def test_closing_heads_before_the_output_projection_is_the_mask(
     torch.testing.assert_close(network(input_ids=asked).logits, expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_press_of_the_guide_takes_its_pattern_from_the_exported_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_press_of_the_guide_takes_its_pattern_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # kvpress itself needs an older transformers: its class is stood in for.
     press = type("DuoAttentionPress", (SimpleNamespace,), {})
     monkeypatch.setitem(sys.modules, "kvpress", SimpleNamespace(DuoAttentionPress=press))  # type: ignore[arg-type]

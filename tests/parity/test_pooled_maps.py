@@ -117,9 +117,7 @@ def test_pooled_maps_of_long_texts_equal_those_of_whole_maps(
 
 
 @pytest.mark.parametrize("name", ["bert", "groups", "window"])
-def test_padding_changes_nothing_and_texts_without_need_no_mask(
-    name: str, load: Callable[[str], HeadModel], no_maps: None
-) -> None:
+def test_padding_changes_nothing_and_needs_no_mask(name: str, load: Callable[[str], HeadModel], no_maps: None) -> None:
     model = load(name)
     batch = long_batch(model, 140, 140)
     wider = {key: torch.nn.functional.pad(tensor, (0, 20)) for key, tensor in batch.tensors.items()}
@@ -208,9 +206,7 @@ def test_pooled_maps_are_float32_where_products_are_bfloat16(load: Callable[[str
         assert 0 < (rough - exact).abs().max() < 0.1 * exact.max()
 
 
-def test_a_model_whose_pooled_maps_differ_at_load_keeps_whole_maps(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_model_whose_pooled_maps_differ_keeps_whole_maps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pool = PooledProbe.pool
 
     def wrong(probe: PooledProbe, module: Any, query: torch.Tensor, *args: Any, **options: Any) -> None:

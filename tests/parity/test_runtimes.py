@@ -107,7 +107,7 @@ def save(model: HeadModel, mask: HeadMask, form: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("runtime", "name"), CASES)
-def test_a_runtime_gives_the_logits_and_the_text_of_the_pruned_model(
+def test_a_runtime_gives_the_pruned_model_s_logits_and_text(
     runtime: str, name: str, model: HeadModel, tmp_path: Path
 ) -> None:
     python, mask, form = find_python(runtime), MASKS[name], FORMS[runtime]

@@ -117,9 +117,7 @@ def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered
 
 
 @pytest.mark.parametrize("form", ["standard", "drop-in"])
-def test_a_refused_bias_names_the_recovery_that_adds_it(
-    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_refused_bias_names_the_recovery_of_it(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
     shift = replace(RECOVERIES["refit"], name="shift", noun="shift", adds_biases=True)
     baseline = replace(RECOVERIES["refit"], name="baseline", baseline=True)

@@ -184,9 +184,7 @@ def check_onnx(kind: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("kind", ["deepseek_v3", "gpt_oss", "mixtral", "qwen2_moe"])
-def test_experts_are_written_in_operations_that_the_exporter_knows_and_answer_as_before(
-    kind: str, tmp_path: Path
-) -> None:
+def test_experts_are_written_in_operations_that_the_exporter_knows(kind: str, tmp_path: Path) -> None:
     model = models.load(str(zoo.save(tmp_path, kind, seed=3)), device="cpu")
     (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
     expected = model.logits(batch)
@@ -197,9 +195,7 @@ def test_experts_are_written_in_operations_that_the_exporter_knows_and_answer_as
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", sorted(set(PROVEN) - set(SLOW)))
-def test_the_table_says_which_can_be_exported_as_onnx(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_table_says_which_can_become_onnx_files(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_onnx(kind, tmp_path, monkeypatch)
 
 

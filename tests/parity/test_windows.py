@@ -27,7 +27,6 @@ from cahp.run.prune import Run
 from cahp.run.settings import Settings
 from cahp.stages.evaluation import evaluate
 from cahp.store import Store
-from cahp.tasks.answers import TokenEvaluation
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,16 +42,8 @@ def folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def settings(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     text = tmp_path_factory.mktemp("texts") / "texts.txt"
     text.write_text("\n\n".join(fakes.sentences(160).first))
-    return Settings(
-        model=str(folder),
-        data=str(text),
-        window=16,
-        tokens=320,
-        eval_tokens=128,
-        budget="4",
-        recover="refit",
-        latency=False,
-    )
+    windows = {"window": 16, "tokens": 320, "eval_tokens": 128}
+    return Settings(model=str(folder), data=str(text), **windows, budget="4", recover="refit", latency=False)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +92,6 @@ def test_kl_agreement_and_perplexity_are_those_of_an_independent_masking(folder:
 
 def test_a_refit_is_accepted_by_its_divergence_and_lowers_it(run: Run) -> None:
     refit = run.document.refit
-    assert refit is not None
     assert refit.accepted
     assert refit.kl_after < refit.kl_before  # type: ignore[operator]
     assert run.document.outcomes["recovered"]["kl"].value < run.document.outcomes["pruned"]["kl"].value
@@ -109,7 +99,6 @@ def test_a_refit_is_accepted_by_its_divergence_and_lowers_it(run: Run) -> None:
 
 def test_the_protocol_is_stored(run: Run) -> None:
     protocol = run.document.protocol
-    assert protocol is not None
     assert (protocol.window, protocol.stride, protocol.tokens) == (16, 16, 128)
     assert protocol.documents > 8
 
@@ -129,9 +118,7 @@ def test_a_distillation_takes_a_step_for_every_eight_windows(run: Run, settings:
     assert seen[-1].total == 6
 
 
-def test_training_in_bfloat16_ends_near_that_in_float32(
-    run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_in_bfloat16_ends_near_float32(run: Run, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     reports = []
     for half in (False, True):
         monkeypatch.setattr(reading, "has_bfloat16", lambda _, half=half: half)
@@ -188,21 +175,9 @@ FAMILIES: dict[str, dict[str, object]] = {
 }
 
 
-def save_language_model(folder: Path, kind: str) -> Path:
-    """A small random causal language model of the type ``kind``."""
-    torch.manual_seed(0)
-    network = AutoModelForCausalLM.from_config(zoo.configuration(kind, **FAMILIES[kind]))
-    for parameter in network.parameters():
-        if parameter.ndim == 2:
-            torch.nn.init.normal_(parameter, std=0.25)
-    network.save_pretrained(folder)
-    fakes.tokenizer(type_ids=False).save_pretrained(folder)
-    return folder
-
-
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_tokens_are_read_as_the_library_s_logits_say(kind: str, tmp_path: Path) -> None:
-    folder = save_language_model(tmp_path, kind)
+    folder = zoo.save_language_model(tmp_path, kind, **FAMILIES[kind])
     model = models.load(str(folder), device="cpu")
     cut_texts = cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
     keep = np.random.default_rng(1).random((model.layers, model.heads)) < 0.5
@@ -253,18 +228,16 @@ RHYME = ("the good film", "a fine plot and the great cast", "the bad song", "a p
 
 def losses_by_window(folder: Path, text: Path, **options: Any) -> list[float]:
     """The full model's mean loss on each window of the evaluation texts."""
-    bench = open_bench(
-        Settings(model=str(folder), data=str(text), window=16, eval_tokens=10**6, sample="head", **options)
-    )
-    windows = [window for window in bench.evaluation.windows if not window.copying]
-    found = bench.full
-    assert isinstance(found, TokenEvaluation)
-    return [float(part.mean()) for part in np.split(found.losses, np.cumsum([one.scored for one in windows])[:-1])]
+    sizes = {"window": 16, "eval_tokens": 10**6}
+    return mean_losses(open_bench(Settings(model=str(folder), data=str(text), **sizes, sample="head", **options)))
 
 
-def test_windows_begin_with_the_token_that_a_model_needs_as_in_a_loop_of_transformers_alone(
-    begun: Path, tmp_path: Path
-) -> None:
+def mean_losses(bench: Bench) -> list[float]:
+    scored = [window.scored for window in bench.evaluation.windows if not window.copying]
+    return [float(part.mean()) for part in np.split(bench.full.losses, np.cumsum(scored)[:-1])]
+
+
+def test_windows_begin_with_the_token_that_a_model_needs_as_in_transformers_alone(begun: Path, tmp_path: Path) -> None:
     for split in ("train", "validation"):
         (tmp_path / f"{split}.txt").write_text("\n\n".join(RHYME))
     words, network = AutoTokenizer.from_pretrained(begun), AutoModelForCausalLM.from_pretrained(begun).eval()
@@ -320,13 +293,9 @@ def test_gemma_has_the_loss_of_a_loop_of_transformers_alone_and_needs_the_token(
     )
     file = Path(package.assemble(tmp_path / "gemma.gguf"))
     bench = open_bench(Settings(model=str(file), data="bbc-news", window=256, eval_tokens=1024, mix="0", device="cpu"))
-    windows = [window for window in bench.evaluation.windows if not window.copying]
-    found = bench.full
-    assert isinstance(found, TokenEvaluation)
-    means = [float(part.mean()) for part in np.split(found.losses, np.cumsum([one.scored for one in windows])[:-1])]
     network = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32).eval()
     with_token, without = [], []
-    for window in windows:
+    for window in [one for one in bench.evaluation.windows if not one.copying]:
         ids = torch.tensor(window.ids[None])
         assert ids[0, 0] == network.config.bos_token_id
         for start, losses in ((0, with_token), (1, without)):
@@ -334,6 +303,6 @@ def test_gemma_has_the_loss_of_a_loop_of_transformers_alone_and_needs_the_token(
                 logits = network(ids[:, start:-1]).logits[0]
             lost = torch.nn.functional.cross_entropy(logits, ids[0, start + 1 :], reduction="none")
             losses.append(float(lost[-window.scored + start :].mean()))
-    assert means == pytest.approx(with_token, abs=1e-4)
+    assert mean_losses(bench) == pytest.approx(with_token, abs=1e-4)
     # The reason for the token: without it, this model is not itself.
     assert np.exp(np.mean(without)) > 2 * np.exp(np.mean(with_token))

@@ -16,7 +16,6 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import json_text
 from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import HeadMask
@@ -44,8 +43,7 @@ def mask(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Heads 0 and 3 of every layer stay."""
     keep = np.tile(np.array([True, False, False, True]), (3, 1))
     path = tmp_path_factory.mktemp("mask") / "head_mask.json"
-    document = json.loads(mask_json(HeadMask(keep), MaskOrigin("tiny", "by hand", None, None)))
-    path.write_text(json_text(document))
+    path.write_bytes(mask_json(HeadMask(keep), MaskOrigin("tiny", "by hand", None, None)))
     return path
 
 

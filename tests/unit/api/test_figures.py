@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +10,6 @@ import pytest
 pytest.importorskip("plotly", reason="what draws figures is not installed")
 
 import cahp
-from cahp.api import figures
 from cahp.stages.similarity import head_graph, suggest_threshold
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -23,22 +22,15 @@ def seen(run: cahp.PruneResult) -> cahp.SimilarityResult:
     return run.similarity(TEXT)
 
 
-def test_each_figure_of_a_run_has_a_name_for_type_checkers() -> None:
-    assert set(figures.OF_RUN) < set(get_args(figures.RunFigure))
-
-
-@pytest.mark.parametrize("dark", [False, True])
-def test_heads_and_their_space_are_drawn_from_the_run_alone(run: cahp.PruneResult, dark: bool) -> None:
-    figure = run.plot("heads", dark=dark)
+def test_heads_and_their_space_are_drawn_from_the_run_alone(run: cahp.PruneResult) -> None:
+    figure = run.plot("heads", dark=True)
     assert sorted(figure.data[0].customdata) == run.mask.flat
     assert figure.layout.title.text == "5 of 12 heads kept"
-    assert len(run.plot("space", dark=dark).data[0].x) == 5
-    assert list(run.plot("silhouette", dark=dark).data[0].x) == run.arrays["ks"].tolist()
+    assert len(run.plot("space").data[0].x) == 5
+    assert list(run.plot("silhouette").data[0].x) == run.arrays["ks"].tolist()
 
 
-def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
-    run: cahp.PruneResult, asked: dict[str, Any], store: Any
-) -> None:
+def test_accuracy_by_budget_is_that_of_such_a_run(run: cahp.PruneResult, asked: dict[str, Any], store: Any) -> None:
     told: list[tuple[str, int, int]] = []
     figure = run.plot("accuracy", budgets=[5, 8, 12], progress=lambda *said: told.append(said))
     curve = figure.data[0]
@@ -66,9 +58,7 @@ def test_accuracy_by_budget_is_what_a_run_of_that_budget_measures(
         ("similarity", {}, "depends on a text; give one"),
     ],
 )
-def test_what_cannot_be_drawn_is_refused(
-    run: cahp.PruneResult, name: Any, options: dict[str, Any], sentence: str
-) -> None:
+def test_other_figures_are_refused(run: cahp.PruneResult, name: Any, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(cahp.CahpError, match=sentence):
         run.plot(name, **options)
 
@@ -80,9 +70,6 @@ def test_without_plotly_one_sentence_says_what_to_install(
     with pytest.raises(cahp.CahpError, match=r"install it with pip install \"cahp-explorer\[notebook\]\""):
         run.plot("heads")
     assert seen.graph()._repr_mimebundle_() == {"text/plain": repr(seen.graph())}
-
-
-# --- similarity
 
 
 def test_a_text_is_seen_as_the_similarity_page_sees_it(run: cahp.PruneResult, seen: cahp.SimilarityResult) -> None:

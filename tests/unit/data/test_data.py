@@ -171,9 +171,7 @@ def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
         ({"train.csv": "premise,hypothesis,label\np,h,a\nq,i,b\n", "dev.csv": HEAD}, "Some splits"),
     ],
 )
-def test_a_folder_that_cannot_be_used_is_refused_with_the_reason(
-    write: Write, tmp_path: Path, files: dict[str, str], message: str
-) -> None:
+def test_a_folder_of_no_use_is_refused(write: Write, tmp_path: Path, files: dict[str, str], message: str) -> None:
     for name, content in files.items():
         write(name, content)
     with pytest.raises(DataError, match=message):
@@ -301,9 +299,7 @@ def test_train_gives_a_validation_split_and_the_test_split_stays_closed(write: W
         ("topic", "text\nq\n", {"label_column": "topic"}),
     ],
 )
-def test_a_test_split_without_labels_is_dropped_with_a_notice(
-    write: Write, name: str, test: str, options: dict[str, str]
-) -> None:
+def test_a_test_split_without_labels_is_dropped(write: Write, name: str, test: str, options: dict[str, str]) -> None:
     write("d/train.csv", HEAD.replace("label", name))
     write("d/dev.csv", f"text,{name}\nz,a\n")
     folder = write("d/test.csv", test).parent
@@ -339,9 +335,7 @@ def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> N
         ("d.csv", "label,text", {"label_column": "(none)"}),
     ],
 )
-def test_a_table_without_a_label_column_has_no_labels(
-    write: Write, name: str, header: str, columns: dict[str, Any]
-) -> None:
+def test_a_table_without_label_column_is_read(write: Write, name: str, header: str, columns: dict[str, Any]) -> None:
     separator = "\t" if name == "d.tsv" else ","
     rows = [header, *(f"a{separator}film {number}" for number in range(60))]
     dataset = load(str(write(name, "\n".join(rows))), **columns)
@@ -543,7 +537,7 @@ UNMATCHED: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], str]] = 
 
 
 @pytest.mark.parametrize(("data", "model", "options", "message"), UNMATCHED)
-def test_labels_are_never_matched_by_guess(
+def test_no_guess_matches_labels(
     data: tuple[str, ...], model: tuple[str, ...], options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CahpError, match=message) as refused:
@@ -591,9 +585,7 @@ def test_quotas_by_largest_remainder_leave_no_class_out_and_keep_the_order_of_th
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60), st.integers(1, 70), st.integers(0, 3))
 @settings(deadline=None)
-def test_any_stratified_sample_has_the_size_asked_for_and_no_row_twice(
-    labels: list[int], limit: int, seed: int
-) -> None:
+def test_any_stratified_sample_has_the_size_asked_for_no_row_twice(labels: list[int], limit: int, seed: int) -> None:
     texts = texts_of(labels, 5)
     drawn, _ = sample(texts, limit, seed=seed)
     assert len(drawn) == len(set(drawn.first)) == min(limit, len(labels))

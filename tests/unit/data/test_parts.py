@@ -25,12 +25,7 @@ def named(*names: str) -> Parts:
     return Parts.of_files("d", "d", dict.fromkeys(names, lambda: pytest.fail("nothing is opened to guess")))
 
 
-# Told -------------------------------------------------------------------------------------------------------------
-
-
-def test_a_folder_of_other_names_says_which_options_name_what_is_what(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_of_other_names_says_which_options_tell_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["prune", "--data", str(folder), "--quiet"]) == 2
     said = capsys.readouterr().err
     assert "'held-out.csv', 'more.csv', 'reviews.csv'" in said
@@ -63,9 +58,6 @@ def test_published_splits_serve_as_what_they_are_told(tmp_path: Path) -> None:
     told = load(str(saved), splits={"train": "train", "dev_other": "validation"})
     assert set(told.splits) == {"train", "validation"}
     assert guess_splits(find(str(saved))) == {"train": "train", "dev_matched": "validation"}
-
-
-# Guessed ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

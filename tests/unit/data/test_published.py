@@ -53,9 +53,6 @@ def why_not(name: str) -> str:
     return fakes.reason(DataError, data.load, name)
 
 
-# --- what is read
-
-
 def test_a_preset_of_lines_is_read_and_nothing_is_drawn(hub: Hub, capfd: pytest.CaptureFixture[str]) -> None:
     files = {f"{split}.jsonl": grades(split, size) for split, size in (("train", 20), ("dev", 10), ("test", 15))}
     hub.add("datasets/SetFit/sst5", {**files, "README.md": b"# SST-5\n"})
@@ -140,9 +137,6 @@ def test_a_revision_of_data_is_honoured(hub: Hub) -> None:
     assert "'v9'" in why_not("hub:org/name@v9")
 
 
-# --- folders of the same names
-
-
 def test_a_preset_is_read_from_a_folder_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sst5").mkdir()
     (tmp_path / "sst5" / "train.tsv").write_text("text\tlabel\nx\t0\ny\t4\n")
@@ -157,9 +151,6 @@ def test_a_local_folder_is_never_read_in_place_of_the_hub(tmp_path: Path, monkey
     (tmp_path / "org" / "name").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert "hides the hub data set" in why_not("hub:org/name")
-
-
-# --- what the hub does not give
 
 
 def test_large_data_are_fetched_with_consent_alone(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
+from transformers import AutoModelForSequenceClassification
 
 import cahp
 from cahp import models
@@ -22,14 +23,11 @@ from cahp.exports import checkpoints
 from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.formats import model_form
 from cahp.exports.masks import MaskOrigin, mask_array, mask_json
-from cahp.models.head_model import HeadModel
 from cahp.output import Output
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench, open_bench
-from cahp.run.measures import Measure
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.settings import Settings
-from cahp.show.blocks import Block
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
@@ -45,74 +43,49 @@ def unpacked(content: bytes, place: Path) -> Path:
     return folder
 
 
-def check_same(network: Any, pruned: HeadModel, bench: Bench) -> None:
-    """Check that a network that was read back gives the logits of a model in memory."""
-    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
-    with torch.no_grad():
-        torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
-
-
 @pytest.mark.parametrize(("recover", "form"), [("refit", "drop-in"), ("distill", "compact")])
-def test_a_written_model_loads_anywhere_and_answers_as_the_recovered_one(
-    bench: Bench, recover: str, form: str, tmp_path: Path
-) -> None:
-    content, results = checkpoint(bench, MASK, form=model_form(form), recover=recover)
+def test_a_written_model_answers_anywhere_as_recovered(bench: Bench, recover: str, form: str, tmp_path: Path) -> None:
+    found = Provenance(findings=("Abilities as pruned: class <b>: kept",))
+    content, results = checkpoint(bench, MASK, form=model_form(form), provenance=found, recover=recover)
     folder = unpacked(content, tmp_path)
     assert not [path for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pkl")]
     assert results["difference"] < 1e-5
     assert results["metrics"]["recovered"]["n"] == 30
-    assert RECOVERIES[recover].card in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert RECOVERIES[recover].card in card
+    # What features found is text and not markup.
+    assert "\n\nAbilities as pruned: class &lt;b&gt;: kept.\n\n" in card
     if recover == "refit":
         recovered = bench.recoveries.refit(MASK)
-        network = load_drop_in(folder)
+        network = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     else:
         recovered = bench.recoveries.distill(MASK)
         assert results["distill"] == recovered.report
         assert results["refit"] == recovered.start.report
         network = cahp.load_pruned(folder)
-    check_same(network, cut_model(bench.model, MASK, recovered), bench)
+    pruned = cut_model(bench.model, MASK, recovered)
+    (batch,) = pruned.batches(pruned.tokenize(bench.evaluation.inputs[:8]))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, pruned.logits(batch), atol=1e-5, rtol=1e-5)
 
 
-def load_drop_in(folder: Path) -> Any:
-    from transformers import AutoModelForSequenceClassification
-
-    return AutoModelForSequenceClassification.from_pretrained(folder).eval()
-
-
-def test_a_model_card_says_what_features_found_and_shows_markup_as_text(bench: Bench, tmp_path: Path) -> None:
-    found = Provenance(findings=("Abilities as pruned: class <b>: kept",))
-    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=found, recover="none")
-    card = (unpacked(content, tmp_path) / "README.md").read_text(encoding="utf-8")
-    assert "\n\nAbilities as pruned: class &lt;b&gt;: kept.\n\n" in card
-
-
+@pytest.mark.parametrize(
+    ("accepted", "applied", "rejected"),
+    [((True, False), "refit", "distill"), ((False, False), "none", "refit, distill"), ((False, True), "distill", None)],
+)
 def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accepted: Any, applied: str, rejected: Any
 ) -> None:
-    refitted = bench.recoveries.refit(MASK)
-    distilled = bench.recoveries.distill(MASK)
-
-    def say(name: str, *, refit: bool, distill: bool) -> str:
-        start = Recovered(refitted.weights, replace(refitted.report, accepted=refit))
-        made = Recovered(distilled.weights, start.refit, replace(distilled.report, accepted=distill), start)
-        recovered = start if name == "refit" else made
-        monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: recovered)
-        place = tmp_path / f"{name}{refit}{distill}"
-        content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), recover=name)
-        folder = unpacked(content, place)
-        with safe_open(folder / "model.safetensors", "np") as file:
-            applied = file.metadata()["cahp.recovery"]
-        card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
-        return f"{applied}: {card.split('with cahp-explorer; ')[1].split('. ')[0]}"
-
-    assert say("refit", refit=False, distill=False) == ("none: nothing was recovered (held-out texts rejected: refit)")
-    assert say("distill", refit=True, distill=False) == (
-        "refit: its output projections were solved in closed form (refit) (held-out texts rejected: distill)"
-    )
-    assert say("distill", refit=False, distill=False) == (
-        "none: nothing was recovered (held-out texts rejected: refit, distill)"
-    )
-    assert say("distill", refit=False, distill=True).startswith("distill: it was then trained on unlabelled texts")
+    refitted, distilled = bench.recoveries.refit(MASK), bench.recoveries.distill(MASK)
+    start = Recovered(refitted.weights, replace(refitted.report, accepted=accepted[0]))
+    made = Recovered(distilled.weights, start.refit, replace(distilled.report, accepted=accepted[1]), start)
+    monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: made)
+    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), recover="distill")
+    folder = unpacked(content, tmp_path)
+    with safe_open(folder / "model.safetensors", "np") as file:
+        assert file.metadata()["cahp.recovery"] == applied
+    card = " ".join((folder / "README.md").read_text(encoding="utf-8").split())
+    assert (f"(held-out texts rejected: {rejected})" in card) is (rejected is not None)
 
 
 def test_no_model_is_written_into_the_folder_of_the_file_that_it_is_read_from(bench: Bench, tmp_path: Path) -> None:
@@ -133,38 +106,7 @@ def test_options_that_need_texts_are_refused_without_them(settings: Settings, tm
             export(settings.model, mask=tmp_path / "mask.json", out=tmp_path / "out", **option)
 
 
-class Named(Measure[dict[str, str]]):
-    """A measure whose record is its name."""
-
-    title = "Named"
-    record = dict[str, str]
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.setting = name
-
-    def run(self, bench: Bench, mask: HeadMask, recovered: object, options: object) -> dict[str, str]:
-        return {"of": self.name}
-
-    def show(self, record: dict[str, str], subject: object) -> list[Block]:
-        return []
-
-
-def test_an_export_measures_abilities_and_nothing_else(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
-    monkeypatch.setattr("cahp.api.export.measures", lambda: (Named("roles"), Named("abilities")))
-    # The folder itself is another test's.
-    monkeypatch.setattr(checkpoints, "write", lambda *_, **__: {})
-    options = replace(settings, abilities=True, latency=False)
-    document = export(options, mask=tmp_path / "mask.json", out=tmp_path / "out", store=Store(tmp_path / "store"))
-    assert (document["abilities"], "roles" in document) == ({"of": "abilities"}, False)
-
-
-def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_as_its_file_does(
-    settings: Settings, tmp_path: Path
-) -> None:
+def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_of_it(settings: Settings, tmp_path: Path) -> None:
     run = documents.run_json()
     sha256 = models.identify(settings.model).origin
     budget = {"requested": None, "attained": 7}
@@ -204,7 +146,9 @@ def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it
         more = {"mask": tmp_path / "mask.json", "format": "compact", "store": Store(tmp_path / "store"), **more}
         return {**export(of, out=out, **more), "card": (out / "README.md").read_text()}
 
-    found = exported(replace(settings, recover="auto", recover_time="1h"))
+    found = exported(replace(settings, recover="auto", recover_time="1h", abilities=True))
+    assert "abilities" in found
+    assert "roles" not in found
     assert [one.step for one in found["steps"]] == ["pruned", "refit", "distill"]
     assert "Recovery step by step:" in found["card"]
     # Its texts were drawn as a distillation draws them, without their labels.
@@ -220,13 +164,8 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     onnxruntime = pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
     (tmp_path / "mask.npy").write_bytes(mask_array(MASK))
     out = tmp_path / "int8"
-    found = export(
-        replace(settings, latency_time="0.1s", recover="refit"),
-        mask=tmp_path / "mask.npy",
-        format="onnx-int8",
-        out=out,
-        store=Store(tmp_path / "store"),
-    )
+    options = {"mask": tmp_path / "mask.npy", "format": "onnx-int8", "store": Store(tmp_path / "store")}
+    found = export(replace(settings, latency_time="0.1s", recover="refit"), out=out, **options)
     assert found["tried"] == 30
     assert found["agreement"] >= 0.95
     assert [one.name for one in found["files"]] == ["full", "recovered", "int8"]
@@ -236,7 +175,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert rounded.ratio.ci95[0] <= rounded.ratio.value <= rounded.ratio.ci95[1]
     assert rounded.latency_ms.repeats == full.latency_ms.repeats >= 3
 
-    # Its figures are those of its answers, had as the README says.
+    # Its figures are those of its answers.
     bench = open_bench(settings, store=Store(tmp_path / "store"))
     session = onnxruntime.InferenceSession(str(out / "model.onnx"))
     right = 0
@@ -248,9 +187,7 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert accuracy.n == 30
     assert accuracy.low < accuracy.value < accuracy.high
     assert found["delta"]["int8"]["pp"] == pytest.approx(100 * (accuracy.value - full_accuracy.value))
-    figures = json.loads((out / "metrics.json").read_text())
-    assert [one["name"] for one in figures["files"]] == ["full", "recovered", "int8"]
-    assert figures["metrics"]["int8"]["accuracy"] == accuracy.value
+    assert json.loads((out / "metrics.json").read_text())["metrics"]["int8"]["accuracy"] == accuracy.value
 
 
 def test_a_mask_of_a_run_or_a_model_is_replaced_by_force_alone(settings: Settings, tmp_path: Path) -> None:
@@ -276,8 +213,3 @@ def test_a_name_with_the_ending_of_a_file_is_that_of_the_mask_and_no_folder(sett
         export(model, mask=mask, format="npy", out=tmp_path / "mask.json")
     with pytest.raises(OptionError, match="is the name of a file; name a folder"):
         export(settings, mask=mask, format="compact", out=tmp_path / "m.json")
-
-
-@pytest.mark.parametrize(("form", "said"), [("compact", "none of its heads again"), ("standard", "pruned again")])
-def test_a_model_card_says_whether_heads_can_be_chosen_again(form: str, said: str) -> None:
-    assert said in model_form(form).card

@@ -82,7 +82,7 @@ def mask(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("toys", "read_back_here")
-def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
+def test_a_new_form_of_a_model_and_of_a_mask_is_written_read_back_explained_and_replaced(
     settings: Settings, mask: Path, tmp_path: Path
 ) -> None:
     asked, out = Settings(model=settings.model, device="cpu"), tmp_path / "out"
@@ -95,6 +95,8 @@ def test_a_new_form_of_a_model_is_written_read_back_explained_and_replaced(
     lines = list(export_lines(found, Output(out)))
     assert lines[-1].endswith("out (toy): play with it")
     assert lines[-2].startswith("  runs in   transformers (")
+    bits = export(asked, mask=mask, format="bits", out=tmp_path / "bits")
+    assert (tmp_path / "bits" / bits["file"]).read_text() == "101111110110"
 
 
 @pytest.mark.usefixtures("read_back_here")
@@ -112,7 +114,6 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
     card = (tmp_path / "timed" / "README.md").read_text()
     assert f"| pruned | {size_of(found['files'][1].bytes)} | 40.0 ms | 0.80 × [0.78, 0.82] |" in card
     assert "median of n = 40 rounds in turn" in card
-    # A step of 8 ms is 125 tokens per second.
     still = Settings(model=settings.model, device="cpu", latency=False)
     untimed = export(still, out=tmp_path / "untimed", **asked)
     assert untimed["files"] is None
@@ -131,12 +132,6 @@ def test_a_new_form_that_answers_otherwise_is_not_written(
     # Rounding alone may make such a difference: then four times that is allowed.
     monkeypatch.setattr(selftest, "measure_rounding", lambda model, batches: 0.0003)
     export(Settings(model=settings.model, device="cpu"), mask=mask, format="toy", out=tmp_path / "out")
-
-
-@pytest.mark.usefixtures("toys")
-def test_a_new_form_of_a_mask_is_written(settings: Settings, mask: Path, tmp_path: Path) -> None:
-    found = export(Settings(model=settings.model), mask=mask, format="bits", out=tmp_path / "out")
-    assert (tmp_path / "out" / found["file"]).read_text() == "101111110110"
 
 
 @pytest.mark.parametrize("form", formats.FORMS, ids=lambda form: form.key)
@@ -176,9 +171,7 @@ def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
     monkeypatch.setattr("cahp.models.identity.NO_ONNX", {"bert": "it reads backwards"})
     monkeypatch.setattr("cahp.api.export.open_bench", lambda *_, **__: pytest.fail("it was measured"))
     for form in ("onnx", "onnx-int8"):
-        with pytest.raises(
-            OptionError,
-            match=f"cannot be exported as {form}, since it reads backwards; export it as compact or drop-in$",
-        ):
+        said = f"cannot be exported as {form}, since it reads backwards; export it as compact or drop-in$"
+        with pytest.raises(OptionError, match=said):
             export(settings, mask=mask, format=form, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -6,17 +6,24 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import documents
 import numpy as np
 import pytest
 
 from cahp.board.budget_sweep import fill, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.live import live_of
+from cahp.exports.masks import read_mask_record
 from cahp.exports.report import run_report
 from cahp.exports.run_folder import RunFiles, read_run, write_run
 from cahp.run.bench import Bench
+from cahp.run.document import RunDocument
 from cahp.run.prune import Run, measure_run
 from cahp.values import CahpError, Estimate
+
+DOCUMENT = RunDocument.from_json(documents.run_json())
+#: A run that nothing measured.
+RUN = Run(DOCUMENT, DOCUMENT.mask, {"salience": np.arange(6.0), "labels": np.array([0, 0, 1, 1, 2, 2])})
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +41,6 @@ def test_a_folder_tells_what_every_budget_keeps_and_what_the_run_measured(folder
     files = read_run(folder)
     assert files.document.mask.sha256 == run.mask.sha256
     live = live_of(files)
-    assert live is not None
     there = HeadClusters.of(bench.evidence)
     for budget in live.table.budgets:
         theirs = table_of(run.document, there).selection(budget)
@@ -49,9 +55,7 @@ def test_a_folder_tells_what_every_budget_keeps_and_what_the_run_measured(folder
     assert read_run(folder / "run.json").document == files.document
 
 
-def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
-    run: Run, bench: Bench, tmp_path: Path
-) -> None:
+def test_a_swept_folder_tells_all_budgets_and_a_stale_table_nothing(run: Run, bench: Bench, tmp_path: Path) -> None:
     table = table_of(run.document, HeadClusters.of(bench.evidence))
     quick = replace(bench, settings=replace(bench.settings, latency=False))
     budget = table.budgets[-3]
@@ -61,7 +65,6 @@ def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
     steps.close()
     write_run(tmp_path, run, table=table)
     live = live_of(read_run(tmp_path))
-    assert live is not None
     assert live.table.row(budget).outcomes == table.row(budget).outcomes is not None
     assert "of 67" not in run_report(read_run(tmp_path), day=date(2026, 1, 1))
 
@@ -69,7 +72,6 @@ def test_a_swept_folder_tells_all_budgets_and_another_run_s_table_tells_nothing(
     said["masks"][str(budget)] = "0" * 64
     (tmp_path / "table.json").write_text(json.dumps(said))
     stale = live_of(read_run(tmp_path))
-    assert stale is not None
     assert stale.table.row(budget).outcomes is None
     said["rows"] = 7
     (tmp_path / "table.json").write_text(json.dumps(said))
@@ -132,3 +134,28 @@ def test_a_missing_run_gives_the_command_that_makes_one(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(CahpError, match="no file of a run"):
         read_run(tmp_path / "notes.txt")
+
+
+def test_the_mask_of_a_run_says_its_model_its_budget_and_its_metrics(tmp_path: Path) -> None:
+    write_run(str(tmp_path / "out"), RUN)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"arrays.npz", "head_mask.json", "run.json"}
+    said = read_mask_record(tmp_path / "out" / "head_mask.json")
+    assert (said["model"], said["method"]) == ("tiny", "complementary")
+    assert said["budget"] == {"requested": None, "attained": 3}
+    assert said["metrics"] == documents.run_json()["metrics"]
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        replace(RUN, arrays={"objects": np.array([object()])}),
+        replace(RUN, document=replace(DOCUMENT, kept={"0": (0, 1), "1": (1,)})),
+    ],
+    ids=["objects", "other heads"],
+)
+def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_path: Path, broken: Run) -> None:
+    write_run(tmp_path, RUN)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(ValueError, match=r"were kept|Object arrays"):
+        write_run(tmp_path, broken)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

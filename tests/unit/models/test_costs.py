@@ -42,7 +42,5 @@ def test_a_layer_with_a_window_caches_no_more_than_its_latest_tokens() -> None:
         (CacheShape(head=10, windows=((0, 4), (1, 4)), positions=9), 120, 9),
     ],
 )
-def test_the_longest_context_fits_and_one_token_more_does_not(
-    shape: CacheShape, memory: int, longest: int | None
-) -> None:
+def test_the_longest_context_fits_and_no_token_more(shape: CacheShape, memory: int, longest: int | None) -> None:
     assert shape.longest(MASK, memory) == longest

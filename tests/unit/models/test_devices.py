@@ -34,9 +34,7 @@ class Waits(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("stage", [collect, evaluate, gate_gradients])
-def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
-    stage: Callable[..., object], tmp_path: Path
-) -> None:
+def test_a_stage_waits_for_the_device_as_often_with_more_layers(stage: Callable[..., object], tmp_path: Path) -> None:
     waits = []
     for layers in (2, 5):
         folder = fakes.save_model(tmp_path / str(layers), num_hidden_layers=layers)
@@ -47,9 +45,7 @@ def test_a_stage_waits_for_the_device_as_often_however_many_layers_there_are(
     assert waits[0] == waits[1]
 
 
-def test_a_machine_says_how_much_is_free_and_a_container_how_much_it_may(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_machine_or_container_says_how_much_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "memory.max").write_text("3000000\n")
     (tmp_path / "memory.stat").write_text("anon 2000000\nfile 900000\n")
     monkeypatch.setattr(devices.psutil, "virtual_memory", lambda: SimpleNamespace(available=2048 * 1024))

@@ -47,9 +47,6 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
     return PromptReader(tokenizer or bytewise(), Prompt(template, answers), language, "gpt-tiny")
 
 
-# What is a prompt -------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("template", "answers", "why"),
     [
@@ -70,9 +67,6 @@ def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = 
 def test_a_prompt_without_sense_is_refused(template: str | None, answers: Any, why: str) -> None:
     with pytest.raises(OptionError, match=why):
         cahp.Settings(prompt=template, answers=answers)
-
-
-# Answers ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("template", ["{text} it was", "{text} it was "])
@@ -120,9 +114,6 @@ def test_the_end_token_that_a_tokenizer_adds_is_not_asked_after() -> None:
     assert kept["input_ids"][-1] == end
 
 
-# Long texts -------------------------------------------------------------------------------------------------------
-
-
 def test_a_long_text_loses_its_end_and_the_prompt_nothing() -> None:
     read, tokenizer = reader("so: {text} it was", "great", "bad"), bytewise()
     text = "they said it was unbelievable " * 40
@@ -148,9 +139,6 @@ def test_of_a_pair_the_longer_text_gives_first() -> None:
     first, second, _ = tokenizer.decode(both["input_ids"]).split(" / ")
     assert abs(first.count("good") - second.count("bad")) <= 3
     assert second.count("bad") > 3
-
-
-# The model --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("language", ["causal", "masked"])
@@ -193,23 +181,16 @@ UNASKABLE: dict[str, tuple[Callable[[Path], Path], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize(("save", "options", "why"), UNASKABLE.values(), ids=UNASKABLE)
-def test_what_cannot_be_asked_says_why(
-    tmp_path: Path, save: Callable[[Path], Path], options: dict[str, Any], why: str
-) -> None:
+def test_each_refusal_says_why(tmp_path: Path, save: Callable[[Path], Path], options: dict[str, Any], why: str) -> None:
     with pytest.raises((OptionError, ModelError), match=why):
         cahp.load(str(save(tmp_path)), device="cpu", **options)
-
-
-# A text of a person -----------------------------------------------------------------------------------------------
 
 
 TEXT = "the film was very good"
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_a_language_model_reads_it_after_the_token_before_a_first_one_and_may_go_on(
-    family: str, tmp_path: Path
-) -> None:
+def test_a_language_model_reads_it_after_the_token_before_a_first_one(family: str, tmp_path: Path) -> None:
     model = cahp.load(str(fakes.save_language_model(tmp_path / "model", "causal", family)), device="cpu")
     ids = model.tokenizer(TEXT, add_special_tokens=False)["input_ids"]
     expected = [start_id(model.tokenizer), *ids]

@@ -28,9 +28,6 @@ def why_not(name: str) -> str:
     return fakes.reason(ModelError, models.identify, name)
 
 
-# --- what is fetched
-
-
 def test_what_is_not_needed_is_not_fetched(hub: Hub, sound: Path) -> None:
     beside = dict.fromkeys(
         ("pytorch_model.bin", "tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "openvino/model.json"), b"\0" * 99
@@ -55,7 +52,6 @@ def test_a_look_fetches_the_configuration_and_no_weight(hub: Hub, sound: Path) -
     assert set(hub.fetched()) == {"config.json", "model.safetensors"}
     assert hub.fetched_whole() == {"config.json"}
     assert hub.fetched()["model.safetensors"] <= HEADER_BYTES
-    assert card.details is not None
     assert card.details["parameters"] == models.load(str(sound), device="cpu").parameters
     assert card.details["missing"] == sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
 
@@ -94,9 +90,6 @@ def test_a_revision_is_honoured_and_its_commit_recorded(hub: Hub, sound: Path, f
     assert models.identify("org/name").revision == new
 
 
-# --- what is refused before a weight moves
-
-
 @pytest.mark.parametrize(
     ("entries", "named", "fetched"),
     [
@@ -132,17 +125,12 @@ def test_a_model_of_no_use_is_refused_by_its_configuration(
         ("tokenizer.json", "README.md", "no tokenizer"),
     ],
 )
-def test_a_repository_without_what_a_model_needs_is_refused(
-    hub: Hub, sound: Path, without: str, extra: str, named: str
-) -> None:
+def test_a_repository_that_lacks_a_part_is_refused(hub: Hub, sound: Path, without: str, extra: str, named: str) -> None:
     files = {**files_in(sound), extra: b"\x80\x04cposix\nsystem\n"}
     del files[without]
     hub.add("org/name", files)
     assert named in why_not("org/name")
     assert set(hub.fetched()) <= {"config.json"}
-
-
-# --- consent
 
 
 def test_what_is_large_is_fetched_with_consent_alone(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,9 +162,6 @@ def test_downloads_report_bytes_and_print_nothing(hub: Hub, sound: Path, capfd: 
     size = sum((sound / file).stat().st_size for file in LISTED - {"config.json"})
     assert seen[-1] == ("download", size, size)
     assert capfd.readouterr() == ("", "")
-
-
-# --- what the hub does not give
 
 
 def test_a_gated_model_says_where_to_accept_its_terms(hub: Hub, sound: Path, monkeypatch: pytest.MonkeyPatch) -> None:

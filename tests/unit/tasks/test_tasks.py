@@ -6,8 +6,6 @@ import fakes
 import numpy as np
 import pytest
 
-from cahp.run.bench import Bench, open_bench
-from cahp.store import Store
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, Source, Window
 from cahp.tasks.texts import Texts
@@ -50,11 +48,3 @@ def test_labels_that_are_missing_are_predicted_or_all_the_same() -> None:
     predicted = np.array([1, 0])
     assert CLASSIFICATION.label(fakes.sentences(2), lambda: predicted) is predicted
     assert NEXT_TOKEN.label(windows(window(3), window(3)), lambda: pytest.fail("predicted")).tolist() == [0, 0]
-
-
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Bench:
-    place = tmp_path_factory.mktemp("language")
-    model = fakes.save_language_model(place / "model", "causal", "llama")
-    settings = fakes.quick(model, fakes.write_data(place / "data"), window=16, tokens=160, eval_tokens=64)
-    return open_bench(settings, store=Store(place / "store"))
