@@ -212,9 +212,7 @@ def test_sparse_attention_reads_texts_that_it_attends_to_as_a_whole(made: Callab
     assert torch.allclose(model.logits(batch), library(model, batch).logits, atol=1e-5)
 
 
-def test_positions_counted_from_the_padding_are_never_more_than_there_are(
-    made: Callable[..., HeadModel],
-) -> None:
+def test_positions_counted_from_the_padding_are_never_more_than_there_are(made: Callable[..., HeadModel]) -> None:
     model = made("data2vec-text", max_position_embeddings=16)
     assert model.max_length == 15
     assert model.logits(one_batch(model, " ".join(fakes.WORDS))).isfinite().all()

@@ -68,14 +68,7 @@ def plain_accuracy() -> Callable[[Path, Path], float]:
 @pytest.fixture(scope="session")
 def asked(model: Path, data: Path) -> dict[str, Any]:
     """The options of a run that takes a second, by keyword."""
-    return {
-        "model": model,
-        "data": data,
-        "pool_size": 8,
-        "projection": "pca",
-        "latency": False,
-        "device": "cpu",
-    }
+    return {"model": model, "data": data, "pool_size": 8, "projection": "pca", "latency": False, "device": "cpu"}
 
 
 @pytest.fixture(scope="session")

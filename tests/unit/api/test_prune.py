@@ -37,24 +37,16 @@ def test_keywords_settings_and_the_command_line_ask_for_the_same_run(
     assert run.document.command.startswith("cahp prune --model")
 
 
-def test_a_loaded_model_is_pruned_without_reading_it_again(
-    asked: dict[str, Any], store: Store, run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    loaded = cahp.load(str(asked["model"]), device="cpu")
-    monkeypatch.setattr("cahp.models.load", None)
-    rest = {name: value for name, value in asked.items() if name not in ("model", "data")}
-    again = cahp.prune(loaded, asked["data"], **rest, budget=6, store=store)
-    assert again.bench.model is loaded
-    assert again.mask.count == 6
-
-
-def test_a_loaded_model_is_named_so_that_others_find_it_in_any_folder(
+def test_a_loaded_model_is_not_read_again_and_named_so_that_others_find_it_in_any_folder(
     asked: dict[str, Any], store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(asked["model"].parent)
     loaded = cahp.load("tiny", device="cpu")
     rest = {name: value for name, value in asked.items() if name not in ("model", "data")}
-    again = cahp.prune(loaded, asked["data"], **rest, budget=5, store=store)
+    monkeypatch.setattr("cahp.models.load", None)
+    again = cahp.prune(loaded, asked["data"], **rest, budget=6, store=store)
+    assert again.bench.model is loaded
+    assert again.mask.count == 6
     # Another model of that name lies where one goes on working.
     fakes.save_model(tmp_path / "tiny", seed=7)
     monkeypatch.chdir(tmp_path)

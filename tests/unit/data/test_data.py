@@ -600,12 +600,7 @@ def test_any_stratified_sample_has_the_size_asked_for_no_row_twice(labels: list[
 
 
 @pytest.mark.parametrize(
-    "labels",
-    [
-        [0] * 20 + [1] * 20,
-        [2] * 9 + [0] * 20 + [1] * 20,
-        [0] * 15 + [1] * 15 + [0] * 15 + [1] * 15,
-    ],
+    "labels", [[0] * 20 + [1] * 20, [2] * 9 + [0] * 20 + [1] * 20, [0] * 15 + [1] * 15 + [0] * 15 + [1] * 15]
 )
 @pytest.mark.parametrize("limit", [None, 20])
 def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], limit: int | None) -> None:

@@ -33,10 +33,7 @@ def parquet(labels: Sequence[int], names: Sequence[str], **texts: Sequence[str])
     features |= {name: {"dtype": "string", "_type": "Value"} for name in texts}
     table = pa.table({**texts, "label": pa.array(labels, pa.int64())})
     out = io.BytesIO()
-    pq.write_table(
-        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}),
-        out,
-    )
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), out)
     return out.getvalue()
 
 

@@ -17,14 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import (
-    MaskOrigin,
-    mask_csv,
-    mask_json,
-    mask_pattern,
-    read_mask,
-    read_mask_record,
-)
+from cahp.exports.masks import MaskOrigin, mask_csv, mask_json, mask_pattern, read_mask, read_mask_record
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 

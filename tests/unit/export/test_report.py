@@ -1,5 +1,10 @@
+"""Reports, and those whose board answers: what is in the file. That it answers is tested in a browser."""
+
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -7,15 +12,98 @@ from typing import Any
 
 import documents
 import numpy as np
+import pytest
+from clusters import in_a_row, outcomes, speed
 
-from cahp.exports.report import Origin, page
+from cahp.board.budget_sweep import BudgetTable
+from cahp.exports.live import Live
+from cahp.exports.report import Origin, page, recipe
 from cahp.run.document import RunDocument
+from cahp.run.settings import Settings
+from cahp.values import HeadMask
+
+
+def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDocument, HeadMask, Live]:
+    """A run of a model of any size, with every budget measured."""
+    clusters = in_a_row(layers, heads)
+    table = BudgetTable(clusters.selections(Settings()))
+    for row in table.budgets:
+        table.add(row, outcomes=outcomes(0.5 + 0.4 * row / (layers * heads)), speed=speed(0.9))
+    selection = table.selection(budget)
+    said = documents.run_json()
+    said["model"] |= {"layers": layers, "heads": heads}
+    said["kept"] = {str(layer): kept for layer, kept in enumerate(selection.mask.by_layer)}
+    said |= {"rescued": [], "budget": {"requested": budget, "attained": budget}, **changes}
+    labels = clusters.groups(selection.k)[0]
+    return RunDocument.from_json(said), selection.mask, Live(clusters, table, labels)
+
+
+def html(run: RunDocument, mask: HeadMask, live: Live, **options: Any) -> str:
+    origin = Origin("a small machine", "2026-01-31", recipe(run.settings))
+    return page(run, origin=origin, live=live, **options)
+
+
+def board_of(page: str) -> Any:
+    """The data of a page's board."""
+    found = re.search(r'class="board-data">(.*?)</script>', page, re.DOTALL)
+    return json.loads(found[1])
+
+
+def test_the_page_may_run_its_one_script_and_load_nothing() -> None:
+    text = html(*of_size(6, 12, 20))
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    scripts = re.findall(r'<script type="module">(.*?)</script>', text, re.DOTALL)
+    assert len(scripts) == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert policy[1] == (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; font-src data:; img-src blob:"
+    )
+    assert "http" not in scripts[0].replace("http://www.w3.org/2000/svg", "")
+    assert "<!--" not in scripts[0]
+
+
+def test_without_script_it_says_the_same() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    fallback = re.search(r"<noscript>.*?(<svg class=grid.*?</svg>)", html(run, mask, live), re.DOTALL)
+    assert fallback[1] in html(run, mask, live, static=True)
+
+
+def test_names_that_people_chose_never_become_script() -> None:
+    hostile = "</script><script>alert(1)</script><!--"
+    run, mask, live = of_size(6, 12, 20)
+    said = run.to_json()
+    said["model"]["id"] = said["data"]["id"] = hostile
+    said["settings"]["recover"] = "distill"
+    said["outcomes"]["recovered"] = said["outcomes"]["pruned"]
+    said["refit"] = {"accepted": True, "reason": hostile, "examples": 1}
+    said["data"]["eval"]["class_counts"] = {hostile: 3}
+    text = html(RunDocument.from_json(said), mask, live)
+    assert text.count("<script") == 2
+    assert "alert(1)</script>" not in text
+    assert "<!--" not in text
+
+
+def test_what_the_board_is_given_are_the_measured_figures() -> None:
+    run, mask, live = of_size(6, 12, 20)
+    data = board_of(html(run, mask, live))
+    assert data["budgets"] == list(range(6, 73))
+    assert data["rows"][0]["values"]["accuracy"][0] == 0.5 + 0.4 * 6 / 72
+    assert data["current"]["values"]["accuracy"] == [0.912, 0.895, 0.927, 1200]
+    assert data["current"]["speed"]["ratio"]["ci95"][0] == 0.8
+    assert data["current"]["covers"] == live.clusters.covers(mask, live.labels).tolist()
+    assert len(data["readings"]) == 67
+
+
+@pytest.mark.parametrize(("layers", "heads", "most"), [(6, 12, 1e6), (32, 32, 5e6)])
+def test_a_report_is_small_enough_to_be_mailed(layers: int, heads: int, most: float) -> None:
+    assert len(html(*of_size(layers, heads, layers * heads // 4)).encode()) < most
+
 
 LABELS = np.array([0, 0, 1, 1, 2, 0])
 ORIGIN = Origin("a small machine, 2 cores", "2026-01-31", "cahp prune --budget 3")
 
 
-def run() -> dict[str, Any]:
+def run_json() -> dict[str, Any]:
     return {**documents.run_json(), "refit": None, "cached": []}
 
 
@@ -50,7 +138,7 @@ class Outline(HTMLParser):
 
 
 def report(document: dict[str, Any] | None = None, **options: Any) -> Outline:
-    return Outline(page(RunDocument.from_json(document or run()), origin=ORIGIN, **options))
+    return Outline(page(RunDocument.from_json(document or run_json()), origin=ORIGIN, **options))
 
 
 def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
@@ -62,11 +150,11 @@ def test_a_report_asks_for_nothing_and_runs_nothing() -> None:
     assert not any(name.startswith("on") for name in attributes)
     policies = [attrs["content"] for tag, attrs in outline.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
     assert policies == ["default-src 'none'; style-src 'unsafe-inline'; font-src data:"]
-    assert re.findall(r"url\((.{5})", page(RunDocument.from_json(run()), origin=ORIGIN)) == ["data:"]
+    assert re.findall(r"url\((.{5})", page(RunDocument.from_json(run_json()), origin=ORIGIN)) == ["data:"]
 
 
 def test_names_that_people_chose_are_text_and_not_markup() -> None:
-    document = run()
+    document = run_json()
     hostile = '"><script>alert(1)</script>'
     document["model"]["id"] = document["data"]["id"] = hostile
     document["data"]["eval"]["class_counts"] = {hostile: 3}
@@ -97,13 +185,13 @@ NOTHING = {"parameters": None, "flops": None, "latency_ms": None}
 
 def test_the_report_says_nothing_that_is_not_so() -> None:
     assert "are part of the package" not in report().text
-    bundled = page(RunDocument.from_json(run()), origin=replace(ORIGIN, bundled=True))
+    bundled = page(RunDocument.from_json(run_json()), origin=replace(ORIGIN, bundled=True))
     assert "are part of the package" in Outline(bundled).text
-    by_chance = {**run(), "settings": {**run()["settings"], "method": "random"}}
+    by_chance = {**run_json(), "settings": {**run_json()["settings"], "method": "random"}}
     text = report(by_chance, labels=LABELS).text
     assert "one head of each cluster" not in text
     assert "head_mask.json" not in text
     untimed = {"latency_ratio": None, "attention_share": None, "cost": {"full": NOTHING, "pruned": NOTHING}}
-    text = report({**run(), **untimed}).text
+    text = report({**run_json(), **untimed}).text
     assert "Time and size were not measured" in text
     assert " ms" not in text

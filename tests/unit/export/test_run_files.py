@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import zipfile
 from dataclasses import replace
@@ -7,19 +8,25 @@ from datetime import date
 from pathlib import Path
 
 import documents
+import fakes
 import numpy as np
 import pytest
 
+from cahp.api.evaluate import evaluate
 from cahp.board.budget_sweep import fill, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.live import live_of
 from cahp.exports.masks import read_mask_record
-from cahp.exports.report import run_report
-from cahp.exports.run_folder import RunFiles, read_run, write_run
+from cahp.exports.report import recipe, run_report
+from cahp.exports.run_folder import RunFiles, read_run, run_archive, write_run
+from cahp.files import plain_json
+from cahp.models.cards import Costs
+from cahp.outcomes import to_metrics
 from cahp.run.bench import Bench
-from cahp.run.document import RunDocument
-from cahp.run.prune import Run, measure_run
-from cahp.values import CahpError, Estimate
+from cahp.run.document import BY_HAND, RunDocument
+from cahp.run.prune import Run, measure_mask, measure_run
+from cahp.store import Store
+from cahp.values import CahpError, Estimate, HeadMask
 
 DOCUMENT = RunDocument.from_json(documents.run_json())
 #: A run that nothing measured.
@@ -159,3 +166,23 @@ def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_pa
     with pytest.raises(ValueError, match=r"were kept|Object arrays"):
         write_run(tmp_path, broken)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Bench, tmp_path: Path) -> None:
+    def costs(mask: HeadMask) -> Costs:
+        return bench.measurements.costs(mask, length=8, **fakes.QUICK_COSTS)
+
+    mask = HeadMask.of([0, 2, 5, 8, 9, 10, 11], 3, 4)
+    run = measure_mask(bench, mask, command=recipe, costs=costs)
+    archive = zipfile.ZipFile(io.BytesIO(run_archive(Run(run, mask, {"labels": np.zeros(12)}))))
+    assert archive.testzip() is None
+    assert set(archive.namelist()) == {f"cahp-run/{name}" for name in ("run.json", "head_mask.json", "arrays.npz")}
+    archive.extractall(tmp_path)
+    path = tmp_path / "cahp-run" / "head_mask.json"
+    said = json.loads(path.read_text())
+    assert said["method"] == BY_HAND
+    found = evaluate(bench.settings, mask=path, store=Store(tmp_path / "another"))
+    assert found["outcomes"]["pruned"] == run.outcomes["pruned"]
+    assert said["metrics"]["pruned"] == plain_json(to_metrics(run.outcomes["pruned"]))
+    assert recipe(run.settings).startswith("cahp evaluate --mask head_mask.json ")
+    assert run.verified.mask_equals_surgery

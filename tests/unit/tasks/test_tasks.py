@@ -1,14 +1,110 @@
-"""What the tasks say of their items, and that a task of one's own is asked everywhere."""
+"""What tasks say of their items, and a second task of tokens, written here in the places that the README names."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
 import pytest
+import torch
+from numpy.typing import NDArray
+from transformers import AutoModelForMaskedLM
 
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
+import cahp
+from cahp.data import Dataset
+from cahp.models.cards import ModelCard
+from cahp.run import texts as making
+from cahp.run.settings import Settings
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, TASKS, Task
 from cahp.tasks.answers import NO_LABEL, Source, Window
+from cahp.tasks.task import NextToken
 from cahp.tasks.texts import Texts
+
+#: So many tokens of a window have one mask.
+EVERY = 7
+
+
+@dataclass(frozen=True, eq=False)
+class MaskedWindow(Window):
+    """A window some of whose tokens are read as ``mask``, and predicted at their own places."""
+
+    mask: int = 0
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        return np.arange(len(self.ids) - self.scored, len(self.ids))
+
+    @property
+    def inputs(self) -> NDArray[np.int64]:
+        ids = self.ids.copy()
+        ids[self.places[::EVERY]] = self.mask
+        return ids
+
+
+class MaskedToken(NextToken):
+    name = "masked token"
+    words = replace(NextToken.words, answer="masked token", answers="masked words")
+    head = "masked"
+    ahead = 0
+
+
+MASKED_TOKEN = MaskedToken()
+
+
+def choose_task(card: ModelCard) -> Task:
+    if card.language == "masked" and not card.labels:
+        return MASKED_TOKEN
+    return CLASSIFICATION
+
+
+def mask_windows(raw: Dataset, settings: Settings, card: ModelCard) -> Dataset:
+    cut = making._cut_windows(raw, settings, card)
+    mask = fakes.AutoTokenizer.from_pretrained(card.folder).mask_token_id
+    splits = {}
+    for name, texts in cut.splits.items():
+        windows = [window for window in texts.windows if not window.copying]
+        masked = tuple(MaskedWindow(one.text, one.ids, one.units, one.sizes, mask=mask) for one in windows)
+        splits[name] = Texts(masked, None, np.full(len(masked), -1, dtype=np.int64), making.ALL, MASKED_TOKEN)
+    return replace(cut, splits=splits)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setitem(TASKS, MASKED_TOKEN.name, MASKED_TOKEN)
+    monkeypatch.setattr(ModelCard, "task", property(choose_task))
+    monkeypatch.setitem(making._PREPARATIONS, MASKED_TOKEN, making._Preparation(mask_windows, making._cut_unlabelled))
+    fakes.save_language_model(tmp_path / "model", "masked")
+    for split, seed in (("train", 3), ("validation", 4)):
+        lines = [str(text).replace(",", "") for text in fakes.sentences(120, seed=seed).first]
+        (tmp_path / f"{split}.csv").write_text("\n".join(["text", *lines]))
+    return tmp_path
+
+
+def test_a_task_written_for_this_test_chooses_refits_and_measures(folder: Path) -> None:
+    options: dict[str, Any] = {"tokens": 512, "eval_tokens": 256, "window": 32, "mix": "0", "latency": False}
+    run = cahp.prune(model=str(folder / "model"), data=str(folder), budget="4", recover="refit", **options)
+    assert run.mask.count == 4
+    outcomes = run.document.outcomes
+    assert outcomes["full"]["kl"].value == pytest.approx(0, abs=1e-6)
+    assert outcomes["pruned"]["kl"].value > 0.01
+    assert outcomes["recovered"]["kl"].value < outcomes["pruned"]["kl"].value
+    assert outcomes["full"]["nll"].value == pytest.approx(read_alone(folder / "model", run.bench.evaluation), abs=1e-5)
+
+
+def read_alone(model: Path, texts: Texts) -> float:
+    """The mean loss of the scored tokens of windows, in transformers alone."""
+    network = AutoModelForMaskedLM.from_pretrained(model)
+    losses = []
+    for window in texts.windows:
+        assert isinstance(window, MaskedWindow)
+        with torch.no_grad():
+            logits = network(input_ids=torch.tensor(window.inputs)[None]).logits[0]
+        scored = window.places
+        losses.append(-logits.log_softmax(-1)[scored, window.ids[scored]].double())
+    return float(torch.cat(losses).mean())
 
 
 def window(tokens: int, document: int = 0, *, source: Source = "text") -> Window:
