@@ -13,8 +13,9 @@ import numpy as np
 import onnx
 import pytest
 import torch
+import zoo
 from terminal import call
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import cahp
 from cahp import models
@@ -23,13 +24,18 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import Provenance, claimed, write
 from cahp.exports.form import ModelForm, Pruned
 from cahp.models import saving
+from cahp.models.caching import continue_greedily, decode_step, fill_cache
+from cahp.models.cards import KvCache
 from cahp.models.head_model import HeadModel, Verified
-from cahp.models.surgery import cut
+from cahp.models.saving import refuse_standard
+from cahp.models.surgery import can_cut, cut
+from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings
-from cahp.stages.recovery import mean_ablate
+from cahp.stages.recovery import mean_ablate, solve
 from cahp.store import Store
 from cahp.values import CahpError, HeadMask, MaskError, ModelError, OptionError
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TEXTS = fakes.sentences(12).inputs
 #: The family that is written as ONNX here, which takes seconds (in 8 bits, so that the exact file is held against the
 #: model on the way); test_types.py tries all.
@@ -277,3 +283,210 @@ def test_a_mean_ablated_model_reads_back_where_there_is_a_bias(
                 write(formats.model_form(form), tmp_path / form, whole, provenance=Provenance(recovery="mean"))
         else:
             assert write(formats.model_form(form), tmp_path / form, whole)["difference"] <= 1e-5
+
+
+# --- an even model as a plain checkpoint: its own class with fewer heads, read by transformers alone
+
+STANDARD = formats.model_form("standard")
+#: Tiny classifiers whose configuration states the size of a head: one that derives it if it is missing, one with a
+#: norm of queries and keys, one with queries, keys and values in one matrix, and one with a single key-value head.
+STATED: dict[str, dict[str, object]] = {"llama": {}, "qwen3": {}, "phi3": {}, "gemma": {"num_key_value_heads": 1}}
+
+
+def even(model: HeadModel, kept: int) -> HeadMask:
+    """Other heads in every layer, and equally many."""
+    order = np.random.default_rng(1).random((model.layers, model.heads)).argsort(axis=1)
+    return HeadMask(order < kept)
+
+
+@pytest.mark.usefixtures("read_back_here")
+@pytest.mark.parametrize("kind", STATED)
+def test_transformers_alone_reads_an_even_model_as_the_masked_one(kind: str, tmp_path: Path) -> None:
+    model = models.load(str(zoo.save(tmp_path / "model", kind, seed=3, **STATED[kind])), device="cpu")
+    mask = even(model, model.heads // 2)
+    write(STANDARD, tmp_path / "out", Pruned(model, cut(model, mask), mask, TEXTS))
+    network = AutoModelForSequenceClassification.from_pretrained(tmp_path / "out").eval()
+    (batch,) = model.batches(model.tokenize(TEXTS[:5]))
+    expected = model.logits(batch, gates=model.gates(mask.keep))
+    with torch.no_grad():
+        torch.testing.assert_close(network(**batch.tensors).logits, expected, atol=1e-5, rtol=1e-5)
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    # Of 4 query heads in 2 groups a group is left; of 4 that share a key-value head two are left, and that head.
+    assert (config["num_attention_heads"], config["num_key_value_heads"], config["head_dim"]) == (2, 1, 8)
+    # By the old name, too: MLX does not read ``rope_parameters``.
+    assert config["rope_theta"] == config["rope_parameters"]["rope_theta"]
+    assert "cahp" not in config
+    assert not list((tmp_path / "out").glob("*.py"))
+
+
+@pytest.mark.usefixtures("read_back_here")
+@pytest.mark.parametrize("recover", [False, True])
+def test_a_language_model_writes_the_same_text_with_its_cache(recover: bool, tmp_path: Path) -> None:
+    model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
+    mask = even(model, 2)
+    pruned = mean_ablate(model, mask, TEXTS) if recover else cut(model, mask)
+    write(
+        STANDARD,
+        tmp_path / "out",
+        Pruned(model, pruned, mask, TEXTS),
+        provenance=Provenance(recovery="mean" if recover else "none"),
+    )
+    network = AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    # A mean ablation needs a bias of the output projection, which Llama has with those of queries, keys and values.
+    assert network.config.attention_bias is recover
+    if recover:
+        assert not network.model.layers[0].self_attn.q_proj.bias.any()
+        assert network.model.layers[0].self_attn.o_proj.bias.any()
+    asked = torch.tensor([[2, 9, 14, 5]])
+    with torch.no_grad():
+        ours, theirs = pruned.network(input_ids=asked).logits, network(input_ids=asked).logits
+        torch.testing.assert_close(theirs, ours, atol=1e-5, rtol=1e-5)
+        written = asked
+        for _ in range(12):
+            logits = pruned.network(input_ids=written).logits[:, -1]
+            logits[:, network.config.eos_token_id] = -torch.inf
+            written = torch.cat([written, logits.argmax(-1, keepdim=True)], dim=1)
+        found = network.generate(asked, min_new_tokens=12, max_new_tokens=12, do_sample=False)
+        assert found.tolist() == written.tolist()
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt_neox", "t5"])
+def test_a_model_whose_head_size_is_derived_is_refused_with_what_it_can_be(kind: str, tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", kind)))
+    reason = refuse_standard(card)
+    assert reason is not None
+    assert "fewer heads would be larger ones" in reason
+    with pytest.raises(OptionError, match=r"cannot be exported as standard, since .*; export it as compact or drop-in"):
+        formats.check_export(STANDARD, card)
+
+
+def test_a_number_of_heads_that_the_class_refuses_is_refused(tmp_path: Path) -> None:
+    shape = {"num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 4}
+    card = models.identify(str(zoo.save(tmp_path / "model", "llama", **shape)))
+    # Llama's width of 32 must be a multiple of the number of heads.
+    assert refuse_standard(card, units=4) is None
+    assert "its class cannot have fewer heads" in str(refuse_standard(card, units=3))
+
+
+def test_a_bias_that_a_class_cannot_hold_is_refused_before_anything_is_recovered(tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
+    mask = HeadMask(np.array([[True, False], [False, True]]))
+    formats.check_export(STANDARD, card, mask, "refit")
+    with pytest.raises(OptionError, match=r"no bias in the output projection of its attention.*export it as compact"):
+        formats.check_export(STANDARD, card, mask, "mean")
+    with pytest.raises(OptionError, match="cannot be exported as drop-in, since its output projections have no bias"):
+        formats.check_export(formats.model_form("drop-in"), card, mask, "mean")
+
+
+@pytest.mark.parametrize("form", ["standard", "drop-in"])
+def test_a_refused_bias_names_the_recovery_of_it(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "qwen2")))
+    shift = replace(RECOVERIES["refit"], name="shift", noun="shift", adds_biases=True)
+    baseline = replace(RECOVERIES["refit"], name="baseline", baseline=True)
+    monkeypatch.setattr(formats, "RECOVERIES", {**RECOVERIES, "shift": shift, "baseline": baseline})
+    with pytest.raises(OptionError, match=r"no bias.*, and shift needs one"):
+        formats.check_export(formats.model_form(form), card, recover="shift")
+    # To be applied in any case is another thing than to add biases.
+    formats.check_export(formats.model_form(form), card, recover="baseline")
+
+
+def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: Path) -> None:
+    card = models.identify(str(zoo.save(tmp_path / "model", "llama")))
+    with pytest.raises(OptionError, match="--even chooses them, and the mask keeps 1 to 2; export it as compact"):
+        formats.check_export(STANDARD, card, HeadMask(np.array([[True, True], [False, True]])))
+
+
+# --- layers without heads: their attention is left out, and masked, cut and exported models give the same
+
+#: Its first layer is without heads, whose cache tells the positions.
+LANGUAGE, CLASSIFIERS = ("gpt2", "llama"), ("bart", "bert", "deberta-v2", "llama", "modernbert")
+
+
+def first_empty(model: HeadModel) -> HeadMask:
+    keep = np.ones((model.layers, model.heads), dtype=np.bool_)
+    keep[0], keep[-1, 0] = False, False
+    return HeadMask(keep)
+
+
+def load(folder: Path, family: str, *, language: bool) -> HeadModel:
+    save = fakes.save_language_model if language else fakes.save_model
+    return models.load(str(save(folder, family=family)), device="cpu")
+
+
+@pytest.mark.usefixtures("read_back_here")
+@pytest.mark.parametrize(
+    ("family", "language"), [*((one, True) for one in LANGUAGE), *((one, False) for one in CLASSIFIERS)]
+)
+def test_masked_cut_and_reloaded_models_give_the_same_logits(tmp_path: Path, family: str, language: bool) -> None:
+    model = load(tmp_path / "model", family, language=language)
+    mask = first_empty(model)
+    pruned = cut(model, mask)
+    (batch,) = model.batches(model.tokenize(TEXTS[:5]))
+    masked = model.logits(batch, gates=model.gates(mask.keep))
+    assert not torch.equal(masked, model.logits(batch))
+    assert pruned.head_counts[0] == 0
+    bound = 1e-5 * max(1.0, float(masked.abs().max()))
+    assert float((pruned.logits(batch) - masked).abs().max()) <= bound
+    for form in ("compact", "drop-in"):
+        folder = tmp_path / form
+        write(formats.model_form(form), folder, Pruned(model, pruned, mask, TEXTS), seconds=None)
+        again = models.load(str(folder), device="cpu")
+        assert float((again.logits(batch) - masked).abs().max()) <= bound, form
+    assert again.head_counts == model.head_counts
+    assert models.identify(str(tmp_path / "compact")).kept == tuple(map(tuple, mask.by_layer))
+
+
+@pytest.mark.parametrize("family", [*LANGUAGE, "bert"])
+def test_a_refit_and_a_mean_ablation_serve_layers_without_heads(tmp_path: Path, family: str) -> None:
+    model = load(tmp_path, family, language=family in LANGUAGE)
+    mask, (batch,) = first_empty(model), model.batches(model.tokenize(TEXTS))
+    wanted = model.logits(batch)
+    before, mean, refit = (
+        float((made.logits(batch) - wanted).abs().mean())
+        for made in (cut(model, mask), mean_ablate(model, mask, TEXTS), solve(model, mask, TEXTS))
+    )
+    assert refit < before
+    assert mean < 1.5 * before
+
+
+@pytest.mark.parametrize("family", LANGUAGE)
+def test_text_is_generated_with_a_cache_that_holds_nothing_of_the_layer(tmp_path: Path, family: str) -> None:
+    model = load(tmp_path, family, language=True)
+    mask = first_empty(model)
+    pruned = cut(model, mask)
+    made = list(continue_greedily(pruned, [2, 5, 6, 7], 6))
+    ids = fakes.write_on(pruned.network, torch.tensor([[2, 5, 6, 7]]), len(made))
+    assert ids[0, 4:].tolist() == made
+    for options in ({}, {"cache_implementation": "static"}):
+        written = pruned.network.generate(ids[:, :4], max_new_tokens=3, do_sample=False, **options)
+        assert written[0, 4:].tolist() == made[:3], options
+    cache = fill_cache(pruned, ids[:, :1], context=9)
+    sizes = [layer.keys.numel() for layer in cache.layers]
+    assert sizes[0] == 0 < sizes[1]
+    assert cache.get_seq_length() == 9
+    decode_step(pruned, ids[:, :1], cache)
+    counted = KvCache.of(model.card.cache, mask)
+    assert counted.pruned == 2 * 4 * sum(sizes) // 9
+
+
+def test_a_generating_model_with_an_empty_layer_is_loaded_elsewhere(tmp_path: Path, read_back_here: None) -> None:
+    model = load(tmp_path / "model", "llama", language=True)
+    mask = first_empty(model)
+    pruned, form = cut(model, mask), formats.model_form("compact")
+    # The name of a file that is no UTF-8.
+    command = Provenance(command="cahp export --mask caf\udce9.json")
+    write(form, tmp_path / "out", Pruned(model, pruned, mask, TEXTS), provenance=command, seconds=None)
+    assert "caf\\udce9.json" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    network, ids = cahp.load_pruned(tmp_path / "out"), torch.tensor([[2, 5, 6, 7]])
+    made = network.generate(ids, max_new_tokens=4, do_sample=False)[0, 4:].tolist()
+    assert made == list(continue_greedily(pruned, [2, 5, 6, 7], 4))[: len(made)]
+
+
+@pytest.mark.parametrize("kind", ["albert", "t5"])
+def test_attention_that_does_more_cannot_be_left_out(tmp_path: Path, kind: str) -> None:
+    """ALBERT's holds the residual, too, and T5's first one computes a bias for all layers."""
+    model = models.load(str(zoo.save(tmp_path, kind)), device="cpu")
+    mask = first_empty(model)
+    assert not can_cut(model, mask)
+    with pytest.raises(MaskError, match="cannot do without the attention of a layer"):
+        cut(model, mask)

@@ -8,19 +8,23 @@ import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import documents
 import numpy as np
 import pytest
 from clusters import in_a_row, outcomes, speed
+from terminal import call, refused
 
+from cahp.api import bundled
+from cahp.api.export import site
 from cahp.board.budget_sweep import BudgetTable
 from cahp.exports.live import Live
 from cahp.exports.report import Origin, page, recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.values import HeadMask
+from cahp.values import CahpError, HeadMask
 
 
 def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDocument, HeadMask, Live]:
@@ -195,3 +199,32 @@ def test_the_report_says_nothing_that_is_not_so() -> None:
     text = report({**run_json(), **untimed}).text
     assert "Time and size were not measured" in text
     assert " ms" not in text
+
+
+def test_one_page_holds_the_boards_of_all_bundled_runs_and_loads_nothing(tmp_path: Path) -> None:
+    document = site(tmp_path / "site")
+    page = Path(document["file"]).read_text(encoding="utf-8")
+    assert document["models"] == list(bundled.RUNS)
+    assert page.count('class="live-board"') == page.count('class="board-data"') == len(bundled.RUNS)
+    assert document["bytes"] == len(page.encode()) < 2_000_000
+    assert "default-src 'none'" in page
+    assert not re.search(r'(src|href)="https?:', page)
+    for words in ("What still works?", "Methods compared on minilm-sst5", "cahp explore"):
+        assert words in page
+
+
+def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
+    site(tmp_path)
+    site(tmp_path)
+    (tmp_path / "index.html").write_text("a page of somebody else")
+    with pytest.raises(CahpError):
+        site(tmp_path)
+    site(tmp_path, force=True)
+
+
+def test_a_report_is_of_a_run_or_a_site_and_not_of_both(tmp_path: Path) -> None:
+    assert "--site" in refused(call("report"))
+    assert "--site" in refused(call("report", tmp_path, "--site", tmp_path))
+    assert "leave out the run, --static and --out" in refused(call("report", "--site", tmp_path, "--static"))
+    answer = call("report", "--site", tmp_path / "site", "--json")
+    assert answer.document["file"] == str(tmp_path / "site" / "index.html")
