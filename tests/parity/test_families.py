@@ -81,8 +81,6 @@ def test_a_run_keeps_the_requested_number_of_heads(model: HeadModel, tmp_path: P
     assert run.document.verified.mask_equals_surgery is True
 
 
-# Divergence, agreement and their intervals, with another masking and another arithmetic ------------------------
-
 TEXTS = fakes.sentences(60)
 #: The module path of each layer's output projection.
 OUTPUTS = {"bert": "bert.encoder.layer.{}.attention.output.dense", "llama": "model.layers.{}.self_attn.o_proj"}
@@ -128,8 +126,6 @@ def test_divergence_agreement_and_intervals_are_those_of_another_masking(family:
         assert (ours["kl"].low, ours["kl"].high) == pytest.approx(ends, rel=0.1, abs=1e-4)
         assert ours["agreement"].low < same.mean() < ours["agreement"].high or same.mean() in (0, 1)
 
-
-# What is matched by its structure is recovered as well ----------------------------------------------------------
 
 QUICK = {"epochs": 1, "batch": 16, "learning_rate": 1e-3}
 

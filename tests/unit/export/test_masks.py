@@ -31,14 +31,6 @@ def saved(array: Any) -> bytes:
     return file.getvalue()
 
 
-def test_json_text_has_a_line_for_each_innermost_list_and_keeps_the_order_of_keys() -> None:
-    value = {"b": {"rows": [[1, 0], [0, 1]]}, "a": [], "empty": {}, "text": "ä"}
-    assert json_text(value) == (
-        '{\n  "b": {\n    "rows": [\n      [1, 0],\n      [0, 1]\n    ]\n  },\n'
-        '  "a": [],\n  "empty": {},\n  "text": "\\u00e4"\n}\n'
-    )
-
-
 def test_numpy_values_become_plain_numbers_and_what_is_not_finite_becomes_null() -> None:
     value = [np.int64(3), np.bool_(True), np.array([0.5, np.nan]), (math.inf, -math.inf, np.float32(0.25)), None]
     assert json.loads(json_text(value)) == [3, True, [0.5, None], [None, None, 0.25], None]

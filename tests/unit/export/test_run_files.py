@@ -16,7 +16,6 @@ from cahp.api.evaluate import evaluate
 from cahp.board.budget_sweep import fill, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.live import live_of
-from cahp.exports.masks import read_mask_record
 from cahp.exports.report import recipe, run_report
 from cahp.exports.run_folder import RunFiles, read_run, run_archive, write_run
 from cahp.files import plain_json
@@ -141,15 +140,6 @@ def test_a_missing_run_gives_the_command_that_makes_one(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(CahpError, match="no file of a run"):
         read_run(tmp_path / "notes.txt")
-
-
-def test_the_mask_of_a_run_says_its_model_its_budget_and_its_metrics(tmp_path: Path) -> None:
-    write_run(str(tmp_path / "out"), RUN)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"arrays.npz", "head_mask.json", "run.json"}
-    said = read_mask_record(tmp_path / "out" / "head_mask.json")
-    assert (said["model"], said["method"]) == ("tiny", "complementary")
-    assert said["budget"] == {"requested": None, "attained": 3}
-    assert said["metrics"] == documents.run_json()["metrics"]
 
 
 @pytest.mark.parametrize(

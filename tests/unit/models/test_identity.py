@@ -111,9 +111,6 @@ def add_lora(folder: Path) -> None:
     (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 4}))
 
 
-# --- names
-
-
 CHANGED_ANSWERS: dict[str, Change] = {
     "configuration": lambda folder: configure(folder, more=1),
     "tokenizer": lambda folder: configure(folder, "tokenizer.json", more=1),
@@ -156,8 +153,6 @@ def test_a_folder_called_like_a_built_in_is_not_it(
         card = identify(name)
         assert (card.id, models.name_of(card)) == ("minilm-bbc", str(tmp_path / "own" / "minilm-bbc"))
 
-
-# --- folders that are refused
 
 NOT_WHOLE = "not a whole safetensors file"
 ANY_CODE = "loading a pickle can run any code"
@@ -271,9 +266,6 @@ def test_a_damaged_tokenizer_is_refused_or_does_no_harm(folder: Path, file: str,
         assert after.tokenize(["the film was good", "a dull plot"]) == before
 
 
-# --- folders that are read
-
-
 def test_neither_pickles_nor_code_beside_a_known_architecture_are_touched(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(PICKLE)
     (folder / "modeling_x.py").write_text(TRAP)
@@ -295,9 +287,6 @@ def test_a_device_that_is_not_here_is_refused(name: str, sound: Path, monkeypatc
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(OptionError, match=name):
         models.load(str(sound), device=name)
-
-
-# --- folders that would fill the machine, or answer otherwise under the same digest
 
 
 @pytest.mark.parametrize(
@@ -371,9 +360,6 @@ def test_each_file_of_the_built_in_encoder_is_known(tmp_path: Path, monkeypatch:
     (package / "model" / "added_tokens.json").write_text("{}")
     with pytest.raises(ModelError, match=r"added_tokens\.json"):
         identify("minilm")
-
-
-# --- what several threads may do at once
 
 
 def test_a_sketch_of_a_bfloat16_model_leaves_other_threads_alone(
