@@ -81,8 +81,15 @@ def settle(page: Page) -> Page:
     return page
 
 
-def come_up(page: Page) -> Page:
-    """Wait until a page that was opened stands still; the page itself."""
+@pytest.fixture
+def settled() -> Callable[[Page], Page]:
+    """``settled(page)`` waits until the page's script has run to its end."""
+    return settle
+
+
+def visit(page: Page, address: str) -> Page:
+    """Open a page of an explorer and wait until it stands still."""
+    page.goto(address, wait_until="domcontentloaded")
     settle(page)
     # The browser then says what it kept for this tab, which runs the script once more; a click just before is lost.
     page.wait_for_timeout(300)
@@ -90,29 +97,12 @@ def come_up(page: Page) -> Page:
 
 
 @pytest.fixture
-def settled() -> Callable[[Page], Page]:
-    """``settled(page)`` waits until the page's script has run to its end."""
-    return settle
-
-
-@pytest.fixture
 def open_page(explorer_url: str, page: Page) -> Callable[[str], Page]:
     """``open_page("Export")`` opens a page of the explorer by deep link (``""`` is the home page)."""
-
-    def opened(name: str) -> Page:
-        page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
-        return come_up(page)
-
-    return opened
+    return lambda name: visit(page, f"{explorer_url}/{name}")
 
 
 @pytest.fixture
 def new_person(explorer_url: str, new_context: Callable[..., BrowserContext]) -> Callable[..., Page]:
     """``new_person("Budget", color_scheme="dark")`` is another browser session with a page of the explorer open."""
-
-    def made(name: str = "", **options: Any) -> Page:
-        person = new_context(**options).new_page()
-        person.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")
-        return come_up(person)
-
-    return made
+    return lambda name="", **options: visit(new_context(**options).new_page(), f"{explorer_url}/{name}")

@@ -13,42 +13,32 @@ from typing import Any
 
 import fakes
 import pytest
-from apps import open_app, text_of
+from apps import explorer_with_run, open_app, text_of
 
 from cahp.exports import formats
 from cahp.exports.checkpoints import checkpoint
 from cahp.exports.report import run_report
 from cahp.exports.run_folder import read_run, write_run
-from cahp.run.prune import Run, measure_run
-from cahp.run.settings import Settings
+from cahp.run.prune import Run
 from cahp.ui.export import page
 from cahp.ui.export.view import on_board
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.opening import Source
-from cahp.ui.session.results import Results
 from cahp.words import percent
 
 BUDGET = 5
 
 
 @pytest.fixture(scope="module")
-def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    place = tmp_path_factory.mktemp("tiny")
-    model, data = fakes.save_model(place / "model"), fakes.write_data(place / "data", train=60, validation=30)
-    sizes = {"limit": 60, "eval_limit": 30, "budget": str(BUDGET)}
-    return fakes.quick(model, data, **sizes, recover="refit", latency=True, latency_time="0.2s")
-
-
-@pytest.fixture(scope="module")
-def explorer(settings: Settings) -> Iterator[Explorer]:
+def explorer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
     """A session whose run on screen was refitted, as the bundled one is, on a quiet machine."""
+    sizes = {"limit": 60, "eval_limit": 30, "budget": str(BUDGET)}
+    place = tmp_path_factory.mktemp("tiny")
+    settings = fakes.quick_task(place, **sizes, recover="refit", latency=True, latency_time="0.2s")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cahp.models.cards.NOISY", float("inf"))
-        made = Explorer("somebody", Source.open(settings))
-        run = measure_run(made.bench)
-        made.results = Results(run.document, run.arrays)
-        made.board.set_budget(BUDGET)
-        yield made
+        with explorer_with_run("somebody", settings) as made:
+            made.board.set_budget(BUDGET)
+            yield made
 
 
 def quality_table(report: str) -> list[str]:
