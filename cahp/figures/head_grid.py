@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
-from cahp.figures.marks import bar_below, by_state, clickable, draw, heat_map, ink, points, shape, symbols, ticks
+from cahp.figures.marks import TINT, bar_below, blend, clickable, draw, heat_map, ink, points, shape, ticks
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
@@ -29,8 +30,54 @@ def head_name(head: int, heads: int, unit: str = "head") -> str:
 
 def places(layers: int, heads: int) -> dict[str, list[int]]:
     """Return the first columns of a table with one row per head: its layer, and its number there."""
-    every = range(layers * heads)
-    return {"layer": [head // heads for head in every], "head": [head % heads for head in every]}
+    layer, head = np.indices((layers, heads)).reshape(2, -1).tolist()
+    return {"layer": layer, "head": head}
+
+
+def head_traces(
+    mask: HeadMask,
+    groups: HeadMarks,
+    places: Floats | Ints,
+    shape: str,
+    sizes: Any,
+    *,
+    unit: str,
+    dark: bool,
+    names: Sequence[str] = (),
+    font: float = 10,
+    outline: float = 0,
+    notes: Sequence[str] = (),
+    **look: Any,
+) -> list[dict[str, Any]]:
+    """Return two traces of clickable points, of kept and of pruned heads, in the colours of their groups or a tint.
+
+    ``places (N, 2)`` and ``sizes`` (of each head, or one) are those of all heads, ``names (N,)`` are written on them,
+    ``font`` pixels high, and ``notes (N,)`` end their tooltips. A point is crossed where a larger group has the same
+    hue. A head is a ``unit``.
+    """
+    ground = ink(dark=dark).ground
+    sizes = np.broadcast_to(sizes, mask.keep.size)
+    traces = []
+    for state, kept in (("kept", True), ("pruned", False)):
+        shown = np.flatnonzero(mask.keep.ravel() == kept)
+        heads = shown.tolist()
+        fills = [groups.colours[head] for head in heads]
+        if not kept:
+            fills = [blend(fill, ground, TINT) for fill in fills]
+        hover = []
+        for head in heads:
+            words = f"<b>{head_name(head, mask.heads, unit)}</b><br>{state}<br>{groups.kind} {groups.names[head]}"
+            hover.append("<br>".join([words, *notes[head : head + 1]]))
+        symbols = [f"{shape}-x" if crossed else shape for crossed in groups.striped[shown].tolist()]
+        x, y = places[shown].T
+        trace = points(
+            x, y, symbols, fills, size=sizes[shown], outline=outline, hover=hover, name=state, **clickable(shown)
+        )
+        if names:
+            trace |= {"mode": "markers+text", "text": [names[head] for head in heads]}
+            trace["textfont"] = {"size": font, "color": [contrast(fill) for fill in fills]}
+        traces.append({**trace, **look})
+    return traces
 
 
 def grid_figure(
@@ -50,31 +97,25 @@ def grid_figure(
     """
     colours = ink(dark=dark)
     heads = mask.heads
-    deep = is_deep(mask.layers, heads)
     cell, layout = _lay_out(mask.layers, heads, width, unit)
 
-    def place(shown: Ints) -> tuple[Ints, Ints]:
-        layer, head = np.divmod(shown, heads)
-        return (layer, head) if deep else (head, layer)
-
-    traces = []
-    for shown, fills, state in by_state(mask, marks.colours, colours):
-        names = [marks.names[head] for head in shown]
-        hover = []
-        for head, name in zip(shown.tolist(), names, strict=True):
-            hover.append(f"<b>{head_name(head, heads, unit)}</b><br>{state}<br>{marks.kind} {name}")
-        look: dict[str, Any] = {"symbol": symbols("square", marks, shown)}
-        if cell >= 17:
-            # A cross would strike its letter out; the letter alone tells the family.
-            font = {"size": max(8, min(12, cell * 0.36)), "color": [contrast(fill) for fill in fills]}
-            look = {"symbol": "square", "mode": "markers+text", "text": names, "textfont": font}
-        x, y = place(shown)
-        traces.append(points(x, y, colour=fills, size=cell * 0.78, hover=hover, name=state, **clickable(shown), **look))
+    rows = [*np.indices(mask.keep.shape).reshape(2, -1)]
+    if not is_deep(mask.layers, heads):
+        rows.reverse()
+    places = np.stack(rows, axis=1)
+    names: list[str] = []
+    if cell >= 17:
+        # A cross would strike its letter out; the letter alone tells the family.
+        marks = replace(marks, striped=np.zeros_like(marks.striped))
+        names = marks.names
+    font = max(8, min(12, cell * 0.36))
+    traces = head_traces(mask, marks, places, "square", cell * 0.78, unit=unit, dark=dark, names=names, font=font)
     if selected is not None:
         alike = [head for head, name in enumerate(marks.names) if name == marks.names[selected]]
         for group, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
             framed = np.array(group, np.int64)
-            frame = points(*place(framed), "square-open", colours.text, size=cell * size, outline=outline)
+            x, y = places[framed].T
+            frame = points(x, y, "square-open", colours.text, size=cell * size, outline=outline)
             traces.append({**frame, **clickable(framed)})
     return draw(traces, **layout, top=6)
 

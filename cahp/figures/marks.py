@@ -5,14 +5,14 @@ from __future__ import annotations
 import html
 import textwrap
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cahp.board.colourings import NEUTRAL, STRIPED, HeadMarks, tints
-from cahp.values import HeadMask, Ints
+from cahp.values import Ints
 
 #: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.
 COMMUNITY_COLOURS = ("#695AE1", "#879669", "#B41E96", "#875A69", "#4B96E1", "#C38700", "#870FFF", "#C31E2D")
@@ -61,12 +61,9 @@ def ink(*, dark: bool) -> Ink:
 
 def blend(colour: str, ground: str, share: float) -> str:
     """Mix a ``share`` of a colour with a ground, both ``#rrggbb``."""
-    mixed = "#"
-    for at in (1, 3, 5):
-        over = int(colour[at : at + 2], 16)
-        under = int(ground[at : at + 2], 16)
-        mixed += f"{round(share * over + (1 - share) * under):02x}"
-    return mixed
+    channels = zip(bytes.fromhex(colour[1:]), bytes.fromhex(ground[1:]), strict=True)
+    mixed = [round(share * over + (1 - share) * under) for over, under in channels]
+    return f"#{bytes(mixed).hex()}"
 
 
 #: For traces that can be clicked. Plotly fades the points that were not clicked; here all stay as visible as before.
@@ -82,8 +79,8 @@ TINT = 0.2
 def draw(
     traces: Sequence[Any],
     *,
-    x: Mapping[str, Any] | str,
-    y: Mapping[str, Any] | str,
+    x: Mapping[str, Any],
+    y: Mapping[str, Any],
     height: float,
     left: int = 50,
     top: int | None = None,
@@ -93,22 +90,16 @@ def draw(
 ) -> Any:
     """Return a Plotly figure of ``traces``, dictionaries that Plotly checks together, which is faster than one by one.
 
-    ``x`` and ``y`` describe the axes: a title alone, or their properties. Sizes are in pixels.
+    ``x`` and ``y`` are the properties of the axes. Sizes are in pixels.
     """
     import plotly.graph_objects as go
 
     if top is None:
         top = 10 if legend is None else 34
     margin = {"l": left, "r": 10, "t": top, "b": bottom}
-    axes = {"xaxis": _axis(x), "yaxis": _axis(y)}
+    axes = {"xaxis": x, "yaxis": y}
     named = {"showlegend": legend is not None, "legend": legend}
     return go.Figure(list(traces), {**axes, "height": height, "margin": margin, **named, **layout})
-
-
-def _axis(axis: Mapping[str, Any] | str) -> dict[str, Any]:
-    if isinstance(axis, str):
-        return {"title": axis}
-    return dict(axis)
 
 
 def points(
@@ -179,26 +170,6 @@ def shape(kind: str, x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> di
     return {"type": kind, **place, "line": style, "layer": layer}
 
 
-def by_state(mask: HeadMask, fills: Sequence[str], ink: Ink) -> Iterator[tuple[Ints, list[str], str]]:
-    """Yield the flat indices of kept and of pruned heads, with their colours and the name of the state.
-
-    ``fills`` are the colours of all heads; pruned heads have a tint of theirs.
-    """
-    kept = np.flatnonzero(mask.keep)
-    pruned = np.flatnonzero(~mask.keep)
-    yield kept, [fills[head] for head in kept.tolist()], "kept"
-    yield pruned, [blend(fills[head], ink.ground, TINT) for head in pruned.tolist()], "pruned"
-
-
-def symbols(shape: str, marks: HeadMarks, shown: Ints) -> str | list[str]:
-    """Return the symbol of each head in ``shown (M,)``: ``shape``, crossed where a larger group has the same hue."""
-    crossed = marks.striped[shown]
-    if not crossed.any():
-        return shape
-    names = {True: f"{shape}-x", False: shape}
-    return [names[line] for line in crossed.tolist()]
-
-
 def ticks(
     title: str, places: Sequence[Any], ends: tuple[float, float], names: Sequence[Any] = (), **axis: Any
 ) -> dict[str, Any]:
@@ -214,13 +185,10 @@ def named_rows(names: Sequence[str]) -> dict[str, Any]:
     return ticks("", range(len(names)), (len(names) - 0.5, -0.5), names, automargin=True)
 
 
-def legend(shape: str, colours: Ink) -> list[dict[str, Any]]:
+def legend(colours: Ink) -> list[dict[str, Any]]:
     """Return traces that explain solid and light points, in a colour that belongs to no group."""
-    pruned = blend(colours.text, colours.ground, TINT)
-    return [
-        points([None], [None], shape, colours.text, name="kept"),
-        points([None], [None], shape, pruned, name="pruned"),
-    ]
+    fills = {"kept": colours.text, "pruned": blend(colours.text, colours.ground, TINT)}
+    return [points([None], [None], "circle", fill, name=state) for state, fill in fills.items()]
 
 
 def label(text: str, *, limit: int = 24) -> str:

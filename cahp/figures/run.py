@@ -9,8 +9,8 @@ import numpy as np
 
 from cahp.board.colourings import HeadMarks
 from cahp.figures import marks
-from cahp.figures.head_grid import head_name
-from cahp.figures.marks import LEGEND, by_state, clickable, draw, error_bars, fold, legend, points, symbols
+from cahp.figures.head_grid import head_traces
+from cahp.figures.marks import LEGEND, draw, error_bars, fold, legend, points
 from cahp.run.settings import Settings
 from cahp.values import Estimate, Floats, HeadMask, Ints
 
@@ -57,7 +57,7 @@ def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, A
     look = {"mode": "lines+markers", "line": {"color": marks.ink(dark=dark).accent}, "marker": {"size": 4}}
     # A long title has two lines: one would be higher than the plot.
     traces = [*under, {"type": "scatter", **look, **trace}]
-    return draw(traces, x=x, y=fold(y, limit=26), height=260, left=60, bottom=50)
+    return draw(traces, x={"title": x}, y={"title": fold(y, limit=26)}, height=260, left=60, bottom=50)
 
 
 _AXES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "PCA"}
@@ -85,32 +85,25 @@ def space_figure(
     x, y = embedding.T
     salience = salience.ravel()
     size = 9 + 15 * np.sqrt(salience)
-    mode = "markers+text" if len(names) <= 160 else "markers"
-    traces = []
-    for shown, fills, state in by_state(mask, groups.colours, ink):
-        hover = [
-            f"{head_name(head, mask.heads, unit)}<br>{state}, cluster {names[head]}<br>salience {salience[head]:.2f}"
-            for head in shown.tolist()
-        ]
-        traces.append(
-            points(
-                x[shown],
-                y[shown],
-                symbols("circle", groups, shown),
-                fills,
-                size=size[shown],
-                # Points that overlap stay apart.
-                outline=1,
-                hover=hover,
-                mode=mode,
-                text=[names[head] for head in shown],
-                textposition="top center",
-                textfont={"size": 10, "color": ink.text},
-                name=state,
-                showlegend=False,
-                **clickable(shown),
-            )
-        )
+    written = names
+    if len(names) > 160:
+        written = []
+    traces = head_traces(
+        mask,
+        groups,
+        embedding,
+        "circle",
+        size,
+        unit=unit,
+        dark=dark,
+        names=written,
+        # Points that overlap stay apart.
+        outline=1,
+        notes=[f"salience {value:.2f}" for value in salience],
+        textposition="top center",
+        textfont={"size": 10, "color": ink.text},
+        showlegend=False,
+    )
     if lit is not None:
         alike = np.flatnonzero(labels == labels[lit])
         name = f"cluster {names[lit]}"
@@ -121,6 +114,6 @@ def space_figure(
     best = order[np.unique(labels[order], return_index=True)[1]]
     name = "most salient of its cluster"
     rings = points(x[best], y[best], "circle-open", ink.text, size=size[best] + 7, outline=1.5, name=name)
-    traces += [*legend("circle", ink), rings]
+    traces += [*legend(ink), rings]
     axes = [{"title": f"{_AXES[settings.projection]} {number} (no unit)", "zeroline": False} for number in (1, 2)]
     return draw(traces, x=axes[0], y=axes[1], height=460, top=30, legend=LEGEND)

@@ -8,22 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from cahp.board.colourings import contrast
 from cahp.figures import marks
-from cahp.figures.head_grid import head_name
-from cahp.figures.marks import (
-    LEGEND,
-    bar_below,
-    by_state,
-    clickable,
-    draw,
-    heat_map,
-    label,
-    legend,
-    points,
-    shape,
-    symbols,
-)
+from cahp.figures.head_grid import head_name, head_traces
+from cahp.figures.marks import LEGEND, bar_below, draw, heat_map, label, legend, shape
 from cahp.stages.similarity import HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.statistics import called
@@ -99,22 +86,15 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: 
         line = {"color": ink.faint, "width": 1.2, "dash": dash}
         edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
         traces.append({**edge, "x": ends[:, 0], "y": ends[:, 1]})
-    for shown, fills, state in by_state(mask, groups.colours, ink):
-        heads = shown.tolist()
-        names: dict[str, Any] = {}
-        size = 11
-        if mask.keep.size <= _NAMED:
-            size = 24
-            texts = [called(head, mask.heads) for head in heads]
-            names = {"mode": "markers+text", "text": texts, "textfont": {"size": 9, "color": [*map(contrast, fills)]}}
-        hover = [f"{head_name(head, mask.heads, unit)}<br>{state}, community {groups.names[head]}" for head in heads]
-        x, y = places[shown].T
-        symbol = symbols("circle", groups, shown)
-        traces.append(
-            points(x, y, symbol, fills, size=size, hover=hover, showlegend=False, **clickable(shown), **names)
-        )
+    names: list[str] = []
+    size = 11
+    if mask.keep.size <= _NAMED:
+        size = 24
+        names = [called(head, mask.heads) for head in range(mask.keep.size)]
+    look: dict[str, Any] = {"names": names, "font": 9, "showlegend": False}
+    traces += head_traces(mask, groups, places, "circle", size, unit=unit, dark=dark, **look)
     axis = {"visible": False, "range": [-1.12, 1.12]}
-    traces += legend("circle", ink)
+    traces += legend(ink)
     return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
 
 
