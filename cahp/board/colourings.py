@@ -6,9 +6,10 @@ Features bring colourings of their own. A board shows those whose facts its host
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
-from cahp.values import Floats, HeadMask, Ints
+from cahp.values import Floats, Ints
 from cahp.values.statistics import name_clusters
 
 # Colours and names of clusters, for boards and all figures, in light and dark themes --------------------------------
@@ -75,22 +76,13 @@ def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
     return tinted
 
 
+@cache
 def contrast(colour: str) -> str:
     """Return black or white, the more readable one on ``#rrggbb`` (WCAG relative luminance)."""
-    channels = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
-    red, green, blue = map(_linear, channels)
-    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
-    return "#000000" if luminance > 0.179 else "#ffffff"
-
-
-def _linear(channel: float) -> float:
-    """Return the linear light of a channel of sRGB, both in 0..1."""
-    if channel <= 0.04045:
-        return channel / 12.92
-    return float(((channel + 0.055) / 1.055) ** 2.4)
-
-
-F = TypeVar("F")
+    channels = np.frombuffer(bytes.fromhex(colour[1:]), np.uint8) / 255
+    # The linear light of sRGB.
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    return "#000000" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "#ffffff"
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,24 +93,16 @@ class Pictures:
     legend: str
 
 
-@dataclass(frozen=True)
-class Colouring(Generic[F]):
-    """A colouring: its ``label`` on the switch, and what it draws of its facts on the heads of a mask."""
+@dataclass(frozen=True, eq=False)
+class Coloured:
+    """A colouring of one board: its ``label`` on the switch, and what is on the heads (None: nothing is known).
+
+    ``waits`` offers to measure it, and tells how far that is (empty: it was not asked for; None: not offered).
+    """
 
     name: str
     label: str
-    paint: Callable[[F, HeadMask], Marks | Pictures]
-
-
-@dataclass(frozen=True, eq=False)
-class Coloured(Generic[F]):
-    """A colouring of one board with its ``facts`` (None: not measured, or not asked for).
-
-    ``waits`` offers to measure them, and tells how far that is (empty: it was not asked for; None: not offered).
-    """
-
-    colouring: Colouring[F]
-    facts: F | None
+    painted: Marks | Pictures | None
     waits: str | None = None
 
 
@@ -127,7 +111,7 @@ class Coloured(Generic[F]):
 _SHARE_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725", NEUTRAL)
 
 
-def _mark_shares(shares: Floats, mask: HeadMask) -> Marks:
+def mark_shares(shares: Floats) -> Marks:
     """Mark the share ``(L, H)`` of each head that other kept heads of its layer can reproduce; NaN: no effect."""
     bands = len(_SHARE_COLOURS) - 1
     groups = np.where(np.isnan(shares), bands, np.minimum(np.nan_to_num(shares) * bands, bands - 1)).astype(np.int64)
@@ -144,32 +128,26 @@ def _mark_shares(shares: Floats, mask: HeadMask) -> Marks:
     )
 
 
-#: What the other kept heads of a head's layer can reproduce of it.
-REPLACEABILITY = Colouring("replaceability", "replaceability", _mark_shares)
-
-
-def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured[Any]]:
+def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:
     """Return the colourings by what was measured of the heads of a run."""
-    coloured: list[Coloured[Any]] = []
+    coloured: list[Coloured] = []
     for _, blocks in show_measured(measures, run):
-        for block in blocks:
-            if isinstance(block, Marks):
-                colouring: Colouring[Marks] = Colouring(block.name, block.label, lambda marks, mask: marks)
-                coloured.append(Coloured(colouring, block))
+        marks = [block for block in blocks if isinstance(block, Marks)]
+        coloured += [Coloured(one.name, one.label, one) for one in marks]
     return coloured
 
 
-def paint(colourings: Iterable[Coloured[Any]], mask: HeadMask) -> list[dict[str, Any]]:
+def encode(colourings: Iterable[Coloured]) -> list[dict[str, Any]]:
     """Return the colourings of heads for the board's script.
 
-    Those without facts have only words in ``waits`` if they are offered: the host measures them when a person asks for
-    them. Others are left out.
+    Those that are not measured have only words in ``waits`` if they are offered: the host measures them when a person
+    asks for them. Others are left out.
     """
     entries = []
     for one in colourings:
-        entry: dict[str, Any] = {"name": one.colouring.name, "label": one.colouring.label}
-        if one.facts is not None:
-            painted = one.colouring.paint(one.facts, mask)
+        entry: dict[str, Any] = {"name": one.name, "label": one.label}
+        painted = one.painted
+        if painted is not None:
             entry["legend"] = painted.legend
             if isinstance(painted, Pictures):
                 encoded = base64.b64encode(painted.pictures.tobytes()).decode("ascii")

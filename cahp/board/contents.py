@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
-from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, paint
+from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, encode
 from cahp.board.head_clusters import HeadClusters
 from cahp.files import plain_json
 from cahp.models.cards import CacheShape
@@ -276,7 +276,7 @@ class Host:
     status: str = ""
     alone: bool = False
     titles: Sequence[str] = ()
-    colourings: Sequence[Coloured[Any]] = ()
+    colourings: Sequence[Coloured] = ()
     steps: Steps | None = None
     cards: bool = False
     details: bool | None = None
@@ -339,7 +339,7 @@ def contents(
         "colours": COLOURS,
         "inks": list(map(contrast, COLOURS)),
         "striped": STRIPED,
-        "colourings": paint(host.colourings, mask),
+        "colourings": encode(host.colourings),
         "kept": list(map(_pack, masks)),
         "rows": rows,
         "current": current,

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from cahp.board import BoardSubject, Host, Shown, contents, script
 from cahp.board.budget_sweep import BudgetTable, own_outcomes, own_speed, table_of
@@ -45,7 +44,7 @@ class Live:
     clusters: HeadClusters
     table: BudgetTable
     labels: Ints
-    colourings: Sequence[Coloured[Any]] = ()
+    colourings: Sequence[Coloured] = ()
 
     @classmethod
     def of(

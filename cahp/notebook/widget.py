@@ -50,7 +50,7 @@ class BudgetBoard(anywidget.AnyWidget):
         bench: Bench,
         clusters: HeadClusters,
         table: BudgetTable,
-        colourings: Sequence[Coloured[Any]] = (),
+        colourings: Sequence[Coloured] = (),
     ) -> None:
         self._run = run
         self._bench = bench

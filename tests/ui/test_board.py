@@ -21,7 +21,7 @@ from cahp.board.budget_sweep import BudgetTable, Speed
 from cahp.board.colourings import Coloured
 from cahp.board.contents import Sentence, SentenceAnswer, WordMaps
 from cahp.board.head_clusters import HeadClusters
-from cahp.features.roles.panel import BY_ROLE
+from cahp.features.roles.section import mark_roles
 from cahp.models.cards import CacheShape
 from cahp.run.settings import Settings
 from cahp.stages.similarity import Arc
@@ -373,7 +373,7 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
 def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_measured(
     bare: Callable[..., Page],
 ) -> None:
-    page = bare(data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, None, "")]))
+    page = bare(data_of(on_a_line(), 3, colourings=[Coloured("roles", "roles", None, "")]))
     cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Show")
     letters = cells.all_inner_texts()
     chosen.get_by_role("button", name="roles").click()
@@ -381,14 +381,13 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
     # Until they are measured it shows the clusters, and how far that is.
     page.evaluate(
         "data => board.update(data)",
-        data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, None, "Measuring: next in line…")]),
+        data_of(on_a_line(), 3, colourings=[Coloured("roles", "roles", None, "Measuring: next in line…")]),
     )
     assert cells.all_inner_texts() == letters
     expect(page.locator(".legend")).to_contain_text("Measuring: next in line…")
     names = ("first", "first", "induction", "none", "none", "first")
-    page.evaluate(
-        "data => board.update(data)", data_of(on_a_line(), 3, colourings=[Coloured(BY_ROLE, roles_of(*names, heads=3))])
-    )
+    measured = Coloured("roles", "roles", mark_roles(roles_of(*names, heads=3)))
+    page.evaluate("data => board.update(data)", data_of(on_a_line(), 3, colourings=[measured]))
     assert cells.all_inner_texts() == ["1st", "1st", "ind", "", "", "1st"]
     expect(page.locator(".legend")).to_contain_text("induction head (1)")
     expect(page.locator(".legend")).to_contain_text("first token head (3)")

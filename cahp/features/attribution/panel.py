@@ -11,7 +11,7 @@ from itertools import count
 import numpy as np
 import streamlit as st
 
-from cahp.board import NEUTRAL, Colouring
+from cahp.board import NEUTRAL
 from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
 from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
 from cahp.run import Bench
@@ -19,7 +19,7 @@ from cahp.show import Figure, Marks
 from cahp.ui.frame import BoardColouring, Panel, job_card
 from cahp.ui.parts import draw_blocks, has_words, note_refusal, own_text_box, plain, read_own_text
 from cahp.ui.session import Explorer, Kind
-from cahp.values import HeadMask, Input, Progress
+from cahp.values import Input, Progress
 from cahp.words import capital
 
 #: The lower end of each band, as a share of the largest change, and the words of the band.
@@ -36,7 +36,7 @@ _SIGNS = ("+++", "++", "+", "", "−", "−−")
 _COLOURS = ("#08306B", "#0072B2", "#7FB8D8", NEUTRAL, "#F0B07A", "#D55E00")
 
 
-def _paint(result: Attribution, mask: HeadMask) -> Marks:
+def mark_text(result: Attribution) -> Marks:
     """Draw the estimated change without each head in bands of the largest change."""
     changes = result.changes
     most = float(np.abs(changes).max()) or 1.0
@@ -53,8 +53,6 @@ def _paint(result: Attribution, mask: HeadMask) -> Marks:
         _COLOURS,
     )
 
-
-BY_TEXT: Colouring[Attribution] = Colouring("attribution", "this text", _paint)
 
 #: The name under which a session keeps the last attribution of its model and data.
 _MEMORY = "attribution.text"
@@ -188,4 +186,4 @@ def describe_contribution(result: Attribution, head: int) -> str:
 
 CARD = Panel("Your text", draw_head, place=5)
 TAB = Panel("Which heads matter?", draw_tab, place=15, name="heads")
-THIS_TEXT: BoardColouring[Attribution] = BoardColouring(BY_TEXT, know_text)
+THIS_TEXT: BoardColouring[Attribution] = BoardColouring("attribution", "this text", mark_text, know_text)

@@ -179,11 +179,10 @@ def _find_pictures(explorer: Explorer) -> Pictures | None:
     """Return the mean attention maps that the board can show (None: they are not measured)."""
     for row in list_colourings():
         facts = row.know(explorer)
-        if facts is None:
-            continue
-        painted = row.colouring.paint(facts, explorer.mask)
-        if isinstance(painted, Pictures):
-            return painted
+        if facts is not None:
+            painted = row.paint(facts)
+            if isinstance(painted, Pictures):
+                return painted
     return None
 
 

@@ -8,7 +8,7 @@ from operator import attrgetter
 import numpy as np
 import streamlit as st
 
-from cahp.board import Colouring, Pictures
+from cahp.board import Pictures
 from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
 from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describe_clusters, mark_roles
 from cahp.figures import draw, heat_map, ink
@@ -19,16 +19,13 @@ from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import cache_with, draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
-from cahp.values import HeadMask, HeadRoles, called
+from cahp.values import HeadRoles, called
 from cahp.words import percent
 
 
-def _paint_maps(maps: HeadMaps, mask: HeadMask) -> Pictures:
+def _paint_maps(maps: HeadMaps) -> Pictures:
     return Pictures(maps.pictures, f"Mean attention, n = {maps.texts}: rows to columns")
 
-
-MAPS: Colouring[HeadMaps] = Colouring("attention", "what they attend to", _paint_maps)
-BY_ROLE: Colouring[HeadRoles] = Colouring("roles", "roles", lambda roles, mask: mark_roles(roles))
 
 #: Measure what the heads attend to.
 HABITS: Kind[Bench, HeadMaps] = Kind(
@@ -54,8 +51,10 @@ def known_maps(explorer: Explorer) -> HeadMaps | None:
     return maps
 
 
-ATTENTION: BoardColouring[HeadMaps] = BoardColouring(MAPS, known_maps)
-ROLE: BoardColouring[HeadRoles] = BoardColouring(BY_ROLE, attrgetter("roles"), MEASURE_ROLES, opens=NEXT_TOKEN.name)
+ATTENTION: BoardColouring[HeadMaps] = BoardColouring("attention", "what they attend to", _paint_maps, known_maps)
+ROLE: BoardColouring[HeadRoles] = BoardColouring(
+    "roles", "roles", mark_roles, attrgetter("roles"), MEASURE_ROLES, NEXT_TOKEN.name
+)
 
 
 #: What a role is, in words.

@@ -65,7 +65,7 @@ def on_board(explorer: Explorer) -> View:
         if bundle is not None:
             here = f"the time was measured on {machine()}; the other figures on the machine named in this report"
             run = replace(run, notices=(*run.notices, here))
-    known = {row.colouring.name: row.know(explorer) for row in features.colourings()}
+    known = {row.name: row.know(explorer) for row in features.colourings()}
     for one in features.measures():
         record = known.get(one.name) or results.records.get((one.name, mask.sha256, explorer.recovery.name))
         if record is not None and one.read_run(run) is None:

@@ -12,9 +12,9 @@ import msgspec
 import streamlit as st
 
 from cahp import features
-from cahp.board import Event, FirstScreen, Host, Shown, Steps, colourings
+from cahp.board import Event, FirstScreen, Host, Shown, Steps
 from cahp.board.budget_sweep import BudgetTable
-from cahp.board.colourings import Coloured
+from cahp.board.colourings import Coloured, mark_shares
 from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
@@ -101,7 +101,9 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
 
 
 #: The colouring by what other kept heads can reproduce.
-_SHARES = BoardColouring(colourings.REPLACEABILITY, attrgetter("replaceable_shares"), REPLACEABILITY)
+_SHARES = BoardColouring(
+    "replaceability", "replaceability", mark_shares, attrgetter("replaceable_shares"), REPLACEABILITY
+)
 
 
 @cache
@@ -114,11 +116,11 @@ def find_opening(explorer: Explorer) -> str:
     """Return the name of the colouring with which the first screen opens (empty: that of clusters)."""
     for row in list_colourings():
         if row.opens == explorer.card.task.name and row.know(explorer) is not None:
-            return row.colouring.name
+            return row.name
     return ""
 
 
-def _colour(explorer: Explorer) -> list[Coloured[Any]]:
+def _colour(explorer: Explorer) -> list[Coloured]:
     """Return the colourings of the board with what is known of them."""
     coloured = []
     for row in list_colourings():
@@ -129,10 +131,13 @@ def _colour(explorer: Explorer) -> list[Coloured[Any]]:
             waits = ""
             if job is not None and not job.ended:
                 waits = f"{describe_progress(job, 'Measuring')}…"
-        elif facts is not None and row.colouring.name not in explorer.memory.get(_ASKED, ()):
+        elif facts is not None and row.name not in explorer.memory.get(_ASKED, ()):
             facts = None
             waits = ""
-        coloured.append(Coloured(row.colouring, facts, waits))
+        painted = None
+        if facts is not None:
+            painted = row.paint(facts)
+        coloured.append(Coloured(row.name, row.label, painted, waits))
     return coloured
 
 
@@ -313,7 +318,7 @@ def _handle(explorer: Explorer, event: Event) -> None:
         elif event.kind == "colour":
             explorer.memory.setdefault(_ASKED, set()).add(event.name)
             for row in list_colourings():
-                if row.colouring.name == event.name and row.kind is not None:
+                if row.name == event.name and row.kind is not None:
                     explorer.work.start(row.kind, explorer.bench)
         else:
             explorer.selected = event.head

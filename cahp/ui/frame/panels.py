@@ -15,6 +15,7 @@ from cahp.recoveries import NONE
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
 from cahp.run.measures import MaskSubject, Measure, check, measure
+from cahp.show.blocks import Marks
 from cahp.ui.frame.running import job_card
 from cahp.ui.parts import blocks
 from cahp.ui.parts.display import plain, problem
@@ -25,7 +26,7 @@ from cahp.values import HeadMask, Progress
 from cahp.words import capital
 
 if TYPE_CHECKING:
-    from cahp.board.colourings import Colouring
+    from cahp.board.colourings import Pictures
     from cahp.board.contents import Sentence
 
 F = TypeVar("F")
@@ -72,12 +73,15 @@ class FirstText:
 class BoardColouring(Generic[F]):
     """A colouring that the explorer's board offers: what is known of it, and the job that measures it.
 
-    ``know`` returns its facts (None: not measured). ``kind`` is the job that measures them when a person asks. Without
-    one the board offers facts that are known, and shows them once a person asks: they are large. It opens the first
-    screen of models whose task has the name ``opens``, where its facts are known.
+    ``label`` names it on the switch. ``know`` returns its facts (None: not measured), and ``paint`` what they draw on
+    the heads. ``kind`` is the job that measures them when a person asks. Without one the board offers facts that are
+    known, and shows them once a person asks: they are large. It opens the first screen of models whose task has the
+    name ``opens``, where its facts are known.
     """
 
-    colouring: Colouring[F]
+    name: str
+    label: str
+    paint: Callable[[F], Marks | Pictures]
     know: Callable[[Explorer], F | None]
     kind: Kind[Bench, Any] | None = None
     opens: str = ""

@@ -47,8 +47,7 @@ def result(explorer: Explorer) -> Attribution:
 
 def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, result: Attribution) -> None:
     assert THIS_TEXT.know(explorer) is result
-    painted = BY_TEXT.paint(result, HeadMask.full(3, 4))
-    assert isinstance(painted, Marks)
+    painted = mark_text(result)
     words = [painted.words[group] for group in painted.groups.ravel()]
     changes = result.changes.ravel()
     assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")

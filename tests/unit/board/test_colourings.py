@@ -19,13 +19,14 @@ MASK = HeadMask.full(1, 3)
 
 
 def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
-    assert paint([Coloured(BY_ROLE, None)], MASK) == []
-    assert paint([Coloured(BY_ROLE, None, "next")], MASK) == [{"name": "roles", "label": "roles", "waits": "next"}]
+    assert encode([Coloured("roles", "roles", None)]) == []
+    offered = encode([Coloured("roles", "roles", None, "next")])
+    assert offered == [{"name": "roles", "label": "roles", "waits": "next"}]
 
 
 def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
     shares = np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])
-    (painted,) = paint([Coloured(REPLACEABILITY, shares)], HeadMask.full(2, 3))
+    (painted,) = encode([Coloured("replaceability", "replaceability", mark_shares(shares))])
     assert painted["groups"].tolist() == [0, 0, 1, 4, 4, 5]
     assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
     assert painted["words"][4] == "80 to 100 % replaceable"
@@ -33,7 +34,8 @@ def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reprodu
 
 
 def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
-    (roles,) = paint([Coloured(BY_ROLE, roles_of("induction", "none", "induction"))], MASK)
+    marks = mark_roles(roles_of("induction", "none", "induction"))
+    (roles,) = encode([Coloured("roles", "roles", marks)])
     assert roles["groups"][0] == roles["groups"][2] != roles["groups"][1]
     assert [roles["signs"][group] for group in roles["groups"]] == ["ind", "", "ind"]
     assert [roles["words"][group] for group in roles["groups"]] == ["induction head", "no role", "induction head"]
