@@ -24,10 +24,9 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 import platformdirs
-from numpy.typing import NDArray
 
 from cahp.files import UNFINISHED, assets, expanded, read_array, sweep, write_whole
-from cahp.values import CahpError, digest
+from cahp.values import Arrays, CahpError, digest
 
 T = TypeVar("T")
 
@@ -120,7 +119,7 @@ class Entry:
     ``made`` names the ``machine`` and the ``date`` of a result that ships with the package; others have none.
     """
 
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    arrays: Arrays = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
 
@@ -212,7 +211,7 @@ class Store:
         self,
         key: str,
         *,
-        arrays: Mapping[str, NDArray[Any]] | None = None,
+        arrays: Arrays | None = None,
         meta: Mapping[str, Any] | None = None,
         made: Mapping[str, str] | None = None,
     ) -> bool:
@@ -287,7 +286,7 @@ class StoredTraining:
     resumed: bool = field(default=False, init=False)
     _saved: bool = field(default=True, init=False)
 
-    def load(self) -> tuple[Mapping[str, NDArray[Any]], Mapping[str, Any]] | None:
+    def load(self) -> tuple[Arrays, Mapping[str, Any]] | None:
         """Return the last state, or None."""
         entry = self.store.load(self.name)
         if entry is None:
@@ -295,7 +294,7 @@ class StoredTraining:
         self.resumed = True
         return entry.arrays, entry.meta
 
-    def save(self, arrays: Mapping[str, NDArray[Any]], meta: Mapping[str, Any]) -> None:
+    def save(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
         """Replace the stored state; warn once where it is not kept, such as one above the limit of the store."""
         saved = self.store.save(self.name, arrays=arrays, meta=meta)
         if self._saved and not saved:
@@ -309,7 +308,7 @@ class StoredTraining:
         self.store.remove(self.name)
 
 
-def _pack(file: IO[bytes], head: bytes, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _pack(file: IO[bytes], head: bytes, arrays: Arrays) -> None:
     """Write an entry without a second copy of its arrays in memory."""
     file.write(bytes(_CHECKSUM_BYTES) + head)
     for array in arrays.values():

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import models
 from cahp.board.budget_sweep import BudgetTable, table_of
@@ -29,7 +28,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, Estimate
+from cahp.values import Arrays, CahpError, Estimate
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
@@ -90,7 +89,7 @@ class Bundle:
     """
 
     document: RunDocument
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Arrays
     tables: Mapping[str, Mapping[str, Any]]
     made: Mapping[str, str]
     facts: ModelFacts | None = None

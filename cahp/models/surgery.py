@@ -17,7 +17,7 @@ from cahp.models.cards import Family, Rows, Site
 from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
 from cahp.models.head_model import HeadModel, Projection
 from cahp.models.stored import check_memory
-from cahp.values import HeadMask, MaskError, ModelError
+from cahp.values import Arrays, HeadMask, MaskError, ModelError
 
 _BY_HEAD = Rows()
 
@@ -224,7 +224,7 @@ def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
     return pruned.with_network(copy.deepcopy(pruned.network))
 
 
-def with_weights(pruned: HeadModel, weights: Mapping[str, NDArray[Any]]) -> HeadModel:
+def with_weights(pruned: HeadModel, weights: Arrays) -> HeadModel:
     """A copy of a pruned model with other weights, by name, such as those of a training."""
     copied = separate(pruned, trained=False)
     with torch.no_grad():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -40,7 +40,7 @@ from cahp.run.settings import Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
 from cahp.stages.selection import layer_minimum, parse_budget, round_evenly
 from cahp.store import Entry, digest_code, key
-from cahp.values import BudgetError, HeadMask, Selection
+from cahp.values import Arrays, BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
@@ -53,7 +53,7 @@ class Run:
 
     document: RunDocument
     mask: HeadMask
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Arrays
 
 
 def measure_run(

@@ -30,7 +30,7 @@ from cahp.run.resources import Resources
 from cahp.store import Entry, StoredTraining, key
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.values import CahpError, DataError, Estimate, HeadMask, OptionError, Progress, digest, spread
+from cahp.values import Arrays, CahpError, DataError, Estimate, HeadMask, OptionError, Progress, digest, spread
 
 if TYPE_CHECKING:
     from cahp.models.cards import Site
@@ -50,7 +50,7 @@ class Recovered:
     the ``learning_rate`` if held-out texts chose it. ``seconds`` are those of the last step (None: not measured).
     """
 
-    weights: Mapping[str, NDArray[Any]]
+    weights: Arrays
     refit: RefitReport | None = None
     distill: DistillReport | None = None
     start: Recovered | None = None

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import msgspec
 import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from cahp import data, hub, models
 from cahp.files import plain_json
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
-from cahp.values import Precisions, Progress, silent
+from cahp.values import Arrays, Precisions, Progress, silent
 from cahp.words import capital, size_of
 
 if TYPE_CHECKING:
@@ -221,7 +220,7 @@ class Resources:
     def keep(
         self,
         name: str,
-        arrays: Mapping[str, NDArray[Any]],
+        arrays: Arrays,
         meta: Mapping[str, Any] | None = None,
         *,
         trained: bool = False,

@@ -8,7 +8,7 @@ pooled attention map.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Protocol, TypeVar
@@ -21,6 +21,8 @@ from cahp import words
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
+#: Arrays by name, such as those of a file.
+Arrays = Mapping[str, NDArray[Any]]
 
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]
