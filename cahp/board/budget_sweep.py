@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import msgspec
 import numpy as np
 
 from cahp.board.head_clusters import HeadClusters
@@ -84,7 +84,7 @@ class BudgetTable:
         self.selections = tuple(selections)
         self._listener = listener
         self._timed = timed
-        self.recover: str = recover
+        self.recover = recover
         self._by_budget = {selection.mask.count: selection for selection in selections}
         self.budgets = tuple(self._by_budget)
         #: The budget on the board, which is measured first.
@@ -171,15 +171,11 @@ class BudgetTable:
 
     def list_unmeasured(self) -> list[HeadMask]:
         """Return the masks whose outcomes are to be measured, without that of all heads."""
-        masks = [selection.mask for selection in self.selections]
+        masks = [one.mask for one in self.selections if one.mask.count not in self._outcomes and not one.mask.is_full]
+        if self.recover == NONE.name:
+            return masks
         # Some models cannot do without the attention of a layer, so masks without one are not recovered.
-        return [
-            mask
-            for mask in masks
-            if mask.count not in self._outcomes
-            and not mask.is_full
-            and not (mask.empty_layers and self.recover != NONE.name)
-        ]
+        return [mask for mask in masks if not mask.empty_layers]
 
     def missing(self) -> tuple[Literal["outcomes", "speed"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
@@ -216,8 +212,6 @@ class BudgetTable:
         Raises:
             KeyError, TypeError, ValueError: If they are missing or malformed.
         """
-        import msgspec
-
         measured = msgspec.convert(content["outcomes"], dict[int, dict[str, Estimate]], strict=False)
         for budget, outcomes in measured.items():
             self.add(budget, outcomes=outcomes)
@@ -304,11 +298,8 @@ def measure_part(bench: Bench, rows: Ints, answers: Evaluation) -> Outcomes:
     return {row.name: outcomes[row.name] for row in HEADLINES if row.name in outcomes}
 
 
-def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evaluation: float) -> float:
-    """Tokens that pass the model while ``fill`` measures the outcomes that the table lacks, none of which is stored.
-
-    ``calibration`` and ``evaluation`` are the tokens of the texts.
-    """
+def count_tokens(table: BudgetTable, bench: Bench) -> float:
+    """Tokens that pass the model while ``fill`` measures the outcomes that the table lacks, none of which is stored."""
     masks = table.list_unmeasured()
     recovery = RECOVERIES[table.recover]
     evaluations: float = len(masks)
@@ -322,7 +313,7 @@ def count_tokens(table: BudgetTable, bench: Bench, *, calibration: float, evalua
         recovered = min(recovered, 1)
     texts = len(bench.calibration)
     passes = recovery.passes(texts, can_refit=not bench.card.no_refit) / max(1, texts)
-    return evaluations * evaluation + recovered * passes * calibration
+    return evaluations * bench.evaluation.tokens + recovered * passes * bench.calibration.tokens
 
 
 def fill(table: BudgetTable, bench: Bench, progress: Progress = silent) -> Generator[None, None, BudgetTable]:
@@ -410,17 +401,18 @@ def table_of(
         )
     ours = {str(selection.mask.count): selection.mask.sha256 for selection in selections}
     rows: Mapping[str, Any] = {"outcomes": {}, "speed": {}}
-    with _reading():
+    try:
         if content is not None and content["of"] == _of(run):
             recover = content["rows"]["recover"]
             if content["masks"].items() <= ours.items():
                 rows = content["rows"]
-    # Other models take too long to be swept.
-    if recover not in RECOVERIES or not RECOVERIES[recover].swept:
-        recover = NONE.name
-    table = BudgetTable(selections, recover=recover, timed=run.saves_time, quicker=quicker)
-    with _reading():
+        # Other models take too long to be swept.
+        if recover not in RECOVERIES or not RECOVERIES[recover].swept:
+            recover = NONE.name
+        table = BudgetTable(selections, recover=recover, timed=run.saves_time, quicker=quicker)
         table.fill_from(rows)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise CahpError(f"{TABLE_FILE} is broken; write it again with `cahp prune --sweep --out`.") from None
     enter_full(table, run)
     if table.has(run.mask):
         table.add(run.mask.count, outcomes=own_outcomes(run, table.recover), speed=own_speed(run))
@@ -441,11 +433,8 @@ def enter_full(table: BudgetTable, run: RunDocument) -> None:
 
 def own_outcomes(run: RunDocument, recover: str) -> Outcomes | None:
     """Return the outcomes of the run's own mask after a recovery (None: not measured)."""
-    if recover == NONE.name:
-        return run.outcomes.get("pruned")
-    if recover == run.settings.recover:
-        return run.outcomes.get("recovered")
-    return None
+    states = {run.settings.recover: "recovered", NONE.name: "pruned"}
+    return run.outcomes.get(states.get(recover, ""))
 
 
 def own_speed(run: RunDocument) -> Speed | None:
@@ -454,14 +443,6 @@ def own_speed(run: RunDocument) -> Speed | None:
     if ratio is None:
         return None
     return Speed.of(ratio, run.cost.full, run.cost.pruned)
-
-
-@contextmanager
-def _reading() -> Iterator[None]:
-    try:
-        yield
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise CahpError(f"{TABLE_FILE} is broken; write it again with `cahp prune --sweep --out`.") from None
 
 
 def _of(run: RunDocument) -> dict[str, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
-from cahp.values import Floats, Ints
+from cahp.values import Bools, Floats, Ints
 from cahp.values.statistics import name_clusters
 
 # Colours and names of clusters, for boards and all figures, in light and dark themes --------------------------------
@@ -42,7 +42,7 @@ class HeadMarks:
 
     colours: list[str]
     names: list[str]
-    striped: NDArray[np.bool_]
+    striped: Bools
     kind: str = "cluster"
 
 
@@ -58,7 +58,7 @@ def mark_clusters(labels: Ints, families: Ints | None = None) -> HeadMarks:
     return HeadMarks(colours, [cluster_names[label] for label in labels], tinted >= STRIPED)
 
 
-def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
+def tints(groups: Ints, *, smallest: int = 1) -> Ints:
     """Return the index in ``COLOURS`` of each head ``(N,)``, given its group (such as its family) in ``groups (N,)``.
 
     The eight largest groups have plain hues and the next eight striped ones; others are neutral, as are groups of fewer
@@ -72,8 +72,7 @@ def tints(groups: Ints, *, smallest: int = 1) -> NDArray[np.int64]:
     for hue, group in zip(hues, np.argsort(-sizes, kind="stable"), strict=False):
         if sizes[group] >= smallest:
             of_group[group] = hue
-    tinted: NDArray[np.int64] = of_group[groups]
-    return tinted
+    return of_group[groups]
 
 
 @cache
@@ -130,7 +129,7 @@ def mark_shares(shares: Floats) -> Marks:
 
 def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:
     """Return the colourings by what was measured of the heads of a run."""
-    coloured: list[Coloured] = []
+    coloured = []
     for _, blocks in show_measured(measures, run):
         marks = [block for block in blocks if isinstance(block, Marks)]
         coloured += [Coloured(one.name, one.label, one) for one in marks]
@@ -155,8 +154,13 @@ def encode(colourings: Iterable[Coloured]) -> list[dict[str, Any]]:
             else:
                 named = painted.colours or range(len(painted.signs))
                 colours = [COLOURS[colour] if isinstance(colour, int) else colour for colour in named]
-                entry |= {"groups": painted.groups.ravel(), "signs": painted.signs, "words": painted.words}
-                entry |= {"colours": colours, "inks": list(map(contrast, colours))}
+                entry |= {
+                    "groups": painted.groups.ravel(),
+                    "signs": painted.signs,
+                    "words": painted.words,
+                    "colours": colours,
+                    "inks": list(map(contrast, colours)),
+                }
             entries.append(entry)
         elif one.waits is not None:
             entries.append({**entry, "waits": one.waits})

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -166,8 +167,7 @@ class Event:
     @classmethod
     def of(cls, message: Mapping[str, Any]) -> Event:
         """Read an event of the board's script."""
-        numbers = {name: int(message.get(name, 0)) for name in ("budget", "head")}
-        return cls(message["kind"], **numbers, name=str(message.get("name", "")))
+        return msgspec.convert(message, cls, strict=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,17 +233,6 @@ class BoardSubject:
         return 1 - self.head_size * (mask.keep.size - mask.count)
 
 
-@dataclass(frozen=True)
-class Steps:
-    """Ways back that a board offers: whether there is a change to ``undo``, and the ``suggested`` budget.
-
-    None: no budget is suggested, or it is on the board.
-    """
-
-    undo: bool = False
-    suggested: int | None = None
-
-
 @dataclass(frozen=True, eq=False)
 class FirstScreen:
     """What the first screen shows in place of many figures.
@@ -266,10 +255,10 @@ class Host:
     ``selected`` is the head that was asked about, ``status`` tells why a figure is not measured yet. Alone, without a
     host that measures, the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
-    heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back (None: the host offers its own).
-    With ``cards``, the host has a card of each head.
-    ``details`` tells whether figures and curves are open at first (None: they cannot be closed). ``first`` is given
-    on the first screen only.
+    heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back: whether there is a change to
+    ``undo``, and a ``suggested`` budget that is not on the board (None: the host offers its own). With ``cards``, the
+    host has a card of each head. ``details`` tells whether figures and curves are open at first (None: they cannot be
+    closed). ``first`` is given on the first screen only.
     """
 
     selected: int | None = None
@@ -277,7 +266,7 @@ class Host:
     alone: bool = False
     titles: Sequence[str] = ()
     colourings: Sequence[Coloured] = ()
-    steps: Steps | None = None
+    steps: Mapping[str, Any] | None = None
     cards: bool = False
     details: bool | None = None
     first: FirstScreen | None = None
@@ -305,6 +294,7 @@ def contents(
         other: The same budgets after another recovery: its outcomes stand beside those of ``table``.
     """
     mask = shown.mask
+    recovery = RECOVERIES[table.recover]
     masks = [selection.mask for selection in table.selections]
     measured = table.rows()
     rows = []
@@ -318,7 +308,7 @@ def contents(
         entry["size"] = _short(subject.size(own))
         if subject.cache is not None:
             entry["cache"] = subject.cache.per_token(own)
-    data: dict[str, Any] = {
+    data = {
         "layers": clusters.layers,
         "heads": clusters.heads,
         "ks": clusters.clustering.ks,
@@ -331,8 +321,8 @@ def contents(
         "outcomes": _list_outcomes(table, entries, subject),
         "per": subject.answer,
         "units": subject.units,
-        "recovered": RECOVERIES[table.recover].noun,
-        "trained": RECOVERIES[table.recover].trains,
+        "recovered": recovery.noun,
+        "trained": recovery.trains,
         "unmeasured": "",
         "unit": subject.unit,
         "cache": subject.cache and subject.cache.per_token(full),
@@ -353,8 +343,8 @@ def contents(
         "titles": host.titles,
         "first": host.first,
     }
-    if RECOVERIES[table.recover].trains:
-        data["unmeasured"] = f"not {RECOVERIES[table.recover].result} yet"
+    if recovery.trains:
+        data["unmeasured"] = f"not {recovery.result} yet"
     if other is not None:
         for entry, row in zip(rows, other.rows()[:-1], strict=False):
             if row.outcomes is not None:
@@ -398,9 +388,13 @@ def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str,
     for selection in table.selections:
         groups, _ = clusters.groups(selection.k or selection.mask.count)
         covers = clusters.covers(selection.mask, groups)
-        names = name_clusters(groups, clusters.families)
-        packed = {"labels": _base64(groups.astype("<u2")), "covers": _base64(covers.astype("<u2"))}
-        readings.append({**packed, "names": names})
+        readings.append(
+            {
+                "labels": _base64(groups.astype("<u2")),
+                "covers": _base64(covers.astype("<u2")),
+                "names": name_clusters(groups, clusters.families),
+            }
+        )
     return readings
 
 
@@ -415,8 +409,16 @@ def _list_outcomes(table: BudgetTable, entries: Iterable[Mapping[str, Any]], sub
         if row.name in measured or not measured:
             full = (table.full or {}).get(row.name)
             chance = subject.chance if row.needs_labels else None
-            described = {"name": row.name, "label": row.label, "unit": row.unit, "chance": chance}
-            outcomes.append({**described, "full": full and full.value, "n": full and full.n})
+            outcomes.append(
+                {
+                    "name": row.name,
+                    "label": row.label,
+                    "unit": row.unit,
+                    "chance": chance,
+                    "full": full and full.value,
+                    "n": full and full.n,
+                }
+            )
     return outcomes
 
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,11 +15,11 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Salience, Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
-from cahp.values import HeadMask, Ints, Selection
-from cahp.values.statistics import Clustering, name_clusters
+from cahp.values import Arrays, HeadMask, Ints, Selection
+from cahp.values.statistics import Clustering
 
 
-def families_of(arrays: Mapping[str, NDArray[Any]], document: RunDocument) -> NDArray[np.int64] | None:
+def families_of(arrays: Arrays, document: RunDocument) -> Ints | None:
     """Return the family of each head ``(N,)`` in a run's arrays (None: they lack the clusters for every k)."""
     if "labels_of_k" not in arrays:
         return None
@@ -48,9 +47,7 @@ class HeadClusters:
         return cls(evidence.clustering, evidence.salience, evidence.space.embedding, evidence.space.distances)
 
     @classmethod
-    def of_arrays(
-        cls, arrays: Mapping[str, NDArray[Any]], document: RunDocument, salience: Salience | None = None
-    ) -> HeadClusters:
+    def of_arrays(cls, arrays: Arrays, document: RunDocument, salience: Salience | None = None) -> HeadClusters:
         """Build them from a run's arrays, with its kind of salience or another one, if the run has that.
 
         Raises:
@@ -80,19 +77,14 @@ class HeadClusters:
         return int(self.salience.shape[1])
 
     @property
-    def families(self) -> NDArray[np.int64]:
+    def families(self) -> Ints:
         """The family of each head ``(N,)``, the same at every budget: see ``Clustering.families``."""
         return self.clustering.families
 
     @cached_property
-    def tints(self) -> NDArray[np.int64]:
+    def tints(self) -> Ints:
         """The index in ``COLOURS`` of the family of each head ``(N,)``."""
         return tints(self.families)
-
-    def names(self, labels: Ints) -> list[str]:
-        """Return the name of the cluster of each head ``(N,)``, given its cluster in ``labels (N,)``."""
-        names = name_clusters(labels, self.families)
-        return [names[label] for label in labels]
 
     def suggested(self, settings: Settings) -> Selection | None:
         """Return the selection at the curve's knee, or an even one of nearly as many heads (None: it has no knee)."""
@@ -127,7 +119,7 @@ class HeadClusters:
         self._selected[key] = suggested, tuple(selections)
         return self._selected[key]
 
-    def groups(self, k: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def groups(self, k: int | None) -> tuple[Ints, Ints]:
         """Return labels ``(N,)`` and medoids of ``k`` clusters, or of the nearest number that was clustered."""
         if k is None:
             k = int(self.clustering.ks[-1])
@@ -137,7 +129,7 @@ class HeadClusters:
         """Return the same clusters with the knee of another polynomial degree."""
         return replace(self, clustering=with_degree(self.clustering, degree=degree))
 
-    def covers(self, mask: HeadMask, labels: Ints) -> NDArray[np.int64]:
+    def covers(self, mask: HeadMask, labels: Ints) -> Ints:
         """Return the replacement of each head ``(N,)``: the nearest other kept head of its cluster in ``labels (N,)``.
 
         If its cluster keeps no other head, it is the nearest kept head of all; a single kept head replaces itself.

@@ -6,14 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.cards import ModelCard
 from cahp.run.settings import Settings
 from cahp.stages.selection import middle_budget
-from cahp.values import HeadMask, MaskError, Selection
+from cahp.values import HeadMask, Ints, MaskError, Selection
 
 #: How the mask of a board was chosen whose curve has no knee.
 _UNCLEAR = "no clear choice"
@@ -128,7 +127,7 @@ class Board:
         """The selection of the mask, unless it was made by hand."""
         if self.by_hand:
             return None
-        return self._choices().of_budget(self._position.budget)
+        return self.start
 
     @property
     def mask(self) -> HeadMask:
@@ -142,12 +141,9 @@ class Board:
         return HeadMask.full(card.layers, card.heads)
 
     @property
-    def start(self) -> HeadMask | None:
-        """The mask of the budget, from which one made by hand was made (None: before the first run)."""
-        selection = self._choices().of_budget(self._position.budget)
-        if selection is None:
-            return None
-        return selection.mask
+    def start(self) -> Selection | None:
+        """The selection of the budget, from which a mask made by hand was made (None: before the first run)."""
+        return self._choices().of_budget(self._position.budget)
 
     @property
     def rescued(self) -> Sequence[int]:
@@ -165,21 +161,18 @@ class Board:
         return self.mask.count
 
     @property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> Ints:
         """The cluster of each head ``(N,)``; there are as many clusters as the budget has representatives.
 
         Raises:
             ValueError: If there are no clusters, before the first run.
         """
-        choices = self._choices()
-        if choices.clusters is None:
+        clusters = self._choices().clusters
+        start = self.start
+        if clusters is None or start is None:
             raise ValueError("there are no clusters before the first run")
         # A mask made by hand has the clusters of the budget that it was made from.
-        selection = choices.of_budget(self._position.budget)
-        k = self.budget
-        if selection is not None and selection.k is not None:
-            k = selection.k
-        return choices.clusters.groups(k)[0]
+        return clusters.groups(start.k or self.budget)[0]
 
     # Changes -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,6 @@ from cahp.models.cards import ModelCard
 from cahp.outcomes import accuracy_change, same_predictions
 from cahp.recoveries import RECOVERIES
 from cahp.run.bench import Bench
-from cahp.run.recoveries import Recovered
 from cahp.tasks.answers import Evaluation, TokenEvaluation
 from cahp.tasks.texts import Texts
 from cahp.values import Bools, DataError, Estimate, HeadMask
@@ -134,7 +133,7 @@ def compare_variants(a: Side, b: Side) -> Versus | None:
 
 def _evaluate(side: Side, texts: Texts) -> Evaluation | None:
     bench, variant = side
-    recovered: Recovered | None = None
+    recovered = None
     if not variant.mask.is_full and RECOVERIES[variant.recover].imitates:
         recovered = bench.recoveries.read(variant.mask, variant.recover)
         if recovered is None:

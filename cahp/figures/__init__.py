@@ -3,26 +3,18 @@
 from cahp.figures.head_grid import cell_figure, head_name, places
 from cahp.figures.marks import (
     LEGEND,
-    clickable,
     draw,
-    error_bars,
-    fold,
     heat_map,
     ink,
     label,
     named_rows,
     points,
-    shape,
-    ticks,
 )
 
 __all__ = [
     "LEGEND",
     "cell_figure",
-    "clickable",
     "draw",
-    "error_bars",
-    "fold",
     "head_name",
     "heat_map",
     "ink",
@@ -30,6 +22,4 @@ __all__ = [
     "named_rows",
     "places",
     "points",
-    "shape",
-    "ticks",
 ]

@@ -121,8 +121,7 @@ def ranking_figure(results: SplitResults, recovery: str, budget: int, methods: S
     )
     if RANDOM in names:
         band = table.loc[(recovery, RANDOM, budget)]
-        ends = {"x0": band["low"], "x1": band["high"]}
-        figure.add_vrect(**ends, fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
+        figure.add_vrect(band["low"], band["high"], fillcolor=_RANDOM[dark], opacity=_BAND, line_width=0, layer="below")
     return _add_full_model(figure, results, "add_vline", dark=dark)
 
 

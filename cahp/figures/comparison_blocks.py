@@ -6,7 +6,7 @@ and for the methods of the ``Filters``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -99,7 +99,7 @@ def show_primary(results: SplitResults) -> Iterator[Block]:
 
 def _tabulate_tests(title: str, results: SplitResults, tests: Iterable[Verdict], name: str) -> Table:
     """Return tests with their statistics as a table, the significant ones first."""
-    rows: list[Sequence[Cell]] = []
+    rows = []
     for test in sorted(tests, key=lambda test: (test.tie, test.budget or 0, -abs(test.pp))):
         where = f"{list_heads(test.budgets)} {results.units}"
         result = describe_result(test, results.noun)
@@ -126,7 +126,7 @@ def show_means(results: SplitResults, recovery: str, outcome: str = "") -> Table
     rows = []
     for method in results.methods:
         means = [results.means.get((recovery, method, budget)) for budget in budgets]
-        cells: list[Cell] = [None if mean is None else mean.outcomes.get(row.name) for mean in means]
+        cells = [None if mean is None else mean.outcomes.get(row.name) for mean in means]
         if areas:
             cells.append(areas.get(method))
         rows.append([method_label(method), *cells])
@@ -234,19 +234,19 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
     own = []
     chance = expected_jaccard(filters.budget, filters.budget, document.total)
     for method, by_seed in masks.items():
+        label = method_label(method)
         every = [mask for group in by_seed.values() for mask in group]
         counts = np.mean([mask.sum(axis=1) for mask in every], axis=0)
-        layers.append([method_label(method), *(f"{count:.1f}" for count in counts)])
+        layers.append([label, *(f"{count:.1f}" for count in counts)])
         pairs = overlaps(every)
         if len(pairs):
-            own.append((method_label(method), f"{pairs.mean():.2f}", f"{chance:.2f}", len(pairs)))
-        row: list[Cell] = [method_label(method)]
+            own.append((label, f"{pairs.mean():.2f}", f"{chance:.2f}", len(pairs)))
+        row: list[Cell] = [label]
         for other, theirs in masks.items():
-            shared: list[float] = []
-            if other != method:
-                for seed in by_seed.keys() & theirs.keys():
-                    shared += [jaccard(mask, another) for mask, another in product(by_seed[seed], theirs[seed])]
-            row.append(f"{np.mean(shared):.2f}" if shared else None)
+            shared = []
+            for seed in by_seed.keys() & theirs.keys():
+                shared += [jaccard(*pair) for pair in product(by_seed[seed], theirs[seed])]
+            row.append(f"{np.mean(shared):.2f}" if shared and other != method else None)
         alike.append(row)
     title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
     yield Table(title, ["method", *map(str, range(document.model.layers))], layers, "compare-layers")
@@ -304,7 +304,7 @@ def list_claims(results: SplitResults, filters: Filters) -> list[Claim]:
     def show_critical() -> Iterator[Block]:
         yield Text(critical.words)
         shares, leads = compare_shares(kept_shares(results.document, filters.budget), results.against)
-        rows: list[Sequence[Cell]] = []
+        rows = []
         for method, share in shares.items():
             test = leads.get(method)
             row: list[Cell] = [method_label(method), percent(share), None, None]

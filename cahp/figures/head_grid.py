@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
-from cahp.figures.marks import TINT, bar_below, blend, clickable, draw, heat_map, ink, points, shape, ticks
+from cahp.figures.marks import TINT, bar_below, blend, box, clickable, draw, heat_map, ink, points, ticks
 from cahp.values import Floats, HeadMask, Ints
 
 #: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
@@ -74,8 +74,11 @@ def head_traces(
             x, y, symbols, fills, size=sizes[shown], outline=outline, hover=hover, name=state, **clickable(shown)
         )
         if names:
-            trace |= {"mode": "markers+text", "text": [names[head] for head in heads]}
-            trace["textfont"] = {"size": font, "color": [contrast(fill) for fill in fills]}
+            trace |= {
+                "mode": "markers+text",
+                "text": [names[head] for head in heads],
+                "textfont": {"size": font, "color": [contrast(fill) for fill in fills]},
+            }
         traces.append({**trace, **look})
     return traces
 
@@ -103,7 +106,7 @@ def grid_figure(
     if not is_deep(mask.layers, heads):
         rows.reverse()
     places = np.stack(rows, axis=1)
-    names: list[str] = []
+    names = []
     if cell >= 17:
         # A cross would strike its letter out; the letter alone tells the family.
         marks = replace(marks, striped=np.zeros_like(marks.striped))
@@ -115,8 +118,8 @@ def grid_figure(
         for group, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
             framed = np.array(group, np.int64)
             x, y = places[framed].T
-            frame = points(x, y, "square-open", colours.text, size=cell * size, outline=outline)
-            traces.append({**frame, **clickable(framed)})
+            look = clickable(framed)
+            traces.append(points(x, y, "square-open", colours.text, size=cell * size, outline=outline, **look))
     return draw(traces, **layout, top=6)
 
 
@@ -157,26 +160,27 @@ def cell_figure(
     colours = ink(dark=dark)
     layers, heads = values.shape
     cell, layout = _lay_out(layers, heads, _WIDTH, unit)
-    places = f"layer %{{y}}, {unit} %{{x}}"
-    corners = [(head, layer) for layer, head in framed]
+    corners = [*framed]
     if is_deep(layers, heads):
         places = f"layer %{{x}}, {unit} %{{y}}"
-        corners = [(layer, head) for head, layer in corners]
         values = np.transpose(values)
+    else:
+        places = f"layer %{{y}}, {unit} %{{x}}"
+        corners = [(head, layer) for layer, head in framed]
     look: dict[str, Any] = {"zmin": 0, "zmax": 100}
-    stops: Any = colours.scale
+    stops = colours.scale
     if signed:
         most = float(np.abs(values).max()) or 1.0
         look = {"zmin": -most, "zmax": most}
         stops = ((0, CLUSTER_COLOURS[0]), (0.5, colours.scale[0][1]), (1, CLUSTER_COLOURS[5]))
     elif cell >= 20:
         look["texttemplate"] = "%{z:.0f}"
-    cells = heat_map(values, stops, hover=f"{places}<br>{hover}", gap=2, **look)
+    cells = heat_map(values, stops, hover=f"{places}<br>{hover}", gap=2, **bar_below(scale), **look)
     # A chart that is moved on its page is drawn without any width at first, and square cells would stay as small.
     layout["y"].pop("scaleanchor")
     frames = []
     for x, y in corners:
-        frames.append(shape("rect", (x - 0.46, x + 0.46), (y - 0.46, y + 0.46), color=CLUSTER_COLOURS[1], width=2.5))
+        frames.append(box((x - 0.46, x + 0.46), (y - 0.46, y + 0.46), color=CLUSTER_COLOURS[1], width=2.5))
     # In a lower figure Plotly writes the title of the colours over their bar.
     layout["height"] = max(_LOWEST, layout["height"] + 76)
-    return draw([{**cells, **bar_below(scale)}], **layout, top=34, bottom=98, shapes=frames)
+    return draw([cells], **layout, top=34, bottom=98, shapes=frames)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -66,10 +65,8 @@ def blend(colour: str, ground: str, share: float) -> str:
     return f"#{bytes(mixed).hex()}"
 
 
-#: For traces that can be clicked. Plotly fades the points that were not clicked; here all stay as visible as before.
-UNDIMMED: Mapping[str, Any] = {"selected": {"marker": {"opacity": 1}}, "unselected": {"marker": {"opacity": 1}}}
 #: A legend in a row above the figure, with symbols of one size.
-LEGEND: Mapping[str, Any] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
 
 
 #: The share of its colour in the tint of a pruned head.
@@ -96,10 +93,18 @@ def draw(
 
     if top is None:
         top = 10 if legend is None else 34
-    margin = {"l": left, "r": 10, "t": top, "b": bottom}
-    axes = {"xaxis": x, "yaxis": y}
-    named = {"showlegend": legend is not None, "legend": legend}
-    return go.Figure(list(traces), {**axes, "height": height, "margin": margin, **named, **layout})
+    return go.Figure(
+        list(traces),
+        {
+            "xaxis": x,
+            "yaxis": y,
+            "height": height,
+            "margin": {"l": left, "r": 10, "t": top, "b": bottom},
+            "showlegend": legend is not None,
+            "legend": legend,
+            **layout,
+        },
+    )
 
 
 def points(
@@ -128,7 +133,9 @@ def points(
 
 def clickable(heads: Any) -> dict[str, Any]:
     """Return the parts of a trace of points that are heads: a click on one returns its flat index."""
-    return {"customdata": heads, **UNDIMMED}
+    # Plotly fades the points that were not clicked; here all stay as visible as before.
+    visible = {"marker": {"opacity": 1}}
+    return {"customdata": heads, "selected": visible, "unselected": visible}
 
 
 def heat_map(
@@ -146,28 +153,36 @@ def heat_map(
 
 def bar_below(title: str) -> dict[str, Any]:
     """Return the bar of colours of a heat map below it: beside it, a bar would take the width of a phone."""
-    bar = {"title": {"text": title, "side": "bottom"}, "orientation": "h", "thickness": 10, "exponentformat": "none"}
-    return {"showscale": True, "colorbar": {**bar, "yref": "container", "y": 0, "yanchor": "bottom"}}
-
-
-def fold(text: str, *, limit: int = 24) -> str:
-    """Return a label of plain text in lines of at most ``limit`` characters, where they fit."""
-    return "<br>".join(textwrap.wrap(text, limit))
+    bar = {
+        "title": {"text": title, "side": "bottom"},
+        "orientation": "h",
+        "thickness": 10,
+        "exponentformat": "none",
+        "yref": "container",
+        "y": 0,
+        "yanchor": "bottom",
+    }
+    return {"showscale": True, "colorbar": bar}
 
 
 def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, Any]:
     """Return error bars from ``values (n,)`` to the ``ends (n, 2)`` of their intervals."""
     values = np.asarray(values)
     ends = np.reshape(ends, (-1, 2))
-    reach = {"array": ends[:, 1] - values, "arrayminus": values - ends[:, 0]}
-    return {"type": "data", "symmetric": False, **reach, "color": colour, "thickness": 1.5, **style}
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": ends[:, 1] - values,
+        "arrayminus": values - ends[:, 0],
+        "color": colour,
+        "thickness": 1.5,
+        **style,
+    }
 
 
-def shape(kind: str, x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> dict[str, Any]:
-    """Return a ``rect`` or a ``line`` between two corners, in axis units; a line lies below the points."""
-    place = {"x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1]}
-    layer = "below" if kind == "line" else "above"
-    return {"type": kind, **place, "line": style, "layer": layer}
+def box(x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> dict[str, Any]:
+    """Return a frame between two corners, in axis units."""
+    return {"type": "rect", "x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1], "line": style}
 
 
 def ticks(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from cahp.board.colourings import HeadMarks
 from cahp.figures import marks
 from cahp.figures.head_grid import head_traces
-from cahp.figures.marks import LEGEND, draw, error_bars, fold, legend, points
+from cahp.figures.marks import LEGEND, draw, error_bars, legend, points
 from cahp.run.settings import Settings
 from cahp.values import Estimate, Floats, HeadMask, Ints
 
@@ -20,7 +21,7 @@ def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None =
 
     ``null (2, K)`` is the band of unstructured data (None: it is not drawn).
     """
-    band: list[dict[str, Any]] = []
+    band = []
     if null is not None:
         shade = {"type": "scatter", "x": ks, "mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
         fill = {"fill": "tonexty", "fillcolor": marks.ink(dark=dark).faint}
@@ -54,10 +55,17 @@ def by_budget(measured: Mapping[int, Estimate], label: str, *, level: float | No
 
 
 def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, Any]] = (), dark: bool) -> Any:
-    look = {"mode": "lines+markers", "line": {"color": marks.ink(dark=dark).accent}, "marker": {"size": 4}}
+    line = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "line": {"color": marks.ink(dark=dark).accent},
+        "marker": {"size": 4},
+        **trace,
+    }
     # A long title has two lines: one would be higher than the plot.
-    traces = [*under, {"type": "scatter", **look, **trace}]
-    return draw(traces, x={"title": x}, y={"title": fold(y, limit=26)}, height=260, left=60, bottom=50)
+    return draw(
+        [*under, line], x={"title": x}, y={"title": "<br>".join(textwrap.wrap(y, 26))}, height=260, left=60, bottom=50
+    )
 
 
 _AXES = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA", "none": "PCA"}

@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp.figures import marks
 from cahp.figures.head_grid import head_name, head_traces
-from cahp.figures.marks import LEGEND, bar_below, draw, heat_map, label, legend, shape
+from cahp.figures.marks import LEGEND, bar_below, box, draw, heat_map, label, legend
 from cahp.stages.similarity import HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.statistics import called
@@ -78,21 +78,30 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: 
     ink = marks.ink(dark=dark)
     groups = marks.mark_communities(graph.communities)
     places = graph.positions * [1, -1]
-    traces: list[Any] = []
+    traces = []
     for tree, dash, name in ((False, "solid", "alike"), (True, "dot", "connects the graph")):
         edges = graph.edges[graph.backbone == tree]
         # A gap after every edge, or one line would join them all.
         ends = np.insert(places[edges], 2, np.nan, axis=1).reshape(-1, 2)
-        line = {"color": ink.faint, "width": 1.2, "dash": dash}
-        edge = {"type": "scatter", "mode": "lines", "name": name, "line": line, "hoverinfo": "skip"}
-        traces.append({**edge, "x": ends[:, 0], "y": ends[:, 1]})
-    names: list[str] = []
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "x": ends[:, 0],
+                "y": ends[:, 1],
+                "name": name,
+                "line": {"color": ink.faint, "width": 1.2, "dash": dash},
+                "hoverinfo": "skip",
+            }
+        )
+    names = []
     size = 11
     if mask.keep.size <= _NAMED:
         size = 24
         names = [called(head, mask.heads) for head in range(mask.keep.size)]
-    look: dict[str, Any] = {"names": names, "font": 9, "showlegend": False}
-    traces += head_traces(mask, groups, places, "circle", size, unit=unit, dark=dark, **look)
+    traces += head_traces(
+        mask, groups, places, "circle", size, unit=unit, dark=dark, names=names, font=9, showlegend=False
+    )
     axis = {"visible": False, "range": [-1.12, 1.12]}
     traces += legend(ink)
     return draw(traces, x=axis, y=axis, height=560, left=10, top=30, bottom=10, legend=LEGEND)
@@ -115,6 +124,7 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
         y=names,
         zmin=0,
         zmax=1,
+        **bar_below("distance (0 alike .. 1)"),
     )
     bounds = [-0.5, *(np.flatnonzero(np.diff(communities[order])) + 0.5).tolist(), len(order) - 0.5]
     axis = {
@@ -125,16 +135,17 @@ def matrix(distances: Floats, communities: Ints, mask: HeadMask, *, unit: str = 
         "constrain": "domain",
     }
     figure = draw(
-        [{**cells, **bar_below("distance (0 alike .. 1)")}],
+        [cells],
         x=axis,
         y={**axis, "autorange": "reversed", "scaleanchor": "x"},
         height=640,
         left=60,
         bottom=110,
-        shapes=[shape("rect", block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
+        shapes=[box(block, block, color=colours.text, width=1.2) for block in pairwise(bounds)],
     )
-    values = distances[np.triu_indices(len(order), 1)]
-    same = (communities[:, None] == communities)[np.triu_indices(len(order), 1)]
+    pairs = np.triu_indices(len(order), 1)
+    values = distances[pairs]
+    same = (communities[:, None] == communities)[pairs]
     if not same.any() or same.all():
         return figure, f"Distances between all {unit}s on this text"
     inside = float(values[same].mean())
