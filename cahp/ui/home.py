@@ -38,7 +38,7 @@ def draw(explorer: Explorer) -> None:
     pulse = explorer.work.pulse
     st.fragment(_live, run_every=pulse)(explorer, pulse)
     with st.container(key="doors"):
-        for column, (key, label) in zip(st.columns(len(_DOORS), gap="small"), _DOORS, strict=True):
+        for column, (key, label) in zip(st.columns(len(_DOORS)), _DOORS, strict=True):
             with column:
                 link(key, label, width="stretch")
 
@@ -47,9 +47,9 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     address.write(explorer)
     board.measure(explorer)
     shown = explorer.recovery.shown
-    with st.container(key="first-picture", gap="small"):
+    with st.container(key="first-picture"):
         values = [_describe_value(explorer, *row) for row in board.list_masks(explorer)]
-        with st.container(key=board.finding_key(explorer, "home-board"), gap="small"):
+        with st.container(key=board.finding_key(explorer, "home-board")):
             board.draw_finding(explorer, _describe, draw=st.title)
             with st.container(key="value"):
                 st.markdown(plain(values[0]))
@@ -63,14 +63,14 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
             text.below(explorer)
         for panel in features.panels("Board"):
             panel.draw(explorer)
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="home-measured"):
+    with st.container(horizontal=True, vertical_alignment="center", key="home-measured"):
         source = "Measured on this machine"
         if explorer.results.ships(explorer.mask, shown):
             source = "Bundled result"
         evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
         help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
         st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
-        draw_timing(explorer, place="home")
+        draw_timing(explorer)
     if explorer.work.pulse != pulse:
         # Polling starts and stops only with a run of the whole page.
         st.rerun()

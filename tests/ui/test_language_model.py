@@ -42,7 +42,7 @@ def continued(app: AppTest) -> list[str]:
 def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     app = open_app("budget", teller)
     assert "50 % less memory per token" in text_of(app, "subheader")
-    assert not has_button(app, "time-budget")
+    assert not has_button(app, "time")
     goals = app.radio(key="budget-goal")
     assert "Time saved of at least (%)" not in goals.options
     goals.set_value("kv-cache").run()
@@ -90,7 +90,7 @@ def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(
     assert "of 128 predictions changed" in text_of(app, "subheader", "markdown", "caption")
     (table,) = (one.value for one in app.dataframe)
     assert list(table.columns) == ["tokens that differ", "text"]
-    assert [*files["flips"]] == ["tokens that differ"]
+    assert [*files["changed-answers"]] == ["tokens that differ"]
     counts = [int(value.split()[0]) for value in table["tokens that differ"]]
     assert 0 < len(counts) <= 8
     assert counts == sorted(counts, reverse=True)

@@ -186,4 +186,4 @@ def describe_contribution(result: Attribution, head: int) -> str:
 
 CARD = Panel("Your text", draw_head, place=5)
 TAB = Panel("Which heads matter?", draw_tab, place=15, name="heads")
-THIS_TEXT: BoardColouring[Attribution] = BoardColouring("attribution", "this text", mark_text, know_text)
+THIS_TEXT = BoardColouring("attribution", "this text", mark_text, know_text)

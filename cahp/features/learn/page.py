@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from cahp.board import tints
+from cahp.board import mark_clusters, tints
 from cahp.features.learn import classroom
 from cahp.features.learn.classroom import CLASSES, Classroom
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, find_scene, measure_scene
@@ -162,7 +162,15 @@ def _find_subject(explorer: Explorer) -> Subject | None:
     if refitted is not None and all(row.outcomes is not None for row in refitted.rows()):
         swept = QUICK.name
     hues = tuple(tints(clusters.families).tolist())
-    return Subject(explorer.bench, selection.mask, family, scene, swept, hues, tuple(clusters.names(labels)))
+    return Subject(
+        explorer.bench,
+        selection.mask,
+        family,
+        scene,
+        swept,
+        hues,
+        tuple(mark_clusters(labels, clusters.families).names),
+    )
 
 
 def _follow_address(lesson: _Lesson) -> int:

@@ -19,7 +19,7 @@ from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import cache_with, draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
-from cahp.values import HeadRoles, called
+from cahp.values import called
 from cahp.words import percent
 
 
@@ -51,10 +51,8 @@ def known_maps(explorer: Explorer) -> HeadMaps | None:
     return maps
 
 
-ATTENTION: BoardColouring[HeadMaps] = BoardColouring("attention", "what they attend to", _paint_maps, known_maps)
-ROLE: BoardColouring[HeadRoles] = BoardColouring(
-    "roles", "roles", mark_roles, attrgetter("roles"), MEASURE_ROLES, NEXT_TOKEN.name
-)
+ATTENTION = BoardColouring("attention", "what they attend to", _paint_maps, known_maps)
+ROLE = BoardColouring("roles", "roles", mark_roles, attrgetter("roles"), MEASURE_ROLES, NEXT_TOKEN.name)
 
 
 #: What a role is, in words.

@@ -23,4 +23,4 @@ def draw(explorer: Explorer) -> None:
     draw_offer(STABILITY, explorer)
     if clusters is not None:
         st.subheader("Is the number of heads a property of the data?")
-        draw_knee(explorer, place="stability")
+        draw_knee(explorer)

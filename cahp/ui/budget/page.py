@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -138,7 +137,7 @@ def _reach_goal(explorer: Explorer, goal: Goal) -> str:
 
 def draw_method(explorer: Explorer) -> None:
     """Draw the settings of the method. Results with other settings are kept."""
-    draw_here = partial(draw_setting, explorer, place="method")
+    draw_here = partial(draw_setting, explorer)
     degree = describe()["poly_degree"]
     draw_here(
         st.slider,
@@ -150,7 +149,7 @@ def draw_method(explorer: Explorer) -> None:
     )
     draw_here(st.number_input, "Heads kept in every layer, at least", "min_per_layer", 0, explorer.card.heads)
     draw_here(st.number_input, "Heads kept in layers 0 and 1, at least", "min_first_layers", 0, explorer.card.heads)
-    draw_evenness(explorer, place="method")
+    draw_evenness(explorer)
     for name, (label, words) in _CHOICES.items():
         draw_here(st.selectbox, label, name, list(words), format_func=words.__getitem__)
     if explorer.results.run is None:
@@ -201,6 +200,7 @@ def draw_space(explorer: Explorer) -> None:
     clusters = explorer.clusters
     assert clusters is not None
     labels = explorer.board.labels
+    marks = mark_clusters(labels, clusters.families)
     mask = explorer.mask
     unit = explorer.card.unit
     head = explorer.selected
@@ -216,7 +216,7 @@ def draw_space(explorer: Explorer) -> None:
         space_figure(
             clusters.embedding,
             clusters.salience,
-            mark_clusters(labels, clusters.families),
+            marks,
             mask,
             explorer.settings,
             lit=lit,
@@ -233,7 +233,7 @@ def draw_space(explorer: Explorer) -> None:
             **places(clusters.layers, clusters.heads),
             "x": clusters.embedding[:, 0].tolist(),
             "y": clusters.embedding[:, 1].tolist(),
-            "cluster": clusters.names(labels),
+            "cluster": marks.names,
             "salience": clusters.salience.ravel().tolist(),
             "kept": mask.keep.ravel().astype(int).tolist(),
         },
@@ -261,10 +261,10 @@ def draw_flips(explorer: Explorer) -> None:
     if differ:
         everything = f"all {explorer.card.unit}s"
         table = compared.table(texts, everything, "this mask", classes=explorer.bench.class_names)
-        display.show_texts(table, key="flips")
+        display.show_texts(table)
         for name in texts.task.unshared:
             del table[name]
-        display.download_csv(table, "flips", file="changed-answers.csv")
+        display.download_csv(table, "changed-answers")
 
 
 # What is measured for the board ------------------------------------------------------------------------------
@@ -275,17 +275,16 @@ def draw_measurements(explorer: Explorer) -> None:
     recovery = explorer.recovery
     table = explorer.table(recovery.name)
     assert table is not None
-    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        look: Any = {"type": "tertiary"}
+    with st.container(horizontal=True, vertical_alignment="center"):
         if table.missing() is not None:
             subject = explorer.board_state()
-            job_card(explorer, TABLE, subject, name="fill-table", offer="Measure all budgets", **look)
+            job_card(explorer, TABLE, subject, name="fill-table", offer="Measure all budgets", type="tertiary")
             done, total = table.measured()
             st.caption(f"{done} of {total} budgets measured.")
         if recovery.awaits_refit:
             subject = explorer.board_state(QUICK.name)
-            job_card(explorer, REFIT, subject, name="refit", offer="Refit this mask", **look)
-        draw_timing(explorer, place="budget")
+            job_card(explorer, REFIT, subject, name="refit", offer="Refit this mask", type="tertiary")
+        draw_timing(explorer)
         st.caption(provenance(explorer, recovery.shown))
 
 
@@ -317,7 +316,7 @@ def draw_distillation(explorer: Explorer) -> None:
 _PANELS = (
     Panel("Where heads lie", draw_space, place=20),
     Panel("Changed answers", draw_flips, place=50),
-    Panel("Published rule", partial(draw_knee, place="budget"), place=70),
+    Panel("Published rule", draw_knee, place=70),
 )
 #: The field of the address, and the key of the tabs.
 _FIELD = "panel"
@@ -333,7 +332,7 @@ def draw(explorer: Explorer) -> None:
     """Draw the page."""
     with st.container(horizontal=True, vertical_alignment="center"):
         st.title("How many heads are enough?", width="content")
-        with st.popover("How heads are chosen", key="method", width="content"):
+        with st.popover("How heads are chosen", key="method"):
             draw_method(explorer)
     need_run(explorer)
     swept = grid_notice(explorer.card.layers * explorer.card.heads)
@@ -379,8 +378,9 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
 
     set_value(_TABS, explorer.detail)
     panels = {panel.label: panel for panel in list_panels()}
-    look: Any = {"required": True, "key": _TABS, "label_visibility": "collapsed"}
-    st.segmented_control("More", tuple(panels), on_change=open_tab, **look)
+    st.segmented_control(
+        "More", tuple(panels), required=True, key=_TABS, on_change=open_tab, label_visibility="collapsed"
+    )
     tab = panels[explorer.detail]
     address.put(_FIELD, tab.name)
     tab.draw(explorer)

@@ -75,7 +75,7 @@ def _estimate_seconds(request: _Request) -> float:
     return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 
 
-MEASURE: Kind[_Request, Comparison] = Kind(
+MEASURE = Kind(
     _compare,
     lambda request: f"compare-{request}",
     Rank.LONG,

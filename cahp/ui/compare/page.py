@@ -106,7 +106,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
         if tab.open:
             with tab:
                 blocks.draw(show(shown, filters), owner=comparison, key=filters)
-    with st.container(horizontal=True, key="compare-downloads", gap="small", vertical_alignment="center"):
+    with st.container(horizontal=True, key="compare-downloads", vertical_alignment="center"):
         st.markdown("**Download:**", width="content")
         for file, media in _MEDIA.items():
             if comparison.answers or file != ARRAYS:
@@ -126,9 +126,9 @@ def _draw_claims(results: SplitResults, filters: Filters) -> None:
     number = Text("The Stability page compares the published rule with unstructured data, for a model that has a run.")
     claims.append(Claim("number", "Finds the number by itself", "see Stability", lambda: [number]))
     claims += [find(results.document) for find in features.experiments()]
-    with st.container(key="compare-claims", gap="small"):
+    with st.container(key="compare-claims"):
         st.subheader("What the paper claims", anchor=False)
-        columns = st.columns(2, gap="small")
+        columns = st.columns(2)
         for place, claim in enumerate(filter(None, claims)):
             key = f"claim-{claim.name}"
             # A panel with another verdict would be another one, and closed.
@@ -179,7 +179,7 @@ def _draw_choice(explorer: Explorer, choices: dict[str, Choice]) -> Choice | Non
 
         st.session_state[_CHOSEN] = max(choices, key=rank, default=None)
     st.session_state[_CHOSEN_FOR] = explorer.card.identity
-    left, right = st.columns([4, 1], vertical_alignment="bottom", gap="small")
+    left, right = st.columns([4, 1], vertical_alignment="bottom")
     key = left.selectbox(
         "Comparison",
         list(choices),

@@ -25,14 +25,20 @@ def draw_filters(results: SplitResults, *, recover: str) -> Filters:
         first = recover
     budgets = list(map(str, results.budgets))
     _read_address("methods", list(results.methods), [])
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="compare-filters"):
+    with st.container(horizontal=True, vertical_alignment="bottom", key="compare-filters"):
         outcome = _choose(
-            *("outcome", "Outcome", results.outcomes, results.outcome),
+            "outcome",
+            "Outcome",
+            results.outcomes,
+            results.outcome,
             format_func=lambda name: capital(name_outcome(name)),
             help="KL divergence and agreement compare with the full model and need no labels.",
         )
         recovery = _choose(
-            *("recovery", "Recovery", results.by_cost, first),
+            "recovery",
+            "Recovery",
+            results.by_cost,
+            first,
             format_func=lambda name: capital(RECOVERIES[name].noun) or "None",
             help="All methods get the same recovery. Refit solves for the output projections of the kept heads; "
             "distillation and fine-tuning train all weights.",
@@ -62,16 +68,17 @@ def _choose(name: str, label: str, options: Sequence[str], default: str, **look:
     _read_address(name, options, [default])
     key = f"compare-{name}"
     # A page may be drawn before the browser has sent its value.
-    value = st.segmented_control(label, options, required=True, key=key, width="content", **look) or default
+    value = st.segmented_control(label, options, required=True, key=key, **look) or default
     address.put(name, value)
     return value
 
 
 def _read_address(name: str, options: Sequence[str], default: list[str]) -> None:
-    """Set a filter to what the address names, or to its default, unless valid options are selected."""
+    """Set a filter to what a link names, or to its default unless valid options are selected."""
     key = f"compare-{name}"
     selected = st.session_state.get(key)
     valid = selected is not None and {*([selected] if isinstance(selected, str) else selected)} <= {*options}
-    if not valid or address.is_history_navigation():
-        named = [value for value in st.query_params.get(name, "").split(",") if value in options] or default
+    named = [value for value in address.linked(name).split(",") if value in options]
+    if named or not valid or address.is_history_navigation():
+        named = named or default
         st.session_state[key] = named if name == "methods" else named[0]

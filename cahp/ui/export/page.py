@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -57,7 +57,7 @@ def draw(explorer: Explorer) -> None:
     need_run(explorer)
     view = on_board(explorer)
     _draw_top(explorer, view)
-    rows: Sequence[tuple[str, str, Callable[[Explorer, View], None]]] = (
+    rows = (
         ("Mask", "For other tools: 1 is kept.", _draw_mask_files),
         ("Model", "Written, loaded again in a new process, compared.", _draw_model_files),
         ("Report", "One page, works offline.", _draw_report_files),
@@ -65,11 +65,11 @@ def draw(explorer: Explorer) -> None:
     )
     for title, about, draw_row in rows:
         st.divider()
-        left, right = st.columns([1, 5], gap="small")
+        left, right = st.columns([1, 5])
         with left, st.container(gap=None):
             st.subheader(title)
             st.caption(about)
-        with right, st.container(gap="small"):
+        with right, st.container():
             draw_row(explorer, view)
 
 
@@ -84,7 +84,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
         with st.container(width=360):
             _draw_recovery(explorer)
     if run is None:
-        draw_evenness(explorer, place="export")
+        draw_evenness(explorer)
         _offer_to_measure(explorer)
         return
     with right:
@@ -95,7 +95,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
             st.caption(plain(f"{line}."))
     with st.expander("Figures with intervals"):
         blocks.draw([show_outcomes("", run.outcomes), *show_run_cost(run)])
-    draw_evenness(explorer, place="export", measured=run.evenness)
+    draw_evenness(explorer, run.evenness)
 
 
 def _draw_recovery(explorer: Explorer) -> None:
@@ -113,7 +113,7 @@ def _draw_recovery(explorer: Explorer) -> None:
         st.session_state["export-recover"] = NONE.name
         if explorer.recovery.name in offered:
             st.session_state["export-recover"] = explorer.recovery.name
-    recover: str = st.selectbox(
+    recover = st.selectbox(
         "Recovery of the model",
         offered,
         # A name that changed with the board would no longer be found when a run is interrupted.
@@ -163,7 +163,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
     """Draw a card for each form of the pruned model, those that are possible first."""
     recover = st.session_state["export-recover"]
     draw_no_refit(explorer)
-    allowed: float | None = None
+    allowed = None
     if RECOVERIES[recover].timed:
         allowed = 60 * st.number_input(
             "Time limit, in minutes",
@@ -182,7 +182,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
     forms = sorted(formats.model_forms(), key=lambda form: bars[form.key] is not None)
     results = []
     for start in range(0, len(forms), _IN_A_ROW):
-        columns = st.columns(_IN_A_ROW, gap="small")
+        columns = st.columns(_IN_A_ROW)
         for column, form in zip(columns, forms[start : start + _IN_A_ROW], strict=False):
             bar = bars[form.key]
             kind = "form"
@@ -252,9 +252,9 @@ def _draw_report_files(explorer: Explorer, view: View) -> None:
 def _report(explorer: Explorer, view: View, run: RunDocument) -> bytes:
     clusters = explorer.clusters
     table = explorer.table(explorer.swept)
-    live = None
-    if clusters is not None and view.labels is not None and table is not None:
-        live = Live.of(run, clusters, table, view.labels, features.measures())
+    assert clusters is not None
+    assert table is not None
+    live = Live.of(run, clusters, table, explorer.board.labels, features.measures())
     origin = report.Origin(run.machine or machine(), date.today().isoformat(), _recipe(explorer, run.settings))
     if view.bundle is not None:
         made = view.bundle.made

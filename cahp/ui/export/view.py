@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
-
-from numpy.typing import NDArray
 
 from cahp import features
 from cahp.api.bundled import Bundle
@@ -18,7 +15,7 @@ from cahp.run.prune import measure_mask
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import Kind, measure_costs
-from cahp.values import HeadMask, Ints
+from cahp.values import Arrays, HeadMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,9 +26,8 @@ class View:
     """
 
     mask: HeadMask
-    labels: Ints | None
     document: RunDocument | None
-    arrays: Mapping[str, NDArray[Any]]
+    arrays: Arrays
     bundle: Bundle | None = None
 
 
@@ -42,10 +38,6 @@ def on_board(explorer: Explorer) -> View:
     """
     mask = explorer.mask
     results = explorer.results
-    clusters = explorer.clusters
-    labels = None
-    if clusters is not None:
-        labels = explorer.board.labels
     run = _run_on_screen(explorer)
     arrays = dict(results.arrays)
     bundle = results.bundle
@@ -54,11 +46,13 @@ def on_board(explorer: Explorer) -> View:
         if job is not None:
             run = job.result
         bundle = None
-        if clusters is not None and labels is not None:
-            _, medoids = clusters.groups(int(labels.max()) + 1)
-            arrays |= {"labels": labels, "medoids": medoids}
+        clusters = explorer.clusters
+        assert clusters is not None
+        labels = explorer.board.labels
+        _, medoids = clusters.groups(int(labels.max()) + 1)
+        arrays |= {"labels": labels, "medoids": medoids}
     if run is None:
-        return View(mask, labels, None, arrays)
+        return View(mask, None, arrays)
     costs = results.costs(mask)
     if costs is not None and not costs.noisy and costs.pruned != run.cost.pruned:
         run = run.timed(costs)
@@ -70,7 +64,7 @@ def on_board(explorer: Explorer) -> View:
         record = known.get(one.name) or results.records.get((one.name, mask.sha256, explorer.recovery.name))
         if record is not None and one.read_run(run) is None:
             run = put_record(run, one, record)
-    return View(mask, labels, run, arrays, bundle)
+    return View(mask, run, arrays, bundle)
 
 
 def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ...]:

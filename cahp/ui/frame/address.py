@@ -48,16 +48,29 @@ _LONGEST = 4_000
 
 #: Address fields by purpose. All but the fingerprint of uploaded ``files`` and those of the board are named like the
 #: field of ``Settings`` that they fill: those of the source, and those that may change with the same source.
-_READING: tuple[str, ...] = (*PROMPT, *COLUMNS, "label_map")
-_CHOICES: tuple[str, ...] = (
-    *("limit", "eval_limit", "window", "stride", "bos", "tokens", "eval_tokens", "max_length"),
-    *("min_per_layer", "min_first_layers", "even", "poly_degree", "projection", "salience", "representative"),
+_READING = (*PROMPT, *COLUMNS, "label_map")
+_CHOICES = (
+    "limit",
+    "eval_limit",
+    "window",
+    "stride",
+    "bos",
+    "tokens",
+    "eval_tokens",
+    "max_length",
+    "min_per_layer",
+    "min_first_layers",
+    "even",
+    "poly_degree",
+    "projection",
+    "salience",
+    "representative",
 )
 _SOURCE = ("model", "data", "files", *_READING)
 _PINNED = ("pin", "pin-recover")
 _BOARD = ("budget", "mask", "recover", *_PINNED)
 #: The fields that only some pages have, by the title of the page.
-_OF_PAGE: Mapping[str, tuple[str, ...]] = {
+_OF_PAGE = {
     "Home": ("head",),
     "Similarity": ("view", "shown"),
     "Budget": ("panel", "head"),
@@ -232,8 +245,17 @@ def drop_other_pages(title: str) -> None:
         st.query_params.from_dict(st.query_params.to_dict())
 
 
+def linked(name: str) -> str:
+    """Return a field that a person's link or the browser's Back has set, not ``put`` (empty: none has)."""
+    value = str(st.query_params.get(name, ""))
+    if value == st.session_state.get(f"address-{name}"):
+        return ""
+    return value
+
+
 def put(name: str, value: str) -> None:
     """Set a field that only one page has; an empty value removes it."""
+    st.session_state[f"address-{name}"] = value
     if not value:
         st.query_params.pop(name, None)
     elif st.query_params.get(name) != value:

@@ -12,7 +12,7 @@ import msgspec
 import streamlit as st
 
 from cahp import features
-from cahp.board import Event, FirstScreen, Host, Shown, Steps
+from cahp.board import Event, FirstScreen, Host, Shown
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured, mark_shares
 from cahp.board.contents import list_clauses
@@ -61,7 +61,7 @@ def measure(explorer: Explorer) -> None:
     job = explorer.job(FIGURE, recovery.shown)
     # An existing distilled model is looked up once; only a person starts a distillation.
     if lacks_figures and (job is None or not (job.error or recovery.row.trains)):
-        started = explorer.start(FIGURE, recovery.shown)
+        started = explorer.work.start(FIGURE, explorer.board_state(recovery.shown))
         if job is None:
             # Drawing the page before its first batches would delay them.
             started.wait(_GLIMPSE_S)
@@ -200,15 +200,15 @@ def draw(
     outcomes = explorer.outcomes(other)
     if outcomes is not None and not mask.is_full:
         shown = replace(shown, beside=(RECOVERIES[other].beside, outcomes))
-    suggested = explorer.choices().suggested
-    steps = Steps(board.can_undo)
-    if suggested is not None and not board.auto:
-        steps = Steps(board.can_undo, suggested.mask.count)
+    selection = explorer.choices().suggested
+    suggested = None
+    if selection is not None and not board.auto:
+        suggested = selection.mask.count
     host = Host(
         selected=explorer.selected,
         titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
         colourings=_colour(explorer),
-        steps=steps,
+        steps={"undo": board.can_undo, "suggested": suggested},
         cards=True,
         details=first is None,
         first=first,

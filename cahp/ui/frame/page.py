@@ -283,7 +283,7 @@ def _sidebar(explorer: Explorer) -> None:
     """Draw model and data with a button to change them, the sample, the badge, and the button of a run."""
     card = explorer.card
     run = explorer.results.run
-    with st.container(key="source", gap="small"):
+    with st.container(key="source"):
         st.markdown(f"**{plain(card.id)}** on **{plain(explorer.bench.dataset.id)}**")
         st.caption(f"{describe_size(card)} · {card.describes_task}")
         if card.prompt is not None:
@@ -329,5 +329,5 @@ def _draw_sample(explorer: Explorer) -> None:
             if notice is not None:
                 st.caption(plain(capital(notice)))
     for name in explorer.card.task.sizes:
-        draw_setting(explorer, st.number_input, _SIZES[name], name, 1, None, None, place="sample", placeholder="all")
-    draw_setting(explorer, st.selectbox, "Device", "device", describe()["device"].choices, place="sample")
+        draw_setting(explorer, st.number_input, _SIZES[name], name, 1, None, None, placeholder="all")
+    draw_setting(explorer, st.selectbox, "Device", "device", describe()["device"].choices)

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, get_args, get_type_hints
+from typing import Any, Generic, TypeVar, get_args, get_type_hints
 
 import streamlit as st
 
 from cahp import features
 from cahp.api.preflight import STEP_TOKENS, count_models
+from cahp.board.colourings import Pictures
+from cahp.board.contents import Sentence
 from cahp.recoveries import NONE
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
@@ -24,10 +26,6 @@ from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import BoardState, Kind
 from cahp.values import HeadMask, Progress
 from cahp.words import capital
-
-if TYPE_CHECKING:
-    from cahp.board.colourings import Pictures
-    from cahp.board.contents import Sentence
 
 F = TypeVar("F")
 
@@ -167,7 +165,7 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
         st.caption("This can be measured once the distilled model is on this machine.")
         return
     options = one.options()
-    look: Any = "tertiary"
+    look = "tertiary"
     if place == "tab":
         st.markdown(plain(one.help.split("\n\n")[-1]))
         options = _ask_options(one)
@@ -184,7 +182,7 @@ def _ask_options(one: Measure[Any]) -> Any:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         for entry in fields(one.options):
             hint = hints[entry.name]
-            draw: Any = partial(st.number_input, value=entry.default)
+            draw = partial(st.number_input, value=entry.default)
             if hint is bool:
                 draw = partial(st.checkbox, value=entry.default)
             elif hint is str:
@@ -199,7 +197,7 @@ def _ask_options(one: Measure[Any]) -> Any:
 
 def list_tabs() -> list[Panel]:
     """Return the tabs of the Budget page for what features measure; one that cannot be imported says so."""
-    tabs: list[Panel] = []
+    tabs = []
     for feature in features.FEATURES:
         try:
             measures = feature.measures()

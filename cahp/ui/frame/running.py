@@ -59,8 +59,16 @@ def need_run(explorer: Explorer) -> None:
         if budgets:
             # Otherwise a layer has fewer heads than it must keep; a run says so.
             label = f"{capital(card.unit)}s to keep"
-            look: Any = {"step": budgets.step, "placeholder": "automatic", "width": 240, "key": "run-number"}
-            number = st.number_input(label, budgets[0], budgets[-1], explorer.start_budget, **look)
+            number = st.number_input(
+                label,
+                budgets[0],
+                budgets[-1],
+                explorer.start_budget,
+                budgets.step,
+                placeholder="automatic",
+                width=240,
+                key="run-number",
+            )
             budget = "auto"
             if number is not None:
                 budget = str(nearest_budget(budgets, number))
@@ -69,7 +77,7 @@ def need_run(explorer: Explorer) -> None:
     st.stop()
 
 
-def draw_timing(explorer: Explorer, *, place: str) -> None:
+def draw_timing(explorer: Explorer) -> None:
     """Draw the button that times the mask on the board, if removing heads saves time; or how far that is."""
     if explorer.mask.is_full or explorer.card.saves != "time":
         return
@@ -80,7 +88,7 @@ def draw_timing(explorer: Explorer, *, place: str) -> None:
         explorer,
         SPEED,
         explorer.board_state(),
-        name=f"time-{place}",
+        name="time",
         title="Measuring the time",
         offer=label,
         again=True,
@@ -120,8 +128,7 @@ def follow(job: Job[Any], *, name: str, title: str = "") -> None:
             st.progress(job.share, text=plain(describe_progress(job, title)))
             st.button("Cancel", key=f"cancel-{name}", on_click=job.cancel)
 
-    if not job.ended:
-        st.fragment(draw, run_every=_PULSE_S)()
+    st.fragment(draw, run_every=_PULSE_S)()
 
 
 def show_job(
@@ -220,7 +227,7 @@ def _show_pill(explorer: Explorer) -> None:
         return
     # The running one goes first.
     job = min(titled, key=lambda job: (job.state != "running", job.paused, job.rank))
-    with st.container(key="pill", horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
+    with st.container(key="pill", horizontal=True, wrap=False, vertical_alignment="center"):
         st.caption(plain(describe_progress(job, f"{job.title} of {explorer.card.id}")), width="content")
         st.button("Cancel", key=f"cancel-pill-{job.id}", type="tertiary", on_click=job.cancel)
 
@@ -228,9 +235,9 @@ def _show_pill(explorer: Explorer) -> None:
 # How heads are selected ---------------------------------------------------------------------------------------
 
 
-def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: Any, place: str, **look: Any) -> None:
-    """Draw a ``widget`` for the setting of this ``name`` in a ``place`` of a page."""
-    key = f"{place}-{name}"
+def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: Any, **look: Any) -> None:
+    """Draw a ``widget`` for the setting of this ``name``; a page has one."""
+    key = f"setting-{name}"
 
     def change() -> None:
         with note_refusal():
@@ -240,14 +247,13 @@ def draw_setting(explorer: Explorer, widget: Any, label: str, name: str, *args: 
     widget(label, *args, key=key, on_change=change, **look)
 
 
-def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None = None) -> None:
-    """Draw the switch in a ``place`` of a page; below it what it costs, where that was measured."""
+def draw_evenness(explorer: Explorer, measured: Evenness | None = None) -> None:
+    """Draw the switch; below it what it costs, where that was measured."""
     draw_setting(
         explorer,
         st.toggle,
         f"The same number of {explorer.card.unit}s in every layer",
         "even",
-        place=place,
         help="A language model that is pruned evenly can be exported as a standard checkpoint.",
     )
     if measured is not None:
@@ -257,7 +263,7 @@ def draw_evenness(explorer: Explorer, *, place: str, measured: Evenness | None =
 # The silhouette curve with the band of unstructured data -----------------------------------------------------
 
 
-def draw_knee(explorer: Explorer, *, place: str) -> None:
+def draw_knee(explorer: Explorer) -> None:
     """Draw the curve, and where the run computed it the band of unstructured data with what follows from both."""
     if explorer.clusters is None:
         return
@@ -279,7 +285,7 @@ def draw_knee(explorer: Explorer, *, place: str) -> None:
         "the curves of unstructured data. In these data a random rotation has mixed the features of the heads: means "
         "and covariances stay, clusters disappear. The test is of the mean over all numbers of clusters, so a curve "
         "may leave the band at some of them.",
-        name=f"knee-{place}",
+        name="knee",
         data=data,
     )
     if null is not None:

@@ -109,7 +109,7 @@ def _offer_link(explorer: Explorer, wish: Wish) -> None:
         f"This link is for {plain(linked)}{reason} This page shows {plain(explorer.card.id)} on "
         f"{plain(explorer.bench.dataset.id)} instead."
     )
-    upload: Upload | None = None
+    upload = None
     try:
         if ready and wish.files is not None:
             upload = _draw_upload("wish-file")
@@ -218,8 +218,14 @@ def _choose_model(explorer: Explorer) -> str:
         first = offered.index(explorer.card.id)
     if current().opens_folders:
         offered.append(_OTHER_MODEL)
-    look: Any = {"key": "source-model", "persist_state": "session"}
-    name = st.selectbox("Model", offered, first, format_func=lambda name: names.get(name, name), **look)
+    name = st.selectbox(
+        "Model",
+        offered,
+        first,
+        format_func=lambda name: names.get(name, name),
+        key="source-model",
+        persist_state="session",
+    )
     if name == _OTHER_MODEL:
         name = st.text_input(
             "Folder, file or id",
@@ -251,9 +257,14 @@ def _describe_model(name: str) -> ModelCard | None:
     if not card.labels and card.language:
         prompted = _MEASURED_ON[1]
         if card.language == "causal":
-            help = "Next tokens of any text, without labels; or the answers to a prompt about labelled texts."
-            look: Any = {"default": _MEASURED_ON[0], "required": True, "key": "source-answers", "help": help}
-            prompted = st.segmented_control("Measured on", _MEASURED_ON, **look)
+            prompted = st.segmented_control(
+                "Measured on",
+                _MEASURED_ON,
+                default=_MEASURED_ON[0],
+                required=True,
+                key="source-answers",
+                help="Next tokens of any text, without labels; or the answers to a prompt about labelled texts.",
+            )
         if prompted == _MEASURED_ON[1]:
             st.caption(
                 f"A {card.language} language model without a classification head. Give it a prompt, and one answer "
@@ -316,7 +327,7 @@ def _choose_data(card: ModelCard, settings: Settings) -> tuple[Settings, Upload 
     picked = st.selectbox("Data", offered, key=f"source-data-{_WITH_MODEL in offered}", persist_state="session")
     if picked == _WITH_MODEL:
         return settings, None
-    upload: Upload | None = None
+    upload = None
     if picked in (_FILES, _PASTED):
         upload = _draw_upload("source-file") if picked == _FILES else _paste()
         if upload is None:
@@ -413,7 +424,7 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
     """
     names = tuple(parts.tables)
     part = names[0]
-    splits: dict[str, str] = {}
+    splits = {}
     if not parts.divided:
         guess = data.guess_splits(parts)
         draw = partial(_choose, st.segmented_control, subject=names, required=True)
@@ -434,8 +445,9 @@ def _assign_roles(parts: data.Parts, card: ModelCard, settings: Settings) -> Set
         kinds = ("paragraph", "line")
         # A file without blank lines is one paragraph, so its lines are documents.
         usual = kinds[len(table.preview(2)) < 2]
-        look = {"default": usual, "required": True}
-        documents = _choose(st.segmented_control, "Each document is a", kinds, (part, usual), **look)
+        documents = _choose(
+            st.segmented_control, "Each document is a", kinds, (part, usual), default=usual, required=True
+        )
         if documents == "line":
             table = table.by_line()
     columns = _choose_columns(table, part)
@@ -517,8 +529,9 @@ def _match_labels(dataset: data.Dataset, card: ModelCard, settings: Settings) ->
     for label in dataset.classes:
         # Numbers are no names: 1 of 1 to 5 is not 1 of 0 to 4.
         index = None if label.isdecimal() else places.get(label.strip().casefold())
-        look = {"index": index, "placeholder": "Class of the model"}
-        chosen[label] = _choose(st.selectbox, label, card.labels, dataset.classes, **look)
+        chosen[label] = _choose(
+            st.selectbox, label, card.labels, dataset.classes, index=index, placeholder="Class of the model"
+        )
     if None in chosen.values():
         return None
     return replace(settings, label_map=chosen)

@@ -10,7 +10,6 @@ from cahp.ui.parts.display import (
     plain,
     problem,
     show_texts,
-    write_note,
 )
 from cahp.ui.parts.display import show as show_chart
 from cahp.ui.parts.inputs import has_words, is_own_example, own_text_box, parts_of, read_own_text
@@ -31,5 +30,4 @@ __all__ = [
     "read_own_text",
     "show_chart",
     "show_texts",
-    "write_note",
 ]

@@ -126,7 +126,7 @@ def show(
         figure.to_dict = lambda: dictionary
     with st.container(key=f"figure-{name}"):
         heading(title, help=help, name=name, data=data, formula=formula, pictures=True)
-        options: dict[str, Any] = {}
+        options = {}
         if on_pick is not None:
 
             def pick() -> None:
@@ -158,16 +158,21 @@ def heading(
     draw: Callable[..., Any] = st.subheader,
 ) -> None:
     """Draw a chart's finding with its explanation and downloads; see ``show``. ``draw`` draws the words."""
-    with st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small", key=f"heading-{name}"):
+    with st.container(horizontal=True, wrap=False, vertical_alignment="center", key=f"heading-{name}"):
         # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
         draw(plain(title), anchor=False)
         # The style sheet hides the words, which name the button for a screen reader.
-        look: Any = {"type": "tertiary", "icon": ":material/info:", "help": "How to read this, and downloads"}
-        with st.popover(plain(f"About: {title}"), key=f"about-{name}", **look):
+        with st.popover(
+            plain(f"About: {title}"),
+            key=f"about-{name}",
+            type="tertiary",
+            icon=":material/info:",
+            help="How to read this, and downloads",
+        ):
             st.markdown(help)
             if formula is not None:
                 st.latex(formula)
-            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            with st.container(horizontal=True, vertical_alignment="center"):
                 if pictures:
                     buttons = st.components.v2.component(
                         "cahp_pictures", html=_PICTURES_HTML, css=_PICTURES_CSS, js=_PICTURES
@@ -209,9 +214,9 @@ button:hover, button:focus-visible { text-decoration: underline; }
 """
 
 
-def download_csv(data: Table, name: str, *, file: str = "") -> None:
-    """Draw the button that downloads a table, as ``NAME.csv`` if no ``file`` is given."""
-    download("CSV", lambda: as_csv(data), file or f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary")
+def download_csv(data: Table, name: str) -> None:
+    """Draw the button that downloads a table as ``NAME.csv``."""
+    download("CSV", lambda: as_csv(data), f"{name}.csv", "text/csv", key=f"csv-{name}", type="tertiary")
 
 
 def download(
@@ -222,7 +227,7 @@ def download(
     st.download_button(label, data, file, media, key=key, on_click="ignore", **look)
 
 
-def show_texts(table: Mapping[str, Sequence[Any]], *, key: str | None = None) -> None:
+def show_texts(table: Mapping[str, Sequence[Any]]) -> None:
     """Draw a table with a wide column "text"."""
     st.dataframe(
         table,
@@ -230,7 +235,6 @@ def show_texts(table: Mapping[str, Sequence[Any]], *, key: str | None = None) ->
         # The other columns come first: on a phone a text fills the table.
         column_order=[*(name for name in table if name != "text"), "text"],
         column_config={"text": st.column_config.TextColumn(width="large")},
-        key=key,
     )
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, Literal
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -53,12 +52,11 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 """
 
-Kind = Literal["single", "pairs"]
-#: The names of the texts of an example.
-_PARTS: Mapping[Kind, Sequence[str]] = {"single": ("text",), "pairs": ("first", "second")}
+#: The names of the texts of an example, by the name of the file of examples.
+_PARTS = {"single": ("text",), "pairs": ("first", "second")}
 
 
-def load_examples(kind: Kind) -> list[dict[str, str]]:
+def load_examples(kind: str) -> list[dict[str, str]]:
     """Read the bundled example texts: each has a ``name``, and a ``text`` or the ``first`` and ``second`` of a pair."""
     examples: list[dict[str, str]] = json.loads((models.assets() / "examples" / f"{kind}.json").read_text("utf-8"))
     return examples
@@ -84,7 +82,7 @@ def own_examples(bench: Bench) -> list[dict[str, str]]:
     return examples
 
 
-def _kind_of(bench: Bench) -> Kind:
+def _kind_of(bench: Bench) -> str:
     return "single" if bench.calibration.second is None else "pairs"
 
 
@@ -122,10 +120,10 @@ def input_box(
             for part, key in keys.items():
                 state[key] = examples[chosen][part]
 
-    boxes: Any = st
+    boxes = st
     if line:
-        boxes, choose_in = st.container(key=f"{name}-line").columns([5, 1], gap="small")
-    look: dict[str, Any] = {"placeholder": "Type or paste a text", "persist_state": "session"}
+        boxes, choose_in = st.container(key=f"{name}-line").columns([5, 1])
+    look = {"placeholder": "Type or paste a text", "persist_state": "session"}
     if choose_in is not None:
         look["label_visibility"] = "collapsed"
     texts = []

@@ -1,7 +1,7 @@
 """The state and the work of one browser session."""
 
 from cahp.ui.session.explorer import Explorer, Pin
-from cahp.ui.session.jobs import Job, Rank, is_alive
+from cahp.ui.session.jobs import Rank, is_alive
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import (
     REPLACEABILITY,
@@ -22,7 +22,6 @@ __all__ = [
     "WARM",
     "BoardState",
     "Explorer",
-    "Job",
     "Kind",
     "Pin",
     "Rank",

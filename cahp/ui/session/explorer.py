@@ -44,6 +44,9 @@ from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
 
+#: The name under which the roles in the store are kept with the results.
+_ROLES = "roles"
+
 
 @dataclass(frozen=True, eq=False)
 class Pin:
@@ -201,8 +204,6 @@ class Explorer:
 
     def table(self, recover: str = NONE.name) -> BudgetTable | None:
         """Return all budgets with their measurements, or None before the first run."""
-        if self.clusters is None:
-            return None
         return self.results.table(self.settings, recover)
 
     def choices(self) -> Choices:
@@ -260,7 +261,7 @@ class Explorer:
             return self.chosen_recovery
         masks = [self.mask]
         if self.board.by_hand and self.board.start is not None:
-            masks.append(self.board.start)
+            masks.append(self.board.start.mask)
         measured = self.outcomes(QUICK.name) is not None
         if not measured and self.can_refit:
             quick = self.outcomes(AT_ONCE.name) is not None
@@ -287,11 +288,12 @@ class Explorer:
         job = self.work.job(ROLES, self.bench)
         if job is not None and job.result is not None:
             return job.result
-        if not self.results.sought_roles:
+        memory = self.results.memory
+        if _ROLES not in memory:
             # Once: a released budget must not wait for the store.
-            self.results.sought_roles = True
-            self.results.roles = stored_roles(self.bench.resources)
-        return self.results.roles
+            memory[_ROLES] = stored_roles(self.bench.resources)
+        roles: HeadRoles | None = memory[_ROLES]
+        return roles
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:
@@ -308,12 +310,8 @@ class Explorer:
 
     # Work on the board ---------------------------------------------------------------------------------------
 
-    def start(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T]:
-        """Start a job of this kind for the current board, with another recovery if one is named."""
-        return self.work.start(kind, self.board_state(recover))
-
     def job(self, kind: Kind[BoardState, T], recover: str | None = None) -> Job[T] | None:
-        """Return the job that ``start`` began for the current board (None: it was not started)."""
+        """Return the job of this kind for the current board, or another recovery of it (None: it was not started)."""
         return self.work.job(kind, self.board_state(recover))
 
     def board_state(self, recover: str | None = None) -> BoardState:

@@ -290,7 +290,7 @@ def shipped_dataset(settings: Settings, card: ModelCard, raw: data.Dataset) -> d
     if any(getattr(settings, name) != getattr(run.settings, name) for name in _OF_WINDOWS):
         return None
     units = {settings.eval_split: run.protocol.units}
-    splits: dict[str, Texts] = {}
+    splits = {}
     for name, record in bundle.facts.splits.items():
         splits[name] = ShippedTexts(record, partial(cut_split, raw, name, settings, card), units.get(name))
     return replace(raw, splits=splits, classes=ALL, whole_test=raw.test_sha256)

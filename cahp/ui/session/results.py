@@ -26,15 +26,28 @@ from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
-from cahp.values import HeadMask, HeadRoles
+from cahp.values import Arrays, HeadMask
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset(
     {
-        *("budget", "goal", "poly_degree", "min_per_layer", "min_first_layers", "even"),
-        *("salience", "representative"),
-        *("roles", "abilities", "latency", "device"),
-        *("recover", "recover_data", "recover_time", "labels", "neutral_data"),
+        "budget",
+        "goal",
+        "poly_degree",
+        "min_per_layer",
+        "min_first_layers",
+        "even",
+        "salience",
+        "representative",
+        "roles",
+        "abilities",
+        "latency",
+        "device",
+        "recover",
+        "recover_data",
+        "recover_time",
+        "labels",
+        "neutral_data",
     }
 )
 
@@ -48,14 +61,14 @@ class Results:
     def __init__(
         self,
         run: RunDocument | None = None,
-        arrays: Mapping[str, NDArray[Any]] | None = None,
+        arrays: Arrays | None = None,
         *,
         bundle: Bundle | None = None,
     ) -> None:
         #: The document of the run on screen (``cahp.run/1``) with its settings, or None before the first run.
         self.run = run
         #: Its arrays; a bundled run has the small ones only.
-        self.arrays: Mapping[str, NDArray[Any]] = arrays or {}
+        self.arrays: Arrays = arrays or {}
         #: The bundled run, if it is on screen: it was measured on another machine.
         self.bundle = bundle
         self.bundled = bundle is not None
@@ -65,12 +78,9 @@ class Results:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         #: What a board of this run is about.
         self.subject = BoardSubject()
-        #: The roles of the model's heads in the store (None: there are none), and whether they were looked up.
-        self.roles: HeadRoles | None = None
-        self.sought_roles = False
         #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
         self.shares: Mapping[str, NDArray[np.float16]] | None = None
-        #: What features keep with these results, by names of their own.
+        #: What the session and features keep with these results, by names of their own.
         self.memory: dict[str, Any] = {}
         #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
         self.records: dict[tuple[str, str, str], Any] = {}

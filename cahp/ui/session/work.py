@@ -96,9 +96,7 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
 def table_seconds(board: BoardState) -> float:
     """Estimate the seconds of measuring what a table of budgets lacks, with loading the model before it."""
     bench = board.bench
-    calibration = bench.calibration.tokens
-    tokens = count_tokens(board.need_table, bench, calibration=calibration, evaluation=bench.evaluation.tokens)
-    return loading_seconds(bench) + estimate_seconds(bench.card, tokens=tokens)
+    return loading_seconds(bench) + estimate_seconds(bench.card, tokens=count_tokens(board.need_table, bench))
 
 
 def run_seconds(bench: Bench) -> float:
@@ -231,7 +229,7 @@ class Kind(Generic[S, T]):
 
 
 #: Make a run on this machine.
-RUN: Kind[Bench, Run] = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run")
+RUN = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run")
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources),
@@ -241,7 +239,7 @@ ROLES: Kind[Bench, HeadRoles] = Kind(
     seconds=lambda bench: pass_seconds(bench, evaluation=0.5),
 )
 #: Choose heads for the board by another method.
-CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
+CHOICE = Kind(
     _choose_by,
     lambda asked: f"choice-{asked[0].calibration.sha256}-{asked[0].settings.seed}-{asked[1:]}",
     Rank.RUN,
@@ -249,7 +247,7 @@ CHOICE: Kind[tuple[Bench, str, int], tuple[str, HeadMask]] = Kind(
     title="Choice of heads",
 )
 #: Measure how far kept heads can replace others.
-REPLACEABILITY: Kind[Bench, Replaceability] = Kind(
+REPLACEABILITY = Kind(
     _measure_replaceability,
     lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
     Rank.RUN,
@@ -265,9 +263,9 @@ WARM: Kind[Bench, None] = Kind(
     newest=True,
 )
 #: Evaluate the mask on the board.
-FIGURE: Kind[BoardState, Outcomes | None] = Kind(_figure, lambda board: f"figure-{board}", newest=True)
+FIGURE = Kind(_figure, lambda board: f"figure-{board}", newest=True)
 #: Refit the mask on the board in the background.
-REFIT: Kind[BoardState, Outcomes | None] = Kind(
+REFIT = Kind(
     _figure,
     lambda board: f"refit-{board}",
     Rank.LONG,
@@ -301,7 +299,7 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     title="All budgets",
 )
 #: Compare the full model with the mask on the board (None: it is not distilled yet).
-FLIPS: Kind[BoardState, Versus | None] = Kind(_flips, lambda board: f"flips-{board}")
+FLIPS = Kind(_flips, lambda board: f"flips-{board}")
 
 
 class Work:

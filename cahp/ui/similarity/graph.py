@@ -80,7 +80,7 @@ def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[N
         label = called(head, mask.heads)
         if crowded:
             label = " "
-        look: dict[str, Any] = {"background": fill, "border": border}
+        look = {"background": fill, "border": border}
         network.add_node(
             head,
             label=label,
@@ -181,13 +181,13 @@ VIEW = "similarity-view"
 
 def choose_head(mask: HeadMask, default: Callable[[], int]) -> int:
     """Return the head to show: that of a followed link, or the chosen one, or else ``default()``."""
-    chosen = parse_head(read_link("shown") or "", mask.layers, mask.heads)
+    chosen = parse_head(address.linked("shown"), mask.layers, mask.heads)
     if chosen is None:
         chosen = st.session_state.get(CHOSEN_HEAD)
     if chosen is None or chosen >= mask.keep.size:
         chosen = default()
     st.session_state[CHOSEN_HEAD] = chosen = int(chosen)
-    write_link("shown", called(chosen, mask.heads))
+    address.put("shown", called(chosen, mask.heads))
     return chosen
 
 
@@ -202,17 +202,3 @@ def draw_head_box(mask: HeadMask, unit: str) -> None:
         persist_state="session",
         label_visibility="collapsed",
     )
-
-
-def read_link(name: str) -> str | None:
-    """Return a parameter of the address that a person's link has set, not this page."""
-    value: str | None = st.query_params.get(name)
-    if value == st.session_state.get(f"similarity-{name}-written"):
-        return None
-    return value
-
-
-def write_link(name: str, value: str) -> None:
-    """Set a parameter of the address."""
-    st.session_state[f"similarity-{name}-written"] = value
-    address.put(name, value)

@@ -30,6 +30,7 @@ from cahp.stages.similarity import (
     suggest_threshold,
 )
 from cahp.store import Entry, Store, key
+from cahp.ui.frame import address
 from cahp.ui.frame.address import set_head
 from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.page import link
@@ -39,7 +40,7 @@ from cahp.ui.parts.display import cache_with
 from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
-from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, read_link, show_graph, write_link
+from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, show_graph
 from cahp.values import NO_ROLE, NOUNS, DataError, Input, Progress
 from cahp.values.head_roles import score_text
 from cahp.words import capital
@@ -85,7 +86,7 @@ def _compare(subject: tuple[Bench, Input], progress: Progress) -> ComparedHeads:
 
 
 #: Compare the heads on a text. Its name may reach the log, so it holds no text.
-COMPARE: Kind[tuple[Bench, Input], ComparedHeads] = Kind(
+COMPARE = Kind(
     _compare,
     lambda subject: f"similarity-{hash((subject[0].card.sha256, subject[1]))}",
     awaited=False,
@@ -132,7 +133,7 @@ def compare_example(model: str) -> ComparedHeads | None:
 def compare(explorer: Explorer) -> ComparedHeads | None:
     """Draw the box for a text, and return the heads compared on it (None: there is no text, or no result yet)."""
     keep("similarity", [f"similarity-{part}-0" for part in ("text", "first", "second")])
-    boxes, beside = st.container(key="similarity-input").columns([4, 1], gap="small")
+    boxes, beside = st.container(key="similarity-input").columns([4, 1])
     with boxes:
         text = input_box("similarity", explorer.bench, label="Text", choose_in=beside)
     if not has_words(text):
@@ -324,7 +325,7 @@ def draw(explorer: Explorer) -> None:
                 "gives no interval, and need not show what the head does elsewhere: see “Over all texts”.",
             )
     labels = _ON_TEXT | {name: panel.label for name, panel in over_texts.items()}
-    linked = read_link("view")
+    linked = address.linked("view")
     if linked in labels:
         st.session_state[VIEW] = linked
     elif st.session_state.get(VIEW) not in labels:
@@ -334,7 +335,7 @@ def draw(explorer: Explorer) -> None:
         if st.session_state[VIEW] in _ON_TEXT:
             return
         labels = {name: labels[name] for name in over_texts}
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="similarity-more"):
+    with st.container(horizontal=True, vertical_alignment="center", key="similarity-more"):
         name = st.segmented_control(
             "More",
             list(labels),
@@ -346,7 +347,7 @@ def draw(explorer: Explorer) -> None:
         )
         with st.container(width=260):
             draw_head_box(mask, unit)
-    write_link("view", str(name))
+    address.put("view", str(name))
     if name in over_texts:
         over_texts[str(name)].draw(explorer, head)
     elif compared is not None and graph is not None and name == "distances":

@@ -147,7 +147,7 @@ def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
 
 
 def tokens_of(table: BudgetTable, bench: Bench) -> float:
-    return count_tokens(table, bench, calibration=bench.calibration.tokens, evaluation=bench.evaluation.tokens)
+    return count_tokens(table, bench)
 
 
 def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, tmp_path: Path) -> None:

@@ -42,10 +42,9 @@ def budget_board(
                 st.session_state[turn] = message.get("turn")
             on_event(event)
 
-    data = contents(table, clusters, shown, **options) | {"ks": [], "mss": []}
+    data = contents(table, clusters, shown, **options)
     # A board is drawn again only if its data change. It shows a toggled head at once, also one that is then refused.
-    data["finding"] = finding
-    data["turn"] = st.session_state.get(turn)
+    data |= {"ks": [], "mss": [], "finding": finding, "turn": st.session_state.get(turn)}
     js, css = _sources()
     st.components.v2.component("cahp_budget_board", js=js, css=css)(key=key, data=data, on_event_change=report)
 

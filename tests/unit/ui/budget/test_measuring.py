@@ -76,9 +76,9 @@ def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
 def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[HeadMask] = []
     monkeypatch.setattr(work, "measure_costs", lambda _, __, mask, **___: measured.append(mask))
-    app = open_part(partial(draw_timing, place="budget"), explorer)
+    app = open_part(draw_timing, explorer)
     for times in (1, 2):
-        app.button(key="time-budget").click()
+        app.button(key="time").click()
         rerun(app)
         assert all(job.wait(PATIENCE) for job in jobs.unfinished(explorer.id))
         rerun(app)
@@ -92,6 +92,6 @@ def test_the_board_tells_why_a_refit_in_the_background_failed(
     monkeypatch.setattr(work, "evaluate_mask", refuse)
     explorer.board.toggle(explorer.mask.flat[0])
     explorer.chosen_recovery = recovery
-    assert explorer.start(REFIT, "refit").wait(PATIENCE)
+    assert explorer.work.start(REFIT, explorer.board_state("refit")).wait(PATIENCE)
     app = open_part(partial(board.draw, first=first), explorer, board.describe_change)
     assert text_of(app, "error") == "The refit went wrong."

