@@ -20,7 +20,7 @@ from terminal import call, refused
 
 import cahp
 from cahp import features
-from cahp.board.colourings import colour_by_measures, paint
+from cahp.board.colourings import colour_by_measures, encode
 from cahp.exports.report import Origin, page
 from cahp.features import Feature
 from cahp.features.abilities.section import RECEIPT
@@ -147,8 +147,8 @@ class Marking(Measure[int]):
 def test_a_measure_that_marks_heads_colours_the_board() -> None:
     run = put_record(RunDocument.from_json(run_json()), Marking(), 4)
     (coloured,) = colour_by_measures([Marking()], run)
-    assert coloured.colouring.name == "marked"
-    assert paint([coloured], run.mask)[-1]["groups"].tolist() == [1, 1, 1, 1, 0, 0]
+    assert coloured.name == "marked"
+    assert encode([coloured])[-1]["groups"].tolist() == [1, 1, 1, 1, 0, 0]
 
 
 def test_every_part_of_a_row_is_found() -> None:

@@ -40,7 +40,7 @@ def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from_also_
     assert text_of(app, "title") == "13 of 72 heads do almost all the work"
     assert "2.3 points less accurate, 27 % faster, 13 % smaller" in text_of(app, "markdown")
     # Where a time stands, it can be taken once more.
-    assert app.button(key="time-home").label == "Measure the time again"
+    assert app.button(key="time").label == "Measure the time again"
     # Nothing is measured: the board shows the figures of the nearest budget.
     monkeypatch.setattr(board, "measure", lambda _: None)
     explorer.board.toggle(explorer.mask.flat[0])

@@ -14,14 +14,12 @@ from apps import done, explorer_with_run, open_part
 
 from cahp.api import bundled
 from cahp.features.attribution.measuring import find_baseline
-from cahp.features.attribution.panel import ATTRIBUTE, BY_TEXT, THIS_TEXT, AttributedText, _draw_heads
+from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads, mark_text
 from cahp.features.attribution.result import Attribution, find_check, read_check
 from cahp.models import identify
-from cahp.show.blocks import Marks
 from cahp.ui.parts.inputs import TOPIC
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
-from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,12 +10,9 @@ from colours import contrast_ratio, linear
 from copying import roles_of
 
 from cahp.api.bundled import read_run
-from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, REPLACEABILITY, Coloured, contrast, mark_clusters, paint
-from cahp.features.roles.panel import BY_ROLE
+from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, Coloured, contrast, encode, mark_clusters, mark_shares
+from cahp.features.roles.section import mark_roles
 from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
-from cahp.values import HeadMask
-
-MASK = HeadMask.full(1, 3)
 
 
 def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:

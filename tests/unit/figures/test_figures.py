@@ -40,8 +40,8 @@ def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringe
     figure = space_figure(PLANE, SALIENCE, mark_clusters(LABELS), MASK, settings, lit=5, unit="group", dark=False)
     kept, pruned, lit, *legend, best = figure.data
     assert (list(kept.customdata), list(kept.x), list(kept.y)) == ([2, 4], [4, 8], [5, 9])
-    assert (list(pruned.customdata), pruned.marker.symbol) == ([0, 1, 3, 5], "circle")
-    assert kept.hovertext[0].startswith("layer 0, group 2<br>kept, cluster A<br>")
+    assert (list(pruned.customdata), pruned.marker.symbol[0]) == ([0, 1, 3, 5], "circle")
+    assert kept.hovertext[0].startswith("<b>layer 0, group 2</b><br>kept<br>cluster A<br>")
     assert list(lit.x) == [6, 10]
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
