@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.goals import GOALS, Goal
+from cahp.goals import Goal
 from cahp.values import BudgetError, Estimate, OptionError
 
 
@@ -60,7 +60,3 @@ def test_a_goal_about_a_section_counts_what_is_lost_and_is_not_measured_by_outco
     assert goal.estimate({"kl": lost[4]}, time=lost[4]) is None
     with pytest.raises(BudgetError, match=r"nearest are 4 heads with 2 of 9 measurable abilities lost\. Choose"):
         goal.choose({4: lost[4]}, 12)
-
-
-def test_each_goal_has_words_and_a_default_that_can_be_read() -> None:
-    assert all(kind.label and Goal.parse(str(Goal(kind, kind.default))).kind is kind for kind in GOALS.values())

@@ -21,8 +21,6 @@ from cahp.outcomes import (
 from cahp.tasks.answers import TokenEvaluation, Window
 from cahp.values import Estimate
 
-# --- the table
-
 
 def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
     full, pruned = answers([0, 1], [0, 0]), answers([0, 0], [0, 0])
@@ -32,17 +30,12 @@ def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measur
     assert set(measure(pruned, full=full)) - set(measure(pruned)) == {"kl", "agreement", "accuracy_change"}
 
 
-def windows(*lengths: int) -> tuple[Window, ...]:
-    """Windows of so many tokens, of a document each, and one of repeated random tokens."""
-    texts = [
-        Window("", np.arange(length + 1), np.full(length, number), np.full(length, 4))
-        for number, length in enumerate(lengths)
-    ]
-    return (*texts, Window("", np.arange(5), np.zeros(2), np.zeros(2), source="random"))
-
-
 def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents() -> None:
-    cut, rng = windows(3, 1, 2, 2, 3, 1, 2, 2), np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    # Windows of so many tokens, of a document each, and one of repeated random tokens.
+    lengths = enumerate((3, 1, 2, 2, 3, 1, 2, 2))
+    texts = [Window("", np.arange(n + 1), np.full(n, document), np.full(n, 4)) for document, n in lengths]
+    cut = (*texts, Window("", np.arange(5), np.zeros(2), np.zeros(2), source="random"))
     scores = rng.random((9, 3, 3)).astype(np.float32)
     scores[..., 2] = rng.integers(5, size=(9, 3))
     found = TokenEvaluation(scores, np.full(9, -1), ("all texts",), cut)
@@ -58,9 +51,6 @@ def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents(
     assert outcomes["copying"].value == pytest.approx(scores[8, 1:, 1].mean(), rel=1e-6)
     assert {one.n for name, one in outcomes.items() if name != "copying"} == {8}
     assert all(one.low <= one.value <= one.high for one in outcomes.values())
-
-
-# --- measuring
 
 
 def test_wilson_s_interval_of_eight_in_ten_is_the_textbook_s() -> None:
@@ -100,9 +90,6 @@ def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
     assert accuracy_change(full, full) == Estimate(0.0, (0.0, 0.0), 100, "points")
 
 
-# --- the fields of files
-
-
 def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
     full, pruned = answers([0, 1, 1, 0], [0, 0, 1, 1]), answers([0, 0, 1, 1], [0, 0, 1, 1])
     outcomes = measure(pruned, full=full)
@@ -118,9 +105,6 @@ def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
     assert delta is not None
     assert delta["pp"] == 50.0
     assert (to_metrics(measure(full))["agreement"], to_delta(measure(full))) == (None, None)
-
-
-# --- tests of differences
 
 
 def test_flips_of_signs_give_the_exact_probability_of_few_changes() -> None:

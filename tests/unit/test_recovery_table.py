@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import pytest
 
 from cahp.recoveries import (
-    AT_ONCE,
-    NONE,
     QUICK,
     RECOVERIES,
-    Recovery,
     get_recovery,
     name_of_result,
     name_of_state,
 )
-from cahp.run.resources import STAGES
-from cahp.stages.recovery import CLOSED_FORMS
 from cahp.values import OptionError
-
-
-@pytest.mark.parametrize("row", RECOVERIES.values(), ids=list(RECOVERIES))
-def test_every_recovery_has_all_words(row: Recovery) -> None:
-    assert RECOVERIES[row.name] is row
-    words = {field.name: getattr(row, field.name) for field in fields(row) if field.type == "str"}
-    assert set(words) == {"name", "result", "noun", "choice", "card", "solving", "solving_stage"}
-    assert [name for name, word in words.items() if not word] == (["noun"] if row is NONE else [])
-    assert row.after == ("" if row is NONE else f"after {row.noun}")
-    assert name_of_result(row.name) == row.result
-    assert row.card.startswith("; ")
-    # Its time is estimated by stages that it reports.
-    assert set(row.stages(100)) <= set(STAGES)
-
-
-def test_each_recovery_in_closed_form_has_its_function() -> None:
-    solving = [row for row in RECOVERIES.values() if row.solves and not row.trains]
-    assert [row.name for row in solving if row.checked] == list(CLOSED_FORMS)
-    # Nothing is run to accept it.
-    assert [row.name for row in solving if not row.checked] == [AT_ONCE.name]
-    assert [name for name, row in RECOVERIES.items() if not row.solves and not row.trains] == ["none"]
 
 
 @pytest.mark.parametrize(

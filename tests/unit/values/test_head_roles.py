@@ -79,16 +79,6 @@ def test_a_group_is_named_by_its_most_telling_role() -> None:
     assert found.to_json()["names"] == [["induction", "none", "first"]]
 
 
-def test_heads_are_counted_at_other_thresholds_if_they_are_above_chance() -> None:
-    # Two query heads a group; the third group has no share above chance.
-    value, chance = (0.65, 0.1, 0.25, 0.35, 0.5, 0.2), (0.05,) * 4 + (0.6, 0.6)
-    found = HeadRoles(1, 3, 2, {"first": RoleScores(value, None, None, chance, 1, 5)}, {}, (), ())
-    assert found.to_json()["thresholds"] == {
-        "shares": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
-        "heads": {"first": [2, 2, 2, 1, 1, 1]},
-    }
-
-
 def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
     # Twelve words, and all of them again: head 0 attends to the copies, head 1 to the token before.
     ids = np.array([2, *range(10, 22), *range(10, 22)])
@@ -106,11 +96,3 @@ def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
     assert set(score_text(maps[:, :, :13, :13], ids[:13], SPECIAL).scores) == {"previous", "current", "first"}
     maps[0, 0, 0, 5] = 0.5
     assert "induction" not in score_text(maps, ids, SPECIAL).scores
-
-
-def test_a_head_without_a_role_tells_what_it_lacks() -> None:
-    found = HeadRoles(1, 1, 1, {"first": RoleScores((0.3,), (0.2,), (0.4,), (0.1,), 16, 99)}, {}, (), ())
-    assert found.describe(0) == (
-        "none; it gives 30.0 % [20.0, 40.0] of its attention to the first token (chance explains 10.0 %; n = 99 tokens)"
-    )
-    assert score_text(np.ones((1, 1, 2, 2)), np.array([2, 7]), SPECIAL).describe(0) == "none"

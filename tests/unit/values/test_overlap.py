@@ -8,25 +8,15 @@ import math
 import numpy as np
 import pytest
 
-from cahp.values import Bools
 from cahp.values.statistics import expected_jaccard, expected_overlap, overlaps
-
-LAYERS, HEADS = 2, 3
-
-
-def mask(*kept: tuple[int, int]) -> Bools:
-    keep = np.zeros((LAYERS, HEADS), dtype=np.bool_)
-    for layer, head in kept:
-        keep[layer, head] = True
-    return keep
 
 
 def test_every_pair_of_masks_has_an_overlap() -> None:
-    masks = [mask((0, 0), (0, 1)), mask((0, 0), (0, 2)), mask((0, 0), (0, 1))]
+    masks = [np.isin(np.arange(6), kept).reshape(2, 3) for kept in ((0, 1), (0, 2), (0, 1))]
     assert overlaps(masks).tolist() == [1 / 3, 1, 1 / 3]
     assert overlaps(np.array(masks)).tolist() == [1 / 3, 1, 1 / 3]
     assert overlaps(masks[:1]).shape == (0,)
-    assert overlaps(np.zeros((0, LAYERS, HEADS), dtype=np.bool_)).shape == (0,)
+    assert overlaps(np.zeros((0, 2, 3), dtype=np.bool_)).shape == (0,)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.tasks.texts import Texts
-from cahp.values import Estimate, HeadMask, MaskError, digest, report_progress
+from cahp.values import Estimate, HeadMask, MaskError, digest
 from cahp.values.statistics import Signatures
 
 
@@ -81,7 +81,6 @@ def test_texts_digest_texts_pairs_labels_and_names() -> None:
         Texts(("a", "b"), None, labels, ("y", "x")),
     ]
     assert len({base.sha256, *(other.sha256 for other in others)}) == 5
-    assert base.take([1]).inputs == ["b"]
     assert others[1].take([1, 0]).inputs == [("b", "b"), ("a", "a")]
 
 
@@ -105,9 +104,3 @@ def test_a_difference_is_measurable_only_if_the_interval_excludes_it() -> None:
 def test_an_estimate_is_shown_in_its_unit(estimate: Estimate, text: str, interval: str, span: str) -> None:
     assert (estimate.text, estimate.interval, estimate.span) == (text, interval, span)
     assert str(estimate) == " ".join(filter(None, [text, interval])) + ", n = 1,200"
-
-
-def test_progress_counts_examples_before_each_batch_and_at_the_end() -> None:
-    seen: list[tuple[str, int, int]] = []
-    assert list(report_progress([[1, 2], [3]], "stage", lambda *given: seen.append(given))) == [[1, 2], [3]]
-    assert seen == [("stage", 0, 3), ("stage", 2, 3), ("stage", 3, 3)]
