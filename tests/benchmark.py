@@ -1,25 +1,19 @@
-"""The speed of signatures and of the selection of heads, against a plain forward pass; and that of a whole run.
+"""The speed of signatures and of the selection of heads, against a plain forward pass.
 
-Everything is measured in turn and told as ratios: seconds of a shared machine say little. ``--run`` times ``cahp
-prune`` in new processes, from start to files, on random weights in the shape of BERT-base, against the passes that it
-needs at least: one over the texts that it chooses heads on, and two over those that it evaluates both models on.
+Everything is measured in turn and told as ratios: seconds of a shared machine say little.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import BertConfig, BertForSequenceClassification
 
 from cahp import models
 from cahp.data import sample
@@ -39,8 +33,6 @@ STAGE = "bench"
 LIMIT = 1.05
 #: The median of so many ratios lies between the lowest and the highest one with a probability of 97 %.
 ROUNDS = 6
-#: Texts of a whole run: those that heads are chosen on, and those that both models are evaluated on.
-RUN_TEXTS = 640, 311
 
 
 def find_peak(where: torch.device) -> int | None:
@@ -157,48 +149,6 @@ def describe_ratio(ratio: Estimate) -> str:
     return f"{number(ratio.value, 2)} [{number(low, 2)}, {number(high, 2)}] x a forward pass"
 
 
-# A whole run -------------------------------------------------------------------------------------------------
-
-
-def save_bert_base(folder: Path) -> None:
-    """Save random weights in the shape of BERT-base, with tokenizer and classes of the built-in model."""
-    builtin = models.load(Settings.model, device="cpu")
-    known = builtin.network.config
-    torch.manual_seed(0)
-    config = BertConfig(vocab_size=len(builtin.tokenizer), id2label=known.id2label, label2id=known.label2id)
-    BertForSequenceClassification(config).save_pretrained(folder)
-    builtin.tokenizer.save_pretrained(folder)
-
-
-def measure_run(folder: Path, *, data: str = "bbc-news", rounds: int = 3) -> Iterator[str]:
-    """Time whole runs of the model in ``folder`` against their own passes, in turn; say it."""
-    settings = Settings(model=str(folder), data=data, device="cpu", max_length=128)
-    model = models.load(identify_model(settings), device="cpu")
-    dataset = match_labels(load_data(settings, model.card), settings, model.card)
-    chosen, _ = sample(dataset.split(settings.select_split), RUN_TEXTS[0], how="head")
-    evaluated, _ = sample(dataset.split(settings.eval_split), RUN_TEXTS[1], how="head")
-    pass_texts(model, evaluated)
-    runs: list[float] = []
-    passes: list[float] = []
-    for _ in range(rounds):
-        with TemporaryDirectory() as scratch:
-            command = [sys.executable, "-m", "cahp", "prune", "--model", str(folder), "--data", data]
-            command += ["--limit", str(len(chosen)), "--sample", "head", "--eval-limit", str(len(evaluated))]
-            command += ["--max-length", "128", "--device", "cpu", "--out", f"{scratch}/out"]
-            start = perf_counter()
-            environment = {**os.environ, "CAHP_CACHE": f"{scratch}/cache"}
-            subprocess.run(command, check=True, capture_output=True, env=environment)
-            runs.append(perf_counter() - start)
-        start = perf_counter()
-        for texts in (chosen, evaluated, evaluated):
-            pass_texts(model, texts)
-        passes.append(perf_counter() - start)
-    texts = f"{len(chosen)} texts to choose on, {len(evaluated)} to evaluate on"
-    yield f"cahp prune, shape of BERT-base (12 x 12 heads), {texts}, on {machine()}"
-    yield f"  passes of these texts {np.median(passes):>7.1f} s"
-    yield f"  whole run             {np.median(runs):>7.1f} s   {describe_ratio(find_ratio(runs, passes))}"
-
-
 def pass_texts(model: models.HeadModel, texts: Texts) -> None:
     """One forward pass of all texts."""
     for batch in model.batches(model.tokenize(texts.inputs)):
@@ -206,20 +156,14 @@ def pass_texts(model: models.HeadModel, texts: Texts) -> None:
 
 
 def main() -> None:
-    """Measure the speed of choosing heads, or of a whole run, and print it."""
+    """Measure the speed of choosing heads and print it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default=Settings.model)
     parser.add_argument("--data")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--texts", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--run", action="store_true", help="time whole runs in the shape of BERT-base")
     given = parser.parse_args()
-    if given.run:
-        with TemporaryDirectory() as scratch:
-            save_bert_base(Path(scratch) / "bert-base")
-            print("\n".join(measure_run(Path(scratch) / "bert-base")))
-        return
     settings = Settings(model=given.model, data=given.data, device=given.device)
     print("\n".join(words(measure(settings, limit=given.texts, rounds=given.rounds))))
 

@@ -29,16 +29,6 @@ def fill(out: Output, **files: str) -> None:
             (part / name).chmod(0o600)
 
 
-def old(path: Path) -> Path:
-    """The same, as it would be after two days."""
-    long_ago = time.time() - 2 * 86_400
-    os.utime(path, (long_ago, long_ago))
-    return path
-
-
-# --- files in a folder
-
-
 def test_files_with_our_mark_are_replaced_and_others_stay(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(OURS)
     (tmp_path / "arrays.npz").write_bytes(b"old")
@@ -98,21 +88,15 @@ def test_a_file_without_room_for_a_mark_is_replaced_by_itself_only(tmp_path: Pat
             Output(tmp_path).check_file("mask.npy", other)
 
 
-# --- whole folders
-
-
 def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for files in ({"model": "1", "index": "1"}, {"model": "2"}):
         out = Output(folder)
         out.check_folder()
         fill(out, **files)
-        assert out.folder == folder
-        assert set(tree(folder)) == {*files, MARK}
-        assert json.loads((folder / MARK).read_text()) == {
-            "schema": "cahp.folder/1",
-            "files": sorted([*files, MARK], key=str),
-        }
+        assert (out.folder, set(tree(folder))) == (folder, {*files, MARK})
+        mark = json.loads((folder / MARK).read_text())
+        assert mark == {"schema": "cahp.folder/1", "files": sorted([*files, MARK])}
         assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -207,9 +191,6 @@ def test_a_failure_leaves_what_was_there(tmp_path: Path, stop: BaseException) ->
     assert tree(tmp_path) == before
 
 
-# --- what killed processes leave
-
-
 def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> None:
     gone = [tmp_path / ".0123456789abcdef.run.json", tmp_path / ".0123456789abcdef"]
     kept = [tmp_path / ".bashrc", tmp_path / ".0123456789abcdef-notes", tmp_path / "run.json.old"]
@@ -218,8 +199,9 @@ def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> Non
     (gone[1] / "model").write_text("")
     for path in (gone[0], *kept, fresh):
         path.write_text("")
+    two_days_ago = time.time() - 2 * 86_400
     for path in (*gone, *kept):
-        old(path)
+        os.utime(path, (two_days_ago, two_days_ago))
     Output(tmp_path).write({"run.json": b""})
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in (*kept, fresh))

@@ -10,9 +10,8 @@ import os
 import random
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,6 @@ from safetensors.numpy import load_file
 from cahp.store import Store
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="commands are forked")
-
-# What is the same whenever it is measured.
 
 
 def pruned(out: Path) -> Any:
@@ -69,80 +66,64 @@ def cases(model: Path, data: Path, folder: Path) -> dict[str, Case]:
     }
 
 
-class Place:
-    """Where a command works: its results, its cache, and its temporary files."""
-
-    def __init__(self, root: Path) -> None:
-        self.root, self.out, self.cache, self.temporary = root, root / "out", root / "cache", root / "tmp"
-        self.temporary.mkdir()
-
-    def begin(self) -> None:
-        """As on a new machine, but for what killed processes left under way."""
-        for path in [*self.root.glob("out*"), *self.cache.glob("*.txt"), *self.cache.glob("results/[!.]*")]:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    def remains(self) -> list[Path]:
-        """What is under way."""
-        return [
-            *(path for path in self.root.rglob(".*") if not path.name.startswith(".pytest")),
-            *self.temporary.glob("cahp-*"),
-        ]
-
-    def check_whole(self) -> None:
-        """Check that whatever bears its own name is all there."""
-        for path in self.root.rglob("*"):
-            under_way = any(part.startswith(".") for part in path.relative_to(self.root).parts)
-            if under_way or not path.is_file() or self.temporary in path.parents:
-                continue
-            if path.suffix == ".json":
-                json.loads(path.read_text())
-            elif path.suffix == ".npz":
-                dict(np.load(path))
-            elif path.suffix == ".safetensors":
-                load_file(path)
-            elif path.suffix == ".entry":
-                assert Store(self.cache).load(path.stem) is not None
-
-
-def check(command: str, case: Case, root: Path, moments: Iterator[float]) -> None:
-    place, (words, found) = Place(root), case
-    asked = [command, *words, "--out", place.out]
-
-    def run(kill_after: float | None = None) -> Any:
-        ended = killing.run(asked, cache=place.cache, place=place.temporary, kill_after=kill_after)
-        if kill_after is None:
-            assert ended.code == 0, (place.temporary / "said.txt").read_text()
-        return ended
-
-    # The first process of all waits until everything is imported.
-    killing.run(["--version"], cache=place.cache, place=place.temporary)
-    undisturbed = run()
-    expected, remains, killed = found(place.out), 0, 0
-    for moment in moments:
-        # The machine may be faster now than it was then: earlier, then.
-        for sooner in range(6):
-            place.begin()
-            ended = run(kill_after=moment * undisturbed.seconds / 2**sooner)
-            if ended.code == -signal.SIGKILL:
-                killed += 1
-                break
-        place.check_whole()
-        remains += len(place.remains())
-        run()
-        assert found(place.out) == expected, f"killed after {moment:.3f} of {undisturbed.seconds:.2f} s"
-    assert killed
-    long_ago = time.time() - 2 * 86_400
-    for path in place.remains():
-        os.utime(path, (long_ago, long_ago))
-    place.begin()
-    run()
-    assert place.remains() == []
-    print(f"{command}: {killed} killed of {undisturbed.seconds:.1f} s each, {remains} remains", file=sys.stderr)
+def check_whole(root: Path) -> None:
+    """Check that whatever bears its own name is all there."""
+    readers: dict[str, Callable[[Path], object]] = {
+        ".json": lambda path: json.loads(path.read_text()),
+        ".npz": lambda path: dict(np.load(path)),
+        ".safetensors": load_file,
+    }
+    for path in root.rglob("*.*"):
+        under_way = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix in readers and not under_way and "tmp" not in path.relative_to(root).parts:
+            readers[path.suffix](path)
+    for path in root.glob("cache/results/[!.]*.entry"):
+        assert Store(root / "cache").load(path.stem) is not None
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("command", ["prune", "recover", "compare", "export"])
-def test_a_command_killed_at_fifty_moments_is(cases: dict[str, Case], command: str, tmp_path: Path) -> None:
-    moments = (random.SystemRandom().random() for _ in range(50))
-    check(command, cases[command], tmp_path, moments)
+def test_a_command_killed_at_fifty_moments_is_done_by_the_next(
+    cases: dict[str, Case], command: str, tmp_path: Path
+) -> None:
+    words, found = cases[command]
+    out, cache, temporary = tmp_path / "out", tmp_path / "cache", tmp_path / "tmp"
+    temporary.mkdir()
+
+    def begin() -> None:
+        """As on a new machine, but for what killed processes left under way."""
+        for path in [*tmp_path.glob("out*"), *cache.glob("*.txt"), *cache.glob("results/[!.]*")]:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def remains() -> list[Path]:
+        hidden = [path for path in tmp_path.rglob(".*") if not path.name.startswith(".pytest")]
+        return [*hidden, *temporary.glob("cahp-*")]
+
+    def run(kill_after: float | None = None) -> killing.Ended:
+        ended = killing.run([command, *words, "--out", out], cache=cache, place=temporary, kill_after=kill_after)
+        assert kill_after is not None or ended.code == 0, (temporary / "said.txt").read_text()
+        return ended
+
+    # The first process of all waits until everything is imported.
+    killing.run(["--version"], cache=cache, place=temporary)
+    undisturbed = run()
+    expected, killed = found(out), 0
+    for _ in range(50):
+        moment = random.SystemRandom().random()
+        # The machine may be faster now than it was then: earlier, then.
+        for sooner in range(6):
+            begin()
+            if run(kill_after=moment * undisturbed.seconds / 2**sooner).code == -signal.SIGKILL:
+                killed += 1
+                break
+        check_whole(tmp_path)
+        run()
+        assert found(out) == expected, f"killed after {moment:.3f} of {undisturbed.seconds:.2f} s"
+    assert killed
+    long_ago = time.time() - 2 * 86_400
+    for path in remains():
+        os.utime(path, (long_ago, long_ago))
+    begin()
+    run()
+    assert remains() == []

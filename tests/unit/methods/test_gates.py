@@ -61,27 +61,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     return made
 
 
-def relaxed_in_numpy(scores: np.ndarray, noise: np.ndarray, k: int, temperature: float) -> np.ndarray:
-    left = (scores - np.log(-np.log(noise))).ravel()
-    total = np.zeros_like(left)
-    for _ in range(k):
-        shifted = np.exp((left - left.max()) / temperature)
-        taken = shifted / shifted.sum()
-        total += taken
-        left = left + np.log(np.maximum(1 - taken, np.finfo(float).tiny))
-    return total.reshape(scores.shape)
-
-
-@pytest.mark.parametrize("temperature", [1000.0, 3.0, 0.3, 1e-8])
-def test_dsp_s_gates_are_what_its_definition_says(temperature: float) -> None:
-    random = np.random.default_rng(0)
-    scores, noise = random.normal(size=(3, 4)), random.uniform(size=(3, 4))
-    noisy = torch.as_tensor(scores) + dsp.gumbel(torch.as_tensor(noise))
-    found = dsp.relaxed_top(noisy, k=5, temperature=temperature).numpy()
-    assert np.allclose(found, relaxed_in_numpy(scores, noise, 5, temperature), atol=1e-9)
-    assert found.sum() == pytest.approx(5)
-
-
 def test_two_relaxed_choices_of_three_by_hand() -> None:
     # softmax(log(1, 2, 5)) is (1, 2, 5) / 8; then the scores are log(7/8, 12/8, 15/8), which is (7, 12, 15) / 34.
     found = dsp.relaxed_top(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64).log(), k=2, temperature=1.0)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cahp.methods import ablation, fisher
 from cahp.methods.shared import registry
-from cahp.methods.shared.scored import batch_gradients, gate_gradients
+from cahp.methods.shared.scored import batch_gradients
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.stages.evaluation import evaluate
@@ -49,14 +49,6 @@ def slopes(model: HeadModel, texts: Texts, keep: Keep) -> NDArray[np.float64]:
 
 def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
     return [[score / sum(other**2 for other in row) ** 0.5 for score in row] for row in scores.tolist()]
-
-
-def test_signs_do_not_cancel_between_texts(model: HeadModel, tmp_path: Path) -> None:
-    evidence = gather(model, fakes.sentences(40), tmp_path)
-    every = gate_gradients(evidence)
-    assert (np.abs(every.mean(axis=0)) < 0.9 * np.abs(every).mean(axis=0)).any()
-    found = registry.get("gradient").score(evidence)  # type: ignore[attr-defined]
-    assert np.allclose(found, scaled(np.abs(every).mean(axis=0)))
 
 
 def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, tmp_path: Path) -> None:
@@ -146,17 +138,6 @@ def test_ablation_is_the_rise_of_the_loss_when_a_head_is_cut_out(model: HeadMode
     found = registry.get("ablation").score(gather(model, texts, tmp_path))  # type: ignore[attr-defined]
     assert np.abs(expected).max() > 1e-2
     assert np.allclose(found, expected, atol=1e-5)
-
-
-def test_losses_under_a_mask_are_on_top_of_it(model: HeadModel, tmp_path: Path) -> None:
-    texts = fakes.sentences(30)
-    keep = np.array([[True, False, True, True], [True] * 4, [False, True, True, False]])
-    found = ablation.losses_without(gather(model, texts, tmp_path), HeadMask(keep.copy()), silent, most=256)
-    assert found[0] == pytest.approx(loss(model, texts, keep), abs=1e-5)
-    for index, place in enumerate(PLACES):
-        under = keep.copy()
-        under[place] = False
-        assert found[1 + index] == pytest.approx(loss(model, texts, under), abs=1e-5)
 
 
 def test_greedy_ablation_measures_again_after_every_round(model: HeadModel, tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,13 @@ import pytest
 import torch
 from fakes import gather, quick_method
 
-from cahp import methods, models
+from cahp import models
 from cahp.methods.shared import registry
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
 from cahp.models.cards import SelectionCost
 from cahp.models.head_model import HeadModel
+from cahp.run.bench import Bench
 from cahp.run.evidence import HeadEvidence
 from cahp.stages.selection import Minimum
 from cahp.store import Store
@@ -72,18 +70,6 @@ PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
 def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
     """Evidence that lasts, for tests to which it does not matter what is remembered."""
     return OnlyEvidence(gather(model, TEXTS, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
-
-
-def test_a_file_of_its_own_is_all_that_a_new_method_needs(tmp_path: Path) -> None:
-    package = tmp_path / "cahp"
-    shutil.copytree(Path(methods.__file__).parents[1], package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "methods" / "first.py").write_text(
-        "from cahp.methods.random_heads import Random\nfrom cahp.methods.shared.registry import register\n\n\n"
-        "@register\nclass First(Random):\n    name = 'first'\n"
-    )
-    code = "from cahp import methods; print(*methods.names())"
-    found = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert found.stdout.split() == sorted([*NAMES, "first"])
 
 
 def test_two_methods_of_one_name_are_refused() -> None:
@@ -275,3 +261,10 @@ def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: 
     assert sorted(kept)[1] == heads - 1
     assert method.choose(lasting, budget=heads, min_per_layer=0).mask.keep[dearest].all()
     assert method.choose(lasting, budget=heads, min_per_layer=1).mask.keep.any(axis=1).all()
+
+
+@pytest.mark.parametrize("name", POST_HOC)
+def test_a_language_model_keeps_as_many_heads_as_asked(window_bench: Bench, name: str) -> None:
+    chosen = quick_method(name).choose(window_bench.evidence, budget=7, min_per_layer=1)
+    assert chosen.mask.count == 7
+    assert not chosen.mask.empty_layers

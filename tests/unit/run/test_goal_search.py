@@ -9,15 +9,13 @@ import pytest
 from fakes import prune
 
 from cahp.recoveries import RECOVERIES
-from cahp.run.bench import Bench, open_bench
+from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
-from cahp.run.measures import Measure
 from cahp.run.prune import measure_run
-from cahp.run.recoveries import Recovered
 from cahp.run.search import search
 from cahp.run.settings import Settings
 from cahp.store import Store
-from cahp.values import BudgetError, Estimate, HeadMask, OptionError
+from cahp.values import OptionError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -96,35 +94,6 @@ def test_a_goal_that_cannot_be_searched_is_a_sentence(
         prune(replace(settings, **{"goal": "kl=1", **changes}), store=store)
 
 
-def count_dropped(bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
-    """Count the heads below 7, where at least 5 are kept."""
-    if mask.count < 5:
-        return None
-    dropped = float(max(0, 7 - mask.count))
-    return Estimate(dropped, (dropped, dropped), 7, "number")
-
-
-class Dropped(Measure[dict[str, int]]):
-    """What the goal ``abilities`` counts, by a function."""
-
-    name = "abilities"
-    title = "Abilities"
-    record = dict[str, int]
-
-    def __init__(self, count: Any) -> None:
-        self.goal = count  # type: ignore[method-assign]
-
-    def wanted(self, bench: Bench) -> None:
-        """Leave it out of the run, whose goal counts it."""
-
-
-def test_a_measure_measures_the_goal_of_its_name(settings: Settings, store: Store) -> None:
-    asked = replace(settings, goal="abilities", report="test")
-    document = measure_run(open_bench(asked, store=store), measures=(Dropped(count_dropped),)).document
-    assert document.goal is not None
-    assert (document.goal.heads, document.budget.attained, document.goal.confirmed) == (7, 7, None)
-    assert RunDocument.from_json(document.to_json()) == document
-    with pytest.raises(BudgetError, match="abilities is not measured at any budget"):
-        measure_run(open_bench(asked, store=Store(store.folder / "new")), measures=(Dropped(lambda *_: None),))
+def test_a_goal_whose_measure_is_not_there_is_refused(settings: Settings, store: Store) -> None:
     with pytest.raises(OptionError, match="--goal abilities cannot be measured here"):
-        measure_run(open_bench(asked, store=Store(store.folder / "new")))
+        measure_run(open_bench(replace(settings, goal="abilities"), store=store))

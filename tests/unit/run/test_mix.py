@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import fakes
-import numpy as np
 import pytest
 import torch
 
@@ -62,25 +61,6 @@ def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(settings: 
     assert not count_read(bench.evaluation.windows, "passage")
     evaluated = cahp.evaluate(settings, store=store)
     assert not [notice for notice in evaluated["notices"] if "mix" in notice]
-
-
-def test_a_repeat_is_read_twice_after_the_beginning_token_and_only_the_second_reading_counts(
-    settings: Settings, store: Store
-) -> None:
-    bench = open_bench(settings, store=store)
-    stream = np.concatenate([one.ids[-one.scored :] for one in bench.calibration.windows if not one.copying]).tolist()
-    start = bench.calibration.windows[0].ids[0]
-    lengths = []
-    for window in bench.calibration.windows:
-        if window.copying:
-            first, *rest = window.ids.tolist()
-            half = rest[: len(rest) // 2]
-            assert (first, rest) == (start, half + half)
-            assert window.scored == len(half)
-            lengths.append(len(half))
-            if window.source == "passage":
-                assert any(stream[place : place + len(half)] == half for place in range(len(stream)))
-    assert 16 <= min(lengths) < max(lengths) <= 1024 // 8
 
 
 def test_other_data_are_mixed_in(settings: Settings, store: Store) -> None:

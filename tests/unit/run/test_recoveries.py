@@ -226,17 +226,6 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
 
 
-def test_a_recovery_with_a_time_limit_learns_from_the_whole_split(model: HeadModel, tmp_path: Path) -> None:
-    data = fakes.write_data(tmp_path / "data")
-    settings = Settings(model=model.card.folder, data=str(data), limit=50, device="cpu")
-    bench = open_bench(settings, store=Store(tmp_path))
-    whole = len(bench.dataset.split("train"))
-    assert whole > 50
-    for seconds, texts in ((1e9, whole), (None, 50)):
-        report = bench.recoveries.distill(MASK, schedule=BRIEF, seconds=seconds, keep=False).report
-        assert report.examples + report.held_out == texts
-
-
 def test_a_distillation_without_a_time_limit_also_serves_where_there_is_one(model: HeadModel, store: Store) -> None:
     whole = trained(model, store, "distill")
     recoveries = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries

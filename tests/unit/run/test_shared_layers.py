@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import fakes
 import numpy as np
 import pytest
@@ -33,15 +30,8 @@ def masks(model: HeadModel) -> list[HeadMask]:
     return [HeadMask(few | (choice >> np.arange(model.layers) & 1 == 1)[:, None]) for choice in choices]
 
 
-def answer(shared: SharedLayers, model: HeadModel, mask: HeadMask, **options: Any) -> Evaluation:
-    return shared.evaluate(mask, cut(model, mask), TEXTS, reader=Reader(TEXTS), **options)
-
-
-def check(model: HeadModel, shared: SharedLayers, given: Sequence[HeadMask]) -> None:
-    for mask in given:
-        alone = evaluate(cut(model, mask), TEXTS)
-        assert np.array_equal(answer(shared, model, mask).losses, alone.losses)
-    assert not shared._states
+def answer(shared: SharedLayers, model: HeadModel, mask: HeadMask) -> Evaluation:
+    return shared.evaluate(mask, cut(model, mask), TEXTS, reader=Reader(TEXTS))
 
 
 @pytest.mark.parametrize("layers", [0.5, 2.5, 100])
@@ -55,7 +45,10 @@ def test_answers_are_those_without_sharing_however_little_room_there_is(
     for mask in masks(model):
         answer(shared, model, mask)
         assert sum(state.nbytes for states in shared._states.values() for state in states) <= layers * size
-    check(model, SharedLayers(masks(model), room=int(layers * size)), masks(model))
+    shared = SharedLayers(masks(model), room=int(layers * size))
+    for mask in masks(model):
+        assert np.array_equal(answer(shared, model, mask).losses, evaluate(cut(model, mask), TEXTS).losses)
+    assert not shared._states
 
 
 def test_each_set_of_first_layers_runs_once(model: HeadModel) -> None:

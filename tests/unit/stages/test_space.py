@@ -73,23 +73,6 @@ def test_every_projection_places_any_number_of_heads_without_a_warning(projectio
     assert np.isfinite(large.embedding).all()
 
 
-def test_of_many_heads_tsne_sees_principal_components_and_like_heads_still_lie_together(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    few = scattered(6, cells=64)
-    rng = np.random.default_rng(1)
-    mean = np.repeat(few.mean, 12, axis=0) + 0.003 * rng.standard_normal((72, 3, 64))
-    heads = Signatures(few.counts, mean, np.repeat(few.m2, 12, axis=0), 6, 12)
-    every = space(heads)
-    monkeypatch.setattr("cahp.stages.clustering._MANY_HEADS", 71)
-    found = space(heads)
-    assert found.features.shape == every.features.shape
-    assert not np.array_equal(found.embedding, every.embedding)
-    group = np.repeat(np.arange(6), 12)
-    others = found.distances + np.where(np.eye(72), np.inf, 0)
-    assert (group[others.argmin(axis=1)] == group).mean() > 0.9
-
-
 def test_above_the_size_limit_other_coordinates_keep_the_distances_of_the_features() -> None:
     heads = without(scattered(24, classes=5, cells=64), 2)
     whole = space(heads, projection="none")
