@@ -7,9 +7,8 @@ from typing import Any
 
 import benchmark
 import fakes
+import pytest
 from benchmark import words
-
-from cahp.run.settings import Settings
 
 
 def test_a_ratio_is_a_median_with_the_lowest_and_the_highest_and_a_limit_that_is_missed_is_said() -> None:
@@ -23,15 +22,17 @@ def test_a_ratio_is_a_median_with_the_lowest_and_the_highest_and_a_limit_that_is
     assert said.endswith("1.50 [1.40, 1.70] x a forward pass (at most 1.05 x, missed)")
 
 
-def test_each_contestant_runs_once_a_round_and_once_to_warm_up(tmp_path: Path) -> None:
-    place, data = fakes.save_model(tmp_path / "tiny"), fakes.write_data(tmp_path / "data")
-    seen: list[tuple[str, int, int]] = []
-    results = benchmark.measure(
-        Settings(model=str(place), data=str(data), device="cpu"),
-        limit=32,
-        rounds=1,
-        progress=lambda name, done, total: seen.append((name, done, total)),
-    )
+def test_signatures_and_selection_are_timed_against_a_forward_pass(tmp_path: Path) -> None:
+    asked = fakes.quick_task(tmp_path)
+    results = benchmark.measure(asked, limit=32, rounds=1)
     assert (results["texts"], results["rounds"]) == (32, 1)
-    assert seen == [("bench", done, 6) for done in range(7)]
     assert results["ratios"]["selection"].value == results["seconds"]["selection"] / results["seconds"]["forward"]
+
+
+@pytest.mark.nightly
+def test_a_whole_run_is_timed_against_its_own_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, data = fakes.save_model(tmp_path / "tiny"), fakes.write_data(tmp_path / "data")
+    monkeypatch.setattr(benchmark, "RUN_TEXTS", (48, 24))
+    lines = list(benchmark.measure_run(place, data=str(data), rounds=1))
+    assert "48 texts to choose on, 24 to evaluate on" in lines[0]
+    assert lines[2].endswith("x a forward pass")
