@@ -51,12 +51,3 @@ def test_out_of_reach_is_a_sentence_with_the_nearest() -> None:
     shares = {heads: Estimate(0.9, (low, 0.95), 9, "share") for heads, low in ((4, 0.5), (6, 0.8), (8, 0.7))}
     with pytest.raises(BudgetError, match=r"^No measured budget reaches .*; nearest are 6 heads with 90\.0 %"):
         Goal.parse("agreement=95%").choose(shares, 12)
-
-
-def test_a_goal_about_a_section_counts_what_is_lost_and_is_not_measured_by_outcomes() -> None:
-    goal = Goal.parse("abilities")
-    lost = {heads: Estimate(count, (count, count), 9, "number") for heads, count in ((4, 2.0), (6, 0.0), (8, 0.0))}
-    assert goal.choose(lost, 12).heads == 6
-    assert goal.estimate({"kl": lost[4]}, time=lost[4]) is None
-    with pytest.raises(BudgetError, match=r"nearest are 4 heads with 2 of 9 measurable abilities lost\. Choose"):
-        goal.choose({4: lost[4]}, 12)

@@ -18,7 +18,6 @@ from cahp.outcomes import (
     to_metrics,
     wilson,
 )
-from cahp.stages.evaluation import better_labelling
 from cahp.tasks.answers import TokenEvaluation, Window
 from cahp.values import Estimate
 
@@ -123,12 +122,3 @@ def test_changes_that_are_all_equal_leave_others_possible(change: list[int], low
     found = estimate_change(np.array(change), 42)
     assert (found.value, found.n) == (100 * change[0], len(change))
     assert found.ci95 == pytest.approx((low, high), abs=0.05)
-
-
-def test_a_permuted_labelling_is_noticed_and_says_what_to_map() -> None:
-    labels = [0, 1, 2] * 20
-    permuted = answers([[2, 0, 1][label] for label in labels], labels, classes="abc")
-    found = better_labelling(permuted)
-    assert found is not None
-    assert found[0] == 1.0
-    assert found[1] == {"a": "c", "b": "a", "c": "b"}

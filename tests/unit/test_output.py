@@ -78,16 +78,6 @@ def test_what_came_or_changed_in_the_meantime_is_kept_and_the_results_go_beside_
     assert str(out.folder) in out.note
 
 
-def test_a_file_without_room_for_a_mark_is_replaced_by_itself_only(tmp_path: Path) -> None:
-    (tmp_path / "mask.npy").write_bytes(b"mask")
-    Output(tmp_path).check_file("mask.npy", b"mask")
-    Output(tmp_path).check_file("other.npy", b"mask")
-    Output(tmp_path, force=True).check_file("mask.npy", b"other")
-    for other in (b"kasm", b"longer mask"):
-        with pytest.raises(OptionError, match=r"mask\.npy exists"):
-            Output(tmp_path).check_file("mask.npy", other)
-
-
 def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     for files in ({"model": "1", "index": "1"}, {"model": "2"}):

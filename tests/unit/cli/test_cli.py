@@ -19,7 +19,6 @@ from cahp.cli import COMMANDS, app
 from cahp.cli.command import Command
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("words", [[], *([command.name] for command in COMMANDS)], ids=str)

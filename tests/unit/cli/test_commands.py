@@ -17,8 +17,6 @@ from cahp.cli.command import questions
 from cahp.models import BUILTINS
 from cahp.values import CahpError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_evaluate_with_the_mask_of_a_run_finds_the_run_s_own_figures(
     model: Path, data: Path, folder: Path, run: dict[str, Any]

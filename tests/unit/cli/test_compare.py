@@ -9,8 +9,6 @@ from terminal import call, refused
 
 from cahp.comparison import Comparison
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def words(model: Path, data: Path) -> list[object]:

@@ -10,31 +10,21 @@ from terminal import call, refused
 
 from cahp.cli import experiment
 
-SHARED = "WORD = 'shared'\n"
-SCRIPT = '''"""Greet.
-
-More.
-"""
+SCRIPT = '''"""Greet."""
 import sys
 from dataclasses import dataclass
-
 from _beside import WORD
 from cahp.values import OptionError
-
 
 @dataclass
 class Greeting:
     name: "str"
 
-
-if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["refuse"]:
-            raise OptionError("nobody is\\nthere")
-        case ["exit", code]:
-            sys.exit(int(code))
-        case words:
-            print(WORD, Greeting("you"), *words)
+if sys.argv[1:] == ["refuse"]:
+    raise OptionError("nobody is\\nthere")
+if sys.argv[1] == "exit":
+    sys.exit(int(sys.argv[2]))
+print(WORD, Greeting("you"), *sys.argv[1:])
 '''
 
 
@@ -43,7 +33,7 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "experiments"
     folder.mkdir()
     (folder / "greet.py").write_text(SCRIPT)
-    (folder / "_beside.py").write_text(SHARED)
+    (folder / "_beside.py").write_text("WORD = 'shared'")
     monkeypatch.setattr("cahp.models.assets", lambda: tmp_path)
 
 

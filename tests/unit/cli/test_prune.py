@@ -17,8 +17,6 @@ from cahp.exports.report import recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS, CLASSES, POOL = 3, 4, 2, 8
 
 

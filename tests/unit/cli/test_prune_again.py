@@ -11,25 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from terminal import call, refused
+from terminal import call
 
 from cahp.terminal.progress import Reporter
 from cahp.values import Cancelled
 
 ROOT = Path(__file__).parents[3]
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.mark.parametrize("name", ["run.json", "head_mask.json", "arrays.npz"])
-def test_files_that_no_run_wrote_are_replaced_only_by_force(words: list[object], name: str, tmp_path: Path) -> None:
-    (tmp_path / name).write_text("not of a run")
-    # The model does not exist: that it is not what is complained about shows what came first.
-    said = refused(call(*words, "--model", "no-such-model", "--out", tmp_path))
-    assert name in said
-    assert "--force" in said
-    assert [item.name for item in tmp_path.iterdir()] == [name]
-    assert call(*words, "--budget", 4, "--out", tmp_path, "--force").code == 0
-    assert (tmp_path / name).read_bytes() != b"not of a run"
 
 
 @pytest.mark.parametrize(("stage", "how"), [("signatures", Cancelled), ("refit", KeyboardInterrupt)])

@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 from terminal import call
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture
 def asked(model: Path, data: Path, folder: Path) -> list[object]:

@@ -25,8 +25,6 @@ from cahp.models.loading import special_ids
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, silent
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS, SIZE = 3, 4, 8
 
 

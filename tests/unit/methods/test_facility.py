@@ -51,11 +51,6 @@ def test_of_two_heads_alike_one_is_taken_and_the_other_comes_last() -> None:
     assert order == [0, 2, 3, 4, 1]
 
 
-def test_heads_that_do_not_differ_come_in_the_order_of_their_numbers() -> None:
-    assert order_by_coverage(np.zeros((4, 2)), np.arange(4.0)).tolist() == [0, 1, 2, 3]
-    assert order_by_coverage(np.zeros((1, 2)), np.ones(1)).tolist() == [0]
-
-
 def test_the_method_covers_the_full_space_by_the_information_of_the_gates(tmp_path: Path) -> None:
     model = models.load(str(fakes.save_model(tmp_path / "tiny")), device="cpu")
     # One batch, so that its sum does not depend on how texts are shuffled.

@@ -19,8 +19,6 @@ from cahp.models.surgery import separate
 from cahp.store import Store
 from cahp.values import Cancelled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS = 3, 4
 TEXTS = fakes.sentences(320)
 NAMES = ("dsp", "dsp-joint", "dsp-straight-through", "l0", "pass")
@@ -178,13 +176,6 @@ def test_useful_heads_stay_and_dead_ones_go(
     made = gather(model, TEXTS, tmp_path, seed=1)
     # One mask of 495 is right by chance.
     assert np.array_equal(registry.get(name, **options).choose(made, budget=4, min_per_layer=0).mask.keep, USEFUL)
-
-
-def test_the_bisection_comes_near_the_budget(model: HeadModel, tmp_path: Path) -> None:
-    made = gather(model, TEXTS, tmp_path)
-    method = l0.L0(steps=60)
-    attained = [float(l0.expected_open(torch.as_tensor(method.train(made, budget=k)))) for k in (2, 3, 4)]
-    assert attained == pytest.approx([2, 3, 4], abs=0.75)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -24,8 +24,6 @@ from cahp.stages.selection import top
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, silent
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS = 3, 4
 PLACES = [(layer, head) for layer in range(LAYERS) for head in range(HEADS)]
 Keep = NDArray[np.bool_]

@@ -13,8 +13,6 @@ from safetensors.numpy import load_file
 from cahp import models
 from cahp.methods.shared import registry
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NAMES = {
     "bert": ("bert.encoder.layer.{}.attention.", ("self.query", "self.key", "self.value"), "output.dense"),
     "distilbert": ("distilbert.transformer.layer.{}.attention.", ("q_lin", "k_lin", "v_lin"), "out_lin"),

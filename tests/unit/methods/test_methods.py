@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import fakes
 import numpy as np
@@ -14,8 +13,6 @@ from fakes import gather, quick_method
 
 from cahp import models
 from cahp.methods.shared import registry
-from cahp.methods.shared.registry import Evidence
-from cahp.methods.shared.scored import Budgeted
 from cahp.models.cards import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
@@ -25,8 +22,6 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, Cancelled, OptionError, digest
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS = 3, 4
 TOTAL = LAYERS * HEADS
 TEXTS = fakes.sentences(48)
@@ -35,15 +30,8 @@ LEARNED = [name for name in NAMES if registry.facts(name).learned]
 #: Layer 0 and 1 keep three heads, and what is left of seven goes to layer 2.
 FIRST = np.array([3, 3, 1])
 POST_HOC = [name for name in NAMES if name not in LEARNED]
-
-
-def takes_no_pass(name: str) -> bool:
-    made: Any = type(registry.get(name))
-    priced = getattr(made, "estimate_cost", None) is Budgeted.estimate_cost
-    return priced and made.count_passes is Budgeted.count_passes and made.passes == 0
-
-
-FREE = [name for name in POST_HOC if takes_no_pass(name)]
+#: They take no pass of the model.
+FREE = ["random", "random-even", "magnitude", "magnitude-raw"]
 
 
 def unread(model: HeadModel, folder: Path) -> HeadEvidence:
@@ -51,25 +39,10 @@ def unread(model: HeadModel, folder: Path) -> HeadEvidence:
     return fakes.evidence(model.card, TEXTS, Store(folder), load=fakes.unread)
 
 
-class OnlyEvidence:
-    """Of some evidence, what the protocol promises; whatever else a method asks for fails."""
-
-    def __init__(self, bench: HeadEvidence) -> None:
-        self._bench = bench
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in PARTS:
-            raise AssertionError(f"{name} is no part of the evidence")
-        return getattr(self._bench, name)
-
-
-PARTS = {name for name in vars(Evidence) if not name.startswith("_")}
-
-
 @pytest.fixture(scope="module")
-def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Evidence:
+def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> HeadEvidence:
     """Evidence that lasts, for tests to which it does not matter what is remembered."""
-    return OnlyEvidence(gather(model, TEXTS, tmp_path_factory.mktemp("lasting")))  # type: ignore[return-value]
+    return gather(model, TEXTS, tmp_path_factory.mktemp("lasting"))
 
 
 def test_two_methods_of_one_name_are_refused() -> None:
@@ -92,7 +65,7 @@ def test_an_unknown_name_is_answered_with_all_there_are() -> None:
     ],
 )
 def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
-    lasting: Evidence, name: str, budget: int, floor: Minimum
+    lasting: HeadEvidence, name: str, budget: int, floor: Minimum
 ) -> None:
     chosen = quick_method(name).choose(lasting, budget=budget, min_per_layer=floor)
     assert chosen.mask.keep.shape == (LAYERS, HEADS)
@@ -103,7 +76,7 @@ def test_every_budget_is_met_exactly_and_no_layer_falls_below_its_floor(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_impossible_requests_are_refused(model: HeadModel, lasting: Evidence, tmp_path: Path, name: str) -> None:
+def test_impossible_requests_are_refused(model: HeadModel, lasting: HeadEvidence, tmp_path: Path, name: str) -> None:
     method = registry.get(name)
     evidence = lasting
     if method.needs_budget:
@@ -185,7 +158,7 @@ def test_a_price_is_known_before_the_model_is_read(model: HeadModel, tmp_path: P
         ("pass", 3 * 24 * 200 + 48, 48),
     ],
 )
-def test_prices_count_passes_as_the_work_is_done(lasting: Evidence, name: str, forwards: int, labels: int) -> None:
+def test_prices_count_passes_as_the_work_is_done(lasting: HeadEvidence, name: str, forwards: int, labels: int) -> None:
     assert registry.get(name).estimate_cost(lasting, budget=6) == SelectionCost(forwards, labels)  # type: ignore[attr-defined]
 
 
@@ -226,7 +199,7 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(model: HeadModel, tmp_p
 
 
 @pytest.mark.parametrize("name", [name for name in POST_HOC if len(registry.facts(name).tries) > 1])
-def test_every_try_can_be_made_and_the_first_is_the_default(lasting: Evidence, name: str) -> None:
+def test_every_try_can_be_made_and_the_first_is_the_default(lasting: HeadEvidence, name: str) -> None:
     tries = registry.facts(name).tries
     default = registry.get(name).choose(lasting, budget=6).mask.flat
     assert registry.get(name, **tries[0]).choose(lasting, budget=6).mask.flat == default
@@ -251,7 +224,7 @@ def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
         assert score.std() > 0
 
 
-def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: Evidence) -> None:
+def test_whole_layers_go_first_where_their_heads_matter_least_together(lasting: HeadEvidence) -> None:
     costs = lasting.moments.products
     cheapest, *_, dearest = np.argsort(costs.sum(axis=(1, 2)))
     method, heads = registry.get("fisher-layers"), costs.shape[1]

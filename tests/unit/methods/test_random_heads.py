@@ -14,8 +14,6 @@ from cahp.models.head_model import HeadModel
 from cahp.run.evidence import HeadEvidence
 from cahp.values import Selection
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS = 3, 4
 
 

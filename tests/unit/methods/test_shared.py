@@ -8,18 +8,10 @@ import fakes
 import numpy as np
 import pytest
 from fakes import gather
-from hypothesis import given
-from hypothesis import strategies as st
 
-from cahp.methods.shared.scored import Eliminating, draw_texts, normalise_layers, round_sizes
+from cahp.methods.shared.scored import draw_texts, normalise_layers, round_sizes
 from cahp.models.head_model import HeadModel
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-LAYERS, HEADS = 3, 4
-TOTAL = LAYERS * HEADS
 
 
 @pytest.mark.parametrize(
@@ -36,35 +28,6 @@ def test_rounds_remove_a_share_of_all_heads_and_the_last_what_is_left(
     total: int, budget: int, share: float, sizes: list[int]
 ) -> None:
     assert round_sizes(total, budget, share=share) == sizes
-
-
-@given(st.integers(0, 1000), st.integers(0, 4), st.data())
-def test_elimination_removes_the_lowest_that_the_floor_lets_go(seed: int, floor: int, data: st.DataObject) -> None:
-    budget = data.draw(st.integers(max(1, floor * LAYERS), TOTAL))
-    scores = np.random.default_rng(seed).random((TOTAL + 1, LAYERS, HEADS))
-    asked: list[HeadMask] = []
-
-    class Method(Eliminating):
-        share = 1 / TOTAL
-
-        def score_under(self, evidence: object, mask: HeadMask, progress: object) -> np.ndarray:
-            asked.append(mask)
-            return scores[mask.count]
-
-    class Card:
-        layers, heads = LAYERS, HEADS
-
-    class Nothing:
-        card, progress = Card, None
-
-    found = Method().choose(Nothing, budget=budget, min_per_layer=floor)  # type: ignore[arg-type]
-    keep = np.ones((LAYERS, HEADS), dtype=np.bool_)
-    while keep.sum() > budget:
-        may_go = [place for place in zip(*np.nonzero(keep), strict=True) if keep[place[0]].sum() > floor]
-        now = scores[keep.sum()]
-        keep[min(may_go, key=lambda place: now[place])] = False
-    assert found.mask.keep.tolist() == keep.tolist()
-    assert [mask.count for mask in asked] == list(range(TOTAL, budget, -1))
 
 
 def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:

@@ -17,8 +17,6 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import OptionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:

@@ -21,8 +21,6 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import Cancelled, HeadMask, OptionError, Selection
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:

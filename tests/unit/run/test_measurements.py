@@ -22,8 +22,6 @@ from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask, Ints, Precision, Precisions
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 LAYERS, HEADS = 3, 4
 TEXTS = fakes.sentences(150)
 MASK = HeadMask(np.tile(np.array([True, False, False, True]), (LAYERS, 1)))

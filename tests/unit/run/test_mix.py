@@ -12,7 +12,7 @@ import cahp
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
 from cahp.run.bench import open_bench
-from cahp.run.settings import Mix, Settings
+from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.store import Store
 from cahp.tasks.answers import Window
@@ -32,19 +32,6 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
 
 def count_read(windows: tuple[Window, ...], source: str) -> int:
     return sum(len(window.ids) for window in windows if window.source == source)
-
-
-@pytest.mark.parametrize(
-    ("text", "shares"),
-    [
-        ("0", {}),
-        ("repeats=10%", {"repeats": 0.1}),
-        (" repeats = 2.5 % , some notes.txt=30%", {"repeats": 0.025, "some notes.txt": 0.3}),
-        ("repeats=0%,a=5%", {"a": 0.05}),
-    ],
-)
-def test_a_mix_is_read(text: str, shares: dict[str, float]) -> None:
-    assert Mix.parse(text).shares == pytest.approx(shares)
 
 
 def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(settings: Settings, store: Store) -> None:

@@ -9,6 +9,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import fakes
 import pytest
@@ -29,8 +30,6 @@ from cahp.stages.evaluation import evaluate
 from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, CahpError, Cancelled, DataError, ModelError, OptionError
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 LAYERS, HEADS = 3, 4
 
@@ -202,11 +201,8 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
     assert held_back in seen
 
     # What is stopped while it reads them has opened them.
-    def stop(*_: object, **__: object) -> None:
-        raise Cancelled
-
     with monkeypatch.context() as patched:
-        patched.setattr(Measurements, "outcomes", stop)
+        patched.setattr(Measurements, "outcomes", Mock(side_effect=Cancelled))
         with pytest.raises(Cancelled):
             prune(replace(settings, report="test", budget="7"), store=store)
     assert resources.TestSplitLog(bench.card, bench.dataset, store).count == 2

@@ -30,8 +30,6 @@ from cahp.store import Store
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, Cancelled, DataError, HeadMask, ModelError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
 #: What makes a training short.
 BRIEF: dict[str, Any] = {"epochs": 2, "learning_rate": 1e-3, "batch": 16}

@@ -13,8 +13,6 @@ from cahp.run.evidence import find_roles, stored_roles
 from cahp.store import Store
 from cahp.values import Cancelled
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.stages import roles as stage

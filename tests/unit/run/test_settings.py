@@ -55,14 +55,5 @@ def test_every_field_is_described_and_an_option_of_prune() -> None:
     assert list(flags("prune")) == list(describe())
 
 
-def test_words_and_pairs_are_read_from_one_line() -> None:
-    label_map = describe()["label_map"]
-    assert label_map.parse("neg=NEGATIVE, pos = POSITIVE") == {"neg": "NEGATIVE", "pos": "POSITIVE"}
-    assert label_map.parse('"business, money=B",0=LABEL_0') == {"business, money": "B", "0": "LABEL_0"}
-    assert label_map.parse("") == {}
-    assert describe()["answers"].parse('"not bad, really", awful') == ("not bad, really", "awful")
-    assert describe()["prompt"].parse("{text}, it was") == "{text}, it was"
-
-
 def test_every_field_is_part_of_every_key() -> None:
     assert key_fields(Settings(seed=7)) == asdict(Settings(seed=7))

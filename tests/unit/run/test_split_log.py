@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +16,6 @@ from cahp.run.bench import open_bench
 from cahp.run.resources import TestSplitLog as Log
 from cahp.store import Store
 
-THREADS, TIMES = 4, 5
-
 
 def log(folder: Path) -> Log:
     shape = {"layers": 3, "heads": 4, "group": 1, "head_size": 8, "hidden": 32}
@@ -26,11 +24,8 @@ def log(folder: Path) -> Log:
 
 
 def open_often(folder: Path) -> None:
-    threads = [threading.Thread(target=lambda: [log(folder).add() for _ in range(TIMES)]) for _ in range(THREADS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: log(folder).add(), range(20)))
 
 
 @pytest.mark.nightly
@@ -42,7 +37,7 @@ def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
     for process in processes:
         process.join(timeout=120)
     assert [process.exitcode for process in processes] == [0] * 4
-    assert log(tmp_path).count == 4 * THREADS * TIMES == 80
+    assert log(tmp_path).count == 4 * 20
 
 
 def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: Path) -> None:

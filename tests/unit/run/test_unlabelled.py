@@ -19,8 +19,6 @@ from cahp.run.settings import Settings
 from cahp.store import Store
 from cahp.values import OptionError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 NEEDS_MORE = {name for name, row in OUTCOMES.items() if row.needs}
 TEXTS = fakes.sentences(160, seed=3)
 

@@ -20,8 +20,6 @@ from cahp.stages import recovery
 from cahp.stages.recovery import distill
 from cahp.values import HeadMask
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 MASK = HeadMask(np.array([[True, False, False, True], [True, True, False, False], [False, True, False, False]]))
 QUICK = Schedule(floor=0.02, epochs=2, learning_rate=1e-3, batch=16)
 TEXTS = fakes.sentences(100)

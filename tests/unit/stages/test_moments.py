@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import fakes
 import numpy as np
 import pytest
@@ -16,18 +18,11 @@ from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.windows import cut_windows
 from cahp.stages.signatures import collect_moments, examples_used, gate_gradients, salience
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
-    folder = fakes.save_model(tmp_path_factory.mktemp("models"), labels=("bad", "fair", "good"))
-    return models.load(str(folder), device="cpu")
-
 
 def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
-    model: HeadModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = models.load(str(fakes.save_model(tmp_path, labels=("bad", "fair", "good"))), device="cpu")
     texts = fakes.sentences(9)
     width = model.card.hidden
     contexts, gradients = (np.zeros((model.layers, width, width)) for _ in range(2))
@@ -62,9 +57,9 @@ def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_the_score_of_windows_is_a_sum_over_their_tokens(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch, family: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
-    model = models.load(str(fakes.save_language_model(tmp_path_factory.mktemp("models"), family=family)), device="cpu")
+    model = models.load(str(fakes.save_language_model(tmp_path, family=family)), device="cpu")
     windows = cut_windows(model.card, fakes.sentences(20), window=12, tokens=48)
     (batch,) = model.batches(model.tokenize(windows.inputs))
     # Weights that are the same whenever they are drawn, so that the whole can be compared.

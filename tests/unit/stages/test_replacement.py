@@ -106,21 +106,6 @@ def test_the_share_that_kept_heads_reproduce_is_that_of_least_squares(seed: int,
         assert share == pytest.approx(shares[head] if others else 0.0)
 
 
-def test_of_three_kept_heads_the_two_that_reproduce_most_are_named() -> None:
-    random = np.random.default_rng(0)
-    contexts = random.normal(size=(4000, 4))
-    contexts[:, 3] = 3 * contexts[:, 0] + 2 * contexts[:, 2] + contexts[:, 1]
-    gram = (contexts.T @ contexts / 4000)[None].astype(np.float32)
-    moments = Moments(gram, np.eye(4, dtype=np.float32)[None], np.eye(4)[None], heads=4, tokens=4000)
-    mask = HeadMask(np.array([[True, True, True, False]]))
-    found = Replaceability(moments, ridge=1e-9)
-    assert found.shares(mask)[0, 3] == pytest.approx(1.0, abs=1e-3)
-    # 9, 1 and 4 of the variance of 14 come from the three.
-    heads, share = found.replacing(mask, 3)
-    assert heads == [0, 2]
-    assert share == pytest.approx(13 / 14, abs=0.02)
-
-
 def test_a_layer_that_nothing_enters_is_free_and_comes_first() -> None:
     width = HEADS * SIZE
     some = Layer(0).moments

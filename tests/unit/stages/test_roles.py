@@ -33,8 +33,6 @@ from cahp.stages.roles import (
 from cahp.values import Bools, Floats, Progress
 from cahp.values.head_roles import NO_ROLE, HeadRoles
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def compute(name: str, measure: Callable[[], Floats]) -> Floats:
     return measure()

@@ -146,24 +146,6 @@ def test_scores_that_are_not_numbers_are_refused() -> None:
             choose()
 
 
-@pytest.mark.parametrize(
-    ("budget", "floor", "best", "rescued"),
-    [
-        (2, 0, [0, 3], []),
-        (2, 1, [0, 5], [5]),
-        (3, 1, [0, 3, 5], []),
-        (4, 2, [0, 3, 5, 6], []),
-        (6, 3, [0, 2, 3, 4, 5, 6], [4]),
-        (1, 0, [0], []),
-    ],
-)
-def test_the_best_scores_win_beyond_the_floor(budget: int, floor: int, best: list[int], rescued: list[int]) -> None:
-    chosen = top(SALIENCE, budget=budget, min_per_layer=floor)
-    assert chosen.mask.flat == best
-    assert list(chosen.rescued) == rescued
-    assert (chosen.k, chosen.requested) == (None, budget)
-
-
 SHAPES = st.tuples(st.integers(1, 5), st.integers(2, 6)).filter(lambda shape: shape[0] * shape[1] > 2)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.tasks.texts import Texts
-from cahp.values import Estimate, HeadMask, MaskError, digest
+from cahp.values import Estimate, HeadMask, MaskError
 from cahp.values.statistics import Signatures
 
 
@@ -64,11 +64,6 @@ def test_a_mask_copies_its_array_so_neither_changes_with_the_other() -> None:
 def test_a_mask_of_another_shape_or_with_other_values_is_refused(keep: np.ndarray) -> None:
     with pytest.raises(MaskError, match="layers, heads"):
         HeadMask(keep)
-
-
-def test_the_digest_of_parts_knows_where_each_ends() -> None:
-    assert digest("ab", "c") != digest("a", "bc")
-    assert digest("ab") == digest(b"ab")
 
 
 def test_texts_digest_texts_pairs_labels_and_names() -> None:
