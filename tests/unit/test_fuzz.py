@@ -164,9 +164,12 @@ def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, exam
     """Try files: some, the same each time; or new ones for a tenth of the time that the environment says."""
     end = time.monotonic() + _SECONDS / (len(FILES) + len(CHANGES))
     number = random.SystemRandom().getrandbits(32) if _SECONDS else 0
-    asked = settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    new = bool(_SECONDS)
+    quiet = list(HealthCheck)
+    asked = settings(max_examples=examples, derandomize=not new, database=None, suppress_health_check=quiet)
     while True:
-        asked(seed(number)(given(strategy)(lambda example: check(example))))()
+        tried = given(strategy)(lambda example: check(example))
+        asked(seed(number)(tried) if new else tried)()
         number += 1
         if time.monotonic() >= end:
             return
