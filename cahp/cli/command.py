@@ -102,7 +102,7 @@ OPTIONS: Mapping[str, Option] = {
     option.name: option
     for option in (
         *(_of_setting(setting, setting.flag) for setting in describe().values()),
-        Option("mask", "A head mask: head_mask.json, .npy or .pt, or heads_to_prune JSON.", Path, REQUIRED),
+        Option("mask", "A head mask: head_mask.json, .npy, .pt, .csv or .tsv, or heads_to_prune JSON.", Path, REQUIRED),
         Option("out", "Folder to write to.", Path, section=_OUTPUT),
         Option(
             "force",

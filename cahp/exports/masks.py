@@ -22,7 +22,7 @@ from cahp.values import HeadMask, MaskError
 MASK_SCHEMA = "cahp.mask/1"
 
 #: The suffixes of the files that ``read_mask`` reads.
-MASK_SUFFIXES = ("json", "npy", "pt")
+MASK_SUFFIXES = ("json", "npy", "pt", "csv", "tsv")
 _NEXT_STEP = "choose a head_mask.json, head_mask.npy or head_mask.pt"
 
 #: The first bytes of a file of ``torch.save``, which is a ZIP file.

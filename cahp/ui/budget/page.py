@@ -60,7 +60,7 @@ def draw_controls(explorer: Explorer) -> None:
         with st.popover("Set a goal", key=f"goals-{st.session_state.get(_GOALS, 0)}"):
             _draw_goals(explorer)
         with st.popover("Load a mask", key="load-mask"):
-            label = "head_mask.json, head_mask.npy or head_mask.pt"
+            label = "head_mask.json, .npy, .pt, .csv or .tsv"
             load = partial(_load_mask, explorer)
             st.file_uploader(label, type=[*MASK_SUFFIXES], key="mask-file", on_change=load)
         set_value("board-recover", explorer.recovery.name)

@@ -17,7 +17,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from cahp.exports.masks import MaskOrigin, mask_csv, mask_json, mask_pattern, read_mask, read_mask_record
+from cahp.exports import formats
+from cahp.exports.masks import (
+    MASK_SUFFIXES,
+    MaskOrigin,
+    mask_csv,
+    mask_json,
+    mask_pattern,
+    read_mask,
+    read_mask_record,
+)
 from cahp.files import json_text
 from cahp.values import HeadMask, MaskError
 
@@ -259,3 +268,7 @@ def test_a_part_of_a_larger_tensor_is_a_mask_still() -> None:
     keep = torch.tensor(np.arange(8 * 20).reshape(8, 20) % 3 == 0)
     for part in (keep[1:7, 4:16], keep.T):
         np.testing.assert_array_equal(read_mask(tensor(part)).keep, part.numpy())
+
+
+def test_each_form_of_a_mask_may_be_uploaded_again() -> None:
+    assert {Path(form.file).suffix.removeprefix(".") for form in formats.mask_forms()} == set(MASK_SUFFIXES)
