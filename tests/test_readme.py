@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -382,6 +383,17 @@ def test_the_snippets_of_the_python_page_run(here: Path, capsys: pytest.CaptureF
 def test_a_language_model_is_pruned_as_its_page_shows(here: Path) -> None:
     names = run_snippets("assets/docs/language-models.md")
     assert names["run"].mask.count == 6
+
+
+def test_the_method_of_the_contributing_page_and_calls_in_python_pass_the_linters(tmp_path: Path) -> None:
+    snippet = next(block for block in docs.blocks("assets/docs/contributing.md", "python") if "class Variance" in block)
+    (tmp_path / "variance.py").write_text(snippet, encoding="utf-8")
+    calls = 'cahp.Settings(budget=20)\ncahp.export("m", mask=cahp.HeadMask([[1]]), out="x")\n'
+    (tmp_path / "calls.py").write_text(f'"""Calls."""\n\nimport cahp\n\n{calls}', encoding="utf-8")
+    for tool in (("ruff", "check", "--config", str(docs.ROOT / "pyproject.toml")), ("mypy", "--strict")):
+        command = [sys.executable, "-m", *tool, str(tmp_path)]
+        done = subprocess.run(command, cwd=docs.ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.nightly

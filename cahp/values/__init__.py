@@ -11,10 +11,10 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cahp import words
 
@@ -152,6 +152,10 @@ class HeadMask:
     """
 
     keep: Bools
+
+    if TYPE_CHECKING:
+
+        def __init__(self, keep: ArrayLike) -> None: ...
 
     def __post_init__(self) -> None:
         try:
