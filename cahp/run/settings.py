@@ -179,7 +179,8 @@ class Setting:
         try:
             converted = msgspec.convert(value, _TYPES[self.kind])
         except msgspec.ValidationError as error:
-            raise OptionError(f"{self.flag} cannot be {value!r:.60} ({error})") from None
+            shown = " ".join(repr(value).split())
+            raise OptionError(f"{self.flag} cannot be {shown:.60} ({error})") from None
         if self.choices and converted not in self.choices:
             raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
         if self.kind in (int, float) and not self.low <= converted <= (self.high or math.inf):

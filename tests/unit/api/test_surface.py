@@ -49,6 +49,10 @@ def test_no_module_hides_a_name_of_the_surface() -> None:
         ),
         (lambda: cahp.prune(None), "model is a name, a path or Settings, not NoneType"),
         (lambda: cahp.prune("minilm-bbc", [["a text"]]), "data is a name or a path, not list"),
+        (
+            lambda: cahp.Settings(data=np.eye(2)),
+            r"--data cannot be array\(\[\[1., 0.\], \[0., 1.\]\]\) \(Expected `str`",
+        ),
         (lambda: cahp.roles(nn.Linear(2, 2)), "model is a name, a path or Settings"),
         (lambda: cahp.attribute(nn.Linear(2, 2), "a text"), "model is a name, a path or Settings"),
         (lambda: cahp.similarity(nn.Linear(2, 2), "a text"), "a model is loaded by its name"),
