@@ -445,6 +445,8 @@ def describe_config(
             kept = ()
         if len(kept) != shape["layers"] or not any(kept):
             raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
+        left = sum(map(len, kept))
+        shape["notes"] += (f"already pruned: what is said of all heads is about the {left} that were kept",)
     no_refit = None
     if family.shared:
         no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"

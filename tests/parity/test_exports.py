@@ -151,6 +151,7 @@ def test_a_compact_model_is_smaller_by_what_was_removed_and_can_be_evaluated(exp
 def test_a_compact_model_s_gates_still_have_the_places_of_the_original(exported) -> None:  # type: ignore[no-untyped-def]
     folder, model, mask, _ = exported["bert"]
     again = models.load(str(folder / "compact"), device="cpu")
+    assert f"all heads is about the {mask.count} that were kept" in again.card.notes[-1]
     (batch,) = again.batches(again.tokenize(TEXTS[:5]))
     fewer = mask.keep.copy()
     fewer[0, mask.by_layer[0][0]] = False
