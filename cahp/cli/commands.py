@@ -360,7 +360,8 @@ def attribute(
                 )
             mask = result.needed.mask
             metrics = {"answer": result.answer, "log_probability": result.needed.log_probability}
-            origin = MaskOrigin(result.model, "attribution", {"attained": mask.count}, metrics)
+            budget = {"attained": mask.count}
+            origin = MaskOrigin(result.model, "attribution", budget, metrics, model_sha256=result.model_sha256)
             output.write({out.name: mask_json(mask, origin)})
             call.wrote(output.describe([out.name]))
 

@@ -320,4 +320,5 @@ def attribute_answer(
         together=exact[len(chosen)],
         random=tuple(exact[len(chosen) + 1 :]),
         needed=needed,
+        model_sha256=model.card.origin,
     )

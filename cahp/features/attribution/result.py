@@ -70,6 +70,7 @@ class Attribution:
         together: The exact change if all of ``removed`` are removed at once.
         random: The exact changes if as many random heads are removed, by set.
         needed: The fewest heads that keep the answer (None: the model gives another answer).
+        model_sha256: The digest of the model's files.
     """
 
     model: str
@@ -86,6 +87,7 @@ class Attribution:
     together: float
     random: tuple[float, ...]
     needed: NeededHeads | None = None
+    model_sha256: str | None = None
 
     @cached_property
     def order(self) -> list[int]:

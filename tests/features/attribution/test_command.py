@@ -43,7 +43,8 @@ def test_a_text_has_its_top_heads_and_the_mask_that_it_needs(place: Path, monkey
     assert [one["estimated"] for one in document["top"]] == changes[:3]
     assert TEXT not in answer.out
     assert cahp.read_mask(place / "needed.json").kept == document["needed"]["kept"]
-    assert json.loads((place / "needed.json").read_text())["method"] == "attribution"
+    written = json.loads((place / "needed.json").read_text())
+    assert (written["method"], written["model_sha256"]) == ("attribution", cahp.load(str(place / "model")).card.origin)
     # The baseline comes from the store.
     monkeypatch.setattr(measuring, "measure_baseline", lambda *_, **__: pytest.fail("measured again"))
     lines = call(*given).out.splitlines()
