@@ -99,6 +99,7 @@ def evaluate(
             "notices": [
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
+                *card.notes,
                 *prompt_notices(card),
                 *given.notices,
                 *dataset.notices,
@@ -254,7 +255,8 @@ def roles(
 _ARGUMENTS = """
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options.
+        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
+            the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: measure the full model only).
         force: Use a mask that was made for another model.
@@ -308,7 +310,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
     own = {entry.name for entry in fields(one.options)}
 
     def function(
-        model: Name | Settings = Settings.model,
+        model: Name | Settings | None = None,
         data: Name | None = None,
         *,
         mask: AnyMask | None = None,
@@ -320,7 +322,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> Any:
         chosen = replace(one.options(), **{name: options.pop(name) for name in own & options.keys()})
-        settings = read_settings(one.takes, model, data, options, own={"recover": recover})
+        settings = read_settings(one.takes, model or find_model(mask), data, options, own={"recover": recover})
         record, _ = measure_mask(
             one, settings, mask, options=chosen, force=force, progress=progress, yes=yes, store=store
         )

@@ -98,16 +98,24 @@ class GivenMask:
 
 
 def find_model(mask: AnyMask | None) -> str:
-    """Return the model that the file of a mask was made for, as its run names it (default: that of ``Settings``)."""
-    if not isinstance(mask, str | PathLike) or not is_there(Path(mask), Path.is_file):
+    """Return the model that the file of a mask was made for, as its run names it (no mask: that of ``Settings``).
+
+    Raises:
+        MaskError: If the mask names none, or cannot be read.
+    """
+    if mask is None:
         return Settings.model
-    content = read_mask_record(Path(mask))
-    with suppress(CahpError):
-        # Of a folder, a mask holds the name alone.
-        run = read_run(Path(mask).parent).document
-        if run.mask.sha256 == content.get("sha256"):
-            return run.settings.model
-    return str(content.get("model") or Settings.model)
+    # A pipe can be read only once.
+    if isinstance(mask, str | PathLike) and not is_there(Path(mask), Path.is_fifo):
+        content = read_mask_record(Path(mask))
+        with suppress(CahpError):
+            # Of a folder, a mask holds the name alone.
+            run = read_run(Path(mask).parent).document
+            if run.mask.sha256 == content.get("sha256"):
+                return run.settings.model
+        if content.get("model"):
+            return str(content["model"])
+    raise MaskError("the mask does not say which model it is for; name the model, too")
 
 
 def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> GivenMask:

@@ -64,6 +64,8 @@ def test_a_mask_is_used_on_the_model_of_its_run_by_default(
     mask = tmp_path / "run" / "head_mask.json"
     found = evaluate(data=str(data), mask=mask, eval_limit=20, store=store)
     assert (found["model"], found["kept"]["heads"]) == (model.name, 6)
+    with pytest.raises(MaskError, match="name the model, too"):
+        cahp.export(mask=cahp.read_mask(mask), out=tmp_path / "trap")
     line = ["evaluate", "--mask", str(mask), "--data", str(data), "--limit", "20"]
     assert call(*line, "--json").document["model"] == model.name
     assert "6 x 12" in refused(call(*line, "--model", "minilm-bbc"))
