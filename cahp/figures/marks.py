@@ -66,7 +66,7 @@ def blend(colour: str, ground: str, share: float) -> str:
 
 
 #: A legend in a row above the figure, with symbols of one size.
-LEGEND = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+LEGEND: Mapping[str, Any] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
 
 
 #: The share of its colour in the tint of a pruned head.

@@ -11,7 +11,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
-from cahp.ui.frame.running import draw_timing, need_run
+from cahp.ui.frame.running import draw_timing, need_run, poll
 from cahp.ui.frame.source_dialog import switch_builtins
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
@@ -35,15 +35,14 @@ def draw(explorer: Explorer) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="first-line"):
         st.caption(f"Which heads does this model need? {what} CAHP keeps one of each family.")
         switch_builtins(explorer)
-    pulse = explorer.work.pulse
-    st.fragment(_live, run_every=pulse)(explorer, pulse)
+    poll(explorer, _draw)
     with st.container(key="doors"):
         for column, (key, label) in zip(st.columns(len(_DOORS)), _DOORS, strict=True):
             with column:
                 link(key, label, width="stretch")
 
 
-def _live(explorer: Explorer, pulse: float | None) -> None:
+def _draw(explorer: Explorer) -> None:
     address.write(explorer)
     board.measure(explorer)
     shown = explorer.recovery.shown
@@ -71,9 +70,6 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
         help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
         st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
         draw_timing(explorer)
-    if explorer.work.pulse != pulse:
-        # Polling starts and stops only with a run of the whole page.
-        st.rerun()
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:

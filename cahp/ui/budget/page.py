@@ -31,6 +31,7 @@ from cahp.ui.frame.running import (
     follow,
     job_card,
     need_run,
+    poll,
 )
 from cahp.ui.parts import blocks, display
 from cahp.ui.parts.display import clear_note, note_refusal, plain, write_note
@@ -346,11 +347,10 @@ def draw(explorer: Explorer) -> None:
         for panel in list_panels():
             if panel.name and panel.name == linked:
                 explorer.detail = panel.label
-    pulse = explorer.work.pulse
-    st.fragment(_live, run_every=pulse)(explorer, pulse)
+    poll(explorer, _draw)
 
 
-def _live(explorer: Explorer, pulse: float | None) -> None:
+def _draw(explorer: Explorer) -> None:
     collect_choice(explorer)
     address.write(explorer)
     board.measure(explorer)
@@ -384,6 +384,3 @@ def _live(explorer: Explorer, pulse: float | None) -> None:
     tab = panels[explorer.detail]
     address.put(_FIELD, tab.name)
     tab.draw(explorer)
-    if explorer.work.pulse != pulse:
-        # Polling starts and stops only with a run of the whole page.
-        st.rerun()

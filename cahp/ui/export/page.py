@@ -113,7 +113,7 @@ def _draw_recovery(explorer: Explorer) -> None:
         st.session_state["export-recover"] = NONE.name
         if explorer.recovery.name in offered:
             st.session_state["export-recover"] = explorer.recovery.name
-    recover = st.selectbox(
+    recover: str = st.selectbox(
         "Recovery of the model",
         offered,
         # A name that changed with the board would no longer be found when a run is interrupted.

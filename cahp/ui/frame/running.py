@@ -151,6 +151,19 @@ def show_job(
     return job.result
 
 
+def poll(explorer: Explorer, draw: Callable[[Explorer], None]) -> None:
+    """Draw a part of a page, again and again while there is work whose results it shows."""
+    pulse = explorer.work.pulse
+
+    def update() -> None:
+        draw(explorer)
+        if explorer.work.pulse != pulse:
+            # Polling starts and stops only with a run of the whole page.
+            st.rerun()
+
+    st.fragment(update, run_every=pulse)()
+
+
 def price(label: str, seconds: float | None) -> str:
     """Return the label of a button with the time that its work may take (None: unknown)."""
     if seconds is None:
