@@ -137,7 +137,7 @@ def list_means(means: Iterable[Mean]) -> dict[str, list[Any]]:
     """Return means as columns by name: each outcome with the ends of its interval (``kl``, ``kl_low``, ``kl_high``)."""
     rows = []
     for mean in means:
-        row: dict[str, Any] = {"recovery": mean.recovery, "method": mean.method, "budget": mean.budget}
+        row = {"recovery": mean.recovery, "method": mean.method, "budget": mean.budget}
         for name, estimate in mean.outcomes.items():
             row[name] = estimate.value
             if estimate.ci95 is not None:
