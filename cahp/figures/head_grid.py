@@ -44,16 +44,12 @@ def head_traces(
     unit: str,
     dark: bool,
     names: Sequence[str] = (),
-    font: float = 10,
-    outline: float = 0,
-    notes: Sequence[str] = (),
     **look: Any,
 ) -> list[dict[str, Any]]:
     """Return two traces of clickable points, of kept and of pruned heads, in the colours of their groups or a tint.
 
-    ``places (N, 2)`` and ``sizes`` (of each head, or one) are those of all heads, ``names (N,)`` are written on them,
-    ``font`` pixels high, and ``notes (N,)`` end their tooltips. A point is crossed where a larger group has the same
-    hue. A head is a ``unit``.
+    ``places (N, 2)`` and ``sizes`` (of each head, or one) are those of all heads; ``names (N,)`` are written on them.
+    A point is crossed where a larger group has the same hue. A head is a ``unit``. ``look`` is that of ``points``.
     """
     ground = ink(dark=dark).ground
     sizes = np.broadcast_to(sizes, mask.keep.size)
@@ -67,19 +63,17 @@ def head_traces(
         hover = []
         for head in heads:
             words = f"<b>{head_name(head, mask.heads, unit)}</b><br>{state}<br>{groups.kind} {groups.names[head]}"
-            hover.append("<br>".join([words, *notes[head : head + 1]]))
+            hover.append(words)
         symbols = [f"{shape}-x" if crossed else shape for crossed in groups.striped[shown].tolist()]
         x, y = places[shown].T
-        trace = points(
-            x, y, symbols, fills, size=sizes[shown], outline=outline, hover=hover, name=state, **clickable(shown)
-        )
+        trace = points(x, y, symbols, fills, size=sizes[shown], hover=hover, name=state, **clickable(shown), **look)
         if names:
             trace |= {
                 "mode": "markers+text",
                 "text": [names[head] for head in heads],
-                "textfont": {"size": font, "color": [contrast(fill) for fill in fills]},
+                "textfont": {"color": [contrast(fill) for fill in fills], **look["textfont"]},
             }
-        traces.append({**trace, **look})
+        traces.append(trace)
     return traces
 
 
@@ -111,8 +105,8 @@ def grid_figure(
         # A cross would strike its letter out; the letter alone tells the family.
         marks = replace(marks, striped=np.zeros_like(marks.striped))
         names = marks.names
-    font = max(8, min(12, cell * 0.36))
-    traces = head_traces(mask, marks, places, "square", cell * 0.78, unit=unit, dark=dark, names=names, font=font)
+    font = {"size": max(8, min(12, cell * 0.36))}
+    traces = head_traces(mask, marks, places, "square", cell * 0.78, unit=unit, dark=dark, names=names, textfont=font)
     if selected is not None:
         alike = [head for head, name in enumerate(marks.names) if name == marks.names[selected]]
         for group, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):

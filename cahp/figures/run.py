@@ -107,11 +107,15 @@ def space_figure(
         names=written,
         # Points that overlap stay apart.
         outline=1,
-        notes=[f"salience {value:.2f}" for value in salience],
         textposition="top center",
         textfont={"size": 10, "color": ink.text},
         showlegend=False,
     )
+    for trace in traces:
+        trace["hovertext"] = [
+            f"{words}<br>salience {salience[head]:.2f}"
+            for words, head in zip(trace["hovertext"], trace["customdata"], strict=True)
+        ]
     if lit is not None:
         alike = np.flatnonzero(labels == labels[lit])
         name = f"cluster {names[lit]}"

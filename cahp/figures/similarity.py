@@ -100,7 +100,7 @@ def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: 
         size = 24
         names = [called(head, mask.heads) for head in range(mask.keep.size)]
     traces += head_traces(
-        mask, groups, places, "circle", size, unit=unit, dark=dark, names=names, font=9, showlegend=False
+        mask, groups, places, "circle", size, unit=unit, dark=dark, names=names, textfont={"size": 9}, showlegend=False
     )
     axis = {"visible": False, "range": [-1.12, 1.12]}
     traces += legend(ink)
