@@ -114,12 +114,7 @@ def made(answers: dict[str, list[NDArray[np.bool_]]]) -> Comparison:
 
 
 def verdict(
-    method: str,
-    budget: int | None,
-    better: str | None,
-    recovery: str = "none",
-    *,
-    budgets: tuple[int, ...] = (4, 6),
+    method: str, budget: int | None, better: str | None, recovery: str = "none", *, budgets: tuple[int, ...] = (4, 6)
 ) -> Verdict:
     """A test against CAHP, by one point; of areas over ``budgets`` where no budget is given."""
     statistics = {"pp": 1.0, "ci95": (0.5, 1.5), "p": 0.01, "p_holm": 0.02, "n": 100, "seeds": 2}

@@ -70,14 +70,7 @@ def _table(head: str, rows: Iterable[Iterable[object]]) -> list[str]:
 
 def _form(form: ModelForm) -> tuple[str, ...]:
     extra = f" (extra `{form.extra}`)" if form.extra else ""
-    return (
-        f"`{form.key}`",
-        f"{form.loads_with}{extra}",
-        form.size,
-        form.speed,
-        form.exactness,
-        form.needs_model,
-    )
+    return (f"`{form.key}`", f"{form.loads_with}{extra}", form.size, form.speed, form.exactness, form.needs_model)
 
 
 def _method(name: str) -> tuple[str, str, str]:

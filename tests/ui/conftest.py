@@ -51,9 +51,7 @@ def browser_type_launch_args(pytestconfig: pytest.Config) -> dict[str, Any]:
 
 
 @pytest.fixture
-def new_context(
-    new_context: Callable[..., BrowserContext],
-) -> Iterator[Callable[..., BrowserContext]]:
+def new_context(new_context: Callable[..., BrowserContext]) -> Iterator[Callable[..., BrowserContext]]:
     """Makes browser contexts that fail the test if anything in them asks for more than this machine has."""
 
     crossed: list[str] = []

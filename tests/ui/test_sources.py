@@ -179,11 +179,7 @@ def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, tmp_path: Path
     (tmp_path / "held_out.csv").write_bytes(mine)
     (tmp_path / "notes.tsv").write_bytes(b"broken\0")
     at(app, tmp_path)
-    assert splits_said(app) == {
-        "held_out.csv": "not used",
-        "notes.tsv": "not used",
-        "survey_train.csv": "train",
-    }
+    assert splits_said(app) == {"held_out.csv": "not used", "notes.tsv": "not used", "survey_train.csv": "train"}
     assert box(app, "Text").value == "question"
     assert box(app, "Label").value == "kind"
     # A file that serves and is broken is named, and nothing that was chosen is lost.

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cahp.recoveries import (
-    QUICK,
-    RECOVERIES,
-    get_recovery,
-    name_of_result,
-    name_of_state,
-)
+from cahp.recoveries import QUICK, RECOVERIES, get_recovery, name_of_result, name_of_state
 from cahp.values import OptionError
 
 

@@ -277,9 +277,7 @@ def test_a_training_whose_state_cannot_be_kept_says_that_it_would_begin_again(
     assert "if it is interrupted, it begins again" in caplog.text
 
 
-def test_files_that_are_not_ours_are_never_removed_but_remains_of_a_killed_process_are(
-    tmp_path: Path,
-) -> None:
+def test_files_that_are_not_ours_are_never_removed_but_remains_of_a_killed_process_are(tmp_path: Path) -> None:
     store = Store(tmp_path, limit_bytes=2000)
     store.save(KEY, meta={})
     theirs = [tmp_path / "thesis.entry", store.folder / "notes.txt"]

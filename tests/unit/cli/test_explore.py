@@ -81,9 +81,7 @@ sys.exit(explore.start(Access(), port=8765, browser=True))
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(
-    started: Started,
-) -> None:
+def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(started: Started) -> None:
     call("explore")
     call("explore")
     said = [Access.from_environment(options["env"]) for _, options in started]

@@ -156,20 +156,10 @@ def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [
-        ("dsp", {}),
-        ("dsp-joint", {}),
-        ("dsp-straight-through", {}),
-        ("l0", {"steps": 60}),
-        ("pass", {"steps": 100}),
-    ],
+    [("dsp", {}), ("dsp-joint", {}), ("dsp-straight-through", {}), ("l0", {"steps": 60}), ("pass", {"steps": 100})],
 )
 def test_useful_heads_stay_and_dead_ones_go(
-    name: str,
-    options: dict[str, Any],
-    model: HeadModel,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    name: str, options: dict[str, Any], model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for method in (dsp.Dsp, dsp.JointDsp):
         monkeypatch.setattr(method, "epochs", 4)

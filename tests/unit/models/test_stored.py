@@ -173,6 +173,21 @@ def test_bfloat16_rounds_the_weights_and_is_another_model(exact: Path, tmp_path:
     assert models.set_dtype(same.card, "bfloat16").sha256 == same.card.sha256
 
 
+def test_weights_take_the_room_that_there_is(exact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some in memory and the others on the disk, with the same answers; nothing is said where all have room."""
+    card = prompted(exact)
+    plain = models.load(card, device="cpu")
+    (batch,) = plain.batches(plain.tokenize(TEXTS.inputs), size=4096)
+    size = 4 * card.details["parameters"]
+    short_of(monkeypatch, size - 1)
+    model = models.load(card, device="cpu")
+    said = f"the weights take {size / 1e3:.0f} kB in float32, and cpu has {size / 1e3:.0f} kB free"
+    assert str(model.notice).startswith(said)
+    assert "in memory" in str(model.notice)
+    assert torch.equal(model.logits(batch), plain.logits(batch))
+    assert {weight.dtype for weight in kept(model)} == {torch.float32}
+
+
 @pytest.mark.parametrize("option", ["adapter", "kept"])
 def test_weights_made_here_are_float32_alone(exact: Path, option: str, monkeypatch: pytest.MonkeyPatch) -> None:
     card = replace(prompted(exact), **{option: ((0,),) if option == "kept" else "somewhere"})  # type: ignore[arg-type]

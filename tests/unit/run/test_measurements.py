@@ -38,11 +38,7 @@ def opened(model: HeadModel, store: Store, texts: Texts = TEXTS, /, **options: A
 
 @pytest.mark.parametrize("precision", get_args(Precision))
 def test_the_order_of_requests_changes_no_result(
-    model: HeadModel,
-    store: Store,
-    tmp_path: Path,
-    precision: Precision,
-    monkeypatch: pytest.MonkeyPatch,
+    model: HeadModel, store: Store, tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that passes with gradients have batches of their own, as those of larger models do.
     monkeypatch.setattr(

@@ -327,11 +327,7 @@ def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
     monkeypatch.setattr(recovery, "distill", None)
     assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
-        bench,
-        run.mask,
-        costs=lambda mask: cast(Any, None),
-        command=lambda asked: asked.recover,
-        recover="distill",
+        bench, run.mask, costs=lambda mask: cast(Any, None), command=lambda asked: asked.recover, recover="distill"
     )
     assert (said.outcomes, said.distill, said.command) == (run.document.outcomes, run.document.distill, "distill")
 

@@ -78,9 +78,7 @@ def test_timings_stop_as_soon_as_the_ratio_is_known(pair: Pair) -> None:
     assert not found.full.noisy
 
 
-def test_a_noisy_machine_is_timed_until_the_time_is_over_and_longer_tells_more(
-    pair: Pair,
-) -> None:
+def test_a_noisy_machine_is_timed_until_the_time_is_over_and_longer_tells_more(pair: Pair) -> None:
     noise = np.random.default_rng(0).lognormal(0, 0.3, 10_000)
     machine = Machine(pair, lambda name, call, _: 0.01 * noise[2 * call + (name == "full")])
     began = machine.now
@@ -94,9 +92,7 @@ def test_a_noisy_machine_is_timed_until_the_time_is_over_and_longer_tells_more(
     assert width[1] < 0.7 * width[0]
 
 
-def test_a_model_that_takes_longer_than_the_time_is_run_three_times_and_warmed_once(
-    pair: Pair,
-) -> None:
+def test_a_model_that_takes_longer_than_the_time_is_run_three_times_and_warmed_once(pair: Pair) -> None:
     machine = Machine(pair, lambda name, call, _: 4.0 if name == "full" else 3.0 + 0.3 * (call % 3))
     found = measure(*pair, batch=2, length=8, clock=machine.clock)
     assert (found.full.repeats, machine.calls["pruned"]) == (3, 4)

@@ -127,11 +127,7 @@ def test_the_first_of_the_most_salient_members_represents_its_cluster() -> None:
     ],
 )
 def test_a_budget_takes_the_most_clusters_that_fit_then_rescues_and_fills(
-    budget: int | None,
-    options: dict[str, Any],
-    k: int | None,
-    heads: list[int],
-    rescued: tuple[int, ...],
+    budget: int | None, options: dict[str, Any], k: int | None, heads: list[int], rescued: tuple[int, ...]
 ) -> None:
     chosen = select(BY_HAND, SALIENCE, budget=budget, **options)
     assert (chosen.k, chosen.requested, chosen.mask.flat) == (k, budget, heads)

@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from cahp.models.head_model import HeadModel
-from cahp.stages.similarity import (
-    attend,
-    distances,
-    head_graph,
-    join_words,
-)
+from cahp.stages.similarity import attend, distances, head_graph, join_words
 from cahp.values import DataError
 
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cahp.values.head_roles import (
-    NO_ROLE,
-    HeadRoles,
-    RoleScores,
-    find_targets,
-    score_sequence,
-    score_text,
-    summarise,
-)
+from cahp.values.head_roles import NO_ROLE, HeadRoles, RoleScores, find_targets, score_sequence, score_text, summarise
 
 #: A start token, two words, and both again.
 IDS, SPECIAL = np.array([2, 7, 8, 7, 8]), np.array([2])

@@ -6,10 +6,7 @@ from pathlib import Path
 from cahp.ui.frame.page import GROUPS, find_pages
 
 ROOT = Path(__file__).parents[4]
-SOURCES = [
-    *ROOT.glob("*.*"),
-    *(path for room in ("cahp", "pages", "tests") for path in (ROOT / room).rglob("*.*")),
-]
+SOURCES = [*ROOT.glob("*.*"), *(path for room in ("cahp", "pages", "tests") for path in (ROOT / room).rglob("*.*"))]
 
 
 def test_the_sidebar_leads_to_every_page_once() -> None:
