@@ -104,9 +104,7 @@ def test_an_estimate_fetches_no_weight_and_writes_nothing(hub: Hub, tmp_path: Pa
         (("--seeds", "0"), "seeds"),
     ],
 )
-def test_invalid_requests_are_refused_before_any_download(
-    hub: Hub, options: tuple[str, ...], named: str, tmp_path: Path
-) -> None:
+def test_a_bad_request_is_refused_at_once(hub: Hub, options: tuple[str, ...], named: str, tmp_path: Path) -> None:
     hub.requests.clear()
     assert named in refused(call("reproduce", "--out", tmp_path / "out", *options))
     assert hub.requests == []

@@ -119,9 +119,7 @@ def test_its_job_can_be_cancelled_while_it_waits(classifier: Settings) -> None:
         assert held.wait(60)
 
 
-def test_a_measure_that_cannot_be_imported_is_named_on_its_tab_and_every_other_is_there(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_measure_that_cannot_be_imported_is_named_on_its_tab_beside_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> list[Measure[Any]]:
         raise ImportError("no module named luck")
 

@@ -100,9 +100,7 @@ def test_nobody_looks_beyond_a_sliding_window(made: Callable[..., HeadModel]) ->
         ("gpt_oss", {"sliding_window": 3}),
     ],
 )
-def test_layers_whose_reach_goes_by_their_place_are_walked_with_their_own_and_have_no_tails(
-    kind: str, more: dict[str, Any], made: Callable[..., HeadModel]
-) -> None:
+def test_layers_with_own_reach_have_no_tails(kind: str, more: dict[str, Any], made: Callable[..., HeadModel]) -> None:
     model = made(kind, **more)
     assert model.family.own_arguments
     assert [tail(model, layer) for layer in range(model.layers)] == [None] * model.layers
@@ -155,9 +153,7 @@ def test_relative_positions_keep_the_heads_that_stay_in_their_places(kind: str, 
 
 
 @pytest.mark.parametrize(("kind", "more"), [("gpt_bigcode", {}), ("llama", {"num_key_value_heads": 1})])
-def test_query_heads_that_all_share_one_key_value_head_are_counted_one_by_one(
-    kind: str, more: dict[str, Any], made: Callable[..., HeadModel]
-) -> None:
+def test_heads_of_one_shared_key_are_counted(kind: str, more: dict[str, Any], made: Callable[..., HeadModel]) -> None:
     model = made(kind, **more)
     assert (model.heads, model.card.group) == (4, 1)
     _, pruned = without_first(model)

@@ -186,9 +186,7 @@ def test_the_guide_names_the_types_that_are_tried() -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", TRIED)
-def test_each_type_reads_in_pieces_and_with_padding_as_without_a_cache(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_type_reads_in_pieces_as_without_cache(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     made = zoo.configuration
 

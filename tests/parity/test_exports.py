@@ -257,9 +257,7 @@ def test_what_answers_otherwise_is_never_written(tmp_path: Path, read_back_here:
         ({"format": "drop-in", "out": "model"}, "itself"),
     ],
 )
-def test_what_cannot_be_exported_is_refused_with_a_next_step(
-    changes: dict[str, str], said: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_exported_is_refused_with_a_remedy(changes: dict[str, str], said: str, tmp_path: Path) -> None:
     model = fakes.save_model(tmp_path / "model")
     (tmp_path / "mask.json").write_text(json.dumps({"0": [1]}))
     options = {"format": "compact", "out": "out", **changes}
@@ -269,9 +267,7 @@ def test_what_cannot_be_exported_is_refused_with_a_next_step(
 
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
-def test_a_mean_ablated_model_reads_back_where_there_is_a_bias(
-    family: str, tmp_path: Path, read_back_here: None
-) -> None:
+def test_a_mean_ablated_model_reads_back_where_biases_are(family: str, tmp_path: Path, read_back_here: None) -> None:
     model = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[0, 1:] = False

@@ -101,9 +101,7 @@ def test_a_wrong_gate_is_detected_in_every_layer(tmp_path: Path, layer: int, wro
 
 
 @pytest.mark.parametrize("layer", [0, 2, 4])
-def test_a_cut_of_other_heads_than_masked_is_detected(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int
-) -> None:
+def test_a_cut_of_other_heads_than_masked_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layer: int) -> None:
     def wrong_cut(whole: HeadModel, mask: HeadMask) -> HeadModel:
         keep = mask.keep.copy()
         keep[layer] = np.roll(keep[layer], 1)

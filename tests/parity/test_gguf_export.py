@@ -146,9 +146,7 @@ def test_a_mean_ablation_is_written_as_a_bias_where_llama_cpp_reads_one(tmp_path
         ("llama", {}, "its tokenizer does not merge bytes"),
     ],
 )
-def test_a_model_that_the_form_would_change_is_refused_with_the_reason(
-    kind: str, options: dict[str, object], reason: str, tmp_path: Path
-) -> None:
+def test_what_the_form_changes_is_refused(kind: str, options: dict[str, object], reason: str, tmp_path: Path) -> None:
     shape = {"num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, **options}
     card = models.identify(str(fakes.save_language_model(tmp_path / "model", family=kind, **shape)))
     assert reason in str(refuse_gguf(card))

@@ -66,9 +66,7 @@ def test_a_model_that_learned_the_rule_answers_by_it(run: Run, language: str) ->
     assert "--prompt" not in document.command
 
 
-def test_answers_the_wrong_way_round_are_wrong_and_the_option_to_mend_it_is_named(
-    settings: Settings, store: Store
-) -> None:
+def test_answers_the_wrong_way_round_are_wrong_and_the_remedy_is_named(settings: Settings, store: Store) -> None:
     turned = prune(replace(settings, answers=fakes.ANSWERS[::-1], recover="none"), store=store).document
     assert turned.outcomes["full"]["accuracy"].value <= 0.1
     (notice,) = [one for one in turned.notices if "permuted" in one]

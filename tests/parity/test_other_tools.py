@@ -37,9 +37,7 @@ def code_of_guide(name: str) -> str:
 
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
-def test_lm_evaluation_harness_finds_a_compact_model_s_accuracy(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_lm_evaluation_harness_finds_a_compact_models_accuracy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -80,9 +78,7 @@ def test_lm_evaluation_harness_finds_a_compact_model_s_accuracy(
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("tool", ["transformer_lens", "nnsight"])
-def test_a_tool_that_looks_inside_closes_masked_heads(
-    tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tool_that_looks_in_closes_masked_heads(tool: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip(tool, reason=f"{tool} is not installed")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
@@ -99,9 +95,7 @@ def test_a_tool_that_looks_inside_closes_masked_heads(
 
 
 @pytest.mark.parametrize("apart", [False, True], ids=["as nnsight has them", "as TransformerLens has them"])
-def test_closing_heads_before_the_output_is_the_mask(
-    apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_closing_heads_before_outputs_is_the_mask(apart: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
     mask = HeadMask(np.random.default_rng(2).random((model.layers, model.heads)) < 0.6)
     (tmp_path / "out").mkdir()

@@ -107,9 +107,7 @@ def save(model: HeadModel, mask: HeadMask, form: str, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(("runtime", "name"), CASES)
-def test_a_runtime_gives_the_pruned_model_s_logits_and_text(
-    runtime: str, name: str, model: HeadModel, tmp_path: Path
-) -> None:
+def test_a_runtime_gives_the_pruned_logits_and_text(runtime: str, name: str, model: HeadModel, tmp_path: Path) -> None:
     python, mask, form = find_python(runtime), MASKS[name], FORMS[runtime]
     expected = expect(model, mask)
     pruned = save(model, mask, form, tmp_path / "pruned")

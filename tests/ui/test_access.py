@@ -172,9 +172,7 @@ FOREIGN_ORIGINS = (
     ],
     ids=str,
 )
-def test_a_foreign_host_or_origin_gets_neither_page_nor_socket_even_with_the_token(
-    server: Server, headers: dict[str, str]
-) -> None:
+def test_foreign_hosts_and_origins_get_neither_page_nor_socket(server: Server, headers: dict[str, str]) -> None:
     sent = {name: value.format(port=server.port) for name, value in headers.items()}
     for path in ("/", f"/?token={server.token}", "/_stcore/health"):
         status, said = server.say(path, Cookie=server.cookie, **sent)
@@ -232,9 +230,7 @@ def test_what_streamlit_itself_starts_needs_no_token_but_its_own_host(explorer_u
 
 
 @pytest.mark.browser
-def test_the_printed_address_opens_the_explorer_and_leads_on_without_showing_the_token(
-    server: Server, page: Page, settled: Callable[[Page], Page]
-) -> None:
+def test_the_printed_address_hides_its_token(server: Server, page: Page, settled: Callable[[Page], Page]) -> None:
     page.goto(server.url, wait_until="domcontentloaded")
     settled(page)
     expect(page.get_by_text("Which heads does this model need?")).to_be_visible()
@@ -290,9 +286,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "open"
 
 
-def test_in_public_neither_folders_nor_the_hub_are_offered_whatever_a_link_or_a_session_says(
-    told: Callable[[access.Access], None],
-) -> None:
+def test_in_public_neither_folders_nor_the_hub_are_offered_to_anybody(told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
     app = open_dialog(data="/etc")
     assert "but this explorer opens only" in text_of(app, "info")
@@ -320,9 +314,7 @@ def test_in_public_neither_folders_nor_the_hub_are_offered_whatever_a_link_or_a_
             Source.open(Settings(**{"model": bundled.SETTINGS.model, **settings}))
 
 
-def test_a_public_explorer_opens_only_files_below_the_data_root(
-    told: Callable[[access.Access], None], root: Path
-) -> None:
+def test_a_public_explorer_opens_files_below_its_root_only(told: Callable[[access.Access], None], root: Path) -> None:
     told(access.Access(public=True, data_root=root))
     app = open_dialog()
     app.selectbox(key="source-data-True").set_value("A folder, a preset or hub data…").run()

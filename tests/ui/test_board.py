@@ -169,9 +169,7 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
     expect(read_out).to_have_text("released")
 
 
-def test_on_the_first_screen_the_gains_follow_while_dragging_and_the_details_are_closed(
-    bare: Callable[..., Page],
-) -> None:
+def test_on_the_first_screen_gains_follow_while_dragging_and_details_are_closed(bare: Callable[..., Page]) -> None:
     values = [f"{budget} cost" for budget in (72, *range(6, 73))]
     page = bare(data_of(in_a_row(6, 12), 72, titles=values, first=FirstScreen(values), details=False))
     assert gains(page) == ["0 points of accuracy", "0 % time"]
@@ -232,9 +230,7 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
 
 
 @pytest.mark.parametrize("recover", ["none", "refit", "distill"])
-def test_marks_of_the_model_as_pruned_and_of_its_recovery_stand_together(
-    bare: Callable[..., Page], recover: str
-) -> None:
+def test_marks_of_the_pruned_model_and_its_recovery_stand_together(bare: Callable[..., Page], recover: str) -> None:
     clusters = in_a_row(6, 12)
     shown, other = table_of(clusters, recover), table_of(clusters, "refit" if recover == "none" else "none")
     for table, share in ((shown, 0.5), (other, 0.8)):
@@ -286,9 +282,7 @@ def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[...
     ]
 
 
-def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_was_made_by_hand(
-    bare: Callable[..., Page],
-) -> None:
+def test_what_is_not_measured_yet_has_the_estimate_unless_made_by_hand(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
     table = table_of(clusters)
     table.add(6, outcomes=outcomes(0.9))
@@ -303,9 +297,7 @@ def test_what_is_on_the_board_has_the_estimate_until_it_is_measured_unless_it_wa
         expect(page.locator(".figure").nth(1)).to_contain_text(re.compile(said, re.DOTALL))
 
 
-def test_a_board_that_streamlit_removes_leaves_nothing_and_one_whose_call_was_overtaken_stays(
-    bare: Callable[..., Page],
-) -> None:
+def test_a_removed_board_leaves_nothing_and_one_whose_call_was_overtaken_stays(bare: Callable[..., Page]) -> None:
     data = data_of(on_a_line(), 3)
     page = bare(data)
     left = page.evaluate(
@@ -340,9 +332,7 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
 
 
-def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_replacement(
-    bare: Callable[..., Page],
-) -> None:
+def test_a_hovered_head_lights_its_cluster_and_a_selected_one_its_replacement(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3, selected=2))
     cells, card = page.get_by_role("gridcell"), page.locator(".card")
     # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
@@ -370,9 +360,7 @@ def test_a_hovered_head_highlights_its_cluster_and_a_selected_one_shows_its_repl
     expect(card).to_be_hidden()
 
 
-def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_measured(
-    bare: Callable[..., Page],
-) -> None:
+def test_a_switch_colours_heads_by_roles_and_asks_for_roles_not_measured(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3, colourings=[Coloured("roles", "roles", None, "")]))
     cells, chosen = page.get_by_role("gridcell"), page.get_by_role("group", name="Show")
     letters = cells.all_inner_texts()
@@ -400,9 +388,7 @@ def test_a_switch_colours_heads_by_their_roles_and_asks_for_roles_that_are_not_m
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_it_says_is_readable_in_light_and_dark_and_its_curves_are_saved_as_they_look(
-    bare: Callable[..., Page], scheme: str
-) -> None:
+def test_it_is_readable_in_light_and_dark_and_saves_curves_as_they_look(bare: Callable[..., Page], scheme: str) -> None:
     page = bare(data_of(on_a_line(), 2), color_scheme=scheme)
     # The spot on a measured budget is as dark as text, and outlined with the ground.
     text, ground = page.evaluate("""() => {
@@ -437,9 +423,7 @@ def test_on_a_phone_a_deep_board_has_cells_to_tap_and_its_slider_stays_in_sight(
         expect(page.locator("input.slider")).to_be_in_viewport(ratio=1)
 
 
-def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging_in_words_letters_and_shape(
-    bare: Callable[..., Page],
-) -> None:
+def test_heads_that_only_one_of_two_masks_keeps_are_marked_while_dragging(bare: Callable[..., Page]) -> None:
     clusters = on_a_line()
     page = bare(given(clusters, table_of(clusters), 3, {"pinned": HeadMask.of([0, 1, 4], 2, 3)}))
 

@@ -50,9 +50,7 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
 
 
 @pytest.mark.nightly
-def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_trains_nothing_by_itself(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_does_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[HeadMask] = []
 
     def distill(_: Recoveries, mask: HeadMask, **options: Any) -> None:

@@ -109,9 +109,7 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert chart(app, "compare-curves")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")
 
 
-def test_the_claims_of_the_paper_are_assessed_at_the_chosen_budget_and_recovery(
-    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_claims_are_assessed_at_what_is_chosen(shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(findings, "premise_folder", lambda: tmp_path)
     app = page(recovery="refit", at="4")
     assert not [one for one in app.get("plotly_chart") if "claim" in one.proto.id]
@@ -174,9 +172,7 @@ def settled(app: AppTest, key: str) -> AppTest:
 
 
 @pytest.mark.nightly
-def test_one_s_own_comparison_costs_first_then_is_measured_shown_and_holds_no_text(
-    bare: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_s_own_comparison_costs_first_then_holds_no_text(bare: None, monkeypatch: pytest.MonkeyPatch) -> None:
     quick = replace(PRESETS["quick"], limit=24, eval_limit=12)
     monkeypatch.setattr(planning, "PRESETS", {"quick": quick})
     app = page()

@@ -61,9 +61,7 @@ _COVERED = """() => [...document.querySelectorAll('[data-testid=stMain] button, 
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.nightly)])
-def test_every_page_fits_the_window_and_nothing_lies_over_a_button(
-    new_person: Callable[..., Page], settled: Callable[[Page], Page], scheme: str
-) -> None:
+def test_every_page_fits_whole(new_person: Callable[..., Page], settled: Callable[[Page], Page], scheme: str) -> None:
     page = new_person("", color_scheme=scheme)
     for name in PAGES:
         if name:
@@ -123,9 +121,7 @@ def test_odd_masks_are_refused_in_a_sentence() -> None:
 
 
 @pytest.mark.nightly
-def test_on_a_tablet_the_sidebar_begins_closed_and_closes_after_a_choice(
-    new_person: Callable[..., Page], settled: Callable[[Page], Page]
-) -> None:
+def test_a_tablets_sidebar_closes_by_itself(new_person: Callable[..., Page], settled: Callable[[Page], Page]) -> None:
     page = new_person("", viewport={"width": 820, "height": 1100})
     closed, opened = (
         page.locator(f'[data-testid="stSidebar"][data-collapsed="{state}"]') for state in ("true", "false")

@@ -53,9 +53,7 @@ def test_the_mask_and_the_recovery_of_the_board_are_exported() -> None:
     assert "cahp evaluate --mask head_mask.json" in text_of(rerun(app), "code")
 
 
-def test_a_model_is_recovered_in_the_time_allowed_and_shown_with_its_size_time_and_answers(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_model_is_recovered_in_time_and_shown_with_size_time_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
 
     files = (
@@ -108,9 +106,7 @@ def write_ends(explorer: Explorer) -> None:
     assert job.wait(PATIENCE)
 
 
-def test_work_of_the_page_stands_on_every_page_and_only_the_newest_write_goes_on(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_work_of_the_page_stands_on_every_page_and_only_the_newest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def wait(*_: Any, **__: Any) -> NoReturn:
         while True:
             jobs.relay("evaluation", 0, 1)

@@ -11,9 +11,7 @@ from playwright.sync_api import Page, expect
 pytestmark = pytest.mark.browser
 
 
-def test_a_card_opens_from_the_board_leads_to_other_heads_and_gives_the_focus_back(
-    new_person: Callable[..., Page], settled: Callable[[Page], Page]
-) -> None:
+def test_a_card_opens_leads_on_and_closes(new_person: Callable[..., Page], settled: Callable[[Page], Page]) -> None:
     page = new_person(viewport={"width": 390, "height": 844})
     cells = page.get_by_role("gridcell")
     cells.nth(0).focus()

@@ -108,9 +108,7 @@ def test_the_splits_of_a_links_files_are_guessed_and_another_choice_does_not_tak
 
 
 @pytest.mark.browser
-def test_back_and_forward_lead_through_the_pages_as_they_were(
-    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
-) -> None:
+def test_back_and_forward_lead_through_pages(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
     page = open_page("")
     at_home = page.url
 
@@ -151,9 +149,7 @@ def test_back_and_forward_lead_through_the_pages_as_they_were(
 
 @pytest.mark.browser
 @pytest.mark.nightly
-def test_a_text_survives_a_reload_and_is_in_no_address(
-    open_page: Callable[[str], Page], settled: Callable[[Page], Page]
-) -> None:
+def test_a_text_survives_reloads_unaddressed(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
     def write(page: Page, field: str, place: str, text: str) -> None:
         box = page.locator(field)
         box.fill(text)

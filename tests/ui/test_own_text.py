@@ -83,9 +83,7 @@ def sentence_of(app: AppTest) -> dict[str, Any]:
     return dict(json.loads(board.proto.json)["first"]["sentence"])
 
 
-def test_the_first_screen_answers_its_example_without_a_model_and_then_a_text_of_a_person(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_first_screen_answers_its_example_and_then_a_text_of_a_person(monkeypatch: pytest.MonkeyPatch) -> None:
     app = open_app("home")
     explorer = explorer_of(app)
     assert explorer.work.job(OWN_TEXT) is None

@@ -11,9 +11,7 @@ PAGES = ("home", "similarity", "budget", "compare", "stability", "export", "lear
 
 
 @pytest.mark.parametrize("model", ["minilm-bbc", "smollm2"])
-def test_with_an_empty_cache_pages_offer_to_measure_only_what_does_not_ship(
-    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_empty_cache_offers_what_does_not_ship(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
     offers: dict[str, list[str]] = {}
     for name in PAGES:

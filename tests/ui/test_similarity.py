@@ -167,9 +167,7 @@ class TestBrowser:
             time.sleep(0.1)
         return frame
 
-    def test_one_screen_in_whose_graph_heads_are_chosen_and_move_when_the_threshold_changes(
-        self, new_person: Callable[..., Page]
-    ) -> None:
+    def test_heads_are_chosen_in_the_graph_and_move_with_the_threshold(self, new_person: Callable[..., Page]) -> None:
         page = self.ready(new_person("Similarity?shown=30", viewport={"width": 1280, "height": 900}))
         for part in ("similarity-input", "head-graph", "chart-communities", "chart-attention"):
             box = page.locator(f".st-key-{part}").bounding_box()
@@ -227,9 +225,7 @@ class TestBrowser:
         assert frame.evaluate(counts) == [len(last.communities), len(last.edges), groups, groups, groups]
 
     @pytest.mark.nightly
-    def test_on_a_phone_names_of_heads_are_readable_and_a_tap_dims_nothing(
-        self, new_person: Callable[..., Page]
-    ) -> None:
+    def test_on_a_phone_names_of_heads_are_readable_and_taps_dim_nothing(self, new_person: Callable[..., Page]) -> None:
         phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
         page = self.ready(new_person("Similarity?shown=30", **phone))
         graph = self.graph(page)

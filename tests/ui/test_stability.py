@@ -20,9 +20,7 @@ def measured(app: AppTest, button: str) -> AppTest:
     return rerun(app)
 
 
-def test_the_page_opens_with_degrees_and_measures_seeds_on_request_or_says_why_not(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_page_opens_with_degrees_and_measures_seeds_or_says_why_not(monkeypatch: pytest.MonkeyPatch) -> None:
     def quick(bench: Bench, options: StabilityOptions) -> Stability:
         return Stability(options.vary, bench.card.layers, bench.card.heads, (42, 43), (4, 4), ((0, 1, 2, 3),) * 2)
 

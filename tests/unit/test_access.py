@@ -44,9 +44,7 @@ NAMED = ("192.168.1.5", "lab.example", "fe80::5")
     ],
     ids=["the loopback", "named hosts", "every address", "every address of version 6"],
 )
-def test_hosts_are_answered_under_their_names_and_no_other(
-    listened: tuple[str, ...], accepted: list[str], refused: list[str]
-) -> None:
+def test_hosts_answer_to_their_names_alone(listened: tuple[str, ...], accepted: list[str], refused: list[str]) -> None:
     access = Access(hosts=listened)
     assert [host for host in accepted if not access.accepts_host(host)] == []
     assert [host for host in refused if access.accepts_host(host)] == []

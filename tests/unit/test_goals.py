@@ -32,9 +32,7 @@ def test_what_is_no_goal_is_refused_with_all_that_are(text: str) -> None:
         ("abilities", (0.0, 0.0), (1.0, 1.0)),
     ],
 )
-def test_the_limit_of_the_interval_decides(
-    text: str, reached: tuple[float, float], missed: tuple[float, float]
-) -> None:
+def test_the_interval_s_limit_decides(text: str, reached: tuple[float, float], missed: tuple[float, float]) -> None:
     goal = Goal.parse(text)
     assert [goal.is_reached_by(Estimate(0.5, ends, 9, "number")) for ends in (reached, missed)] == [True, False]
 

@@ -58,9 +58,7 @@ def test_files_without_it_are_refused_but_by_force(tmp_path: Path, content: byte
 
 
 @pytest.mark.parametrize("before", [None, OURS])
-def test_what_came_or_changed_in_the_meantime_is_kept_and_the_results_go_beside_it(
-    tmp_path: Path, before: bytes | None
-) -> None:
+def test_what_changed_meanwhile_is_kept_and_results_go_beside_it(tmp_path: Path, before: bytes | None) -> None:
     folder = tmp_path / "out"
     (tmp_path / "out-2").mkdir()
     if before is not None:

@@ -134,9 +134,7 @@ def test_python_objects_are_refused_since_keeping_them_would_take_a_pickle(tmp_p
     assert store.load(KEY) is None
 
 
-def test_the_folder_comes_from_the_environment_else_from_the_platform(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_folder_is_the_environment_s_or_the_platform_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "named"))
     assert Store().folder.parent == tmp_path / "named"
     monkeypatch.setenv("CAHP_CACHE", "~/named")
@@ -215,9 +213,7 @@ def test_a_broken_entry_counts_as_absent_and_is_removed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [CahpError("another shape"), KeyError("a"), ValueError("x"), TypeError()])
-def test_an_entry_that_its_reader_does_not_know_counts_as_absent_and_stays(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception
-) -> None:
+def test_an_entry_of_another_reader_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture, error: Exception) -> None:
     store = Store(tmp_path)
     store.save(KEY, meta={"b": 1})
 
@@ -270,9 +266,7 @@ def test_an_entry_above_the_limit_is_not_kept_and_displaces_nothing(tmp_path: Pa
     assert store.load(KEY) is not None
 
 
-def test_a_training_whose_state_cannot_be_kept_says_that_it_would_begin_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_training_that_cannot_be_kept_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     StoredTraining(Store(tmp_path, limit_bytes=100), KEY).save({"weight": np.zeros(100)}, {})
     assert "if it is interrupted, it begins again" in caplog.text
 
@@ -291,9 +285,7 @@ def test_files_that_are_not_ours_are_never_removed_but_remains_of_a_killed_proce
     assert store.load(KEY) is not None
 
 
-def test_a_folder_that_cannot_be_used_is_reported_once_and_never_raises(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_useless_folder_is_reported_once_and_never_raises(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").write_bytes(b"")
     store = Store(tmp_path / "file")
     for _ in range(2):

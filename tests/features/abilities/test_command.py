@@ -60,9 +60,7 @@ def test_a_recovery_needs_a_mask(place: Path) -> None:
 
 
 @pytest.mark.parametrize(("wanted", "names"), [(None, 2), (True, 9), (False, 0)])
-def test_a_run_of_a_language_model_measures_how_it_repeats_unless_it_is_told_otherwise(
-    place: Path, tmp_path: Path, wanted: bool | None, names: int
-) -> None:
+def test_repeats_are_measured_unless_declined(place: Path, tmp_path: Path, wanted: bool | None, names: int) -> None:
     settings = fakes.quick(place / "model", place / "texts.txt", window=16, tokens=320, eval_tokens=160, budget="3")
     document = fakes.prune(replace(settings, abilities=wanted), store=Store(tmp_path)).document
     record = RECEIPT.read_run(RunDocument.from_json(document.to_json()))

@@ -139,9 +139,7 @@ def test_a_model_is_flagged_at_most_once_against_itself_on_20_other_draws(model:
         ("languages", {}, "its tokenizer does not know the words"),
     ],
 )
-def test_what_is_too_large_for_a_model_has_a_reason(
-    model: HeadModel, name: str, changes: dict[str, object], reason: str
-) -> None:
+def test_what_is_too_large_has_a_reason(model: HeadModel, name: str, changes: dict[str, object], reason: str) -> None:
     source = source_of(model)
     for field, value in changes.items():
         setattr(source, field, value)

@@ -42,9 +42,7 @@ def test_the_strip_has_a_symbol_a_word_and_a_stop_of_the_keyboard_for_each_abili
     assert "class &lt;b&gt;" in html
 
 
-def test_the_goal_keeps_the_fewest_heads_that_lose_nothing(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_goal_keeps_least_heads_at_no_loss(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def measure(bench: Bench, mask: HeadMask, recovered: Recovered | None, **_: object) -> AbilitiesRecord:
         assert (recovered is None) == mask.is_full
         record = make_record()

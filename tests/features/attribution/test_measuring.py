@@ -178,9 +178,7 @@ def test_an_answer_of_a_language_model_is_one_token(copying_model: HeadModel, an
     assert words in reason(OptionError, find_answer, copying_model, (), answer)
 
 
-def test_a_pair_is_no_text_of_a_language_model_and_a_pruned_model_is_refused(
-    model: HeadModel, baseline: Baseline, copying_model: HeadModel
-) -> None:
+def test_pairs_and_pruned_models_are_refused(model: HeadModel, baseline: Baseline, copying_model: HeadModel) -> None:
     assert "not a pair" in reason(DataError, TextQuestion.read, copying_model, ("a", "b"), baseline)
     pruned = cut(model, HeadMask.of([0, 4, 8], 3, 4))
     assert "already pruned" in reason(ModelError, TextQuestion.read, pruned, TEXT, baseline)

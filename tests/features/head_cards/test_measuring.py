@@ -32,9 +32,7 @@ def test_a_head_is_compared_with_the_rest_of_its_family_or_else_with_all_others(
     np.testing.assert_allclose(exceed_family(maps, np.array([0, 1, 2]))[0], to_second)
 
 
-def test_the_sentences_of_a_head_have_the_largest_shares_first_and_those_with_other_words_are_left_out(
-    small_bench: Bench,
-) -> None:
+def test_sentences_of_a_head_begin_with_large_shares_and_leave_other_words_out(small_bench: Bench) -> None:
     sentences = ("good film the plot", "good - film", "bad cast the song", "fine story the end", "dull scene a dark")
     examples = find_examples(small_bench.model, np.zeros(12, dtype=np.int64), sentences=sentences)
     assert len(examples) == 12

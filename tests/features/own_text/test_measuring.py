@@ -42,9 +42,7 @@ def test_every_budget_is_answered_as_its_mask_alone_is(model: HeadModel) -> None
         assert row == pytest.approx(read_text(model, TEXT, mask).probabilities, abs=1e-5)
 
 
-def test_of_a_long_text_some_budgets_are_tried_both_ends_among_them(
-    model: HeadModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_of_a_long_text_some_budgets_and_both_ends_are_tried(model: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(own_text, "_TOKENS", 0)
     monkeypatch.setattr(own_text, "_FEWEST", 4)
     masks = [HeadMask.of(range(count), 3, 4) for count in range(1, 13)]

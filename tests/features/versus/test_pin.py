@@ -56,9 +56,7 @@ def test_a_pin_stands_on_the_board_s_bench_where_it_is_of_that_model(sources: tu
     assert other.evaluation.sha256 == second.bench.evaluation.sha256
 
 
-def test_a_compared_model_is_gone_once_nobody_shares_it(
-    sources: tuple[Source, Source], pin: Pin, explorer: Explorer
-) -> None:
+def test_a_compared_model_goes_with_its_last_user(sources: tuple[Source, Source], pin: Pin, explorer: Explorer) -> None:
     done(explorer.work.start(VERSUS, _AgainstPinned(sources[1], pin, Variant(B))))
     # Both were read by way of what all sessions share.
     model = weakref.ref(opening._used[pin.card.sha256, "cpu"])

@@ -38,9 +38,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-def test_a_bundled_comparison_says_where_it_was_made(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_bundled_comparison_names_its_machine(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.utime(folder / "compare.json", (0, 86_400 * 365.25 * 50))
     monkeypatch.setattr(bundled, "comparisons_folder", lambda: tmp_path)
     before = Comparison.read(folder).results.means
@@ -210,9 +208,7 @@ def language_model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Sett
     return measure_run(settings, place / "run", Store(place / "store")), settings
 
 
-def test_a_language_model_ships_refitted_rows_and_facts_without_its_files(
-    language_model: tuple[Path, Settings],
-) -> None:
+def test_a_language_model_ships_refitted_rows_and_facts_without_files(language_model: tuple[Path, Settings]) -> None:
     place, settings = language_model
     written = bundled.read_folder(place)
     for recover, count in (("none", 10), ("quick-refit", 10), ("refit", 3)):

@@ -44,9 +44,7 @@ def test_a_mask_of_another_name_is_used_with_a_notice(settings: Settings, store:
     assert notice in evaluate(settings, mask=foreign, store=store)["notices"]
 
 
-def test_a_mask_of_another_model_of_that_name_is_used_by_force(
-    settings: Settings, store: Store, tmp_path: Path
-) -> None:
+def test_a_mask_of_another_model_of_its_name_is_used_by_force(settings: Settings, store: Store, tmp_path: Path) -> None:
     name = Path(settings.model).name
     path = write_mask(tmp_path / "mask.json", name, model_sha256="0" * 64)
     for measure in (evaluate, cahp.latency, cahp.abilities):
@@ -56,9 +54,7 @@ def test_a_mask_of_another_model_of_that_name_is_used_by_force(
     assert f"the mask was made for {name} and is used on {name}" in forced["notices"]
 
 
-def test_a_mask_is_used_on_the_model_of_its_run_by_default(
-    model: Path, data: Path, store: Store, tmp_path: Path
-) -> None:
+def test_a_mask_is_used_on_the_model_of_its_run_unasked(model: Path, data: Path, store: Store, tmp_path: Path) -> None:
     asked = fakes.quick(model, data, limit=30, eval_limit=20, budget="6")
     cahp.prune(asked, store=store, progress=False).save(tmp_path / "run")
     mask = tmp_path / "run" / "head_mask.json"

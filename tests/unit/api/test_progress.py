@@ -23,9 +23,7 @@ def test_a_script_shows_nothing_by_itself(capsys: pytest.CaptureFixture[str]) ->
     assert capsys.readouterr() == ("", "")
 
 
-def test_a_person_at_a_terminal_sees_a_bar_per_stage_that_disappears(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_person_sees_bars_that_disappear(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     pretend_terminal(monkeypatch)
     with show_progress(False) as reporter:
         reporter("load", 1, 2)

@@ -120,8 +120,6 @@ def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() ->
         pytest.param(2, [1, 2, 5], 1, (2, 9.0, True), id="never itself"),
     ],
 )
-def test_the_nearest_kept_head_covers(
-    clusters: int, kept: list[int], head: int, nearest: tuple[int, float, bool]
-) -> None:
+def test_nearest_kept_head_covers(clusters: int, kept: list[int], head: int, nearest: tuple[int, float, bool]) -> None:
     labels = on_a_line().groups(clusters)[0]
     assert on_a_line().nearest_kept(HeadMask.of(kept, 2, 3), head, labels) == nearest

@@ -18,9 +18,7 @@ from cahp.models import BUILTINS
 from cahp.values import CahpError
 
 
-def test_evaluate_with_the_mask_of_a_run_finds_the_run_s_own_figures(
-    model: Path, data: Path, folder: Path, run: dict[str, Any]
-) -> None:
+def test_evaluate_of_a_run_s_mask_finds_its_figures(model: Path, data: Path, folder: Path, run: dict[str, Any]) -> None:
     asked = ["evaluate", "--model", model, "--data", data, "--device", "cpu", "--mask", folder / "head_mask.json"]
     for more in ([], ["--no-cache"]):
         answer = call(*asked, *more, "--json")

@@ -60,9 +60,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
     assert refused(call("experiment", name)) == f"no experiment is named {name!r}; choose from greet"
 
 
-def test_each_script_of_the_project_says_what_it_does_and_explains_its_arguments(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_script_of_the_project_says_what_it_does_and_explains_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     found = experiment.find_scripts()
     assert "quick_refits" in found

@@ -92,9 +92,7 @@ def test_every_start_has_a_token_of_its_own_which_no_list_of_processes_shows(sta
     assert not any(token in word for command, _ in started for word in command for token in tokens)
 
 
-def test_what_the_options_say_reaches_the_server(
-    started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_options_say_reaches_the_server(started: Started, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explore.socket, "gethostname", lambda: "Lab")
     call("explore", "--no-token")
     call("explore", "--host", "127.0.0.1", "--host", "Explorer.Example")

@@ -38,9 +38,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def test_a_full_disk_costs_the_files_of_a_run_and_not_its_result(
-    words: list[object], cache: Path, tmp_path: Path
-) -> None:
+def test_a_full_disk_costs_the_files_of_a_run_not_its_result(words: list[object], cache: Path, tmp_path: Path) -> None:
     asked = [*words, "--budget", 5, "--quiet"]
     with full_disk():
         answer = call(*asked, "--json", "--out", tmp_path / "out")

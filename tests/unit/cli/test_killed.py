@@ -84,9 +84,7 @@ def check_whole(root: Path) -> None:
 @pytest.mark.nightly
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("command", ["prune", "recover", "compare", "export"])
-def test_a_command_killed_at_fifty_moments_is_done_by_the_next(
-    cases: dict[str, Case], command: str, tmp_path: Path
-) -> None:
+def test_a_command_killed_anywhere_is_done_by_the_next(cases: dict[str, Case], command: str, tmp_path: Path) -> None:
     words, found = cases[command]
     out, cache, temporary = tmp_path / "out", tmp_path / "cache", tmp_path / "tmp"
     temporary.mkdir()

@@ -47,7 +47,5 @@ def test_a_run_prints_its_protocol_and_speaks_of_tokens(source: list[object], tm
         (("--prompt", "{text} it was", "--answers", 'bad,"good'), "--answers 'bad,\"good' cannot be read"),
     ],
 )
-def test_options_that_do_not_fit_a_language_model_are_refused(
-    source: list[object], options: tuple[object, ...], reason: str
-) -> None:
+def test_options_of_classifiers_are_refused(source: list[object], options: tuple[object, ...], reason: str) -> None:
     assert reason in refused(call("prune", *source, *options))

@@ -32,9 +32,7 @@ LAYERS, HEADS, CLASSES, POOL = 3, 4, 2, 8
         ("--method clairvoyant --data no-such-data", f"'clairvoyant'; choose one of {', '.join(methods.names())}"),
     ],
 )
-def test_what_cannot_be_pruned_is_one_sentence_and_leaves_no_folder(
-    words: list[object], asked: str, named: str, tmp_path: Path
-) -> None:
+def test_what_cannot_be_pruned_leaves_no_folder(words: list[object], asked: str, named: str, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert named in refused(call(*words, *asked.split(), "--out", out))
     assert not out.exists()

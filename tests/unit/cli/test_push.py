@@ -100,9 +100,7 @@ def test_a_failed_upload_leaves_the_folder_and_can_be_repeated(line: list[object
         (("--yes", "--format", "npy"), "--push uploads a model, and npy is a mask alone; leave it out"),
     ],
 )
-def test_what_cannot_be_pushed_is_refused_before_the_work(
-    more: tuple[str, ...], why: str, line: list[object], tmp_path: Path
-) -> None:
+def test_what_cannot_be_pushed_is_refused(more: tuple[str, ...], why: str, line: list[object], tmp_path: Path) -> None:
     assert refused(pushed(line, *more)).startswith(why)
     assert not (tmp_path / "small").exists()
 

@@ -25,9 +25,7 @@ def test_a_recovered_model_is_written_and_reported(asked: list[object], tmp_path
 
 
 @pytest.mark.parametrize("recover", ["finetune", "distill"])
-def test_a_training_tells_each_epoch_on_stderr_and_in_the_result(
-    asked: list[object], recover: str, tmp_path: Path
-) -> None:
+def test_a_training_tells_epochs_on_stderr_and_in_the_result(asked: list[object], recover: str, tmp_path: Path) -> None:
     words = [*asked, "--recover", recover, "--epochs", 2, "--batch", 16, "--learning-rate", 0.001]
     answer = call(*words, "--out", tmp_path / "a")
     assert answer.code == 0

@@ -59,9 +59,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize(("name", "content"), ARRAYS.values(), ids=ARRAYS)
-def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
-    tmp_path: Path, name: str, content: bytes
-) -> None:
+def test_arrays_that_do_not_fit_their_document_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
     with zipfile.ZipFile(tmp_path / "compare.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, content)
@@ -74,9 +72,7 @@ def test_arrays_that_do_not_fit_their_document_are_refused_before_room_is_made(
         tracemalloc.stop()
 
 
-def test_answers_to_as_many_texts_as_there_may_be_repeated_tokens_must_fit_as_well(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_to_as_many_texts_as_there_may_be_must_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made({"complementary": [np.ones(6, dtype=np.bool_)]}).write(tmp_path)
     monkeypatch.setattr(arrays, "_MOST_COPIES", 6)
     for name, content in (

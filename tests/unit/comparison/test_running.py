@@ -50,9 +50,7 @@ def accuracies(found: Comparison) -> list[dict[str, float]]:
     return [{name: of["eval"]["accuracy"] for name, of in cell["recoveries"].items()} for cell in cells]
 
 
-def test_every_mask_has_the_size_asked_for_and_is_measured_as_the_pipeline_measures(
-    settings: Settings, store: Store
-) -> None:
+def test_every_mask_has_the_size_asked_for_and_is_measured_as_a_run_is(settings: Settings, store: Store) -> None:
     asked = plan(settings, "complementary", "counted", seeds=(42,), recoveries=("refit",))
     found = compare(asked, store=store)
     assert [cell["budget"] for cell in written(found)["cells"]] == [
@@ -98,9 +96,7 @@ def test_poisoned_labels_of_splits_that_only_evaluate_do_not_change_what_is_kept
             assert sum(shares) == pytest.approx(1)
 
 
-def test_settings_are_chosen_on_tuning_texts_that_do_not_evaluate_with_the_same_tries_for_all(
-    settings: Settings, store: Store
-) -> None:
+def test_settings_are_chosen_on_tuning_texts_with_the_same_tries_for_all(settings: Settings, store: Store) -> None:
     # Complementary has two settings, so nobody gets more than two tries.
     found = compare(plan(settings, "complementary", "tuned", "counted", tries=3), store=store)
     assert written(found)["settings"]["tries"] == {"asked": 3, "used": 2}
@@ -141,9 +137,7 @@ def test_the_test_split_is_opened_once_and_only_on_request(settings: Settings, s
     assert compare(replace(asked, budgets=("5",)), store=store).document.test_opened == 2
 
 
-def test_fine_tuning_is_given_to_the_unpruned_model_as_well_and_a_distillation_is_not(
-    settings: Settings, store: Store
-) -> None:
+def test_fine_tuning_is_given_to_the_unpruned_model_and_distillation_is_not(settings: Settings, store: Store) -> None:
     recoveries = ("finetune", "refit", "distill")
     small = replace(settings, limit=20)
     found = compare(plan(small, "counted", budgets=("6",), seeds=(42,), recoveries=recoveries), store=store)
@@ -189,9 +183,7 @@ def test_the_answers_to_each_text_are_kept_for_every_cell(settings: Settings, st
     assert set(accepted[1::2]) <= {True, False}
 
 
-def test_an_interrupted_comparison_goes_on_where_it_stopped_and_computes_nothing_twice(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_one_repeats_nothing(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     from cahp.run import measurements
     from cahp.stages import recovery
 
@@ -252,9 +244,7 @@ def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
-def test_the_criticality_of_a_head_is_the_divergence_without_it_and_is_measured_once(
-    settings: Settings, store: Store
-) -> None:
+def test_the_criticality_of_a_head_is_the_divergence_without_it_found_once(settings: Settings, store: Store) -> None:
     asked = plan(replace(settings, report="test"), "counted", budgets=("4",), seeds=(42,))
     found = compare(asked, store=store).document
     bench = open_bench(settings, store=store)

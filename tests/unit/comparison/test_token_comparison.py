@@ -63,9 +63,7 @@ def folder(comparison: Comparison, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
-def test_outcomes_are_those_of_a_run_with_the_same_mask(
-    comparison: Comparison, settings: Settings, store: Store
-) -> None:
+def test_outcomes_are_those_of_a_run_with_its_mask(comparison: Comparison, settings: Settings, store: Store) -> None:
     assert not any(cell.error for cell in comparison.document.cells)
     cell = next(cell for cell in comparison.document.cells if cell.method == "gradient")
     bench = open_bench(settings, store=store)
@@ -132,9 +130,7 @@ def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) 
         pytest.param(tuple(methods.names()), id="all", marks=pytest.mark.nightly),
     ],
 )
-def test_methods_that_need_labels_learn_from_the_next_tokens(
-    settings: Settings, store: Store, names: tuple[str, ...]
-) -> None:
+def test_methods_that_need_labels_learn_next_tokens(settings: Settings, store: Store, names: tuple[str, ...]) -> None:
     few = replace(settings, tokens=160, eval_tokens=64)
     found = compare(Plan(few, methods=names, budgets=("6",), seeds=(42,)), store=store)
     assert {cell.method: cell.error for cell in found.document.cells if cell.error} == {}

@@ -399,9 +399,7 @@ def test_bbc_news_is_read_without_importing_its_package() -> None:
 
 
 @pytest.mark.parametrize("change", ["a word", "a line", "one less"])
-def test_texts_of_bbc_news_that_are_not_those_that_were_released_are_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
-) -> None:
+def test_texts_of_bbc_news_must_be_the_released(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str) -> None:
     folder = sources_module._bbc_folder()
     if folder is None:
         pytest.skip("the demo extra is not installed")
@@ -516,9 +514,7 @@ UNMATCHED: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], str]] = 
 
 
 @pytest.mark.parametrize(("data", "model", "options", "message"), UNMATCHED)
-def test_no_guess_matches_labels(
-    data: tuple[str, ...], model: tuple[str, ...], options: dict[str, Any], message: str
-) -> None:
+def test_no_guess_matches(data: tuple[str, ...], model: tuple[str, ...], options: dict[str, Any], message: str) -> None:
     with pytest.raises(CahpError, match=message) as refused:
         match(dataset_of(*data), model, **options)
     if not options:
@@ -548,9 +544,7 @@ def test_the_match_is_explained_and_absent_classes_are_named() -> None:
         ([40, 30, 20, 10], 2, [1, 1, 0, 0]),
     ],
 )
-def test_quotas_by_largest_remainder_leave_no_class_out_and_keep_the_order_of_the_file(
-    counts: list[int], limit: int, quotas: list[int]
-) -> None:
+def test_quotas_leave_no_class_out_and_keep_the_files_order(counts: list[int], limit: int, quotas: list[int]) -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts)).tolist()
     drawn, _ = sample(texts_of(labels, len(counts)), limit)
     assert drawn.class_counts.tolist() == quotas

@@ -103,9 +103,7 @@ def test_the_size_that_a_footer_says_is_not_believed(tmp_path: Path) -> None:
     ],
     ids=["a page unpacked beyond reason", "rows without content"],
 )
-def test_a_small_file_is_not_blown_up(
-    tmp_path: Path, kind: str, text: Callable[[], Any], rows: int, named: str
-) -> None:
+def test_small_files_stay_small(tmp_path: Path, kind: str, text: Callable[[], Any], rows: int, named: str) -> None:
     path = parquet(tmp_path / "d.parquet", text=text(), label=pa.nulls(rows, pa.int8()))
     assert path.stat().st_size < 100_000
     assert named in refusal(kind, path)

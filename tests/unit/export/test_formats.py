@@ -82,9 +82,7 @@ def mask(tmp_path: Path) -> Path:
 
 
 @pytest.mark.usefixtures("toys", "read_back_here")
-def test_a_new_form_of_a_model_and_of_a_mask_is_written_read_back_explained_and_replaced(
-    settings: Settings, mask: Path, tmp_path: Path
-) -> None:
+def test_new_forms_are_written_read_back_explained_and_replaced(settings: Settings, mask: Path, tmp_path: Path) -> None:
     asked, out = Settings(model=settings.model, device="cpu"), tmp_path / "out"
     for _ in range(2):
         found = export(asked, mask=mask, format="toy", out=out, store=Store(tmp_path / "store"))

@@ -147,9 +147,7 @@ def test_hies_weighs_gradient_and_focus(model: HeadModel, tmp_path: Path, alpha:
 
 
 @pytest.mark.parametrize(("name", "special"), [("confidence", True), ("confidence-no-special", False)])
-def test_confidence_is_the_mean_of_row_maxima_by_hand(
-    model: HeadModel, double: Any, tmp_path: Path, name: str, special: bool
-) -> None:
+def test_confidence_is_mean_row_maxima(model: HeadModel, double: Any, tmp_path: Path, name: str, special: bool) -> None:
     # [CLS] is 2, [SEP] is 3; an unknown word (1, "zebra") is a word.
     expected = np.zeros((LAYERS, HEADS))
     for layer in range(LAYERS):
@@ -172,9 +170,7 @@ def test_confidence_is_the_mean_of_row_maxima_by_hand(
         ((4,), {"unk": None}, {4}),
     ],
 )
-def test_an_unknown_word_is_no_special_token_unless_it_ends_sentences_too(
-    special: tuple[int, ...], others: dict[str, int | None], found: set[int]
-) -> None:
+def test_an_unknown_word_is_a_word(special: tuple[int, ...], others: dict[str, int | None], found: set[int]) -> None:
     named = {f"{name}_token_id": token for name, token in others.items()}
     assert special_ids(SimpleNamespace(all_special_ids=special, **named)) == found
 

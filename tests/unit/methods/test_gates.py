@@ -132,9 +132,7 @@ def test_reopening_cuts_all_gates_and_opens_closed_ones_by_chance() -> None:
     assert passing.reopen(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
 
 
-def test_gates_reopen_three_times_and_after_the_training_is_half_over_no_more(
-    model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gates_reopen_thrice_and_never_late(model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, torch.Tensor]] = []
     done = [0]
     plain = passing.reopen

@@ -88,9 +88,7 @@ def objective(batches: NDArray[np.float64], pruned: set[int]) -> float:
 
 
 @given(st.integers(0, 10_000), st.integers(1, 6), st.integers(2, 7), st.data())
-def test_swaps_are_those_of_brute_force_and_never_make_it_worse(
-    seed: int, rows: int, heads: int, data: st.DataObject
-) -> None:
+def test_swaps_are_those_of_brute_force_and_never_worse(seed: int, rows: int, heads: int, data: st.DataObject) -> None:
     batches = np.random.default_rng(seed).normal(size=(rows, heads))
     kept = data.draw(st.integers(0, heads))
     order = sorted(range(heads), key=lambda head: objective(batches, {head}))
@@ -108,9 +106,7 @@ def test_swaps_are_those_of_brute_force_and_never_make_it_worse(
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(5, 1), (7, 0), (8, 2)])
-def test_fisher_keeps_each_layer_s_count_and_rearranges_inside(
-    model: HeadModel, tmp_path: Path, budget: int, floor: int
-) -> None:
+def test_fisher_keeps_layer_counts_and_moves_inside(model: HeadModel, tmp_path: Path, budget: int, floor: int) -> None:
     evidence = gather(model, fakes.sentences(150), tmp_path)
     batches = batch_gradients(evidence)
     assert len(batches) == 5

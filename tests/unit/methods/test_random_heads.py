@@ -38,9 +38,7 @@ def choose(name: str, evidence: HeadEvidence, seed: int, **options: Any) -> Sele
 
 
 @pytest.mark.parametrize(("name", "budget", "floor"), [("random", 3, 0), ("random-per-layer", 6, 1)])
-def test_every_head_of_a_layer_is_kept_equally_often(
-    evidence: HeadEvidence, name: str, budget: int, floor: int
-) -> None:
+def test_every_head_of_a_layer_is_kept_as_often(evidence: HeadEvidence, name: str, budget: int, floor: int) -> None:
     expected = np.full((LAYERS, 1), budget / LAYERS)
     if name == "random-per-layer":
         expected = registry.get("complementary").choose(evidence, budget=6).mask.keep.sum(axis=1, keepdims=True)
@@ -62,9 +60,7 @@ def test_even_masks_differ_by_one_head_a_layer_at_most(evidence: HeadEvidence, b
 
 
 @pytest.mark.parametrize(("budget", "floor"), [(3, 1), (5, 1), (7, 1), (8, 2), (None, 1)])
-def test_random_per_layer_keeps_the_counts_of_complementary_pruning(
-    evidence: HeadEvidence, budget: int | None, floor: int
-) -> None:
+def test_random_per_layer_keeps_complementary_counts(evidence: HeadEvidence, budget: int | None, floor: int) -> None:
     ours, theirs = (
         registry.get(name).choose(evidence, budget=budget, min_per_layer=floor)
         for name in ("complementary", "random-per-layer")

@@ -24,9 +24,7 @@ from cahp.tasks.texts import Texts
         (12, 12, 0.1, []),
     ],
 )
-def test_rounds_remove_a_share_of_all_heads_and_the_last_what_is_left(
-    total: int, budget: int, share: float, sizes: list[int]
-) -> None:
+def test_rounds_remove_a_share_and_at_last_the_rest(total: int, budget: int, share: float, sizes: list[int]) -> None:
     assert round_sizes(total, budget, share=share) == sizes
 
 

@@ -144,9 +144,7 @@ def test_an_encoder_that_is_missing_or_not_the_expected_one_is_refused(monkeypat
     assert "pip install" in why_not("minilm-bbc")
 
 
-def test_a_folder_called_like_a_built_in_is_not_it(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_named_as_a_built_in_is_not_it(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(folder, tmp_path / "own" / "minilm-bbc")
     for place, name in (("own", "./minilm-bbc"), ("own/minilm-bbc", ".")):
         monkeypatch.chdir(tmp_path / place)
@@ -310,9 +308,7 @@ def test_a_device_that_is_not_here_is_refused(name: str, sound: Path, monkeypatc
         ("bart", {"decoder_layers": 10**7}),
     ],
 )
-def test_a_configuration_is_held_against_the_weights_first(
-    family: str, changes: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_configuration_is_held_against_weights_first(family: str, changes: dict[str, Any], tmp_path: Path) -> None:
     folder = fakes.save_model(tmp_path, family)
     configure(folder, **changes)
     assert refusal("model", folder)
@@ -362,9 +358,7 @@ def test_each_file_of_the_built_in_encoder_is_known(tmp_path: Path, monkeypatch:
         identify("minilm")
 
 
-def test_a_sketch_of_a_bfloat16_model_leaves_other_threads_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_sketch_of_a_bfloat16_model_leaves_threads_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fakes.save_language_model(tmp_path / "model", family="llama")
     configure(folder, dtype="bfloat16")
     types: list[torch.dtype] = []

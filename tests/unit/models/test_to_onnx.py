@@ -31,9 +31,7 @@ class Toy(nn.Module):
 
 # PyTorch's exporter uses what PyTorch has replaced.
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_a_batch_of_one_keeps_its_dimension_and_large_weights_lie_beside_their_graph(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_batch_of_one_and_large_weights_beside_their_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
     monkeypatch.setattr(to_onnx, "LARGEST_FILE", 8)
     network, squeeze = Toy(), Tensor.squeeze

@@ -80,9 +80,7 @@ def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_nothing(model: Hea
 
 
 @pytest.mark.parametrize(("of_network", "of_tokenizer"), [(None, "[PAD]"), (-1, "[PAD]"), (0, "[SEP]")])
-def test_a_classifier_on_a_causal_model_knows_padding(
-    tmp_path: Path, of_network: int | None, of_tokenizer: str
-) -> None:
+def test_a_causal_classifier_knows_its_padding(tmp_path: Path, of_network: int | None, of_tokenizer: str) -> None:
     folder = fakes.save_language_model(tmp_path, family="llama")
     fakes.configure(folder, pad_token_id=of_network)
     fakes.configure(folder, "tokenizer_config.json", pad_token=of_tokenizer)

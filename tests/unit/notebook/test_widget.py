@@ -43,9 +43,7 @@ def press(board: BudgetBoard, **said: object) -> None:
     board._handle(board, said, [])
 
 
-def test_a_released_budget_and_a_mask_from_a_cell_are_measured_as_the_command_line_measures_them(
-    run: cahp.PruneResult, board: BudgetBoard
-) -> None:
+def test_a_budget_or_a_mask_is_measured_as_the_command_measures_it(run: cahp.PruneResult, board: BudgetBoard) -> None:
     press(board, kind="budget", budget=7)
     assert board.budget == board.mask.count == 7
     assert board.wait(PATIENCE)
@@ -84,9 +82,7 @@ def test_what_cannot_be_is_refused_in_a_sentence_and_the_board_stays(board: Budg
     assert board.data["refused"] == 2
 
 
-def test_what_is_stopped_ends_at_its_next_step_and_is_no_failure(
-    board: BudgetBoard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_stopped_ends_at_once_and_is_no_failure(board: BudgetBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     begun = threading.Event()
 
     def measure(bench: Bench, *_: object, **__: object) -> None:
@@ -108,9 +104,7 @@ def test_what_is_stopped_ends_at_its_next_step_and_is_no_failure(
     assert board.outcomes is None
 
 
-def test_a_model_that_has_changed_since_the_run_is_not_measured(
-    run: cahp.PruneResult, board: BudgetBoard, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_changed_models_are_refused(run: cahp.PruneResult, board: BudgetBoard, monkeypatch: pytest.MonkeyPatch) -> None:
     other = replace(run.bench, card=replace(run.bench.card, origin="of other weights"))
     monkeypatch.setattr("cahp.notebook.widget.open_bench", lambda *_, **__: other)
     board.budget = 8
@@ -130,9 +124,7 @@ def test_a_sweep_measures_every_budget_and_reports_know_them(
     assert "10 of 10 budgets were measured" in run.report(tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_without_the_extra_or_of_another_method_it_is_a_picture_and_the_board_says_why(
-    run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_a_board_it_is_a_picture_that_says_why(run: cahp.PruneResult, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = cahp.Settings(**{**vars(run.settings), "method": "random"})
     other = cahp.prune(settings, store=run.bench.resources.store, progress=False)
     assert "application/vnd.jupyter.widget-view+json" not in other._repr_mimebundle_()

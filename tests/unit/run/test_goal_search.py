@@ -37,9 +37,7 @@ def test_few_budgets_are_tried_until_the_least_that_reaches_the_goal_is_known(le
 
 
 @pytest.mark.parametrize("recover", ["none", "refit"])
-def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
-    settings: Settings, store: Store, recover: str
-) -> None:
+def test_the_fewest_heads_that_keep_a_divergence_are_the_tables(settings: Settings, store: Store, recover: str) -> None:
     settings = replace(settings, recover=recover)
     state = "pruned" if recover == "none" else "recovered"
     highs = {}
@@ -61,9 +59,7 @@ def test_the_fewest_heads_that_keep_a_divergence_are_those_of_the_table(
     assert (pruned.command, pruned.goal) == (f"{fewest} None", None)
 
 
-def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
-    store: Store, settings: Settings, tmp_path: Path
-) -> None:
+def test_the_most_heads_that_save_cache_memory_are_counted(store: Store, settings: Settings, tmp_path: Path) -> None:
     model = fakes.save_language_model(tmp_path, "causal", "llama")
     asked = replace(settings, model=str(model), prompt=fakes.PROMPTS["causal"], answers=fakes.ANSWERS)
     document = prune(replace(asked, goal="kv-cache=-30%"), store=store).document
@@ -85,9 +81,7 @@ def test_the_most_heads_that_save_memory_of_the_cache_are_counted(
         ({"goal": "kv-cache=-30%"}, "needs a causal language model"),
     ],
 )
-def test_a_goal_that_cannot_be_searched_is_a_sentence(
-    settings: Settings, store: Store, changes: dict[str, Any], said: str
-) -> None:
+def test_what_cannot_be_searched_is_told(settings: Settings, store: Store, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(OptionError, match=said):
         prune(replace(settings, **{"goal": "kl=1", **changes}), store=store)
 

@@ -83,9 +83,7 @@ def test_swaps_are_accepted_while_they_help_and_undone_unless_other_texts_confir
     assert all(one.count == 5 and not one.empty_layers for one in asked)
 
 
-def test_an_interrupted_search_goes_on_and_ends_as_one_without_interruption(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_search_goes_on_as_uninterrupted(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = opened(settings, tmp_path / "whole")
     wanted, search = improve_heads(whole, worst(whole))
     original, solved = recovery.solve, []

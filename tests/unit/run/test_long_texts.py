@@ -35,9 +35,7 @@ def wide(folder: Path, reads: int, **more: Any) -> Path:
         (1000, 5000, 1000),
     ],
 )
-def test_a_model_reads_512_tokens_or_as_many_as_are_asked_for_within_its_positions(
-    tmp_path: Path, positions: int, max_length: int | None, read: int
-) -> None:
+def test_512_tokens_are_read_unless_told(tmp_path: Path, positions: int, max_length: int | None, read: int) -> None:
     model = cahp.load(str(wide(tmp_path, positions)), device="cpu", max_length=max_length)
     (entry,) = model.tokenize(["good film " * 2000])
     assert len(entry["input_ids"]) == read

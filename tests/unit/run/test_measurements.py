@@ -87,9 +87,7 @@ def test_a_second_bench_finds_everything_and_reads_no_model(model: HeadModel, st
     assert set(again.resources.cached) == {"signatures", "salience", "space", "clustering", "evaluation", "recovery"}
 
 
-def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_mask_that_drops_nothing_is_the_full(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     made = opened(model, store).measurements
     full, seen = HeadMask.full(LAYERS, HEADS), []
     logits = HeadModel.logits
@@ -101,9 +99,7 @@ def test_a_mask_that_drops_nothing_is_the_full_model_and_answered_once(
     assert np.allclose(made.evaluate(TEXTS).losses, evaluate(model, TEXTS).losses, atol=1e-6)
 
 
-def test_the_full_model_reads_windows_once_for_itself_and_all_masks(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_are_read_once_for_all_masks(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path / "model", family="llama")), device="cpu")
     windows = cut_windows(model.card, fakes.sentences(60), window=16, tokens=160)
     made = fakes.measurements(model.card, store, model=model)
@@ -117,9 +113,7 @@ def test_the_full_model_reads_windows_once_for_itself_and_all_masks(
     assert np.array_equal(full.scores, evaluate(model, windows).scores)
 
 
-def test_parts_of_an_evaluation_are_told_as_they_grow_and_change_nothing(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_an_evaluation_change_nothing(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 6))
     made = opened(model, store).measurements
     parts: list[tuple[Ints, Evaluation]] = []

@@ -76,9 +76,7 @@ def test_evaluation_texts_are_left_out_of_the_mix(settings: Settings, store: Sto
     assert left_out in " ".join(open_bench(given, store=store).notices)
 
 
-def test_a_refit_that_overshoots_is_accepted_with_a_smaller_step(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_overshooting_refit_is_shortened(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = open_bench(settings, store=store)
     model = bench.model
     mask = HeadMask.of([0, 2], model.layers, model.heads)

@@ -28,9 +28,7 @@ def test_auto_changes_nothing_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyP
     assert choose_precisions(Settings(device="cpu", precision="auto")) == Precisions("float32", "float32")
 
 
-def test_a_run_says_its_precision_and_none_is_taken_for_another(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_runs_of_two_precisions_are_two(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "has_bfloat16", lambda where: True)
     store, runs = Store(tmp_path), {}
     for asked in ("float32", "auto", "bfloat16"):

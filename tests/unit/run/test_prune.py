@@ -65,9 +65,7 @@ def test_every_budget_is_met_exactly_and_empties_no_layer(settings: Settings, st
 
 
 @pytest.mark.parametrize(("budget", "heads"), [("6", 2), ("54%", 2), ("auto", None)])
-def test_an_even_run_keeps_as_many_heads_in_every_layer(
-    settings: Settings, store: Store, budget: str, heads: int | None
-) -> None:
+def test_an_even_run_keeps_as_many_in_a_layer(settings: Settings, store: Store, budget: str, heads: int | None) -> None:
     run = prune(replace(settings, budget=budget, even=True), store=store)
     free = prune(replace(settings, budget="auto"), store=store).mask.count
     counts = {len(kept) for kept in run.document.kept.values()}
@@ -100,9 +98,7 @@ def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settin
 
 
 @pytest.mark.parametrize(("budget", "floor"), [("2", 1), ("13", 1), ("1%", 1), ("5", 2), ("many", 1), ("", 1)])
-def test_an_impossible_budget_is_refused_before_the_model_is_read(
-    settings: Settings, tmp_path: Path, budget: str, floor: int
-) -> None:
+def test_an_impossible_budget_is_refused_unread(settings: Settings, tmp_path: Path, budget: str, floor: int) -> None:
     seen: list[str] = []
     with pytest.raises(BudgetError):
         prune(
@@ -177,9 +173,7 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
     assert notices(mended, "permuted") == []
 
 
-def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_looks_at_the_test_split_count(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store, seen, real = Store(tmp_path), set(), Measurements.evaluate
 
     def evaluate(self: Measurements, texts: Texts, **options: Any) -> Any:
@@ -215,9 +209,7 @@ def test_the_test_split_is_opened_on_request_only_and_every_look_is_counted(
     assert prune(settings, store=store).document.test_opened == 4
 
 
-def test_a_run_that_was_timed_on_a_busy_machine_is_timed_again(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_busy_machine_is_timed_again(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = replace(settings, latency=True, latency_time="0.1s")
     monkeypatch.setattr(cards, "NOISY", 0.0)
     first = prune(asked, store=store).document
@@ -260,9 +252,7 @@ def test_what_was_only_asked_for_is_no_cached_stage(settings: Settings, tmp_path
     assert set(again.cached) == {"signatures", "space", "clustering", "salience", "evaluation"}
 
 
-def test_a_run_without_times_is_found_where_times_would_differ(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_without_times_is_found_anyway(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     run = prune(settings, store=store)
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert read_run(open_bench(settings, store=store)) is not None
@@ -270,9 +260,7 @@ def test_a_run_without_times_is_found_where_times_would_differ(
     assert run.document.latency_ratio is None
 
 
-def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
-    settings: Settings, store: Store, tmp_path: Path
-) -> None:
+def test_a_run_is_another_when_its_distillation_texts_are(settings: Settings, store: Store, tmp_path: Path) -> None:
     data = tmp_path / "reviews"
     shutil.copytree(settings.data or "", data)
     asked = replace(settings, data=str(data), limit=40, recover="distill")
@@ -292,9 +280,7 @@ def test_a_run_is_another_when_the_texts_that_it_was_distilled_on_are(
 
 
 @pytest.mark.parametrize("stage", ["salience", "signatures", "features", "clustering", "evaluation"])
-def test_a_cancelled_run_can_be_started_again_and_ends_as_if_nothing_had_been(
-    settings: Settings, store: Store, tmp_path: Path, stage: str
-) -> None:
+def test_a_cancelled_run_ends_as_if_nothing_was(settings: Settings, store: Store, tmp_path: Path, stage: str) -> None:
     with pytest.raises(Cancelled):
         prune(settings, store=Store(tmp_path), progress=fakes.stop_at(stage))
     again = prune(settings, store=Store(tmp_path))

@@ -73,9 +73,7 @@ def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store
     assert set(again.resources.cached) == {"recovery", "evaluation"}
 
 
-def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_quick_refits_come_from_one_full_pass(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(model, store).recoveries
     first.prepare_quick_refits()
     # Another session, and another mask: nothing is run again.
@@ -93,9 +91,7 @@ def test_quick_refits_of_all_masks_come_from_one_pass_of_the_full_model(
     assert report.reason == "not compared on held-out texts"
 
 
-def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_out_texts_choose(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_held_out_texts_choose_among_all_rates(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # The second rate diverges.
     rates = (1e-5, 1e30, 1e-2)
     row = replace(RECOVERIES["refit-finetune"], rates=rates)
@@ -120,9 +116,7 @@ def test_fine_tuning_from_a_refit_tries_each_rate_and_keeps_the_one_that_held_ou
 
 
 @pytest.mark.parametrize(("how", "step"), [("finetune", 11), ("distill", 17)])
-def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
-    model: HeadModel, store: Store, tmp_path: Path, how: str, step: int
-) -> None:
+def test_a_stopped_training_goes_on_whole(model: HeadModel, store: Store, tmp_path: Path, how: str, step: int) -> None:
     def names(store: Store) -> set[str]:
         return {path.name for path in store.folder.glob("*")}
 
@@ -140,9 +134,7 @@ def test_a_training_that_was_stopped_goes_on_and_leaves_nothing_unfinished(
     assert names(store) == names(other)
 
 
-def test_of_learning_rates_one_that_diverges_is_the_worst_and_a_lack_of_memory_is_not_remembered(
-    model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rates_may_diverge_or_lack_memory(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scores of a language model are below 0."""
     outcomes: dict[float, float | CahpError] = {0.3: CahpError("diverged"), 0.2: math.nan, 0.1: -3.0, 0.01: -2.0}
     tried: list[float] = []
@@ -182,9 +174,7 @@ def test_a_distillation_is_found_again_without_the_refit_that_it_began_with(mode
 
 
 @pytest.mark.parametrize("seconds", [None, 1e9])
-def test_poisoned_or_absent_labels_change_neither_a_distillation_nor_its_acceptance(
-    model: HeadModel, tmp_path: Path, seconds: float | None
-) -> None:
+def test_poisoned_labels_change_no_distillation(model: HeadModel, tmp_path: Path, seconds: float | None) -> None:
     wrong = Texts(TEXTS.first, TEXTS.second, 1 - TEXTS.labels, TEXTS.classes)
     found = []
     for name, texts, unlabelled in (("a", TEXTS, None), ("b", wrong, None), ("c", wrong, TEXTS.inputs)):
@@ -231,9 +221,7 @@ def test_a_distillation_without_a_time_limit_also_serves_where_there_is_one(mode
 
 
 @pytest.mark.parametrize("file", ["data/train.jsonl", "more.jsonl"])
-def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_many_as_its_time_allows(
-    file: str, tmp_path: Path
-) -> None:
+def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_its_time_allows(file: str, tmp_path: Path) -> None:
     settings = fakes.quick_task(tmp_path, limit=20, sample="head")
     more = tmp_path / "more.jsonl"
     texts = fakes.sentences(40, seed=5).first
@@ -254,9 +242,7 @@ def test_texts_beyond_the_sample_count_where_a_recovery_reads_as_many_as_its_tim
     assert auto != before[1]
 
 
-def test_no_windows_are_cut_to_find_a_run_with_a_timed_recovery(
-    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_windows_are_cut_to_find_a_timed_run(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = Settings(
         model=str(fakes.save_language_model(tmp_path / "model", family="llama")),
         data=str(fakes.write_data(tmp_path / "data")),
@@ -273,9 +259,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> fakes.WorkClock:
 
 
 @pytest.mark.parametrize("allowed", [150.0, 900.0, 2100.0])
-def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
-    model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float
-) -> None:
+def test_the_time_allowed_is_kept(model: HeadModel, store: Store, clock: fakes.WorkClock, allowed: float) -> None:
     made = opened(model, store, clock=clock).recoveries.distill(MASK, schedule=BRIEF, seconds=allowed)
     # A batch that was begun is ended.
     assert 0.5 * allowed < clock.now <= allowed + 10
@@ -287,9 +271,7 @@ def test_the_time_allowed_is_not_exceeded_and_used_for_what_fits(
 
 
 @pytest.mark.parametrize("stage", ["refit", "teacher", "evaluation", "distill"])
-def test_whoever_cancels_waits_for_one_batch_at_most(
-    model: HeadModel, store: Store, clock: fakes.WorkClock, stage: str
-) -> None:
+def test_cancelling_waits_for_one_batch(model: HeadModel, store: Store, clock: fakes.WorkClock, stage: str) -> None:
     asked: list[float] = []
 
     def stop(at: str, done: int, total: int) -> None:
@@ -311,9 +293,7 @@ def settings(model: HeadModel, tmp_path: Path) -> Settings:
     return fakes.quick(model.card.folder, fakes.write_data(tmp_path / "data"), budget="5")
 
 
-def test_a_bench_of_another_recovery_finds_what_a_run_distilled(
-    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_bench_finds_a_distillation(settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # All texts would be the same however they are drawn.
     drawn = replace(settings, limit=50)
     bench = open_bench(replace(drawn, recover="refit"), store=store)

@@ -35,9 +35,7 @@ def answer(shared: SharedLayers, model: HeadModel, mask: HeadMask) -> Evaluation
 
 
 @pytest.mark.parametrize("layers", [0.5, 2.5, 100])
-def test_answers_are_those_without_sharing_however_little_room_there_is(
-    model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_are_those_without_sharing(model: HeadModel, layers: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _: (10_000, 2))
     batches = model.batches(model.tokenize(TEXTS.inputs))
     size = 4 * model.network.config.hidden_size * sum(batch.tensors["input_ids"].numel() for batch in batches)

@@ -51,9 +51,7 @@ def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: P
     assert counts == [1, 2, 3, 4]
 
 
-def test_where_nothing_can_be_written_the_opening_is_told_all_the_same(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_where_nothing_can_be_written_the_opening_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log(tmp_path).add()
     # A folder in its place: nobody can write there, root neither.
     name = tmp_path / "test-opened.txt"

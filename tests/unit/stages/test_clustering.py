@@ -61,9 +61,7 @@ def test_of_more_heads_a_grid_is_tried_that_is_dense_where_clusters_are_few_and_
     assert f"{len(ks)} of the {heads - 2:,} possible numbers" in str(grid_notice(heads))
 
 
-def test_the_grid_finds_the_knee_the_clusters_and_the_loss_of_the_complete_sweep(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_grid_finds_knee_clusters_and_loss_of_the_complete_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     space = points(np.repeat(40 * rng.random((30, 2)), 10, axis=0) + rng.standard_normal((300, 2)))
 

@@ -42,9 +42,7 @@ def divergence(model: HeadModel, full: HeadModel) -> float:
     return compare_answers(logits_of(model, tokens), logits_of(full, tokens))[0]
 
 
-def test_distillation_brings_the_student_closer_to_the_teacher(
-    model: HeadModel, start: HeadModel, found: Distilled
-) -> None:
+def test_distillation_brings_student_closer_to_teacher(model: HeadModel, start: HeadModel, found: Distilled) -> None:
     student, report = found
     assert report.accepted
     assert student.head_counts == (2, 2, 1)

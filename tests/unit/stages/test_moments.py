@@ -19,9 +19,7 @@ from cahp.models.windows import cut_windows
 from cahp.stages.signatures import collect_moments, examples_used, gate_gradients, salience
 
 
-def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_moments_are_means_of_the_exact_fisher_information(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = models.load(str(fakes.save_model(tmp_path, labels=("bad", "fair", "good"))), device="cpu")
     texts = fakes.sentences(9)
     width = model.card.hidden
@@ -56,9 +54,7 @@ def test_moments_are_the_means_over_tokens_of_the_exact_fisher_information(
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
-def test_the_score_of_windows_is_a_sum_over_their_tokens(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
-) -> None:
+def test_scores_of_windows_are_sums_over_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str) -> None:
     model = models.load(str(fakes.save_language_model(tmp_path, family=family)), device="cpu")
     windows = cut_windows(model.card, fakes.sentences(20), window=12, tokens=48)
     (batch,) = model.batches(model.tokenize(windows.inputs))

@@ -114,9 +114,7 @@ def spoil(model: HeadModel, mask: HeadMask, inputs: object, **options: object) -
     return spoilt
 
 
-def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unsupported_refit_is_rejected(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     strengths = []
 
     def make(*given: Any, ridge: float, **options: object) -> HeadModel:
@@ -132,9 +130,7 @@ def test_a_refit_that_held_out_texts_do_not_support_is_rejected(
     assert torch.equal(logits(found, texts), logits(cut(model, MOST), texts))
 
 
-def test_a_refit_that_does_not_help_is_solved_again_with_a_stronger_ridge(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_useless_refit_gets_a_stronger_ridge(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     def help_late(*given: Any, ridge: float, **options: Any) -> HeadModel:
         return solve(*given, ridge=ridge, **options) if ridge >= 1 else cut(model, MASK)
 
@@ -168,9 +164,7 @@ def test_mean_ablation_replaces_the_output_of_a_removed_head_by_its_mean(family:
         assert ours is theirs is None or torch.equal(ours, theirs)
 
 
-def test_mean_ablation_is_a_baseline_that_held_out_texts_cannot_reject(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_mean_ablation_is_never_rejected(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(recovery.CLOSED_FORMS, "mean", (spoil, (None,)))  # type: ignore[arg-type]
     found, report = refit(model, MOST, texts.inputs, recovery=RECOVERIES["mean"])
     assert (report.kl_before or 0) < (report.kl_after or 0)
@@ -216,9 +210,7 @@ def test_each_layer_is_the_ridge_regression_on_what_the_full_model_reads(model: 
         assert torch.allclose(solved.projection(layer).bias.double(), bias, atol=1e-4)
 
 
-def test_heads_that_can_only_be_masked_are_solved_for_and_stay_in_their_places(
-    model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_heads_that_stay_masked_are_solved_for(model: HeadModel, texts: Texts, monkeypatch: pytest.MonkeyPatch) -> None:
     grams = collect_grams(model, texts.inputs)
     wanted = logits(solve_at_once(model, MASK, grams), texts)
     monkeypatch.setattr(model, "family", replace(model.family, no_cut="they share a matrix"))

@@ -77,9 +77,7 @@ def test_the_cost_of_heads_together_is_the_sum_over_their_pairs(seed: int) -> No
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.sampled_from([None, 1e-3, 0.1]))
-def test_the_head_that_adds_least_goes_first_at_the_cost_of_least_squares_solved_again(
-    seed: int, ridge: float | None
-) -> None:
+def test_the_head_that_adds_least_goes_first_at_the_cost_of_least_squares(seed: int, ridge: float | None) -> None:
     layer = Layer(seed)
     if ridge is None:
         found = eliminate_jointly(joint_costs(layer.moments))

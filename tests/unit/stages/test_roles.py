@@ -55,9 +55,7 @@ def test_heads_that_were_set_by_hand_have_their_roles(found: HeadRoles) -> None:
     assert found.scores["induction"].n == 16
 
 
-def test_ablation_removes_the_heads_of_a_role_and_random_ones_of_their_layers(
-    copier: HeadModel, found: HeadRoles
-) -> None:
+def test_ablation_removes_a_role_s_heads_and_random_ones_of_their_layers(copier: HeadModel, found: HeadRoles) -> None:
     assert found.ablations is None
     ablations = {one.role: one for one in ablate_roles(copier, found, cached=compute).ablations or ()}
     assert list(ablations) == ["induction", "previous", "first"]
@@ -70,9 +68,7 @@ def test_ablation_removes_the_heads_of_a_role_and_random_ones_of_their_layers(
     assert not induction.confirmed
 
 
-def test_a_role_is_confirmed_where_hardly_a_set_of_its_layers_raises_the_loss_as_much(
-    copier: HeadModel, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_role_is_confirmed_where_hardly_a_set_costs_more(copier: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
     # Three layers of eight heads: two induction heads in the first and the last, a layer of first-token heads.
     names = np.full((3, 8), "none", dtype=object)
     names[:, 2:4], names[0, 5], names[1] = "induction", "previous", "first"

@@ -182,9 +182,7 @@ def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
 
 
 @given(SHAPES, st.integers(0, 1000), st.booleans(), st.data())
-def test_no_other_mask_within_the_floor_has_a_higher_total_score(
-    shape: tuple[int, int], seed: int, ties: bool, data: st.DataObject
-) -> None:
+def test_no_other_mask_scores_higher(shape: tuple[int, int], seed: int, ties: bool, data: st.DataObject) -> None:
     layers, heads = shape
     floor = data.draw(floors(layers, heads))
     budget = data.draw(st.sampled_from(possible_budgets(layers, heads, min_per_layer=floor)))

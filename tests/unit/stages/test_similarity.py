@@ -29,9 +29,7 @@ def test_attention_is_summed_over_the_attended_tokens_and_averaged_over_those_th
         pytest.param([[0.5, 0.5, 0]] * 3, [[0, 0.5, 0.5]] * 3, np.sqrt(0.5), id="one token in common"),
     ],
 )
-def test_a_distance_is_the_mean_over_tokens_of_the_root_of_their_divergence(
-    one: object, other: object, distance: float
-) -> None:
+def test_a_distance_is_the_mean_root_of_divergences_over_tokens(one: object, other: object, distance: float) -> None:
     apart = distances(np.array([one, other], dtype=np.float32))
     assert apart == pytest.approx(np.array([[0, distance], [distance, 0]]), abs=1e-6)
 

@@ -74,9 +74,7 @@ def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return done
 
 
-def test_who_comes_then_waits_for_nothing_that_all_share(
-    looked_after: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_comes_then_waits_for_nothing_shared(looked_after: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     server.prepare()
     # What ends in the background of an earlier test may collect, too.
     assert list(dict.fromkeys(looked_after)) == ["collect", "freeze", "look after"]

@@ -56,9 +56,7 @@ def refuse(*_: Any, **__: Any) -> NoReturn:
     raise CahpError("The refit went wrong.")
 
 
-def test_a_board_that_rests_on_a_quick_refit_is_measured_with_it(
-    resting: Explorer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_board_on_a_quick_refit_is_measured_with_it(resting: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "compare_variants", wait)
     monkeypatch.setattr(section, "measure_receipt", wait)
     receipt = kind_of(RECEIPT, AbilityOptions())

@@ -47,9 +47,7 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
         Settings(model="gpt2", data="reviews.csv", prompt="{text} It was", answers=("bad", "good")),
     ],
 )
-def test_the_command_of_a_comparison_measures_the_same_as_the_page(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_measures_the_same_as_the_page(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = planned(settings)
     assert typed(own.command(plan, QUICK), monkeypatch) == plan
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))

@@ -18,9 +18,7 @@ def fail() -> list[Any]:
     raise ModuleNotFoundError("No module named 'elsewhere'")
 
 
-def test_a_part_that_cannot_be_imported_is_named_where_it_stands_and_takes_no_page_down(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_part_that_cannot_be_imported_is_named_and_takes_no_page_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = ("Board", "Budget", "Budget note", "Similarity", "Card", "Every page")
     panels = dict.fromkeys(pages, ("neutral.missing:TAB",))
     broken = Feature("word_order", panels=panels, experiments=fail, colourings=fail, first_texts=fail)

@@ -46,9 +46,7 @@ def explorer(settings: Settings) -> Iterator[Explorer]:
     made.close()
 
 
-def test_a_mask_made_by_hand_is_measured_as_the_command_line_measures_it(
-    explorer: Explorer, settings: Settings, tmp_path: Path
-) -> None:
+def test_a_mask_by_hand_is_measured_as_by_the_command(explorer: Explorer, settings: Settings, tmp_path: Path) -> None:
     layer = next(layer for layer, heads in enumerate(explorer.mask.by_layer) if len(heads) < explorer.card.heads)
     pruned = next(head for head in range(explorer.card.heads) if head not in explorer.mask.by_layer[layer])
     explorer.board.toggle(layer * explorer.card.heads + pruned)
@@ -140,9 +138,7 @@ def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_
 
 
 @pytest.mark.parametrize("cuts", [True, False])
-def test_a_layer_without_heads_is_refitted_on_the_board_or_the_reason_is_said(
-    settings: Settings, monkeypatch: pytest.MonkeyPatch, cuts: bool
-) -> None:
+def test_an_empty_layer_is_refitted_or_named(settings: Settings, monkeypatch: pytest.MonkeyPatch, cuts: bool) -> None:
     monkeypatch.setattr("cahp.models.surgery.can_cut", lambda model, mask: cuts or not mask.empty_layers)
     # Other texts for each, as the store remembers a refit.
     made = Explorer("bold", Source.open(replace(settings, limit=40 + cuts, min_per_layer=0)))

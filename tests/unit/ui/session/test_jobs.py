@@ -40,9 +40,7 @@ def start(session: str, name: str, work: Callable[[Progress], Any], **options: A
     return job
 
 
-def test_an_error_a_person_can_do_something_about_is_a_sentence_and_any_other_names_only_its_kind(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_a_person_s_error_is_a_sentence_and_any_other_names_its_kind(caplog: pytest.LogCaptureFixture) -> None:
     # Put together here, as a log quotes lines of code.
     typed = "-".join(("a", "secret"))
 
@@ -152,9 +150,7 @@ def steps(order: list[str], name: str, gate: threading.Event) -> Callable[[Progr
     return work
 
 
-def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_after_figures_and_runs(
-    gate: threading.Event,
-) -> None:
+def test_what_a_person_asked_for_goes_before_a_sweep_and_minutes_after_figures_and_runs(gate: threading.Event) -> None:
     order: list[str] = []
     table = jobs.submit(SESSION, "table", steps(order, "table", gate), rank=jobs.Rank.BACKGROUND)
     until(lambda: "table 1" in order)
@@ -168,9 +164,7 @@ def test_what_a_person_asked_for_goes_before_the_rest_of_a_sweep_and_minutes_aft
     assert order == ["table 0", "table 1", "QUICK", "RUN", "LONG", "table 2"]
 
 
-def test_the_time_of_a_job_that_was_let_pass_does_not_count(
-    gate: threading.Event, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_time_of_a_job_that_let_pass_is_not_counted(gate: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     now, begun = [100.0], threading.Event()
     monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
 
