@@ -98,7 +98,6 @@ def read_stored(app: AppTest) -> list[bytes]:
 
 def done(job: Job[T] | None) -> T:
     """Wait for a job that must succeed, and return its result."""
-    assert job is not None
     assert job.wait(PATIENCE)
     assert job.error is None
     assert job.result is not None

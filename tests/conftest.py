@@ -177,7 +177,6 @@ def read_back_here(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def quiet_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else runs here: no timing of this process counts as disturbed, so that all of them are kept."""
-
     from cahp.models import cards
 
     monkeypatch.setattr(cards, "NOISY", float("inf"))

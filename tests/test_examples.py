@@ -25,8 +25,6 @@ def example() -> ModuleType:
     """The method from top to bottom."""
     place = EXAMPLES / "cahp_in_80_lines.py"
     spec = importlib.util.spec_from_file_location("cahp_in_80_lines", place)
-    assert spec is not None
-    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

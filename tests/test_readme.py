@@ -441,7 +441,6 @@ def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Pat
 
 def test_the_guide_tells_where_copying_and_text_break_in_the_bundled_run() -> None:
     bundle = bundled.read_run("smollm2")
-    assert bundle is not None
     measured = msgspec.convert(bundle.tables["none"]["outcomes"], dict[int, dict[str, Estimate]], strict=False)
     full = bundle.document.outcomes["full"]
     copying, text = (
@@ -466,21 +465,17 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     accuracy = docs.list_means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
     tested = docs.read_comparison("minilm-sst5-tested")
     report = tested.document.full[0].recoveries["none"].report
-    assert report is not None
     full = percent(report["accuracy"])
     said = " ".join(docs.PAGES["README.md"].split())
     measured = f"{accuracy.text} {accuracy.interval} on SST-5's test split, all heads {full}"
     assert f"have an accuracy of {measured} (n = {tested.results.n:,}; mean of five seeds)" in said
     assert len({cell.seed for cell in tested.document.cells if cell.method == "obs-fisher"}) == 5
     primary = tested.results.primary
-    assert primary is not None
     (behind,) = (test for test in primary.tests if test.method == "obs-fisher")
     lead = Estimate(-behind.pp, (-behind.interval[1], -behind.interval[0]), behind.n, behind.unit)
     assert f"CAHP is behind `obs-fisher` by {lead.text} nats {lead.interval} (n = {behind.n:,}, 5 seeds)" in said
     run = bundled.read_run("minilm-bbc")
-    assert run is not None
     null = run.document.knee_null
-    assert null is not None
     said = " ".join(docs.PAGES["assets/docs/experiments.md"].split())
     assert f"stops at {run.document.knee} of 72 heads. On {null.draws} draws" in said
     assert f"it stops at {null.low} to {null.high} (`knee`" in said
@@ -488,7 +483,6 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
 
 def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
     bundle = bundled.read_run("smollm2")
-    assert bundle is not None
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
     printed = "\n".join(run_lines(put_record(bundle.document, NEUTRAL_TEXT, None), measures()))
     shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "Measured on" in block)

@@ -54,11 +54,8 @@ def figures(current: Mapping[str, Any]) -> dict[str, Any]:
 def boards() -> dict[int, dict[str, Any]]:
     """The figures of the bundled run at each budget, after the refit with which it opens."""
     shipped = bundled.read_run()
-    assert shipped is not None
     results = Results(shipped.document, shipped.arrays, bundle=shipped)
     clusters, table = results.clusters(bundled.SETTINGS), results.table(bundled.SETTINGS, "refit")
-    assert clusters is not None
-    assert table is not None
     expected = {}
     for selection in table.selections:
         mask = selection.mask

@@ -104,7 +104,6 @@ class Visitor:
     # The protocol --------------------------------------------------------------------------------------------
 
     async def _run(self, message: BackMsg) -> None:
-        assert self._socket is not None
         async with asyncio.timeout(_PATIENCE):
             await self._socket.send(message.SerializeToString())
             while not self._receive(await self._socket.recv()):

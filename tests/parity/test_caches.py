@@ -132,7 +132,6 @@ def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Pa
     assert {name: heads for name, (_, heads, _, channels) in stored.items() if channels == size} == {
         f"past_key_values.{layer}.{part}": heads for layer, heads in ((1, 1), (2, 2)) for part in ("key", "value")
     }
-
     # A person runs the lines of the README.
     code = (out / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
     names: dict[str, Any] = {}
@@ -145,7 +144,6 @@ def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Pa
     for found, start in ((names["ids"][0], prompt[0]), (written[0], ids[0]), (written[1, 2:], ids[1, 2:])):
         expected = fakes.write_on(pruned.network, torch.tensor(start[None]), len(found) - len(start))
         assert found.tolist() == expected[0].tolist()
-
     # A batch is timed with an empty cache.
     file = out / "model.onnx"
     (batch,) = measure_onnx(pruned, [file, file], seconds=0.05)

@@ -112,7 +112,6 @@ def heads(page: Page, which: str) -> set[int]:
 def drag(page: Page, share: float, *, press: bool = False) -> None:
     """Move the mouse to a place on the slider, and perhaps press it there."""
     box = page.locator("input.slider").bounding_box()
-    assert box is not None
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * share, box["y"] + box["height"] / 2)
     if press:
         page.mouse.down()
@@ -343,8 +342,6 @@ def test_a_hovered_head_lights_its_cluster_and_a_selected_one_its_replacement(ba
     expect(cells.nth(3)).to_have_class(re.compile("cover"))
     expect(cells.nth(3)).to_have_class(re.compile("member"))
     box, head = card.bounding_box(), cells.nth(2).bounding_box()
-    assert box is not None
-    assert head is not None
     assert abs(box["y"] - head["y"]) < 90
     cells.nth(4).hover()
     assert heads(page, "lit") == {4, 5}

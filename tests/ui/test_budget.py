@@ -43,8 +43,6 @@ def test_a_goal_sets_the_budget_and_one_out_of_reach_is_a_sentence_until_the_nex
     explorer.detail = "Published rule"
     rerun(app)
     null, clusters = explorer.results.null, explorer.clusters
-    assert null is not None
-    assert clusters is not None
     said = f"{null.describe(clusters.clustering.mss)} The published rule would stop at"
     assert said.replace("\\", "") in text_of(app, "markdown")
 
@@ -74,7 +72,6 @@ def test_a_link_to_a_distilled_mask_offers_to_distil_it_and_does_not_begin(monke
 
 
 def ended(job: Job[Any] | None) -> None:
-    assert job is not None
     assert job.wait(PATIENCE)
 
 

@@ -76,7 +76,6 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert not app.error
     found = Comparison.read(shipped / "tiny").results
     assert app.subheader[0].value == headline(found)
-    assert found.primary is not None
     assert f"Primary test: {found.primary.words}" in said(app)
     assert "All other tests are descriptive" in said(app)
     assert "measured on An abacus, 20" in said(app)

@@ -55,7 +55,6 @@ def test_the_mask_and_the_recovery_of_the_board_are_exported() -> None:
 
 def test_a_model_is_recovered_in_time_and_shown_with_size_time_and_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[dict[str, Any]] = []
-
     files = (
         Footprint("full", 90_900_000, Timing(50.0, 50.0, 8, 128, 40), None),
         Footprint("pruned", 80_700_000, Timing(49.0, 49.0, 8, 128, 40), ratio_of(0.98, 0.95, 1.01)),
@@ -102,7 +101,6 @@ def test_a_model_is_recovered_in_time_and_shown_with_size_time_and_answers(monke
 
 def write_ends(explorer: Explorer) -> None:
     job = explorer.work.job(export_page.WRITE)
-    assert job is not None
     assert job.wait(PATIENCE)
 
 
@@ -121,10 +119,8 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_goes_on(monke
     first = explorer_of(app).work.job(export_page.WRITE)
     app.button(key="export-write-drop-in").click()
     rerun(app)
-    assert first is not None
     assert first.state == "cancelled"
     second = explorer_of(app).work.job(export_page.WRITE)
-    assert second is not None
     second.cancel()
     app.button(key="export-measure").click()
     rerun(app)

@@ -101,7 +101,6 @@ def test_the_first_screen_has_heads_and_figures_without_scrolling(new_person: Ca
         # The strip of abilities does not lie over the charts.
         above, strip = (page.locator(of).bounding_box() or {} for of in (".st-key-home-board", ".abilities"))
         assert strip["y"] >= above["y"] + above["height"], (name, size)
-
     expect(page.get_by_role("gridcell")).to_have_count(72)
     gains = page.locator(".cahp-board .gain")
     assert [" ".join(text.split()) for text in gains.all_inner_texts()] == [

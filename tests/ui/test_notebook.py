@@ -165,14 +165,12 @@ def test_the_example_runs_in_jupyterlab_and_its_board_is_dragged(
     expect(page.locator(".widget-hbox")).to_have_count(0)
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_attached()
     expect(page.locator(".jp-OutputArea-output").get_by_role("rowheader", name="CAHP")).to_be_visible()
-
     board = page.locator(".cahp-board")
     slider, values, figures = board.locator("input.slider"), board.locator(".figure .value"), board.locator(".figure")
     slider.scroll_into_view_if_needed()
     expect(values.first).to_have_text("20 of 72")
     expect(figures.nth(1)).to_contain_text(", n = ")
     box = slider.bounding_box()
-    assert box is not None
     page.mouse.move(box["x"] + box["width"] * 14 / 66, box["y"] + box["height"] / 2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + box["height"] / 2, steps=8)

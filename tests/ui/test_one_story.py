@@ -45,7 +45,6 @@ def quality_table(report: str) -> list[str]:
     """The accuracies of a report, of all models of the run."""
     table = report.partition("<h2>Quality and cost</h2>")[2]
     row = re.search(r"<th scope=row>Accuracy</th>((?:<td>[^<]*</td>)+)", table)
-    assert row is not None
     return [cell.partition(" [")[0] for cell in re.findall(r"<td>([^<]*)</td>", row[1])]
 
 
@@ -61,24 +60,18 @@ def card_table(readme: str) -> list[str]:
 def test_every_export_shows_the_same_figures_of_a_mask(explorer: Explorer, recover: str, tmp_path: Path) -> None:
     explorer.chosen_recovery = recover
     board = explorer.outcomes(recover)
-    assert board is not None
-
     app = open_app("export", explorer)
     tables = [table.value for table in app.table]
     quality, cost = (table.set_index("") for table in tables if "" in table.columns)
     on_page = [cell.replace("\\", "").partition(" [")[0] for cell in quality.loc["Accuracy"]]
-
     view = on_board(explorer)
     run = view.document
-    assert run is not None
     assert run.settings.recover == recover
     report = page._report(explorer, view, run).decode()
-
     folder = tmp_path / "run"
     write_run(folder, Run(run, view.mask, view.arrays), table=explorer.table(explorer.swept))
     said: dict[str, Any] = json.loads((folder / "run.json").read_text())
     by_command = run_report(read_run(folder), day=date(2026, 1, 31))
-
     # The form follows the board's recovery, so no figures differ.
     assert app.selectbox(key="export-recover").value == recover
     assert "Its figures appear here" not in text_of(app, "caption")
@@ -87,7 +80,6 @@ def test_every_export_shows_the_same_figures_of_a_mask(explorer: Explorer, recov
     (inside,) = {Path(name).parts[0] for name in archive.namelist()}
     readme = archive.read(f"{inside}/README.md").decode()
     figures = json.loads(archive.read(f"{inside}/{formats.FIGURES_FILE}"))
-
     expected = [percent(part["accuracy"]) for part in said["metrics"].values() if part is not None]
     assert len(expected) == (2 if recover == "none" else 3)
     assert expected[-1] == board["accuracy"].text
@@ -98,15 +90,12 @@ def test_every_export_shows_the_same_figures_of_a_mask(explorer: Explorer, recov
     assert figures["delta"] == said["delta"]
     assert figures["recovery"] == said["settings"]["recover"] == recover
     headline = re.search(r"<p class=lead>.*?</p>", report)
-    assert headline is not None
     assert headline[0] in by_command
     # And of its time.
     ratio = run.latency_ratio
-    assert ratio is not None
     words = cost.loc["Time per batch, median"].iloc[-1].replace("\\", "")
     assert f"{ratio.text} {ratio.interval}" in words
     assert f"<td>{words}</td>" in report
     assert f"<td>{words}</td>" in by_command
     speed = explorer.results.speed(explorer.mask)
-    assert speed is not None
     assert speed.ratio == ratio

@@ -91,7 +91,6 @@ def test_the_first_screen_answers_its_example_and_then_a_text_of_a_person(monkey
     assert sentence["maps"]["words"][:3] == ["The", "captain", "signed"]
     assert (sentence["full"][0], sentence["kept"][0], sentence["state"]) == ("sports", "sports", "after refit")
     assert sentence["waits"] == ""
-
     explorer.chosen_recovery = "none"
     app.text_input(key="own-text-text-11").set_value("Shares in the club rose.")
     read(app)

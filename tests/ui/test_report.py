@@ -51,7 +51,6 @@ def opened(report: Path, new_context: Callable[..., BrowserContext]) -> Iterator
 def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callable[..., Page]) -> None:
     page = opened()
     run = bundled.read_run()
-    assert run is not None
     document = run.document
     figures = page.locator(".cahp-board .figure .value")
     expect(figures.nth(0)).to_have_text(f"{document.budget.attained} of 72")
@@ -59,7 +58,6 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     slider = page.get_by_role("slider")
     slider.scroll_into_view_if_needed()
     box = slider.bounding_box()
-    assert box is not None
     page.mouse.move(box["x"] + 9 + (box["width"] - 18) * 0.5, box["y"] + box["height"] / 2)
     page.mouse.down()
     expect(figures.nth(0)).to_have_text("39 of 72")

@@ -171,7 +171,6 @@ class TestBrowser:
         page = self.ready(new_person("Similarity?shown=30", viewport={"width": 1280, "height": 900}))
         for part in ("similarity-input", "head-graph", "chart-communities", "chart-attention"):
             box = page.locator(f".st-key-{part}").bounding_box()
-            assert box is not None
             assert box["y"] + box["height"] <= 900, part
         graph = self.graph(page)
         assert graph.evaluate("network.getSelectedNodes()") == [30]
@@ -205,8 +204,6 @@ class TestBrowser:
     def test_the_graph_is_drawn_whole_at_every_threshold(self, new_context: Callable[..., BrowserContext]) -> None:
         """The frame alone, which is given all graphs as one text: the driver takes minutes for as many numbers."""
         compared, run = compare_example(Source.open(bundled.SETTINGS).card.sha256), bundled.read_run()
-        assert compared is not None
-        assert run is not None
         mask = run.document.mask
         rising = [head_graph(compared.distances, threshold=step / 20) for step in range(21)]
         graphs = [*rising, *reversed(rising)]

@@ -102,7 +102,6 @@ def test_metrics_and_delta_of_a_file_lead_back_to_the_outcomes() -> None:
         "n": 4,
         "ci95": outcomes["accuracy"].ci95,
     }
-    assert delta is not None
     assert delta["pp"] == 50.0
     assert (to_metrics(measure(full))["agreement"], to_delta(measure(full))) == (None, None)
 

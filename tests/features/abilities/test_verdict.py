@@ -51,7 +51,6 @@ def row(pruned: np.ndarray, full: np.ndarray = FULL, **more: object) -> ItemValu
 )
 def test_the_word_follows_from_the_paired_difference(change: np.ndarray, word: str) -> None:
     (ability,) = decide([row(FULL + change)])
-    assert ability.pruned is not None
     assert ability.pruned.word == word
     assert ability.pruned.difference.value == pytest.approx(change.mean())
 

@@ -118,7 +118,6 @@ def test_removing_heads_is_what_the_recovery_by_means_does(model: HeadModel, bas
 def test_needed_heads_keep_the_answer_and_are_the_first_of_an_order(model: HeadModel, baseline: Baseline) -> None:
     result = attribute(model, baseline)
     needed = result.needed
-    assert needed is not None
     question = TextQuestion.read(model, TEXT, baseline)
     answer = model.card.labels.index(result.answer)
     logs, predictions = question.remove([needed.mask.keep], answer)
@@ -136,7 +135,6 @@ def test_needed_heads_keep_the_answer_and_are_the_first_of_an_order(model: HeadM
 def test_each_layer_of_the_needed_heads_keeps_its_minimum(model: HeadModel, baseline: Baseline) -> None:
     question = TextQuestion.read(model, TEXT, baseline)
     needed = attribute_answer(question, model.card.labels, floor=2).needed
-    assert needed is not None
     assert min(needed.mask.counts) >= 2
 
 
@@ -153,7 +151,6 @@ def test_the_induction_head_matters_for_a_word_that_it_copies(copying_model: Hea
     layer, head = divmod(result.order[0], 2)
     assert copying.ROLES[2 * layer + head] == "induction"
     assert result.removed[0].exact < -3
-    assert result.needed is not None
     assert 2 in result.needed.mask.flat
 
 

@@ -84,6 +84,5 @@ def test_a_check_stands_beside_the_comparison_of_its_model() -> None:
     comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
     claims = {one.name: find_check(one.comparison.document) for one in comparisons}
     claim = claims["minilm-bbc"]
-    assert claim is not None
     assert [vars(line)["text"] for line in claim.show()] == read_check(identify("minilm-bbc").identity)
     assert claims["minilm-sst5"] is None

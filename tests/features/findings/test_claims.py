@@ -41,14 +41,12 @@ def test_the_finding_is_first_and_the_table_has_every_row() -> None:
     document = varied().document
     model = replace(document.model, id="smollm2", sha256=SHA256)
     found = findings.find_peers(replace(document, protocols={}, model=model))
-    assert found is not None
     finding, *_, table = found.show()
     assert isinstance(finding, Line)
     assert "is nearest to the full model at as few bytes" in finding.text
     assert isinstance(table, Table)
     assert len(table.rows) > 8
     missing = findings.find_peers(replace(document, protocols={}))
-    assert missing is not None
     assert "cahp experiment peers tiny" in next(text.text for text in missing.show() if isinstance(text, Text))
     assert findings.find_peers(document) is None
 

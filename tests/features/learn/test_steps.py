@@ -127,13 +127,11 @@ def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
 
 
 def gone(mask: HeadMask | None) -> list[int]:
-    assert mask is not None
     return [head for head in range(LAYERS * HEADS) if head not in mask.flat]
 
 
 def measure(name: str, subject: Subject) -> Answer:
     (found,) = (step.measure for step in subject.steps if step.name == name)
-    assert found is not None
     return found(silent)
 
 
@@ -161,7 +159,6 @@ def test_the_head_that_is_shown_is_removed_alone() -> None:
     result = answer("one-head", bench)
     assert gone(bench.asked[1]) == [2]
     assert (result.value, result.sample) == (pytest.approx(3), "100 texts")
-    assert result.interval is not None
     assert result.interval[0] < 3 < result.interval[1]
     assert result.headline == "3 of 100 answers changed. Here it stays “a”."
     assert "hardly change" in result.meaning

@@ -57,7 +57,6 @@ def test_neutral_text_is_not_the_tasks(task: str, installed: bool, name: str, mo
 def test_a_run_evaluates_its_heads_and_its_file_is_read_again(bench: Bench, settings: Settings) -> None:
     document = measure_run(bench, measures=MEASURES).document
     record = NEUTRAL_TEXT.read_run(document)
-    assert record is not None
     assert record.data.endswith("notes.txt")
     assert sum(map(len, record.kept.values())) == 4
     kept = HeadMask.of(
@@ -80,10 +79,8 @@ def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Set
     bench = open_bench(replace(settings, recover="refit"), store=store)
     document = measure_run(bench, measures=MEASURES).document
     record = NEUTRAL_TEXT.read_run(document)
-    assert record is not None
     assert record.recover == "refit"
     chosen, own = (record.outcomes[f"{name}_recovered"]["kl"].value for name in ("chosen", "own"))
-    assert record.excess_recovered is not None
     assert record.excess_recovered.value == pytest.approx(chosen - own)
     assert record.narrow == (record.excess_recovered.low > own / 2)
     # Each refit lowers the KL divergence where its texts come from; the own one was refitted on neutral text.

@@ -101,7 +101,6 @@ def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
     # Of the 495 ways to name four of twelve heads, three put all into one cluster.
     assert together == (1.0, pytest.approx(3 / 11, abs=0.02), pytest.approx(3 / 495, abs=0.004))
     apart = compare_clusters(roles, np.tile([0, 1, 2, 3], 3))
-    assert apart is not None
     assert (apart[0], apart[2]) == (0.0, 1.0)
     assert describe_clusters(roles_of("first", "none"), np.array([0, 1])) == ""
     # Heads of a layer share clusters whatever their roles: that alone is no finding.
@@ -123,9 +122,7 @@ def test_an_ablation_is_confirmed_by_its_interval_and_its_corrected_p_value() ->
 
 def test_the_guide_states_the_roles_that_ship() -> None:
     run = bundled.read_run("smollm2")
-    assert run is not None
     roles = stored_roles(Source.open(bundled.RUNS["smollm2"]).bench.resources)
-    assert roles is not None
     page = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
     counts = dict(roles.counts)
     without = counts.pop("none")

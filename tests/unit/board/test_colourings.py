@@ -81,7 +81,6 @@ def test_the_eight_largest_families_get_hues_the_next_eight_stripes_and_the_rest
 @pytest.mark.parametrize("name", ["minilm-bbc", "smollm2"])
 def test_no_head_changes_its_colour_with_the_budget_and_none_is_grey(name: str) -> None:
     bundle = read_run(name)
-    assert bundle is not None
     clusters = bundle.evidence()
     drawn = [mark_clusters(clusters.groups(k)[0], clusters.families) for k in clusters.clustering.ks.tolist()]
     assert all(marks.colours == drawn[0].colours for marks in drawn)

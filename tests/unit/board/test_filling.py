@@ -49,12 +49,10 @@ def test_a_row_says_what_a_run_with_its_budget_says(bench: Bench) -> None:
     list(fill(table, bench))
     run = prune(replace(bench.settings, budget="5"), store=bench.resources.store).document
     row = table.row(5)
-    assert row.outcomes is not None
     assert row.values["kl"] == row.outcomes["kl"].value
     assert row.outcomes == run.outcomes["pruned"]
     costs = bench.costs(table.selection(5).mask)
     assert row.speed == Speed.of(costs.ratio, costs.full, costs.pruned)
-    assert table.full is not None
     assert table.full["accuracy"] == run.outcomes["full"]["accuracy"]
     assert table.full["accuracy_change"].value == 0
 

@@ -24,7 +24,6 @@ def board() -> Board:
 
 def without_a_knee() -> Choices:
     found = choices()
-    assert found.clusters is not None
     return replace(found, clusters=replace(found.clusters, clustering=replace(found.clusters.clustering, knee=0)))
 
 

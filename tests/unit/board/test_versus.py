@@ -42,7 +42,6 @@ def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench:
     settings = replace(small_bench.settings, model=str(fakes.save_model(tmp_path / "other", "roberta")))
     other = open_bench(settings, store=small_bench.resources.store)
     found = compare_variants((other, Variant(B)), (small_bench, Variant(A)))
-    assert found is not None
     texts = small_bench.evaluation
     ours = other.measurements.evaluate_model(other.model, texts, mask=B).correct.astype(float)
     theirs = small_bench.measurements.evaluate_model(small_bench.model, texts, mask=A).correct.astype(float)
@@ -79,7 +78,6 @@ def test_answers_of_a_are_expressed_in_the_classes_of_b(
         for name, names, said in (("a", labels, label_map), ("b", theirs, b_map))
     ]
     found = compare_variants(*((bench, Variant(A)) for bench in benches))
-    assert found is not None
     assert found.a.classes == found.b.classes == theirs
     assert np.array_equal(found.a.predictions, 1 - found.b.predictions)
     assert np.array_equal(found.a.labels, found.b.labels)
@@ -108,7 +106,6 @@ def test_why_models_cannot_be_compared_is_said() -> None:
 
 def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
     found = compare_variants((window_bench, Variant(A)), (window_bench, Variant(B)))
-    assert found is not None
     a, b = (window_bench.measurements.evaluate(window_bench.evaluation, mask=mask).predictions for mask in (A, B))
     assert found.counts == (int((a != b).sum()), 160)
     assert found.change is None

@@ -203,14 +203,12 @@ def test_the_primary_test_is_the_divergence_after_the_refit_over_few_heads_corre
     model = replace(comparison.document.model, layers=6, heads=12)
     summary = summarise(replace(comparison.document, model=model), comparison.answers)
     primary = summary.primary
-    assert primary is not None
     assert (primary.split, primary.outcome, primary.recovery, primary.budgets) == ("validation", "kl", "refit", (3, 5))
     assert primary.words == "KL divergence, after refit, area over 3 and 5 of 72 heads"
     areas = [one for one in summary.tests if (one.outcome, one.recovery, one.budget) == ("kl", "refit", None)]
     assert primary.tests == tuple(areas)
     # Of 6 heads neither budget is few: the smaller one, corrected for two methods, not for two at two budgets.
     primary = comparison.summary.primary
-    assert primary is not None
     assert (primary.budgets, primary.words) == ((3,), "KL divergence, after refit, at 3 of 6 heads")
     wide = [one for one in comparison.summary.tests if (one.outcome, one.recovery) == ("kl", "refit")]
     here = [one for one in wide if one.budget == 3]

@@ -70,7 +70,6 @@ def test_outcomes_are_those_of_a_run_with_its_mask(comparison: Comparison, setti
     mask = HeadMask(comparison.document.mask(cell))
     outcomes = measure(bench.measurements.evaluate(bench.evaluation, mask=mask), full=bench.full)
     measured = cell.recoveries["none"].eval
-    assert measured is not None
     assert measured["accuracy"] is None
     for name in ("kl", "agreement", "perplexity", "bits_per_byte", "copying"):
         assert measured[name] == pytest.approx(outcomes[name].value, abs=1e-6)
@@ -80,7 +79,6 @@ def test_outcomes_are_those_of_a_run_with_its_mask(comparison: Comparison, setti
 def test_the_files_hold_what_every_mean_and_interval_follows_from(folder: Path) -> None:
     comparison = Comparison.read(folder)
     document = comparison.document
-    assert document.protocols is not None
     assert document.protocols["eval"].documents >= 8
     assert comparison.results.outcomes == ("kl", "agreement", "nll", "copying")
     with np.load(folder / "compare.npz") as arrays:
@@ -140,7 +138,6 @@ def test_methods_that_need_labels_learn_next_tokens(settings: Settings, store: S
 
 def test_tuning_and_evaluation_windows_are_halves_of_the_text(settings: Settings, store: Store) -> None:
     found = Workspace(plan(settings, "complementary", "tuned", tries=2), store=store)
-    assert found.tuning_texts is not None
     tuning, evaluation = found.tuning_texts.windows, found.splits["eval"].windows
     assert not any(window.copying for window in tuning)
     assert (len(tuning), sum(window.copying for window in evaluation)) == (6, 8)

@@ -167,7 +167,6 @@ def test_a_rounded_model_is_measured_beside_the_full_and_the_recovered_one(setti
     assert full.ratio is None
     assert rounded.ratio.ci95[0] <= rounded.ratio.value <= rounded.ratio.ci95[1]
     assert rounded.latency_ms.repeats == full.latency_ms.repeats >= 3
-
     # Its figures are those of its answers.
     bench = open_bench(settings, store=Store(tmp_path / "store"))
     session = onnxruntime.InferenceSession(str(out / "model.onnx"))

@@ -73,7 +73,6 @@ def test_a_swept_folder_tells_all_budgets_and_a_stale_table_nothing(run: Run, be
     live = live_of(read_run(tmp_path))
     assert live.table.row(budget).outcomes == table.row(budget).outcomes is not None
     assert "of 67" not in run_report(read_run(tmp_path), day=date(2026, 1, 1))
-
     said = json.loads((tmp_path / "table.json").read_text())
     said["masks"][str(budget)] = "0" * 64
     (tmp_path / "table.json").write_text(json.dumps(said))

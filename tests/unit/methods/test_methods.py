@@ -189,7 +189,6 @@ def test_progress_rises_to_the_end_and_may_stop_the_work(model: HeadModel, tmp_p
     registry.get(name).choose(gather(model, TEXTS, tmp_path, progress=watch), budget=6)
     assert last
     assert all(done == total for done, total in last.values())
-
     with pytest.raises(Cancelled):
         registry.get(name).choose(gather(model, TEXTS, tmp_path / "new", progress=fakes.stop_at()), budget=6)
 

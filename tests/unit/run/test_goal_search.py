@@ -47,11 +47,9 @@ def test_the_fewest_heads_that_keep_a_divergence_are_the_tables(settings: Settin
     amount = float(f"{sorted(highs.values())[5]:.6f}") + 1e-6
     run = prune(replace(settings, goal=f"kl={amount:.6f}", report="test"), store=store)
     document = run.document
-    assert document.goal is not None
     fewest = min(budget for budget, high in highs.items() if high <= amount)
     assert (document.goal.heads, run.mask.count, document.budget.requested) == (fewest, fewest, fewest)
     assert document.goal.estimate == document.outcomes[state]["kl"]
-    assert document.report is not None
     assert document.goal.confirmed is (document.report.outcomes[state]["kl"].high <= amount)
     assert RunDocument.from_json(document.to_json()) == document
     # The run without its recovery keeps the number of heads, not the goal.
@@ -65,7 +63,6 @@ def test_the_most_heads_that_save_cache_memory_are_counted(store: Store, setting
     document = prune(replace(asked, goal="kv-cache=-30%"), store=store).document
     # 3 layers of 4 groups: 8 of 12 are the most that are at most 70 %.
     assert (document.budget.attained, document.goal and document.goal.heads) == (8, 8)
-    assert document.kv_cache is not None
     # Keys and values of 4 channels, 4 bytes each.
     assert (document.kv_cache.full, document.kv_cache.pruned) == (12 * 2 * 4 * 4, 8 * 2 * 4 * 4)
     assert RunDocument.from_json(document.to_json()) == document

@@ -74,7 +74,6 @@ def test_an_even_run_keeps_as_many_in_a_layer(settings: Settings, store: Store, 
     assert run.document.budget.requested == (None if budget == "auto" else 6)
     # Its price is the difference of two divergences on the same texts.
     price = run.document.evenness
-    assert price is not None
     assert price.even == run.document.outcomes["pruned"]["kl"]
     assert price.difference.value == pytest.approx(price.even.value - price.free.value)
     assert price.difference.n == 40
@@ -86,7 +85,6 @@ def test_an_even_run_keeps_as_many_in_a_layer(settings: Settings, store: Store, 
 def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settings: Settings, store: Store) -> None:
     document = prune(replace(settings, budget="auto"), store=store).document
     assert document.clusters == document.knee
-    assert document.knee_rule is not None
     assert document.knee_rule.startswith(("polynomial-", "chord"))
     assert document.budget.attained == (document.knee or 0) + len(document.rescued)
     # Where the curve decides, the run says where it would stop on unstructured data, also when it is found again.
@@ -185,22 +183,18 @@ def test_looks_at_the_test_split_count(settings: Settings, tmp_path: Path, monke
     held_back = bench.dataset.split("test").sha256
     assert prune(settings, store=store).document.test_opened == 0
     assert held_back not in seen
-
     first = prune(replace(settings, report="test"), store=store).document
     assert first.test_opened == 1
-    assert first.report is not None
     assert first.report.split == "test"
     assert (first.report.examples, first.report.sha256) == (40, held_back)
     assert first.report.outcomes["full"]["accuracy"].n == 40
     assert held_back in seen
-
     # What is stopped while it reads them has opened them.
     with monkeypatch.context() as patched:
         patched.setattr(Measurements, "outcomes", Mock(side_effect=Cancelled))
         with pytest.raises(Cancelled):
             prune(replace(settings, report="test", budget="7"), store=store)
     assert resources.TestSplitLog(bench.card, bench.dataset, store).count == 2
-
     # The same figures again are no new opening; other heads judged by the same texts are.
     assert prune(replace(settings, report="test"), store=store).document.test_opened == 2
     assert prune(replace(settings, report="test", budget="6"), store=store).document.test_opened == 3

@@ -66,7 +66,6 @@ def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store
     assert not np.array_equal(answers.losses, first.evaluate(TEXTS, mask=mask).losses)
     again = fakes.opened(model.card, TEXTS, store, load=fakes.unread)
     stored = again.recoveries.recover(mask, how, schedule=BRIEF)
-    assert stored is not None
     assert stored.sha256 == recovered.sha256
     assert (stored.epochs, stored.refit, stored.distill) == (recovered.epochs, recovered.refit, recovered.distill)
     assert np.array_equal(again.measurements.evaluate(TEXTS, mask=mask, recovered=stored).losses, answers.losses)
@@ -81,12 +80,8 @@ def test_quick_refits_come_from_one_full_pass(model: HeadModel, store: Store, mo
     again = opened(model, store).recoveries
     other = HeadMask(np.eye(4, dtype=np.bool_)[[1, 2, 3]])
     found = [made.recover(mask, "quick-refit") for made, mask in ((first, MASK), (again, MASK), (again, other))]
-    assert found[0] is not None
-    assert found[1] is not None
     assert found[0].sha256 == found[1].sha256
-    assert found[2] is not None
     report = found[2].refit
-    assert report is not None
     assert (report.verdict, report.row.name, report.kl_after) == ("applied", "quick-refit", None)
     assert report.reason == "not compared on held-out texts"
 
@@ -199,13 +194,11 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
     timed = open_bench(replace(settings, recover="auto", limit=20), store=Store(tmp_path / "store"))
     assert any("as many of 62 texts" in notice for notice in timed.notices)
     run = prune(settings, store=Store(tmp_path / "store"))
-    assert run.document.distill is not None
     assert run.document.distill.examples + run.document.distill.held_out == len(bench.recoveries.inputs)
     # Another content is another run.
     file.write_text("text\n" + "\n".join(fresh[:40]) + "\n")
     assert prune(settings, store=Store(tmp_path / "store")).document.distill != run.document.distill
     refitted = prune(replace(settings, recover="refit"), store=Store(tmp_path / "store")).document
-    assert refitted.refit is not None
     assert refitted.refit.kl_after < refitted.refit.kl_before
     file.write_text("premise,hypothesis\na,b\n")
     with pytest.raises(DataError, match="single texts"):
@@ -302,7 +295,6 @@ def test_another_bench_finds_a_distillation(settings: Settings, store: Store, mo
     assert bench.recoveries.read(choose(bench).mask, "distill") is None
     run = prune(replace(drawn, recover="distill"), store=store)
     found = bench.recoveries.read(run.mask, "distill")
-    assert found is not None
     assert found.report == run.document.distill
     monkeypatch.setattr(recovery, "distill", None)
     assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
@@ -322,13 +314,11 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
     assert (pruned.outcomes, last.outcomes) == (said.outcomes["pruned"], said.outcomes["recovered"])
     assert {one.outcomes["accuracy"].n for one in said.steps} == {40}
     for before, after in pairwise(said.steps):
-        assert after.gained is not None
         change = after.outcomes["accuracy"].value - before.outcomes["accuracy"].value
         assert after.gained.value == pytest.approx(100 * change)
     assert pruned.gained is None
     assert (refit.seconds or 0) > 0 < (last.seconds or 0)
     assert "recovered" in said.outcomes
-    assert said.distill is not None
     assert said.refit is not None
     assert said.distill.held_out == 24
     assert said.timings.recovery_s is not None

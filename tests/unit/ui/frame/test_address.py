@@ -46,7 +46,6 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
     }
     settings, wish = read(said)
     assert settings == bundled.SETTINGS
-    assert wish is not None
     assert (wish.settings.text_column, wish.settings.pair_column) == ("question", None)
     assert wish.settings.splits == {"a.csv": "train", "b.csv": "validation"}
     assert wish.settings.label_map == {"yes, really": "pos", "no": "neg"}

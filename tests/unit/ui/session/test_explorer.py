@@ -62,7 +62,6 @@ def test_a_mask_by_hand_is_measured_as_by_the_command(explorer: Explorer, settin
         assert found == said
         flips = explorer.work.start(FLIPS, explorer.board_state())
         assert flips.wait(PATIENCE)
-        assert flips.result is not None
         assert flips.result.counts[0] == round((1 - said["agreement"].value) * said["agreement"].n)
     finally:
         explorer.board.undo()
@@ -74,7 +73,6 @@ def test_another_degree_keeps_figures_and_another_sample_does_not(explorer: Expl
     results = explorer.results
     explorer.change(poly_degree=2)
     assert explorer.results is results
-    assert results.run is not None
     assert explorer.settings != results.run.settings
     assert explorer.clusters is not None
     explorer.change(poly_degree=settings.poly_degree)
@@ -106,10 +104,8 @@ def test_a_bundled_quick_refit_stands_at_every_budget_until_a_person_asks_for_th
     made.board.set_budget(70)
     assert made.recovery == RecoveryState("refit", shown="quick-refit", ready="quick-refit", awaits="request")
     quick = made.outcomes("quick-refit")
-    assert quick is not None
     # It stands on the curve after a refit, which is not measured there.
     table = made.table("refit")
-    assert table is not None
     row = table.row(70)
     assert row.outcomes is None
     assert row.values["kl"] == quick["kl"].value

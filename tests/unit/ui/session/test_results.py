@@ -33,7 +33,6 @@ def planned(results: Results, *, recover: Any = "none", **settings: Any) -> Budg
 def test_speed_depends_on_how_many_heads_a_layer_keeps_and_not_on_which() -> None:
     results = Results(run())
     found = results.speed(ALIKE)
-    assert found is not None
     assert found.ratio.value == 0.82
     assert results.speed(HeadMask.of([0, 3, 4], 2, 3)) is None
     assert Results(run(latency_ratio=None)).speed(OF_THE_RUN) is None

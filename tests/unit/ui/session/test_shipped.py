@@ -64,7 +64,6 @@ def test_the_bundled_board_needs_no_model(explorer: Explorer) -> None:
     assert (explorer.mask.count, explorer.card.task) == (72, NEXT_TOKEN)
     for recover in ("none", "refit"):
         outcomes = explorer.outcomes(recover)
-        assert outcomes is not None
         assert {"kl", "agreement", "perplexity"} <= outcomes.keys()
         assert explorer.results.ships(explorer.mask, recover)
     assert run_seconds(explorer.bench) > 0
