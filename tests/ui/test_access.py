@@ -295,7 +295,7 @@ def test_in_public_neither_folders_nor_the_hub_are_offered_to_anybody(told: Call
     assert not any("older" in option or "ugging" in option for option in [*model.options, *texts.options])
     assert texts.options == [
         "The model's own data",
-        "My files (text, CSV, TSV, JSONL, Parquet)",
+        "My files",
         "My text, pasted here",
         *("sst5", "mnli", "wikitext-2", "c4"),
     ]

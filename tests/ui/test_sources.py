@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from cahp.ui.session.explorer import Explorer
 
-FILE = "My files (text, CSV, TSV, JSONL, Parquet)"
+FILE = "My files"
 
 TOPICS = {
     "sports": ("The striker scored twice in the cup final", "The runner broke the record in the last lap"),

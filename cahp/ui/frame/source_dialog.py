@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 _OTHER_MODEL = "A folder, a GGUF file or a Hugging Face id…"
 _WITH_MODEL = "The model's own data"
-_FILES = "My files (text, CSV, TSV, JSONL, Parquet)"
+_FILES = "My files"
 _PASTED = "My text, pasted here"
 _ELSEWHERE = "A folder, a preset or hub data…"
 _IN_SESSION = "stay in this session: they are not stored on disk, logged, or put into a link."
