@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from itertools import chain
 from pathlib import Path
-from pkgutil import resolve_name
+from pkgutil import iter_modules, resolve_name
 from typing import Any
 
 import fakes
@@ -160,5 +160,5 @@ def test_every_part_of_a_row_is_found() -> None:
 
 
 def test_every_room_has_a_row_of_its_name() -> None:
-    rooms = {file.parent.name for file in Path(features.__file__).parent.glob("*/__init__.py")}
+    rooms = [room.name for room in iter_modules(features.__path__)]
     assert sorted(feature.name for feature in features.FEATURES) == sorted(rooms)
