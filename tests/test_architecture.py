@@ -218,6 +218,7 @@ CONDITIONAL_EXPRESSIONS = 165
 #: way into a network, through which every probe, gate and edit goes.
 VERBS = {
     "cahp/api/compare.py:compare",
+    "cahp/api/evaluate.py:latency",
     "cahp/comparison/running.py:compare",
     "cahp/api/export.py:export",
     "cahp/api/export.py:recover",
