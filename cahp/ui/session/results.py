@@ -24,32 +24,12 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
-from cahp.run.settings import Salience, Settings, key_fields
+from cahp.run.settings import AFTERWARDS, CHOOSING, Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import Arrays, HeadMask
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
-INTERPRETATIONS = frozenset(
-    {
-        "budget",
-        "goal",
-        "poly_degree",
-        "min_per_layer",
-        "min_first_layers",
-        "even",
-        "salience",
-        "representative",
-        "roles",
-        "abilities",
-        "latency",
-        "device",
-        "recover",
-        "recover_data",
-        "recover_time",
-        "labels",
-        "neutral_data",
-    }
-)
+INTERPRETATIONS = frozenset((*CHOOSING, *AFTERWARDS, "device")) - {"method", "select_time"}
 
 
 class Results:
