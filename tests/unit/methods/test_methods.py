@@ -30,8 +30,8 @@ LEARNED = [name for name in NAMES if registry.facts(name).learned]
 #: Layer 0 and 1 keep three heads, and what is left of seven goes to layer 2.
 FIRST = np.array([3, 3, 1])
 POST_HOC = [name for name in NAMES if name not in LEARNED]
-#: They take no pass of the model.
-FREE = ["random", "random-even", "magnitude", "magnitude-raw"]
+#: They take no pass of the model, as their docstrings say.
+FREE = [name for name in POST_HOC if "Cost: no forward passes" in " ".join(str(registry.get(name).__doc__).split())]
 
 
 def unread(model: HeadModel, folder: Path) -> HeadEvidence:
