@@ -149,9 +149,6 @@ def describe_ratio(ratio: Estimate) -> str:
     return f"{number(ratio.value, 2)} [{number(low, 2)}, {number(high, 2)}] x a forward pass"
 
 
-# A whole run -------------------------------------------------------------------------------------------------
-
-
 def save_bert_base(folder: Path) -> None:
     """Save random weights in the shape of BERT-base, with tokenizer and classes of the built-in model."""
     builtin = models.load(Settings.model, device="cpu")

@@ -76,9 +76,6 @@ def refusal(kind: str, path: Path) -> str:
     return opened.check(size)
 
 
-# The child -----------------------------------------------------------------------------------------------------------
-
-
 #: What opens a file or folder of a kind.
 KINDS: dict[str, Callable[[Path], object]] = {
     "data": lambda path: data.load(str(path)),

@@ -20,24 +20,8 @@ ROOMS = {"pyproject.toml", "README.md", "app.py", "pages", "cahp", "assets", "te
 BESIDE_THEM = {"LICENSE", "CHANGELOG.md", "Makefile", "CITATION.cff", "Dockerfile", "llms.txt"}
 
 #: What a command that only prints its help has no use for.
-HEAVY = {
-    "torch",
-    "transformers",
-    "peft",
-    "accelerate",
-    "datasets",
-    "pyarrow",
-    "pandas",
-    "scipy",
-    "sklearn",
-    "umap",
-    "numba",
-    "kmedoids",
-    "kneed",
-    "networkx",
-    "streamlit",
-    "plotly",
-}
+_HEAVY = "torch transformers peft accelerate datasets pyarrow pandas scipy sklearn umap numba kmedoids kneed networkx"
+HEAVY = {*_HEAVY.split(), "streamlit", "plotly"}
 
 LIGHT = {
     "import cahp": "import cahp",

@@ -143,9 +143,7 @@ def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
-@pytest.mark.parametrize(
-    ("document", "words"), COMMANDS, ids=lambda value: value if isinstance(value, str) else value[0]
-)
+@pytest.mark.parametrize(("document", "words"), COMMANDS, ids=lambda it: it if isinstance(it, str) else it[0])
 def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) -> None:
     command = docs.GROUP.commands[words[0]]
     command.make_context(words[0], list(words[1:]), parent=click.Context(docs.GROUP))
@@ -172,9 +170,7 @@ def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None
 
 @pytest.mark.parametrize("mark", docs.TABLES)
 def test_a_table_is_that_of_the_code(mark: str) -> None:
-    assert docs.marked(docs.TABLES[mark], mark).splitlines() == docs.make_table(mark), (
-        "run `.venv/bin/python tests/docs.py`"
-    )
+    assert docs.marked(docs.TABLES[mark], mark).splitlines() == docs.make_table(mark), "run `python tests/docs.py`"
 
 
 #: The tables of measurements that a person wrote: their mark, their page, and the files (below ``assets``) that ship
@@ -400,9 +396,7 @@ def test_the_method_of_the_contributing_page_and_calls_in_python_pass_the_linter
 def test_the_method_of_the_contributing_page_can_be_used(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_methods", dict(registry._methods))
     run_snippets("assets/docs/contributing.md")
-    answer = call(
-        "prune", "--limit", 64, "--eval-limit", 40, "--method", "variance", "--budget", 20, "--json", "--quiet"
-    )
+    answer = call("prune", "--limit", 64, "--eval-limit", 40, "--method", "variance", "--budget", 20, "--json")
     assert answer.code == 0, answer.err
     assert answer.document["budget"]["attained"] == 20
 

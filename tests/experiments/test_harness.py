@@ -31,9 +31,7 @@ doc_to_target: "{{{{answer}}}}"
 metric_list:
   - metric: acc
 """
-needs_harness = pytest.mark.skipif(
-    importlib.util.find_spec("lm_eval") is None, reason="lm-evaluation-harness is not installed"
-)
+needs_harness = pytest.mark.skipif(importlib.util.find_spec("lm_eval") is None, reason="lm_eval is not installed")
 
 
 @pytest.fixture(scope="module")

@@ -282,8 +282,6 @@ def test_a_mean_ablated_model_reads_back_where_biases_are(family: str, tmp_path:
             assert write(formats.model_form(form), tmp_path / form, whole)["difference"] <= 1e-5
 
 
-# --- an even model as a plain checkpoint: its own class with fewer heads, read by transformers alone
-
 STANDARD = formats.model_form("standard")
 #: Tiny classifiers whose configuration states the size of a head: one that derives it if it is missing, one with a
 #: norm of queries and keys, one with queries, keys and values in one matrix, and one with a single key-value head.
@@ -392,8 +390,6 @@ def test_an_uneven_mask_is_refused_with_the_option_that_makes_it_even(tmp_path: 
     with pytest.raises(OptionError, match="--even chooses them, and the mask keeps 1 to 2; export it as compact"):
         formats.check_export(STANDARD, card, HeadMask(np.array([[True, True], [False, True]])))
 
-
-# --- layers without heads: their attention is left out, and masked, cut and exported models give the same
 
 #: Its first layer is without heads, whose cache tells the positions.
 LANGUAGE, CLASSIFIERS = ("gpt2", "llama"), ("bart", "bert", "deberta-v2", "llama", "modernbert")

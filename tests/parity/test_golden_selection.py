@@ -143,9 +143,6 @@ def test_the_kept_and_rescued_heads_are_the_references(golden: Arrays, clusterin
     assert chosen.k == int(golden["knee"])
 
 
-# From sentences and weights --------------------------------------------------------------------------------------
-
-
 @pytest.fixture(scope="module")
 def minilm(whole: Arrays) -> HeadModel:
     model = load_model(identify("minilm"), device_name="cpu", labels=tuple("01234"))

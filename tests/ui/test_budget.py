@@ -75,9 +75,6 @@ def ended(job: Job[Any] | None) -> None:
     assert job.wait(PATIENCE)
 
 
-# --- in a browser
-
-
 @pytest.mark.browser
 def test_the_board_is_dragged_moved_by_keys_asked_and_changed_by_hand(open_page: Callable[[str], Page]) -> None:
     page = open_page("Budget")

@@ -58,17 +58,12 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 page = partial(open_app, "compare")
 
 
-def chart(app: AppTest, name: str) -> dict[str, Any]:
-    return next(
-        json.loads(one.proto.spec) for one in app.get("plotly_chart") if one.proto.id.endswith(f"-chart-{name}")
-    )
+def chart(app: AppTest, key: str) -> dict[str, Any]:
+    return next(json.loads(one.proto.spec) for one in app.get("plotly_chart") if one.proto.id.endswith(f"-chart-{key}"))
 
 
 def said(app: AppTest) -> str:
     return "\n".join((text_of(app, "markdown", "caption", "subheader"), *(one.label for one in app.expander)))
-
-
-# The page ---------------------------------------------------------------------------------------------------
 
 
 def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped: Path) -> None:
@@ -154,9 +149,6 @@ def test_without_a_bundled_comparison_one_s_own_is_shown_or_refused(bare: None, 
     assert not app.error
     assert "From your file" in said(app)
     assert len(app.get("plotly_chart")) == 3
-
-
-# One's own --------------------------------------------------------------------------------------------------
 
 
 def settled(app: AppTest, key: str) -> AppTest:

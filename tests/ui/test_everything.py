@@ -123,9 +123,7 @@ def test_odd_masks_are_refused_in_a_sentence() -> None:
 @pytest.mark.nightly
 def test_a_tablets_sidebar_closes_by_itself(new_person: Callable[..., Page], settled: Callable[[Page], Page]) -> None:
     page = new_person("", viewport={"width": 820, "height": 1100})
-    closed, opened = (
-        page.locator(f'[data-testid="stSidebar"][data-collapsed="{state}"]') for state in ("true", "false")
-    )
+    closed, opened = (page.locator(f'[data-testid="stSidebar"][data-collapsed="{how}"]') for how in ("true", "false"))
     expect(closed).to_be_attached()
     page.get_by_test_id("stExpandSidebarButton").click()
     expect(opened).to_be_attached()

@@ -104,9 +104,6 @@ def test_the_splits_of_a_links_files_are_guessed_and_another_choice_does_not_tak
     assert not has_button(app, "open-wish")
 
 
-# In a browser -------------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.browser
 def test_back_and_forward_lead_through_pages(open_page: Callable[[str], Page], settled: Callable[[Page], Page]) -> None:
     page = open_page("")

@@ -155,9 +155,7 @@ def _mask_files() -> list[bytes]:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Sound models by family."""
     folder = tmp_path_factory.mktemp("models")
-    return {
-        family: fakes.save_model(folder / family, family) for family in ("bert", "gpt2", "albert", "deberta-v2", "bart")
-    }
+    return {kind: fakes.save_model(folder / kind, kind) for kind in ("bert", "gpt2", "albert", "deberta-v2", "bart")}
 
 
 def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, examples: int) -> None:

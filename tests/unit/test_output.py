@@ -108,9 +108,7 @@ def test_by_force_a_model_replaces_the_parts_of_another_and_nothing_else(tmp_pat
     folder = tmp_path / "out"
     (folder / "data").mkdir(parents=True)
     theirs = {"thesis.docx": b"1", "data/rows.csv": b"2"}
-    parts = dict.fromkeys(
-        ("model.safetensors.index.json", "config.json", "chat_template.jinja", "sentencepiece.bpe.model"), b"3"
-    )
+    parts = dict.fromkeys(("model.safetensors.index.json", "config.json", "sentencepiece.bpe.model"), b"3")
     for name, content in {**theirs, **parts}.items():
         (folder / name).write_bytes(content)
     out = Output(folder, force=True)

@@ -9,7 +9,6 @@ import fakes
 import pytest
 from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 
-from cahp.features.abilities.record import AbilitiesRecord
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.ui.export.view import list_findings, on_board
 from cahp.ui.frame.panels import find_record, kind_of
@@ -19,10 +18,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 LABEL = RECEIPT.title
 MEASURE = kind_of(RECEIPT, AbilityOptions())
-
-
-def find_receipt(explorer: Explorer) -> AbilitiesRecord | None:
-    return find_record(explorer, RECEIPT)
 
 
 @pytest.fixture
@@ -36,12 +31,12 @@ def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explo
     explorer.detail = LABEL
     app = open_app("budget", explorer)
     assert explorer.recovery.name == "refit"
-    assert find_receipt(explorer) is None
+    assert find_record(explorer, RECEIPT) is None
     assert has_button(app, "abilities-strip")
     app.button(key="abilities-tab").click().run()
     record = done(explorer.job(MEASURE))
     rerun(app)
-    assert find_receipt(explorer) == record
+    assert find_record(explorer, RECEIPT) == record
     assert record.states == ("pruned", "recovered")
     assert not has_button(app, "abilities-strip")
     assert record.summarise("recovered").replace(" ", "") in text_of(app, "markdown").replace("\\", "").replace(" ", "")

@@ -100,9 +100,7 @@ def test_a_model_that_was_evaluated_here_reads_at_the_pace_of_then() -> None:
 
 
 def test_memory_holds_the_weights_and_the_statistics_of_every_class() -> None:
-    small, large, many = (
-        preflight._memory(card(labels=labels), size) for size, labels in ((0, 2), (1 << 30, 2), (0, 77))
-    )
+    small, large, many = (preflight._memory(card(labels=n), size) for size, n in ((0, 2), (1 << 30, 2), (0, 77)))
     # In float32, beside the file that it comes from.
     assert large - small == 2 << 30
     # Two moments in float64, and as much again, for 32 x 32 cells of 72 heads and 75 more classes.

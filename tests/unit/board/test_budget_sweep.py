@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from clusters import CARD, on_a_line, outcomes, speed
 
+from cahp import data
 from cahp.api import bundled
 from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill, measure_part, reach
 from cahp.board.head_clusters import HeadClusters
@@ -126,28 +127,13 @@ def test_a_table_of_even_selections_has_the_budgets_that_the_layers_divide() -> 
         even.selection(3)
 
 
-@pytest.fixture(scope="module")
-def shipped() -> bundled.Bundle:
-    found = bundled.read_run()
-    assert found is not None, "no bundled run; make it with `python assets/bundle.py`"
-    return found
-
-
-def test_the_bundled_run_holds_no_texts(shipped: bundled.Bundle) -> None:
-    from cahp import data
-    from cahp.values import DataError
-
-    try:
-        texts = data.load("bbc-news").split("validation").first
-    except DataError:
-        pytest.skip("the package with the BBC News texts is not installed")
+def test_the_bundled_run_holds_no_texts() -> None:
+    if not data.catalogue()[0].available:
+        pytest.skip("the demo extra is not installed")
+    texts = data.load("bbc-news").split("validation").first
     content = "".join(path.read_text(encoding="utf-8") for path in sorted(bundled.run_folder().glob("*.json")))
     assert not any(text[:40] in content for text in texts)
-    assert all(array.dtype.kind in "fiu" for array in shipped.arrays.values())
-
-
-def tokens_of(table: BudgetTable, bench: Bench) -> float:
-    return count_tokens(table, bench)
+    assert all(array.dtype.kind in "fiu" for array in bundled.read_run().arrays.values())
 
 
 def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, tmp_path: Path) -> None:
@@ -156,10 +142,10 @@ def test_rows_of_the_table_are_those_of_plain_evaluations(window_bench: Bench, t
     # Rows without a recovery share their first layers; each refit reads the calibration windows.
     refits = BudgetTable(table.selections, recover="refit", timed=False)
     tokens = sum(len(window.ids) for window in window_bench.evaluation.windows)
-    assert 0 < tokens_of(table, window_bench) < (len(table.budgets) - 1) * tokens
-    assert tokens_of(refits, window_bench) > 2 * tokens_of(table, window_bench)
+    assert 0 < count_tokens(table, window_bench) < (len(table.budgets) - 1) * tokens
+    assert count_tokens(refits, window_bench) > 2 * count_tokens(table, window_bench)
     list(fill(table, window_bench))
-    assert tokens_of(table, window_bench) == 0
+    assert count_tokens(table, window_bench) == 0
     plain = open_bench(window_bench.settings, store=Store(tmp_path))
     for row in table.rows():
         assert {"kl", "agreement", "perplexity"} <= row.values.keys()

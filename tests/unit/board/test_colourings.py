@@ -7,11 +7,9 @@ import itertools
 import numpy as np
 import pytest
 from colours import contrast_ratio, linear
-from copying import roles_of
 
 from cahp.api.bundled import read_run
 from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, Coloured, contrast, encode, mark_clusters, mark_shares
-from cahp.features.roles.section import mark_roles
 from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
 
 
@@ -28,15 +26,6 @@ def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reprodu
     assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
     assert painted["words"][4] == "80 to 100 % replaceable"
     assert len(set(painted["colours"])) == len(painted["inks"]) == 6
-
-
-def test_a_head_has_the_colour_letters_and_words_of_its_role() -> None:
-    marks = mark_roles(roles_of("induction", "none", "induction"))
-    (roles,) = encode([Coloured("roles", "roles", marks)])
-    assert roles["groups"][0] == roles["groups"][2] != roles["groups"][1]
-    assert [roles["signs"][group] for group in roles["groups"]] == ["ind", "", "ind"]
-    assert [roles["words"][group] for group in roles["groups"]] == ["induction head", "no role", "induction head"]
-    assert roles["colours"][roles["groups"][0]] != roles["colours"][roles["groups"][1]] == NEUTRAL
 
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).

@@ -282,9 +282,7 @@ def test_workers_measure_what_this_process_does(
     compare(asked, store=Store(tmp_path / "two"), load=lambda *_, **__: pytest.fail("the model was read"))
 
 
-@pytest.mark.parametrize(
-    ("cluster", "said"), [("slurm", "write dask"), ("dask:tcp://127.0.0.1:1", "no Dask scheduler")]
-)
+@pytest.mark.parametrize(("cluster", "said"), [("slurm", "write dask"), ("dask:tcp://127.0.0.1:1", "Dask scheduler")])
 def test_a_cluster_that_is_not_there_is_refused(settings: Settings, store: Store, cluster: str, said: str) -> None:
     dask = pytest.importorskip("dask")
     # Its settings are there once it is imported; imported inside the block, they would go with it.

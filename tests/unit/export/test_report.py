@@ -24,7 +24,7 @@ from cahp.exports.live import Live
 from cahp.exports.report import Origin, page, recipe
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
-from cahp.values import CahpError, HeadMask
+from cahp.values import HeadMask
 
 
 def of_size(layers: int, heads: int, budget: int, **changes: Any) -> tuple[RunDocument, HeadMask, Live]:
@@ -211,15 +211,6 @@ def test_one_page_holds_the_boards_of_all_bundled_runs_and_loads_nothing(tmp_pat
     assert not re.search(r'(src|href)="https?:', page)
     for words in ("What still works?", "Methods compared on minilm-sst5", "cahp explore"):
         assert words in page
-
-
-def test_it_replaces_itself_and_nothing_else(tmp_path: Path) -> None:
-    site(tmp_path)
-    site(tmp_path)
-    (tmp_path / "index.html").write_text("a page of somebody else")
-    with pytest.raises(CahpError):
-        site(tmp_path)
-    site(tmp_path, force=True)
 
 
 def test_a_report_is_of_a_run_or_a_site_and_not_of_both(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from cahp.board.budget_sweep import fill, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.live import live_of
 from cahp.exports.report import recipe, run_report
-from cahp.exports.run_folder import RunFiles, read_run, run_archive, write_run
+from cahp.exports.run_folder import read_run, run_archive, write_run
 from cahp.files import plain_json
 from cahp.models.cards import Costs
 from cahp.outcomes import to_metrics
@@ -82,11 +82,6 @@ def test_a_swept_folder_tells_all_budgets_and_a_stale_table_nothing(run: Run, be
     (tmp_path / "table.json").write_text(json.dumps(said))
     with pytest.raises(CahpError, match=r"table\.json is broken"):
         live_of(read_run(tmp_path))
-
-
-def test_other_methods_have_no_interactive_board(run: Run) -> None:
-    other = replace(run.document, settings=replace(run.document.settings, method="random"))
-    assert live_of(RunFiles.of(Run(other, run.mask, run.arrays))) is None
 
 
 @pytest.mark.parametrize(

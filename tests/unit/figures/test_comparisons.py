@@ -8,7 +8,7 @@ from comparisons import varied, verdict
 
 from cahp.comparison import SplitResults
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
-from cahp.figures.comparison_blocks import Filters, show_costs, show_heads
+from cahp.figures.comparison_blocks import Filters, show_heads
 from cahp.show.blocks import Table
 
 METHODS = ("complementary", "gradient", "random")
@@ -47,19 +47,6 @@ def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
     tests = [verdict("random", 4, "complementary"), replace(verdict("gradient", 4, None), pp=2.0)]
     figure = difference_figure("complementary", tests, dark=True)
     assert list(figure.data[0].marker.symbol) == ["circle", "circle-open"]
-
-
-def test_the_cost_of_a_method_is_that_of_its_costliest_budget() -> None:
-    blocks = show_costs(varied().results, Filters("kl", "refit", 3, METHODS[:1]))
-    table = next(block for block in blocks if isinstance(block, Table))
-    columns = ["method", "forward passes", "labels", "selecting (s)", "refit (s)"]
-    assert dict(zip(columns, table.texts[0], strict=True)) == {
-        "method": "CAHP",
-        "forward passes": "30",
-        "labels": "10",
-        "selecting (s)": "2.00",
-        "refit (s)": "1.50",
-    }
 
 
 def test_heads_are_counted_by_layer_and_masks_compared_with_those_of_the_same_seed() -> None:

@@ -41,9 +41,7 @@ def test_the_order_of_requests_changes_no_result(
     model: HeadModel, store: Store, tmp_path: Path, precision: Precision, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # So that passes with gradients have batches of their own, as those of larger models do.
-    monkeypatch.setattr(
-        "cahp.models.head_model.activation_bytes", lambda _: 100 * model.layers * model.card.hidden * 48
-    )
+    monkeypatch.setattr("cahp.models.head_model.activation_bytes", lambda _: 4800 * model.layers * model.card.hidden)
     computed = Precisions(signatures=precision)
     made = opened(model, store, precisions=computed)
     other = opened(model, Store(tmp_path / "other"), precisions=computed)

@@ -143,9 +143,7 @@ def oracle(settings: Settings) -> list[tuple[str, str]]:
     """Texts with the labels that the tiny model gives them, as many of each class."""
     texts = fakes.sentences(400, seed=9)
     answers = evaluate(models.load(settings.model, device="cpu"), texts).predictions
-    by_class = [
-        [text for text, answer in zip(texts.first, answers, strict=True) if answer == label] for label in (0, 1)
-    ]
+    by_class = [[text for text, said in zip(texts.first, answers, strict=True) if said == label] for label in (0, 1)]
     count = min(map(len, by_class))
     assert count >= 60
     return [pair for bad, good in zip(*by_class, strict=False) for pair in ((bad, "bad"), (good, "good"))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cahp.show import html, markdown
-from cahp.show.blocks import Block, Line, Marks, Table, Text, find_line, write
+from cahp.show.blocks import Block, Line, Marks, Table, Text
 from cahp.show.terminal import lines
 from cahp.values import Estimate
 
@@ -13,16 +13,6 @@ SHARE = Estimate(0.5, (0.25, 0.75), 8, "share")
 TABLE = Table("By <class>", ("class", "accuracy", "n"), (("a|b", SHARE, 1200), ("<i>", None, 3)))
 MARKS = Marks("parity", "parity", np.array([[0, 1], [1, 1]]), ("", "e"), ("odd", "even"), "Parity of heads")
 BLOCKS: tuple[Block, ...] = (Text("How to read it."), Line("1 < 2"), TABLE, MARKS)
-
-
-def test_a_cell_shows_its_interval_and_nothing_where_nothing_was_measured() -> None:
-    assert write(SHARE) == "50.0 % [25.0, 75.0]"
-    assert (write(1200), write(None), write("plain")) == ("1,200", "", "plain")
-
-
-def test_the_finding_of_a_result_is_its_first_line() -> None:
-    assert find_line(BLOCKS) == "1 < 2"
-    assert find_line((TABLE,)) is None
 
 
 def test_a_terminal_aligns_columns_by_the_widest_cell() -> None:
@@ -40,11 +30,6 @@ def test_a_terminal_aligns_columns_by_the_widest_cell() -> None:
         "  1     e e",
         "  Parity of heads: e even",
     ]
-
-
-def test_a_summary_has_findings_and_open_tables_only() -> None:
-    closed = Table("Details", ("a",), (("b",),), closed=True)
-    assert list(lines((*BLOCKS[:2], closed, MARKS), summary=True)) == ["  1 < 2"]
 
 
 def test_html_escapes_all_text() -> None:

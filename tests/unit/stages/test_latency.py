@@ -107,9 +107,6 @@ def test_the_interval_of_three_ratios_is_students_by_hand() -> None:
     assert found.ci95 == pytest.approx((np.exp(-0.2484), np.exp(0.2484)), abs=1e-4)
 
 
-# --- generation
-
-
 @pytest.fixture
 def writers(tmp_path: Path) -> Pair:
     """A language model of our own and a cut one, with uneven layers."""

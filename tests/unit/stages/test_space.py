@@ -13,9 +13,7 @@ from cahp.values import SpaceError
 from cahp.values.statistics import Signatures
 
 #: UMAP compiles for ten seconds first.
-PROJECTIONS = [
-    pytest.param(name, marks=[pytest.mark.nightly] if name == "umap" else []) for name in get_args(Projection)
-]
+PROJECTIONS = [pytest.param(name, marks=[pytest.mark.nightly] * (name == "umap")) for name in get_args(Projection)]
 
 
 def gaussian(mean: object, variance: object, *, examples: int = 5, layers: int = 1) -> Signatures:

@@ -48,9 +48,6 @@ def waiting(gate: threading.Event, **options: Any) -> Kind[str, str]:
     return Kind(wait, lambda subject: f"wait-{subject}", **options)
 
 
-# --- which job is whose
-
-
 def test_nobody_waits_for_an_older_job_of_a_kind_whose_newest_counts(mine: Work, gate: threading.Event) -> None:
     kind = waiting(gate, newest=True)
     first = mine.start(kind, "a")
@@ -58,9 +55,6 @@ def test_nobody_waits_for_an_older_job_of_a_kind_whose_newest_counts(mine: Work,
     assert first.state != "cancelled"
     mine.start(kind, "b")
     assert first.state == "cancelled"
-
-
-# --- the kinds
 
 
 def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeypatch: pytest.MonkeyPatch) -> None:
