@@ -1,7 +1,5 @@
 """Pages of the explorer without a browser, for tests of what they show and do."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -5,8 +5,6 @@ prune`` in new processes, from start to files, on random weights in the shape of
 needs at least: one over the texts that it chooses heads on, and two over those that it evaluates both models on.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import subprocess

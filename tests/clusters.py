@@ -1,7 +1,5 @@
 """Clusters of two layers of three heads that can be worked out by hand, and figures as they might be found."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The contrast of two colours as a person sees it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

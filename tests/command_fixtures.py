@@ -1,7 +1,5 @@
 """One tiny model, its data, and what a run of them with a budget and a refit wrote, for all commands."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Comparisons made by hand: a model of six heads, so that every number can be worked out."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A language model of two layers whose heads are set by hand: it copies what was said before."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

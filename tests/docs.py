@@ -5,8 +5,6 @@
 ``--types`` it also loads a tiny model of each type and writes the table of types.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import shlex

@@ -1,7 +1,5 @@
 """A whole ``run.json``, small and made up."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any

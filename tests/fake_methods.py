@@ -1,7 +1,5 @@
 """Methods that choose by the place of a head in the tiny model, so that every choice is known beforehand."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 

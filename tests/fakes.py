@@ -1,7 +1,5 @@
 """Small models, made on the spot, of every architecture in the family table."""
 
-from __future__ import annotations
-
 import copy
 import json
 import sys

@@ -1,7 +1,5 @@
 """Tiny GGUF files: of a random network, as llama.cpp's converter writes them, or of any header."""
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Sequence
 from pathlib import Path

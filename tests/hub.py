@@ -1,7 +1,5 @@
 """A small server that speaks the hub's protocol, counts what is fetched from it, and takes what is uploaded."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

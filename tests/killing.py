@@ -1,7 +1,5 @@
 """Commands in processes that need no second to begin: everything is imported before they are forked."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import sys

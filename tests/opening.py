@@ -4,8 +4,6 @@ Time is the child's processor time, so that a busy machine fails nothing; memory
 what was before.
 """
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import resource

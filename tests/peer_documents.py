@@ -1,7 +1,5 @@
 """A small document of ``cahp experiment peers`` with round numbers."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 from _peer_rows import PeerRow, PeersDocument

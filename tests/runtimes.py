@@ -7,8 +7,6 @@ not told), and the 20 tokens ``written`` after them, each the most likely one. `
 rounds)`` are the times of a token after so many tokens of context, of all models in turn.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """An explorer in a process of its own, for tests that open it with a browser or over its socket."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

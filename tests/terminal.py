@@ -1,7 +1,5 @@
 """A command as its users meet it: its exit code, and what it writes where."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import json

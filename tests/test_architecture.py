@@ -1,7 +1,5 @@
 """What holds for the house as a whole; the direction of imports is import-linter's (see pyproject.toml)."""
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """The examples of the guide do what the package does."""
 
-from __future__ import annotations
-
 import importlib.util
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The wheel runs where nothing is installed but what it asks for."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """What `make setup` installs is known to the last byte, is what pyproject.toml asks for, and names no place of it."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -3,8 +3,6 @@
 A change that takes weight out lowers the ceiling; a change that adds some takes out as much elsewhere.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import os

@@ -1,7 +1,5 @@
 """The README and the pages of ``assets/docs``: what they show exists and runs, and their tables equal the code."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

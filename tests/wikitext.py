@@ -4,8 +4,6 @@
 ``tasks``; ``... smollm2 FOLDER`` and ``... wikitext FOLDER FILE`` do so for SmolLM2, saved by ``save_pretrained``.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """A tiny random model of every text classifier of transformers that its configuration alone describes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any

@@ -1,7 +1,5 @@
 """Tests of the premise with few draws."""
 
-from __future__ import annotations
-
 import _premise_heads
 import _premise_pairs
 import pytest

@@ -1,7 +1,5 @@
 """A cache with few bits: exact values, the bound of the error, and the bytes."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

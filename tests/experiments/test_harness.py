@@ -1,7 +1,5 @@
 """Models that are handed to lm-evaluation-harness: its scores are those that it computes by itself."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Two runs of lm-evaluation-harness, paired item by item: hand-checked tables, and files that cannot be used."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """All peers on a tiny language model: bytes exact, measured once, and in one document."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The test of the premise: interactions, permutations and predicted outputs, against answers known beforehand."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import _premise_pairs

@@ -1,7 +1,5 @@
 """The published experiment whole, from a small hub that has tiny models and data under the published names."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every measure through every door: a run, its files and its report, a command, a function and a tab; and the table."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Run by ``pytest -m nightly tests/load -s``, which prints a table of the waiting times.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -4,8 +4,6 @@ Streamlit's page and its server exchange protobuf messages over a WebSocket. The
 the state of its widgets; the server answers with elements and their places in the page.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 from dataclasses import dataclass

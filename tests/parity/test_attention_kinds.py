@@ -1,7 +1,5 @@
 """What attention has besides queries, keys and values stays true when it is looked at, masked and cut."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 As ONNX reads and writes with it: one graph, each layer with its own number of heads.
 """
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What is taken home loads elsewhere: every family, every form, read in a process that does not know this package."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

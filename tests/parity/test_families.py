@@ -1,7 +1,5 @@
 """The most common architectures, each on a tiny random model: batches, signatures, a whole run, what a mask changes."""
 
-from __future__ import annotations
-
 import copy
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gates travel with the call: threads with different masks on one model never see each other's."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path

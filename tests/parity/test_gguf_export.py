@@ -3,8 +3,6 @@
 A quantised file is cut without unpacking: kept blocks are equal, and the rest says what became of it.
 """
 
-from __future__ import annotations
-
 import importlib.util
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Each stage to the kept heads against the reference implementation, given its input of that stage."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

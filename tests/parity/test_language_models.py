@@ -1,7 +1,5 @@
 """Language models as classifiers, end to end: taught a rule in the test, pruned, recovered, exported, generating."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other tools read what is exported, by the code of the guide; each is skipped where it is missing."""
 
-from __future__ import annotations
-
 import json
 import runpy
 import sys

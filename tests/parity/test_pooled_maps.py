@@ -1,7 +1,5 @@
 """Pooled maps that fused attention gives of long texts equal those of whole maps, in memory linear in the length."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

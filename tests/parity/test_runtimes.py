@@ -4,8 +4,6 @@ The variable names a folder of virtual environments: ``mlx``, ``llama.cpp`` and 
 there, which downloads packages and may compile them for half an hour.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import os

@@ -1,7 +1,5 @@
 """Every text classifier of transformers that a configuration describes: proven, or refused for a reason of its own."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

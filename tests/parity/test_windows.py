@@ -1,7 +1,5 @@
 """Causal language models on windows of text, against plain transformers and independent masking."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from functools import partial

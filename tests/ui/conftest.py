@@ -1,7 +1,5 @@
 """A real browser on a real explorer, neither of which may leave this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit

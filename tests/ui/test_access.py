@@ -1,7 +1,5 @@
 """Who may come in to the explorer, tried at the socket, in the pages' tests, and in a browser."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """The board by itself, on a page with nothing else: no explorer, no server, no network."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

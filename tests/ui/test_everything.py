@@ -1,7 +1,5 @@
 """What holds for the explorer as a whole, seen through a browser."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

@@ -1,7 +1,5 @@
 """The Export page offers the forms of the table, whatever they are."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from time import sleep
 from typing import Any, NoReturn

@@ -1,7 +1,5 @@
 """The card of a head in a browser: from the board, by keyboard, with an address of its own."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Back, Forward and reload: the page shows what its address says, and nothing of a person's work is lost."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """A causal language model on the pages: its cache takes the place of the time, and tokens that of texts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The bundled language model on all seven pages: no page speaks of what only a classifier has."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

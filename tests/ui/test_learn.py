@@ -1,7 +1,5 @@
 """Guess, then see."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Notebooks in a kernel and in a real JupyterLab: the example that ships, and the board, measured by the kernel."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """One mask, one story: board, page, report, run folder and model say the same figures of the same recovery."""
 
-from __future__ import annotations
-
 import io
 import json
 import re

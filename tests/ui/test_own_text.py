@@ -1,7 +1,5 @@
 """A person's own text: before and after on the Budget page, which heads matter for it, and on the first screen."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, NoReturn
 

@@ -1,7 +1,5 @@
 """Two masks against each other on the Budget page: A, which was pinned, and B, on the board."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

@@ -1,7 +1,5 @@
 """A language model in the explorer: what it is asked, how a text then reads, and links that ask the same."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A report opened as a file: no server, no network, and figures that are the command line's."""
 
-from __future__ import annotations
-
 import json
 import re
 import zipfile

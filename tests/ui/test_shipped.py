@@ -1,7 +1,5 @@
 """What ships with the package is drawn at once."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 import pytest
 from apps import PATIENCE, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest

@@ -1,7 +1,5 @@
 """The benchmark: what it times, and what it says of it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -7,8 +7,6 @@ time. For an hour of new ones:
     CAHP_FUZZ_SECONDS=3600 .venv/bin/pytest -n 0 -m nightly tests/unit/test_fuzz.py
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """The table of outcomes against values that can be worked out by hand, and the fields of files."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

@@ -1,7 +1,5 @@
 """What ``--out`` names is looked at before long work and again after it, and nothing of others is lost."""
 
-from __future__ import annotations
-
 import json
 import os
 import time

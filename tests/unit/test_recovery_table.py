@@ -1,7 +1,5 @@
 """The table of recoveries: every row is whole, and its cost is the one that was counted by hand."""
 
-from __future__ import annotations
-
 import pytest
 
 from cahp.recoveries import QUICK, RECOVERIES, get_recovery, name_of_result, name_of_state

@@ -1,5 +1,3 @@
-from __future__ import annotations
-
 from cahp.words import duration, nats, number, percent, points, signed, size_of, span
 
 

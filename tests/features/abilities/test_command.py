@@ -1,7 +1,5 @@
 """``cahp abilities``, and the receipt that a run of a language model brings, as their users meet them."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

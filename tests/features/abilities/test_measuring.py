@@ -1,7 +1,5 @@
 """What abilities are measured on, and what is said of models whose abilities are known."""
 
-from __future__ import annotations
-
 import copying
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The receipt on the pages: measured on request, shown below the board and in a tab, and said where one exports."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

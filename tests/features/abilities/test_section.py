@@ -1,7 +1,5 @@
 """The receipt of a run: in its file, terminal, report and exports, on the strip of marks, and as a goal."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

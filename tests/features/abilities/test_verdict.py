@@ -1,7 +1,5 @@
 """The word of an ability follows from its values item by item, and hand-made values have known words."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """``cahp attribute`` and ``cahp.attribute`` as their users meet them."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

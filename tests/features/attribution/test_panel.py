@@ -1,7 +1,5 @@
 """What the tab measures and draws of a person's own text, without a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Results of experiments on screen: claims on Compare, and a sentence on Budget."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

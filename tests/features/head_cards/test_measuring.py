@@ -1,7 +1,5 @@
 """The sentences of a card, and the removal of one head."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from time import sleep
 

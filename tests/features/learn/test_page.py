@@ -1,7 +1,5 @@
 """The page of the course, without a browser."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

@@ -1,7 +1,5 @@
 """What a step draws: nothing of its answer before the guess."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any

@@ -1,7 +1,5 @@
 """The steps about a classifier and about a language model: what is removed, and what their answers say."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import SimpleNamespace
@@ -65,11 +63,11 @@ class Bench:
     refitted: list[HeadMask] = field(default_factory=list)
 
     @property
-    def measurements(self) -> Bench:
+    def measurements(self) -> "Bench":
         return self
 
     @property
-    def recoveries(self) -> Bench:
+    def recoveries(self) -> "Bench":
         return self
 
     def costs(self, mask: HeadMask, *, fresh: bool) -> Costs:

@@ -1,7 +1,5 @@
 """A mask evaluated on neutral text: which texts these are, what is compared, and what is said of it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

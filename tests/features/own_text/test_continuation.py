@@ -1,7 +1,5 @@
 """Continuations: where models first differ, and passes that leave nothing behind between two tokens."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

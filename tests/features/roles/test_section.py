@@ -1,7 +1,5 @@
 """Roles in the files of a run: null unless they are asked for, and the same in document, table and report."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What is pinned of one model stands beside another, and a link to its model brings it back; without a page."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from dataclasses import replace

@@ -3,8 +3,6 @@
 python tests/parity/golden/make.py WHOLE.npz SST5_FOLDER
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

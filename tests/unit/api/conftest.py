@@ -1,7 +1,5 @@
 """One tiny model, its data, a mask and a run for all use cases, and the answers of transformers alone."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

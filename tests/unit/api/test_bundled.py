@@ -1,7 +1,5 @@
 """What ships with the package: comparisons, and a run with its table of all budgets, written as they are read."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """``cahp.compare`` and its result."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

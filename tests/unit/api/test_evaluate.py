@@ -1,7 +1,5 @@
 """Evaluate and time under a mask: each on a tiny model, held against what any other tool makes of it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The figures that Python draws: what stands on the pages, with the numbers of the command line."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A fitted classifier answers anywhere as reported, and training that goes wrong leaves nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Calls use the fields of ``Settings``; a keyword replaces a field's default, and may not disagree otherwise."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module

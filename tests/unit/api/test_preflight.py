@@ -1,7 +1,5 @@
 """What a model is said to need before it is used."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

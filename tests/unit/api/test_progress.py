@@ -1,7 +1,5 @@
 """Progress is shown where a person waits and nowhere else, and an interruption is one sentence."""
 
-from __future__ import annotations
-
 import sys
 
 import pytest

@@ -1,7 +1,5 @@
 """``cahp.prune`` asks for the same as the command line, and refuses in the same words."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from dataclasses import fields

@@ -1,7 +1,5 @@
 """A recovered model is what was reported, and takes the place of nothing that would be missed."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

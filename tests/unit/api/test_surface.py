@@ -1,7 +1,5 @@
 """The verbs of the command line are functions of the package, whatever was imported before."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable
 from importlib import import_module

@@ -1,7 +1,5 @@
 """A board offers the colourings of which it knows the heads' groups, and those that its host can measure."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

@@ -1,7 +1,5 @@
 """A table of all budgets is filled with what the other commands would say, one measurement a step."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import fakes

@@ -1,7 +1,5 @@
 """What a mask costs and saves in words."""
 
-from __future__ import annotations
-
 import pytest
 from documents import run_json
 

@@ -1,7 +1,5 @@
 """The command line as a whole: its help, what it cannot parse, and what several commands have in common."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

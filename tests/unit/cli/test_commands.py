@@ -1,7 +1,5 @@
 """The commands with few options of their own: what they print, and their exit codes."""
 
-from __future__ import annotations
-
 import io
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """``cahp compare`` as its users meet it: what it prints, where, with which exit code, and what it leaves behind."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

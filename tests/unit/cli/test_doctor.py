@@ -1,7 +1,5 @@
 """A doctor that finds what is wrong, says what to do, and does not die of it."""
 
-from __future__ import annotations
-
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 

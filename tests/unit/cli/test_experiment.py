@@ -1,7 +1,5 @@
 """``cahp experiment`` lists the scripts, and runs one with its own arguments."""
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """``cahp explore`` as its users meet it; that the explorer itself starts is tested in tests/ui."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket
@@ -23,7 +21,7 @@ Started = list[tuple[list[str], dict[str, Any]]]
 class Process:
     """A server that ends with code 3."""
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> "Process":
         return self
 
     def __exit__(self, *_: object) -> None:

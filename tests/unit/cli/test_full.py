@@ -1,7 +1,5 @@
 """Where nothing more can be written, the result is printed all the same, and one sentence says what was not kept."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -3,8 +3,6 @@
 Each command is killed fifty times, with exports read back in processes of their own.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """A causal language model without answers on the command line: prune, evaluate, recover and export it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """One table of options: what a command takes, the house can spell, and what it spells, a command takes."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """``cahp prune`` as its users meet it: what is asked, what is refused, and what a run says."""
 
-from __future__ import annotations
-
 import json
 import shlex
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What ``cahp prune`` leaves on disk, also when it is interrupted, and what it finds again."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import subprocess

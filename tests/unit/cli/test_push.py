@@ -1,7 +1,5 @@
 """``cahp export --push``: a pruned model becomes a new repository of the hub, or one line says why not."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

@@ -1,7 +1,5 @@
 """``cahp recover`` as its users meet it."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """A tiny model, its texts, and methods that only comparisons of tests know."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The paper's claims, assessed on comparisons whose numbers can be worked out."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import numpy as np

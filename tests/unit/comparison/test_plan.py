@@ -1,7 +1,5 @@
 """What a comparison is asked: how many masks, drawn with which numbers, and what is refused."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import replace
 from typing import Any

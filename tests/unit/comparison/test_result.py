@@ -1,7 +1,5 @@
 """A comparison as files: written, read again, and refused where it is none."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

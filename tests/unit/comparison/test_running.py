@@ -1,7 +1,5 @@
 """Running a comparison: fair, resumable, and the same wherever the cells are measured."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

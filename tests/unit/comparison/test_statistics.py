@@ -1,7 +1,5 @@
 """The statistics of a comparison, checked against numbers worked out by hand, a library, and a bootstrap."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import replace
 from itertools import product

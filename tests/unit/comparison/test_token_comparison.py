@@ -1,7 +1,5 @@
 """Comparisons of language models on windows of tokens: outcomes at each token, statistics over documents."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data that stops or fills the machine: each file is refused in one sentence, soon, or read for what it is worth."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Which table is which split, and which column is which: told, and guessed for a person to look at."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Data on the hub, read with the real libraries from a small server."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

@@ -1,7 +1,5 @@
 """One tiny model and its data, for whatever is exported of them."""
 
-from __future__ import annotations
-
 import fakes
 import pytest
 

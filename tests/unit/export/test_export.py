@@ -1,7 +1,5 @@
 """A downloaded model loads anywhere and answers as reported."""
 
-from __future__ import annotations
-
 import io
 import json
 import zipfile

@@ -1,7 +1,5 @@
 """A form is one entry: whatever offers, refuses, writes, reads back or explains exports takes it from the table."""
 
-from __future__ import annotations
-
 import ast
 import json
 from collections.abc import Sequence

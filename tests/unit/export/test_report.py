@@ -1,7 +1,5 @@
 """Reports, and those whose board answers: what is in the file. That it answers is tested in a browser."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

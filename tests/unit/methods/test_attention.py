@@ -1,7 +1,5 @@
 """Scores of attention weights, against a BERT written out by hand that shows and replaces its maps."""
 
-from __future__ import annotations
-
 import copy
 import math
 from pathlib import Path

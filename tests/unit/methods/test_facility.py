@@ -1,7 +1,5 @@
 """Facility location, held against its definition written out."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Gates against their definitions, and what a training of them finds on a model whose useful heads are known."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Scores that ask the loss: gradients and Fisher information by finite differences, ablation by surgery."""
 
-from __future__ import annotations
-
 from itertools import combinations, pairwise
 from pathlib import Path
 

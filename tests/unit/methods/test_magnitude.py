@@ -1,7 +1,5 @@
 """Norms of weights, from the weights as they are saved."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 

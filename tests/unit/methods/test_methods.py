@@ -1,7 +1,5 @@
 """What every registered method promises."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 

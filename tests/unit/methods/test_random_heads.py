@@ -1,7 +1,5 @@
 """Chance keeps what it is told to keep, and nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import fakes

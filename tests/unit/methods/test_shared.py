@@ -1,7 +1,5 @@
 """What several methods share: texts that are drawn, gradients, removal in rounds."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

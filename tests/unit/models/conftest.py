@@ -1,7 +1,5 @@
 """A sound model, to be damaged by tests."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

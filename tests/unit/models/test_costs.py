@@ -1,7 +1,5 @@
 """The size of a cache of keys and values, by hand: two layers of three heads."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

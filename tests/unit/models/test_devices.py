@@ -1,7 +1,5 @@
 """What is said of devices, and that nothing waits for one in every layer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """GGUF files as models: they answer as the network they were written from, and do no harm where they are damaged."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

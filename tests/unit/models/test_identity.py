@@ -1,7 +1,5 @@
 """What a model is, before and while it is read: every way in which a folder or a hub id can be of no use."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """How a prompt is read by a tokenizer: what is truncated, which token an answer is, and what is refused."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any

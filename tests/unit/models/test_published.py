@@ -1,7 +1,5 @@
 """Published configurations: each family is described as it is, or refused for a true reason."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Models on the hub: what is fetched of them and what is not, by the real client from a small server."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

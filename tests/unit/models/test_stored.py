@@ -1,7 +1,5 @@
 """Weights that are not kept in float32: the numbers are those of float32 weights, and what has no room is refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """What the exporter to ONNX is given instead of what it cannot write."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

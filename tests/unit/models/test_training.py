@@ -1,7 +1,5 @@
 """The training loop: what it reports, how it is stopped, and that it goes on as if nothing had come between."""
 
-from __future__ import annotations
-
 import copy
 from pathlib import Path
 from typing import Any

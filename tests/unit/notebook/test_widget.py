@@ -1,7 +1,5 @@
 """The widget in the hands of a kernel; that it is drawn and dragged is tested in JupyterLab."""
 
-from __future__ import annotations
-
 import sys
 import threading
 from collections.abc import Iterator

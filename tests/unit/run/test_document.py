@@ -1,7 +1,5 @@
 """What a run says of itself, and its file."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Swaps of heads: what is proposed, what is accepted, and what an interruption leaves."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import count
 from pathlib import Path

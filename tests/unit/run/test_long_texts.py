@@ -1,7 +1,5 @@
 """How much of a text a model reads, and that a run says which texts were cut."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

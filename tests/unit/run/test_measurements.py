@@ -1,7 +1,5 @@
 """Every stage once, when first asked, and found again on disk."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args

@@ -1,7 +1,5 @@
 """In which numbers a run computes: what it says of that, what it changes, and that results are not mixed up."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

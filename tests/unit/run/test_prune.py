@@ -1,7 +1,5 @@
 """The order of the stages: what a run promises of its budget, its splits, its notices and its store."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

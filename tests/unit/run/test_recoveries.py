@@ -1,7 +1,5 @@
 """What distillation promises of its texts, its labels, its time and its store."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

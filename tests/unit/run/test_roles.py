@@ -1,7 +1,5 @@
 """Roles and their ablations are measured once, and an interrupted ablation goes on."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import copying

@@ -1,7 +1,5 @@
 """A field of ``Settings`` is the one description of an option: its type, bounds, flag, keyword and cache keys."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any

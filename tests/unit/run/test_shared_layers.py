@@ -1,7 +1,5 @@
 """Masks that are evaluated on the same texts run the lower layers that they have in common once."""
 
-from __future__ import annotations
-
 import fakes
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """How often the test split was opened is counted, whoever else counts, forgets or is killed."""
 
-from __future__ import annotations
-
 import multiprocessing
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Text without labels: the full model's predictions serve as classes, and no outcome needs a label."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path

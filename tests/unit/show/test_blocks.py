@@ -1,7 +1,5 @@
 """Blocks are drawn by every renderer: aligned in a terminal, escaped in HTML and Markdown."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from cahp.show import html, markdown

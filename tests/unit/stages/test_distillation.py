@@ -1,7 +1,5 @@
 """A pruned model that learns from the full one: what it lessens, what decides, and what it never reads."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Moments of context vectors and gradients, compared with sums written out text by text and class by class."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import fakes

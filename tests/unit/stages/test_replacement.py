@@ -1,7 +1,5 @@
 """Costs of removing heads, compared with least squares solved from scratch on tokens of a small random layer."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Sequence
 

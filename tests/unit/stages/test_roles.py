@@ -1,7 +1,5 @@
 """Roles are found in a model whose heads were set by hand, and not in random ones."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path

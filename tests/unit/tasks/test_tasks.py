@@ -1,7 +1,5 @@
 """What tasks say of their items, and a second task of tokens, written here in the places that the README names."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any

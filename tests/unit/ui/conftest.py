@@ -1,7 +1,5 @@
 """These tests need the explorer's packages, and are left out where they are not installed."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Releasing the budget slider runs code of at most 23 files."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path

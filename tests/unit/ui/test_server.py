@@ -1,7 +1,5 @@
 """The assets in every page, and the preparation at the server's start."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

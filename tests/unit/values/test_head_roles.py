@@ -1,7 +1,5 @@
 """Targets and scores of roles, with answers by hand."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 

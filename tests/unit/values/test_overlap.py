@@ -1,7 +1,5 @@
 """What two choices have in common, counted by hand, and by chance, counted out over all pairs of sets."""
 
-from __future__ import annotations
-
 import itertools
 import math
 

@@ -1,7 +1,5 @@
 """What is measured for the board when a person asks, in parts of the Budget page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Panels and colourings of a feature appear on the pages, by its row in the table alone."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A model that a person brings reaches a board from the pages alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Charts, escaped words, cached drawings and the steps of a recovery."""
 
-from __future__ import annotations
-
 import csv
 import io
 import threading

@@ -1,7 +1,5 @@
 """A run and a budget change of a tiny model, without a page."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """What sessions had that are gone."""
 
-from __future__ import annotations
-
 import gc
 import time
 import weakref

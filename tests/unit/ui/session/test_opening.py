@@ -1,7 +1,5 @@
 """Opening a model and data: what is built in is the same for all sessions, what somebody brings is theirs."""
 
-from __future__ import annotations
-
 import gc
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """A bundled language model is shown without its files, and its windows are cut when a stage reads them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
 

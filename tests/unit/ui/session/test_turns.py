@@ -1,7 +1,5 @@
 """Whose turn it is, without threads."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest
