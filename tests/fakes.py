@@ -4,7 +4,7 @@ import copy
 import json
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
@@ -105,6 +105,11 @@ _OTHER = {**_SMALL, "num_key_value_heads": 2, "head_dim": 8}
 #: Architectures that are tried in each run, for their shared layers, decoder, queries, keys and values in one matrix,
 #: key-value groups, and relative or rotary positions. The others are nightly.
 SAMPLE = ("albert", "bart", "bert", "deberta-v2", "gpt2", "llama", "modernbert")
+
+
+def rarely(kinds: Iterable[str], often: Container[str] = SAMPLE) -> list[Any]:
+    """Parameters, of which those beside the usual ones are tried at night."""
+    return [kind if kind in often else pytest.param(kind, marks=pytest.mark.nightly) for kind in kinds]
 
 
 def tokenizer(*, type_ids: bool = True) -> PreTrainedTokenizerFast:

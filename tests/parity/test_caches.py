@@ -79,9 +79,7 @@ def cached_bytes(network: Any, tokens: torch.Tensor) -> int:
     return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in SAMPLE else pytest.param(kind, marks=pytest.mark.nightly) for kind in TYPES]
-)
+@pytest.mark.parametrize("kind", fakes.rarely(TYPES, SAMPLE))
 def test_the_cache_has_the_size_that_is_counted_and_a_step_reads_it(kind: str, tmp_path: Path) -> None:
     model = language_model(tmp_path, kind)
     shape, mask = model.card.cache, uneven(model)

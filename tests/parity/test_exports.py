@@ -51,9 +51,7 @@ def uneven(model: HeadModel) -> HeadMask:
     return HeadMask(keep)
 
 
-FAMILIES = [
-    kind if kind in fakes.SAMPLE else pytest.param(kind, marks=pytest.mark.nightly) for kind in sorted(fakes.SHAPES)
-]
+FAMILIES = fakes.rarely(sorted(fakes.SHAPES))
 
 #: Reads every folder below the first argument as somebody would who has never heard of this package.
 READER = """

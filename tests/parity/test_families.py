@@ -28,12 +28,7 @@ from cahp.store import Store
 from cahp.values import HeadMask, OptionError
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        kind if kind in fakes.SAMPLE else pytest.param(kind, marks=pytest.mark.nightly) for kind in sorted(fakes.SHAPES)
-    ],
-)
+@pytest.fixture(scope="module", params=fakes.rarely(sorted(fakes.SHAPES)))
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     folder = fakes.save_model(tmp_path_factory.mktemp("model"), request.param)
     return models.load(str(folder), device="cpu")

@@ -99,9 +99,7 @@ def check_tails(model: HeadModel, batch: Batch) -> None:
             assert alike(rest.logits(batch, start=left[layer - 1]), whole, 1e-5)
 
 
-@pytest.mark.parametrize(
-    "kind", [kind if kind in SAMPLE else pytest.param(kind, marks=pytest.mark.nightly) for kind in PROVEN]
-)
+@pytest.mark.parametrize("kind", fakes.rarely(PROVEN, SAMPLE))
 def test_a_type_is_the_library_s_masks_as_it_cuts_and_is_exported(kind: str, tmp_path: Path) -> None:
     logging.disable_progress_bar()
     folder = zoo.save(tmp_path / "model", kind, seed=3)

@@ -91,10 +91,3 @@ def test_all_six_guesses_have_bundled_answers_without_the_model(storyteller: Exp
         assert bundled == (step != "turn")
         check_words(app)
     assert "87 groups are enough" in text_of(app, "markdown")
-
-
-def test_the_tab_of_roles_answers_from_what_ships(storyteller: Explorer) -> None:
-    storyteller.detail = "Roles"
-    app = opened("budget", storyteller)
-    assert "retrieval 2 of 3 (1 to 3), induction 5 of 6 (3 to 6)" in text_of(app, "markdown")
-    assert "Rise of the loss in nats per token" in " ".join(everything_said(app))

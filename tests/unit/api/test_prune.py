@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import fakes
-import numpy as np
 import pytest
 from terminal import call
 
@@ -102,23 +101,6 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(asked: dict[str, Any], s
     # Jupyter shows this in place of a traceback.
     (shown,) = refused.value._render_traceback_()
     assert shown == f"{type(refused.value).__name__}: {refused.value}"
-
-
-def test_a_run_is_saved_as_the_command_line_writes_it(run: cahp.PruneResult, tmp_path: Path) -> None:
-    folder = run.save(str(tmp_path / "out"))
-    assert {path.name for path in folder.iterdir()} == {"run.json", "head_mask.json", "arrays.npz"}
-    assert np.array_equal(cahp.read_mask(folder / "head_mask.json").keep, run.mask.keep)
-    with pytest.raises(cahp.CahpError, match="is the name of a file"):
-        run.save(folder / "run.json")
-
-
-def test_a_report_is_one_file_of_the_run(run: cahp.PruneResult, tmp_path: Path) -> None:
-    path = run.report(tmp_path / "new" / "report.html")
-    said = path.read_text(encoding="utf-8")
-    assert "5 of 12 heads" in said
-    assert "--budget 5" in said
-    with pytest.raises(cahp.CahpError, match="is a file, or lies in one"):
-        run.report(path / "report.html")
 
 
 def test_a_run_is_text_in_a_terminal_and_a_picture_in_a_notebook(run: cahp.PruneResult) -> None:

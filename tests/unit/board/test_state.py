@@ -20,11 +20,6 @@ def board() -> Board:
     return Board(choices)
 
 
-def without_a_knee() -> Choices:
-    found = choices()
-    return replace(found, clusters=replace(found.clusters, clustering=replace(found.clusters.clustering, knee=0)))
-
-
 def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
     assert board.auto
     assert not board.by_hand
@@ -32,14 +27,6 @@ def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
     assert board.mask.flat == [1, 3, 5]
     assert board.budget == 3
     assert board.labels.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_without_a_knee_it_begins_at_half_of_the_heads_and_says_that_nothing_is_clear() -> None:
-    board = Board(without_a_knee)
-    # Budgets run from 2 to 6.
-    assert (board.budget, board.origin) == (3, "no clear choice")
-    board.set_budget(4)
-    assert board.origin == "budget"
 
 
 def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Board) -> None:

@@ -200,13 +200,7 @@ def test_every_try_can_be_made_and_the_first_is_the_default(lasting: HeadEvidenc
         assert registry.get(name, **options).choose(lasting, budget=6).mask.count == 6
 
 
-@pytest.mark.parametrize(
-    "family",
-    [
-        *fakes.SAMPLE,
-        *(pytest.param(family, marks=pytest.mark.nightly) for family in fakes.SHAPES if family not in fakes.SAMPLE),
-    ],
-)
+@pytest.mark.parametrize("family", fakes.rarely(fakes.SHAPES))
 def test_scores_serve_every_architecture(tmp_path: Path, family: str) -> None:
     other = models.load(str(fakes.save_model(tmp_path / "model", family)), device="cpu")
     evidence = gather(other, fakes.sentences(8), tmp_path / "store")
