@@ -42,12 +42,6 @@ class GoalKind:
     section: str = ""
 
 
-_AGREEMENT = "Agreement with the full model of at least (%)"
-_KL = "KL divergence from the full model of at most (nats)"
-_LOSS = "Accuracy lost of at most (points)"
-_ABILITIES = "No measurable ability lost"
-_TIME = "Time saved of at least (%)"
-_CACHE = "Memory of the KV cache saved of at least (%)"
 #: What all savings have in common.
 _SAVED: dict[str, Any] = {"outcome": None, "scale": -0.01, "step": 1.0, "start": 1.0, "sign": "-", "unit": "%"}
 
@@ -56,27 +50,43 @@ GOALS: Mapping[str, GoalKind] = {
     kind.name: kind
     for kind in (
         GoalKind(
-            *("agreement", _AGREEMENT, "that keep at least {} % of the answers", "agreement", 0.01),
+            "agreement",
+            "Agreement with the full model of at least (%)",
+            "that keep at least {} % of the answers",
+            "agreement",
+            0.01,
             default=95.0,
             highest=100.0,
             step=1.0,
             unit="%",
         ),
         GoalKind(
-            *("kl", _KL, "that keep the KL divergence at or below {} nats", "kl", 1.0),
+            "kl",
+            "KL divergence from the full model of at most (nats)",
+            "that keep the KL divergence at or below {} nats",
+            "kl",
+            1.0,
             default=0.05,
             highest=10.0,
             step=0.01,
             upper=True,
         ),
         GoalKind(
-            *("accuracy-loss", _LOSS, "that lose at most {} points of accuracy", "accuracy_change", -1.0),
+            "accuracy-loss",
+            "Accuracy lost of at most (points)",
+            "that lose at most {} points of accuracy",
+            "accuracy_change",
+            -1.0,
             default=1.0,
             highest=100.0,
             step=0.5,
         ),
         GoalKind(
-            *("abilities", _ABILITIES, "that lose no measurable ability", None, 0.0),
+            "abilities",
+            "No measurable ability lost",
+            "that lose no measurable ability",
+            None,
+            0.0,
             default=0.0,
             highest=0.0,
             step=0.0,
@@ -84,7 +94,9 @@ GOALS: Mapping[str, GoalKind] = {
             section="abilities",
         ),
         GoalKind(
-            *("time", _TIME, "that save at least {} % of the time"),
+            "time",
+            "Time saved of at least (%)",
+            "that save at least {} % of the time",
             **_SAVED,
             default=20.0,
             highest=99.0,
@@ -92,7 +104,9 @@ GOALS: Mapping[str, GoalKind] = {
             saves="time",
         ),
         GoalKind(
-            *("kv-cache", _CACHE, "that save at least {} % of the KV cache"),
+            "kv-cache",
+            "Memory of the KV cache saved of at least (%)",
+            "that save at least {} % of the KV cache",
             **_SAVED,
             default=30.0,
             highest=99.0,

@@ -257,11 +257,6 @@ class RunDocument:
         """What the intervals of its outcomes are over."""
         return "texts" if self.protocol is None else self.protocol.units
 
-    @property
-    def saves_time(self) -> bool:
-        """Whether removing heads saves time first, so that a sweep of budgets times some of them."""
-        return self.kv_cache is None
-
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.
 
@@ -293,9 +288,8 @@ class RunDocument:
 
     def timed(self, costs: Costs) -> RunDocument:
         """Return the run with another timing of its mask, and the notices of that timing."""
-        cost, ratio, share = cost_record(costs)
         notices = (*(notice for notice in self.notices if BUSY not in notice), *costs.notices)
-        return replace(self, cost=cost, latency_ratio=ratio, attention_share=share, speed=costs.speed, notices=notices)
+        return replace(self, notices=notices, **cost_fields(costs))
 
     def to_json(self) -> dict[str, Any]:
         """Return the run as ``run.json`` holds it."""
@@ -384,19 +378,19 @@ def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
     return {"median": ratio.value, "ci95": ratio.ci95}
 
 
-def cost_record(costs: Costs | None) -> tuple[CostRecord, Estimate | None, float | None]:
-    """Return ``cost``, the latency ratio and ``attention_share`` of a run (None: not measured)."""
+def cost_fields(costs: Costs | None) -> dict[str, Any]:
+    """Return the fields of a run that a timing fills (None: not measured)."""
     if costs is None:
         unmeasured = Cost(None, None, None)
-        return CostRecord(unmeasured, unmeasured), None, None
-    return CostRecord(costs.full, costs.pruned), costs.ratio, costs.attention_share
+        return {"cost": CostRecord(unmeasured, unmeasured), "latency_ratio": None, "attention_share": None}
+    timed = {"latency_ratio": costs.ratio, "attention_share": costs.attention_share, "speed": costs.speed}
+    return {"cost": CostRecord(costs.full, costs.pruned), **timed}
 
 
 def latency_record(costs: Costs, card: ModelCard, mask: HeadMask) -> dict[str, Any]:
     """Return the fields of ``run.json`` that a timing of a mask fills."""
-    cost, ratio, share = cost_record(costs)
-    fields_of = {"cost": cost, "latency_ratio": ratio_record(ratio), "attention_share": share}
-    return {**fields_of, "kv_cache": card.measure_cache(mask), "speed": costs.speed}
+    ratio = ratio_record(costs.ratio)
+    return {**cost_fields(costs), "latency_ratio": ratio, "kv_cache": card.measure_cache(mask)}
 
 
 def versions() -> dict[str, str]:

@@ -19,7 +19,17 @@ from numpy.typing import NDArray
 from cahp.files import plain_json
 from cahp.run.resources import Resources
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, Salience, Settings, key_fields
-from cahp.stages.clustering import CLUSTERS_REVISION, COMPLETE, cluster, cluster_counts, knee, place, space, with_degree
+from cahp.stages.clustering import (
+    CLUSTERS_REVISION,
+    COMPLETE,
+    NO_KNEE,
+    cluster,
+    cluster_counts,
+    knee,
+    place,
+    space,
+    with_degree,
+)
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
 from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
@@ -337,17 +347,16 @@ class HeadEvidence:
         degree = self._settings.poly_degree
 
         def read(entry: Entry) -> Clustering:
-            arrays: dict[str, Any] = dict(entry.arrays)
+            arrays = dict(entry.arrays)
             medoids = tuple(np.split(arrays.pop("medoids"), np.cumsum(arrays["ks"])[:-1]))
-            return with_degree(Clustering(medoids=medoids, **arrays, **entry.meta), degree=degree)
+            return with_degree(Clustering(medoids=medoids, knee=0, knee_rule=NO_KNEE, **arrays), degree=degree)
 
         def compute() -> Entry:
             space = self.space
             with self._resources.timed("clustering"):
                 made = cluster(space, seed=self.seed, degree=degree, progress=self.progress)
-            arrays: dict[str, NDArray[Any]] = {"ks": made.ks, "mss": made.mss, "labels": made.labels}
-            arrays["medoids"] = np.concatenate(made.medoids)
-            return Entry(arrays, {"knee": made.knee, "knee_rule": made.knee_rule})
+            medoids = np.concatenate(made.medoids)
+            return Entry({"ks": made.ks, "mss": made.mss, "labels": made.labels, "medoids": medoids})
 
         name = self._key("clustering", CLUSTERS_REVISION, self._space_key)
         return self._resources.find("clustering", name, read, compute)

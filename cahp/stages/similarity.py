@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -52,21 +52,28 @@ def attend(model: HeadModel, text: Input) -> Attention:
     Raises:
         DataError: If the text has no tokens.
     """
-    from torch import Tensor, inference_mode
-
     from cahp.models.loading import special_ids
 
     entry, tokens, truncated = read_tokens(model, text)
-    maps: dict[int, NDArray[np.float32]] = {}
+    weights = _read_maps(model, entry)
+    special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
+    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
+
+
+def _read_maps(
+    model: HeadModel, entry: dict[str, list[int]], change: Callable[[NDArray[np.float32]], NDArray[Any]] = np.asarray
+) -> NDArray[Any]:
+    """Run the model on one tokenised text; return what ``change`` makes of the maps ``(H, S, S)``, layer by layer."""
+    from torch import Tensor, inference_mode
+
+    maps: dict[int, NDArray[Any]] = {}
 
     def watch(layer: int, seen: Tensor) -> None:
-        maps[layer] = seen[0].float().cpu().numpy()
+        maps[layer] = change(seen[0].float().cpu().numpy())
 
     with inference_mode():
         model.logits(model.batches([entry])[0], probe=watch)
-    weights = np.stack([maps[layer] for layer in range(model.layers)])
-    special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
-    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
+    return np.stack([maps[layer] for layer in range(model.layers)])
 
 
 def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> NDArray[np.float64]:
@@ -99,8 +106,6 @@ def read_words(
     Raises:
         DataError: If the text has no tokens.
     """
-    from torch import Tensor, inference_mode
-
     entry, _, _ = read_tokens(model, text)
     words, groups = find_words(*_find_spans(model, text, entry["input_ids"]))
     count = min(len(words), most)
@@ -108,14 +113,8 @@ def read_words(
     queries = groups.copy()
     if last:
         queries[:-1][groups[1:] == groups[:-1]] = -1
-    joined: dict[int, NDArray[np.float64]] = {}
-
-    def watch(layer: int, seen: Tensor) -> None:
-        joined[layer] = join_words(seen[0].double().cpu().numpy(), queries, groups, count)
-
-    with inference_mode():
-        model.logits(model.batches([entry])[0], probe=watch)
-    return words, np.concatenate([joined[layer] for layer in range(model.layers)])
+    maps = _read_maps(model, entry, lambda seen: join_words(seen.astype(np.float64), queries, groups, count))
+    return words, maps.reshape(-1, count, count)
 
 
 def find_arcs(attention: Floats, *, most: int, least: float) -> tuple[Arc, ...]:

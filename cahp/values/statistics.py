@@ -36,8 +36,13 @@ class Signatures:
     @property
     def variance(self) -> NDArray[np.float64]:
         """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
-        counts = self.counts[None, :, None]
-        return np.where(counts > 1, self.m2 / np.maximum(counts - 1, 1), 1e-6)
+        return np.stack([self.variance_of(label) for label in range(len(self.counts))], axis=1)
+
+    def variance_of(self, label: int) -> NDArray[np.float64]:
+        """Variance ``(N, D)`` of one class: with many classes, that of all does not fit in memory twice."""
+        if self.counts[label] < 2:
+            return np.full_like(self.m2[:, label], 1e-6)
+        return np.asarray(self.m2[:, label] / (self.counts[label] - 1))
 
     def merge(self, other: Signatures) -> Signatures:
         """Return the statistics of both samples of the same heads together (Chan, Golub and LeVeque 1979)."""
@@ -210,10 +215,7 @@ def expected_jaccard(first: int, second: int, total: int) -> float:
 
     Their intersection is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
     """
-    if not first + second:
-        return 0.0
-    ways = math.comb(total, second)
-    return sum(
-        math.comb(first, shared) * math.comb(total - first, second - shared) / ways * shared / (first + second - shared)
-        for shared in range(max(0, first + second - total), min(first, second) + 1)
-    )
+    from scipy.stats import hypergeom
+
+    shared = np.arange(1, min(first, second) + 1)
+    return float((hypergeom.pmf(shared, total, first, second) * shared / (first + second - shared)).sum())
