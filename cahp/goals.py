@@ -29,11 +29,11 @@ class GoalKind:
     name: str
     label: str
     words: str
-    outcome: str | None
-    scale: float
-    default: float
-    highest: float
-    step: float
+    outcome: str | None = None
+    scale: float = 0.0
+    default: float = 0.0
+    highest: float = 0.0
+    step: float = 0.0
     start: float = 0.0
     sign: str = ""
     unit: str = ""
@@ -43,7 +43,15 @@ class GoalKind:
 
 
 #: What all savings have in common.
-_SAVED: dict[str, Any] = {"outcome": None, "scale": -0.01, "step": 1.0, "start": 1.0, "sign": "-", "unit": "%"}
+_SAVED: dict[str, Any] = {
+    "scale": -0.01,
+    "start": 1.0,
+    "highest": 99.0,
+    "step": 1.0,
+    "sign": "-",
+    "unit": "%",
+    "upper": True,
+}
 
 #: All goals by name, in the order in which they are offered.
 GOALS: Mapping[str, GoalKind] = {
@@ -85,11 +93,6 @@ GOALS: Mapping[str, GoalKind] = {
             "abilities",
             "No measurable ability lost",
             "that lose no measurable ability",
-            None,
-            0.0,
-            default=0.0,
-            highest=0.0,
-            step=0.0,
             upper=True,
             section="abilities",
         ),
@@ -99,8 +102,6 @@ GOALS: Mapping[str, GoalKind] = {
             "that save at least {} % of the time",
             **_SAVED,
             default=20.0,
-            highest=99.0,
-            upper=True,
             saves="time",
         ),
         GoalKind(
@@ -109,8 +110,6 @@ GOALS: Mapping[str, GoalKind] = {
             "that save at least {} % of the KV cache",
             **_SAVED,
             default=30.0,
-            highest=99.0,
-            upper=True,
             saves="cache",
         ),
     )

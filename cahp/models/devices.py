@@ -11,7 +11,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from cahp.values import OptionError
+from cahp.values import ModelError, OptionError
+from cahp.words import size_of
 
 #: The folder of Linux with the limit and use of a container.
 _CONTAINER = Path("/sys/fs/cgroup")
@@ -102,6 +103,17 @@ def free_bytes(where: torch.device) -> int | None:
     if free is None:
         return most
     return min(most, free)
+
+
+def check_room(where: torch.device, needed: int, purpose: str, advice: str) -> None:
+    """Check that a device has so many free bytes for a ``purpose`` such as "a refit of bert needs".
+
+    Raises:
+        ModelError: If it has not, with the ``advice``.
+    """
+    room = free_bytes(where)
+    if room is not None and needed > room:
+        raise ModelError(f"{purpose} {size_of(needed)}, and {where.type} has {size_of(room)} free; {advice}")
 
 
 def _free_bytes(where: torch.device) -> int | None:

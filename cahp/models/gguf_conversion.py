@@ -27,10 +27,10 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from cahp.files import scratch
 from cahp.models.cards import ModelCard
-from cahp.models.devices import free_bytes
+from cahp.models.devices import check_room
 from cahp.models.matching import LOADING, check_fit, lost_weights, quiet
 from cahp.values import Cancelled, ModelError, Progress
-from cahp.words import first_line, size_of
+from cahp.words import first_line
 
 STAGE = "convert"
 #: Readers take about 500 bytes for each entry (of metadata, of its lists, of the table of tensors), and an entry of a
@@ -201,12 +201,8 @@ def write_weights(card: ModelCard, path: Path, folder: Path, progress: Progress)
     """
     header = read_header(path)
     needed = _BYTES_PER_NUMBER * header.numbers
-    room = free_bytes(torch.device("cpu"))
-    if room is not None and needed > room:
-        raise ModelError(
-            f"converting {card.id} takes {size_of(needed)} of memory, and {size_of(room)} are free; use a machine with "
-            "more memory, or a smaller model"
-        )
+    advice = "use a machine with more memory, or a smaller model"
+    check_room(torch.device("cpu"), needed, f"converting {card.id} takes", advice)
     # Weights that the file lacks are drawn at random before they can be refused.
     check_fit(card, {"": (header.numbers,)}, names=None, own_head=False, head="causal")
     # Of architectures that transformers reads anew, it would keep the blocks, and ask the hub for code that reads them.

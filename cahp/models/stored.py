@@ -17,8 +17,7 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
-from cahp.models.devices import free_bytes
-from cahp.values import ModelError
+from cahp.models.devices import check_room
 from cahp.words import size_of
 
 #: Bytes of a number in float32.
@@ -191,12 +190,7 @@ def check_memory(network: nn.Module, purpose: str, *, copies: int) -> None:
         return
     where = next(network.parameters()).device
     needed = 4 * copies * sum(weight.numel() for weight in network.parameters())
-    room = free_bytes(where)
-    if room is not None and needed > room:
-        raise ModelError(
-            f"{purpose} needs {size_of(needed)} for all weights in float32, and {where.type} has {size_of(room)} free; "
-            "use a machine with more memory"
-        )
+    check_room(where, needed, f"{purpose}, with all weights in float32, needs", "use a machine with more memory")
 
 
 def in_float32(network: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +20,6 @@ from cahp.stages.selection import Minimum, check_floor, layer_minimum, possible_
 from cahp.store import key
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection, spread
-
-if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
-
 
 #: Number of evenly spread budgets among which the search begins.
 _COARSE = 9
@@ -184,7 +180,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     replaceability = Replaceability(bench.evidence.moments)
     swaps: list[Swap] = []
     tried = {start.sha256}
-    best, spent = trials.divergences(start)
+    best, spent = trials.divergences(start, trials.compared)
     seconds = spent
     total = int(limit) + 1
     # Every mask keeps as many heads.
@@ -198,9 +194,9 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
         if candidate.sha256 in tried:
             continue
         tried.add(candidate.sha256)
-        divergences, spent = trials.divergences(candidate)
+        divergences, spent = trials.divergences(candidate, trials.compared)
         seconds += spent
-        change = trials.compare(divergences, best)
+        change = trials.compare(divergences, best, trials.compared)
         if change.ci95 is not None and change.high < 0:
             swaps.append(Swap(divmod(removed, mask.heads), divmod(restored, mask.heads), change))
             mask = candidate
@@ -209,7 +205,9 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     resources.progress(STAGE, total, total)
     together = None
     if swaps:
-        together = trials.confirm(mask, start)
+        after, _ = trials.divergences(mask, trials.confirming)
+        before, _ = trials.divergences(start, trials.confirming)
+        together = trials.compare(after, before, trials.confirming)
     kept = together is None or not together.value < 0
     if kept:
         mask = start
@@ -259,15 +257,12 @@ class _Trials:
         # is read twice is no text, and helps only the refit.
         others = np.setdiff1d(np.arange(len(texts)), rows)[:refitted]
         self._refitted = texts.take(np.sort([*order[: min(refitted, third)], *others]))
-        self._compared = texts.take(np.sort(order[third : third + min(compared, third)]))
-        self._confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
+        self.compared = texts.take(np.sort(order[third : third + min(compared, third)]))
+        self.confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
         self._bench = bench
-        self._seed = bench.settings.seed
 
-    def divergences(self, mask: HeadMask, texts: Texts | None = None) -> tuple[NDArray[np.float64], float]:
+    def divergences(self, mask: HeadMask, texts: Texts) -> tuple[NDArray[np.float64], float]:
         """The divergence of each text, or token, after the refit, and the seconds that this took when it was done."""
-        if texts is None:
-            texts = self._compared
         resources = self._bench.resources
         settings = key_fields(self._bench.settings, without=_NOT_IN_TRIALS)
         digests = (resources.card.sha256, self._refitted.sha256, texts.sha256, mask.sha256)
@@ -275,32 +270,20 @@ class _Trials:
         stored = resources.store.read(name, lambda entry: (entry.arrays["kl"], float(entry.meta["seconds"])))
         if stored is not None:
             return stored
+        from cahp.models.surgery import cut
+        from cahp.stages.recovery import solve
+
         # Loading the model and running it on the texts happens once, and not in each trial.
         model = self._bench.model
         full = self._bench.measurements.evaluate(texts)
         start = resources.clock()
-        divergences = self._bench.measurements.evaluate_model(self._recover(model, mask), texts).divergences(full)
+        pruned = cut(model, mask) if model.card.no_refit else solve(model, mask, self._refitted.inputs)
+        divergences = self._bench.measurements.evaluate_model(pruned, texts).divergences(full)
         seconds = resources.clock() - start
         resources.keep(name, {"kl": divergences}, {"seconds": seconds})
         return divergences, seconds
 
-    def _recover(self, model: HeadModel, mask: HeadMask) -> HeadModel:
-        from cahp.models.surgery import cut
-        from cahp.stages.recovery import solve
-
-        if model.card.no_refit:
-            return cut(model, mask)
-        return solve(model, mask, self._refitted.inputs)
-
-    def compare(self, after: NDArray[np.float64], before: NDArray[np.float64], texts: Texts | None = None) -> Estimate:
+    def compare(self, after: NDArray[np.float64], before: NDArray[np.float64], texts: Texts) -> Estimate:
         """The mean change of the divergence, with its paired interval."""
-        if texts is None:
-            texts = self._compared
         full = self._bench.measurements.evaluate(texts)
-        return estimate_mean(after - before, self._seed, units=full.units)
-
-    def confirm(self, mask: HeadMask, start: HeadMask) -> Estimate:
-        """The mean change from ``start`` on texts that chose no swap."""
-        after, _ = self.divergences(mask, self._confirming)
-        before, _ = self.divergences(start, self._confirming)
-        return self.compare(after, before, self._confirming)
+        return estimate_mean(after - before, self._bench.settings.seed, units=full.units)

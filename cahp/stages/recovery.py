@@ -16,16 +16,15 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
 from cahp.models.cards import Site
-from cahp.models.devices import float64_device, free_bytes
+from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import cut, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, Ints, ModelError, Progress, report_progress, silent
+from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
-from cahp.words import size_of
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
@@ -220,13 +219,8 @@ def _check_memory(model: HeadModel) -> None:
     # All solutions in float32, and the equations of one projection in float64 with their factor.
     weights = sum(rows * columns for rows, columns in solved)
     widest = max(columns for _, columns in solved)
-    needed = 4 * weights + 24 * widest**2
-    room = free_bytes(model.device)
-    if room is not None and needed > room:
-        raise ModelError(
-            f"a refit of {model.card.id} needs {size_of(needed)}, and {model.device.type} has {size_of(room)} free; "
-            "use --recover mean or none, or a machine with more memory"
-        )
+    advice = "use --recover mean or none, or a machine with more memory"
+    check_room(model.device, 4 * weights + 24 * widest**2, f"a refit of {model.card.id} needs", advice)
 
 
 def _read_outputs(

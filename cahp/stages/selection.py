@@ -147,8 +147,8 @@ def check_budget(
     if written is not None and written != shown:
         shown = f"{written} ({budget} heads)"
     raise BudgetError(
-        f"budget {shown} is outside {fewest} to {total}, the fewest heads by --min-per-layer and all of them; choose a "
-        "budget in between"
+        f"budget {shown} is outside {fewest} to {total}, which the model and the fewest heads per layer allow; choose "
+        "a budget in between"
     )
 
 

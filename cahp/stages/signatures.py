@@ -12,13 +12,12 @@ from torch import Tensor, nn
 
 from cahp.models.attention import PooledProbe, Probe
 from cahp.models.cards import Site
-from cahp.models.devices import float64_device, free_bytes, move_to
+from cahp.models.devices import check_room, float64_device, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import fisher_score, losses
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, HeadMask, Ints, ModelError, Precision, Progress, report_progress, silent
+from cahp.values import Floats, HeadMask, Ints, Precision, Progress, report_progress, silent
 from cahp.values.statistics import Moments, Signatures
-from cahp.words import size_of
 
 STAGE = "signatures"
 
@@ -199,13 +198,9 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
         ModelError: If the device has no room for two matrices of each layer.
     """
     width = model.projection(0).weight.shape[1]
-    needed = 8 * model.layers * width**2
-    room = free_bytes(model.device)
-    if room is not None and needed > room:
-        raise ModelError(
-            f"the Fisher metric of {model.card.id} needs {size_of(needed)}, and {model.device.type} has "
-            f"{size_of(room)} free; use another --method, or a machine with more memory"
-        )
+    purpose = f"the Fisher metric of {model.card.id} needs"
+    advice = "use another --method, or a machine with more memory"
+    check_room(model.device, 8 * model.layers * width**2, purpose, advice)
     contexts, gradients = (torch.zeros(model.layers, width, width, device=model.device) for _ in range(2))
     products = np.zeros((model.layers, model.heads, model.heads))
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cahp import models
 from cahp.features import measures
-from cahp.models import loading, saving, stored
+from cahp.models import devices, loading, saving
 from cahp.models.cards import Dtype, ModelCard
 from cahp.models.compact import load_pruned
 from cahp.models.head_model import HeadModel
@@ -116,7 +116,7 @@ def test_a_refit_equals_that_of_float32_weights(folder: Path, monkeypatch: pytes
         assert np.array_equal(evaluate(again, TEXTS).scores, results[-1][1])
     assert results[0][0] == results[1][0]
     assert np.array_equal(results[0][1], results[1][1])
-    monkeypatch.setattr(recovery, "free_bytes", lambda where: 1000)
+    monkeypatch.setattr(devices, "free_bytes", lambda where: 1000)
     with pytest.raises(ModelError, match=r"a refit of .* needs \d+ kB, and cpu has 1 kB free"):
         recovery.refit(model, mask, TEXTS.inputs)
     recovery.refit(plain, mask, TEXTS.inputs)
@@ -137,9 +137,9 @@ def test_what_is_taken_home_has_float32_weights(folder: Path, tmp_path: Path, mo
     copy = separate(pruned)
     assert {type(weight) for weight in copy.network.parameters()} == {torch.nn.Parameter}
     assert torch.equal(copy.logits(batch), expected)
-    monkeypatch.setattr(stored, "free_bytes", lambda where: 1000)
+    monkeypatch.setattr(devices, "free_bytes", lambda where: 1000)
     for refused in (lambda: separate(pruned), lambda: saving.save_compact(tmp_path, pruned, mask)):
-        with pytest.raises(ModelError, match=r"needs \d+ kB for all weights in float32, and cpu has 1 kB free"):
+        with pytest.raises(ModelError, match=r"all weights in float32, needs \d+ kB, and cpu has 1 kB free"):
             refused()
 
 

@@ -86,8 +86,8 @@ UNREADABLE = ("", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "ï¼’ï
         ("100.1%", {}, "at most 100%"),
         ("35", {"min_per_layer": 3}, "outside 36 to 144"),
         # 4 % are 5.76 heads, nearest to none.
-        ("4%", {"even": True}, r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers keeps at"),
-        ("4%", {"even": True, "min_per_layer": 0}, r"^budget 4% \(0 heads\) is outside 12 to 144: each of 12 layers"),
+        ("4%", {"even": True}, r"^budget 4% \(0 heads\) is outside 12 to 144, which"),
+        ("4%", {"even": True, "min_per_layer": 0}, r"^budget 4% \(0 heads\) is outside 12 to 144, which"),
         ("26", {"even": True}, "^26 heads cannot be spread evenly over 12 layers; choose 24 or 36, or"),
         ("143", {"even": True}, "^143 heads cannot be spread evenly over 12 layers; choose 132 or 144, or"),
     ],
