@@ -75,18 +75,13 @@ class Recovery:
 
     @property
     def trains(self) -> bool:
-        """Whether all weights are trained, which takes minutes and depends on the seed."""
+        """Whether all weights are trained: that depends on the seed, and takes too long for many budgets."""
         return self.imitates or self.needs_labels
 
     @property
     def closed_form(self) -> bool:
         """Whether it only solves for output projections, so that a model without a refit cannot be recovered so."""
         return self.solves and not self.trains
-
-    @property
-    def swept(self) -> bool:
-        """Whether it is quick enough to be measured for many budgets."""
-        return not self.trains
 
     @property
     def word(self) -> str:

@@ -21,7 +21,7 @@ from cahp.api.options import (
 )
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
-from cahp.run.bench import check_classifier, labelling, open_bench, prompt_notices
+from cahp.run.bench import check_classifier, labelling, open_bench
 from cahp.run.document import latency_record, outcome_records
 from cahp.run.evidence import find_roles
 from cahp.run.keywords import ModelOptions
@@ -72,7 +72,7 @@ def evaluate(
     store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
-        check_classifier(settings, card)
+        prompt_notices = check_classifier(settings, card)
         given = GivenMask(HeadMask.full(card.layers, card.heads))
         keep = None
         if mask is not None:
@@ -100,7 +100,7 @@ def evaluate(
                 *precision_notices(replace(numbers, signatures="float32")),
                 *resources.storage_notices,
                 *card.notes,
-                *prompt_notices(card),
+                *prompt_notices,
                 *given.notices,
                 *dataset.notices,
                 *notices,

@@ -367,7 +367,7 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
         if one.name == _COMPARED:
             results = one.comparison.results
             # The last recovery in closed form, which takes no training.
-            recovery = next(name for name in reversed(results.document.recoveries) if RECOVERIES[name].swept)
+            recovery = next(name for name in reversed(results.document.recoveries) if not RECOVERIES[name].trains)
             compared[f"Methods compared on {results.document.model.id}"] = [show_means(results, recovery)]
     text = site_page(runs, compared, measures=measures())
     place = Path(folder)

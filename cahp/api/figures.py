@@ -160,7 +160,7 @@ def by_budget(
                 f"a budget of {counted(budget, bench.card.unit)} is impossible; budgets are {possible[0]} to "
                 f"{full.count} in steps of {possible.step}"
             )
-    recovery = RECOVERIES[settings.recover] if RECOVERIES[settings.recover].swept else NONE
+    recovery = NONE if RECOVERIES[settings.recover].trains else RECOVERIES[settings.recover]
     measured: dict[int, Estimate] = {}
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))

@@ -143,7 +143,7 @@ class BudgetTable:
         for headline in HEADLINES:
             name = headline.name
             known = {budget: estimate.value for budget, estimate in self.estimates(name).items()}
-            if RECOVERIES[self.recover].swept:
+            if not RECOVERIES[self.recover].trains:
                 if self._quicker is not None:
                     for budget, estimate in self._quicker.estimates(name).items():
                         known.setdefault(budget, estimate.value)
@@ -182,7 +182,7 @@ class BudgetTable:
 
         Trained models are measured only on request, so their tables miss nothing.
         """
-        if not RECOVERIES[self.recover].swept:
+        if RECOVERIES[self.recover].trains:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
@@ -407,7 +407,7 @@ def table_of(
             if content["masks"].items() <= ours.items():
                 rows = content["rows"]
         # Other models take too long to be swept.
-        if recover not in RECOVERIES or not RECOVERIES[recover].swept:
+        if recover not in RECOVERIES or RECOVERIES[recover].trains:
             recover = NONE.name
         table = BudgetTable(selections, recover=recover, timed=run.saves == "time", quicker=quicker)
         table.fill_from(rows)

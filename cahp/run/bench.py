@@ -52,6 +52,10 @@ if TYPE_CHECKING:
     from cahp.models.training import Watch
 
 
+#: Smallest gain in accuracy by permuted labels that is worth a warning.
+_SUSPICIOUS = 0.15
+
+
 @dataclass(frozen=True, eq=False)
 class Bench:
     """A model and its data, matched and sampled, with the evidence of its heads, measurements and recoveries."""
@@ -157,7 +161,7 @@ def open_bench(
         card = model.card
     if card is None:
         card = identify_model(settings)
-    check_classifier(settings, card)
+    prompt_notices = check_classifier(settings, card)
     if card.kept is not None:
         raise ModelError(f"{card.id} is already pruned, and its heads cannot be chosen again; prune the original model")
     raw = dataset
@@ -184,7 +188,7 @@ def open_bench(
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
-        *prompt_notices(card),
+        *prompt_notices,
         *dataset.notices,
         *drawn,
         *sampled,
@@ -240,8 +244,8 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
         )
 
 
-def check_classifier(settings: Settings, card: ModelCard) -> None:
-    """Check that the model has classes, before data are read.
+def check_classifier(settings: Settings, card: ModelCard) -> tuple[str, ...]:
+    """Check that the model has classes, before data are read; return notices about the tokens that answer a prompt.
 
     Raises:
         ModelError: If it is a plain encoder, or a language model without a prompt.
@@ -249,11 +253,6 @@ def check_classifier(settings: Settings, card: ModelCard) -> None:
     """
     if not card.labels and card.task.predicts_labels:
         raise ModelError(explain_missing_classes(card, settings.model))
-    models.preview_prompt(card)
-
-
-def prompt_notices(card: ModelCard) -> tuple[str, ...]:
-    """Return notices about the tokens by which a language model answers its prompt."""
     reading = models.preview_prompt(card)
     if reading is None or reading.notice is None:
         return ()
@@ -263,24 +262,27 @@ def prompt_notices(card: ModelCard) -> tuple[str, ...]:
 def labelling(full: Evaluation, reading: Mapping[str, str]) -> list[str]:
     """Return a notice if the full model's predictions suggest permuted labels, with the option that corrects it.
 
-    ``reading`` is the model's class for each label as the data spells it.
+    Many checkpoints permute the classes of their data set: the permutation is that of the highest accuracy. ``reading``
+    is the model's class for each label as the data spells it.
     """
-    from cahp.stages.evaluation import better_labelling
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import confusion_matrix
 
     if not full.labelled:
         return []
-    better = better_labelling(full)
-    if better is None:
-        return []
-    accuracy, mapping = better
-    right = int(full.correct.sum())
+    classes = full.classes
     total = len(full)
+    confusion = confusion_matrix(full.labels, full.predictions, labels=range(len(classes)))
+    rows, columns = linear_sum_assignment(confusion, maximize=True)
+    right = int(confusion.trace())
+    better = int(confusion[rows, columns].sum())
     # With few texts the difference may be chance: the two intervals must not overlap.
-    if wilson(round(accuracy * total), total)[0] <= wilson(right, total)[1]:
+    if better - right < _SUSPICIOUS * total or wilson(better, total)[0] <= wilson(right, total)[1]:
         return []
+    mapping = {classes[row]: classes[column] for row, column in zip(rows, columns, strict=True)}
     # The option must name all labels, because it replaces matching by value.
-    option = join_pairs({ours: mapping.get(theirs, theirs) for ours, theirs in reading.items()})
+    option = join_pairs({ours: mapping[theirs] for ours, theirs in reading.items()})
     return [
-        f"the labels may be permuted: accuracy is {right / total:.1%} with these labels, and would be {accuracy:.1%} "
-        f"with --label-map {shlex.quote(option)}"
+        f"the labels may be permuted: accuracy is {right / total:.1%} with these labels, and would be "
+        f"{better / total:.1%} with --label-map {shlex.quote(option)}"
     ]

@@ -46,8 +46,8 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
             "--select-time changes the heads after --goal has found their number; leave it out, or give that number as "
             "--budget"
         )
-    if not recovery.swept:
-        swept = ", ".join(row.name for row in RECOVERIES.values() if row.swept)
+    if recovery.trains:
+        swept = ", ".join(row.name for row in RECOVERIES.values() if not row.trains)
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
     from cahp.models.reading import Reader
 
 
-#: Smallest gain in accuracy by permuted labels that is worth a warning.
-_SUSPICIOUS = 0.15
-
-
 def evaluate(
     model: HeadModel,
     texts: Texts,
@@ -95,24 +91,6 @@ def evaluate_batches(
         scores[batch.rows] = answer.cpu().numpy()
     progress("evaluation", done, total)
     return texts.evaluation_of(scores)
-
-
-def better_labelling(evaluation: Evaluation) -> tuple[float, dict[str, str]] | None:
-    """A permutation of the labels under which the model would be far more accurate, if there is one.
-
-    Many checkpoints permute the classes of their data set. Returns that accuracy and, for each class of the data that
-    changes, the model's class, as ``--label-map`` takes it.
-    """
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import confusion_matrix
-
-    classes = evaluation.classes
-    confusion = confusion_matrix(evaluation.labels, evaluation.predictions, labels=range(len(classes)))
-    rows, columns = linear_sum_assignment(confusion, maximize=True)
-    accuracy = float(confusion[rows, columns].sum() / max(1, len(evaluation)))
-    if accuracy - float(evaluation.correct.mean()) < _SUSPICIOUS:
-        return None
-    return accuracy, {classes[row]: classes[column] for row, column in zip(rows, columns, strict=True) if row != column}
 
 
 # Many masks on the same texts --------------------------------------------------------------------------------

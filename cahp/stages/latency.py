@@ -21,6 +21,7 @@ from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
 from cahp.values import Estimate, HeadMask, Progress, silent
+from cahp.values.statistics import half_interval
 from cahp.words import size_of
 
 STAGE = "latency"
@@ -274,10 +275,8 @@ def ratio(values: np.ndarray[Any, Any]) -> Estimate:
     """
     middle = float(np.median(values))
     if len(values) < _ENOUGH_TO_DRAW:
-        from scipy.stats import t
-
         logs = np.log(values)
-        reach = float(t.ppf(0.975, len(values) - 1) * logs.std(ddof=1) / np.sqrt(len(values)))
+        reach = float(half_interval(logs))
         centre = float(logs.mean())
         low = min(middle, float(np.exp(centre - reach)))
         high = max(middle, float(np.exp(centre + reach)))

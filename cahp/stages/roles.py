@@ -25,6 +25,7 @@ from cahp.values import (
     silent,
 )
 from cahp.values.head_roles import ROLES, HeadRoles, RoleAblation, RoleScores, find_targets, score_sequence, summarise
+from cahp.values.statistics import half_interval
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -470,8 +471,6 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: P
 
 def _mean(values: NDArray[np.float64]) -> Estimate:
     """Estimate a mean over sequences; its interval is Student's t."""
-    from scipy.stats import t
-
-    half = float(t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+    half = float(half_interval(values))
     mean = float(values.mean())
     return Estimate(mean, (mean - half, mean + half), len(values), "nats")

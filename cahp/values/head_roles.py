@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.values import Bools, Estimate, Floats, Ints
+from cahp.values.statistics import half_interval
 from cahp.words import percent
 
 #: A head without a role.
@@ -284,7 +285,7 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
     tests`` if targets are drawn at random: by the exact mean, variance and skewness of that distribution with the
     expansion of Cornish and Fisher (1938), and the correction of Bonferroni for the number of tests.
     """
-    from scipy.stats import norm, t
+    from scipy.stats import norm
 
     sequences = len(scores)
     value, mean, _, _ = np.moveaxis(scores.mean(axis=0), -1, 0)
@@ -296,7 +297,7 @@ def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScor
     low = None
     high = None
     if sequences > 1:
-        half = t.ppf(0.975, sequences - 1) * scores[..., 0].std(axis=0, ddof=1) / np.sqrt(sequences)
+        half = half_interval(scores[..., 0])
         low = _rounded(np.clip(value - half, 0, 1))
         high = _rounded(np.clip(value + half, 0, 1))
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)

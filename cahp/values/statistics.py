@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools
+from cahp.values import Bools, Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,6 +186,14 @@ def one_openblas_thread() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
+
+
+def half_interval(values: Floats) -> NDArray[np.float64]:
+    """Half the width of Student's 95 % interval of the mean of ``values (n, ...)``."""
+    from scipy.stats import t
+
+    count = len(values)
+    return np.asarray(t.ppf(0.975, count - 1) * values.std(axis=0, ddof=1) / np.sqrt(count))
 
 
 # Overlap of masks --------------------------------------------------------------------------------------------

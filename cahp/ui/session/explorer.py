@@ -275,7 +275,7 @@ class Explorer:
         A table of distilled models has a few rows only.
         """
         if self.chosen_recovery is not None:
-            return self.chosen_recovery if RECOVERIES[self.chosen_recovery].swept else NONE.name
+            return NONE.name if RECOVERIES[self.chosen_recovery].trains else self.chosen_recovery
         pruned = self.table()
         refitted = self.table(QUICK.name)
         if pruned is not None and refitted is not None and refitted.measured() >= pruned.measured():

@@ -83,7 +83,7 @@ class Results:
         # The figures of the run's own mask.
         for recover in (NONE.name, run.settings.recover):
             outcomes = own_outcomes(run, recover)
-            if outcomes is not None and RECOVERIES[recover].swept:
+            if outcomes is not None and not RECOVERIES[recover].trains:
                 self.add(run.mask, recover, outcomes)
         speed = own_speed(run)
         if speed is not None:

@@ -70,7 +70,7 @@ def test_the_most_heads_that_save_cache_memory_are_counted(store: Store, setting
     ("changes", "said"),
     [
         ({"budget": "5"}, "leave out --budget"),
-        ({"recover": "distill"}, f"use one of {', '.join(row.name for row in RECOVERIES.values() if row.swept)}$"),
+        ({"recover": "distill"}, f"use one of {', '.join(row.name for row in RECOVERIES.values() if not row.trains)}$"),
         ({"select_time": "1s"}, "--select-time changes the heads after --goal"),
         ({"min_per_layer": 99}, "the heads to keep in a layer must be 0 to 4, got 99"),
         ({"goal": "kv-cache=-30%"}, "needs a causal language model"),
