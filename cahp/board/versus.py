@@ -70,9 +70,10 @@ class Versus:
         windows it has the number of tokens that differ, those with most first.
         """
         if isinstance(self.a, TokenEvaluation):
-            differ = np.bincount(self.a.rows_of_tokens[self.differ], minlength=len(texts))
+            # Windows that are read twice, whose tokens do not count, come last.
+            differ = np.bincount(self.a.places[self.differ], minlength=len(texts))
             rows = [int(row) for row in np.argsort(-differ, kind="stable")[:_WINDOWS] if differ[row]]
-            counts = [f"{differ[row]} of {self.a.count_scored(row)}" for row in rows]
+            counts = [f"{differ[row]} of {self.a.windows[row].scored}" for row in rows]
             return {"tokens that differ": counts, "text": [texts.get_line(row) for row in rows]}
         apart = np.flatnonzero(self.differ).tolist()
         names = classes or texts.classes

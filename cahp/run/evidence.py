@@ -6,7 +6,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -32,7 +32,7 @@ from cahp.stages.clustering import (
 )
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
+from cahp.values import Bools, DataError, Floats, Ints, KneeNotFoundError, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -276,7 +276,10 @@ class HeadEvidence:
         gradients = self.gradients
         if rows is not None:
             gradients = gradients[rows]
-        return salience(gradients, how=self._texts.task.choose_salience(how))
+        if self._texts.task.batch == 1:
+            # The mean over a batch of one item is that of the item.
+            how = "example"
+        return salience(gradients, how=how)
 
     def collect_part(self, rows: Ints) -> Signatures:
         """Compute the signatures on some of the texts."""
@@ -303,22 +306,10 @@ class HeadEvidence:
         name = self._key("moments", 5, self._texts.sha256, without=("pool_size", "projection"))
         return self._resources.find_values("moments", name, Moments, compute)
 
-    def find_shares(self, masks: Sequence[HeadMask] = ()) -> dict[str, NDArray[np.float16]]:
-        """Return how much of each head ``(L, H)`` kept heads can reproduce, by digest of their mask.
-
-        Those of ``masks`` are computed where they are not stored.
-        """
-        from cahp.stages.replacement import Replaceability
-
+    def find_shares(self) -> Mapping[str, NDArray[Any]]:
+        """Return the stored shares of each head ``(L, H)`` that kept heads can reproduce, by digest of their mask."""
         name = self._key("replaceable shares", 1, self._texts.sha256, without=("pool_size", "projection"))
-        shares = self._resources.store.read(name, lambda entry: dict(entry.arrays)) or {}
-        missing = [mask for mask in masks if mask.sha256 not in shares]
-        if missing:
-            replaceability = Replaceability(self.moments)
-            for mask in missing:
-                shares[mask.sha256] = replaceability.shares(mask).astype(np.float16)
-            self._resources.keep(name, shares)
-        return shares
+        return self._resources.store.read(name, lambda entry: entry.arrays) or {}
 
     @cached_property
     def space(self) -> Space:

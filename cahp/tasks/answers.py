@@ -258,16 +258,6 @@ class TokenEvaluation(Evaluation):
         return self._of_windows(lambda window: window.units)
 
     @cached_property
-    def rows_of_tokens(self) -> NDArray[np.int64]:
-        """The row of the window of each token."""
-        rows = [row for row, window in enumerate(self.windows) if not window.copying]
-        return np.array(rows, dtype=np.int64)[self.places]
-
-    def count_scored(self, row: int) -> int:
-        """Return the number of tokens of a window that are predicted and measured."""
-        return self.windows[row].scored
-
-    @cached_property
     def places(self) -> NDArray[np.int64]:
         """The window of each token."""
         lengths = [window.scored for window in self.windows if not window.copying]

@@ -167,10 +167,6 @@ class Task:
         """Return the shape of a model's answer to one of ``texts``."""
         return (len(texts.classes),)
 
-    def choose_salience(self, wanted: Literal["batch", "example"]) -> Literal["batch", "example"]:
-        """Return over what salience takes means of gradients: the mean over a batch of one item is that of the item."""
-        return wanted
-
 
 CLASSIFICATION = Task()
 
@@ -271,10 +267,6 @@ class NextToken(Task):
     def get_answer_shape(self, texts: Texts) -> tuple[int, ...]:
         """Return the tokens of the longest window, and the numbers that are kept of each."""
         return max(window.scored for window in texts.windows), 3
-
-    def choose_salience(self, wanted: Literal["batch", "example"]) -> Literal["batch", "example"]:
-        """Return ``example``: a window has the tokens of a whole batch of texts."""
-        return "example"
 
 
 NEXT_TOKEN = NextToken()
