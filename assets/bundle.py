@@ -168,7 +168,7 @@ def budgets(name: str, recover: str, most: str = "", bench: Bench | None = None,
     table = BudgetTable(selections, recover=recover, timed=bench.settings.latency and recover == NONE.name)
     table.fill_from(made.tables.get(recover, {"outcomes": {}, "speed": {}}))
     table.add(made.document.mask.count, outcomes=evaluate_mask(bench, made.document.mask, recover=recover))
-    for _ in fill(table, bench, REPORTER) if RECOVERIES[recover].swept else ():
+    for _ in fill(table, bench, REPORTER) if not RECOVERIES[recover].trains else ():
         if str(table.measured()[0]) == most:
             break
     content = json.loads((place / "table.json").read_text(encoding="utf-8"))

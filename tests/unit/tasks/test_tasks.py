@@ -23,6 +23,7 @@ from cahp.tasks.texts import Texts
 
 #: So many tokens of a window have one mask.
 EVERY = 7
+CUT_WINDOWS = making._cut_windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +60,7 @@ def choose_task(card: ModelCard) -> Task:
 
 
 def mask_windows(raw: Dataset, settings: Settings, card: ModelCard) -> Dataset:
-    cut = making._cut_windows(raw, settings, card)
+    cut = CUT_WINDOWS(raw, settings, card)
     mask = fakes.AutoTokenizer.from_pretrained(card.folder).mask_token_id
     splits = {}
     for name, texts in cut.splits.items():
@@ -73,7 +74,7 @@ def mask_windows(raw: Dataset, settings: Settings, card: ModelCard) -> Dataset:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setitem(TASKS, MASKED_TOKEN.name, MASKED_TOKEN)
     monkeypatch.setattr(ModelCard, "task", property(choose_task))
-    monkeypatch.setitem(making._PREPARATIONS, MASKED_TOKEN, making._Preparation(mask_windows, making._cut_unlabelled))
+    monkeypatch.setattr(making, "_cut_windows", mask_windows)
     fakes.save_language_model(tmp_path / "model", "masked")
     for split, seed in (("train", 3), ("validation", 4)):
         lines = [str(text).replace(",", "") for text in fakes.sentences(120, seed=seed).first]
