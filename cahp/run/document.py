@@ -283,8 +283,7 @@ class RunDocument:
     @property
     def noisy(self) -> bool:
         """Whether a busy machine disturbed its times."""
-        timings = (self.cost.full.latency_ms, self.cost.pruned.latency_ms)
-        return any(timing is not None and timing.noisy for timing in timings)
+        return any(BUSY in notice for notice in self.notices)
 
     def timed(self, costs: Costs) -> RunDocument:
         """Return the run with another timing of its mask, and the notices of that timing."""

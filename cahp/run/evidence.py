@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -165,7 +165,7 @@ class HeadEvidence:
         if self._texts.labelled:
             return self._texts
         labels = self._texts.task.label(self._texts, self._predict_classes)
-        return replace(self._texts, labels=np.asarray(labels, dtype=np.int64))
+        return self._texts.with_labels(np.asarray(labels, dtype=np.int64))
 
     def _predict_classes(self) -> Ints:
         from cahp.stages.evaluation import evaluate

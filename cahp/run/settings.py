@@ -25,7 +25,7 @@ from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
-from cahp.stages.selection import Minimum, Representative, layer_floor, read_budget
+from cahp.stages.selection import FIRST_LAYERS, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
 from cahp.values import OptionError, Precisions
 
@@ -520,8 +520,16 @@ class Settings:
         return {name: getattr(self, name) for name in COLUMNS}
 
     def floor(self, layers: int) -> Minimum:
-        """The heads that each of the ``layers`` keeps at least: one number for all, or an array ``(L,)``."""
-        return layer_floor(layers, min_per_layer=self.min_per_layer, min_first_layers=self.min_first_layers)
+        """The heads that each of the ``layers`` keeps at least: one number for all, or an array ``(L,)``.
+
+        In the first two layers it is the larger of both settings.
+        """
+        first = max(self.min_per_layer, self.min_first_layers)
+        if layers <= FIRST_LAYERS or first == self.min_per_layer:
+            return first
+        floor = np.full(layers, self.min_per_layer, dtype=np.int64)
+        floor[:FIRST_LAYERS] = first
+        return floor
 
 
 #: The fields that say how the tables of the data are read, and how a language model is prompted.

@@ -57,11 +57,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
     medoids: list[NDArray[np.int64]] = []
-    if heads <= COMPLETE:
-        clusters = _cluster_each(space.distances, ks, seed)
-    else:
-        clusters = _cluster_onward(space.distances, ks, seed)
-    for row, (k_labels, k_medoids) in enumerate(clusters):
+    for row, (k_labels, k_medoids) in enumerate(_cluster_each(space.distances, ks, seed)):
         labels[row] = k_labels
         medoids.append(k_medoids)
         # Once every head lies on a medoid, further clusters only split equal heads: the curve stays at 1.
@@ -94,42 +90,34 @@ def grid_notice(heads: int) -> str | None:
     )
 
 
-_Clusters = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]
-
-
-def _cluster_each(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
-    """Labels and medoids for each of ``ks``, each from random medoids."""
-    import kmedoids
-
-    # FasterPAM reads the matrix by columns. In an array by rows, from 1,000 heads on, nearly every read misses the
-    # cache, which takes five times as long.
-    by_column = np.asfortranarray(distances)
-    for k in ks:
-        # From 1,000 points on, the default number of threads depends on the machine, and the result on that.
-        clusters = kmedoids.fasterpam(by_column, medoids=int(k), random_state=seed, n_cpu=1)
-        yield clusters.labels.astype(np.int64), clusters.medoids.astype(np.int64)
-
-
-def _cluster_onward(distances: NDArray[np.float32], ks: Ints, seed: int) -> _Clusters:
-    """Labels and medoids for each of ``ks``, each from the previous medoids."""
+def _cluster_each(
+    distances: NDArray[np.float32], ks: Ints, seed: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Labels and medoids for each of ``ks``, each from random medoids, or of many heads from the previous ones."""
     import kmedoids
 
     heads = len(distances)
     generator = np.random.default_rng(seed)
-    # The matrix is symmetric, so its transpose serves as a copy by columns.
-    by_column = distances.T
+    # FasterPAM reads the matrix by columns. In an array by rows, from 1,000 heads on, nearly every read misses the
+    # cache, which takes five times as long. It is symmetric, so its transpose serves as a copy by columns.
+    by_column = distances.T if heads > COMPLETE else np.asfortranarray(distances)
     medoids = np.empty(0, dtype=np.int64)
     # Without medoids, all heads are equally likely.
     own = np.ones(heads)
     for k in ks:
-        more = int(k) - len(medoids)
-        if np.count_nonzero(own) < more:
-            # Fewer different heads than clusters: some clusters split equal heads.
-            own = np.ones(heads)
-            own[medoids] = 0
-        added = generator.choice(heads, more, replace=False, p=own / own.sum())
-        start = np.concatenate([medoids, added]).astype(np.uintp)
-        clusters = kmedoids.fasterpam(by_column, medoids=start, n_cpu=1)
+        start: Any = int(k)
+        order: int | None = seed
+        if heads > COMPLETE:
+            order = None
+            more = int(k) - len(medoids)
+            if np.count_nonzero(own) < more:
+                # Fewer different heads than clusters: some clusters split equal heads.
+                own = np.ones(heads)
+                own[medoids] = 0
+            added = generator.choice(heads, more, replace=False, p=own / own.sum())
+            start = np.concatenate([medoids, added]).astype(np.uintp)
+        # From 1,000 points on, the default number of threads depends on the machine, and the result on that.
+        clusters = kmedoids.fasterpam(by_column, medoids=start, random_state=order, n_cpu=1)
         labels = clusters.labels.astype(np.int64)
         medoids = clusters.medoids.astype(np.int64)
         yield labels, medoids

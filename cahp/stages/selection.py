@@ -1,6 +1,6 @@
 """Select the heads to keep: a budget is met exactly, and no layer has less than its minimum.
 
-The minimum is one number for all layers, or an array ``(L,)`` with that of each (``layer_floor``).
+The minimum is one number for all layers, or an array ``(L,)`` with that of each (``Settings.floor``).
 
 All rules about budgets are here; methods only cluster or score. Of equal scores the first index wins.
 
@@ -65,16 +65,6 @@ def parse_budget(text: str, *, total: int, layers: int, min_per_layer: Minimum =
 def round_to_multiple(count: Decimal | int, step: int) -> int:
     """Round to the nearest multiple of ``step``; halves round up."""
     return step * int((Decimal(count) / step).to_integral_value(ROUND_HALF_UP))
-
-
-def layer_floor(layers: int, *, min_per_layer: int, min_first_layers: int) -> Minimum:
-    """The heads that each of the ``layers`` keeps at least: in the first two the larger of both numbers."""
-    first = max(min_per_layer, min_first_layers)
-    if layers <= FIRST_LAYERS or first == min_per_layer:
-        return first
-    floor = np.full(layers, min_per_layer, dtype=np.int64)
-    floor[:FIRST_LAYERS] = first
-    return floor
 
 
 def layer_minimum(budget: int | None, layers: int, *, min_per_layer: Minimum = 1, even: bool = False) -> Minimum:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -104,6 +104,10 @@ class Texts:
         """Number of examples of each class, shape ``(C,)``; all 0 if there are no labels."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
 
+    def with_labels(self, labels: NDArray[np.int64]) -> Texts:
+        """Return the same items with other labels ``(n,)``."""
+        return Texts(self.first, self.second, labels, self.classes, self.task)
+
     def take(self, rows: Sequence[int] | Ints) -> Texts:
         """Return the given rows, in the given order."""
         rows = [int(row) for row in rows]
@@ -111,7 +115,7 @@ class Texts:
         if self.second is not None:
             second = tuple(self.second[row] for row in rows)
         first = tuple(self.first[row] for row in rows)
-        return replace(self, first=first, second=second, labels=self.labels[rows])
+        return Texts(first, second, self.labels[rows], self.classes, self.task)
 
     @cached_property
     def sha256(self) -> str:

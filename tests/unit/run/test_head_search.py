@@ -58,10 +58,10 @@ def test_swaps_are_accepted_while_they_help_and_undone_unless_other_texts_confir
     # The fewer of the heads at the start are left, the better; on the confirming texts, perhaps the worse.
     asked: list[HeadMask] = []
 
-    def divergences(_: object, mask: HeadMask, texts: Texts | None = None) -> tuple[np.ndarray, float]:
+    def divergences(trials: _Trials, mask: HeadMask, texts: Texts) -> tuple[np.ndarray, float]:
         asked.append(mask)
         same = len(set(mask.flat) & set(start.mask.flat))
-        return np.full(40, 0.1 * same if texts is None or confirmed else -0.1 * same), 3.0
+        return np.full(40, 0.1 * same if texts is trials.compared or confirmed else -0.1 * same), 3.0
 
     monkeypatch.setattr(_Trials, "divergences", divergences)
     improved, search = improve_heads(bench, start)
