@@ -90,7 +90,7 @@ def evaluate(
         outcomes = measurements.outcomes(texts, keep, seed=settings.seed)
         return {
             "model": card.id,
-            "data": record_split(resources, settings.eval_split, texts).with_id(dataset.id),
+            "data": {"id": dataset.id, **vars(record_split(resources, settings.eval_split, texts))},
             "protocol": window_protocol(settings, card, texts),
             "kept": kept_heads(keep),
             **outcome_records(outcomes),

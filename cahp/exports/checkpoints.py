@@ -231,7 +231,7 @@ def describe_data(bench: Bench | None) -> dict[str, Any]:
     if bench is None:
         return {"data": None, "protocol": None}
     record = record_split(bench.resources, bench.settings.eval_split, bench.evaluation)
-    return {"data": record.with_id(bench.dataset.id), "protocol": bench.protocol}
+    return {"data": {"id": bench.dataset.id, **vars(record)}, "protocol": bench.protocol}
 
 
 def _fill(

@@ -15,7 +15,7 @@ from typing import Any
 
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
-from cahp.models.cards import BUSY, CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
+from cahp.models.cards import BUSY, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
 from cahp.outcomes import STATES, Outcomes, finite, main_outcome, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
@@ -232,13 +232,6 @@ class RunDocument:
         heads = self.model.heads
         kept = [int(layer) * heads + head for layer, row in self.kept.items() for head in row]
         return HeadMask.of(kept, self.model.layers, heads)
-
-    @property
-    def cache_shape(self) -> CacheShape | None:
-        """The size of the cache of keys and values, by which that of any mask is counted (None: there is none)."""
-        if self.kv_cache is None:
-            return None
-        return self.kv_cache.shape
 
     @property
     def saves(self) -> Saving:

@@ -275,10 +275,6 @@ class SplitRecord:
             return None
         return max(counts) / sum(counts)
 
-    def with_id(self, name: str) -> dict[str, Any]:
-        """Return the fields, after the ``id`` of the data ``name``, as documents of one split have them."""
-        return {"id": name, **vars(self)}
-
 
 def record_split(resources: Resources, split: str, texts: Texts) -> SplitRecord:
     """Describe the texts of a split, and count those that the model reads only in part."""

@@ -149,10 +149,6 @@ class Task:
         by_class = np.argsort(texts.labels, kind="stable")
         return np.sort(by_class[0::2]), np.sort(by_class[1::2])
 
-    def describe_count(self, count: int) -> str:
-        """Return a number of items in words: ``311 texts``, ``16 windows of tokens``."""
-        return f"{count:,} {self.words.measured}"
-
     # Labels and answers --------------------------------------------------------------------------------------
 
     def label(self, texts: Texts, predict: Callable[[], Ints]) -> Ints:

@@ -157,7 +157,7 @@ class Texts:
     @property
     def measured(self) -> str:
         """Their number in words: ``311 texts``, ``16 windows of tokens``."""
-        return self.task.describe_count(self.count)
+        return f"{self.count:,} {self.task.words.measured}"
 
     def evaluation_of(self, scores: NDArray[Any]) -> Evaluation:
         """Make the evaluation of what a model's reader returned for each item."""

@@ -8,7 +8,7 @@ pooled attention map.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -283,16 +283,12 @@ class Estimate:
     @property
     def low(self) -> float:
         """Lower end of the interval, or the value where there is none."""
-        return self._ends[0]
+        return self.value if self.ci95 is None else self.ci95[0]
 
     @property
     def high(self) -> float:
         """Upper end of the interval, or the value where there is none."""
-        return self._ends[1]
-
-    @property
-    def _ends(self) -> tuple[float, float]:
-        return self.ci95 or (self.value, self.value)
+        return self.value if self.ci95 is None else self.ci95[1]
 
     def excludes(self, value: float) -> bool:
         """Tell whether the interval excludes a value: whether a difference from it is measurable."""
@@ -314,16 +310,18 @@ class Estimate:
     @property
     def interval(self) -> str:
         """The interval as tables show it, in the unit of ``text``: ``[92.0, 96.1]``; empty where there is none."""
-        if self.ci95 is None:
-            return ""
-        return words.interval(*self._scaled, self._digits)
+        return self._write(words.interval)
 
     @property
     def span(self) -> str:
         """The interval as sentences show it: ``92.0 to 96.1``; empty where there is none."""
+        return self._write(words.span)
+
+    def _write(self, write: Callable[[float, float, int], str]) -> str:
         if self.ci95 is None:
             return ""
-        return words.span(*self._scaled, self._digits)
+        scale = 100.0 if self.unit == "share" else 1.0
+        return write(scale * self.low, scale * self.high, self._digits)
 
     def __str__(self) -> str:
         text = self.text
@@ -332,12 +330,6 @@ class Estimate:
         if self.n:
             text += f", n = {self.n:,}"
         return text
-
-    @property
-    def _scaled(self) -> tuple[float, float]:
-        if self.unit == "share":
-            return 100.0 * self.low, 100.0 * self.high
-        return self.low, self.high
 
     @property
     def _digits(self) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -202,21 +203,18 @@ class HeadRoles:
 
     def describe(self, unit: int) -> str:
         """Describe the roles of a unit, with the evidence for the one that it has or comes nearest to."""
-        best: dict[str, int] = {}
-        for name, scores in self.scores.items():
-            start = unit * self.group
-            best[name] = start + int(np.argmax(scores.value[start : start + self.group]))
         nouns = ", ".join(NOUNS[name] for name in self.of_units[unit]) or NO_ROLE
-        if not best:
+        if not self.scores:
             return nouns
-        role = max(best, key=lambda name: self.scores[name].value[best[name]] / ROLES[name].least)
+        every = product(self.scores, range(unit * self.group, (unit + 1) * self.group))
+        role, head = max(every, key=lambda one: self.scores[one[0]].value[one[1]] / ROLES[one[0]].least)
         scores = self.scores[role]
-        estimate = scores.estimate(best[role])
+        estimate = scores.estimate(head)
         which = "it gives"
         if self.group > 1:
-            which = f"query head {best[role] % self.group} gives"
+            which = f"query head {head % self.group} gives"
         share = f"{estimate.text} {estimate.interval}".rstrip()
-        chance = percent(scores.chance[best[role]])
+        chance = percent(scores.chance[head])
         return (
             f"{nouns}; {which} {share} of its attention to {ROLES[role].target} "
             f"(chance explains {chance}; n = {scores.queries:,} tokens)"

@@ -227,7 +227,7 @@ class Subject:
         card = self.bench.card
         measured = self.texts.measured
         if self.texts.task.predicts_often:
-            measured = self.texts.task.describe_count(min(WINDOWS, self.texts.count))
+            measured = f"{min(WINDOWS, self.texts.count):,} {self.texts.task.words.measured}"
         return (
             f"{card.id}, {card.layers} layers of {card.heads} {card.unit}s. Measured on {measured}. None of these "
             "texts was used to select heads."
