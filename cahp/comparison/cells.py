@@ -79,7 +79,7 @@ class Workspace:
         first = self._benches[plan.settings.seed] = self._open(plan.settings)
         self.dataset = first.dataset
         self.notices = first.notices
-        if first.evaluation.lacks_labels:
+        if first.evaluation.task.predicts_labels and not first.evaluation.labelled:
             self.plan, left_out = without_labels(plan)
             self.notices += left_out
         self.tuning_texts: Texts | None = None

@@ -348,7 +348,7 @@ def _open_test_split(workspace: Workspace, missing: bool) -> int:
     name = key("compare-opened", 1, workspace.card.sha256, workspace.splits["report"].sha256, repr(workspace.plan))
     if not missing or workspace.store.load(name) is not None:
         return log.count
-    count = log.add()
+    count = log.open("test")
     workspace.store.save(name, meta={"count": count})
     return count
 

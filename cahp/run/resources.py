@@ -335,12 +335,8 @@ class TestSplitLog:
 
     def open(self, split: str) -> int:
         """Log that a split is read from now on, if it is the test split, and return the count."""
-        if split == "test":
-            return self.add()
-        return self.count
-
-    def add(self) -> int:
-        """Log one more opening, and return the new count."""
+        if split != "test":
+            return self.count
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(self._file.with_suffix(".lock"), timeout=_LOCK_TIMEOUT_S):

@@ -184,7 +184,10 @@ class Setting:
         if self.choices and converted not in self.choices:
             raise OptionError(f"{self.flag} {converted} is unknown; choose one of {', '.join(self.choices)}")
         if self.kind in (int, float) and not self.low <= converted <= (self.high or math.inf):
-            raise OptionError(f"{self.flag} {converted} is out of range; it must be {_describe_range(self)}")
+            bounds = f"in {self.low}..{self.high}"
+            if self.high is None:
+                bounds = f"at least {self.low}"
+            raise OptionError(f"{self.flag} {converted} is out of range; it must be {bounds}")
         if self.unit == "duration":
             parse_duration(converted, self.flag)
         if self.unit == "heads":
@@ -231,12 +234,6 @@ _TYPES: Mapping[type, Any] = {
     Mapping: dict[str, str],
     Sequence: tuple[str, ...],
 }
-
-
-def _describe_range(setting: Setting) -> str:
-    if setting.high is None:
-        return f"at least {setting.low}"
-    return f"in {setting.low}..{setting.high}"
 
 
 def option(section: Section, default: Any, help: str, **rest: Any) -> Any:

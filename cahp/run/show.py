@@ -219,7 +219,9 @@ def show_cost(
         rows.append(["KV cache per token", *_list_sizes(cache.full, cache.pruned, "{:,.0f} bytes")])
         longest = f"Longest context in {cache.memory / 2**30:g} GiB, tokens"
         rows.append([longest, cache.longest_full or "any", cache.longest_pruned or "any", ""])
-        notes.append(_describe_cache(cache))
+        notes.append("The cache is counted, not measured.")
+        if not cache.shape.head:
+            notes.append("It does not shrink with the heads: all heads share what is cached.")
     elif ratio is not None and before is not None and after is not None:
         change = _compare(ratio)
         if before.noisy or after.noisy:
@@ -259,13 +261,6 @@ def _compare(ratio: Estimate) -> str:
     words = f"{ratio.text} {ratio.interval}"
     if not ratio.excludes(1):
         return f"no measurable change: {words}"
-    return words
-
-
-def _describe_cache(cache: KvCache) -> str:
-    words = "The cache is counted, not measured."
-    if not cache.shape.head:
-        words += " It does not shrink with the heads: all heads share what is cached."
     return words
 
 

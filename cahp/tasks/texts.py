@@ -61,11 +61,6 @@ class Texts:
         return not len(self) or bool((self.labels != NO_LABEL).any())
 
     @property
-    def lacks_labels(self) -> bool:
-        """Whether a model predicts labels, and the texts have none."""
-        return self.task.predicts_labels and not self.labelled
-
-    @property
     def inputs(self) -> list[Item]:
         """The items in order: texts, pairs of texts, or windows."""
         if self.second is None:

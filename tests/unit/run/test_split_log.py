@@ -23,7 +23,7 @@ def log(folder: Path) -> Log:
 
 def open_often(folder: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: log(folder).add(), range(20)))
+        list(pool.map(lambda _: log(folder).open("test"), range(20)))
 
 
 @pytest.mark.nightly
@@ -45,17 +45,17 @@ def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: P
     counts = []
     for changes in ({}, {"seed": 7}, {"window": 8}, {"eval_tokens": 96}):
         bench = open_bench(replace(settings, **changes), store=store)
-        counts.append(Log(bench.card, bench.dataset, store).add())
+        counts.append(Log(bench.card, bench.dataset, store).open("test"))
     assert counts == [1, 2, 3, 4]
 
 
 def test_where_nothing_can_be_written_the_opening_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    log(tmp_path).add()
+    log(tmp_path).open("test")
     # A folder in its place: nobody can write there, root neither.
     name = tmp_path / "test-opened.txt"
     name.rename(tmp_path / "aside")
     name.mkdir()
-    assert log(tmp_path).add() == 1
+    assert log(tmp_path).open("test") == 1
     (said,) = [record.getMessage() for record in caplog.records]
     assert "CAHP_CACHE" in said
     assert list(name.iterdir()) == []
