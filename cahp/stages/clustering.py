@@ -294,7 +294,7 @@ def place(points: NDArray[np.float32], projection: str, seed: int) -> Space:
 
 def _check(signatures: Signatures) -> None:
     """Check that a projection can use the statistics."""
-    heads, classes, _ = signatures.mean.shape
+    heads, classes, cells = signatures.mean.shape
     seen = int((signatures.counts > 0).sum())
     if heads < 3:
         raise SpaceError(f"{heads} heads cannot be clustered, which takes 3; choose a method that scores heads")
@@ -303,6 +303,8 @@ def _check(signatures: Signatures) -> None:
             f"{seen} of {classes} classes have examples, which is not enough to compare heads; "
             "give examples of at least two classes"
         )
+    if cells * max(1, math.comb(seen, 2)) < 2:
+        raise SpaceError("one feature per head does not span a plane; choose a larger pool size")
     if not (np.isfinite(signatures.mean).all() and np.isfinite(signatures.m2).all()):
         raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")
 
