@@ -220,8 +220,9 @@ def _score(
     heads = model.heads * group
     scores: list[list[NDArray[np.float64]]] = [[] for _ in probes]
     causal = True
+    batches = model.batches(from_ids(probe.ids for probe in probes))
     with torch.inference_mode():
-        for batch in report_progress(_batches(model, probes), STAGE, progress):
+        for batch in report_progress(batches, STAGE, progress):
 
             def see(layer: int, weights: Tensor, rows: Ints = batch.rows) -> Tensor:
                 nonlocal causal
@@ -359,10 +360,6 @@ def _write_questions(
     return text, facts, answers, order
 
 
-def _batches(model: HeadModel, probes: Sequence[Probe]) -> list[Batch]:
-    return model.batches(from_ids(probe.ids for probe in probes))
-
-
 # Ablation --------------------------------------------------------------------------------------------------------
 
 
@@ -453,7 +450,7 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: P
     from cahp.tasks.answers import LOSS
 
     losses = np.zeros((len(keeps), len(probes)))
-    batches = _batches(model, probes)
+    batches = model.batches(from_ids(probe.ids for probe in probes))
     with torch.inference_mode():
         for number, keep in enumerate(keeps):
             progress(ABLATION, number, len(keeps))
