@@ -142,7 +142,6 @@ def words(results: Mapping[str, Any]) -> Iterator[str]:
 
 def describe_ratio(ratio: Estimate) -> str:
     """A ratio with the lowest and the highest one."""
-    assert ratio.ci95 is not None
     low, high = ratio.ci95
     return f"{number(ratio.value, 2)} [{number(low, 2)}, {number(high, 2)}] x a forward pass"
 

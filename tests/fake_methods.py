@@ -23,7 +23,6 @@ class Counted:
     asked: ClassVar[list[tuple[int, int]]] = []
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
         self.asked.append((evidence.seed, budget))
         return top(-np.arange(12.0).reshape(LAYERS, HEADS), budget=budget, min_per_layer=min_per_layer)
 
@@ -35,7 +34,6 @@ class Tossed(Counted):
     draws = 5
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
         self.asked.append((evidence.seed, budget))
         scores = np.random.default_rng(evidence.seed).random((LAYERS, HEADS))
         return top(scores, budget=budget, min_per_layer=min_per_layer)
@@ -51,7 +49,6 @@ class Tuned(Counted):
         self._end = end
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
         places = np.arange(12.0).reshape(LAYERS, HEADS)
         scores = {"first": -places, "last": places, "middle": -np.abs(places - 5.5)}[self._end]
         return top(scores, budget=budget, min_per_layer=min_per_layer)
@@ -77,7 +74,6 @@ class Stingy(Counted):
     name = "stingy"
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: int = 1) -> Selection:
-        assert budget is not None
         return super().choose(evidence, budget=budget - 1, min_per_layer=min_per_layer)
 
 

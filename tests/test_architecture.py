@@ -21,10 +21,7 @@ BESIDE_THEM = {"LICENSE", "CHANGELOG.md", "Makefile", "CITATION.cff", "Dockerfil
 _HEAVY = "torch transformers peft accelerate datasets pyarrow pandas scipy sklearn umap numba kmedoids kneed networkx"
 HEAVY = {*_HEAVY.split(), "streamlit", "plotly"}
 
-LIGHT = {
-    "import cahp": "import cahp",
-    "cahp --help": "from cahp.cli import main; sys.argv = ['cahp', '--help']; main()",
-}
+LIGHT = {"cahp": "import cahp", "cahp --help": "from cahp.cli import main; sys.argv = ['cahp', '--help']; main()"}
 
 REPORT = """
 import json, sys, time

@@ -152,7 +152,6 @@ def measure(name: str, folder: Path | None = None, file: Path | None = None) -> 
                 kind: evaluate(save_tiny(Path(scratch) / kind, **options), pages, window=TINY_WINDOW)
                 for kind, options in kinds.items()
             }
-    assert folder is not None
     if name == "smollm2":
         return evaluate(folder, [join_bbc()], window=WINDOW, task="as it is")
     return evaluate(folder, split_pages(file.read_text(encoding="utf-8")), window=WINDOW)

@@ -345,7 +345,6 @@ def test_a_language_model_writes_the_same_text_with_its_cache(recover: bool, tmp
 def test_a_model_whose_head_size_is_derived_is_refused_with_what_it_can_be(kind: str, tmp_path: Path) -> None:
     card = models.identify(str(zoo.save(tmp_path / "model", kind)))
     reason = refuse_standard(card)
-    assert reason is not None
     assert "fewer heads would be larger ones" in reason
     with pytest.raises(OptionError, match=r"cannot be exported as standard, since .*; export it as compact or drop-in"):
         formats.check_export(STANDARD, card)

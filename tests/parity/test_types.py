@@ -29,19 +29,8 @@ TABLE = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
 ROWS = {line.split("|")[1].strip(): line for line in TABLE}
 PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 #: Types that many people use. These, and one type for each different row of the table, are proven in each run.
-POPULAR = {
-    "distilbert",
-    "electra",
-    "gemma3_text",
-    "gpt_neox",
-    "llama",
-    "mbart",
-    "mistral",
-    "phi3",
-    "qwen3",
-    "roberta",
-    "t5",
-}
+_POPULAR = "distilbert electra gemma3_text gpt_neox llama mbart mistral phi3 qwen3 roberta t5"
+POPULAR = set(_POPULAR.split())
 SAMPLE = (
     POPULAR | set({ROWS[kind].split("|", 2)[2]: kind for kind in PROVEN if kind in ROWS}.values()) | {*fakes.SAMPLE}
 )

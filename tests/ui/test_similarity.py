@@ -154,7 +154,6 @@ class TestBrowser:
     def graph(self, page: Page) -> Any:
         page.locator(".st-key-head-graph").scroll_into_view_if_needed()
         frame = page.locator(".st-key-head-graph iframe").element_handle().content_frame()
-        assert frame is not None
         return self.until(frame, "typeof network !== 'undefined' && network.getSelectedNodes().length === 1")
 
     def until(self, frame: Any, true: str) -> Any:

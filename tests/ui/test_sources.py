@@ -75,7 +75,7 @@ def label_of(one: Any) -> str:
     return str(one.label).replace("\\", "")
 
 
-def splits_said(app: AppTest) -> dict[str, str]:
+def splits_of(app: AppTest) -> dict[str, str]:
     return {label_of(group): group.value for group in app.segmented_control}
 
 
@@ -149,11 +149,7 @@ def test_several_files_are_train_validation_and_test_by_their_names(app: AppTest
     files = [(f"{name}.csv", mine, "text/csv") for name in ("reviews-test", "reviews-train", "reviews-dev")]
     app.file_uploader[0].set_value(files)
     rerun(app)
-    assert splits_said(app) == {
-        "reviews-test.csv": "test",
-        "reviews-train.csv": "train",
-        "reviews-dev.csv": "validation",
-    }
+    assert splits_of(app) == {"reviews-test.csv": "test", "reviews-train.csv": "train", "reviews-dev.csv": "validation"}
     assert has_button(app, "use-source")
     # Two of one kind: a sentence, and nothing that was brought or chosen is lost.
     box(app, "reviews-test.csv").set_value("train").run()
@@ -177,7 +173,7 @@ def test_a_folder_has_the_same_choices_as_an_upload(app: AppTest, tmp_path: Path
     (tmp_path / "held_out.csv").write_bytes(mine)
     (tmp_path / "notes.tsv").write_bytes(b"broken\0")
     at(app, tmp_path)
-    assert splits_said(app) == {"held_out.csv": "not used", "notes.tsv": "not used", "survey_train.csv": "train"}
+    assert splits_of(app) == {"held_out.csv": "not used", "notes.tsv": "not used", "survey_train.csv": "train"}
     assert box(app, "Text").value == "question"
     assert box(app, "Label").value == "kind"
     # A file that serves and is broken is named, and nothing that was chosen is lost.

@@ -139,14 +139,8 @@ def _mask_files() -> list[bytes]:
     mask = HeadMask(np.arange(72).reshape(6, 12) % 3 == 0)
     tensor = io.BytesIO()
     torch.save(torch.zeros(1, 1, dtype=torch.bool).expand(6, 12), tensor)
-    document = json.loads(mask_json(mask, MaskOrigin("m", "cahp", 24, {})))
-    return [
-        json_text(document).encode(),
-        mask_array(mask),
-        mask_tensor(mask),
-        tensor.getvalue(),
-        b'{"0": [1], "1": [2, 0]}',
-    ]
+    document = json_text(json.loads(mask_json(mask, MaskOrigin("m", "cahp", 24, {})))).encode()
+    return [document, mask_array(mask), mask_tensor(mask), tensor.getvalue(), b'{"0": [1], "1": [2, 0]}']
 
 
 @pytest.fixture(scope="module")

@@ -57,10 +57,8 @@ def test_what_the_full_model_lacks_few_items_and_a_reason_are_not_measurable() -
     values = np.tile([-1.0, 1.0], 32)
     unread = ItemValues("grammar", "grammar", reason="it reads 8 tokens")
     lacking, few, none = decide([row(values - 5, full=values), row(FULL[:7] - 1, full=FULL[:7]), unread])
-    assert (lacking.reason, lacking.word_of("pruned")) == (
-        "the full model is not surely above chance",
-        "not measurable",
-    )
+    assert lacking.reason == "the full model is not surely above chance"
+    assert lacking.word_of("pruned") == "not measurable"
     assert (few.reason, few.word_of("pruned")) == ("7 items are too few", "not measurable")
     assert (none.reason, none.n, none.full, none.word_of("pruned")) == ("it reads 8 tokens", 0, None, "not measurable")
 

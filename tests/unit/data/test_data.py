@@ -250,11 +250,8 @@ def test_a_text_lands_in_the_same_split_whatever_surrounds_it(write: Write) -> N
 
 def test_a_split_column_is_respected_and_its_aliases_known(write: Write) -> None:
     dataset = load(str(write("d.csv", "text,label,split\nx,a,train\ny,b,DEV\nz,a,test\nw,b,train\n")))
-    assert {name: texts.first for name, texts in dataset.splits.items()} == {
-        "train": ("x", "w"),
-        "validation": ("y",),
-        "test": ("z",),
-    }
+    found = {name: texts.first for name, texts in dataset.splits.items()}
+    assert found == {"train": ("x", "w"), "validation": ("y",), "test": ("z",)}
 
 
 def test_a_folder_holds_one_file_for_each_split(write: Write) -> None:
@@ -463,13 +460,7 @@ IN_ORDER = {"in_order": True}
         # Integers are positions, whatever the model calls its classes.
         (("0", "2"), ("neg", "neutral", "pos"), {}, [0, 2], "by value: "),
         (("label_0", "LABEL_2"), ("neg", "neutral", "pos"), {}, [0, 2], ""),
-        (
-            ("neg", "pos"),
-            ("N", "P"),
-            {"label_map": {"neg": "N", "pos": "P"}},
-            [0, 1],
-            "as --label-map says: neg=N, pos=P.",
-        ),
+        (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "N", "pos": "P"}}, [0, 1], "as --label-map says: neg=N, "),
         (("neg", "pos"), ("a", "b"), {"label_map": {"NEG": "B", "pos": "a"}}, [1, 0], "as --label-map says: "),
         (("0", "1"), ("bad", "good"), {"label_map": {"0": "good", "1": "bad"}}, [1, 0], "as --label-map says: "),
         (("anger", "fear", "joy"), ("bad", "joy"), {"label_map": {"anger": "bad", "fear": "bad"}}, [0, 0, 1], ""),
@@ -500,12 +491,7 @@ UNMATCHED: list[tuple[tuple[str, ...], tuple[str, ...], dict[str, Any], str]] = 
     (("neg", "pos"), ("bad", "okay", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("neg", "great"), {"in_order": True}, "--label-map"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"negative": "N"}}, "maps 'negative' to 'N'.* data: 'neg', 'pos'"),
-    (
-        ("neg", "pos"),
-        ("N", "P"),
-        {"label_map": {"neg": "N", "pos": "P", "NEG": "P"}},
-        "maps 'NEG' to 'P'; map each label once",
-    ),
+    (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "N", "pos": "P", "NEG": "P"}}, "to 'P'; map each label once"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "M"}}, "maps 'neg' to 'M'.* model: 'N', 'P'"),
     (("neg", "pos"), ("N", "P"), {"label_map": {"neg": "N", "pos": "N"}}, "Every label of the data would become 'N'"),
 ]

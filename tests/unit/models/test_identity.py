@@ -164,10 +164,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "a configuration of other bytes": (write_file("config.json", b"\xff\xfe"), "config.json"),
     "no tokenizer": (remove_file("tokenizer.json"), "tokenizer.save_pretrained"),
     "no weights": (remove_file("model.safetensors"), "save_pretrained"),
-    "an ONNX model": (
-        lambda folder: (folder / "model.safetensors").rename(folder / "model.onnx"),
-        "the original model",
-    ),
+    "an ONNX model": (lambda folder: (folder / "model.safetensors").rename(folder / "model.onnx"), "original model"),
     "pickled weights": (replace_weights("pytorch_model.bin", PICKLE), ANY_CODE),
     "a checkpoint": (replace_weights("model.ckpt", PICKLE), ANY_CODE),
     "weights cut short": (damage_weights(lambda whole: whole[:-100]), NOT_WHOLE),

@@ -12,13 +12,7 @@ from cahp.values import CahpError
 
 
 def test_numbers_and_paths_stand_for_texts_where_that_is_clear() -> None:
-    asked: Any = {
-        "budget": 20,
-        "latency_time": 5,
-        "recover_time": 1.5,
-        "model": Path("models/tiny"),
-        "seed": np.int64(7),
-    }
+    asked = {"budget": 20, "latency_time": 5, "recover_time": 1.5, "model": Path("models/tiny"), "seed": np.int64(7)}
     settings = Settings(**asked)
     assert (settings.budget, settings.latency_time, settings.recover_time) == ("20", "5s", "1.5s")
     assert (settings.model, settings.seed, type(settings.seed)) == ("models/tiny", 7, int)

@@ -49,7 +49,6 @@ def test_a_link_says_how_its_data_are_read_and_waits_with_its_view() -> None:
     assert wish.settings.label_map == {"yes, really": "pos", "no": "neg"}
     assert wish.board == {"budget": "30", "recover": "refit"}
     _, files = read({"files": "0a1b2c3d", "text_column": "question"})
-    assert files is not None
     assert files == Wish({"model": bundled.SETTINGS.model, "text_column": "question"}, "0a1b2c3d")
 
 
