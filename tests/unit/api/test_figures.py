@@ -51,7 +51,7 @@ def test_accuracy_by_budget_is_that_of_such_a_run(run: cahp.PruneResult, asked: 
 @pytest.mark.parametrize(
     ("name", "options", "sentence"),
     [
-        ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, space"),
+        ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, "),
         ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets are 3 to 12"),
         ("similarity", {}, "depends on a text; give one"),
     ],
