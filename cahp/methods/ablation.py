@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Eliminating, Scored, draw_texts, part_progress, round_sizes
@@ -40,7 +39,7 @@ class Ablation(Scored):
         """Rise of the mean loss in nats, shape ``(L, H)``."""
         mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
         losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
-        return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
+        return losses[1:].reshape(mask.keep.shape) - losses[0]
 
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head, and one without any gated off."""
@@ -75,7 +74,7 @@ class GreedyAblation(Eliminating):
         return sum(left + 1 for left in starts)
 
 
-def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> NDArray[np.float64]:
+def losses_without(evidence: Evidence, mask: HeadMask, progress: Progress, *, most: int) -> Floats:
     """Mean losses ``(1 + N,)`` under a mask: with its heads, and without each of them (unchanged for dropped heads).
 
     Cached by mask, so that all budgets share their first rounds.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import STAGE, Scored, draw_texts
@@ -52,7 +51,7 @@ class AttentionAttribution(Scored):
         return 1 + 3 * STEPS * evidence.card.layers
 
 
-def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> NDArray[np.float64]:
+def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress: Progress) -> Floats:
     """The largest attribution of each text, layer and head, shape ``(len(texts), L, H)``."""
     import torch
 

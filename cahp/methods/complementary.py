@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cahp.methods.shared.registry import Evidence, register
-from cahp.methods.shared.scored import evidence_cost
-from cahp.models.cards import SelectionCost
+from cahp.methods.shared.scored import Suggesting
 from cahp.stages.selection import Minimum, Representative, select
 from cahp.values import Selection
 
 
 @register
-class Complementary:
+class Complementary(Suggesting):
     """Keep the most salient head of each cluster; without a budget, the knee of the silhouette curve sets their number.
 
     Source: CAHP, arXiv 2606.19150, 2026. Cost: a forward pass of every text, and a backward pass of a quarter of them.
@@ -21,7 +20,6 @@ class Complementary:
     """
 
     name = "complementary"
-    needs_budget = False
     tries: Sequence[Mapping[str, Any]] = ({}, {"representative": "medoid"})
 
     def __init__(self, *, representative: Representative = "salience") -> None:
@@ -36,7 +34,3 @@ class Complementary:
             min_per_layer=min_per_layer,
             representative=self._representative,
         )
-
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """One forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
-        return evidence_cost(evidence.texts)

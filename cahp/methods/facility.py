@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import MOST_BATCHED, Scored, batch_gradients
 from cahp.models.cards import SelectionCost
-from cahp.values import Floats
+from cahp.values import Floats, Ints
 
 #: Reach of a head, as a share of the median distance between two heads.
 REACH = 0.5
@@ -46,7 +43,7 @@ class Facility(Scored):
         return SelectionCost(texts + 3 * min(texts, MOST_BATCHED), texts)
 
 
-def order_by_coverage(features: Floats, weights: Floats, *, reach: float = REACH) -> NDArray[np.int64]:
+def order_by_coverage(features: Floats, weights: Floats) -> Ints:
     """Order the points ``features (N, D)`` by how much of the ``weights (N,)`` they add to the coverage; ties by index.
 
     If all points are equal, each covers everything, and their order is that of their indices.
@@ -56,9 +53,9 @@ def order_by_coverage(features: Floats, weights: Floats, *, reach: float = REACH
     between = pdist(features)
     radius = 0.0
     if len(between):
-        radius = reach * float(np.median(between))
+        radius = REACH * float(np.median(between))
     distances = squareform(between)
-    alike: NDArray[Any] = distances == 0
+    alike = np.where(distances == 0, 1.0, 0.0)
     if radius > 0:
         alike = np.exp(-np.square(distances / radius) / 2)
     covered = np.zeros(len(weights))

@@ -6,7 +6,6 @@ import numpy as np
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Eliminating, Scored, mean_sensitivity, normalise_layers, round_sizes
-from cahp.models.cards import SelectionCost
 from cahp.values import Floats, HeadMask, Progress
 
 
@@ -56,10 +55,6 @@ class IteratedGradient(Eliminating):
         gradients = evidence.cached(f"mean absolute gate gradients under {mask.sha256}", make)
         return normalise_layers(np.where(mask.keep, gradients, 0.0))
 
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A forward and a backward pass of every text in each round."""
-        rounds = round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share)
-        if not rounds:
-            return SelectionCost(0, 0)
-        texts = len(evidence.texts)
-        return SelectionCost(3 * texts * len(rounds), texts)
+    def count_passes(self, evidence: Evidence, budget: int) -> float:
+        """A forward and a backward pass in each round."""
+        return 3 * len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share))

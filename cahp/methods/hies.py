@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, average_rows, mean_sensitivity
 from cahp.values import Floats
@@ -39,10 +36,10 @@ class ImportanceEntropy(Scored):
         """The weighted sum, shape ``(L, H)``."""
         importance = _minmax(mean_sensitivity(evidence))
         spread = _minmax(entropies(evidence))
-        return np.asarray(self._alpha * importance + (1 - self._alpha) * (1 - spread))
+        return self._alpha * importance + (1 - self._alpha) * (1 - spread)
 
 
-def entropies(evidence: Evidence) -> NDArray[np.float64]:
+def entropies(evidence: Evidence) -> Floats:
     """Mean entropy of each head's attention rows, 0..1, shape ``(L, H)``."""
     return evidence.cached("entropies of attention", lambda: average_rows(evidence, entropy))
 
@@ -56,9 +53,9 @@ def entropy(weights: Tensor, counted: Tensor) -> Tensor:
     return -torch.xlogy(weights, weights).sum(dim=-1) / longest[:, None, None]
 
 
-def _minmax(scores: Floats) -> NDArray[np.float64]:
+def _minmax(scores: Floats) -> Floats:
     low = scores.min()
     width = scores.max() - low
     if width == 0:
         width = 1.0
-    return np.asarray((scores - low) / width)
+    return (scores - low) / width

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, normalise_layers
@@ -48,13 +47,13 @@ class RawMagnitude(Scored):
         return _norms(evidence)
 
 
-def _sum_squares(parts: Iterable[Tensor]) -> NDArray[np.float64]:
+def _sum_squares(parts: Iterable[Tensor]) -> Floats:
     """The sum of squares of a layer's head weights, by head ``(H,)``; each part has a row for each head."""
     squares = [part.detach().double().square().flatten(1).sum(dim=1) for part in parts]
     return sum(squares[1:], start=squares[0]).cpu().numpy()
 
 
-def _norms(evidence: Evidence) -> NDArray[np.float64]:
+def _norms(evidence: Evidence) -> Floats:
     def make() -> Floats:
         model = evidence.model
         return np.sqrt([_sum_squares(model.head_weights(layer)) for layer in range(model.layers)])

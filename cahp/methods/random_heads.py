@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, register
-from cahp.methods.shared.scored import Scored, evidence_cost
+from cahp.methods.shared.scored import Scored, Suggesting
 from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, select
-from cahp.values import Floats, HeadMask, Selection
+from cahp.values import Floats, HeadMask, Ints, Selection
 
 
 @register
@@ -26,11 +25,11 @@ class Random(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Uniform numbers, shape ``(L, H)``."""
-        return _uniform(evidence)
+        return _uniform(evidence)[0]
 
 
 @register
-class RandomPerLayer:
+class RandomPerLayer(Suggesting):
     """Keep random heads, in each layer as many as complementary pruning keeps: do the heads matter, or the layers?
 
     In layer ``l`` the ``c_l`` heads of highest ``u ~ U(0, 1)``, with ``c_l`` the count of complementary pruning at the
@@ -39,22 +38,17 @@ class RandomPerLayer:
     """
 
     name = "random-per-layer"
-    needs_budget = False
     draws = 20
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads, or as many as the knee suggests."""
         ours = select(evidence.clustering, evidence.salience, budget=budget, min_per_layer=min_per_layer)
         counts = ours.mask.keep.sum(axis=1, keepdims=True)
-        return Selection(HeadMask(_places(_uniform(evidence)) < counts), budget)
-
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """What CAHP costs."""
-        return evidence_cost(evidence.texts)
+        return Selection(HeadMask(_places(_uniform(evidence)[0]) < counts), budget)
 
 
 @register
-class RandomInCluster:
+class RandomInCluster(Suggesting):
     """Keep a random head of each cluster of complementary pruning: does the choice of the representative matter?
 
     Complementary pruning with ``u ~ U(0, 1)`` instead of the salience, so heads added by the per-layer minimum or by
@@ -63,12 +57,11 @@ class RandomInCluster:
     """
 
     name = "random-in-cluster"
-    needs_budget = False
     draws = 20
 
     def choose(self, evidence: Evidence, *, budget: int | None, min_per_layer: Minimum = 1) -> Selection:
         """Keep exactly ``budget`` heads, or as many as the knee suggests; see ``cahp.stages.selection.select``."""
-        return select(evidence.clustering, _uniform(evidence), budget=budget, min_per_layer=min_per_layer)
+        return select(evidence.clustering, _uniform(evidence)[0], budget=budget, min_per_layer=min_per_layer)
 
     def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
         """A forward pass of every text, for the signatures."""
@@ -90,17 +83,15 @@ class RandomEven(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Minus the head's place in a random order of its layer, plus less than one, shape ``(L, H)``."""
-        drawn, ties = _uniform(evidence, count=2)
-        return np.asarray(ties - _places(drawn))
+        drawn, ties = _uniform(evidence)
+        return ties - _places(drawn)
 
 
-def _uniform(evidence: Evidence, *, count: int | None = None) -> NDArray[np.float64]:
-    shape: tuple[int, ...] = (evidence.card.layers, evidence.card.heads)
-    if count is not None:
-        shape = (count, *shape)
-    return np.random.default_rng(evidence.seed).random(shape)
+def _uniform(evidence: Evidence) -> Floats:
+    """Uniform numbers ``(2, L, H)``: those that choose heads, and those that break ties."""
+    return np.random.default_rng(evidence.seed).random((2, evidence.card.layers, evidence.card.heads))
 
 
-def _places(values: Floats) -> NDArray[np.int64]:
+def _places(values: Floats) -> Ints:
     """Each value's place in its row, 0 the highest."""
-    return np.asarray((-values).argsort(axis=1).argsort(axis=1))
+    return (-values).argsort(axis=1).argsort(axis=1)

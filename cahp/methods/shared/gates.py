@@ -9,9 +9,6 @@ from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cahp.methods.shared.registry import Evidence
 from cahp.methods.shared.scored import Budgeted
 from cahp.models.cards import SelectionCost
@@ -90,7 +87,7 @@ class Learned(Budgeted):
 
     def train_cached(
         self, evidence: Evidence, goal: float, rules: GateRules, *, progress: Progress | None = None
-    ) -> NDArray[np.float64]:
+    ) -> Floats:
         """The parameters of a training towards a ``goal``, cached; its ``progress`` is the evidence's if None."""
         return evidence.cached(
             f"{self.name} 1 {goal} {sorted(vars(self).items())}",
@@ -125,7 +122,7 @@ def train_gates(
     steps: int,
     seed: int,
     progress: Progress = silent,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Train one parameter a head on the labels of ``texts``; their values ``(L, H)`` after ``steps`` batches of 32.
 
     A step minimises the mean cross-entropy under gates that are drawn by the ``rules``, plus their penalty. AdamW

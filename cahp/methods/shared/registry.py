@@ -13,9 +13,6 @@ from importlib.metadata import EntryPoint, entry_points
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from cahp.models.cards import ModelCard
 from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
@@ -53,7 +50,7 @@ class Evidence(Protocol):
     def progress(self) -> Progress:
         """To be called between batches; may raise ``Cancelled``."""
 
-    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+    def cached(self, name: str, make: Callable[[], Floats]) -> Floats:
         """The result of ``make``, cached for this model, these texts and this seed.
 
         ``name`` must contain everything else on which the result depends.
@@ -64,11 +61,11 @@ class Evidence(Protocol):
         """Attention statistics of each head, per class."""
 
     @property
-    def gradients(self) -> NDArray[np.float64]:
+    def gradients(self) -> Floats:
         """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
 
     @property
-    def salience(self) -> NDArray[np.float64]:
+    def salience(self) -> Floats:
         """Salience ``(L, H)`` in 0..1."""
 
     @property

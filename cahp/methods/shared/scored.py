@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.methods.shared.registry import Evidence, Labels
 from cahp.models.cards import SelectionCost
@@ -26,6 +25,19 @@ MOST_BATCHED = 2048
 #: A statistic of attention rows: from weights ``(b, H, tokens, tokens)`` and which tokens count ``(b, tokens)`` to a
 #: value for each row ``(b, H, tokens)``.
 Statistic = Callable[["Tensor", "Tensor"], "Tensor"]
+
+
+class Suggesting:
+    """A method that chooses by the clusters and the salience of complementary pruning, and can do without a budget."""
+
+    needs_budget = False
+
+    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
+        """A forward pass of every text for the signatures, a backward pass of a quarter of them for the salience."""
+        from cahp.stages.signatures import examples_used
+
+        texts = evidence.texts
+        return SelectionCost(len(texts) + 2 * examples_used(texts), len(texts))
 
 
 class Budgeted(ABC):
@@ -112,10 +124,10 @@ def round_sizes(total: int, budget: int, *, share: float) -> list[int]:
     return [max(total - size * number, budget) for number in range(1, -(-(total - budget) // size) + 1)]
 
 
-def normalise_layers(scores: Floats) -> NDArray[np.float64]:
+def normalise_layers(scores: Floats) -> Floats:
     """Divide scores ``(L, H)`` by their L2 norm in each layer; a layer of zeros stays as it is."""
     norms = np.linalg.norm(scores, axis=1, keepdims=True)
-    return np.asarray(scores / np.where(norms > 0, norms, 1.0))
+    return scores / np.where(norms > 0, norms, 1.0)
 
 
 def draw_texts(evidence: Evidence, *, most: int) -> Texts:
@@ -132,7 +144,7 @@ def part_progress(progress: Progress, index: int = 0, count: int = 1) -> Progres
     return lambda stage, done, total: progress(STAGE, index * total + done, count * total)
 
 
-def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np.float64]:
+def gate_gradients(evidence: Evidence, *, most: int | None = None) -> Floats:
     """Signed gradients ``(n, L, H)`` of each text's loss at open gates, of all texts or of ``most`` drawn ones."""
     texts = evidence.texts
     if most is not None:
@@ -146,12 +158,12 @@ def gate_gradients(evidence: Evidence, *, most: int | None = None) -> NDArray[np
     return evidence.cached(f"gate gradients of {len(texts)} texts", make)
 
 
-def mean_sensitivity(evidence: Evidence) -> NDArray[np.float64]:
+def mean_sensitivity(evidence: Evidence) -> Floats:
     """Mean over the texts of ``|dL_x/dg|`` at open gates, divided by each layer's L2 norm; shape ``(L, H)``."""
     return normalise_layers(np.abs(gate_gradients(evidence)).mean(axis=0))
 
 
-def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
+def batch_gradients(evidence: Evidence) -> Floats:
     """Gradients ``(batches, L, H)`` of the summed loss of batches of 32 at open gates, of at most 2,048 texts.
 
     Sums and not means, so that a last batch of few texts does not weigh more than its texts. A window of a language
@@ -161,10 +173,10 @@ def batch_gradients(evidence: Evidence) -> NDArray[np.float64]:
     gradients = gate_gradients(evidence, most=MOST_BATCHED)
     shuffled = np.random.default_rng(evidence.seed).permutation(len(gradients))
     starts = np.arange(0, len(gradients), evidence.texts.task.batch)
-    return np.asarray(np.add.reduceat(gradients[shuffled], starts, axis=0))
+    return np.add.reduceat(gradients[shuffled], starts, axis=0)
 
 
-def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collection[int] = ()) -> NDArray[np.float64]:
+def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collection[int] = ()) -> Floats:
     """Mean of a statistic over all attention rows of all texts, shape ``(L, H)``; needs no labels.
 
     Padding and tokens whose id is in ``without`` do not count, neither as queries nor as keys. All NaN if no token
@@ -188,10 +200,10 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
                 rows[layer] += int(counted.sum())
 
             model.logits(batch, probe=probe)
-    return np.asarray(sums / np.where(rows > 0, rows, np.nan))
+    return sums / np.where(rows > 0, rows, np.nan)
 
 
-def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> NDArray[np.float64]:
+def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> Floats:
     """Mean of each row's maximum over all tokens, or over those that are not special; shape ``(L, H)``."""
 
     def make() -> Floats:
@@ -208,10 +220,3 @@ def mean_confidences(evidence: Evidence, counted: Literal["all", "words"]) -> ND
 def row_maxima(weights: Tensor, counted: Tensor) -> Tensor:
     """The highest weight of each row ``(b, H, tokens)`` on a token that counts."""
     return (weights * counted[:, None, None, :]).amax(dim=-1)
-
-
-def evidence_cost(texts: Texts) -> SelectionCost:
-    """The cost of signatures and salience: a forward pass of every text, a backward pass of a quarter of them."""
-    from cahp.stages.signatures import examples_used
-
-    return SelectionCost(len(texts) + 2 * examples_used(texts), len(texts))
