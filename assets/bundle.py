@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -41,6 +41,7 @@ from cahp.run.settings import flags, to_arguments
 from cahp.stages import SharedLayers
 from cahp.stages.signatures import salience
 from cahp.store import Entry, Store
+from cahp.tasks.texts import Texts
 from cahp.terminal.progress import Reporter
 from cahp.ui.parts.inputs import TOPIC, load_examples
 from cahp.ui.similarity.page import find_example
@@ -129,6 +130,17 @@ def measure_entries(name: str, what: str, folder: Path | None = None) -> Mapping
     return read
 
 
+def describe_windows(texts: Texts) -> bundled.WindowsRecord:
+    """Describe windows."""
+    return bundled.WindowsRecord(len(texts), texts.count, int(texts.tokens), texts.sha256)
+
+
+def describe_model(bench: Bench) -> bundled.ModelFacts:
+    """Describe the model and the windows of a bench."""
+    card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
+    return bundled.ModelFacts(card, {name: describe_windows(texts) for name, texts in bench.dataset.splits.items()})
+
+
 def run(name: str = bundled.NAME, store: Store | None = None) -> None:
     """Measure the run of a model and its budgets; of a language model few are refitted, and all quickly refitted."""
     with TemporaryDirectory() as scratch:
@@ -149,7 +161,7 @@ def run(name: str = bundled.NAME, store: Store | None = None) -> None:
         if bench.card.predicts_tokens:
             # Each refit takes a minute.
             passes = {NONE.name: "", AT_ONCE.name: "", bench.settings.recover: "3"}
-            contents[bundled.MODEL_FILE] = json_text(asdict(bundled.ModelFacts.of(bench))).encode()
+            contents[bundled.MODEL_FILE] = json_text(asdict(describe_model(bench))).encode()
         # The run before stays until all of this one is measured.
         place = Path(scratch) / "run"
         write_whole(place, contents)

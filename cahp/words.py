@@ -105,9 +105,9 @@ def span(low: float, high: float, digits: int = 1) -> str:
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
-def too_close(n: int, noun: str = "texts") -> str:
+def too_close(n: int) -> str:
     """Say that ``n`` measurements leave open which of two is better."""
-    return f"too close to call with {n:,} {noun}"
+    return f"too close to call with {n:,} texts"
 
 
 def side_by_side(text: str | Sequence[str]) -> str:

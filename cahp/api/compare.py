@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args
 
-from cahp.api.figures import add_title, cell, check_figure
+from cahp.api.figures import add_title, cell, check_plotly
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
@@ -27,7 +27,7 @@ from cahp.run.settings import Settings, identify_model
 from cahp.show import html, terminal
 from cahp.show.blocks import Figure
 from cahp.store import Store
-from cahp.values import OptionError
+from cahp.values import OptionError, check_known
 
 #: The figures of a comparison.
 ComparisonFigure = Literal["curve", "ranking", "differences"]
@@ -78,14 +78,15 @@ class CompareResult(Comparison):
             OptionError: If there is no such figure, outcome, recovery, budget or method, it has no points, or plotly
                 is not installed.
         """
-        check_figure(name, get_args(ComparisonFigure))
+        check_known("figure", name, get_args(ComparisonFigure))
+        check_plotly()
         outcome = _among("outcome", outcome, self.results.outcomes)
         results = self.results_on(self.document.parts[-1], outcome)
         stage = _among("recovery", recovery, self.document.recoveries)
         at = _among("budget", budget, results.budgets)
         shown = tuple(methods or results.methods)
         for method in shown:
-            _among("method", method, tuple(results.methods))
+            check_known("method", method, results.methods)
         filters = Filters(outcome, stage, at, shown)
         if name == "differences":
             blocks = [*show_differences(results, filters)]
@@ -112,8 +113,7 @@ def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
     """``wanted``, or the first of the ``known``."""
     if wanted is None:
         return known[0]
-    if wanted not in known:
-        raise OptionError(f"the comparison has no {what} {wanted}; choose among {', '.join(map(str, known))}")
+    check_known(what, wanted, known)
     return wanted
 
 

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cahp import models
 from cahp.api.options import (
     AnyMask,
-    GivenMask,
     Name,
     ShowProgress,
     check_bounds,
@@ -73,11 +72,12 @@ def evaluate(
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
         prompt_notices = check_classifier(settings, card)
-        given = GivenMask(HeadMask.full(card.layers, card.heads))
         keep = None
+        mask_notices: tuple[str, ...] = ()
         if mask is not None:
             given = read_mask_for(card, mask, force=force)
             keep = given.mask
+            mask_notices = given.notices
         raw = load_data(settings, card)
         # The mix of calibration texts is not read here.
         dataset = match_labels(raw, replace(settings, mix="0"), card)
@@ -101,7 +101,7 @@ def evaluate(
                 *resources.storage_notices,
                 *card.notes,
                 *prompt_notices,
-                *given.notices,
+                *mask_notices,
                 *dataset.notices,
                 *notices,
                 *cut_notices(resources, {settings.eval_split: texts}),

@@ -171,7 +171,6 @@ def export(
         if push is not None:
             raise OptionError(f"--push uploads a model, and {form.key} is a mask alone; leave it out")
         return _convert_mask(form, card, read, output, store)
-    form = formats.model_form(format)
     form.check_installed()
     checkpoints.claimed(output, card)
     check_classifier(settings, card)
@@ -222,12 +221,9 @@ def export(
             "model": card.id,
             **checkpoints.describe_data(bench),
             "kept": kept_heads(read.mask),
-            **outcome,
             **findings,
             "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
-            "form": form.key,
-            # Known once the model is written.
-            **dict.fromkeys(("bytes", "difference", "agreement", "tried", "written", "files", "pushed")),
+            "pushed": None,
             "loads": formats.name_class(form.loads, card),
             "notices": notices,
         }

@@ -5,7 +5,7 @@ The HTML loads nothing and runs nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal
 
@@ -35,18 +35,6 @@ from cahp.words import capital, counted, safe
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
 #: Pixels of a title.
 _TITLE = 34
-
-
-def check_figure(name: str, names: Iterable[str]) -> None:
-    """Check that a figure of this name exists and that Plotly is installed.
-
-    Raises:
-        OptionError: If not; it lists the names, or says what to install.
-    """
-    known = tuple(names)
-    if name not in known:
-        raise OptionError(f"there is no figure {name!r}; choose one of {', '.join(known)}")
-    check_plotly()
 
 
 def check_plotly() -> None:

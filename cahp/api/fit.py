@@ -17,7 +17,7 @@ from cahp.run.keywords import DataOptions
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings
 from cahp.store import Store, StoredTraining, key
-from cahp.values import CahpError, OptionError, SelfTestError
+from cahp.values import CahpError, OptionError, SelfTestError, check_known
 
 
 def fit(
@@ -71,14 +71,12 @@ def fit(
         # The default of the field is that of calibration texts; a training reads all texts.
         settings = replace(settings, limit=None)
     store = store or Store()
-    if save not in ("model", "adapter"):
-        raise OptionError(f"--save {save} is unknown; choose model or adapter")
+    check_known("--save", save, ("model", "adapter"))
     if whole and (save == "adapter" or rank is not None):
         raise OptionError("--whole trains all weights, and no adapter; leave --save and --rank out")
     check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch, rank=rank)
     for split in measured:
-        if split not in SPLITS:
-            raise OptionError(f"measured names the split {split!r}; choose of {', '.join(SPLITS)}")
+        check_known("split", split, SPLITS)
     if settings.data is None:
         raise OptionError("no training texts are given; name them with --data")
     schedule = training.LORA_SCHEDULE
@@ -90,7 +88,7 @@ def fit(
     schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
         card = replace(models.identify(settings.model), max_length=settings.max_length)
-        output = claimed(Output.of(out), card)
+        output = claimed(out, card)
         dataset = data_sets.load(settings.data, **settings.columns)
         if not dataset.labelled:
             raise OptionError(f"{dataset.id} has no labels to learn from; name their column with --label-column")

@@ -30,7 +30,7 @@ from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import CahpError, Input, OptionError, Progress, silent
+from cahp.values import CahpError, Input, OptionError, Progress, check_known, silent
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -152,7 +152,8 @@ class PruneResult(Run):
         Raises:
             OptionError: If there is no such figure, or plotly is not installed.
         """
-        figures.check_figure(name, get_args(figures.RunFigure))
+        check_known("figure", name, get_args(figures.RunFigure))
+        figures.check_plotly()
         if name == "similarity":
             if text is None:
                 raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import typer
 
@@ -25,6 +25,7 @@ from cahp.terminal import progress
 from cahp.values import OptionError
 from cahp.words import encodable
 
+Made = TypeVar("Made")
 #: The default of an option that must be given.
 REQUIRED: Any = ...
 
@@ -171,6 +172,11 @@ class Call:
     def bars(self, *, lines: bool = False) -> AbstractContextManager[progress.Reporter]:
         """Progress on stderr; ``lines`` of long work are written also away from a terminal and beside JSON."""
         return progress.bars(quiet=self.quiet or (self.as_json and not lines), lines=lines)
+
+    def run(self, use: Callable[..., Made], *given: Any, lines: bool = False, **options: Any) -> Made:
+        """The result of a use case of ``cahp``, with the cache and the progress of this call; see ``bars``."""
+        with self.bars(lines=lines) as reporter:
+            return use(*given, **options, store=self.store, progress=reporter)
 
     def answer(self, document: object, lines: Iterable[str]) -> None:
         """Print the result: as JSON with ``--json``, else as lines."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     if out is not None:
         names = files(table=sweep)
     with optional_folder(out, force, names, MARK) as output:
-        with call.bars() as progress:
-            run = prune_model(call.settings, sweep=sweep, command=call.line, store=call.store, progress=progress)
+        run = call.run(prune_model, call.settings, sweep=sweep, command=call.line)
         # Printed before it is written: a full disk must not cost hours of work.
         call.answer(run.document.to_json(), printing.run_lines(run.document, measures()))
         if output is None:
@@ -79,8 +79,7 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 )
 def evaluate(call: Call, mask: Path | None, force: bool) -> None:
     """Evaluate a model with all heads and under a mask."""
-    with call.bars() as progress:
-        document = cahp.evaluate(call.settings, mask=mask, force=force, store=call.store, progress=progress)
+    document = call.run(cahp.evaluate, call.settings, mask=mask, force=force)
     call.answer(document, printing.evaluation_lines(document))
 
 
@@ -109,8 +108,7 @@ def latency(call: Call, **options: Any) -> None:
 
     The two are timed in turn. For a language model, the KV cache is counted, too.
     """
-    with call.bars() as progress:
-        document = cahp.latency(call.settings, **options, store=call.store, progress=progress)
+    document = call.run(cahp.latency, call.settings, **options)
     call.answer(document, terminal.lines(show_latency(document)))
 
 
@@ -128,10 +126,14 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
 
     It is saved as a plain checkpoint that any tool loads.
     """
-    with folder(out, force) as output, call.bars() as progress:
-        document = cahp.recover(
-            **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
-        )
+    _write_model(call, cahp.recover, out, force, options)
+
+
+def _write_model(
+    call: Call, use: Callable[..., Mapping[str, Any]], out: Path, force: bool, options: Mapping[str, Any]
+) -> None:
+    with folder(out, force) as output:
+        document = call.run(use, **call.given, out=output, force=force, **options, command=call.line)
     call.answer(document, printing.export_lines(document, output))
 
 
@@ -152,11 +154,7 @@ def export(call: Call, out: Path, force: bool, **options: Any) -> None:
 
     It is verified in a fresh process. A mask alone can be written, too.
     """
-    with folder(out, force) as output, call.bars() as progress:
-        document = cahp.export(
-            **call.given, out=output, force=force, **options, command=call.line, store=call.store, progress=progress
-        )
-    call.answer(document, printing.export_lines(document, output))
+    _write_model(call, cahp.export, out, force, options)
 
 
 @command(
@@ -204,8 +202,8 @@ def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
 
     An encoder gets low-rank adapters, or all its weights are trained. The best epoch on validation is kept.
     """
-    with folder(out, force) as output, call.bars() as progress:
-        document = cahp.fit(**call.given, out=output, save=save, **options, store=call.store, progress=progress)
+    with folder(out, force) as output:
+        document = call.run(cahp.fit, **call.given, out=output, save=save, **options)
     wrote = output.describe()
     if save == "model":
         flags = {name: describe()[name].flag for name in ("model", "data", "max_length", *COLUMNS)}
@@ -306,8 +304,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     from cahp.figures.comparison_blocks import show_comparison
 
     with optional_folder(out, force, FILES, MARK) as output:
-        with call.bars(lines=True) as progress:
-            result = cahp.compare(**call.given, **options, command=call.line, store=call.store, progress=progress)
+        result = call.run(cahp.compare, **call.given, **options, command=call.line, lines=True)
         call.answer(result.as_json(), terminal.lines(show_comparison(result)))
         if output is None:
             call.wrote("  nothing was written; --out DIR writes compare.json, comparison.csv and the figures")
@@ -349,8 +346,7 @@ def attribute(
         given = text, pair
     with optional_file(out, force) as output:
         settings = replace(call.settings, model=model)
-        with call.bars() as progress:
-            result = cahp.attribute(settings, given, **question, store=call.store, progress=progress)
+        result = call.run(cahp.attribute, settings, given, **question)
         call.answer(result.to_json(), terminal.lines(show_attribution(result)))
         if output is not None and out is not None:
             if result.needed is None:
@@ -379,9 +375,6 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     from cahp.features.roles.section import ROLES_OF_HEADS
 
     settings = call.settings
-    with call.bars() as progress:
-        result = cahp.roles(
-            name, ablate=ablate, device=settings.device, dtype=settings.dtype, store=call.store, progress=progress
-        )
+    result = call.run(cahp.roles, name, ablate=ablate, device=settings.device, dtype=settings.dtype)
     subject = MaskSubject(HeadMask.full(result.layers, result.heads))
     call.answer({"model": name, **result.to_json()}, terminal.lines(ROLES_OF_HEADS.show(result, subject)))

@@ -11,7 +11,7 @@ import typer
 
 from cahp import models
 from cahp.cli.command import Call, Option, command
-from cahp.values import OptionError
+from cahp.values import OptionError, check_known
 
 _ARGUMENTS = Option(
     "arguments", "What the experiment takes; see `cahp experiment NAME --help`.", list[str], argument=True
@@ -35,8 +35,7 @@ def experiment(call: Call, name: str | None, arguments: list[str] | None) -> Non
         for script, file in scripts.items():
             typer.echo(f"{script:<20}  {read_title(file)}")
         return
-    if name not in scripts:
-        raise OptionError(f"no experiment is named {name!r}; choose from {', '.join(scripts)}")
+    check_known("experiment", name, scripts)
     code = run_script(scripts[name], arguments or [])
     if code:
         raise typer.Exit(code)

@@ -27,10 +27,7 @@ def make_command(one: Measure[Any]) -> Command:
         from cahp.show.terminal import lines
 
         settings = replace(call.settings, model=model)
-        with call.bars() as progress:
-            record, subject = measure_mask(
-                one, settings, mask, options=one.options(**given), force=force, progress=progress, store=call.store
-            )
+        record, subject = call.run(measure_mask, one, settings, mask, options=one.options(**given), force=force)
         document = {"model": model, **one.to_json(record)}
         if one.of_mask:
             document = {"model": model, "recover": settings.recover, **one.to_json(record)}

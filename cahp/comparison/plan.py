@@ -16,7 +16,7 @@ from cahp.methods.shared.registry import Facts
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
-from cahp.values import BudgetError, OptionError
+from cahp.values import BudgetError, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
@@ -296,8 +296,7 @@ def make_plan(
         OptionError: If the preset is unknown, or a list or number is impossible.
     """
     name = preset or default
-    if name not in PRESETS:
-        raise OptionError(f"--preset {name} is unknown; choose one of {', '.join(PRESETS)}")
+    check_known("--preset", name, PRESETS)
     start = PRESETS[name]
     if preset is None and default == QUICK and lists.get("methods") is not None:
         start = _NAMED_METHODS

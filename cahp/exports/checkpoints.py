@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,7 +57,7 @@ class Provenance:
     findings: tuple[str, ...] = ()
 
 
-def claimed(out: Path | Output, card: ModelCard) -> Output:
+def claimed(out: str | PathLike[str] | Output, card: ModelCard) -> Output:
     """Return the output folder of a model made from that of ``card``; it is new, empty, or was written by us.
 
     Raises:
@@ -100,14 +101,14 @@ def checkpoint(
     mask: HeadMask,
     *,
     form: ModelForm,
-    provenance: Provenance | None = None,
-    recover: str = "refit",
+    provenance: Provenance,
+    recover: str,
     allowed: float | None = None,
     progress: Progress = silent,
 ) -> tuple[bytes, dict[str, Any]]:
     """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
 
-    ``provenance`` tells how the heads were chosen (None: by the bench's method); its recovery is ``recover``. See
+    ``provenance`` tells how the heads were chosen; its recovery is ``recover``. See
     ``recovered`` for the recovery, and ``write`` for the rest.
 
     Raises:
@@ -117,7 +118,7 @@ def checkpoint(
     formats.check_export(form, locate(bench.card), mask, recover)
     outcome, recovery = recovered(bench, mask, recover=recover, allowed=allowed)
     pruned = Pruned(bench.model, cut_model(bench.model, mask, recovery), mask, bench.evaluation.inputs)
-    made = replace(provenance or Provenance(bench.settings.method), recovery=recover)
+    made = replace(provenance, recovery=recover)
     with scratch() as place:
         folder = place / f"{Path(bench.card.id).name}-{mask.count}-heads-{form.key}"
         results = write(form, folder, pruned, bench=bench, outcome=outcome, provenance=made, progress=progress)

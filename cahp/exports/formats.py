@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from cahp import models
-from cahp.exports.form import Form, MaskForm, ModelForm, Pruned
+from cahp.exports.form import MaskForm, ModelForm, Pruned
 from cahp.exports.masks import heads_to_prune_json, mask_array, mask_csv, mask_json, mask_pattern, mask_tensor
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, NO_ONNX_CACHE, ModelCard
 from cahp.models.identity import output_head
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.values import HeadMask, OptionError
+from cahp.values import HeadMask, OptionError, check_known
 
 # Python code that loads written models, run in a fresh process to check them, and shown in their README ----------
 
@@ -413,7 +413,7 @@ _MASK_FORMS = (
 )
 
 #: All forms, in the order in which they are offered.
-FORMS: tuple[Form, ...] = (*_MODEL_FORMS, *_MASK_FORMS)
+FORMS: tuple[ModelForm | MaskForm, ...] = (*_MODEL_FORMS, *_MASK_FORMS)
 
 
 # Finding forms ---------------------------------------------------------------------------------------------------
@@ -429,16 +429,15 @@ def mask_forms() -> list[MaskForm]:
     return [form for form in FORMS if isinstance(form, MaskForm)]
 
 
-def find(key: str) -> Form:
+def find(key: str) -> ModelForm | MaskForm:
     """Return the form with this key.
 
     Raises:
         OptionError: If there is none.
     """
-    for form in FORMS:
-        if form.key == key:
-            return form
-    raise OptionError(f"--format {key} is unknown; choose one of {', '.join(form.key for form in FORMS)}")
+    forms = {form.key: form for form in FORMS}
+    check_known("--format", key, forms)
+    return forms[key]
 
 
 def model_form(key: str) -> ModelForm:
@@ -447,11 +446,9 @@ def model_form(key: str) -> ModelForm:
     Raises:
         OptionError: If there is none, or it is a form of a mask.
     """
-    form = find(key)
-    if not isinstance(form, ModelForm):
-        models = ", ".join(form.key for form in model_forms())
-        raise OptionError(f"{key} is a form of a mask, not of a model; choose one of {models}")
-    return form
+    forms = {form.key: form for form in model_forms()}
+    check_known("form of a model", key, forms)
+    return forms[key]
 
 
 def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> str | None:

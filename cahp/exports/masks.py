@@ -94,14 +94,15 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
     lines = data.decode(errors="replace").splitlines()
     if lines and ("\t" in lines[0] or lines[0].startswith("layer,head,kept")):
         return HeadMask(_checked(_read_table(lines)))
+    record = read_mask_record(data)
     try:
         content = json.loads(data)
     except (ValueError, RecursionError):
         raise MaskError(f"This is neither JSON nor an array; {_NEXT_STEP}.") from None
     if not isinstance(content, dict) or not content:
         raise MaskError(f"This JSON holds no head mask; {_NEXT_STEP}.")
-    if _is_record(content):
-        return _mask_of_record(content)
+    if record:
+        return HeadMask(np.array(record["keep"], dtype=np.bool_))
     if layers is None or heads is None:
         raise MaskError("A list of pruned heads does not contain the number of heads; name its model.")
     keep = np.ones((layers, heads), dtype=np.bool_)
@@ -131,9 +132,16 @@ def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
         content = json.loads(data)
     except (ValueError, RecursionError):
         return {}
-    if not isinstance(content, dict) or not _is_record(content):
+    if not isinstance(content, dict) or not {"schema", "keep"} & content.keys():
         return {}
-    _mask_of_record(content)
+    try:
+        record = msgspec.convert(content, _Record)
+    except (msgspec.ValidationError, RecursionError) as error:
+        raise MaskError(f"This head mask is malformed ({error}); export the mask again.") from None
+    if not record.keep or any(len(row) != record.heads_per_layer for row in record.keep):
+        raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
+    if record.sha256 != HeadMask(np.array(record.keep, dtype=np.bool_)).sha256:
+        raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
     return content
 
 
@@ -170,11 +178,6 @@ def _read_table(lines: Sequence[str]) -> NDArray[np.int64]:
     if not rows.size or not np.array_equal(cells[:, :2], [*np.ndindex(rows.shape)]):
         raise MaskError(f"This table does not list the heads of all layers in their order; {_NEXT_STEP}.")
     return rows
-
-
-def _is_record(content: Mapping[str, Any]) -> bool:
-    """Tell a ``head_mask.json`` from a list of pruned heads."""
-    return "schema" in content or "keep" in content
 
 
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
@@ -265,16 +268,3 @@ def _checked(array: NDArray[Any]) -> NDArray[np.bool_]:
     if array.dtype.kind not in "biuf" or not np.isin(array, (0, 1)).all():
         raise MaskError(f"A mask contains only 0 and 1; {_NEXT_STEP}.")
     return np.asarray(array == 1)
-
-
-def _mask_of_record(content: Mapping[str, Any]) -> HeadMask:
-    try:
-        record = msgspec.convert(content, _Record)
-    except (msgspec.ValidationError, RecursionError) as error:
-        raise MaskError(f"This head mask is malformed ({error}); export the mask again.") from None
-    if not record.keep or any(len(row) != record.heads_per_layer for row in record.keep):
-        raise MaskError("Every row of `keep` must have `heads_per_layer` values; export the mask again.")
-    mask = HeadMask(np.array(record.keep, dtype=np.bool_))
-    if record.sha256 != mask.sha256:
-        raise MaskError("`keep` does not match `sha256`: it was changed by hand; export the mask again.")
-    return mask

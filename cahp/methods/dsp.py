@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import BATCH, Draw, GateRules, Learned
+from cahp.methods.shared.gates import Draw, GateRules, Learned
 from cahp.methods.shared.registry import Evidence, register
-from cahp.tasks.texts import Texts
 from cahp.values import Floats
 
 if TYPE_CHECKING:
@@ -63,7 +61,6 @@ class Dsp(Learned):
     name = "dsp"
     tries = ({}, {"tau_end": 0.1}, {"tau_end": 0.1, "learning_rate": 0.1})
     joint = False
-    epochs = 1
 
     def __init__(self, *, tau_end: float = 1e-8, learning_rate: float = 0.5) -> None:
         super().__init__(learning_rate=learning_rate)
@@ -84,10 +81,6 @@ class Dsp(Learned):
     def train(self, evidence: Evidence, *, budget: int) -> Floats:
         """The gates' parameters ``(L, H)``."""
         return self.train_cached(evidence, budget, GateRules(self.draw(budget), joint=self.joint))
-
-    def count_steps(self, texts: Texts) -> int:
-        """The batches of all epochs."""
-        return self.epochs * math.ceil(len(texts) / BATCH)
 
 
 @register

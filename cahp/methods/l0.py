@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
-from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 if TYPE_CHECKING:
@@ -36,6 +35,7 @@ class L0(Learned):
 
     name = "l0"
     tries = ({}, {"steps": 50}, {"steps": 200})
+    trainings = TRAININGS
 
     def __init__(self, *, steps: int = 100, learning_rate: float = 0.1) -> None:
         super().__init__(steps=steps, learning_rate=learning_rate)
@@ -60,11 +60,6 @@ class L0(Learned):
             else:
                 high = middle
         return min(trainings, key=lambda training: training[0])[1]
-
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """All trainings of the bisection, which may end earlier."""
-        training = super().estimate_cost(evidence, budget=budget)
-        return SelectionCost(TRAININGS * training.forwards, training.labels)
 
     def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:
         rules = GateRules(

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import mean_confidences
-from cahp.models.cards import SelectionCost
 from cahp.values import Floats
 
 if TYPE_CHECKING:
@@ -82,6 +81,8 @@ class Pass(Learned):
     """
 
     name = "pass"
+    #: For the confidence of the heads.
+    passes = 1
     tries = ({}, {"rise": 1 / 6}, {"rise": 1 / 2})
 
     def __init__(self, *, steps: int = 200, rise: float = 1 / 3, learning_rate: float = 0.1) -> None:
@@ -106,8 +107,3 @@ class Pass(Learned):
             revise=revise,
         )
         return self.train_cached(evidence, budget, rules)
-
-    def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """The training, and one forward pass of every text for the heads' confidence."""
-        training = super().estimate_cost(evidence, budget=budget)
-        return SelectionCost(training.forwards + len(evidence.texts), training.labels)

@@ -16,7 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import key_fields
 from cahp.show.blocks import Block, find_line
 from cahp.store import digest_code, key
-from cahp.values import CahpError, Estimate, HeadMask, OptionError
+from cahp.values import CahpError, Estimate, HeadMask, OptionError, check_known
 
 if TYPE_CHECKING:
     from cahp.models.cards import ModelCard
@@ -226,10 +226,9 @@ def list_wanted(measures: Measures, bench: Bench) -> list[tuple[Measure[Any], An
     Raises:
         OptionError: If one is named that does not exist.
     """
-    known = [one.name for one in measures]
-    for name in bench.settings.measure:
-        if measures and name not in known:
-            raise OptionError(f"--measure {name} is unknown; choose of {', '.join(known)}")
+    if measures:
+        for name in bench.settings.measure:
+            check_known("--measure", name, (one.name for one in measures))
     asked = {*bench.settings.measure, *bench.card.task.measures, bench.counted_measure}
     chosen = []
     for one in measures:

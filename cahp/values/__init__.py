@@ -55,6 +55,17 @@ class OptionError(CahpError):
     """An option is invalid, alone or together with others."""
 
 
+def check_known(what: str, name: object, known: Iterable[object]) -> None:
+    """Check that ``name`` is one of the ``known`` names of ``what``.
+
+    Raises:
+        OptionError: If not; it lists them.
+    """
+    known = list(known)
+    if name not in known:
+        raise OptionError(f"there is no {what} {name!r}; choose one of {', '.join(map(str, known))}")
+
+
 class DataError(CahpError):
     """A data set cannot be read or does not fit the model."""
 

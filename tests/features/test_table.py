@@ -100,7 +100,7 @@ def test_it_is_a_command_and_a_function_that_say_the_same(one: Measure[Any], cla
 
 def test_an_unknown_measure_is_refused_with_those_that_exist(classifier: Settings) -> None:
     answer = call("prune", "--model", classifier.model, "--data", classifier.data, "--measure", "luck")
-    assert "--measure luck is unknown; choose of roles, " in refused(answer)
+    assert "there is no --measure 'luck'; choose one of roles, " in refused(answer)
 
 
 def test_its_job_can_be_cancelled_while_it_waits(classifier: Settings) -> None:

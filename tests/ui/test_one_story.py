@@ -14,7 +14,7 @@ import pytest
 from apps import explorer_with_run, open_app, text_of
 
 from cahp.exports import formats
-from cahp.exports.checkpoints import checkpoint
+from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.report import run_report
 from cahp.exports.run_folder import read_run, write_run
 from cahp.run.prune import Run
@@ -73,7 +73,9 @@ def test_every_export_shows_the_same_figures_of_a_mask(explorer: Explorer, recov
     # The form follows the board's recovery, so no figures differ.
     assert app.selectbox(key="export-recover").value == recover
     assert "Its figures appear here" not in text_of(app, "caption")
-    content, _ = checkpoint(explorer.bench, view.mask, form=formats.model_form("compact"), recover=recover)
+    content, _ = checkpoint(
+        explorer.bench, view.mask, form=formats.model_form("compact"), provenance=Provenance(), recover=recover
+    )
     archive = zipfile.ZipFile(io.BytesIO(content))
     (inside,) = {Path(name).parts[0] for name in archive.namelist()}
     readme = archive.read(f"{inside}/README.md").decode()

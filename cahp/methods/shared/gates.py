@@ -57,11 +57,14 @@ class Learned(Budgeted):
     """A method that trains gates on the calibration texts, and keeps the heads with the highest parameters.
 
     Its result is only a mask of the full model: weights trained with the gates are discarded, so that the masks of all
-    methods have the same recovery from the same weights. A training has ``steps`` batches, or an epoch if that is more.
+    methods have the same recovery from the same weights. A training has ``steps`` batches, or ``epochs`` if that is
+    more. A choice takes at most so many ``trainings``, and ``passes`` beside them.
     """
 
     labels = "needed"
     learned = True
+    epochs = 1
+    trainings = 1
 
     def __init__(self, *, steps: int = 0, learning_rate: float) -> None:
         self._steps = steps
@@ -76,14 +79,15 @@ class Learned(Budgeted):
         return top(self.train(evidence, budget=budget), budget=budget, min_per_layer=min_per_layer)
 
     def estimate_cost(self, evidence: Evidence, *, budget: int) -> SelectionCost:
-        """A training: a forward and a backward pass, three forward passes' worth, of every text in every epoch."""
+        """A forward and a backward pass, three forward passes' worth, of every text in every epoch of a training."""
         texts = len(evidence.texts)
         steps = self.count_steps(evidence.texts)
-        return SelectionCost(3 * texts * steps / math.ceil(texts / BATCH), min(texts, steps * BATCH))
+        training = 3 * texts * steps / math.ceil(texts / BATCH)
+        return SelectionCost(self.trainings * training + self.passes * texts, min(texts, steps * BATCH))
 
     def count_steps(self, texts: Texts) -> int:
         """The number of batches of a training."""
-        return max(self._steps, math.ceil(len(texts) / BATCH))
+        return max(self._steps, self.epochs * math.ceil(len(texts) / BATCH))
 
     def train_cached(
         self, evidence: Evidence, goal: float, rules: GateRules, *, progress: Progress | None = None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from cahp.models.cards import ModelCard
 from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, OptionError, Progress, Selection
+from cahp.values import Floats, Progress, Selection, check_known
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -174,8 +174,7 @@ def need_labels(names: Iterable[str]) -> list[str]:
 
 
 def _find(name: str) -> Callable[..., Method]:
-    if name not in names():
-        raise OptionError(f"no method named {name!r}; choose one of {', '.join(names())}")
+    check_known("method", name, names())
     if name in _methods:
         return _methods[name]
     method: Callable[..., Method] = _outside()[name].load()

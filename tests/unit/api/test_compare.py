@@ -47,10 +47,10 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
     ("options", "sentence"),
     [
         ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, ranking, differences"),
-        ({"recovery": "magic"}, "the comparison has no recovery magic; choose among none, refit"),
-        ({"budget": 99}, "the comparison has no budget 99; choose among 3, 5"),
-        ({"outcome": "kl"}, "the comparison has no outcome kl; choose among agreement, accuracy"),
-        ({"methods": ["luck"]}, "the comparison has no method luck; choose among complementary"),
+        ({"recovery": "magic"}, "there is no recovery 'magic'; choose one of none, refit"),
+        ({"budget": 99}, "there is no budget 99; choose one of 3, 5"),
+        ({"outcome": "kl"}, "there is no outcome 'kl'; choose one of agreement, accuracy"),
+        ({"methods": ["luck"]}, "there is no method 'luck'; choose one of complementary"),
     ],
 )
 def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[str, Any], sentence: str) -> None:

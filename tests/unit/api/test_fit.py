@@ -89,7 +89,7 @@ def test_training_that_goes_astray_says_what_to_lower(
         ({}, {"rank": 0}, "rank=0 is out of range"),
         ({}, {"learning_rate": -1.0}, "learning_rate=-1 is out of range"),
         ({}, {"whole": True, "rank": 4}, "--whole trains all weights"),
-        ({}, {"measured": ["tset"]}, "measured names the split 'tset'; choose of train, validation, test"),
+        ({}, {"measured": ["tset"]}, "there is no split 'tset'; choose one of train, validation, test"),
         ({}, {"whole": True, "save": "adapter"}, "--save"),
     ],
 )

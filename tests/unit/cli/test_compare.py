@@ -33,7 +33,7 @@ def test_a_comparison_prints_its_tables_and_writes_its_files(words: list[object]
 
 @pytest.mark.parametrize(
     ("more", "said"),
-    [(["--methods", "nobody"], "no method named 'nobody'"), (["--cluster", "slurm"], "--cluster slurm is unknown")],
+    [(["--methods", "nobody"], "there is no method 'nobody'"), (["--cluster", "slurm"], "--cluster slurm is unknown")],
 )
 def test_what_makes_no_sense_is_one_sentence_and_exit_2(
     words: list[object], tmp_path: Path, more: list[str], said: str, monkeypatch: pytest.MonkeyPatch

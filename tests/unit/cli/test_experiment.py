@@ -55,7 +55,7 @@ def test_what_a_script_refuses_is_one_line_and_its_exit_code_is_that_of_the_comm
 
 @pytest.mark.parametrize("name", ["gret", "_beside", "../experiments/greet"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name: str) -> None:
-    assert refused(call("experiment", name)) == f"no experiment is named {name!r}; choose from greet"
+    assert refused(call("experiment", name)) == f"there is no experiment {name!r}; choose one of greet"
 
 
 def test_each_script_of_the_project_says_what_it_does_and_explains_its_words(monkeypatch: pytest.MonkeyPatch) -> None:

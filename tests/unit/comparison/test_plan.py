@@ -41,7 +41,7 @@ def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(sett
     assert all("refit" in cell.recoveries for cell in cells)
     with pytest.raises(BudgetError):
         plan(settings, "tossed-min-2", budgets=("4",)).cells(layers=LAYERS, heads=HEADS)
-    with pytest.raises(OptionError, match="no method named 'nobody'"):
+    with pytest.raises(OptionError, match="there is no method 'nobody'"):
         plan(settings, "nobody-min-0")
 
 
@@ -78,7 +78,7 @@ def test_seeds_that_are_neither_are_refused(text: str) -> None:
     [
         ({"methods": ()}, "is empty"),
         ({"methods": ("counted", "counted")}, "twice"),
-        ({"methods": ("nobody",)}, "no method named 'nobody'"),
+        ({"methods": ("nobody",)}, "there is no method 'nobody'"),
         ({"recoveries": ("pray",)}, "--recover pray is unknown"),
         ({"recoveries": ("auto",)}, "speed of the machine"),
         ({"tries": 0}, "--tries 0"),

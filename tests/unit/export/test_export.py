@@ -71,7 +71,7 @@ def test_a_model_card_says_which_steps_of_a_recovery_were_rejected(
     start = Recovered(refitted.weights, replace(refitted.report, accepted=accepted[0]))
     made = Recovered(distilled.weights, start.refit, replace(distilled.report, accepted=accepted[1]), start)
     monkeypatch.setattr(bench.recoveries, "recover", lambda *_, **__: made)
-    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), recover="distill")
+    content, _ = checkpoint(bench, MASK, form=model_form("drop-in"), provenance=Provenance(), recover="distill")
     folder = unpacked(content, tmp_path)
     with safe_open(folder / "model.safetensors", "np") as file:
         assert file.metadata()["cahp.recovery"] == applied

@@ -50,7 +50,7 @@ def test_two_methods_of_one_name_are_refused() -> None:
 
 def test_an_unknown_name_is_answered_with_all_there_are() -> None:
     for asked in (registry.get, registry.facts):
-        with pytest.raises(OptionError, match=r"no method named 'best'.*ablation, .*random-per-layer"):
+        with pytest.raises(OptionError, match=r"there is no method 'best'.*ablation, .*random-per-layer"):
             asked("best")
 
 
