@@ -39,7 +39,7 @@ class Ablation(Scored):
         """Rise of the mean loss in nats, shape ``(L, H)``."""
         mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
         losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
-        return losses[1:].reshape(mask.keep.shape) - losses[0]
+        return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
 
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head, and one without any gated off."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored
 from cahp.stages.replacement import Elimination, eliminate_jointly, joint_costs
@@ -51,7 +53,7 @@ class FisherLayers(Scored):
         """The place of each layer in the order of removal, and below 1 that of the head in it, shape ``(L, H)``."""
         costs, removed = _eliminate(evidence)
         layers = costs.sum(axis=(1, 2)).argsort(kind="stable").argsort()
-        return layers[:, None] + removed.order.argsort(axis=1) / costs.shape[1]
+        return np.asarray(layers[:, None] + removed.order.argsort(axis=1) / costs.shape[1])
 
 
 def _eliminate(evidence: Evidence) -> tuple[Floats, Elimination]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Scored, average_rows, mean_sensitivity
 from cahp.values import Floats
@@ -58,4 +60,4 @@ def _minmax(scores: Floats) -> Floats:
     width = scores.max() - low
     if width == 0:
         width = 1.0
-    return (scores - low) / width
+    return np.asarray((scores - low) / width)

@@ -25,7 +25,7 @@ class Random(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Uniform numbers, shape ``(L, H)``."""
-        return _uniform(evidence)[0]
+        return np.asarray(_uniform(evidence)[0])
 
 
 @register
@@ -84,7 +84,7 @@ class RandomEven(Scored):
     def score(self, evidence: Evidence) -> Floats:
         """Minus the head's place in a random order of its layer, plus less than one, shape ``(L, H)``."""
         drawn, ties = _uniform(evidence)
-        return ties - _places(drawn)
+        return np.asarray(ties - _places(drawn))
 
 
 def _uniform(evidence: Evidence) -> Floats:
