@@ -82,7 +82,7 @@ def test_training_that_goes_astray_says_what_to_lower(
         ({"data": None}, {}, "--data"),
         ({"data": "nothing"}, {}, "no data named"),
         ({"model": "nothing"}, {}, "no model named"),
-        ({}, {"save": "half"}, "model or adapter"),
+        ({}, {"save": "half"}, "choose one of model, adapter"),
         ({"text_column": "body"}, {}, "--text-column"),
         ({"label_column": "(none)"}, {}, "no labels to learn from"),
         ({}, {"epochs": 0}, r"epochs=0 is out of range; it must be in 1\.\.1000"),
