@@ -147,11 +147,11 @@ def comparisons_folder() -> Path:
     return models.assets() / "compare"
 
 
-def read_comparisons(place: Path) -> tuple[list[BundledComparison], list[str]]:
-    """Read the comparisons in ``place``, ordered by name; return them and a message for each unreadable one."""
+def read_comparisons() -> tuple[list[BundledComparison], list[str]]:
+    """Read the bundled comparisons, ordered by name; return them and a message for each unreadable one."""
     readable = []
     messages = []
-    for file in sorted(place.glob("*/compare.json")):
+    for file in sorted(comparisons_folder().glob("*/compare.json")):
         try:
             readable.append(_comparison(file, file.stat().st_mtime_ns))
         except (CahpError, OSError) as error:

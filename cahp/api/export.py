@@ -21,6 +21,7 @@ from cahp.api.options import (
     read_settings,
     show_progress,
 )
+from cahp.comparison.result import Comparison
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import MaskForm, Pruned
 from cahp.exports.live import Live, live_of
@@ -357,14 +358,10 @@ def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
             runs.append((run, live, origin))
     if not runs:
         raise CahpError("no finished run ships with this copy of the package; install it from its wheel")
-    comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
-    compared = {}
-    for one in comparisons:
-        if one.name == _COMPARED:
-            results = one.comparison.results
-            # The last recovery in closed form, which takes no training.
-            recovery = next(name for name in reversed(results.document.recoveries) if not RECOVERIES[name].trains)
-            compared[f"Methods compared on {results.document.model.id}"] = [show_means(results, recovery)]
+    results = Comparison.read(bundled.comparisons_folder() / _COMPARED).results
+    # The last recovery in closed form, which takes no training.
+    recovery = next(name for name in reversed(results.document.recoveries) if not RECOVERIES[name].trains)
+    compared = {f"Methods compared on {results.document.model.id}": [show_means(results, recovery)]}
     text = site_page(runs, compared, measures=measures())
     place = Path(folder)
     file = write_report(text, place / "index.html", force=force)

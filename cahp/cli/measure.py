@@ -28,9 +28,10 @@ def make_command(one: Measure[Any]) -> Command:
 
         settings = replace(call.settings, model=model)
         record, subject = call.run(measure_mask, one, settings, mask, options=one.options(**given), force=force)
-        document = {"model": model, **one.to_json(record)}
+        document: dict[str, Any] = {"model": model}
         if one.of_mask:
-            document = {"model": model, "recover": settings.recover, **one.to_json(record)}
+            document["recover"] = settings.recover
+        document |= one.to_json(record)
         call.answer(document, lines(one.show(record, subject)))
 
     do.__name__ = one.name

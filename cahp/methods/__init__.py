@@ -7,9 +7,9 @@ the files.
 from importlib import import_module
 from pkgutil import iter_modules
 
-from cahp.methods.shared.registry import facts, get, names, need_labels
+from cahp.methods.shared.registry import facts, get, names
 
-__all__ = ["facts", "get", "names", "need_labels"]
+__all__ = ["facts", "get", "names"]
 
 # By name, so that the order is the same on every machine. The package in it holds what methods share.
 for _module in sorted(iter_modules(__path__), key=lambda module: module.name):

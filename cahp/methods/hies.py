@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -29,7 +28,7 @@ class ImportanceEntropy(Scored):
     name = "hies"
     labels = "or predictions"
     passes = 4
-    tries: Sequence[Mapping[str, Any]] = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
+    tries = ({"alpha": 0.5}, {"alpha": 0.25}, {"alpha": 0.75})
 
     def __init__(self, *, alpha: float = 0.5) -> None:
         self._alpha = alpha

@@ -227,7 +227,7 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     options = []
     # The next token serves as the label of a language model.
     if all(texts.task.predicts_labels for texts in dataset.splits.values()):
-        if settings.method in methods.names() and methods.need_labels([settings.method]):
+        if settings.method in methods.names() and methods.facts(settings.method).labels == "needed":
             options.append(f"--method {settings.method}")
         if RECOVERIES[settings.recover].needs_labels:
             options.append(f"--recover {settings.recover}")

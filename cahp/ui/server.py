@@ -193,7 +193,7 @@ def prepare() -> None:
         import cahp.models.matching  # noqa: F401
 
         go.Figure(go.Scatter()).to_json()
-        bundled.read_comparisons(bundled.comparisons_folder())
+        bundled.read_comparisons()
         for name, settings in bundled.RUNS.items():
             if bundled.read_run(name) is None:
                 continue

@@ -136,7 +136,7 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
     method = settings.method
     if method not in methods.names():
         method = Settings.method
-    if methods.need_labels([method]) and bench.card.task.predicts_labels:
+    if methods.facts(method).labels == "needed" and bench.card.task.predicts_labels:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
     changes: dict[str, Any] = {name: getattr(Settings(), name) for name in _AS_USUAL}
     # A mask made by hand may keep a number that cannot be spread evenly.

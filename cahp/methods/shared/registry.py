@@ -6,7 +6,7 @@ A method is a file in ``cahp.methods`` with a decorated class. Other packages ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -166,11 +166,6 @@ def _list_options(method: Callable[..., Method]) -> tuple[str, ...]:
     # Cached, since the form of a comparison asks for those of all methods whenever its page is drawn.
     parameters = signature(method).parameters.values()
     return tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
-
-
-def need_labels(names: Iterable[str]) -> list[str]:
-    """The methods among ``names`` that need labels."""
-    return [name for name in names if facts(name).labels == "needed"]
 
 
 def _find(name: str) -> Callable[..., Method]:

@@ -54,7 +54,7 @@ def draw(explorer: Explorer) -> None:
     """Draw the page."""
     st.title("Does it beat other methods?")
     choices = dict(reversed(st.session_state.setdefault(_MINE, {}).items()))
-    shipped, errors = bundled.read_comparisons(bundled.comparisons_folder())
+    shipped, errors = bundled.read_comparisons()
     for error in errors:
         problem(error)
     for file in shipped:

@@ -78,7 +78,7 @@ def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
 
 
 def test_a_check_stands_beside_the_comparison_of_its_model() -> None:
-    comparisons, _ = bundled.read_comparisons(bundled.comparisons_folder())
+    comparisons, _ = bundled.read_comparisons()
     claims = {one.name: find_check(one.comparison.document) for one in comparisons}
     claim = claims["minilm-bbc"]
     assert [vars(line)["text"] for line in claim.show()] == read_check(identify("minilm-bbc").identity)

@@ -41,19 +41,19 @@ def test_a_bundled_comparison_names_its_machine(folder: Path, tmp_path: Path, mo
     monkeypatch.setattr(bundled, "comparisons_folder", lambda: tmp_path)
     before = Comparison.read(folder).results.means
     bundle.summaries("out")
-    (one,), broken = bundled.read_comparisons(tmp_path)
+    (one,), broken = bundled.read_comparisons()
     assert (one.name, one.made) == ("out", {"machine": machine(), "date": "2020-01-01"})
     assert broken == []
     assert one.comparison.results.means == before
     (folder / "compare.json").write_text("{}")
     os.utime(folder / "compare.json", (1, 1))
-    found, (sentence,) = bundled.read_comparisons(tmp_path)
+    found, (sentence,) = bundled.read_comparisons()
     assert found == []
     assert sentence.startswith("The bundled comparison out cannot be shown: ")
 
 
 def test_every_bundled_comparison_can_be_read_and_its_summary_is_that_of_its_answers() -> None:
-    found, broken = bundled.read_comparisons(bundled.comparisons_folder())
+    found, broken = bundled.read_comparisons()
     assert broken == []
     assert len(found) >= 5
     assert {one.name for one in found} >= {"minilm-sst5", "minilm-mnli"}

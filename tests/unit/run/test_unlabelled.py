@@ -67,7 +67,7 @@ def test_poisoned_labels_change_nothing(settings: Settings, tmp_path: Path, name
 
 
 def test_methods_and_recoveries_that_need_labels_are_refused_by_name(settings: Settings, store: Store) -> None:
-    assert methods.need_labels(["complementary", "random", "magnitude", "gradient", "fisher"]) == []
+    assert methods.facts("fisher").labels != "needed"
     asked = {
         "dsp": {"method": "dsp"},
         "ablation": {"method": "ablation"},
