@@ -22,6 +22,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from cahp import models
 from cahp.data import sample
 from cahp.models.devices import synchronise
+from cahp.models.head_model import HeadModel
 from cahp.run.document import machine
 from cahp.run.settings import Settings, identify_model
 from cahp.run.texts import load_data, match_labels
@@ -185,7 +186,7 @@ def measure_run(folder: Path, *, data: str = "bbc-news", rounds: int = 3) -> Ite
     yield f"  whole run             {np.median(runs):>7.1f} s   {describe_ratio(find_ratio(runs, passes))}"
 
 
-def pass_texts(model: models.HeadModel, texts: Texts) -> None:
+def pass_texts(model: HeadModel, texts: Texts) -> None:
     """One forward pass of all texts."""
     for batch in model.batches(model.tokenize(texts.inputs)):
         model.logits(batch)

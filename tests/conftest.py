@@ -60,16 +60,16 @@ def _read_once() -> Iterator[None]:
 
     @cache
     def digest(path: Path, size: int, changed: int) -> str:
-        return weights.sha256(path)
+        return weights.file_digest(path)
 
-    def sha256(path: Path) -> str:
+    def file_digest(path: Path) -> str:
         if not path.is_file():
-            return weights.sha256(path)
+            return weights.file_digest(path)
         stat = path.stat()
         return digest(path, stat.st_size, stat.st_mtime_ns)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(identity, "sha256", sha256)
+        patch.setattr(identity, "file_digest", file_digest)
         if find_spec("streamlit") is not None:
             from streamlit.components.v2 import manifest_scanner
 

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from cahp.files import plain_json
-from cahp.models import Throughput
+from cahp.models.cards import Throughput
 from cahp.tasks import WindowProtocol
 from cahp.values import Estimate
 from cahp.words import capital, number, percent, rate, times

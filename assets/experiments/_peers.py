@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -169,10 +169,11 @@ class PeerTexts:
         random = np.random.default_rng(bench.settings.seed)
         places = np.linspace(0, len(news.stream) - size, PASSAGES).astype(np.int64)
         start, _ = start_token(bench.card)
-        read = partial(read_twice, start, skipped=1)
         passages = [news.stream[place : place + size] for place in places]
         drawn = [random.choice(usual, size, replace=False) for _ in range(PASSAGES)]
-        windows = [read(half, number, "passage") for number, half in enumerate(passages)]
-        windows += [read(half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
+        windows = [read_twice(start, half, number, "passage") for number, half in enumerate(passages)]
+        windows += [read_twice(start, half, PASSAGES + number, "random") for number, half in enumerate(drawn)]
+        # The first token of a second reading is not scored, since nothing before it tells that it begins.
+        windows = [replace(window, units=window.units[1:], sizes=window.sizes[1:]) for window in windows]
         labels = np.full(len(windows), NO_LABEL, dtype=np.int64)
         return cls(news, Texts(tuple(windows), None, labels, news.classes, NEXT_TOKEN))

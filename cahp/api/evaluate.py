@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import TYPE_CHECKING, Any, Unpack
 
-from cahp import models
 from cahp.api.options import (
     AnyMask,
     Name,
@@ -198,13 +197,14 @@ def attribute(
         CahpError: If the text is empty or too long, there is no such answer, or the model is pruned already.
     """
     from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
+    from cahp.models.head_model import HeadModel
 
     if top < 1:
         raise OptionError(f"top is {top}; give at least 1")
     with show_progress(progress, yes=yes) as reporter:
         loaded = None
         named: object = model
-        if isinstance(model, models.HeadModel):
+        if isinstance(model, HeadModel):
             loaded = model
             named = model.card.id
         settings = read_settings("attribute", named, data, options)
@@ -238,9 +238,11 @@ def roles(
     Raises:
         CahpError: If the model cannot be loaded or read, or ablations have no loss; one line with the next step.
     """
+    from cahp.models.head_model import HeadModel
+
     with show_progress(progress, yes=yes) as reporter:
         store = store or Store()
-        if isinstance(model, models.HeadModel):
+        if isinstance(model, HeadModel):
             resources = Resources(model.card, store=store, model=model, progress=reporter)
         else:
             settings = read_settings("roles", model, None, {"device": device, "dtype": dtype})

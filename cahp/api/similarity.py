@@ -178,8 +178,10 @@ def similarity(
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.
     """
+    from cahp.models.head_model import HeadModel
+
     with show_progress(progress, yes=yes) as reporter:
-        if not isinstance(model, models.HeadModel):
+        if not isinstance(model, HeadModel):
             reporter("load", 0, 1)
             model = models.load(model, device=device)
             reporter("load", 1, 1)

@@ -263,21 +263,19 @@ def check_saved(path: Path) -> None:
     """Refuse a saved data set that refers to files outside its folder, or that is compressed.
 
     Raises:
-        DataError: If it does or is, or is damaged.
+        DataError: If it does or is.
+        Exception: Of any type, if it is damaged.
     """
-    try:
-        folders = []
-        if (path / LISTING).is_file():
-            folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]]
-        if (path / STATE).is_file() or not folders:
-            # The library reads these first.
-            folders.append(path)
-        files = [
-            folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
-        ]
-        compressed = [file.name for file in files if _is_compressed(file)]
-    except Exception as error:  # damaged files raise errors of any type
-        raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
+    folders = []
+    if (path / LISTING).is_file():
+        folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]]
+    if (path / STATE).is_file() or not folders:
+        # The library reads these first.
+        folders.append(path)
+    files = [
+        folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
+    ]
+    compressed = [file.name for file in files if _is_compressed(file)]
     if compressed:
         raise DataError(
             f"{path} has compressed files ({join_quoted(compressed)}), which save_to_disk never writes; save it again."

@@ -283,9 +283,11 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
 
         from cahp.data.arrow import check_saved
 
-        check_saved(path)
         try:
+            check_saved(path)
             loaded = datasets.load_from_disk(str(path))
+        except DataError:
+            raise
         except Exception as error:  # damaged files raise errors of any type
             raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
         return _from_loaded(name, loaded, str(path), notices, published=False)

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,9 @@ def _decode(path: Path, place: str) -> str:
     return text.rstrip("\r\n")
 
 
-def _delimited(place: str, text: str, delimiter: str, quoting: Any) -> RowTable:
+def _delimited(path: Path, place: str, *, delimiter: str, quoting: Any) -> RowTable:
+    text = _decode(path, place)
+
     def read_records() -> Iterator[tuple[int, list[str]]]:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
@@ -223,9 +226,9 @@ def _parquet(path: Path, place: str) -> RowTable:
 
 
 READERS: Mapping[str, Callable[[Path, str], RowTable]] = {
-    ".csv": lambda path, place: _delimited(place, _decode(path, place), ",", csv.QUOTE_MINIMAL),
+    ".csv": partial(_delimited, delimiter=",", quoting=csv.QUOTE_MINIMAL),
     # Quotation marks have no meaning in TSV: many texts begin with one and never close it.
-    ".tsv": lambda path, place: _delimited(place, _decode(path, place), "\t", csv.QUOTE_NONE),
+    ".tsv": partial(_delimited, delimiter="\t", quoting=csv.QUOTE_NONE),
     **dict.fromkeys((".txt", ".raw"), _text_file),
     **dict.fromkeys((".jsonl", ".ndjson", ".json"), _json_lines),
     ".parquet": _parquet,

@@ -58,12 +58,10 @@ def describe_cache(
                 for index, place in enumerate(places)
                 if layers[place].is_sliding
             }
-            positions = count_positions(config.get_text_config())
-            if positions is not None and offset:
-                positions -= (config.pad_token_id or 0) + 1
-            width = torch.finfo(torch.float32).bits // 8
+            positions = count_positions(config.get_text_config(), offset=offset)
+            width = CacheShape.width
             if own % units == 0:
-                return CacheShape(width * own // units, width * shared, tuple(windows.items()), positions, width)
+                return CacheShape(width * own // units, width * shared, tuple(windows.items()), positions)
     return None
 
 

@@ -190,14 +190,6 @@ class KvCache:
     shape: CacheShape
     memory: int = CACHE_MEMORY
 
-    @classmethod
-    def of(cls, shape: CacheShape | None, mask: HeadMask) -> KvCache | None:
-        """Count them for a mask (None: the model has no such cache)."""
-        if shape is None:
-            return None
-        every = HeadMask.full(mask.layers, mask.heads)
-        return cls(shape.per_token(every), shape.per_token(mask), shape.longest(every), shape.longest(mask), shape)
-
     @property
     def share(self) -> float:
         """The bytes of the pruned model relative to the full model's."""
@@ -374,9 +366,14 @@ NO_ONNX_CACHE: dict[str, str] = {
 }
 
 
-def count_positions(config: Any) -> int | None:
-    """Return how many tokens a configuration has positions for (None: any number); MPT's has a name of its own."""
+def count_positions(config: Any, *, offset: bool) -> int | None:
+    """Return how many tokens a configuration has positions for (None: any number); MPT's has a name of its own.
+
+    With ``offset`` positions are counted from the padding token's index.
+    """
     positions: int | None = getattr(config, "max_position_embeddings", None) or getattr(config, "max_seq_len", None)
+    if positions is not None and offset:
+        positions -= (config.pad_token_id or 0) + 1
     return positions
 
 
@@ -468,14 +465,10 @@ class AnswerToken:
 
 @dataclass(frozen=True)
 class PromptExample:
-    """An input in its prompt, ``prompted``, and the answers that a language model may give.
-
-    The tokenizer puts ``ending`` tokens after a prompt, which are left out before the answer of a causal model.
-    """
+    """An input in its prompt, ``prompted``, and the answers that a language model may give."""
 
     prompted: str
     answers: tuple[AnswerToken, ...]
-    ending: int = 0
 
     @property
     def notice(self) -> str | None:
@@ -613,7 +606,11 @@ class ModelCard:
 
     def measure_cache(self, mask: HeadMask) -> KvCache | None:
         """Count the cache of keys and values with all heads and under a mask (None: it has none)."""
-        return KvCache.of(self.cache, mask)
+        shape = self.cache
+        if shape is None:
+            return None
+        every = HeadMask.full(mask.layers, mask.heads)
+        return KvCache(shape.per_token(every), shape.per_token(mask), shape.longest(every), shape.longest(mask), shape)
 
     def count_cache_ratio(self, mask: HeadMask) -> Estimate | None:
         """Count the bytes of its cache under a mask relative to all heads (None: it has no cache)."""

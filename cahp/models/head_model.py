@@ -253,10 +253,8 @@ class HeadModel:
     def longest(self) -> int:
         """Largest number of tokens of an input that the network and its tokenizer can read."""
         limits = [int(self.tokenizer.model_max_length)]
-        positions = count_positions(self.network.config)
+        positions = count_positions(self.network.config, offset=self.family.offset_positions)
         if positions is not None:
-            if self.family.offset_positions:
-                positions -= (self.network.config.pad_token_id or 0) + 1
             limits.append(positions)
         if self.family.longest is not None:
             limits.append(self.family.longest)

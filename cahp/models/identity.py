@@ -31,7 +31,6 @@ from cahp.models.weights import (
     read_index,
     read_json,
     read_shapes,
-    sha256,
 )
 from cahp.tasks.task import Head
 from cahp.values import ModelError, OptionError, digest, silent
@@ -508,15 +507,15 @@ def describe(
     files = weights.weight_files(name, folder)
     shapes, types = read_shapes(files)
     tokenizer = [folder / file for file in TOKENIZER_FILES if (folder / file).is_file()]
-    parts = [sha256(path) for path in (folder / CONFIG, *tokenizer, *files)]
+    parts = [file_digest(path) for path in (folder / CONFIG, *tokenizer, *files)]
     if beside:
         # With their names: the same bytes have another meaning in another of these files.
         for file in TOKENIZER_SETTINGS:
             if (folder / file).is_file():
-                parts += [file, sha256(folder / file)]
+                parts += [file, file_digest(folder / file)]
     extra = ""
     if adapter is not None:
-        extra = sha256(adapter / ADAPTER)
+        extra = file_digest(adapter / ADAPTER)
     details = {
         **(card.details or {}),
         "bytes": sum(path.stat().st_size for path in files),

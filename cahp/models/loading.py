@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from transformers import AutoTokenizer
 
 from cahp.files import scratch
 from cahp.models.attention import IMPLEMENTATION
-from cahp.models.cards import FAMILIES, Family, Language, ModelCard, Prompt
+from cahp.models.cards import FAMILIES, Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.devices import batch_size, find_device, free_bytes
 from cahp.models.gguf import convert_weights
@@ -73,18 +75,38 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     stored, _ = read_shapes(weight_files(card.id, folder))
     largest = check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
     room = _find_room(card, count_weights(stored), largest, where, made_here=new_head or card.kept is not None)
+    settings: dict[str, Any] = {**family.settings}
+    if head == "classification":
+        settings["id2label"] = dict(enumerate(names))
+        settings["label2id"] = {name: index for index, name in enumerate(names)}
+        settings["problem_type"] = "single_label_classification"
+        if family.caches:
+            settings["use_cache"] = False
     try:
-        with quiet(), LOADING:
+        with quiet(), LOADING, ExitStack() as stack:
             if card.kept is not None:
                 network = load_pruned(card.folder, attn_implementation=attention)
-            elif room is None:
-                network = _read_network(card, names, family, attention, new_head, head)
             else:
-                with scratch() as offload:
+                if room is not None:
                     # On the disk, weights take no memory yet; those that transformers makes of several are written to
                     # the folder.
-                    place = {"device_map": {"": "disk"}, "offload_folder": str(offload)}
-                    network = _read_network(card, names, family, attention, new_head, head, **place)
+                    settings |= {"device_map": {"": "disk"}, "offload_folder": str(stack.enter_context(scratch()))}
+                network, report = HEADS[head].from_pretrained(
+                    card.folder,
+                    use_safetensors=True,
+                    trust_remote_code=False,
+                    attn_implementation=attention,
+                    dtype=torch.float32,
+                    # A configuration may set these, and a forward pass here must not do them.
+                    return_dict=True,
+                    output_attentions=False,
+                    output_hidden_states=False,
+                    **settings,
+                    ignore_mismatched_sizes=True,
+                    output_loading_info=True,
+                )
+                _check_trained(card, network, report, new_head=new_head)
+                if room is not None:
                     take_weights(network, room, where)
             if card.adapter is not None and labels is None:
                 from peft import PeftModel
@@ -178,39 +200,9 @@ def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *
     return Room(free, dtype, reason, form)
 
 
-def _read_network(
-    card: ModelCard,
-    names: tuple[str, ...],
-    family: Family,
-    attention: str,
-    new_head: bool,
-    head: Head,
-    **place: Any,
-) -> Any:
-    settings: dict[str, Any] = {**family.settings}
-    if head == "classification":
-        settings["id2label"] = dict(enumerate(names))
-        settings["label2id"] = {name: index for index, name in enumerate(names)}
-        settings["problem_type"] = "single_label_classification"
-        if family.caches:
-            settings["use_cache"] = False
-    network, report = HEADS[head].from_pretrained(
-        card.folder,
-        use_safetensors=True,
-        trust_remote_code=False,
-        attn_implementation=attention,
-        dtype=torch.float32,
-        # A configuration may set these, and a forward pass here must not do them.
-        return_dict=True,
-        output_attentions=False,
-        output_hidden_states=False,
-        **settings,
-        **place,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+def _check_trained(card: ModelCard, network: Any, report: Mapping[str, Any], *, new_head: bool) -> None:
+    """Check that all weights but those of a new head are as they were trained."""
     reshaped = [str(name) for name, *_ in report["mismatched_keys"]]
-    # All weights but those of a new head must be as they were trained.
     for drawn, problem in (
         (report["missing_keys"], "are missing"),
         (reshaped, "have other shapes than its config.json says"),
@@ -218,7 +210,6 @@ def _read_network(
         lost = sorted(name for name in drawn if not new_head or name.split(".")[0] == network.base_model_prefix)
         if lost:
             raise ModelError(lost_weights(card.id, lost, problem))
-    return network
 
 
 # Tokenizers --------------------------------------------------------------------------------------------------------

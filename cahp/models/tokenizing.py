@@ -247,8 +247,7 @@ class PromptReader:
         rendered = self.render(text)
         if len(self._ids(rendered)) > limit:
             rendered = self.render(self.shorten(text, limit))
-        ending = len(self._tokenizer(rendered, truncation=False, verbose=False)["input_ids"]) - len(self._ids(rendered))
-        return PromptExample(rendered, self.answers, ending)
+        return PromptExample(rendered, self.answers)
 
     # Answering -----------------------------------------------------------------------------------------------------
 

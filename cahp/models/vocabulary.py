@@ -101,12 +101,6 @@ def chunk_size(network: Any) -> int:
     return max(1, _CHUNK // int(network.get_input_embeddings().num_embeddings))
 
 
-def _take(values: Tensor | None, rows: slice) -> Tensor | None:
-    if values is None:
-        return None
-    return values[rows]
-
-
 @dataclass(frozen=True)
 class Reference:
     """The distributions of the full model at tokens, against which others are compared.
@@ -124,7 +118,9 @@ class Reference:
 
     def take(self, rows: slice) -> Reference:
         """The reference of some tokens."""
-        return Reference(self.network, self.states[rows], _take(self.slopes, rows), _take(self.shifts, rows))
+        if self.slopes is None or self.shifts is None:
+            return Reference(self.network, self.states[rows])
+        return Reference(self.network, self.states[rows], self.slopes[rows], self.shifts[rows])
 
     def divergences(self, hidden: Tensor, logits: Tensor, sums: Tensor) -> Tensor:
         """KL divergences ``(n,)`` from it of ``logits (n, V)``, whose logsumexp is ``sums``, made of ``hidden``."""
@@ -217,13 +213,13 @@ def token_losses(
     with logits divided by ``temperature``, times its square.
     """
 
-    def chunk(hidden: Tensor, targets: Tensor | None, wanted: Tensor | None) -> Tensor:
+    def chunk(hidden: Tensor, rows: slice) -> Tensor:
         logits = vocabulary_logits(network, hidden) / temperature
         if targets is not None:
-            return nn.functional.cross_entropy(logits, targets, reduction="none")
+            return nn.functional.cross_entropy(logits, targets[rows], reduction="none")
         assert wanted is not None
         with torch.no_grad():
-            theirs = (vocabulary_logits(full, wanted) / temperature).log_softmax(-1)
+            theirs = (vocabulary_logits(full, wanted[rows]) / temperature).log_softmax(-1)
         divergences = nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True)
         return temperature**2 * divergences.sum(-1)
 
@@ -231,6 +227,5 @@ def token_losses(
     losses = list[Tensor]()
     for start in range(0, len(hidden), size):
         rows = slice(start, start + size)
-        chunked = (hidden[rows], _take(targets, rows), _take(wanted, rows))
-        losses.append(checkpoint(chunk, *chunked, use_reentrant=False))
+        losses.append(checkpoint(chunk, hidden[rows], rows, use_reentrant=False))
     return torch.cat(losses)

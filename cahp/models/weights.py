@@ -157,19 +157,6 @@ def read_index(index: Path) -> list[str]:
     return sorted(shards)
 
 
-def sha256(path: Path) -> str:
-    """Digest of a file.
-
-    Raises:
-        ModelError: If it cannot be read.
-    """
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise ModelError(f"{path} cannot be read ({error.strerror}); install or save the model again") from None
-
-
 def file_digest(path: Path) -> str:
     """SHA-256 of a file, which is remembered as long as the file does not change.
 
@@ -177,17 +164,18 @@ def file_digest(path: Path) -> str:
         ModelError: If it cannot be read.
     """
     path = path.resolve()
+    store = Store()
     try:
         status = path.stat()
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        name = key("file", 1, str(path), *state)
+        known = store.read(name, lambda entry: str(entry.meta["sha256"]))
+        if known is not None:
+            return known
+        with path.open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its path and permissions") from None
-    state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    store = Store()
-    name = key("file", 1, str(path), *state)
-    known = store.read(name, lambda entry: str(entry.meta["sha256"]))
-    if known is not None:
-        return known
-    content = sha256(path)
     if time.time_ns() - status.st_mtime_ns > _SETTLED_NS:
         store.save(name, meta={"sha256": content})
     return content

@@ -178,14 +178,10 @@ def _copies(card: ModelCard, tokenizer: Any, start: int) -> list[Window]:
     return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
 
 
-def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source, *, skipped: int = 0) -> Window:
-    """Return the sequence of the beginning token and ``half`` twice, the second time predicted but for its beginning.
-
-    The first ``skipped`` tokens of the second reading are not scored, since nothing before them tells that it begins.
-    """
-    size = len(half) - skipped
+def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source) -> Window:
+    """Return the sequence of the beginning token and ``half`` twice, the second time predicted."""
     ids = np.concatenate([[start], half, half])
-    return Window("", ids, np.full(size, document), np.zeros(size, dtype=np.int64), source)
+    return Window("", ids, np.full(len(half), document), np.zeros(len(half), dtype=np.int64), source)
 
 
 # Sequences that are read twice, for calibration: passages of the calibration text, and random tokens ----------------

@@ -46,7 +46,8 @@ from cahp.values import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models import HeadModel, Site
+    from cahp.models.cards import Site
+    from cahp.models.head_model import HeadModel
 
 _BASELINE = "baseline"
 #: Bump to invalidate cached results.

@@ -17,7 +17,7 @@ from cahp import features
 from cahp.figures import marks
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
-from cahp.models import special_ids
+from cahp.models.loading import special_ids
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
