@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import huggingface_hub as client  # loads its parts when they are first used
 
-from cahp.values import CahpError, Progress, silent
+from cahp.values import CahpError, Progress, setting, silent
 from cahp.words import first_line, size_of
 
 STAGE = "download"
@@ -36,28 +36,19 @@ _ask: ContextVar[Ask | None] = ContextVar("ask", default=None)
 _report: ContextVar[Progress] = ContextVar("report", default=silent)
 
 
-def consent_from(ask: Ask) -> AbstractContextManager[None]:
+def consent_from(ask: Ask) -> AbstractContextManager[object]:
     """Let ``ask`` decide on downloads larger than ``FREE``, and on uploads, inside the block."""
-    return _set(_ask, ask)
+    return setting(_ask, ask)
 
 
-def progress_to(progress: Progress) -> AbstractContextManager[None]:
+def progress_to(progress: Progress) -> AbstractContextManager[object]:
     """Report downloads inside the block to ``progress``, in bytes, and the conversion of models."""
-    return _set(_report, progress)
+    return setting(_report, progress)
 
 
 def report(stage: str, done: int, total: int) -> None:
     """Report ``done`` of ``total`` units of ``stage`` to the callback of the enclosing ``progress_to``, if any."""
     _report.get()(stage, done, total)
-
-
-@contextmanager
-def _set(variable: ContextVar[Any], value: object) -> Iterator[None]:
-    token = variable.set(value)
-    try:
-        yield
-    finally:
-        variable.reset(token)
 
 
 def require_consent(name: str, size: int, *, error: type[CahpError]) -> None:

@@ -56,7 +56,7 @@ def preflight(card: ModelCard) -> dict[str, Any]:
         ModelError: If the model's configuration describes no network.
         OptionError: If the prompt does not fit the model.
     """
-    details = card.details or {}
+    details = card.details
     notes = [*card.notes]
     prompt = None
     reading = models.preview_prompt(card)
@@ -114,7 +114,7 @@ def check_run(bench: Bench) -> list[str]:
 def _memory(card: ModelCard, size: int) -> int:
     # The file of weights is mapped while they are converted to float32. The statistics of each head and class are mean
     # and variance in float64 of 32 x 32 cells, twice while they are saved.
-    weights = 4 * ((card.details or {}).get("parameters") or size // 4)
+    weights = 4 * (card.details.get("parameters") or size // 4)
     statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
     # A batch of the longest texts has maps of each head and text, and as many scores before they are normalised.
     longest = longest_text(card) or MAX_LENGTH
@@ -124,7 +124,7 @@ def _memory(card: ModelCard, size: int) -> int:
 
 def loading_seconds(card: ModelCard) -> float:
     """Estimate the seconds until a model is in memory and verified."""
-    return _FIRST_S + int((card.details or {}).get("bytes") or 0) / _BYTES_PER_S
+    return _FIRST_S + int(card.details.get("bytes") or 0) / _BYTES_PER_S
 
 
 def recovery_seconds(card: ModelCard, settings: Settings, recover: str, *, tokens: float, texts: int) -> float:

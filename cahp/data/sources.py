@@ -140,10 +140,10 @@ def find(name: str) -> Parts:
         return _from_hub(name, name)
     path = expanded(Path(name))
     if is_there(path, Path.is_dir) and name.strip():
-        notices: tuple[str, ...] = ()
+        parts = _from_folder(name, path)
         if name in PRESETS:
-            notices = (f"{name} is read from the folder of that name, not from the hub.",)
-        return _from_folder(name, path, notices)
+            parts = replace(parts, notices=(f"{name} is read from the folder of that name, not from the hub.",))
+        return parts
     if name in PRESETS:
         return _from_hub(name, f"hub:{_HUB_IDS[name]}", _FILES.get(name))
     if is_there(path, Path.is_file):
@@ -276,7 +276,7 @@ def _read_manual(name: str) -> Dataset:
     return assemble(name, {"train": RawSplit(make_texts(tuple(texts), None, [UNLABELLED] * len(texts)))})
 
 
-def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
+def _from_folder(name: str, path: Path) -> Parts:
     if any((path / marker).is_file() for marker in (LISTING, STATE)):
         # Imported here, as everywhere, because both libraries take long to import.
         import datasets
@@ -290,7 +290,7 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
             raise
         except Exception as error:  # damaged files raise errors of any type
             raise DataError(f"{path} is not a whole saved data set ({first_line(error)}); save it again.") from error
-        return _from_loaded(name, loaded, str(path), notices, published=False)
+        return _from_loaded(name, loaded, str(path), (), published=False)
     try:
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in (*READERS, *PICKLES))
     except OSError as error:
@@ -303,7 +303,7 @@ def _from_folder(name: str, path: Path, notices: tuple[str, ...]) -> Parts:
             "save_to_disk."
         )
     tables = {file.name: partial(read_table, file) for file in files}
-    return replace(Parts.of_files(name, str(path), tables), notices=notices)
+    return Parts.of_files(name, str(path), tables)
 
 
 def _from_hub(name: str, address: str, file: str | None = None) -> Parts:

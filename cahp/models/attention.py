@@ -7,12 +7,12 @@ from a ``ContextVar``. Nothing is set on the shared model, so threads may run it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,13 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
-from cahp.models.cards import Family, Site
+from cahp.models.cards import Site
 from cahp.models.compact import own_function, selected
 from cahp.models.devices import move_to
+from cahp.values import setting
+
+if TYPE_CHECKING:
+    from cahp.models.head_model import HeadModel
 
 #: Called with a layer's index and its attention weights ``(batch, heads, queries, keys)``; heads that share keys and
 #: values are one, with the mean of their weights.
@@ -66,14 +70,9 @@ class ForwardCall:
 _current: ContextVar[ForwardCall] = ContextVar("cahp_call", default=ForwardCall())  # noqa: B039 - frozen
 
 
-@contextmanager
-def calling(call: ForwardCall) -> Iterator[None]:
+def calling(call: ForwardCall) -> AbstractContextManager[ForwardCall]:
     """Use ``call`` for the forward passes of this thread inside the block."""
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
+    return setting(_current, call)
 
 
 class FirstLayerReached(Exception):
@@ -92,7 +91,7 @@ def _attention(
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor | None]:
     call = _current.get()
-    query, key, kwargs = selected(module, query, key, value, kwargs)
+    query, key, kwargs = selected(module, query, key, kwargs)
     # A decoder beside the encoder has attention too, but its heads are not used here.
     own = getattr(module, "cahp_own", None)
     causal = kwargs.get("is_causal")
@@ -227,17 +226,14 @@ def _after_network(module: nn.Module, args: tuple[Any, ...], output: Any) -> Non
         answers.append(output)
 
 
-def attach(
-    network: nn.Module, layers: Sequence[nn.Module], family: Family, *, group: int, stack: Sequence[nn.Module]
-) -> None:
-    """Install the permanent hooks, and note the layer's index on modules that need it.
-
-    ``layers`` have heads, whose keys and values are shared by ``group`` query heads; ``stack`` are all layers.
-    """
+def attach(model: HeadModel) -> None:
+    """Install the permanent hooks, and note the layer's index on modules that need it."""
+    network: nn.Module = model.network
+    family = model.family
     network.register_forward_hook(_after_network)
-    for layer in stack:
+    for layer in model.stack:
         layer.register_forward_pre_hook(_before_layer, with_kwargs=True)
-    for index, layer in enumerate(layers):
+    for index, layer in enumerate(model.layer_modules):
         layer.cahp_entry = False  # type: ignore[assignment]
         layer.register_forward_hook(_after_layer)
         attention = layer.get_submodule(family.attention)
@@ -247,7 +243,7 @@ def attach(
             weighing.register_forward_pre_hook(_before_weights)
         # Some families' attention modules carry no index of their own.
         weighing.cahp_layer = index  # type: ignore[assignment]
-        weighing.cahp_group = group  # type: ignore[assignment]
+        weighing.cahp_group = model.card.group  # type: ignore[assignment]
         if family.interface:
             attention.cahp_own = own_function(attention)
             # Whether fused kernels compute the same.

@@ -507,7 +507,7 @@ class ModelCard:
     origin: str
     folder: str
     adapter: str | None = None
-    details: Mapping[str, Any] | None = None
+    details: Mapping[str, Any] = field(default_factory=dict, hash=False)
     group: int = 1
     kept: tuple[tuple[int, ...], ...] | None = None
     no_refit: str | None = None
@@ -528,7 +528,7 @@ class ModelCard:
         sha256 = self.origin
         if self.prompt is not None:
             sha256 = digest(sha256, "prompt", self.prompt.template, *self.prompt.answers)
-        if self.dtype == "bfloat16" and (self.details or {}).get("types", {}).keys() != {"BF16"}:
+        if self.dtype == "bfloat16" and self.details.get("types", {}).keys() != {"BF16"}:
             sha256 = digest(sha256, self.dtype)
         # The card of a preview has no digest.
         return self.origin and sha256
@@ -543,7 +543,7 @@ class ModelCard:
     @property
     def attention_weights(self) -> float | None:
         """Share of the weights in the projections of attention: the most that pruning heads can remove."""
-        details = self.details or {}
+        details = self.details
         attention = details.get("attention")
         every = details.get("parameters")
         if not attention or not every or self.kept is not None:

@@ -237,9 +237,9 @@ def _without_planes(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, 
 
 
 def selected(
-    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, options: dict[str, Any]
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, options: dict[str, Any]
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Remove the heads that were cut out of ``value`` from queries, keys and a bias on scores that still have all.
+    """Remove the heads that were cut out of values from queries, keys and a bias on scores that still have all.
 
     ``module.cahp_selects`` holds the number of units before the cut, the query heads of each, and the kept units.
     """
@@ -267,7 +267,7 @@ def _selecting(name: str) -> str:
     """Register an attention function that calls ``selected`` before the function ``name``; return its new name."""
 
     def attention(module: nn.Module, query: Any, key: Any, value: Any, mask: Any, **options: Any) -> Any:
-        query, key, options = selected(module, query, key, value, options)
+        query, key, options = selected(module, query, key, options)
         function = own_function(module) if name == "eager" else ALL_ATTENTION_FUNCTIONS[name]
         return function(module, query, key, value, mask, **options)
 

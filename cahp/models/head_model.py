@@ -167,7 +167,7 @@ class HeadModel:
             attach_head(network)
         #: For each layer that can do without its attention, the number of entries that this returns (None: a tensor).
         self.entries: dict[int, int | None] | None = None
-        attach(network, self.layer_modules, family, group=card.group, stack=self.stack)
+        attach(self)
         if card.prompt is not None and card.language is not None:
             self.prompt = PromptReader(tokenizer, card.prompt, card.language, card.id)
             attach_head(network)

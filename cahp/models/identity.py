@@ -252,7 +252,7 @@ def describe_gguf(name: str, path: Path) -> ModelCard:
         origin=prepared.sha256,
         source=str(path.resolve()),
         notes=(*prepared.notes, *card.notes),
-        details={**(card.details or {}), "bytes": 4 * count, "parameters": count, "types": {"F32": count}},
+        details={**card.details, "bytes": 4 * count, "parameters": count, "types": {"F32": count}},
     )
 
 
@@ -307,7 +307,7 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
                     "parameters": count_weights(stored),
                     "missing": missing,
                 }
-                return replace(card, revision=repository.commit, details={**(card.details or {}), **known})
+                return replace(card, revision=repository.commit, details={**card.details, **known})
             # Imported here because it imports torch.
             from cahp.models.matching import check_fit, choose_sketch_head
 
@@ -517,7 +517,7 @@ def describe(
     if adapter is not None:
         extra = file_digest(adapter / ADAPTER)
     details = {
-        **(card.details or {}),
+        **card.details,
         "bytes": sum(path.stat().st_size for path in files),
         "types": types,
         "parameters": count_weights(shapes),

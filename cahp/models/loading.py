@@ -138,9 +138,8 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
         model.lacks_room = card.dtype == "float32" or room.on_disk > 0
     if card.kept is not None:
         # Heads of a pruned model are numbered as in the full model.
-        for index, (layer, heads) in enumerate(zip(model.layer_modules, card.kept, strict=True)):
-            channels = model.projection(index).weight.shape[1]
-            mark(layer, model, torch.tensor(heads, dtype=torch.long, device=where), channels=channels)
+        for layer, heads in zip(model.layer_modules, card.kept, strict=True):
+            mark(layer, model, torch.tensor(heads, dtype=torch.long, device=where))
         if model.head_counts != tuple(map(len, card.kept)):
             raise ModelError(
                 f"the weights of {card.id} do not have the heads that its config.json lists; export it again"
@@ -176,7 +175,7 @@ def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *
             reason = f"the weights take {size_of(needed)} in float32, and {place.type} has {size_of(free)} free, so "
     if not reason and (made_here or card.dtype == "float32"):
         return None
-    types = (card.details or {}).get("types") or {}
+    types = card.details.get("types") or {}
     own = None
     if len(types) == 1:
         own = _TYPES.get(next(iter(types)))

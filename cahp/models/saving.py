@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ def refuse_standard(card: ModelCard, *, units: int = 1, adder: str = "") -> str 
     """
     if not card.folder:
         return None
-    network, family = _sketch_of(card)
+    network, family = _sketch(card)
     smaller = _with_fewer(network, card, units=units)
     if smaller is None or family.shared:
         return DERIVED_SIZE
@@ -194,17 +194,13 @@ def refuse_standard(card: ModelCard, *, units: int = 1, adder: str = "") -> str 
 
 def lacks_output_bias(card: ModelCard) -> bool:
     """Whether the output projections of a model's attention have no bias; False if its files are not located."""
-    return bool(card.folder) and not _has_output_bias(*_sketch_of(card))
-
-
-def _sketch_of(card: ModelCard) -> tuple[Any, Family]:
-    # Its details are a dictionary, which cannot be a key.
-    return _sketch(replace(card, details=None), (card.details or {}).get("bytes") or 0)
+    return bool(card.folder) and not _has_output_bias(*_sketch(card))
 
 
 @lru_cache(maxsize=8)
-def _sketch(card: ModelCard, weight_bytes: int) -> tuple[Any, Family]:
+def _sketch(card: ModelCard) -> tuple[Any, Family]:
     """Build a model's network without weights, and describe its heads."""
+    weight_bytes = card.details.get("bytes", 0)
     network = sketch_network(card.id, card.folder, card.labels or None, output_head(card), weight_bytes=weight_bytes)
     return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
 

@@ -67,7 +67,7 @@ def cut(
         output = pruned.projection(index)
         columns = list_channels(kept, output.weight.shape[1], model.heads)
         output.replace(output.weight[:, columns], output.bias)
-        mark(layer, model, kept, channels=len(columns))
+        mark(layer, model, kept)
         if index in mask.empty_layers and model.entries is not None:
             empty_attention(layer.get_submodule(model.family.attention), _own_output(model), model.entries[index])
     for (index, site), (weight, bias) in (projections or {}).items():
@@ -169,12 +169,14 @@ def tail(model: HeadModel, layer: int) -> HeadModel | None:
     return copied
 
 
-def mark(layer: nn.Module, model: HeadModel, kept: Tensor, *, channels: int) -> None:
-    """Set on a layer's modules which heads it keeps, and their numbers of heads and ``channels``."""
+def mark(layer: nn.Module, model: HeadModel, kept: Tensor) -> None:
+    """Set on a layer's modules which heads it keeps, and their numbers of heads and channels."""
     family = model.family
     group = model.card.group
     attention = layer.get_submodule(family.attention)
-    layer.get_submodule(family.output).cahp_kept = kept
+    output = layer.get_submodule(family.output)
+    output.cahp_kept = kept
+    channels = Projection(output).weight.shape[1]
     for name, value in sizes(family, units=len(kept), group=group, channels=channels).items():
         set_size(attention, name, value)
     if not len(kept):
@@ -279,7 +281,7 @@ def restore_shapes(model: HeadModel, pruned: HeadModel, mask: HeadMask) -> Any:
         weight = model.projection(index).weight
         columns = list_channels(kept, weight.shape[1], model.heads)
         output.replace(_insert(torch.zeros_like(weight).T, columns, output.weight.T).T, output.bias)
-        mark(layer, model, torch.arange(model.heads, device=model.device), channels=weight.shape[1])
+        mark(layer, model, torch.arange(model.heads, device=model.device))
     return restored.network
 
 

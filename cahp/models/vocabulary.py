@@ -6,8 +6,7 @@ a text is answered; or it reports the hidden states before the head, from which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cahp.models.attention import ForwardCall, calling
+from cahp.values import setting
 
 #: Numbers in the logits of a chunk, at most.
 _CHUNK = 1 << 25
@@ -35,15 +35,6 @@ class _HeadCall:
 
 
 _current: ContextVar[_HeadCall | None] = ContextVar("cahp_head", default=None)
-
-
-@contextmanager
-def _heading(call: _HeadCall) -> Iterator[_HeadCall]:
-    token = _current.set(call)
-    try:
-        yield call
-    finally:
-        _current.reset(token)
 
 
 def attach_head(network: nn.Module) -> None:
@@ -69,7 +60,7 @@ def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | 
 
 def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options: Any) -> Tensor:
     """Logits ``(b, V)`` of the whole vocabulary at one position ``at (b,)`` of each text."""
-    with _heading(_HeadCall(at)):
+    with setting(_current, _HeadCall(at)):
         logits: Tensor = network(**tensors, **options).logits
     if logits.shape[1] == 1:
         return logits[:, 0]
@@ -79,7 +70,8 @@ def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options
 
 def hidden_states(network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
     """The hidden states ``(b, tokens, hidden)`` that reach the head."""
-    with _heading(_HeadCall()) as call:
+    call = _HeadCall()
+    with setting(_current, call):
         network(**tensors, use_cache=False)
     assert call.hidden is not None
     return call.hidden
@@ -91,7 +83,7 @@ def vocabulary_logits(network: Any, hidden: Tensor) -> Tensor:
     The network runs with a single token, whose hidden state is replaced before the head.
     """
     one = torch.zeros(1, 1, dtype=torch.long, device=hidden.device)
-    with calling(ForwardCall()), _heading(_HeadCall(instead=hidden)):
+    with calling(ForwardCall()), setting(_current, _HeadCall(instead=hidden)):
         logits: Tensor = network(input_ids=one, attention_mask=torch.ones_like(one), use_cache=False).logits
     return logits[0].float()
 

@@ -291,7 +291,7 @@ def record_pace(store: Store, card: ModelCard, *, tokens: float, seconds: float)
 
 def operations(card: ModelCard) -> float:
     """Estimate the floating-point operations per token: two for each weight that it is multiplied with."""
-    details = card.details or {}
+    details = card.details
     # Of a bundled language model only the number of all weights is known: its head has those of its embeddings.
     return 2 * float(details.get("multiplied") or details["parameters"])
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -28,8 +30,19 @@ Arrays = Mapping[str, NDArray[Any]]
 Input = str | tuple[str, str]
 
 Chunk = TypeVar("Chunk", bound=Sized)
+T = TypeVar("T")
 #: The number format of matrix products.
 Precision = Literal["float32", "bfloat16"]
+
+
+@contextmanager
+def setting(variable: ContextVar[T], value: T) -> Iterator[T]:
+    """Let ``variable`` have a value inside the block, in this thread or task."""
+    token = variable.set(value)
+    try:
+        yield value
+    finally:
+        variable.reset(token)
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def put_on_board(explorer: Explorer, *, line: bool) -> TextOnBoard:
 
 def load_ahead(explorer: Explorer) -> None:
     """Load a small model ahead, in a quiet moment, once in a session: the first text and click answer at once."""
-    small = 0 < int((explorer.card.details or {}).get("bytes", 0)) <= _SMALL
+    small = 0 < int(explorer.card.details.get("bytes", 0)) <= _SMALL
     if small and explorer.work.job(WARM, explorer.bench) is None:
         explorer.work.start(WARM, explorer.bench)
 

@@ -198,7 +198,7 @@ def choose(explorer: Explorer) -> None:
         if chosen is None:
             return
         label = "Use this model and data"
-        missing = (card.details or {}).get("missing", 0)
+        missing = card.details.get("missing", 0)
         if missing:
             # The label tells the size of the download: pressing it is the consent.
             label = f"Download {size_of(missing)} and use this model and data"
