@@ -412,9 +412,7 @@ def sample(
         if _is_sorted(labels):
             rows = random.permutation(rows)
             notices.append(f"the texts were sorted by label and are now shuffled (seed {seed}).")
-    drawn = texts
-    if not np.array_equal(rows, np.arange(len(texts))):
-        drawn = texts.take(rows)
+    drawn = texts.take(rows)
     absent = np.flatnonzero((texts.class_counts > 0) & (drawn.class_counts == 0))
     if len(absent):
         names = join_quoted(texts.classes[index] for index in absent)

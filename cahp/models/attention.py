@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -292,7 +292,6 @@ class PooledProbe:
     resize: Tensor | None
     take: Callable[[int, Tensor], None]
     maps_up_to: int = MAPS_UP_TO
-    _made: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
     def of(
@@ -315,9 +314,8 @@ class PooledProbe:
         """Pool the whole maps ``(batch, heads, tokens, tokens)`` of a layer."""
         if self.resize is None:
             return
-        left, right = self._sides(weights.shape[1])
-        pooled = torch.bmm(torch.bmm(left, weights.float().flatten(0, 1)), right)
-        self.take(layer, pooled.reshape(*weights.shape[:2], *pooled.shape[1:]))
+        resize = self.resize[:, None]
+        self.take(layer, resize @ weights.float() @ resize.transpose(2, 3))
 
     def serves(self, query: Tensor, key: Tensor) -> bool:
         """Whether ``pool`` can replace whole maps of these queries and keys ``(batch, heads, tokens, size)``."""
@@ -337,7 +335,10 @@ class PooledProbe:
         if self.resize is None:
             return
         batch, heads, tokens, size = query.shape
-        where, shares = self._reads
+        # The queries that each row of R reads, and their shares (batch, pool, 2).
+        shares, where = self.resize.topk(2, dim=2)
+        # A row may read one query only. The other place must not be padding, whose attention need not be finite.
+        where = torch.where(shares > 0, where, where[..., :1]).flatten(1)
         places = where[:, None, :, None]
         query = query.float().gather(2, places.expand(-1, heads, -1, size))
         if mask is not None:
@@ -359,22 +360,6 @@ class PooledProbe:
             pooled = (columns[..., :pool].unflatten(1, (pool, -1)) * shares[..., None, None]).sum(2)
             pooled = pooled.unflatten(2, (-1, module.cahp_group)).mean(3).transpose(1, 2)
             self.take(module.cahp_layer, pooled)
-
-    def _sides(self, heads: int) -> tuple[Tensor, Tensor]:
-        """``R`` and ``R'`` of each head, made once a batch: broadcasting would copy them in every layer."""
-        assert self.resize is not None
-        if heads not in self._made:
-            left = self.resize.repeat_interleave(heads, dim=0)
-            self._made[heads] = left, left.transpose(1, 2).contiguous()
-        return self._made[heads]
-
-    @cached_property
-    def _reads(self) -> tuple[Tensor, Tensor]:
-        """The queries ``(batch, 2 pool)`` that each row of ``R`` reads, and their shares ``(batch, pool, 2)``."""
-        assert self.resize is not None
-        shares, where = self.resize.topk(2, dim=2)
-        # A row may read one query only. The other place must not be padding, whose attention need not be finite.
-        return torch.where(shares > 0, where, where[..., :1]).flatten(1), shares
 
 
 def pools_alike(run: Callable[[PooledProbe], object], maps: Mapping[int, Tensor], real: Tensor) -> bool:

@@ -119,7 +119,8 @@ def _probe(model: HeadModel) -> Family:
 def _find_maps(model: HeadModel, batch: Batch) -> Family:
     """The family of a model, with a way to read its attention weights: by a hook, or as the network returns them."""
     length = batch.tensors["input_ids"].shape[1]
-    having = [layer for layer in range(model.layers) if _heads_of(model, layer)]
+    kept = _kept_heads(model)
+    having = [layer for layer, heads in enumerate(kept) if heads]
     for hook in dict.fromkeys((model.family.weights, None)):
         family = replace(model.family, weights=hook)
         seen: list[tuple[int, Tensor]] = []
@@ -128,7 +129,7 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
         # Once each: a layer that also weights other things in the same way would appear twice.
         complete = sorted(layer for layer, _ in seen) == having
         for layer, maps in seen:
-            complete &= maps.shape[1:] == (len(_heads_of(model, layer)), length, length)
+            complete &= maps.shape[1:] == (len(kept[layer]), length, length)
             complete &= float(maps.min()) >= 0 and float(maps.sum(-1).max()) < 1 + _CLOSE
         if complete:
             real = batch.tensors["attention_mask"].cpu().bool()
@@ -202,7 +203,7 @@ def _find_sums(model: HeadModel, steps: Steps, family: Family) -> Family:
 
 
 def _close(left: Tensor, right: Tensor) -> bool:
-    return left.shape == right.shape and bool((left - right).abs().max() <= _CLOSE * max(1.0, float(right.abs().max())))
+    return left.shape == right.shape and relative_difference(right, left) <= _CLOSE
 
 
 def _normalised(entering: Tensor, leaving: Tensor) -> bool:
@@ -252,8 +253,7 @@ def _check_gates(model: HeadModel, batch: Batch) -> None:
     logits = model.logits(batch, gates=gates, vocabulary=True)
     # The second sum, for gates that nothing depends on.
     (slopes,) = torch.autograd.grad(logits.square().sum() + 0 * gates.sum(), gates)
-    for layer in range(model.layers):
-        heads = _heads_of(model, layer)
+    for layer, heads in enumerate(_kept_heads(model)):
         if not heads:
             continue
         # A head whose output weights are all zero was pruned before: it cannot change anything.
@@ -268,11 +268,9 @@ def _check_gates(model: HeadModel, batch: Batch) -> None:
                 )
 
 
-def _heads_of(model: HeadModel, layer: int) -> tuple[int, ...]:
-    """The heads of a layer, numbered as in the full model."""
-    if model.card.kept is None:
-        return tuple(range(model.heads))
-    return model.card.kept[layer]
+def _kept_heads(model: HeadModel) -> Sequence[Sequence[int]]:
+    """The heads of each layer, numbered as in the full model."""
+    return model.card.kept or [range(model.heads)] * model.layers
 
 
 #: By no more than this share of the largest logit may logits differ because of rounding.

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import Family, Rows, Site
 from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
-from cahp.models.head_model import HeadModel, Projection
+from cahp.models.head_model import HeadModel, Projection, find_module
 from cahp.models.stored import check_memory
 from cahp.values import Arrays, HeadMask, MaskError, ModelError
 
@@ -194,8 +194,8 @@ def sizes(family: Family, *, units: int, group: int, channels: int) -> dict[str,
 
 
 def _inputs(layer: nn.Module, family: Family) -> dict[str, Rows]:
-    present = {name for name, _ in layer.named_modules()}
-    return {**family.inputs, **{path: Rows() for path in family.extra_inputs if path in present}}
+    extra = {path: _BY_HEAD for path in family.extra_inputs if find_module(layer, path) is not None}
+    return {**family.inputs, **extra}
 
 
 def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:

@@ -283,8 +283,7 @@ def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
         "tokenizer.ggml.pre": name_split(Path(pruned.card.folder), pruned.card.sha256),
         "tokenizer.ggml.tokens": [words.get(index, f"[PAD{index}]") for index in range(config.vocab_size)],
         "tokenizer.ggml.token_type": types,
-        # Files of before hold each as one text.
-        "tokenizer.ggml.merges": [merge if isinstance(merge, str) else " ".join(merge) for merge in merges],
+        "tokenizer.ggml.merges": list(map(" ".join, merges)),
         "tokenizer.ggml.add_bos_token": tokenizer("a")["input_ids"][:1] == [beginning],
         "tokenizer.ggml.add_space_prefix": False,
         "tokenizer.ggml.bos_token_id": beginning,

@@ -24,8 +24,6 @@ _BETWEEN = "\n\n"
 _CHARACTERS_PER_TOKEN = 16
 #: Tokens of all texts, at least.
 _LEAST = 2
-#: Documents that are tokenized at once, to see how many are needed.
-_AT_ONCE = 64
 #: Sequences of random tokens for the loss on repeated tokens, and the length of the part that is repeated.
 _COPIES = 8
 _COPIED = COPY_TOKENS // (2 * _COPIES)
@@ -153,18 +151,13 @@ def _draw(tokenizer: Any, documents: Sequence[str], tokens: int, seed: int | Non
     order = [row for row in order if documents[row].strip()]
     rows = list[int]()
     count = 0
-    for begin in range(0, len(order), _AT_ONCE):
+    longest = tokens * _CHARACTERS_PER_TOKEN
+    for row in order:
         if count > tokens:
             break
-        some = order[begin : begin + _AT_ONCE]
-        shortened = [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in some]
-        lengths = map(len, tokenizer(shortened, add_special_tokens=False, verbose=False)["input_ids"])
-        for row, length in zip(some, lengths, strict=True):
-            if count > tokens:
-                break
-            rows.append(row)
-            count += length
-    return [documents[row][: tokens * _CHARACTERS_PER_TOKEN] for row in sorted(rows)]
+        rows.append(row)
+        count += len(tokenizer(documents[row][:longest], add_special_tokens=False, verbose=False)["input_ids"])
+    return [documents[row][:longest] for row in sorted(rows)]
 
 
 def _copies(card: ModelCard, tokenizer: Any, start: int) -> list[Window]:

@@ -23,7 +23,6 @@ from cahp.exports.checkpoints import Provenance, claimed, write
 from cahp.exports.form import ModelForm, Pruned
 from cahp.models import saving
 from cahp.models.caching import continue_greedily, decode_step, fill_cache
-from cahp.models.cards import KvCache
 from cahp.models.head_model import HeadModel, Verified
 from cahp.models.saving import refuse_standard
 from cahp.models.surgery import can_cut, cut
@@ -453,7 +452,7 @@ def test_text_is_generated_with_a_cache_that_holds_nothing_of_the_layer(tmp_path
     assert sizes[0] == 0 < sizes[1]
     assert cache.get_seq_length() == 9
     decode_step(pruned, ids[:, :1], cache)
-    counted = KvCache.of(model.card.cache, mask)
+    counted = model.card.measure_cache(mask)
     assert counted.pruned == 2 * 4 * sum(sizes) // 9
 
 

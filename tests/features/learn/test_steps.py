@@ -13,7 +13,7 @@ from documents import answers
 from cahp.features.learn import steps as module
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
 from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, Answer, Subject
-from cahp.models.cards import CacheShape, Cost, Costs, KvCache, Timing
+from cahp.models.cards import CacheShape, Cost, Costs, ModelCard, Timing
 from cahp.recoveries import RefitReport
 from cahp.run import bench as benches
 from cahp.run.prune import choose
@@ -120,7 +120,9 @@ def subject(bench: Bench, cache: CacheShape | None = CACHE) -> Subject:
     if isinstance(bench, TokenBench):
         bench.evaluation = TOKENS
         family = COPYING
-        bench.card = SimpleNamespace(sha256="tale", unit="group", measure_cache=partial(KvCache.of, cache))
+        bench.card = SimpleNamespace(
+            sha256="tale", unit="group", measure_cache=partial(ModelCard.measure_cache, SimpleNamespace(cache=cache))
+        )
     return Subject(cast(Any, bench), MASK, family, SCENE)
 
 
