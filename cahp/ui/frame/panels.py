@@ -200,7 +200,7 @@ def list_tabs() -> list[Panel]:
     tabs = []
     for feature in features.FEATURES:
         try:
-            measures = feature.measures()
+            measures = list(map(features.find_part, feature.measures))
         except Exception as error:
             tabs.append(broken_panel(feature.name, error))
             continue

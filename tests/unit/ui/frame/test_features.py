@@ -1,7 +1,5 @@
 """Panels and colourings of a feature appear on the pages, by its row in the table alone."""
 
-from typing import Any
-
 import pytest
 from apps import open_app, text_of
 
@@ -11,15 +9,11 @@ from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
 
 
-def fail() -> list[Any]:
-    """Fail as an import does."""
-    raise ModuleNotFoundError("No module named 'elsewhere'")
-
-
 def test_a_part_that_cannot_be_imported_is_named_and_takes_no_page_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = ("Board", "Budget", "Budget note", "Similarity", "Card", "Every page")
-    panels = dict.fromkeys(pages, ("neutral.missing:TAB",))
-    broken = Feature("word_order", panels=panels, experiments=fail, colourings=fail, first_texts=fail)
+    missing = ("neutral.missing:TAB",)
+    panels = dict.fromkeys(pages, missing)
+    broken = Feature("word_order", panels=panels, experiments=missing, colourings=missing, first_texts=missing)
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
     words = "Word order cannot be shown: ModuleNotFoundError: No module named 'cahp.features.neutral.missing'."
