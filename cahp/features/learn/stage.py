@@ -45,7 +45,7 @@ def describe_stage(
     subject: Subject, step: Step, known: Answer | None, *, answered: bool, mask: HeadMask
 ) -> dict[str, Any]:
     """Return the data of the stage, whose keys are those that stage.js reads."""
-    off: list[int] = []
+    off = []
     # A refit climbs back from the heads that it has, and the last step is about a budget.
     if answered or step.name in ("refit", TURN):
         off = np.flatnonzero(~mask.keep.ravel()).tolist()
@@ -62,7 +62,7 @@ def describe_stage(
                 bar |= {"low": value.low, "high": value.high}
             bars.append(bar)
     hues = [COLOURS[tint] for tint in subject.tints]
-    data: dict[str, Any] = {
+    data = {
         "step": step.name,
         "answered": answered,
         "layers": mask.layers,
@@ -147,7 +147,7 @@ def describe_distance(step: Step, guess: int, answer: Answer) -> str:
 
 def draw_answer(step: Step, answer: Answer, guess: int | None, guesses: Sequence[int]) -> None:
     """Draw the figures of an answer, with the own ``guess`` and the sorted ``guesses`` of a class."""
-    measured = f"{answer.value:.1f} {step.unit}"
+    measured = f"{round(answer.value, 1):g} {step.unit}"
     if answer.interval is not None:
         measured += f", {answer.spread} {span(*answer.interval)}"
     if answer.sample:
@@ -181,7 +181,7 @@ def guess_figure(step: Step, answer: Answer, own: int | None, others: Sequence[i
     low, high = answer.interval or (answer.value, answer.value)
     end = max(step.highest, high)
     bins = {"start": -0.5, "size": max(1, round(end / 30))}
-    traces: list[Any] = [{"type": "histogram", "x": list(others), "xbins": bins, "marker": {"color": colours.faint}}]
+    traces = [{"type": "histogram", "x": list(others), "xbins": bins, "marker": {"color": colours.faint}}]
     if own is not None:
         traces.append(points([own], [0], "diamond-open", colours.text, size=13, outline=2, cliponaxis=False))
     x = {"title": step.unit, "range": [min(0, low) - 0.05 * end, 1.05 * end], "zeroline": False}
