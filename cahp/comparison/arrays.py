@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cahp.files import read_array
 from cahp.tasks.answers import Evaluation, independent_units, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, OptionError
+from cahp.values import CahpError, Floats, OptionError
 from cahp.words import size_of
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class UnitSums(NamedTuple):
     """
 
     values: NDArray[Any]
-    sizes: NDArray[np.float64]
+    sizes: Floats
 
 
 def tabulate(answers: Answers, full: int) -> dict[str, UnitSums]:

@@ -32,7 +32,7 @@ from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
-from cahp.tasks.answers import Evaluation, WindowProtocol
+from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.texts import Texts
 from cahp.values import BudgetError, CahpError, Cancelled, Floats, HeadMask, Progress, digest, silent
 
@@ -218,7 +218,7 @@ def save_cell(workspace: Workspace, measured: MeasuredCell) -> None:
 def _choice_key(workspace: Workspace, cell: Cell) -> str:
     settings = workspace.plan.settings
     tries = [dict(setting) for setting in workspace.plan.settings_to_try(cell.method)]
-    tuning: str | None = None
+    tuning = None
     if workspace.tuning_texts is not None and len(tries) > 1:
         tuning = workspace.tuning_texts.sha256
     return key(
@@ -234,7 +234,7 @@ def _predictions_key(workspace: Workspace, measured: MeasuredCell, recovery: str
     """The key of a mask's predictions after a recovery, whichever cell selected the mask."""
     seed = measured.cell.seed
     bench = workspace.bench(seed)
-    recovered: list[Any] = []
+    recovered = []
     if recovery != NONE.name:
         # It depends on the calibration texts, and on the seed that draws its held-out texts.
         texts = bench.calibration
@@ -370,8 +370,8 @@ def _predict(workspace: Workspace, measured: MeasuredCell, recovery: str) -> Ent
     for texts in workspace.splits.values():
         measurements.prepare(texts)
     start = perf_counter()
-    meta: dict[str, Any] = {"recovery": 0.0, "accepted": None}
-    predict: Callable[[Texts], Evaluation] = partial(measurements.evaluate, mask=mask)
+    meta = {"recovery": 0.0, "accepted": None}
+    predict = partial(measurements.evaluate, mask=mask)
     if recovery != NONE.name:
         # Weights are not stored: those of hundreds of masks would displace everything else.
         recovered = bench.recoveries.recover(mask, recovery, keep=False)

@@ -221,9 +221,9 @@ def tabulate_cells(document: ComparisonDocument) -> pd.DataFrame:
     Its columns are those of the CSV, and ``part`` and ``row`` (see ``RecoveryResult``). A failed cell has one row
     without outcomes. What was not measured is None.
     """
-    rows: list[dict[str, Any]] = []
+    rows = []
     for cell in (*document.full, *document.cells):
-        shared: dict[str, Any] = {"method": cell.method, "seed": cell.seed, "draw": cell.draw, "error": cell.error}
+        shared = {"method": cell.method, "seed": cell.seed, "draw": cell.draw, "error": cell.error}
         shared |= {**cell.budget, "score_s": cell.seconds["score"], "setting": ""}
         if cell.setting:
             shared["setting"] = json.dumps(cell.setting, sort_keys=True)

@@ -156,7 +156,7 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
             "--cluster dask needs Dask, which is not installed; run pip install 'cahp-explorer[cluster]'"
         ) from None
     address = address or dask.config.get("scheduler-address", None) or ""
-    place: dict[str, Any] = {"address": address}
+    place = {"address": address}
     if not address:
         # Without a scheduler, start workers on this machine, without Dask's dashboard.
         workers = jobs if jobs > 1 else _count_cores()
@@ -320,8 +320,8 @@ def _count_evaluation(workspace: Workspace) -> float:
 
 def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict[Cell, float]:
     """Count the forward passes that each cell still takes."""
-    passes: dict[Cell, float] = {}
-    gathered: set[tuple[str, int]] = set()
+    passes = {}
+    gathered = set()
     for one in missing:
         cell = one.cell
         bench = workspace.bench(cell.seed)

@@ -95,7 +95,7 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str = "tex
     ``noun`` names what the ``n`` of a test counts.
     """
     groups: dict[str, list[str]] = {}
-    sizes: list[str] = []
+    sizes = []
     for test in sorted(tests, key=lambda test: (test.tie, test.better != against)):
         result = "behind"
         if test.better == against:

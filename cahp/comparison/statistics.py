@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
@@ -119,7 +118,7 @@ def rescale(mean: float, ci95: tuple[float, float], df: float, level: float) -> 
     return low, high
 
 
-def trapezoid_weights(budgets: Sequence[int]) -> NDArray[np.float64]:
+def trapezoid_weights(budgets: Sequence[int]) -> Floats:
     """Weights of ascending budgets in the area under straight lines between them; they sum to 1."""
     places = np.array(budgets, dtype=np.float64)
     return np.asarray(np.trapezoid(np.eye(len(places)), places) / (places[-1] - places[0]))
@@ -200,7 +199,7 @@ def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
             corrected.append(replace(test, p=None, p_holm=None))
             continue
         p_holm = next(holm)
-        better: str | None = None
+        better = None
         if p_holm <= LEVEL:
             better = test.against if test.pp > 0 else test.method
         interval = rescale(test.pp, test.ci95, test.df, 1 - LEVEL / len(tested))

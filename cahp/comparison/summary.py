@@ -192,9 +192,9 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
     table = table[(table["method"] != FULL) & table["error"].isna()]
     full = document.full[0].recoveries[NONE.name].row
     by_part = {part: tabulate(arrays, full) for part, arrays in answers.items()}
-    means: list[Mean] = []
-    areas: list[Area] = []
-    tests: list[Verdict] = []
+    means = []
+    areas = []
+    tests = []
     for part, sums in by_part.items():
         for recovery in document.recoveries:
             masks = table[(table["part"] == part) & (table["recovery"] == recovery)]
@@ -203,7 +203,7 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
                 means += measured[0]
                 areas += measured[1]
                 tests += measured[2]
-    groups: dict[str, OutcomeTests] = {}
+    groups = {}
     for outcome in ("accuracy", *TESTED):
         own = [test for test in tests if test.outcome == outcome]
         group = OutcomeTests(
@@ -258,7 +258,7 @@ def _analyse(
     covered = tuple(budget for budget in budgets if budget <= HEADLINE * total)
     if len(covered) < 2:
         covered = tuple(budgets)
-    series: dict[str, dict[tuple[str, int | None], pd.DataFrame]] = {}
+    series = {}
     for name, (values, _) in sums.items():
         frame = pd.DataFrame(values[masks["row"].tolist()].astype(np.float64), index=masks["seed"])
         frames = series[name] = {
@@ -285,7 +285,7 @@ def _analyse(
                 mean = estimate_crossed(frame, unit, sizes)
                 ends = (mean.low, mean.high)
                 areas.append(Area(**place, method=method, area=mean.value, ci95=ends, budgets=covered, outcome=outcome))
-        margins: dict[int | None, float] = dict.fromkeys((*budgets, None), MARGIN_POINTS)
+        margins = dict.fromkeys((*budgets, None), MARGIN_POINTS)
         if unit != "share":
             kl = series.get("kl", {})
             margins = {at: MARGIN_SHARE * float(kl[name, at].to_numpy().mean()) for name, at in kl if name == against}
@@ -313,11 +313,11 @@ def _summarise_masks(
     found = finite(found)
     by_seed = frames[row.name].mean(axis=1)
     accuracies = columns["accuracy"].dropna()
-    sd: float | None = None
+    sd = None
     if len(by_seed) > 1 and len(accuracies):
         sd = float(by_seed.std())
     decided = masks["accepted"].dropna()
-    rejected: int | None = None
+    rejected = None
     if len(decided):
         rejected = len(decided) - int(decided.sum())
     return Mean(
@@ -357,8 +357,8 @@ def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterato
     numbers = ["score_s", "recovery_s", "forwards", "labels"]
     first = table[table["part"] == "eval"].astype(dict.fromkeys(numbers, np.float64))
     for method, own in first.groupby("method", sort=False):
-        forwards: float | None = None
-        labels: int | None = None
+        forwards = None
+        labels = None
         if own["forwards"].notna().any():
             forwards = float(own["forwards"].max())
             labels = int(own["labels"].max())

@@ -9,7 +9,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.features.abilities.sentences import (
     CAPITAL_QUESTIONS,
@@ -60,14 +59,14 @@ class Items:
     @property
     def sha256(self) -> str:
         """Digest of everything that a model reads and is measured on."""
-        contents: list[bytes] = []
+        contents = []
         for probe in self.probes:
             arrays = (np.array([probe.item]), probe.ids, probe.asked, probe.targets, probe.parts)
             contents += [np.asarray(array, dtype=np.int64).tobytes() for array in arrays]
         return digest(*contents, f"{self.count} x {self.parts}")
 
     @property
-    def sizes(self) -> NDArray[np.int64]:
+    def sizes(self) -> Ints:
         """How many predictions count for each part of each item ``(count, parts)``."""
         sizes = np.zeros((self.count, self.parts), dtype=np.int64)
         for probe in self.probes:
@@ -165,7 +164,7 @@ def ask_choices(source: ItemSource, questions: Sequence[Question]) -> Items:
 
     Options begin with their space. All questions have the same number of options.
     """
-    probes: list[AskedSequence] = []
+    probes = []
     for number, (text, options) in enumerate(questions):
         encoded = [source.encode(text + option) for option in options]
         if len({tuple(ids) for ids in encoded}) < len(encoded):
@@ -200,7 +199,7 @@ def repeat_text(source: ItemSource, size: Size, random: np.random.Generator) -> 
     The parts of an item are the first and the second reading, each without its first token.
     """
     lengths = _draw_lengths(source, size, random, len(source.stream))
-    passages: list[Ints] = []
+    passages = []
     begin = int(random.integers(lengths[0]))
     laps = 1
     for length in lengths:
@@ -235,7 +234,7 @@ def _draw_lengths(source: ItemSource, size: Size, random: np.random.Generator, m
 def _read_twice(source: ItemSource, passages: Sequence[Ints]) -> Items:
     if not passages:
         raise NotMeasurable(_FEW)
-    probes: list[AskedSequence] = []
+    probes = []
     for item, passage in enumerate(passages):
         ids = np.concatenate([[source.start], passage, passage])
         length = len(passage)
@@ -254,7 +253,7 @@ def use_context(source: ItemSource, size: Size, random: np.random.Generator) -> 
     if longest < size.shortest:
         raise NotMeasurable(f"its context or the evaluation texts are too short for {size.shortest + _SEGMENT} tokens")
     places = np.arange(longest, len(source.stream) - _SEGMENT, _SEGMENT)
-    probes: list[AskedSequence] = []
+    probes = []
     chosen = np.sort(random.permutation(places)[: size.items])
     lengths = np.exp(random.uniform(np.log(size.shortest), np.log(longest), len(chosen))).astype(np.int64)
     for item, (begin, length) in enumerate(zip(chosen.tolist(), lengths.tolist(), strict=True)):
@@ -283,7 +282,7 @@ _LARGEST = 20
 def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Hide four facts in filler, and ask for one of them in other words; options are the values in the text."""
     most = max(0, (source.longest - _FACTS) // _SENTENCE)
-    questions: list[Question] = []
+    questions = []
     for number in range(size.items):
         fact, asked, values = FACTS[number % len(FACTS)]
         distance = min(most, _DISTANCES[number // len(FACTS) % len(_DISTANCES)])
@@ -350,7 +349,7 @@ def _list_pairs() -> Iterator[Question]:
 def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
     countries = list(CAPITALS)
-    questions: list[Question] = []
+    questions = []
     for place in random.permutation(len(countries))[: size.items]:
         country = countries[place]
         text = CAPITAL_QUESTIONS[random.integers(len(CAPITAL_QUESTIONS))]
@@ -362,7 +361,7 @@ def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) ->
 def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for sums below 20 after two examples; the other options are near and have as many digits."""
     sums = [(left, right) for left in range(1, _LARGEST) for right in range(1, _LARGEST - left)]
-    questions: list[Question] = []
+    questions = []
     for place in random.permutation(len(sums))[: size.items]:
         left, right = sums[place]
         total = left + right
@@ -379,7 +378,7 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
 
     The parts of an item are the mixed words and the sentence.
     """
-    probes: list[AskedSequence] = []
+    probes = []
     sentences = OTHER_LANGUAGES[: size.items]
     for item, sentence in enumerate(sentences):
         words = sentence.split(" ")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.features.abilities.items import ABILITIES, AbilityKind, AskedSequence, Items, ItemSource, NotMeasurable
+from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource, NotMeasurable
 from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models.tokenizing import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
@@ -80,8 +80,8 @@ def draw_items(kind: AbilityKind, source: ItemSource, *, complete: bool) -> Item
 
 def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:
     """Return the values of items, given the summed losses of their parts ``(n, parts)`` by model."""
-    values: dict[str, Floats] = {}
-    losses: dict[str, Floats] = {}
+    values = {}
+    losses = {}
     for state, total in sums.items():
         means = total / np.maximum(items.sizes, 1)
         values[state] = means[:, 0] - means[:, 1]
@@ -95,7 +95,7 @@ def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> 
 
 def _read(
     resources: Resources, items: Items, mask: HeadMask | None, recovered: Recovered | None, progress: Progress
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the summed losses of a model by item and part, from the store where it has read these items."""
     if mask is not None and mask.is_full and recovered is None:
         mask = None
@@ -140,8 +140,8 @@ def read_items(
     sums = np.zeros((items.count, items.parts))
     batches = model.batches(from_ids(ids for ids, _ in readings))
     for batch in report_progress(batches, STAGE, progress):
-        chosen: list[AskedSequence] = []
-        places: list[int] = []
+        chosen = []
+        places = []
         for place, row in enumerate(batch.rows):
             for probe in readings[row][1]:
                 chosen.append(probe)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, MaskSubject, Measure, Recovered
-from cahp.show import Block, Cell, Line, Table, Text
+from cahp.show import Block, Line, Table, Text
 from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent
 
@@ -142,7 +142,7 @@ class Abilities(Measure[AbilitiesRecord]):
         yield from lines
         rows = []
         for row in record.rows:
-            cells: list[Cell] = [row.label, row.full]
+            cells = [row.label, row.full]
             for state in record.states:
                 verdict = row.get(state)
                 difference = None

@@ -33,8 +33,10 @@ from cahp.tasks import Item
 from cahp.values import (
     Bools,
     DataError,
+    Floats,
     HeadMask,
     Input,
+    Ints,
     ModelError,
     OptionError,
     Progress,
@@ -145,7 +147,7 @@ class TextQuestion:
             )
         return cls(model, entry, baseline)
 
-    def estimate(self, answer: int | None) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def estimate(self, answer: int | None) -> tuple[NDArray[np.float64], Floats]:
         """Estimate what removing each head changes in the log-probability of ``answer`` (None: of the likeliest).
 
         One forward and one backward pass. Returns the changes ``(L, H)`` in nats and the log-probabilities ``(C,)`` of
@@ -154,7 +156,7 @@ class TextQuestion:
         import torch
 
         model = self.model
-        seen: list[tuple[int, Tensor]] = []
+        seen = []
 
         def watch(site: Site, layer: int, entering: Tensor) -> None:
             if site == "output":
@@ -177,7 +179,7 @@ class TextQuestion:
 
     def remove(
         self, masks: Sequence[Bools], answer: int, *, fill: bool = True, progress: Progress = silent
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    ) -> tuple[NDArray[np.float64], Ints]:
         """Run the model with the heads of each of ``masks (L, H)`` only; the others give their baseline.
 
         Without ``fill`` they give nothing, as a pruned model's. Returns the log-probability of ``answer (n,)`` in nats
@@ -241,7 +243,7 @@ def name_answer(model: HeadModel, classes: Sequence[str], answer: int) -> str:
     return str(model.tokenizer.decode([answer])) or f"token {answer}"
 
 
-def draw_sets(units: int, size: int, *, seed: int, sets: int = SETS) -> list[NDArray[np.int64]]:
+def draw_sets(units: int, size: int, *, seed: int, sets: int = SETS) -> list[Ints]:
     """Draw random sets of ``size`` of the ``units`` heads, whatever their layers; the same for the same ``seed``."""
     generator = np.random.default_rng(seed)
     return [generator.choice(units, size=size, replace=False) for _ in range(sets)]

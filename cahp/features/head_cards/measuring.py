@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
@@ -126,7 +125,7 @@ def find_examples(
     ``families (N,)`` are those of the heads. A head that is a family of its own is compared with all other heads.
     Sentences that are not read as their words are left out.
     """
-    read: list[tuple[int, Floats, Floats]] = []
+    read = []
     for place, sentence in enumerate(sentences):
         progress(STAGE, place, len(sentences))
         words, own = read_words(model, sentence, most=len(sentence))
@@ -135,7 +134,7 @@ def find_examples(
     progress(STAGE, len(sentences), len(sentences))
     examples = []
     for head in range(len(families)):
-        rows: list[tuple[float, Example]] = []
+        rows = []
         for place, maps, more in read:
             share = float(more[head].sum(axis=1).mean())
             stronger = find_arcs(more[head], most=_ARCS, least=_LEAST)
@@ -159,7 +158,7 @@ def stored_examples(bench: Bench, families: Ints, *, measure: bool = False) -> t
     return bench.resources.find_record(name, tuple[tuple[Example, ...], ...])
 
 
-def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:
+def exceed_family(maps: Floats, families: Ints) -> Floats:
     """Return how much more attention ``(N, W, W)`` each head gives to another word than the mean of its family.
 
     The mean is that of the other heads of the family, or of all other heads where there are none.
@@ -168,7 +167,7 @@ def exceed_family(maps: Floats, families: Ints) -> NDArray[np.float64]:
     member[member.sum(axis=1) == 1] = True
     np.fill_diagonal(member, val=False)
     weights = member / np.maximum(member.sum(axis=1, keepdims=True), 1)
-    more: NDArray[np.float64] = np.maximum(maps - np.einsum("nm,mij->nij", weights, maps), 0)
+    more: Floats = np.maximum(maps - np.einsum("nm,mij->nij", weights, maps), 0)
     words = np.arange(maps.shape[1])
     more[:, words, words] = 0
     return more

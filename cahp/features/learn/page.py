@@ -216,7 +216,7 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
         budget = 0
         sentence = subject.scene.describe(subject.bench.card.unit)
         guess = None
-        guesses: list[int] = []
+        guesses = []
         if seen is not None:
             sentence = seen.headline
             if lesson.room is None:

@@ -95,7 +95,7 @@ def measure_scene(bench: Bench, family: HeadFamily) -> Scene:
     if causal:
         text = _REPEAT
     words, attention = read_words(bench.model, text, most=len(text), last=causal)
-    drawn: dict[int, tuple[Arc, ...]] = {}
+    drawn = {}
     for head in family.leaving or family.heads:
         drawn[head] = tuple(sorted(find_arcs(attention[head].round(2), most=_ARCS, least=_LEAST)))
     head = max(drawn, key=lambda head: sum(arc.weight for arc in drawn[head]))

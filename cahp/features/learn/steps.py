@@ -139,7 +139,7 @@ class Subject:
         card = self.bench.card
         scene = self.scene
         task = self.texts.task
-        words: dict[str, object] = {
+        words = {
             "unit": card.unit,
             "total": self.mask.keep.size,
             "kept": self.mask.count,
@@ -245,7 +245,7 @@ class Subject:
         self, masks: Sequence[HeadMask | None], progress: Progress, *, refit: bool = False
     ) -> list[Evaluation]:
         """Evaluate the model under each mask (None: all heads), or after a refit, which must be possible."""
-        evaluations: list[Evaluation] = []
+        evaluations = []
         for done, mask in enumerate(masks):
             progress(STAGE, done, len(masks))
             recovered = None
@@ -270,7 +270,7 @@ def list_steps(subject: Subject) -> list[Step]:
     full = subject.without([])
     fewer = subject.without(family.leaving)
     half = HeadMask(np.tile(np.arange(heads) < max(1, heads // 2), (layers, 1)))
-    rows: dict[str, tuple[HeadMask, tuple[int, ...], Measurement | None]] = {
+    rows = {
         "head": (full, alone, None),
         "one-head": (subject.without(alone), alone, _count_changes),
         "one-cluster": (fewer, family.heads, _count_changes),
@@ -342,7 +342,7 @@ def _measure_copying(subject: Subject, step: str, mask: HeadMask, progress: Prog
     """Measure the rise of the loss on repeated tokens without the heads that copy, and without as many others."""
     own = subject.family.heads
     others = np.setdiff1d(np.arange(mask.keep.size), own)
-    masks: list[HeadMask | None] = [None, mask]
+    masks = [None, mask]
     for seed in range(CONTROLS):
         size = min(len(own), len(others))
         masks.append(subject.without(np.random.default_rng(seed).choice(others, size=size, replace=False)))

@@ -118,12 +118,6 @@ class NeutralRecord:
             f"{excess}"
         )
 
-    def as_pruned(self) -> NeutralRecord:
-        """Return the record without the recovery."""
-        outcomes = {name: outcomes for name, outcomes in self.outcomes.items() if name in ("full", "chosen", "own")}
-        narrow = is_narrow(self.excess, outcomes["own"])
-        return replace(self, outcomes=outcomes, narrow=narrow, recover=None, excess_recovered=None)
-
 
 def open_neutral(bench: Bench, count: int, name: str) -> Bench:
     """Return a bench of the same model on neutral texts, which keeps ``count`` heads.
@@ -188,8 +182,8 @@ def evaluate_on_neutral(
         alike = neutral.recoveries.recover(own, recover, seconds=bench.settings.recover_seconds)
         if alike is not None:
             stages["_recovered"] = {"chosen": recovered, "own": alike}
-    outcomes: dict[str, Outcomes] = {"full": finite(measure(full, full=full, seed=seed))}
-    excesses: dict[str, Estimate] = {}
+    outcomes = {"full": finite(measure(full, full=full, seed=seed))}
+    excesses = {}
     for stage, models in stages.items():
         divergences = {}
         for state, heads in (("chosen", mask), ("own", own)):
@@ -286,7 +280,9 @@ class Neutral(Measure[NeutralRecord]):
 
     def as_pruned(self, record: NeutralRecord) -> NeutralRecord:
         """Return the record without the recovery."""
-        return record.as_pruned()
+        outcomes = {name: outcomes for name, outcomes in record.outcomes.items() if name in ("full", "chosen", "own")}
+        narrow = is_narrow(record.excess, outcomes["own"])
+        return replace(record, outcomes=outcomes, narrow=narrow, recover=None, excess_recovered=None)
 
 
 NEUTRAL_TEXT = Neutral()

@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
 from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import Entry, Store, key
-from cahp.values import HeadMask, Input, Progress, digest, report_progress, silent, spread
+from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +44,7 @@ class TextReading:
     they make.
     """
 
-    probabilities: NDArray[np.float64]
+    probabilities: Floats
     cut: int
     words: Mapping[int, str] | None = None
     ids: tuple[int, ...] = ()
@@ -65,7 +64,7 @@ class AnswersOverBudgets:
     """
 
     budgets: tuple[int, ...]
-    probabilities: NDArray[np.float64]
+    probabilities: Floats
     words: Mapping[int, str] | None = None
 
     def steady_down_to(self, answer: int) -> int | None:
@@ -120,7 +119,7 @@ def continue_text(
     yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
 
 
-def likeliest(rows: Sequence[NDArray[np.float64]], most: int = MOST_WORDS) -> list[int]:
+def likeliest(rows: Sequence[Floats], most: int = MOST_WORDS) -> list[int]:
     """Return the places with the highest probability in any of ``rows (C,)``, sorted by the first row."""
     top = np.argsort(-np.max(rows, axis=0), kind="stable")[:most]
     return sorted(top.tolist(), key=lambda place: -rows[0][place])
@@ -154,7 +153,7 @@ def over_budgets(
         most = max(_FEWEST, _TOKENS // len(entry["input_ids"]))
     chosen = [masks[place] for place in spread(len(masks), most)]
     gates = torch.stack([model.gates(mask.keep) for mask in chosen])
-    rows_of: list[NDArray[np.float64]] = [np.zeros(0)] * len(chosen)
+    rows_of: list[Floats] = [np.zeros(0)] * len(chosen)
     with torch.inference_mode():
         for batch in report_progress(model.batches([entry] * len(chosen)), STAGE, progress):
             rows = torch.as_tensor(batch.rows, device=gates.device)
@@ -201,7 +200,7 @@ class StoredText:
 
     maps: WordMaps
     curve: AnswersOverBudgets
-    recovered: NDArray[np.float64]
+    recovered: Floats
 
 
 def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from cahp.run import Bench
 from cahp.store import key
 from cahp.tasks import Texts
-from cahp.values import Progress, report_progress, silent
+from cahp.values import Floats, Progress, report_progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,19 +55,19 @@ class HeadMaps:
 
 def measure_maps(bench: Bench) -> HeadMaps:
     """Measure what all heads of the full model attend to on some evaluation texts."""
-    maps = stored_maps(bench)
-    if maps is None:
-        resources = bench.resources
+    resources = bench.resources
+
+    def compute() -> HeadMaps:
         with resources.timed(STAGE):
-            maps = average_maps(resources.model, bench.evaluation.sample(TEXTS), progress=resources.progress)
-        resources.keep(_key(bench), {"pictures": maps.pictures, "shares": maps.shares}, {"texts": maps.texts})
-    return maps
+            return average_maps(resources.model, bench.evaluation.sample(TEXTS), progress=resources.progress)
+
+    return resources.find_values(STAGE, _key(bench), HeadMaps, compute)
 
 
 def stored_maps(bench: Bench) -> HeadMaps | None:
     """Return the result of ``measure_maps`` from the store, or None; nothing is measured."""
     return bench.resources.load_cached(
-        STAGE, _key(bench), lambda entry: HeadMaps(**entry.arrays, texts=int(entry.meta["texts"]))
+        STAGE, _key(bench), lambda entry: HeadMaps(**entry.arrays, texts=entry.meta["texts"])
     )
 
 
@@ -106,7 +106,7 @@ def average_maps(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: 
     return HeadMaps(draw_pictures(means), (shares / len(texts)).astype(np.float32), len(texts))
 
 
-def draw_pictures(patterns: NDArray[np.floating]) -> NDArray[np.uint8]:
+def draw_pictures(patterns: Floats) -> NDArray[np.uint8]:
     """Turn mean maps ``(N, B, B)`` into pictures; see ``HeadMaps``."""
     top = np.maximum(patterns.max(axis=(1, 2), keepdims=True), 1e-12)
     pictures: NDArray[np.uint8] = (255 * np.sqrt(patterns / top)).round().astype(np.uint8)

@@ -56,13 +56,13 @@ _PERMUTATIONS = 10_000
 BROKEN = 1.0
 
 
-def compare_clusters(roles: HeadRoles, labels: Ints, role: str = "first") -> tuple[float, float, float] | None:
-    """Test whether the heads of a role share clusters of ``labels (N,)`` (None: there are fewer than two).
+def compare_clusters(roles: HeadRoles, labels: Ints) -> tuple[float, float, float] | None:
+    """Test whether the first token heads share clusters of ``labels (N,)`` (None: there are fewer than two).
 
     Return the share of their pairs that are in one cluster, its mean with the names of roles permuted within each
     layer, as heads of a layer share clusters more often, and the probability of at least as large a share.
     """
-    own = np.array([name == role for name in roles.names])
+    own = np.array([name == "first" for name in roles.names])
     heads = int(own.sum())
     if heads < 2:
         return None

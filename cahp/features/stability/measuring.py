@@ -13,7 +13,6 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.figures import cell_figure, places
 from cahp.run import MaskSubject, Measure
@@ -24,6 +23,7 @@ from cahp.values import (
     Bools,
     Clustering,
     Estimate,
+    Floats,
     HeadMask,
     Ints,
     KneeNotFoundError,
@@ -84,7 +84,7 @@ class Stability:
         return np.array(masks, dtype=np.bool_).reshape(-1, self.layers, self.heads)
 
     @property
-    def frequency(self) -> NDArray[np.float64]:
+    def frequency(self) -> Floats:
         """The share of choices that keep each head ``(L, H)``."""
         return np.asarray(self.masks.mean(axis=0))
 
@@ -115,10 +115,10 @@ class Stability:
 
 
 #: Clusters and salience of one choice.
-_Evidence = tuple[Clustering, NDArray[np.float64]]
+_Evidence = tuple[Clustering, Floats]
 
 
-def over_degrees(clustering: Clustering, salience: NDArray[np.float64], settings: Settings) -> Stability:
+def over_degrees(clustering: Clustering, salience: Floats, settings: Settings) -> Stability:
     """Select from one clustering with each of ``DEGREES``; takes no time."""
     evidence = ((with_degree(clustering, degree=degree), salience) for degree in DEGREES)
     return _select_again("degree", DEGREES, evidence, 0, settings)
@@ -212,7 +212,7 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
         yield clustering, evidence.compute_salience(settings.salience, rows)
 
 
-def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
+def shards_of(texts: Texts, count: int, *, seed: int) -> Ints:
     """Which of ``count`` parts each text belongs to, shape ``(M,)``; items of one document are in one part.
 
     Fewer documents than parts are divided.
@@ -220,11 +220,11 @@ def shards_of(texts: Texts, count: int, *, seed: int) -> NDArray[np.int64]:
     documents = texts.task.group_documents(texts)
     if documents is None or documents.max() + 1 < count:
         return shards(texts.labels, count, seed=seed)
-    parts: NDArray[np.int64] = shards(np.zeros(documents.max() + 1, dtype=np.int64), count, seed=seed)[documents]
+    parts: Ints = shards(np.zeros(documents.max() + 1, dtype=np.int64), count, seed=seed)[documents]
     return parts
 
 
-def shards(labels: Ints, count: int, *, seed: int) -> NDArray[np.int64]:
+def shards(labels: Ints, count: int, *, seed: int) -> Ints:
     """Which of ``count`` parts each text belongs to, shape ``(M,)``: every class is dealt out evenly."""
     random = np.random.default_rng(seed)
     part = np.empty(len(labels), dtype=np.int64)
@@ -289,7 +289,7 @@ class StabilityOfHeads(Measure[Stability]):
             f"{always} of {frequency.size} {unit}s are in every choice, {never} in none. The curve has a knee in "
             f"{len(knees)} of {len(record.knees)}{ends}."
         )
-        framed: list[tuple[int, int]] = []
+        framed = []
         if not subject.mask.is_full:
             framed = [divmod(head, record.heads) for head in subject.mask.flat]
         draw = partial(

@@ -81,7 +81,7 @@ def test_narrowness_is_judged_after_a_recovery_that_both_masks_had(settings: Set
         *("these heads, after refit", "heads chosen there, after refit"),
     ]
     assert f"cost {record.outcomes['chosen_recovered']['kl'].text} nats after refit; " in record.finding
-    pruned = record.as_pruned()
+    pruned = NEUTRAL_TEXT.as_pruned(record)
     assert (pruned.recover, set(pruned.outcomes)) == (None, {"full", "chosen", "own"})
     assert pruned.excess == record.excess
     assert "after refit" not in pruned.finding
