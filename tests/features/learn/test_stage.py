@@ -44,6 +44,12 @@ def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
     assert any(r"\[odd\]" in words for words in shown)
 
 
+def test_a_measured_whole_number_has_no_decimal_place() -> None:
+    answer = replace(ANSWERS["random"], value=3.0, interval=None, sample="")
+    app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer, 1, [])
+    assert any("Measured: 3 answers." in one.value for one in app.markdown)
+
+
 MASK = HeadMask.of([0, 4, 5], 2, 4)
 LABELS = np.array([0, 0, 0, 0, 1, 2, 1, 2])
 SALIENCE = np.array([[0.9, 0.1, 0.2, 0.3], [1.0, 0.8, 0.4, 0.5]])
