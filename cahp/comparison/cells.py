@@ -191,12 +191,11 @@ class MeasuredCell:
 
 def read_cell(workspace: Workspace, cell: Cell) -> MeasuredCell:
     """Read what the store has of a cell. Measures nothing and reads no weights."""
-    choice: Entry | None
-    if cell.method == FULL:
+    if cell.method != FULL:
+        choice = workspace.store.load(_choice_key(workspace, cell))
+    else:
         keep = np.ones((workspace.card.layers, workspace.card.heads), dtype=np.uint8)
         choice = Entry({"keep": keep}, {"setting": {}, "price": None, "seconds": 0.0})
-    else:
-        choice = workspace.store.load(_choice_key(workspace, cell))
     stored = {}
     if choice is not None:
         # They may be those of another cell with the same mask.
@@ -319,8 +318,7 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
     best = int(np.argmax(correct))
     seconds = perf_counter() - start
     price = selection_cost(workspace, cell, evidence)
-    stated = price and {"forwards": float(price.forwards), "labels": int(price.labels)}
-    meta = {"setting": dict(settings[best]), "price": stated, "seconds": seconds}
+    meta = {"setting": dict(settings[best]), "price": price and vars(price), "seconds": seconds}
     return Entry({"keep": masks[best].keep.astype(np.uint8)}, meta)
 
 
@@ -334,16 +332,16 @@ def selection_cost(workspace: Workspace, cell: Cell, evidence: Evidence) -> Sele
             return None
         prices.append(price(evidence, budget=cell.budget))
     # Gates are trained for each setting; other methods reuse the same evidence.
-    passes = [float(price.forwards) for price in prices]
+    passes = [price.forwards for price in prices]
     forwards = sum(passes) if facts_of(cell.method).learned else max(passes)
-    labels = max(int(price.labels) for price in prices)
+    labels = max(price.labels for price in prices)
     if workspace.tuning_texts is not None and len(settings) > 1:
         tuning = len(workspace.tuning_texts)
         forwards += len(settings) * tuning
         labels += tuning
     if not workspace.dataset.labelled:
         labels = 0
-    return SelectionCost(forwards, labels)
+    return SelectionCost(float(forwards), int(labels))
 
 
 class _Redrawn:

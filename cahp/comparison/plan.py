@@ -272,7 +272,8 @@ PRESETS: Mapping[str, Preset] = {
 
 
 #: A list of methods, budgets, seeds or recoveries: a text with commas, as on the command line, or the items.
-ListOption = str | int | Iterable[str | int] | None
+Listed = str | int | Iterable[str | int]
+ListOption = Listed | None
 
 
 def make_plan(
@@ -319,14 +320,14 @@ def make_plan(
     return Plan(replace(settings, **sizes), tries=tries, **parts)
 
 
-def read_items(option: str | int | Iterable[str | int]) -> tuple[str, ...]:
+def read_items(option: Listed) -> tuple[str, ...]:
     """Return the items of a ``ListOption``."""
     if isinstance(option, str | int):
         option = [item.strip() for item in str(option).split(",")]
     return tuple(str(item) for item in option if item != "")
 
 
-def read_seeds(option: str | int | Iterable[str | int]) -> tuple[int, ...]:
+def read_seeds(option: Listed) -> tuple[int, ...]:
     """Return the seeds of an option: ``"5"`` is five seeds from 42 on; ``"7,11"``, or ``"7,"``, are these.
 
     Raises:

@@ -334,7 +334,7 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
             with suppress(Exception):
                 price = selection_cost(workspace, cell, cast(Evidence, bench.evidence))
                 if price is not None:
-                    passes[cell] += float(price.forwards)
+                    passes[cell] += price.forwards
         for recovery in one.missing:
             passes[cell] += RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
     return passes

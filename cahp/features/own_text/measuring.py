@@ -119,9 +119,9 @@ def continue_text(
     yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
 
 
-def likeliest(rows: Sequence[Floats], most: int = MOST_WORDS) -> list[int]:
+def likeliest(rows: Sequence[Floats]) -> list[int]:
     """Return the places with the highest probability in any of ``rows (C,)``, sorted by the first row."""
-    top = np.argsort(-np.max(rows, axis=0), kind="stable")[:most]
+    top = np.argsort(-np.max(rows, axis=0), kind="stable")[:MOST_WORDS]
     return sorted(top.tolist(), key=lambda place: -rows[0][place])
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import streamlit as st
 
@@ -159,7 +159,6 @@ def measure(
     """
     bench = text.board.bench
     known = text.known
-    states: dict[str, State] = {"full": "full", "pruned": "pruned", "recovered": "recovered"}
     for part in parts:
         if part == "maps":
             known.maps = read_maps(bench.model, known.text)
@@ -167,7 +166,7 @@ def measure(
             curve = over_budgets(bench.model, known.text, text.masks, progress=progress)
             known.curves = {text.table_name: curve}
         else:
-            state = states[part]
+            state = cast(State, part)
             name = text.name(state)
             mask = text.mask(state)
             model = bench.model

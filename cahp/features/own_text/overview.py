@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from difflib import SequenceMatcher
+from typing import get_args
 
 import streamlit as st
 
@@ -45,8 +46,7 @@ def _read_above(explorer: Explorer) -> Sentence | None:
     if not waits:
         draw_recovered_work(explorer, text)
     answers: dict[State, SentenceAnswer] = {}
-    states: tuple[State, ...] = ("full", "pruned", "recovered")
-    for state in states:
+    for state in get_args(State):
         probabilities = find_probabilities(explorer, text, state, stored)
         if probabilities is not None:
             answers[state] = _name(explorer, probabilities)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import streamlit as st
@@ -43,8 +43,7 @@ def draw_tab(explorer: Explorer) -> None:
     unit = explorer.card.unit
     readings = {f"all {mask.keep.size} {unit}s": full}
     states: list[State] = ["full"]
-    others: tuple[State, ...] = ("pruned", "recovered")
-    for state in others:
+    for state in get_args(State)[1:]:
         reading = text.read(state)
         if reading is not None and not mask.is_full:
             states.append(state)

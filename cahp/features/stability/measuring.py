@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial, reduce
+from functools import cached_property, reduce
 from itertools import combinations
 from typing import TYPE_CHECKING, Literal
 
@@ -292,17 +292,16 @@ class StabilityOfHeads(Measure[Stability]):
         framed = []
         if not subject.mask.is_full:
             framed = [divmod(head, record.heads) for head in subject.mask.flat]
-        draw = partial(
-            cell_figure,
-            100 * frequency,
-            framed=framed,
-            scale="choices that keep it (%)",
-            hover="kept in %{z:.0f} % of the choices",
-            unit=unit,
-        )
         yield Figure(
             f"How often each {unit} is kept",
-            lambda dark: draw(dark=dark),
+            lambda dark: cell_figure(
+                100 * frequency,
+                framed=framed,
+                scale="choices that keep it (%)",
+                hover="kept in %{z:.0f} % of the choices",
+                unit=unit,
+                dark=dark,
+            ),
             f"Each cell is a {unit}; its number is the share of choices that keep it, in %. Framed: kept by the mask.",
             {**places(*frequency.shape), "share of choices": frequency.ravel().round(4).tolist()},
             "stability",
