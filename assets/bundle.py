@@ -10,7 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -41,7 +41,6 @@ from cahp.run.settings import flags, to_arguments
 from cahp.stages import SharedLayers
 from cahp.stages.signatures import salience
 from cahp.store import Entry, Store
-from cahp.tasks.texts import Texts
 from cahp.terminal.progress import Reporter
 from cahp.ui.parts.inputs import TOPIC, load_examples
 from cahp.ui.similarity.page import find_example
@@ -59,7 +58,9 @@ def _read_run(bench: Bench) -> bundled.Bundle:
 
 def _measure_cards(bench: Bench) -> None:
     layers, heads = bench.card.layers, bench.card.heads
-    cards.stored_examples(bench, _read_run(bench).evidence().families, measure=True)
+    clusters = _read_run(bench).evidence()
+    cards.stored_examples(bench, clusters.families, measure=True)
+    bench.evidence.find_shares([selection.mask for selection in clusters.selections(bench.settings)])
     shared = SharedLayers(HeadMask.without([head], layers, heads) for head in range(layers * heads))
     for head in set(range(layers * heads)) - set(cards.stored_removals(bench)):
         cards.measure_removal(bench, head, shared=shared)
@@ -68,9 +69,8 @@ def _measure_cards(bench: Bench) -> None:
 def find_subject(bench: Bench) -> Subject:
     """Return the heads of the bundled run as the subject of Learn."""
     clusters, mask = _read_run(bench).evidence(), _read_run(bench).document.mask
-    chosen = clusters.selections(bench.settings)
-    (labels,) = (clusters.groups(one.k)[0] for one in chosen if one.mask.sha256 == mask.sha256)
-    family = scene.find_family(labels, mask, clusters.salience, find_roles(bench.resources))
+    k = {one.mask.sha256: one.k for one in clusters.selections(bench.settings)}[mask.sha256]
+    family = scene.find_family(clusters.groups(k)[0], mask, clusters.salience, find_roles(bench.resources))
     shown = scene.find_scene(bench, family, lambda: scene.measure_scene(bench, family))
     assert shown is not None
     return Subject(bench, mask, family, shown)
@@ -130,17 +130,6 @@ def measure_entries(name: str, what: str, folder: Path | None = None) -> Mapping
     return read
 
 
-def describe_windows(texts: Texts) -> bundled.WindowsRecord:
-    """Describe windows."""
-    return bundled.WindowsRecord(len(texts), texts.count, int(texts.tokens), texts.sha256)
-
-
-def describe_model(bench: Bench) -> bundled.ModelFacts:
-    """Describe the model and the windows of a bench."""
-    card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
-    return bundled.ModelFacts(card, {name: describe_windows(texts) for name, texts in bench.dataset.splits.items()})
-
-
 def run(name: str = bundled.NAME, store: Store | None = None) -> None:
     """Measure the run of a model and its budgets; of a language model few are refitted, and all quickly refitted."""
     with TemporaryDirectory() as scratch:
@@ -159,9 +148,8 @@ def run(name: str = bundled.NAME, store: Store | None = None) -> None:
         }
         passes = {NONE.name: "", bench.settings.recover: ""}
         if bench.card.predicts_tokens:
-            # Each refit takes a minute.
-            passes = {NONE.name: "", AT_ONCE.name: "", bench.settings.recover: "3"}
-            contents[bundled.MODEL_FILE] = json_text(asdict(describe_model(bench))).encode()
+            passes = {NONE.name: "", AT_ONCE.name: "", bench.settings.recover: "3"}  # Each refit takes a minute.
+            contents[bundled.MODEL_FILE] = json_text(asdict(bundled.ModelFacts.of(bench))).encode()
         # The run before stays until all of this one is measured.
         place = Path(scratch) / "run"
         write_whole(place, contents)
@@ -180,7 +168,7 @@ def budgets(name: str, recover: str, most: str = "", bench: Bench | None = None,
     table = BudgetTable(selections, recover=recover, timed=bench.settings.latency and recover == NONE.name)
     table.fill_from(made.tables.get(recover, {"outcomes": {}, "speed": {}}))
     table.add(made.document.mask.count, outcomes=evaluate_mask(bench, made.document.mask, recover=recover))
-    for _ in fill(table, bench, REPORTER) if not RECOVERIES[recover].trains else ():
+    for _ in () if RECOVERIES[recover].trains else fill(table, bench, REPORTER):
         if str(table.measured()[0]) == most:
             break
     content = json.loads((place / "table.json").read_text(encoding="utf-8"))

@@ -24,8 +24,10 @@ from cahp.board.budget_sweep import BudgetTable, table_of
 from cahp.board.head_clusters import HeadClusters
 from cahp.models.cards import ModelCard
 from cahp.recoveries import AT_ONCE, QUICK, RECOVERIES
+from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
+from cahp.tasks.texts import Texts
 from cahp.values import Arrays, CahpError, Estimate
 
 if TYPE_CHECKING:
@@ -58,6 +60,11 @@ class WindowsRecord:
     tokens: int
     sha256: str
 
+    @classmethod
+    def of(cls, texts: Texts) -> WindowsRecord:
+        """Describe windows."""
+        return cls(len(texts), texts.count, int(texts.tokens), texts.sha256)
+
 
 @dataclass(frozen=True)
 class ModelFacts:
@@ -65,6 +72,12 @@ class ModelFacts:
 
     card: ModelCard
     splits: Mapping[str, WindowsRecord]
+
+    @classmethod
+    def of(cls, bench: Bench) -> ModelFacts:
+        """Describe the model and the windows of a bench."""
+        card = replace(bench.card, folder="", source=Path(bench.card.source or "").name)
+        return cls(card, {name: WindowsRecord.of(texts) for name, texts in bench.dataset.splits.items()})
 
 
 @dataclass(frozen=True, eq=False)

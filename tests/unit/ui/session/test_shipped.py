@@ -7,8 +7,8 @@ import fakes
 import numpy as np
 import pytest
 
-from assets import bundle
 from cahp.api import bundled
+from cahp.api.bundled import WindowsRecord
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import NO_LABEL, Texts
@@ -27,7 +27,7 @@ def windows() -> Texts:
 
 
 def test_windows_are_known_before_they_are_cut() -> None:
-    record = bundle.describe_windows(windows())
+    record = WindowsRecord.of(windows())
     unread = ShippedTexts(record, lambda: pytest.fail("they were cut"))
     assert (len(unread), unread.count, unread.tokens, unread.task) == (2, 1, 4, NEXT_TOKEN)
     assert (unread.labelled, unread.second, unread.measured) == (False, None, "1 windows of tokens")
@@ -37,7 +37,7 @@ def test_windows_are_known_before_they_are_cut() -> None:
 
 
 def test_other_windows_than_those_of_the_bundled_run_are_refused() -> None:
-    other = ShippedTexts(replace(bundle.describe_windows(windows()), sha256="0" * 64), windows)
+    other = ShippedTexts(replace(WindowsRecord.of(windows()), sha256="0" * 64), windows)
     with pytest.raises(ModelError, match="not those of the bundled run"):
         _ = other.windows
 
