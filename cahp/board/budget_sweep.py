@@ -409,7 +409,7 @@ def table_of(
         # Other models take too long to be swept.
         if recover not in RECOVERIES or RECOVERIES[recover].trains:
             recover = NONE.name
-        table = BudgetTable(selections, recover=recover, timed=run.saves == "time", quicker=quicker)
+        table = BudgetTable(selections, recover=recover, timed=run.saves_time, quicker=quicker)
         table.fill_from(rows)
     except (AttributeError, KeyError, TypeError, ValueError):
         raise CahpError(f"{TABLE_FILE} is broken; write it again with `cahp prune --sweep --out`.") from None

@@ -224,8 +224,7 @@ class BoardSubject:
         if full and pruned and not mask.is_full:
             head_size = (1 - pruned / full) / (mask.keep.size - mask.count)
         chance = run.data.eval.most_frequent
-        cache = None if run.kv_cache is None else run.kv_cache.shape
-        return cls(run.model.unit, chance, cache, head_size, run.units, run.task.words.place)
+        return cls(run.model.unit, chance, run.cache_shape, head_size, run.units, run.task.words.place)
 
     def size(self, mask: HeadMask) -> float | None:
         """Return the number of weights of the model cut to ``mask`` relative to the full model's (None: not known)."""

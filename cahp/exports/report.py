@@ -68,8 +68,8 @@ def describe_value(run: RunDocument) -> tuple[str, str]:
     outcomes = run.outcomes.get("recovered", run.outcomes["pruned"])
     size = BoardSubject.of(run).size(run.mask)
     cache = None
-    if run.kv_cache is not None:
-        cache = run.kv_cache.shape.ratio(run.mask)
+    if run.cache_shape is not None:
+        cache = run.cache_shape.ratio(run.mask)
     answers = run.task.words.answers
     clauses = list_clauses(run.mask, outcomes, answers=answers, cache=cache, speed=own_speed(run), size=size)
     worth = ", ".join(clauses)

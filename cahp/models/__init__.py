@@ -8,12 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cahp.files import assets
-from cahp.models.cards import Dtype, ModelCard, PromptExample, make_prompt
+from cahp.models.cards import Dtype, ModelCard, PromptExample, Site, make_prompt
 from cahp.models.identity import (
     BUILTINS,
     EXAMPLE,
@@ -30,25 +31,45 @@ from cahp.models.weights import TOKENIZER_FILES
 from cahp.values import Input, ModelError, OptionError, Precision
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from cahp.models.attention import Probe
+    from cahp.models.caching import continue_greedily
+    from cahp.models.head_model import Batch, HeadModel
+    from cahp.models.loading import punctuation_ids, special_ids, usual_ids
+    from cahp.models.surgery import can_cut
+    from cahp.models.tokenizing import from_ids, known_tokens, split_text, start_id
+    from cahp.models.vocabulary import token_losses
 
 __all__ = [
     "BUILTINS",
     "INSTALL_SMOLLM2",
+    "Batch",
     "Dtype",
+    "HeadModel",
     "ModelCard",
+    "Probe",
+    "Site",
     "assets",
+    "can_cut",
     "check_builtin",
     "choose_precision",
+    "continue_greedily",
     "count_tokens",
+    "from_ids",
     "has_package",
     "identify",
+    "known_tokens",
     "load",
     "make_prompt",
     "name_of",
     "preview",
     "preview_prompt",
+    "punctuation_ids",
     "set_dtype",
+    "special_ids",
+    "split_text",
+    "start_id",
+    "token_losses",
+    "usual_ids",
     "verify_model",
 ]
 
@@ -162,3 +183,28 @@ def verify_model(model: HeadModel) -> HeadModel:
 
         model.verified = verify(model)
     return model
+
+
+#: What is imported with torch when it is first used, by its module.
+_HOMES = {
+    "Batch": "head_model",
+    "HeadModel": "head_model",
+    "Probe": "attention",
+    "continue_greedily": "caching",
+    "punctuation_ids": "loading",
+    "special_ids": "loading",
+    "usual_ids": "loading",
+    "can_cut": "surgery",
+    "from_ids": "tokenizing",
+    "known_tokens": "tokenizing",
+    "split_text": "tokenizing",
+    "start_id": "tokenizing",
+    "token_losses": "vocabulary",
+}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name in _HOMES:
+            return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

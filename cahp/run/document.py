@@ -15,7 +15,7 @@ from typing import Any
 
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
-from cahp.models.cards import BUSY, Cost, Costs, GenerationSpeed, KvCache, ModelCard, Saving
+from cahp.models.cards import BUSY, CacheShape, Cost, Costs, GenerationSpeed, KvCache, ModelCard
 from cahp.outcomes import STATES, Outcomes, finite, main_outcome, to_delta, to_metrics
 from cahp.recoveries import DistillReport, RefitReport
 from cahp.run.evidence import KneeNull
@@ -234,11 +234,11 @@ class RunDocument:
         return HeadMask.of(kept, self.model.layers, heads)
 
     @property
-    def saves(self) -> Saving:
-        """What removing heads saves first; see ``ModelCard.saves``."""
+    def cache_shape(self) -> CacheShape | None:
+        """The size of the cache of keys and values, by which that of any mask is counted (None: there is none)."""
         if self.kv_cache is None:
-            return "time"
-        return "cache"
+            return None
+        return self.kv_cache.shape
 
     @property
     def task(self) -> Task:
@@ -249,6 +249,11 @@ class RunDocument:
     def units(self) -> str:
         """What the intervals of its outcomes are over."""
         return "texts" if self.protocol is None else self.protocol.units
+
+    @property
+    def saves_time(self) -> bool:
+        """Whether removing heads saves time first, so that a sweep of budgets times some of them."""
+        return self.kv_cache is None
 
     def as_pruned(self, *, command: Callable[[Settings], str]) -> RunDocument:
         """Return the run without its recovery; ``command`` writes the command line that repeats it.

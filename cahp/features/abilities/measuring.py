@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource, NotMeasurable
 from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
-from cahp.models.tokenizing import known_tokens, start_id
+from cahp.models import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
 from cahp.store import key
 from cahp.tasks import Texts
@@ -19,7 +19,7 @@ from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, re
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 STAGE = "abilities"
 
@@ -59,7 +59,7 @@ def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource:
     Raises:
         NotMeasurable: If the model has no token that begins a text.
     """
-    from cahp.models.loading import usual_ids
+    from cahp.models import usual_ids
 
     vocabulary = known_tokens(model)
     start = start_id(model.tokenizer)
@@ -104,7 +104,7 @@ def _read(
     name = key("abilities", REVISION, *digests, precision)
     sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
     if sums is None or sums.shape != (items.count, items.parts):
-        from cahp.models.surgery import can_cut
+        from cahp.models import can_cut
 
         model = resources.model
         gates = None
@@ -133,8 +133,7 @@ def read_items(
     """
     import torch
 
-    from cahp.models.tokenizing import from_ids
-    from cahp.models.vocabulary import token_losses
+    from cahp.models import from_ids, token_losses
 
     readings = items.readings
     sums = np.zeros((items.count, items.parts))

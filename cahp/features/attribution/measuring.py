@@ -48,8 +48,7 @@ from cahp.values import (
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.cards import Site
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel, Site
 
 _BASELINE = "baseline"
 #: Bump to invalidate cached results.

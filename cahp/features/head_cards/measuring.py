@@ -18,7 +18,7 @@ from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, called, dige
 from cahp.words import percent, span
 
 if TYPE_CHECKING:
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 #: Of many kinds: names, numbers, questions, negation, lists, quotes, repeated words, and what words refer to.
 SENTENCES = (

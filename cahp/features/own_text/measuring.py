@@ -22,7 +22,7 @@ from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progre
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 STAGE = "own text"
 
@@ -113,7 +113,7 @@ def continue_text(
     ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued; see
     ``continue_greedily``.
     """
-    from cahp.models.caching import continue_greedily
+    from cahp.models import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
     yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))

@@ -35,7 +35,7 @@ from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.board import WordMaps
-    from cahp.models.head_model import HeadModel
+    from cahp.models import HeadModel
 
 #: The models that read a text: with all heads, with those of the board, and after its recovery.
 State = Literal["full", "pruned", "recovered"]
@@ -187,7 +187,7 @@ def measure(
 
 
 def _read(text: TextOnBoard, state: State, model: HeadModel, progress: Progress) -> Generator[None, None, None]:
-    from cahp.models.tokenizing import split_text
+    from cahp.models import split_text
 
     name = text.name(state)
     masked = state != "recovered"

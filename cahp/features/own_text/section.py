@@ -69,7 +69,7 @@ class Continued(Measure[Continuation]):
 
     def run(self, bench: Bench, mask: HeadMask, recovered: Recovered | None, options: NoOptions) -> Continuation:
         """Continue the prompt by the full, the pruned and the recovered model."""
-        from cahp.models.tokenizing import split_text
+        from cahp.models import split_text
 
         written = {
             "full": bench.measurements.continue_text(PROMPT, TOKENS),

@@ -20,8 +20,7 @@ from cahp.values import Floats, Progress, report_progress, silent
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.attention import Probe
-    from cahp.models.head_model import Batch, HeadModel
+    from cahp.models import Batch, HeadModel, Probe
 
 STAGE = "habits"
 #: Number of texts: enough for a mean within a few points.
@@ -80,7 +79,7 @@ def average_maps(model: HeadModel, texts: Texts, *, pool: int = POOL, progress: 
     """Average what all heads of ``model`` attend to over ``texts``; progress counts texts."""
     import torch
 
-    from cahp.models.loading import punctuation_ids, special_ids
+    from cahp.models import punctuation_ids, special_ids
     from cahp.stages.signatures import Collector
 
     heads = model.layers * model.heads

@@ -140,7 +140,7 @@ class Results:
                 clusters.selections(settings),
                 recover=recover,
                 listener=lambda mask, measured: self.add(mask, recover, measured),
-                timed=self.run is None or self.run.saves == "time",
+                timed=self.run is None or self.run.saves_time,
                 timing=timing,
                 quicker=quicker,
             )
