@@ -223,7 +223,10 @@ def expected_jaccard(first: int, second: int, total: int) -> float:
 
     Their intersection is hypergeometric: the sum over ``i`` of ``P(i) * i / (first + second - i)``, exactly.
     """
-    from scipy.stats import hypergeom
-
-    shared = np.arange(1, min(first, second) + 1)
-    return float((hypergeom.pmf(shared, total, first, second) * shared / (first + second - shared)).sum())
+    if not first + second:
+        return 0.0
+    ways = math.comb(total, second)
+    return sum(
+        math.comb(first, shared) * math.comb(total - first, second - shared) / ways * shared / (first + second - shared)
+        for shared in range(max(0, first + second - total), min(first, second) + 1)
+    )

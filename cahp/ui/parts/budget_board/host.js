@@ -32,12 +32,20 @@ export default function ({ data, parentElement, setTriggerValue }) {
   return made.leave;
 }
 
-// Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again.
-function focusAgain(made, parent, tries = 200) {
+// Give the focus back to the board that opened a dialog, once the page behind the dialog takes it again. On a slow machine
+// the dialog may come back with another head, and the page may still lose the focus, so it looks three times.
+function focusAgain(made, parent, tries = 100, seen = 0) {
   if (!made.asked || !parent.isConnected || !tries) return;
-  if (document.querySelector("[role=dialog]")) return setTimeout(focusAgain, 50, made, parent, tries - 1);
-  made.asked = false;
-  setTimeout(() => made.board.focus(), 100);
+  if (seen === 3) {
+    made.asked = false;
+    return;
+  }
+  if (document.querySelector("[role=dialog]")) seen = 0;
+  else {
+    if (!seen || document.activeElement === document.body) made.board.focus();
+    seen += 1;
+  }
+  setTimeout(focusAgain, 100, made, parent, tries - 1, seen);
 }
 
 // Write the finding, and on the first screen the clauses below it, into the page above the board. The board does not move
