@@ -83,7 +83,7 @@ def test_a_bundled_comparison_opens_at_once_marked_with_machine_and_day(shipped:
     assert "Holm" in said(app)
 
 
-def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> None:
+def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = page(recovery="refit", at="6", methods="random,complementary", outcome="agreement")
     curve = chart(app, "compare-curves")
     assert curve["layout"]["yaxis"]["title"]["text"] == "agreement on validation (%)"
@@ -96,6 +96,11 @@ def test_filters_come_from_the_address_and_go_back_into_it(shipped: Path) -> Non
     assert app.query_params["recovery"] == "refit"
     assert app.query_params["at"] == "6"
     assert len(chart(app, "compare-curves")["data"]) == 3
+    # Back from another page brings the values that were set here last.
+    with monkeypatch.context() as patch:
+        patch.setattr("cahp.ui.frame.address.is_history_navigation", lambda: True)
+        rerun(app)
+    assert {name: app.query_params[name] for name in ("outcome", "at")} == {"outcome": "agreement", "at": "6"}
     app.segmented_control(key="compare-outcome").set_value("kl").run()
     assert app.query_params["outcome"] == "kl"
     assert chart(app, "compare-curves")["layout"]["yaxis"]["title"]["text"].startswith("KL divergence")

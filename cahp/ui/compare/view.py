@@ -78,7 +78,11 @@ def _read_address(name: str, options: Sequence[str], default: list[str]) -> None
     key = f"compare-{name}"
     selected = st.session_state.get(key)
     valid = selected is not None and {*([selected] if isinstance(selected, str) else selected)} <= {*options}
-    named = [value for value in address.linked(name).split(",") if value in options]
-    if named or not valid or address.is_history_navigation():
+    again = not valid or address.is_history_navigation()
+    text = address.linked(name)
+    if again:
+        text = st.query_params.get(name, "")
+    named = [value for value in text.split(",") if value in options]
+    if named or again:
         named = named or default
         st.session_state[key] = named if name == "methods" else named[0]
