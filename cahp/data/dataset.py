@@ -334,7 +334,8 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         for earlier, known in splits.items():
             shared = len(set(known.inputs) & set(texts.inputs))
             if shared:
-                divided += (f"{shared} {split} texts also occur in {earlier}; results may be too good.",)
+                count = f"{shared} of {len(texts)} {split} texts"
+                divided += (f"{count} also occur in {earlier}; results may be too good.",)
         splits[split] = texts
     return Dataset(name, splits, classes, (*all_notices, *divided))
 
