@@ -114,7 +114,7 @@ def read_words(
     if last:
         queries[:-1][groups[1:] == groups[:-1]] = -1
     maps = _read_maps(model, entry, lambda seen: join_words(seen.astype(np.float64), queries, groups, count))
-    return words, maps.reshape(-1, count, count)
+    return words, np.concatenate(maps)
 
 
 def find_arcs(attention: Floats, *, most: int, least: float) -> tuple[Arc, ...]:

@@ -62,6 +62,11 @@ def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
     assert groups.tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
 
 
+def test_a_text_without_words_has_no_maps(model: HeadModel) -> None:
+    maps = read_maps(model, "!!!")
+    assert (maps.words, maps.looks.shape, set(maps.arcs)) == ((), (12, 0), {()})
+
+
 def test_a_script_without_spaces_is_read_character_by_character() -> None:
     for text in ("नमस्ते दुनिया", "e\u0301te\u0301 a", "שָׁלוֹם עולם"):
         spans = [word.span() for word in re.finditer(r"\S+", text)]
