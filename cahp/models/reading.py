@@ -51,8 +51,9 @@ class Reader:
         if not self._windows:
             return model.logits(batch, precision=precision, **call).float()
         if model is self._full and call.get("gates") is None:
-            # It is compared with nothing, and its states serve other models.
-            return self._answers(model, batch, self._states_of(batch, precision), None, precision)
+            # It is compared with nothing, and its states serve other models. Known ones are read again: the time of an
+            # evaluation contains its pass.
+            return self._answers(model, batch, self._read_states(batch, precision), None, precision)
         with torch.no_grad():
             states = model.logits(batch, states=True, precision=precision, **call)
             chosen = self._scored(batch, states.shape[1])
@@ -77,15 +78,18 @@ class Reader:
 
     def _states_of(self, batch: Batch, precision: Precision) -> Tensor:
         """The full model's states ``(n, hidden)`` at the scored tokens of a batch."""
+        if any(row not in self._states for row in batch.rows.tolist()):
+            return self._read_states(batch, precision)
+        return torch.cat([self._states[row] for row in batch.rows.tolist()])
+
+    def _read_states(self, batch: Batch, precision: Precision) -> Tensor:
         assert self._full is not None
-        rows = batch.rows.tolist()
-        if any(row not in self._states for row in rows):
-            with torch.no_grad():
-                states = self._full.logits(batch, states=True, precision=precision).float()
-            lengths = [self._windows[row].scored for row in rows]
-            parts = torch.split(states[self._scored(batch, states.shape[1])], lengths)
-            self._states |= dict(zip(rows, parts, strict=True))
-        return torch.cat([self._states[row] for row in rows])
+        with torch.no_grad():
+            states = self._full.logits(batch, states=True, precision=precision).float()
+        chosen = states[self._scored(batch, states.shape[1])]
+        parts = torch.split(chosen, [self._windows[row].scored for row in batch.rows])
+        self._states |= dict(zip(batch.rows.tolist(), parts, strict=True))
+        return chosen
 
     def _reference(self, batch: Batch, model: HeadModel, precision: Precision) -> Reference:
         assert self._full is not None

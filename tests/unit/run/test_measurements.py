@@ -104,8 +104,13 @@ def test_windows_are_read_once_for_all_masks(tmp_path: Path, store: Store, monke
     monkeypatch.setattr(HeadModel, "logits", lambda own, *at, **more: (seen.append(own), logits(own, *at, **more))[1])
     full = made.evaluate(windows)
     made.evaluate(windows, mask=MASK)
-    assert seen.count(model) == len(model.batches(model.tokenize(windows.inputs)))
+    passes = len(model.batches(model.tokenize(windows.inputs)))
+    assert seen.count(model) == passes
+    # The time of an evaluation contains its pass.
+    again = made.evaluate_model(model, windows)
+    assert seen.count(model) == 2 * passes
     # It is compared with nothing.
+    assert np.array_equal(full.scores, again.scores)
     assert np.array_equal(full.scores, evaluate(model, windows).scores)
 
 
