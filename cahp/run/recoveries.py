@@ -151,6 +151,8 @@ def measure_steps(
         return ()
     full = measurements.evaluate(texts)
     current = measurements.evaluate(texts, mask=mask)
+    # The store may have removed the refit since: what the distillation alone gained is not known then.
+    begun = recovered.start is not None or recovered.refit is None
     steps = [RecoveryStep("pruned", None, None, None, measure(current, full=full, seed=seed), None)]
     for name, made in (("refit", recovered.start), ("distill", recovered)):
         if made is None or made.report is None:
@@ -159,7 +161,7 @@ def measure_steps(
         if made.accepted:
             current = measurements.evaluate(texts, mask=mask, recovered=made)
         gained = None
-        if texts.labelled:
+        if texts.labelled and begun:
             gained = accuracy_change(current, before, seed)
         outcomes = measure(current, full=full, seed=seed)
         steps.append(RecoveryStep(name, made.accepted, made.report.examples, made.seconds, outcomes, gained))
@@ -337,7 +339,7 @@ class Recoveries:
         def convert(entry: Entry) -> Recovered:
             start = None
             if entry.meta["start"] is not None:
-                # None where the store removed it since: its report is here.
+                # None where the store removed it since.
                 start = self._read(entry.meta["start"])
             return Recovered(
                 entry.arrays,

@@ -20,7 +20,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import _run_key, choose, measure_mask, read_run
-from cahp.run.recoveries import Recovered, Recoveries, cut_model
+from cahp.run.recoveries import Recovered, Recoveries, cut_model, measure_steps
 from cahp.run.settings import Settings
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
@@ -318,6 +318,13 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
     assert (refit.seconds or 0) > 0 < (last.seconds or 0)
     assert "recovered" in said.outcomes
     assert said.refit is not None
+    if how == "distill":
+        # Without the refit, which the store removed, what training added to it is not known.
+        bench = open_bench(asked, store=store)
+        store.remove(bench.recoveries._refit_key(run.mask, "refit", bench.recoveries.inputs))
+        alone = bench.recoveries.recover(run.mask, how)
+        steps = measure_steps(bench.measurements, bench.evaluation, run.mask, alone, seed=0)
+        assert [(one.step, one.gained) for one in steps] == [("pruned", None), ("distill", None)]
     assert said.distill.held_out == 24
     assert said.timings.recovery_s is not None
     assert RunDocument.from_json(json.loads(json_text(said.to_json()))) == said
