@@ -309,17 +309,17 @@ class HeadEvidence:
     def find_shares(self, masks: Sequence[HeadMask] = ()) -> Mapping[str, NDArray[Any]]:
         """Return the stored shares of each head ``(L, H)`` that kept heads can reproduce, by digest of their mask.
 
-        Those of ``masks`` are measured and stored, unless some are stored.
+        Those of ``masks`` are measured and stored, unless all are stored.
         """
         from cahp.stages.replacement import Replaceability
 
         name = self._key("replaceable shares", 1, self._texts.sha256, without=("pool_size", "projection"))
-        shares = self._resources.store.read(name, lambda entry: entry.arrays)
-        if shares is None and masks:
+        shares = self._resources.store.read(name, lambda entry: entry.arrays) or {}
+        if any(mask.sha256 not in shares for mask in masks):
             reproduce = Replaceability(self.moments).shares
-            self._resources.keep(name, {mask.sha256: reproduce(mask).astype(np.float16) for mask in masks})
-            return self.find_shares()
-        return shares or {}
+            shares = {mask.sha256: reproduce(mask).astype(np.float16) for mask in masks}
+            self._resources.keep(name, shares)
+        return shares
 
     @cached_property
     def space(self) -> Space:
