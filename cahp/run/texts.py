@@ -12,6 +12,7 @@ import numpy as np
 from cahp import data, methods, models
 from cahp.files import expanded
 from cahp.models.cards import ModelCard
+from cahp.models.weights import file_digest
 from cahp.recoveries import RECOVERIES
 from cahp.run.settings import REPEATS, Mix, Settings, spread_among
 from cahp.tasks.answers import NO_LABEL, REPEATS_TOKENS, Window, WindowProtocol
@@ -323,7 +324,7 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
     """Digest all texts that ``read_all_unlabelled`` reads, and those that it leaves out, before windows are cut."""
     names = [*Mix.parse(settings.mix).sources, settings.recover_data or ""]
     files = [expanded(Path(name)) for name in names]
-    return digest(raw.sha256, *(file.read_bytes() for file in files if file.is_file()))
+    return digest(raw.sha256, *(file_digest(file) for file in files if file.is_file()))
 
 
 def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:
