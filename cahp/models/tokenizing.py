@@ -79,10 +79,8 @@ def tokenize_own(model: HeadModel, text: Input, *, max_length: int | None = None
     Raises:
         DataError: If the text has no tokens, or is neither a text nor a pair.
     """
-    if not isinstance(text, str | tuple) or not all(isinstance(part, str) for part in text):
-        raise DataError(
-            f"a text is a str, or a pair of texts as a tuple, not {type(text).__name__}; give one at a time"
-        )
+    if not isinstance(text, str) and not (isinstance(text, tuple) and [type(part) for part in text] == [str, str]):
+        raise DataError("a text is a str, or a pair of texts a tuple of two; give one at a time")
     empty = DataError("this text has no tokens; type at least one word")
     if not model.card.task.predicts_often:
         (entry,) = tokenize(model, [text], max_length=max_length)

@@ -115,10 +115,10 @@ def list_weight_files(name: str, present: Collection[str], read_index: Callable[
             f"{name} has only pickled weights, and loading a pickle can run any code; convert it with "
             "`model.save_pretrained(folder)`, which writes safetensors"
         )
-    if "model.onnx" in present:
+    if "model.onnx" in present and INDEX not in present:
         raise ModelError(
-            f"{name} holds an ONNX model, which other programs run; name the original model, with the head_mask.json "
-            "of the folder as --mask"
+            f"{name} holds an ONNX model, which other programs run; name the original model, with its "
+            "head_mask.json, if there is one, as --mask"
         )
     raise ModelError(
         f"{name} lacks its weights ({', '.join(missing)}); save it with "

@@ -101,7 +101,7 @@ def test_a_text_of_a_users_own_never_becomes_markup(run: cahp.PruneResult) -> No
 def test_a_mask_of_another_model_and_what_is_no_text_are_refused(model: Any) -> None:
     loaded = cahp.load(str(model), device="cpu")
     assert cahp.similarity(loaded, TEXT, mask=np.eye(3, 4, dtype=bool)).mask.count == 3
-    for texts in (["a text", "another"], 3, ("a pair", 3)):
+    for texts in (["a text", "another"], 3, ("a pair", 3), ("a", "b", "c")):
         with pytest.raises(cahp.CahpError, match="give one at a time"):
             cahp.similarity(loaded, texts)  # type: ignore[arg-type]
     with pytest.raises(cahp.CahpError, match="The mask is for 2 x 2 heads"):

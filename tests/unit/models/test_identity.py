@@ -187,6 +187,10 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "an index of another folder": (write_index({"a": "../sound.safetensors"}), "save"),
     "an index of numbers": (write_index({"a": 5}), "save"),
     "an index of missing files": (write_index({"a": "model-2.safetensors"}), "save"),
+    "missing files beside an ONNX model": (
+        lambda folder: [write_file("model.onnx", b"")(folder), write_index({"a": "model-2.safetensors"})(folder)],
+        "lacks its weights (model-2",
+    ),
     "Fourier layers": (set_config(model_type="fnet"), "Fourier"),
     "a model of pictures": (set_config(model_type="vit"), NO_CLASSIFIER),
     "a model without attention": (set_config(model_type="mamba"), NO_CLASSIFIER),
