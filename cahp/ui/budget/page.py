@@ -277,8 +277,11 @@ def draw_measurements(explorer: Explorer) -> None:
     table = explorer.table(recovery.name)
     assert table is not None
     with st.container(horizontal=True, vertical_alignment="center"):
-        if table.missing() is not None:
-            subject = explorer.board_state()
+        subject = explorer.board_state()
+        sweep = explorer.work.job(TABLE)
+        # Another sweep that is in progress ends first.
+        free = sweep is None or sweep.ended or sweep is explorer.work.job(TABLE, subject)
+        if free and table.missing() is not None:
             job_card(explorer, TABLE, subject, name="fill-table", offer="Measure all budgets", type="tertiary")
             done, total = table.measured()
             st.caption(f"{done} of {total} budgets measured.")

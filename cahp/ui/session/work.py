@@ -294,7 +294,6 @@ TABLE: Kind[BoardState, BudgetTable] = Kind(
     lambda board, progress: fill(board.need_table, board.bench, progress),
     lambda board: f"table-{id(board.table)}",
     Rank.BACKGROUND,
-    newest=True,
     seconds=table_seconds,
     title="All budgets",
 )
