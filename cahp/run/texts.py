@@ -297,10 +297,14 @@ def read_unlabelled(
     else:
         texts = Texts(tuple(map(str, usable)), None, np.full(len(usable), NO_LABEL, dtype=np.int64), ALL)
         taken = _cut_calibration(texts, settings, card, raw).inputs
-    read = f"{len(taken):,} {card.words.items}"
+    count = f"{len(taken):,}"
+    limit = ""
     if RECOVERIES[settings.recover].timed:
-        read = f"as many {card.words.items} as the time allows"
-    notices = [f"recovered on {read} of {name}"]
+        count = "as many"
+        limit = " as the time allows"
+    if card.task.items_are_texts:
+        count += f" of {len(inputs):,}"
+    notices = [f"recovered on {count} {card.words.items} of {name}{limit}"]
     if lost:
         notices.append(_name_left_out(lost, name, raw))
     return taken, tuple(notices)
