@@ -13,9 +13,11 @@ from cahp.api.options import (
     ShowProgress,
     check_bounds,
     find_model,
+    is_loaded,
     read_mask_for,
     read_settings,
     show_progress,
+    use_mask,
 )
 from cahp.exports.masks import kept_heads
 from cahp.features.attribution import TOP
@@ -197,14 +199,13 @@ def attribute(
         CahpError: If the text is empty or too long, there is no such answer, or the model is pruned already.
     """
     from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
-    from cahp.models.head_model import HeadModel
 
     if top < 1:
         raise OptionError(f"top is {top}; give at least 1")
     with show_progress(progress, yes=yes) as reporter:
         loaded = None
         named: object = model
-        if isinstance(model, HeadModel):
+        if is_loaded(model):
             loaded = model
             named = model.card.id
         settings = read_settings("attribute", named, data, options)
@@ -238,11 +239,9 @@ def roles(
     Raises:
         CahpError: If the model cannot be loaded or read, or ablations have no loss; one line with the next step.
     """
-    from cahp.models.head_model import HeadModel
-
     with show_progress(progress, yes=yes) as reporter:
         store = store or Store()
-        if isinstance(model, HeadModel):
+        if is_loaded(model):
             resources = Resources(model.card, store=store, model=model, progress=reporter)
         else:
             settings = read_settings("roles", model, None, {"device": device, "dtype": dtype})
@@ -297,7 +296,7 @@ def measure_mask(
         keep = HeadMask.full(bench.card.layers, bench.card.heads)
         recovered = None
         if mask is not None:
-            keep = read_mask_for(bench.card, mask, force=force).mask
+            keep = use_mask(bench.card, mask, force=force)
             bench.recoveries.check(settings.recover)
             recovered = bench.recoveries.recover(
                 keep, settings.recover, labels=settings.labels, seconds=settings.recover_seconds

@@ -6,13 +6,14 @@ The fields themselves say which keywords there are; ``cahp.run.keywords`` has th
 from __future__ import annotations
 
 import difflib
+import logging
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,11 @@ from cahp.models.cards import ModelCard
 from cahp.run.settings import BOUNDS, Settings, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
+    from cahp.models.head_model import HeadModel
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
@@ -151,6 +157,20 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
     if other:
         return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))
     return GivenMask(mask, contents)
+
+
+def use_mask(card: ModelCard, mask: AnyMask, *, force: bool = False) -> HeadMask:
+    """Read a mask as ``read_mask_for`` does; the log warns of one that was made for another model."""
+    given = read_mask_for(card, mask, force=force)
+    for notice in given.notices:
+        logging.getLogger(__name__).warning("%s", notice)
+    return given.mask
+
+
+def is_loaded(model: object) -> TypeIs[HeadModel]:
+    """Tell whether it is a model in memory, without importing PyTorch, which such a model has done."""
+    module = sys.modules.get("cahp.models.head_model")
+    return module is not None and isinstance(model, module.HeadModel)
 
 
 # Progress ------------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from cahp import models
 from cahp.api.figures import add_title, check_plotly, mime_bundle
-from cahp.api.options import AnyMask, Name, ShowProgress, read_mask_for, show_progress
+from cahp.api.options import AnyMask, Name, ShowProgress, is_loaded, show_progress, use_mask
 from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
 from cahp.values import HeadMask, Input, OptionError
@@ -178,16 +178,14 @@ def similarity(
     Raises:
         CahpError: If the model cannot be loaded, or the text is empty.
     """
-    from cahp.models.head_model import HeadModel
-
     with show_progress(progress, yes=yes) as reporter:
-        if not isinstance(model, HeadModel):
+        if not is_loaded(model):
             reporter("load", 0, 1)
             model = models.load(model, device=device)
             reporter("load", 1, 1)
         keep = HeadMask.full(model.card.layers, model.card.heads)
         if mask is not None:
-            keep = read_mask_for(model.card, mask).mask
+            keep = use_mask(model.card, mask)
         seen = attend(model, text)
         between = distances(seen.weights, progress=reporter)
     return SimilarityResult(model.card.id, seen.tokens, seen.weights, between, keep, seen.cut, model.card.unit)
