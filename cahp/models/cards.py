@@ -64,6 +64,11 @@ class Cost:
     flops: int | None
     latency_ms: Timing | None
 
+    @property
+    def noisy(self) -> bool:
+        """Whether a busy machine disturbed its latency."""
+        return self.latency_ms is not None and self.latency_ms.noisy
+
 
 @dataclass(frozen=True)
 class Throughput:
@@ -112,8 +117,7 @@ class Costs:
     @property
     def notices(self) -> tuple[str, ...]:
         """What the reader should know about these times."""
-        timings = (self.full.latency_ms, self.pruned.latency_ms)
-        if not any(timing is not None and timing.noisy for timing in timings):
+        if not (self.full.noisy or self.pruned.noisy):
             return ()
         return (
             f"{BUSY}: the slowest times are more than {NOISY} times the median; raise --latency-time, or measure again "

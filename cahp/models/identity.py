@@ -379,7 +379,8 @@ def describe_config(
         raise ModelError(
             f"{name} has quantized weights, whose heads cannot be cut out; name the model in full precision"
         )
-    if config.get("text_config") and str(config.get("architectures")).endswith("ForConditionalGeneration']"):
+    joined = any(one.endswith("ForConditionalGeneration") for one in _architectures(config))
+    if config.get("text_config") and joined:
         raise ModelError(
             f"{name} joins a language model with parts for other inputs; save the language model alone, or name a "
             "model that reads only text"

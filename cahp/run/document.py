@@ -281,7 +281,7 @@ class RunDocument:
     @property
     def noisy(self) -> bool:
         """Whether a busy machine disturbed its times."""
-        return any(BUSY in notice for notice in self.notices)
+        return self.cost.full.noisy or self.cost.pruned.noisy
 
     def timed(self, costs: Costs) -> RunDocument:
         """Return the run with another timing of its mask, and the notices of that timing."""

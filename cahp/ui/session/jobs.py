@@ -34,7 +34,7 @@ from typing import Any, Generic, Literal, TypeVar
 from streamlit.runtime import Runtime
 
 from cahp.run.resources import LONG, PREPARATIONS
-from cahp.values import CahpError, Cancelled, Progress, silent
+from cahp.values import CahpError, Cancelled, Progress, setting, silent
 
 T = TypeVar("T")
 
@@ -207,10 +207,10 @@ class Job(Generic[T]):
                 self._began = self._stage_began = monotonic()
                 self.state = "running"
             steps = self._steps
-        token = _progress.set(self._report)
         torch: Any = sys.modules.get("torch")
         try:
             with ExitStack() as stack:
+                stack.enter_context(setting(_progress, self._report))
                 # A job that lets this one pass may compute without gradients. While another thread loads PyTorch, it
                 # has no such mode yet.
                 if hasattr(torch, "inference_mode"):
@@ -228,8 +228,6 @@ class Job(Generic[T]):
             frames = "".join(traceback.format_tb(error.__traceback__))
             _log.error("job %d failed: %s\n%s", self.id, type(error).__name__, frames)
             self._finish("failed", error=f"Unexpected error ({type(error).__name__}); see the server's log.")
-        finally:
-            _progress.reset(token)
         return not self.ended
 
     def _finish(
@@ -326,9 +324,10 @@ class Worker:
         if threading.current_thread() is not self._thread:
             return
         rank = job.rank
-        others = [other for other in self.unfinished() if other.paused and other is not job]
-        if job.stage in LONG and all(other.rank > Rank.LONG for other in others):
-            rank = max(rank, Rank.LONG)
+        if job.stage in LONG:
+            others = [other for other in self.unfinished() if other.paused and other is not job]
+            if all(other.rank > Rank.LONG for other in others):
+                rank = max(rank, Rank.LONG)
         while (following := self._take(below=rank)) is not None:
             self._work_on(following)
 
