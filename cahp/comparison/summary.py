@@ -234,7 +234,7 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         means=tuple(means),
         **vars(of_accuracy),
         by_outcome=groups,
-        overlap={"seeds": tuple(_measure_overlaps(document))},
+        overlap={"seeds": tuple(measure_overlaps(document))},
         cost=tuple(_measure_costs(document, table)),
     )
 
@@ -368,8 +368,8 @@ def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterato
         yield MethodCost(method, forwards, labels, float(score), recovering)
 
 
-def _measure_overlaps(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
-    """The mean Jaccard index of each method's own masks at a budget; ``chance`` is that of random masks."""
+def measure_overlaps(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
+    """Yield the mean Jaccard index of each method's own masks at a budget; ``chance`` is that of random masks."""
     masks: dict[tuple[str, int], list[Any]] = {}
     for cell in document.cells:
         budget = cell.budget["attained"]

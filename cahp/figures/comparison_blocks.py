@@ -34,13 +34,13 @@ from cahp.comparison.sentences import (
     name_outcome,
 )
 from cahp.comparison.statistics import Verdict
-from cahp.comparison.summary import Mean
+from cahp.comparison.summary import Mean, measure_overlaps
 from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
 from cahp.values import Bools
-from cahp.values.statistics import expected_jaccard, jaccard, overlaps
+from cahp.values.statistics import jaccard
 from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
@@ -231,16 +231,11 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
             masks.setdefault(cell.method, {}).setdefault(cell.seed, []).append(document.mask(cell))
     layers = []
     alike = []
-    own = []
-    chance = expected_jaccard(filters.budget, filters.budget, document.total)
     for method, by_seed in masks.items():
         label = method_label(method)
         every = [mask for group in by_seed.values() for mask in group]
         counts = np.mean([mask.sum(axis=1) for mask in every], axis=0)
         layers.append([label, *(f"{count:.1f}" for count in counts)])
-        pairs = overlaps(every)
-        if len(pairs):
-            own.append((label, f"{pairs.mean():.2f}", f"{chance:.2f}", len(pairs)))
         row: list[Cell] = [label]
         for other, theirs in masks.items():
             shared = []
@@ -248,6 +243,11 @@ def show_heads(results: SplitResults, filters: Filters) -> Iterator[Block]:
                 shared += [jaccard(*pair) for pair in product(by_seed[seed], theirs[seed])]
             row.append(f"{np.mean(shared):.2f}" if shared and other != method else None)
         alike.append(row)
+    own = []
+    for pair in measure_overlaps(document):
+        if pair["budget"] == filters.budget and pair["method"] in filters.methods:
+            values = f"{pair['jaccard']:.2f}", f"{pair['chance']:.2f}"
+            own.append((method_label(pair["method"]), *values, pair["pairs"]))
     title = f"{capital(results.units)} kept by layer, of {filters.budget}, mean over masks"
     yield Table(title, ["method", *map(str, range(document.model.layers))], layers, "compare-layers")
     title = "Overlap of two methods with the same seed"

@@ -180,6 +180,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
         st.caption(f"Expected: {duration(seconds)}, unless this mask was recovered before; then evaluation and saving.")
     bars = {form.key: formats.find_bar(form, explorer.card, view.mask, recover) for form in formats.model_forms()}
     forms = sorted(formats.model_forms(), key=lambda form: bars[form.key] is not None)
+    provenance = Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover))
     results = []
     for start in range(0, len(forms), _IN_A_ROW):
         columns = st.columns(_IN_A_ROW)
@@ -193,7 +194,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
                     st.markdown(f"**{form.title}**")
                     st.caption(plain(f"Not with this model and mask: {bar}."))
                     continue
-                written = _draw_form(explorer, view, form, recover=recover, allowed=allowed)
+                written = _draw_form(explorer, view, form, provenance, recover=recover, allowed=allowed)
                 if written is not None:
                     results.append((form, written[1]))
     for form, measured in results:
@@ -209,7 +210,7 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
 
 
 def _draw_form(
-    explorer: Explorer, view: View, form: ModelForm, *, recover: str, allowed: float | None
+    explorer: Explorer, view: View, form: ModelForm, provenance: Provenance, *, recover: str, allowed: float | None
 ) -> Written | None:
     """Draw the card of a possible form with the button that writes it; return what was written."""
     st.markdown(f"**{form.title}**")
@@ -220,7 +221,7 @@ def _draw_form(
         explorer.bench,
         view.mask,
         form=form,
-        provenance=Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover)),
+        provenance=provenance,
         recover=recover,
         allowed=allowed,
     )

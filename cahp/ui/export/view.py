@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,13 +75,15 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
     """
     if recover != explorer.recovery.name:
         return ()
-    sections = dict[str, Any]()
-    for one in features.measures():
-        record = explorer.results.records.get((one.name, view.mask.sha256, recover))
-        if record is not None:
-            sections[one.name] = one.to_json(record)
+    sections: Mapping[str, Any]
     if view.document is not None:
-        sections.update(view.document.sections)
+        sections = view.document.sections
+    else:
+        sections = {}
+        for one in features.measures():
+            record = explorer.results.records.get((one.name, view.mask.sha256, recover))
+            if record is not None:
+                sections[one.name] = one.to_json(record)
     return tuple(find_lines(features.measures(), sections, MaskSubject(view.mask, recover)))
 
 
