@@ -49,7 +49,7 @@ from cahp.values import HeadMask
 #: Arrays that the explorer draws: signatures and features are large.
 SMALL = ("embedding", "distances", "ks", "mss", "labels", "medoids", "labels_of_k", "medoids_of_k", "mss_null")
 MADE = {"machine": machine(), "date": date.today().isoformat()}
-REPORTER = Reporter(draws=True)
+REPORTER = Reporter(draws=sys.stderr.isatty())
 
 
 def _read_run(bench: Bench) -> bundled.Bundle:

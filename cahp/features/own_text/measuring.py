@@ -210,29 +210,26 @@ def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
 
 def read_stored(store: Store, name: str) -> StoredText | None:
     """Read what is stored of an example; texts of a person are not stored."""
-
-    def read(entry: Entry) -> StoredText:
-        arcs = msgspec.convert(entry.meta["arcs"], tuple[tuple[Arc, ...], ...])
-        maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
-        curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])
-        return StoredText(maps, curve, entry.arrays["recovered"])
-
-    return store.read(name, read)
+    return store.read(name, _read_example)
 
 
-def find_text(bench: Bench, text: Input, mask: HeadMask, masks: Sequence[HeadMask]) -> StoredText | None:
-    """Read what is stored of an example with the masks of all budgets, and that of a run after its recovery.
+def _read_example(entry: Entry) -> StoredText:
+    arcs = msgspec.convert(entry.meta["arcs"], tuple[tuple[Arc, ...], ...])
+    maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
+    curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])
+    return StoredText(maps, curve, entry.arrays["recovered"])
 
-    It is measured and stored first where it is not.
-    """
-    store = bench.resources.store
-    name = name_text(bench.card.sha256, text, masks)
-    if read_stored(store, name) is None:
+
+def find_text(bench: Bench, text: Input, mask: HeadMask, masks: Sequence[HeadMask]) -> StoredText:
+    """Return an example with the masks of all budgets, and that of a run after its recovery; both are stored."""
+
+    def measure() -> Entry:
         maps = read_maps(bench.model, text)
         curve = over_budgets(bench.model, text, masks)
         recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
         after = read_text(recovered, text, mask, masked=False).probabilities
         arrays: dict[str, Any] = {"looks": maps.looks, "probabilities": curve.probabilities, "recovered": after}
         meta = {"words": maps.words, "length": maps.length, "arcs": maps.arcs, "budgets": curve.budgets}
-        store.save(name, arrays=arrays, meta=meta)
-    return read_stored(store, name)
+        return Entry(arrays, meta)
+
+    return bench.resources.find(STAGE, name_text(bench.card.sha256, text, masks), _read_example, measure)

@@ -43,12 +43,7 @@ def known_maps(explorer: Explorer) -> HeadMaps | None:
     job = explorer.work.job(HABITS, explorer.bench)
     if job is not None and job.result is not None:
         return job.result
-    memory = explorer.results.memory
-    if _MAPS not in memory:
-        # Once: a released budget must not wait for the store.
-        memory[_MAPS] = stored_maps(explorer.bench)
-    maps: HeadMaps | None = memory[_MAPS]
-    return maps
+    return explorer.results.once(_MAPS, lambda: stored_maps(explorer.bench))
 
 
 ATTENTION = BoardColouring("attention", "what they attend to", _paint_maps, known_maps)

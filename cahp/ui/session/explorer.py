@@ -45,7 +45,6 @@ from cahp.values.head_roles import HeadRoles
 T = TypeVar("T")
 
 #: The name under which the roles in the store are kept with the results.
-_ROLES = "roles"
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,12 +287,7 @@ class Explorer:
         job = self.work.job(ROLES, self.bench)
         if job is not None and job.result is not None:
             return job.result
-        memory = self.results.memory
-        if _ROLES not in memory:
-            # Once: a released budget must not wait for the store.
-            memory[_ROLES] = stored_roles(self.bench.resources)
-        roles: HeadRoles | None = memory[_ROLES]
-        return roles
+        return self.results.once("roles", lambda: stored_roles(self.bench.resources))
 
     @property
     def replaceable_shares(self) -> NDArray[np.float64] | None:
@@ -301,9 +295,7 @@ class Explorer:
         job = self.work.job(REPLACEABILITY, self.bench)
         if job is not None and job.result is not None:
             return job.result.shares(self.mask)
-        if self.results.shares is None:
-            self.results.shares = self.bench.evidence.find_shares()
-        shares = self.results.shares.get(self.mask.sha256)
+        shares = self.results.once("shares", self.bench.evidence.find_shares).get(self.mask.sha256)
         if shares is None:
             return None
         return shares.astype(np.float64)

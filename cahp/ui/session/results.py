@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, TypeVar
 
 from cahp import models
 from cahp.api import bundled
@@ -27,6 +24,8 @@ from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import AFTERWARDS, CHOOSING, Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
 from cahp.values import Arrays, HeadMask
+
+T = TypeVar("T")
 
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset((*CHOOSING, *AFTERWARDS, "device")) - {"method", "select_time"}
@@ -58,8 +57,6 @@ class Results:
             self.null = NullCurves(self.arrays["ks"], self.arrays["mss_null"])
         #: What a board of this run is about.
         self.subject = BoardSubject()
-        #: How much of each head kept heads can reproduce, by digest of their mask (None: not read from the store).
-        self.shares: Mapping[str, NDArray[np.float16]] | None = None
         #: What the session and features keep with these results, by names of their own.
         self.memory: dict[str, Any] = {}
         #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
@@ -90,6 +87,13 @@ class Results:
             self.add(run.mask, NONE.name, speed)
         if bundle is not None:
             self._shipped.update(self._outcomes)
+
+    def once(self, name: str, read: Callable[[], T]) -> T:
+        """Return what ``read`` finds in the store; it looks once, because a released budget must not wait for it."""
+        if name not in self.memory:
+            self.memory[name] = read()
+        found: T = self.memory[name]
+        return found
 
     @classmethod
     def load(cls, bench: Bench) -> Results:

@@ -17,7 +17,6 @@ from cahp import features
 from cahp.figures import marks
 from cahp.figures import similarity as figures
 from cahp.figures.head_grid import grid_figure, head_name, places
-from cahp.models.loading import special_ids
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -95,39 +94,36 @@ COMPARE = Kind(
 )
 
 
-def find_example(bench: Bench) -> ComparedHeads | None:
+def find_example(bench: Bench) -> ComparedHeads:
     """Compare the heads on the text that the page opens with; their attention on it is stored."""
-    store = bench.resources.store
-    found = _read_example(store, bench.card.sha256)
-    if found is None:
+    from cahp.models import special_ids
+
+    def measure() -> Entry:
         attention = attend(bench.model, EXAMPLE)
         arrays = {
             "weights": attention.weights.astype(np.float16),
             "ids": np.array(read_tokens(bench.model, EXAMPLE)[0]["input_ids"]),
             "special": np.array(sorted(special_ids(bench.model.tokenizer))),
         }
-        store.save(_name_example(bench.card.sha256), arrays=arrays, meta={"tokens": attention.tokens})
-        found = _read_example(store, bench.card.sha256)
-    return found
+        return Entry(arrays, {"tokens": attention.tokens})
+
+    return bench.resources.find("example", _name_example(bench.card.sha256), _read_example, measure)
 
 
 def _name_example(model: str) -> str:
     return key("attention on example", 1, model, EXAMPLE)
 
 
-def _read_example(store: Store, model: str) -> ComparedHeads | None:
-    def read(entry: Entry) -> ComparedHeads:
-        weights = entry.arrays["weights"].astype(np.float32)
-        roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
-        return ComparedHeads(Attention(tuple(entry.meta["tokens"]), weights, 0, roles), distances(weights))
-
-    return store.read(_name_example(model), read)
+def _read_example(entry: Entry) -> ComparedHeads:
+    weights = entry.arrays["weights"].astype(np.float32)
+    roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
+    return ComparedHeads(Attention(tuple(entry.meta["tokens"]), weights, 0, roles), distances(weights))
 
 
 @cache
 def compare_example(model: str) -> ComparedHeads | None:
     """Compare the heads on the example as it ships (None: it does not for this model); all sessions share it."""
-    return _read_example(Store(), model)
+    return Store().read(_name_example(model), _read_example)
 
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
