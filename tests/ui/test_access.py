@@ -274,7 +274,7 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "open"
 
 
-def test_in_public_neither_folders_nor_the_hub_are_offered_to_anybody(told: Callable[[access.Access], None]) -> None:
+def test_in_public_mode_no_folder_and_no_hub_is_offered(told: Callable[[access.Access], None]) -> None:
     told(access.Access(public=True))
     app = open_dialog(data="/etc")
     assert "but this explorer opens only" in text_of(app, "info")

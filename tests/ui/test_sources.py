@@ -199,7 +199,7 @@ def test_a_model_on_the_hub_is_described_before_a_weight_is_fetched(app: AppTest
     asked = len(hub.requests)
     at(app, fakes.write_data(tmp_path / "data"))
     assert app.button(key="use-source").label == "Download 120 kB and use this model and data"
-    # Whoever goes on choosing does not ask again.
+    # Another choice sends no request to the hub.
     assert len(hub.requests) == asked
     assert set(hub.fetched()) == {"config.json", "model.safetensors"}
     app.button(key="use-source").click().run()

@@ -6,7 +6,7 @@ each other down more than waiting does, so one thread does all the work. Each jo
 1. ``QUICK``: a figure that a person waits for.
 2. ``RUN``: a run.
 3. ``LONG``: minutes of work that a person asked for, such as a refit.
-4. ``UNASKED``: minutes of work that nobody asked for.
+4. ``UNASKED``: minutes of work that the page starts on its own.
 5. ``BACKGROUND``: work for idle time, such as a sweep over all budgets.
 
 Between two batches, a job lets all jobs of a better rank run first. While a quick job or a run refits or trains, it

@@ -42,14 +42,19 @@ def test_a_mask_of_another_name_is_used_with_a_notice(settings: Settings, store:
     assert notice in evaluate(settings, mask=foreign, store=store)["notices"]
 
 
-def test_a_mask_of_another_model_of_its_name_is_used_by_force(settings: Settings, store: Store, tmp_path: Path) -> None:
+def test_a_mask_of_another_model_of_its_name_is_used_by_force(
+    settings: Settings, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     name = Path(settings.model).name
     path = write_mask(tmp_path / "mask.json", name, model_sha256="0" * 64)
     for measure in (evaluate, cahp.latency, cahp.abilities):
         with pytest.raises(MaskError, match="is another model; name its own, or use it anyway with --force"):
             measure(settings, mask=path, store=store)
     forced = evaluate(settings, mask=path, force=True, store=store)
-    assert f"the mask was made for {name} and is used on {name}" in forced["notices"]
+    notice = f"the mask was made for {name} and is used on {name}"
+    assert notice in forced["notices"]
+    cahp.abilities(settings, mask=path, force=True, store=store)
+    assert notice in caplog.messages
 
 
 def test_a_mask_is_used_on_the_model_of_its_run_unasked(model: Path, data: Path, store: Store, tmp_path: Path) -> None:

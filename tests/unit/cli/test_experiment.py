@@ -19,7 +19,7 @@ class Greeting:
     name: "str"
 
 if sys.argv[1:] == ["refuse"]:
-    raise OptionError("nobody is\\nthere")
+    raise OptionError("two\\nlines")
 if sys.argv[1] == "exit":
     sys.exit(int(sys.argv[2]))
 print(WORD, Greeting("you"), *sys.argv[1:])
@@ -48,7 +48,7 @@ def test_a_script_gets_all_words_after_its_name_and_the_modules_beside_it() -> N
 
 
 def test_what_a_script_refuses_is_one_line_and_its_exit_code_is_that_of_the_command() -> None:
-    assert refused(call("experiment", "greet", "refuse")) == "nobody is there"
+    assert refused(call("experiment", "greet", "refuse")) == "two lines"
     assert call("experiment", "greet", "exit", "3").code == 3
     assert call("experiment", "greet", "exit", "0").code == 0
 

@@ -66,7 +66,7 @@ def test_the_weights_name_their_origin(line: list[object], tmp_path: Path) -> No
     assert set(facts) >= {"cahp.version", "cahp.model.sha256", "cahp.method"}
 
 
-#: How the hub answers to a commit. The first one leaves no repository on the hub: nobody may write.
+#: How the hub answers to a commit, and the message. None: it refuses the token, and has no repository afterwards.
 FAILURES = {
     None: "your token may not read or write org/small; renew or allow it",
     0: "the hub cannot be reached for org/small; check the connection",
