@@ -189,6 +189,10 @@ def test_no_import_opens_a_socket() -> None:
     done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) > 200
+    # The watch sees one.
+    command[-1] = _IMPORTS.replace("import cahp\n", "import socket, cahp\nsocket.create_server(('127.0.0.1', 0))\n")
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode, "socket." in done.stderr) == (1, True)
 
 
 #: Conditional expressions in the package. The number only falls: an ``if`` that is a statement is read once.

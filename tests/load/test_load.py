@@ -5,6 +5,7 @@ Run by ``pytest -m nightly tests/load -s``, which prints a table of the waiting 
 
 import asyncio
 import os
+import re
 import signal
 import sys
 import time
@@ -80,6 +81,8 @@ def test_everybody_sees_the_figures_of_their_own_budget(tmp_path: Path, capsys: 
     # With all heads there is nothing to refit. Neighbours in time are no neighbours in figures.
     budgets = sorted(expected)[:-1]
     own = [budgets[person * 29 % len(budgets)] for person in range(PEOPLE)]
+    compared = bundled.read_comparisons()[0][0].comparison.results.budgets
+    at = [compared[person % len(compared)] for person in range(PEOPLE)]
     lines = [f"{PEOPLE} people at once, {os.cpu_count()} cores", f"{'':<20}{'p50':>8}{'p95':>8}"]
 
     async def together(name: str, act: Callable[[int, Visitor], Awaitable[None]], visitors: list[Visitor]) -> None:
@@ -111,7 +114,9 @@ def test_everybody_sees_the_figures_of_their_own_budget(tmp_path: Path, capsys: 
                 visitors,
             )
             check(visitors, "board")
-            await together("Compare", lambda _, visitor: visitor.open("Compare"), visitors)
+            await together("Compare", lambda person, visitor: visitor.open("Compare", f"at={at[person]}"), visitors)
+            for heads, visitor in zip(at, visitors, strict=True):
+                assert re.findall(r"At (\d+) heads", visitor.headings()) == [str(heads)]
             await together("Home again", lambda _, visitor: visitor.open(""), visitors)
             check(visitors, "home-board")
         finally:

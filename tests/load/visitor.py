@@ -64,10 +64,10 @@ class Visitor:
 
     # What a person does --------------------------------------------------------------------------------------
 
-    async def open(self, page: str) -> None:
+    async def open(self, page: str, query: str = "") -> None:
         """Open a page by its name (``""`` is home), through a link of the page before if there was one."""
         message = BackMsg()
-        message.rerun_script.query_string = self._query
+        message.rerun_script.query_string = query or self._query
         if page in self._pages:
             message.rerun_script.page_script_hash = self._pages[page]
         else:
@@ -98,6 +98,10 @@ class Visitor:
     def data(self, key: str) -> Any:
         """The data that the component ``key`` draws."""
         return json.loads(self.component(key).proto.json)
+
+    def headings(self) -> str:
+        """The headings of the page."""
+        return "\n".join(element.proto.body for element in self._elements.values() if element.kind == "heading")
 
     # The protocol --------------------------------------------------------------------------------------------
 

@@ -31,13 +31,11 @@ from cahp.models.surgery import cut
 from cahp.stages.latency import measure_onnx
 from cahp.values import HeadMask, OptionError
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread", "read_back_here"),
-    # PyTorch's exporter uses what PyTorch has replaced, and warns that axes with one name have one size.
-    pytest.mark.filterwarnings(
-        "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:# The axis name.*:UserWarning"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("one_thread", "read_back_here")
+#: PyTorch's exporter uses what PyTorch has replaced, and warns that axes with one name have one size.
+EXPORTS = pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:# The axis name.*:UserWarning"
+)
 
 ONNX = formats.model_form("onnx")
 #: Two groups of two query heads in each of three layers; the first layer keeps none.
@@ -113,6 +111,7 @@ def test_the_counted_share_of_attention_in_the_weights_is_that_of_its_projection
     assert model.card.attention_weights == 6144 / model.card.details["parameters"]
 
 
+@EXPORTS
 def test_the_code_in_the_readme_writes_what_the_pruned_model_writes(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime", reason="what runs ONNX files is not installed")
     shape = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads": 2}
@@ -178,6 +177,7 @@ def test_the_guide_names_the_types_that_are_tried() -> None:
     assert re.findall(r"`(.+?)`", named) == TRIED
 
 
+@EXPORTS
 @pytest.mark.nightly
 @pytest.mark.parametrize("kind", TRIED)
 def test_each_type_reads_in_pieces_as_without_cache(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

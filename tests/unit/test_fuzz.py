@@ -165,6 +165,7 @@ def fuzz(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], *, exam
             return
 
 
+WHOLE = json_text(comparisons.varied().as_json())
 #: What is changed, by file: how it is opened, and the contents that are tried.
 FILES: dict[str, tuple[tuple[str, ...], Callable[[], st.SearchStrategy[bytes]]]] = {
     "d.csv": (("data", "preview"), lambda: tables_like(",") | bytes_like([b'text,label\n"a ""b""",x\nc,y\n'])),
@@ -175,7 +176,7 @@ FILES: dict[str, tuple[tuple[str, ...], Callable[[], st.SearchStrategy[bytes]]]]
         ("mask",),
         lambda: bytes_like(_mask_files()) | json_like([_mask_files()[0].decode(), _mask_files()[-1].decode()]),
     ),
-    "compare.json": (("comparison",), lambda: json_like([json_text(comparisons.varied().as_json())])),
+    "compare.json": (("comparison",), lambda: bytes_like([WHOLE.encode()]) | json_like([WHOLE])),
 }
 
 

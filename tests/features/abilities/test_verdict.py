@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from cahp.features.abilities.classifying import _Rows, find_negations, measure_classifier
+from cahp.features.abilities.classifying import _Rows, find_negations, measure_classifier, mistype
 from cahp.features.abilities.record import (
     AbilitiesRecord,
     ItemValues,
@@ -170,6 +170,12 @@ def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
 def test_negations_are_found_as_words(text: str, negates: bool) -> None:
     assert find_negations(make_texts([text], [0])).tolist() == [0] * negates
     assert find_negations(make_texts(["x"], [0], [text])).tolist() == [0] * negates
+
+
+def test_typing_errors_depend_on_seed_and_text_alone() -> None:
+    texts = make_texts(["several words of this text", "another sentence"], [0, 1])
+    assert mistype(texts, 7).take([1]).inputs == mistype(texts.take([1]), 7).inputs
+    assert len({mistype(texts, 7).inputs[1], mistype(texts, 8).inputs[1], texts.inputs[1]}) == 3
 
 
 def test_a_receipt_of_the_full_model_under_a_full_mask_flags_nothing(small_bench: Bench) -> None:

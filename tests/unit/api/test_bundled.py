@@ -20,6 +20,7 @@ from cahp.board import budget_sweep
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
 from cahp.comparison import Comparison
+from cahp.features.head_cards.measuring import stored_examples, stored_removals
 from cahp.features.neutral.section import NEUTRAL_TEXT
 from cahp.features.roles.habits import stored_maps
 from cahp.run.bench import open_bench
@@ -244,7 +245,10 @@ def test_a_bundled_run_is_evaluated_on_neutral_text_and_knows_what_its_heads_att
     assert sum(map(len, neutral.kept.values())) == written.document.mask.count
     chosen, own = (neutral.outcomes[state]["kl"].value for state in ("chosen", "own"))
     assert neutral.excess.value == pytest.approx(chosen - own)
-    maps = stored_maps(Source.open(bundled.RUNS[name]).bench)
+    bench, families = Source.open(bundled.RUNS[name]).bench, written.evidence().families
+    assert len(stored_examples(bench, families)) == len(stored_removals(bench)) == len(families)
+    assert stored_examples(bench, families + 1) is None
+    maps = stored_maps(bench)
     heads = written.document.model.layers * written.document.model.heads
     assert maps.pictures.shape == (heads, 32, 32)
     assert maps.shares.sum(axis=1) == pytest.approx(np.ones(heads), abs=5e-3)

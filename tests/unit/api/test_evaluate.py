@@ -1,6 +1,7 @@
 """Evaluate and time under a mask: each on a tiny model, held against what any other tool makes of it."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def test_without_a_mask_the_full_model_alone_is_measured(
     assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
     assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
+
+
+def test_the_test_split_is_counted_when_it_is_opened(settings: Settings, tmp_path: Path) -> None:
+    store, test = Store(tmp_path), replace(settings, eval_split="test")
+    opened = [evaluate(one, store=store)["test_opened"] for one in (settings, test, test, settings)]
+    assert opened == [0, 1, 2, 2]
 
 
 def test_a_mask_of_another_name_is_used_with_a_notice(settings: Settings, store: Store, tmp_path: Path) -> None:

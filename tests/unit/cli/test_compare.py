@@ -1,11 +1,16 @@
 """``cahp compare`` as its users meet it: what it prints, where, with which exit code, and what it leaves behind."""
 
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from terminal import call, refused
 
 from cahp.comparison import Comparison
+from cahp.store import Store
 
 
 @pytest.fixture(scope="module")
@@ -42,3 +47,24 @@ def test_what_makes_no_sense_is_one_sentence_and_exit_2(
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
     assert said in refused(call(*words, *more, "--out", tmp_path / "new"))
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.nightly
+def test_ctrl_c_ends_with_130_and_what_was_measured_is_found_again(
+    words: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CAHP_CACHE", str(tmp_path / "cache"))
+    asked = [*map(str, words), "--jobs", "2", "--out", str(tmp_path / "out")]
+    command, environment = [sys.executable, "-m", "cahp", *asked], {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        # Once a tenth is done.
+        while "10 % done" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "interrupted; no incomplete file was left" in said
+    assert "Traceback" not in said
+    assert not (tmp_path / "out").exists()
+    assert any(Store().folder.iterdir())
+    assert "were measured before" in call(*asked).err

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, Mock
 
 import pytest
 from terminal import call, refused
@@ -130,3 +131,12 @@ def test_a_port_in_use_is_refused_with_the_option(started: Started) -> None:
         port = taken.getsockname()[1]
         assert f"port {port} is in use; name another with --port" in refused(call("explore", "--port", port))
     assert started == []
+
+
+def test_at_ctrl_c_the_server_has_time_to_end(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = MagicMock(wait=Mock(side_effect=[KeyboardInterrupt, 3]))
+    process.__enter__.return_value, process.__exit__.return_value = process, None
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
+    assert call("explore").code == 130
+    assert process.wait.call_args.kwargs == {"timeout": 10.0}
+    process.kill.assert_called_once_with()

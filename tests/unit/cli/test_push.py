@@ -1,6 +1,7 @@
 """``cahp export --push``: a pruned model becomes a new repository of the hub, or one line says why not."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import fakes
 import numpy as np
@@ -116,3 +117,9 @@ def test_an_empty_repository_that_everybody_reads_takes_no_private_model(line: l
     hub.add("org/small", {".gitattributes": b""})
     assert "org/small exists on the hub, with another visibility" in refused(pushed(line, "--yes"))
     assert pushed(line, "--yes", "--push-public").code == 0
+
+
+def test_of_a_full_disk_nothing_is_uploaded(line: list[object], hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=OSError(28, "No space left on device")))
+    assert "(No space left on device); free some space there" in refused(pushed(line, "--yes"))
+    assert "org/small" not in hub.repositories

@@ -2,6 +2,7 @@ import json
 import re
 from pathlib import Path
 
+import fakes
 import pytest
 from terminal import call, refused
 
@@ -63,3 +64,28 @@ def test_a_static_report_runs_no_script_and_replaces_what_is_none_only_by_force(
     assert "without a board" in call(*asked).out
     written = (tmp_path / "thesis.html").read_text(encoding="utf-8")
     assert "<script" not in written
+
+
+@pytest.mark.nightly
+def test_on_text_without_labels_no_command_speaks_of_accuracy(model: Path, tmp_path: Path) -> None:
+    notes, run, compact = tmp_path / "notes.txt", tmp_path / "run", tmp_path / "compact"
+    notes.write_text("\n\n".join(fakes.sentences(160, seed=3).first))
+    mine = ["--model", model, "--data", notes, "--device", "cpu"]
+    quick = ["--pool-size", 8, "--projection", "pca", "--latency-time", "0.05s", "--budget", 5]
+    masked = [*mine, "--mask", run / "head_mask.json"]
+    distilled = ["--recover", "distill", "--epochs", 1, "--quiet", "--out", tmp_path / "recovered"]
+    data = call("data", notes).out
+    pruned = call("prune", *mine, *quick, "--recover", "refit", "--sweep", "--out", run).out
+    others = [
+        call("evaluate", *masked).out,
+        call("recover", *masked, *distilled).out,
+        call("export", *masked, "--recover", "refit", "--out", compact).out,
+    ]
+    assert call("report", run, "--static").code == 0
+    assert "no labels" in data
+    assert all("KL divergence" in said and "Agreement" in said for said in (pruned, *others))
+    written = [path.read_text(encoding="utf-8") for path in (run / "report.html", compact / "README.md")]
+    spoken = "".join((data, pruned, *others, *written)).lower()
+    assert not re.findall("accuracy|macro-f1|cross-entropy|calibration error", spoken)
+    outcomes = json.loads((run / "table.json").read_text())["rows"]["outcomes"]
+    assert [set(one) for one in outcomes] == [{"kl", "agreement"}] * 10

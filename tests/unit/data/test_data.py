@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -564,3 +565,16 @@ def test_a_file_sorted_by_label_is_shuffled_with_a_notice(labels: list[int], lim
     assert np.count_nonzero(np.diff(drawn.labels)) > len(texts.classes)
     assert len(set(drawn.first)) == (limit or len(labels))
     assert all(texts.labels[int(text[1:])] == label for text, label in zip(drawn.first, drawn.labels, strict=True))
+
+
+@settings(max_examples=960, deadline=None)
+@given(
+    st.sampled_from([".csv", ".tsv", ".jsonl", ".parquet"]),
+    st.sampled_from([b"", b"text,label\na,b\n", b"text\tlabel\nx\t1\n", b'{"text": "x", "label": 1}\n']),
+    st.binary() | st.text(alphabet='",\t\r\n{}[]:ab01.-\\').map(str.encode),
+)
+def test_any_bytes_give_a_data_set_or_a_data_error(suffix: str, head: bytes, tail: bytes) -> None:
+    with tempfile.TemporaryDirectory() as folder, suppress(DataError):
+        path = Path(folder) / f"d{suffix}"
+        path.write_bytes(head + tail)
+        assert len(load(str(path)).classes) >= 2

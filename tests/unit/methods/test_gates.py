@@ -200,8 +200,14 @@ def test_the_joint_training_moves_the_weights_of_its_copy(model: HeadModel, monk
     copies: list[HeadModel] = []
     monkeypatch.setattr("cahp.models.surgery.separate", lambda given: copies.append(separate(given)) or copies[-1])
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
-    rules = gates.GateRules(lambda given, *_: given * 0 + 1, joint=True)
-    gates.train_gates(model, TEXTS, rules, learning_rate=0.5, steps=3, seed=0)
+
+    def draw(given: torch.Tensor, *_: object) -> torch.Tensor:
+        # With dropout, in the copy alone.
+        assert copies[-1].network.training
+        assert not model.network.training
+        return given * 0 + 1
+
+    gates.train_gates(model, TEXTS, gates.GateRules(draw, joint=True), learning_rate=0.5, steps=3, seed=0)
     states = [one.network.state_dict() for one in (model, *copies)]
     ours, copied = ([name for name in before if not torch.equal(state[name], before[name])] for state in states)
     assert ours == []

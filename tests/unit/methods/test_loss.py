@@ -47,6 +47,14 @@ def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
     return [[score / sum(other**2 for other in row) ** 0.5 for score in row] for row in scores.tolist()]
 
 
+def test_gradient_scores_are_mean_absolute_slopes(model: HeadModel, tmp_path: Path) -> None:
+    texts = fakes.sentences(40)
+    every = slopes(model, texts, np.ones((LAYERS, HEADS), bool))
+    assert (np.abs(every.mean(axis=0)) < 0.9 * np.abs(every).mean(axis=0)).any()
+    found = registry.get("gradient").score(gather(model, texts, tmp_path))
+    assert np.allclose(found, scaled(np.abs(every).mean(axis=0)), atol=1e-3)
+
+
 def test_iterated_gradients_are_taken_again_after_every_round(model: HeadModel, tmp_path: Path) -> None:
     # A tenth of 12 heads is one head a round.
     floor = 2

@@ -42,6 +42,13 @@ def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(settings: 
     assert bench.calibration.tokens == pytest.approx(4096, abs=2 * 32)
     assert bench.calibration.count == 96
     assert "calibration mix: 25 % repeated passages and random tokens (--mix)" in bench.notices
+    stream = [token for one in windows if not one.copying for token in one.ids[-one.scored :].tolist()]
+    for copied in (one for one in windows if one.copying):
+        # Only the second reading counts, after the beginning token.
+        half = copied.ids[1 : 1 + copied.scored].tolist()
+        assert copied.ids.tolist() == [windows[0].ids[0], *half, *half]
+        if copied.source == "passage":
+            assert any(stream[place : place + len(half)] == half for place in range(len(stream)))
     # Evaluation texts have none, and an evaluation alone has no mix to tell of.
     assert not count_read(bench.evaluation.windows, "passage")
     evaluated = cahp.evaluate(settings, store=store)

@@ -6,6 +6,7 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+import torch
 from fakes import prune
 
 from cahp.models import devices
@@ -19,6 +20,15 @@ from cahp.values import Precisions
 def settings(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> Settings:
     data = fakes.write_data(tmp_path_factory.mktemp("data"), train=60, validation=20, test=5)
     return fakes.quick(model.card.folder, data, budget="5")
+
+
+def test_products_in_bfloat16_leave_weights_and_gates_alone(model: HeadModel) -> None:
+    (batch,) = model.batches(model.tokenize(fakes.sentences(40).inputs))
+    shut, seen = model.gates(np.zeros((model.layers, model.heads))), []
+    model.logits(batch, gates=shut, precision="bfloat16", tap=lambda site, _, one: seen.append((site, one.abs().max())))
+    taken = [float(largest) for site, largest in seen if site == "output"]
+    assert taken == [0.0] * model.layers
+    assert {weight.dtype for weight in model.network.parameters()} == {torch.float32}
 
 
 def test_auto_changes_nothing_where_bfloat16_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
+import documents
 import fakes
 import pytest
 from fakes import prune
@@ -18,7 +19,7 @@ from cahp.files import json_text
 from cahp.models import cards
 from cahp.models.cards import Timing
 from cahp.run import resources
-from cahp.run.bench import open_bench
+from cahp.run.bench import labelling, open_bench
 from cahp.run.document import Budget, RunDocument
 from cahp.run.evidence import stored_roles
 from cahp.run.measurements import Measurements
@@ -165,6 +166,13 @@ def test_permuted_labels_are_noticed_and_the_option_that_is_named_mends_them(
     mended = prune(replace(wrong, label_map=describe()["label_map"].parse(*option)), store=Store(tmp_path / "store"))
     assert mended.document.outcomes["full"]["accuracy"].value == 1.0
     assert notices(mended, "permuted") == []
+
+
+def test_the_option_maps_labels_of_the_data_to_classes() -> None:
+    labels = [0, 1, 2] * 20
+    full = documents.answers([[2, 0, 1][one] for one in labels], labels, classes="abc")
+    (said,) = labelling(full, {name: name for name in "abc"})
+    assert said.endswith("--label-map a=c,b=a,c=b")
 
 
 def test_looks_at_the_test_split_count(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import math
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -136,3 +137,14 @@ def test_a_rotation_keeps_means_and_covariances(monkeypatch: pytest.MonkeyPatch)
         assert np.allclose(one.mean(axis=0), points.mean(axis=0), atol=1e-5)
         assert np.allclose(np.cov(one.T), np.cov(points.T), atol=1e-4)
         assert not np.allclose(one, points, atol=0.1)
+
+
+@pytest.mark.parametrize(("fits", "found", "lowest"), [(3, (9, "polynomial-3"), 3), (None, (19, "chord"), 2)])
+def test_the_degree_is_lowered_until_there_is_a_knee_and_the_chord_is_the_last_resort(
+    monkeypatch: pytest.MonkeyPatch, fits: int | None, found: tuple[int, str], lowest: int
+) -> None:
+    locate = Mock(side_effect=lambda *_, polynomial_degree, **__: Mock(knee={fits: 9}.get(polynomial_degree)))
+    monkeypatch.setattr("kneed.KneeLocator", locate)
+    assert knee(range(2, 72), SATURATING) == found
+    tried = [call.kwargs["polynomial_degree"] for call in locate.call_args_list]
+    assert tried == list(range(6, lowest - 1, -1))

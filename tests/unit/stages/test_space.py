@@ -90,6 +90,7 @@ def alike(rounding: float = 0.0) -> Signatures:
 
 
 SAME = "all 12 heads separate the classes in the same way.*more examples"
+ONE_NAN = np.where(np.arange(12 * 3 * 16).reshape(12, 3, 16) == 170, np.nan, scattered(12).mean)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +103,24 @@ SAME = "all 12 heads separate the classes in the same way.*more examples"
         pytest.param(replace(scattered(12), counts=np.zeros(3)), 1 << 29, "0 of 3 .*at least two", id="no class"),
         pytest.param(scattered(1), 1 << 29, "1 heads cannot be .*method that scores heads", id="one head"),
         pytest.param(scattered(2), 1 << 29, "2 heads cannot be .*method that scores heads", id="two heads"),
-        pytest.param(replace(scattered(12), mean=np.full((12, 3, 16), np.nan)), 1 << 29, "not finite", id="not finite"),
+        pytest.param(replace(scattered(12), mean=ONE_NAN), 1 << 29, "not finite.*float32", id="not finite"),
         pytest.param(scattered(12, classes=2, cells=1), 1 << 29, "larger pool size", id="one feature"),
     ],
 )
 def test_signatures_that_cannot_be_placed_are_refused(signatures: Signatures, size_limit: int, error: str) -> None:
     with pytest.raises(SpaceError, match=error):
         space(signatures, size_limit=size_limit)
+
+
+def test_of_many_heads_tsne_sees_principal_components_and_like_heads_are_near(monkeypatch: pytest.MonkeyPatch) -> None:
+    few, rng = scattered(6, cells=64), np.random.default_rng(1)
+    mean = np.repeat(few.mean, 12, axis=0) + 0.003 * rng.standard_normal((72, 3, 64))
+    heads = Signatures(few.counts, mean, np.repeat(few.m2, 12, axis=0), 6, 12)
+    every = space(heads)
+    monkeypatch.setattr("cahp.stages.clustering._MANY_HEADS", 71)
+    found = space(heads)
+    assert found.features.shape == every.features.shape
+    assert not np.array_equal(found.embedding, every.embedding)
+    group = np.repeat(np.arange(6), 12)
+    others = found.distances + np.where(np.eye(72), np.inf, 0)
+    assert (group[others.argmin(axis=1)] == group).mean() > 0.9

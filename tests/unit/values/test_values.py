@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cahp.tasks.texts import Texts
-from cahp.values import Estimate, HeadMask, MaskError
+from cahp.values import Estimate, HeadMask, MaskError, digest
 from cahp.values.statistics import Signatures
 
 
@@ -74,6 +74,7 @@ def test_texts_digest_texts_pairs_labels_and_names() -> None:
         Texts(("a", "b"), None, labels, ("y", "x")),
     ]
     assert len({base.sha256, *(other.sha256 for other in others)}) == 5
+    assert digest("ab", "c") != digest("a", "bc")
     assert others[1].take([1, 0]).inputs == [("b", "b"), ("a", "a")]
 
 
