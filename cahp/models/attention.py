@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 Probe = Callable[[int, Tensor], None]
 #: Called with a layer's index and the attention weights of every query head; returns their replacement.
 Edit = Callable[[int, Tensor], Tensor]
-#: Called with the site, the layer's index, and the input ``(batch, tokens, width)`` of the projection, after all hooks.
+#: Called with the site, the layer's index, and the input ``(batch, tokens, width)`` of the attention, or of the
+#: projection, after all hooks.
 Tap = Callable[[Site, int, Tensor], None]
 #: Called with the output of each layer, ``(batch, tokens, hidden)``, in order; returns its replacement or None.
 Leaving = Callable[[Tensor], Tensor | None]
@@ -190,6 +191,15 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
     return (context, *args[1:])
 
 
+def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    tap = _current.get().tap
+    if tap is not None:
+        # Some families compute attention from queries and keys.
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if hidden is not None:
+            tap("attention", module.cahp_layer, hidden)  # type: ignore[arg-type]
+
+
 def _after_projection(site: Site, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
     tap = _current.get().tap
     if tap is not None:
@@ -242,8 +252,10 @@ def attach(model: HeadModel) -> None:
             weighing = attention.get_submodule(family.weights)
             weighing.register_forward_pre_hook(_before_weights)
         # Some families' attention modules carry no index of their own.
+        attention.cahp_layer = index  # type: ignore[assignment]
         weighing.cahp_layer = index  # type: ignore[assignment]
         weighing.cahp_group = model.card.group  # type: ignore[assignment]
+        attention.register_forward_pre_hook(_before_attention, with_kwargs=True)
         if family.interface:
             attention.cahp_own = own_function(attention)
             # Whether fused kernels compute the same.

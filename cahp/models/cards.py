@@ -202,9 +202,9 @@ class KvCache:
 
 # Models before their weights are read ---------------------------------------------------------------------------------
 
-#: The projection whose inputs a tap gets: a layer's output projection (of the gated context vectors of its heads), or
-#: the first or second projection of its feed-forward block.
-Site = Literal["output", "feed_in", "feed_out"]
+#: What a tap gets the inputs of: a layer's attention, its output projection (which reads the gated context vectors of
+#: its heads), or the first or second projection of its feed-forward block.
+Site = Literal["attention", "output", "feed_in", "feed_out"]
 #: The meaning of a size attribute of an attention module.
 Size = Literal["heads", "units", "channels"]
 #: The place of the normalisation in a layer: after each sum (``post``), or before each block (``pre``).

@@ -14,6 +14,9 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
+from functools import cache
 from pathlib import Path
 from types import MethodType
 from typing import Any
@@ -53,8 +56,9 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     Its ``config.json`` holds these entries under ``cahp``: ``head``, the kind of the network's head (default: a
     classifier's); ``kept``, the kept heads of each layer, numbered as in the original; ``attributes``, the numbers of
     heads and channels that attention modules store; ``empty``, attention modules without heads with the options of
-    ``empty_attention``; ``planes``, arguments with one plane of scores for each head, and the planes to keep; and
-    ``selects``, the query heads to keep where queries, keys or a bias on scores are computed for all heads.
+    ``empty_attention``; ``planes``, arguments with one plane of scores for each head, and the planes to keep;
+    ``selects``, the query heads to keep where queries, keys or a bias on scores are computed for all heads; and
+    ``bypass``, attention modules with a ``Bypass``, with the paths of their output projections and its options.
 
     Raises:
         ValueError: If the folder holds no pruned model, or its files do not belong together.
@@ -72,6 +76,10 @@ def load_pruned(folder: str | Path = Path(__file__).parent, *, attn_implementati
     if (folder / "generation_config.json").is_file():
         network.generation_config = GenerationConfig.from_pretrained(folder)
     weights = load_file(folder / "model.safetensors")
+    for path, (output, place, causal) in plan.get("bypass", {}).items():
+        down, up = (torch.empty_like(weights[f"{path}.cahp_bypass.{name}"]) for name in ("down", "up"))
+        bypass = Bypass(down, up, place=place, causal=causal)
+        set_bypass(network, network.get_submodule(path), network.get_submodule(output), bypass)
     for name, tensor in weights.items():
         _set_weights(network, name, tensor)
     state = network.state_dict(keep_vars=True)
@@ -152,10 +160,7 @@ def fill_attention(module: nn.Module) -> None:
 
 def _without_heads(module: Any, *args: Any, **kwargs: Any) -> Any:
     output, entries = module.cahp_empty
-    if args:
-        hidden: torch.Tensor = args[0]
-    else:
-        hidden = kwargs["hidden_states"]
+    hidden = entering(args, kwargs)
     _count_tokens(module, kwargs, hidden)
     result = hidden.new_zeros(*hidden.shape[:-1], 0)
     if output is not None:
@@ -274,3 +279,223 @@ def _selecting(name: str) -> str:
     AttentionInterface.register(_SELECTING + name, attention)
     AttentionMaskInterface.register(_SELECTING + name, ALL_MASK_ATTENTION_FUNCTIONS[name])
     return _SELECTING + name
+
+
+# The bypass ----------------------------------------------------------------------------------------------------------
+#
+# What a layer without some of its heads adds to the output of the others: linear functions of the words, which need no
+# cache that grows. Source: whole attention layers as linear maps (NBL, arXiv 2505.21077); beside kept heads it is ours.
+
+#: The numbers of tokens over which exponential means run: they decay by ``1 - 1 / tokens`` a token.
+SPANS = (8, 32)
+
+
+class Words:
+    """Which tokens of a batch are real, for the means over its words.
+
+    ``mask`` (b, m + n) is 0 for padding and counts the ``m`` tokens that a cache holds (None: all are real).
+    """
+
+    def __init__(self, mask: torch.Tensor | None) -> None:
+        self._mask = mask
+        self._decays: dict[tuple[int, bool], torch.Tensor] = {}
+
+    def check(self, hidden: torch.Tensor, seen: int) -> None:
+        """Check that ``hidden`` states and the ``seen`` tokens of a cache are those of the mask.
+
+        Raises:
+            ValueError: If they are not.
+        """
+        if self._mask is None:
+            return
+        if self._mask.ndim != 2 or self._mask.shape[1] != seen + hidden.shape[1]:
+            raise ValueError("a bypass needs the mask of all tokens (b, n), and a cache that it has filled itself")
+
+    def real(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return 1 for real tokens and 0 for padding, ``(b, n, 1)``, for hidden states ``(b, n, width)``."""
+        if self._mask is None:
+            return hidden.new_ones(*hidden.shape[:2], 1)
+        return self._mask[:, -hidden.shape[1] :, None].to(hidden.dtype)
+
+    def counts(self, hidden: torch.Tensor, past: int) -> torch.Tensor:
+        """Return the number of real tokens up to each one, ``(b, n, 1)``, with those of ``past`` ones in a cache."""
+        if self._mask is None:
+            return self.real(hidden).cumsum(1) + past
+        total = self._mask.to(hidden.dtype).cumsum(1)
+        return total[:, -hidden.shape[1] :, None].clamp(min=1)
+
+    def decays(self, hidden: torch.Tensor, span: int, *, causal: bool) -> torch.Tensor:
+        """Return the weights ``(n, n)`` of an exponential mean: those of one token's mean are a row."""
+        name = span, causal
+        if name not in self._decays:
+            places = torch.arange(hidden.shape[1], device=hidden.device)
+            distances = (places[:, None] - places).to(hidden.dtype)
+            rest = 1 - 1 / span
+            if causal:
+                weights = torch.where(distances < 0, 0.0, rest ** distances.clamp(min=0) / span)
+            else:
+                weights = rest ** distances.abs() * (1 - rest) / (1 + rest)
+            self._decays[name] = weights
+        return self._decays[name]
+
+
+def mix_words(
+    parts: Sequence[torch.Tensor], words: Words, *, causal: bool, past: torch.Tensor | None = None, seen: int = 0
+) -> tuple[list[torch.Tensor], torch.Tensor | None]:
+    """Return what a bypass sees of the words, and its state after them.
+
+    ``parts`` are functions of each token ``(b, n, width)``, 0 at padding: that of the token itself; of the one before;
+    of the one after, unless attention is ``causal``; and those of which exponential means over ``SPANS`` and the mean
+    are taken, over the tokens so far or over the whole text. All are returned in this order. The state ``(b, 4, width)``
+    of causal attention, of parts of one width, is that of ``past`` tokens, of which ``seen`` are cached (None: none).
+    """
+    now, before, *after = parts[: len(parts) - 1 - len(SPANS)]
+    spread = parts[len(parts) - 1 - len(SPANS) :]
+    none = torch.zeros_like(before[:, :1])
+    earlier = none
+    if past is not None:
+        earlier = past[:, :1]
+    mixed = [now, torch.cat([earlier, before[:, :-1]], dim=1)]
+    mixed += [torch.cat([part[:, 1:], none], dim=1) for part in after]
+    for place, (span, part) in enumerate(zip(SPANS, spread, strict=False), start=1):
+        decays = words.decays(part, span, causal=causal)
+        mean = decays @ part
+        if past is not None:
+            # The first row holds the weights of the first token, the first column those of the later ones.
+            mean = mean + decays[:, :1] * span * (1 - 1 / span) * past[:, place : place + 1]
+        mixed.append(mean)
+    total = spread[-1].cumsum(1)
+    if not causal:
+        mixed.append((total[:, -1:] / words.counts(total, 0)[:, -1:]).expand_as(total))
+        return mixed, None
+    if past is not None:
+        total = total + past[:, -1:]
+    mixed.append(total / words.counts(total, seen))
+    if len({part.shape[-1] for part in parts}) > 1:
+        return mixed, None
+    state = torch.cat([before[:, -1:], *(mean[:, -1:] for mean in mixed[2:-1]), total[:, -1:]], dim=1)
+    return mixed, state
+
+
+class Bypass(nn.Module):
+    """The sum of linear functions of the words, of low rank, beside the heads of a layer.
+
+    ``down (parts, rank, hidden)`` reads each of the parts of ``mix_words`` from the hidden states that enter the
+    attention, ``up (out, rank)`` writes their sum. ``place`` tells the layers apart in a cache.
+    """
+
+    def __init__(self, down: torch.Tensor, up: torch.Tensor, *, place: int, causal: bool) -> None:
+        super().__init__()
+        self.down = nn.Parameter(down, requires_grad=False)
+        self.up = nn.Parameter(up, requires_grad=False)
+        self.place = place
+        self.causal = causal
+
+    def forward(self, hidden: torch.Tensor, words: Words, cache: Any) -> torch.Tensor:
+        """Return its output ``(b, n, out)`` for hidden states ``(b, n, hidden)``; a ``cache`` holds its state."""
+        read = nn.functional.linear(hidden * words.real(hidden), self.down.flatten(0, 1))
+        parts = list(read.unflatten(-1, self.down.shape[:2]).unbind(-2))
+        states: dict[int, tuple[torch.Tensor, int]] = {}
+        if cache is not None:
+            states = keep_states(cache)
+        past, seen = states.get(self.place, (None, 0))
+        words.check(hidden, seen)
+        mixed, state = mix_words(parts, words, causal=self.causal, past=past, seen=seen)
+        if cache is not None and state is not None:
+            # A new one: a copied cache keeps its own.
+            cache.cahp_states = {**states, self.place: (state, seen + hidden.shape[1])}
+        total = mixed[0]
+        for part in mixed[1:]:
+            total = total + part
+        return nn.functional.linear(total, self.up)
+
+
+class _KeepsStates:
+    """A cache that also holds the states of bypasses, by layer, and the number of tokens that each has seen."""
+
+    cahp_states: dict[int, tuple[torch.Tensor, int]]
+
+    def _select(self, rows: Any) -> None:
+        self.cahp_states = {place: (rows(state), seen) for place, (state, seen) in self.cahp_states.items()}
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Take other rows of the batch, as a beam search does."""
+        super().reorder_cache(beam_idx)  # type: ignore[misc]
+        self._select(lambda state: state.index_select(0, beam_idx.to(state.device)))
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Take some rows of the batch."""
+        super().batch_select_indices(indices)  # type: ignore[misc]
+        self._select(lambda state: state[indices])
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Repeat each row of the batch."""
+        super().batch_repeat_interleave(repeats)  # type: ignore[misc]
+        self._select(lambda state: state.repeat_interleave(repeats, dim=0))
+
+    def reset(self) -> None:
+        """Forget all tokens."""
+        super().reset()  # type: ignore[misc]
+        self.cahp_states = {}
+
+    def crop(self, *args: Any, **kwargs: Any) -> None:
+        """Refuse to forget the last tokens only."""
+        raise ValueError("the state of a bypass cannot go back; generate without an assistant model")
+
+
+@cache
+def _keeping(kind: type) -> type:
+    return type(kind.__name__, (_KeepsStates, kind), {})
+
+
+def keep_states(cache: Any) -> dict[int, tuple[torch.Tensor, int]]:
+    """Return the states of bypasses that a cache of transformers holds, by layer; from then on it keeps them."""
+    if not isinstance(cache, _KeepsStates):
+        cache.__class__ = _keeping(type(cache))
+        cache.cahp_states = {}
+    states: dict[int, tuple[torch.Tensor, int]] = cache.cahp_states
+    return states
+
+
+#: The words that are being read, and the output of the bypass of the layer that is being computed.
+_words: ContextVar[Words] = ContextVar("cahp_words", default=Words(None))  # noqa: B039 - never changed
+_beside: ContextVar[torch.Tensor | None] = ContextVar("cahp_beside", default=None)
+
+
+def read_words(mask: torch.Tensor | None) -> None:
+    """State which tokens of the next batch are real; a network whose layers run one by one does not state it."""
+    _words.set(Words(mask))
+
+
+def entering(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> torch.Tensor:
+    """Return the hidden states among the arguments of an attention module."""
+    hidden: torch.Tensor = args[0] if args else kwargs["hidden_states"]
+    return hidden
+
+
+def set_bypass(network: nn.Module, attention: nn.Module, output: nn.Module, bypass: Bypass) -> None:
+    """Add a bypass to an ``attention`` module and its ``output`` projection, in place of one that it has."""
+    known = hasattr(attention, "cahp_bypass")
+    attention.cahp_bypass = bypass
+    if not known:
+        attention.register_forward_pre_hook(_before_attention, with_kwargs=True)
+        output.register_forward_hook(_after_output)
+    base: nn.Module = network.base_model  # type: ignore[assignment]
+    if not hasattr(base, "cahp_words"):
+        base.cahp_words = True  # type: ignore[assignment]
+        base.register_forward_pre_hook(_before_words, with_kwargs=True)
+
+
+def _before_words(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    read_words(inspect.signature(module.forward).bind_partial(*args, **kwargs).arguments.get("attention_mask"))
+
+
+def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    past = next((kwargs[name] for name in _CACHES if kwargs.get(name) is not None), None)
+    _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), past))  # type: ignore[operator]
+
+
+def _after_output(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:
+    beside = _beside.get()
+    assert beside is not None
+    return output + beside

@@ -27,6 +27,7 @@ from cahp.models.attention import (
     calling,
 )
 from cahp.models.cards import Family, ModelCard, Site, count_positions
+from cahp.models.compact import read_words
 from cahp.models.devices import activation_bytes, batch_size, move_to
 from cahp.models.identity import MAX_LENGTH
 from cahp.models.tokenizing import ROOM, PromptReader, Tokens, count_whole, list_texts, tokenize
@@ -469,6 +470,7 @@ class HeadModel:
         if state.layer + 1 < len(places):
             stop = places[state.layer + 1]
         hidden = state.hidden
+        read_words(state.real)
         with calling(ForwardCall(gates=gates, tap=tap)):
             for place in range(first, stop):
                 args, kwargs = state.arguments[min(place - places[0], len(state.arguments) - 1)]

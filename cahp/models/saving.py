@@ -33,7 +33,7 @@ from cahp.models.identity import BUILTINS, output_head
 from cahp.models.matching import match_folder, quiet, sketch_network
 from cahp.models.selftest import relative_difference
 from cahp.models.stored import in_float32
-from cahp.models.surgery import restore_shapes, separate, sizes
+from cahp.models.surgery import find_bypass, restore_shapes, separate, sizes
 from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_rotation
@@ -112,7 +112,7 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
         )
     # See ``cahp.models.compact`` for these entries; the cut has left them on the attention modules.
     names = {id(module): name for name, module in pruned.network.named_modules()}
-    plan: dict[str, dict[str, Any]] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}}
+    plan: dict[str, dict[str, Any]] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}, "bypass": {}}
     for layer, (module, kept) in enumerate(zip(pruned.layer_modules, mask.by_layer, strict=True)):
         attention = module.get_submodule(family.attention)
         path = names[id(attention)]
@@ -122,6 +122,10 @@ def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
             values = vars(attention).get(f"cahp_{entry}")
             if values is not None:
                 plan[entry][path] = [value.tolist() if isinstance(value, Tensor) else value for value in values]
+        bypass = find_bypass(pruned, layer)
+        if bypass is not None:
+            output = names[id(module.get_submodule(family.output))]
+            plan["bypass"][path] = [output, bypass.place, bypass.causal]
     config = pruned.network.config.to_diff_dict()
     config["architectures"] = [type(pruned.network).__name__]
     config["cahp"] = {

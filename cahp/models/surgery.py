@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import Family, Rows, Site
-from cahp.models.compact import cut_planes, empty_attention, fill_attention, set_size
+from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
 from cahp.models.head_model import HeadModel, Projection, find_module
 from cahp.models.stored import check_memory
 from cahp.values import Arrays, HeadMask, MaskError, ModelError
@@ -27,6 +27,7 @@ def cut(
     mask: HeadMask | NDArray[Any],
     *,
     projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
+    bypasses: Mapping[int, tuple[Tensor, Tensor]] | None = None,
 ) -> HeadModel:
     """Remove the heads that ``mask`` drops; all other weights are shared with ``model``, not copied.
 
@@ -36,6 +37,7 @@ def cut(
     Of a layer without heads only the intercept of the output projection is left, and the feed-forward block.
 
     ``projections`` replaces projections by layer and site, with weight and bias of the cut model, as solved by a refit.
+    ``bypasses`` adds to layers what their words tell, see ``add_bypass``.
 
     Raises:
         MaskError: If the mask has another shape, or empties a layer that cannot do without its attention; or the model
@@ -72,7 +74,24 @@ def cut(
             empty_attention(layer.get_submodule(model.family.attention), _own_output(model), model.entries[index])
     for (index, site), (weight, bias) in (projections or {}).items():
         pruned.projection(index, site).replace(weight, bias)
+    for index, (down, up) in (bypasses or {}).items():
+        add_bypass(pruned, index, down, up)
     return pruned
+
+
+def add_bypass(pruned: HeadModel, layer: int, down: Tensor, up: Tensor) -> None:
+    """Add a ``cahp.models.compact.Bypass`` beside the heads of a layer of a copied model."""
+    module = pruned.layer_modules[layer]
+    attention = module.get_submodule(pruned.family.attention)
+    output = module.get_submodule(pruned.family.output)
+    set_bypass(pruned.network, attention, output, Bypass(down, up, place=layer, causal=pruned.family.causal))
+
+
+def find_bypass(pruned: HeadModel, layer: int) -> Bypass | None:
+    """Return the bypass of a layer, if it has one."""
+    attention = pruned.layer_modules[layer].get_submodule(pruned.family.attention)
+    bypass: Bypass | None = getattr(attention, "cahp_bypass", None)
+    return bypass
 
 
 def take_heads(layer: nn.Module, model: HeadModel, heads: Tensor) -> None:

@@ -16,14 +16,15 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
 from cahp.models.cards import Site
+from cahp.models.compact import SPANS, Words, mix_words
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
-from cahp.models.surgery import cut, separate
+from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
+from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
 
 STAGE = "refit"
@@ -45,6 +46,7 @@ def solve(
     inputs: Sequence[Item],
     *,
     ridge: float = RIDGE,
+    rank: int | None = None,
     untouched: int = 0,
     progress: Progress = silent,
 ) -> HeadModel:
@@ -59,7 +61,19 @@ def solve(
 
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is). A network that runs only as a whole runs anew for each layer.
+
+    With a ``rank``, layers that lost heads get a ``cahp.models.compact.Bypass`` of that rank: what the words tell (see
+    ``Evidence``) stands beside ``X``, its old weights are zero, and each of its channels is pulled towards them
+    relative to its own mean square. Its solution is cut to the ``rank`` directions in which its output is largest, and
+    then the output projection is solved again. Prior work: linear maps instead of attention layers (NBL, arXiv
+    2505.21077); beside kept heads it is ours.
+
+    Raises:
+        OptionError: If the model cannot have a bypass of this rank.
+        DataError: If there are fewer tokens than unknowns.
     """
+    if rank is not None:
+        check_bypass(model, rank)
     pruned = cut(model, mask)
     knows_sums = set(model.family.refits) >= _ALL
     stop: Site | None = None
@@ -67,6 +81,8 @@ def solve(
         # It runs anew for each layer, and need not run to the end.
         stop = "output"
     batches = model.batches(model.tokenize(inputs))
+    if rank is not None:
+        _check_tokens(model, batches)
     # Both models share the inputs of the first layer.
     full = [_enter(model, batch) for batch in batches]
     behind = list(full)
@@ -79,7 +95,10 @@ def solve(
         done += 1
 
     for layer in range(model.layers):
-        equations = _Equations(pruned, layer, "output")
+        evidence: Evidence | None = None
+        if rank is not None and not mask.keep[layer].all():
+            evidence = Evidence(model, layer)
+        equations = _Equations(pruned, layer, "output", evidence)
         sums: list[Tensor] = []
         for index, batch in enumerate(batches):
             tick()
@@ -91,15 +110,15 @@ def solve(
                 sums.append(_find_residual(model, before, seen, layer) + feeding)
                 wanted = before.hidden + wanted - behind[index].hidden
             seen, _ = _run_layer(pruned, batch, behind[index], layer, until="output")
-            equations.add(seen["output"], wanted, before.real)
+            equations.add(seen, wanted, before.real)
         if layer >= untouched:
-            equations.solve(ridge)
+            equations.solve(ridge, rank)
         if knows_sums:
             equations = _Equations(pruned, layer, "feed_out")
         for batch, state, whole in zip(batches, behind, sums, strict=False):
             tick()
             seen, _ = _run_layer(pruned, batch, state, layer, until="feed_out")
-            equations.add(seen["feed_out"], whole - _find_residual(pruned, state, seen, layer), state.real)
+            equations.add(seen, whole - _find_residual(pruned, state, seen, layer), state.real)
         if knows_sums and layer >= untouched:
             equations.solve(ridge)
         if model.family.walks and layer + 1 < model.layers:
@@ -125,6 +144,9 @@ def _run_layer(
     def watch(site: Site, at: int, entering: Tensor) -> None:
         if not (walks or at == layer):
             return
+        if site == "attention":
+            seen[site] = entering
+            return
         # One family concatenates the tokens of all texts in its feed-forward block.
         seen[site] = entering.reshape(*state.real.shape, entering.shape[-1])
         if site == until:
@@ -147,24 +169,37 @@ def _find_residual(model: HeadModel, state: LayerState, seen: Mapping[Site, Tens
 
 
 class _Equations:
-    """Normal equations, in float64, of one projection of a pruned model."""
+    """Normal equations, in float64, of one projection of a pruned model, and of a bypass beside it with ``evidence``.
 
-    def __init__(self, pruned: HeadModel, layer: int, site: Site) -> None:
+    The unknowns are those of the projection's channels, of the evidence, and an intercept.
+    """
+
+    def __init__(self, pruned: HeadModel, layer: int, site: Site, evidence: Evidence | None = None) -> None:
+        self._pruned = pruned
+        self._layer = layer
+        self._site = site
         self._projection = pruned.projection(layer, site)
+        self._evidence = evidence
         out, self._channels = self._projection.weight.shape
-        width = self._channels + (self._projection.bias is not None)
+        self._words = 0
+        if evidence is not None:
+            self._words = evidence.width
+        width = self._channels + self._words + (self._projection.bias is not None)
         self._where = float64_device(pruned.device)
         #: ``X'X``, which is symmetric: its diagonal and the values below.
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
 
-    def add(self, entering: Tensor, target: Tensor, real: Tensor) -> None:
+    def add(self, seen: Mapping[Site, Tensor], target: Tensor, real: Tensor) -> None:
         if not len(self._gram):
             # Neither heads nor an intercept are left.
             return
         wanted = target[real].to(self._where).double()
         design = wanted.new_ones(len(wanted), len(self._gram))
-        design[:, : self._channels] = entering[real].to(self._where)
+        design[:, : self._channels] = seen[self._site][real].to(self._where)
+        if self._evidence is not None:
+            words = self._evidence.read(seen["attention"], real)[real]
+            design[:, self._channels : self._channels + self._words] = words.to(self._where)
         if self._where.type == "cpu":
             # BLAS computes half of this product, in place, which takes most of a refit's time. Seen from Fortran both
             # are transposed, so that nothing is copied.
@@ -174,13 +209,100 @@ class _Equations:
             self._gram.addmm_(design.T, design)
         self._cross.addmm_(design.T, wanted)
 
-    def solve(self, ridge: float) -> None:
+    def solve(self, ridge: float, rank: int | None = None) -> None:
         gram = self._gram.tril() + self._gram.tril(-1).T
         if not len(gram):
             return
         before = _stack(self._projection, self._where)
-        change = _solve_change(gram, self._cross - gram @ before, self._channels, ridge)
+        cross = self._cross
+        if self._evidence is not None and rank is not None:
+            start = self._channels
+            stop = start + self._words
+            words = slice(start, stop)
+            own = [*range(start), *range(stop, len(gram))]
+            penalty = ridge * gram.diagonal().clone()
+            penalty[:start] = penalty[:start].mean()
+            penalty[stop:] = 0
+            everything = gram.new_zeros(len(gram), cross.shape[1])
+            everything[own] = before
+            factor = torch.linalg.cholesky(gram + penalty.clamp(min=penalty.mean() * 1e-6).diag())
+            beside = torch.cholesky_solve(cross - gram @ everything, factor)[words]
+            # The directions of the output in which the bypass writes most.
+            up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
+            down = (beside @ up).T
+            add_bypass(self._pruned, self._layer, self._evidence.merge(down), up.float())
+            cross = cross[own] - gram[own, words] @ (up @ down).T
+            gram = gram[own][:, own]
+        change = _solve_change(gram, cross - gram @ before, self._channels, ridge)
         _replace(self._projection, before + change, self._channels)
+
+
+class Evidence:
+    """What the words tell beside the heads of a layer, see ``cahp.models.compact.mix_words``.
+
+    Means run over the values of all heads where these are fewer than the hidden states that they are computed from.
+    ``width`` is the number of channels, those of its parts together.
+    """
+
+    def __init__(self, model: HeadModel, layer: int) -> None:
+        self._causal = model.family.causal
+        hidden = model.card.hidden
+        values = model.head_weights(layer)[-2].flatten(0, 1)
+        self._values: Tensor | None = None
+        if values.shape[1] == hidden > len(values):
+            self._values = values
+        means = hidden
+        if self._values is not None:
+            means = len(self._values)
+        alone = 3 - self._causal
+        self.widths = [hidden] * alone + [means] * (len(SPANS) + 1)
+        self.width = sum(self.widths)
+
+    def read(self, hidden: Tensor, real: Tensor) -> Tensor:
+        """Return the evidence ``(b, n, width)`` in the ``hidden`` states that enter the attention ``(b, n, hidden)``."""
+        hidden = hidden * real[..., None]
+        spread = hidden
+        if self._values is not None:
+            spread = hidden @ self._values.T
+        means = len(SPANS) + 1
+        parts = [hidden] * (len(self.widths) - means) + [spread] * means
+        mixed, _ = mix_words(parts, Words(real), causal=self._causal)
+        return torch.cat(mixed, dim=-1)
+
+    def merge(self, down: Tensor) -> Tensor:
+        """Return the weights of a bypass ``(parts, rank, hidden)`` from those of the evidence ``(rank, width)``."""
+        parts = []
+        for part in down.float().split(self.widths, dim=1):
+            if self._values is not None and part.shape[1] == len(self._values):
+                part = part @ self._values
+            parts.append(part)
+        return torch.stack(parts)
+
+
+def check_bypass(model: HeadModel, rank: int) -> None:
+    """Check that a model can have a bypass of this rank.
+
+    Raises:
+        OptionError: If it cannot.
+    """
+    if not set(model.family.refits) >= _ALL or model.family.shared:
+        raise OptionError(
+            f"the sums inside the layers of {model.card.id} are not known, and a bypass needs them; use refit"
+        )
+    if not 1 <= rank <= model.card.hidden:
+        raise OptionError(
+            f"--bypass-rank {rank} is out of range; it must be in 1..{model.card.hidden}, the hidden size"
+        )
+
+
+def _check_tokens(model: HeadModel, batches: Sequence[Batch]) -> None:
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    unknowns = Evidence(model, 0).width + model.projection(0).weight.shape[1]
+    if tokens < unknowns:
+        raise DataError(
+            f"a bypass of {model.card.id} needs at least {unknowns:,} tokens to solve for, and there are {tokens:,}; "
+            f"{model.card.words.raise_number}"
+        )
 
 
 def _stack(projection: Projection, where: torch.device) -> Tensor:
@@ -284,6 +406,7 @@ def mean_ablate(
 CLOSED_FORMS: Mapping[str, tuple[Callable[..., HeadModel], Sequence[float | None]]] = {
     "mean": (mean_ablate, (None,)),
     "refit": (solve, tuple(RIDGE * 10**power for power in range(4))),
+    "bypass": (solve, tuple(RIDGE * 10**power for power in range(4))),
 }
 
 
@@ -387,7 +510,12 @@ def _move(model: HeadModel, mask: HeadMask, plain: HeadModel, solved: HeadModel,
             if bias is not None and start.bias is not None:
                 bias = torch.lerp(start.bias, bias, step)
             projections[layer, site] = torch.lerp(start.weight, end.weight, step), bias
-    return cut(model, mask, projections=projections)
+    bypasses: dict[int, tuple[Tensor, Tensor]] = {}
+    for layer in range(model.layers):
+        bypass = find_bypass(solved, layer)
+        if bypass is not None:
+            bypasses[layer] = bypass.down, step * bypass.up
+    return cut(model, mask, projections=projections, bypasses=bypasses)
 
 
 def finetune(
