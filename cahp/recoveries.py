@@ -15,6 +15,8 @@ from cahp.values import OptionError
 REFIT_TEXTS = 512
 _MOST_REFIT_TEXTS = 4096
 _REFIT_SHARE = 1 / 3
+#: The rank of a bypass: where more lowers the KL divergence little.
+RANK = 64
 #: Forward passes of the full model that a refit costs, per text that it solves on and per text that accepts it.
 REFIT_PASSES = 4.1
 _ACCEPTANCE_PASSES = 3.0
@@ -50,8 +52,9 @@ class Recovery:
     mask on the board. A ``baseline`` is applied even if the KL divergence on held-out texts is no lower with it; one
     that is not even ``checked`` there is not compared at all. A ``layerwise`` one changes a layer by the heads that
     this layer keeps and by the full model alone, so that masks with the same heads in the lower layers share what these
-    compute. One that ``adds_biases`` gives output projections a bias where they have none. Each of the learning
-    ``rates`` is tried for an epoch.
+    compute. One that ``adds_biases`` gives output projections a bias where they have none; one that ``adds_bypass``
+    gives a ``cahp.models.compact.Bypass`` to layers that lost heads. Each of the learning ``rates`` is tried for an
+    epoch.
     """
 
     name: str
@@ -71,6 +74,7 @@ class Recovery:
     checked: bool = True
     layerwise: bool = False
     adds_biases: bool = False
+    adds_bypass: bool = False
     rates: tuple[float, ...] = ()
 
     @property
@@ -175,6 +179,15 @@ RECOVERIES: Mapping[str, Recovery] = {
             card="; its output projections were solved in closed form (refit)",
             solves=True,
             on_board=True,
+        ),
+        Recovery(
+            "bypass",
+            result="bypassed",
+            noun="bypass",
+            choice="Bypass: a refit, with what the words tell beside the kept heads",
+            card="; its output projections were solved in closed form, beside linear functions of the words (bypass)",
+            solves=True,
+            adds_bypass=True,
         ),
         Recovery(
             "distill",

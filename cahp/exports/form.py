@@ -80,7 +80,8 @@ class ModelForm(Form):
     (None: nothing that the hub knows). ``times`` times the files of models with the runtime; see
     ``cahp.stages.latency.measure_onnx``. ``refuse`` returns why a model cannot have the form: from its card, the mask
     (None: any), and the noun of a recovery that adds biases to output projections that have none (empty: it adds none).
-    ``runs_in`` tells, for a runtime, whether it runs the form, and with what; one that is missing was not tried.
+    ``holds_bypass`` tells whether the model may have bypasses. ``runs_in`` tells, for a runtime, whether it runs the
+    form, and with what; one that is missing was not tried.
     """
 
     loads_with: str
@@ -99,6 +100,7 @@ class ModelForm(Form):
     times: Callable[[HeadModel, Sequence[Path], float], Sequence[Times]] | None = None
     rounded: str = ""
     exact: str = ""
+    holds_bypass: bool = False
     runs_in: Mapping[str, str] = field(default_factory=dict)
     refuse: Callable[[ModelCard, HeadMask | None, str], str | None] = lambda card, mask, adder: card.no_cut
 

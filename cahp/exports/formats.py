@@ -218,6 +218,7 @@ _ONNX = ModelForm(
     write=lambda folder, pruned: _models("saving").save_onnx(
         folder / ONNX_FILE, pruned.cut, pruned.mask, pruned.inputs
     ),
+    holds_bypass=True,
     reads=ONNX_READS,
     tolerance=1e-4,
     runtime="onnxruntime",
@@ -289,6 +290,7 @@ _MODEL_FORMS = (
         loads="load it with cahp.load_pruned, or with load_pruned.py in the folder",
         file="model.safetensors",
         write=lambda folder, pruned: _models("saving").save_compact(folder, pruned.cut, pruned.mask),
+        holds_bypass=True,
         reads=COMPACT_READS,
         tolerance=1e-5,
         card=COMPACT_CARD,
@@ -453,9 +455,12 @@ def model_form(key: str) -> ModelForm:
 
 def find_bar(form: ModelForm, card: ModelCard, mask: HeadMask | None = None, recover: str = NONE.name) -> str | None:
     """Return why a model cannot be written in a form, cut to a mask (None: any) and recovered (None: it can)."""
+    row = RECOVERIES[recover]
+    if row.adds_bypass and not form.holds_bypass:
+        return f"what it is loaded with knows no {row.noun}"
     adder = ""
-    if RECOVERIES[recover].adds_biases:
-        adder = RECOVERIES[recover].noun
+    if row.adds_biases:
+        adder = row.noun
     return form.refuse(card, mask, adder)
 
 

@@ -346,8 +346,8 @@ def mix_words(
 
     ``parts`` are functions of each token ``(b, n, width)``, 0 at padding: that of the token itself; of the one before;
     of the one after, unless attention is ``causal``; and those of which exponential means over ``SPANS`` and the mean
-    are taken, over the tokens so far or over the whole text. All are returned in this order. The state ``(b, 4, width)``
-    of causal attention, of parts of one width, is that of ``past`` tokens, of which ``seen`` are cached (None: none).
+    are taken, over the tokens so far or over the whole text. All are returned in this order. Parts of one width have a
+    state ``(b, 4, width)`` if attention is causal; ``past`` is that of the ``seen`` tokens before (None: no tokens).
     """
     now, before, *after = parts[: len(parts) - 1 - len(SPANS)]
     spread = parts[len(parts) - 1 - len(SPANS) :]
@@ -394,7 +394,7 @@ class Bypass(nn.Module):
     def forward(self, hidden: torch.Tensor, words: Words, cache: Any) -> torch.Tensor:
         """Return its output ``(b, n, out)`` for hidden states ``(b, n, hidden)``; a ``cache`` holds its state."""
         read = nn.functional.linear(hidden * words.real(hidden), self.down.flatten(0, 1))
-        parts = list(read.unflatten(-1, self.down.shape[:2]).unbind(-2))
+        parts = read.chunk(len(self.down), dim=-1)
         states: dict[int, tuple[torch.Tensor, int]] = {}
         if cache is not None:
             states = keep_states(cache)
@@ -451,7 +451,7 @@ def _keeping(kind: type) -> type:
 def keep_states(cache: Any) -> dict[int, tuple[torch.Tensor, int]]:
     """Return the states of bypasses that a cache of transformers holds, by layer; from then on it keeps them."""
     if not isinstance(cache, _KeepsStates):
-        cache.__class__ = _keeping(type(cache))
+        cache.__class__ = _keeping(type(cache))  # type: ignore[arg-type]
         cache.cahp_states = {}
     states: dict[int, tuple[torch.Tensor, int]] = cache.cahp_states
     return states

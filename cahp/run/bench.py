@@ -205,6 +205,7 @@ def open_bench(
             resources,
             calibration,
             seed=settings.seed,
+            rank=settings.bypass_rank,
             unlabelled=unlabelled,
             everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
         ),

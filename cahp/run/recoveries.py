@@ -18,6 +18,7 @@ from cahp.recoveries import (
     AT_ONCE,
     NONE,
     QUICK,
+    RANK,
     RECOVERIES,
     DistillReport,
     Recovery,
@@ -45,9 +46,10 @@ class Recovered:
     """A model that was recovered after pruning: the weights that changed, by name.
 
     They are all weights of a model that was trained, or else output projections, such as ``output-3-weight`` of layer
-    3. ``refit`` is the report of its refit or mean ablation, alone or at the ``start`` of a distillation, and
-    ``distill`` that of its distillation. A fine-tuned model has the ``epochs`` of its training instead, as JSON, with
-    the ``learning_rate`` if held-out texts chose it. ``seconds`` are those of the last step (None: not measured).
+    3, and bypasses, such as ``bypass-3-down``. ``refit`` is the report of its refit or mean ablation, alone or at the
+    ``start`` of a distillation, and ``distill`` that of its distillation. A fine-tuned model has the ``epochs`` of its
+    training instead, as JSON, with the ``learning_rate`` if held-out texts chose it. ``seconds`` are those of the last
+    step (None: not measured).
     """
 
     weights: Arrays
@@ -94,7 +96,12 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
         for site in model.family.refits
         if f"{site}-{layer}-weight" in tensors
     }
-    return cut(model, mask, projections=projections)
+    bypasses = {
+        layer: (tensors[f"bypass-{layer}-down"], tensors[f"bypass-{layer}-up"])
+        for layer in range(model.layers)
+        if f"bypass-{layer}-down" in tensors
+    }
+    return cut(model, mask, projections=projections, bypasses=bypasses)
 
 
 def _weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
@@ -102,7 +109,9 @@ def _weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
 
 
 def projections_of(model: HeadModel, recovery: Recovery) -> dict[str, NDArray[Any]]:
-    """Return the projections of a refitted model that its recovery changes."""
+    """Return the projections of a refitted model that its recovery changes, and its bypasses."""
+    from cahp.models.surgery import find_bypass
+
     sites: Collection[Site] = model.family.refits
     if not recovery.checked:
         # A quick refit solves for attention outputs alone.
@@ -113,7 +122,11 @@ def projections_of(model: HeadModel, recovery: Recovery) -> dict[str, NDArray[An
         for site in sites
         for part in ("weight", "bias")
     }
-    return {name: tensor.cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
+    for layer in range(model.layers):
+        bypass = find_bypass(model, layer)
+        if bypass is not None:
+            tensors |= {f"bypass-{layer}-down": bypass.down, f"bypass-{layer}-up": bypass.up}
+    return {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items() if tensor is not None}
 
 
 # Steps -------------------------------------------------------------------------------------------------------
@@ -228,7 +241,7 @@ class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
     Recoveries without labels use the ``unlabelled`` inputs instead, where there are any. Those with a time limit read
-    ``everything`` that may be learned from (None: the same inputs).
+    ``everything`` that may be learned from (None: the same inputs). ``rank`` is that of a bypass.
     """
 
     def __init__(
@@ -237,6 +250,7 @@ class Recoveries:
         calibration: Texts,
         *,
         seed: int = 42,
+        rank: int = RANK,
         unlabelled: Sequence[Item] | None = None,
         everything: Callable[[], Sequence[Item]] | None = None,
     ) -> None:
@@ -244,6 +258,7 @@ class Recoveries:
         self.card = resources.card
         self.calibration = calibration
         self._seed = seed
+        self._rank = rank
         self._unlabelled = unlabelled
         self._everything = everything
 
@@ -398,7 +413,12 @@ class Recoveries:
             with self._resources.timed("recovery"):
                 start = clock()
                 if row.checked:
-                    made, report = refit(model, mask, inputs, recovery=row, seed=self._seed, progress=progress)
+                    options = {}
+                    if row.adds_bypass:
+                        options = {"rank": self._rank}
+                    made, report = refit(
+                        model, mask, inputs, recovery=row, seed=self._seed, progress=progress, **options
+                    )
                 else:
                     grams = self._find_grams(inputs, progress)
                     made = solve_at_once(model, mask, grams)
@@ -429,8 +449,10 @@ class Recoveries:
         return self._resources.find_values("recovery", entry, Grams, collect)
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
-        texts = refit_texts(len(inputs))
-        return key("refit", 8, name, self.card.sha256, _digest_inputs(inputs), mask.sha256, texts, self._seed)
+        parts: list[Any] = [self.card.sha256, _digest_inputs(inputs), mask.sha256, refit_texts(len(inputs)), self._seed]
+        if RECOVERIES[name].adds_bypass:
+            parts.append(self._rank)
+        return key("refit", 8, name, *parts)
 
     # Training ------------------------------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from cahp import models
 from cahp.data.dataset import NO_LABELS
 from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import RANK, RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import FIRST_LAYERS, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
@@ -418,6 +418,9 @@ class Settings:
     recover_time: str | None = option(
         "Recovery and training", None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", unit="duration"
     )
+    bypass_rank: int = option(
+        "Recovery and training", RANK, "Rank of --recover bypass, which adds so many functions of the words.", low=1
+    )
     labels: bool = option("Recovery and training", False, "Distill from the labels of the calibration texts, too.")
     report: str | None = option(
         "Measuring", None, "test: also evaluate on the test split; each opening is counted.", choices=("test",)
@@ -547,7 +550,7 @@ CHOOSING = (
     *("salience", "representative", "select_time"),
 )
 AFTERWARDS = (
-    *("recover", "recover_data", "recover_time", "labels", "report", "neutral_data"),
+    *("recover", "recover_data", "recover_time", "bypass_rank", "labels", "report", "neutral_data"),
     *("roles", "abilities", "measure", "latency", "latency_time"),
 )
 MACHINE = ("device", "precision")
@@ -620,6 +623,8 @@ def check_recovery(settings: Settings) -> None:
     recovery = RECOVERIES[settings.recover]
     if settings.recover_time is not None and not recovery.timed:
         raise OptionError(f"--recover-time needs --recover auto, not {recovery.name}; leave one of them out")
+    if settings.bypass_rank != RANK and not recovery.adds_bypass:
+        raise OptionError(f"--bypass-rank needs --recover bypass, not {recovery.name}; leave one of them out")
     if settings.recover_data is not None and not recovery.solves:
         reason = "nothing is recovered"
         if recovery.needs_labels:
@@ -659,7 +664,7 @@ _MODEL = frozenset({"model", "device", "dtype", *PROMPT})
 _DATA = frozenset({"data", *COLUMNS, "label_map", "window", "max_length"})
 _TEXTS = _DATA | {"sample", "stride", "bos", "eval_tokens"}
 _CALIBRATION = frozenset({"limit", "eval_limit", "tokens", "mix", "recover_data", "recover_time", "seed"})
-_RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels"}
+_RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels", "bypass_rank"}
 
 #: The fields that each command takes; ``cahp prune`` takes all.
 TAKES: Mapping[str, frozenset[str]] = {
@@ -667,7 +672,7 @@ TAKES: Mapping[str, frozenset[str]] = {
     "latency": _MODEL | {"latency_time"},
     "recover": _RECOVER,
     "export": _RECOVER | {"latency", "latency_time", "abilities"},
-    "measure": _MODEL | _TEXTS | _CALIBRATION | {"recover"},
+    "measure": _MODEL | _TEXTS | _CALIBRATION | {"recover", "bypass_rank"},
     "stability": _MODEL
     | _TEXTS
     | {"limit", "tokens", "mix", "seed", "pool_size", "projection", "even", "min_per_layer"},

@@ -214,27 +214,14 @@ class _Equations:
         if not len(gram):
             return
         before = _stack(self._projection, self._where)
-        cross = self._cross
-        if self._evidence is not None and rank is not None:
-            start = self._channels
-            stop = start + self._words
-            words = slice(start, stop)
-            own = [*range(start), *range(stop, len(gram))]
-            penalty = ridge * gram.diagonal().clone()
-            penalty[:start] = penalty[:start].mean()
-            penalty[stop:] = 0
-            everything = gram.new_zeros(len(gram), cross.shape[1])
-            everything[own] = before
-            factor = torch.linalg.cholesky(gram + penalty.clamp(min=penalty.mean() * 1e-6).diag())
-            beside = torch.cholesky_solve(cross - gram @ everything, factor)[words]
-            # The directions of the output in which the bypass writes most.
-            up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
-            down = (beside @ up).T
-            add_bypass(self._pruned, self._layer, self._evidence.merge(down), up.float())
-            cross = cross[own] - gram[own, words] @ (up @ down).T
-            gram = gram[own][:, own]
-        change = _solve_change(gram, cross - gram @ before, self._channels, ridge)
-        _replace(self._projection, before + change, self._channels)
+        if self._evidence is None or rank is None:
+            change = _solve_change(gram, self._cross - gram @ before, self._channels, ridge)
+            _replace(self._projection, before + change, self._channels)
+            return
+        words = slice(self._channels, self._channels + self._words)
+        solved, down, up = solve_beside(gram, self._cross, before, words, ridge=ridge, rank=rank)
+        _replace(self._projection, solved, self._channels)
+        add_bypass(self._pruned, self._layer, self._evidence.merge(down), up.float())
 
 
 class Evidence:
@@ -259,7 +246,7 @@ class Evidence:
         self.width = sum(self.widths)
 
     def read(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """Return the evidence ``(b, n, width)`` in the ``hidden`` states that enter the attention ``(b, n, hidden)``."""
+        """Return the evidence ``(b, n, width)`` in what enters the attention, ``hidden (b, n, hidden)``."""
         hidden = hidden * real[..., None]
         spread = hidden
         if self._values is not None:
@@ -272,7 +259,7 @@ class Evidence:
     def merge(self, down: Tensor) -> Tensor:
         """Return the weights of a bypass ``(parts, rank, hidden)`` from those of the evidence ``(rank, width)``."""
         parts = []
-        for part in down.float().split(self.widths, dim=1):
+        for part in torch.split(down.float(), self.widths, dim=1):
             if self._values is not None and part.shape[1] == len(self._values):
                 part = part @ self._values
             parts.append(part)
@@ -327,6 +314,32 @@ def _solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -
     penalty = torch.zeros_like(gram.diagonal())
     penalty[:channels] = ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels)
     return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
+
+
+def solve_beside(
+    gram: Tensor, cross: Tensor, before: Tensor, words: slice, *, ridge: float, rank: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve a projection together with what the ``words`` tell, and cut that to a ``rank``.
+
+    ``gram (n, n)`` and ``cross (n, out)`` are the products of the inputs (channels, words, perhaps an intercept) with
+    each other and with the wanted output; ``before`` are the old weights of channels and intercept. Returns their new
+    weights, and ``down (rank, words)`` and ``up (out, rank)`` of the words.
+    """
+    own = [*range(words.start), *range(words.stop, len(gram))]
+    penalty = ridge * gram.diagonal().clone()
+    # Where a word's channel is always 0, any ridge will do.
+    penalty[words] = penalty[words].clamp(min=1e-6 * float(penalty[words].mean()))
+    penalty[: words.start] = penalty[: words.start].mean()
+    penalty[words.stop :] = 0
+    start = gram.new_zeros(len(gram), cross.shape[1])
+    start[own] = before
+    beside = torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(gram + penalty.diag()))[words]
+    # The directions of the output in which the words write most.
+    up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
+    down = (beside @ up).T
+    left = cross[own] - gram[own, words] @ (up @ down).T
+    gram = gram[own][:, own]
+    return before + _solve_change(gram, left - gram @ before, words.start, ridge), down, up
 
 
 def _check_memory(model: HeadModel) -> None:
