@@ -16,15 +16,15 @@ from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
 from cahp.models.cards import Site
-from cahp.models.compact import SPANS, Words, mix_words
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
+from cahp.stages.bypass import WordChannels, check_bypass, check_tokens, solve_beside, solve_change
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, DataError, HeadMask, Ints, OptionError, Progress, report_progress, silent
+from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
 
 STAGE = "refit"
@@ -62,11 +62,7 @@ def solve(
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is). A network that runs only as a whole runs anew for each layer.
 
-    With a ``rank``, layers that lost heads get a ``cahp.models.compact.Bypass`` of that rank: what the words tell (see
-    ``Evidence``) stands beside ``X``, its old weights are zero, and each of its channels is pulled towards them
-    relative to its own mean square. Its solution is cut to the ``rank`` directions in which its output is largest, and
-    then the output projection is solved again. Prior work: linear maps instead of attention layers (NBL, arXiv
-    2505.21077); beside kept heads it is ours.
+    With a ``rank``, layers that lost heads get a bypass of that rank, see ``cahp.stages.bypass``.
 
     Raises:
         OptionError: If the model cannot have a bypass of this rank.
@@ -82,7 +78,7 @@ def solve(
         stop = "output"
     batches = model.batches(model.tokenize(inputs))
     if rank is not None:
-        _check_tokens(model, batches)
+        check_tokens(model, batches)
     # Both models share the inputs of the first layer.
     full = [_enter(model, batch) for batch in batches]
     behind = list(full)
@@ -95,10 +91,10 @@ def solve(
         done += 1
 
     for layer in range(model.layers):
-        evidence: Evidence | None = None
+        words: WordChannels | None = None
         if rank is not None and not mask.keep[layer].all():
-            evidence = Evidence(model, layer)
-        equations = _Equations(pruned, layer, "output", evidence)
+            words = WordChannels(model, layer)
+        equations = _Equations(pruned, layer, "output", words)
         sums: list[Tensor] = []
         for index, batch in enumerate(batches):
             tick()
@@ -169,22 +165,23 @@ def _find_residual(model: HeadModel, state: LayerState, seen: Mapping[Site, Tens
 
 
 class _Equations:
-    """Normal equations, in float64, of one projection of a pruned model, and of a bypass beside it with ``evidence``.
+    """Normal equations, in float64, of one projection of a pruned model, with a bypass beside it if it has ``words``.
 
-    The unknowns are those of the projection's channels, of the evidence, and an intercept.
+    The unknowns are those of the projection's channels, of the words, and an intercept.
     """
 
-    def __init__(self, pruned: HeadModel, layer: int, site: Site, evidence: Evidence | None = None) -> None:
+    def __init__(self, pruned: HeadModel, layer: int, site: Site, words: WordChannels | None = None) -> None:
         self._pruned = pruned
         self._layer = layer
         self._site = site
         self._projection = pruned.projection(layer, site)
-        self._evidence = evidence
+        self._words = words
         out, self._channels = self._projection.weight.shape
-        self._words = 0
-        if evidence is not None:
-            self._words = evidence.width
-        width = self._channels + self._words + (self._projection.bias is not None)
+        #: The places of the words.
+        self._beside = slice(self._channels, self._channels)
+        if words is not None:
+            self._beside = slice(self._channels, self._channels + words.width)
+        width = self._beside.stop + (self._projection.bias is not None)
         self._where = float64_device(pruned.device)
         #: ``X'X``, which is symmetric: its diagonal and the values below.
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
@@ -197,9 +194,8 @@ class _Equations:
         wanted = target[real].to(self._where).double()
         design = wanted.new_ones(len(wanted), len(self._gram))
         design[:, : self._channels] = seen[self._site][real].to(self._where)
-        if self._evidence is not None:
-            words = self._evidence.read(seen["attention"], real)[real]
-            design[:, self._channels : self._channels + self._words] = words.to(self._where)
+        if self._words is not None:
+            design[:, self._beside] = self._words.read(seen["attention"], real)[real].to(self._where).double()
         if self._where.type == "cpu":
             # BLAS computes half of this product, in place, which takes most of a refit's time. Seen from Fortran both
             # are transposed, so that nothing is copied.
@@ -214,82 +210,13 @@ class _Equations:
         if not len(gram):
             return
         before = _stack(self._projection, self._where)
-        if self._evidence is None or rank is None:
-            change = _solve_change(gram, self._cross - gram @ before, self._channels, ridge)
+        if self._words is None or rank is None:
+            change = solve_change(gram, self._cross - gram @ before, self._channels, ridge)
             _replace(self._projection, before + change, self._channels)
             return
-        words = slice(self._channels, self._channels + self._words)
-        solved, down, up = solve_beside(gram, self._cross, before, words, ridge=ridge, rank=rank)
+        solved, down, up = solve_beside(gram, self._cross, before, self._beside, ridge=ridge, rank=rank)
         _replace(self._projection, solved, self._channels)
-        add_bypass(self._pruned, self._layer, self._evidence.merge(down), up.float())
-
-
-class Evidence:
-    """What the words tell beside the heads of a layer, see ``cahp.models.compact.mix_words``.
-
-    Means run over the values of all heads where these are fewer than the hidden states that they are computed from.
-    ``width`` is the number of channels, those of its parts together.
-    """
-
-    def __init__(self, model: HeadModel, layer: int) -> None:
-        self._causal = model.family.causal
-        hidden = model.card.hidden
-        values = model.head_weights(layer)[-2].flatten(0, 1)
-        self._values: Tensor | None = None
-        if values.shape[1] == hidden > len(values):
-            self._values = values
-        means = hidden
-        if self._values is not None:
-            means = len(self._values)
-        alone = 3 - self._causal
-        self.widths = [hidden] * alone + [means] * (len(SPANS) + 1)
-        self.width = sum(self.widths)
-
-    def read(self, hidden: Tensor, real: Tensor) -> Tensor:
-        """Return the evidence ``(b, n, width)`` in what enters the attention, ``hidden (b, n, hidden)``."""
-        hidden = hidden * real[..., None]
-        spread = hidden
-        if self._values is not None:
-            spread = hidden @ self._values.T
-        means = len(SPANS) + 1
-        parts = [hidden] * (len(self.widths) - means) + [spread] * means
-        mixed, _ = mix_words(parts, Words(real), causal=self._causal)
-        return torch.cat(mixed, dim=-1)
-
-    def merge(self, down: Tensor) -> Tensor:
-        """Return the weights of a bypass ``(parts, rank, hidden)`` from those of the evidence ``(rank, width)``."""
-        parts = []
-        for part in torch.split(down.float(), self.widths, dim=1):
-            if self._values is not None and part.shape[1] == len(self._values):
-                part = part @ self._values
-            parts.append(part)
-        return torch.stack(parts)
-
-
-def check_bypass(model: HeadModel, rank: int) -> None:
-    """Check that a model can have a bypass of this rank.
-
-    Raises:
-        OptionError: If it cannot.
-    """
-    if not set(model.family.refits) >= _ALL or model.family.shared:
-        raise OptionError(
-            f"the sums inside the layers of {model.card.id} are not known, and a bypass needs them; use refit"
-        )
-    if not 1 <= rank <= model.card.hidden:
-        raise OptionError(
-            f"--bypass-rank {rank} is out of range; it must be in 1..{model.card.hidden}, the hidden size"
-        )
-
-
-def _check_tokens(model: HeadModel, batches: Sequence[Batch]) -> None:
-    tokens = sum(int(batch.lengths.sum()) for batch in batches)
-    unknowns = Evidence(model, 0).width + model.projection(0).weight.shape[1]
-    if tokens < unknowns:
-        raise DataError(
-            f"a bypass of {model.card.id} needs at least {unknowns:,} tokens to solve for, and there are {tokens:,}; "
-            f"{model.card.words.raise_number}"
-        )
+        add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
 
 
 def _stack(projection: Projection, where: torch.device) -> Tensor:
@@ -307,39 +234,6 @@ def _replace(projection: Projection, solved: Tensor, channels: int) -> None:
     if len(solved) > channels:
         bias = solved[-1].float().to(device)
     projection.replace(solved[:channels].T.float().to(device), bias)
-
-
-def _solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -> Tensor:
-    """``(G + ridge m I)^-1 R`` with ``m`` the mean square of the ``channels``; an intercept after them has no ridge."""
-    penalty = torch.zeros_like(gram.diagonal())
-    penalty[:channels] = ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels)
-    return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
-
-
-def solve_beside(
-    gram: Tensor, cross: Tensor, before: Tensor, words: slice, *, ridge: float, rank: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve a projection together with what the ``words`` tell, and cut that to a ``rank``.
-
-    ``gram (n, n)`` and ``cross (n, out)`` are the products of the inputs (channels, words, perhaps an intercept) with
-    each other and with the wanted output; ``before`` are the old weights of channels and intercept. Returns their new
-    weights, and ``down (rank, words)`` and ``up (out, rank)`` of the words.
-    """
-    own = [*range(words.start), *range(words.stop, len(gram))]
-    penalty = ridge * gram.diagonal().clone()
-    # Where a word's channel is always 0, any ridge will do.
-    penalty[words] = penalty[words].clamp(min=1e-6 * float(penalty[words].mean()))
-    penalty[: words.start] = penalty[: words.start].mean()
-    penalty[words.stop :] = 0
-    start = gram.new_zeros(len(gram), cross.shape[1])
-    start[own] = before
-    beside = torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(gram + penalty.diag()))[words]
-    # The directions of the output in which the words write most.
-    up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
-    down = (beside @ up).T
-    left = cross[own] - gram[own, words] @ (up @ down).T
-    gram = gram[own][:, own]
-    return before + _solve_change(gram, left - gram @ before, words.start, ridge), down, up
 
 
 def _check_memory(model: HeadModel) -> None:
@@ -627,7 +521,7 @@ def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: floa
             products = torch.from_numpy(grams.products[layer]).to(where).double()
             gram = products[known][:, known]
             residual = products[known][:, : len(before)] @ before - gram @ before[known]
-            solved = before[known] + _solve_change(gram, residual, len(channels), ridge)
+            solved = before[known] + solve_change(gram, residual, len(channels), ridge)
             if output.weight.shape[1] == width:
                 # Heads of this model are masked, and not cut: the projection reads all of them.
                 whole = torch.zeros_like(before)

@@ -14,7 +14,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.saving import save_compact
 from cahp.models.surgery import add_bypass, copy_network, cut
-from cahp.stages.recovery import Evidence
+from cahp.stages.bypass import WordChannels
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -40,10 +40,10 @@ def with_bypass(model: HeadModel, other: HeadModel) -> HeadModel:
     """Give a copy of ``other`` the same random bypasses as any copy of the same ``model``."""
     generator = torch.Generator().manual_seed(5)
     for layer in range(model.layers):
-        evidence = Evidence(model, layer)
-        down = 0.2 * torch.randn(RANK, evidence.width, generator=generator)
+        words = WordChannels(model, layer)
+        down = 0.2 * torch.randn(RANK, words.width, generator=generator)
         up = torch.randn(model.card.hidden, RANK, generator=generator)
-        add_bypass(other, layer, evidence.merge(down), up)
+        add_bypass(other, layer, words.merge(down), up)
     return other
 
 

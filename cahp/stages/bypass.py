@@ -1,0 +1,127 @@
+"""Output projections solved in closed form, alone or together with a bypass beside them.
+
+A bypass adds linear functions of the words to what the kept heads of a layer write: of the token itself, the one before
+it (and after it, in encoders), and running means, see ``cahp.models.compact.mix_words``. With ``X`` the inputs of a
+projection and ``Z`` those of the words, ``[W B]`` is solved on ``[X Z]`` by the equations of a refit. The old weights
+of ``Z`` are zero, and each of its channels is pulled towards them relative to its own mean square. ``B`` is cut to the
+directions in which its output is largest, and then ``W`` is solved again. Prior work: linear maps instead of attention
+layers (NBL, arXiv 2505.21077), and Gram matrix and ridge after pruning (GRAIL, 2602.23795; CORP, 2602.05243). Words
+beside kept heads, with running means, are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from cahp.models.compact import SPANS, Words, mix_words
+from cahp.models.head_model import Batch, HeadModel
+from cahp.values import DataError, OptionError
+
+
+def solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -> Tensor:
+    """``(G + ridge m I)^-1 R`` with ``m`` the mean square of the ``channels``; an intercept after them has no ridge."""
+    penalty = torch.zeros_like(gram.diagonal())
+    penalty[:channels] = ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels)
+    return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
+
+
+def solve_beside(
+    gram: Tensor, cross: Tensor, before: Tensor, words: slice, *, ridge: float, rank: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Solve a projection together with what the ``words`` tell, and cut that to a ``rank``.
+
+    ``gram (n, n)`` and ``cross (n, out)`` are the products of the inputs (channels, words, perhaps an intercept) with
+    each other and with the wanted output; ``before`` are the old weights of channels and intercept. Returns their new
+    weights, and ``down (rank, words)`` and ``up (out, rank)`` of the words.
+    """
+    own = [*range(words.start), *range(words.stop, len(gram))]
+    penalty = ridge * gram.diagonal().clone()
+    # Where a word's channel is always 0, any ridge will do.
+    penalty[words] = penalty[words].clamp(min=1e-6 * float(penalty[words].mean()))
+    penalty[: words.start] = penalty[: words.start].mean()
+    penalty[words.stop :] = 0
+    start = gram.new_zeros(len(gram), cross.shape[1])
+    start[own] = before
+    beside = torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(gram + penalty.diag()))[words]
+    # The directions of the output in which the words write most.
+    up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
+    down = (beside @ up).T
+    left = cross[own] - gram[own, words] @ (up @ down).T
+    gram = gram[own][:, own]
+    return before + solve_change(gram, left - gram @ before, words.start, ridge), down, up
+
+
+class WordChannels:
+    """What the words tell beside the heads of a layer, see ``cahp.models.compact.mix_words``.
+
+    Means run over the values of all heads where these are fewer than the hidden states that they are computed from.
+    ``width`` is the number of channels, those of its parts together.
+    """
+
+    def __init__(self, model: HeadModel, layer: int) -> None:
+        self._causal = model.family.causal
+        hidden = model.card.hidden
+        values = model.head_weights(layer)[-2].flatten(0, 1)
+        self._values: Tensor | None = None
+        if values.shape[1] == hidden > len(values):
+            self._values = values
+        means = hidden
+        if self._values is not None:
+            means = len(self._values)
+        alone = 3 - self._causal
+        self.widths = [hidden] * alone + [means] * (len(SPANS) + 1)
+        self.width = sum(self.widths)
+
+    def read(self, hidden: Tensor, real: Tensor) -> Tensor:
+        """Return the channels ``(b, n, width)`` of what enters the attention, ``hidden (b, n, hidden)``."""
+        hidden = hidden * real[..., None]
+        spread = hidden
+        if self._values is not None:
+            spread = hidden @ self._values.T
+        means = len(SPANS) + 1
+        parts = [hidden] * (len(self.widths) - means) + [spread] * means
+        mixed, _ = mix_words(parts, Words(real), causal=self._causal)
+        return torch.cat(mixed, dim=-1)
+
+    def merge(self, down: Tensor) -> Tensor:
+        """Return the weights of a bypass ``(parts, rank, hidden)`` from those of the channels ``(rank, width)``."""
+        parts = []
+        for part in torch.split(down.float(), self.widths, dim=1):
+            if self._values is not None and part.shape[1] == len(self._values):
+                part = part @ self._values
+            parts.append(part)
+        return torch.stack(parts)
+
+
+def check_bypass(model: HeadModel, rank: int) -> None:
+    """Check that a model can have a bypass of this rank.
+
+    Raises:
+        OptionError: If it cannot.
+    """
+    if "feed_out" not in model.family.refits or model.family.shared:
+        raise OptionError(
+            f"a bypass needs the sums inside a layer, which are not known of {model.card.id}; use --recover refit"
+        )
+    if not 1 <= rank <= model.card.hidden:
+        raise OptionError(
+            f"--bypass-rank {rank} is out of range; it must be in 1..{model.card.hidden}, the hidden size"
+        )
+
+
+def check_tokens(model: HeadModel, batches: Sequence[Batch]) -> None:
+    """Check that there are at least as many tokens as unknowns of an output.
+
+    Raises:
+        DataError: If there are fewer.
+    """
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    unknowns = WordChannels(model, 0).width + model.projection(0).weight.shape[1]
+    if tokens < unknowns:
+        raise DataError(
+            f"a bypass of {model.card.id} needs at least {unknowns:,} tokens to solve for, and there are {tokens:,}; "
+            f"{model.card.words.raise_number}"
+        )
