@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
+from cahp.models.bypass import WordChannels, check_bypass, check_tokens, solve_beside, solve_change
 from cahp.models.cards import Site
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
@@ -22,7 +23,6 @@ from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
-from cahp.stages.bypass import WordChannels, check_bypass, check_tokens, solve_beside, solve_change
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
@@ -62,7 +62,7 @@ def solve(
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is). A network that runs only as a whole runs anew for each layer.
 
-    With a ``rank``, layers that lost heads get a bypass of that rank, see ``cahp.stages.bypass``.
+    With a ``rank``, layers that lost heads get a bypass of that rank, see ``cahp.models.bypass``.
 
     Raises:
         OptionError: If the model cannot have a bypass of this rank.

@@ -9,12 +9,12 @@ import torch
 import zoo
 
 from cahp import models
+from cahp.models.bypass import WordChannels
 from cahp.models.compact import Words, load_pruned, mix_words
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.saving import save_compact
 from cahp.models.surgery import add_bypass, copy_network, cut
-from cahp.stages.bypass import WordChannels
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
