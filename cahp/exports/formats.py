@@ -90,7 +90,8 @@ def read(ids, mask, cache=None):
     # The logits of new tokens, and the cache with them. The mask of all tokens is 0 for padding.
     places = [entry for entry in session.get_inputs() if entry.name.startswith("past_key_values")]
     if cache is None:
-        cache = [numpy.zeros((len(ids), entry.shape[1], 0, entry.shape[3]), numpy.float32) for entry in places]
+        shapes = [[size if isinstance(size, int) else 0 for size in entry.shape[1:]] for entry in places]
+        cache = [numpy.zeros((len(ids), *shape), numpy.float32) for shape in shapes]
     past = {entry.name: values for entry, values in zip(places, cache)}
     logits, *cache = session.run(None, {"input_ids": ids, "attention_mask": mask, **past})
     return logits, cache
@@ -141,9 +142,9 @@ wanted = {{entry.name for entry in session.get_inputs()}}
 """
 ONNX_CACHED_CARD = f"""\
 It needs onnxruntime and numpy, and transformers or tokenizers to make tokens of texts. Beside tokens and their mask it
-takes the keys and values of the tokens before them (`past_key_values.0.key`, ...), and it returns those of all tokens
-(`present.0.key`, ...) beside the logits. So one file reads a text, with an empty cache, and then writes token by token.
-Batch and length are free; shorter texts of a batch are padded on the left.
+takes the keys and values of the tokens before them (`past_key_values.0.key`, ...; with a bypass, its state), and it
+returns those of all tokens (`present.0.key`, ...) beside the logits. So one file reads a text, with an empty cache, and
+then writes token by token. Batch and length are free; shorter texts of a batch are padded on the left.
 
 ```python
 import numpy

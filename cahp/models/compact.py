@@ -452,7 +452,7 @@ def keep_states(cache: Any) -> dict[int, tuple[torch.Tensor, int]]:
     """Return the states of bypasses that a cache of transformers holds, by layer; from then on it keeps them."""
     if not isinstance(cache, _KeepsStates):
         cache.__class__ = _keeping(type(cache))  # type: ignore[arg-type]
-        cache.cahp_states = {}
+        cache.cahp_states = getattr(cache, "cahp_states", {})
     states: dict[int, tuple[torch.Tensor, int]] = cache.cahp_states
     return states
 

@@ -53,8 +53,8 @@ class Cached(nn.Module):
     """A causal language model that takes its cache as tensors, and returns it with its logits.
 
     ``forward`` takes tokens ``(b, n)``, the mask ``(b, m + n)`` of the ``m`` cached tokens and these (0: padding), and
-    the keys and values ``(b, heads, m, size)`` of each layer that has some, in turn. One graph reads a text (``m`` is
-    0) and writes the next token (``n`` is 1).
+    the keys and values ``(b, heads, m, size)`` of each layer that has some, in turn, and then the states ``(b, 4,
+    rank)`` of bypasses. One graph reads a text (``m`` is 0) and writes the next token (``n`` is 1).
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -71,17 +71,22 @@ class Cached(nn.Module):
         self.mask[1, 0] = 0
         with torch.no_grad():
             out = network(input_ids=tokens[:, :3], attention_mask=self.mask[:, :3], use_cache=True)
-        layers = getattr(out, self._cache).layers
+        cache = getattr(out, self._cache)
+        layers = cache.layers
         # A layer with a window forgets tokens, which a graph cannot; its mask hides them as well.
         unbounded = {DynamicSlidingWindowLayer: DynamicLayer}
         self._kinds = [unbounded.get(type(layer), type(layer)) for layer in layers]
         #: The layers that store keys and values, and these of the first tokens; a layer without heads stores none.
         self.places = [place for place, layer in enumerate(layers) if layer.keys.shape[1]]
         self.past = [tensor for place in self.places for tensor in (layers[place].keys, layers[place].values)]
+        #: The layers with a bypass, and their states.
+        self.beside = list(getattr(cache, "cahp_states", {}))
+        self.states = [cache.cahp_states[place][0] for place in self.beside]
         self.tokens = tokens[:, 3:]
 
     def forward(self, tokens: Tensor, mask: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        """Compute the logits of ``tokens``, and the keys and values of all tokens."""
+        """Compute the logits of ``tokens``, and the keys, values and states of all tokens."""
+        past, states = past[: len(self.past)], past[len(self.past) :]
         cached = mask.shape[1] - tokens.shape[1]
         nothing = torch.zeros(tokens.shape[0], 0, cached, 1)
         stored = dict(zip(self.places, zip(past[::2], past[1::2], strict=True), strict=True))
@@ -92,13 +97,15 @@ class Cached(nn.Module):
             layer.dtype = layer.keys.dtype
             layer.device = layer.keys.device
             layer.is_initialized = True
+        cache.cahp_states = {place: (state, cached) for place, state in zip(self.beside, states, strict=True)}
         options: dict[str, Any] = {self._cache: cache}
         if self._positions:
             # Padding has no position, before a text or after it.
             options["position_ids"] = (mask.cumsum(-1) - 1).clamp(min=0)[:, cached:]
         out = self.network(input_ids=tokens, attention_mask=mask, use_cache=True, **options)
-        layers = getattr(out, self._cache).layers
-        return out.logits, *(tensor for place in self.places for tensor in (layers[place].keys, layers[place].values))
+        cache = getattr(out, self._cache)
+        present = [part for place in self.places for part in (cache.layers[place].keys, cache.layers[place].values)]
+        return out.logits, *present, *(cache.cahp_states[place][0] for place in self.beside)
 
 
 def every_expert(experts: Any, hidden: Tensor, chosen: Tensor, weights: Tensor) -> Tensor:
@@ -157,8 +164,8 @@ def write(network: Any, example: Mapping[str, Tensor], file: Path, *, cached: bo
     """Write ``network`` as ``file`` for any batch size and length, traced with the inputs ``example``.
 
     A ``cached`` graph is that of ``Cached``; its inputs are ``TOKENS``, then ``past_key_values.0.key`` and so on, and
-    its outputs ``logits``, then ``present.0.key``. Weights that are too large for one file go to a second one, whose
-    name has ``.data`` at its end.
+    its outputs ``logits``, then ``present.0.key``; those of a bypass end in ``bypass``. Weights that are too large for
+    one file go to a second one, whose name has ``.data`` at its end.
     """
     with writable(network), torch.no_grad():
         names = list(example)
@@ -172,8 +179,10 @@ def write(network: Any, example: Mapping[str, Tensor], file: Path, *, cached: bo
             graph = Cached(network)
             names = list(TOKENS)
             past = [f"{place}.{part}" for place in graph.places for part in ("key", "value")]
-            inputs = (graph.tokens, graph.mask, *graph.past)
-            free = (length, {0: "batch", 1: "total"}, tuple({0: "batch", 2: "past"} for _ in past))
+            inputs = (graph.tokens, graph.mask, *graph.past, *graph.states)
+            caches = [{0: "batch", 2: "past"} for _ in past] + [{0: "batch"} for _ in graph.beside]
+            free = (length, {0: "batch", 1: "total"}, tuple(caches))
+            past += [f"{place}.bypass" for place in graph.beside]
         input_names = [*names, *(f"past_key_values.{entry}" for entry in past)]
         output_names = ["logits", *(f"present.{entry}" for entry in past)]
         size = sum(weights.nbytes for weights in network.parameters())

@@ -1,6 +1,7 @@
 """A bypass: masked = cut = saved = loaded again, whatever a batch holds, and token by token as all at once."""
 
 from pathlib import Path
+from typing import Any
 
 import fakes
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 import zoo
 
 from cahp import models
+from cahp.exports.formats import model_form
+from cahp.models import to_onnx
 from cahp.models.bypass import WordChannels
 from cahp.models.compact import Words, load_pruned, mix_words
 from cahp.models.head_model import HeadModel
@@ -96,6 +99,31 @@ def test_it_writes_on_with_its_state_as_without(kind: str, tmp_path: Path) -> No
     assert torch.equal(written[1:, 2:], fakes.write_on(network, given[1:, 2:], 12))
     beams = network.generate(given, attention_mask=attended, num_beams=3, use_cache=True, **options)
     assert torch.equal(beams, network.generate(given, attention_mask=attended, num_beams=3, use_cache=False, **options))
+
+
+@pytest.mark.filterwarnings(
+    "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:# The axis name.*:UserWarning"
+)
+@pytest.mark.parametrize("kind", ["bert", "llama"])
+def test_an_onnx_file_carries_it_and_its_state(kind: str, tmp_path: Path) -> None:
+    model = load(tmp_path / "model", kind)
+    mask = mask_of(model)
+    (tmp_path / "compact").mkdir()
+    save_compact(tmp_path / "compact", with_bypass(model, cut(model, mask)), mask)
+    network = load_pruned(tmp_path / "compact", attn_implementation="eager")
+    ids = np.random.default_rng(0).integers(4, network.config.vocab_size, (3, 12))
+    example = {"input_ids": torch.tensor(ids), "attention_mask": torch.ones(3, 12, dtype=torch.long)}
+    to_onnx.write(network, example, tmp_path / "model.onnx", cached=kind != "bert")
+    names: dict[str, Any] = {"folder": tmp_path}
+    exec(model_form("onnx").reads, names)
+    # Longer and shorter texts, in pieces where there is a cache.
+    for length in (12, 7):
+        real = (np.arange(12) < [[length], [9], [5]]).astype(np.int64)
+        found = names["answer"]({"input_ids": ids, "attention_mask": real})
+        with torch.no_grad():
+            expected = network(torch.tensor(ids), attention_mask=torch.tensor(real)).logits.numpy()
+        read = real.astype(bool) if kind != "bert" else np.ones(3, dtype=bool)
+        np.testing.assert_allclose(found[read], expected[read], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("causal", [True, False])

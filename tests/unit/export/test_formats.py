@@ -171,3 +171,13 @@ def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
         with pytest.raises(OptionError, match=said):
             export(settings, mask=mask, format=form, out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_forms_that_plain_classes_load_hold_no_bypass(model: HeadModel) -> None:
+    barred = [form.key for form in formats.model_forms() if formats.find_bar(form, model.card, recover="bypass")]
+    assert {"standard", "drop-in", "gguf"} <= set(barred)
+    assert not {"compact", "onnx", "onnx-int8"} & set(barred)
+    with pytest.raises(
+        OptionError, match="as drop-in, since what it is loaded with knows no bypass; export it as comp"
+    ):
+        formats.check_export(formats.model_form("drop-in"), model.card, recover="bypass")
