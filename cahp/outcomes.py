@@ -117,7 +117,7 @@ def compare_signs(differences: Floats) -> float:
     return (1 + int((drawn >= abs(own.sum()) * (1 - 1e-9)).sum())) / (1 + _FLIPS)
 
 
-def _flip_signs(values: Floats) -> NDArray[np.float64]:
+def _flip_signs(values: Floats) -> Floats:
     """The sums ``(flips,)`` of ``values (n,)`` with random signs."""
     if len(values) <= _KEPT_SIGNS:
         return _draw_signs(len(values)) @ values
@@ -127,7 +127,7 @@ def _flip_signs(values: Floats) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=8)
-def _draw_signs(count: int) -> NDArray[np.float64]:
+def _draw_signs(count: int) -> Floats:
     """Signs ``(flips, count)``, the same for every model."""
     bits = np.random.default_rng(0).integers(0, 2, (_FLIPS, count), dtype=np.int8)
     return bits.astype(np.float64) * 2 - 1

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.cards import Rows
@@ -50,7 +49,7 @@ def check_projections(model: HeadModel) -> tuple[str, str]:
 # Dropped layers (He et al. 2024, arXiv 2406.15786) -------------------------------------------------------------------
 
 
-def measure_similarity(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> NDArray[np.float64]:
+def measure_similarity(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> Floats:
     """Mean cosine similarity ``(L,)`` over tokens of what enters and leaves each attention sublayer.
 
     What leaves it is the sum of what enters the layer and the output of its attention, as published.

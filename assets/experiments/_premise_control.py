@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.run.bench import Bench, open_bench
 from cahp.run.texts import data_name
@@ -36,9 +35,9 @@ class Halves:
     ``sources (L, H)`` is the head of the original model, in its layer, whose weights each head has.
     """
 
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    sources: NDArray[np.int64]
+    first: Ints
+    second: Ints
+    sources: Ints
 
 
 def choose_halves(salience: Floats) -> Halves:
@@ -60,7 +59,7 @@ def choose_halves(salience: Floats) -> Halves:
     return Halves((starts + divided).ravel(), (starts + replaced).ravel(), sources)
 
 
-def copy_heads(model: HeadModel, sources: NDArray[np.int64]) -> HeadModel:
+def copy_heads(model: HeadModel, sources: Ints) -> HeadModel:
     """Replace heads by copies: head ``h`` of layer ``l`` becomes a copy of head ``sources[l, h]`` of its layer.
 
     All copies of a head have its query, key and value weights, and equal shares of its output weights, so that together
@@ -133,7 +132,7 @@ def open_control(bench: Bench) -> tuple[Bench, Halves]:
     return control, halves
 
 
-def add_pairs(first: Ints, second: Ints, halves: Halves) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def add_pairs(first: Ints, second: Ints, halves: Halves) -> tuple[Ints, Ints]:
     """Return the pairs of heads with those of two halves, sorted."""
     low = np.concatenate([first, np.minimum(halves.first, halves.second)])
     high = np.concatenate([second, np.maximum(halves.first, halves.second)])
@@ -141,7 +140,7 @@ def add_pairs(first: Ints, second: Ints, halves: Halves) -> tuple[NDArray[np.int
     return pairs[:, 0], pairs[:, 1]
 
 
-def label_halves(halves: Halves) -> NDArray[np.int64]:
+def label_halves(halves: Halves) -> Ints:
     """Return labels ``(N,)`` that only two halves of a head share."""
     labels = np.arange(halves.sources.size)
     labels[halves.second] = halves.first

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from _premise_pairs import STAGE, choose_texts
 from _premise_words import MEASURES, describe_correlation
-from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from cahp.methods.shared.scored import draw_texts
@@ -114,7 +113,7 @@ def measure_heads(
     return measured
 
 
-def project(bench: Bench, contexts: Floats) -> NDArray[np.float64]:
+def project(bench: Bench, contexts: Floats) -> Floats:
     """Heads' outputs ``(N, tokens, width)`` in coordinates with the lengths and angles of the whole output."""
     projected = np.empty(contexts.shape)
     for head, rows in enumerate(contexts):
@@ -125,7 +124,7 @@ def project(bench: Bench, contexts: Floats) -> NDArray[np.float64]:
     return projected
 
 
-def align(outputs: Floats) -> NDArray[np.float64]:
+def align(outputs: Floats) -> Floats:
     """Linear centred kernel alignment of outputs, ``(N, N)`` in 0..1 (Kornblith et al. 2019)."""
     centred = outputs - outputs.mean(axis=1, keepdims=True)
     products = np.empty((len(outputs), len(outputs)))
@@ -209,28 +208,26 @@ def check_refit(bench: Bench) -> None:
         raise OptionError("each layer has one head, and none is left without it to refit; leave out --refit")
 
 
-def measure_refitted(bench: Bench, texts: Texts) -> NDArray[np.float64]:
+def measure_refitted(bench: Bench, texts: Texts) -> Floats:
     """KL divergences ``(N,)`` on ``texts`` without each head, after a refit; each is stored, so this resumes."""
     inputs = bench.recoveries.inputs_sha256
     return _measure_heads(bench, f"after a refit on {inputs} of", texts, _refit_without)
 
 
-def _refit_without(bench: Bench, texts: Texts, head: int) -> NDArray[np.float64]:
+def _refit_without(bench: Bench, texts: Texts, head: int) -> Floats:
     mask = _remove(bench, head)
     refitted = bench.recoveries.refit(mask, keep=False)
     without = bench.measurements.evaluate(texts, mask=mask, recovered=refitted)
     return np.array([without.divergences(bench.measurements.evaluate(texts)).mean()])
 
 
-def measure_mean_ablation(bench: Bench) -> NDArray[np.float64]:
+def measure_mean_ablation(bench: Bench) -> Floats:
     """KL divergences ``(N,)`` on calibration texts with the mean output of each head in its place; stored."""
     texts = draw_texts(bench.evidence, most=_TEXTS)
     return _measure_heads(bench, "with the mean of", texts, _ablate)
 
 
-def _measure_heads(
-    bench: Bench, how: str, texts: Texts, measure: Callable[[Bench, Texts, int], NDArray[np.float64]]
-) -> NDArray[np.float64]:
+def _measure_heads(bench: Bench, how: str, texts: Texts, measure: Callable[[Bench, Texts, int], Floats]) -> Floats:
     """Measure the divergence ``(N,)`` of each head, which ``how`` names, by the code of recoveries; each is stored."""
     code = digest_code(["cahp.stages.recovery"])
     divergences = np.empty(bench.card.layers * bench.card.heads)
@@ -241,7 +238,7 @@ def _measure_heads(
     return divergences
 
 
-def _ablate(bench: Bench, texts: Texts, head: int) -> NDArray[np.float64]:
+def _ablate(bench: Bench, texts: Texts, head: int) -> Floats:
     from cahp.stages.recovery import mean_ablate
 
     ablated = mean_ablate(bench.model, _remove(bench, head), texts.inputs)

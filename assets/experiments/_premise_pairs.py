@@ -41,12 +41,12 @@ class Removals:
     ``compare_pairs``.
     """
 
-    alone: NDArray[np.float64]
-    joint: NDArray[np.float64]
-    first: NDArray[np.int64]
-    second: NDArray[np.int64]
-    strata: NDArray[np.int64]
-    sizes: NDArray[np.float64] | None
+    alone: Floats
+    joint: Floats
+    first: Ints
+    second: Ints
+    strata: Ints
+    sizes: Floats | None
 
     def compare(self, labels: Ints, *, seed: int) -> dict[str, Any]:
         """Compare the interactions of pairs within and between clusters ``labels (N,)``."""
@@ -73,7 +73,7 @@ def remove_pairs(bench: Bench, labels: Ints, count: int | None, halves: Halves |
     return Removals(alone, np.concatenate(rows), first, second, strata, sizes)
 
 
-def stratify(costs: Floats, heads: int) -> NDArray[np.int64]:
+def stratify(costs: Floats, heads: int) -> Ints:
     """Return the stratum ``(N,)`` of each head: its block of layers, and whether its removal costs more than most.
 
     ``costs (N,)`` are those of removing each head alone, ``heads`` the number in a layer. A block is a layer or, in
@@ -91,7 +91,7 @@ def stratify(costs: Floats, heads: int) -> NDArray[np.int64]:
     return np.asarray(strata, dtype=np.int64)
 
 
-def stratify_pairs(strata: Ints, first: Ints, second: Ints) -> NDArray[np.int64]:
+def stratify_pairs(strata: Ints, first: Ints, second: Ints) -> Ints:
     """Return the stratum ``(P,)`` of each pair: those of its two heads, in any order, numbered from 0."""
     low = np.minimum(strata[first], strata[second])
     high = np.maximum(strata[first], strata[second])
@@ -101,7 +101,7 @@ def stratify_pairs(strata: Ints, first: Ints, second: Ints) -> NDArray[np.int64]
 
 def draw_pairs(
     labels: Ints, strata: Ints, count: int | None, seed: int, *, most: int = MOST_PAIRS
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[Ints, Ints]:
     """Draw ``count`` pairs of heads, half within and half between clusters as far as there are; return their heads.
 
     Pairs between clusters are drawn from the strata ``(N,)`` of the pairs within clusters, in proportion to them. Pairs
@@ -210,7 +210,7 @@ def permute_labels(
     return extreme / (1 + _PERMUTATIONS)
 
 
-def weigh_means(values: Floats, within: NDArray[np.bool_], weights: NDArray[Any], of_pair: Ints) -> NDArray[np.float64]:
+def weigh_means(values: Floats, within: NDArray[np.bool_], weights: NDArray[Any], of_pair: Ints) -> Floats:
     """Return weighted means within and between clusters, and their difference, over the strata that have both."""
     inside = np.bincount(of_pair, weights * within)
     outside = np.bincount(of_pair, weights * ~within)
@@ -234,7 +234,7 @@ def count_compared(within: NDArray[np.bool_], of_pair: Ints) -> dict[str, int]:
     return {"within": pairs_within, "between": pairs_between, "difference": pairs_within + pairs_between}
 
 
-def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]]) -> list[NDArray[np.float64]]:
+def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]]) -> list[Floats]:
     """KL divergences ``(len(others), n)`` of texts without ``first`` and each of ``others``, for each removal.
 
     Those of a language model are sums over the tokens of documents; see ``cahp.tasks.answers.sum_by_unit``.
@@ -252,7 +252,7 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
         model = bench.model
         return model, divide(model), model.batches(model.tokenize(texts.inputs))
 
-    def remove(first: int | None, others: Ints) -> NDArray[np.float64]:
+    def remove(first: int | None, others: Ints) -> Floats:
         model, tails, batches = prepare()
         reader = bench.measurements.reader(texts)
         at = done
@@ -268,7 +268,7 @@ def removal_divergences(bench: Bench, removals: Sequence[tuple[int | None, Ints]
         divergences, _ = group_divergences(full, [replace(full, scores=own).divergences(full) for own in scores])
         return divergences
 
-    tables: list[NDArray[np.float64]] = []
+    tables: list[Floats] = []
     for first, others in removals:
         name = f"KL divergence of {texts.sha256} without {first} and each of {others.tolist()}"
         tables.append(bench.evidence.cached(name, partial(remove, first, others)))
@@ -282,9 +282,7 @@ def choose_texts(bench: Bench) -> Texts:
     return texts.take(texts.text_rows)
 
 
-def group_divergences(
-    full: Evaluation, rows: Sequence[Floats]
-) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+def group_divergences(full: Evaluation, rows: Sequence[Floats]) -> tuple[Floats, Floats | None]:
     """``rows`` of texts, or of tokens summed over the documents of a language model, and the sizes of these."""
     if full.units is None:
         return np.array(rows), None

@@ -44,7 +44,7 @@ from cahp.run.document import machine
 from cahp.run.texts import load_data
 from cahp.store import Store, key
 from cahp.terminal.progress import bars
-from cahp.values import DataError, HeadMask, Input, digest, spread
+from cahp.values import DataError, Floats, HeadMask, Input, Ints, digest, spread
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -186,7 +186,7 @@ def check_text(question: TextQuestion, *, seed: int) -> TextCheck:
 
 
 def _list_masks(
-    sizes: Sequence[int], order: NDArray[np.int64], shape: tuple[int, int], *, seed: int, sets: int
+    sizes: Sequence[int], order: Ints, shape: tuple[int, int], *, seed: int, sets: int
 ) -> Iterator[NDArray[np.bool_]]:
     """Yield, for each size, the mask without the first heads of ``order``, and those without random heads."""
     for size in sizes:
@@ -195,13 +195,13 @@ def _list_masks(
             yield HeadMask.without(heads, *shape).keep
 
 
-def _overlap(estimated: NDArray[np.float64], exact: NDArray[np.float64], top: int = COMPARED) -> float:
+def _overlap(estimated: Floats, exact: Floats, top: int = COMPARED) -> float:
     """Return the share of the ``top`` lowest exact changes that are among the ``top`` lowest estimated ones."""
     first = set(np.argsort(estimated, kind="stable")[:top].tolist())
     return len(first & set(np.argsort(exact, kind="stable")[:top].tolist())) / min(top, len(exact))
 
 
-def correlate(estimated: NDArray[np.float64], exact: NDArray[np.float64]) -> float:
+def correlate(estimated: Floats, exact: Floats) -> float:
     """Return Spearman's rank correlation; 0 where all values of one are equal."""
     from scipy.stats import spearmanr
 

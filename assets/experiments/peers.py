@@ -42,7 +42,7 @@ from cahp.run.texts import load_data
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import TokenEvaluation, sum_by_unit
 from cahp.terminal.progress import bars
-from cahp.values import BudgetError, HeadMask, MaskError, ModelError, OptionError, Progress, digest, silent
+from cahp.values import BudgetError, Floats, HeadMask, MaskError, ModelError, OptionError, Progress, digest, silent
 from cahp.words import capital
 
 #: The options that are fields of the settings.
@@ -67,9 +67,9 @@ class PeerValues:
     ``random (n,)`` mean losses of second readings. ``speed`` is None where nothing is faster, or nothing was timed.
     """
 
-    kl: NDArray[np.float64]
-    passages: NDArray[np.float64]
-    random: NDArray[np.float64]
+    kl: Floats
+    passages: Floats
+    random: Floats
     bytes: float
     weights: int
     words: str
@@ -85,7 +85,7 @@ class PeersMeasured:
     """
 
     full: PeerValues
-    sizes: NDArray[np.float64]
+    sizes: Floats
     values: Mapping[tuple[str, float], tuple[PeerValues, ...]]
     seeds: tuple[int, ...]
     reasons: Mapping[str, str]
@@ -203,7 +203,7 @@ def measure_peers(
 # The document --------------------------------------------------------------------------------------------------------
 
 
-def stack(rows: Sequence[PeerValues], seeds: int, part: str) -> NDArray[np.float64]:
+def stack(rows: Sequence[PeerValues], seeds: int, part: str) -> Floats:
     """Values ``(seeds, n)``; a peer that does not depend on calibration has the same for each seed."""
     table = np.array([getattr(row, part) for row in rows])
     return np.broadcast_to(table, (seeds, table.shape[1]))

@@ -191,7 +191,7 @@ def _average_over(r2: Floats, among: Bools) -> Floats:
     return np.asarray((r2 * among).sum(axis=1) / among.sum(axis=1))
 
 
-def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = silent) -> NDArray[np.float64]:
+def explained_shares(outputs: Floats, learned: Bools, *, progress: Progress = silent) -> Floats:
     """R² ``(N, N)``: the share of the variance of the row head's output that the column head's output explains.
 
     ``outputs (N, tokens, width)``. Least squares with an intercept on the ``learned`` tokens, R² on the others.
@@ -220,7 +220,7 @@ def conclude_difference(difference: Mapping[str, Any]) -> str:
     return "not significant"
 
 
-def round_values(values: Floats) -> NDArray[np.float64]:
+def round_values(values: Floats) -> Floats:
     """Round values to a few significant digits."""
     return np.array([float(f"{value:.{_DIGITS}g}") for value in values])
 

@@ -14,7 +14,7 @@ from cahp.api.figures import add_title, check_plotly, mime_bundle
 from cahp.api.options import AnyMask, Name, ShowProgress, is_loaded, show_progress, use_mask
 from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
-from cahp.values import HeadMask, Input, OptionError
+from cahp.values import Floats, HeadMask, Input, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -105,7 +105,7 @@ class SimilarityResult:
     model: str
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
-    distances: NDArray[np.float64]
+    distances: Floats
     mask: HeadMask
     cut: int = 0
     unit: str = "head"

@@ -15,7 +15,7 @@ from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Salience, Settings
 from cahp.stages.clustering import with_degree
 from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
-from cahp.values import Arrays, HeadMask, Ints, Selection
+from cahp.values import Arrays, Floats, HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering
 
 
@@ -34,7 +34,7 @@ class HeadClusters:
     """
 
     clustering: Clustering
-    salience: NDArray[np.float64]
+    salience: Floats
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
     _selected: dict[tuple[int, int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cahp.files import read_array
 from cahp.tasks.answers import Evaluation, independent_units, sum_by_unit
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, Floats, OptionError
+from cahp.values import Arrays, CahpError, Floats, OptionError
 from cahp.words import size_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: ``labels (n,)`` themselves. Of a language model columns are tokens: there are ``documents (n,)``, ``windows (n,)``
 #: and ``sizes (n,)`` in bytes instead of labels; ``copying (R, m)`` are the losses of repeated random tokens, of the
 #: sequences ``copies (m,)``.
-Answers = Mapping[str, NDArray[Any]]
+Answers = Arrays
 
 #: The kinds of numbers of each array, and the arrays that have no rows.
 _KINDS = {

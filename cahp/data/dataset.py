@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.data.tables import RowTable, row_error
 from cahp.tasks.answers import NO_LABEL
@@ -435,7 +434,7 @@ def _is_sorted(labels: Ints) -> bool:
     return bool(blocks == len(classes) or blocks <= expected / 2)
 
 
-def _quotas(counts: NDArray[np.int64], size: int) -> NDArray[np.int64]:
+def _quotas(counts: Ints, size: int) -> Ints:
     """Divide ``size`` rows among the classes; the lower class index wins a tie."""
     # In units of 1/total, so that proportions are exact integers.
     total = int(counts.sum())

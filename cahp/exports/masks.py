@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import array_header, csv_text, json_text
-from cahp.values import HeadMask, MaskError
+from cahp.values import HeadMask, Ints, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 
@@ -165,7 +165,7 @@ def read_mask_bytes(source: Path | str | bytes) -> bytes:
     return data
 
 
-def _read_table(lines: Sequence[str]) -> NDArray[np.int64]:
+def _read_table(lines: Sequence[str]) -> Ints:
     """Read the 0 and 1 of each layer from a table of ``mask_csv`` or ``mask_pattern``."""
     try:
         if not lines[0].startswith("layer"):

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from cahp.files import scratch
@@ -30,7 +29,7 @@ from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
 from cahp.tasks.task import Head
-from cahp.values import ModelError
+from cahp.values import Ints, ModelError
 from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
@@ -294,7 +293,7 @@ def special_ids(tokenizer: Any) -> set[int]:
     return set(tokenizer.all_special_ids) - ({tokenizer.unk_token_id} - others)
 
 
-def usual_ids(tokenizer: Any) -> NDArray[np.int64]:
+def usual_ids(tokenizer: Any) -> Ints:
     """Ids of the tokens of which texts consist, ascending: neither special ones nor ones that were added."""
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int64)

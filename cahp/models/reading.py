@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.devices import has_bfloat16, move_to
@@ -26,7 +25,7 @@ from cahp.models.vocabulary import (
 )
 from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION, Window
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.values import Ints, Precision, Progress, report_progress, silent
+from cahp.values import Floats, Ints, Precision, Progress, report_progress, silent
 from cahp.words import nats
 
 
@@ -153,7 +152,7 @@ def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor
     return _losses(model, network, tensors, labels, model.scores(tensors, network))
 
 
-def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> NDArray[np.float64]:
+def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> Floats:
     """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
     predicted = tensors["attention_mask"][:, 1:].bool()
     targets = tensors["input_ids"][:, 1:][predicted]

@@ -8,7 +8,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.models.cards import ModelCard
 from cahp.models.identity import locate
@@ -16,7 +15,7 @@ from cahp.models.loading import load_tokenizer, usual_ids
 from cahp.models.tokenizing import start_id
 from cahp.tasks.answers import NO_LABEL, REPEAT_PARTS, SHORTEST_REPEAT, Beginning, Source, Window
 from cahp.tasks.texts import COPY_TOKENS, Texts
-from cahp.values import DataError, ModelError
+from cahp.values import DataError, Ints, ModelError
 
 #: What stands between two documents.
 _BETWEEN = "\n\n"
@@ -55,7 +54,7 @@ def start_token(card: ModelCard) -> tuple[int, str]:
     return token, str(tokenizer.convert_ids_to_tokens(token))
 
 
-def usual_tokens(card: ModelCard) -> NDArray[np.int64]:
+def usual_tokens(card: ModelCard) -> Ints:
     """The tokens of which texts consist, ascending."""
     return usual_ids(_tokenizer_of(card))
 
@@ -171,7 +170,7 @@ def _copies(card: ModelCard, tokenizer: Any, start: int) -> list[Window]:
     return [read_twice(start, row, number, "random") for number, row in enumerate(draws)]
 
 
-def read_twice(start: int, half: NDArray[np.int64], document: int, source: Source) -> Window:
+def read_twice(start: int, half: Ints, document: int, source: Source) -> Window:
     """Return the sequence of the beginning token and ``half`` twice, the second time predicted."""
     ids = np.concatenate([[start], half, half])
     return Window("", ids, np.full(len(half), document), np.zeros(len(half), dtype=np.int64), source)

@@ -6,7 +6,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,7 +32,7 @@ from cahp.stages.clustering import (
 )
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
+from cahp.values import Arrays, Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -74,8 +74,8 @@ class KneeNull:
 class NullCurves:
     """Silhouette curves ``mss (draws, K)`` of unstructured data over the numbers of clusters ``ks (K,)``."""
 
-    ks: NDArray[np.int64]
-    mss: NDArray[np.float64]
+    ks: Ints
+    mss: Floats
 
     def knee(self, degree: int) -> KneeNull | None:
         """Return where the rule stops on the curves with a polynomial of ``degree`` (None: it stops on none)."""
@@ -88,7 +88,7 @@ class NullCurves:
         return KneeNull(min(knees), max(knees), len(self.mss))
 
     @property
-    def band(self) -> NDArray[np.float64]:
+    def band(self) -> Floats:
         """The lowest and the highest curve, ``(2, K)``."""
         return np.stack([self.mss.min(axis=0), self.mss.max(axis=0)])
 
@@ -173,7 +173,7 @@ class HeadEvidence:
         without = ("pool_size", "projection", "seed")
         name = self._key("predicted classes", 2, self._texts.sha256, self._precision, without=without)
 
-        def predict() -> NDArray[np.int64]:
+        def predict() -> Ints:
             model = self.model
             with self._resources.timed("evaluation"):
                 return evaluate(model, self._texts, precision=self._precision, progress=self.progress).predictions
@@ -201,7 +201,7 @@ class HeadEvidence:
         """Callback between batches, which may raise ``Cancelled``."""
         return self._resources.progress
 
-    def cached(self, name: str, make: Callable[[], Floats]) -> NDArray[np.float64]:
+    def cached(self, name: str, make: Callable[[], Floats]) -> Floats:
         """Return the stored result of ``make`` for this model, these texts and this seed, or compute it.
 
         ``name`` must hold everything else that the result depends on, except the code of ``make``.
@@ -213,7 +213,7 @@ class HeadEvidence:
         code = digest_code(_list_modules(make))
         entry = self._key("remembered", 2, name, code, *texts, without=("pool_size", "projection"))
 
-        def compute() -> NDArray[np.float64]:
+        def compute() -> Floats:
             with self._resources.timed("scores"):
                 return np.asarray(make(), dtype=np.float64)
 
@@ -225,14 +225,14 @@ class HeadEvidence:
         return self._resources.find_values("signatures", self._signatures_key, Signatures, self._observe)
 
     @cached_property
-    def gradients(self) -> NDArray[np.float64]:
+    def gradients(self) -> Floats:
         """Signed gradients ``(M, L, H)`` of each example's loss at open gates, for the first quarter of the texts."""
         return self._find_gradients()
 
-    def _find_gradients(self, **watch: Any) -> NDArray[np.float64]:
+    def _find_gradients(self, **watch: Any) -> Floats:
         from cahp.stages.signatures import gate_gradients
 
-        def compute() -> NDArray[np.float64]:
+        def compute() -> Floats:
             model = self.model
             with self._resources.timed("salience"):
                 return gate_gradients(model, self.texts, progress=self.progress, **watch)
@@ -265,11 +265,11 @@ class HeadEvidence:
             return collected(rows=np.arange(seen, len(texts)), precision=self._precision)
 
     @cached_property
-    def salience(self) -> NDArray[np.float64]:
+    def salience(self) -> Floats:
         """Salience ``(L, H)`` in 0..1."""
         return self.compute_salience(self._settings.salience)
 
-    def compute_salience(self, how: Salience, rows: Bools | None = None) -> NDArray[np.float64]:
+    def compute_salience(self, how: Salience, rows: Bools | None = None) -> Floats:
         """Compute the salience ``(L, H)`` in 0..1 of one kind, from the gradients of these ``rows`` (None: of all)."""
         from cahp.stages.signatures import salience
 
@@ -306,7 +306,7 @@ class HeadEvidence:
         name = self._key("moments", 5, self._texts.sha256, without=("pool_size", "projection"))
         return self._resources.find_values("moments", name, Moments, compute)
 
-    def find_shares(self, masks: Sequence[HeadMask] = ()) -> Mapping[str, NDArray[Any]]:
+    def find_shares(self, masks: Sequence[HeadMask] = ()) -> Arrays:
         """Return the stored shares of each head ``(L, H)`` that kept heads can reproduce, by digest of their mask.
 
         Those of ``masks`` are measured and stored, unless all are stored.
@@ -419,7 +419,7 @@ def find_roles(resources: Resources, *, ablate: bool = False) -> HeadRoles:
         return roles
     from cahp.stages.roles import STAGE, ablate_roles, measure_roles
 
-    def find_losses(name: str, compute: Callable[[], NDArray[np.float64]]) -> NDArray[np.float64]:
+    def find_losses(name: str, compute: Callable[[], Floats]) -> Floats:
         entry = key("role ablation", _REVISION, resources.card.sha256, name)
         return resources.find("ablation", entry, lambda of: of.arrays["losses"], lambda: Entry({"losses": compute()}))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.goals import Goal, ReachedGoal
 from cahp.outcomes import Outcomes, estimate_mean, measure
@@ -261,7 +260,7 @@ class _Trials:
         self.confirming = texts.take(np.sort(order[2 * third : 2 * third + min(compared, third)]))
         self._bench = bench
 
-    def divergences(self, mask: HeadMask, texts: Texts) -> tuple[NDArray[np.float64], float]:
+    def divergences(self, mask: HeadMask, texts: Texts) -> tuple[Floats, float]:
         """The divergence of each text, or token, after the refit, and the seconds that this took when it was done."""
         resources = self._bench.resources
         settings = key_fields(self._bench.settings, without=_NOT_IN_TRIALS)
@@ -283,7 +282,7 @@ class _Trials:
         resources.keep(name, {"kl": divergences}, {"seconds": seconds})
         return divergences, seconds
 
-    def compare(self, after: NDArray[np.float64], before: NDArray[np.float64], texts: Texts) -> Estimate:
+    def compare(self, after: Floats, before: Floats, texts: Texts) -> Estimate:
         """The mean change of the divergence, with its paired interval."""
         full = self._bench.measurements.evaluate(texts)
         return estimate_mean(after - before, self._bench.settings.seed, units=full.units)

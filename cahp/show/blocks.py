@@ -11,10 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from cahp.values import Estimate
+from cahp.values import Estimate, Ints
 
 #: A cell of a table: a measured value shows its unit and interval, a count its thousands; None is not measured.
 Cell = str | int | Estimate | None
@@ -86,7 +83,7 @@ class Marks:
 
     name: str
     label: str
-    groups: NDArray[np.int64]
+    groups: Ints
     signs: Sequence[str]
     words: Sequence[str]
     legend: str

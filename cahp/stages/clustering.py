@@ -56,7 +56,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     ks = cluster_counts(heads)
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
-    medoids: list[NDArray[np.int64]] = []
+    medoids: list[Ints] = []
     for row, (k_labels, k_medoids) in enumerate(_cluster_each(space.distances, ks, seed)):
         labels[row] = k_labels
         medoids.append(k_medoids)
@@ -68,7 +68,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     return with_degree(unsuggested, degree=degree)
 
 
-def cluster_counts(heads: int) -> NDArray[np.int64]:
+def cluster_counts(heads: int) -> Ints:
     """The numbers of clusters to try for so many heads, ascending.
 
     All of ``2 .. heads - 1``, or for more than ``COMPLETE`` heads at most 128 of them, whose steps grow with the square
@@ -90,9 +90,7 @@ def grid_notice(heads: int) -> str | None:
     )
 
 
-def _cluster_each(
-    distances: NDArray[np.float32], ks: Ints, seed: int
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def _cluster_each(distances: NDArray[np.float32], ks: Ints, seed: int) -> Iterator[tuple[Ints, Ints]]:
     """Labels and medoids for each of ``ks``, each from random medoids, or of many heads from the previous ones."""
     import kmedoids
 
@@ -309,7 +307,7 @@ def _check(signatures: Signatures) -> None:
         raise SpaceError("the attention maps are not finite; load the model in float32 and check its weights")
 
 
-def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[int, NDArray[np.float64]]]:
+def _separations(signatures: Signatures, progress: Progress) -> Iterator[tuple[int, Floats]]:
     """Index and Jeffries-Matusita distances ``(N, D)`` of every pair of classes that both have examples."""
     counts = signatures.counts
     mean = signatures.mean

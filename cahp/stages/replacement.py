@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Floats, HeadMask
+from cahp.values import Bools, Floats, HeadMask, Ints
 from cahp.values.statistics import Moments, one_openblas_thread
 
 #: Added to the diagonal of ``H``, relative to its mean: as a refit's.
@@ -30,11 +30,11 @@ class Elimination:
     In each layer the head that adds least is removed first, whatever happens in other layers.
     """
 
-    order: NDArray[np.int64]
-    costs: NDArray[np.float64]
+    order: Ints
+    costs: Floats
 
     @property
-    def scores(self) -> NDArray[np.float64]:
+    def scores(self) -> Floats:
         """The place ``(L, H)`` of each head in the order in which the cheapest head of all layers always goes next.
 
         A head that is cheaper than the one removed before it follows at once.
@@ -49,7 +49,7 @@ class Elimination:
         return scores
 
 
-def joint_costs(moments: Moments) -> NDArray[np.float64]:
+def joint_costs(moments: Moments) -> Floats:
     """What pairs of heads of a layer add to the cost of removing both, ``(L, H, H)``: ``tr(G_hk H_kh)``.
 
     The cost of removing several heads of a layer is the sum over all their pairs, each head with itself included.
@@ -116,15 +116,15 @@ class Replaceability:
 
     moments: Moments
     ridge: float = RIDGE
-    _rows: dict[tuple[int, bytes], NDArray[np.float64]] = field(default_factory=dict, init=False)
+    _rows: dict[tuple[int, bytes], Floats] = field(default_factory=dict, init=False)
 
-    def shares(self, mask: HeadMask) -> NDArray[np.float64]:
+    def shares(self, mask: HeadMask) -> Floats:
         """The share ``(L, H)`` of each head, in 0..1; NaN for a head without any effect."""
         effects, lost = self._rows_of(mask)
         some = effects > 0
         return np.where(some, np.clip(1 - lost / np.where(some, effects, 1.0), 0.0, 1.0), np.nan)
 
-    def losses(self, mask: HeadMask) -> NDArray[np.float64]:
+    def losses(self, mask: HeadMask) -> Floats:
         """What of the effect ``(L, H)`` of each head the other kept heads cannot reproduce, as the costs of removal."""
         return np.asarray(self._rows_of(mask)[1])
 
@@ -149,12 +149,12 @@ class Replaceability:
                 best = float(1 - lost[nearest] / effects[nearest])
         return sorted(chosen), best
 
-    def _rows_of(self, mask: HeadMask) -> NDArray[np.float64]:
+    def _rows_of(self, mask: HeadMask) -> Floats:
         """Effects and losses, ``(2, L, H)``."""
         with one_openblas_thread():
             return np.stack([self._row(layer, keep) for layer, keep in enumerate(mask.keep)], axis=1)
 
-    def _row(self, layer: int, keep: Bools) -> NDArray[np.float64]:
+    def _row(self, layer: int, keep: Bools) -> Floats:
         """The effect of each head of a layer, and what of it the other kept heads cannot reproduce, ``(2, H)``."""
         key = layer, keep.tobytes()
         if key not in self._rows:
@@ -177,7 +177,7 @@ class Replaceability:
         return self._rows[key]
 
 
-def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> NDArray[np.float64]:
+def _with_ridge(contexts: NDArray[np.float32], ridge: float) -> Floats:
     gram = contexts.astype(np.float64)
     mean = float(gram.diagonal().mean())
     # Where nothing enters the projection, any ridge will do.

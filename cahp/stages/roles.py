@@ -9,12 +9,12 @@ from math import comb, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.models.tokenizing import from_ids, known_tokens, list_special_ids
 from cahp.values import (
     Bools,
     Estimate,
+    Floats,
     Ints,
     ModelError,
     Progress,
@@ -165,8 +165,8 @@ class Probe:
     (S, S)`` (None: all tokens). ``template`` names the family of a text (empty: these are repeated random tokens).
     """
 
-    ids: NDArray[np.int64]
-    asked: NDArray[np.int64]
+    ids: Ints
+    asked: Ints
     targets: Mapping[str, Bools]
     candidates: Bools | None = None
     template: str = ""
@@ -212,13 +212,13 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
 
 def _score(
     model: HeadModel, probes: Sequence[Probe], progress: Progress, *, tap: Callable[..., None] | None = None
-) -> tuple[dict[str, NDArray[np.float64]], bool]:
+) -> tuple[dict[str, Floats], bool]:
     """Score the attention of all query heads in each role, ``(T, N, 4)``; also tell whether attention is causal."""
     import torch
 
     group = model.card.group
     heads = model.heads * group
-    scores: list[list[NDArray[np.float64]]] = [[] for _ in probes]
+    scores: list[list[Floats]] = [[] for _ in probes]
     causal = True
     batches = model.batches(from_ids(probe.ids for probe in probes))
     with torch.inference_mode():
@@ -247,7 +247,7 @@ def _score(
 
 
 def _add_norms(
-    model: HeadModel, norms: Sequence[NDArray[np.float64]], batch: Batch, site: str, layer: int, entering: Tensor
+    model: HeadModel, norms: Sequence[Floats], batch: Batch, site: str, layer: int, entering: Tensor
 ) -> None:
     """Add to sums by layer the norms of what parts of a layer, such as query heads, add to its output.
 
@@ -364,7 +364,7 @@ def _write_questions(
 
 
 #: Returns the losses ``(M, T)`` that are kept under a name, or computes and keeps them.
-Cached = Callable[[str, Callable[[], NDArray[np.float64]]], NDArray[np.float64]]
+Cached = Callable[[str, Callable[[], Floats]], Floats]
 
 
 def ablate_roles(model: HeadModel, roles: HeadRoles, *, cached: Cached, progress: Progress = silent) -> HeadRoles:
@@ -421,7 +421,7 @@ def draw_within_layers(own: Bools, count: int, random: np.random.Generator) -> B
     return np.asarray(order < sizes[:, None])
 
 
-def _compare(role: str, own: Bools, losses: NDArray[np.float64]) -> RoleAblation:
+def _compare(role: str, own: Bools, losses: Floats) -> RoleAblation:
     """Compare losses ``(2 + D, T)``: of the full model, without the heads of a role, and without each random set."""
     full, without, *drawn = losses
     width = own.shape[1]
@@ -439,7 +439,7 @@ def _compare(role: str, own: Bools, losses: NDArray[np.float64]) -> RoleAblation
     return replace(row, random=_mean(random), extra=_mean(rise - random), p=(1 + higher) / (1 + len(drawn)))
 
 
-def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: Progress) -> NDArray[np.float64]:
+def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: Progress) -> Floats:
     """The mean loss of each probe ``(M, T)`` under each mask, on tokens that can be known, in nats per token.
 
     Progress counts the masks ``keeps (M, L, H)``.
@@ -466,7 +466,7 @@ def _losses(model: HeadModel, probes: Sequence[Probe], keeps: Bools, progress: P
     return losses
 
 
-def _mean(values: NDArray[np.float64]) -> Estimate:
+def _mean(values: Floats) -> Estimate:
     """Estimate a mean over sequences; its interval is Student's t."""
     half = float(half_interval(values))
     mean = float(values.mean())

@@ -17,14 +17,13 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.values import Bools, BudgetError, CahpError, Floats, HeadMask, Ints, KneeNotFoundError, OptionError, Selection
 from cahp.values.statistics import Clustering
 
 Representative = Literal["salience", "medoid"]
 #: Heads that each layer keeps at least: one number for all layers, or that of each ``(L,)``.
-Minimum = int | NDArray[np.int64]
+Minimum = int | Ints
 #: Layers that ``--min-first-layers`` is about: from the input on, so many.
 FIRST_LAYERS = 2
 
@@ -255,9 +254,9 @@ class Ranking:
     ``overall (N,)``; ``by_layer (L, H)`` within each layer; ``place (N,)`` of each head in ``overall``.
     """
 
-    overall: NDArray[np.int64]
-    by_layer: NDArray[np.int64]
-    place: NDArray[np.int64]
+    overall: Ints
+    by_layer: Ints
+    place: Ints
 
     @classmethod
     def of(cls, scores: Floats) -> Ranking:

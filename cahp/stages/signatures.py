@@ -7,7 +7,6 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cahp.models.attention import PooledProbe, Probe
@@ -124,7 +123,7 @@ def gate_gradients(
     *,
     watch: Callable[[Batch, Ints], Probe] = lambda batch, labels: PooledProbe(None, lambda layer, maps: None),
     progress: Progress = silent,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Signed gradients ``(M, L, H)`` of each example's loss at gates of 1, for the first quarter of ``texts``.
 
     ``watch`` lets a signature collector use the same forward pass. Without one, attention is computed in the same way,
@@ -141,7 +140,7 @@ def example_gradients(
     mask: HeadMask | None = None,
     watch: Callable[[Batch, Ints], Probe] | None = None,
     progress: Progress = silent,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Signed gradients ``(len(texts), L, H)`` of each example's loss with respect to its gates.
 
     The gates are at 1, or at 0 for the heads that ``mask`` drops. ``watch`` returns the probe of each forward pass.
@@ -169,7 +168,7 @@ def example_gradients(
     return values
 
 
-def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -> NDArray[np.float64]:
+def salience(gradients: Floats, *, how: Literal["batch", "example"] = "batch") -> Floats:
     """Salience of every head ``(L, H)`` from gradients ``(M, L, H)``, scaled to 0..1 (all 1 where it is constant).
 
     ``batch`` is the reference's: the absolute gradient of each batch's mean loss, averaged over batches of 32 in the

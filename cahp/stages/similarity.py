@@ -76,7 +76,7 @@ def _read_maps(
     return np.stack([maps[layer] for layer in range(model.layers)])
 
 
-def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> NDArray[np.float64]:
+def join_words(maps: Floats, queries: Ints, keys: Ints, count: int) -> Floats:
     """Join the attention of tokens ``(N, S, S)`` to that of words ``(N, W, W)``.
 
     ``queries`` and ``keys (S,)`` are the word of each token that attends, or is attended to; -1: none. Attention is
@@ -96,9 +96,7 @@ class Arc(NamedTuple):
     weight: float
 
 
-def read_words(
-    model: HeadModel, text: Input, *, most: int, last: bool = False
-) -> tuple[list[str], NDArray[np.float64]]:
+def read_words(model: HeadModel, text: Input, *, most: int, last: bool = False) -> tuple[list[str], Floats]:
     """Return the words of a text or a pair, and the attention ``(N, W, W)`` of all heads between the first ``most``.
 
     See ``join_words``; with ``last``, the last token of a word attends for the whole word.
@@ -180,7 +178,7 @@ def _word() -> re.Pattern[str]:
     return re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{letters}(?:['’\-]{letters})*")
 
 
-def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], NDArray[np.int64]]:
+def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], Ints]:
     """Find the words of a text, and the word of each token ``(S,)``, given its place in the text; -1: it has none.
 
     Punctuation and special tokens belong to no word. Words without a token, which were truncated, are left out.
@@ -217,7 +215,7 @@ def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tu
     return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)
 
 
-def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.float64]:
+def distances(weights: Floats, *, progress: Progress = silent) -> Floats:
     """Distances of heads by their attention: ``(N, N)``, symmetric, 0 (equal) to 1 (no token in common).
 
     ``weights (..., S, S)`` has one map per head over real tokens. The distance is the square root of the Jensen-Shannon
@@ -245,7 +243,7 @@ def distances(weights: Floats, *, progress: Progress = silent) -> NDArray[np.flo
     return result
 
 
-def _information(maps: NDArray[np.float64]) -> NDArray[np.float64]:
+def _information(maps: Floats) -> Floats:
     """``sum x log2 x`` of every row."""
     logs = np.maximum(maps, np.finfo(np.float64).tiny)
     np.log(logs, out=logs)
@@ -261,11 +259,11 @@ class HeadGraph:
     -1..1.
     """
 
-    edges: NDArray[np.int64]
-    similarity: NDArray[np.float64]
+    edges: Ints
+    similarity: Floats
     backbone: NDArray[np.bool_]
-    communities: NDArray[np.int64]
-    positions: NDArray[np.float64]
+    communities: Ints
+    positions: Floats
 
 
 def suggest_threshold(distances: Floats) -> float:
@@ -312,7 +310,7 @@ def head_graph(distances: Floats, *, threshold: float, seed: int = 42) -> HeadGr
     )
 
 
-def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
+def _layout(graph: Any, seed: int) -> Floats:
     import networkx as nx
 
     heads = len(graph)
@@ -333,7 +331,7 @@ def _layout(graph: Any, seed: int) -> NDArray[np.float64]:
     return _to_frame(_to_frame(positions) + _to_frame(ranks))
 
 
-def _to_frame(positions: NDArray[np.float64]) -> NDArray[np.float64]:
+def _to_frame(positions: Floats) -> Floats:
     """Moved and stretched to -1..1 in both directions."""
     low = positions.min(axis=0)
     high = positions.max(axis=0)

@@ -136,7 +136,7 @@ class Evaluation:
     """
 
     scores: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    labels: Ints
     classes: tuple[str, ...]
 
     def __post_init__(self) -> None:
@@ -159,7 +159,7 @@ class Evaluation:
         return frozenset(("classes", "labels", "losses"))
 
     @property
-    def units(self) -> NDArray[np.int64] | None:
+    def units(self) -> Ints | None:
         """The independent unit that each prediction belongs to (None: each is one)."""
         return None
 
@@ -168,24 +168,24 @@ class Evaluation:
             raise ValueError("the texts have no labels")
 
     @cached_property
-    def predictions(self) -> NDArray[np.int64]:
+    def predictions(self) -> Ints:
         """The predicted class of each text."""
         return np.asarray(self.scores.argmax(axis=1), dtype=np.int64)
 
     @cached_property
-    def log_probabilities(self) -> NDArray[np.float64]:
+    def log_probabilities(self) -> Floats:
         """The logarithm of the probability of each class, ``(n, C)``."""
         from scipy.special import log_softmax
 
         return np.asarray(log_softmax(self.scores.astype(np.float64), axis=1))
 
     @cached_property
-    def losses(self) -> NDArray[np.float64]:
+    def losses(self) -> Floats:
         """The cross-entropy of each text with its label, in nats."""
         self._check_labels()
         return np.asarray(-self.log_probabilities[np.arange(len(self)), self.labels])
 
-    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
+    def divergences(self, full: Evaluation) -> Floats:
         """KL divergence of each text's distribution from that of the ``full`` model, in nats."""
         wanted = full.log_probabilities
         return np.asarray((np.exp(wanted) * (wanted - self.log_probabilities)).sum(axis=1).clip(min=0.0))
@@ -248,48 +248,48 @@ class TokenEvaluation(Evaluation):
         ]
         return np.concatenate([np.zeros(0, dtype=np.float32), *rows])
 
-    def _of_windows(self, part: Callable[[Window], Ints], *, copying: bool = False) -> NDArray[np.int64]:
+    def _of_windows(self, part: Callable[[Window], Ints], *, copying: bool = False) -> Ints:
         rows = [part(window) for window in self.windows if window.copying == copying]
         return np.concatenate([np.zeros(0, dtype=np.int64), *rows])
 
     @cached_property
-    def documents(self) -> NDArray[np.int64]:
+    def documents(self) -> Ints:
         """The document of each token."""
         return self._of_windows(lambda window: window.units)
 
     @cached_property
-    def places(self) -> NDArray[np.int64]:
+    def places(self) -> Ints:
         """The window of each token."""
         lengths = [window.scored for window in self.windows if not window.copying]
         return np.repeat(np.arange(len(lengths)), lengths)
 
     @cached_property
-    def units(self) -> NDArray[np.int64]:
+    def units(self) -> Ints:
         """The document of each token, or its window where there are too few documents for an interval."""
         return independent_units(self.documents, self.places)
 
     @cached_property
-    def sizes(self) -> NDArray[np.int64]:
+    def sizes(self) -> Ints:
         """The length of each token in bytes."""
         return self._of_windows(lambda window: window.sizes)
 
     @cached_property
-    def predictions(self) -> NDArray[np.int64]:
+    def predictions(self) -> Ints:
         """The most probable next token at each token."""
         return self._of_tokens(PREDICTION).astype(np.int64)
 
     @cached_property
-    def losses(self) -> NDArray[np.float64]:
+    def losses(self) -> Floats:
         """The loss of each token, in nats: minus the logarithm of its probability."""
         return self._of_tokens(LOSS).astype(np.float64)
 
     @cached_property
-    def copying(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    def copying(self) -> tuple[Floats, Ints]:
         """The losses of repeated random tokens, and the sequence that each belongs to."""
         units = self._of_windows(lambda window: window.units, copying=True)
         return self._of_tokens(LOSS, copying=True).astype(np.float64), units
 
-    def divergences(self, full: Evaluation) -> NDArray[np.float64]:
+    def divergences(self, full: Evaluation) -> Floats:
         """KL divergence of each token's distribution from that of the full model, as it was measured."""
         return self._of_tokens(DIVERGENCE).astype(np.float64).clip(min=0.0)
 
@@ -315,13 +315,13 @@ class TokenEvaluation(Evaluation):
         return TokenEvaluation(self.scores[rows], self.labels[rows], self.classes, windows)
 
 
-def independent_units(documents: Ints, windows: Ints) -> NDArray[np.int64]:
+def independent_units(documents: Ints, windows: Ints) -> Ints:
     """The independent unit of each token, of its document and window: see ``name_units``."""
     units = {"documents": documents, "windows": windows}
     return np.asarray(units[name_units(len(np.unique(documents)))], dtype=np.int64)
 
 
-def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def sum_by_unit(table: NDArray[Any], units: Ints, sizes: Floats) -> tuple[Floats, Floats]:
     """Sums of the columns of ``table (R, n)`` over units, and the ``sizes`` of these, both divided by the mean size.
 
     The mean of such a row ``(units,)`` is a ratio: the sum of its columns over that of their ``sizes (n,)``.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation, TokenEvaluation, Window, name_units
+from cahp.values import Ints
 
 if TYPE_CHECKING:
     from cahp.tasks.texts import Texts
@@ -135,7 +136,7 @@ class Task:
         """Return what a digest of ``texts`` needs beside their text: all else that measurements depend on."""
         return []
 
-    def group_documents(self, texts: Texts) -> NDArray[np.int64] | None:
+    def group_documents(self, texts: Texts) -> Ints | None:
         """Return the document of each item ``(n,)``, numbered from 0 (None: each item is one)."""
         return None
 
@@ -235,7 +236,7 @@ class NextToken(Task):
             parts += window.parts
         return parts
 
-    def group_documents(self, texts: Texts) -> NDArray[np.int64]:
+    def group_documents(self, texts: Texts) -> Ints:
         """Return for each window the document of most of its tokens."""
         documents = [np.bincount(window.units).argmax() for window in texts.windows]
         return np.unique(documents, return_inverse=True)[1].astype(np.int64)

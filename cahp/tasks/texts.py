@@ -40,7 +40,7 @@ class Texts:
 
     first: tuple[str | Window, ...]
     second: tuple[str, ...] | None
-    labels: NDArray[np.int64]
+    labels: Ints
     classes: tuple[str, ...]
     task: Task = CLASSIFICATION
 
@@ -73,7 +73,7 @@ class Texts:
         return tuple(one for one in self.first if isinstance(one, Window))
 
     @property
-    def stream(self) -> NDArray[np.int64]:
+    def stream(self) -> Ints:
         """The tokens ``(T,)`` that windows of the data predict, in their order; none where items are texts."""
         parts = [window.targets for window in self.take(self.text_rows).windows]
         return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
@@ -95,11 +95,11 @@ class Texts:
         return side_by_side(self.plain_inputs[row])
 
     @property
-    def class_counts(self) -> NDArray[np.int64]:
+    def class_counts(self) -> Ints:
         """Number of examples of each class, shape ``(C,)``; all 0 if there are no labels."""
         return np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes)).astype(np.int64)
 
-    def with_labels(self, labels: NDArray[np.int64]) -> Texts:
+    def with_labels(self, labels: Ints) -> Texts:
         """Return the same items with other labels ``(n,)``."""
         return Texts(self.first, self.second, labels, self.classes, self.task)
 

@@ -14,7 +14,6 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.values import Bools, Estimate, Floats, Ints
 from cahp.values.statistics import half_interval
@@ -243,7 +242,7 @@ def find_targets(ids: Ints, special: Ints) -> Mapping[str, Bools]:
     return {name: targets & query[:, None] for name, targets in {**places, **contents}.items()}
 
 
-def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | None = None) -> NDArray[np.float64]:
+def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | None = None) -> Floats:
     """Score maps ``(N, S, S)`` of heads on one sequence, ``(N, R, 4)`` for ``R`` roles with ``targets (S, S)`` each.
 
     The mean over queries of the attention on targets, and what it has if targets are drawn at random: mean, variance
@@ -276,7 +275,7 @@ def score_sequence(maps: Floats, targets: Sequence[Bools], candidates: Bools | N
     return scores
 
 
-def summarise(scores: NDArray[np.float64], queries: int, tests: int) -> RoleScores:
+def summarise(scores: Floats, queries: int, tests: int) -> RoleScores:
     """Summarise scores ``(T, N, 4)`` of ``T`` sequences in one role, whose ``n`` they are.
 
     The interval is Student's t over sequences. Chance is the value that a score exceeds with probability ``ALPHA /
@@ -319,5 +318,5 @@ def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     return HeadRoles(layers, heads, 1, summaries, {}, (), ())
 
 
-def _rounded(values: NDArray[np.float64]) -> tuple[float, ...]:
+def _rounded(values: Floats) -> tuple[float, ...]:
     return tuple(values.round(4).tolist())

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.values import Bools, Floats
+from cahp.values import Bools, Floats, Ints
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,18 +27,18 @@ class Signatures:
     mean. The statistics of two halves of a data set merge into those of the whole.
     """
 
-    counts: NDArray[np.int64]
-    mean: NDArray[np.float64]
-    m2: NDArray[np.float64]
+    counts: Ints
+    mean: Floats
+    m2: Floats
     layers: int
     heads: int
 
     @property
-    def variance(self) -> NDArray[np.float64]:
+    def variance(self) -> Floats:
         """Variance with ``n - 1``, shape ``(N, C, D)``; 1e-6 where a class has fewer than two examples."""
         return np.stack([self.variance_of(label) for label in range(len(self.counts))], axis=1)
 
-    def variance_of(self, label: int) -> NDArray[np.float64]:
+    def variance_of(self, label: int) -> Floats:
         """Variance ``(N, D)`` of one class: with many classes, that of all does not fit in memory twice."""
         if self.counts[label] < 2:
             return np.full_like(self.m2[:, label], 1e-6)
@@ -68,7 +68,7 @@ class Moments:
 
     contexts: NDArray[np.float32]
     gradients: NDArray[np.float32]
-    products: NDArray[np.float64]
+    products: Floats
     heads: int
     tokens: int
 
@@ -100,10 +100,10 @@ class Clustering:
     that suggested it.
     """
 
-    ks: NDArray[np.int64]
-    mss: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    medoids: tuple[NDArray[np.int64], ...]
+    ks: Ints
+    mss: Floats
+    labels: Ints
+    medoids: tuple[Ints, ...]
     knee: int
     knee_rule: str
 
@@ -116,7 +116,7 @@ class Clustering:
         return int(self.ks[np.argmin(np.abs(self.ks - k))])
 
     @property
-    def families(self) -> NDArray[np.int64]:
+    def families(self) -> Ints:
         """The family of each head ``(N,)``, the same for every ``k``: its cluster at the knee.
 
         If the knee has more clusters than ``MOST_FAMILIES``, or is missing: its cluster among so many.
@@ -129,7 +129,7 @@ class Clustering:
             k = int(few[-1])
         return self.at(k)[0]
 
-    def at(self, k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def at(self, k: int) -> tuple[Ints, Ints]:
         """Return the labels ``(N,)`` and medoids ``(k,)`` for ``k`` clusters.
 
         Raises:
@@ -188,7 +188,7 @@ def one_openblas_thread() -> Any:
     return ThreadpoolController().select(internal_api="openblas").limit(limits=1)
 
 
-def half_interval(values: Floats) -> NDArray[np.float64]:
+def half_interval(values: Floats) -> Floats:
     """Half the width of Student's 95 % interval of the mean of ``values (n, ...)``."""
     from scipy.stats import t
 
@@ -204,7 +204,7 @@ def jaccard(first: Bools, second: Bools) -> float:
     return int((first & second).sum()) / max(1, int((first | second).sum()))
 
 
-def overlaps(masks: Sequence[Bools] | Bools) -> NDArray[np.float64]:
+def overlaps(masks: Sequence[Bools] | Bools) -> Floats:
     """Jaccard index of every pair of ``R`` masks, ``(R * (R - 1) / 2,)``: first with second, first with third, ..."""
     return np.array([jaccard(first, second) for first, second in combinations(masks, 2)], dtype=np.float64)
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSource, NotMeasurable
 from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
@@ -102,7 +101,7 @@ def _read(
     precision = resources.precisions.evaluation
     digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
     name = key("abilities", REVISION, *digests, precision)
-    sums = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
+    sums: Floats | None = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
     if sums is None or sums.shape != (items.count, items.parts):
         from cahp.models import can_cut
 
@@ -126,7 +125,7 @@ def read_items(
     gates: Tensor | None = None,
     precision: Precision = "float32",
     progress: Progress = silent,
-) -> NDArray[np.float64]:
+) -> Floats:
     """Return the summed losses ``(n, parts)`` of a model on items, in nats; progress counts sequences.
 
     Logits are computed only where a prediction counts.

@@ -146,7 +146,7 @@ class TextQuestion:
             )
         return cls(model, entry, baseline)
 
-    def estimate(self, answer: int | None) -> tuple[NDArray[np.float64], Floats]:
+    def estimate(self, answer: int | None) -> tuple[Floats, Floats]:
         """Estimate what removing each head changes in the log-probability of ``answer`` (None: of the likeliest).
 
         One forward and one backward pass. Returns the changes ``(L, H)`` in nats and the log-probabilities ``(C,)`` of
@@ -178,7 +178,7 @@ class TextQuestion:
 
     def remove(
         self, masks: Sequence[Bools], answer: int, *, fill: bool = True, progress: Progress = silent
-    ) -> tuple[NDArray[np.float64], Ints]:
+    ) -> tuple[Floats, Ints]:
         """Run the model with the heads of each of ``masks (L, H)`` only; the others give their baseline.
 
         Without ``fill`` they give nothing, as a pruned model's. Returns the log-probability of ``answer (n,)`` in nats
@@ -255,7 +255,7 @@ def attribute_answer(
     *,
     top: int = TOP,
     seed: int = 42,
-    floor: NDArray[np.int64] | int = 0,
+    floor: Ints | int = 0,
     progress: Progress = silent,
 ) -> Attribution:
     """Attribute an answer (None: the predicted one) to heads; ``classes`` are in the order of the model's scores.

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp import models
 from cahp.figures import cell_figure
@@ -80,7 +79,7 @@ class Attribution:
     answer: str
     predicted: str
     log_probability: float
-    changes: NDArray[np.float64]
+    changes: Floats
     baseline: str
     seed: int
     removed: tuple[RemovedHead, ...]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.head_clusters import HeadClusters
@@ -39,7 +38,7 @@ from cahp.ui.session.work import (
     Kind,
     Work,
 )
-from cahp.values import HeadMask
+from cahp.values import Floats, HeadMask
 from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
@@ -290,7 +289,7 @@ class Explorer:
         return self.results.once("roles", lambda: stored_roles(self.bench.resources))
 
     @property
-    def replaceable_shares(self) -> NDArray[np.float64] | None:
+    def replaceable_shares(self) -> Floats | None:
         """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
         job = self.work.job(REPLACEABILITY, self.bench)
         if job is not None and job.result is not None:

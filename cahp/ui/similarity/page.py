@@ -11,7 +11,6 @@ from itertools import count
 
 import numpy as np
 import streamlit as st
-from numpy.typing import NDArray
 
 from cahp import features
 from cahp.figures import marks
@@ -40,7 +39,7 @@ from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, show_graph
-from cahp.values import NO_ROLE, NOUNS, DataError, Input, Progress
+from cahp.values import NO_ROLE, NOUNS, DataError, Floats, Input, Progress
 from cahp.values.head_roles import score_text
 from cahp.words import capital
 
@@ -71,7 +70,7 @@ class ComparedHeads:
     """The attention of all heads on one text, their distances, and a ``number`` that stands for the text."""
 
     attention: Attention
-    distances: NDArray[np.float64]
+    distances: Floats
     number: int = field(default_factory=count().__next__)
 
 
