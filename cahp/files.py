@@ -124,7 +124,7 @@ def read_array(body: io.BytesIO, end: int) -> NDArray[Any]:
     if math.prod(shape) * dtype.itemsize > end - body.tell():
         raise ValueError("an array that is larger than its file")
     body.seek(start)
-    array: NDArray[Any] = np.lib.format.read_array(body, allow_pickle=False)
+    array = np.lib.format.read_array(body, allow_pickle=False)
     return array
 
 

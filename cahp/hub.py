@@ -315,7 +315,7 @@ def _explain(kind: Kind, name: str, failure: BaseException) -> str | None:
 
 def _causes(failure: BaseException | None) -> list[BaseException]:
     """List an error and its causes, the nearest first; the datasets library hides the client's errors."""
-    causes: list[BaseException] = []
+    causes = []
     while failure is not None and failure not in causes:
         causes.append(failure)
         failure = failure.__cause__ or failure.__context__

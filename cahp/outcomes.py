@@ -353,7 +353,7 @@ HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key
 
 def describe(outcomes: Outcomes) -> str:
     """Describe the headline outcomes with their intervals for a sentence: ``accuracy 91.0 % (88.1 to 93.2), ...``."""
-    words: list[str] = []
+    words = []
     n = 0
     for row in HEADLINES:
         if row.name in outcomes:

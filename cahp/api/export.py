@@ -199,7 +199,7 @@ def export(
             upload.check()
         bench = None
         outcome = checkpoints.UNMEASURED
-        findings: dict[str, Any] = {}
+        findings = {}
         notices = list(read.notices)
         if has_data:
             bench = open_bench(settings, store=store, card=card, progress=reporter, watch=reporter.watch)

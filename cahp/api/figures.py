@@ -28,7 +28,7 @@ from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
 from cahp.stages.selection import possible_budgets
-from cahp.values import BudgetError, Estimate, HeadMask, OptionError, Progress, spread
+from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
@@ -149,7 +149,7 @@ def by_budget(
                 f"{full.count} in steps of {possible.step}"
             )
     recovery = NONE if RECOVERIES[settings.recover].trains else RECOVERIES[settings.recover]
-    measured: dict[int, Estimate] = {}
+    measured = {}
     for done, budget in enumerate(wanted):
         progress("table", done, len(wanted))
         mask = choose(bench, budget).mask if budget < full.count else full

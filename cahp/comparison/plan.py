@@ -301,7 +301,7 @@ def make_plan(
     start = PRESETS[name]
     if preset is None and default == QUICK and lists.get("methods") is not None:
         start = _NAMED_METHODS
-    parts: dict[str, Any] = {name: getattr(start, name) for name in _SHARED}
+    parts = {name: getattr(start, name) for name in _SHARED}
     for option, value in lists.items():
         if option == "seeds" and value is not None:
             parts["seeds"] = read_seeds(value)

@@ -106,7 +106,7 @@ def _record_cell(
 ) -> CellRecord:
     """Record a cell, and add its evaluations to ``rows``; ``full`` are full models by seed."""
     cell = measured.cell
-    recoveries: dict[str, RecoveryResult] = {}
+    recoveries = {}
     seconds: dict[str, Any] = {"score": None, "recovery": {}, "evaluation": {}}
     for recovery, entry in measured.predictions.items():
         row = len(rows["eval"])

@@ -59,7 +59,7 @@ def parquet_table(path: Path, place: str) -> RowTable:
     def rows(wanted: Sequence[str], most: int | None) -> Rows:
         allowed = max(_ALWAYS_ALLOWED, _MOST_PER_BYTE * size)
         try:
-            groups: list[int] = []
+            groups = []
             count = 0
             for group in range(file.metadata.num_row_groups):
                 if most is None or count < most:
@@ -218,7 +218,7 @@ def _read_page_header(data: mmap.mmap) -> dict[int, int]:
                 return value
         raise ValueError("a number that is too long")
 
-    integers: dict[int, int] = {}
+    integers = {}
     # The numbers of the last fields of the structures that are open; only the outermost is of interest.
     fields = [0]
     while fields:

@@ -113,7 +113,7 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
     names = table.class_names.get(used.label)
     kept: dict[str, list[str]] = {name: [] for name in wanted}
     shared: dict[str, str] = {}
-    left_out: list[int] = []
+    left_out = []
     number = 0
     for number, row in table.read(wanted):
         missing_cells = [name for name in wanted if _is_missing(row.get(name))]
@@ -600,7 +600,7 @@ class Parts:
                 f"{self.place} has no part called train, validation or test, only {join_quoted(self.tables)}; name the "
                 f"splits, as in --splits {example}."
             )
-        raws: dict[str, RawSplit] = {}
+        raws = {}
         for part, given in serve.items():
             split = given
             if splits:

@@ -256,8 +256,8 @@ def _read_manual(name: str) -> Dataset:
     from pydoc_data.topics import topics
 
     # Topics repeat paragraphs of each other, which must not be on both sides of a split.
-    known: set[str] = set()
-    texts: list[str] = []
+    known = set()
+    texts = []
     for topic in sorted(topics):
         paragraphs = []
         for block in re.split(r"\n\s*\n", topics[topic]):

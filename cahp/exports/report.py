@@ -254,7 +254,7 @@ def site_page(
         "<p class=lead>Heads that attend alike form a cluster, and one head of each cluster is kept. Drag the number "
         "of heads: the figures were measured once, and ship with this page.</p>"
     )
-    parts: list[str] = []
+    parts = []
     for run, live, origin in runs:
         drawn = [
             f"<p class=lead>{safe(': '.join(describe_value(run)))}</p>",

@@ -198,7 +198,7 @@ def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
     }
     # Numbers of clusters are 1..``heads``, and the others indices below it.
     largest = {"labels": heads - 1, "ks": heads, "labels_of_k": heads - 1, "medoids_of_k": heads - 1}
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays = {}
     try:
         with zipfile.ZipFile(file) as archive:
             for entry in archive.infolist():

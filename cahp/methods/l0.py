@@ -46,7 +46,7 @@ class L0(Learned):
 
         low = 0.0
         high = 1.0
-        trainings: list[tuple[float, Floats]] = []
+        trainings = []
         for turn in range(TRAININGS):
             # All budgets bisect the same interval, so they share their first trainings.
             middle = (low + high) / 2

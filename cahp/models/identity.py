@@ -474,7 +474,7 @@ def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> N
     Other sizes cost nothing in a network without weights, and are compared with the weights before it is loaded.
     """
     most = _ITEMS + weight_bytes // _BYTES_PER_ITEM
-    values: list[tuple[str, Any]] = list(config.items())
+    values = list(config.items())
     while values:
         entry, value = values.pop()
         if isinstance(value, dict):

@@ -43,7 +43,7 @@ class StoredWeight(Tensor):
 
     def __new__(cls, kept: Tensor, device: torch.device, rounded: torch.dtype | None = None) -> StoredWeight:
         """A weight with the shape of ``kept``; a tensor must be made so."""
-        weight: StoredWeight = Tensor._make_wrapper_subclass(
+        weight = Tensor._make_wrapper_subclass(
             cls, kept.shape, strides=kept.stride(), dtype=torch.float32, device=device
         )
         weight.kept = kept

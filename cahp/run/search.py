@@ -177,7 +177,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     start = selection.mask
     mask = start
     replaceability = Replaceability(bench.evidence.moments)
-    swaps: list[Swap] = []
+    swaps = []
     tried = {start.sha256}
     best, spent = trials.divergences(start, trials.compared)
     seconds = spent

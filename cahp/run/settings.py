@@ -215,7 +215,7 @@ class Setting:
             raise OptionError(f"{self.flag} {text!r} cannot be read ({error}). {self.help}") from error
         if self.kind is Sequence:
             return tuple(words)
-        pairs: dict[str, str] = {}
+        pairs = {}
         for word in words:
             left, _, right = (side.strip() for side in word.partition("="))
             if not left or not right or "=" in right:
@@ -698,7 +698,7 @@ def flags(command: str) -> dict[str, str]:
 
 def to_arguments(settings: Settings, options: Mapping[str, str]) -> list[str]:
     """The arguments that give these settings by ``options`` (option by field); defaults are omitted."""
-    arguments: list[str] = []
+    arguments = []
     for name, option in options.items():
         value = getattr(settings, name)
         if value == describe()[name].default:

@@ -56,7 +56,7 @@ def cluster(space: Space, *, seed: int = 42, degree: int = 6, progress: Progress
     ks = cluster_counts(heads)
     mss = np.ones(len(ks))
     labels = np.empty((len(ks), heads), dtype=np.int64)
-    medoids: list[Ints] = []
+    medoids = []
     for row, (k_labels, k_medoids) in enumerate(_cluster_each(space.distances, ks, seed)):
         labels[row] = k_labels
         medoids.append(k_medoids)

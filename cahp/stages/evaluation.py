@@ -76,7 +76,7 @@ def evaluate_batches(
     total = sum(map(len, batches))
     done = 0
     reported = 0
-    answers: list[Tensor] = []
+    answers = []
     for number, batch in enumerate(batches):
         progress("evaluation", done, total)
         answers.append(read(number))
@@ -132,7 +132,7 @@ class SharedLayers:
         paths = _list_paths(mask)
         depth = max((layer for layer, path in enumerate(paths, 1) if path in self._states), default=0)
         rest = pruned
-        start: list[Tensor] = []
+        start = []
         if depth:
             start = self._states[paths[depth - 1]]
             rest = tail(pruned, depth) or pruned

@@ -127,7 +127,7 @@ def measure_generation(
         progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
 
     speeds: dict[str, list[Throughput]] = {"prefill": [], "decode": []}
-    left_out: list[str] = []
+    left_out = []
     free = free_bytes(full.device)
     every = HeadMask.full(full.layers, full.heads)
     times: Times | None = None

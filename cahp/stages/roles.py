@@ -24,7 +24,7 @@ from cahp.values import (
     report_progress,
     silent,
 )
-from cahp.values.head_roles import ROLES, HeadRoles, RoleAblation, RoleScores, find_targets, score_sequence, summarise
+from cahp.values.head_roles import ROLES, HeadRoles, RoleAblation, find_targets, score_sequence, summarise
 from cahp.values.statistics import half_interval
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     norms = [np.zeros((model.layers, model.heads * part)) for part in (model.card.group, 1)]
     add_norms = partial(_add_norms, model, norms)
     measured, causal = _score(model, copies, nest_progress(progress, 0, 2), tap=add_norms)
-    unmeasured: dict[str, str] = {}
+    unmeasured = {}
     if not causal:
         unmeasured = {role.name: "attention is not causal" for role in ROLES.values() if role.causal}
     elif reason:
@@ -191,7 +191,7 @@ def measure_roles(model: HeadModel, *, progress: Progress = silent) -> HeadRoles
     else:
         measured |= _score(model, texts, nest_progress(progress, 1, 2))[0]
     names = [name for name in ROLES if name not in unmeasured]
-    scores: dict[str, RoleScores] = {}
+    scores = {}
     for name in names:
         own = [probe for probe in (*copies, *texts) if name in probe.targets]
         queries = sum(int(probe.targets[name].any(axis=1).sum()) for probe in own)
@@ -287,7 +287,7 @@ def draw_copies(model: HeadModel, draw: Draw = ASSIGNING) -> list[Probe]:
         )
     random = np.random.default_rng(draw.seed)
     shortest = max(_FEWEST, longest * draw.shortest // draw.longest)
-    probes: list[Probe] = []
+    probes = []
     for _ in range(draw.sequences):
         size = int(random.integers(shortest, longest + 1))
         half = random.choice(usual, size, replace=False)
@@ -309,7 +309,7 @@ def ask_questions(model: HeadModel, draw: Draw = ASSIGNING) -> tuple[list[Probe]
         return [], model.card.no_next_token or unknown
     before, _ = list_special_ids(model)
     random = np.random.default_rng(draw.seed)
-    probes: list[Probe] = []
+    probes = []
     for template in TEMPLATES * draw.texts:
         text, facts, answers, order = _write_questions(template, draw.filler, random)
         encoded = tokenizer(text, add_special_tokens=False, verbose=False)
@@ -340,19 +340,19 @@ def _write_questions(
 
     Returns the text, the places of the hidden words, those of the answers, and the fact of each answer.
     """
-    text_facts: list[str] = []
-    words: list[str] = []
+    text_facts = []
+    words = []
     for fact, _, choices in template.facts:
         words.append(str(random.choice(choices.split())))
         text_facts.append(fact.format(words[-1]))
     idle = random.choice(template.filler, filler, replace=False)
     sentences = [*map(str, idle), *text_facts]
     text = template.separator.join(sentences[place] for place in random.permutation(len(sentences)))
-    facts: list[int] = []
+    facts = []
     for written, (fact, _, _) in zip(text_facts, template.facts, strict=True):
         facts.append(text.index(written) + fact.index("{"))
     order = random.permutation(len(words))
-    answers: list[int] = []
+    answers = []
     for number in order:
         text += f"\n{template.facts[number][1]} "
         answers.append(len(text))

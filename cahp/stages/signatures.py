@@ -151,7 +151,7 @@ def example_gradients(
         mask = HeadMask.full(model.layers, model.heads)
     at = model.gates(mask.keep)
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
-    gradients: list[Tensor] = []
+    gradients = []
     for batch in report_progress(batches, SALIENCE_STAGE, progress):
         gates = at.repeat(len(batch), 1, 1).requires_grad_()
         probe = None

@@ -66,7 +66,7 @@ def _read_maps(
     """Run the model on one tokenised text; return what ``change`` makes of the maps ``(H, S, S)``, layer by layer."""
     from torch import Tensor, inference_mode
 
-    maps: dict[int, NDArray[Any]] = {}
+    maps = {}
 
     def watch(layer: int, seen: Tensor) -> None:
         maps[layer] = change(seen[0].float().cpu().numpy())
@@ -134,7 +134,7 @@ def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str,
     """Return a text with the place of each token in it: the text itself, or where that is not known its tokens."""
     from cahp.models.loading import special_ids
 
-    tokenizer: Any = model.tokenizer
+    tokenizer = model.tokenizer
     first: Any = text
     second = ""
     if not isinstance(text, str):

@@ -311,7 +311,7 @@ def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
     possible = find_targets(ids, special)
     targets = {name: one for name, one in possible.items() if one.any() and (causal or not ROLES[name].causal)}
     scores = score_sequence(every, list(targets.values()))
-    summaries: dict[str, RoleScores] = {}
+    summaries = {}
     for place, (name, target) in enumerate(targets.items()):
         queries = int(target.any(axis=1).sum())
         summaries[name] = summarise(scores[None, :, place], queries, len(targets) * len(every))

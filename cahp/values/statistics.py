@@ -168,7 +168,7 @@ def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer
     of_cluster = [int(np.bincount(families[labels == cluster]).argmax()) for cluster in range(int(labels.max()) + 1)]
     sizes = Counter(of_cluster)
     numbered = Counter[int]()
-    names: list[str] = []
+    names = []
     for family in of_cluster:
         numbered[family] += 1
         name = letters(family)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -132,7 +131,7 @@ def open_neutral(bench: Bench, count: int, name: str) -> Bench:
         method = Settings.method
     if methods.facts(method).labels == "needed" and bench.card.task.predicts_labels:
         raise OptionError(f"--method {method} needs labels, which neutral text lacks; leave out --neutral-data")
-    changes: dict[str, Any] = {name: getattr(Settings(), name) for name in _AS_USUAL}
+    changes = {name: getattr(Settings(), name) for name in _AS_USUAL}
     # A mask made by hand may keep a number that cannot be spread evenly.
     changes |= {"method": method, "budget": str(count), "even": settings.even and count % bench.card.layers == 0}
     changes |= {"recover": "none", "latency": False}
