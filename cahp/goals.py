@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cahp.outcomes import Outcomes
-from cahp.values import BudgetError, Estimate, OptionError
+from cahp.values import BudgetError, Estimate, JsonObject, OptionError
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class GoalKind:
 
 
 #: What all savings have in common.
-_SAVED: dict[str, Any] = {
+_SAVED: JsonObject = {
     "scale": -0.01,
     "start": 1.0,
     "highest": 99.0,

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation
-from cahp.values import Bools, Estimate, Floats, Ints, Unit
+from cahp.values import Bools, Estimate, Floats, Ints, JsonObject, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
 STATES = ("full", "pruned", "recovered")
@@ -382,9 +382,9 @@ def finite(outcomes: Outcomes) -> dict[str, Estimate]:
     return {name: estimate for name, estimate in outcomes.items() if math.isfinite(estimate.value)}
 
 
-def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
+def to_metrics(outcomes: Outcomes) -> JsonObject:
     """Return outcomes as ``metrics`` of ``run.json`` holds them: values, ``n`` and the interval of the accuracy."""
-    metrics: dict[str, Any] = dict.fromkeys(_FIELDS)
+    metrics: JsonObject = dict.fromkeys(_FIELDS)
     for field, name in _FIELDS.items():
         if name in outcomes and math.isfinite(outcomes[name].value):
             metrics[field] = outcomes[name].value
@@ -395,7 +395,7 @@ def to_metrics(outcomes: Outcomes) -> dict[str, Any]:
     return metrics
 
 
-def to_delta(outcomes: Outcomes) -> dict[str, Any] | None:
+def to_delta(outcomes: Outcomes) -> JsonObject | None:
     """Return the change in accuracy as ``delta`` of ``run.json`` holds it (None: not measured)."""
     change = outcomes.get("accuracy_change")
     if change is None:

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, TypeVar
 
 import numpy as np
 import platformdirs
 
 from cahp.files import UNFINISHED, assets, expanded, read_array, sweep, write_whole
-from cahp.values import Arrays, CahpError, digest
+from cahp.values import Arrays, CahpError, Fields, digest
 
 T = TypeVar("T")
 
@@ -120,7 +120,7 @@ class Entry:
     """
 
     arrays: Arrays = field(default_factory=dict)
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Fields = field(default_factory=dict)
     made: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -212,7 +212,7 @@ class Store:
         key: str,
         *,
         arrays: Arrays | None = None,
-        meta: Mapping[str, Any] | None = None,
+        meta: Fields | None = None,
         made: Mapping[str, str] | None = None,
     ) -> bool:
         """Store arrays and JSON under ``key``, and tell whether they were stored: an entry above the limit is not.
@@ -286,7 +286,7 @@ class StoredTraining:
     resumed: bool = field(default=False, init=False)
     _saved: bool = field(default=True, init=False)
 
-    def load(self) -> tuple[Arrays, Mapping[str, Any]] | None:
+    def load(self) -> tuple[Arrays, Fields] | None:
         """Return the last state, or None."""
         entry = self.store.load(self.name)
         if entry is None:
@@ -294,7 +294,7 @@ class StoredTraining:
         self.resumed = True
         return entry.arrays, entry.meta
 
-    def save(self, arrays: Arrays, meta: Mapping[str, Any]) -> None:
+    def save(self, arrays: Arrays, meta: Fields) -> None:
         """Replace the stored state; warn once where it is not kept, such as one above the limit of the store."""
         saved = self.store.save(self.name, arrays=arrays, meta=meta)
         if self._saved and not saved:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -28,7 +28,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.settings import PUBLISHED_LENGTH, Salience, Settings
 from cahp.tasks.texts import Texts
-from cahp.values import Arrays, CahpError, Estimate
+from cahp.values import Arrays, CahpError, Estimate, Fields
 
 if TYPE_CHECKING:
     from cahp.comparison import Comparison
@@ -90,7 +90,7 @@ class Bundle:
 
     document: RunDocument
     arrays: Arrays
-    tables: Mapping[str, Mapping[str, Any]]
+    tables: Mapping[str, Fields]
     made: Mapping[str, str]
     facts: ModelFacts | None = None
     clusters: dict[tuple[Salience, int], HeadClusters] = field(default_factory=dict)

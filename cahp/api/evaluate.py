@@ -31,7 +31,7 @@ from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_spli
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import HeadMask, Input, OptionError
+from cahp.values import HeadMask, Input, JsonObject, OptionError
 from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def evaluate(
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[ModelOptions],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Evaluate a model on ``eval_split``, with all heads and under a mask.
 
     Args:
@@ -123,7 +123,7 @@ def latency(
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[ModelOptions],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Time a model cut to a mask against the full model, alternating, until the ratio is known within 2 %.
 
     The document of a causal language model tells also how large its cache of keys and values is, and how fast it reads

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
 from cahp import hub, models
 from cahp.api import bundled
@@ -42,7 +41,7 @@ from cahp.run.recoveries import cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
 from cahp.store import Store
-from cahp.values import CahpError, OptionError
+from cahp.values import CahpError, Fields, JsonObject, OptionError
 
 
 def recover(
@@ -61,7 +60,7 @@ def recover(
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[ModelOptions],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Recover a pruned model, write it to ``out`` as a checkpoint of the original shapes, and evaluate it.
 
     It is ``cahp.export`` with ``format="drop-in"``: the output weights of pruned heads are zero, so any tool that loads
@@ -123,7 +122,7 @@ def export(
     force: bool = False,
     format: str = "compact",
     recover: str | None = None,
-    schedule: Mapping[str, Any] | None = None,
+    schedule: Fields | None = None,
     push: str | None = None,
     push_public: bool = False,
     command: str = "",
@@ -131,7 +130,7 @@ def export(
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[ModelOptions],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write a pruned model in a format for other tools, and compare it with the model in memory; or convert a mask.
 
     Args:
@@ -258,7 +257,7 @@ class _Known:
     metrics: dict[str, dict[str, int | float | list[float] | None] | None]
 
 
-def _convert_mask(form: MaskForm, card: ModelCard, given: GivenMask, output: Output, store: Store) -> dict[str, Any]:
+def _convert_mask(form: MaskForm, card: ModelCard, given: GivenMask, output: Output, store: Store) -> JsonObject:
     """Write a mask in another form, with the roles of its heads if known."""
     import msgspec
 
@@ -299,7 +298,7 @@ def report(
     *,
     static: bool = False,
     force: bool = False,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write the folder of a run as one HTML file that opens offline; its board shows figures while it is dragged.
 
     Args:
@@ -334,7 +333,7 @@ def report(
     return document
 
 
-def site(folder: Name, *, force: bool = False) -> dict[str, Any]:
+def site(folder: Name, *, force: bool = False) -> JsonObject:
     """Write a page for a static host: the boards of the bundled runs, what their models can still do, a comparison.
 
     Args:

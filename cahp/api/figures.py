@@ -28,7 +28,7 @@ from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
 from cahp.stages.selection import possible_budgets
-from cahp.values import BudgetError, HeadMask, OptionError, Progress, spread
+from cahp.values import BudgetError, Fields, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, counted, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
@@ -70,7 +70,7 @@ def add_title(figure: Any, title: str, *, dark: bool) -> Any:
     return figure
 
 
-def mime_bundle(drawn: Any, **_: Any) -> Mapping[str, Any]:
+def mime_bundle(drawn: Any, **_: Any) -> Fields:
     """The MIME bundle for a notebook of what has a figure: its text alone where figures cannot be drawn."""
     text = {"text/plain": repr(drawn)}
     if find_spec("plotly") is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Unpack
+from typing import Unpack
 
 from cahp import data as data_sets
 from cahp import models
@@ -17,7 +17,7 @@ from cahp.run.keywords import DataOptions
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings
 from cahp.store import Store, StoredTraining, key
-from cahp.values import CahpError, OptionError, SelfTestError, check_known
+from cahp.values import CahpError, JsonObject, OptionError, SelfTestError, check_known
 
 
 def fit(
@@ -38,7 +38,7 @@ def fit(
     yes: bool = False,
     store: Store | None = None,
     **options: Unpack[DataOptions],
-) -> dict[str, Any]:
+) -> JsonObject:
     """Train a classifier on the ``train`` split, and keep the best epoch on ``validation``.
 
     Args:
@@ -84,7 +84,7 @@ def fit(
     if whole:
         schedule = training.PAPER_SCHEDULE
         used = None
-    changes: dict[str, Any] = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
+    changes: JsonObject = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
     with show_progress(progress, yes=yes) as reporter:
         card = replace(models.identify(settings.model), max_length=settings.max_length)

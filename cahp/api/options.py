@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -25,7 +25,7 @@ from cahp.files import is_there
 from cahp.models.cards import ModelCard
 from cahp.run.settings import BOUNDS, Settings, flags
 from cahp.terminal.progress import Reporter, bars
-from cahp.values import CahpError, HeadMask, MaskError, OptionError, Progress
+from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -37,17 +37,17 @@ Name = str | PathLike[str]
 #: A head mask, its array ``(layers, heads)``, or its file.
 AnyMask = HeadMask | NDArray[Any] | Name
 #: No keywords.
-NOTHING: Mapping[str, Any] = {}
+NOTHING: Fields = {}
 
 
 def read_settings(
     command: str,
     model: object,
     data: object,
-    options: Mapping[str, Any],
+    options: Fields,
     *,
-    own: Mapping[str, Any] = NOTHING,
-    defaults: Mapping[str, Any] = NOTHING,
+    own: Fields = NOTHING,
+    defaults: Fields = NOTHING,
 ) -> Settings:
     """The settings of a call: ``model`` itself, or the options that ``cahp COMMAND`` takes.
 
@@ -99,7 +99,7 @@ class GivenMask:
     """A mask that was given for a model, the ``content`` of its file, and ``notices`` about where it comes from."""
 
     mask: HeadMask
-    content: Mapping[str, Any] = field(default_factory=dict)
+    content: Fields = field(default_factory=dict)
     notices: tuple[str, ...] = ()
 
 
@@ -133,7 +133,7 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
     Raises:
         MaskError: If the file cannot be read, or was made for another model.
     """
-    contents: Mapping[str, Any] = {}
+    contents: Fields = {}
     if isinstance(mask, np.ndarray):
         mask = HeadMask(mask)
     elif isinstance(mask, str | PathLike):

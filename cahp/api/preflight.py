@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 
@@ -17,7 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
 from cahp.run.settings import Settings, parse_duration
-from cahp.values import CahpError, HeadMask, Input
+from cahp.values import CahpError, HeadMask, Input, JsonObject
 
 #: Padded tokens of a batch on a processor; a longer text is a batch of its own.
 _BATCH_TOKENS = 2048
@@ -34,7 +33,7 @@ _LIBRARIES = 450 << 20
 _ACTIVATIONS = 300 << 20
 
 
-def builtins() -> list[dict[str, Any]]:
+def builtins() -> list[JsonObject]:
     """The built-in models, and whether the packages they need are installed."""
     entries = []
     for name, builtin in models.BUILTINS.items():
@@ -47,7 +46,7 @@ def builtins() -> list[dict[str, Any]]:
     return entries
 
 
-def preflight(card: ModelCard) -> dict[str, Any]:
+def preflight(card: ModelCard) -> JsonObject:
     """Facts about the model of a card without reading its weights, and the expected time of the default run here.
 
     For a language model with a prompt, they include a prompted example and the tokens of its answers.
@@ -171,7 +170,7 @@ def default_seconds(card: ModelCard) -> float:
     return loading_seconds(card) + seconds
 
 
-def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> dict[str, Any]:
+def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> JsonObject:
     """Describe the lengths of texts or pairs, in words, or in the tokens of a model.
 
     With a model, ``cut`` texts are longer than the ``max_length`` tokens that it reads of each (None: windows of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -30,7 +30,7 @@ from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
 from cahp.store import Store
 from cahp.terminal.printing import run_lines
-from cahp.values import CahpError, Input, OptionError, Progress, check_known, silent
+from cahp.values import CahpError, Fields, Input, JsonObject, OptionError, Progress, check_known, silent
 
 if TYPE_CHECKING:
     from cahp.api.similarity import SimilarityResult
@@ -184,7 +184,7 @@ class PruneResult(Run):
     def __repr__(self) -> str:
         return "\n".join(run_lines(self.document, measures()))
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> JsonObject:
         # The still picture stays in the notebook's file for readers without a kernel.
         still = {"text/plain": repr(self), "text/html": self._repr_html_()}
         try:
@@ -270,7 +270,7 @@ prune.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _read_settings(
-    model: Name | HeadModel | Settings, data: Name | None, options: Mapping[str, Any]
+    model: Name | HeadModel | Settings, data: Name | None, options: Fields
 ) -> tuple[Settings, HeadModel | None]:
     """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.
@@ -280,7 +280,7 @@ def _read_settings(
     from cahp.models.devices import find_device
 
     card = model.card
-    facts: dict[str, Any] = {"dtype": card.dtype, "device": model.device.type}
+    facts: JsonObject = {"dtype": card.dtype, "device": model.device.type}
     facts |= {"prompt": Settings.prompt, "answers": Settings.answers}
     if card.prompt is not None:
         facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}

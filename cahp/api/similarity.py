@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +13,7 @@ from cahp.api.figures import add_title, check_plotly, mime_bundle
 from cahp.api.options import AnyMask, Name, ShowProgress, is_loaded, show_progress, use_mask
 from cahp.figures.similarity import attention_figure, graph_figure
 from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nearest_heads, suggest_threshold
-from cahp.values import Floats, HeadMask, Input, OptionError
+from cahp.values import Fields, Floats, HeadMask, Input, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -143,7 +142,7 @@ class SimilarityResult:
         cut = f" ({self.cut} more were cut off)" if self.cut else ""
         return f"{self.model} on a text of {len(self.tokens)} tokens{cut}: {self.graph()!r}"
 
-    def _repr_mimebundle_(self, **_: Any) -> Mapping[str, Any]:
+    def _repr_mimebundle_(self, **_: Any) -> Fields:
         return {**self.graph()._repr_mimebundle_(), "text/plain": repr(self)}
 
     def _flat(self, layer: int, head: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -20,7 +20,20 @@ from cahp.run.recoveries import Recovered
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import nearest_budget
 from cahp.tasks.answers import Evaluation
-from cahp.values import BudgetError, CahpError, Estimate, HeadMask, Ints, Progress, Selection, digest, silent, spread
+from cahp.values import (
+    BudgetError,
+    CahpError,
+    Estimate,
+    Fields,
+    HeadMask,
+    Ints,
+    JsonObject,
+    Progress,
+    Selection,
+    digest,
+    silent,
+    spread,
+)
 
 #: Number of budgets at which latency is measured; in between it is nearly a straight line.
 TIMED = 8
@@ -200,13 +213,13 @@ class BudgetTable:
                 return "outcomes", budget
         return None
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """Return the measurements for a file."""
         outcomes = {str(budget): finite(measured) for budget, measured in sorted(self._outcomes.items())}
         speed = {str(budget): timing for budget, timing in sorted(self._speed.items()) if not timing.busy}
         return {"recover": self.recover, "outcomes": outcomes, "speed": speed}
 
-    def fill_from(self, content: Mapping[str, Any]) -> None:
+    def fill_from(self, content: Fields) -> None:
         """Enter the measurements that ``as_json`` wrote.
 
         Raises:
@@ -366,7 +379,7 @@ TABLE_SCHEMA = "cahp.table/2"
 TABLE_FILE = "table.json"
 
 
-def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
+def table_json(table: BudgetTable, run: RunDocument) -> JsonObject:
     """Return the content of ``table.json``."""
     rows = table.as_json()
     measured = sorted({int(budget) for kind in ("outcomes", "speed") for budget in rows[kind]})
@@ -381,7 +394,7 @@ def table_json(table: BudgetTable, run: RunDocument) -> dict[str, Any]:
 def table_of(
     run: RunDocument,
     clusters: HeadClusters,
-    content: Mapping[str, Any] | None = None,
+    content: Fields | None = None,
     *,
     quicker: BudgetTable | None = None,
 ) -> BudgetTable:
@@ -400,7 +413,7 @@ def table_of(
             f"The run keeps at least {most} heads in a layer, but its model has fewer. Prune the model again."
         )
     ours = {str(selection.mask.count): selection.mask.sha256 for selection in selections}
-    rows: Mapping[str, Any] = {"outcomes": {}, "speed": {}}
+    rows: Fields = {"outcomes": {}, "speed": {}}
     try:
         if content is not None and content["of"] == _of(run):
             recover = content["rows"]["recover"]

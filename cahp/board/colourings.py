@@ -9,7 +9,6 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
-from cahp.values import Bools, Floats, Ints
+from cahp.values import Bools, Floats, Ints, JsonObject
 from cahp.values.statistics import name_clusters
 
 # Colours and names of clusters, for boards and all figures, in light and dark themes --------------------------------
@@ -136,7 +135,7 @@ def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:
     return coloured
 
 
-def encode(colourings: Iterable[Coloured]) -> list[dict[str, Any]]:
+def encode(colourings: Iterable[Coloured]) -> list[JsonObject]:
     """Return the colourings of heads for the board's script.
 
     Those that are not measured have only words in ``waits`` if they are offered: the host measures them when a person
@@ -144,7 +143,7 @@ def encode(colourings: Iterable[Coloured]) -> list[dict[str, Any]]:
     """
     entries = []
     for one in colourings:
-        entry: dict[str, Any] = {"name": one.name, "label": one.label}
+        entry: JsonObject = {"name": one.name, "label": one.label}
         painted = one.painted
         if painted is not None:
             entry["legend"] = painted.legend

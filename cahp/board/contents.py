@@ -22,7 +22,7 @@ from cahp.models.cards import CacheShape
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.recoveries import RECOVERIES
 from cahp.run.document import RunDocument
-from cahp.values import Estimate, HeadMask, Ints
+from cahp.values import Estimate, Fields, HeadMask, Ints, JsonObject
 from cahp.values.statistics import name_clusters
 from cahp.words import number, percent, too_close
 
@@ -165,7 +165,7 @@ class Event:
     name: str = ""
 
     @classmethod
-    def of(cls, message: Mapping[str, Any]) -> Event:
+    def of(cls, message: Fields) -> Event:
         """Read an event of the board's script."""
         return msgspec.convert(message, cls, strict=False)
 
@@ -266,7 +266,7 @@ class Host:
     alone: bool = False
     titles: Sequence[str] = ()
     colourings: Sequence[Coloured] = ()
-    steps: Mapping[str, Any] | None = None
+    steps: Fields | None = None
     cards: bool = False
     details: bool | None = None
     first: FirstScreen | None = None
@@ -281,7 +281,7 @@ def contents(
     subject: BoardSubject = BoardSubject(),
     host: Host = Host(),
     other: BudgetTable | None = None,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return the data that ``mount`` and ``update`` of the board's script take, as JSON values.
 
     Args:
@@ -355,7 +355,7 @@ def contents(
     return dict(plain_json(data))
 
 
-def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> dict[str, Any]:
+def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> JsonObject:
     """Return the figures of the mask on the board, with the estimates of its budget that serve it."""
     mask = shown.mask
     budget = next((row for row in rows if row.budget == mask.count), Row(mask.count, {}, None, None, None))
@@ -382,7 +382,7 @@ def _describe_current(table: BudgetTable, rows: Sequence[Row], shown: Shown) -> 
     return current
 
 
-def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str, Any]]:
+def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[JsonObject]:
     """Return the clusters of each budget, their names and replacement heads."""
     readings = []
     for selection in table.selections:
@@ -398,7 +398,7 @@ def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[dict[str,
     return readings
 
 
-def _list_outcomes(table: BudgetTable, entries: Iterable[Mapping[str, Any]], subject: BoardSubject) -> list[Any]:
+def _list_outcomes(table: BudgetTable, entries: Iterable[Fields], subject: BoardSubject) -> list[Any]:
     """Return the outcomes that some of the ``entries`` have, with that of the full model and the baseline of labels.
 
     Before the first measurement all are expected.
@@ -422,7 +422,7 @@ def _list_outcomes(table: BudgetTable, entries: Iterable[Mapping[str, Any]], sub
     return outcomes
 
 
-def _list_figures(row: Row) -> dict[str, Any]:
+def _list_figures(row: Row) -> JsonObject:
     """Return a row for the script: values of outcomes, estimated ones without an interval, and the time."""
     values = {name: [_short(value)] for name, value in row.values.items()}
     values |= _list_values(row.outcomes or {})

@@ -22,7 +22,7 @@ from cahp.output import Mark, Output
 from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
 from cahp.store import Store
 from cahp.terminal import progress
-from cahp.values import OptionError
+from cahp.values import Fields, JsonObject, OptionError
 from cahp.words import encodable
 
 Made = TypeVar("Made")
@@ -160,7 +160,7 @@ class Call:
     fields: tuple[str, ...] = field(default=(), compare=False)
 
     @property
-    def given(self) -> dict[str, Any]:
+    def given(self) -> JsonObject:
         """The settings as keywords, for a use case that takes some fields as keywords with defaults of its own."""
         return {name: getattr(self.settings, name) for name in self.fields}
 
@@ -218,7 +218,7 @@ class Command:
         """The word after ``cahp``."""
         return self.do.__name__
 
-    def settings(self, given: Mapping[str, Any]) -> Settings:
+    def settings(self, given: Fields) -> Settings:
         """The settings of the options' values, by name.
 
         Raises:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from cahp.run.settings import BOUNDS, COLUMNS, describe, to_arguments
 from cahp.run.show import show_latency
 from cahp.show import terminal
 from cahp.terminal import printing
-from cahp.values import HeadMask, Input, OptionError
+from cahp.values import Fields, HeadMask, Input, OptionError
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
 _HOW = Option(
@@ -129,9 +129,7 @@ def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     _write_model(call, cahp.recover, out, force, options)
 
 
-def _write_model(
-    call: Call, use: Callable[..., Mapping[str, Any]], out: Path, force: bool, options: Mapping[str, Any]
-) -> None:
+def _write_model(call: Call, use: Callable[..., Fields], out: Path, force: bool, options: Fields) -> None:
     with folder(out, force) as output:
         document = call.run(use, **call.given, out=output, force=force, **options, command=call.line)
     call.answer(document, printing.export_lines(document, output))

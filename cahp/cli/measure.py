@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 
 from cahp.cli.command import FORCE, OPTIONS, REQUIRED, Call, Command, Option, command
 from cahp.run.measures import Measure
+from cahp.values import JsonObject
 
 
 def list_options(one: Measure[Any]) -> Iterator[Option]:
@@ -28,7 +29,7 @@ def make_command(one: Measure[Any]) -> Command:
 
         settings = replace(call.settings, model=model)
         record, subject = call.run(measure_mask, one, settings, mask, options=one.options(**given), force=force)
-        document: dict[str, Any] = {"model": model}
+        document: JsonObject = {"model": model}
         if one.of_mask:
             document["recover"] = settings.recover
         document |= one.to_json(record)

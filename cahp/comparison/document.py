@@ -22,7 +22,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import ModelRecord
 from cahp.run.resources import SplitRecord
 from cahp.tasks.answers import WindowProtocol
-from cahp.values import Bools
+from cahp.values import Bools, Fields
 
 SCHEMA = "cahp.compare/1"
 #: More heads than any model has.
@@ -77,8 +77,8 @@ class RecoveryResult:
     """
 
     row: int
-    eval: Mapping[str, Any] | None
-    report: Mapping[str, Any] | None
+    eval: Fields | None
+    report: Fields | None
     accepted: bool | None = None
 
 
@@ -92,14 +92,14 @@ class CellRecord:
     """
 
     method: str
-    setting: Mapping[str, Any]
+    setting: Fields
     seed: int
     draw: int
     noise: int
     budget: Mapping[str, int | None]
     kept: Mapping[str, tuple[int, ...]] | None
     recoveries: Mapping[str, RecoveryResult]
-    seconds: Mapping[str, Any]
+    seconds: Fields
     price: SelectionCost | None
     error: str | None
 
@@ -115,10 +115,10 @@ class ComparisonDocument:
     schema: str
     model: ModelRecord
     data: DataRecords
-    settings: Mapping[str, Any]
+    settings: Fields
     methods: Mapping[str, Participant]
     full: tuple[CellRecord, ...]
-    estimate: Mapping[str, Any]
+    estimate: Fields
     timings: Mapping[str, float | None]
     test_opened: int
     notices: tuple[str, ...]

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from cahp.methods.shared.registry import Facts
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.selection import parse_budget
-from cahp.values import BudgetError, OptionError, check_known
+from cahp.values import BudgetError, Fields, JsonObject, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
@@ -132,11 +131,11 @@ class Plan:
         recoveries = ("none", *labelled)
         return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
 
-    def settings_to_try(self, name: str) -> Sequence[Mapping[str, Any]]:
+    def settings_to_try(self, name: str) -> Sequence[Fields]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""
         return facts_of(name).tries[: self.tries_used]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The ``settings`` of ``compare.json``."""
         unused = ("method", "budget", "goal", "recover", "seed", "latency", "representative")
         own = {name: value for name, value in vars(self).items() if name not in ("settings", "methods", "tries")}
@@ -311,7 +310,7 @@ def make_plan(
             parts |= {"trained": None, "trained_budgets": None}
     if draws is not None:
         parts["draws"] = draws
-    sizes: dict[str, Any] = {"limit": limit, "eval_limit": eval_limit}
+    sizes: JsonObject = {"limit": limit, "eval_limit": eval_limit}
     for name, given in sizes.items():
         if given is None:
             sizes[name] = getattr(settings, name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from cahp import methods
 from cahp.comparison.arrays import to_answers
@@ -29,7 +28,7 @@ from cahp.run.resources import record_split
 from cahp.run.texts import label_reading
 from cahp.stages.clustering import grid_notice
 from cahp.tasks.answers import Evaluation
-from cahp.values import Floats
+from cahp.values import Fields, Floats, JsonObject
 
 
 def record(
@@ -37,7 +36,7 @@ def record(
     measured: Sequence[MeasuredCell],
     criticality: Floats,
     *,
-    estimate: Mapping[str, Any],
+    estimate: Fields,
     test_opened: int,
     command: str,
     seconds: float,
@@ -81,7 +80,7 @@ def _record_data(workspace: Workspace) -> DataRecords:
         select.append(SeedSample(**vars(sample), seed=seed))
     named = {"eval": settings.eval_split, "steer": settings.eval_split, "report": "test"}
     texts = {**workspace.splits, "steer": workspace.tuning_texts}
-    records: dict[str, Any] = dict.fromkeys(named)
+    records: JsonObject = dict.fromkeys(named)
     for part, split in named.items():
         own = texts.get(part)
         if own is not None:
@@ -107,10 +106,10 @@ def _record_cell(
     """Record a cell, and add its evaluations to ``rows``; ``full`` are full models by seed."""
     cell = measured.cell
     recoveries = {}
-    seconds: dict[str, Any] = {"score": None, "recovery": {}, "evaluation": {}}
+    seconds: JsonObject = {"score": None, "recovery": {}, "evaluation": {}}
     for recovery, entry in measured.predictions.items():
         row = len(rows["eval"])
-        parts: dict[str, Any] = {"eval": None, "report": None}
+        parts: JsonObject = {"eval": None, "report": None}
         for split, texts in workspace.splits.items():
             evaluation = texts.evaluation_of(entry.arrays[split])
             rows[split].append(evaluation)
@@ -129,7 +128,7 @@ def _record_cell(
         seconds["evaluation"][recovery] = entry.meta["seconds"]
         if recovery != NONE.name:
             seconds["recovery"][recovery] = entry.meta["recovery"]
-    choice: dict[str, Any] = {"setting": {}, "price": None, "seconds": None}
+    choice: JsonObject = {"setting": {}, "price": None, "seconds": None}
     attained: int | None = None
     kept: dict[str, tuple[int, ...]] | None = None
     if measured.choice is not None:
@@ -151,7 +150,7 @@ def _record_cell(
     )
 
 
-def _to_quality(outcomes: Outcomes, alike: Outcomes) -> dict[str, Any]:
+def _to_quality(outcomes: Outcomes, alike: Outcomes) -> JsonObject:
     """Return outcomes as a cell's ``eval`` and ``report`` hold them."""
     quality = {**to_metrics(outcomes), "delta": to_delta(outcomes), "delta_alike": to_delta(alike)}
     for name in list_further():

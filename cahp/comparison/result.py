@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -22,7 +21,7 @@ from cahp.files import json_text, plain_json
 from cahp.outcomes import OUTCOMES
 from cahp.output import Mark, Output
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.values import CahpError, Estimate
+from cahp.values import CahpError, Estimate, JsonObject
 from cahp.words import counted, first_line
 
 FILE = "compare.json"
@@ -252,7 +251,7 @@ class Comparison:
             contents[ARRAYS] = write_arrays(self.answers)
         return contents
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> JsonObject:
         """The content of ``compare.json``."""
         document = plain_json(self.document)
         # The long list last, for people who look at the file.

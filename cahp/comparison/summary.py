@@ -35,7 +35,7 @@ from cahp.comparison.statistics import (
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcomes, finite, main_outcome, to_metrics, to_perplexity
 from cahp.recoveries import NONE
-from cahp.values import Estimate
+from cahp.values import Estimate, Fields, JsonObject
 from cahp.values.statistics import expected_jaccard, overlaps
 
 
@@ -132,7 +132,7 @@ class Summary:
     rule: str
     means: tuple[Mean, ...]
     areas: tuple[Area, ...]
-    overlap: Mapping[str, tuple[Mapping[str, Any], ...]]
+    overlap: Mapping[str, tuple[Fields, ...]]
     cost: tuple[MethodCost, ...]
     verdicts: tuple[Verdict, ...]
     area_verdicts: tuple[Verdict, ...]
@@ -149,9 +149,9 @@ class Summary:
         tests = [test for group in self.by_outcome.values() for test in (*group.verdicts, *group.area_verdicts)]
         return [*tests, *self.verdicts, *self.area_verdicts]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """The ``summary`` of a comparison file."""
-        content: dict[str, Any] = plain_json(self)
+        content: JsonObject = plain_json(self)
         for row, mean in zip(content["means"], self.means, strict=True):
             row |= plain_json(to_metrics(mean.outcomes))
         return content
@@ -333,7 +333,7 @@ def _summarise_masks(
 
 
 def _find_primary(
-    document: ComparisonDocument, part: str, outcomes: Mapping[str, Any], means: list[Mean], tests: list[Verdict]
+    document: ComparisonDocument, part: str, outcomes: Fields, means: list[Mean], tests: list[Verdict]
 ) -> Primary | None:
     """Find the primary test on a part (None: its masks failed)."""
     split = document.data.of(part).split
@@ -368,7 +368,7 @@ def _measure_costs(document: ComparisonDocument, table: pd.DataFrame) -> Iterato
         yield MethodCost(method, forwards, labels, float(score), recovering)
 
 
-def measure_overlaps(document: ComparisonDocument) -> Iterator[dict[str, Any]]:
+def measure_overlaps(document: ComparisonDocument) -> Iterator[JsonObject]:
     """Yield the mean Jaccard index of each method's own masks at a budget; ``chance`` is that of random masks."""
     masks: dict[tuple[str, int], list[Any]] = {}
     for cell in document.cells:

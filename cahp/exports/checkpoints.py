@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cahp.exports import formats
 from cahp.exports.form import Footprint, ModelForm, Pruned
@@ -24,7 +24,7 @@ from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
 from cahp.run.resources import record_split
-from cahp.values import HeadMask, OptionError, Progress, silent
+from cahp.values import Fields, HeadMask, JsonObject, OptionError, Progress, silent
 from cahp.words import encodable
 
 if TYPE_CHECKING:
@@ -80,9 +80,9 @@ def recovered(
     mask: HeadMask,
     *,
     recover: str,
-    schedule: Mapping[str, Any] | None = None,
+    schedule: Fields | None = None,
     allowed: float | None = None,
-) -> tuple[dict[str, Any], Recovered | None]:
+) -> tuple[JsonObject, Recovered | None]:
     """Recover the model under ``mask``; return its outcomes with the record of the recovery, and the recovery.
 
     ``schedule`` changes that of a training, and ``allowed`` are the seconds of a timed recovery (None: those of the
@@ -105,7 +105,7 @@ def checkpoint(
     recover: str,
     allowed: float | None = None,
     progress: Progress = silent,
-) -> tuple[bytes, dict[str, Any]]:
+) -> tuple[bytes, JsonObject]:
     """Cut the model to ``mask``, recover it, and write it; return the folder as a ZIP file, and its results.
 
     ``provenance`` tells how the heads were chosen; its recovery is ``recover``. See
@@ -131,11 +131,11 @@ def write(
     pruned: Pruned,
     *,
     bench: Bench | None = None,
-    outcome: Mapping[str, Any] = UNMEASURED,
+    outcome: Fields = UNMEASURED,
     provenance: Provenance = Provenance(),
     seconds: float | None = LATENCY_SECONDS,
     progress: Progress = silent,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Write a model, cut to a mask and recovered or not, as a folder for other tools, whole or not at all.
 
     Beside weights and tokenizer it holds ``head_mask.json``, ``metrics.json``, and a ``README.md`` with instructions,
@@ -197,7 +197,7 @@ def write(
             "files": files,
             "note": note,
         }
-        model: dict[str, Any] = {
+        model: JsonObject = {
             "id": card.id,
             "revision": card.revision,
             "family": card.family,
@@ -227,7 +227,7 @@ def write(
     return results
 
 
-def describe_data(bench: Bench | None) -> dict[str, Any]:
+def describe_data(bench: Bench | None) -> JsonObject:
     """Return what names the texts of a bench in documents: their ``data`` and ``protocol`` (None: there are none)."""
     if bench is None:
         return {"data": None, "protocol": None}

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cahp.exports.masks import MaskOrigin
 from cahp.models.cards import ALLOWED_ROUNDING, ModelCard, Timing
 from cahp.show.blocks import Block, Table, Text
 from cahp.tasks.texts import Item
-from cahp.values import CahpError, Estimate, HeadMask, OptionError
+from cahp.values import CahpError, Estimate, Fields, HeadMask, OptionError
 from cahp.words import percent, size_of
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ class ModelForm(Form):
         tokens = percent(OF_TOKENS, 0)
         return f"same prediction on {percent(AGREEMENT, 0)} of the texts, or on {tokens} of the next tokens"
 
-    def closeness(self, results: Mapping[str, Any]) -> str:
+    def closeness(self, results: Fields) -> str:
         """Describe, as a clause, how close the model that was read back is, from the ``results`` of its writing."""
         if self.rounded:
             share = percent(results["agreement"])

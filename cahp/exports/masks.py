@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.files import array_header, csv_text, json_text
-from cahp.values import HeadMask, Ints, MaskError
+from cahp.values import HeadMask, Ints, JsonObject, MaskError
 
 MASK_SCHEMA = "cahp.mask/1"
 
@@ -119,7 +119,7 @@ def read_mask(source: Path | str | bytes, *, layers: int | None = None, heads: i
     return HeadMask(keep)
 
 
-def read_mask_record(source: Path | str | bytes) -> dict[str, Any]:
+def read_mask_record(source: Path | str | bytes) -> JsonObject:
     """Read what a ``head_mask.json`` tells: its fields, such as model, method and metrics, by name.
 
     ``source`` is the path of a file, or its content as bytes. A file of another format tells nothing: ``{}``.

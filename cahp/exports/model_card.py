@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from cahp.exports.form import ModelForm, show_files
 from cahp.exports.formats import name_class
@@ -19,7 +18,7 @@ from cahp.run.settings import join_words
 from cahp.run.show import show_outcomes, show_steps
 from cahp.show import markdown
 from cahp.show.blocks import Block, Text
-from cahp.values import HeadMask
+from cahp.values import Fields, HeadMask, JsonObject
 from cahp.words import capital, printable, safe
 
 _TASKS = {"classification": "text-classification", "causal": "text-generation", "masked": "fill-mask"}
@@ -40,7 +39,7 @@ def model_card(
     form: ModelForm,
     card: ModelCard,
     mask: HeadMask,
-    figures: Mapping[str, Any],
+    figures: Fields,
     *,
     example: PromptExample | None = None,
     findings: Sequence[str] = (),
@@ -133,13 +132,13 @@ def _describe_for_hub(
     card: ModelCard,
     kept: str,
     task: str,
-    states: Mapping[str, Any],
-    figures: Mapping[str, Any],
+    states: Fields,
+    figures: Fields,
 ) -> str:
     """Return what the hub reads of a model, as YAML: its origin, and its outcomes with interval, n, split, protocol."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    facts: dict[str, Any] = {}
+    facts: JsonObject = {}
     base = base_of(card)
     if base is not None:
         facts = {"base_model": base, "base_model_relation": "finetune"}

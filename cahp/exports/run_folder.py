@@ -24,7 +24,7 @@ from cahp.files import Content, is_there, json_text, read_array, scratch
 from cahp.output import Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
-from cahp.values import Arrays, CahpError, Ints
+from cahp.values import Arrays, CahpError, Fields, Ints
 
 #: The name of the folder in an archive.
 RUN_FOLDER = "cahp-run"
@@ -100,7 +100,7 @@ class RunFiles:
 
     document: RunDocument
     arrays: Arrays = field(default_factory=dict)
-    table: Mapping[str, Any] | None = None
+    table: Fields | None = None
 
     @property
     def clusters(self) -> HeadClusters | None:

@@ -16,6 +16,7 @@ from cahp.figures import marks
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
+from cahp.values import JsonObject
 from cahp.words import counted
 
 #: The colours of the best other method and of random selection, by day and by night, readable as text; the reference
@@ -47,7 +48,7 @@ def name_of(method: str) -> str:
     return label(method_label(method), limit=28)
 
 
-def _axis(results: SplitResults, values: pd.Series[float]) -> dict[str, Any]:
+def _axis(results: SplitResults, values: pd.Series[float]) -> JsonObject:
     """The axis of the outcome, with shares in per cent; that of divergences is logarithmic."""
     row = OUTCOMES[results.outcome]
     unit = "%" if row.unit == "share" else f"{row.unit}, less is better"
@@ -75,7 +76,7 @@ def _tabulate(results: SplitResults) -> pd.DataFrame:
     return pd.DataFrame(list(rows.values()), index=places, columns=["value", "low", "high", "hover"])
 
 
-def _bars(rows: pd.DataFrame, colour: str) -> dict[str, Any]:
+def _bars(rows: pd.DataFrame, colour: str) -> JsonObject:
     return marks.error_bars(rows["value"], rows[["low", "high"]].to_numpy(), colour, width=4)
 
 
@@ -139,7 +140,7 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
         own = [at for at in budgets if (recovery, name, at) in table.index]
         rows = table.loc[[(recovery, name, at) for at in own]]
         colour = drawn[name]
-        style: dict[str, Any] = {"size": 5, "showlegend": False}
+        style: JsonObject = {"size": 5, "showlegend": False}
         if colour != NEUTRAL:
             style = {"size": 8, "error_y": _bars(rows, colour)}
         traces.append(

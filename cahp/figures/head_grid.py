@@ -10,7 +10,7 @@ import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
 from cahp.figures.marks import TINT, bar_below, blend, box, clickable, draw, heat_map, ink, points, ticks
-from cahp.values import Floats, HeadMask, Ints
+from cahp.values import Floats, HeadMask, Ints, JsonObject
 
 #: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
 _WIDTH = 500
@@ -45,7 +45,7 @@ def head_traces(
     dark: bool,
     names: Sequence[str] = (),
     **look: Any,
-) -> list[dict[str, Any]]:
+) -> list[JsonObject]:
     """Return two traces of clickable points, of kept and of pruned heads, in the colours of their groups or a tint.
 
     ``places (N, 2)`` and ``sizes`` (of each head, or one) are those of all heads; ``names (N,)`` are written on them.
@@ -117,7 +117,7 @@ def grid_figure(
     return draw(traces, **layout, top=6)
 
 
-def _lay_out(layers: int, heads: int, width: int, unit: str) -> tuple[float, dict[str, Any]]:
+def _lay_out(layers: int, heads: int, width: int, unit: str) -> tuple[float, JsonObject]:
     """Return the pixels of a head in a grid, and its axes and height: the first row on top, square cells."""
     rows = (layers, "Layer (first on top)")
     columns = (heads, unit.capitalize())
@@ -161,7 +161,7 @@ def cell_figure(
     else:
         places = f"layer %{{y}}, {unit} %{{x}}"
         corners = [(head, layer) for layer, head in framed]
-    look: dict[str, Any] = {"zmin": 0, "zmax": 100}
+    look: JsonObject = {"zmin": 0, "zmax": 100}
     stops = colours.scale
     if signed:
         most = float(np.abs(values).max()) or 1.0

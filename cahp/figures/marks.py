@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from cahp.board.colourings import NEUTRAL, STRIPED, HeadMarks, tints
-from cahp.values import Ints
+from cahp.values import Fields, Ints, JsonObject
 
 #: As far from each other as possible for every common kind of colour blindness, with a contrast of 3 to both grounds.
 COMMUNITY_COLOURS = ("#695AE1", "#879669", "#B41E96", "#875A69", "#4B96E1", "#C38700", "#870FFF", "#C31E2D")
@@ -66,7 +66,7 @@ def blend(colour: str, ground: str, share: float) -> str:
 
 
 #: A legend in a row above the figure, with symbols of one size.
-LEGEND: Mapping[str, Any] = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
+LEGEND: Fields = {"orientation": "h", "y": 1.0, "yanchor": "bottom", "x": 0, "itemsizing": "constant"}
 
 
 #: The share of its colour in the tint of a pruned head.
@@ -76,13 +76,13 @@ TINT = 0.2
 def draw(
     traces: Sequence[Any],
     *,
-    x: Mapping[str, Any],
-    y: Mapping[str, Any],
+    x: Fields,
+    y: Fields,
     height: float,
     left: int = 50,
     top: int | None = None,
     bottom: int = 46,
-    legend: Mapping[str, Any] | None = None,
+    legend: Fields | None = None,
     **layout: Any,
 ) -> Any:
     """Return a Plotly figure of ``traces``, dictionaries that Plotly checks together, which is faster than one by one.
@@ -118,20 +118,20 @@ def points(
     opacity: float | Sequence[float] = 1,
     hover: Sequence[str] | None = None,
     **trace: Any,
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return a trace of points; ``hover`` are their tooltips."""
     width: float | list[float] = outline
     if not isinstance(symbol, str):
         # A cross is as wide as the outline.
         width = [1 if name.endswith("-x") else outline for name in symbol]
     marker = {"symbol": symbol, "size": size, "color": colour, "line": {"width": width}, "opacity": opacity}
-    tooltips: dict[str, Any] = {"hoverinfo": "skip"}
+    tooltips: JsonObject = {"hoverinfo": "skip"}
     if hover is not None:
         tooltips = {"hovertext": hover, "hoverinfo": "text"}
     return {"type": "scatter", "x": x, "y": y, "mode": "markers", "marker": marker, **tooltips, **trace}
 
 
-def clickable(heads: Any) -> dict[str, Any]:
+def clickable(heads: Any) -> JsonObject:
     """Return the parts of a trace of points that are heads: a click on one returns its flat index."""
     # Plotly fades the points that were not clicked; here all stay as visible as before.
     visible = {"marker": {"opacity": 1}}
@@ -140,9 +140,9 @@ def clickable(heads: Any) -> dict[str, Any]:
 
 def heat_map(
     z: Any, scale: Sequence[Sequence[Any]], *, title: str = "", hover: str = "", gap: int = 0, **trace: Any
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return a heat map in the colours of ``scale``, which has a bar with a ``title`` or none."""
-    bar: dict[str, Any] = {"showscale": False}
+    bar: JsonObject = {"showscale": False}
     if title:
         bar = {"colorbar": {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 0.9}}
     tooltip = {"hoverinfo": "skip"}
@@ -151,7 +151,7 @@ def heat_map(
     return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **bar, **tooltip, **trace}
 
 
-def bar_below(title: str) -> dict[str, Any]:
+def bar_below(title: str) -> JsonObject:
     """Return the bar of colours of a heat map below it: beside it, a bar would take the width of a phone."""
     bar = {
         "title": {"text": title, "side": "bottom"},
@@ -165,7 +165,7 @@ def bar_below(title: str) -> dict[str, Any]:
     return {"showscale": True, "colorbar": bar}
 
 
-def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, Any]:
+def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> JsonObject:
     """Return error bars from ``values (n,)`` to the ``ends (n, 2)`` of their intervals."""
     values = np.asarray(values)
     ends = np.reshape(ends, (-1, 2))
@@ -180,14 +180,14 @@ def error_bars(values: Any, ends: Any, colour: str, **style: Any) -> dict[str, A
     }
 
 
-def box(x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> dict[str, Any]:
+def box(x: tuple[Any, Any], y: tuple[Any, Any], **style: Any) -> JsonObject:
     """Return a frame between two corners, in axis units."""
     return {"type": "rect", "x0": x[0], "x1": x[1], "y0": y[0], "y1": y[1], "line": style}
 
 
 def ticks(
     title: str, places: Sequence[Any], ends: tuple[float, float], names: Sequence[Any] = (), **axis: Any
-) -> dict[str, Any]:
+) -> JsonObject:
     """Return an axis between two ``ends`` with ticks at ``places``, labelled with ``names`` or else numbers."""
     described = {"title": title, "tickvals": list(places), "range": list(ends), "showgrid": False, "zeroline": False}
     if len(names):
@@ -195,12 +195,12 @@ def ticks(
     return {**described, **axis}
 
 
-def named_rows(names: Sequence[str]) -> dict[str, Any]:
+def named_rows(names: Sequence[str]) -> JsonObject:
     """Return a vertical axis with a name for each row, the first on top."""
     return ticks("", range(len(names)), (len(names) - 0.5, -0.5), names, automargin=True)
 
 
-def legend(colours: Ink) -> list[dict[str, Any]]:
+def legend(colours: Ink) -> list[JsonObject]:
     """Return traces that explain solid and light points, in a colour that belongs to no group."""
     fills = {"kept": colours.text, "pruned": blend(colours.text, colours.ground, TINT)}
     return [points([None], [None], "circle", fill, name=state) for state, fill in fills.items()]

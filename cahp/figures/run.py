@@ -13,7 +13,7 @@ from cahp.figures import marks
 from cahp.figures.head_grid import head_traces
 from cahp.figures.marks import LEGEND, draw, error_bars, legend, points
 from cahp.run.settings import Settings
-from cahp.values import Estimate, Floats, HeadMask, Ints
+from cahp.values import Estimate, Floats, HeadMask, Ints, JsonObject
 
 
 def silhouette(ks: Ints, mss: Floats, knee: int | None, *, null: Floats | None = None, dark: bool) -> Any:
@@ -54,7 +54,7 @@ def by_budget(measured: Mapping[int, Estimate], label: str, *, level: float | No
     return figure
 
 
-def _curve(trace: dict[str, Any], x: str, y: str, *, under: Sequence[dict[str, Any]] = (), dark: bool) -> Any:
+def _curve(trace: JsonObject, x: str, y: str, *, under: Sequence[JsonObject] = (), dark: bool) -> Any:
     line = {
         "type": "scatter",
         "mode": "lines+markers",

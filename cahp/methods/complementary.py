@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import Suggesting
 from cahp.stages.selection import Minimum, Representative, select
-from cahp.values import Selection
+from cahp.values import Fields, Selection
 
 
 @register
@@ -20,7 +19,7 @@ class Complementary(Suggesting):
     """
 
     name = "complementary"
-    tries: Sequence[Mapping[str, Any]] = ({}, {"representative": "medoid"})
+    tries: Sequence[Fields] = ({}, {"representative": "medoid"})
 
     def __init__(self, *, representative: Representative = "salience") -> None:
         self._representative: Representative = representative

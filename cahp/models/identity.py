@@ -33,7 +33,7 @@ from cahp.models.weights import (
     read_shapes,
 )
 from cahp.tasks.task import Head
-from cahp.values import ModelError, OptionError, digest, silent
+from cahp.values import Fields, ModelError, OptionError, digest, silent
 
 
 @dataclass(frozen=True)
@@ -468,7 +468,7 @@ def describe_config(
     )
 
 
-def _check_lists(where: Path, config: Mapping[str, Any], weight_bytes: int) -> None:
+def _check_lists(where: Path, config: Fields, weight_bytes: int) -> None:
     """Refuse numbers that would become lists of more items than the weights have room for.
 
     Other sizes cost nothing in a network without weights, and are compared with the weights before it is loaded.
@@ -559,7 +559,7 @@ def class_names(config: dict[str, Any]) -> tuple[str, ...]:
     return tuple(labels)
 
 
-def _architectures(config: Mapping[str, Any]) -> list[str]:
+def _architectures(config: Fields) -> list[str]:
     """The classes of networks that a configuration names."""
     names = config.get("architectures")
     if not isinstance(names, list):
@@ -570,7 +570,7 @@ def _architectures(config: Mapping[str, Any]) -> list[str]:
 # Language models ---------------------------------------------------------------------------------------------------
 
 
-def language_of(config: Mapping[str, Any]) -> Language | None:
+def language_of(config: Fields) -> Language | None:
     """The kind of language model that a configuration names; None for classifiers, plain encoders and others."""
     for network in _architectures(config):
         # XLM's "WithLMHeadModel" ends like GPT-2's.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -29,7 +28,7 @@ from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
 from cahp.tasks.task import Head
-from cahp.values import Ints, ModelError
+from cahp.values import Fields, Ints, ModelError
 from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
@@ -198,7 +197,7 @@ def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *
     return Room(free, dtype, reason, form)
 
 
-def _check_trained(card: ModelCard, network: Any, report: Mapping[str, Any], *, new_head: bool) -> None:
+def _check_trained(card: ModelCard, network: Any, report: Fields, *, new_head: bool) -> None:
     """Check that all weights but those of a new head are as they were trained."""
     reshaped = [str(name) for name, *_ in report["mismatched_keys"]]
     for drawn, problem in (

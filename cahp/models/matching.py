@@ -39,7 +39,7 @@ from cahp.models.head_model import Projection, find_module, is_linear
 from cahp.models.identity import language_of
 from cahp.models.weights import CONFIG, Shape, count_weights, read_json
 from cahp.tasks.task import Head
-from cahp.values import ModelError
+from cahp.values import Fields, ModelError
 from cahp.words import first_line
 
 #: To be held while transformers or PEFT loads a network: they replace functions of PyTorch and of the classes of models
@@ -324,7 +324,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
         ) from None
 
 
-def choose_sketch_head(config: Mapping[str, Any]) -> Head | None:
+def choose_sketch_head(config: Fields) -> Head | None:
     """Choose the head to sketch a network with: a classifier's where transformers has a classifier of its type."""
     if str(config.get("model_type")) in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES:
         return "classification"

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 
 from cahp.models.devices import check_room
+from cahp.values import Fields
 from cahp.words import size_of
 
 #: Bytes of a number in float32.
@@ -147,7 +148,7 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
     # All modules have the same one.
     maps = (getattr(getattr(module, "_hf_hook", None), "weights_map", None) for module in network.modules())
     weights = next((weights for weights in maps if weights is not None), None)
-    places: Mapping[str, Mapping[str, Any]] = {}
+    places: Mapping[str, Fields] = {}
     if weights is not None:
         places = weights.dataset.index
     remove_hook_from_module(network, recurse=True)

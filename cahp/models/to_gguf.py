@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from cahp.models.cards import ModelCard
 from cahp.models.identity import output_head
 from cahp.models.weights import CONFIG, read_json
-from cahp.values import HeadMask
+from cahp.values import Fields, HeadMask
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -104,7 +103,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
     return None
 
 
-def find_lost_part(config: Mapping[str, Any]) -> str | None:
+def find_lost_part(config: Fields) -> str | None:
     """Name a part of a model that GGUF cannot describe (None: there is none)."""
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     # Older configurations call it ``type``, and transformers reads both.

@@ -20,12 +20,12 @@ from cahp.recoveries import NONE
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import RunDocument
 from cahp.run.resources import on_screen
-from cahp.values import CahpError, Cancelled, HeadMask, ModelError, Progress
+from cahp.values import CahpError, Cancelled, HeadMask, JsonObject, ModelError, Progress
 
 _HERE = Path(__file__).parent
 
 
-def _doing(stage: str = "", done: int = 0, total: int = 0, error: str = "") -> dict[str, Any]:
+def _doing(stage: str = "", done: int = 0, total: int = 0, error: str = "") -> JsonObject:
     """Describe the work for the widget's script: its stage and how much of that is done, or why it failed."""
     return {"stage": stage, "done": done, "total": total, "error": error}
 

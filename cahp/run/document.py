@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 from cahp.files import plain_json
 from cahp.goals import ReachedGoal
@@ -25,7 +24,7 @@ from cahp.run.search import HeadSearch
 from cahp.run.settings import Settings
 from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
-from cahp.values import CahpError, Estimate, HeadMask, Precisions
+from cahp.values import CahpError, Estimate, Fields, HeadMask, JsonObject, Precisions
 from cahp.words import too_close
 
 # Reading ``run.json`` -----------------------------------------------------------------------------------------------
@@ -223,7 +222,7 @@ class RunDocument:
     attention_weights: float | None = None
     evenness: Evenness | None = None
     search: HeadSearch | None = None
-    sections: Mapping[str, Any] = field(default_factory=dict)
+    sections: Fields = field(default_factory=dict)
     schema: str = field(default=SCHEMA, kw_only=True)
 
     @property
@@ -288,9 +287,9 @@ class RunDocument:
         notices = (*(notice for notice in self.notices if BUSY not in notice), *costs.notices)
         return replace(self, notices=notices, **cost_fields(costs))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the run as ``run.json`` holds it."""
-        content: dict[str, Any] = {"schema": self.schema}
+        content: JsonObject = {"schema": self.schema}
         for entry in fields(self):
             if entry.name == "outcomes":
                 content |= outcome_records(self.outcomes)
@@ -340,9 +339,9 @@ class RunDocument:
         return document
 
 
-def _read_outcomes(content: Mapping[str, Any]) -> dict[str, Any]:
+def _read_outcomes(content: Fields) -> JsonObject:
     """Return the outcomes of each model that was evaluated, as far as they were measured."""
-    measured: dict[str, Any] = {}
+    measured: JsonObject = {}
     for state, outcomes in content["outcomes"].items():
         if outcomes is not None and state in STATES:
             measured[state] = {name: estimate for name, estimate in outcomes.items() if estimate is not None}
@@ -353,13 +352,13 @@ def _unrecovered(outcomes: StateOutcomes) -> StateOutcomes:
     return {state: measured for state, measured in outcomes.items() if state != "recovered"}
 
 
-def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
+def outcome_records(outcomes: StateOutcomes) -> JsonObject:
     """Return ``metrics``, ``delta`` and ``outcomes`` of a file; null where a model was not evaluated."""
     states = (*STATES, *(state for state in outcomes if state not in STATES))
     full, *others = states
-    metrics: dict[str, Any] = dict.fromkeys(states)
-    delta: dict[str, Any] = dict.fromkeys(others)
-    values: dict[str, Any] = dict.fromkeys(states)
+    metrics: JsonObject = dict.fromkeys(states)
+    delta: JsonObject = dict.fromkeys(others)
+    values: JsonObject = dict.fromkeys(states)
     for state, measured in outcomes.items():
         metrics[state] = to_metrics(measured)
         values[state] = finite(measured)
@@ -368,14 +367,14 @@ def outcome_records(outcomes: StateOutcomes) -> dict[str, Any]:
     return {"metrics": metrics, "delta": delta, "outcomes": values}
 
 
-def ratio_record(ratio: Estimate | None) -> dict[str, Any] | None:
+def ratio_record(ratio: Estimate | None) -> JsonObject | None:
     """Return ``latency_ratio`` of a file."""
     if ratio is None:
         return None
     return {"median": ratio.value, "ci95": ratio.ci95}
 
 
-def cost_fields(costs: Costs | None) -> dict[str, Any]:
+def cost_fields(costs: Costs | None) -> JsonObject:
     """Return the fields of a run that a timing fills (None: not measured)."""
     if costs is None:
         unmeasured = Cost(None, None, None)
@@ -384,7 +383,7 @@ def cost_fields(costs: Costs | None) -> dict[str, Any]:
     return {"cost": CostRecord(costs.full, costs.pruned), **timed}
 
 
-def latency_record(costs: Costs, card: ModelCard, mask: HeadMask) -> dict[str, Any]:
+def latency_record(costs: Costs, card: ModelCard, mask: HeadMask) -> JsonObject:
     """Return the fields of ``run.json`` that a timing of a mask fills."""
     ratio = ratio_record(costs.ratio)
     return {**cost_fields(costs), "latency_ratio": ratio, "kv_cache": card.measure_cache(mask)}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -20,7 +20,7 @@ from cahp.run.resources import Resources
 from cahp.store import Entry, Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, OptionError
+from cahp.values import HeadMask, JsonObject, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -87,7 +87,7 @@ class Measurements:
             if shared is None or mask is None or mask.empty_layers:
                 evaluation = self.evaluate_model(model, texts, mask=gated, on_part=on_part)
             else:
-                options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
+                options: JsonObject = {"precision": self._precision, "progress": self._resources.progress}
                 reader = self.reader(texts)
                 with self._resources.timed("evaluation"):
                     evaluation = shared.evaluate(mask, model, texts, reader=reader, **options)
@@ -127,7 +127,7 @@ class Measurements:
         from cahp.stages.evaluation import evaluate
 
         reader = self.reader(texts)
-        options: dict[str, Any] = {"precision": self._precision, "progress": self._resources.progress}
+        options: JsonObject = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
             return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **options)
 
@@ -238,7 +238,7 @@ class Measurements:
         if length is not None and length > longest:
             raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
         pruned = cut_model(full, mask)
-        options: dict[str, Any] = {"batch": size, "seconds": seconds, "repeats": repeats}
+        options: JsonObject = {"batch": size, "seconds": seconds, "repeats": repeats}
         options["progress"] = self._resources.progress
         with self._resources.timed("latency"):
             speed = None

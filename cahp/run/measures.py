@@ -7,7 +7,7 @@ explorer, a part of the report and a line of the model card need no code of thei
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import key_fields
 from cahp.show.blocks import Block, find_line
 from cahp.store import digest_code, key
-from cahp.values import CahpError, Estimate, HeadMask, OptionError, check_known
+from cahp.values import CahpError, Estimate, Fields, HeadMask, JsonObject, OptionError, check_known
 
 if TYPE_CHECKING:
     from cahp.models.cards import ModelCard
@@ -239,9 +239,9 @@ def list_wanted(measures: Measures, bench: Bench) -> list[tuple[Measure[Any], An
     return chosen
 
 
-def measure_wanted(measures: Measures, bench: Bench, mask: HeadMask, recovered: Recovered | None) -> dict[str, Any]:
+def measure_wanted(measures: Measures, bench: Bench, mask: HeadMask, recovered: Recovered | None) -> JsonObject:
     """Measure what a run wants; return the content of each field, and null for the others."""
-    content: dict[str, Any] = {one.name: None for one in measures}
+    content: JsonObject = {one.name: None for one in measures}
     for one, options in list_wanted(measures, bench):
         record = measure(one, bench, mask, recovered, options)
         content[one.name] = plain_json(one.to_json(record))
@@ -258,7 +258,7 @@ def check_wanted(measures: Measures, bench: Bench) -> None:
         check(one, bench, options)
 
 
-def list_inputs(measures: Measures, bench: Bench) -> list[tuple[str, int, dict[str, Any], str | None]]:
+def list_inputs(measures: Measures, bench: Bench) -> list[tuple[str, int, JsonObject, str | None]]:
     """Return each wanted measure with its revision, its options and the digest of what it reads, for keys."""
     wanted = list_wanted(measures, bench)
     return [(one.name, one.revision, asdict(options), one.inputs(bench, options)) for one, options in wanted]
@@ -289,7 +289,7 @@ def show_measured(measures: Measures, run: RunDocument) -> Iterator[tuple[Measur
             yield one, list(one.show(record, MaskSubject.of(run)))
 
 
-def find_lines(measures: Measures, content: Mapping[str, Any], subject: MaskSubject) -> Iterator[str]:
+def find_lines(measures: Measures, content: Fields, subject: MaskSubject) -> Iterator[str]:
     """Yield the finding of each measure whose field ``content`` has, in one line."""
     for one in measures:
         record = one.read(content.get(one.name))

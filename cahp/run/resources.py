@@ -20,7 +20,7 @@ from cahp.files import plain_json
 from cahp.models.cards import ModelCard
 from cahp.store import Entry, Store, key
 from cahp.tasks.texts import Texts
-from cahp.values import Arrays, Precisions, Progress, silent
+from cahp.values import Arrays, Fields, Precisions, Progress, silent
 from cahp.words import capital, size_of
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class Resources:
         self,
         name: str,
         arrays: Arrays,
-        meta: Mapping[str, Any] | None = None,
+        meta: Fields | None = None,
         *,
         trained: bool = False,
     ) -> None:

@@ -27,7 +27,7 @@ from cahp.recoveries import RANK, RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import FIRST_LAYERS, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
-from cahp.values import OptionError, Precisions
+from cahp.values import JsonObject, OptionError, Precisions
 
 if TYPE_CHECKING:
     from cahp.run.keywords import Options
@@ -515,7 +515,7 @@ class Settings:
         models.make_prompt(self.prompt, self.answers)
 
     @property
-    def columns(self) -> dict[str, Any]:
+    def columns(self) -> JsonObject:
         """The settings of the data's tables, as ``cahp.data.load`` takes them."""
         return {name: getattr(self, name) for name in COLUMNS}
 
@@ -578,7 +578,7 @@ def describe() -> Mapping[str, Setting]:
     return described
 
 
-def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> dict[str, Any]:
+def key_fields(settings: Settings, *, without: Iterable[str] = ()) -> JsonObject:
     """All fields for a cache key, except those ``without`` effect on the cached result.
 
     New fields are in every key from the start: a forgotten field may cost time, and never gives a stale result.

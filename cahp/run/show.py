@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cahp.run.document import CostRecord, RunDocument
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
-from cahp.values import Estimate, HeadMask
+from cahp.values import Estimate, Fields, HeadMask
 from cahp.words import ALL_HEADS, AS_PRUNED, capital, counted, duration, percent, rate, signed
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def show_steps(steps: Sequence[RecoveryStep]) -> Iterator[Block]:
     yield Table("Recovery step by step", ["", *(step.result for step in steps)], rows, name="steps")
 
 
-def show_epochs(epochs: Iterable[Mapping[str, Any]]) -> Iterator[Block]:
+def show_epochs(epochs: Iterable[Fields]) -> Iterator[Block]:
     """Yield the epochs of a training: the mean loss, the score on held-out texts, and the rate if these chose it."""
     rows = []
     score = "accuracy"
@@ -294,7 +294,7 @@ def show_run_cost(run: RunDocument) -> Iterator[Block]:
     )
 
 
-def show_latency(document: Mapping[str, Any]) -> Iterator[Block]:
+def show_latency(document: Fields) -> Iterator[Block]:
     """Yield the document of ``cahp latency``."""
     ratio = document["latency_ratio"]
     cost = document["cost"]
@@ -309,7 +309,7 @@ def show_latency(document: Mapping[str, Any]) -> Iterator[Block]:
     yield from show_notes(document["notices"])
 
 
-def show_evaluation(document: Mapping[str, Any]) -> Iterator[Block]:
+def show_evaluation(document: Fields) -> Iterator[Block]:
     """Yield the document of ``cahp evaluate`` or ``cahp recover``."""
     protocol = document.get("protocol")
     if protocol is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cahp.output import Output
@@ -23,9 +23,8 @@ from cahp.run.show import (
 )
 from cahp.show.blocks import Cell, Table, Text
 from cahp.show.terminal import lines
+from cahp.values import Fields
 from cahp.words import duration, size_of
-
-Document = Mapping[str, Any]
 
 
 def run_lines(run: RunDocument, measures: Measures = ()) -> Iterator[str]:
@@ -45,7 +44,7 @@ def _facts(facts: Mapping[str, str | None]) -> Iterator[str]:
     yield from lines([Table("", ("", ""), [(name, fact) for name, fact in facts.items() if fact])])
 
 
-def evaluation_lines(document: Document) -> Iterator[str]:
+def evaluation_lines(document: Fields) -> Iterator[str]:
     """Yield the result of ``cahp evaluate`` or ``cahp recover``."""
     heads = "all heads"
     if document["kept"] is not None:
@@ -55,11 +54,11 @@ def evaluation_lines(document: Document) -> Iterator[str]:
     yield from lines(show_evaluation(document))
 
 
-def _name_kept(document: Document) -> str:
+def _name_kept(document: Fields) -> str:
     return f"{document['kept']['heads']} of {document['kept']['of']} heads"
 
 
-def export_lines(document: Document, output: Output) -> Iterator[str]:
+def export_lines(document: Fields, output: Output) -> Iterator[str]:
     """Yield the result of ``cahp export`` in ``output``."""
     if "file" in document:
         yield f"{document['model']}: a mask of {_name_kept(document)}"
@@ -88,7 +87,7 @@ def export_lines(document: Document, output: Output) -> Iterator[str]:
     yield f"{output.describe()} ({document['form']}): {document['loads']}"
 
 
-def data_lines(document: Document) -> Iterator[str]:
+def data_lines(document: Fields) -> Iterator[str]:
     """Yield the contents of a data set, and how many of its texts a model does not read to the end."""
     texts = "texts"
     if document["pairs"]:
@@ -113,7 +112,7 @@ def data_lines(document: Document) -> Iterator[str]:
     yield from lines((Table("", columns, rows), *notes, *show_notes(document["notices"])))
 
 
-def fit_lines(document: Document) -> Iterator[str]:
+def fit_lines(document: Fields) -> Iterator[str]:
     """Yield the result of ``cahp fit``."""
     yield f"{document['model']} trained on {document['data']['train'].examples:,} texts of {document['data']['id']}"
     yield from lines(show_epochs(document["epochs"]))
@@ -121,7 +120,7 @@ def fit_lines(document: Document) -> Iterator[str]:
     yield from lines(show_notes(document["notices"]))
 
 
-def report_lines(document: Document) -> Iterator[str]:
+def report_lines(document: Fields) -> Iterator[str]:
     """Yield the result of ``cahp report``."""
     board = "a report without a board"
     if document["answers"]:
@@ -129,7 +128,7 @@ def report_lines(document: Document) -> Iterator[str]:
     yield f"wrote {document['file']} ({document['bytes'] / 1e3:.0f} kB): {board}"
 
 
-def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
+def catalogue_lines(entries: Iterable[Fields]) -> Iterator[str]:
     """Yield the models or data sets that are known by name."""
     rows = {}
     for entry in entries:
@@ -140,7 +139,7 @@ def catalogue_lines(entries: Iterable[Document]) -> Iterator[str]:
     yield from _facts(rows)
 
 
-def preflight_lines(document: Document) -> Iterator[str]:
+def preflight_lines(document: Fields) -> Iterator[str]:
     """Yield the facts about a model before it is used; see ``cahp.api.preflight``."""
     yield f"{document['id']}: supported ({document['family']})"
     layers = document["layers"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cahp import hub
 from cahp.run.resources import on_screen
-from cahp.values import Cancelled, Progress, silent
+from cahp.values import Cancelled, JsonObject, Progress, silent
 from cahp.words import duration, percent
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Reporter:
         self._draws = draws
         self._tenths = tenths
         self._forward = forward
-        self._bars: dict[str, Any] = {}
+        self._bars: JsonObject = {}
         self._epochs = 0
         #: The stage that is reported, when it began, and how much of it was done.
         self._stage = ("", 0.0, 0)

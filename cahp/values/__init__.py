@@ -25,6 +25,9 @@ Ints = NDArray[np.integer[Any]]
 Bools = NDArray[np.bool_]
 #: Arrays by name, such as those of a file.
 Arrays = Mapping[str, NDArray[Any]]
+#: Values of any type by name: those that a function reads, and those that it makes for a file, a page or a figure.
+Fields = Mapping[str, Any]
+JsonObject = dict[str, Any]
 
 #: One input of a model: a text, or a pair of texts.
 Input = str | tuple[str, str]

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import product
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
-from cahp.values import Bools, Estimate, Floats, Ints
+from cahp.values import Bools, Estimate, Floats, Ints, JsonObject
 from cahp.values.statistics import half_interval
 from cahp.words import percent
 
@@ -189,7 +189,7 @@ class HeadRoles:
         counts = ", ".join(f"{count} {NOUNS[name]}" for name, count in self.counts.items() if count)
         return f"{self.layers} x {self.heads} heads: {counts}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the fields as files hold them, and what follows from them: ``names`` by layer and ``thresholds``."""
         names = np.reshape(self.names, (self.layers, self.heads)).tolist()
         thresholds = {"shares": list(THRESHOLDS), "heads": self.at_thresholds}

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from cahp.outcomes import compare_signs, estimate_mean, wilson
-from cahp.values import Estimate, Floats, Unit, holm_correction
+from cahp.values import Estimate, Floats, JsonObject, Unit, holm_correction
 
 #: Bump to invalidate cached results, and the cached runs that hold them.
 REVISION = 2
@@ -119,7 +119,7 @@ class AbilitiesRecord:
         """Return the receipt of these models alone: ``full``, and ``pruned`` or not."""
         rows = []
         for row in self.rows:
-            gone: dict[str, Any] = dict.fromkeys(set(COMPARED) - set(states))
+            gone: JsonObject = dict.fromkeys(set(COMPARED) - set(states))
             losses = {state: loss for state, loss in row.losses.items() if state in states}
             rows.append(replace(row, **gone, losses=losses))
         return replace(self, rows=tuple(rows))
@@ -198,7 +198,7 @@ def decide(measured: Iterable[ItemValues], seed: int = 42) -> tuple[Ability, ...
     The probabilities of a model are corrected for the number of its abilities.
     """
     rows = list(measured)
-    verdicts: list[dict[str, Any]] = [{} for _ in rows]
+    verdicts: list[JsonObject] = [{} for _ in rows]
     for state in COMPARED:
         tested = [not row.unmeasurable and state in row.values for row in rows]
         corrected = iter(holm_correction([row.compare(state) for row, yes in zip(rows, tested, strict=True) if yes]))

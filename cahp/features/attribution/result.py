@@ -15,7 +15,7 @@ import numpy as np
 from cahp import models
 from cahp.figures import cell_figure
 from cahp.show import Block, Claim, Line, Table, Text
-from cahp.values import Floats, HeadMask
+from cahp.values import Floats, HeadMask, JsonObject
 from cahp.words import percent, printable, signed
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Attribution:
         return order_by_support(self.changes)
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self) -> list[JsonObject]:
         """One row per head, the strongest support first: layer, head, estimated and exact change (None: not measured).
 
         ``pandas.DataFrame(result.rows)`` makes a table of them.
@@ -127,7 +127,7 @@ class Attribution:
             f"{signed_nats(max(self.random))} in {len(self.random)} sets)"
         )
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> JsonObject:
         """Return the document of ``cahp attribute --json``; it holds no text but the answer."""
         simple = ("model", "unit", "tokens", "answer", "predicted", "log_probability", "baseline", "together")
         needed = None

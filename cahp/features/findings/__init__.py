@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -20,6 +20,7 @@ from cahp.show import Block, Claim, Line, Table, Text
 from cahp.ui.frame import Panel
 from cahp.ui.parts import plain
 from cahp.ui.session import Explorer
+from cahp.values import Fields
 
 if TYPE_CHECKING:
     from cahp.comparison import ComparisonDocument
@@ -53,21 +54,21 @@ def find_peers(comparison: ComparisonDocument) -> Claim | None:
     return _make_claim("peers", title, shown)
 
 
-def read_peers(model: str, sha256: str) -> Mapping[str, Any] | None:
+def read_peers(model: str, sha256: str) -> Fields | None:
     """Read what is shown of the bundled peers of exactly this model; None if there are none."""
     file = models.assets() / "compare" / model / "peers.json"
     if model not in models.BUILTINS or not file.is_file():
         return None
     document = json.loads(file.read_text(encoding="utf-8"))
-    shown: Mapping[str, Any] = document["shown"]
+    shown: Fields = document["shown"]
     return shown if document["sha256"] == sha256 else None
 
 
-def _make_claim(name: str, title: str, shown: Mapping[str, Any]) -> Claim:
+def _make_claim(name: str, title: str, shown: Fields) -> Claim:
     return Claim(name, title, shown["status"], partial(_show, shown))
 
 
-def _show(shown: Mapping[str, Any]) -> Iterator[Block]:
+def _show(shown: Fields) -> Iterator[Block]:
     yield from map(Line, shown["lines"])
     yield from map(Text, shown["texts"])
     for table in shown["tables"]:

@@ -17,7 +17,7 @@ from cahp.outcomes import OUTCOMES
 from cahp.show import Table
 from cahp.ui.frame import shape_key
 from cahp.ui.parts import bind_units, draw_blocks, is_dark, plain, show_chart
-from cahp.values import Estimate, HeadMask
+from cahp.values import Estimate, HeadMask, JsonObject
 from cahp.words import percent, span
 
 _CORE = Path(__file__).parent / "core"
@@ -41,9 +41,7 @@ def draw_stage(subject: Subject, step: Step, known: Answer | None, *, answered: 
         _component("cahp_learn_stage", "sentence.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
 
 
-def describe_stage(
-    subject: Subject, step: Step, known: Answer | None, *, answered: bool, mask: HeadMask
-) -> dict[str, Any]:
+def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answered: bool, mask: HeadMask) -> JsonObject:
     """Return the data of the stage, whose keys are those that stage.js reads."""
     off = []
     # A refit climbs back from the heads that it has, and the last step is about a budget.
@@ -85,7 +83,7 @@ def describe_stage(
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
     """Draw the outcome of each step that was answered, and the full model's ``full``, if it is known, as the first."""
-    dots = []
+    dots: list[JsonObject] = []
     for step, answer in zip(steps, answers, strict=True):
         estimate = None
         if step.name == "head":

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from cahp.run import Bench
 from cahp.stages import top
 from cahp.store import key
 from cahp.tasks import Evaluation, Texts, TokenEvaluation
-from cahp.values import Estimate, HeadMask, OptionError, Progress, digest
+from cahp.values import Estimate, HeadMask, JsonObject, OptionError, Progress, digest
 from cahp.words import percent
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
@@ -256,7 +255,7 @@ class Subject:
 
 
 @cache
-def read_texts() -> dict[str, dict[str, Any]]:
+def read_texts() -> dict[str, JsonObject]:
     """Read the texts of all steps."""
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 

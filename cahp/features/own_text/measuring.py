@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ from cahp.features.own_text.section import TOKENS
 from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import Entry, Store, key
-from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
+from cahp.values import Floats, HeadMask, Input, JsonObject, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -228,7 +228,7 @@ def find_text(bench: Bench, text: Input, mask: HeadMask, masks: Sequence[HeadMas
         curve = over_budgets(bench.model, text, masks)
         recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
         after = read_text(recovered, text, mask, masked=False).probabilities
-        arrays: dict[str, Any] = {"looks": maps.looks, "probabilities": curve.probabilities, "recovered": after}
+        arrays: JsonObject = {"looks": maps.looks, "probabilities": curve.probabilities, "recovered": after}
         meta = {"words": maps.words, "length": maps.length, "arcs": maps.arcs, "budgets": curve.budgets}
         return Entry(arrays, meta)
 

@@ -6,7 +6,7 @@ A method is a file in ``cahp.methods`` with a decorated class. Other packages ad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from cahp.models.cards import ModelCard
 from cahp.stages.selection import Minimum
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, Progress, Selection, check_known
+from cahp.values import Fields, Floats, Progress, Selection, check_known
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Facts:
     """
 
     options: tuple[str, ...]
-    tries: Sequence[Mapping[str, Any]] = ({},)
+    tries: Sequence[Fields] = ({},)
     draws: int = 1
     learned: bool = False
     expensive: bool = False

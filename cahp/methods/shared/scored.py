@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from cahp.methods.shared.registry import Evidence, Labels
 from cahp.models.cards import SelectionCost
 from cahp.stages.selection import Minimum, top
 from cahp.tasks.texts import Texts
-from cahp.values import Floats, HeadMask, OptionError, Progress, Selection, report_progress
+from cahp.values import Fields, Floats, HeadMask, OptionError, Progress, Selection, report_progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ class Budgeted(ABC):
 
     name: str
     needs_budget = True
-    tries: Sequence[Mapping[str, Any]] = ({},)
+    tries: Sequence[Fields] = ({},)
     passes: int = 0
     most: int | None = None
     labels: Labels = "none"

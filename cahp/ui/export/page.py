@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import date
 from functools import partial
 from mimetypes import guess_type
-from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -33,9 +32,10 @@ from cahp.ui.parts.display import download, plain
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import Kind, recovery_seconds
+from cahp.values import JsonObject
 from cahp.words import capital, duration
 
-Written = tuple[bytes, dict[str, Any]]
+Written = tuple[bytes, JsonObject]
 #: Session key: the board's recovery when one was last chosen here.
 _OF_BOARD = "cahp_export_of_board"
 #: Write a form of the pruned model: its files as a ZIP, and what was measured of them. The subject is a name with the

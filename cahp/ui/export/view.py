@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from cahp import features
 from cahp.api.bundled import Bundle
@@ -16,7 +15,7 @@ from cahp.run.prune import measure_mask
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import Kind, measure_costs
-from cahp.values import Arrays, HeadMask
+from cahp.values import Arrays, Fields, HeadMask
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,7 +74,7 @@ def list_findings(explorer: Explorer, view: View, recover: str) -> tuple[str, ..
     """
     if recover != explorer.recovery.name:
         return ()
-    sections: Mapping[str, Any]
+    sections: Fields
     if view.document is not None:
         sections = view.document.sections
     else:

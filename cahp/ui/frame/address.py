@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +28,7 @@ from cahp.run.settings import describe as describe_settings
 from cahp.ui.parts.display import clear_note
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import with_length
-from cahp.values import CahpError, HeadMask, MaskError
+from cahp.values import CahpError, HeadMask, JsonObject, MaskError
 
 T = TypeVar("T")
 
@@ -123,7 +123,7 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     return bundled.SETTINGS, Wish(fields, params.get("files"), _pick(params, _BOARD))
 
 
-def read_choices(params: Mapping[str, str]) -> dict[str, Any]:
+def read_choices(params: Mapping[str, str]) -> JsonObject:
     """Return the settings in an address that do not depend on model and data; missing ones have their defaults.
 
     Raises:
@@ -136,7 +136,7 @@ def _pick(params: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
     return {name: params[name][:_LONGEST] for name in names if name in params}
 
 
-def _parse(fields: Mapping[str, str]) -> dict[str, Any]:
+def _parse(fields: Mapping[str, str]) -> JsonObject:
     """Convert settings in an address to the values that ``Settings`` takes."""
     settings = {}
     for name, text in fields.items():

@@ -38,7 +38,7 @@ from cahp.ui.session.work import (
     Kind,
     Work,
 )
-from cahp.values import Floats, HeadMask
+from cahp.values import Floats, HeadMask, JsonObject
 from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
@@ -125,7 +125,7 @@ class Explorer:
         #: A pruned model to compare with the board, if one is pinned.
         self.pinned: Pin | None = None
         #: What features keep for this model and these data, by names of their own.
-        self.memory: dict[str, Any] = {}
+        self.memory: JsonObject = {}
         #: The head that was clicked last, as a flat index.
         self.selected: int | None = None
         #: The head whose card a person opened, and the one whose card is on screen (None: no card).

@@ -23,7 +23,7 @@ from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import AFTERWARDS, CHOOSING, Salience, Settings, key_fields
 from cahp.stages.selection import middle_budget, possible_budgets
-from cahp.values import Arrays, HeadMask
+from cahp.values import Arrays, HeadMask, JsonObject
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ class Results:
         #: What a board of this run is about.
         self.subject = BoardSubject()
         #: What the session and features keep with these results, by names of their own.
-        self.memory: dict[str, Any] = {}
+        self.memory: JsonObject = {}
         #: What features measured of single masks: by the name of its section, the digest of the mask, its recovery.
         self.records: dict[tuple[str, str, str], Any] = {}
         #: By digest of a mask, the report of its distillation and the steps of the whole recovery.

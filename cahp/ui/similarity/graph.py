@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
@@ -17,7 +17,7 @@ from cahp.stages.similarity import HeadGraph
 from cahp.ui.frame import address, set_head
 from cahp.ui.frame.address import CHOSEN_HEAD, parse_head
 from cahp.ui.parts.display import cache_with
-from cahp.values import HeadMask
+from cahp.values import HeadMask, JsonObject
 from cahp.values.statistics import called
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def graph_html(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bo
     return _confine(network.generate_html(notebook=False), script, colours)
 
 
-def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, dict[str, Any]]:
+def _draw(graph: HeadGraph, mask: HeadMask, unit: str, *, dark: bool) -> tuple[Network, JsonObject]:
     """Return the drawing, and its nodes, links and communities as plain data for the frame."""
     from pyvis.network import Network
 
