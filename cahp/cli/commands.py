@@ -116,7 +116,7 @@ def latency(call: Call, **options: Any) -> None:
     *("mask", MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
     OPTIONS["epochs"].but(help="Epochs of a training (default: 3)."),
     OPTIONS["learning_rate"].but(
-        help="Highest learning rate of a training (default: 1e-4, windows 2e-4, finetune: 2e-5)."
+        help="Highest learning rate of a training (default: 1e-4, windows 5e-5, finetune: 2e-5)."
     ),
     OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, windows 8, finetune: 32)."),
     example="cahp recover --mask run/head_mask.json --recover refit --out model",

@@ -201,6 +201,11 @@ def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], label
     return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 
 
+#: What softens the class scores that are learned (Hinton, Vinyals and Dean 2015). The next tokens of a language model
+#: are learned as they are compared.
+TEMPERATURE = 2.0
+
+
 class Teacher:
     """The full model's answers to ``items``, with which those of pruned models are compared, and which they learn.
 
@@ -236,11 +241,9 @@ class Teacher:
         count = int((~repeated).sum())
         text, same, tokens = self._compare(model, rows[~repeated], network, progress)
         if not repeated.any():
-            return Divergences(text, text, None, same, count)
+            return Divergences(text, None, same, count)
         repeats, same_repeats, more = self._compare(model, rows[repeated], network, progress)
-        whole = tokens + more
-        total = (text * tokens + repeats * more) / whole
-        return Divergences(total, text, repeats, (same * tokens + same_repeats * more) / whole, count)
+        return Divergences(text, repeats, (same * tokens + same_repeats * more) / (tokens + more), count)
 
     def _compare(self, model: HeadModel, rows: Ints, network: Any, progress: Progress) -> tuple[float, float, int]:
         """The mean KL divergence (nats) over items or their tokens, the share of same answers, and their number."""
@@ -271,19 +274,19 @@ class Teacher:
         tensors: Mapping[str, Tensor],
         rows: Ints,
         *,
-        temperature: float,
         labels: Tensor | None = None,
     ) -> Tensor:
         """The mean of ``T^2 KL(teacher, student)`` over the texts of a batch, of scores softened by ``T``.
 
-        The cross-entropy with any ``labels (b,)`` is added to it. Products of a language model, and of the pass back,
-        are computed in bfloat16 where that is fast: rounding is far below the noise of a batch.
+        Of a language model it is the mean KL divergence over tokens, with ``T = 1``. The cross-entropy with any
+        ``labels (b,)`` is added to it. Products of a language model, and of the pass back, are computed in bfloat16
+        where that is fast: rounding is far below the noise of a batch.
         """
         if not self._model.predicts_tokens:
             logits = self._model.scores(tensors, network)
-            mine = (logits / temperature).log_softmax(-1)
-            softened = (self._logits[rows] / temperature).log_softmax(-1)
-            total = temperature**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
+            mine = (logits / TEMPERATURE).log_softmax(-1)
+            softened = (self._logits[rows] / TEMPERATURE).log_softmax(-1)
+            total = TEMPERATURE**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
             if labels is not None:
                 total = total + nn.functional.cross_entropy(logits, labels)
             return total
@@ -292,7 +295,7 @@ class Teacher:
         full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
             states = hidden_states(network, tensors)[real]
-            return token_losses(network, states, full=full, wanted=wanted, temperature=temperature).mean()
+            return token_losses(network, states, full=full, wanted=wanted).mean()
 
     def _find_compared(self, tensors: Mapping[str, Tensor], rows: Ints) -> Tensor:
         """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
@@ -344,11 +347,9 @@ _SHARED = 8
 class Divergences:
     """Mean KL divergences of a model from the full one on held-out items, in nats, and the share of same answers.
 
-    ``total`` is that of all items, ``text`` that of ``count`` texts, and ``repeats`` that of what is read twice (None:
-    there are no such items).
+    ``text`` is that of ``count`` texts, and ``repeats`` that of what is read twice (None: there are no such items).
     """
 
-    total: float
     text: float
     repeats: float | None
     agreement: float

@@ -65,7 +65,7 @@ PAPER_SCHEDULE = Schedule()
 class Epoch:
     """The mean training loss of an epoch, and the accuracy or agreement on held-out texts after it (None: no texts).
 
-    ``score`` is what the best epoch is kept by, higher being better: the accuracy, or minus a loss or divergence.
+    ``score`` is the first number that the best epoch is kept by, higher being better, such as minus a loss.
     """
 
     epoch: int

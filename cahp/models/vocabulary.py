@@ -197,23 +197,21 @@ def token_losses(
     *,
     full: Any = None,
     wanted: Tensor | None = None,
-    temperature: float = 1.0,
 ) -> Tensor:
     """Losses ``(n,)`` of hidden states ``(n, hidden)``, which can be differentiated: the memory of a chunk is enough.
 
-    With ``targets (n,)`` losses of the next tokens; with ``wanted`` the KL divergences from ``full`` at that state,
-    with logits divided by ``temperature``, times its square.
+    With ``targets (n,)`` losses of the next tokens; with ``wanted`` the KL divergences from ``full`` at that state.
     """
 
     def chunk(hidden: Tensor, rows: slice) -> Tensor:
-        logits = vocabulary_logits(network, hidden) / temperature
+        logits = vocabulary_logits(network, hidden)
         if targets is not None:
             return nn.functional.cross_entropy(logits, targets[rows], reduction="none")
         assert wanted is not None
         with torch.no_grad():
-            theirs = (vocabulary_logits(full, wanted[rows]) / temperature).log_softmax(-1)
+            theirs = vocabulary_logits(full, wanted[rows]).log_softmax(-1)
         divergences = nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True)
-        return temperature**2 * divergences.sum(-1)
+        return divergences.sum(-1)
 
     size = chunk_size(network)
     losses = list[Tensor]()

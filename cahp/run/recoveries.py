@@ -558,7 +558,7 @@ class Recoveries:
             return stored
         resources = self._resources
         model = resources.model
-        state = StoredTraining(resources.store, key("distilling", 9, name, model.device.type))
+        state = StoredTraining(resources.store, key("distilling", 10, name, model.device.type))
         hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
         plan = key("distilling texts", 2, name)
         if seconds is not None:
@@ -623,7 +623,7 @@ class Recoveries:
         parts = [self.card.sha256, _digest_inputs(inputs), mask.sha256, asdict(schedule), self._seed, seconds]
         if labels:
             parts.append(self.calibration.sha256)
-        return key("distilled", 7, *parts, refit_texts(len(inputs)))
+        return key("distilled", 8, *parts, refit_texts(len(inputs)))
 
 
 def _digest_inputs(inputs: Sequence[Item]) -> str:

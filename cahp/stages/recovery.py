@@ -537,8 +537,6 @@ def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: floa
 
 #: The pass of the full model before the training.
 TEACHER = "teacher"
-#: What softens the scores of both models (Hinton, Vinyals and Dean 2015).
-TEMPERATURE = 2.0
 #: Time that is left for one more batch and a score, as a multiple of what they took before.
 _RESERVED = 1.25
 
@@ -557,10 +555,11 @@ def distill(
     """Train all weights of ``start``, a pruned model, but the embeddings to agree with ``model``.
 
     Returns the distilled model, or ``start`` if that did not help, and the report. The loss is
-    ``T^2 KL(model, student)`` of scores softened by ``T = 2``, plus the cross-entropy of any ``labels``. ``called``
-    names ``start`` in messages. A fifth of the texts is held out. The epoch with the lowest KL divergence from
-    ``model`` there is kept, and the training is accepted only if it is lower than that of ``start``, and no higher on
-    what is read twice. With seconds left by the ``hooks`` it has as many batches as fit.
+    ``T^2 KL(model, student)``, with ``T = 2`` for the scores of classes and ``T = 1`` for next tokens, plus the
+    cross-entropy of any ``labels``. ``called`` names ``start`` in messages. Some texts are held out (see ``hold_out``).
+    The training is accepted only if the KL divergence from ``model`` there is lower than that of ``start``, and no
+    higher on what is read twice. Of the epochs for which that holds, the one with the lowest divergence is kept. With
+    seconds left by the ``hooks`` it has as many batches as fit.
     """
     learned, held_out = hold_out(inputs, seed)
     network = separate(start).network.requires_grad_(True)
@@ -581,14 +580,14 @@ def distill(
 
     def score(pause: Callable[[], None]) -> tuple[float, ...]:
         now = teacher.compare(start, held_out, network=network, progress=lambda *_: pause())
-        return -now.total, now.agreement
+        return float(now.is_better_than(first)), -now.text, now.agreement
 
     def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
         numbers = learned[rows.cpu().numpy()]
         known = None
         if labels is not None:
             known = torch.as_tensor(labels[numbers], device=model.device)
-        return teacher.loss(network, inputs, numbers, temperature=TEMPERATURE, labels=known)
+        return teacher.loss(network, inputs, numbers, labels=known)
 
     # A pass back takes twice as long as one forward, and the machine may become busier.
     batch = 3 * scoring * schedule.batch / len(held_out)

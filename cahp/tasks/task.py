@@ -195,7 +195,8 @@ class NextToken(Task):
     ahead = 1
     choosing_passes = 2.5
     default_run = (8192, 4608, 32)
-    distill_rate = 2e-4
+    # A step learns from thousands of tokens, and the refit that it begins with must not be lost.
+    distill_rate = 5e-5
     # A window has a prediction per token, so that few windows are enough for a batch.
     distill_batch = 8
     batch = 1

@@ -66,6 +66,6 @@ def test_no_model_is_compared_on_a_window_of_which_it_learned_a_passage() -> Non
     ("text", "repeats", "better"), [(0.1, 2.0, True), (0.1, 1.0, True), (0.1, 2.1, False), (0.2, 1.0, False)]
 )
 def test_a_repair_diverges_less_on_text_and_not_more_on_repeats(text: float, repeats: float, better: bool) -> None:
-    before = Divergences(total=0.4, text=0.2, repeats=2.0, agreement=0.5, count=9)
-    after = Divergences(total=0.3, text=text, repeats=repeats, agreement=0.6, count=9)
+    before = Divergences(text=0.2, repeats=2.0, agreement=0.5, count=9)
+    after = Divergences(text=text, repeats=repeats, agreement=0.6, count=9)
     assert after.is_better_than(before) is better
