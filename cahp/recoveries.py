@@ -29,13 +29,14 @@ _TEACHER_PASSES = 1 + _HELD_OUT
 
 
 def refit_texts(texts: int) -> int:
-    """Return how many of ``texts`` calibration texts a refit works on: a third, but 512 to 4,096 where possible.
+    """Return how many of ``texts`` calibration texts a refit works on: a third, but 512 to 4,096 of those not held out.
 
     At 4.1 forward passes per text, and 3 per held-out text, that is 2 passes per calibration text; choosing the heads
-    takes 1.5. More texts recover little more, and a refit holds hidden states of each of their tokens in memory.
+    takes 1.5. A refit holds hidden states of each of their tokens in memory. Of a classifier, more texts recover little
+    more. Of a language model, four times the tokens lower the KL divergence by a fifth (45 groups of SmolLM2, see
+    ``assets/docs/language-models.md``), so it reads more windows than choose its heads.
     """
-    wanted = min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
-    return min(wanted, texts - texts // 5)
+    return min(max(REFIT_TEXTS, int(_REFIT_SHARE * texts)), _MOST_REFIT_TEXTS)
 
 
 @dataclass(frozen=True)
@@ -106,28 +107,34 @@ class Recovery:
             return ""
         return f"after {self.noun}"
 
-    def stages(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> dict[str, float]:
+    def stages(self, texts: int, *, growth: float = 1.0, can_refit: bool = True, epochs: int = 3) -> dict[str, float]:
         """Estimate its forward passes of one text on ``texts`` calibration texts by the name of their stage.
 
-        A timed recovery is taken to have unlimited time.
+        What needs no labels and is ``checked`` reads ``growth`` times as many. A timed recovery is taken to have
+        unlimited time.
         """
         passes: dict[str, float] = {}
+        read = texts
+        if self.checked:
+            read = round(growth * texts)
         if self.solves and can_refit:
-            passes[self.solving_stage] = refit_texts(texts) * self.solving_passes
+            solved = min(refit_texts(read), read - read // 5)
+            passes[self.solving_stage] = solved * self.solving_passes
             if self.checked:
-                passes[self.solving_stage] += _HELD_OUT * texts * _ACCEPTANCE_PASSES
+                passes[self.solving_stage] += _HELD_OUT * read * _ACCEPTANCE_PASSES
+        training = "finetune"
+        trained = texts
         if self.imitates:
-            passes["teacher"] = _TEACHER_PASSES * texts
+            passes["teacher"] = _TEACHER_PASSES * read
+            training = "distill"
+            trained = read
         if self.trains:
-            training = "finetune"
-            if self.imitates:
-                training = "distill"
-            passes[training] = (epochs + len(self.rates)) * _EPOCH_PASSES * texts
+            passes[training] = (epochs + len(self.rates)) * _EPOCH_PASSES * trained
         return passes
 
-    def passes(self, texts: int, *, can_refit: bool = True, epochs: int = 3) -> float:
+    def passes(self, texts: int, *, growth: float = 1.0, can_refit: bool = True, epochs: int = 3) -> float:
         """Estimate its forward passes of one text; see ``stages``."""
-        return sum(self.stages(texts, can_refit=can_refit, epochs=epochs).values())
+        return sum(self.stages(texts, growth=growth, can_refit=can_refit, epochs=epochs).values())
 
 
 #: All recoveries by name, the cheapest first.

@@ -15,7 +15,7 @@ from cahp.models.identity import MAX_LENGTH, longest_text
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.measurements import estimate_seconds
-from cahp.run.settings import Settings, parse_duration
+from cahp.run.settings import Settings, parse_duration, recovery_growth
 from cahp.values import CahpError, HeadMask, Input, JsonObject
 
 #: Padded tokens of a batch on a processor; a longer text is a batch of its own.
@@ -127,9 +127,9 @@ def loading_seconds(card: ModelCard) -> float:
 
 
 def recovery_seconds(card: ModelCard, settings: Settings, recover: str, *, tokens: float, texts: int) -> float:
-    """Estimate the seconds of a recovery on calibration texts with so many ``tokens``."""
+    """Estimate the seconds of a recovery where ``texts`` with so many ``tokens`` choose the heads."""
     recovery = RECOVERIES[recover]
-    passes = recovery.stages(texts, can_refit=not card.no_refit)
+    passes = recovery.stages(texts, growth=recovery_growth(settings, card), can_refit=not card.no_refit)
     seconds = [estimate_seconds(card, tokens=count / texts * tokens) for count in passes.values()]
     if recovery.timed:
         # Its last stage is the training, which the limit is for.

@@ -336,7 +336,9 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
                 if price is not None:
                     passes[cell] += price.forwards
         for recovery in one.missing:
-            passes[cell] += RECOVERIES[recovery].passes(len(bench.calibration), can_refit=not workspace.card.no_refit)
+            passes[cell] += RECOVERIES[recovery].passes(
+                len(bench.calibration), growth=bench.growth, can_refit=not workspace.card.no_refit
+            )
     return passes
 
 

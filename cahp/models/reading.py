@@ -25,7 +25,7 @@ from cahp.models.vocabulary import (
 )
 from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION, Window
 from cahp.tasks.texts import Item, Texts, find_source
-from cahp.values import Floats, Ints, Precision, Progress, report_progress, silent
+from cahp.values import Floats, Ints, Precision, Progress, report_progress, silent, spread
 from cahp.words import nats
 
 
@@ -341,6 +341,8 @@ def logits_of(
 
 #: Two windows hold the same passage if they share so many tokens in a row.
 _SHARED = 8
+#: The most windows of text that are held out: each has many tokens, and all others are learned.
+HELD_OUT_WINDOWS = 8
 
 
 @dataclass(frozen=True)
@@ -378,6 +380,7 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     A fifth is held out, drawn at random, of texts and of each kind of sequence that is read twice; of two such
     sequences one. A held-out text that stands in the data again is in neither there. A held-out window is in neither if
     a passage for training was taken from it. If no other window is held out, those passages are in neither instead.
+    Of more than ``HELD_OUT_WINDOWS`` other windows so many are held out, evenly spread, and the rest is for training.
     """
     kinds = np.array([find_source(item) for item in items])
     held_out: list[Ints] = []
@@ -397,6 +400,10 @@ def hold_out(items: Sequence[Item], seed: int = 42) -> tuple[Ints, Ints]:
     passages = learned[kinds[learned] == "passage"]
     windows = tried[kinds[tried] == "text"]
     read = _find_overlapping(items, windows, passages)
+    apart = np.setdiff1d(windows, read)
+    if len(apart) > HELD_OUT_WINDOWS and isinstance(items[apart[0]], Window):
+        spared = np.setdiff1d(windows, apart[spread(len(apart), HELD_OUT_WINDOWS)])
+        return np.union1d(learned, spared), np.setdiff1d(tried, spared)
     if len(read) < len(windows) or not len(windows):
         return learned, np.setdiff1d(tried, read)
     return np.setdiff1d(learned, _find_overlapping(items, passages, windows)), tried

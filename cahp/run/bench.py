@@ -19,20 +19,23 @@ from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
-from cahp.run.recoveries import Recoveries
+from cahp.run.recoveries import MoreWindows, Recoveries
 from cahp.run.resources import Loader, Resources, cut_notices
 from cahp.run.settings import (
     Settings,
     check_recovery,
     check_splits,
     choose_precisions,
+    enlarge,
     identify_model,
     join_pairs,
     parse_duration,
     precision_notices,
+    recovery_growth,
 )
 from cahp.run.texts import (
     check_classes,
+    cut_split,
     digest_all_unlabelled,
     draw_sample,
     label_reading,
@@ -99,6 +102,11 @@ class Bench:
     def model(self) -> HeadModel:
         """The model, loaded and proven on first use."""
         return self.resources.model
+
+    @property
+    def growth(self) -> float:
+        """How many times the items that choose the heads recoveries without labels read."""
+        return recovery_growth(self.settings, self.card)
 
     def costs(self, mask: HeadMask, *, fresh: bool = False) -> Costs:
         """Time the model cut to ``mask`` beside the full one, on texts as long as these; see ``Measurements.costs``."""
@@ -184,7 +192,12 @@ def open_bench(
         progress=progress,
     )
     resources.watch = watch
-    unlabelled, left_out = read_unlabelled(settings, raw, dataset, card)
+    larger = enlarge(settings)
+    unlabelled, left_out = read_unlabelled(larger, raw, dataset, card)
+    digest_everything = partial(digest_all_unlabelled, larger, raw)
+    more = None
+    if unlabelled is None:
+        more = MoreWindows(lambda: cut_split(raw, settings.select_split, larger, card).inputs, digest_everything)
     notices = (
         *precision_notices(resources.precisions),
         *card.notes,
@@ -207,12 +220,13 @@ def open_bench(
             seed=settings.seed,
             rank=settings.bypass_rank,
             unlabelled=unlabelled,
+            more=more,
             everything=lambda: read_all_unlabelled(settings, raw, dataset, card),
         ),
         calibration,
         evaluation,
         notices,
-        partial(digest_all_unlabelled, settings, raw),
+        digest_everything,
         label_reading(raw, dataset),
     )
 

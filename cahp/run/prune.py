@@ -44,7 +44,7 @@ from cahp.values import Arrays, BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
 
 #: Bump to invalidate cached runs.
-_REVISION = 7
+_REVISION = 8
 
 
 @dataclass(frozen=True, eq=False)

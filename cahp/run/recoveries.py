@@ -237,11 +237,20 @@ _MIN_TEXTS = 5
 _DIVERGED = -1e300
 
 
+@dataclass(frozen=True)
+class MoreWindows:
+    """Windows that are ``cut`` when they are first read; ``digest`` tells from what, and needs none of them."""
+
+    cut: Callable[[], Sequence[Item]]
+    digest: Callable[[], str]
+
+
 class Recoveries:
     """Recovers one model under any mask, on the ``calibration`` texts.
 
-    Recoveries without labels use the ``unlabelled`` inputs instead, where there are any. Those with a time limit read
-    ``everything`` that may be learned from (None: the same inputs). ``rank`` is that of a bypass.
+    Recoveries without labels use the ``unlabelled`` inputs instead, where there are any, or ``more`` windows than those
+    of the calibration, but for a quick refit. Those with a time limit read ``everything`` that may be learned from
+    (None: the same inputs). ``rank`` is that of a bypass.
     """
 
     def __init__(
@@ -252,6 +261,7 @@ class Recoveries:
         seed: int = 42,
         rank: int = RANK,
         unlabelled: Sequence[Item] | None = None,
+        more: MoreWindows | None = None,
         everything: Callable[[], Sequence[Item]] | None = None,
     ) -> None:
         self._resources = resources
@@ -260,22 +270,36 @@ class Recoveries:
         self._seed = seed
         self._rank = rank
         self._unlabelled = unlabelled
+        self._more = more
         self._everything = everything
 
-    @property
+    @cached_property
     def inputs(self) -> list[Item]:
         """The inputs of recoveries without labels."""
+        if self._more is not None:
+            return list(self._more.cut())
+        return self.quick_inputs
+
+    @property
+    def quick_inputs(self) -> list[Item]:
+        """The inputs of a quick refit, which is there at once."""
         if self._unlabelled is None:
             return self.calibration.inputs
         return list(self._unlabelled)
 
+    def _inputs_of(self, name: str) -> list[Item]:
+        if RECOVERIES[name].checked:
+            return self.inputs
+        return self.quick_inputs
+
     @cached_property
     def inputs_sha256(self) -> str:
-        """Digest of ``inputs``."""
-        if self._unlabelled is None:
-            # It may be known before the items are.
+        """Digest of ``inputs``, or of what they are cut from."""
+        if self._unlabelled is not None:
+            return _digest_inputs(self._unlabelled)
+        if self._more is None:
             return self.calibration.sha256
-        return _digest_inputs(self._unlabelled)
+        return digest(self.calibration.sha256, self._more.digest())
 
     @cached_property
     def all_inputs(self) -> list[Item]:
@@ -304,12 +328,14 @@ class Recoveries:
         row = get_recovery(name)
         if row.closed_form and self.card.no_refit:
             raise OptionError(f"{self.card.no_refit}; use --recover distill, finetune or none")
-        inputs = self.inputs
-        if row.needs_labels:
-            inputs = self.calibration.inputs
+        if not (row.noun and row.checked):
+            return
+        inputs = self.calibration.inputs
+        if not row.needs_labels:
+            inputs = self.inputs
         # What is read twice is no text of the data.
         count = sum(find_source(item) == "text" for item in inputs)
-        if row.noun and row.checked and count < _MIN_TEXTS:
+        if count < _MIN_TEXTS:
             words = self.card.words
             raise DataError(
                 f"--recover {name} holds out a fifth of the {words.items}, and there are only {count}; "
@@ -348,7 +374,7 @@ class Recoveries:
         """Return the result of ``refit``, or of ``distill`` with its defaults, from the store, or None."""
         if RECOVERIES[name].imitates:
             return self._read(self._distilled_key(mask, self.inputs, self._distill_schedule({})))
-        return self._read(self._refit_key(mask, name, self.inputs))
+        return self._read(self._refit_key(mask, name, self._inputs_of(name)))
 
     def _read(self, name: str) -> Recovered | None:
         def convert(entry: Entry) -> Recovered:
@@ -401,7 +427,7 @@ class Recoveries:
 
         row = RECOVERIES[name]
         if inputs is None:
-            inputs = self.inputs
+            inputs = self._inputs_of(name)
         self.check(name)
         entry = self._refit_key(mask, name, inputs)
         refitted = self._read(entry)
@@ -436,7 +462,7 @@ class Recoveries:
             OptionError: If the output projections of this model cannot be changed.
         """
         self.check(AT_ONCE.name)
-        self._find_grams(self.inputs, self._resources.progress)
+        self._find_grams(self.quick_inputs, self._resources.progress)
 
     def _find_grams(self, inputs: Sequence[Item], progress: Progress) -> Grams:
         """Return the Gram matrices of the full model on the texts of a refit, computed once."""
@@ -445,14 +471,14 @@ class Recoveries:
         def collect() -> Grams:
             return collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
 
-        entry = key("grams", 2, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
+        entry = key("grams", 3, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
         return self._resources.find_values("recovery", entry, Grams, collect)
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         parts: list[Any] = [self.card.sha256, _digest_inputs(inputs), mask.sha256, refit_texts(len(inputs)), self._seed]
         if RECOVERIES[name].adds_bypass:
             parts.append(self._rank)
-        return key("refit", 8, name, *parts)
+        return key("refit", 9, name, *parts)
 
     # Training ------------------------------------------------------------------------------------------------
 
@@ -481,7 +507,7 @@ class Recoveries:
         refits = row.solves and not self.card.no_refit
         if refits:
             parts.append(self.inputs_sha256)
-        stored = self._read(key("tuned", 6, *parts))
+        stored = self._read(key("tuned", 7, *parts))
         if stored is not None:
             return stored
         resources = self._resources
@@ -491,7 +517,7 @@ class Recoveries:
             start = cut_model(model, mask, self.refit(mask, keep=keep))
 
         def train(schedule: Schedule) -> tuple[HeadModel, list[Epoch]]:
-            state = StoredTraining(resources.store, key("tuning", 9, *parts, asdict(schedule), model.device.type))
+            state = StoredTraining(resources.store, key("tuning", 10, *parts, asdict(schedule), model.device.type))
             hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
             with resources.timed("recovery"):
                 return finetune(start, self.calibration, schedule=schedule, seed=self._seed, hooks=hooks)
@@ -506,7 +532,7 @@ class Recoveries:
             return float(np.nan_to_num(np.array(tried[-1].score, dtype=np.float64), nan=_DIVERGED))
 
         scores = [
-            resources.find_record(key("tried rate", 5, *parts, rate), float, partial(try_rate, rate)) for rate in rates
+            resources.find_record(key("tried rate", 6, *parts, rate), float, partial(try_rate, rate)) for rate in rates
         ]
         chosen: dict[str, Any] = {}
         if rates:
@@ -514,7 +540,7 @@ class Recoveries:
         made, history = train(replace(usual, **chosen))
         tuned = Recovered(_weights_of(made), epochs=tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
-            self._keep(key("tuned", 6, *parts), tuned)
+            self._keep(key("tuned", 7, *parts), tuned)
         return tuned
 
     def distill(

@@ -97,6 +97,12 @@ def spread_among(items: Sequence[T], others: Sequence[T]) -> list[T]:
     return [everything[row] for row in np.argsort(places, kind="stable")]
 
 
+#: Recoveries of a language model without labels read so many times the tokens that choose its heads, but more than so
+#: many only if more choose them.
+_RECOVERY_GROWTH = 4
+_RECOVERY_TOKENS = 32_768
+
+
 # What an option is: its kind, bounds and words, and how a value becomes one that a field of the settings holds ------
 
 
@@ -335,7 +341,8 @@ class Settings:
     tokens: int = option(
         "Language models",
         8192,
-        "Number of calibration tokens of a language model.",
+        "Calibration tokens of a language model: heads are chosen on so many, and recovered on four times the text (up "
+        "to 32,768).",
         low=16,
         high=MOST,
     )
@@ -612,6 +619,21 @@ def precision_notices(precisions: Precisions) -> tuple[str, ...]:
         f"precision: answers were computed in {precisions.evaluation}, signatures (which choose the heads) in "
         f"{precisions.signatures}, all else in float32",
     )
+
+
+def enlarge(settings: Settings) -> Settings:
+    """Return the settings with the tokens that recoveries without labels read of a language model's texts.
+
+    The mix takes none of the text's tokens, but is added to them.
+    """
+    tokens = settings.tokens
+    text = max(tokens, min(_RECOVERY_GROWTH * tokens, _RECOVERY_TOKENS))
+    return replace(settings, tokens=round(text / Mix.parse(settings.mix).text_share))
+
+
+def recovery_growth(settings: Settings, card: ModelCard) -> float:
+    """How many times the items that choose the heads recoveries without labels read."""
+    return card.task.grow(enlarge(settings).tokens / settings.tokens)
 
 
 def check_recovery(settings: Settings) -> None:

@@ -185,8 +185,9 @@ def mix_notices(settings: Settings, raw: data.Dataset, calibration: Texts) -> tu
     if REPEATS in mix.shares and not any(window.copying for window in calibration.windows):
         mix = Mix(mix.sources)
         notices.append(
-            "calibration: no passages are read twice, because the tokens are too few, or the model reads too few at "
-            f"once ({REPEATS_TOKENS} tokens of them are needed); raise --tokens, or give --mix 0"
+            "calibration: heads are chosen without passages that are read twice, because the tokens are too few, or "
+            f"the model reads too few at once ({REPEATS_TOKENS} tokens of them are needed); raise --tokens, or give "
+            "--mix 0"
         )
     if mix.shares:
         notices.append(f"calibration mix: {mix} (--mix)")
@@ -267,7 +268,7 @@ def draw_sample(
 def read_unlabelled(
     settings: Settings, raw: data.Dataset, dataset: data.Dataset, card: ModelCard
 ) -> tuple[list[Item] | None, tuple[str, ...]]:
-    """Return the inputs of recoveries without labels (None: the calibration windows), and notices about them.
+    """Return the inputs of recoveries without labels (None: windows of the data), and notices about them.
 
     They are at most ``--limit`` texts of the calibration split, or of ``--recover-data`` without evaluation texts. A
     language model reads windows of them; the ``raw`` data have the texts. Calibration texts are drawn by label, and
@@ -328,7 +329,8 @@ def digest_all_unlabelled(settings: Settings, raw: data.Dataset) -> str:
     """Digest all texts that ``read_all_unlabelled`` reads, and those that it leaves out, before windows are cut."""
     names = [*Mix.parse(settings.mix).sources, settings.recover_data or ""]
     files = [expanded(Path(name)) for name in names]
-    return digest(raw.sha256, *(file_digest(file) for file in files if file.is_file()))
+    sizes = f"{settings.tokens} {settings.limit} {settings.mix}"
+    return digest(raw.sha256, sizes, *(file_digest(file) for file in files if file.is_file()))
 
 
 def _draw_inputs(inputs: Sequence[Item], settings: Settings) -> list[Item]:

@@ -150,6 +150,10 @@ class Task:
         by_class = np.argsort(texts.labels, kind="stable")
         return np.sort(by_class[0::2]), np.sort(by_class[1::2])
 
+    def grow(self, tokens: float) -> float:
+        """Return how many times the items that choose the heads recoveries read, from the ratio of their tokens."""
+        return 1.0
+
     # Labels and answers --------------------------------------------------------------------------------------
 
     def label(self, texts: Texts, predict: Callable[[], Ints]) -> Ints:
@@ -253,6 +257,10 @@ class NextToken(Task):
         # Those of repeated tokens come last.
         first, last = np.split(np.arange(len(texts)), [texts.count // 2])
         return first, last
+
+    def grow(self, tokens: float) -> float:
+        """Return the ratio of their tokens: windows are equally long."""
+        return tokens
 
     def label(self, texts: Texts, predict: Callable[[], Ints]) -> Ints:
         """Return one class for all windows."""

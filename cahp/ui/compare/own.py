@@ -70,7 +70,8 @@ def _estimate_seconds(request: _Request) -> float:
     passes = card.heads * (card.layers + 1) / 2 * len(bench.evaluation)
     for cell in request.plan.cells(layers=card.layers, heads=card.heads):
         passes += sum(
-            RECOVERIES[name].passes(len(bench.calibration)) + len(bench.evaluation) for name in cell.recoveries
+            RECOVERIES[name].passes(len(bench.calibration), growth=bench.growth) + len(bench.evaluation)
+            for name in cell.recoveries
         )
     return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 

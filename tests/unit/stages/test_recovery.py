@@ -178,7 +178,7 @@ def test_mean_ablation_is_never_rejected(model: HeadModel, texts: Texts, monkeyp
 def test_a_refit_works_on_a_third_of_the_texts_within_512_and_4096(there: int, expected: int) -> None:
     inputs = [f"text {row}" for row in range(there)]
     chosen = choose_inputs(inputs)
-    assert len(chosen) == len(set(chosen)) == refit_texts(there) == expected
+    assert len(chosen) == len(set(chosen)) == min(refit_texts(there), there - there // 5) == expected
     assert set(chosen) <= {inputs[row] for row in hold_out(inputs)[0]}
     # Choosing the heads takes one and a half on as many texts: the signatures, and gradients of a quarter of them.
     passes = QUICK.passes(there) / there
