@@ -7,7 +7,7 @@ from a ``ContextVar``. Nothing is set on the shared model, so threads may run it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -50,8 +50,9 @@ class ForwardCall:
     """The options of one forward call."""
 
     gates: Tensor | None = None
-    #: What takes the place of the context vectors that gates close, ``(L, width)``; None: zeros.
-    fill: Tensor | None = None
+    #: What takes the place of the context vectors that gates close, by layer, ``(width,)`` or ``(b, n, width)``; None:
+    #: zeros.
+    fill: Tensor | Sequence[Tensor | float] | None = None
     probe: Probe | None = None
     edit: Edit | None = None
     tap: Tap | None = None
@@ -187,7 +188,7 @@ def _before_output(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] 
             factors = factors[:, None]
         context = context * factors
         if call.fill is not None:
-            context = context + (1 - factors) * call.fill[module.cahp_layer]  # type: ignore[index]
+            context = context + (1 - factors) * call.fill[module.cahp_layer]  # type: ignore[index, call-overload]
     return (context, *args[1:])
 
 

@@ -353,7 +353,7 @@ class HeadModel:
         batch: Batch,
         *,
         gates: Tensor | None = None,
-        fill: Tensor | None = None,
+        fill: Tensor | Sequence[Tensor | float] | None = None,
         probe: Probe | None = None,
         edit: Edit | None = None,
         tap: Tap | None = None,

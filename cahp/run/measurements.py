@@ -25,6 +25,7 @@ from cahp.values import HeadMask, JsonObject, OptionError
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
     from cahp.models.reading import Reader
+    from cahp.stages.anatomy import Dissection
     from cahp.stages.evaluation import SharedLayers
 
 
@@ -145,6 +146,13 @@ class Measurements:
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
         self.reader(texts).prepare(precision=self._precision, progress=self._resources.progress)
+
+    def dissect(self, texts: Texts, held_out: Texts) -> Dissection:
+        """Take the output of each head apart on ``texts``, and remove each head on ``held_out`` ones."""
+        from cahp.stages.anatomy import dissect
+
+        progress = self._resources.progress
+        return dissect(self.model, texts, held_out, precision=self._precision, progress=progress)
 
     @property
     def model(self) -> HeadModel:

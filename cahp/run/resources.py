@@ -57,6 +57,7 @@ STAGES: Mapping[str, str] = {
     "abilities": "Measuring abilities",
     "ablation": "Removing heads of roles",
     "habits": "Measuring attention targets",
+    "anatomy": "Taking the output of heads apart",
     "own text": "Evaluating the text",
     "continuation": "Continuing the text",
     "unstructured": "Clustering unstructured data",
