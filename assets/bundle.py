@@ -24,6 +24,7 @@ from cahp.board.budget_sweep import BudgetTable, evaluate_mask, fill, table_json
 from cahp.comparison.result import FILE, Comparison
 from cahp.features import measures
 from cahp.features.abilities.measuring import measure_abilities
+from cahp.features.anatomy import measure_anatomy
 from cahp.features.attribution.measuring import find_baseline
 from cahp.features.head_cards import measuring as cards
 from cahp.features.learn import scene
@@ -105,6 +106,7 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "baseline": find_baseline,
     "example": find_example,
     "maps": measure_maps,
+    "anatomy": measure_anatomy,
     "cards": _measure_cards,
     "lessons": find_answers,
     "sentence": _measure_sentence,

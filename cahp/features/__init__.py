@@ -79,6 +79,12 @@ FEATURES = (
     ),
     Feature("versus", panels={"Budget": ("versus:TAB",)}),
     Feature("stability", measures=("stability.measuring:STABILITY",)),
+    Feature(
+        "anatomy",
+        measures=("anatomy:ANATOMY",),
+        panels={"Card": ("anatomy.panel:CARD",)},
+        colourings=("anatomy.panel:COVER",),
+    ),
     Feature("learn"),
     Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),
 )

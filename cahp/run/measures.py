@@ -117,6 +117,10 @@ class Measure(Generic[R]):
         """Measure it of the model under ``mask``, and of the ``recovered`` one (None: as pruned only)."""
         raise NotImplementedError
 
+    def stored(self, bench: Bench) -> R | None:
+        """Return what is known whatever the mask is, before anything is measured (None: nothing is)."""
+        return None
+
     def goal(self, bench: Bench, mask: HeadMask, recovered: Recovered | None) -> Estimate | None:
         """Measure what the goal of this name counts (None: this mask shows nothing of it)."""
         raise NotImplementedError

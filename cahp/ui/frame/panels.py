@@ -104,10 +104,7 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
         mask = board.mask
         recover = board.recover
         recovered = None
-        if not one.of_mask:
-            mask = HeadMask.full(*mask.keep.shape)
-            recover = NONE.name
-        else:
+        if one.of_mask:
             if not mask.is_full:
                 recovered = bench.recoveries.recover(mask, recover)
             bench = replace(bench, settings=replace(bench.settings, recover=recover))
@@ -140,6 +137,10 @@ def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
         others = [record for (name, digest, _), record in known.items() if (name, digest) == (one.name, mask.sha256)]
         if others:
             known[one.name, mask.sha256, recover] = one.as_pruned(max(others, key=one.is_complete))
+    if not one.of_mask and (one.name, mask.sha256, recover) not in known:
+        stored = explorer.results.once(f"measure {one.name}", lambda: one.stored(explorer.bench))
+        if stored is not None:
+            known[one.name, mask.sha256, recover] = stored
     return known.get((one.name, mask.sha256, recover))
 
 
@@ -149,7 +150,7 @@ def draw_measure(one: Measure[Any], explorer: Explorer) -> None:
     if reason is not None:
         st.caption(plain(f"{capital(reason)}."))
         return
-    if explorer.mask.is_full:
+    if one.of_mask and explorer.mask.is_full:
         st.caption(f"All {explorer.card.unit}s are kept: nothing is pruned whose effect could be measured.")
         return
     record = find_record(explorer, one)
@@ -161,7 +162,7 @@ def draw_measure(one: Measure[Any], explorer: Explorer) -> None:
 
 def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", label: str = "Measure") -> None:
     """Draw the card of a measure's job: what it measures and costs, or how far it is, or why it failed."""
-    if explorer.recovery.lacks_model:
+    if one.of_mask and explorer.recovery.lacks_model:
         st.caption("This can be measured once the distilled model is on this machine.")
         return
     options = one.options()
@@ -171,6 +172,9 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
         options = _ask_options(one)
         look = "secondary"
     board = explorer.board_state(explorer.recovery.ready)
+    if not one.of_mask:
+        # Another mask on the board changes nothing.
+        board = replace(board, mask=HeadMask.full(*board.mask.keep.shape), recover=NONE.name)
     name = f"{one.name}-{place}"
     job_card(explorer, kind_of(one, options), board, name=name, offer=label, type=look)
 
