@@ -19,7 +19,7 @@ from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
 from cahp.store import Entry, Store, key
 from cahp.tasks.answers import Evaluation, PartListener
-from cahp.tasks.texts import Texts
+from cahp.tasks.texts import Item, Texts
 from cahp.values import HeadMask, JsonObject, OptionError
 
 if TYPE_CHECKING:
@@ -147,12 +147,12 @@ class Measurements:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
         self.reader(texts).prepare(precision=self._precision, progress=self._resources.progress)
 
-    def dissect(self, texts: Texts, held_out: Texts) -> Dissection:
-        """Take the output of each head apart on ``texts``, and remove each head on ``held_out`` ones."""
+    def dissect(self, inputs: Sequence[Item], held_out: Texts) -> Dissection:
+        """Take the output of each head apart on ``inputs``, and remove each head on ``held_out`` texts."""
         from cahp.stages.anatomy import dissect
 
         progress = self._resources.progress
-        return dissect(self.model, texts, held_out, precision=self._precision, progress=progress)
+        return dissect(self.model, inputs, held_out, precision=self._precision, progress=progress)
 
     @property
     def model(self) -> HeadModel:

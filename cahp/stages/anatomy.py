@@ -13,7 +13,7 @@ Source of the parts: commonality analysis (Mood 1969; Nimon and Oswald 2013). Th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import Reader
 from cahp.models.surgery import tail
-from cahp.tasks.texts import Texts
+from cahp.tasks.texts import Item, Texts
 from cahp.values import Floats, Ints, OptionError, Precision, Progress, silent
 
 STAGE = "anatomy"
@@ -66,14 +66,14 @@ class Dissection:
 
 def dissect(
     model: HeadModel,
-    texts: Texts,
+    inputs: Sequence[Item],
     held_out: Texts,
     *,
     ridge: float = RIDGE,
     precision: Precision = "float32",
     progress: Progress = silent,
 ) -> Dissection:
-    """Take the output of each head apart: regressions are learned on ``texts`` and measured on ``held_out`` ones.
+    """Take the output of each head apart: regressions are learned on ``inputs`` and measured on ``held_out`` texts.
 
     The full model goes through the layers once. A removal runs only the layers from that of the head on, unless the
     model cannot be divided.
@@ -82,7 +82,7 @@ def dissect(
         OptionError: If what enters the attention of the model is not known.
         ModelError: If the device has no room for the Gram matrix of a layer.
     """
-    learning, holding = (model.batches(model.tokenize(some.inputs)) for some in (texts, held_out))
+    learning, holding = (model.batches(model.tokenize(some)) for some in (inputs, held_out.inputs))
     reader = Reader(held_out, full=model)
     shape = len(held_out), *held_out.task.get_answer_shape(held_out)
     scores = np.zeros(shape, dtype=np.float32)

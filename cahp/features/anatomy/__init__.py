@@ -143,7 +143,7 @@ def measure_anatomy(bench: Bench, items: int = 0, *, measure: bool = True) -> An
 
     def make() -> Anatomy:
         held_out = bench.evaluation.sample(items)
-        dissected = bench.measurements.dissect(bench.calibration, held_out)
+        dissected = bench.measurements.dissect(bench.recoveries.inputs, held_out)
         _, layers, heads = np.shape([*dissected.energies.values()])
         rows = []
         for place in np.ndindex(layers, heads):
@@ -154,7 +154,7 @@ def measure_anatomy(bench: Bench, items: int = 0, *, measure: bool = True) -> An
             rows.append(HeadAnatomy(**shares, costs=costs))
         return Anatomy(layers, heads, dissected.learned, dissected.held_out, tuple(rows))
 
-    digests = bench.card.sha256, bench.calibration.sha256, bench.evaluation.sha256
+    digests = bench.card.sha256, bench.recoveries.inputs_sha256, bench.evaluation.sha256
     name = key("anatomy", 1, *digests, items, asdict(bench.resources.precisions), bench.settings.seed)
     if measure:
         return bench.resources.find_record(name, Anatomy, make)

@@ -29,7 +29,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def dissected(model: HeadModel) -> Dissection:
-    return dissect(model, TEXTS, HELD_OUT)
+    return dissect(model, TEXTS.inputs, HELD_OUT)
 
 
 def mix(states: Floats, values: Floats, *, causal: bool) -> Floats:
@@ -123,7 +123,7 @@ def test_batches_padding_and_a_model_that_runs_as_a_whole_change_nothing(
         monkeypatch.setattr(model.tokenizer, "padding_side", "left")
     for other, tokens in ((model, 10_000), (model, 1), (whole, 50)):
         monkeypatch.setattr("cahp.models.head_model.batch_size", lambda _, tokens=tokens: (tokens, 64))
-        again = dissect(other, TEXTS, HELD_OUT)
+        again = dissect(other, TEXTS.inputs, HELD_OUT)
         for name, energies in dissected.energies.items():
             np.testing.assert_allclose(again.energies[name], energies, rtol=1e-4)
         for name, divergences in dissected.divergences.items():
@@ -137,7 +137,7 @@ def test_another_head_that_does_the_same_covers_wholly(tmp_path: Path) -> None:
         for tensor in (module.weight, module.bias):
             first, second, *_ = tensor.chunk(network.heads)
             second.data.copy_(first.data)  # type: ignore[union-attr]
-    found = dissect(network, fakes.sentences(150), HELD_OUT, ridge=1e-6)
+    found = dissect(network, fakes.sentences(150).inputs, HELD_OUT, ridge=1e-6)
     costs = {name: values[LAYER].mean(-1) for name, values in found.divergences.items()}
     assert (costs["both"][:2] < 1e-3 * costs["mean"][:2]).all()
     assert (costs["words"][:2] > 0.01 * costs["mean"][:2]).all()
