@@ -89,6 +89,11 @@ class Recovery:
         return self.solves and not self.trains
 
     @property
+    def by_layer(self) -> bool:
+        """Whether it runs every layer anew for each mask, so that a quick refit is shown until it is done."""
+        return self.closed_form and self.checked and not self.baseline
+
+    @property
     def word(self) -> str:
         """Its word on a switch, such as "distil"."""
         if not self.noun:

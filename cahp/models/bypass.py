@@ -18,7 +18,9 @@ from torch import Tensor
 
 from cahp.models.compact import SPANS, Words, mix_words
 from cahp.models.head_model import Batch, HeadModel
+from cahp.models.surgery import find_bypass
 from cahp.values import DataError, OptionError
+from cahp.words import size_of
 
 
 def solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -> Tensor:
@@ -52,6 +54,17 @@ def solve_beside(
     left = cross[own] - gram[own, words] @ (up @ down).T
     gram = gram[own][:, own]
     return before + solve_change(gram, left - gram @ before, words.start, ridge), down, up
+
+
+def describe_bypass(pruned: HeadModel) -> str:
+    """Return what the bypasses of a model add, as the end of a sentence."""
+    found = [find_bypass(pruned, layer) for layer in range(pruned.layers)]
+    weights = sum(bypass.down.numel() + bypass.up.numel() for bypass in found if bypass is not None)
+    said = f"; it adds {weights / 1e6:.1f} M weights"
+    state = sum(bypass.state_bytes for bypass in found if bypass is not None)
+    if state:
+        said += f" and a state of {size_of(state)} a text, whatever its length"
+    return said
 
 
 class WordChannels:

@@ -19,7 +19,7 @@ from cahp.outcomes import OUTCOMES, wilson
 from cahp.recoveries import RECOVERIES
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
-from cahp.run.recoveries import MoreWindows, Recoveries
+from cahp.run.recoveries import MoreWindows, Recovered, Recoveries
 from cahp.run.resources import Loader, Resources, cut_notices
 from cahp.run.settings import (
     Settings,
@@ -108,10 +108,10 @@ class Bench:
         """How many times the items that choose the heads recoveries without labels read."""
         return recovery_growth(self.settings, self.card)
 
-    def costs(self, mask: HeadMask, *, fresh: bool = False) -> Costs:
+    def costs(self, mask: HeadMask, recovered: Recovered | None = None, *, fresh: bool = False) -> Costs:
         """Time the model cut to ``mask`` beside the full one, on texts as long as these; see ``Measurements.costs``."""
         seconds = parse_duration(self.settings.latency_time, "--latency-time")
-        return self.measurements.costs(mask, length=self.length, seconds=seconds, fresh=fresh)
+        return self.measurements.costs(mask, recovered, length=self.length, seconds=seconds, fresh=fresh)
 
     @property
     def cut_notices(self) -> tuple[str, ...]:

@@ -205,6 +205,7 @@ class Measurements:
     def costs(
         self,
         mask: HeadMask,
+        recovered: Recovered | None = None,
         *,
         batch: int | None = None,
         length: int | None = None,
@@ -214,7 +215,8 @@ class Measurements:
     ) -> Costs:
         """Measure weights, operations and time of the full and the cut model; see ``cahp.stages.latency.measure``.
 
-        They depend on the number of heads in each layer, not on which heads. A batch is by default 8 texts of 64
+        They depend on the number of heads in each layer, not on which heads, and on bypasses of the ``recovered`` model
+        (None: as pruned). A batch is by default 8 texts of 64
         tokens. Of a causal language model, the speed of generation is measured in contexts of ``length`` tokens, by
         default several (``cahp.models.cards.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A
         result from a busy machine is returned but not stored.
@@ -234,7 +236,12 @@ class Measurements:
             length = _LENGTH
         # Weights that are converted at each use take time.
         where = (*timed_on(self._resources.device), self.card.dtype)
-        name = key("costs", 6, self.card.sha256, mask.counts, size, length, contexts, seconds, repeats, *where)
+        sizes: list[object] = [mask.counts]
+        if recovered is not None and recovered.bypasses:
+            sizes += sorted([name, array.shape] for name, array in recovered.weights.items() if "bypass" in name)
+        else:
+            recovered = None
+        name = key("costs", 6, self.card.sha256, *sizes, size, length, contexts, seconds, repeats, *where)
         if not fresh:
             stored = self._resources.load_cached("latency", name, lambda entry: msgspec.convert(entry.meta, Costs))
             if stored is not None:
@@ -245,7 +252,7 @@ class Measurements:
         longest = full.longest_context
         if length is not None and length > longest:
             raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
-        pruned = cut_model(full, mask)
+        pruned = cut_model(full, mask, recovered)
         options: JsonObject = {"batch": size, "seconds": seconds, "repeats": repeats}
         options["progress"] = self._resources.progress
         with self._resources.timed("latency"):

@@ -173,7 +173,7 @@ def _measure(bench: Bench, start: float, measures: Measures) -> Run:
             goal = confirm(goal, outcomes)
     costs = None
     if settings.latency:
-        costs = bench.costs(mask)
+        costs = bench.costs(mask, recovered)
 
     # Evaluate it, and write down what is known of it.
     arrays = _arrays(evidence, selection)
@@ -220,6 +220,8 @@ def measure_mask(
     start = bench.resources.clock()
     recovered = bench.recoveries.recover(mask, recover)
     timed = costs(mask)
+    if recovered is not None and recovered.bypasses:
+        timed = bench.costs(mask, recovered)
     settings = replace(bench.settings, budget=str(mask.count), goal=None, recover=NONE.name, labels=False)
     if recovered is not None:
         settings = replace(settings, recover=recover)

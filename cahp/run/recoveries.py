@@ -65,6 +65,11 @@ class Recovered:
         return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
 
     @property
+    def bypasses(self) -> bool:
+        """Whether there are bypasses beside kept heads, which take memory and time."""
+        return any(name.startswith("bypass-") for name in self.weights) and self.accepted is not False
+
+    @property
     def report(self) -> RefitReport | DistillReport | None:
         """The report of its last step (None: fine-tuned)."""
         return self.distill or self.refit

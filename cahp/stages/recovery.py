@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
-from cahp.models.bypass import WordChannels, check_bypass, check_tokens, solve_beside, solve_change
+from cahp.models.bypass import WordChannels, check_bypass, check_tokens, describe_bypass, solve_beside, solve_change
 from cahp.models.cards import Site
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
@@ -341,7 +341,7 @@ def refit(
     change of the weights is tried, where something is read twice, then a quarter; then a refit is solved again with ten
     times the ridge, up to three times. A baseline is kept in any case. ``options`` are further ones of its function.
     """
-    if model.notice is not None and recovery.name == QUICK.name:
+    if model.notice is not None and recovery.by_layer:
         _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)
     items = [inputs[row] for row in hold_out(inputs, seed)[1]]
@@ -389,6 +389,8 @@ def refit(
         reason += ": the old weights stay"
     elif step < 1:
         reason += f" (a step of {step:g})"
+    if accepted and recovery.adds_bypass:
+        reason += describe_bypass(refitted)
     report = RefitReport(
         accepted,
         reason,

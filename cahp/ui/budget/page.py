@@ -16,7 +16,7 @@ from cahp.figures.head_grid import places
 from cahp.figures.run import space_figure
 from cahp.goals import GOALS, Goal
 from cahp.outcomes import OUTCOMES
-from cahp.recoveries import QUICK, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.run.settings import Settings, describe
 from cahp.run.show import show_steps
 from cahp.stages.clustering import grid_notice
@@ -286,8 +286,8 @@ def draw_measurements(explorer: Explorer) -> None:
             done, total = table.measured()
             st.caption(f"{done} of {total} budgets measured.")
         if recovery.awaits_refit:
-            subject = explorer.board_state(QUICK.name)
-            job_card(explorer, REFIT, subject, name="refit", offer="Refit this mask", type="tertiary")
+            offer = f"{recovery.row.word.capitalize()} this mask"
+            job_card(explorer, REFIT, subject, name="refit", offer=offer, type="tertiary")
         draw_timing(explorer)
         st.caption(provenance(explorer, recovery.shown))
 

@@ -70,13 +70,16 @@ def measure(explorer: Explorer) -> None:
     # Pruned and refitted figures stand together.
     rank = Rank.LONG
     wanted = recovery.awaits == "refit" and not lacks_figures
+    name = QUICK.name
+    if wanted:
+        name = recovery.name
     if recovery.name == NONE.name:
         rank = Rank.UNASKED
         wanted = explorer.can_refit and not lacks_figures and not bundled
     elif not recovery.awaits_refit:
         explorer.work.drop(REFIT)
-    if wanted and explorer.outcomes(QUICK.name) is None and explorer.job(REFIT, QUICK.name) is None:
-        explorer.work.start(REFIT, explorer.board_state(QUICK.name), rank=rank)
+    if wanted and explorer.outcomes(name) is None and explorer.job(REFIT, name) is None:
+        explorer.work.start(REFIT, explorer.board_state(name), rank=rank)
 
 
 def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., Any] = st.subheader) -> None:
@@ -179,7 +182,6 @@ def draw(
     assert second is not None
     assert clusters is not None
     job = explorer.job(FIGURE, recovery.shown)
-    refit = explorer.job(REFIT, QUICK.name)
     shown = Shown(
         mask,
         board.origin,
@@ -192,6 +194,7 @@ def draw(
     )
     if recovery.awaits_refit:
         shown = replace(shown, how=AT_ONCE.after)
+        refit = explorer.job(REFIT, recovery.name)
         if refit is not None and not refit.ended:
             shown = replace(shown, note=describe_progress(refit, "Refit"))
     pin = explorer.pinned

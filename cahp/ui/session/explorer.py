@@ -244,7 +244,7 @@ class Explorer:
             return RecoveryState(name, name, name, "distillation")
         if RECOVERIES[name].trains and not self.mask.is_full and self.results.ships(self.mask, name):
             return RecoveryState(name, name, name, "distilled model")
-        if name != QUICK.name or measured or not self.can_refit:
+        if not RECOVERIES[name].by_layer or measured or not self.can_refit:
             return RecoveryState(name, name, name)
         if self.chosen_recovery is None and self.results.ships(self.mask, AT_ONCE.name):
             return RecoveryState(name, AT_ONCE.name, AT_ONCE.name, "request")
@@ -270,10 +270,11 @@ class Explorer:
     def swept(self) -> str:
         """The recovery of the curves over budgets: the chosen one, or else a refit if as many budgets have one.
 
-        A table of distilled models has a few rows only.
+        A table of distilled models, or of bypasses, has a few rows only.
         """
         if self.chosen_recovery is not None:
-            return NONE.name if RECOVERIES[self.chosen_recovery].trains else self.chosen_recovery
+            row = RECOVERIES[self.chosen_recovery]
+            return NONE.name if row.trains or row.adds_bypass else row.name
         pruned = self.table()
         refitted = self.table(QUICK.name)
         if pruned is not None and refitted is not None and refitted.measured() >= pruned.measured():
