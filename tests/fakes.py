@@ -38,7 +38,7 @@ from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import HeadEvidence
 from cahp.run.measurements import Measurements
 from cahp.run.prune import Run, measure_run
-from cahp.run.recoveries import Recoveries
+from cahp.run.recoveries import Recovered, Recoveries
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -387,7 +387,7 @@ class Memory:
 QUICK_COSTS: dict[str, int] = {"batch": 2, "repeats": 5}
 
 
-def time_quickly(bench: Bench, mask: HeadMask, *, fresh: bool = False) -> Costs:
+def time_quickly(bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, fresh: bool = False) -> Costs:
     """Time as ``Bench.costs`` does, in few rounds."""
     return bench.measurements.costs(mask, length=bench.length, fresh=fresh, **QUICK_COSTS)
 

@@ -182,6 +182,7 @@ def draw(
     assert second is not None
     assert clusters is not None
     job = explorer.job(FIGURE, recovery.shown)
+    refit = explorer.job(REFIT, recovery.name if recovery.awaits_refit else QUICK.name)
     shown = Shown(
         mask,
         board.origin,
@@ -194,7 +195,6 @@ def draw(
     )
     if recovery.awaits_refit:
         shown = replace(shown, how=AT_ONCE.after)
-        refit = explorer.job(REFIT, recovery.name)
         if refit is not None and not refit.ended:
             shown = replace(shown, note=describe_progress(refit, "Refit"))
     pin = explorer.pinned
