@@ -97,7 +97,7 @@ def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Est
                 dot |= {"low": estimate.low, "high": estimate.high, "text": f"{estimate.text} (median)"}
         dots.append(dot)
     label = "; ".join(f"{step.short}: {dot['text']}" for step, dot in zip(steps, dots, strict=True) if dot)
-    lows: list[float] = [dot.get("low", dot.get("value", 1.0)) for dot in dots]
+    lows: list[Any] = [dot.get("low", dot.get("value", 1.0)) for dot in dots]
     lowest = min(_LOWEST, *lows)
     data = {"points": dots, "at": at, "lowest": lowest, "label": label}
     _component("cahp_learn_line", "line.js")(key="learn-line", data=data)
