@@ -83,7 +83,7 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
     """Draw the outcome of each step that was answered, and the full model's ``full``, if it is known, as the first."""
-    dots: list[JsonObject] = []
+    dots: list[dict[str, Any]] = []
     for step, answer in zip(steps, answers, strict=True):
         estimate = None
         if step.name == "head":
