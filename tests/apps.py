@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from time import sleep
+from typing import NoReturn, TypeVar
 
 import pytest
 
@@ -100,6 +101,13 @@ def done(job: Job[T] | None) -> T:
     assert job.error is None
     assert job.result is not None
     return job.result
+
+
+def wait_for_ever(*_: object, **__: object) -> NoReturn:
+    """Work that ends only if it is cancelled."""
+    while True:
+        jobs.relay("evaluation", 0, 1)
+        sleep(0.01)
 
 
 @contextmanager

@@ -125,9 +125,7 @@ def test_padding_changes_nothing_and_needs_no_mask(name: str, load: Callable[[st
 
 
 @pytest.mark.parametrize("name", ["gpt_oss", "t5", "albert", "deberta"])
-def test_attention_that_is_not_fused_or_shared_keeps_whole_maps(
-    name: str, load: Callable[[str], HeadModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_others_keep_whole_maps(name: str, load: Callable[[str], HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(name)
     batch = long_batch(model, 150, 130)
     monkeypatch.setattr(PooledProbe, "pool", lambda *_, **__: pytest.fail("maps were left out"))
@@ -175,9 +173,7 @@ def test_memory_grows_with_the_length_and_not_with_its_square(name: str, load: C
 
 
 @pytest.mark.parametrize("name", ["bert", "groups"])
-def test_gradients_of_long_texts_are_the_same_with_and_without_signatures(
-    name: str, load: Callable[[str], HeadModel], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gradients_stay_the_same(name: str, load: Callable[[str], HeadModel], monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(name)
     monkeypatch.setattr("cahp.models.head_model.MAX_LENGTH", 300)
     monkeypatch.setattr(model.tokenizer, "model_max_length", 300)

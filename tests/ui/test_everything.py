@@ -166,9 +166,7 @@ _OVER_CHARTS = """() => [...document.querySelectorAll(".js-plotly-plot")].filter
 
 
 @pytest.mark.nightly
-def test_what_is_touched_on_a_phone_is_as_large_as_a_finger_needs(
-    new_person: Callable[..., Page], explorer_url: str, settled: Callable[[Page], Page]
-) -> None:
+def test_targets_are_large(new_person: Callable[..., Page], explorer_url: str, settled: Callable[[Page], Page]) -> None:
     page = new_person("Budget", viewport={"width": 390, "height": 844}, has_touch=True)
     for name in ("Budget", "Compare", "Export"):
         page.goto(f"{explorer_url}/{name}", wait_until="domcontentloaded")

@@ -1,11 +1,10 @@
 """The Export page offers the forms of the table, whatever they are."""
 
 from dataclasses import replace
-from time import sleep
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
-from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of
+from apps import PATIENCE, explorer_of, has_button, open_app, rerun, text_of, wait_for_ever
 from clusters import ratio_of
 
 from cahp.exports import formats
@@ -14,8 +13,6 @@ from cahp.models.cards import DERIVED_SIZE, Timing
 from cahp.run.bench import Bench
 from cahp.ui.export import page as export_page
 from cahp.ui.export import view
-from cahp.ui.session import jobs
-from cahp.ui.session.explorer import Explorer
 from cahp.values import Estimate, HeadMask
 
 
@@ -76,7 +73,7 @@ def test_a_model_is_recovered_in_time_and_shown_with_size_time_and_answers(monke
     app.number_input(key="export-allowed").set_value(10.0).run()
     assert "Expected: 8 min," in text_of(app, "caption")
     app.button(key="export-write-compact").click().run()
-    write_ends(explorer_of(app))
+    assert explorer_of(app).work.job(export_page.WRITE).wait(PATIENCE)
     rerun(app)
     assert [(options["recover"], options["allowed"]) for options in calls] == [("auto", 600.0)]
     assert "Model (ZIP, 0 MB)" in [button.proto.label for button in app.get("download_button")]
@@ -93,23 +90,13 @@ def test_a_model_is_recovered_in_time_and_shown_with_size_time_and_answers(monke
     explorer = explorer_of(app)
     explorer.board.toggle(explorer.mask.flat[0])
     rerun(app).button(key="export-write-compact").click().run()
-    write_ends(explorer)
+    assert explorer.work.job(export_page.WRITE).wait(PATIENCE)
     assert [options["provenance"].method for options in calls] == ["complementary", "by hand"]
 
 
-def write_ends(explorer: Explorer) -> None:
-    job = explorer.work.job(export_page.WRITE)
-    assert job.wait(PATIENCE)
-
-
 def test_work_of_the_page_stands_on_every_page_and_only_the_newest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def wait(*_: Any, **__: Any) -> NoReturn:
-        while True:
-            jobs.relay("evaluation", 0, 1)
-            sleep(0.01)
-
-    monkeypatch.setattr(export_page, "checkpoint", wait)
-    monkeypatch.setattr(view, "measure_mask", wait)
+    monkeypatch.setattr(export_page, "checkpoint", wait_for_ever)
+    monkeypatch.setattr(view, "measure_mask", wait_for_ever)
     app = open_app("export", budget="20")
     app.button(key="export-write-compact").click()
     rerun(app)

@@ -146,9 +146,7 @@ def test_it_runs_from_top_to_bottom_and_shows_the_figures_of_its_files(ran: Ran)
 
 @pytest.mark.nightly
 @pytest.mark.browser
-def test_the_example_runs_in_jupyterlab_and_its_board_is_dragged(
-    ran: Ran, jupyter: str, place: Path, new_context: Callable[..., BrowserContext]
-) -> None:
+def test_it_runs_in_jupyterlab(ran: Ran, jupyter: str, place: Path, new_context: Callable[..., BrowserContext]) -> None:
     # What it measures was measured before, when it ran from top to bottom.
     shutil.copy(EXAMPLE, place)
     page = new_context().new_page()

@@ -25,14 +25,10 @@ def read(app: AppTest, kind: Kind[Any, Any] = OWN_TEXT) -> AppTest:
     return rerun(app)
 
 
-def typed(app: AppTest, text: str, kind: Kind[Any, Any]) -> None:
-    app.text_area(key="own-text-text-11").set_value(text)
-    read(app, kind)
-
-
 def check_odd(app: AppTest, kind: Kind[Any, Any], caplog: pytest.LogCaptureFixture) -> None:
     """A text is never markup, and reaches no file, no address and no log."""
-    typed(app, ODD, kind)
+    app.text_area(key="own-text-text-11").set_value(ODD)
+    read(app, kind)
     assert not app.error
     shown = text_of(app, "subheader", "markdown")
     assert not any(trap in shown for trap in ("onerror", "<script>alert", "<img"))

@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import pytest
 from apps import PATIENCE, explorer_of, open_app, rerun, text_of
 from streamlit.testing.v1 import AppTest
@@ -22,13 +24,11 @@ def test_the_page_opens_with_degrees_and_measures_seeds_or_says_why_not(monkeypa
     def quick(bench: Bench, options: StabilityOptions) -> Stability:
         return Stability(options.vary, bench.card.layers, bench.card.heads, (42, 43), (4, 4), ((0, 1, 2, 3),) * 2)
 
-    def refuse(*_: object) -> Stability:
-        raise SpaceError("12 texts are too few to draw samples; use at least 20")
-
     app = open_app("stability")
     assert "another degree keeps" in text_of(app, "markdown")
     app.selectbox(key="stability-option-vary").set_value("seed").run()
-    monkeypatch.setattr(measuring, "measure_stability", refuse)
+    refused = SpaceError("12 texts are too few to draw samples; use at least 20")
+    monkeypatch.setattr(measuring, "measure_stability", Mock(side_effect=refused))
     measured(app, "stability-tab")
     assert "too few to draw samples" in text_of(app, "error")
     monkeypatch.setattr(measuring, "measure_stability", quick)

@@ -54,9 +54,7 @@ def test_a_token_admits_itself_and_nothing_else() -> None:
     assert not any(access.accepts_token(token) for token in ("", "righ", "rightt", "wrong", "ríght"))
     assert Access().accepts_token("")
     assert Access().accepts_token("any")
-
-
-def test_a_token_does_not_show_when_the_value_is_printed() -> None:
+    # Nor does it show when the value is printed.
     assert "secret" not in repr(Access(token="secret"))
 
 
@@ -103,12 +101,10 @@ def test_no_path_leads_out_of_the_data_root_and_none_tells_what_is_there(root: P
     assert len(said) == 1
 
 
-def test_the_hub_stays_open_beside_a_data_root_unless_it_is_public(root: Path) -> None:
+def test_the_hub_stays_open_beside_a_data_root(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert Access(data_root=root).source("org/name@main", known=KNOWN) == "org/name@main"
     assert Access(data_root=root).source("hub:org/name:config", known=KNOWN) == "hub:org/name:config"
-
-
-def test_what_lies_where_the_process_runs_is_no_hub_id(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What lies where the process runs is no id of the hub.
     monkeypatch.chdir(root.parent)
     with pytest.raises(AccessError):
         Access(data_root=root).source("private/key.csv", known=KNOWN)
@@ -117,14 +113,9 @@ def test_what_lies_where_the_process_runs_is_no_hub_id(root: Path, monkeypatch: 
 @pytest.mark.parametrize(
     ("place", "name"),
     [
-        ("out", "out"),
-        ("out", "out/key.csv"),
-        ("out", "."),
-        ("out.csv", "out.csv"),
-        ("circle", "circle"),
+        *(("out", "out"), ("out", "out/key.csv"), ("out", "."), ("out.csv", "out.csv"), ("circle", "circle")),
         # Inside a folder that is opened.
-        ("class/train.csv", "class"),
-        ("class/more/train.csv", "class"),
+        *(("class/train.csv", "class"), ("class/more/train.csv", "class")),
     ],
 )
 def test_no_link_leads_out_of_the_data_root(root: Path, place: str, name: str) -> None:

@@ -1,4 +1,4 @@
-"""The table of outcomes against values that can be worked out by hand, and the fields of files."""
+"""The tables of outcomes, goals and recoveries against values that can be worked out by hand."""
 
 from dataclasses import replace
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from documents import answers
 
+from cahp.goals import Goal
 from cahp.outcomes import (
     OUTCOMES,
     accuracy_change,
@@ -16,8 +17,9 @@ from cahp.outcomes import (
     to_metrics,
     wilson,
 )
+from cahp.recoveries import QUICK, RECOVERIES, get_recovery, name_of_result, name_of_state
 from cahp.tasks.answers import TokenEvaluation, Window
-from cahp.values import Estimate
+from cahp.values import BudgetError, Estimate, OptionError
 
 
 def test_without_the_full_model_only_outcomes_that_need_no_comparison_are_measured() -> None:
@@ -119,3 +121,78 @@ def test_changes_that_are_all_equal_leave_others_possible(change: list[int], low
     found = estimate_change(np.array(change), 42)
     assert (found.value, found.n) == (100 * change[0], len(change))
     assert found.ci95 == pytest.approx((low, high), abs=0.05)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["agreement=95%", "kl=0.05", "accuracy-loss=1", "time=-20%", "kv-cache=-30%", "agreement=99.5%", "abilities"],
+)
+def test_a_goal_is_the_text_that_it_is_read_from(text: str) -> None:
+    assert str(Goal.parse(text)) == str(Goal.parse(f" {text.replace('%', ' %')}")) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "agreement", "agreement=95", "agreement=101%", "kl=-1", "kl=5%", "time=20%", "x=1", "abilities=1"]
+)
+def test_what_is_no_goal_is_refused_with_all_that_are(text: str) -> None:
+    with pytest.raises(OptionError, match=r"write one of agreement=95%, .*, time=-20%, kv-cache=-30%$"):
+        Goal.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reached", "missed"),
+    [
+        ("agreement=95%", (0.95, 0.99), (0.949, 0.999)),
+        ("kl=0.05", (0.0, 0.05), (0.0, 0.051)),
+        ("accuracy-loss=1", (-1.0, 1.0), (-1.1, 3.0)),
+        ("time=-20%", (0.1, 0.8), (0.1, 0.81)),
+        ("abilities", (0.0, 0.0), (1.0, 1.0)),
+    ],
+)
+def test_the_interval_s_limit_decides(text: str, reached: tuple[float, float], missed: tuple[float, float]) -> None:
+    goal = Goal.parse(text)
+    assert [goal.is_reached_by(Estimate(0.5, ends, 9, "number")) for ends in (reached, missed)] == [True, False]
+
+
+def test_the_fewest_heads_are_chosen_and_for_time_the_most() -> None:
+    shares = {heads: Estimate(0.97, (low, 1.0), 9, "share") for heads, low in ((4, 0.9), (6, 0.96), (8, 0.97))}
+    chosen = Goal.parse("agreement=95%").choose(shares, 12)
+    assert (chosen.heads, chosen.measured, chosen.budgets, chosen.confirmed) == (6, 3, 12, None)
+    ratios = {heads: Estimate(high, (0.0, high), 9, "ratio") for heads, high in ((4, 0.5), (6, 0.7), (8, 0.9))}
+    assert Goal.parse("time=-20%").choose(ratios, 12).heads == 6
+
+
+def test_out_of_reach_is_a_sentence_with_the_nearest() -> None:
+    shares = {heads: Estimate(0.9, (low, 0.95), 9, "share") for heads, low in ((4, 0.5), (6, 0.8), (8, 0.7))}
+    with pytest.raises(BudgetError, match=r"^No measured budget reaches .*; nearest are 6 heads with 90\.0 %"):
+        Goal.parse("agreement=95%").choose(shares, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "passes"),
+    [
+        ("none", {}, 0),
+        # 666 of 2,000 texts are solved on, which takes 4.1 passes, and 400 are held out, which takes 3.
+        ("refit", {}, 666 * 4.1 + 1200),
+        ("mean", {}, 666 + 1200),
+        ("refit", {"can_refit": False}, 0),
+        # An epoch is 3 passes over four fifths and 1 over the rest; the teacher answers all, the student the held-out.
+        ("distill", {"can_refit": False}, 2000 * (1.2 + 3 * 2.6)),
+        ("distill", {}, 666 * 4.1 + 1200 + 2000 * (1.2 + 3 * 2.6)),
+        ("finetune", {"epochs": 1}, 2000 * 2.6),
+        # Each of three rates is tried for an epoch.
+        ("refit-finetune", {"can_refit": False, "epochs": 1}, 2000 * 2.6 * 4),
+    ],
+)
+def test_passes_are_counted(name: str, options: dict[str, int], passes: float) -> None:
+    assert RECOVERIES[name].passes(2000, **options) == pytest.approx(passes)
+
+
+def test_an_unknown_recovery_is_refused_with_those_offered() -> None:
+    assert get_recovery("refit") is QUICK
+    with pytest.raises(OptionError, match=f"choose one of {', '.join(RECOVERIES)}$"):
+        get_recovery("pray")
+    compared = [name for name in RECOVERIES if name != "auto"]
+    with pytest.raises(OptionError, match=f"choose one of {', '.join(compared)}$"):
+        get_recovery("auto", choices=lambda row: not row.timed)
+    assert name_of_result("pray") == name_of_state("pray") == "recovered"

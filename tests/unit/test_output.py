@@ -1,14 +1,22 @@
-"""What ``--out`` names is looked at before long work and again after it, and nothing of others is lost."""
+"""What ``--out`` names is looked at before long work and again after it; and how files and numbers are written."""
 
+import csv
+import io
 import json
 import os
+import re
+import stat
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cahp import files
+from cahp.files import csv_text, expanded, is_there, write_whole
 from cahp.output import MARK, Mark, Output, UnwrittenError
 from cahp.values import OptionError
+from cahp.words import duration, nats, number, percent, points, signed, size_of, span
 
 RUN = Mark("run.json", "cahp.run")
 OURS = b'{\n  "schema": "cahp.run/1"\n}\n'
@@ -76,13 +84,13 @@ def test_what_changed_meanwhile_is_kept_and_results_go_beside_it(tmp_path: Path,
 
 def test_a_new_folder_bears_the_mark_and_is_replaced_whole_by_the_next(tmp_path: Path) -> None:
     folder = tmp_path / "out"
-    for files in ({"model": "1", "index": "1"}, {"model": "2"}):
+    for given in ({"model": "1", "index": "1"}, {"model": "2"}):
         out = Output(folder)
         out.check_folder()
-        fill(out, **files)
-        assert (out.folder, set(tree(folder))) == (folder, {*files, MARK})
+        fill(out, **given)
+        assert (out.folder, set(tree(folder))) == (folder, {*given, MARK})
         mark = json.loads((folder / MARK).read_text())
-        assert mark == {"schema": "cahp.folder/1", "files": sorted([*files, MARK])}
+        assert mark == {"schema": "cahp.folder/1", "files": sorted([*given, MARK])}
         assert len({path.stat().st_mode for path in folder.iterdir()}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -189,3 +197,65 @@ def test_old_remains_go_and_new_ones_and_other_files_stay(tmp_path: Path) -> Non
     Output(tmp_path).write({"run.json": b""})
     assert not any(path.exists() for path in gone)
     assert all(path.exists() for path in (*kept, fresh))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file modes are POSIX's")
+def test_files_are_as_readable_as_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path, {"one": b"1"})
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "one").stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1"])
+def test_no_cell_of_a_csv_file_is_a_formula_of_a_spreadsheet(cell: str) -> None:
+    written = csv_text([cell, "b"], [[cell, -1.5], [None, np.float64(-0.5)]])
+    said = "'" + cell.replace("\r", "\n")
+    assert list(csv.reader(io.StringIO(written, newline=""))) == [[said, "b"], [said, "-1.5"], ["", "-0.5"]]
+    # Nor does it begin a row.
+    assert csv_text(["a"], [["b\r=1"], ["b\r\n=1"]]) == 'a\n"b\n=1"\n"b\n=1"\n'
+
+
+def test_one_function_writes_all_csv_files() -> None:
+    root = Path(files.__file__).parent
+    ours = {
+        str(path.relative_to(root))
+        for path in root.rglob("*.py")
+        if re.search("csv.writer|DictWriter|to_csv", path.read_text())
+    }
+    # A command line's label map is quoted as one record of CSV, for people to read and nobody to open.
+    assert ours == {"files.py", "run/settings.py"}
+
+
+def test_what_cannot_be_a_path_is_not_there(tmp_path: Path) -> None:
+    assert is_there(tmp_path, Path.is_dir)
+    assert not is_there(tmp_path, Path.is_file)
+    for name in ("x" * 5000, "a\0b", "no such"):
+        assert not is_there(Path(name), Path.is_dir)
+
+
+def test_the_home_folder_stands_for_its_sign(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert expanded(Path("~/models")) == tmp_path / "models"
+    assert expanded(Path("a/~b")) == Path("a/~b")
+    assert expanded(Path("~a\0b")) == Path("~a\0b")
+    assert expanded(Path("~nobody-of-this-name/models")) == Path("~nobody-of-this-name/models")
+
+
+def test_numbers_are_written_as_people_read_them() -> None:
+    # A difference has its sign, and no hyphen stands for a minus.
+    assert (points(1.24), points(-1.26), points(0.0)) == ("+1.2 points", "−1.3 points", "+0.0 points")
+    assert (signed(-2, 0), signed(2, 2), number(-3.14159, 2), number(3)) == ("−2", "+2.00", "−3.14", "3.0")
+    # A small divergence keeps two digits.
+    assert [nats(value) for value in (0.5, 0.0, 0.00012345, 0.0099)] == ["0.500", "0.000", "0.00012", "0.0099"]
+    # What rounds to zero has no minus.
+    assert (number(-0.04), percent(-0.0004), span(-0.01, 0.1)) == ("0.0", "0.0 %", "0.0 to 0.1")
+    assert (points(-0.04), signed(-0.5, 0)) == ("+0.0 points", "+0")
+
+
+def test_sizes_have_three_digits_at_most_and_durations_the_unit_of_a_person() -> None:
+    counts = (0, 999_499, 999_500, 999_499_999, 999_999_999, 1_550_000_000)
+    assert [size_of(count) for count in counts] == ["0 kB", "999 kB", "1 MB", "999 MB", "1.0 GB", "1.6 GB"]
+    assert [duration(seconds) for seconds in (89, 90, 5399, 5400)] == ["89 s", "2 min", "90 min", "1.5 h"]

@@ -37,7 +37,7 @@ def test_a_key_is_the_digest_of_the_stage_and_of_its_canonical_parts() -> None:
         *(("values/statistics.pyc", True), ("features/luck/measuring.py", True), ("terminal/printing.py", False)),
     ],
 )
-def test_changed_code_that_chooses_heads_finds_no_results_of_the_old_code(
+def test_changed_code_finds_nothing(
     file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, counts: bool
 ) -> None:
     package = tmp_path / "cahp"

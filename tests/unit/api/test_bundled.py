@@ -142,9 +142,7 @@ def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Set
         assert np.array_equal(written.arrays[name], run.arrays[name]), name
 
 
-def test_a_run_stays_as_it_was_until_all_of_the_next_one_is_measured(
-    place: Path, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_is_never_torn(place: Path, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     before = {file.name: file.read_bytes() for file in place.iterdir()}
     monkeypatch.setattr(bundle, "fill", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):

@@ -1,4 +1,4 @@
-"""Evaluate and time under a mask: each on a tiny model, held against what any other tool makes of it."""
+"""Evaluate and compare in Python: on a tiny model, held against what any other tool makes of it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,9 +8,11 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+from comparisons import varied
 from terminal import call, refused
 
 import cahp
+from cahp.api.compare import CompareResult
 from cahp.api.evaluate import evaluate
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.run.settings import Settings
@@ -49,9 +51,7 @@ def test_a_mask_of_another_name_is_used_with_a_notice(settings: Settings, store:
     assert notice in evaluate(settings, mask=foreign, store=store)["notices"]
 
 
-def test_a_mask_of_another_model_of_its_name_is_used_by_force(
-    settings: Settings, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_mask_is_forced(settings: Settings, store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     name = Path(settings.model).name
     path = write_mask(tmp_path / "mask.json", name, model_sha256="0" * 64)
     for measure in (evaluate, cahp.latency, cahp.abilities):
@@ -75,3 +75,57 @@ def test_a_mask_is_used_on_the_model_of_its_run_unasked(model: Path, data: Path,
     line = ["evaluate", "--mask", str(mask), "--data", str(data), "--limit", "20"]
     assert call(*line, "--json").document["model"] == model.name
     assert "6 x 12" in refused(call(*line, "--model", "minilm-bbc"))
+
+
+@pytest.fixture(scope="module")
+def found() -> CompareResult:
+    made = varied()
+    return CompareResult(made.document, made.answers, made.written)
+
+
+def test_lists_and_a_plan_give_the_same_comparison(asked: dict[str, Any], store: Store) -> None:
+    options = {name: asked[name] for name in ("model", "data", "device")}
+    lists: dict[str, Any] = {"methods": ["complementary", "magnitude"], "budgets": [4, 6], "seeds": 1}
+    found = cahp.compare(**options, **lists, limit=40, eval_limit=20, store=store)
+    assert isinstance(found, cahp.CompareResult)
+    assert {one.budget for one in found.summary.means} == {4, 6}
+
+
+def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) -> None:
+    table = found.table
+    assert len(table["recovery"]) == len(found.results.means)
+    place = tuple(table[name][0] for name in ("recovery", "method", "budget"))
+    estimate = found.results.means[place].outcomes["accuracy"]
+    shown = [table[f"accuracy{end}"][0] for end in ("", "_low", "_high")]
+    assert shown == [estimate.value, estimate.low, estimate.high]
+
+
+@pytest.mark.parametrize("name", ["curve", "ranking", "differences"])
+def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
+    pytest.importorskip("plotly", reason="what draws figures is not installed")
+    figure = found.plot(name, recovery="refit", budget=3)
+    assert figure.layout.title.text
+    assert len(figure.data) > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, ranking, differences"),
+        ({"recovery": "magic"}, "there is no recovery 'magic'; choose one of none, refit"),
+        ({"budget": 99}, "there is no budget 99; choose one of 3, 5"),
+        ({"outcome": "kl"}, "there is no outcome 'kl'; choose one of agreement, accuracy"),
+        ({"methods": ["luck"]}, "there is no method 'luck'; choose one of complementary"),
+    ],
+)
+def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(cahp.CahpError, match=sentence):
+        found.plot(**options)
+
+
+def test_in_a_notebook_it_is_a_table_for_each_recovery_that_needs_no_script(found: CompareResult) -> None:
+    shown = found._repr_html_()
+    assert shown.count("<table>") == 2
+    mean = found.results.means["refit", "complementary", 3].outcomes[found.results.outcome]
+    assert f"{mean.text} {mean.interval}" in shown
+    assert "<script" not in shown

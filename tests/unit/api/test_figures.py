@@ -61,9 +61,7 @@ def test_other_figures_are_refused(run: cahp.PruneResult, name: Any, options: di
         run.plot(name, **options)
 
 
-def test_without_plotly_one_sentence_says_what_to_install(
-    run: cahp.PruneResult, seen: cahp.SimilarityResult, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_plotly(run: cahp.PruneResult, seen: cahp.SimilarityResult, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.api.figures.find_spec", lambda name: None)
     with pytest.raises(cahp.CahpError, match=r"install it with pip install \"cahp-explorer\[notebook\]\""):
         run.plot("heads")

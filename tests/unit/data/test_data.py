@@ -150,9 +150,7 @@ REFUSED: list[tuple[str, str | bytes, str, dict[str, str]]] = [
 
 
 @pytest.mark.parametrize(("name", "content", "message", "columns"), REFUSED, ids=[row[2] for row in REFUSED])
-def test_a_file_that_cannot_be_used_is_refused_with_the_reason(
-    write: Write, name: str, content: str | bytes, message: str, columns: dict[str, str]
-) -> None:
+def test_unusable_files(write: Write, name: str, content: str | bytes, message: str, columns: dict[str, str]) -> None:
     with pytest.raises((DataError, OptionError), match=message):
         load(str(write(name, content)), **columns)
 

@@ -119,9 +119,7 @@ def test_a_mask_written_again_says_who_chose_it_and_what_was_measured_of_it(sett
     assert again("broken", metrics={"full": {"accuracy": {"deep": [[[]]]}}}) == by_hand
 
 
-def test_a_model_is_recovered_in_the_time_allowed_where_there_are_data_unless_it_is_told(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_exports_recover_where_data_are(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "mask.json").write_text(json.dumps({"0": [1, 3], "1": [0, 2, 3]}))
     asked: list[tuple[str, Settings]] = []
     made = checkpoints.recovered

@@ -96,9 +96,7 @@ def test_new_forms_are_written_read_back_explained_and_replaced(settings: Settin
 
 
 @pytest.mark.usefixtures("read_back_here")
-def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_says_so(
-    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_is_timed(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def times(full: HeadModel, files: Sequence[Path], seconds: float) -> list[Times]:
         assert len({file.read_bytes() for file in files}) == len(files) == 2
         return [Times(Timing(50.0, 51.0, 8, 128, 40), Timing(40.0, 41.0, 8, 128, 40), ratio_of(0.8, 0.78, 0.82))]
@@ -117,9 +115,7 @@ def test_a_form_with_a_runtime_is_timed_beside_the_full_model_and_its_readme_say
 
 
 @pytest.mark.usefixtures("toys", "read_back_here")
-def test_a_new_form_that_answers_otherwise_is_not_written(
-    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_wrong_form_is_refused(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     astray = replace(TOY, reads=TOY.reads.replace(".logits.numpy()", ".logits.numpy() + 0.001"))
     monkeypatch.setattr(formats, "FORMS", (astray,))
     with pytest.raises(CahpError, match="toy model was not written: after loading it again"):
@@ -161,9 +157,7 @@ def test_a_rounded_model_is_held_to_its_answers_and_another_to_its_logits() -> N
         TOY.check(read(1, 0.0, float("nan")))
 
 
-def test_a_model_that_a_form_cannot_hold_is_refused_before_anything_is_measured(
-    settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_forms_refuse_at_once(settings: Settings, mask: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.models.identity.NO_ONNX", {"bert": "it reads backwards"})
     monkeypatch.setattr("cahp.api.export.open_bench", lambda *_, **__: pytest.fail("it was measured"))
     for form in ("onnx", "onnx-int8"):

@@ -1,5 +1,6 @@
 """What every registered method promises."""
 
+import math
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 from fakes import gather, quick_method
+from safetensors.numpy import load_file
 
 from cahp import models
 from cahp.methods.shared import registry
+from cahp.methods.shared.scored import draw_texts, normalise_layers, round_sizes
 from cahp.models.cards import SelectionCost
 from cahp.models.head_model import HeadModel
 from cahp.run.bench import Bench
@@ -228,3 +231,64 @@ def test_a_language_model_keeps_as_many_heads_as_asked(window_bench: Bench, name
     chosen = quick_method(name).choose(window_bench.evidence, budget=7, min_per_layer=1)
     assert chosen.mask.count == 7
     assert not chosen.mask.empty_layers
+
+
+@pytest.mark.parametrize(
+    ("total", "budget", "share", "sizes"),
+    [
+        (72, 20, 0.1, [65, 58, 51, 44, 37, 30, 23, 20]),
+        (144, 116, 0.1, [130, 116]),
+        (72, 63, 0.05, [68, 64, 63]),
+        (12, 10, 0.05, [11, 10]),
+        (12, 12, 0.1, []),
+    ],
+)
+def test_rounds_remove_a_share_and_at_last_the_rest(total: int, budget: int, share: float, sizes: list[int]) -> None:
+    assert round_sizes(total, budget, share=share) == sizes
+
+
+def test_texts_are_drawn_by_the_seed_and_stay_in_order(model: HeadModel, tmp_path: Path) -> None:
+    texts = fakes.sentences(60)
+    assert draw_texts(gather(model, texts, tmp_path), most=60) is texts
+    numbered = Texts(tuple(map(str, range(60))), None, texts.labels, texts.classes)
+
+    def rows(seed: int) -> list[int]:
+        return [int(text) for text in draw_texts(gather(model, numbered, tmp_path, seed=seed), most=20).first]
+
+    assert rows(1) == sorted(set(rows(1)))
+    assert len(rows(1)) == 20
+    assert rows(1) == rows(1)
+    assert rows(1) != rows(2)
+
+
+def test_a_layer_of_zeros_stays_zero_when_scaled() -> None:
+    assert normalise_layers(np.array([[3.0, 4.0], [0.0, 0.0]])).tolist() == [[0.6, 0.8], [0.0, 0.0]]
+
+
+WEIGHTS = {
+    "bert": ("bert.encoder.layer.{}.attention.", ("self.query", "self.key", "self.value"), "output.dense"),
+    "distilbert": ("distilbert.transformer.layer.{}.attention.", ("q_lin", "k_lin", "v_lin"), "out_lin"),
+}
+
+
+@pytest.mark.parametrize("family", list(WEIGHTS))
+def test_magnitude_is_the_norm_of_a_head_s_slices(tmp_path: Path, family: str) -> None:
+    folder = fakes.save_model(tmp_path / "model", family)
+    weights = load_file(folder / "model.safetensors")
+    path, inputs, output = WEIGHTS[family]
+    expected = np.zeros((3, 4))
+    for layer in range(3):
+        for head in range(4):
+            own = slice(8 * head, 8 * head + 8)
+            parts = [weights[f"{path.format(layer)}{name}.weight"][own] for name in inputs]
+            parts.append(weights[f"{path.format(layer)}{output}.weight"][:, own])
+            expected[layer, head] = math.sqrt(sum(float(value) ** 2 for part in parts for value in part.flat))
+    model = models.load(str(folder), device="cpu")
+    bench = fakes.gather(model, fakes.sentences(4), tmp_path / "store")
+    raw, relative = (
+        registry.get(name).score(bench)  # type: ignore[attr-defined]
+        for name in ("magnitude-raw", "magnitude")
+    )
+    assert np.allclose(raw, expected, rtol=1e-6)
+    assert np.allclose(relative, [row / math.sqrt(sum(row**2)) for row in expected], rtol=1e-6)
+    assert np.allclose((relative**2).sum(axis=1), 1)

@@ -91,9 +91,7 @@ def by_blanks() -> PreTrainedTokenizerFast:
         ('{text} "un"', ("great", "bad"), by_blanks, "joins the answer 'great' with the prompt"),
     ],
 )
-def test_answers_that_a_tokenizer_cannot_tell_apart_or_write_are_refused(
-    template: str, answers: tuple[str, ...], tokenizer: Callable[[], Any], why: str
-) -> None:
+def test_unusable_answers(template: str, answers: tuple[str, ...], tokenizer: Callable[[], Any], why: str) -> None:
     with pytest.raises(OptionError, match=why):
         reader(template, *answers, tokenizer=tokenizer())
 

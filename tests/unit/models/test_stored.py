@@ -197,9 +197,7 @@ def test_weights_made_here_are_float32_alone(exact: Path, option: str, monkeypat
 
 
 @pytest.mark.parametrize("dtype", ["float32", "auto"])
-def test_a_language_model_that_has_no_room_is_measured_the_same_but_its_times_are_not_kept(
-    exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype
-) -> None:
+def test_no_room_keeps_no_times(exact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: Dtype) -> None:
     data = fakes.write_data(tmp_path, train=60, validation=20, test=5)
     windows = {"window": 16, "tokens": 256, "eval_tokens": 128}
     timed = {"latency": True, "latency_time": "0.05s"}

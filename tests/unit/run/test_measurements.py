@@ -1,24 +1,33 @@
-"""Every stage once, when first asked, and found again on disk."""
+"""Every stage once, when first asked, and found again on disk; and every opening of the test split is counted."""
 
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
 
+import copying
 import fakes
 import numpy as np
 import pytest
 
 from cahp import models
+from cahp.data.dataset import RawSplit, assemble
+from cahp.models.cards import ModelCard
 from cahp.models.head_model import HeadModel
 from cahp.models.windows import cut_windows
+from cahp.run.bench import open_bench
+from cahp.run.evidence import find_roles, stored_roles
 from cahp.run.measurements import Measurements
 from cahp.run.recoveries import cut_model
+from cahp.run.resources import TestSplitLog as Log
 from cahp.stages.evaluation import evaluate
 from cahp.stages.signatures import collect
 from cahp.store import Store
 from cahp.tasks.answers import Evaluation
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, Ints, Precision, Precisions
+from cahp.values import Cancelled, HeadMask, Ints, Precision, Precisions
 
 LAYERS, HEADS = 3, 4
 TEXTS = fakes.sentences(150)
@@ -160,3 +169,77 @@ def test_work_that_passes_between_two_batches_counts_for_no_stage(model: HeadMod
         made.progress("evaluation", 1, 2)
         now[0] += 1.0
     assert made.timings == {"evaluation": 3.0}
+
+
+def test_an_interrupted_ablation_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cahp.stages import roles as stage
+
+    card = models.identify(str(copying.save_copying_model(tmp_path / "model")))
+    store = Store(tmp_path / "store")
+    measured: list[int] = []
+    compute = stage._losses
+
+    def stop_at_the_second_call(*given: object) -> object:
+        measured.append(len(given[2]))
+        if len(measured) == 2:
+            raise Cancelled
+        return compute(*given)
+
+    monkeypatch.setattr(stage, "_losses", stop_at_the_second_call)
+    monkeypatch.setattr(stage, "_KEPT_TOGETHER", 3)
+    with pytest.raises(Cancelled):
+        find_roles(fakes.resources(card, store), ablate=True)
+    # The full model, and the two sets of each role, in two parts.
+    assert measured == [2, 1]
+    roles = find_roles(fakes.resources(card, store), ablate=True)
+    # The sets of the third role are those of the second: they are in the same layer.
+    assert measured == [2, 1, 1, 2, 1]
+    assert [one.role for one in roles.ablations or ()] == ["induction", "previous", "first"]
+    assert all(one.corrected is not None for one in roles.ablations or ())
+    assert stored_roles(fakes.resources(card, store), ablate=True) == roles
+
+
+def log(folder: Path) -> Log:
+    shape = {"layers": 3, "heads": 4, "group": 1, "head_size": 8, "hidden": 32}
+    card = ModelCard("tiny", None, "bert", labels=("bad", "good"), origin="a" * 64, folder="", **shape)
+    return Log(card, assemble("reviews", {"test": RawSplit(fakes.sentences(10))}), Store(folder))
+
+
+def open_often(folder: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: log(folder).open("test"), range(20)))
+
+
+@pytest.mark.nightly
+def test_eighty_at_once_count_eighty(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=open_often, args=(tmp_path,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(timeout=120)
+    assert [process.exitcode for process in processes] == [0] * 4
+    assert log(tmp_path).count == 4 * 20
+
+
+def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: Path) -> None:
+    model = fakes.save_language_model(tmp_path / "model")
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), window=16, tokens=480, eval_tokens=192)
+    store = Store(tmp_path / "store")
+    counts = []
+    for changes in ({}, {"seed": 7}, {"window": 8}, {"eval_tokens": 96}):
+        bench = open_bench(replace(settings, **changes), store=store)
+        counts.append(Log(bench.card, bench.dataset, store).open("test"))
+    assert counts == [1, 2, 3, 4]
+
+
+def test_where_nothing_can_be_written_the_opening_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    log(tmp_path).open("test")
+    # A folder in its place: nobody can write there, root neither.
+    name = tmp_path / "test-opened.txt"
+    name.rename(tmp_path / "aside")
+    name.mkdir()
+    assert log(tmp_path).open("test") == 1
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert "CAHP_CACHE" in said
+    assert list(name.iterdir()) == []

@@ -7,15 +7,17 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from cahp import models
 from cahp.models.head_model import HeadModel
-from cahp.models.reading import hold_out
+from cahp.models.reading import compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
-from cahp.recoveries import QUICK, RECOVERIES, refit_texts
+from cahp.models.training import Loss, Objective, Schedule, optimise
+from cahp.recoveries import QUICK, RECOVERIES, DistillReport, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import choose_inputs, collect_grams, mean_ablate, refit, solve, solve_at_once
+from cahp.stages.recovery import choose_inputs, collect_grams, distill, mean_ablate, refit, solve, solve_at_once
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 
@@ -215,3 +217,69 @@ def test_heads_that_stay_masked_are_solved_for(model: HeadModel, texts: Texts, m
     masked = solve_at_once(model, MASK, grams)
     assert masked.head_counts == (4, 4, 4)
     torch.testing.assert_close(logits(masked, texts), wanted, atol=1e-4, rtol=1e-4)
+
+
+BRIEF = Schedule(floor=0.02, epochs=2, learning_rate=1e-3, batch=16)
+TEXTS = fakes.sentences(100)
+FRESH = fakes.sentences(60, seed=9)
+Distilled = tuple[HeadModel, DistillReport]
+
+
+@pytest.fixture(scope="module")
+def start(model: HeadModel) -> HeadModel:
+    return cut(model, MASK)
+
+
+@pytest.fixture(scope="module")
+def found(model: HeadModel, start: HeadModel) -> Distilled:
+    return distill(model, start, TEXTS.inputs, schedule=BRIEF)
+
+
+def divergence(model: HeadModel, full: HeadModel) -> float:
+    tokens = model.tokenize(FRESH.inputs)
+    return compare_answers(logits_of(model, tokens), logits_of(full, tokens))[0]
+
+
+def test_distillation_brings_student_closer_to_teacher(model: HeadModel, start: HeadModel, found: Distilled) -> None:
+    student, report = found
+    assert report.accepted
+    assert student.head_counts == (2, 2, 1)
+    assert divergence(student, model) < 0.5 * divergence(start, model)
+    assert (report.examples, report.held_out) == (80, 20)
+    assert report.kl_after < report.kl_before
+    # The epoch with the lowest divergence stays, with its agreement.
+    assert report.held_out_agreement in [epoch.agreement for epoch in report.epochs]
+
+
+def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses: list[Loss] = []
+    made = optimise
+
+    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
+        losses.append(objective.loss)
+        return made(network, model, objective, **options)
+
+    monkeypatch.setattr(recovery, "optimise", observe)
+    texts = TEXTS.take(range(10))
+    distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(BRIEF, epochs=1))
+    learned, _ = hold_out(texts.inputs)
+    (batch,) = model.batches(model.tokenize([texts.inputs[row] for row in learned]))
+    rows, inputs = torch.as_tensor(batch.rows), batch.tensors
+    with torch.no_grad():
+        loss = losses[0](start.network, inputs, rows)
+        mine, full = (one.network(**inputs).logits for one in (start, model))
+    soft, hard = (mine / 2).log_softmax(-1), (full / 2).softmax(-1)
+    expected = 4 * (hard * (hard.log() - soft)).sum(-1).mean()
+    expected += nn.functional.cross_entropy(mine, torch.as_tensor(texts.labels[learned])[rows])
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel, start: HeadModel) -> None:
+    student, wild = distill(model, start, TEXTS.inputs, schedule=replace(BRIEF, epochs=1, learning_rate=3.0))
+    assert not wild.accepted
+    assert wild.reason.endswith(": the refit stays")
+    assert student is start
+    hot = replace(BRIEF, epochs=1, learning_rate=1e30)
+    student, broken = distill(model, start, TEXTS.inputs, schedule=hot, called="it")
+    assert (broken.accepted, student is start) == (False, True)
+    assert "finite" in broken.reason

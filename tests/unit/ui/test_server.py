@@ -1,6 +1,7 @@
 """The assets in every page, and the preparation at the server's start."""
 
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from starlette.responses import StreamingResponse
@@ -62,32 +63,19 @@ def test_nothing_else_is_touched(path: str, options: dict[str, Any]) -> None:
     assert answer.headers["etag"] == "x"
 
 
-@pytest.fixture
-def looked_after(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is done to this process's memory, which is left alone here."""
+@pytest.mark.parametrize("broken", [None, ModelError("not installed; install it"), ValueError("a torn file")])
+def test_the_start_prepares_what_all_share(broken: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    # This process's memory is left alone.
     done: list[str] = []
     monkeypatch.setattr(server.gc, "collect", lambda: done.append("collect"))
     monkeypatch.setattr(server.gc, "freeze", lambda: done.append("freeze"))
     monkeypatch.setattr(server, "start_cleaning", lambda: done.append("look after"))
-    return done
-
-
-def test_who_comes_then_waits_for_nothing_shared(looked_after: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if broken is not None:
+        monkeypatch.setattr(server.Source, "open", Mock(side_effect=broken))
     server.prepare()
     # What ends in the background of an earlier test may collect, too.
-    assert list(dict.fromkeys(looked_after)) == ["collect", "freeze", "look after"]
-    for module, name in ((models, "identify"), (data, "load")):
-        monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
-    assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None
-
-
-@pytest.mark.parametrize("broken", [ModelError("not installed; install it"), ValueError("a torn file")])
-def test_what_is_missing_or_broken_does_not_keep_the_server_from_starting(
-    broken: Exception, looked_after: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: object) -> Source:
-        raise broken
-
-    monkeypatch.setattr(server.Source, "open", refuse)
-    server.prepare()
-    assert list(dict.fromkeys(looked_after)) == ["collect", "freeze", "look after"]
+    assert list(dict.fromkeys(done)) == ["collect", "freeze", "look after"]
+    if broken is None:
+        for module, name in ((models, "identify"), (data, "load")):
+            monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
+        assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None

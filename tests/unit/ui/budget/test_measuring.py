@@ -3,11 +3,10 @@
 from collections.abc import Iterator
 from functools import partial
 from importlib.util import find_spec
-from time import sleep
-from typing import Any, NoReturn
+from unittest.mock import Mock
 
 import pytest
-from apps import PATIENCE, has_button, open_part, rerun, text_of
+from apps import PATIENCE, has_button, open_part, rerun, text_of, wait_for_ever
 
 from cahp.api import bundled
 from cahp.board import FirstScreen
@@ -44,19 +43,9 @@ def resting() -> Iterator[Explorer]:
     made.close()
 
 
-def wait(*_: Any, **__: Any) -> NoReturn:
-    while True:
-        jobs.relay("evaluation", 0, 1)
-        sleep(0.01)
-
-
-def refuse(*_: Any, **__: Any) -> NoReturn:
-    raise CahpError("The refit went wrong.")
-
-
 def test_a_board_on_a_quick_refit_is_measured_with_it(resting: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(work, "compare_variants", wait)
-    monkeypatch.setattr(section, "measure_receipt", wait)
+    monkeypatch.setattr(work, "compare_variants", wait_for_ever)
+    monkeypatch.setattr(section, "measure_receipt", wait_for_ever)
     receipt = kind_of(RECEIPT, AbilityOptions())
     for kind, draw, key in ((FLIPS, draw_flips, "show-flips"), (receipt, draw_strip, "abilities-strip")):
         app = open_part(draw, resting)
@@ -85,7 +74,7 @@ def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pyt
 def test_the_board_tells_why_a_refit_in_the_background_failed(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch, recovery: str, first: FirstScreen | None
 ) -> None:
-    monkeypatch.setattr(work, "evaluate_mask", refuse)
+    monkeypatch.setattr(work, "evaluate_mask", Mock(side_effect=CahpError("The refit went wrong.")))
     explorer.board.toggle(explorer.mask.flat[0])
     explorer.chosen_recovery = recovery
     assert explorer.work.start(REFIT, explorer.board_state("refit")).wait(PATIENCE)

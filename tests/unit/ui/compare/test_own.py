@@ -1,37 +1,17 @@
 import shlex
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
+from unittest.mock import Mock
 
 import pytest
 from terminal import call
 
-from cahp.comparison.plan import QUICK, Plan
+from cahp.comparison.plan import QUICK
 from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer
 from cahp.values import CahpError
-
-
-def planned(settings: Settings) -> Plan:
-    """What a person with these settings asks for on the page."""
-    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4, task=CLASSIFICATION))
-    return own._plan(cast(Explorer, explorer), ["random", "complementary"], "6, 25%", 3, ["refit"])
-
-
-def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    """What the command is about to measure."""
-    plans: list[Plan] = []
-
-    def compare(plan: Plan, **_: Any) -> None:
-        plans.append(plan)
-        raise CahpError("That is enough.")
-
-    monkeypatch.setattr("cahp.api.compare.measure", compare)
-    program, *words = shlex.split(line)
-    assert program == "cahp"
-    assert call(*words).err.endswith("That is enough.\n")
-    return plans[0]
 
 
 @pytest.mark.parametrize(
@@ -46,8 +26,14 @@ def typed(line: str, monkeypatch: pytest.MonkeyPatch) -> Plan:
     ],
 )
 def test_the_command_measures_the_same_as_the_page(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    plan = planned(settings)
-    assert typed(own.command(plan, QUICK), monkeypatch) == plan
+    explorer = SimpleNamespace(settings=settings, card=SimpleNamespace(layers=3, heads=4, task=CLASSIFICATION))
+    plan = own._plan(cast(Explorer, explorer), ["random", "complementary"], "6, 25%", 3, ["refit"])
+    measure = Mock(side_effect=CahpError("That is enough."))
+    monkeypatch.setattr("cahp.api.compare.measure", measure)
+    program, *words = shlex.split(own.command(plan, QUICK))
+    assert program == "cahp"
+    assert call(*words).err.endswith("That is enough.\n")
+    assert measure.call_args.args[0] == plan
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
     # As many masks of chance as the preset draws over three seeds, at each of two budgets.
     assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 2 * 2

@@ -1,25 +1,30 @@
-"""A model that a person brings reaches a board from the pages alone."""
+"""A model that a person brings reaches a board from the pages alone; and where pages lie."""
 
-from collections.abc import Callable
+import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import fakes
 import pytest
 from apps import done, explorer_of, explorer_with_run, has_button, open_app, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
+from cahp import features
 from cahp.api import bundled
+from cahp.features import Feature
 from cahp.recoveries import QUICK
 from cahp.run import prune
+from cahp.ui.budget import page as budget
+from cahp.ui.frame import board
+from cahp.ui.frame.page import GROUPS, find_pages
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import RUN
 from cahp.values import KneeNotFoundError
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-Brought = tuple[Path, Path]
 
 
 @pytest.fixture
@@ -29,27 +34,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bundled, "SETTINGS", quick)
 
 
-def write_lines(place: Path) -> Path:
+def write_lines(folder: Path) -> Path:
     """Texts without labels."""
-    place.write_text("\n\n".join(fakes.sentences(200).first), encoding="utf-8")
-    return place
+    folder.mkdir()
+    (folder / "plain.txt").write_text("\n\n".join(fakes.sentences(200).first), encoding="utf-8")
+    return folder / "plain.txt"
 
 
-def shared_layers(place: Path) -> Brought:
-    return fakes.save_model(place / "model", "albert"), fakes.write_data(place / "data")
-
-
-def two_groups(place: Path) -> Brought:
-    model = fakes.save_model(place / "model", "qwen2", num_attention_heads=4, num_key_value_heads=2)
-    return model, fakes.write_data(place / "data")
-
-
-def without_labels(place: Path) -> Brought:
-    return fakes.save_model(place / "model"), write_lines(place / "plain.txt")
-
-
-def language_model(place: Path) -> Brought:
-    return fakes.save_language_model(place / "model"), write_lines(place / "plain.txt")
+TWO_GROUPS = partial(fakes.save_model, family="qwen2", num_attention_heads=4, num_key_value_heads=2)
+ONE_FOR_ALL = partial(fakes.save_model, family="albert")
 
 
 def bring(model: Path, data: Path) -> Explorer:
@@ -74,18 +67,16 @@ def run(app: AppTest) -> AppTest:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
-    ("make", "title", "checks"),
+    ("save", "write", "title", "checks"),
     [
-        (shared_layers, "of 8 heads ", ("they match the 2 classes", "uses each layer in many passes")),
-        (two_groups, "of 6 groups ", ("Masks: each group can be switched off", "Refit: possible")),
-        (without_labels, "of 12 heads ", ("No labels: ", "Refit: possible")),
-        (language_model, "of 12 heads ", ("labels are not read", "Refit: possible")),
+        (ONE_FOR_ALL, fakes.write_data, "of 8 heads ", ("they match the 2 classes", "uses each layer in many passes")),
+        (TWO_GROUPS, fakes.write_data, "of 6 groups ", ("Masks: each group can be switched off", "Refit: possible")),
+        (fakes.save_model, write_lines, "of 12 heads ", ("No labels: ", "Refit: possible")),
+        (fakes.save_language_model, write_lines, "of 12 heads ", ("labels are not read", "Refit: possible")),
     ],
 )
-def test_an_own_model_is_checked_and_reaches_a_board(
-    tmp_path: Path, make: Callable[[Path], Brought], title: str, checks: tuple[str, ...]
-) -> None:
-    explorer = bring(*make(tmp_path))
+def test_own_models_reach_a_board(tmp_path: Path, save: Any, write: Any, title: str, checks: tuple[str, ...]) -> None:
+    explorer = bring(save(tmp_path / "model"), write(tmp_path / "data"))
     app = open_app("home", explorer)
     assert all(check in text_of(app, "markdown") for check in checks)
     assert title in text_of(run(app), "title")
@@ -135,3 +126,34 @@ def test_an_error_stays_until_it_is_dismissed() -> None:
         assert "A budget of 5000 heads is impossible" in text_of(rerun(app), "error")
     app.button(key="dismiss-note").click().run()
     assert not app.error
+
+
+ROOT = Path(__file__).parents[4]
+SOURCES = [*ROOT.glob("*.*"), *(path for room in ("cahp", "pages", "tests") for path in (ROOT / room).rglob("*.*"))]
+
+
+def test_the_sidebar_leads_to_every_page_once() -> None:
+    labels = [label for _, group in GROUPS for label in group]
+    assert sorted(labels) == sorted(find_pages(ROOT))
+
+
+def test_no_file_but_the_page_itself_says_where_it_lies() -> None:
+    names = [re.escape(Path(path).stem) for label, path in find_pages(ROOT).items() if label != "Home"]
+    place = re.compile(rf"\b({'|'.join(names)})\b")
+    texts = [path for path in SOURCES if path.suffix in {".py", ".js", ".css", ".toml", ".md"}]
+    assert len(texts) > 100
+    assert [str(path) for path in texts if place.search(path.read_text(encoding="utf-8"))] == []
+
+
+def test_a_part_that_cannot_be_imported_is_named_and_takes_no_page_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = ("Board", "Budget", "Budget note", "Similarity", "Card", "Every page")
+    missing = ("neutral.missing:TAB",)
+    panels = dict.fromkeys(pages, missing)
+    broken = Feature("word_order", panels=panels, experiments=missing, colourings=missing, first_texts=missing)
+    monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))
+    monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
+    words = "Word order cannot be shown: ModuleNotFoundError: No module named 'cahp.features.neutral.missing'."
+    for page in ("home", "similarity", "budget", "compare", "export"):
+        app = open_app(page)
+        assert words in text_of(app, "error").replace("\\", "")
+    assert "Word order" in [panel.label for panel in budget.list_panels()]
