@@ -40,9 +40,7 @@ def test_every_entry_is_one_version_with_digests() -> None:
         assert rest
         assert all(re.fullmatch(r"    --hash=sha256:[0-9a-f]{64}", line) for line in rest), first
     assert "+" not in "".join(str(one.specifier) for one in locked()), "a build of one machine"
-
-
-def test_it_names_no_place_and_neither_pytorch_nor_what_only_its_builds_need() -> None:
+    # It names no place, and neither PyTorch nor what only its builds need.
     assert not re.search(r"://|--(extra-)?index|--find-links|--trusted", LOCK)
     assert not [one.name for one in locked() if re.match("(torch$|nvidia|cuda|triton)", one.name)]
 

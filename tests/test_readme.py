@@ -127,12 +127,9 @@ def test_links_and_pictures_of_a_page_exist(document: str) -> None:
             assert anchor in anchors(target.resolve().relative_to(docs.ROOT.resolve()).as_posix()), link
 
 
-def test_the_readme_links_every_page() -> None:
+def test_the_readme_links_every_page_and_none_burdens_a_wheel() -> None:
     linked = set(re.findall(r"\]\((assets/docs/\w[\w-]*\.md)", README))
     assert linked == {page for page in docs.PAGES if page.startswith("assets/docs/")}
-
-
-def test_pictures_and_pages_burden_no_clone_and_no_wheel() -> None:
     assets = docs.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
@@ -230,15 +227,12 @@ def test_each_estimate_of_a_table_is_one_that_ships(mark: str) -> None:
         assert any(found.all(axis=1).any() for found in near), words
 
 
-def test_the_address_of_the_project_stands_in_one_place() -> None:
+def test_what_is_generated_is_as_the_generator_writes_it() -> None:
     for file in docs.ADDRESSED:
         text = (docs.ROOT / file).read_text(encoding="utf-8")
         assert docs.address() in text
         assert text == docs.addressed(file), "run `.venv/bin/python tests/docs.py`"
     assert (docs.ROOT / "llms.txt").read_text(encoding="utf-8") == docs.guide_for_models()
-
-
-def test_the_types_of_the_keywords_are_those_of_the_fields() -> None:
     written = (docs.ROOT / docs.KEYWORDS).read_text(encoding="utf-8")
     assert written == docs.keywords(), "run `.venv/bin/python tests/docs.py`"
 
@@ -260,19 +254,14 @@ def test_the_container_starts_the_explorer_under_the_names_it_is_given() -> None
     assert any(model in line for line in lines)
 
 
-def test_the_table_of_speed_has_the_limit_of_the_code() -> None:
+def test_limits_and_tolerances_are_those_of_the_code() -> None:
     table = docs.marked("assets/docs/performance.md", "bench")
     assert f"at most {benchmark.LIMIT:.2f} x" in table
-
-
-def test_exports_are_promised_within_the_tolerances_that_are_checked() -> None:
     said = docs.PAGES["assets/docs/export.md"]
     assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in formats.model_forms())
     assert percent(AGREEMENT, 0) in said
     assert {form.key for form in formats.FORMS} <= set(re.findall(r"`([\w-]+)`", README.split("\n## Export\n")[1]))
-
-
-def test_the_readme_counts_what_there_is() -> None:
+    # And the README counts what there is.
     types = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
     assert f"[{len(types)} types](" in README
     assert f"{len(registry.names())} methods" in README

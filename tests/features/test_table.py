@@ -152,8 +152,6 @@ def test_every_part_of_a_row_is_found() -> None:
             assert features.find_part(name)
         for name in chain(*feature.panels.values()):
             assert isinstance(features.find_part(name), Panel)
-
-
-def test_every_room_has_a_row_of_its_name() -> None:
+    # Every room has a row of its name.
     rooms = [room.name for room in iter_modules(features.__path__)]
     assert sorted(feature.name for feature in features.FEATURES) == sorted(rooms)

@@ -151,9 +151,7 @@ def test_a_head_that_was_zeroed_before_does_not_fail_the_self_test(model: HeadMo
     weight[:, : zeroed.card.head_size] = 0.0
     projection.replace(weight, projection.bias)
     verify(zeroed)
-
-
-def test_a_loaded_model_keeps_its_self_test_and_a_cut_one_does_not(model: HeadModel) -> None:
+    # A loaded model keeps its self-test, and a cut one does not.
     assert model.verified == verify(model)
     assert 0 <= model.verified.difference <= 1e-5
     assert cut(model, HeadMask.full(model.layers, model.heads)).verified is None
@@ -174,9 +172,7 @@ def test_a_deaf_model_from_elsewhere_is_refused_and_stays_unproven(model: HeadMo
     with pytest.raises(SelfTestError, match="layer 1, head 0"):
         models.verify_model(deaf)
     assert deaf.verified is None
-
-
-def test_a_model_that_was_cut_here_is_not_taken_for_a_whole_one(model: HeadModel) -> None:
+    # Nor is a model that was cut here taken for a whole one.
     keep = np.ones((model.layers, model.heads), dtype=np.bool_)
     keep[1, 2] = False
     with pytest.raises(ModelError, match="use the model that it was cut from"):

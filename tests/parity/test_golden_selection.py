@@ -63,13 +63,10 @@ def clustering(golden: Arrays) -> Clustering:
     return cluster(Space(golden["coordinates"], golden["embedding"], distances, "tsne"))
 
 
-def test_features_of_statistics_are_the_references(golden: Arrays) -> None:
+def test_features_and_salience_are_the_references(golden: Arrays) -> None:
     mean, m2 = golden["mean"].astype(np.float64), golden["m2"].astype(np.float64)
     ours = features(Signatures(golden["class_counts"], mean, m2, LAYERS, HEADS))
     np.testing.assert_allclose(ours, golden["features"].reshape(LAYERS * HEADS, -1), atol=1e-5)
-
-
-def test_salience_of_gradients_is_the_references(golden: Arrays) -> None:
     gradients = golden["gradients"].astype(np.float64)
     np.testing.assert_allclose(salience(gradients).ravel(), golden["salience"], atol=1e-5)
 
@@ -111,17 +108,11 @@ def test_no_text_ships_with_the_numbers(golden: Arrays) -> None:
     assert GOLDEN.stat().st_size < 300_000
 
 
-def test_the_curve_is_the_references(golden: Arrays, clustering: Clustering) -> None:
+def test_the_curve_knee_and_clusters_are_the_references(golden: Arrays, clustering: Clustering) -> None:
     assert np.array_equal(clustering.ks, golden["ks"])
     np.testing.assert_allclose(clustering.mss, golden["mss"], rtol=1e-6)
-
-
-def test_the_knee_is_the_references(golden: Arrays, clustering: Clustering) -> None:
     assert (clustering.knee, clustering.knee_rule) == (int(golden["knee"]), "polynomial-6")
     assert with_degree(clustering, degree=2).knee > clustering.knee
-
-
-def test_clusters_and_medoids_at_the_knee_are_the_references(golden: Arrays, clustering: Clustering) -> None:
     labels, medoids = clustering.at(clustering.knee)
     assert np.array_equal(labels, golden["labels"])
     assert np.array_equal(medoids, golden["medoids"])

@@ -93,9 +93,7 @@ def test_a_refit_is_accepted_by_its_divergence_and_lowers_it(run: Run) -> None:
     assert refit.accepted
     assert refit.kl_after < refit.kl_before  # type: ignore[operator]
     assert run.document.outcomes["recovered"]["kl"].value < run.document.outcomes["pruned"]["kl"].value
-
-
-def test_the_protocol_is_stored(run: Run) -> None:
+    # The protocol is stored.
     protocol = run.document.protocol
     assert (protocol.window, protocol.stride, protocol.tokens) == (16, 16, 128)
     assert protocol.documents > 8
@@ -144,9 +142,7 @@ def test_the_first_documents_are_taken_when_that_is_asked_for(settings: Settings
     first = open_bench(replace(settings, sample="head"), store=store).calibration.windows[0]
     documents = open_bench(replace(settings, tokens=10**6), store=store).calibration.windows[0]
     assert first.ids[: len(documents.ids)].tolist() == documents.ids.tolist()
-
-
-def test_a_limit_counts_documents(settings: Settings, store: Store) -> None:
+    # A limit counts documents.
     few = open_bench(replace(settings, limit=5), store=store).calibration
     assert {unit for window in few.windows for unit in window.units} == set(range(5))
 

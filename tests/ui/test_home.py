@@ -47,9 +47,7 @@ def test_the_page_says_what_a_head_is_and_where_figures_come_from(monkeypatch: p
     assert data["steps"] == {"undo": True, "suggested": 13}
     explorer.board.undo()
     assert (explorer.recovery.name, explorer.mask.count) == ("refit", 13)
-
-
-def test_the_first_picture_waits_for_no_heavy_library() -> None:
+    # The first picture waits for no heavy library.
     code = FIRST_PICTURE.format(home=str(ROOT / "app.py"))
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     modules = set(json.loads(done.stdout.splitlines()[-1]))

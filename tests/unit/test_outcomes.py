@@ -53,12 +53,9 @@ def test_a_language_model_has_outcomes_over_tokens_and_intervals_over_documents(
     assert all(one.low <= one.value <= one.high for one in outcomes.values())
 
 
-def test_wilson_s_interval_of_eight_in_ten_is_the_textbook_s() -> None:
+def test_outcomes_of_classes_are_those_of_the_textbook() -> None:
     low, high = wilson(8, 10)
     assert (round(low, 4), round(high, 4)) == (0.4902, 0.9433)
-
-
-def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
     # Class a: precision 1, recall 1/2, F1 2/3. Class b: precision 1/2, recall 1, F1 2/3. Class c never occurs.
     outcomes = measure(answers([0, 1, 1], [0, 0, 1], classes="abc"))
     assert outcomes["accuracy"] == Estimate(2 / 3, wilson(2, 3), 3, "share")
@@ -160,9 +157,7 @@ def test_the_fewest_heads_are_chosen_and_for_time_the_most() -> None:
     assert (chosen.heads, chosen.measured, chosen.budgets, chosen.confirmed) == (6, 3, 12, None)
     ratios = {heads: Estimate(high, (0.0, high), 9, "ratio") for heads, high in ((4, 0.5), (6, 0.7), (8, 0.9))}
     assert Goal.parse("time=-20%").choose(ratios, 12).heads == 6
-
-
-def test_out_of_reach_is_a_sentence_with_the_nearest() -> None:
+    # Out of reach is a sentence with the nearest.
     shares = {heads: Estimate(0.9, (low, 0.95), 9, "share") for heads, low in ((4, 0.5), (6, 0.8), (8, 0.7))}
     with pytest.raises(BudgetError, match=r"^No measured budget reaches .*; nearest are 6 heads with 90\.0 %"):
         Goal.parse("agreement=95%").choose(shares, 12)

@@ -79,9 +79,6 @@ def test_shares_are_compared_in_points_above_their_chance() -> None:
     assert ability.pruned.difference.text == "\N{MINUS SIGN}25.0 points"
     # Exactly half of the lead of 50 points is gone, which is not more than half.
     assert ability.pruned.word == "weaker"
-
-
-def test_the_lower_limit_is_that_of_students_t() -> None:
     # Mean 2, standard error 1 / sqrt(3), t of 2 degrees of freedom 2.92.
     assert lower_limit(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 - 2.92 / np.sqrt(3), abs=1e-3)
 
@@ -156,9 +153,7 @@ def test_agreement_is_worse_only_beyond_the_margin() -> None:
     row = ItemValues("neutral", "texts of another kind", values=values, by_definition=True)
     accuracy = replace(row, by_definition=False)
     assert [decide([one])[0].word_of("pruned") for one in (row, accuracy)] == ["not significant", "weaker"]
-
-
-def test_few_equal_answers_do_not_prove_that_an_ability_is_kept() -> None:
+    # Few equal answers do not prove that an ability is kept.
     # With one change each way the limit is -1.86 * 0.5 / 3 = -0.31 of 7 + 2 items, and -1.65 * 0.1 / 14.2 of 200 + 2.
     assert find_word(np.zeros(7), 1.0, 1.0, shares=True) == "not significant"
     assert find_word(np.zeros(200), 1.0, 1.0, shares=True) == "kept"

@@ -132,9 +132,7 @@ def test_needed_heads_keep_the_answer_and_are_the_first_of_an_order(model: HeadM
         # No order is enough with fewer, unless the answer comes back and goes again as heads are added.
         first = stays.index(True) + 1
         assert count <= first or not all(stays[first:])
-
-
-def test_each_layer_of_the_needed_heads_keeps_its_minimum(model: HeadModel, baseline: Baseline) -> None:
+    # Each layer keeps its minimum.
     question = TextQuestion.read(model, TEXT, baseline)
     needed = attribute_answer(question, model.card.labels, floor=2).needed
     assert min(needed.mask.counts) >= 2

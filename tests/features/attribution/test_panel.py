@@ -47,18 +47,14 @@ def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, re
     changes = result.changes.ravel()
     assert words[int(np.abs(changes).argmax())] in ("supports it most", "against it")
     assert painted.groups.ravel()[result.order].tolist() == sorted(painted.groups.ravel().tolist())
-
-
-def test_the_colours_of_another_text_are_not_shown(explorer: Explorer, result: Attribution) -> None:
+    # The colours of another text are not shown.
     key = f"own-text-text-{TOPIC}"
     st.session_state[key] = "typed on another page"
     assert THIS_TEXT.know(explorer) is None
     st.session_state[key] = TEXT
     assert THIS_TEXT.know(explorer) is result
     del st.session_state[key]
-
-
-def test_the_name_of_the_data_is_no_markup(explorer: Explorer, result: Attribution) -> None:
+    # The name of the data is no markup.
     app = open_part(_draw_heads, replace(result, baseline="mean output over texts of **mine**"))
     assert any(r"\*\*mine\*\*" in one.value for one in app.markdown)
 

@@ -40,9 +40,7 @@ def test_sentences_of_a_head_begin_with_large_shares_and_leave_other_words_out(s
         assert shares == sorted(shares, reverse=True)
         assert 1 not in {row.text for row in rows}
     assert find_examples(small_bench.model, np.zeros(12, dtype=np.int64), sentences=("good - film",)) == ((),) * 12
-
-
-def test_removals_are_stored_with_those_of_other_heads(small_bench: Bench) -> None:
+    # Removals are stored with those of other heads.
     removals = {head: measure_removal(small_bench, head) for head in (5, 7)}
     assert stored_removals(small_bench) == removals
 

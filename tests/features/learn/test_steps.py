@@ -300,9 +300,7 @@ def test_who_opens_another_class_ends_the_first_and_there_are_not_endlessly_many
         classes.open(Classroom(SUBJECT, f"another {number}"))
     with pytest.raises(ClassError, match="32 classes are open"):
         classes.open(Classroom(SUBJECT, "one too many"))
-
-
-def test_a_full_class_says_so() -> None:
+    # A full class says so.
     room = Classroom(SUBJECT, "teacher")
     for number in range(1000):
         room.join(str(number))

@@ -117,15 +117,12 @@ def test_the_verdict_is_in_plain_words(other: list[int], words: str) -> None:
     assert state_verdict(resampled([0, 1, 2, 3], other, heads=72)).startswith(words)
 
 
-def test_the_first_choice_over_seeds_is_the_runs_own(bench: Any) -> None:
+def test_choices_over_seeds_begin_with_the_runs_own_and_keep_as_many_heads(bench: Any) -> None:
     result = repeat(bench, "seed")
     assert result.values == (5, 6, 7)
     assert result.knees[0] == bench.evidence.clustering.knee
     # A principal plane does not depend on the seed.
     assert result.overlap.value == 1
-
-
-def test_a_number_of_heads_is_met_in_every_choice_and_an_even_one_in_every_layer(bench: Any) -> None:
     for vary in ("seed", "sample"):
         assert list(map(len, repeat(bench, vary, keep=5).kept)) == [5, 5, 5]
     bench.settings = replace(bench.settings, even=True)

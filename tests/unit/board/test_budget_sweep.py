@@ -43,9 +43,7 @@ def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     assert rows[4].outcomes is not None
     # Outside of what is measured nothing supports an estimate.
     assert rows[2].values == {}
-
-
-def test_between_distilled_models_lies_no_estimate_and_nothing_asks_for_more_of_them() -> None:
+    # Between distilled models lies none, and nothing asks for more of them.
     assert BudgetTable(table().selections, recover="distill").missing() is None
     filled = two_rows(recover="distill")
     filled.current_budget = 5

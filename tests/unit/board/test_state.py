@@ -30,9 +30,7 @@ def test_it_begins_with_the_suggestion_of_the_knee(board: Board) -> None:
     assert board.mask.flat == [1, 3, 5]
     assert board.budget == 3
     assert board.labels.tolist() == [0, 0, 1, 1, 2, 2]
-
-
-def test_the_clusters_of_a_mask_made_by_hand_are_those_of_its_budget(board: Board) -> None:
+    # The clusters of a mask made by hand are those of its budget.
     board.set_budget(2)
     board.toggle(5)
     assert board.budget == 3

@@ -55,14 +55,11 @@ def test_latency_of_a_language_model_counts_its_cache_and_times_generation(tmp_p
     assert [one["word"] for one in looked_at["prompt"]["answers"]] == list(fakes.ANSWERS)
 
 
-def test_models_lists_what_is_built_in_and_looks_at_one(model: Path) -> None:
+def test_models_and_data_list_what_there_is_and_describe_one(model: Path, data: Path) -> None:
     assert [one["name"] for one in call("models", "--json").document] == [*BUILTINS]
     found = call("models", model, "--json").document
     assert (found["layers"], found["heads"], found["labels"]) == (3, 4, ["bad", "good"])
     assert "built-in" in refused(call("models", "no-such-model"))
-
-
-def test_data_lists_the_data_sets_and_describes_one(data: Path) -> None:
     assert [one["name"] for one in call("data", "--json").document] == ["bbc-news", "sst5", "mnli", "wikitext-2", "c4"]
     found = call("data", data, "--json").document
     train = found["splits"]["train"]

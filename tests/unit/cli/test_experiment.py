@@ -35,19 +35,15 @@ def scripts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cahp.models.assets", lambda: tmp_path)
 
 
-def test_without_a_name_all_scripts_are_listed_with_what_they_do() -> None:
+def test_scripts_are_listed_run_and_refuse() -> None:
     assert call("experiment").out.split() == ["greet", "Greet."]
-
-
-def test_a_script_gets_all_words_after_its_name_and_the_modules_beside_it() -> None:
+    # A script gets all words after its name, and the modules beside it.
     before = (list(sys.argv), list(sys.path))
     answer = call("experiment", "greet", "--help", "-x", "--", "--out")
     assert (answer.code, answer.err) == (0, "")
     assert answer.out == "shared Greeting(name='you') --help -x -- --out\n"
     assert (sys.argv, sys.path) == before
-
-
-def test_what_a_script_refuses_is_one_line_and_its_exit_code_is_that_of_the_command() -> None:
+    # What a script refuses is one line, and its exit code is that of the command.
     assert refused(call("experiment", "greet", "refuse")) == "two lines"
     assert call("experiment", "greet", "exit", "3").code == 3
     assert call("experiment", "greet", "exit", "0").code == 0

@@ -44,6 +44,8 @@ def test_holm_s_correction_is_the_textbook_s() -> None:
     assert holm_correction([0.02, 0.021]) == pytest.approx([0.04, 0.04])
     assert holm_correction([0.8, 0.9]) == [1.0, 1.0]
     assert holm_correction([]) == []
+    # A small p is a bound, and one that is not significant is not rounded to 0.05.
+    assert [describe_p(p) for p in (0.003, 9e-4, 0.0502)] == ["p = 0.003", "p < 0.001", "p = 0.0502"]
 
 
 def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
@@ -148,12 +150,9 @@ def test_every_interval_and_p_value_follows_from_the_files(tmp_path: Path) -> No
             assert [one.p_holm for one in family] == pytest.approx(holm_correction(ps))
 
 
-def test_an_area_weighs_budgets_by_how_far_apart_they_lie() -> None:
+def test_areas_weigh_budgets_by_their_distance_and_masks_of_a_seed_are_averaged() -> None:
     # Lines through 10, 20 and 50: (10 * (a + b) / 2 + 30 * (b + c) / 2) / 40.
     assert trapezoid_weights([10, 20, 50]) == pytest.approx([5 / 40, 20 / 40, 15 / 40])
-
-
-def test_masks_drawn_with_one_seed_are_averaged_before_they_are_compared() -> None:
     none, every = np.zeros(50, dtype=np.bool_), np.ones(50, dtype=np.bool_)
     cells = [cell("complementary", 0, KEPT["complementary"], none), cell("random", 1, KEPT["random"], none)]
     cells += [cell("random", 2, KEPT["random"], every, draw=1), cell("random", 3, KEPT["random"], every, draw=2)]
@@ -316,10 +315,6 @@ def test_the_overlap_of_a_method_is_that_of_its_masks_with_several_seeds() -> No
     assert found[0]["chance"] == pytest.approx(expected_jaccard(3, 3, 6))
 
 
-def test_a_small_p_value_is_a_bound_and_one_that_is_not_significant_is_not_rounded_to_0_05() -> None:
-    assert [describe_p(p) for p in (0.003, 9e-4, 0.0502)] == ["p = 0.003", "p < 0.001", "p = 0.0502"]
-
-
 #: By layer 6 and 10 nats in all.
 CRITICALITY = ((3.0, 2.0, 1.0), (4.0, 0.0, 6.0))
 #: Another random mask, which keeps 2 and 4 nats.
@@ -431,9 +426,7 @@ def test_the_first_claim_holds_where_cahp_is_ahead_of_every_other_method(results
     assert status(results, replace(ahead, seeds=1)) == "no verdict from one seed"
     # More than 20 % of the heads.
     assert status(results, replace(ahead, budget=36, budgets=(36,))) == "not tested"
-
-
-def test_the_primary_test_decides_where_it_is_on_few_heads(results: SplitResults) -> None:
+    # The primary test decides where it is on few heads.
     at = verdict("random", 3, None)
     primary = Primary("validation", "kl", "none", (3,), "", (verdict("random", 3, "complementary"),))
     named = replace(results, primary=primary, tests=(at,))

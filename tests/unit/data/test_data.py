@@ -247,13 +247,10 @@ def test_a_text_lands_in_the_same_split_whatever_surrounds_it(write: Write) -> N
     assert any("70/15/15 by a stable hash" in notice for notice in whole.notices)
 
 
-def test_a_split_column_is_respected_and_its_aliases_known(write: Write) -> None:
+def test_splits_come_from_a_column_or_from_the_files_of_a_folder(write: Write) -> None:
     dataset = load(str(write("d.csv", "text,label,split\nx,a,train\ny,b,DEV\nz,a,test\nw,b,train\n")))
     found = {name: texts.first for name, texts in dataset.splits.items()}
     assert found == {"train": ("x", "w"), "validation": ("y",), "test": ("z",)}
-
-
-def test_a_folder_holds_one_file_for_each_split(write: Write) -> None:
     write("d/train.csv", "text,label\nx,a\ny,b\n")
     write("d/val.jsonl", '{"text": "z", "label": "c"}\n')
     folder = write("d/notes.csv", "anything").parent

@@ -235,9 +235,7 @@ def test_a_tensor_that_has_less_content_than_it_says_is_not_read() -> None:
         read_mask(short)
     with pytest.raises(MaskError, match="broken"):
         read_mask(repacked(whole, lambda name, content: None if name.endswith("/data/0") else content))
-
-
-def test_content_that_is_compressed_is_not_unpacked() -> None:
+    # Content that is compressed is not unpacked.
     whole = tensor(torch.ones(6, 12, dtype=torch.bool))
     swollen = repacked(
         whole, lambda name, content: bytes(20 << 20) if name.endswith("/data/0") else content, zipfile.ZIP_DEFLATED
@@ -266,7 +264,5 @@ def test_a_part_of_a_larger_tensor_is_a_mask_still() -> None:
     keep = torch.tensor(np.arange(8 * 20).reshape(8, 20) % 3 == 0)
     for part in (keep[1:7, 4:16], keep.T):
         np.testing.assert_array_equal(read_mask(tensor(part)).keep, part.numpy())
-
-
-def test_each_form_of_a_mask_may_be_uploaded_again() -> None:
+    # Each form of a mask may be uploaded again.
     assert {Path(form.file).suffix.removeprefix(".") for form in formats.mask_forms()} == set(MASK_SUFFIXES)

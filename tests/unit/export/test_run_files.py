@@ -109,6 +109,12 @@ def test_an_array_that_says_it_is_huge_takes_no_memory(folder: Path, tmp_path: P
         np.lib.format.write_array_header_1_0(member, header)
     with pytest.raises(CahpError, match="broken"):
         read_run(folder)
+    # A missing run gives the command that makes one.
+    with pytest.raises(CahpError, match="make one with `cahp prune --out"):
+        read_run(tmp_path / "nothing")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(CahpError, match="no file of a run"):
+        read_run(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize(
@@ -124,14 +130,6 @@ def test_a_run_json_that_is_none_is_refused_in_a_sentence(folder: Path, content:
     (folder / "run.json").write_text(content)
     with pytest.raises(CahpError, match=words):
         read_run(folder)
-
-
-def test_a_missing_run_gives_the_command_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(CahpError, match="make one with `cahp prune --out"):
-        read_run(tmp_path / "nothing")
-    (tmp_path / "notes.txt").write_text("")
-    with pytest.raises(CahpError, match="no file of a run"):
-        read_run(tmp_path / "notes.txt")
 
 
 @pytest.mark.parametrize(

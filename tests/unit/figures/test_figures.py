@@ -115,13 +115,10 @@ def test_the_ranking_has_the_best_on_top_and_pale_ties(reading: SplitResults) ->
     assert band.x1 == pytest.approx(100 * means["random"].high)
 
 
-def test_what_passed_the_test_is_solid_and_a_tie_is_hollow() -> None:
+def test_ties_are_hollow_and_masks_are_compared_by_seed() -> None:
     tests = [verdict("random", 4, "complementary"), replace(verdict("gradient", 4, None), pp=2.0)]
     figure = difference_figure("complementary", tests, dark=True)
     assert list(figure.data[0].marker.symbol) == ["circle", "circle-open"]
-
-
-def test_heads_are_counted_by_layer_and_masks_compared_with_those_of_the_same_seed() -> None:
     layers, alike, *_ = show_heads(varied().results, Filters("kl", "refit", 3, METHODS))
     # CAHP and gradient have two heads in common, of four that one of them keeps.
     assert layers.texts == [["CAHP", "1.0", "2.0"], ["gradient", "2.0", "1.0"], ["random", "1.0", "2.0"]]

@@ -57,13 +57,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> HeadModel:
     return made
 
 
-def test_two_relaxed_choices_of_three_by_hand() -> None:
+def test_relaxed_choices_and_the_falling_temperature_by_hand() -> None:
     # softmax(log(1, 2, 5)) is (1, 2, 5) / 8; then the scores are log(7/8, 12/8, 15/8), which is (7, 12, 15) / 34.
     found = dsp.relaxed_top(torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64).log(), k=2, temperature=1.0)
     assert found.tolist() == pytest.approx([1 / 8 + 7 / 34, 2 / 8 + 12 / 34, 5 / 8 + 15 / 34])
-
-
-def test_the_temperature_falls_geometrically_over_the_cool_down_and_then_stays() -> None:
     method = dsp.Dsp(tau_end=0.1)
     found = [method.temperature(behind) for behind in (0.0, 1 / 6, 1 / 3, 2 / 3, 0.8, 1.0)]
     assert found == pytest.approx([1000.0, 100.0, 10.0, 0.1, 0.1, 0.1])

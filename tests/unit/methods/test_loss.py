@@ -28,6 +28,7 @@ from cahp.models.loading import special_ids
 from cahp.models.surgery import cut
 from cahp.stages.evaluation import evaluate
 from cahp.stages.selection import top
+from cahp.stages.signatures import gate_gradients
 from cahp.tasks.texts import Texts
 from cahp.values import DataError, HeadMask, silent
 
@@ -59,6 +60,7 @@ def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
 def test_gradient_scores_are_mean_absolute_slopes(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(40)
     every = slopes(model, texts, np.ones((LAYERS, HEADS), bool))
+    assert np.allclose(gate_gradients(model, texts), every, atol=2e-3)
     assert (np.abs(every.mean(axis=0)) < 0.9 * np.abs(every).mean(axis=0)).any()
     found = registry.get("gradient").score(gather(model, texts, tmp_path))
     assert np.allclose(found, scaled(np.abs(every).mean(axis=0)), atol=1e-3)
@@ -328,9 +330,7 @@ def test_texts_without_words_cannot_be_scored_by_their_words(model: HeadModel, t
     with pytest.raises(DataError, match="use the method confidence"):
         registry.get("confidence-no-special").choose(evidence, budget=6)
     assert registry.get("confidence").choose(evidence, budget=6).mask.count == 6
-
-
-def test_a_text_without_words_counts_for_nothing_beside_others(model: HeadModel, tmp_path: Path) -> None:
+    # Beside others such a text counts for nothing.
     score = registry.get("confidence-no-special").score  # type: ignore[attr-defined]
     alone, beside = some("good film", "the plot"), some("good film", "", "the plot")
     assert np.allclose(score(gather(model, alone, tmp_path)), score(gather(model, beside, tmp_path)), atol=1e-6)

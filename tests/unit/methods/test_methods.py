@@ -49,9 +49,7 @@ def lasting(model: HeadModel, tmp_path_factory: pytest.TempPathFactory) -> HeadE
 def test_two_methods_of_one_name_are_refused() -> None:
     with pytest.raises(ValueError, match="two methods are named 'random'"):
         registry.register(type(registry.get("random")))
-
-
-def test_an_unknown_name_is_answered_with_all_there_are() -> None:
+    # An unknown name is answered with all that there are.
     for asked in (registry.get, registry.facts):
         with pytest.raises(OptionError, match=r"there is no method 'best'.*ablation, .*random-per-layer"):
             asked("best")

@@ -81,9 +81,7 @@ def test_keys_and_values_leave_the_cache_with_their_heads() -> None:
     assert [shape.per_token(mask) for mask in (FULL, MASK, EMPTY)] == [6 * 512, 3 * 512, 2 * 512]
     assert shape.ratio(MASK).value == 0.5
     assert str(shape.ratio(MASK)) == "0.50 ×"
-
-
-def test_a_layer_with_a_window_caches_no_more_than_its_latest_tokens() -> None:
+    # A layer with a window caches no more than its latest tokens.
     shape = CacheShape(head=10, windows=((1, 100),))
     assert shape.of_context(MASK, 50) == 50 * 30
     assert shape.of_context(MASK, 400) == 400 * 20 + 100 * 10

@@ -269,9 +269,7 @@ def test_neither_pickles_nor_code_beside_a_known_architecture_are_touched(folder
     configure(folder, auto_map={"AutoConfig": "modeling_x.C", **CODE})
     configure(folder, "tokenizer_config.json", auto_map={"AutoTokenizer": ["modeling_x.T", "modeling_x.T"]})
     assert models.load(str(folder), device="cpu").network.__class__.__module__.startswith("transformers.")
-
-
-def test_a_text_without_any_token_is_named(folder: Path) -> None:
+    # A text without any token is named.
     configure(folder, "tokenizer.json", post_processor=None)
     model = loading.load_model(identify(str(folder)), device_name="cpu")
     with pytest.raises(DataError, match="' '"):

@@ -88,9 +88,7 @@ def test_a_refit_can_leave_the_first_layers_alone(model: HeadModel, texts: Texts
     # The second layer is solved for what enters it then.
     second = [solve(model, MASK, texts.inputs, untouched=count).projection(1).weight for count in (0, 1)]
     assert not torch.allclose(*second, atol=1e-4)
-
-
-def test_a_refit_where_sums_are_unknown_walks_as_far_as_a_whole_pass(model: HeadModel, texts: Texts) -> None:
+    # Where sums are unknown it walks as far as a whole pass.
     """The full model's states stayed before its first layer once."""
     walking = replace(model.family, feed_out=None, feed_in=None)
     whole = replace(walking, walks=False, tails=False)

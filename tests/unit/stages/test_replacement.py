@@ -10,16 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import nn
 
 from cahp import models
 from cahp.models import reading
-from cahp.models.head_model import HeadModel
 from cahp.models.reading import fisher_score
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.windows import cut_windows
 from cahp.stages.replacement import Replaceability, eliminate_jointly, eliminate_replaced, joint_costs
-from cahp.stages.signatures import collect_moments, examples_used, gate_gradients, salience
+from cahp.stages.signatures import collect_moments, examples_used, salience
 from cahp.values import HeadMask
 from cahp.values.statistics import Moments
 
@@ -182,28 +180,6 @@ def test_scores_of_windows_are_sums_over_tokens(tmp_path: Path, monkeypatch: pyt
 def test_a_quarter_of_the_batches_is_used_and_at_least_one(total: int, used: int) -> None:
     texts = fakes.sentences(1)
     assert examples_used(texts.take([0] * total)) == used
-
-
-def test_gradients_are_those_of_finite_differences(model: HeadModel) -> None:
-    texts = fakes.sentences(6)
-    found = gate_gradients(model, texts)
-    step = 1e-2
-
-    def loss(gates: torch.Tensor) -> np.ndarray:
-        losses = np.zeros(len(texts))
-        for batch in model.batches(model.tokenize(texts.inputs)):
-            labels = torch.tensor(texts.labels[batch.rows])
-            losses[batch.rows] = nn.functional.cross_entropy(
-                model.logits(batch, gates=gates), labels, reduction="none"
-            ).numpy()
-        return losses
-
-    for layer in range(model.layers):
-        for head in range(model.heads):
-            change = torch.zeros(model.layers, model.heads)
-            change[layer, head] = step
-            slope = (loss(1 + change) - loss(1 - change)) / (2 * step)
-            assert np.allclose(found[:, layer, head], slope, atol=2e-3)
 
 
 def test_signed_gradients_may_cancel_in_a_batch_but_not_per_example() -> None:

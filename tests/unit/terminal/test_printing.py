@@ -56,15 +56,12 @@ def test_a_terminal_aligns_columns_by_the_widest_cell() -> None:
     ]
 
 
-def test_html_escapes_all_text() -> None:
+def test_html_and_markdown_escape_all_text() -> None:
     drawn = "".join(html.draw(BLOCKS))
     assert "<p><b>1 &lt; 2.</b></p>" in drawn
     assert "<caption>By &lt;class&gt;</caption>" in drawn
     assert "<th scope=row>&lt;i&gt;</th><td></td><td>3</td>" in drawn
     assert "<th scope=row>0</th><td>·</td><td>e</td>" in drawn
-
-
-def test_a_bar_in_a_cell_opens_no_column_of_markdown() -> None:
     drawn = list(markdown.draw((TABLE,)))
     assert drawn[2:5] == ["| class | accuracy | n |", "|---|---|---|", "| a\\|b | 50.0 % [25.0, 75.0] | 1,200 |"]
     assert drawn[5].startswith("| &lt;i&gt; |")

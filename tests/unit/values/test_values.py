@@ -49,9 +49,7 @@ def test_a_mask_s_digest_is_of_one_byte_a_head_row_by_row() -> None:
     assert mask.sha256 == hashlib.sha256(bytes([1, 0, 0, 1])).hexdigest()
     assert (mask.count, mask.flat, mask.by_layer, mask.empty_layers) == (2, [0, 3], [[0], [1]], ())
     assert mask.counts == (1, 1)
-
-
-def test_a_mask_copies_its_array_so_neither_changes_with_the_other() -> None:
+    # A mask copies its array, so neither changes with the other.
     base = np.zeros((4, 2), dtype=np.bool_)
     base[0, 0] = True
     mask = HeadMask(base[:2])

@@ -87,9 +87,7 @@ def test_windows_are_known_before_they_are_cut() -> None:
     read = ShippedTexts(record, windows)
     assert (read.sha256, read.windows[0].ids.tolist()) == (windows().sha256, [2, 4, 5])
     assert read.take([1]).count == 0
-
-
-def test_other_windows_than_those_of_the_bundled_run_are_refused() -> None:
+    # Other windows than those of the bundled run are refused.
     other = ShippedTexts(replace(WindowsRecord.of(windows()), sha256="0" * 64), windows)
     with pytest.raises(ModelError, match="not those of the bundled run"):
         _ = other.windows
