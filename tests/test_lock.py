@@ -70,9 +70,7 @@ def test_the_lock_lists_each_requirement_once(python: str, system: str) -> None:
 def test_every_dependency_has_an_upper_bound() -> None:
     unbound = [str(one) for one in asked() if not any(part.operator in ("<", "<=", "==") for part in one.specifier)]
     assert not unbound
-
-
-def test_the_language_model_is_locked_without_what_its_own_code_needs() -> None:
+    # The language model is installed for one file, by the line that an error names too.
     """It is installed for one file, by the line that an error names too."""
     names = {canonicalize_name(one.name): str(one.specifier) for one in locked()}
     assert not names.keys() & {"llm", "llama-cpp-python"}

@@ -107,6 +107,15 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assert any(line.startswith("make run") for line in lines[:30])
     assert any(line.startswith("make test") for line in lines[:30])
     assert len([page for page in docs.PAGES if page.startswith("assets/docs/")]) <= 13
+    # It links every page, and no page or picture burdens a clone or a wheel.
+    linked = set(re.findall(r"\]\((assets/docs/\w[\w-]*\.md)", README))
+    assert linked == {page for page in docs.PAGES if page.startswith("assets/docs/")}
+    assets = docs.ROOT / "assets"
+    assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
+    shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "bundle.py", "__pycache__")
+    parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
+    assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
 def anchors(page: str) -> set[str]:
@@ -125,17 +134,6 @@ def test_links_and_pictures_of_a_page_exist(document: str) -> None:
         assert target.exists(), link
         if anchor:
             assert anchor in anchors(target.resolve().relative_to(docs.ROOT.resolve()).as_posix()), link
-
-
-def test_the_readme_links_every_page_and_none_burdens_a_wheel() -> None:
-    linked = set(re.findall(r"\]\((assets/docs/\w[\w-]*\.md)", README))
-    assert linked == {page for page in docs.PAGES if page.startswith("assets/docs/")}
-    assets = docs.ROOT / "assets"
-    assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
-    shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "bundle.py", "__pycache__")
-    parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
-    assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
 @pytest.mark.parametrize(("document", "words"), COMMANDS, ids=lambda it: it if isinstance(it, str) else it[0])
@@ -189,11 +187,6 @@ MEASURED = {
 _NUMBER = r"[+−]?[\d,]*\d(?:\.\d+)?"
 
 
-def find_estimates(text: str) -> list[tuple[str, str, str]]:
-    """Return the estimates in a text, each with the ends of its interval, as they are written."""
-    return re.findall(rf"({_NUMBER}) (?:nats )?\[({_NUMBER}), ({_NUMBER})\]", text.replace("\n", " "))
-
-
 def list_estimates(document: object) -> Iterator[tuple[float, float, float]]:
     """Return the estimates anywhere in a JSON document, each with the ends of its interval."""
     if isinstance(document, Mapping):
@@ -215,7 +208,9 @@ def test_each_estimate_of_a_table_is_one_that_ships(mark: str) -> None:
     page, files = MEASURED[mark]
     documents = [json.loads(file.read_text(encoding="utf-8")) for file in (docs.ROOT / "assets").glob(files)]
     shipped = np.array([one for document in documents for one in list_estimates(document)])
-    written = find_estimates(docs.marked(page, mark))
+    # Each with the ends of its interval.
+    text = docs.marked(page, mark).replace("\n", " ")
+    written = re.findall(rf"({_NUMBER}) (?:nats )?\[({_NUMBER}), ({_NUMBER})\]", text)
     assert len(written) > 1
     for words in written:
         numbers = np.array([float(word.replace("−", "-").replace(",", "")) for word in words])

@@ -144,9 +144,7 @@ def test_a_measure_that_marks_heads_colours_the_board() -> None:
     (coloured,) = colour_by_measures([Marking()], run)
     assert coloured.name == "marked"
     assert encode([coloured])[-1]["groups"].tolist() == [1, 1, 1, 1, 0, 0]
-
-
-def test_every_part_of_a_row_is_found() -> None:
+    # Every part of a row is found.
     for feature in features.FEATURES:
         for name in (*feature.measures, *feature.experiments, *feature.colourings, *feature.first_texts):
             assert features.find_part(name)

@@ -128,6 +128,9 @@ def test_without_the_token_the_server_shows_only_where_to_find_it(server: Server
 def test_files_are_neither_taken_nor_deleted_without_the_token(server: Server) -> None:
     for method in ("PUT", "POST", "DELETE", "OPTIONS", "HEAD"):
         assert server.say(f"/_stcore/upload_file/session/file?token={server.token}", method=method)[0] == 403
+    # A request names one host.
+    assert server.say("/", Host=None, Cookie=server.cookie)[0] in (400, 403)
+    assert server.say("/", host="evil.example", Cookie=server.cookie)[0] in (400, 403)
 
 
 def test_the_token_opens_once_leads_nowhere_else_and_then_goes_by_cookie(server: Server) -> None:
@@ -175,11 +178,6 @@ def test_foreign_hosts_and_origins_get_neither_page_nor_socket(server: Server, h
         assert "set-cookie" not in said
     assert server.say("/_stcore/upload_file/a/b", method="PUT", Cookie=server.cookie, **sent)[0] == 403
     assert server.handshake(Cookie=server.cookie, **sent) == 403
-
-
-def test_a_request_names_one_host(server: Server) -> None:
-    assert server.say("/", Host=None, Cookie=server.cookie)[0] in (400, 403)
-    assert server.say("/", host="evil.example", Cookie=server.cookie)[0] in (400, 403)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

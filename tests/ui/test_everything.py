@@ -11,6 +11,7 @@ from apps import explorer_of, open_app
 from PIL import Image
 from playwright.sync_api import Page, expect
 
+from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.ui.frame.page import find_pages
 from cahp.values import HeadMask
 
@@ -94,15 +95,9 @@ def test_every_page_fits_whole(new_person: Callable[..., Page], settled: Callabl
 FILES = {
     "markup.json": b'{"keep": "<img src=x onerror=window.hacked=1>"}',
     "other-shape.json": b'{"schema": "cahp.mask/1", "heads_per_layer": 2, "keep": [[1, 0]], "sha256": ""}',
-    "other-model.json": json.dumps(
-        {
-            "schema": "cahp.mask/1",
-            "heads_per_layer": 12,
-            "keep": [[1, *[0] * 11]] * 6,
-            "sha256": HeadMask.of(range(0, 72, 12), 6, 12).sha256,
-            "model_sha256": "0" * 64,
-        }
-    ).encode(),
+    "other-model.json": mask_json(
+        HeadMask.of(range(0, 72, 12), 6, 12), MaskOrigin("minilm-bbc", "by hand", None, model_sha256="0" * 64)
+    ),
     "all-gone.json": json.dumps([[0] * 12] * 6).encode(),
 }
 

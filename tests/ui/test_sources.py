@@ -245,9 +245,7 @@ def test_a_language_model_is_prompted_and_shows_a_prompted_text(folders: dict[st
     assert "awful** ('awful'), **great** ('great')" in text_of(app, "caption")
     assert "Labels match: bad = awful, good = great" in text_of(app, "caption")
     assert has_button(app, "use-source")
-
-
-def test_a_masked_model_answers_at_its_mask(folders: dict[str, str]) -> None:
+    # A masked one answers at its mask.
     app = ask(folders["masked"], "awful, great")
     app.text_area(key="prompt-masked").set_value("{text} it was").run()
     assert "a masked one answers at {mask} in its prompt" in text_of(app, "error")

@@ -253,9 +253,6 @@ def test_numbers_are_written_as_people_read_them() -> None:
     # What rounds to zero has no minus.
     assert (number(-0.04), percent(-0.0004), span(-0.01, 0.1)) == ("0.0", "0.0 %", "0.0 to 0.1")
     assert (points(-0.04), signed(-0.5, 0)) == ("+0.0 points", "+0")
-
-
-def test_sizes_have_three_digits_at_most_and_durations_the_unit_of_a_person() -> None:
     counts = (0, 999_499, 999_500, 999_499_999, 999_999_999, 1_550_000_000)
     assert [size_of(count) for count in counts] == ["0 kB", "999 kB", "1 MB", "999 MB", "1.0 GB", "1.6 GB"]
     assert [duration(seconds) for seconds in (89, 90, 5399, 5400)] == ["89 s", "2 min", "90 min", "1.5 h"]

@@ -112,9 +112,7 @@ def test_cutting_the_induction_head_loses_repeats_in_each_of_20_draws(model: Hea
     without = HeadMask.of([0, 1, 3], 2, 2)
     words = [decide([measure(model, "repeats_random", seed, without)])[0].word_of("pruned") for seed in range(20)]
     assert words == ["lost"] * 20
-
-
-def test_a_model_is_flagged_at_most_once_against_itself_on_20_other_draws(model: HeadModel) -> None:
+    # Against itself on other draws a model is flagged at most once.
     flagged = 0
     for seed in range(20):
         rows: list[ItemValues] = []
@@ -176,9 +174,7 @@ def test_a_fact_is_asked_for_in_other_words_and_its_value_stands_in_the_text(cha
             option = read(np.append(probe.ids, probe.targets[-1])).rsplit("\n", 1)[1].rsplit(" ", 1)[1]
             assert option in text.rsplit("\n", 1)[0]
     assert len(lengths) > 3
-
-
-def test_sums_are_below_20_and_the_first_option_is_right(characters: ItemSource) -> None:
+    # Sums are below 20, and the first option is right.
     items = ask_sums(characters, Size(48), characters.random("a"))
     for probe in items.probes:
         if 0 not in probe.parts:

@@ -14,9 +14,6 @@ from cahp.ui.session.explorer import Explorer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-LABEL = RECEIPT.title
-MEASURE = kind_of(RECEIPT, AbilityOptions())
-
 
 @pytest.fixture
 def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
@@ -26,13 +23,13 @@ def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explorer) -> None:
-    explorer.detail = LABEL
+    explorer.detail = RECEIPT.title
     app = open_app("budget", explorer)
     assert explorer.recovery.name == "refit"
     assert find_record(explorer, RECEIPT) is None
     assert has_button(app, "abilities-strip")
     app.button(key="abilities-tab").click().run()
-    record = done(explorer.job(MEASURE))
+    record = done(explorer.job(kind_of(RECEIPT, AbilityOptions())))
     rerun(app)
     assert find_record(explorer, RECEIPT) == record
     assert record.states == ("pruned", "recovered")

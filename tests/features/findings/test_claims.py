@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -75,7 +74,7 @@ def test_the_difference_and_its_p_value_follow_from_the_values(name: str) -> Non
     heads, pairs = document["values"]["heads"], document["values"]["pairs"]
     costs, labels, strata = (np.array(heads[key]) for key in ("kl", "cluster", "stratum"))
     first, second = np.array(pairs["first"]), np.array(pairs["second"])
-    assert np.array_equal(stratify(costs, document["heads"] // count_layers(document)), strata)
+    assert np.array_equal(stratify(costs, document["heads"] // {72: 6, 90: 30}[document["heads"]]), strata)
     values = np.array(pairs["kl"]) - costs[first] - costs[second]
     within = labels[first] == labels[second]
     of_pair = stratify_pairs(strata, first, second)
@@ -120,7 +119,3 @@ def test_the_bundled_positive_control_is_found(name: str) -> None:
 def test_what_is_shown_follows_from_the_document(name: str) -> None:
     control = DOCUMENTS.get(f"control/{name}", {}).get("control")
     assert MEASURED[name]["shown"] == show(MEASURED[name], control)
-
-
-def count_layers(document: dict[str, Any]) -> int:
-    return {72: 6, 90: 30}[document["heads"]]

@@ -1,12 +1,11 @@
 """The sentences of a card, and the removal of one head."""
 
 from collections.abc import Iterator
-from time import sleep
 
 import fakes
 import numpy as np
 import pytest
-from apps import done, explorer_with_run, open_app, rerun, text_of
+from apps import done, explorer_with_run, open_app, rerun, text_of, wait_for_ever
 
 from cahp.features.head_cards.measuring import exceed_family, find_examples, measure_removal, stored_removals
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
@@ -14,7 +13,6 @@ from cahp.run.bench import Bench
 from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import REPLACEABILITY
-from cahp.values import Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -51,12 +49,6 @@ def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iter
         yield made
 
 
-def wait(progress: Progress) -> None:
-    while True:
-        progress("evaluation", 0, 1)
-        sleep(0.01)
-
-
 def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(explorer: Explorer) -> None:
     app = open_app("home", explorer, head="1.2")
     assert explorer.card_head == 6
@@ -82,7 +74,7 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
 
 def test_what_kept_heads_can_replace_is_followed_on_the_card(explorer: Explorer) -> None:
     app = open_app("budget", explorer, head="1.2")
-    hold = jobs.submit("another person", "hold", wait, rank=jobs.Rank.QUICK)
+    hold = jobs.submit("another person", "hold", wait_for_ever, rank=jobs.Rank.QUICK)
     try:
         app.button(key="replaceability").click()
         rerun(app)

@@ -115,9 +115,7 @@ def test_the_names_of_classes_in_an_answer_are_no_markup() -> None:
     shown = [one.value for one in app.markdown]
     assert any(r"\*\*odd\*\*" in words for words in shown)
     assert any(r"\[odd\]" in words for words in shown)
-
-
-def test_a_measured_whole_number_has_no_decimal_place() -> None:
+    # A measured whole number has no decimal place.
     answer = replace(ANSWERS["random"], value=3.0, interval=None, sample="")
     app = open_part(draw_answer, Step("random", HeadMask.full(6, 12), (), 100, unit="answers"), answer, 1, [])
     assert any("Measured: 3 answers." in one.value for one in app.markdown)

@@ -60,20 +60,18 @@ def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
     words, groups = find_words("Unbelievable, it's gone", spans)
     assert words == ["Unbelievable", "it's"]
     assert groups.tolist() == [-1, 0, 0, 0, -1, 1, 1, -1]
-
-
-def test_a_text_without_words_has_no_maps(model: HeadModel) -> None:
-    maps = read_maps(model, "!!!")
-    assert (maps.words, maps.looks.shape, set(maps.arcs)) == ((), (12, 0), {()})
-
-
-def test_a_script_without_spaces_is_read_character_by_character() -> None:
+    # A script without spaces is read character by character.
     for text in ("नमस्ते दुनिया", "e\u0301te\u0301 a", "שָׁלוֹם עולם"):
         spans = [word.span() for word in re.finditer(r"\S+", text)]
         assert find_words(text, spans)[0] == text.split()
     words, groups = find_words("東京。", [(0, 1), (1, 2), (2, 3)])
     assert words == ["東", "京"]
     assert groups.tolist() == [0, 1, -1]
+
+
+def test_a_text_without_words_has_no_maps(model: HeadModel) -> None:
+    maps = read_maps(model, "!!!")
+    assert (maps.words, maps.looks.shape, set(maps.arcs)) == ((), (12, 0), {()})
 
 
 def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:

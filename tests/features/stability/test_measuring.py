@@ -39,14 +39,9 @@ def some_signatures(seed: int = 0, examples: int = 20) -> Signatures:
 
 
 @pytest.fixture
-def said() -> list[tuple[str, int, int]]:
-    return []
-
-
-@pytest.fixture
-def bench(said: list[tuple[str, int, int]]) -> Any:
-    """A bench whose model has been watched already."""
-    rng = np.random.default_rng(1)
+def bench() -> Any:
+    """A bench whose model has been watched already, and what its progress said."""
+    rng, said = np.random.default_rng(1), list[tuple[str, int, int]]()
     texts = Texts(tuple("text" for _ in range(60)), None, np.arange(60) % 3, ("a", "b", "c"))
     signatures = some_signatures()
     gradients = rng.normal(size=(32, 2, 6))
@@ -55,6 +50,7 @@ def bench(said: list[tuple[str, int, int]]) -> Any:
         return cluster(space(signatures, projection="pca", seed=seed), seed=seed, degree=6)
 
     return SimpleNamespace(
+        said=said,
         settings=Settings(projection="pca", pool_size=4, seed=5),
         card=ModelCard("m", None, "bert", 2, 6, 2, 12, ("a", "b", "c"), "0" * 64, "."),
         calibration=texts,
@@ -84,9 +80,7 @@ def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
     assert result.overlap.value == pytest.approx((1 / 3 + 1 + 1 / 3) / 3)
     # Two of four heads: all shared 1/6, one shared 4/6 (Jaccard 1/3), none 1/6.
     assert result.chance == pytest.approx(1 / 6 + 4 / 6 / 3)
-
-
-def test_a_choice_without_a_knee_counts_neither_for_nor_against_a_head() -> None:
+    # A choice without a knee counts neither for nor against a head.
     result = resampled([0, 1], [], [0, 1], knees=[2, 0, 2])
     assert result.frequency.tolist() == [[1, 1, 0, 0]]
     assert (result.overlap.value, len(result.masks)) == (1, 2)
@@ -131,12 +125,12 @@ def test_choices_over_seeds_begin_with_the_runs_own_and_keep_as_many_heads(bench
         assert first.tolist() == second.tolist()
 
 
-def test_other_samples_are_different_halves_of_the_texts(bench: Any, said: list[tuple[str, int, int]]) -> None:
+def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
     result = repeat(bench, "sample", 4)
     assert result.values == (1, 2, 3, 4)
     assert result.overlap.value < 1
-    assert said[-1] == (module.STAGE, 3, 4)
-    assert [done for _, done, _ in said] == sorted(done for _, done, _ in said)
+    assert bench.said[-1] == (module.STAGE, 3, 4)
+    assert [done for _, done, _ in bench.said] == sorted(done for _, done, _ in bench.said)
 
 
 def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:

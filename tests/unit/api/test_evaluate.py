@@ -98,6 +98,12 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     estimate = found.results.means[place].outcomes["accuracy"]
     shown = [table[f"accuracy{end}"][0] for end in ("", "_low", "_high")]
     assert shown == [estimate.value, estimate.low, estimate.high]
+    # In a notebook it is a table for each recovery, without a script.
+    shown = found._repr_html_()
+    assert shown.count("<table>") == 2
+    mean = found.results.means["refit", "complementary", 3].outcomes[found.results.outcome]
+    assert f"{mean.text} {mean.interval}" in shown
+    assert "<script" not in shown
 
 
 @pytest.mark.parametrize("name", ["curve", "ranking", "differences"])
@@ -121,11 +127,3 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
 def test_what_was_not_compared_is_refused(found: CompareResult, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(cahp.CahpError, match=sentence):
         found.plot(**options)
-
-
-def test_in_a_notebook_it_is_a_table_for_each_recovery_that_needs_no_script(found: CompareResult) -> None:
-    shown = found._repr_html_()
-    assert shown.count("<table>") == 2
-    mean = found.results.means["refit", "complementary", 3].outcomes[found.results.outcome]
-    assert f"{mean.text} {mean.interval}" in shown
-    assert "<script" not in shown

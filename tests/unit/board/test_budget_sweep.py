@@ -58,6 +58,16 @@ def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition
     assert rows[6].ratio == pytest.approx(0.8)
     assert rows[6].speed is None
     assert (rows[8].ratio, rows[8].speed) == (1.0, None)
+    # A time of a busy machine is no estimate, and replaces no reliable one.
+    filled = table()
+    busy = replace(speed(0.9), busy=True)
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == busy
+    assert filled.as_json()["speed"] == {}
+    assert all(row.ratio is None for row in filled.rows())
+    filled.add(4, speed=speed(0.7))
+    filled.add(4, speed=busy)
+    assert filled.row(4).speed == speed(0.7)
 
 
 def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
@@ -79,18 +89,6 @@ def test_a_quicker_recovery_stands_for_what_is_not_measured() -> None:
     assert filled.row(4).values["accuracy"] == 0.6
     assert filled.row(5).values["accuracy"] == 0.7
     assert filled.row(5).outcomes is None
-
-
-def test_a_time_of_a_busy_machine_is_no_estimate_and_replaces_no_reliable_one() -> None:
-    filled = table()
-    busy = replace(speed(0.9), busy=True)
-    filled.add(4, speed=busy)
-    assert filled.row(4).speed == busy
-    assert filled.as_json()["speed"] == {}
-    assert all(row.ratio is None for row in filled.rows())
-    filled.add(4, speed=speed(0.7))
-    filled.add(4, speed=busy)
-    assert filled.row(4).speed == speed(0.7)
 
 
 def test_measurements_survive_a_file() -> None:

@@ -88,9 +88,7 @@ def test_what_was_put_on_it_stays_when_the_settings_change() -> None:
     board.undo()
     # Two heads are below the new floor, whose fewest are 4.
     assert board.budget == 4
-
-
-def test_the_groups_of_a_number_that_was_not_tried_are_those_of_the_nearest() -> None:
+    # The groups of a number that was not tried are those of the nearest.
     clusters = on_a_line()
     sparse = replace(clusters.clustering, ks=np.array([2, 5]))
     of = replace(clusters, clustering=sparse)
@@ -146,9 +144,7 @@ def test_clauses_name_what_is_lost_and_then_what_is_saved() -> None:
     clauses = list_clauses(MASK, unlabelled, answers="next words", cache=Estimate(0.8, None, 0, "ratio"))
     assert clauses == ["20 % less memory per token", "74 % of next words unchanged"]
     assert list_clauses(FULL, outcomes, answers="answers", size=1.0) == []
-
-
-def test_clauses_claim_no_change_that_an_interval_does_not_show() -> None:
+    # No clause claims a change that an interval does not show.
     same = Speed(Estimate(0.97, (0.9, 1.02), 30, "ratio"), 60.0, 58.0)
     busy = Speed(Estimate(0.5, (0.4, 0.6), 30, "ratio"), 60.0, 30.0, busy=True)
     calm = {"accuracy_change": points(-0.4, -1.0, 0.2)}

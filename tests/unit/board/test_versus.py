@@ -116,13 +116,10 @@ def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
     assert sum(int(count.split()[0]) for count in table["tokens that differ"]) == found.counts[0]
 
 
-def test_colourings_that_lack_what_they_need_are_offered_or_left_out() -> None:
+def test_colourings_are_offered_left_out_or_painted_by_percentage() -> None:
     assert encode([Coloured("roles", "roles", None)]) == []
     offered = encode([Coloured("roles", "roles", None, "next")])
     assert offered == [{"name": "roles", "label": "roles", "waits": "next"}]
-
-
-def test_a_head_has_the_colour_and_the_percentage_of_what_kept_heads_can_reproduce_of_it() -> None:
     shares = np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])
     (painted,) = encode([Coloured("replaceability", "replaceability", mark_shares(shares))])
     assert painted["groups"].tolist() == [0, 0, 1, 4, 4, 5]

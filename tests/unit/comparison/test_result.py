@@ -97,6 +97,11 @@ def test_a_headline_shows_no_words_of_a_file(folder: Path) -> None:
     file = json.loads((folder / "compare.json").read_text())
     file["summary"]["primary"]["words"] = "![](http://x)"
     assert "http" not in headline(read_upload("mine.json", json.dumps(file).encode()).results)
+    # An uploaded file is read without its answers.
+    found = read_upload("mine.json", (folder / "compare.json").read_bytes())
+    assert set(found.files) == {path.name for path in folder.iterdir()} - {"compare.npz"}
+    assert found.files["comparison.csv"] == (folder / "comparison.csv").read_bytes()
+    assert json.loads(found.files["compare.json"]) == json.loads((folder / "compare.json").read_text())
 
 
 @pytest.fixture
@@ -174,10 +179,3 @@ def test_what_is_no_comparison_is_refused_in_a_sentence(folder: Path) -> None:
             read_upload("mine.json", content)
         assert "/tmp" not in str(refused.value), case
         assert "cahp compare" in str(refused.value), case
-
-
-def test_an_uploaded_file_is_read_without_its_answers(folder: Path) -> None:
-    found = read_upload("mine.json", (folder / "compare.json").read_bytes())
-    assert set(found.files) == {path.name for path in folder.iterdir()} - {"compare.npz"}
-    assert found.files["comparison.csv"] == (folder / "comparison.csv").read_bytes()
-    assert json.loads(found.files["compare.json"]) == json.loads((folder / "compare.json").read_text())

@@ -115,9 +115,7 @@ def test_settings_are_chosen_on_tuning_texts_with_the_same_tries_for_all(setting
         assert cell["setting"] == dict(Tuned.tries[int(np.argmax(right))])
         # Two settings weighed the same evidence, and each answered the tuning texts.
         assert (cell["price"]["forwards"], cell["price"]["labels"]) == (60 + 2 * 15, 7 + 15)
-
-
-def test_one_text_cannot_both_tune_and_evaluate(settings: Settings, store: Store) -> None:
+    # One text cannot both tune and evaluate.
     with pytest.raises(CahpError, match="there is only one"):
         compare(plan(replace(settings, eval_limit=1), "complementary", "tuned", tries=2), store=store)
 

@@ -59,6 +59,11 @@ def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     assert (found.mean, found.df) == (2.5, 1)
     assert (found.low, found.high) == pytest.approx(stats.t.interval(0.95, 1, loc=2.5, scale=error))
     assert found.p == pytest.approx(2 * stats.t.sf(2.5 / error, 1))
+    # With one seed it is the t test over texts.
+    values = np.random.default_rng(0).normal(0.1, 1.0, (1, 40))
+    found, theirs = crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
+    assert (found.p, found.df) == pytest.approx((theirs.pvalue, 39))
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()))
 
 
 def test_three_masks_that_agree_have_the_degrees_of_freedom_of_three_seeds() -> None:
@@ -75,13 +80,6 @@ def test_three_masks_that_agree_have_the_degrees_of_freedom_of_three_seeds() -> 
     assert found.low < by_seed.low < by_seed.high < found.high
     # Texts are the smaller sample where there are fewer of them.
     assert crossed_mean(values.T[:20, :3]).df == 2
-
-
-def test_with_one_seed_it_is_the_t_test_over_texts() -> None:
-    values = np.random.default_rng(0).normal(0.1, 1.0, (1, 40))
-    found, theirs = crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
-    assert (found.p, found.df) == pytest.approx((theirs.pvalue, 39))
-    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()))
 
 
 @pytest.mark.parametrize(("seeds", "spread", "most"), [(5, 10.0, 0.965), (3, 10.0, 0.965), (5, 0.1, 1.0)])

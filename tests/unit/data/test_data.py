@@ -229,11 +229,8 @@ def test_whatever_is_written_is_read_back(
     check()
 
 
-def test_the_bucket_of_a_text_never_changes() -> None:
+def test_a_text_lands_in_the_same_split_for_ever_and_whatever_surrounds_it(write: Write) -> None:
     assert [bucket("a"), bucket("b"), bucket("a", "b"), bucket("ab")] == [74, 3, 9, 68]
-
-
-def test_a_text_lands_in_the_same_split_whatever_surrounds_it(write: Write) -> None:
     lines = [f"text number {n},{n % 2}\n" for n in range(1000)]
     whole = load(str(write("whole.csv", "text,label\n" + "".join(lines))))
     part = load(str(write("part.csv", "text,label\n" + "".join(reversed(lines[::3])))))

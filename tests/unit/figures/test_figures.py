@@ -57,9 +57,7 @@ def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:
     assert list(figure.layout.xaxis.ticktext) == ["&lt;b&gt;", "the", "the"]
     assert len(set(figure.data[0].x)) == 3
     assert "<b>" not in json.dumps(figure.to_dict(), default=str)
-
-
-def test_the_matrix_is_ordered_by_community() -> None:
+    # The matrix is ordered by community.
     apart = np.array([[0, 0.8, 0.2], [0.8, 0, 0.6], [0.2, 0.6, 0]])
     figure, finding = matrix(apart, np.array([0, 1, 0]), HeadMask.of([1], 1, 3), dark=False)
     assert list(figure.data[0].x) == ["layer 0, head 0", "layer 0, head 2", "layer 0, head 1"]

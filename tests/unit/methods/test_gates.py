@@ -73,9 +73,7 @@ def test_straight_through_gates_are_hard_and_every_parameter_gets_its_gate_s_gra
     weights = torch.tensor([[1.0, -2.0], [3.0, -4.0]], dtype=torch.float64)
     (found * weights).sum().backward()
     assert torch.equal(scores.grad, weights)
-
-
-def test_hard_concrete_gates_by_hand() -> None:
+    # Hard concrete gates, by hand.
     # u = 1/2 leaves sigmoid(a / 0.33); a = 0.33 ln 3 makes it 3/4, and 1.2 * 3/4 - 0.1 = 0.8.
     half = torch.full((5,), 0.5, dtype=torch.float64)
     given = torch.tensor([0.0, 0.33 * np.log(3), -0.33 * np.log(3), 5.0, -5.0], dtype=torch.float64)
@@ -104,6 +102,12 @@ def test_pass_s_deviations_by_hand() -> None:
     parameters = torch.tensor([[0.0, 0.0], [40.0, -40.0]], dtype=torch.float64)
     found = [float(term) for term in passing.deviations(parameters, kept=1)]
     assert found == pytest.approx([3 - (2 * edge + 1), abs(1 - (2 * edge + 1)), 2 * (1 - 2 * edge)])
+    # Reopening cuts all gates, and opens closed ones by chance.
+    given = torch.tensor([9.0, -9.0, -9.0, 0.2, -0.5, -2.0])
+    chance = torch.tensor([1.0, 1.0, 0.3, 1.0, 1.0, 0.6], dtype=torch.float64)
+    uniform = torch.full((6,), 0.5, dtype=torch.float64)
+    # -0.5 is not closed: its gate is 0 with sigmoid(0.5 - 0.791) < 1/2.
+    assert passing.reopen(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
 
 
 def test_the_pressure_grows_with_the_steps_that_miss_and_only_with_these() -> None:
@@ -117,14 +121,6 @@ def test_the_pressure_grows_with_the_steps_that_miss_and_only_with_these() -> No
             strengths[-1] * float(sum(passing.deviations(parameters, kept=1))), abs=1e-12
         )
     assert strengths == pytest.approx([1e-5, 1e-4, 1e-4, 1e-3, 1e-3, 1e-2])
-
-
-def test_reopening_cuts_all_gates_and_opens_closed_ones_by_chance() -> None:
-    given = torch.tensor([9.0, -9.0, -9.0, 0.2, -0.5, -2.0])
-    chance = torch.tensor([1.0, 1.0, 0.3, 1.0, 1.0, 0.6], dtype=torch.float64)
-    uniform = torch.full((6,), 0.5, dtype=torch.float64)
-    # -0.5 is not closed: its gate is 0 with sigmoid(0.5 - 0.791) < 1/2.
-    assert passing.reopen(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
 
 
 def test_gates_reopen_thrice_and_never_late(model: HeadModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

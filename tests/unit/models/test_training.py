@@ -121,9 +121,7 @@ def test_a_fifth_of_each_kind_is_held_out_and_of_two_repeats_one() -> None:
     assert (held_out >= 30).sum() == 1
     assert sorted([*learned, *held_out]) == list(range(32))
     assert held_out.tolist() != hold_out(items, seed=1)[1].tolist()
-
-
-def test_a_text_that_is_held_out_is_not_learned_where_it_stands_again() -> None:
+    # A text that is held out is not learned where it stands again.
     texts = [f"text {place}" for place in range(20)]
     plain, held_out = hold_out(texts)
     again = list(texts)

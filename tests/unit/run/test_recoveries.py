@@ -160,6 +160,9 @@ def test_rates_may_diverge_or_lack_memory(model: HeadModel, store: Store, monkey
 def test_a_distillation_is_found_again_without_the_refit_that_it_began_with(model: HeadModel, store: Store) -> None:
     first = trained(model, store, "distill")
     assert first.start is not None
+    # It also serves where there is a time limit.
+    recoveries = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries
+    assert recoveries.distill(MASK, schedule=BRIEF, seconds=60.0).sha256 == first.sha256
     entries = opened(model, store).recoveries
     store.remove(entries._refit_key(MASK, "refit", entries.inputs))
     again = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries.distill(MASK, schedule=BRIEF)
@@ -203,12 +206,6 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
         open_bench(settings, store=Store(tmp_path))
     with pytest.raises(DataError, match="no file named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
-
-
-def test_a_distillation_without_a_time_limit_also_serves_where_there_is_one(model: HeadModel, store: Store) -> None:
-    whole = trained(model, store, "distill")
-    recoveries = fakes.opened(model.card, TEXTS, store, load=fakes.unread).recoveries
-    assert recoveries.distill(MASK, schedule=BRIEF, seconds=60.0).sha256 == whole.sha256
 
 
 @pytest.mark.parametrize("file", ["data/train.jsonl", "more.jsonl"])

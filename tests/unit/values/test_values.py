@@ -107,6 +107,11 @@ def test_every_pair_of_masks_has_an_overlap() -> None:
     assert overlaps(np.array(masks)).tolist() == [1 / 3, 1, 1 / 3]
     assert overlaps(masks[:1]).shape == (0,)
     assert overlaps(np.zeros((0, 2, 3), dtype=np.bool_)).shape == (0,)
+    # Chance for several masks is the mean over their pairs of sizes.
+    # Two of four heads: all shared 1/6, one shared 4/6 (index 1/3), none 1/6; with all four heads, always 2 of 4.
+    assert expected_overlap([2, 2], 4) == pytest.approx(1 / 6 + 4 / 6 / 3)
+    assert expected_overlap([2, 2, 4], 4) == pytest.approx((1 / 6 + 4 / 6 / 3 + 0.5 + 0.5) / 3)
+    assert math.isnan(expected_overlap([2], 4))
 
 
 @pytest.mark.parametrize(
@@ -125,13 +130,6 @@ def test_by_chance_the_index_is_the_mean_over_all_pairs_of_sets(first: int, seco
     ]
     assert expected_jaccard(first, second, total) == pytest.approx(np.mean(found))
     assert expected_jaccard(second, first, total) == pytest.approx(np.mean(found))
-
-
-def test_chance_for_several_masks_is_the_mean_over_their_pairs_of_sizes() -> None:
-    # Two of four heads: all shared 1/6, one shared 4/6 (index 1/3), none 1/6; with all four heads, always 2 of 4.
-    assert expected_overlap([2, 2], 4) == pytest.approx(1 / 6 + 4 / 6 / 3)
-    assert expected_overlap([2, 2, 4], 4) == pytest.approx((1 / 6 + 4 / 6 / 3 + 0.5 + 0.5) / 3)
-    assert math.isnan(expected_overlap([2], 4))
 
 
 #: A start token, two words, and both again.
