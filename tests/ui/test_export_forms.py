@@ -125,6 +125,7 @@ def test_work_of_the_page_stands_on_every_page_and_only_the_newest_goes_on(monke
     app.button(key="export-measure").click()
     rerun(app)
     assert "Measurement of minilm-bbc" in text_of(app, "caption")
+    explorer_of(app).close()
 
 
 BUDGET = 5

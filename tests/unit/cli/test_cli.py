@@ -64,10 +64,10 @@ def test_the_help_lists_the_common_options_and_help_all_lists_all(command: Comma
 
 
 def test_the_version_is_told_and_a_launcher_of_several_processes_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert call("--version").out.strip() == f"cahp {version('cahp-explorer')}"
     monkeypatch.setenv("WORLD_SIZE", "2")
     sentence = "cahp works in one process; start it without accelerate or torchrun, or unset WORLD_SIZE"
     assert refused(call("prune")) == sentence
-    assert call("--version").out.strip() == f"cahp {version('cahp-explorer')}"
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ def scaled(scores: NDArray[np.float64]) -> list[list[float]]:
 def test_gradient_scores_are_mean_absolute_slopes(model: HeadModel, tmp_path: Path) -> None:
     texts = fakes.sentences(40)
     every = slopes(model, texts, np.ones((LAYERS, HEADS), bool))
-    assert np.allclose(gate_gradients(model, texts), every, atol=2e-3)
+    # Signatures use a quarter of the batches, but one at least.
+    assert np.allclose(gate_gradients(model, texts), every[:32], atol=2e-3)
     assert (np.abs(every.mean(axis=0)) < 0.9 * np.abs(every).mean(axis=0)).any()
     found = registry.get("gradient").score(gather(model, texts, tmp_path))
     assert np.allclose(found, scaled(np.abs(every).mean(axis=0)), atol=1e-3)

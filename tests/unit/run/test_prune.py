@@ -96,9 +96,9 @@ def test_without_a_budget_the_curve_decides_and_rescued_heads_come_on_top(settin
 
 @pytest.mark.parametrize(("budget", "floor"), [("2", 1), ("13", 1), ("1%", 1), ("5", 2), ("many", 1), ("", 1)])
 def test_an_impossible_budget_is_refused_unread(settings: Settings, tmp_path: Path, budget: str, floor: int) -> None:
-    seen, impossible = Mock(), replace(settings, budget=budget, min_per_layer=floor)
+    seen = Mock()
     with pytest.raises(BudgetError):
-        prune(impossible, store=Store(tmp_path), progress=seen)
+        prune(replace(settings, budget=budget, min_per_layer=floor), store=Store(tmp_path), progress=seen)
     seen.assert_not_called()
 
 
