@@ -66,6 +66,16 @@ def test_numbers_on_the_grid_stay_exactly_and_others_go_to_the_nearest() -> None
     )
     # 1 bit has the two ends.
     assert round_to_bits(torch.tensor([0.0, 0.2, 0.9, 1.0]), 1).tolist() == [0.0, 0.0, 1.0, 1.0]
+    # A key is rounded with its channel and block, and a value with its token and head.
+    keys = torch.zeros(1, 4, 2)
+    keys[0, :, 0] = torch.tensor([0.0, 1.0, 0.0, 100.0])
+    # Each block of two tokens by itself: 1 bit keeps both ends of each.
+    torch.testing.assert_close(round_keys(keys, 1, block=2), keys)
+    # In one block 1 goes to the nearer end.
+    assert round_keys(keys, 1, block=4)[0, :, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
+    values = torch.tensor([[[0.0, 1.0, 0.0, 100.0], [5.0, 5.0, 2.0, 1.0]]])
+    torch.testing.assert_close(round_values(values, 1, size=2), values)
+    assert round_values(values, 1, size=4)[0, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -76,18 +86,6 @@ def test_the_error_is_at_most_half_a_step_and_what_16_bits_lose(bits: int) -> No
     lost = 2.0**-11 * (values.abs().amax(-1, keepdim=True) + reach)
     bound = reach / (2**bits - 1) / 2 + lost
     assert ((round_to_bits(values, bits) - values).abs() <= bound).all()
-
-
-def test_a_key_is_rounded_with_its_channel_and_block_and_a_value_with_its_token_and_head() -> None:
-    keys = torch.zeros(1, 4, 2)
-    keys[0, :, 0] = torch.tensor([0.0, 1.0, 0.0, 100.0])
-    # Each block of two tokens by itself: 1 bit keeps both ends of each.
-    torch.testing.assert_close(round_keys(keys, 1, block=2), keys)
-    # In one block 1 goes to the nearer end.
-    assert round_keys(keys, 1, block=4)[0, :, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
-    values = torch.tensor([[[0.0, 1.0, 0.0, 100.0], [5.0, 5.0, 2.0, 1.0]]])
-    torch.testing.assert_close(round_values(values, 1, size=2), values)
-    assert round_values(values, 1, size=4)[0, 0].tolist() == [0.0, 0.0, 0.0, 100.0]
 
 
 def test_a_token_sees_the_first_and_the_latest_and_none_after_it() -> None:

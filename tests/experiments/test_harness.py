@@ -157,6 +157,10 @@ def test_right_answers_have_the_exact_test_of_mcnemar(read: Read) -> None:
     assert row.p_holm == row.p
     assert row.difference.excludes(0)
     assert paired.notices == ()
+    # Missing items are counted and left out.
+    paired = pair(read(answers("111000"), "a.jsonl"), read(answers("1110"), "b.jsonl"))
+    assert paired.rows[0].n == 4
+    assert "2 of 6 items of a.jsonl are not in the other file" in notices(paired)
 
 
 def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats(read: Read) -> None:
@@ -167,12 +171,6 @@ def test_a_perplexity_is_that_of_all_words_and_its_difference_is_in_nats(read: R
     (row,) = pair(read(of(-20, -40)), read(of(-26, -52))).rows
     assert row.a.value == pytest.approx(2.718281828**2)
     assert row.difference.value == pytest.approx(18 / 30)
-
-
-def test_missing_items_are_counted_and_left_out(read: Read) -> None:
-    paired = pair(read(answers("111000"), "a.jsonl"), read(answers("1110"), "b.jsonl"))
-    assert paired.rows[0].n == 4
-    assert "2 of 6 items of a.jsonl are not in the other file" in notices(paired)
 
 
 @pytest.mark.parametrize(

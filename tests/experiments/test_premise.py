@@ -133,6 +133,18 @@ def test_pairs_are_drawn_half_within_clusters_half_between() -> None:
     assert kinds(1000) == (24, 96)
     assert np.array_equal(draw_pairs(LABELS, ALIKE, 10, 1), draw_pairs(LABELS, ALIKE, 10, 1))
     assert not np.array_equal(draw_pairs(LABELS, ALIKE, 10, 1), draw_pairs(LABELS, ALIKE, 10, 2))
+    # Pairs between clusters come from the strata of those within.
+    labels = np.tile(np.repeat(np.arange(3), 4), 2)
+    strata = np.repeat([0, 1], 12)
+    labels[12:] += 3 * (np.arange(12) > 7)
+    first, second = draw_pairs(labels, strata, 40, 3)
+    of_pair = stratify_pairs(strata, first, second)
+    within = labels[first] == labels[second]
+    assert len(first) == 40
+    assert within.sum() == 20
+    for stratum in np.unique(of_pair):
+        inside = of_pair == stratum
+        assert abs((within & inside).sum() - (~within & inside).sum()) <= 1
 
 
 def test_outputs_are_explained_on_tokens_that_were_not_learned() -> None:
@@ -183,20 +195,6 @@ def test_means_are_compared_within_strata() -> None:
     assert difference == pytest.approx((1 + 1 + 3) / 3)
     # The pair of stratum 2 has no partner.
     assert count_compared(within, of_pair) == {"within": 3, "between": 2, "difference": 5}
-
-
-def test_pairs_between_clusters_come_from_the_strata_of_those_within() -> None:
-    labels = np.tile(np.repeat(np.arange(3), 4), 2)
-    strata = np.repeat([0, 1], 12)
-    labels[12:] += 3 * (np.arange(12) > 7)
-    first, second = draw_pairs(labels, strata, 40, 3)
-    of_pair = stratify_pairs(strata, first, second)
-    within = labels[first] == labels[second]
-    assert len(first) == 40
-    assert within.sum() == 20
-    for stratum in np.unique(of_pair):
-        inside = of_pair == stratum
-        assert abs((within & inside).sum() - (~within & inside).sum()) <= 1
 
 
 def test_the_most_salient_head_of_a_layer_takes_the_place_of_the_least_salient() -> None:

@@ -73,9 +73,7 @@ def test_the_divergence_is_that_of_the_pruned_model_from_the_full_one() -> None:
     assert kl.value == pytest.approx(np.log(3) / 2 / 4)
     assert 0 <= kl.low < kl.value < kl.high
     assert measure(full, full=full)["kl"] == Estimate(0.0, (0.0, 0.0), 4, "nats")
-
-
-def test_a_change_is_in_points_and_its_interval_holds_it() -> None:
+    # A change is in points, and its interval holds it.
     labels = [0] * 100
     full, pruned = answers([0] * 90 + [1] * 10, labels), answers([0] * 70 + [1] * 30, labels)
     change = measure(pruned, full=full)["accuracy_change"]

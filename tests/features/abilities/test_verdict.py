@@ -81,9 +81,7 @@ def test_shares_are_compared_in_points_above_their_chance() -> None:
     assert ability.pruned.word == "weaker"
     # Mean 2, standard error 1 / sqrt(3), t of 2 degrees of freedom 2.92.
     assert lower_limit(np.array([1.0, 2.0, 3.0])) == pytest.approx(2 - 2.92 / np.sqrt(3), abs=1e-3)
-
-
-def test_correction_makes_a_weak_sign_among_many_rows_not_significant() -> None:
+    # Correction makes a weak sign among many rows not significant.
     change = np.zeros(64)
     change[:6] = -2
     alone, *_ = decide([row(FULL + change)])
@@ -130,9 +128,7 @@ def test_right_is_the_label_and_chance_how_often_the_full_model_predicts_it() ->
     assert row.values["pruned"].tolist() == [0] * 8
     assert row.chance == pytest.approx([7 / 20] * 8)
     assert not row.by_definition
-
-
-def test_without_labels_right_is_what_the_full_model_predicts() -> None:
+    # Without labels, right is what the full model predicts.
     texts = make_texts(["a"] * 20, [NO_LABEL] * 20)
     answers = _Rows(texts, {"full": answer(texts, [0] * 15 + [1] * 5), "pruned": answer(texts, [0] * 20)})
     row = answers.make("neutral", "texts of another kind")

@@ -212,6 +212,13 @@ def test_half_of_the_heads_save_at_most_the_share_of_attention() -> None:
     assert "at most about 20 %" in result.meaning
     assert "busy" not in result.meaning
     assert "the machine was busy" in answer("time", Bench(slowest=20.0)).meaning
+    # The cache is counted.
+    result = answer("cache", TokenBench())
+    # 3 of 8 groups stay.
+    assert (result.value, result.interval, result.sample) == (62.5, None, "")
+    assert "128 bytes per token before, 48 after" in result.meaning
+    with pytest.raises(OptionError, match="not known"):
+        measure("cache", subject(TokenBench(), cache=None))
 
 
 @pytest.mark.parametrize(("others", "meaning"), [(1.1, "These heads copy"), (2.5, "spread over more heads")])
@@ -219,15 +226,6 @@ def test_the_loss_on_repeated_tokens_rises_without_induction_heads(others: float
     result = answer("induction", TokenBench(loss=lambda mask: 2.5 if gone(mask) == [2] else others))
     assert (result.value, result.sample) == (pytest.approx(150), "4 sequences")
     assert meaning in result.meaning
-
-
-def test_the_cache_is_counted() -> None:
-    result = answer("cache", TokenBench())
-    # 3 of 8 groups stay.
-    assert (result.value, result.interval, result.sample) == (62.5, None, "")
-    assert "128 bytes per token before, 48 after" in result.meaning
-    with pytest.raises(OptionError, match="not known"):
-        measure("cache", subject(TokenBench(), cache=None))
 
 
 def test_steps_read_some_windows_and_all_repeats(window_bench: benches.Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,9 +30,7 @@ def test_a_text_is_answered_as_the_model_itself_answers_it(model: HeadModel) -> 
         logits = model.network(**model.tokenizer(TEXT, return_tensors="pt")).logits[0]
     assert found.probabilities == pytest.approx(logits.double().softmax(-1).numpy(), abs=1e-6)
     assert found.answer == int(logits.argmax())
-
-
-def test_every_budget_is_answered_as_its_mask_alone_is(model: HeadModel) -> None:
+    # Every budget is answered as its mask alone is.
     masks = [HeadMask.of(range(count), 3, 4) for count in range(1, 13)]
     found = over_budgets(model, TEXT, masks)
     assert found.budgets == tuple(range(1, 13))
@@ -69,19 +67,10 @@ def test_sub_words_are_joined_and_punctuation_belongs_to_no_word() -> None:
     assert groups.tolist() == [0, 1, -1]
 
 
-def test_a_text_without_words_has_no_maps(model: HeadModel) -> None:
+def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> None:
+    # A text without words has no maps.
     maps = read_maps(model, "!!!")
     assert (maps.words, maps.looks.shape, set(maps.arcs)) == ((), (12, 0), {()})
-
-
-def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:
-    first = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
-    second = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
-    assert find_arcs(np.array(first), most=2, least=0.16) == (Arc(1, 2, 0.7), Arc(2, 0, 0.5))
-    assert find_arcs(np.array(second), most=2, least=0.16) == ()
-
-
-def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> None:
     maps = read_maps(model, "The film was, great")
     assert maps.words == ("The", "film", "was", "great")
     tokens = attend(model, "The film was, great").by_head
@@ -91,6 +80,13 @@ def test_words_of_a_model_have_the_attention_of_its_tokens(model: HeadModel) -> 
     assert maps.length == 4
     own[:, range(4), range(4)] = 0
     assert maps.looks[0].tolist() == (255 * own[0].max(axis=0)).round().astype(int).tolist()
+
+
+def test_a_head_has_at_most_two_arcs_between_different_words_and_none_where_it_is_weak() -> None:
+    first = [[0.9, 0.1, 0.0], [0.2, 0.1, 0.7], [0.5, 0.5, 0.0]]
+    second = [[0.9, 0.16, 0.0], [0.1, 0.9, 0.0], [0.0, 0.1, 0.9]]
+    assert find_arcs(np.array(first), most=2, least=0.16) == (Arc(1, 2, 0.7), Arc(2, 0, 0.5))
+    assert find_arcs(np.array(second), most=2, least=0.16) == ()
 
 
 @pytest.fixture

@@ -131,9 +131,7 @@ def test_other_samples_are_different_halves_of_the_texts(bench: Any) -> None:
     assert result.overlap.value < 1
     assert bench.said[-1] == (module.STAGE, 3, 4)
     assert [done for _, done, _ in bench.said] == sorted(done for _, done, _ in bench.said)
-
-
-def test_too_few_texts_to_draw_samples_from_are_refused(bench: Any) -> None:
+    # Too few texts are refused.
     bench.evidence.texts = bench.evidence.texts.take(range(12))
     with pytest.raises(SpaceError, match="use at least 20"):
         repeat(bench, "sample")

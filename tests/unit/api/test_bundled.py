@@ -140,6 +140,13 @@ def test_the_document_is_the_one_that_prune_makes(written: Bundle, settings: Set
     assert replace(written.document, command=None) == again
     for name in ("embedding", "salience", "ks", "mss", "labels", "medoids"):
         assert np.array_equal(written.arrays[name], run.arrays[name]), name
+    # Its evidence chooses the heads of its document.
+    suggested = written.evidence().suggested(settings)
+    assert suggested.mask.by_layer == [list(heads) for heads in written.document.kept.values()]
+    # The other kind of salience is there as well.
+    other = prune(replace(settings, salience="example", latency=False), store=store)
+    chosen = HeadClusters.of_arrays(written.arrays, written.document, "example").suggested(settings)
+    assert chosen.mask.sha256 == other.mask.sha256
 
 
 def test_a_run_is_never_torn(place: Path, settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,15 +155,6 @@ def test_a_run_is_never_torn(place: Path, settings: Settings, store: Store, monk
     with pytest.raises(ZeroDivisionError):
         measure_run(settings, place, store)
     assert {file.name: file.read_bytes() for file in place.iterdir()} == before
-
-
-def test_its_evidence_chooses_the_heads_of_its_document(written: Bundle, settings: Settings, store: Store) -> None:
-    suggested = written.evidence().suggested(settings)
-    assert suggested.mask.by_layer == [list(heads) for heads in written.document.kept.values()]
-    # The other kind of salience is there as well.
-    other = prune(replace(settings, salience="example", latency=False), store=store)
-    chosen = HeadClusters.of_arrays(written.arrays, written.document, "example").suggested(settings)
-    assert chosen.mask.sha256 == other.mask.sha256
 
 
 def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, settings: Settings) -> None:

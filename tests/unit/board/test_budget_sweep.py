@@ -49,6 +49,15 @@ def test_between_two_measurements_lies_an_estimate_and_it_says_so() -> None:
     filled.current_budget = 5
     assert {row.budget: row.values["accuracy"] for row in filled.rows() if row.values} == {4: 0.6, 8: 0.8}
     assert filled.missing() is None
+    # A quicker recovery stands for what is not measured.
+    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
+    filled = BudgetTable(table().selections, recover="refit", quicker=quick)
+    for budget, accuracy in ((4, 0.5), (5, 0.7), (8, 0.8)):
+        quick.add(budget, outcomes=outcomes(accuracy))
+    filled.add(4, outcomes=outcomes(0.6))
+    assert filled.row(4).values["accuracy"] == 0.6
+    assert filled.row(5).values["accuracy"] == 0.7
+    assert filled.row(5).outcomes is None
 
 
 def test_time_is_estimated_towards_the_full_model_whose_ratio_is_1_by_definition() -> None:
@@ -78,17 +87,6 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     assert filled.missing() == ("outcomes", 5)
     filled.add(5, outcomes=outcomes(0.9))
     assert filled.missing() == ("outcomes", 2)
-
-
-def test_a_quicker_recovery_stands_for_what_is_not_measured() -> None:
-    quick = BudgetTable(table().selections, recover="quick-refit", timed=False)
-    filled = BudgetTable(table().selections, recover="refit", quicker=quick)
-    for budget, accuracy in ((4, 0.5), (5, 0.7), (8, 0.8)):
-        quick.add(budget, outcomes=outcomes(accuracy))
-    filled.add(4, outcomes=outcomes(0.6))
-    assert filled.row(4).values["accuracy"] == 0.6
-    assert filled.row(5).values["accuracy"] == 0.7
-    assert filled.row(5).outcomes is None
 
 
 def test_measurements_survive_a_file() -> None:

@@ -66,9 +66,7 @@ def test_a_mask_that_empties_a_layer_is_refused_unless_the_floor_is_0(board: Boa
     assert free.mask.empty_layers == (0,)
     with pytest.raises(MaskError, match="Keep at least one"):
         free.toggle(5)
-
-
-def test_a_mask_that_another_method_chose_is_not_made_by_hand_until_a_person_changes_it(board: Board) -> None:
+    # One that another method chose is not made by hand until a person changes it.
     board.set_mask(HeadMask.of([0, 3, 5], 2, 3), method="obs-fisher")
     assert board.by_hand
     assert board.method == "obs-fisher"

@@ -64,9 +64,7 @@ def test_the_error_of_a_mean_is_that_of_its_variance_components() -> None:
     found, theirs = crossed_mean(values), stats.ttest_1samp(values[0], 0.0)
     assert (found.p, found.df) == pytest.approx((theirs.pvalue, 39))
     assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval()))
-
-
-def test_three_masks_that_agree_have_the_degrees_of_freedom_of_three_seeds() -> None:
+    # Three masks that agree have the degrees of freedom of three seeds.
     random = np.random.default_rng(3)
     of_texts = random.normal(1.0, 1.0, 1000)
     values = of_texts + random.normal(0, 0.1, (3, 1000))
@@ -158,6 +156,20 @@ def test_areas_weigh_budgets_by_their_distance_and_masks_of_a_seed_are_averaged(
     mean = next(one for one in found.means if one.method == "random")
     assert mean.outcomes["accuracy"].value == pytest.approx(2 / 3)
     assert (mean.masks, mean.lowest, mean.highest) == (3, 0.0, 1.0)
+    # An area is over budgets of up to a fifth of the heads.
+    answers = np.random.default_rng(0).random((4, 3, 40)) < 0.5
+    cells = [
+        cell("complementary", 3 * at + seed, {"0": list(range(budget))}, answers[at, seed], seed=seed)
+        for at, budget in enumerate((2, 3, 4, 9))
+        for seed in range(3)
+    ]
+    one = file(cells, seeds=(0, 1, 2), n=40)
+    one["model"] |= {"layers": 2, "heads": 10}
+    found = summarise(ComparisonDocument.from_json(one), {"eval": told([*answers.reshape(12, 40), np.ones(40)])})
+    area = next(one for one in found.all_areas if one.outcome == "accuracy")
+    # 20 heads: budgets up to 4.
+    assert area.budgets == (2, 3, 4)
+    assert area.area == pytest.approx(np.average(answers[:3].mean(axis=(1, 2)), weights=[1, 2, 1]))
 
 
 def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
@@ -174,22 +186,6 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert (accuracy.seeds, accuracy.pp, accuracy.p, accuracy.p_holm) == (1, 100.0, None, None)
     assert (accuracy.tie, accuracy.better, accuracy.tested) == (True, None, False)
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
-
-
-def test_the_area_is_over_budgets_of_up_to_a_fifth_of_the_heads() -> None:
-    answers = np.random.default_rng(0).random((4, 3, 40)) < 0.5
-    cells = [
-        cell("complementary", 3 * at + seed, {"0": list(range(budget))}, answers[at, seed], seed=seed)
-        for at, budget in enumerate((2, 3, 4, 9))
-        for seed in range(3)
-    ]
-    one = file(cells, seeds=(0, 1, 2), n=40)
-    one["model"] |= {"layers": 2, "heads": 10}
-    found = summarise(ComparisonDocument.from_json(one), {"eval": told([*answers.reshape(12, 40), np.ones(40)])})
-    area = next(one for one in found.all_areas if one.outcome == "accuracy")
-    # 20 heads: budgets up to 4.
-    assert area.budgets == (2, 3, 4)
-    assert area.area == pytest.approx(np.average(answers[:3].mean(axis=(1, 2)), weights=[1, 2, 1]))
 
 
 def test_intervals_are_corrected_so_that_one_without_0_never_stands_beside_a_p_above_0_05() -> None:

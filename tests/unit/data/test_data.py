@@ -258,9 +258,7 @@ def test_splits_come_from_a_column_or_from_the_files_of_a_folder(write: Write) -
     assert dataset.notices == ()
     with pytest.raises(DataError, match="no split 'test'; choose one of 'train', 'validation'"):
         dataset.split("test")
-
-
-def test_train_gives_a_validation_split_and_the_test_split_stays_closed(write: Write) -> None:
+    # Train gives a validation split, and the test split stays closed.
     write("d/train.csv", "text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(200)))
     folder = write("d/test.csv", "text,label\nx,0\ny,1\n").parent
     dataset = load(str(folder))
@@ -341,9 +339,7 @@ def test_what_save_to_disk_wrote_is_read_with_its_class_names(tmp_path: Path) ->
     single = load(str(tmp_path / "single"))
     assert sum(map(len, single.splits.values())) == 100
     assert all(bucket(text) < 70 for text in single.splits["train"].first)
-
-
-def test_published_splits_with_two_names_of_validation_are_all_read(tmp_path: Path) -> None:
+    # Splits with two names of validation are all read.
     import datasets
 
     parts = {"train": labelled([1, 0]), "dev": labelled([0, 1]), "validation": labelled([1, 0, 1])}

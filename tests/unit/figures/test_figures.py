@@ -97,9 +97,7 @@ def test_lines_are_the_means_and_their_intervals(reading: SplitResults) -> None:
     assert list(lines["random"].y) == pytest.approx([100 * low.value, 100 * high.value])
     assert lines["random"].error_y.array[1] == pytest.approx(100 * (high.high - high.value))
     assert any("all heads" in one.text for one in figure.layout.annotations)
-
-
-def test_the_ranking_has_the_best_on_top_and_pale_ties(reading: SplitResults) -> None:
+    # The ranking has the best on top, and pale ties.
     tests = (verdict("random", 3, "complementary", "refit"), verdict("gradient", 3, None, "refit"))
     figure = ranking_figure(replace(reading, tests=tests), "refit", 3, METHODS, dark=False)
     means = {name: reading.means["refit", name, 3].outcomes["accuracy"] for name in METHODS}

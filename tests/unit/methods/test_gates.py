@@ -108,9 +108,7 @@ def test_pass_s_deviations_by_hand() -> None:
     uniform = torch.full((6,), 0.5, dtype=torch.float64)
     # -0.5 is not closed: its gate is 0 with sigmoid(0.5 - 0.791) < 1/2.
     assert passing.reopen(given, chance, uniform).tolist() == pytest.approx([5.0, 0.0, -5.0, 0.2, -0.5, 0.0])
-
-
-def test_the_pressure_grows_with_the_steps_that_miss_and_only_with_these() -> None:
+    # The pressure grows with the steps that miss, and only with these.
     pressure = passing.Pressure(kept=1, rise=3)
     missing = torch.tensor([[0.0, 0.0], [40.0, -40.0]], dtype=torch.float64)
     met = torch.tensor([[-40.0, -40.0], [40.0, -40.0]], dtype=torch.float64)

@@ -276,9 +276,7 @@ def test_entropy_is_that_of_every_row_by_hand(model: HeadModel, double: Any, tmp
     found = entropies(gather(model, TEXTS, tmp_path))
     assert np.allclose(found, expected, atol=1e-5)
     assert ((found > 0) & (found < 1)).all()
-
-
-def test_entropy_of_one_token_is_zero_and_of_equal_weights_one() -> None:
+    # That of one token is 0, and of equal weights 1.
     one = entropy(torch.ones(1, 2, 1, 1), torch.ones(1, 1, dtype=torch.bool))
     assert one.tolist() == [[[0.0], [0.0]]]
     weights = torch.tensor([[0.25, 0.25, 0.25, 0.25], [1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.25] * 4])

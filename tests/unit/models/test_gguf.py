@@ -132,9 +132,7 @@ def test_an_interrupted_conversion_leaves_nothing_behind(file: Path) -> None:
     with pytest.raises(cahp.Cancelled), gguf.hub.progress_to(stop):
         gguf.convert_weights(card)
     assert sorted(Path(card.folder).parent.rglob("*")) == before
-
-
-def test_a_file_that_changed_since_it_was_opened_is_not_taken_for_it(file: Path) -> None:
+    # A file that changed since it was opened is not taken for it.
     card = identify(str(file))
     file.write_bytes(file.read_bytes() + bytes(32))
     with pytest.raises(ModelError, match="changed"):

@@ -123,9 +123,7 @@ def test_a_long_text_loses_its_end_and_the_prompt_nothing() -> None:
     # No token that it could have had is lost.
     assert len(entry["input_ids"]) >= 63
     assert read.tokens(["okay"], 64) == read.tokens(["okay"], 12)
-
-
-def test_of_a_pair_the_longer_text_gives_first() -> None:
+    # Of a pair the longer text gives first.
     read, tokenizer = reader("{premise} / {hypothesis} / it was", "great", "bad"), bytewise()
     (entry,) = read.tokens([("good " * 60, "it was okay")], 40)
     said = tokenizer.decode(entry["input_ids"])

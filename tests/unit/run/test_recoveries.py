@@ -285,7 +285,7 @@ def test_another_bench_finds_a_distillation(settings: Settings, store: Store, mo
     # All texts would be the same however they are drawn.
     drawn = replace(settings, limit=50)
     bench = open_bench(replace(drawn, recover="refit"), store=store)
-    # No repair reads labels, not even to draw its texts.
+    # No recovery reads labels, not even to draw its texts.
     assert bench.recoveries.inputs != bench.calibration.inputs
     assert bench.recoveries.read(choose(bench).mask, "distill") is None
     run = prune(replace(drawn, recover="distill"), store=store)

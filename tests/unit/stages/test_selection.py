@@ -102,6 +102,12 @@ def test_the_first_of_the_most_salient_members_represents_its_cluster() -> None:
     assert representatives(labels, medoids, Ranking.of(SALIENCE)).tolist() == [0, 3, 5]
     assert representatives(labels, medoids, Ranking.of(np.ones((2, 4)))).tolist() == [0, 2, 4]
     assert representatives(labels, medoids, Ranking.of(SALIENCE), "medoid").tolist() == [1, 2, 7]
+    # Scores that are not numbers are refused.
+    broken = SALIENCE.copy()
+    broken[1, 2] = np.nan
+    for choose in (lambda: top(broken, budget=4), lambda: select(BY_HAND, broken, budget=4)):
+        with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
+            choose()
 
 
 @pytest.mark.parametrize(
@@ -130,14 +136,6 @@ def test_a_budget_takes_the_most_clusters_that_fit_then_rescues_and_fills(
     chosen = select(BY_HAND, SALIENCE, budget=budget, **options)
     assert (chosen.k, chosen.requested, chosen.mask.flat) == (k, budget, heads)
     assert chosen.rescued == rescued
-
-
-def test_scores_that_are_not_numbers_are_refused() -> None:
-    broken = SALIENCE.copy()
-    broken[1, 2] = np.nan
-    for choose in (lambda: top(broken, budget=4), lambda: select(BY_HAND, broken, budget=4)):
-        with pytest.raises(CahpError, match="scores of 1 heads are not numbers"):
-            choose()
 
 
 SHAPES = st.tuples(st.integers(1, 5), st.integers(2, 6)).filter(lambda shape: shape[0] * shape[1] > 2)

@@ -130,9 +130,7 @@ def test_items_halves_and_labels_are_those_of_the_task() -> None:
     predicted = np.array([1, 0])
     assert CLASSIFICATION.label(fakes.sentences(2), lambda: predicted) is predicted
     assert NEXT_TOKEN.label(windows(window(3), window(3)), lambda: pytest.fail("predicted")).tolist() == [0, 0]
-
-
-def test_intervals_are_over_windows_where_documents_are_few() -> None:
+    # Intervals are over windows where documents are few.
     few = windows(*(window(3, number % 7) for number in range(12)), window(3, 7, source="random"))
     many = windows(*(window(3, number % 8) for number in range(12)))
     scores = np.zeros((13, 2, 3), dtype=np.float32)

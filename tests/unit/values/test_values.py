@@ -145,9 +145,7 @@ def test_targets_are_places_and_earlier_copies() -> None:
     assert found["duplicate"] == [[3, 1], [4, 2]]
     # After the earlier 7 stands 8; after the earlier 8 stands 7.
     assert found["induction"] == [[3, 2], [4, 3]]
-
-
-def test_a_score_is_a_mean_over_queries_and_chance_that_of_a_random_visible_token() -> None:
+    # A score is a mean over queries, and chance that of a random visible token.
     maps = np.tril(np.ones((1, 5, 5)))
     maps /= maps.sum(axis=2, keepdims=True)
     maps[0, 4] = [0, 0, 1, 0, 0]
