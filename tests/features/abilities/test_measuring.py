@@ -1,5 +1,6 @@
 """What abilities are measured on, what is said of models whose abilities are known, and ``cahp abilities``."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import fakes
 import numpy as np
 import pytest
 import torch
+from apps import done, explorer_with_run, has_button, open_app, rerun, text_of
 from terminal import call, refused
 
 from cahp import models
@@ -26,11 +28,14 @@ from cahp.features.abilities.items import (
 )
 from cahp.features.abilities.measuring import make_source, read_items, value_items
 from cahp.features.abilities.record import FLAGS, ItemValues, decide
-from cahp.features.abilities.section import RECEIPT
+from cahp.features.abilities.section import RECEIPT, AbilityOptions
 from cahp.models.head_model import HeadModel
 from cahp.run.document import RunDocument
 from cahp.store import Store
 from cahp.tasks.texts import Texts
+from cahp.ui.export.view import list_findings, on_board
+from cahp.ui.frame.panels import find_record, kind_of
+from cahp.ui.session.explorer import Explorer
 from cahp.values import HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -241,3 +246,35 @@ def test_repeats_are_measured_unless_declined(place: Path, tmp_path: Path, wante
     document = fakes.prune(replace(settings, abilities=wanted), store=Store(tmp_path)).document
     record = RECEIPT.read_run(RunDocument.from_json(document.to_json()))
     assert len(record.rows if record is not None else ()) == names
+
+
+@pytest.fixture
+def explorer(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Explorer]:
+    settings = fakes.quick_task(tmp_path_factory.mktemp("abilities"), budget="6", recover="refit")
+    with explorer_with_run("abilities", settings) as made:
+        yield made
+
+
+def test_a_receipt_is_measured_on_request_and_said_on_every_page(explorer: Explorer) -> None:
+    explorer.detail = RECEIPT.title
+    app = open_app("budget", explorer)
+    assert explorer.recovery.name == "refit"
+    assert find_record(explorer, RECEIPT) is None
+    assert has_button(app, "abilities-strip")
+    app.button(key="abilities-tab").click().run()
+    record = done(explorer.job(kind_of(RECEIPT, AbilityOptions())))
+    rerun(app)
+    assert find_record(explorer, RECEIPT) == record
+    assert record.states == ("pruned", "recovered")
+    assert not has_button(app, "abilities-strip")
+    assert record.summarise("recovered").replace(" ", "") in text_of(app, "markdown").replace("\\", "").replace(" ", "")
+    assert len(app.table[0].value) == len(record.rows)
+    line = f"abilities after refit: {record.summarise('recovered')}"
+    assert line in text_of(open_app("export", explorer), "caption").replace("\\", "")
+    view = on_board(explorer)
+    assert view.document is not None
+    assert RECEIPT.read_run(view.document) == record
+    assert list_findings(explorer, view, "refit") == (line,)
+    assert list_findings(explorer, view, "distill") == ()
+    # What the mask was measured for reaches the card of a model also before the mask is evaluated.
+    assert list_findings(explorer, replace(view, document=None), "refit") == (line,)

@@ -259,8 +259,8 @@ def test_splits_come_from_a_column_or_from_the_files_of_a_folder(write: Write) -
     with pytest.raises(DataError, match="no split 'test'; choose one of 'train', 'validation'"):
         dataset.split("test")
     # Train gives a validation split, and the test split stays closed.
-    write("d/train.csv", "text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(200)))
-    folder = write("d/test.csv", "text,label\nx,0\ny,1\n").parent
+    write("closed/train.csv", "text,label\n" + "".join(f"text {n},{n % 2}\n" for n in range(200)))
+    folder = write("closed/test.csv", "text,label\nx,0\ny,1\n").parent
     dataset = load(str(folder))
     assert dataset.splits["test"].first == ("x", "y")
     assert len(dataset.splits["train"]) + len(dataset.splits["validation"]) == 200

@@ -1,15 +1,18 @@
 """What is measured for the board when a person asks, in parts of the Budget page."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from apps import PATIENCE, has_button, open_part, rerun, text_of, wait_for_ever
+from apps import PATIENCE, explorer_of, has_button, open_app, open_part, rerun, text_of, wait_for_ever
 
 from cahp.api import bundled
-from cahp.board import FirstScreen
+from cahp.board import Event, FirstScreen
 from cahp.features.abilities import section
 from cahp.features.abilities.panel import draw_strip
 from cahp.features.abilities.section import RECEIPT, AbilityOptions
@@ -80,3 +83,35 @@ def test_the_board_tells_why_a_refit_in_the_background_failed(
     assert explorer.work.start(REFIT, explorer.board_state("refit")).wait(PATIENCE)
     app = open_part(partial(board.draw, first=first), explorer, board.describe_change)
     assert text_of(app, "error") == "The refit went wrong."
+
+
+ROOT = Path(__file__).parents[4] / "cahp"
+
+
+def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_app("budget")
+    explorer, files = explorer_of(app), set[str]()
+
+    def profile(frame: Any, event: str, _: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(ROOT):
+            files.add(path.relative_to(ROOT).as_posix())
+
+    def recorded(function: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any, **options: Any) -> None:
+            before = sys.getprofile()
+            sys.setprofile(profile)
+            try:
+                function(*arguments, **options)
+            finally:
+                sys.setprofile(before)
+
+        return call
+
+    recorded(board._handle)(explorer, Event("budget", budget=20))
+    for name in ("measure", "draw"):
+        monkeypatch.setattr(board, name, recorded(getattr(board, name)))
+    rerun(app)
+    assert explorer.board.budget == 20
+    assert {"board/contents.py", "board/state.py", "board/budget_sweep.py", "ui/frame/board.py"} <= files
+    assert len(files) <= 23, " ".join(sorted(files))
