@@ -173,6 +173,10 @@ def test_the_fewest_heads_are_chosen_and_for_time_the_most() -> None:
         ("distill", {"can_refit": False}, 2000 * (1.2 + 3 * 2.6)),
         ("distill", {}, 666 * 4.1 + 1200 + 2000 * (1.2 + 3 * 2.6)),
         ("finetune", {"epochs": 1}, 2000 * 2.6),
+        # Windows that choose the heads of a language model; five times as many recover it, or are tuned on as they are.
+        ("refit", {"growth": 0.016}, 26 * 4.1 + 19.2),
+        ("quick-refit", {"growth": 5}, 666),
+        ("refit-finetune", {"growth": 0.016, "epochs": 1}, 26 * 4.1 + 19.2 + 2000 * 2.6 * 4),
         # Each of three rates is tried for an epoch.
         ("refit-finetune", {"can_refit": False, "epochs": 1}, 2000 * 2.6 * 4),
     ],

@@ -190,7 +190,7 @@ def test_a_run_prints_its_protocol_and_speaks_of_tokens(source: list[object], tm
         (("--labels", "--recover", "distill"), "--labels needs labels, which"),
         (("--goal", "accuracy-loss=1"), "--goal accuracy-loss=1 needs labels, which"),
         (("--stride", 32), "--stride"),
-        (("--tokens", 16, "--budget", 6, "--recover", "refit"), "raise --tokens or lower --window"),
+        (("--tokens", 32, "--window", 64, "--budget", 6, "--recover", "refit"), "raise --tokens or lower --window"),
         (("--window", 81), "--window 81 is more than the 80 tokens that lm reads"),
         (("--prompt", "{text} it was", "--answers", 'bad,"good'), "--answers 'bad,\"good' cannot be read"),
     ],

@@ -154,10 +154,26 @@ def test_no_model_is_compared_on_a_window_of_which_it_learned_a_passage() -> Non
     assert now_held_out.tolist() == [row for row in held_out if row != tried[0]]
 
 
+def test_of_many_windows_eight_are_held_out_and_all_others_learned() -> None:
+    texts = [make_text(100 * place) for place in range(1, 101)]
+    _, fifth = hold_out([f"text {row}" for row in range(100)])
+    learned, held_out = hold_out(texts)
+    assert len(fifth) == 20
+    assert len(held_out) == 8
+    assert set(held_out) < set(fifth)
+    assert sorted([*learned, *held_out]) == list(range(100))
+    # A passage of a window that would be held out: the window is learned instead.
+    passages = [make_repeat("passage", texts[held_out[0]].ids[8]), *(make_repeat("passage", 20_000) for _ in range(9))]
+    now_learned, now_held_out = hold_out([*texts, *passages])
+    assert 100 in now_learned
+    assert held_out[0] in now_learned
+    assert (now_held_out < 100).sum() == 8
+
+
 @pytest.mark.parametrize(
     ("text", "repeats", "better"), [(0.1, 2.0, True), (0.1, 1.0, True), (0.1, 2.1, False), (0.2, 1.0, False)]
 )
 def test_a_repair_diverges_less_on_text_and_not_more_on_repeats(text: float, repeats: float, better: bool) -> None:
-    before = Divergences(total=0.4, text=0.2, repeats=2.0, agreement=0.5, count=9)
-    after = Divergences(total=0.3, text=text, repeats=repeats, agreement=0.6, count=9)
+    before = Divergences(text=0.2, repeats=2.0, agreement=0.5, count=9)
+    after = Divergences(text=text, repeats=repeats, agreement=0.6, count=9)
     assert after.is_better_than(before) is better

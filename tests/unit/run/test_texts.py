@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import fakes
 import pytest
@@ -13,12 +13,13 @@ import cahp
 from cahp import methods, models
 from cahp.files import json_text
 from cahp.models.head_model import HeadModel
+from cahp.models.reading import hold_out
 from cahp.models.surgery import cut
 from cahp.outcomes import OUTCOMES
 from cahp.run.bench import open_bench
 from cahp.run.document import RunDocument
 from cahp.run.prune import choose, measure_run
-from cahp.run.settings import Settings
+from cahp.run.settings import Settings, enlarge
 from cahp.run.texts import load_data
 from cahp.stages import recovery
 from cahp.store import Store
@@ -165,6 +166,34 @@ def test_a_quarter_of_the_calibration_tokens_is_read_twice_by_default(mixed: Set
     assert not count_read(bench.evaluation.windows, "passage")
     evaluated = cahp.evaluate(mixed, store=store)
     assert not [notice for notice in evaluated["notices"] if "mix" in notice]
+
+
+def test_recoveries_read_four_times_the_text_and_the_mix_besides(mixed: Settings, store: Store) -> None:
+    bench = open_bench(replace(mixed, tokens=512), store=store)
+    windows = cast(list[Window], bench.recoveries.inputs)
+    # Heads are chosen on as many as before.
+    assert (bench.calibration.count, bench.calibration.tokens) == (12, pytest.approx(512, abs=2 * 32))
+    assert [window.source for window in windows].count("text") == 4 * 512 / 32
+    read_twice = [len(window.ids) for window in windows if window.source != "text"]
+    assert sum(read_twice) == pytest.approx(4 * 512 / 3, abs=33)
+    # An estimate, without cutting them.
+    assert len(bench.calibration) * bench.growth == pytest.approx(len(windows), rel=0.2)
+    refitted, quick = (bench.recoveries.recover(HeadMask.of([0, 2], 3, 4), name) for name in ("refit", "quick-refit"))
+    assert refitted.refit.examples == len(hold_out(windows)[0])
+    assert "on 8 held-out windows after refit" in refitted.refit.reason
+    # What is shown at once reads no more.
+    assert quick.refit.examples == len(hold_out(bench.calibration.inputs)[0])
+    assert enlarge(replace(mixed, tokens=50_000, mix="0")).tokens == 50_000
+    assert enlarge(replace(mixed, tokens=10_000, mix="0")).tokens == 32_768
+
+
+def test_another_mix_or_text_is_another_recovery(mixed: Settings, store: Store, tmp_path: Path) -> None:
+    digests = set()
+    for name, value in (("mix", "0"), ("mix", "repeats=10%"), ("limit", 500), ("tokens", 256)):
+        # Of so few tokens none are read twice, so that the same windows choose the heads.
+        bench = open_bench(replace(mixed, sample="head", **{"tokens": 224, "mix": "0", name: value}), store=store)
+        digests.add(bench.recoveries.inputs_sha256)
+    assert len(digests) == 4
 
 
 def test_other_data_are_mixed_in(mixed: Settings, store: Store) -> None:

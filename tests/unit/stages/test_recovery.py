@@ -10,14 +10,17 @@ import torch
 from torch import nn
 
 from cahp import models
+from cahp.models import reading
 from cahp.models.head_model import HeadModel
-from cahp.models.reading import compare_answers, hold_out, logits_of
+from cahp.models.reading import Divergences, Teacher, compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
 from cahp.models.training import Loss, Objective, Schedule, optimise
+from cahp.models.windows import cut_windows
 from cahp.recoveries import QUICK, RECOVERIES, DistillReport, refit_texts
 from cahp.stages import recovery
 from cahp.stages.evaluation import evaluate
 from cahp.stages.recovery import choose_inputs, collect_grams, distill, mean_ablate, refit, solve, solve_at_once
+from cahp.tasks.task import NEXT_TOKEN
 from cahp.tasks.texts import Texts
 from cahp.values import HeadMask
 
@@ -270,6 +273,38 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     expected = 4 * (hard * (hard.log() - soft)).sum(-1).mean()
     expected += nn.functional.cross_entropy(mine, torch.as_tensor(texts.labels[learned])[rows])
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_language_model_learns_the_divergence_by_which_it_is_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "has_bfloat16", lambda _: False)
+    full = models.load(str(fakes.save_language_model(tmp_path, family="llama")), device="cpu")
+    windows = cut_windows(full.card, fakes.sentences(20), window=16, tokens=10**6).inputs
+    student = cut(full, HeadMask.of([0, 2], full.layers, full.heads))
+    teacher = Teacher(full, windows)
+    (batch,) = full.batches(full.tokenize(windows))
+    with torch.no_grad():
+        loss = teacher.loss(student.network, batch.tensors, batch.rows)
+    assert float(loss) == pytest.approx(teacher.compare(student, batch.rows).text, rel=1e-5)
+    assert NEXT_TOKEN.distill_rate == 5e-5
+
+
+def test_an_epoch_that_repeats_less_well_is_not_kept(
+    model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is nearer on text, and would be rejected at the end."""
+    told = iter([(0.2, 1.0), (0.1, 1.1), (0.15, 0.9), (0.18, 0.8), (0.15, 0.9)])
+    seen: list[torch.Tensor] = []
+
+    def compare(*_: object, network: Any = None, **options: object) -> Divergences:
+        seen.append(list(network.parameters())[-1].sum())
+        return Divergences(*next(told), agreement=0.5, count=9)
+
+    monkeypatch.setattr(Teacher, "compare", compare)
+    _, report = distill(model, start, TEXTS.inputs, schedule=replace(BRIEF, epochs=3))
+    assert report.accepted
+    assert seen[4] == seen[2] != seen[1]
 
 
 def test_a_student_that_is_farther_from_its_teacher_is_rejected(model: HeadModel, start: HeadModel) -> None:
