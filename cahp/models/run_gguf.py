@@ -4,7 +4,7 @@ The text of this file runs in a fresh process that cannot import the package aro
 metadata of a written file mean the model in memory. It needs only gguf and torch, and has no cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from cahp.values import Arrays
-
 #: Architectures that rotate the two halves of a head; the others rotate neighbouring channels.
 HALVES = ("qwen3",)
 
@@ -27,7 +25,7 @@ def _unpack(entry: Any) -> NDArray[np.float32]:
     return np.array(dequantize(entry.data, entry.tensor_type), dtype=np.float32)
 
 
-def read_gguf(file: Path) -> Callable[[Arrays], NDArray[Any]]:
+def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]:
     """Read a file; return a function from a batch (arrays by name) to the logits of all its tokens."""
     reader = GGUFReader(file)
     metadata = {name: field.contents() for name, field in reader.fields.items() if "tokenizer" not in name}
@@ -85,7 +83,7 @@ def read_gguf(file: Path) -> Callable[[Arrays], NDArray[Any]]:
         weights = scores.masked_fill(~allowed[:, None], -torch.inf).softmax(-1)
         return hidden + linear((weights @ values).transpose(1, 2).flatten(-2), f"blk.{layer}.attn_output")
 
-    def answer(batch: Arrays) -> NDArray[Any]:
+    def answer(batch: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
         real = torch.from_numpy(batch["attention_mask"]).bool()
         positions = real.long().cumsum(1).sub(1).clamp(min=0)
         # A token that is no text attends to itself, so that its sums stay numbers.
