@@ -5,6 +5,7 @@ from pathlib import Path
 import fakes
 import numpy as np
 import pytest
+from apps import done, explorer_with_run, open_app, rerun, text_of
 
 from cahp.features.anatomy import (
     ANATOMY,
@@ -20,6 +21,8 @@ from cahp.run.bench import open_bench
 from cahp.run.measures import MaskSubject
 from cahp.show import Line, Table
 from cahp.store import Store
+from cahp.ui.frame import find_record, list_colourings
+from cahp.ui.frame.panels import kind_of
 from cahp.values import Estimate, HeadMask
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -110,3 +113,16 @@ def test_it_is_measured_once_of_the_windows_of_a_language_model(tmp_path: Path, 
         assert min(estimate.value for estimate in row.costs.values()) >= 0
     assert np.mean(record.list_costs("mean")) > np.mean(record.list_costs("both"))
     assert measure_anatomy(bench, 3, measure=False) == record
+
+
+def test_a_card_offers_it_and_shows_what_is_stored(tmp_path: Path) -> None:
+    with explorer_with_run("anatomy", fakes.quick_task(tmp_path, budget="6")) as explorer:
+        app = open_app("home", explorer, head="1.2")
+        app.button(key="anatomy-card").click().run()
+        record = done(explorer.work.job(kind_of(ANATOMY, ANATOMY.options())))
+        rerun(app)
+        assert describe_cover(record.rows[6], 6, 4, "head") in text_of(app, "markdown").replace("\\", "")
+        assert [row.name for row in list_colourings() if row.know(explorer) == record] == ["anatomy"]
+        # Another mask changes nothing.
+        explorer.board.toggle(6)
+        assert find_record(explorer, ANATOMY) == record
