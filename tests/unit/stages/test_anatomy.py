@@ -46,11 +46,10 @@ def mix(states: Floats, values: Floats, *, causal: bool) -> Floats:
         if causal:
             weights = np.where(distances < 0, 0, rest**distances / span)
         columns.append(weights @ values)
-    if causal:
-        columns.append(np.cumsum(values, axis=0) / (1 + places[:, None]))
-    else:
-        columns.append(np.broadcast_to(values.mean(axis=0), values.shape))
-    return np.concatenate(columns, axis=1)
+    means = np.cumsum(values, axis=0) / (1 + places[:, None])
+    if not causal:
+        means[:] = means[-1]
+    return np.concatenate([*columns, means], axis=1)
 
 
 def read(model: HeadModel, texts: object) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
