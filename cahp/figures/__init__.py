@@ -9,6 +9,7 @@ from cahp.figures.marks import (
     label,
     named_rows,
     points,
+    ticks,
 )
 
 __all__ = [
@@ -22,4 +23,5 @@ __all__ = [
     "named_rows",
     "places",
     "points",
+    "ticks",
 ]

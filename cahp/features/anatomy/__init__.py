@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp.figures import LEGEND, draw, head_name, places
+from cahp.figures import LEGEND, draw, head_name, places, ticks
 from cahp.outcomes import estimate_mean
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Cell, Figure, Line, Marks, Table, Text
@@ -190,23 +190,30 @@ def mark_cover(record: Anatomy) -> Marks:
     return Marks("anatomy", "who covers for it", groups.reshape(shape), signs, words, legend, colours)
 
 
-def draw_parts(rows: Sequence[HeadAnatomy], names: Sequence[str], *, dark: bool) -> Any:
-    """Draw the parts of heads as stacked bars from left to right."""
+def draw_parts(rows: Sequence[HeadAnatomy], names: Sequence[str], heads: int) -> Any:
+    """Draw the parts of heads as stacked bars, layer by layer with so many ``heads`` each; one bar of a head alone."""
+    numbers = list(range(len(rows)))
+    amount = {"title": "share of the output (%)", "range": [0, 100], "fixedrange": True}
+    layers = range(len(rows) // heads)
+    x = ticks("layer", [(layer + 0.5) * heads - 0.5 for layer in layers], (-0.6, len(rows) - 0.4), [*layers])
+    y: dict[str, Any] = amount
+    height = 320
+    alone = len(rows) == 1
+    if alone:
+        x = amount
+        y = {"visible": False}
+        height = 130
     traces = []
     for part, (label, colour) in PARTS.items():
         shares = [100 * getattr(row, part) for row in rows]
         hover = [f"{name}<br>{label}: {share:.0f} %" for name, share in zip(names, shares, strict=True)]
-        trace: dict[str, Any] = {"type": "bar", "orientation": "h", "x": shares, "y": list(range(len(rows)))}
+        trace: dict[str, Any] = {"type": "bar", "x": numbers, "y": shares}
+        if alone:
+            trace |= {"orientation": "h", "x": shares, "y": numbers}
         look = {"name": label, "marker": {"color": colour}, "hovertext": hover, "hoverinfo": "text"}
         traces.append({**trace, **look})
     return draw(
-        traces,
-        x={"title": "share of the output (%)", "range": [0, 100], "fixedrange": True},
-        y={"tickvals": list(range(len(rows))), "ticktext": names, "autorange": "reversed", "automargin": True},
-        height=110 + max(30, 14 * len(rows)),
-        legend=LEGEND,
-        barmode="stack",
-        bargap=0.15,
+        traces, x=x, y=y, height=height, legend={**LEGEND, "traceorder": "normal"}, barmode="stack", bargap=0.15
     )
 
 
@@ -281,7 +288,7 @@ class AnatomyOfHeads(Measure[Anatomy]):
         columns = {part: [round(getattr(row, part), 4) for row in rows] for part in PARTS}
         yield Figure(
             f"What the output of each {unit} is made of",
-            lambda dark: draw_parts(rows, names, dark=dark),
+            lambda _: draw_parts(rows, names, record.heads),
             f"A bar is a {unit}; its parts are shares of the squared length of what it writes, on held-out tokens. A "
             "share is not a cost.",
             {**places(record.layers, record.heads), **columns},

@@ -36,7 +36,7 @@ def draw_card(explorer: Explorer, head: int) -> None:
     )
     names = [head_name(head, record.heads, unit)]
     data: dict[str, list[str | float]] = {"part": [*PARTS], "share": [getattr(row, part) for part in PARTS]}
-    figure = Figure(parts, lambda dark: draw_parts([row], names, dark=dark), help, data, "head-anatomy")
+    figure = Figure(parts, lambda _: draw_parts([row], names, 1), help, data, "head-anatomy")
     draw_blocks([figure, table_of_costs(row)])
 
 
