@@ -57,9 +57,7 @@ def test_every_peer_is_measured_and_keeps_exactly_its_bytes(document: PeersDocum
     assert left["streaming", 0.5] == pytest.approx(1 - 7 / 12 * (1 - 68 / 2048))
     # A float32 number takes 4 bytes, and counts with 2: 3 layers, keys and values of 4 groups of 4 channels.
     assert document.cache == 3 * 2 * 4 * 4 * 2
-
-
-def test_more_bits_are_nearer_and_differences_are_paired(document: PeersDocument) -> None:
+    # More bits are nearer, and differences are paired.
     rows = {(row.peer, round(row.cut, 2)): row for row in document.rows}
     assert 0 < rows["8-bit", 0.0].kl.value < rows["4-bit", 0.0].kl.value
     eight = rows["8-bit", 0.0]

@@ -178,16 +178,14 @@ def test_no_page_of_a_language_model_speaks_of_accuracy_or_classes(storyteller: 
     opened(key, storyteller)
 
 
-def test_the_bundled_example_shows_its_graph_without_the_model(storyteller: Explorer) -> None:
+def test_the_bundled_example_needs_no_model(storyteller: Explorer) -> None:
     app = opened("similarity", storyteller)
     assert len(app.get("plotly_chart")) >= 2
     # Another text is run, and waits for the model.
     app.text_area(key="similarity-text-0").set_value("Nobody likes Monday mornings.").run()
     assert not app.get("plotly_chart")
     assert any("Compare heads" in str(bar.proto) for bar in app.get("progress"))
-
-
-def test_the_first_screen_has_both_continuations_and_opens_by_roles_without_the_model(storyteller: Explorer) -> None:
+    # The first screen has both continuations, and opens by roles.
     app = opened("home", storyteller)
     full, kept = (one.proto.body for one in app.get("html") if 'class="continued"' in one.proto.body)
     assert "All groups" in full

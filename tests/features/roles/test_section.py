@@ -81,9 +81,7 @@ def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
     assert first.p == none.p == pytest.approx(4 / 184_756)
     level = compare_kept(roles_of("first", "none"), np.array([[True, False]]))
     assert [(row.kept, row.low, row.high, row.p) for row in level] == [(1, 0, 1, 1.0), (0, 0, 1, 1.0)]
-
-
-def test_heads_that_share_a_cluster_are_told_from_heads_that_do_not() -> None:
+    # Heads that share a cluster are told from heads that do not.
     roles = roles_of(*["first"] * 4, *["none"] * 8)
     together = compare_clusters(roles, np.repeat([0, 1, 2], 4))
     # Of the 495 ways to name four of twelve heads, three put all into one cluster.

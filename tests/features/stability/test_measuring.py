@@ -86,9 +86,7 @@ def test_frequency_and_overlap_are_those_of_all_pairs_of_choices() -> None:
     assert (result.overlap.value, len(result.masks)) == (1, 2)
     (line,) = STABILITY.show(resampled([0], []), MaskSubject(HeadMask.full(1, 4)))
     assert "fewer than two choices" in line.text
-
-
-def test_the_overlap_s_interval_is_the_jackknife_s_over_choices() -> None:
+    # Its interval is the jackknife's over choices.
     # Pairs share 1/3, 1/3 and 1 of their heads; without a choice 1, 1/3 or 1/3 is left.
     assert resampled([0, 1], [0, 2], [0, 2]).overlap.ci95 == (0.0, 1.0)
     assert resampled(*[[0, 1]] * 4).overlap.ci95 == (1.0, 1.0)

@@ -87,9 +87,7 @@ def test_the_full_model_is_measured_first_and_then_the_current_budget() -> None:
     assert filled.missing() == ("outcomes", 5)
     filled.add(5, outcomes=outcomes(0.9))
     assert filled.missing() == ("outcomes", 2)
-
-
-def test_measurements_survive_a_file() -> None:
+    # Measurements survive a file.
     filled = table()
     filled.add(3, outcomes=outcomes(0.5), speed=speed(0.7))
     filled.add(8, outcomes=outcomes(0.9))

@@ -39,6 +39,12 @@ def test_texts_that_differ_are_counted_by_who_is_right() -> None:
     assert found.table(texts, "A", "B", classes=("low", "high"))["label"] == ["low", "high"]
     unlabelled = Texts(texts.first, None, np.full(4, -1), names)
     assert list(found.table(unlabelled, "A says", "B says")) == ["text", "A says", "B says"]
+    # Why models cannot be compared is said.
+    here = card(3, 4, "bad", "good")
+    assert mismatch(here, card(3, 4, "Good", "bad")) == ""
+    assert mismatch(card(6, 4, "bad", "good"), here) == "A's model has 6 layers of 4 heads, and B's 3 of 4"
+    assert mismatch(here, card(3, 8, "bad", "good")) == "A's model has 3 layers of 4 heads, and B's 3 of 8"
+    assert mismatch(here, card(3, 4, "bad", "fair", "good")).endswith("do not predict the same classes or tokens")
 
 
 def test_two_models_answer_the_same_texts_and_are_compared_in_pairs(small_bench: Bench, tmp_path: Path) -> None:
@@ -97,14 +103,6 @@ def test_models_that_group_the_labels_of_the_data_differently_are_not_compared(t
 
 def card(layers: int, heads: int, *labels: str) -> ModelCard:
     return ModelCard("m", None, "bert", layers, heads, 8, 32, labels, "", "")
-
-
-def test_why_models_cannot_be_compared_is_said() -> None:
-    here = card(3, 4, "bad", "good")
-    assert mismatch(here, card(3, 4, "Good", "bad")) == ""
-    assert mismatch(card(6, 4, "bad", "good"), here) == "A's model has 6 layers of 4 heads, and B's 3 of 4"
-    assert mismatch(here, card(3, 8, "bad", "good")) == "A's model has 3 layers of 4 heads, and B's 3 of 8"
-    assert mismatch(here, card(3, 4, "bad", "fair", "good")).endswith("do not predict the same classes or tokens")
 
 
 def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:

@@ -29,16 +29,7 @@ def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> 
     assert solid.hovertext[1] == "<b>layer 1, head 2</b><br>kept<br>cluster C"
     assert [list(frame.customdata) for frame in figure.data[2:4]] == [[4, 5], [4]]
     assert figure.layout.xaxis.title.text == "Head"
-
-
-#: Five heads of three clusters; of the largest, head 2 is the most salient.
-LABELS = np.array([0, 0, 0, 1, 2, 1])
-PLANE = np.arange(12.0, dtype=np.float32).reshape(6, 2)
-SALIENCE = np.array([[0.1, 0.2, 0.9], [0.3, 0.5, 0.4]])
-MASK = HeadMask.of([2, 4], 2, 3)
-
-
-def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringed() -> None:
+    # In their space they lie where they are, and the most salient are ringed.
     settings = Settings(projection="pca")
     # The cluster of head 5 is framed.
     figure = space_figure(PLANE, SALIENCE, mark_clusters(LABELS), MASK, settings, lit=5, unit="group", dark=False)
@@ -50,6 +41,13 @@ def test_kept_and_pruned_heads_lie_where_they_are_and_the_most_salient_are_ringe
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
     assert figure.layout.xaxis.title.text == "PCA 1 (no unit)"
+
+
+#: Five heads of three clusters; of the largest, head 2 is the most salient.
+LABELS = np.array([0, 0, 0, 1, 2, 1])
+PLANE = np.arange(12.0, dtype=np.float32).reshape(6, 2)
+SALIENCE = np.array([[0.1, 0.2, 0.9], [0.3, 0.5, 0.4]])
+MASK = HeadMask.of([2, 4], 2, 3)
 
 
 def test_attention_shows_the_words_harmless_and_apart_though_equal() -> None:

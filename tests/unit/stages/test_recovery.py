@@ -63,9 +63,7 @@ def test_with_all_heads_kept_the_old_weights_come_back(model: HeadModel, texts: 
             new, old = solved.projection(layer, site), model.projection(layer, site)
             assert torch.allclose(new.weight, old.weight, atol=1e-5)
             assert torch.allclose(new.bias, old.bias, atol=1e-5)
-
-
-def test_the_first_layer_s_solution_is_the_ridge_regression_it_claims_to_be(model: HeadModel, texts: Texts) -> None:
+    # The solution of the first layer is the ridge regression that it claims to be.
     ridge = 0.1
     solved = solve(model, MASK, texts.inputs, ridge=ridge)
     rows, targets = [], []
