@@ -169,9 +169,7 @@ def estimate_mean(values: Floats, seed: int, unit: Unit = "nats", *, units: Ints
     return estimate_ratio(values, np.ones(len(values)), seed, unit, units=units)
 
 
-def estimate_ratio(
-    values: Floats, sizes: Floats, seed: int, unit: Unit = "nats", *, units: Ints | None = None
-) -> Estimate:
+def estimate_ratio(values: Floats, sizes: Floats, seed: int, unit: Unit, *, units: Ints | None = None) -> Estimate:
     """Estimate the sum of ``values`` divided by the sum of ``sizes``; see ``estimate_mean``."""
     mean = float(values.sum() / sizes.sum())
     count = len(values)

@@ -170,7 +170,7 @@ def default_seconds(card: ModelCard) -> float:
     return loading_seconds(card) + seconds
 
 
-def describe_lengths(inputs: Sequence[Input], card: ModelCard | None = None) -> JsonObject:
+def describe_lengths(inputs: Sequence[Input], card: ModelCard | None) -> JsonObject:
     """Describe the lengths of texts or pairs, in words, or in the tokens of a model.
 
     With a model, ``cut`` texts are longer than the ``max_length`` tokens that it reads of each (None: windows of

@@ -47,7 +47,7 @@ def raise_if_stopped(stage: str, done: int, total: int) -> None:
 
 
 @contextmanager
-def open_executor(*, jobs: int = 1, cluster: str | None = None, device: str = "cpu") -> Iterator[Executor | None]:
+def open_executor(*, jobs: int, cluster: str | None = None, device: str) -> Iterator[Executor | None]:
     """Open an executor for the block (None: one job, to be done in this process).
 
     On an error, waiting calls are dropped and running ones are told to stop.

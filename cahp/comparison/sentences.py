@@ -73,7 +73,7 @@ def describe_result(test: Verdict, noun: str = "texts") -> str:
     return f"equivalent within {number(margin, 3)} nats"
 
 
-def count_texts(test: Verdict, noun: str = "texts") -> str:
+def count_texts(test: Verdict, noun: str) -> str:
     """The numbers of texts and seeds of a test, such as "n = 311, 5 seeds"; ``noun`` names what ``n`` counts."""
     words = f"n = {test.n:,}"
     if noun != "texts":
@@ -89,7 +89,7 @@ def headline(results: SplitResults) -> str:
     return f"Primary test ({primary.words}): {ahead_and_behind(results.against, primary.tests, noun=results.noun)}"
 
 
-def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str = "texts") -> str:
+def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> str:
     """The methods that ``against`` is ahead of and behind, by tests after one recovery, as a clause.
 
     ``noun`` names what the ``n`` of a test counts.

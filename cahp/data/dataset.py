@@ -77,7 +77,7 @@ def make_texts(first: Sequence[str], second: Sequence[str] | None, labels: Seque
     return Texts(tuple(first), second, codes, tuple(numbers))
 
 
-def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, documents: str = "paragraph") -> RawSplit:
+def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, documents: str) -> RawSplit:
     """Read all rows of a table, with the split column if they may be ``assigned`` by one.
 
     Without a label column all labels are ``UNLABELLED``; the column ``NO_LABELS`` is none. Rows without a text or label

@@ -154,9 +154,7 @@ def find(name: str) -> Parts:
     )
 
 
-def read_inputs(
-    name: str, *, text_column: str | None = None, pair_column: str | None = None, documents: str = "paragraph"
-) -> list[Input]:
+def read_inputs(name: str, *, text_column: str | None, pair_column: str | None = None, documents: str) -> list[Input]:
     """Read the texts, or pairs of texts, of a file in their order; labels are neither needed nor read.
 
     Columns are those of other data: where the file lacks one, the default name takes its place.
@@ -172,7 +170,7 @@ def read_inputs(
 
 
 def load_calibration(
-    name: str, *, text_column: str | None = None, pair_column: str | None = None, documents: str = "paragraph"
+    name: str, *, text_column: str | None = None, pair_column: str | None = None, documents: str
 ) -> Texts:
     """Read texts that only calibrate: all of a file, or the split ``train`` of other data; labels are not read.
 

@@ -41,8 +41,8 @@ def model_card(
     mask: HeadMask,
     figures: Fields,
     *,
-    example: PromptExample | None = None,
-    findings: Sequence[str] = (),
+    example: PromptExample | None,
+    findings: Sequence[str],
 ) -> str:
     """Return the ``README.md`` of a folder, whose ``metrics.json`` holds the ``figures``.
 

@@ -246,7 +246,7 @@ def site_page(
     runs: Sequence[tuple[RunDocument, Live, Origin]],
     compared: Mapping[str, Iterable[Block]],
     *,
-    measures: Measures = (),
+    measures: Measures,
 ) -> str:
     """Return a page for any static host: a board for each run, then the blocks of each comparison by its heading."""
     header = (

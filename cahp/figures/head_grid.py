@@ -23,7 +23,7 @@ def is_deep(layers: int, heads: int) -> bool:
     return layers > 2 * heads
 
 
-def head_name(head: int, heads: int, unit: str = "head") -> str:
+def head_name(head: int, heads: int, unit: str) -> str:
     """Name a head, or another ``unit``, given its flat index and the number of heads per layer."""
     return f"layer {head // heads}, {unit} {head % heads}"
 
@@ -43,7 +43,7 @@ def head_traces(
     *,
     unit: str,
     dark: bool,
-    names: Sequence[str] = (),
+    names: Sequence[str],
     **look: Any,
 ) -> list[JsonObject]:
     """Return two traces of clickable points, of kept and of pruned heads, in the colours of their groups or a tint.

@@ -79,7 +79,7 @@ def space_figure(
     settings: Settings,
     *,
     lit: int | None = None,
-    unit: str = "head",
+    unit: str,
     dark: bool,
 ) -> Any:
     """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and name.

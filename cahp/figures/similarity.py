@@ -69,7 +69,7 @@ def attention_figure(
 # Heads that attend alike ---------------------------------------------------------------------------------------
 
 
-def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str = "head", dark: bool) -> Any:
+def graph_figure(graph: HeadGraph, mask: HeadMask, *, unit: str, dark: bool) -> Any:
     """Draw heads as nodes, coloured by community: kept ones solid, pruned ones tinted; similar heads are joined.
 
     A node is a ``unit``. Solid lines join heads above the graph's threshold; dotted ones belong to the tree that

@@ -118,9 +118,7 @@ register_module_module_registration_hook(_count_part)
 register_module_parameter_registration_hook(_count_part)
 
 
-def sketch_network(
-    name: str, folder: str, names: tuple[str, ...] | None, head: Head = "classification", *, weight_bytes: int
-) -> Any:
+def sketch_network(name: str, folder: str, names: tuple[str, ...] | None, head: Head, *, weight_bytes: int) -> Any:
     """Build the network of the configuration in ``folder`` without weights, with a head for the classes ``names``.
 
     The bytes of the model's files, ``weight_bytes``, limit the time that it takes.
@@ -155,7 +153,7 @@ def check_fit(
     *,
     names: tuple[str, ...] | None,
     own_head: bool,
-    head: Head = "classification",
+    head: Head,
 ) -> int:
     """Compare the weights of a configuration with those that are ``stored``, before memory is taken for them.
 

@@ -24,7 +24,7 @@ from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection, spre
 _COARSE = 9
 
 
-def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measures = ()) -> ReachedGoal:
+def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measures) -> ReachedGoal:
     """Measure budgets, with the run's recovery, until the goal of the settings is reached by the fewest heads.
 
     ``choose`` selects the heads of a budget. For savings, the most heads are wanted. One of the ``measures`` measures a

@@ -63,7 +63,7 @@ def describe_choice(run: RunDocument) -> str:
     return f"{kept} (the knee of the curve is at {run.clusters or run.knee} clusters{added})"
 
 
-def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]] = ()) -> Marks:
+def mark_kept(mask: HeadMask, added: Iterable[tuple[int, int]]) -> Marks:
     """Return the kept heads of each layer; ``added`` are those kept only by the per-layer minimum."""
     groups = mask.keep.astype(np.int64)
     signs = ["·", "●"]

@@ -65,7 +65,7 @@ def evaluate_batches(
     read: Callable[[int], Tensor],
     texts: Texts,
     *,
-    progress: Progress = silent,
+    progress: Progress,
     on_part: PartListener | None = None,
 ) -> Evaluation:
     """Predictions on ``texts`` from what a ``Reader`` returns for a batch, which ``read`` takes by its number.

@@ -179,7 +179,7 @@ def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object
     return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))
 
 
-def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float = LATENCY_SECONDS) -> list[Times]:
+def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float) -> list[Times]:
     """Time a batch of ONNX ``files`` in turn, as ``measure`` does; return the times of each file against the first.
 
     The first is that of the ``full`` model. They run in onnxruntime with as many threads as torch.

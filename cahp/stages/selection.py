@@ -66,14 +66,14 @@ def round_to_multiple(count: Decimal | int, step: int) -> int:
     return step * int((Decimal(count) / step).to_integral_value(ROUND_HALF_UP))
 
 
-def layer_minimum(budget: int | None, layers: int, *, min_per_layer: Minimum = 1, even: bool = False) -> Minimum:
+def layer_minimum(budget: int | None, layers: int, *, min_per_layer: Minimum, even: bool) -> Minimum:
     """The number of heads that each layer keeps at least: in an ``even`` selection its equal share of the budget."""
     if budget is None or not even:
         return min_per_layer
     return budget // layers
 
 
-def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum = 1, even: bool = False) -> range:
+def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum, even: bool = False) -> range:
     """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th.
 
     None is possible if a layer has fewer heads than its minimum. An even selection keeps the largest minimum in every
@@ -90,7 +90,7 @@ def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum = 1, eve
     return range(max(step, fewest), layers * heads + 1, step)
 
 
-def round_evenly(count: int, layers: int, heads: int, *, min_per_layer: Minimum = 1) -> int:
+def round_evenly(count: int, layers: int, heads: int, *, min_per_layer: Minimum) -> int:
     """The budget of an even selection that is nearest to ``count`` heads."""
     fewest = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=True)[0]
     return max(round_to_multiple(count, layers), fewest)
@@ -118,7 +118,7 @@ def check_budget(
     layers: int,
     heads: int,
     *,
-    min_per_layer: Minimum = 1,
+    min_per_layer: Minimum,
     even: bool = False,
     written: str | None = None,
 ) -> None:

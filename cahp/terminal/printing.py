@@ -27,7 +27,7 @@ from cahp.values import Fields
 from cahp.words import duration, size_of
 
 
-def run_lines(run: RunDocument, measures: Measures = ()) -> Iterator[str]:
+def run_lines(run: RunDocument, measures: Measures) -> Iterator[str]:
     """Yield the summary of a run, with what the ``measures`` say of it."""
     yield f"{run.model.id} on {run.data.id}: {describe_choice(run)}"
     yield ""

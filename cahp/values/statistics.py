@@ -157,7 +157,7 @@ def letters(index: int) -> str:
     return name
 
 
-def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer[Any]] | None = None) -> list[str]:
+def name_clusters(labels: NDArray[np.integer[Any]], families: NDArray[np.integer[Any]] | None) -> list[str]:
     """Return the name of each cluster of ``labels (N,)``: the letters of its family, with a number if it has others.
 
     ``families (N,)`` are those of the heads (None: each cluster is one). A cluster belongs to the family of most of its

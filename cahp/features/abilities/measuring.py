@@ -24,7 +24,7 @@ STAGE = "abilities"
 
 
 def measure_abilities(
-    bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, complete: bool = False
+    bench: Bench, mask: HeadMask, recovered: Recovered | None = None, *, complete: bool
 ) -> AbilitiesRecord:
     """Measure the abilities of a causal language model, of that under ``mask``, and of the ``recovered`` one.
 

@@ -16,7 +16,7 @@ import numpy as np
 from cahp import methods
 from cahp.data import BBC_NEWS, MANUAL, Dataset, catalogue, load
 from cahp.outcomes import HEADLINES, Outcomes, estimate_mean, finite, measure
-from cahp.recoveries import NONE, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.run import COLUMNS, Bench, MaskSubject, Measure, Recovered, Settings, choose, open_bench
 from cahp.show import Block, Cell, Line, Table, Text
 from cahp.tasks import NO_LABEL
@@ -158,8 +158,8 @@ def evaluate_on_neutral(
     mask: HeadMask,
     name: str,
     *,
-    recovered: Recovered | None = None,
-    recover: str = NONE.name,
+    recovered: Recovered | None,
+    recover: str,
 ) -> NeutralRecord:
     """Evaluate ``mask`` on the neutral texts ``name``.
 

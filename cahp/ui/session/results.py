@@ -165,7 +165,7 @@ class Results:
         """Return the measured outcomes of the model under ``mask``, if there are any."""
         return self._outcomes.get((mask.sha256, recover))
 
-    def ships(self, mask: HeadMask, recover: str = "none") -> bool:
+    def ships(self, mask: HeadMask, recover: str) -> bool:
         """Return whether the figures of ``outcomes`` ship with the package, so were measured on another machine."""
         return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
