@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from cahp import open_bench
 from cahp.features.attribution.measuring import Baseline, TextQuestion, check_whole, draw_sets, find_baseline
-from cahp.features.attribution.result import order_by_size, order_by_support
+from cahp.features.attribution.result import order_by_support
 from cahp.files import json_text, plain_json
 from cahp.models.tokenizing import tokenize_own
 from cahp.run.bench import Bench
@@ -157,7 +157,8 @@ def check_text(question: TextQuestion, *, seed: int) -> TextCheck:
     shape = changes.shape
     units = changes.size
     order = np.array(order_by_support(changes))
-    largest = np.array(order_by_size(changes))
+    # Those that change the answer most, either way.
+    largest = np.array(order_by_support(-np.abs(changes)))
     alone = [HeadMask.without([head], *shape).keep for head in range(units)]
     removed = [size for size in REMOVED if size < units]
     kept = sorted({size for size in (*KEPT, units // 2) if size < units})

@@ -140,7 +140,7 @@ class HeadClusters:
         inside = np.isfinite(shared).any(axis=1, keepdims=True)
         nearest = np.where(inside, shared, distances).argmin(axis=1)
         alone = np.isinf(distances).all(axis=1)
-        return np.asarray(np.where(alone, np.arange(len(nearest)), nearest))
+        return np.where(alone, np.arange(len(nearest)), nearest)
 
     def nearest_kept(self, mask: HeadMask, head: int, labels: Ints) -> tuple[int, float, bool]:
         """Return the replacement of ``head``, its distance, and whether it is in the same cluster."""

@@ -40,7 +40,7 @@ def find_device(name: str) -> torch.device:
 def has_bfloat16(where: torch.device) -> bool:
     """Whether a device has instructions for products in bfloat16, which are slower than float32 without."""
     if where.type == "cuda":
-        return bool(torch.cuda.get_device_capability(where) >= (8, 0))
+        return torch.cuda.get_device_capability(where) >= (8, 0)
     if where.type == "cpu":
         # Other checks are also true where bfloat16 is only emulated.
         checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")

@@ -189,4 +189,4 @@ def _blocks(matrix: Floats, size: int) -> Floats:
     """The blocks ``(H, size, size)`` on the diagonal."""
     count = len(matrix) // size
     every = np.arange(count)
-    return np.asarray(matrix.reshape(count, size, count, size)[every, :, every])
+    return matrix.reshape(count, size, count, size)[every, :, every]

@@ -183,7 +183,7 @@ class Evaluation:
     def losses(self) -> Floats:
         """The cross-entropy of each text with its label, in nats."""
         self._check_labels()
-        return np.asarray(-self.log_probabilities[np.arange(len(self)), self.labels])
+        return -self.log_probabilities[np.arange(len(self)), self.labels]
 
     def divergences(self, full: Evaluation) -> Floats:
         """KL divergence of each text's distribution from that of the ``full`` model, in nats."""

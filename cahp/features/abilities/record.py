@@ -164,7 +164,7 @@ class ItemValues:
     @property
     def lead(self) -> Floats:
         """By how much the full model exceeds chance on each item ``(n,)``."""
-        return np.asarray(self.values["full"] - self.chance)
+        return self.values["full"] - self.chance
 
     @property
     def unmeasurable(self) -> str:

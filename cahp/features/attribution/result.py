@@ -161,11 +161,6 @@ def order_by_support(changes: Floats) -> list[int]:
     return order
 
 
-def order_by_size(changes: Floats) -> list[int]:
-    """Return the flat indices of heads, those first whose removal changes the log-probability most, either way."""
-    return order_by_support(-np.abs(changes))
-
-
 def signed_nats(value: float) -> str:
     """Format a change in nats with its sign: two digits after the point, and of a small one two significant digits."""
     digits = 2

@@ -29,7 +29,7 @@ from cahp.features.attribution.measuring import (
     measure_baseline,
 )
 from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads, mark_text
-from cahp.features.attribution.result import Attribution, find_check, order_by_size, order_by_support, read_check
+from cahp.features.attribution.result import Attribution, find_check, order_by_support, read_check
 from cahp.models import identify
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import cut
@@ -143,7 +143,7 @@ def test_needed_heads_keep_the_answer_and_are_the_first_of_an_order(model: HeadM
     logs, predictions = question.remove([needed.mask.keep], answer)
     assert (predictions[0], logs[0]) == (answer, pytest.approx(needed.log_probability, abs=1e-6))
     count = needed.mask.count
-    for order in (order_by_support(result.changes), order_by_size(result.changes)):
+    for order in (order_by_support(result.changes), order_by_support(-np.abs(result.changes))):
         masks = [HeadMask.of(order[:size], 3, 4).keep for size in range(1, 13)]
         _, predictions = question.remove(masks, answer)
         stays = (predictions == answer).tolist()
