@@ -220,8 +220,7 @@ def shards_of(texts: Texts, count: int, *, seed: int) -> Ints:
     documents = texts.task.group_documents(texts)
     if documents is None or documents.max() + 1 < count:
         return shards(texts.labels, count, seed=seed)
-    parts = shards(np.zeros(documents.max() + 1, dtype=np.int64), count, seed=seed)[documents]
-    return parts
+    return shards(np.zeros(documents.max() + 1, dtype=np.int64), count, seed=seed)[documents]
 
 
 def shards(labels: Ints, count: int, *, seed: int) -> Ints:
