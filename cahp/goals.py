@@ -54,7 +54,7 @@ _SAVED: JsonObject = {
 }
 
 #: All goals by name, in the order in which they are offered.
-GOALS: Mapping[str, GoalKind] = {
+GOALS = {
     kind.name: kind
     for kind in (
         GoalKind(

@@ -28,7 +28,7 @@ _SET_TOKEN = "set HF_TOKEN to one from https://huggingface.co/settings/tokens, o
 
 Kind = Literal["model", "dataset"]
 #: The part of the address of a repository that its kind adds.
-_FOLDERS: Mapping[Kind, str] = {"model": "", "dataset": "datasets/"}
+_FOLDERS = {"model": "", "dataset": "datasets/"}
 #: Called with a question; returns whether the answer is yes.
 Ask = Callable[[str], bool]
 

@@ -278,7 +278,7 @@ def estimate_change(change: Ints, seed: int) -> Estimate:
 
 
 #: All outcomes by name, in the order in which they are shown.
-OUTCOMES: Mapping[str, Outcome] = {
+OUTCOMES = {
     row.name: row
     for row in (
         Outcome(

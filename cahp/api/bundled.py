@@ -38,7 +38,7 @@ SETTINGS = Settings(recover="refit")
 NAME = SETTINGS.model
 #: The settings of the bundled run of each model. The published rule keeps far too few heads of a language model, so its
 #: run names a number; its speed is measured where it is used.
-RUNS: Mapping[str, Settings] = {
+RUNS = {
     NAME: replace(SETTINGS, max_length=PUBLISHED_LENGTH),
     "smollm2": Settings(model="smollm2", recover="refit", budget="72", latency=False),
 }

@@ -99,7 +99,7 @@ def _of_setting(setting: Setting, flag: str) -> Option:
 
 _OUTPUT: Section = "Output and machine"
 #: Options that fill a setting or that more than one command takes, by name. The others are defined with their command.
-OPTIONS: Mapping[str, Option] = {
+OPTIONS = {
     option.name: option
     for option in (
         *(_of_setting(setting, setting.flag) for setting in describe().values()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -242,7 +242,7 @@ class Preset:
 #: The rest of a plan whose methods are named.
 _NAMED_METHODS = Preset(budgets=("6", "12", "20"), limit=2000, eval_limit=1000, recoveries=("none",))
 _POSTHOC = Preset(budgets=("6", "12", "20", "36", "54"), limit=400, eval_limit=300, draws=5)
-PRESETS: Mapping[str, Preset] = {
+PRESETS = {
     QUICK: Preset(budgets=("12", "36"), seeds=_FIVE_SEEDS[:2], limit=400, eval_limit=300, draws=4),
     "posthoc": _POSTHOC,
     "full": replace(_POSTHOC, learned=True, trained_budgets=("12",), recoveries=("none", "refit", "finetune")),

@@ -68,7 +68,7 @@ _BUILT_IN = CatalogueEntry(
     {"train": 1476, "validation": 311, "test": 318},
     ("business", "entertainment", "politics", "sports", "tech"),
 )
-PRESETS: Mapping[str, CatalogueEntry] = {
+PRESETS = {
     name: CatalogueEntry(name, "preset", description, False, splits, classes)
     for name, description, splits, classes in (
         (

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 STAGE = "write"
 #: ``metrics``, ``delta`` and ``outcomes`` of a model that was not evaluated.
-UNMEASURED: Mapping[str, None] = {"metrics": None, "delta": None, "outcomes": None}
+UNMEASURED = {"metrics": None, "delta": None, "outcomes": None}
 #: Number of texts on which a written model is tried.
 TRIED = 64
 #: The texts if there are no data.

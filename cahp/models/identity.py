@@ -95,7 +95,7 @@ class Builtin:
     package: Package = ENCODER
 
 
-BUILTINS: dict[str, Builtin] = {
+BUILTINS = {
     "minilm-bbc": Builtin(
         MINILM,
         "bbc-news",

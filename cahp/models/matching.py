@@ -229,7 +229,7 @@ _APART = "queries, keys and values apart"
 _STACKED = "queries, keys and values in one matrix, stacked"
 _BY_HEAD = "queries, keys and values in one matrix, by head"
 #: In this order; the first match counts.
-SHAPES: tuple[AttentionForm, ...] = (
+SHAPES = (
     AttentionForm(_LATENT, "q_gate_proj", "kv_b_proj", "kv_b_proj"),
     AttentionForm(_LATENT, "q_b_proj", "kv_b_proj", "kv_b_proj"),
     AttentionForm(_LATENT, "q_proj", "kv_b_proj", "kv_b_proj"),
@@ -268,7 +268,7 @@ _PLANES = ("position_bias", "alibi")
 #: Dropout modules of attention weights, inside attention.
 _DROPOUTS = ("attention_dropout", "attn_dropout", "dropout")
 #: The second and the first projection of feed-forward blocks, seen from the layer.
-_FEEDS: tuple[tuple[str, str | None], ...] = (
+_FEEDS = (
     ("output.dense", "intermediate.dense"),
     ("fc2", "fc1"),
     ("ffn.lin2", "ffn.lin1"),

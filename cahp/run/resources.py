@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 #: The words on screen of each stage: those of a run in their order, then those of other commands and pages.
-STAGES: Mapping[str, str] = {
+STAGES = {
     "download": "Downloading from the hub",
     "convert": "Converting the GGUF file",
     "load": "Loading and verifying the model",

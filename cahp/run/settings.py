@@ -114,7 +114,7 @@ class Bounds(NamedTuple):
 
 
 #: The bounds of numbers that are no settings: of options, and of the keywords of the same names in Python.
-BOUNDS: Mapping[str, Bounds] = {
+BOUNDS = {
     "batch": Bounds(1, 1024),
     "epochs": Bounds(1, 1000),
     "learning_rate": Bounds(1e-7, 1.0),
@@ -689,7 +689,7 @@ _CALIBRATION = frozenset({"limit", "eval_limit", "tokens", "mix", "recover_data"
 _RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels", "bypass_rank"}
 
 #: The fields that each command takes; ``cahp prune`` takes all.
-TAKES: Mapping[str, frozenset[str]] = {
+TAKES = {
     "evaluate": _MODEL | _TEXTS | {"eval_split", "eval_limit", "seed", "precision"},
     "latency": _MODEL | {"latency_time"},
     "recover": _RECOVER,

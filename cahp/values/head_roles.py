@@ -51,7 +51,7 @@ class Role:
 
 
 #: All roles. A head with several is named by the first of them: rare functions stand before common places.
-ROLES: Mapping[str, Role] = {
+ROLES = {
     role.name: role
     for role in (
         Role("retrieval", "retrieval", "the answer to a question in a text", "find", _CONTENT, True, "retrieval"),
@@ -62,7 +62,7 @@ ROLES: Mapping[str, Role] = {
         Role("first", "first token", "the first token", "1st", _PLACE),
     )
 }
-NOUNS: Mapping[str, str] = {**{role.name: role.noun for role in ROLES.values()}, NO_ROLE: "no role"}
+NOUNS = {**{role.name: role.noun for role in ROLES.values()}, NO_ROLE: "no role"}
 
 
 @dataclass(frozen=True)

@@ -414,7 +414,7 @@ def _list_repeated(name: str, label: str, draw: Draw) -> AbilityKind:
 
 
 #: All abilities, in the order of a receipt.
-ABILITIES: tuple[AbilityKind, ...] = (
+ABILITIES = (
     _list_repeated("repeats_text", "repeats text", repeat_text),
     _list_repeated("repeats_random", "repeats random tokens", repeat_random),
     _list_questions("looks_up", "looks up", look_up, 32),

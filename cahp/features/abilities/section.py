@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability, Word
+from cahp.features.abilities.record import COMPARED, FLAGS, MEANINGS, REVISION, AbilitiesRecord, Ability
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import Bench, MaskSubject, Measure, Recovered
 from cahp.show import Block, Line, Table, Text
@@ -13,7 +13,7 @@ from cahp.values import Estimate, HeadMask
 from cahp.words import number, percent
 
 #: The symbol of each word: its shape tells it without colour.
-SYMBOLS: dict[Word, str] = {
+SYMBOLS = {
     "lost": "\N{MULTIPLICATION X}",
     "weaker": "\N{BLACK DOWN-POINTING TRIANGLE}",
     "not significant": "?",
