@@ -6,7 +6,7 @@ what all that is called. Texts and models carry their task, and everything else 
 
 from cahp.tasks.answers import NO_LABEL, Evaluation, TokenEvaluation, WindowProtocol
 from cahp.tasks.task import CLASSIFICATION, NEXT_TOKEN, Task
-from cahp.tasks.texts import Item, Texts
+from cahp.tasks.texts import Item, Texts, find_source
 
 #: All tasks by name.
 TASKS = {task.name: task for task in (CLASSIFICATION, NEXT_TOKEN)}
@@ -22,4 +22,5 @@ __all__ = [
     "Texts",
     "TokenEvaluation",
     "WindowProtocol",
+    "find_source",
 ]

@@ -98,8 +98,8 @@ class Task:
     #: are refitted on, and those that are compared.
     compared = 8
     trial = (128, 256)
-    #: Items on which each head is removed alone, with several things in its place.
-    probed = 256
+    #: Items from which functions that stand in for a head are learned at most, and on which each head is removed.
+    probed = (2048, 256)
     #: Tokens of a batch whose answers are waited for on a processor (None: the usual number).
     first_tokens: int | None = None
     #: The preset from which a comparison of methods starts, and the items on which it removes heads one by one.
@@ -208,7 +208,7 @@ class NextToken(Task):
     batch = 1
     compared = 1
     trial = (8, 8)
-    probed = 4
+    probed = (64, 4)
     first_tokens = 256
     preset = "language"
     critical = 8

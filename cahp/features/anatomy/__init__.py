@@ -19,7 +19,8 @@ from cahp.outcomes import estimate_mean
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Cell, Figure, Line, Marks, Table, Text
 from cahp.store import key
-from cahp.values import Estimate
+from cahp.tasks import find_source
+from cahp.values import Estimate, spread
 from cahp.words import counted, nats, percent
 
 if TYPE_CHECKING:
@@ -139,11 +140,14 @@ def divide_output(left: Mapping[str, float]) -> dict[str, float]:
 
 def measure_anatomy(bench: Bench, items: int = 0, *, measure: bool = True) -> Anatomy | None:
     """Return the anatomy of the full model's heads from the store, or ``measure`` and store it (None: not there)."""
-    items = items or bench.card.task.probed
+    most, usual = bench.card.task.probed
+    items = items or usual
 
     def make() -> Anatomy:
-        held_out = bench.evaluation.sample(items)
-        dissected = bench.measurements.dissect(bench.recoveries.inputs, held_out)
+        # What is read twice is no text of the data: it would be another mean, and other words.
+        texts = [item for item in bench.recoveries.inputs if find_source(item) == "text"]
+        learned = [texts[row] for row in spread(len(texts), most)]
+        dissected = bench.measurements.dissect(learned, bench.evaluation.sample(items))
         _, layers, heads = np.shape([*dissected.energies.values()])
         rows = []
         for place in np.ndindex(layers, heads):
@@ -245,11 +249,13 @@ class AnatomyOfHeads(Measure[Anatomy]):
         return card.no_refit
 
     def tokens(self, bench: Bench, options: AnatomyOptions) -> float:
-        """Return the tokens that all removals read: of the layers, on average, a little more than half."""
+        """Return the tokens of all removals, of half of the layers on average, and of the regressions."""
         texts = bench.evaluation
-        share = min(1.0, (options.items or bench.card.task.probed) / texts.count)
+        most, usual = bench.card.task.probed
+        share = min(1.0, (options.items or usual) / texts.count)
         removals = len(IN_PLACE) * bench.card.layers * bench.card.heads
-        return bench.calibration.tokens + 0.6 * removals * share * texts.tokens
+        learned = min(bench.growth, most / len(bench.calibration)) * bench.calibration.tokens
+        return 2.5 * learned + 0.6 * removals * share * texts.tokens
 
     def run(self, bench: Bench, mask: Any, recovered: Recovered | None, options: AnatomyOptions) -> Anatomy:
         """Measure it; see ``measure_anatomy``."""
