@@ -1,4 +1,4 @@
-"""Output projections solved in closed form, alone or together with a bypass beside them.
+"""A bypass: what the words tell beside the kept heads of a layer.
 
 A bypass adds linear functions of the words to what the kept heads of a layer write: of the token itself, the one before
 it (and after it, in encoders), and running means, see ``cahp.models.compact.mix_words``. With ``X`` the inputs of a
@@ -21,39 +21,6 @@ from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import find_bypass
 from cahp.values import DataError, OptionError
 from cahp.words import size_of
-
-
-def solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) -> Tensor:
-    """``(G + ridge m I)^-1 R`` with ``m`` the mean square of the ``channels``; an intercept after them has no ridge."""
-    penalty = torch.zeros_like(gram.diagonal())
-    penalty[:channels] = ridge * float(gram.diagonal()[:channels].sum()) / max(1, channels)
-    return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
-
-
-def solve_beside(
-    gram: Tensor, cross: Tensor, before: Tensor, words: slice, *, ridge: float, rank: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Solve a projection together with what the ``words`` tell, and cut that to a ``rank``.
-
-    ``gram (n, n)`` and ``cross (n, out)`` are the products of the inputs (channels, words, perhaps an intercept) with
-    each other and with the wanted output; ``before`` are the old weights of channels and intercept. Returns their new
-    weights, and ``down (rank, words)`` and ``up (out, rank)`` of the words.
-    """
-    own = [*range(words.start), *range(words.stop, len(gram))]
-    penalty = ridge * gram.diagonal().clone()
-    # Where a word's channel is always 0, any ridge will do.
-    penalty[words] = penalty[words].clamp(min=1e-6 * float(penalty[words].mean()))
-    penalty[: words.start] = penalty[: words.start].mean()
-    penalty[words.stop :] = 0
-    start = gram.new_zeros(len(gram), cross.shape[1])
-    start[own] = before
-    beside = torch.cholesky_solve(cross - gram @ start, torch.linalg.cholesky(gram + penalty.diag()))[words]
-    # The directions of the output in which the words write most.
-    up = torch.linalg.eigh(beside.T @ gram[words, words] @ beside).eigenvectors[:, -rank:]
-    down = (beside @ up).T
-    left = cross[own] - gram[own, words] @ (up @ down).T
-    gram = gram[own][:, own]
-    return before + solve_change(gram, left - gram @ before, words.start, ridge), down, up
 
 
 def describe_bypass(pruned: HeadModel) -> str:

@@ -5,12 +5,11 @@ import numpy as np
 import pytest
 import torch
 
-from cahp.models.bypass import solve_beside
 from cahp.models.head_model import HeadModel
 from cahp.models.surgery import find_bypass
 from cahp.recoveries import RECOVERIES
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import refit, solve
+from cahp.stages.recovery import refit, solve, solve_beside
 from cahp.values import DataError, HeadMask, OptionError
 
 TEXTS = fakes.sentences(400).inputs
