@@ -53,7 +53,9 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     app = open_app("home", explorer, head="1.2")
     assert explorer.card_head == 6
     assert explorer.work.job(REMOVAL) is None
-    done(explorer.work.job(EXAMPLES))
+    # The same model may have been read by another test.
+    if (reading := explorer.work.job(EXAMPLES)) is not None:
+        done(reading)
     # My text shows this head, and its address opens no card there.
     (way,) = (one.proto for one in app.get("page_link") if "on my text" in one.proto.label)
     assert "shown=1.2" in way.query_string
