@@ -38,7 +38,7 @@ class WordChannels:
     """What the words tell beside the heads of a layer, see ``cahp.models.compact.mix_words``.
 
     Means run over the values of all heads where these are fewer than the hidden states that they are computed from.
-    ``width`` is the number of channels, those of its parts together.
+    ``width`` is the number of channels, those of its parts together: of ``alone`` tokens, then of means.
     """
 
     def __init__(self, model: HeadModel, layer: int) -> None:
@@ -51,8 +51,8 @@ class WordChannels:
         means = hidden
         if self._values is not None:
             means = len(self._values)
-        alone = 3 - self._causal
-        self.widths = [hidden] * alone + [means] * (len(SPANS) + 1)
+        self.alone = 3 - self._causal
+        self.widths = [hidden] * self.alone + [means] * (len(SPANS) + 1)
         self.width = sum(self.widths)
 
     def read(self, hidden: Tensor, real: Tensor) -> Tensor:
@@ -61,8 +61,7 @@ class WordChannels:
         spread = hidden
         if self._values is not None:
             spread = hidden @ self._values.T
-        means = len(SPANS) + 1
-        parts = [hidden] * (len(self.widths) - means) + [spread] * means
+        parts = [hidden] * self.alone + [spread] * (len(SPANS) + 1)
         mixed, _ = mix_words(parts, Words(real), causal=self._causal)
         return torch.cat(mixed, dim=-1)
 

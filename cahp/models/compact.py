@@ -200,9 +200,14 @@ class CountingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys.shape[-2]
 
 
+def _find_cache(arguments: dict[str, Any]) -> Any:
+    """The cache of keys and values among the named arguments of an attention module, if there is one."""
+    return next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
+
+
 def _count_tokens(module: Any, arguments: dict[str, Any], hidden: torch.Tensor) -> None:
     """Count the tokens in a cache: its first layer tells the positions of the next ones."""
-    cache = next((arguments[name] for name in _CACHES if arguments.get(name) is not None), None)
+    cache = _find_cache(arguments)
     layers = getattr(cache, "layers", None)
     index = getattr(module, "layer_idx", None)
     if cache is None or layers is None or index is None:
@@ -499,8 +504,7 @@ def _before_words(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def _before_attention(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    past = next((kwargs[name] for name in _CACHES if kwargs.get(name) is not None), None)
-    _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), past))  # type: ignore[operator]
+    _beside.set(module.cahp_bypass(entering(args, kwargs), _words.get(), _find_cache(kwargs)))  # type: ignore[operator]
 
 
 def _after_output(module: nn.Module, args: tuple[Any, ...], output: torch.Tensor) -> torch.Tensor:

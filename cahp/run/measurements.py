@@ -216,10 +216,9 @@ class Measurements:
         """Measure weights, operations and time of the full and the cut model; see ``cahp.stages.latency.measure``.
 
         They depend on the number of heads in each layer, not on which heads, and on bypasses of the ``recovered`` model
-        (None: as pruned). A batch is by default 8 texts of 64
-        tokens. Of a causal language model, the speed of generation is measured in contexts of ``length`` tokens, by
-        default several (``cahp.models.cards.CONTEXTS``), for a text at a time. ``fresh`` ignores a stored result. A
-        result from a busy machine is returned but not stored.
+        (None: as pruned). A batch is by default 8 texts of 64 tokens. Of a causal language model, the speed of
+        generation is measured in contexts of ``length`` tokens, by default several (``cahp.models.cards.CONTEXTS``),
+        for a text at a time. ``fresh`` ignores a stored result. A result of a busy machine is returned but not stored.
 
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
@@ -238,7 +237,7 @@ class Measurements:
         where = (*timed_on(self._resources.device), self.card.dtype)
         sizes: list[object] = [mask.counts]
         if recovered is not None and recovered.bypasses:
-            sizes += sorted([name, array.shape] for name, array in recovered.weights.items() if "bypass" in name)
+            sizes += sorted([name, array.shape] for name, array in recovered.bypasses.items())
         else:
             recovered = None
         name = key("costs", 6, self.card.sha256, *sizes, size, length, contexts, seconds, repeats, *where)

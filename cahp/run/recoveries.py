@@ -65,9 +65,9 @@ class Recovered:
         return digest(*(part for name, array in self.weights.items() for part in (name, array.tobytes())))
 
     @property
-    def bypasses(self) -> bool:
-        """Whether there are bypasses beside kept heads, which take memory and time."""
-        return any(name.startswith("bypass-") for name in self.weights) and self.accepted is not False
+    def bypasses(self) -> Arrays:
+        """The weights of bypasses beside kept heads, which take memory and time."""
+        return {name: array for name, array in self.weights.items() if name.startswith("bypass-")}
 
     @property
     def report(self) -> RefitReport | DistillReport | None:

@@ -20,13 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from cahp.models.bypass import WordChannels
 from cahp.models.cards import Site
-from cahp.models.compact import SPANS
-from cahp.models.devices import check_room, float64_device
+from cahp.models.devices import add_products, check_room, complete_products, float64_device
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import Reader
 from cahp.models.surgery import tail
@@ -204,19 +202,13 @@ class _LayerRegressions:
     def add(self, design: Tensor) -> None:
         """Add the products of regressors ``(n, width)``."""
         design = torch.cat([design, design.new_ones(len(design), 1)], dim=1)
-        if self._where.type == "cpu":
-            # BLAS computes half of this product, in place. Seen from Fortran both are transposed.
-            gram = dsyrk(1.0, design.numpy().T, beta=1.0, c=self._gram.numpy().T, overwrite_c=True)
-            self._gram = torch.from_numpy(gram.T)
-        else:
-            self._gram.addmm_(design.T, design)
+        self._gram = add_products(self._gram, design)
 
     def solve(self, ridge: float) -> None:
         """Solve the regressions of all context vectors on each of ``PREDICTORS``."""
         count = self._gram[-1, -1]
         self._mean = self._gram[-1, :-1] / count
-        gram = self._gram[:-1, :-1]
-        gram = gram.tril() + gram.tril(-1).T - count * torch.outer(self._mean, self._mean)
+        gram = complete_products(self._gram[:-1, :-1]) - count * torch.outer(self._mean, self._mean)
         channels = self._channels
         penalty = ridge * gram.diagonal()
         penalty[:channels] = penalty[:channels].mean()
@@ -231,8 +223,7 @@ class _LayerRegressions:
             weights[PREDICTORS.index(name)][regressors[:, None], targets] = solved
 
         ends = np.cumsum(self._words.widths) + channels
-        alone = len(self._words.widths) - len(SPANS) - 1
-        for name, end in (("token", ends[0]), ("neighbours", ends[alone - 1]), ("words", ends[-1])):
+        for name, end in (("token", ends[0]), ("neighbours", ends[self._words.alone - 1]), ("words", ends[-1])):
             regress(name, every[channels:end], every[:channels])
         for targets in every[:channels].chunk(self._heads):
             others = every[~torch.isin(every, targets)]

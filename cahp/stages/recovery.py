@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.linalg.blas import dsyrk
 from torch import Tensor, nn
 
 from cahp.models.bypass import WordChannels, check_bypass, check_tokens, describe_bypass
 from cahp.models.cards import Site
-from cahp.models.devices import check_room, float64_device
+from cahp.models.devices import add_products, check_room, complete_products, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
@@ -30,6 +29,8 @@ from cahp.values.statistics import one_openblas_thread
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
 RIDGE = 0.1
+#: The strengths that a refit tries.
+_RIDGES = tuple(RIDGE * 10**power for power in range(4))
 #: The shares of the change of the weights that a refit tries where something is read twice.
 _STEPS = (1.0, 0.5, 0.25)
 #: The projections of a layer that a refit solves where the sums inside the layer are known.
@@ -195,18 +196,12 @@ class _Equations:
         design = wanted.new_ones(len(wanted), len(self._gram))
         design[:, : self._channels] = seen[self._site][real].to(self._where)
         if self._words is not None:
-            design[:, self._beside] = self._words.read(seen["attention"], real)[real].to(self._where).double()
-        if self._where.type == "cpu":
-            # BLAS computes half of this product, in place, which takes most of a refit's time. Seen from Fortran both
-            # are transposed, so that nothing is copied.
-            gram = dsyrk(1.0, design.numpy().T, beta=1.0, c=self._gram.numpy().T, overwrite_c=True)
-            self._gram = torch.from_numpy(gram.T)
-        else:
-            self._gram.addmm_(design.T, design)
+            design[:, self._beside] = self._words.read(seen["attention"], real)[real].to(self._where)
+        self._gram = add_products(self._gram, design)
         self._cross.addmm_(design.T, wanted)
 
     def solve(self, ridge: float, rank: int | None = None) -> None:
-        gram = self._gram.tril() + self._gram.tril(-1).T
+        gram = complete_products(self._gram)
         if not len(gram):
             return
         before = _stack(self._projection, self._where)
@@ -345,8 +340,8 @@ def mean_ablate(
 #: mask and inputs, and the strengths that are tried one after the other until the result is accepted.
 CLOSED_FORMS: Mapping[str, tuple[Callable[..., HeadModel], Sequence[float | None]]] = {
     "mean": (mean_ablate, (None,)),
-    "refit": (solve, tuple(RIDGE * 10**power for power in range(4))),
-    "bypass": (solve, tuple(RIDGE * 10**power for power in range(4))),
+    "refit": (solve, _RIDGES),
+    "bypass": (solve, _RIDGES),
 }
 
 

@@ -225,7 +225,7 @@ def test_one_function_writes_all_csv_files() -> None:
         for path in root.rglob("*.py")
         if re.search("csv.writer|DictWriter|to_csv", path.read_text())
     }
-    # A command line's label map is quoted as one record of CSV, for people to read and nobody to open.
+    # A command line shows a label map as one quoted record of CSV. No program opens it.
     assert ours == {"files.py", "run/settings.py"}
 
 

@@ -70,9 +70,7 @@ def measure(explorer: Explorer) -> None:
     # Pruned and refitted figures stand together.
     rank = Rank.LONG
     wanted = recovery.awaits == "refit" and not lacks_figures
-    name = QUICK.name
-    if wanted:
-        name = recovery.name
+    name = recovery.refitting
     if recovery.name == NONE.name:
         rank = Rank.UNASKED
         wanted = explorer.can_refit and not lacks_figures and not bundled
@@ -182,7 +180,7 @@ def draw(
     assert second is not None
     assert clusters is not None
     job = explorer.job(FIGURE, recovery.shown)
-    refit = explorer.job(REFIT, recovery.name if recovery.awaits_refit else QUICK.name)
+    refit = explorer.job(REFIT, recovery.refitting)
     shown = Shown(
         mask,
         board.origin,

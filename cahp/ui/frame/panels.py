@@ -120,15 +120,18 @@ def kind_of(one: Measure[R], options: Any) -> Kind[BoardState, R]:
     return Kind(work, lambda board: f"{one.name}-{options}-{board}", Rank.RUN, seconds=seconds, title=one.title)
 
 
+def _find_subject(explorer: Explorer, one: Measure[Any]) -> tuple[HeadMask, str]:
+    """Return the mask and the recovery that a measure is about: those on the board, or those of the full model."""
+    if one.of_mask:
+        return explorer.mask, explorer.recovery.ready
+    return HeadMask.full(*explorer.mask.keep.shape), NONE.name
+
+
 def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     """Return what is known of the mask on the board with its recovery: of this session, or of the run."""
     known = explorer.results.records
     run = explorer.results.run
-    mask = explorer.mask
-    recover = explorer.recovery.ready
-    if not one.of_mask:
-        mask = HeadMask.full(*mask.keep.shape)
-        recover = NONE.name
+    mask, recover = _find_subject(explorer, one)
     if run is not None and (run.mask.sha256 == mask.sha256 or not one.of_mask):
         key = (one.name, mask.sha256, run.settings.recover if one.of_mask else recover)
         if key not in known and (record := one.read_run(run)) is not None:
@@ -171,10 +174,8 @@ def draw_offer(one: Measure[Any], explorer: Explorer, *, place: str = "tab", lab
         st.markdown(plain(one.help.split("\n\n")[-1]))
         options = _ask_options(one)
         look = "secondary"
-    board = explorer.board_state(explorer.recovery.ready)
-    if not one.of_mask:
-        # Another mask on the board changes nothing.
-        board = replace(board, mask=HeadMask.full(*board.mask.keep.shape), recover=NONE.name)
+    mask, recover = _find_subject(explorer, one)
+    board = replace(explorer.board_state(recover), mask=mask)
     name = f"{one.name}-{place}"
     job_card(explorer, kind_of(one, options), board, name=name, offer=label, type=look)
 

@@ -43,8 +43,6 @@ from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
 
-#: The name under which the roles in the store are kept with the results.
-
 
 @dataclass(frozen=True, eq=False)
 class Pin:
@@ -99,6 +97,13 @@ class RecoveryState:
     def row(self) -> Recovery:
         """What is known of this recovery."""
         return RECOVERIES[self.name]
+
+    @property
+    def refitting(self) -> str:
+        """The recovery that runs every layer anew: the one that a quick refit stands for, or else a refit beside it."""
+        if self.awaits_refit:
+            return self.name
+        return QUICK.name
 
     @property
     def awaits_refit(self) -> bool:

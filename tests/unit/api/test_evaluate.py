@@ -1,4 +1,4 @@
-"""Evaluate and compare in Python: on a tiny model, held against what any other tool makes of it."""
+"""Evaluate and compare in Python on a tiny model, beside the numbers of other tools."""
 
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Random selections keep what they are told to keep, and facility location is held against its definition."""
+"""Random selections keep the given number of heads, and facility location gives what its definition says."""
 
 import itertools
 import math

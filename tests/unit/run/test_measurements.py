@@ -235,7 +235,7 @@ def test_however_its_texts_are_cut_into_windows_it_is_one_test_split(tmp_path: P
 
 def test_where_nothing_can_be_written_the_opening_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     log(tmp_path).open("test")
-    # A folder in its place: nobody can write there, root neither.
+    # There is a folder of this name, so no user can write the file, not even root.
     name = tmp_path / "test-opened.txt"
     name.rename(tmp_path / "aside")
     name.mkdir()
