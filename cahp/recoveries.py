@@ -199,7 +199,6 @@ RECOVERIES: Mapping[str, Recovery] = {
             choice="Bypass: a refit, with what the words tell beside the kept heads",
             card="; its output projections were solved in closed form, beside linear functions of the words (bypass)",
             solves=True,
-            on_board=True,
             adds_bypass=True,
         ),
         Recovery(
