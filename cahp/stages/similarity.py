@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
 STAGE = "distances"
 
-#: Numbers in a block of computation, which fit into the cache of a core.
-_BLOCK = 1 << 16
 #: Mean number of edges per head that keeps a graph readable.
 _EDGES_A_HEAD = 3
 
@@ -220,34 +218,19 @@ def distances(weights: Floats, *, progress: Progress = silent) -> Floats:
 
     ``weights (..., S, S)`` has one map per head over real tokens. The distance is the square root of the Jensen-Shannon
     divergence with base 2 of two heads' rows (a metric: Endres and Schindelin 2003), averaged over the ``S`` queries.
-    ``progress`` is called after every head.
+    ``progress`` is called before every query and at the end.
     """
+    from scipy.spatial.distance import pdist, squareform
+
     maps = weights.reshape(-1, *weights.shape[-2:]).astype(np.float64)
-    # Rows of float32 do not sum to 1 exactly, which would give equal heads a distance.
-    maps /= maps.sum(axis=2, keepdims=True)
-    # With f(x) = x log2 x, which is 0 at 0, the divergence of rows p and q is
-    # 1 + (sum f(p) + sum f(q) - sum f(p + q)) / 2.
-    own = _information(maps)
-    heads = len(maps)
-    block = max(1, _BLOCK // maps[0].size)
-    result = np.zeros((heads, heads))
-    done = 0
-    pairs = heads * (heads - 1) // 2
-    for head in range(heads - 1):
-        for start in range(head + 1, heads, block):
-            others = slice(start, start + block)
-            divergence = 1 + (own[head] + own[others] - _information(maps[others] + maps[head])) / 2
-            result[head, others] = result[others, head] = np.sqrt(np.clip(divergence, 0, 1)).mean(axis=1)
-        done += heads - 1 - head
-        progress(STAGE, done, pairs)
-    return result
-
-
-def _information(maps: Floats) -> Floats:
-    """``sum x log2 x`` of every row."""
-    logs = np.maximum(maps, np.finfo(np.float64).tiny)
-    np.log(logs, out=logs)
-    return np.asarray(np.einsum("hqk,hqk->hq", maps, logs) / np.log(2))
+    queries = maps.shape[1]
+    total = 0.0
+    for query in range(queries):
+        progress(STAGE, query, queries)
+        total = total + pdist(maps[:, query], "jensenshannon")
+    progress(STAGE, queries, queries)
+    # Natural logarithms become those of base 2.
+    return np.asarray(squareform(total / queries / np.sqrt(np.log(2))))
 
 
 @dataclass(frozen=True, eq=False)
