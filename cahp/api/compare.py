@@ -11,7 +11,6 @@ from cahp.api.options import Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
-from cahp.comparison.running import describe_cost
 from cahp.figures.comparison_blocks import (
     Filters,
     list_means,
@@ -189,6 +188,6 @@ def compare(
             cluster=cluster,
             command=command,
             progress=reporter,
-            announce=lambda estimate: reporter.say(describe_cost(estimate)),
+            announce=reporter.say,
         )
     return CompareResult(comparison.document, comparison.answers, comparison.written)

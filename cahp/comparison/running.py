@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from time import perf_counter
@@ -27,7 +27,7 @@ from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.resources import Loader, TestSplitLog
 from cahp.store import Store, key
-from cahp.values import CahpError, Cancelled, OptionError, Progress, silent
+from cahp.values import CahpError, Cancelled, JsonObject, OptionError, Progress, silent
 from cahp.words import duration
 
 if TYPE_CHECKING:
@@ -179,32 +179,6 @@ def _dask(cluster: str, jobs: int) -> Iterator[Executor]:
 STAGE = "compare"
 
 
-@dataclass(frozen=True)
-class ComparisonCost:
-    """The estimated cost of a comparison, before it begins: counted in forward passes, timed with one of them.
-
-    ``cells`` are all masks, of which ``known`` are in the store. ``forwards`` are forward passes of one text through
-    the full model for the others and for the criticality of heads (methods that state no cost count as 0). ``minutes``
-    follow from the measured time of a pass, ``forward_ms``. ``primary`` names the primary test.
-    """
-
-    cells: int
-    known: int
-    forwards: float = 0.0
-    forward_ms: float = 0.0
-    minutes: float = 0.0
-    primary: str = ""
-
-
-def describe_cost(cost: ComparisonCost) -> str:
-    """The estimated cost of a comparison and its primary test, before it begins."""
-    known = f" ({cost.known} were measured before)" if cost.known else ""
-    return (
-        f"{cost.cells - cost.known:,} cells to measure{known}: about {cost.forwards:,.0f} forward passes, at "
-        f"{cost.forward_ms:.1f} ms each about {duration(60 * cost.minutes)}; primary test: {cost.primary}"
-    )
-
-
 def compare(
     plan: Plan,
     *,
@@ -213,7 +187,7 @@ def compare(
     cluster: str | None = None,
     command: str = "",
     progress: Progress = silent,
-    announce: Callable[[ComparisonCost], None] = lambda _: None,
+    announce: Callable[[str], None] = lambda _: None,
     load: Loader = models.load,
     dataset: Dataset | None = None,
 ) -> Comparison:
@@ -230,7 +204,8 @@ def compare(
         cluster: Measure on a cluster instead; see ``open_executor``.
         command: The command line to record.
         progress: Counts forward passes; may raise ``Cancelled``. Results measured before are kept.
-        announce: Called with the estimated cost before measuring.
+        announce: Called with a sentence about the cost and the primary test before measuring. The cost counts forward
+            passes of one text through the full model (methods that state no cost count as 0); one of them is timed.
         load: How this process reads the model.
         dataset: Data whose labels are not matched yet, only with one process (None: read as the plan says).
 
@@ -254,7 +229,13 @@ def compare(
     measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}
     test_opened = _open_test_split(workspace, any(one.missing for one in measured.values()))
     criticality = workspace.read_criticality()
-    cost = ComparisonCost(len(cells), len(cells))
+    estimate: JsonObject = {
+        "cells": len(cells),
+        "known": len(cells),
+        "forwards": 0.0,
+        "forward_ms": 0.0,
+        "minutes": 0.0,
+    }
     if criticality is None or any(one.missing for one in measured.values()):
         if jobs is None:
             jobs = 1
@@ -275,15 +256,15 @@ def compare(
                 forwards += card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
             seconds = full.predictions[NONE.name].meta["seconds"] / _count_evaluation(workspace)
             outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], total)
-            cost = ComparisonCost(
-                cells=len(cells),
-                known=len(cells) - sum(one.cell.method != FULL for one in missing),
-                forwards=forwards,
-                forward_ms=seconds * 1000,
-                minutes=forwards * seconds / 60 / jobs,
-                primary=describe_place(outcome, choose_recovery(plan.recoveries), budgets, total, card.unit),
+            primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, total, card.unit)
+            left = sum(one.cell.method != FULL for one in missing)
+            minutes = forwards * seconds / 60 / jobs
+            estimate |= {"known": len(cells) - left, "forwards": forwards}
+            estimate |= {"forward_ms": seconds * 1000, "minutes": minutes}
+            announce(
+                f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
+                f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"
             )
-            announce(cost)
             done = 0.0
 
             def report(*_: object, **__: object) -> None:
@@ -306,7 +287,7 @@ def compare(
         workspace,
         list(measured.values()),
         criticality,
-        estimate={name: value for name, value in vars(cost).items() if name != "primary"},
+        estimate=estimate,
         test_opened=test_opened,
         command=command,
         seconds=perf_counter() - start,

@@ -21,7 +21,7 @@ from fakes import prune
 from cahp.comparison import Comparison, make_plan
 from cahp.comparison import running as engines
 from cahp.comparison.plan import read_seeds
-from cahp.comparison.running import ComparisonCost, compare
+from cahp.comparison.running import compare
 from cahp.figures.comparison_blocks import show_comparison
 from cahp.files import plain_json
 from cahp.models import devices
@@ -224,18 +224,22 @@ def test_an_interrupted_one_repeats_nothing(settings: Settings, store: Store, mo
 
 
 def test_the_cost_is_announced_before_and_progress_reaches_it(settings: Settings, store: Store) -> None:
-    said: list[ComparisonCost] = []
+    said: list[str] = []
     seen: list[tuple[int, int]] = []
     asked = plan(settings, "complementary", "tuned", seeds=(42,))
-    compare(asked, store=store, announce=said.append, progress=lambda _, done, total: seen.append((done, total)))
-    (estimate,) = said
-    assert (estimate.cells, estimate.known) == (4, 0)
+    watch = lambda _, done, total: seen.append((done, total))  # noqa: E731
+    estimate = compare(asked, store=store, announce=said.append, progress=watch).document.estimate
+    (announced,) = said
+    assert (estimate["cells"], estimate["known"]) == (4, 0)
     # 60 texts, and gradients of a first batch of 32, which has them all; 60 for the other. Scores count once a seed.
     choosing = (60 + 2 * 32) + 60
     # Four masks answer 30 texts each. Of three layers of four heads 4 * (3 + 1) / 2 = 8 passes remove each alone.
-    assert estimate.forwards == choosing + (4 + 8) * 30
-    assert estimate.forward_ms > 0
-    assert seen[-1] == (round(estimate.forwards), round(estimate.forwards))
+    passes = choosing + (4 + 8) * 30
+    assert estimate["forwards"] == passes
+    assert estimate["forward_ms"] > 0
+    assert announced.startswith(f"4 of 4 cells to measure: about {passes:,} forward passes, at ")
+    assert "primary test: KL divergence" in announced
+    assert seen[-1] == (passes, passes)
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
 
 
@@ -249,13 +253,12 @@ def test_the_criticality_of_a_head_is_the_divergence_without_it_found_once(setti
     assert np.shape(found.criticality) == (3, 4)
     assert found.criticality[1][2] == pytest.approx(without.divergences(bench.full).mean())
     assert len({value for row in found.criticality for value in row}) == 12
-    said: list[ComparisonCost] = []
     # Another budget and seed need no criticality again.
-    again = compare(replace(asked, budgets=("5",), seeds=(43,)), store=store, announce=said.append).document
+    again = compare(replace(asked, budgets=("5",), seeds=(43,)), store=store).document
     assert again.criticality == found.criticality
     # One mask on 30 evaluation texts and 40 of the test split; the full model is known.
-    assert said[0].forwards == 30 + 40
-    assert said[0].cells == 1
+    assert again.estimate["forwards"] == 30 + 40
+    assert again.estimate["cells"] == 1
 
 
 @pytest.mark.nightly
