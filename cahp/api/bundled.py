@@ -172,24 +172,26 @@ def read_comparisons() -> tuple[list[BundledComparison], list[str]]:
     return readable, messages
 
 
-def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> tuple[str, str] | None:
-    """Name the method that the bundled comparison of a model shows to be furthest ahead of CAHP, with its lead.
+def describe_better_method(model: str, sha256: str, data: str, recovery: str, budget: int) -> str | None:
+    """Say which method the bundled comparison of a model shows to be furthest ahead of CAHP, and its lead.
 
     None: none is significantly ahead at a tested budget within a fifth of ``budget`` after this ``recovery``, or there
     is no comparison of this model on these ``data``. A method with another per-layer minimum does not count.
     """
-    from cahp.comparison import sentences
     from cahp.comparison.plan import split_minimum
+    from cahp.comparison.sentences import count_texts, name_outcome
 
     file = comparisons_folder() / model / "compare.json"
     if file.parent.name != model or not file.exists():
         return None
     results = _comparison(file, file.stat().st_mtime_ns).comparison.results
     document = results.document
-    tests = [test for test in results.tests if test.recovery == recovery and test.budget is not None]
-    near = min((test.budget or 0 for test in tests), key=lambda at: abs(at - budget), default=0)
-    ahead = [test for test in tests if test.budget == near and test.tested and test.better == test.method]
-    ahead = [test for test in ahead if split_minimum(test.method)[1] is None]
+    near = min(results.budgets_after(recovery), key=lambda at: abs(at - budget), default=0)
+    ahead = [
+        test
+        for test in results.tests_at(recovery, near)
+        if test.better == test.method and split_minimum(test.method)[1] is None
+    ]
     if (document.model.sha256, document.data.id) != (sha256, data) or abs(near - budget) > budget / 5 or not ahead:
         return None
     test = max(ahead, key=lambda test: abs(test.pp))
@@ -198,11 +200,10 @@ def describe_better_method(model: str, sha256: str, data: str, recovery: str, bu
     amount = lead.text.removeprefix("+")
     if test.unit != "points":
         amount += f" {test.unit}"
-    words = (
+    return (
         f"At {near} of {results.total}, {RECOVERIES[recovery].beside}, {test.method} is better than CAHP in "
-        f"{sentences.name_outcome(test.outcome)} by {amount} ({lead.span}, {sentences.count_texts(test, results.noun)})"
+        f"{name_outcome(test.outcome)} by {amount} ({lead.span}, {count_texts(test, results.noun)})"
     )
-    return test.method, words
 
 
 @lru_cache(maxsize=8)

@@ -371,7 +371,7 @@ def _draw(explorer: Explorer) -> None:
         name = explorer.recovery.name
         better = bundled.describe_better_method(card.id, card.identity, data, name, explorer.mask.count)
         if better is not None:
-            st.caption(f"{plain(better[1])}. Another method is under “How heads are chosen”.")
+            st.caption(f"{plain(better)}. Another method is under “How heads are chosen”.")
     for note in features.panels("Budget note"):
         note.draw(explorer)
 
