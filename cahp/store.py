@@ -70,19 +70,12 @@ def digest_code(modules: Iterable[str]) -> str:
 
 @lru_cache
 def _digest_package(folder: Path) -> str:
-    """Digest the code in the package ``folder`` that decides which heads are chosen, or its version without files."""
-    files = [file for name in _CHOOSING for file in _list_code(folder / name)]
-    if not files:
-        return digest(version("cahp-explorer"))
-    return digest(*(part for file in files for part in (file.relative_to(folder).as_posix(), file.read_bytes())))
-
-
-def _list_code(folder: Path) -> list[Path]:
-    """List the source files in ``folder``, or the compiled files where a package ships without source."""
-    sources = sorted(folder.rglob("*.py"))
-    if sources:
-        return sources
-    return sorted(file for file in folder.rglob("*.pyc") if file.parent.name != "__pycache__")
+    """Digest the code in the package ``folder`` that decides which heads are chosen, with the package's version."""
+    digests = [version("cahp-explorer")]
+    for name in _CHOOSING:
+        for file in sorted((folder / name).rglob("*.py")):
+            digests += [file.relative_to(folder).as_posix(), digest(file.read_bytes())]
+    return digest(*digests)
 
 
 def _list_files(module: str) -> list[Path]:
@@ -90,18 +83,10 @@ def _list_files(module: str) -> list[Path]:
     first, *rest = module.split(".")
     if first == _PACKAGE.name:
         place = _PACKAGE.joinpath(*rest)
-        if place.is_dir():
-            return _list_code(place)
-        files = [place.with_suffix(".py"), place / "__init__.py", place.with_suffix(".pyc")]
-        return [file for file in files if file.is_file()]
+        return [place.with_suffix(".py"), *place.rglob("*.py")]
     package = sys.modules.get(first)
-    folders = getattr(package, "__path__", None)
-    if folders is not None:
-        return [file for folder in folders for file in _list_code(Path(folder))]
-    file = getattr(package, "__file__", None)
-    if file is None:
-        return []
-    return [Path(file)]
+    files = [Path(file) for file in [getattr(package, "__file__", None)] if file is not None]
+    return files + [file for folder in getattr(package, "__path__", ()) for file in Path(folder).rglob("*.py")]
 
 
 def cache_folder() -> Path:
