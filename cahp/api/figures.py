@@ -27,9 +27,9 @@ from cahp.run.prune import Run, choose
 from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
-from cahp.stages.selection import possible_budgets
-from cahp.values import BudgetError, Fields, HeadMask, OptionError, Progress, spread
-from cahp.words import capital, counted, safe
+from cahp.stages.selection import parse_budget, possible_budgets
+from cahp.values import Fields, HeadMask, OptionError, Progress, spread
+from cahp.words import capital, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
@@ -143,11 +143,7 @@ def by_budget(
         budgets = [*(possible[place] for place in spread(len(possible), count)), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
-        if budget not in possible:
-            raise BudgetError(
-                f"a budget of {counted(budget, bench.card.unit)} is impossible; budgets are {possible[0]} to "
-                f"{full.count} in steps of {possible.step}"
-            )
+        parse_budget(str(budget), total=full.count, layers=full.layers, min_per_layer=floor, even=settings.even)
     recovery = NONE if RECOVERIES[settings.recover].trains else RECOVERIES[settings.recover]
     measured = {}
     for done, budget in enumerate(wanted):

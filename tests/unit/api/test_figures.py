@@ -52,7 +52,7 @@ def test_accuracy_by_budget_is_that_of_such_a_run(run: cahp.PruneResult, asked: 
     ("name", "options", "sentence"),
     [
         ("heatmap", {}, "there is no figure 'heatmap'; choose one of heads, "),
-        ("accuracy", {"budgets": [5, 13]}, "a budget of 13 heads is impossible; budgets are 3 to 12"),
+        ("accuracy", {"budgets": [5, 13]}, "budget 13 is outside 3 to 12"),
         ("similarity", {}, "depends on a text; give one"),
     ],
 )
