@@ -149,11 +149,17 @@ def measure(
     passages, random = np.split(np.bincount(items, losses) / np.bincount(items), 2)
     speed = None
     if timed:
-        from cahp.stages.latency import measure_generation
+        from cahp.stages import latency
 
         context = min(CONTEXT, bench.card.longest_context or CONTEXT)
-        _, speeds = measure_generation(
-            bench.model, made.model, contexts=(context,), seconds=SECONDS, progress=resources.progress
+        _, speeds = latency.measure(
+            bench.model,
+            made.model,
+            contexts=(context,),
+            batch=1,
+            writes=True,
+            seconds=SECONDS,
+            progress=resources.progress,
         )
         speed = next(iter(speeds.decode), None)
     values = PeerValues(kl, passages, random, made.bytes, made.model.parameters, made.words, speed)

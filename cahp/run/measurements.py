@@ -223,16 +223,15 @@ class Measurements:
         Raises:
             OptionError: If the model does not take texts of ``length`` tokens.
         """
-        contexts: Sequence[int] = ()
+        contexts = [_LENGTH]
         size = batch or _BATCH
-        if self.card.saves == "cache":
+        writes = self.card.saves == "cache"
+        if writes:
             longest = self.card.longest_context or max(CONTEXTS)
             contexts = sorted({min(context, longest) for context in CONTEXTS})
-            if length is not None:
-                contexts = [length]
             size = batch or 1
-        elif length is None:
-            length = _LENGTH
+        if length is not None:
+            contexts = [length]
         # Weights that are converted at each use take time.
         where = (*timed_on(self._resources.device), self.card.dtype)
         sizes: list[object] = [mask.counts]
@@ -240,7 +239,7 @@ class Measurements:
             sizes += sorted([name, array.shape] for name, array in recovered.bypasses.items())
         else:
             recovered = None
-        name = key("costs", 6, self.card.sha256, *sizes, size, length, contexts, seconds, repeats, *where)
+        name = key("costs", 7, self.card.sha256, *sizes, size, contexts, seconds, repeats, *where)
         if not fresh:
             stored = self._resources.load_cached("latency", name, lambda entry: msgspec.convert(entry.meta, Costs))
             if stored is not None:
@@ -249,18 +248,24 @@ class Measurements:
 
         full = self.model
         longest = full.longest_context
-        if length is not None and length > longest:
-            raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {length:,}; lower --length")
+        shortest = contexts[0]
+        if shortest > longest:
+            raise OptionError(f"{self.card.id} takes at most {longest:,} tokens, not {shortest:,}; lower --length")
         pruned = cut_model(full, mask, recovered)
-        options: JsonObject = {"batch": size, "seconds": seconds, "repeats": repeats}
-        options["progress"] = self._resources.progress
         with self._resources.timed("latency"):
+            times, generation = latency.measure(
+                full,
+                pruned,
+                contexts=contexts,
+                batch=size,
+                writes=writes,
+                seconds=seconds,
+                repeats=repeats,
+                progress=self._resources.progress,
+            )
             speed = None
-            if contexts:
-                times, speed = latency.measure_generation(full, pruned, contexts=contexts, **options)
-            else:
-                times = latency.measure(full, pruned, length=length or _LENGTH, **options)
-            shortest = times.full.length
+            if writes:
+                speed = generation
             costs = Costs(
                 Cost(full.parameters, latency.flops(full, length=shortest), times.full),
                 Cost(pruned.parameters, latency.flops(pruned, length=shortest), times.pruned),

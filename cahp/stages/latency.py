@@ -77,51 +77,37 @@ def measure(
     full: HeadModel,
     pruned: HeadModel,
     *,
+    contexts: Sequence[int] = (64,),
     batch: int = _BATCH,
-    length: int = 64,
-    seconds: float = LATENCY_SECONDS,
-    repeats: int | None = None,
-    progress: Progress = silent,
-    clock: Callable[[], float] = perf_counter,
-) -> Times:
-    """Time both models in turn, so that a slower machine slows both, until their ratio is precise.
-
-    The ratio is the median over rounds of pruned / full, with the interval of ``ratio``. Rounds end when that interval
-    is narrower than 2 % of the ratio, or after ``seconds``, including the warm-up and attention's share (but not before
-    three rounds). ``repeats`` sets the number of rounds instead. Since rounds end when the interval is narrow, it is a
-    little too narrow: it contained the true ratio of simulated timings in 89 to 95 %. ``pruned`` is a model whose heads
-    were cut out (a masked model computes all its heads and saves nothing).
-    """
-    inputs = sample_batch(full, batch=batch, length=length)
-    runs = [partial(model.logits, inputs) for model in (full, pruned)]
-    times = _in_turn(full.device, runs, repeats, seconds * (1 - _SHARING), progress, clock)
-    share = attention_share(full, inputs, seconds=seconds * _SHARING)
-    return replace(_summarise(times, batch, length), attention_share=share)
-
-
-def measure_generation(
-    full: HeadModel,
-    pruned: HeadModel,
-    *,
-    contexts: Sequence[int] = CONTEXTS,
-    batch: int = 1,
+    writes: bool = False,
     seconds: float = LATENCY_SECONDS,
     repeats: int | None = None,
     progress: Progress = silent,
     clock: Callable[[], float] = perf_counter,
 ) -> tuple[Times, GenerationSpeed]:
-    """Time how two causal language models read ``contexts`` of so many tokens, and write the next token.
+    """Time both models in turn, so that a slower machine slows both, on ``batch`` texts of as many tokens as contexts.
 
-    A prefill is a forward pass of ``batch`` contexts. A decode step computes the last token of a context, with a cache
-    of random keys and values of the others. Both models run in turn, as in ``measure``, with equal shares of the time.
+    The ratio is the median over rounds of pruned / full, with the interval of ``ratio``. Rounds end when that interval
+    is narrower than 2 % of the ratio, or when their share of ``seconds`` is over, including the warm-up (but not before
+    three rounds). ``repeats`` sets the number of rounds instead. Since rounds end when the interval is narrow, it is a
+    little too narrow: it contained the true ratio of simulated timings in 89 to 95 %. ``pruned`` is a model whose heads
+    were cut out (a masked model computes all its heads and saves nothing).
+
+    A prefill is a forward pass of ``batch`` contexts. If the models are causal language models, which ``writes`` tells,
+    decode steps are timed, too: one computes the last token of a context, with a cache of random keys and values of the
+    others. All have equal shares of the time, after what attention's share takes.
 
     The prefill of the shortest context is timed in three rounds at least; its times are returned as well. Longer ones
-    follow only if three rounds of them are expected to fit in what is left of ``seconds``, decode steps only if their
+    follow only if three rounds of them are expected to fit in what is left of the time, decode steps only if their
     caches fit in memory. After that time no further pass begins.
     """
     start = clock()
-    end = start + seconds
+    end = start + seconds * (1 - _SHARING)
     first, *longer = sorted(set(contexts))
+    waiting = [("prefill", first)]
+    if writes:
+        waiting = [("decode", first), *waiting]
+        waiting += product(("decode", "prefill"), longer)
 
     def report(stage: str, done: int, total: int) -> None:
         progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
@@ -133,7 +119,6 @@ def measure_generation(
     times: Times | None = None
     #: Seconds for each token of a prefill by both models, in all rounds with a warm-up.
     token = 0.0
-    waiting = [("decode", first), ("prefill", first), *product(("decode", "prefill"), longer)]
     for index, (kind, context) in enumerate(waiting):
         left = end - clock()
         last = end
@@ -163,14 +148,15 @@ def measure_generation(
             continue
         summary = _summarise(measured, batch, context)
         if kind == "prefill" and times is None:
-            share = attention_share(full, inputs, seconds=min(_SHARING * seconds, end - clock()))
-            times = replace(summary, attention_share=share)
+            times = summary
             token = 2 * ((repeats or _FEWEST) + 1) * summary.full.median / 1e3 / first
         ms = 1e3 * tokens
         speeds[kind].append(Throughput(context, ms / summary.full.median, ms / summary.pruned.median, summary.ratio))
     assert times is not None
+    share = attention_share(full, sample_batch(full, batch=batch, length=first), seconds=_SHARING * seconds)
     progress(STAGE, 100, 100)
-    return times, GenerationSpeed(tuple(speeds["prefill"]), tuple(speeds["decode"]), tuple(left_out), batch)
+    speed = GenerationSpeed(tuple(speeds["prefill"]), tuple(speeds["decode"]), tuple(left_out), batch)
+    return replace(times, attention_share=share), speed
 
 
 def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object]:
