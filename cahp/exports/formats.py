@@ -66,9 +66,9 @@ model = AutoModelForSequenceClassification.from_pretrained("FOLDER")
 tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 ```
 """
-#: Computes the logits of a GGUF file without llama.cpp; see there.
+#: Reads a GGUF file without llama.cpp; see there.
 GGUF_READS = (Path(models.__file__).parent / "run_gguf.py").read_text(encoding="utf-8") + (
-    f"\nanswer = read_gguf(folder / '{GGUF_FILE}')\n"
+    f"\nmodel = read_gguf(folder / '{GGUF_FILE}')\n{TORCH}"
 )
 _GGUF_CARD = f"""\
 If the layers keep different numbers of heads, `{GGUF_FILE}` is of llama.cpp's architecture `deci`, which lists them.

@@ -1,104 +1,62 @@
-"""Compute the logits of a language model from a GGUF file alone, by the conventions of llama.cpp, step by step.
+"""Read a GGUF file alone as a network of transformers, whose logits then follow from its tensors and metadata.
 
-The text of this file runs in a fresh process that cannot import the package around it: it proves that the tensors and
-metadata of a written file mean the model in memory. It needs only gguf and torch, and has no cache.
+The text of this file runs in a fresh process that cannot import the package around it: it proves that a written file
+holds the model in memory. The tests compute the logits of such files by the conventions of llama.cpp, step by step.
 """
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from gguf import GGUFReader
+from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
 from gguf.quants import dequantize
-from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
-
-#: Architectures that rotate the two halves of a head; the others rotate neighbouring channels.
-HALVES = ("qwen3",)
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM
 
 
-def _unpack(entry: Any) -> NDArray[np.float32]:
-    """Return the weights of a stored tensor, whatever its type."""
-    return np.array(dequantize(entry.data, entry.tensor_type), dtype=np.float32)
-
-
-def read_gguf(file: Path) -> Callable[[Mapping[str, NDArray[Any]]], NDArray[Any]]:
-    """Read a file; return a function from a batch (arrays by name) to the logits of all its tokens."""
+def read_gguf(file: Path) -> Any:
+    """Read the network in a file; layers may have their own numbers of heads."""
     reader = GGUFReader(file)
-    metadata = {name: field.contents() for name, field in reader.fields.items() if "tokenizer" not in name}
-    tensors = {entry.name: torch.from_numpy(_unpack(entry)) for entry in reader.tensors}
-    kind = metadata["general.architecture"]
-    own = {name.removeprefix(f"{kind}."): value for name, value in metadata.items()}
-
-    def per_layer(name: str) -> list[int]:
-        value = own[name]
-        if isinstance(value, list):
-            return value
-        return [value] * own["block_count"]
-
-    heads = per_layer("attention.head_count")
-    units = per_layer("attention.head_count_kv")
+    fields = {name.partition(".")[2]: entry for name, entry in reader.fields.items() if "tokenizer" not in name}
+    own = {name: entry.contents() for name, entry in fields.items()}
+    tensors = {entry.name: np.array(dequantize(entry.data, entry.tensor_type)) for entry in reader.tensors}
     size = own["attention.key_length"]
-    epsilon = own["attention.layer_norm_rms_epsilon"]
+    # The architectures of Llama's layers rotate neighbouring channels of a head, and transformers its two halves.
+    kind = "llama"
+    if own["architecture"] == "qwen3":
+        kind = "qwen3"
+    # The numbers of heads are those of the weights.
+    config = AutoConfig.for_model(
+        kind,
+        hidden_size=own["embedding_length"],
+        intermediate_size=own["feed_forward_length"],
+        num_hidden_layers=own["block_count"],
+        num_attention_heads=1,
+        num_key_value_heads=1,
+        head_dim=size,
+        rms_norm_eps=own["attention.layer_norm_rms_epsilon"],
+    )
+    with torch.device("meta"):
+        network = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager").eval()
+    names = get_tensor_name_map(MODEL_ARCH[own["architecture"].upper()], own["block_count"])
+    tensors.setdefault("output.weight", tensors["token_embd.weight"])
+    for path, module in network.named_modules():
+        stored = str(names.get_name(path))
+        for end in ("weight", "bias"):
+            values = tensors.get(f"{stored}.{end}")
+            if values is not None and kind == "llama" and stored.endswith(("attn_q", "attn_k")):
+                values = values.reshape(-1, size // 2, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+            if values is not None:
+                module.register_parameter(end, nn.Parameter(torch.tensor(values), requires_grad=False))
+    for layer in network.model.layers:
+        attention = layer.self_attn
+        if attention.k_proj.weight.is_meta:
+            # It keeps no head.
+            layer.input_layernorm = nn.Identity()
+            attention.forward = lambda hidden_states, **_: (torch.zeros_like(hidden_states), None)
+        else:
+            attention.num_key_value_groups = len(attention.q_proj.weight) // len(attention.k_proj.weight)
     angles = own["rope.freq_base"] ** (-torch.arange(0, size, 2).float() / size)
-    angles = angles / tensors.get("rope_freqs.weight", torch.ones(1))
-
-    def normalise(values: Tensor, name: str) -> Tensor:
-        return functional.rms_norm(values, (values.shape[-1],), tensors[f"{name}.weight"], epsilon)
-
-    def linear(values: Tensor, name: str) -> Tensor:
-        return functional.linear(values, tensors[f"{name}.weight"], tensors.get(f"{name}.bias"))
-
-    def rotate(values: Tensor, positions: Tensor) -> Tensor:
-        turns = (positions[..., None].float() * angles)[:, None]
-        # Of a pair's two channels: neighbours, or one in each half.
-        apart = (-1, 2)
-        axis = -1
-        if kind in HALVES:
-            apart = (2, -1)
-            axis = -2
-        left, right = values.reshape(*values.shape[:-1], *apart).unbind(axis)
-        turned = torch.stack(
-            [left * turns.cos() - right * turns.sin(), left * turns.sin() + right * turns.cos()], dim=axis
-        )
-        return turned.flatten(-2)
-
-    def attend(hidden: Tensor, layer: int, positions: Tensor, allowed: Tensor) -> Tensor:
-        entering = normalise(hidden, f"blk.{layer}.attn_norm")
-        queries, keys, values = (
-            linear(entering, f"blk.{layer}.attn_{name}").reshape(*hidden.shape[:2], count, size).transpose(1, 2)
-            for name, count in (("q", heads[layer]), ("k", units[layer]), ("v", units[layer]))
-        )
-        if f"blk.{layer}.attn_q_norm.weight" in tensors:
-            queries = normalise(queries, f"blk.{layer}.attn_q_norm")
-            keys = normalise(keys, f"blk.{layer}.attn_k_norm")
-        queries = rotate(queries, positions)
-        group = heads[layer] // units[layer]
-        keys = rotate(keys, positions).repeat_interleave(group, dim=1)
-        values = values.repeat_interleave(group, dim=1)
-        scores = (queries @ keys.transpose(-1, -2)) * size**-0.5
-        weights = scores.masked_fill(~allowed[:, None], -torch.inf).softmax(-1)
-        return hidden + linear((weights @ values).transpose(1, 2).flatten(-2), f"blk.{layer}.attn_output")
-
-    def answer(batch: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        real = torch.from_numpy(batch["attention_mask"]).bool()
-        positions = real.long().cumsum(1).sub(1).clamp(min=0)
-        # A token that is no text attends to itself, so that its sums stay numbers.
-        length = real.shape[1]
-        allowed = torch.ones(length, length, dtype=torch.bool).tril() & real[:, None]
-        allowed = allowed | torch.eye(length, dtype=torch.bool)
-        with torch.inference_mode():
-            hidden = tensors["token_embd.weight"][torch.from_numpy(batch["input_ids"])]
-            for layer in range(own["block_count"]):
-                if heads[layer]:
-                    hidden = attend(hidden, layer, positions, allowed)
-                entering = normalise(hidden, f"blk.{layer}.ffn_norm")
-                gate = functional.silu(linear(entering, f"blk.{layer}.ffn_gate"))
-                hidden = hidden + linear(gate * linear(entering, f"blk.{layer}.ffn_up"), f"blk.{layer}.ffn_down")
-            head = tensors.get("output.weight", tensors["token_embd.weight"])
-            return functional.linear(normalise(hidden, "output_norm"), head).numpy()
-
-    return answer
+    network.model.rotary_emb.inv_freq = angles / torch.tensor(tensors.get("rope_freqs.weight", 1.0))
+    return network

@@ -16,6 +16,7 @@ import torch
 import zoo
 from gguf import GGMLQuantizationType as Type
 from gguf.quants import dequantize
+from gguf_by_hand import read_gguf
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from cahp import models
@@ -23,7 +24,6 @@ from cahp.exports import formats
 from cahp.exports.checkpoints import Provenance, write
 from cahp.exports.form import Pruned
 from cahp.models.head_model import HeadModel
-from cahp.models.run_gguf import read_gguf
 from cahp.models.surgery import cut
 from cahp.models.to_gguf import _quantise, find_lost_part, refuse_gguf, save_gguf
 from cahp.stages.recovery import mean_ablate
