@@ -198,7 +198,7 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
     writer = gguf.GGUFWriter(file, name)
     source: Any = None
     if card.source is None:
-        described |= _describe_tokenizer(pruned)
+        _write_tokenizer(writer, pruned)
     else:
         # What the file says of its tokenizer and, where its types are kept, of its model.
         source = gguf.GGUFReader(card.source)
@@ -256,46 +256,33 @@ def _alternate(rows: NDArray[Any], size: int) -> NDArray[Any]:
     return rows.reshape(-1, 2, size // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
 
 
-def _describe_tokenizer(pruned: HeadModel) -> dict[str, Any]:
-    """Return the metadata of a tokenizer that merges bytes."""
-    from gguf import TokenType
+def _write_tokenizer(writer: Any, pruned: HeadModel) -> None:
+    """Write the metadata of a tokenizer that merges bytes."""
+    from gguf import SpecialVocab, TokenType
 
+    folder = Path(pruned.card.folder)
     tokenizer = pruned.tokenizer
-    config = pruned.network.config
+    count = pruned.network.config.vocab_size
     words = {index: word for word, index in tokenizer.get_vocab().items()}
     types = list[int]()
-    special = tokenizer.added_tokens_decoder
-    for index in range(config.vocab_size):
-        added = special.get(index)
+    for index in range(count):
+        added = tokenizer.added_tokens_decoder.get(index)
         kind = TokenType.NORMAL
         if index not in words:
             kind = TokenType.UNUSED
         elif added is not None:
             kind = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
         types.append(kind)
-    merges = json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]
-    beginning = tokenizer.bos_token_id
-    if beginning is None:
-        beginning = config.bos_token_id
-    described = {
-        "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": name_split(Path(pruned.card.folder), pruned.card.sha256),
-        "tokenizer.ggml.tokens": [words.get(index, f"[PAD{index}]") for index in range(config.vocab_size)],
-        "tokenizer.ggml.token_type": types,
-        "tokenizer.ggml.merges": list(map(" ".join, merges)),
-        "tokenizer.ggml.add_bos_token": tokenizer("a")["input_ids"][:1] == [beginning],
-        "tokenizer.ggml.add_space_prefix": False,
-        "tokenizer.ggml.bos_token_id": beginning,
-        "tokenizer.ggml.eos_token_id": tokenizer.eos_token_id,
-        "tokenizer.ggml.unknown_token_id": tokenizer.unk_token_id,
-        "tokenizer.ggml.padding_token_id": tokenizer.pad_token_id,
-        "tokenizer.chat_template": tokenizer.chat_template,
-    }
-    if not isinstance(tokenizer.chat_template, str):
-        # It may also be a list of several.
-        del described["tokenizer.chat_template"]
-    # The format has no empty lists.
-    return {key: value for key, value in described.items() if value not in (None, [])}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre(name_split(folder, pruned.card.sha256))
+    writer.add_token_list([words.get(index, f"[PAD{index}]") for index in range(count)])
+    writer.add_token_types(types)
+    writer.add_add_space_prefix(False)
+    special = SpecialVocab(folder, load_merges=True, n_vocab=count)
+    # The library guesses this by the tokenizer's template.
+    beginning = special.special_token_ids.get("bos")
+    special.add_special_token["bos"] = tokenizer("a")["input_ids"][:1] == [beginning]
+    special.add_to_gguf(writer, quiet=True)
 
 
 def _copy_tensors(
