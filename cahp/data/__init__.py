@@ -1,8 +1,7 @@
 """Texts with deterministic splits, by the name of the data.
 
-``find`` opens the tables of a data set for a look, ``load`` reads it, ``load_calibration`` and ``read_inputs`` read
-only texts of it, ``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports
-torch.
+``find`` opens the tables of a data set for a look, ``load`` reads it, ``load_calibration`` reads only texts of it,
+``match`` puts the labels into the order of a model, and ``sample`` draws rows. No function imports torch.
 """
 
 from cahp.data.dataset import Columns, Dataset, Parts, guess_columns, guess_splits, match, sample
@@ -15,7 +14,6 @@ from cahp.data.sources import (
     known,
     load,
     load_calibration,
-    read_inputs,
 )
 
 __all__ = [
@@ -33,6 +31,5 @@ __all__ = [
     "load",
     "load_calibration",
     "match",
-    "read_inputs",
     "sample",
 ]

@@ -28,7 +28,7 @@ from cahp.data.dataset import (
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
 from cahp.files import expanded, is_there
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, DataError, Input, OptionError, digest
+from cahp.values import CahpError, DataError, OptionError, digest
 from cahp.words import first_line
 
 
@@ -152,21 +152,6 @@ def find(name: str) -> Parts:
         f"There is no data named {name!r}; name an existing file or folder, {BBC_NEWS} (built in), "
         f"{' or '.join(PRESETS)} (presets), or hub:org/name."
     )
-
-
-def read_inputs(name: str, *, text_column: str | None, pair_column: str | None = None, documents: str) -> list[Input]:
-    """Read the texts, or pairs of texts, of a file in their order; labels are neither needed nor read.
-
-    Columns are those of other data: where the file lacks one, the default name takes its place.
-
-    Raises:
-        DataError: If there is no such file, it cannot be read, or a row is damaged (the message names the first).
-        OptionError: If the column options are invalid.
-    """
-    if not is_there(expanded(Path(name)), Path.is_file):
-        raise DataError(f"There is no file named {name!r}; name a text file, or a table with a text column.")
-    texts = load_calibration(name, text_column=text_column, pair_column=pair_column, documents=documents)
-    return texts.plain_inputs
 
 
 def load_calibration(

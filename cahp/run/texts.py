@@ -283,9 +283,9 @@ def read_unlabelled(
         if not texts.task.items_are_texts:
             return None, ()
         return _draw_inputs(texts.inputs, settings), ()
-    inputs = data.read_inputs(
+    inputs = data.load_calibration(
         name, text_column=settings.text_column, pair_column=settings.pair_column, documents=settings.documents
-    )
+    ).plain_inputs
     if inputs and isinstance(inputs[0], str) is dataset.pairs:
         wanted = _name_inputs(pairs=dataset.pairs)
         given = _name_inputs(pairs=not dataset.pairs)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cahp.data import Dataset, catalogue, load, match, read_inputs, sample
+from cahp.data import Dataset, catalogue, load, load_calibration, match, sample
 from cahp.data import sources as sources_module
 from cahp.data.dataset import bucket
 from cahp.data.sources import MANUAL, TOPICS
@@ -298,7 +298,8 @@ def test_a_text_file_has_a_document_per_paragraph_or_per_line(write: Write) -> N
             ends = {"train": (0, 70), "validation": (70, 85), "test": (85, 100)}[split]
             assert all(bucket(text) in range(*ends) for text in texts.first)
     # Columns are those of other data.
-    assert read_inputs(str(path), text_column="review", documents="line")[:2] == ["first 0", "second 0"]
+    texts = load_calibration(str(path), text_column="review", documents="line")
+    assert texts.plain_inputs[:2] == ["first 0", "second 0"]
 
 
 @pytest.mark.parametrize(

@@ -204,7 +204,7 @@ def test_texts_without_labels_serve_and_none_of_them_evaluates(model: HeadModel,
     file.write_text("premise,hypothesis\na,b\n")
     with pytest.raises(DataError, match="single texts"):
         open_bench(settings, store=Store(tmp_path))
-    with pytest.raises(DataError, match="no file named"):
+    with pytest.raises(DataError, match="no data named"):
         open_bench(replace(settings, recover_data="nowhere.csv"), store=Store(tmp_path))
 
 
