@@ -24,25 +24,8 @@ from cahp.values import Fields, HeadMask
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
 
-#: Names of the parts of a network, and of a layer, in the format.
-WHOLE = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-LAYER = {
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "self_attn.q_norm": "attn_q_norm",
-    "self_attn.k_norm": "attn_k_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
 #: The architecture of uneven models.
 UNEVEN = "deci"
-
-
 #: The architecture of llama.cpp by the model type of transformers. Its own one of Qwen2 takes only as many channels of
 #: queries as the model is wide. Llama's may have a bias in the output projection of attention.
 _ARCHITECTURES = {"llama": "llama", "mistral": "llama", "qwen2": "llama", "qwen3": "qwen3"}
@@ -219,21 +202,19 @@ def save_gguf(file: Path, pruned: HeadModel, mask: HeadMask, *, types: bool = Fa
         else:
             writer.add_key_value(key, value, gguf.GGUFValueType.get_type(value))
     tensors: dict[str, NDArray[np.float32]] = {}
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH[name.upper()], card.layers)
     for key, tensor in network.state_dict().items():
         values = tensor.detach().float().cpu().contiguous().numpy()
         stem, _, end = key.rpartition(".")
-        if stem in WHOLE:
-            if stem != "lm_head" or not config.tie_word_embeddings:
-                tensors[f"{WHOLE[stem]}.{end}"] = values
+        stored = str(names.get_name(stem))
+        if stored == "output" and config.tie_word_embeddings:
             continue
-        _, _, place, part = stem.split(".", 3)
-        short = LAYER[part]
-        if short.startswith("attn") and not mask.by_layer[int(place)]:
+        if ".attn_" in stored and not mask.by_layer[int(stored.split(".")[1])]:
             # A layer without attention has no tensors of it, not even the norm before it.
             continue
-        if short in ("attn_q", "attn_k") and not halves:
+        if stored.endswith(("attn_q", "attn_k")) and not halves:
             values = _alternate(values, size)
-        tensors[f"blk.{place}.{short}.{end}"] = values
+        tensors[f"{stored}.{end}"] = values
     made = None
     if types:
         made = _copy_tensors(source, writer, mask, tensors, size=size, halves=halves)
