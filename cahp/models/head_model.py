@@ -55,10 +55,6 @@ class Projection:
 
     module: nn.Module
 
-    def __post_init__(self) -> None:
-        if not isinstance(self.module, nn.Linear | Conv1D):
-            raise TypeError(f"a {type(self.module).__name__} is no linear projection")
-
     @property
     def weight(self) -> Tensor:
         """The weights ``(out, in)``."""

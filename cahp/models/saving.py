@@ -101,15 +101,10 @@ def save_plain(folder: Path, network: Any) -> None:
 def save_compact(folder: Path, pruned: HeadModel, mask: HeadMask) -> None:
     """Save a network that was cut to ``mask``: its configuration, its weights, and the file that loads them.
 
-    Raises:
-        CahpError: If the heads of its family can be masked but not cut out.
+    The heads of its family must have been cut out (``no_cut``).
     """
     family = pruned.family
     card = pruned.card
-    if family.no_cut is not None:
-        raise CahpError(
-            f"heads of {card.id} can be masked but not cut out ({family.no_cut}); export the model as drop-in"
-        )
     # See ``cahp.models.compact`` for these entries; the cut has left them on the attention modules.
     names = {id(module): name for name, module in pruned.network.named_modules()}
     plan: dict[str, dict[str, Any]] = {"attributes": {}, "planes": {}, "selects": {}, "empty": {}, "bypass": {}}

@@ -138,15 +138,8 @@ def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
 
 
 def list_texts(inputs: Sequence[Item]) -> list[Input]:
-    """Return the texts and pairs of ``inputs``, which must hold no windows.
-
-    Raises:
-        ValueError: If they hold windows, whose tokens are known.
-    """
-    texts = [item for item in inputs if not isinstance(item, Window)]
-    if len(texts) != len(inputs):
-        raise ValueError("windows of tokens are mixed with texts, or counted as texts")
-    return texts
+    """Return the texts and pairs of ``inputs``, without windows."""
+    return [item for item in inputs if not isinstance(item, Window)]
 
 
 # Prompts -----------------------------------------------------------------------------------------------------------
@@ -226,11 +219,7 @@ class PromptReader:
             return _change(text, lambda part: part[:length])
 
         fitting = bisect_right(lengths, limit, key=lambda length: len(self._ids(self.render(cut(length)))))
-        if not fitting:
-            raise OptionError(
-                f"the prompt alone takes {self.length} tokens, and {self._name} reads {limit} at most; shorten it"
-            )
-        return cut(lengths[fitting - 1])
+        return cut(lengths[max(0, fitting - 1)])
 
     def count_tokens(self, inputs: Sequence[Input]) -> list[int]:
         """The number of tokens of the prompt of each text or pair, as a whole."""

@@ -57,8 +57,6 @@ class Window:
     def __post_init__(self) -> None:
         for name in ("ids", "units", "sizes"):
             object.__setattr__(self, name, np.asarray(getattr(self, name), dtype=np.int64))
-        if not len(self.units) == len(self.sizes) < len(self.ids):
-            raise ValueError(f"{len(self.ids)} tokens cannot predict {len(self.units)}, of {len(self.sizes)} sizes")
 
     @property
     def copying(self) -> bool:

@@ -45,10 +45,9 @@ class Texts:
     task: Task = CLASSIFICATION
 
     def __post_init__(self) -> None:
-        if self.labels.dtype != np.int64 or self.labels.shape != (len(self.first),):
-            raise ValueError(f"labels must be int64 of shape ({len(self.first)},), got {self.labels.shape}")
-        if self.second is not None and len(self.second) != len(self.first):
-            raise ValueError(f"{len(self.first)} first but {len(self.second)} second texts")
+        shape = (len(self.first),)
+        if self.labels.dtype != np.int64 or self.labels.shape != shape or len(self.second or self.first) != shape[0]:
+            raise ValueError("there must be an int64 label for each text, and a second text for each or none")
         if self.labelled and len(self) and not (self.labels.min() >= 0 and self.labels.max() < len(self.classes)):
             raise ValueError(f"labels outside 0..{len(self.classes) - 1}")
 
