@@ -645,20 +645,15 @@ def guess_splits(parts: Parts) -> dict[str, str]:
 def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Columns:
     """Guess which columns hold texts and labels.
 
-    Without default names, the label is a column with a frequent name of label columns, or the last one unless it is the
-    longest, or has another value in each row; else there are none (``NO_LABELS``). The text is the longest of the
-    others.
+    Without default names, the label is a column with a frequent name of label columns, else there are none
+    (``NO_LABELS``). The text is the longest of the others.
     """
     usual = find_columns(names)
     if usual.text is not None and usual.label is not None:
         return usual
     length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
     lower = {name.lower(): name for name in reversed(names)}
-    label = names[-1]
-    values = {row.get(label, "") for row in rows}
-    if len(values) == len(rows) > 1 or label == max(length, key=length.__getitem__):
-        label = NO_LABELS
-    label = next((lower[name] for name in LABEL_NAMES if name in lower), label)
+    label = next((lower[name] for name in LABEL_NAMES if name in lower), NO_LABELS)
     columns = find_columns(names, Columns(label=label))
     if columns.text is None:
         texts = [name for name in names if name != label]
