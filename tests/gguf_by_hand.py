@@ -1,7 +1,4 @@
-"""The logits of a language model from a GGUF file by the conventions of llama.cpp, step by step, without a cache.
-
-It shares nothing with the network in memory: it proves that the tensors and metadata of a written file mean that model.
-"""
+"""The logits of a language model from a GGUF file by the conventions of llama.cpp, with no code of its network."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -88,17 +88,6 @@ def test_the_older_list_of_pruned_heads_is_read_with_the_size_of_the_model() -> 
         read_mask(file)
 
 
-def test_a_mask_is_read_from_a_path(tmp_path: Path) -> None:
-    np.save(tmp_path / "head_mask.npy", MASK.keep)
-    (tmp_path / "head_mask.json").write_text(json_text(DOCUMENT), encoding="utf-8")
-    for name in ("head_mask.npy", "head_mask.json"):
-        for source in (tmp_path / name, str(tmp_path / name)):
-            assert read_mask(source).sha256 == MASK.sha256
-    for missing in (tmp_path / "none.json", "none.json", json_text(DOCUMENT), tmp_path, Path("a\0b")):
-        with pytest.raises(MaskError, match="cannot be read"):
-            read_mask(missing)
-
-
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

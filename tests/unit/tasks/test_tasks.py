@@ -120,7 +120,6 @@ def test_items_halves_and_labels_are_those_of_the_task() -> None:
     texts = windows(window(5), window(5, 1), window(9, source="random"))
     assert texts.text_rows == [0, 1]
     assert (texts.count, texts.measured) == (2, "2 windows of tokens")
-    assert (fakes.sentences(3).count, fakes.sentences(3).measured) == (3, "3 texts")
     # Halves have no document in common, and the same share of classes.
     first, last = NEXT_TOKEN.halve(windows(window(3), window(3, 1), window(3, 2), window(3, 3)))
     assert (first.tolist(), last.tolist()) == ([0, 1], [2, 3])
@@ -136,4 +135,3 @@ def test_items_halves_and_labels_are_those_of_the_task() -> None:
     scores = np.zeros((13, 2, 3), dtype=np.float32)
     counted = [len(np.unique(texts.task.read_answers(scores[: len(texts)], texts).units)) for texts in (few, many)]
     assert [(few.units, counted[0]), (many.units, counted[1])] == [("windows", 12), ("documents", 8)]
-    assert fakes.sentences(3).units == "texts"
