@@ -54,8 +54,8 @@ class Recovery:
     that is not even ``checked`` there is not compared at all. A ``layerwise`` one changes a layer by the heads that
     this layer keeps and by the full model alone, so that masks with the same heads in the lower layers share what these
     compute. One that ``adds_biases`` gives output projections a bias where they have none; one that ``adds_bypass``
-    gives a ``cahp.models.compact.Bypass`` to layers that lost heads. Each of the learning ``rates`` is tried for an
-    epoch.
+    gives a ``cahp.models.compact.Bypass`` to layers that lost heads. One that runs every layer anew for each mask names
+    the one that is shown ``at_once``, until it is done. Each of the learning ``rates`` is tried for an epoch.
     """
 
     name: str
@@ -76,6 +76,7 @@ class Recovery:
     layerwise: bool = False
     adds_biases: bool = False
     adds_bypass: bool = False
+    at_once: str = ""
     rates: tuple[float, ...] = ()
 
     @property
@@ -89,9 +90,9 @@ class Recovery:
         return self.solves and not self.trains
 
     @property
-    def by_layer(self) -> bool:
-        """Whether it runs every layer anew for each mask, so that a quick refit is shown until it is done."""
-        return self.closed_form and self.checked and not self.baseline
+    def on_request(self) -> bool:
+        """Whether a board measures single masks after it, and not all budgets."""
+        return self.trains or self.adds_bypass
 
     @property
     def word(self) -> str:
@@ -191,6 +192,22 @@ RECOVERIES: Mapping[str, Recovery] = {
             card="; its output projections were solved in closed form (refit)",
             solves=True,
             on_board=True,
+            at_once="quick-refit",
+        ),
+        Recovery(
+            "quick-bypass",
+            result="quickly bypassed",
+            noun="quick bypass",
+            choice="Quick bypass: at once, from one pass of the full model",
+            card="; its attention outputs, and linear functions of the words beside them, were solved at once from one "
+            "pass of the full model (quick bypass)",
+            solves=True,
+            solving="attention outputs and functions of the words solved on",
+            solving_stage="gram matrices",
+            solving_passes=1,
+            baseline=True,
+            checked=False,
+            adds_bypass=True,
         ),
         Recovery(
             "bypass",
@@ -199,7 +216,9 @@ RECOVERIES: Mapping[str, Recovery] = {
             choice="Bypass: a refit, with what the words tell beside the kept heads",
             card="; its output projections were solved in closed form, beside linear functions of the words (bypass)",
             solves=True,
+            on_board=True,
             adds_bypass=True,
+            at_once="quick-bypass",
         ),
         Recovery(
             "distill",

@@ -13,7 +13,7 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.goals import Goal, ReachedGoal
 from cahp.models.cards import Cost, ModelCard
 from cahp.outcomes import HEADLINES, Outcomes, finite, main_outcome, measure
-from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.recoveries import Recovered
@@ -66,7 +66,7 @@ class Row:
     """One budget. What is not measured is estimated without an interval, or None where nothing supports an estimate.
 
     ``values`` are those of the headline outcomes, by name, estimated from the budgets beside it. Between models that
-    were trained nothing is estimated: how far a training gets differs from mask to mask.
+    are measured on request nothing is estimated: they are few, and how far a training gets differs from mask to mask.
     """
 
     budget: int
@@ -156,7 +156,7 @@ class BudgetTable:
         for headline in HEADLINES:
             name = headline.name
             known = {budget: estimate.value for budget, estimate in self.estimates(name).items()}
-            if not RECOVERIES[self.recover].trains:
+            if not RECOVERIES[self.recover].on_request:
                 if self._quicker is not None:
                     for budget, estimate in self._quicker.estimates(name).items():
                         known.setdefault(budget, estimate.value)
@@ -193,9 +193,9 @@ class BudgetTable:
     def missing(self) -> tuple[Literal["outcomes", "speed"], int] | None:
         """Return what to measure next: the current budget, then coarse to fine, timings after the coarse part.
 
-        Trained models are measured only on request, so their tables miss nothing.
+        Some models are measured only on request, so their tables miss nothing.
         """
-        if RECOVERIES[self.recover].trains:
+        if RECOVERIES[self.recover].on_request:
             return None
         if self.budgets[-1] not in self._outcomes:
             return "outcomes", self.budgets[-1]
@@ -321,7 +321,7 @@ def count_tokens(table: BudgetTable, bench: Bench) -> float:
         shared = {mask.keep[: layer + 1].tobytes() for mask in masks for layer in range(mask.layers)}
         evaluations = len(shared) / bench.card.layers
     recovered = len(masks)
-    if recovery is AT_ONCE:
+    if not recovery.checked:
         # One pass of the full model serves all masks.
         recovered = min(recovered, 1)
     texts = len(bench.calibration)

@@ -203,14 +203,15 @@ class BoardSubject:
     ``unit`` is what a square stands for, in the singular, ``chance`` the share of the most frequent class of the
     evaluation texts (None: no labels), and ``cache`` the size of a causal language model's cache of keys and values,
     which is shown in place of the time (None: another model). ``head_size`` is the share of the model's weights that
-    leave with a head (None: not counted). Intervals are over ``units``, and an outcome is a mean over every ``answer``:
-    a text, or a token.
+    leave with a head (None: not counted), ``bypass_size`` the share that a bypass adds to a layer that lost heads.
+    Intervals are over ``units``, and an outcome is a mean over every ``answer``: a text, or a token.
     """
 
     unit: str = "head"
     chance: float | None = None
     cache: CacheShape | None = None
     head_size: float | None = None
+    bypass_size: float = 0.0
     units: str = "texts"
     answer: str = "text"
 
@@ -221,16 +222,17 @@ class BoardSubject:
         pruned = run.cost.pruned.parameters
         mask = run.mask
         head_size = None
-        if full and pruned and not mask.is_full:
+        if full and pruned and not (mask.is_full or RECOVERIES[run.settings.recover].adds_bypass):
             head_size = (1 - pruned / full) / (mask.keep.size - mask.count)
         chance = run.data.eval.most_frequent
-        return cls(run.model.unit, chance, run.cache_shape, head_size, run.units, run.task.words.place)
+        return cls(run.model.unit, chance, run.cache_shape, head_size, units=run.units, answer=run.task.words.place)
 
     def size(self, mask: HeadMask) -> float | None:
         """Return the number of weights of the model cut to ``mask`` relative to the full model's (None: not known)."""
         if self.head_size is None:
             return None
-        return 1 - self.head_size * (mask.keep.size - mask.count)
+        lost = int((~mask.keep.all(1)).sum())
+        return 1 - self.head_size * (mask.keep.size - mask.count) + self.bypass_size * lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,7 +345,7 @@ def contents(
         "titles": host.titles,
         "first": host.first,
     }
-    if recovery.trains:
+    if recovery.on_request:
         data["unmeasured"] = f"not {recovery.result} yet"
     if other is not None:
         for entry, row in zip(rows, other.rows()[:-1], strict=False):

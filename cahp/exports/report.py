@@ -16,7 +16,7 @@ from pathlib import Path
 
 from cahp.board import style
 from cahp.board.budget_sweep import BudgetTable, own_speed
-from cahp.board.contents import BoardSubject, describe_headline, list_clauses
+from cahp.board.contents import describe_headline, list_clauses
 from cahp.exports import live as live_board
 from cahp.exports.drawings import STYLE, grid
 from cahp.exports.formats import MASK_FILE
@@ -66,7 +66,9 @@ def recipe(settings: Settings) -> str:
 def describe_value(run: RunDocument) -> tuple[str, str]:
     """Return what the pruned model is worth, recovered where it was: a headline, and what it costs and saves."""
     outcomes = run.outcomes.get("recovered", run.outcomes["pruned"])
-    size = BoardSubject.of(run).size(run.mask)
+    size = None
+    if run.cost.full.parameters and run.cost.pruned.parameters:
+        size = run.cost.pruned.parameters / run.cost.full.parameters
     cache = None
     if run.cache_shape is not None:
         cache = run.cache_shape.ratio(run.mask)

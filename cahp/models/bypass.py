@@ -18,20 +18,7 @@ from torch import Tensor
 
 from cahp.models.compact import SPANS, Words, mix_words
 from cahp.models.head_model import Batch, HeadModel
-from cahp.models.surgery import find_bypass
 from cahp.values import DataError, OptionError
-from cahp.words import size_of
-
-
-def describe_bypass(pruned: HeadModel) -> str:
-    """Return what the bypasses of a model add, as the end of a sentence."""
-    found = [find_bypass(pruned, layer) for layer in range(pruned.layers)]
-    weights = sum(bypass.down.numel() + bypass.up.numel() for bypass in found if bypass is not None)
-    said = f"; it adds {weights / 1e6:.1f} M weights"
-    state = sum(bypass.state_bytes for bypass in found if bypass is not None)
-    if state:
-        said += f" and a state of {size_of(state)} a text, whatever its length"
-    return said
 
 
 class WordChannels:
@@ -81,7 +68,7 @@ def check_bypass(model: HeadModel, rank: int) -> None:
     Raises:
         OptionError: If it cannot.
     """
-    if "feed_out" not in model.family.refits or model.family.shared:
+    if model.card.word_functions is None:
         raise OptionError(
             f"a bypass needs the sums inside a layer, which are not known of {model.card.id}; use --recover refit"
         )

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
 from cahp.values import Estimate, HeadMask, Input, OptionError, digest
+from cahp.words import size_of
 
 #: What removing heads saves first: time, or of a causal language model the memory of its cache.
 Saving = Literal["time", "cache"]
@@ -496,8 +497,9 @@ class ModelCard:
     the layers with heads, if some have none. A language model (``language``) has no classes of its own: they are the
     answers of its ``prompt``; without one a causal model ``predicts_tokens``. ``source`` is the GGUF file that is
     converted into ``folder``, if any; ``origin`` is then made from its digest. ``cache`` is the size of the keys and
-    values that a causal language model caches (None: another model, or the size is not known). ``dtype`` says how
-    weights are kept. Of a longer text ``max_length`` tokens are read (None: what the model reads, at most 512).
+    values that a causal language model caches (None: another model, or the size is not known). A bypass has
+    ``word_functions`` of each token (None: there can be no bypass). ``dtype`` says how weights are kept. Of a longer
+    text ``max_length`` tokens are read (None: what the model reads, at most 512).
     """
 
     id: str
@@ -523,6 +525,7 @@ class ModelCard:
     places: tuple[int, ...] | None = None
     source: str | None = None
     cache: CacheShape | None = None
+    word_functions: int | None = None
     dtype: Dtype = "float32"
     max_length: int | None = None
 
@@ -621,6 +624,19 @@ class ModelCard:
         if self.cache is None:
             return None
         return self.cache.ratio(mask)
+
+    def describe_bypass(self, mask: HeadMask, rank: int) -> str:
+        """Describe what bypasses add in the layers that lost heads."""
+        lost = int((~mask.keep.all(1)).sum())
+        said = f"adds {lost * self.weigh_bypass(rank) / 1e6:.1f} M weights"
+        if self.cache is not None:
+            # The token before, and three running means, in float32.
+            said += f" and a state of {size_of(16 * rank * lost)} a text, whatever its length"
+        return said
+
+    def weigh_bypass(self, rank: int) -> int:
+        """Count the weights of the bypass of a layer; see ``cahp.models.compact.Bypass``."""
+        return (1 + (self.word_functions or 0)) * rank * self.hidden
 
     @property
     def cacheable_weights(self) -> float | None:

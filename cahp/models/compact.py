@@ -396,14 +396,6 @@ class Bypass(nn.Module):
         self.place = place
         self.causal = causal
 
-    @property
-    def state_bytes(self) -> int:
-        """The size of its state for one text; without a cache there is none."""
-        if not self.causal:
-            return 0
-        # The token before, and three running means.
-        return 4 * int(self.down.shape[1]) * self.down.element_size()
-
     def forward(self, hidden: torch.Tensor, words: Words, cache: Any) -> torch.Tensor:
         """Return its output ``(b, n, out)`` for hidden states ``(b, n, hidden)``; a ``cache`` holds its state."""
         read = nn.functional.linear(hidden * words.real(hidden), self.down.flatten(0, 1))

@@ -447,6 +447,9 @@ def describe_config(
             raise ModelError(f"{folder / CONFIG} does not say which heads were kept; export the pruned model again")
         left = sum(map(len, kept))
         shape["notes"] += (f"already pruned: what is said of all heads is about the {left} that were kept",)
+    word_functions = None
+    if "feed_out" in family.refits and not family.shared:
+        word_functions = 6 - family.causal
     no_refit = None
     if family.shared:
         no_refit = f"{name} uses each layer in many passes, and one projection cannot be solved for all of them"
@@ -462,6 +465,7 @@ def describe_config(
         adapter=path,
         kept=kept,
         no_refit=no_refit,
+        word_functions=word_functions,
         no_onnx=NO_ONNX.get(kind),
         language=language_of(config),
         **shape,

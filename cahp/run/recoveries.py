@@ -451,9 +451,11 @@ class Recoveries:
                         model, mask, inputs, recovery=row, seed=self._seed, progress=progress, **options
                     )
                 else:
-                    grams = self._find_grams(inputs, progress)
-                    made = solve_at_once(model, mask, grams)
+                    grams = self._find_grams(inputs, progress, words=row.adds_bypass)
+                    made = solve_at_once(model, mask, grams, rank=self._rank)
                     reason = f"not compared on held-out {self.card.words.items}"
+                    if row.adds_bypass:
+                        reason += f"; it {self.card.describe_bypass(mask, self._rank)}"
                     report = RefitReport(True, reason, grams.items, ridge=QUICK_RIDGE, recovery=name, step=1.0)
                 refitted = Recovered(projections_of(made, row), report, seconds=clock() - start)
             if keep:
@@ -469,15 +471,21 @@ class Recoveries:
         self.check(AT_ONCE.name)
         self._find_grams(self.quick_inputs, self._resources.progress)
 
-    def _find_grams(self, inputs: Sequence[Item], progress: Progress) -> Grams:
-        """Return the Gram matrices of the full model on the texts of a refit, computed once."""
-        from cahp.stages.recovery import Grams, choose_inputs, collect_grams
+    def _find_grams(self, inputs: Sequence[Item], progress: Progress, *, words: bool = False) -> Grams:
+        """Return the Gram matrices of the full model on the texts of a refit, computed once; of ``words``, too."""
+        from cahp.stages.recovery import Grams, choose_inputs, collect_grams, collect_word_grams
+
+        parts = [self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed]
+        if words:
+            parts += ["words", self._rank]
 
         def collect() -> Grams:
-            return collect_grams(self._resources.model, choose_inputs(inputs, seed=self._seed), progress=progress)
+            chosen = choose_inputs(inputs, seed=self._seed)
+            if words:
+                return collect_word_grams(self._resources.model, chosen, rank=self._rank, progress=progress)
+            return collect_grams(self._resources.model, chosen, progress=progress)
 
-        entry = key("grams", 3, self.card.sha256, _digest_inputs(inputs), refit_texts(len(inputs)), self._seed)
-        return self._resources.find_values("recovery", entry, Grams, collect)
+        return self._resources.find_values("recovery", key("grams", 3, *parts), Grams, collect)
 
     def _refit_key(self, mask: HeadMask, name: str, inputs: Sequence[Item]) -> str:
         parts: list[Any] = [self.card.sha256, _digest_inputs(inputs), mask.sha256, refit_texts(len(inputs)), self._seed]

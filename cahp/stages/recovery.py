@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.bypass import WordChannels, check_bypass, check_tokens, describe_bypass
+from cahp.models.bypass import WordChannels, check_bypass, check_tokens
 from cahp.models.cards import Site
 from cahp.models.devices import add_products, check_room, complete_products, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
-from cahp.recoveries import QUICK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
+from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
 from cahp.values.statistics import one_openblas_thread
@@ -369,7 +369,7 @@ def refit(
     change of the weights is tried, where something is read twice, then a quarter; then a refit is solved again with ten
     times the ridge, up to three times. A baseline is kept in any case. ``options`` are further ones of its function.
     """
-    if model.notice is not None and recovery.by_layer:
+    if model.notice is not None and recovery.at_once:
         _check_memory(model)
     learned = choose_inputs(inputs, seed=seed)
     items = [inputs[row] for row in hold_out(inputs, seed)[1]]
@@ -418,7 +418,7 @@ def refit(
     elif step < 1:
         reason += f" (a step of {step:g})"
     if accepted and recovery.adds_bypass:
-        reason += describe_bypass(refitted)
+        reason += f"; it {model.card.describe_bypass(mask, options.get('rank', RANK))}"
     report = RefitReport(
         accepted,
         reason,
@@ -504,12 +504,15 @@ QUICK_RIDGE = 0.01
 class Grams:
     """Gram matrices of the inputs of each layer's output projection in the full model, over ``items`` texts or windows.
 
-    ``products (L, D + 1, D + 1)`` float32 are means over tokens of ``x x'``, with ``x`` the context vectors of a
-    layer's heads side by side and a last channel that is always 1.
+    ``products (L, D + W + 1, D + W + 1)`` float32 are means over tokens of ``x x'``, with ``x`` the context vectors of
+    a layer's heads side by side, what the words tell of them in ``W`` channels, and a last channel that is always 1.
+    ``readers (L, W, width)`` float32 make these of the channels of ``cahp.models.bypass.WordChannels`` (None: no
+    words).
     """
 
     products: NDArray[np.float32]
     items: int
+    readers: NDArray[np.float32] | None = None
 
 
 def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progress = silent) -> Grams:
@@ -526,7 +529,73 @@ def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progres
     return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
 
 
-def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: float = QUICK_RIDGE) -> HeadModel:
+def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, progress: Progress = silent) -> Grams:
+    """Run the full model over ``inputs`` once, and sum up what output projections read and what the words tell of it.
+
+    All that a linear function of words and contexts can tell of a head follows from the contexts and from what the
+    words alone predict of each context. Of these predictions four times as many directions are kept as a bypass has
+    (its ``rank``): those in which the outputs of single heads are largest.
+
+    Raises:
+        OptionError: If the model cannot have a bypass of this rank.
+        DataError: If there are fewer tokens than unknowns.
+    """
+    check_bypass(model, rank)
+    batches = model.batches(model.tokenize(inputs))
+    check_tokens(model, batches)
+    states = [_enter(model, batch) for batch in batches]
+    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    where = float64_device(model.device)
+    products = []
+    readers = []
+    for layer in range(model.layers):
+        words = WordChannels(model, layer)
+        output = model.projection(layer)
+        size = output.weight.shape[1]
+        gram = torch.zeros(size + words.width + 1, size + words.width + 1, dtype=torch.float64, device=where)
+        for number, batch in enumerate(batches):
+            progress("gram matrices", layer * len(batches) + number, model.layers * len(batches))
+            real = states[number].real
+            seen, states[number] = _run_layer(model, batch, states[number], layer)
+            design = gram.new_ones(int(real.sum()), len(gram))
+            design[:, :size] = seen["output"][real].to(where)
+            design[:, size:-1] = words.read(seen["attention"], real)[real].to(where)
+            gram = add_products(gram, design)
+        gram = complete_products(gram) / tokens
+        known = slice(size, len(gram) - (output.bias is None))
+        weights = output.weight.to(where).double().view(-1, model.heads, size // model.heads)
+        reader = choose_directions(gram[known, known], gram[known, :size], weights, min(4 * rank, size))
+        reader = reader[: words.width].T
+        # The rows of words, then the columns.
+        for _ in range(2):
+            gram = torch.cat([gram[:size], reader @ gram[size:-1], gram[-1:]]).T
+        products.append(gram.float().cpu().numpy())
+        readers.append(reader.float().cpu().numpy())
+    return Grams(np.stack(products), len(inputs), np.stack(readers))
+
+
+def choose_directions(
+    gram: Tensor, cross: Tensor, weights: Tensor, count: int, *, ridge: float = QUICK_RIDGE
+) -> Tensor:
+    """Choose functions of the words ``(words, count)`` that predict contexts, those first that change outputs most.
+
+    ``gram (words, words)`` and ``cross (words, D)`` are products of the words with each other and with the contexts,
+    ``weights (out, H, D / H)`` make outputs of the contexts of each head.
+    """
+    penalty = ridge * gram.diagonal()
+    # Where a channel is always 0, any ridge will do.
+    penalty = penalty.clamp(min=1e-6 * float(penalty.mean()))
+    predicted = torch.cholesky_solve(cross, torch.linalg.cholesky(gram + penalty.diag()))
+    squares = torch.einsum("ohd,ohe->hde", weights, weights)
+    squares += 1e-6 * squares.mean() * torch.eye(squares.shape[1]).to(squares)
+    written = torch.einsum("whd,hde->whe", predicted.view(-1, *squares.shape[:2]), torch.linalg.cholesky(squares))
+    written = written.flatten(1)
+    return torch.mm(written, torch.linalg.eigh(written.T @ gram @ written).eigenvectors[:, -count:])
+
+
+def solve_at_once(
+    model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: float = QUICK_RIDGE, rank: int = RANK
+) -> HeadModel:
     """Return the model cut to ``mask`` whose attention outputs are solved from ``grams``; nothing is run.
 
     For a layer with output projection ``W`` (one row per channel), inputs ``X`` in the *full* model and ``G = X'X``,
@@ -535,7 +604,7 @@ def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: floa
     that is not penalised. Errors of lower layers are not corrected, since the inputs are those of the full model: that
     takes ``solve``, which runs every layer again for every mask.
 
-    Layers that keep all heads stay as they are.
+    Layers that keep all heads stay as they are. The others get a bypass of this ``rank`` if the ``grams`` know words.
     """
     pruned = cut(model, mask)
     where = float64_device(model.device)
@@ -544,19 +613,29 @@ def solve_at_once(model: HeadModel, mask: HeadMask, grams: Grams, *, ridge: floa
         for layer, keep in enumerate(mask.keep):
             output = pruned.projection(layer)
             channels = np.flatnonzero(np.repeat(keep, width // model.heads)).tolist()
-            before = _stack(model.projection(layer), where)
-            known = channels + list(range(width, len(before)))
+            whole = _stack(model.projection(layer), where)
+            products = torch.from_numpy(grams.products[layer]).to(where).double()
+            words = list(range(width, len(products) - 1))
+            # Of a projection with an intercept, the last channel counts.
+            last = [len(products) - 1] * (len(whole) - width)
+            known = channels + words + last
             if keep.all() or not known:
                 continue
-            products = torch.from_numpy(grams.products[layer]).to(where).double()
             gram = products[known][:, known]
-            residual = products[known][:, : len(before)] @ before - gram @ before[known]
-            solved = before[known] + solve_change(gram, residual, len(channels), ridge)
+            cross = products[known][:, [*range(width), *last]] @ whole
+            before = whole[[*channels, *range(width, len(whole))]]
+            if grams.readers is None:
+                solved = before + solve_change(gram, cross - gram @ before, len(channels), ridge)
+            else:
+                beside = slice(len(channels), len(channels) + len(words))
+                solved, down, up = solve_beside(gram, cross, before, beside, ridge=ridge, rank=rank)
+                down = down @ torch.from_numpy(grams.readers[layer]).to(down)
+                add_bypass(pruned, layer, WordChannels(model, layer).merge(down), up.float())
             if output.weight.shape[1] == width:
                 # Heads of this model are masked, and not cut: the projection reads all of them.
-                whole = torch.zeros_like(before)
-                whole[known] = solved
-                _replace(output, whole, width)
+                placed = torch.zeros_like(whole)
+                placed[[*channels, *range(width, len(whole))]] = solved
+                _replace(output, placed, width)
             else:
                 _replace(output, solved, len(channels))
     return pruned

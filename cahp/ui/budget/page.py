@@ -39,6 +39,7 @@ from cahp.ui.parts.inputs import set_value
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import CHOICE, DISTIL, FIGURE, FLIPS, REFIT, TABLE
 from cahp.values import CahpError, MaskError
+from cahp.words import capital
 
 # The controls above the board --------------------------------------------------------------------------------
 
@@ -73,8 +74,9 @@ def draw_controls(explorer: Explorer) -> None:
             format_func=lambda name: RECOVERIES[name].word,
             on_change=partial(_change_recovery, explorer),
             help="A refit computes the output projection of each layer again, in closed form, on a third of the "
-            "calibration texts (at least 512). Distillation then trains the refitted model for minutes, without "
-            "labels. Each result is kept only if it improves the model on held-out texts.",
+            "calibration texts (at least 512). A bypass adds what the words tell, by linear functions beside the kept "
+            "heads of layers that lost some. Distillation trains the refitted model for minutes, without labels. Each "
+            "result is kept only if it improves the model on held-out texts.",
             label_visibility="collapsed",
         )
         for panel in features.panels("Budget"):
@@ -287,8 +289,12 @@ def draw_measurements(explorer: Explorer) -> None:
             st.caption(f"{done} of {total} budgets measured.")
         if recovery.awaits_refit:
             offer = f"{recovery.row.word.capitalize()} this mask"
-            job_card(explorer, REFIT, subject, name="refit", offer=offer, type="tertiary")
+            title = capital(recovery.row.noun)
+            job_card(explorer, REFIT, subject, name="refit", title=title, offer=offer, type="tertiary")
         draw_timing(explorer)
+        if recovery.row.adds_bypass:
+            added = explorer.card.describe_bypass(explorer.mask, explorer.settings.bypass_rank)
+            st.caption(f"A bypass {added}.")
         st.caption(provenance(explorer, recovery.shown))
 
 

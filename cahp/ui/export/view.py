@@ -53,7 +53,7 @@ def on_board(explorer: Explorer) -> View:
         arrays |= {"labels": labels, "medoids": medoids}
     if run is None:
         return View(mask, None, arrays)
-    costs = results.costs(mask)
+    costs = results.costs(mask, explorer.recovery.name)
     if costs is not None and not costs.noisy and costs.pruned != run.cost.pruned:
         run = run.timed(costs)
         if bundle is not None:
@@ -125,7 +125,7 @@ def measurement(explorer: Explorer) -> tuple[str, Callable[[], RunDocument]]:
     return name_of(explorer), lambda: measure_mask(
         board.bench,
         board.mask,
-        costs=lambda mask: board.results.costs(mask) or measure_costs(board.bench, board.results, mask),
+        costs=lambda mask: board.results.costs(mask) or measure_costs(replace(board, recover=NONE.name)),
         command=recipe,
         recover=board.recover,
         selection=selection,

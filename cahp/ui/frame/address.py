@@ -22,7 +22,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from cahp import access, models
 from cahp.api import bundled
 from cahp.board.versus import Variant
-from cahp.recoveries import AT_ONCE, NONE
+from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.parts.display import clear_note
@@ -191,7 +191,8 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
         mask = mask_from_hex(params["pin"], card.layers, card.heads)
         explorer.choices().check(mask)
         recover = params.get("pin-recover", NONE.name)
-        if recover not in explorer.recoveries and (recover != AT_ONCE.name or explorer.no_refit):
+        offered = explorer.recoveries
+        if recover not in offered and all(RECOVERIES[name].at_once != recover for name in offered):
             recover = NONE.name
         explorer.pinned = Pin(Variant(mask, recover), card, explorer.settings)
 

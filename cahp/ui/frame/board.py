@@ -19,7 +19,7 @@ from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import Outcomes
-from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
+from cahp.recoveries import NONE, QUICK, RECOVERIES
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
@@ -29,7 +29,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM
 from cahp.values import HeadMask
-from cahp.words import percent
+from cahp.words import capital, percent
 
 #: Seconds that a page waits for the figures of a mask.
 _GLIMPSE_S = 0.3
@@ -185,16 +185,16 @@ def draw(
         mask,
         board.origin,
         explorer.outcomes(recovery.shown),
-        explorer.results.speed(mask),
+        explorer.results.speed(mask, recovery.name),
         rescued=board.rescued,
         places=explorer.card.places,
         glimpse=explorer.results.glimpses.get((mask.sha256, recovery.shown)),
         method=board.method,
     )
     if recovery.awaits_refit:
-        shown = replace(shown, how=AT_ONCE.after)
+        shown = replace(shown, how=RECOVERIES[recovery.shown].after)
         if refit is not None and not refit.ended:
-            shown = replace(shown, note=describe_progress(refit, "Refit"))
+            shown = replace(shown, note=describe_progress(refit, capital(recovery.row.noun)))
     pin = explorer.pinned
     if first is None and pin is not None and not mismatch(pin.card, explorer.card):
         shown = replace(shown, pinned=pin.variant.mask)
@@ -223,7 +223,7 @@ def draw(
             clusters,
             shown,
             labels=board.labels,
-            subject=explorer.results.subject,
+            subject=explorer.subject,
             host=host,
             other=second,
             key=key,
@@ -273,13 +273,13 @@ def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | Non
 
 def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
     """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
-    subject = explorer.results.subject
+    subject = explorer.subject
     clauses = list_clauses(
         mask,
         outcomes,
         answers=explorer.card.words.answers,
         cache=explorer.card.count_cache_ratio(mask),
-        speed=explorer.results.speed(mask),
+        speed=explorer.results.speed(mask, explorer.recovery.name),
         size=subject.size(mask),
     )
     accuracy = (outcomes or {}).get("accuracy")

@@ -82,7 +82,7 @@ def draw_timing(explorer: Explorer) -> None:
     if explorer.mask.is_full or explorer.card.saves != "time":
         return
     label = "Measure the time"
-    if explorer.results.speed(explorer.mask) is not None:
+    if explorer.results.speed(explorer.mask, explorer.recovery.name) is not None:
         label = "Measure the time again"
     job_card(
         explorer,

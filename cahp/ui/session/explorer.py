@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from cahp.board.budget_sweep import BudgetTable
+from cahp.board.contents import BoardSubject
 from cahp.board.head_clusters import HeadClusters
 from cahp.board.state import Board, Choices
 from cahp.board.versus import Variant
@@ -233,7 +234,17 @@ class Explorer:
     def recoveries(self) -> list[str]:
         """The names of the recoveries that are possible on the board."""
         rows = (row for row in RECOVERIES.values() if row.on_board)
-        return [row.name for row in rows if not (row.closed_form and self.no_refit)]
+        possible = (row for row in rows if not (row.closed_form and self.no_refit))
+        return [row.name for row in possible if not (row.adds_bypass and self.card.word_functions is None)]
+
+    @property
+    def subject(self) -> BoardSubject:
+        """What the board is about, with the recovery of its mask."""
+        subject = self.results.subject
+        weights = self.card.details.get("parameters")
+        if not (RECOVERIES[self.recovery.name].adds_bypass and weights):
+            return subject
+        return replace(subject, bypass_size=self.card.weigh_bypass(self.settings.bypass_rank) / weights)
 
     @property
     def can_refit(self) -> bool:
@@ -249,11 +260,12 @@ class Explorer:
             return RecoveryState(name, name, name, "distillation")
         if RECOVERIES[name].trains and not self.mask.is_full and self.results.ships(self.mask, name):
             return RecoveryState(name, name, name, "distilled model")
-        if not RECOVERIES[name].by_layer or measured or not self.can_refit:
+        quick = RECOVERIES[name].at_once
+        if not quick or measured or not self.can_refit:
             return RecoveryState(name, name, name)
-        if self.chosen_recovery is None and self.results.ships(self.mask, AT_ONCE.name):
-            return RecoveryState(name, AT_ONCE.name, AT_ONCE.name, "request")
-        return RecoveryState(name, AT_ONCE.name, name, "refit")
+        if self.chosen_recovery is None and self.results.ships(self.mask, quick):
+            return RecoveryState(name, quick, quick, "request")
+        return RecoveryState(name, quick, name, "refit")
 
     def _name_recovery(self) -> str:
         """Return the chosen recovery, or else a refit where it or a quick one is measured for the mask.
@@ -275,11 +287,11 @@ class Explorer:
     def swept(self) -> str:
         """The recovery of the curves over budgets: the chosen one, or else a refit if as many budgets have one.
 
-        A table of distilled models, or of bypasses, has a few rows only.
+        Where models are measured on request, a table has a few rows only.
         """
         if self.chosen_recovery is not None:
             row = RECOVERIES[self.chosen_recovery]
-            return NONE.name if row.trains or row.adds_bypass else row.name
+            return NONE.name if row.on_request else row.name
         pruned = self.table()
         refitted = self.table(QUICK.name)
         if pruned is not None and refitted is not None and refitted.measured() >= pruned.measured():

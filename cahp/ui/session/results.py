@@ -15,7 +15,7 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.features import measures
 from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
-from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES, DistillReport
+from cahp.recoveries import NONE, RECOVERIES, DistillReport
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.evidence import NullCurves
@@ -68,8 +68,8 @@ class Results:
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
         #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
-        self._speed: dict[tuple[int, ...], Speed] = {}
-        self._costs: dict[tuple[int, ...], Costs] = {}
+        self._speed: dict[tuple[int | bool, ...], Speed] = {}
+        self._costs: dict[tuple[int | bool, ...], Costs] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._clusters: dict[tuple[Salience, int], HeadClusters] = {}
         if bundle is not None:
@@ -84,7 +84,7 @@ class Results:
                 self.add(run.mask, recover, outcomes)
         speed = own_speed(run)
         if speed is not None:
-            self.add(run.mask, NONE.name, speed)
+            self.add(run.mask, run.settings.recover, speed)
         if bundle is not None:
             self._shipped.update(self._outcomes)
 
@@ -134,12 +134,13 @@ class Results:
             return None
         key = (*_of_table(settings), recover)
         if key not in self._tables:
+            row = RECOVERIES[recover]
             timing = None
-            if recover != NONE.name:
+            if recover != NONE.name and not row.adds_bypass:
                 timing = self.table(settings)
             quicker = None
-            if recover == QUICK.name:
-                quicker = self.table(settings, AT_ONCE.name)
+            if row.at_once:
+                quicker = self.table(settings, row.at_once)
             table = BudgetTable(
                 clusters.selections(settings),
                 recover=recover,
@@ -169,35 +170,42 @@ class Results:
         """Return whether the figures of ``outcomes`` ship with the package, so were measured on another machine."""
         return self.bundle is not None and (mask.is_full or (mask.sha256, recover) in self._shipped)
 
-    def speed(self, mask: HeadMask) -> Speed | None:
+    def speed(self, mask: HeadMask, recover: str = "none") -> Speed | None:
         """Return the latency of the model cut to ``mask``, if one with as many heads in each layer was timed."""
-        return self._speed.get(mask.counts)
+        return self._speed.get(_shape(mask, recover))
 
     def add(self, mask: HeadMask, recover: str, measured: Outcomes | Speed) -> None:
         """Enter a measurement; a time of a busy machine does not replace a reliable one."""
         if isinstance(measured, Speed):
-            if mask.counts not in self._speed or not measured.busy:
-                self._speed[mask.counts] = measured
+            shape = _shape(mask, recover)
+            if shape not in self._speed or not measured.busy:
+                self._speed[shape] = measured
         else:
             self._outcomes[mask.sha256, recover] = measured
             self.glimpses.pop((mask.sha256, recover), None)
             self._shipped.discard((mask.sha256, recover))
 
-    def costs(self, mask: HeadMask) -> Costs | None:
+    def costs(self, mask: HeadMask, recover: str = "none") -> Costs | None:
         """Return the costs of a model with as many heads in each layer, if it was timed in this session."""
-        return self._costs.get(mask.counts)
+        return self._costs.get(_shape(mask, recover))
 
-    def add_costs(self, mask: HeadMask, costs: Costs) -> None:
+    def add_costs(self, mask: HeadMask, recover: str, costs: Costs) -> None:
         """Enter costs that were measured here; they replace earlier timings, unless only those are reliable."""
         speed = Speed.of(costs.ratio, costs.full, costs.pruned)
-        earlier = self._costs.get(mask.counts)
+        shape = _shape(mask, recover)
+        earlier = self._costs.get(shape)
         if earlier is None or earlier.noisy or not costs.noisy:
-            self._costs[mask.counts] = costs
-        self.add(mask, NONE.name, speed)
+            self._costs[shape] = costs
+        self.add(mask, recover, speed)
         # A page may add a table meanwhile.
         for table in list(self._tables.values()):
-            if table.has(mask):
+            if table.has(mask) and _shape(mask, table.recover) == shape:
                 table.add(mask.count, speed=speed)
+
+
+def _shape(mask: HeadMask, recover: str) -> tuple[int | bool, ...]:
+    """Return what the time of a model depends on: the heads in each layer, and whether there is a bypass."""
+    return (*mask.counts, RECOVERIES[recover].adds_bypass)
 
 
 def at_half(bench: Bench) -> Bench:

@@ -173,10 +173,15 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
     return measured
 
 
-def measure_costs(bench: Bench, results: Results, mask: HeadMask, *, fresh: bool = False) -> Costs:
-    """Time the mask, anew if ``fresh``, and enter its costs."""
-    costs = bench.costs(mask, fresh=fresh)
-    results.add_costs(mask, costs)
+def measure_costs(board: BoardState, *, fresh: bool = False) -> Costs:
+    """Time the mask with its recovery, anew if ``fresh``, and enter its costs."""
+    row = RECOVERIES[board.recover]
+    recovered = None
+    if row.adds_bypass:
+        # A bypass that is there at once takes as long.
+        recovered = board.bench.recoveries.recover(board.mask, row.at_once or row.name)
+    costs = board.bench.costs(board.mask, recovered, fresh=fresh)
+    board.results.add_costs(board.mask, board.recover, costs)
     return costs
 
 
@@ -283,10 +288,8 @@ DISTIL: Kind[BoardState, Outcomes] = Kind(
 )
 #: Time the mask on the board; a time that is already shown is measured again.
 SPEED: Kind[BoardState, Costs] = Kind(
-    lambda board, _: measure_costs(
-        board.bench, board.results, board.mask, fresh=board.results.speed(board.mask) is not None
-    ),
-    lambda board: f"speed-{board.mask.counts}",
+    lambda board, _: measure_costs(board, fresh=board.results.speed(board.mask, board.recover) is not None),
+    lambda board: f"speed-{board.mask.counts}-{RECOVERIES[board.recover].adds_bypass}",
     Rank.RUN,
 )
 #: Measure all budgets in the background.

@@ -9,7 +9,15 @@ from cahp.models.head_model import HeadModel
 from cahp.models.surgery import find_bypass
 from cahp.recoveries import RECOVERIES
 from cahp.stages.evaluation import evaluate
-from cahp.stages.recovery import refit, solve, solve_beside
+from cahp.stages.recovery import (
+    choose_directions,
+    collect_grams,
+    collect_word_grams,
+    refit,
+    solve,
+    solve_at_once,
+    solve_beside,
+)
 from cahp.values import DataError, HeadMask, OptionError
 
 TEXTS = fakes.sentences(400).inputs
@@ -52,16 +60,47 @@ def test_layers_that_keep_all_heads_have_none(model: HeadModel) -> None:
 
 
 def test_it_comes_nearer_to_the_full_model_than_a_refit_does(model: HeadModel) -> None:
-    drawn = fakes.sentences(400, seed=3)
-    full = evaluate(model, drawn).log_probabilities
     distance = {}
     for name, options in (("refit", {}), ("bypass", {"rank": 8})):
         made, report = refit(model, MASK, TEXTS, recovery=RECOVERIES[name], **options)
         assert report.accepted
         assert report.recovery == name
-        found = evaluate(made, drawn).log_probabilities
-        distance[name] = (np.exp(full) * (full - found)).sum(1).mean()
+        distance[name] = measure(model, made)
     assert distance["bypass"] < 0.8 * distance["refit"]
+
+
+def test_what_words_predict_of_contexts_is_all_that_they_tell_beside_some() -> None:
+    generator = np.random.default_rng(0)
+    words, mixing = generator.normal(size=(300, 20)), generator.normal(size=(20, 6))
+    contexts = np.tanh(words @ mixing) + generator.normal(size=(300, 6))
+    weights = generator.normal(size=(5, 3, 2))
+    gram, cross = (torch.from_numpy(words.T @ other) for other in (words, contexts))
+    reader = choose_directions(gram, cross, torch.from_numpy(weights), 6, ridge=1e-12).numpy()
+    removed = contexts[:, :2]
+    left = [
+        removed - design @ np.linalg.lstsq(design, removed, rcond=None)[0]
+        for design in (np.hstack([contexts[:, 2:], words]), np.hstack([contexts[:, 2:], words @ reader]))
+    ]
+    np.testing.assert_allclose(left[1], left[0], atol=1e-8)
+
+
+def measure(model: HeadModel, made: HeadModel) -> float:
+    """The KL divergence of fresh texts."""
+    drawn = fakes.sentences(400, seed=3)
+    full = evaluate(model, drawn).log_probabilities
+    return float((np.exp(full) * (full - evaluate(made, drawn).log_probabilities)).sum(1).mean())
+
+
+def test_the_quick_form_needs_one_pass_of_the_full_model(model: HeadModel) -> None:
+    # Four directions of what the words tell for each one that is kept, but no more than there are contexts: 32.
+    grams = {rank: collect_word_grams(model, TEXTS, rank=rank) for rank in (2, 8)}
+    assert {rank: one.products.shape for rank, one in grams.items()} == {2: (3, 41, 41), 8: (3, 65, 65)}
+    made = {rank: solve_at_once(model, MASK, one, rank=rank) for rank, one in grams.items()}
+    assert [find_bypass(made[2], layer) is not None for layer in range(3)] == [True, False, True]
+    plain = measure(model, solve_at_once(model, MASK, collect_grams(model, TEXTS)))
+    assert measure(model, made[8]) < 0.8 * measure(model, made[2]) < 0.8 * plain
+    with pytest.raises(OptionError, match="--bypass-rank 0"):
+        collect_word_grams(model, TEXTS, rank=0)
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_a_board_on_a_quick_refit_is_measured_with_it(resting: Explorer, monkeyp
 
 def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[HeadMask] = []
-    monkeypatch.setattr(work, "measure_costs", lambda _, __, mask, **___: measured.append(mask))
+    monkeypatch.setattr(work, "measure_costs", lambda board, **_: measured.append(board.mask))
     app = open_part(draw_timing, explorer)
     for times in (1, 2):
         app.button(key="time").click()

@@ -16,7 +16,7 @@ from cahp.run.settings import Settings
 from cahp.ui.budget.page import collect_choice
 from cahp.ui.session.explorer import Explorer, RecoveryState
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import CHOICE, FIGURE, FLIPS, RUN
+from cahp.ui.session.work import CHOICE, FIGURE, FLIPS, REFIT, RUN, measure_costs
 from cahp.values import HeadMask
 
 PATIENCE = 120.0
@@ -129,6 +129,33 @@ def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_
     assert (made.board.budget, made.recovery.shown) == (20, "refit")
     made.chosen_recovery = "none"
     assert (made.recovery.name, made.swept) == ("none", "none")
+
+
+def test_a_bypass_is_shown_at_once_with_what_it_adds(tmp_path: Path) -> None:
+    model = fakes.save_model(tmp_path / "wide", hidden_size=64)
+    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), latency=True, latency_time="0.2s")
+    explorer = Explorer("somebody", Source.open(settings))
+    try:
+        assert explorer.work.start(RUN, explorer.bench).wait(PATIENCE)
+        explorer.collect()
+        plain = explorer.subject.size(explorer.mask)
+        explorer.chosen_recovery = "bypass"
+        assert explorer.recovery == RecoveryState("bypass", shown="quick-bypass", ready="bypass", awaits="refit")
+        assert explorer.work.start(FIGURE, explorer.board_state("quick-bypass")).wait(PATIENCE)
+        assert explorer.outcomes("quick-bypass")["kl"].value < explorer.outcomes()["kl"].value
+        # All budgets are measured as pruned and after a refit.
+        assert explorer.table("bypass").missing() is None
+        assert explorer.swept == "none"
+        job = explorer.work.start(REFIT, explorer.board_state("bypass"))
+        assert job.wait(PATIENCE)
+        assert job.error is None
+        assert explorer.recovery == RecoveryState("bypass", "bypass", "bypass")
+        costs = measure_costs(explorer.board_state("bypass"))
+        assert explorer.subject.size(explorer.mask) == pytest.approx(costs.pruned.parameters / costs.full.parameters)
+        assert plain < explorer.subject.size(explorer.mask)
+        assert explorer.results.costs(explorer.mask) is None
+    finally:
+        explorer.close()
 
 
 @pytest.mark.parametrize("cuts", [True, False])

@@ -60,17 +60,23 @@ def test_what_was_timed_here_is_the_time_everywhere() -> None:
     table.add(3, speed=speed(0.7))
     calm, busy = Timing(10.0, 11.0, 8, 64, 40), Timing(8.0, 16.0, 8, 64, 40)
     costs = Costs(Cost(100, 1000, calm), Cost(50, 600, busy), ratio_of(0.8, 0.7, 0.9), 0.3)
-    results.add_costs(mask, costs)
+    results.add_costs(mask, "refit", costs)
     # The time of a busy machine does not replace a reliable one.
     assert results.speed(mask) == table.row(3).speed == speed(0.7)
     reliable = replace(costs, pruned=Cost(50, 600, calm))
-    results.add_costs(mask, reliable)
+    results.add_costs(mask, "refit", reliable)
     expected = Speed(ratio_of(0.8, 0.7, 0.9), 10.0, 10.0)
     assert results.speed(mask) == table.row(3).speed == expected
-    results.add_costs(mask, costs)
+    results.add_costs(mask, "refit", costs)
     assert results.speed(mask) == expected
     assert results.costs(mask) == reliable
     assert results.costs(OF_THE_RUN) is (reliable if mask.by_layer == OF_THE_RUN.by_layer else None)
+    # A bypass takes time of its own.
+    assert results.costs(mask, "bypass") is results.speed(mask, "bypass") is None
+    results.add_costs(mask, "bypass", replace(reliable, ratio=ratio_of(0.9, 0.8, 1.0)))
+    assert results.speed(mask, "quick-bypass").ratio.value == 0.9
+    assert results.speed(mask) == table.row(3).speed == expected
+    assert results.table(Settings(), "bypass").row(3).ratio is None
 
 
 def windows() -> Texts:
