@@ -136,29 +136,25 @@ class SharedLayers:
         if depth:
             start = self._states[paths[depth - 1]]
             rest = tail(pruned, depth) or pruned
+        batches = rest.batches(rest.tokenize(texts.inputs))
         left: dict[bytes, list[Tensor]] = {}
         if pruned.has_tails:
-            left = {path: [] for path in paths[depth:] if path in wanted}
-        taken = sum(state.nbytes for states in self._states.values() for state in states)
-        batches = rest.batches(rest.tokenize(texts.inputs))
+            layer_bytes = 4 * pruned.card.hidden * sum(batch.tensors["input_ids"].numel() for batch in batches)
+            taken = sum(state.nbytes for states in self._states.values() for state in states)
+            useful = [path for path in paths[depth:] if path in wanted]
+            # The lowest layers are shared by the most masks.
+            left = {path: [] for path in useful[: max(0, self._room - taken) // layer_bytes]}
 
         def read(number: int) -> Tensor:
-            nonlocal taken
             options: dict[str, Any] = {"precision": precision}
             if start:
                 options["start"] = start[number]
             leaving = iter(paths[depth:])
 
             def keep(hidden: Tensor) -> None:
-                nonlocal taken
                 path = next(leaving, b"")
                 if path in left:
                     left[path].append(hidden)
-                    taken += hidden.nbytes
-                if taken > self._room and left:
-                    # The highest layer is shared by the fewest masks.
-                    dropped = left.pop(max(left, key=len))
-                    taken -= sum(state.nbytes for state in dropped)
 
             if left:
                 options["leaving"] = keep
