@@ -26,7 +26,7 @@ from cahp.data import Dataset
 from cahp.methods.shared.registry import Evidence
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.resources import Loader, TestSplitLog
-from cahp.store import Store, key
+from cahp.store import Store
 from cahp.values import CahpError, Cancelled, JsonObject, OptionError, Progress, silent
 from cahp.words import duration
 
@@ -227,7 +227,11 @@ def compare(
     for texts in workspace.splits.values():
         check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
     measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}
-    test_opened = _open_test_split(workspace, any(one.missing for one in measured.values()))
+    unfinished = any(one.missing for one in measured.values())
+    log = TestSplitLog(card, workspace.dataset, workspace.store)
+    test_opened = log.count
+    if unfinished and plan.settings.report is not None:
+        test_opened = log.open("test")
     criticality = workspace.read_criticality()
     estimate: JsonObject = {
         "cells": len(cells),
@@ -236,7 +240,7 @@ def compare(
         "forward_ms": 0.0,
         "minutes": 0.0,
     }
-    if criticality is None or any(one.missing for one in measured.values()):
+    if criticality is None or unfinished:
         if jobs is None:
             jobs = 1
             if cluster is None and dataset is None:
@@ -321,19 +325,6 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
                 len(bench.calibration), growth=bench.growth, can_refit=not workspace.card.no_refit
             )
     return passes
-
-
-def _open_test_split(workspace: Workspace, missing: bool) -> int:
-    """How often the test split was opened, including now; a resumed comparison counts once."""
-    log = TestSplitLog(workspace.card, workspace.dataset, workspace.store)
-    if "report" not in workspace.splits:
-        return log.count
-    name = key("compare-opened", 1, workspace.card.sha256, workspace.splits["report"].sha256, repr(workspace.plan))
-    if not missing or workspace.store.load(name) is not None:
-        return log.count
-    count = log.open("test")
-    workspace.store.save(name, meta={"count": count})
-    return count
 
 
 # Cells in this process and in workers ------------------------------------------------------------------------
