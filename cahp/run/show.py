@@ -220,8 +220,6 @@ def show_cost(
         longest = f"Longest context in {cache.memory / 2**30:g} GiB, tokens"
         rows.append([longest, cache.longest_full or "any", cache.longest_pruned or "any", ""])
         notes.append("The cache is counted, not measured.")
-        if not cache.shape.head:
-            notes.append("It does not shrink with the heads: all heads share what is cached.")
     elif ratio is not None and before is not None and after is not None:
         change = _compare(ratio)
         if before.noisy or after.noisy:

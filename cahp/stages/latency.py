@@ -109,8 +109,8 @@ def measure(
         waiting = [("decode", first), *waiting]
         waiting += product(("decode", "prefill"), longer)
 
-    def report(stage: str, done: int, total: int) -> None:
-        progress(stage, min(99, int(100 * (clock() - start) / seconds)), 100)
+    def report() -> None:
+        progress(STAGE, min(99, int(100 * (clock() - start) / seconds)), 100)
 
     speeds: dict[str, list[Throughput]] = {"prefill": [], "decode": []}
     left_out = []
@@ -189,7 +189,7 @@ def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float) -> l
                 # An empty cache.
                 inputs[entry.name] = np.zeros((_BATCH, entry.shape[1], 0, entry.shape[3]), dtype=np.float32)
         runs.append(partial(session.run, None, inputs))
-    times = _in_turn(full.device, runs, None, seconds, silent, perf_counter)
+    times = _in_turn(full.device, runs, None, seconds, lambda: None, perf_counter)
     return [_summarise(times[:, [0, column]], _BATCH, length) for column in range(1, len(files))]
 
 
@@ -198,12 +198,15 @@ def _in_turn(
     runs: Sequence[Callable[[], object]],
     repeats: int | None,
     seconds: float,
-    progress: Progress,
+    report: Callable[[], None],
     clock: Callable[[], float],
     *,
     last: float = math.inf,
 ) -> np.ndarray[Any, Any]:
-    """Seconds ``(rounds, len(runs))`` of each run, after a warm-up; none begins after the time ``last``."""
+    """Seconds ``(rounds, len(runs))`` of each run, after a warm-up; none begins after the time ``last``.
+
+    ``report`` is called before each round.
+    """
     start = clock()
     # Where no time is left, the fewest rounds are enough.
     seconds = max(seconds, 1e-3)
@@ -221,7 +224,7 @@ def _in_turn(
         spent = (clock() - start) / seconds
         if repeats is not None:
             spent = len(times) / repeats
-        progress(STAGE, min(99, int(100 * spent)), 100)
+        report()
         if len(times) >= (repeats or _FEWEST) and spent >= 1:
             break
         if repeats is None and len(times) == look:
@@ -241,7 +244,6 @@ def _in_turn(
                 return np.array(times)
             taken[column] = _timed(device, runs[column], clock)
         times.append(taken)
-    progress(STAGE, 100, 100)
     return np.array(times)
 
 
