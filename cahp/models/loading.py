@@ -199,14 +199,10 @@ def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *
 
 def _check_trained(card: ModelCard, network: Any, report: Fields, *, new_head: bool) -> None:
     """Check that all weights but those of a new head are as they were trained."""
-    reshaped = [str(name) for name, *_ in report["mismatched_keys"]]
-    for drawn, problem in (
-        (report["missing_keys"], "are missing"),
-        (reshaped, "have other shapes than its config.json says"),
-    ):
-        lost = sorted(name for name in drawn if not new_head or name.split(".")[0] == network.base_model_prefix)
-        if lost:
-            raise ModelError(lost_weights(card.id, lost, problem))
+    drawn = [*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])]
+    lost = sorted(name for name in drawn if not new_head or name.split(".")[0] == network.base_model_prefix)
+    if lost:
+        raise ModelError(lost_weights(card.id, lost, "are missing, or have other shapes than its config.json says"))
 
 
 # Tokenizers --------------------------------------------------------------------------------------------------------

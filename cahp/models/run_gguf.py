@@ -7,7 +7,6 @@ holds the model in memory. The tests compute the logits of such files by the con
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gguf import MODEL_ARCH, GGUFReader, get_tensor_name_map
 from gguf.quants import dequantize
@@ -20,7 +19,7 @@ def read_gguf(file: Path) -> Any:
     reader = GGUFReader(file)
     fields = {name.partition(".")[2]: entry for name, entry in reader.fields.items() if "tokenizer" not in name}
     own = {name: entry.contents() for name, entry in fields.items()}
-    tensors = {entry.name: np.array(dequantize(entry.data, entry.tensor_type)) for entry in reader.tensors}
+    tensors = {entry.name: dequantize(entry.data, entry.tensor_type) for entry in reader.tensors}
     size = own["attention.key_length"]
     # The architectures of Llama's layers rotate neighbouring channels of a head, and transformers its two halves.
     kind = "llama"
