@@ -113,6 +113,23 @@ def expanded(path: Path) -> Path:
         return path
 
 
+def read_bounded_json(path: Path, most: int) -> Any:
+    """Read a JSON file of at most ``most`` bytes.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is larger, or holds no JSON.
+    """
+    with path.open("rb") as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"more than {most:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+
+
 def read_array(body: io.BytesIO, end: int) -> NDArray[Any]:
     """Read the next array in NumPy's format; its size is checked before memory is allocated.
 

@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from cahp.data.tables import LISTING, LONGEST_VALUE, STATE, Rows, RowTable, row_error
+from cahp.files import read_bounded_json
 from cahp.values import DataError
 from cahp.words import first_line, join_quoted
 
@@ -268,24 +269,20 @@ def check_saved(path: Path) -> None:
     """
     folders = []
     if (path / LISTING).is_file():
-        folders = [path / _file_name(split) for split in _json(path / LISTING)["splits"]]
+        folders = [path / _file_name(split) for split in read_bounded_json(path / LISTING, _LARGEST_JSON)["splits"]]
     if (path / STATE).is_file() or not folders:
         # The library reads these first.
         folders.append(path)
     files = [
-        folder / _file_name(file["filename"]) for folder in folders for file in _json(folder / STATE)["_data_files"]
+        folder / _file_name(file["filename"])
+        for folder in folders
+        for file in read_bounded_json(folder / STATE, _LARGEST_JSON)["_data_files"]
     ]
     compressed = [file.name for file in files if _is_compressed(file)]
     if compressed:
         raise DataError(
             f"{path} has compressed files ({join_quoted(compressed)}), which save_to_disk never writes; save it again."
         )
-
-
-def _json(path: Path) -> Any:
-    if path.stat().st_size > _LARGEST_JSON:
-        raise ValueError(f"{path.name} is too large")
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _file_name(name: Any) -> str:

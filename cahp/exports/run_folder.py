@@ -6,7 +6,6 @@ Folders are untrusted input: the sizes in their headers are checked before memor
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from cahp.board.budget_sweep import TABLE_FILE, BudgetTable, table_json
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.masks import MaskOrigin, mask_json
-from cahp.files import Content, is_there, json_text, read_array, scratch
+from cahp.files import Content, is_there, json_text, read_array, read_bounded_json, scratch
 from cahp.output import Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
@@ -170,15 +169,11 @@ def _read_json(file: Path) -> Any:
     if not is_there(file, Path.is_file):
         return None
     try:
-        with file.open("rb") as opened:
-            content = opened.read(_LARGEST_JSON + 1)
-        if len(content) > _LARGEST_JSON:
-            raise CahpError(f"{file} is too large for a file of a run; {_AGAIN}.")
-        return json.loads(content)
+        return read_bounded_json(file, _LARGEST_JSON)
     except OSError as error:
         raise CahpError(f"{file} cannot be read ({error.strerror or error}); name another folder.") from None
-    except (ValueError, RecursionError):
-        raise CahpError(f"{file} is not JSON; {_AGAIN}.") from None
+    except ValueError:
+        raise CahpError(f"{file} is not JSON of at most {_LARGEST_JSON:,} bytes; {_AGAIN}.") from None
 
 
 def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from cahp.files import read_bounded_json
 from cahp.store import Store, key
 from cahp.values import ModelError
 
@@ -53,17 +54,14 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         ModelError: If it is missing, or holds no object.
     """
+    entries = None
     try:
-        with path.open("rb") as file:
-            content = file.read(LARGEST_JSON + 1)
+        with suppress(ValueError):
+            entries = read_bounded_json(path, LARGEST_JSON)
     except OSError as error:
         raise ModelError(
             f"{path} cannot be read ({error.strerror}); name a folder saved by `save_pretrained`, or a GGUF file"
         ) from None
-    entries = None
-    if len(content) <= LARGEST_JSON:
-        with suppress(ValueError, RecursionError):
-            entries = json.loads(content.decode())
     if not isinstance(entries, dict):
         raise ModelError(
             f"{path} holds no readable JSON object of at most {LARGEST_JSON:,} bytes; save the model again with "
