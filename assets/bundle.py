@@ -61,7 +61,6 @@ def _measure_cards(bench: Bench) -> None:
     layers, heads = bench.card.layers, bench.card.heads
     clusters = _read_run(bench).evidence()
     cards.stored_examples(bench, clusters.families, measure=True)
-    bench.evidence.find_shares([selection.mask for selection in clusters.selections(bench.settings)])
     shared = SharedLayers(HeadMask.without([head], layers, heads) for head in range(layers * heads))
     for head in set(range(layers * heads)) - set(cards.stored_removals(bench)):
         cards.measure_removal(bench, head, shared=shared)

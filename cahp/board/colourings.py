@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cahp.run.document import RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.show.blocks import Marks
-from cahp.values import Bools, Floats, Ints, JsonObject
+from cahp.values import Bools, Ints, JsonObject
 from cahp.values.statistics import name_clusters
 
 # Colours and names of clusters, for boards and all figures, in light and dark themes --------------------------------
@@ -102,28 +102,6 @@ class Coloured:
     label: str
     painted: Marks | Pictures | None
     waits: str | None = None
-
-
-#: From what no kept head can reproduce to what they reproduce almost wholly, evenly spaced to the eye and without red
-#: against green; at last the colour of heads without effect.
-_SHARE_COLOURS = ("#440154", "#3B528B", "#21918C", "#5EC962", "#FDE725", NEUTRAL)
-
-
-def mark_shares(shares: Floats) -> Marks:
-    """Mark the share ``(L, H)`` of each head that other kept heads of its layer can reproduce; NaN: no effect."""
-    bands = len(_SHARE_COLOURS) - 1
-    groups = np.where(np.isnan(shares), bands, np.minimum(np.nan_to_num(shares) * bands, bands - 1)).astype(np.int64)
-    lows = [100 * band // bands for band in range(bands)]
-    return Marks(
-        "replaceability",
-        "replaceability",
-        groups,
-        [*map(str, lows), ""],
-        [*(f"{low} to {low + 100 // bands} % replaceable" for low in lows), "without effect"],
-        "Number: at least so many per cent of a head's contribution to the predictions can be reproduced by the other "
-        "kept heads of its layer",
-        _SHARE_COLOURS,
-    )
 
 
 def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:

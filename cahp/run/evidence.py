@@ -6,7 +6,7 @@ repeats only the parts that depend on it. Where all parts are cached, torch is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -32,7 +32,7 @@ from cahp.stages.clustering import (
 )
 from cahp.store import Entry, digest_code, key
 from cahp.tasks.texts import Texts
-from cahp.values import Arrays, Bools, DataError, Floats, HeadMask, Ints, KneeNotFoundError, Progress, silent
+from cahp.values import Bools, DataError, Floats, Ints, KneeNotFoundError, Progress, silent
 from cahp.values.head_roles import HeadRoles
 from cahp.values.statistics import Clustering, Moments, Signatures, Space
 
@@ -305,21 +305,6 @@ class HeadEvidence:
 
         name = self._key("moments", 5, self._texts.sha256, without=("pool_size", "projection"))
         return self._resources.find_values("moments", name, Moments, compute)
-
-    def find_shares(self, masks: Sequence[HeadMask] = ()) -> Arrays:
-        """Return the stored shares of each head ``(L, H)`` that kept heads can reproduce, by digest of their mask.
-
-        Those of ``masks`` are measured and stored, unless all are stored.
-        """
-        from cahp.stages.replacement import Replaceability
-
-        name = self._key("replaceable shares", 1, self._texts.sha256, without=("pool_size", "projection"))
-        shares = self._resources.store.read(name, lambda entry: entry.arrays) or {}
-        if any(mask.sha256 not in shares for mask in masks):
-            reproduce = Replaceability(self.moments).shares
-            shares = {mask.sha256: reproduce(mask).astype(np.float16) for mask in masks}
-            self._resources.keep(name, shares)
-        return shares
 
     @cached_property
     def space(self) -> Space:

@@ -2,14 +2,12 @@
 
 from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
 from cahp.stages.evaluation import SharedLayers
-from cahp.stages.replacement import Replaceability
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
 from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
 
 __all__ = [
     "CLUSTERS_REVISION",
     "Arc",
-    "Replaceability",
     "SharedLayers",
     "attend",
     "cluster",

@@ -128,27 +128,6 @@ class Replaceability:
         """What of the effect ``(L, H)`` of each head the other kept heads cannot reproduce, as the costs of removal."""
         return np.asarray(self._rows_of(mask)[1])
 
-    def replacing(self, mask: HeadMask, head: int, *, most: int = 2) -> tuple[list[int], float]:
-        """The kept heads that reproduce most of a ``head``, given as a flat index, and the share that they reproduce.
-
-        At most so many of its layer, ascending, as their numbers in the layer. They are taken one by one, each the one
-        that raises the share most.
-        """
-        layer, place = divmod(head, mask.heads)
-        others = [int(other) for other in np.flatnonzero(mask.keep[layer]) if other != place]
-        chosen: list[int] = []
-        best = 0.0
-        while others and len(chosen) < most:
-            keeps = [np.isin(np.arange(mask.heads), [*chosen, other]) for other in others]
-            with one_openblas_thread():
-                effects, lost = np.array([self._row(layer, keep)[:, place] for keep in keeps]).T
-            nearest = int(lost.argmin())
-            chosen.append(others.pop(nearest))
-            best = 0.0
-            if effects[nearest] > 0:
-                best = float(1 - lost[nearest] / effects[nearest])
-        return sorted(chosen), best
-
     def _rows_of(self, mask: HeadMask) -> Floats:
         """Effects and losses, ``(2, L, H)``."""
         with one_openblas_thread():

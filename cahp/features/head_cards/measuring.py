@@ -12,7 +12,7 @@ from cahp.board import HeadClusters, evaluate_mask
 from cahp.figures import head_name
 from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
-from cahp.stages import Arc, Replaceability, SharedLayers, find_arcs, read_words
+from cahp.stages import Arc, SharedLayers, find_arcs, read_words
 from cahp.store import key
 from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, called, digest, silent
 from cahp.words import percent, span
@@ -69,19 +69,6 @@ def describe_replacement(clusters: HeadClusters, labels: Ints, mask: HeadMask, h
         cluster = "its cluster"
     name = head_name(cover, mask.heads, unit)
     return f"Its replacement is {name}, the nearest kept {unit}, of {cluster}: distance {distance:.1f}"
-
-
-def describe_replaceability(replaceability: Replaceability, mask: HeadMask, head: int, unit: str) -> str:
-    """Tell what the other kept heads of its layer can reproduce of a head, and which two of them reproduce most."""
-    share = float(replaceability.shares(mask).flat[head])
-    if np.isnan(share):
-        return f"The {unit} has no effect on the predictions, so nothing has to replace it"
-    chosen, reached = replaceability.replacing(mask, head)
-    named = " and ".join(f"{unit} {other}" for other in chosen) or "nothing"
-    return (
-        f"Of what it contributes, the other kept {unit}s of its layer can reproduce {percent(share, 0)}; most of it "
-        f"{named} ({percent(reached, 0)})"
-    )
 
 
 def describe_removal(outcomes: Outcomes, units: str) -> tuple[str, str]:

@@ -17,7 +17,6 @@ from cahp.features.head_cards.measuring import (
     Example,
     describe_family,
     describe_removal,
-    describe_replaceability,
     describe_replacement,
     measure_removal,
     stored_examples,
@@ -29,7 +28,7 @@ from cahp.run import Bench
 from cahp.stages import nearest_heads
 from cahp.ui.frame import Panel, job_card, link, list_colourings, parse_head, put_address, set_head
 from cahp.ui.parts import clear_note, plain, problem
-from cahp.ui.session import REPLACEABILITY, Explorer, Kind, loading_seconds, pass_seconds
+from cahp.ui.session import Explorer, Kind, loading_seconds, pass_seconds
 from cahp.values import CahpError, Ints, called, digest
 from cahp.words import capital, percent
 
@@ -157,18 +156,6 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         with right:
             _draw_part(explorer, "nearest", _list_nearest(explorer, clusters, head, pictures))
         st.caption(f"{plain(describe_replacement(clusters, labels, mask, head, unit))}.")
-        replaceability = job_card(
-            explorer,
-            REPLACEABILITY,
-            bench,
-            name="replaceability",
-            title="Measuring replaceability",
-            offer=f"Measure what kept {unit}s can replace",
-            type="tertiary",
-        )
-        if replaceability is not None:
-            shares = describe_replaceability(replaceability, mask, head, unit)
-            st.markdown(f"**{plain(shares)}** (linear, on {replaceability.moments.tokens:,} calibration tokens)")
         for panel in ordered:
             if panel.place >= 10:
                 panel.draw(explorer, head)

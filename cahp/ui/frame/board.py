@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
-from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ import streamlit as st
 from cahp import features
 from cahp.board import Event, FirstScreen, Host, Shown
 from cahp.board.budget_sweep import BudgetTable
-from cahp.board.colourings import Coloured, mark_shares
+from cahp.board.colourings import Coloured
 from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
@@ -27,7 +26,7 @@ from cahp.ui.parts.budget_board import budget_board
 from cahp.ui.parts.display import draw_note, note_refusal, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
-from cahp.ui.session.work import FIGURE, REFIT, REPLACEABILITY, TABLE, WARM
+from cahp.ui.session.work import FIGURE, REFIT, TABLE, WARM
 from cahp.values import HeadMask
 from cahp.words import capital, percent
 
@@ -101,16 +100,10 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
     )
 
 
-#: The colouring by what other kept heads can reproduce.
-_SHARES = BoardColouring(
-    "replaceability", "replaceability", mark_shares, attrgetter("replaceable_shares"), REPLACEABILITY
-)
-
-
 @cache
 def list_colourings() -> tuple[BoardColouring[Any], ...]:
     """Return all colourings that a board may offer, beside that of clusters."""
-    return (_SHARES, *features.colourings())
+    return features.colourings()
 
 
 def find_opening(explorer: Explorer) -> str:

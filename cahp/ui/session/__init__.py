@@ -4,7 +4,6 @@ from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.jobs import Rank, is_alive
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import (
-    REPLACEABILITY,
     ROLES,
     TABLE,
     WARM,
@@ -16,7 +15,6 @@ from cahp.ui.session.work import (
 )
 
 __all__ = [
-    "REPLACEABILITY",
     "ROLES",
     "TABLE",
     "WARM",

@@ -9,8 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 
-import numpy as np
-
 from cahp.board.budget_sweep import BudgetTable
 from cahp.board.contents import BoardSubject
 from cahp.board.head_clusters import HeadClusters
@@ -30,7 +28,6 @@ from cahp.ui.session.work import (
     DISTIL,
     FIGURE,
     REFIT,
-    REPLACEABILITY,
     ROLES,
     RUN,
     SPEED,
@@ -39,7 +36,7 @@ from cahp.ui.session.work import (
     Kind,
     Work,
 )
-from cahp.values import Floats, HeadMask, JsonObject
+from cahp.values import HeadMask, JsonObject
 from cahp.values.head_roles import HeadRoles
 
 T = TypeVar("T")
@@ -305,17 +302,6 @@ class Explorer:
         if job is not None and job.result is not None:
             return job.result
         return self.results.once("roles", lambda: stored_roles(self.bench.resources))
-
-    @property
-    def replaceable_shares(self) -> Floats | None:
-        """The share of each head that the other kept heads of its layer can reproduce (None: not measured)."""
-        job = self.work.job(REPLACEABILITY, self.bench)
-        if job is not None and job.result is not None:
-            return job.result.shares(self.mask)
-        shares = self.results.once("shares", self.bench.evidence.find_shares).get(self.mask.sha256)
-        if shares is None:
-            return None
-        return shares.astype(np.float64)
 
     # Work on the board ---------------------------------------------------------------------------------------
 

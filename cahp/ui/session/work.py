@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
-from weakref import WeakValueDictionary
 
 from cahp.api import preflight
 from cahp.api.preflight import STEP_TOKENS, count_models
@@ -27,7 +26,6 @@ from cahp.run.measures import list_wanted
 from cahp.run.prune import Run, choose, measure_run
 from cahp.run.recoveries import Recovered, measure_steps
 from cahp.run.resources import PREPARATIONS
-from cahp.stages.replacement import Replaceability
 from cahp.ui.session import jobs
 from cahp.ui.session.jobs import Job, Rank, is_quiet
 from cahp.ui.session.opening import is_loaded
@@ -79,10 +77,9 @@ def loading_seconds(bench: Bench) -> float:
     return preflight.loading_seconds(bench.card)
 
 
-def pass_seconds(bench: Bench, *, calibration: float = 0, evaluation: float) -> float:
-    """Estimate the seconds of so many passes over the calibration texts and the evaluation texts."""
-    tokens = calibration * bench.calibration.tokens + evaluation * bench.evaluation.tokens
-    return estimate_seconds(bench.card, tokens=tokens)
+def pass_seconds(bench: Bench, *, evaluation: float) -> float:
+    """Estimate the seconds of so many passes over the evaluation texts."""
+    return estimate_seconds(bench.card, tokens=evaluation * bench.evaluation.tokens)
 
 
 def recovery_seconds(bench: Bench, recover: str) -> float:
@@ -197,21 +194,6 @@ def _choose_by(asked: tuple[Bench, str, int], _: Progress) -> tuple[str, HeadMas
     return method, choose(other, budget).mask
 
 
-#: Shared by all sessions: those of a language model take a hundred megabytes.
-_replaceability: WeakValueDictionary[str, Replaceability] = WeakValueDictionary()
-
-
-def _measure_replaceability(bench: Bench, _: Progress) -> Replaceability:
-    name = REPLACEABILITY.key(bench)
-    replaceability = _replaceability.get(name)
-    if replaceability is None:
-        replaceability = Replaceability(bench.evidence.moments)
-        _replaceability[name] = replaceability
-        # Layers that keep all heads take longest, and most masks have some.
-        replaceability.shares(HeadMask.full(bench.card.layers, bench.card.heads))
-    return replaceability
-
-
 # The kinds ---------------------------------------------------------------------------------------------------
 
 
@@ -250,14 +232,6 @@ CHOICE = Kind(
     Rank.RUN,
     newest=True,
     title="Choice of heads",
-)
-#: Measure how far kept heads can replace others.
-REPLACEABILITY = Kind(
-    _measure_replaceability,
-    lambda bench: f"replaceability-{bench.card.sha256}-{bench.calibration.sha256}-{bench.settings.seed}",
-    Rank.RUN,
-    seconds=lambda bench: pass_seconds(bench, calibration=3, evaluation=0),
-    title="Replaceability",
 )
 #: Load the model and compute the full model's predictions before they are needed.
 WARM: Kind[Bench, None] = Kind(

@@ -5,14 +5,12 @@ from collections.abc import Iterator
 import fakes
 import numpy as np
 import pytest
-from apps import done, explorer_with_run, open_app, rerun, text_of, wait_for_ever
+from apps import done, explorer_with_run, open_app, rerun, text_of
 
 from cahp.features.head_cards.measuring import exceed_family, find_examples, measure_removal, stored_removals
 from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
 from cahp.run.bench import Bench
-from cahp.ui.session import jobs
 from cahp.ui.session.explorer import Explorer
-from cahp.ui.session.work import REPLACEABILITY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -72,16 +70,3 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     app.query_params.pop("head")
     rerun(app)
     assert explorer.card_head is None
-
-
-def test_what_kept_heads_can_replace_is_followed_on_the_card(explorer: Explorer) -> None:
-    app = open_app("budget", explorer, head="1.2")
-    hold = jobs.submit("another person", "hold", wait_for_ever, rank=jobs.Rank.QUICK)
-    try:
-        app.button(key="replaceability").click()
-        rerun(app)
-        job = explorer.work.job(REPLACEABILITY)
-        assert job is not None
-        assert "cancel-replaceability" in {one.key for one in app.button}
-    finally:
-        hold.cancel()

@@ -9,7 +9,7 @@ from colours import contrast_ratio, linear
 from documents import answers
 
 from cahp.api.bundled import read_run
-from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, Coloured, contrast, encode, mark_clusters, mark_shares
+from cahp.board.colourings import CLUSTER_COLOURS, NEUTRAL, Coloured, contrast, encode, mark_clusters
 from cahp.board.versus import Variant, Versus, compare_variants, mismatch
 from cahp.figures.marks import COMMUNITY_COLOURS, blend, ink
 from cahp.models.cards import ModelCard
@@ -114,16 +114,10 @@ def test_two_masks_are_compared_token_by_token(window_bench: Bench) -> None:
     assert sum(int(count.split()[0]) for count in table["tokens that differ"]) == found.counts[0]
 
 
-def test_colourings_are_offered_left_out_or_painted_by_percentage() -> None:
+def test_colourings_are_offered_or_left_out() -> None:
     assert encode([Coloured("roles", "roles", None)]) == []
     offered = encode([Coloured("roles", "roles", None, "next")])
     assert offered == [{"name": "roles", "label": "roles", "waits": "next"}]
-    shares = np.array([[0.0, 0.199, 0.2], [0.85, 1.0, np.nan]])
-    (painted,) = encode([Coloured("replaceability", "replaceability", mark_shares(shares))])
-    assert painted["groups"].tolist() == [0, 0, 1, 4, 4, 5]
-    assert [painted["signs"][group] for group in painted["groups"]] == ["0", "0", "20", "80", "80", ""]
-    assert painted["words"][4] == "80 to 100 % replaceable"
-    assert len(set(painted["colours"])) == len(painted["inks"]) == 6
 
 
 #: What is left of linear red, green and blue for people without one kind of cone (Machado, Oliveira, Fernandes 2009).

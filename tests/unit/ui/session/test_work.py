@@ -18,9 +18,8 @@ from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job, Worker
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import REPLACEABILITY, RUN, WARM, Kind, Work, recovery_seconds
+from cahp.ui.session.work import RUN, WARM, Kind, Work, recovery_seconds
 from cahp.values import Progress
-from cahp.values.statistics import Moments
 
 PATIENCE = 60.0
 #: A bench of which only the texts are known, by their digests.
@@ -88,18 +87,6 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
     assert job.wait(PATIENCE)
     assert job.state == "done"
     assert read == ["full", "compared with", "quick refits"]
-
-
-def test_sessions_share_how_far_heads_replace_each_other(mine: Work) -> None:
-    squares = np.eye(4, dtype=np.float32)[None]
-    moments = Moments(squares, squares, np.ones((1, 2, 2)), heads=2, tokens=1)
-    facts = {**vars(TEXTS), "card": SimpleNamespace(sha256="a model", layers=1, heads=2)}
-    bench = cast(Bench, SimpleNamespace(**facts, evidence=SimpleNamespace(moments=moments)))
-    kind = replace(REPLACEABILITY, seconds=lambda _: None)
-    jobs = [work.start(kind, bench) for work in (mine, Work("another person"))]
-    assert all(job.wait(PATIENCE) for job in jobs)
-    assert jobs[0].result is not None
-    assert jobs[0].result is jobs[1].result
 
 
 class Queue(Worker):
