@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from cahp.models.tokenizing import split_text, tokenize_own
 from cahp.values import Floats, Input, Ints, Progress, silent
-from cahp.values.head_roles import HeadRoles, score_text
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -30,13 +29,12 @@ class Attention:
     """The attention of every head on one input.
 
     ``tokens (S,)`` as text, ``weights (L, H, S, S)`` float32 whose rows (queries) sum to 1, and ``cut``, the number of
-    tokens beyond the model's longest input. ``roles`` are those that heads play on this input.
+    tokens beyond the model's longest input.
     """
 
     tokens: tuple[str, ...]
     weights: NDArray[np.float32]
     cut: int
-    roles: HeadRoles
 
     @property
     def by_head(self) -> NDArray[np.float32]:
@@ -50,12 +48,8 @@ def attend(model: HeadModel, text: Input) -> Attention:
     Raises:
         DataError: If the text has no tokens.
     """
-    from cahp.models.loading import special_ids
-
     entry, tokens, truncated = read_tokens(model, text)
-    weights = _read_maps(model, entry)
-    special = np.array(sorted(special_ids(model.tokenizer)), dtype=np.int64)
-    return Attention(tokens, weights, truncated, score_text(weights, np.array(entry["input_ids"]), special))
+    return Attention(tokens, _read_maps(model, entry), truncated)
 
 
 def _read_maps(

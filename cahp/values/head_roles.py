@@ -300,23 +300,5 @@ def summarise(scores: Floats, queries: int, tests: int) -> RoleScores:
     return RoleScores(_rounded(value), low, high, _rounded(chance), sequences, queries)
 
 
-def score_text(maps: Floats, ids: Ints, special: Ints) -> HeadRoles:
-    """Score the attention ``(L, H, S, S)`` of units to one text of tokens ``ids (S,)``: the roles that heads play here.
-
-    One text gives no interval. Roles without a target in the text, such as copies, have no scores.
-    """
-    layers, heads, *size = maps.shape
-    every = maps.reshape(-1, *size)
-    causal = not np.triu(every, 1).any()
-    possible = find_targets(ids, special)
-    targets = {name: one for name, one in possible.items() if one.any() and (causal or not ROLES[name].causal)}
-    scores = score_sequence(every, list(targets.values()))
-    summaries = {}
-    for place, (name, target) in enumerate(targets.items()):
-        queries = int(target.any(axis=1).sum())
-        summaries[name] = summarise(scores[None, :, place], queries, len(targets) * len(every))
-    return HeadRoles(layers, heads, 1, summaries, {}, (), ())
-
-
 def _rounded(values: Floats) -> tuple[float, ...]:
     return tuple(values.round(4).tolist())

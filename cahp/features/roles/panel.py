@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from operator import attrgetter
 
 import numpy as np
@@ -10,13 +9,13 @@ import streamlit as st
 
 from cahp.board import Pictures
 from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
-from cahp.features.roles.section import ROLES_OF_HEADS, describe_breaks, describe_clusters, mark_roles
+from cahp.features.roles.section import ROLES_OF_HEADS, mark_roles
 from cahp.figures import draw, heat_map, ink
 from cahp.run import Bench, MaskSubject
 from cahp.show import Figure, Table
 from cahp.tasks import NEXT_TOKEN
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
-from cahp.ui.parts import cache_with, draw_blocks, plain
+from cahp.ui.parts import draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
 from cahp.values import called
@@ -125,16 +124,8 @@ def draw_tab(explorer: Explorer) -> None:
     roles = measure_roles(explorer)
     if roles is None:
         return
-    unit = explorer.card.unit
-    draw_blocks(ROLES_OF_HEADS.show(roles, MaskSubject(explorer.mask, explorer.recovery.ready, unit)))
-    labels = explorer.board.labels
-    # Thousands of permutations: not again at every rerun.
-    words = cache_with(explorer.clusters, ("roles", labels.tobytes()), partial(describe_clusters, roles, labels))
-    st.markdown(plain(words))
-    table = explorer.table("none")
-    if table is not None and table.full is not None:
-        measured = {row.budget: row.outcomes for row in table.rows() if row.outcomes is not None}
-        st.markdown(plain(describe_breaks(measured, table.full, unit)))
+    subject = MaskSubject(explorer.mask, explorer.recovery.ready, explorer.card.unit)
+    draw_blocks(ROLES_OF_HEADS.show(roles, subject))
 
 
 ONE_HEAD = Panel("Over all texts", draw_head, place=40, name="head")

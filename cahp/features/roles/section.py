@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cahp.outcomes import Outcomes
 from cahp.run import MaskSubject, Measure, NoOptions, find_roles
 from cahp.show import Block, Line, Marks, Table, Text
-from cahp.values import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles, Ints
-from cahp.words import number, p_value, percent
+from cahp.values import ALPHA, NO_ROLE, NOUNS, ROLES, THRESHOLDS, Bools, HeadMask, HeadRoles
+from cahp.words import number, percent
 
 if TYPE_CHECKING:
     from cahp.run import Bench, Recovered
@@ -48,66 +47,6 @@ def compare_kept(roles: HeadRoles, keep: Bools) -> list[KeptHeads]:
         low, high = random.ppf([0.025, 0.975])
         rows.append(KeptHeads(role, kept, count, int(low), int(high), min(1.0, 2 * len(counts) * tail)))
     return rows
-
-
-#: Draws of the permutation test.
-_PERMUTATIONS = 10_000
-#: A loss has broken if it is higher by so many nats per token: probabilities are then 2.7 times as small.
-BROKEN = 1.0
-
-
-def compare_clusters(roles: HeadRoles, labels: Ints) -> tuple[float, float, float] | None:
-    """Test whether the first token heads share clusters of ``labels (N,)`` (None: there are fewer than two).
-
-    Return the share of their pairs that are in one cluster, its mean with the names of roles permuted within each
-    layer, as heads of a layer share clusters more often, and the probability of at least as large a share.
-    """
-    own = np.array([name == "first" for name in roles.names])
-    heads = int(own.sum())
-    if heads < 2:
-        return None
-
-    def share_pairs(chosen: Bools) -> float:
-        counts = np.bincount(labels[chosen])
-        return float((counts * (counts - 1)).sum()) / (heads * (heads - 1))
-
-    random = np.random.default_rng(0)
-    share = share_pairs(own)
-    by_layer = own.reshape(roles.layers, -1)
-    drawn = np.array([share_pairs(random.permuted(by_layer, axis=1).ravel()) for _ in range(_PERMUTATIONS)])
-    p = (1 + int((drawn >= share - 1e-12).sum())) / (1 + _PERMUTATIONS)
-    return share, float(drawn.mean()), p
-
-
-def describe_clusters(roles: HeadRoles, labels: Ints) -> str:
-    """Describe whether the first token heads share clusters (empty: there are fewer than two)."""
-    found = compare_clusters(roles, labels)
-    if found is None:
-        return ""
-    share, chance, p = found
-    return (
-        f"Do first token {roles.unit}s form one cluster? {percent(share, 0)} of their pairs are in one cluster, "
-        f"against {percent(chance, 0)} by chance ({p_value(p, _PERMUTATIONS)}, {_PERMUTATIONS:,} permutations "
-        "within layers)."
-    )
-
-
-def describe_breaks(measured: Mapping[int, Outcomes], full: Outcomes, unit: str) -> str:
-    """Say at how many heads copying and ordinary text lose ``BROKEN`` nats (empty: one is not measured)."""
-    parts = []
-    for name, loss in (("copying", "copying"), ("ordinary text", "nll")):
-        rises = {kept: row[loss].value - full[loss].value for kept, row in measured.items() if loss in {*row} & {*full}}
-        if not rises:
-            return ""
-        broken = [kept for kept, rise in rises.items() if rise >= BROKEN]
-        where = "at no measured number"
-        if broken:
-            where = f"at {max(broken)} {unit}s"
-        parts.append(f"{name} {where}")
-    return (
-        f"Does copying break before ordinary text? As pruned, a loss of {BROKEN:g} nat per token is reached by "
-        f"{' and by '.join(parts)}."
-    )
 
 
 class Roles(Measure[HeadRoles]):

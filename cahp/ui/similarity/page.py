@@ -24,7 +24,6 @@ from cahp.stages.similarity import (
     distances,
     head_graph,
     nearest_heads,
-    read_tokens,
     suggest_threshold,
 )
 from cahp.store import Entry, Store, key
@@ -39,8 +38,7 @@ from cahp.ui.parts.inputs import has_words, input_box, keep, load_examples
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.work import Kind, loading_seconds
 from cahp.ui.similarity.graph import VIEW, choose_head, draw_head_box, show_graph
-from cahp.values import NO_ROLE, NOUNS, DataError, Floats, Input, Progress
-from cahp.values.head_roles import score_text
+from cahp.values import NOUNS, DataError, Floats, Input, Progress
 from cahp.words import capital
 
 # A text and its heads ----------------------------------------------------------------------------------------
@@ -95,16 +93,10 @@ COMPARE = Kind(
 
 def find_example(bench: Bench) -> ComparedHeads:
     """Compare the heads on the text that the page opens with; their attention on it is stored."""
-    from cahp.models import special_ids
 
     def measure() -> Entry:
         attention = attend(bench.model, EXAMPLE)
-        arrays = {
-            "weights": attention.weights.astype(np.float16),
-            "ids": np.array(read_tokens(bench.model, EXAMPLE)[0]["input_ids"]),
-            "special": np.array(sorted(special_ids(bench.model.tokenizer))),
-        }
-        return Entry(arrays, {"tokens": attention.tokens})
+        return Entry({"weights": attention.weights.astype(np.float16)}, {"tokens": attention.tokens})
 
     return bench.resources.find("example", _name_example(bench.card.sha256), _read_example, measure)
 
@@ -115,8 +107,7 @@ def _name_example(model: str) -> str:
 
 def _read_example(entry: Entry) -> ComparedHeads:
     weights = entry.arrays["weights"].astype(np.float32)
-    roles = score_text(weights, entry.arrays["ids"], entry.arrays["special"])
-    return ComparedHeads(Attention(tuple(entry.meta["tokens"]), weights, 0, roles), distances(weights))
+    return ComparedHeads(Attention(tuple(entry.meta["tokens"]), weights, 0), distances(weights))
 
 
 @cache
@@ -312,13 +303,10 @@ def draw(explorer: Explorer) -> None:
             graph, finding = _draw_graph(explorer, compared, head)
         with right:
             _draw_grid(explorer, graph, head, finding)
-            roles = compared.attention.roles
-            _draw_head(explorer, compared.attention, head, f"on this text: {NOUNS[roles.names[head]]}", "attention")
-            st.caption(
-                f"**Role on this text:** {roles.describe(head)}.",
-                help="What gets a large share of its attention here, and more than tokens drawn at random. One text "
-                "gives no interval, and need not show what the head does elsewhere: see “Over all texts”.",
-            )
+            title = "on this text"
+            if explorer.roles is not None:
+                title += f": {NOUNS[explorer.roles.names[head]]}"
+            _draw_head(explorer, compared.attention, head, title, "attention")
     labels = _ON_TEXT | {name: panel.label for name, panel in over_texts.items()}
     linked = address.linked("view")
     if linked in labels:
@@ -355,11 +343,9 @@ def draw(explorer: Explorer) -> None:
 
 
 def _start_head(explorer: Explorer, compared: ComparedHeads | None) -> int:
-    """Return the head that the page begins with: the clicked one, one whose role tells about the text, or the first."""
+    """Return the head that the page begins with: the clicked one, or the one that rests least on the first token."""
     if explorer.selected is not None:
         return explorer.selected
-    if compared is not None:
-        for head, role in enumerate(compared.attention.roles.names):
-            if role not in (NO_ROLE, "first"):
-                return head
-    return 0
+    if compared is None:
+        return 0
+    return int(compared.attention.by_head[:, :, 0].mean(axis=1).argmin())

@@ -14,7 +14,7 @@ from terminal import call
 import cahp
 from cahp.api import bundled
 from cahp.features.roles.habits import KINDS, average_maps
-from cahp.features.roles.section import ROLES_OF_HEADS, compare_clusters, compare_kept, describe_clusters
+from cahp.features.roles.section import ROLES_OF_HEADS, compare_kept
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
 from cahp.run.evidence import stored_roles
@@ -81,17 +81,6 @@ def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
     assert first.p == none.p == pytest.approx(4 / 184_756)
     level = compare_kept(roles_of("first", "none"), np.array([[True, False]]))
     assert [(row.kept, row.low, row.high, row.p) for row in level] == [(1, 0, 1, 1.0), (0, 0, 1, 1.0)]
-    # Heads that share a cluster are told from heads that do not.
-    roles = roles_of(*["first"] * 4, *["none"] * 8)
-    together = compare_clusters(roles, np.repeat([0, 1, 2], 4))
-    # Of the 495 ways to name four of twelve heads, three put all into one cluster.
-    assert together == (1.0, pytest.approx(3 / 11, abs=0.02), pytest.approx(3 / 495, abs=0.004))
-    apart = compare_clusters(roles, np.tile([0, 1, 2, 3], 3))
-    assert (apart[0], apart[2]) == (0.0, 1.0)
-    assert describe_clusters(roles_of("first", "none"), np.array([0, 1])) == ""
-    # Heads of a layer share clusters whatever their roles: that alone is no finding.
-    layer = roles_of(*["first"] * 4, *["none"] * 4, heads=4)
-    assert compare_clusters(layer, np.repeat([0, 1], 4)) == (1.0, 1.0, 1.0)
 
 
 def nats(value: float) -> Estimate:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, MaskError, digest
-from cahp.values.head_roles import NO_ROLE, HeadRoles, RoleScores, find_targets, score_sequence, score_text, summarise
+from cahp.values.head_roles import NO_ROLE, HeadRoles, RoleScores, find_targets, score_sequence, summarise
 from cahp.values.statistics import Signatures, expected_jaccard, expected_overlap, overlaps
 
 
@@ -192,22 +192,3 @@ def test_a_group_is_named_by_its_most_telling_role() -> None:
     assert found.of_units[:2] == [["induction", "first"], []]
     assert found.counts == {"induction": 1, "first": 1, NO_ROLE: 1}
     assert found.to_json()["names"] == [["induction", "none", "first"]]
-
-
-def test_the_roles_on_a_text_are_those_that_it_shows() -> None:
-    # Twelve words, and all of them again: head 0 attends to the copies, head 1 to the token before.
-    ids = np.array([2, *range(10, 22), *range(10, 22)])
-    maps = np.zeros((1, 2, len(ids), len(ids)))
-    maps[0, :, :, 0] = 1.0
-    for query in range(13, 25):
-        maps[0, 0, query] = np.eye(len(ids))[query - 12]
-    for query in range(1, 25):
-        maps[0, 1, query] = np.eye(len(ids))[query - 1]
-    found = score_text(maps, ids, SPECIAL)
-    assert found.names == ("duplicate", "previous")
-    assert found.describe(1).startswith("previous token; it gives 100.0 % of its attention to the token before")
-    assert found.scores["duplicate"].queries == 12
-    # Without a repeated word there is no copy to attend to, and attention to later tokens shows no induction.
-    assert set(score_text(maps[:, :, :13, :13], ids[:13], SPECIAL).scores) == {"previous", "current", "first"}
-    maps[0, 0, 0, 5] = 0.5
-    assert "induction" not in score_text(maps, ids, SPECIAL).scores
