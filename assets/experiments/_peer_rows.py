@@ -13,7 +13,7 @@ from cahp.files import plain_json
 from cahp.models.cards import Throughput
 from cahp.tasks import WindowProtocol
 from cahp.values import Estimate
-from cahp.words import capital, number, percent, rate, times
+from cahp.words import number, percent, rate, times
 
 SCHEMA = "cahp.peers/1"
 #: The context, in tokens, for which bytes are counted and speed is measured.
@@ -151,7 +151,7 @@ def describe_gains(document: PeersDocument) -> str:
 
 
 def show_peers(document: PeersDocument) -> dict[str, Any]:
-    """Return what Compare shows of a document: a status, and blocks; and a ``note`` for the Budget page."""
+    """Return what Compare shows of a document: a status, and blocks."""
     rows = table_rows(document)
     winner = describe_winner(document)
     gains = describe_gains(document)
@@ -162,7 +162,6 @@ def show_peers(document: PeersDocument) -> dict[str, Any]:
     )
     return {
         "status": "measured",
-        "note": f"{capital(winner)}. {gains}.",
         "lines": winner.split("; "),
         "texts": [f"{gains}. {about}"],
         "tables": [table],

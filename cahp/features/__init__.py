@@ -47,7 +47,6 @@ FEATURES = (
     Feature(
         "findings",
         experiments=("findings:find_premise", "findings:find_peers"),
-        panels={"Budget note": ("findings:NOTE",)},
     ),
     Feature(
         "roles",

@@ -10,8 +10,7 @@ import pandas as pd
 from cahp.board.colourings import NEUTRAL
 from cahp.comparison import SplitResults
 from cahp.comparison.claims import RANDOM
-from cahp.comparison.sentences import describe_p, describe_result, method_label, name_outcome
-from cahp.comparison.statistics import Verdict
+from cahp.comparison.sentences import method_label, name_outcome
 from cahp.figures import marks
 from cahp.figures.marks import label
 from cahp.outcomes import OUTCOMES
@@ -169,30 +168,3 @@ def curve_figure(results: SplitResults, recovery: str, budget: int, methods: Seq
         hovermode="closest",
     )
     return _add_full_model(figure, results, "add_hline", dark=dark)
-
-
-def difference_figure(against: str, tests: Sequence[Verdict], *, dark: bool) -> Any:
-    """By how much ``against`` is better than each other method: solid if significant."""
-    ink = marks.ink(dark=dark)
-    order = sorted(tests, key=lambda test: test.pp)
-    values = [test.pp for test in order]
-    points = marks.points(
-        values,
-        list(range(len(order))),
-        ["circle-open" if test.tie else "circle" for test in order],
-        ink.accent,
-        outline=2,
-        hover=[f"{test.lead}, {describe_p(test.p_holm)}<br>{describe_result(test)}" for test in order],
-        error_x=marks.error_bars(values, [test.interval for test in order], ink.accent, width=4),
-    )
-    title = f"{tests[0].unit} of {name_outcome(tests[0].outcome)} that {name_of(against)} is ahead"
-    figure = marks.draw(
-        [points],
-        x={"title": title, "zeroline": False},
-        y=marks.named_rows([name_of(test.method) for test in order]),
-        height=110 + 30 * max(2, len(order)),
-        left=10,
-        bottom=50,
-    )
-    figure.add_vline(x=0, line={"color": ink.text, "width": 1.2})
-    return figure

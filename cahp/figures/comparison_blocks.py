@@ -35,7 +35,7 @@ from cahp.comparison.sentences import (
 )
 from cahp.comparison.statistics import Verdict
 from cahp.comparison.summary import Mean, measure_overlaps
-from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
+from cahp.figures.comparison import curve_figure, ranking_figure
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.show.blocks import Block, Cell, Claim, Figure, Line, Table, Text
@@ -44,7 +44,6 @@ from cahp.values.statistics import jaccard
 from cahp.words import capital, counted, percent
 
 _INTERVAL = r"\bar a\pm t_{S-1}\sqrt{\frac{A+B-E}{S\,n}}"
-_TEST = r"t=\bar\Delta\Big/\sqrt{\frac{A+B-E}{S\,n}}\text{ of paired differences }\Delta_{s,i}"
 
 
 @dataclass(frozen=True)
@@ -203,19 +202,7 @@ def show_curve(results: SplitResults, filters: Filters) -> Iterator[Block]:
 def show_differences(results: SplitResults, filters: Filters) -> Iterator[Block]:
     """Yield the tests of differences to the reference."""
     every = [test for test in results.tests if test.recovery == filters.recovery and test.method in filters.methods]
-    tests = [test for test in every if test.budget == filters.budget]
     when = RECOVERIES[filters.recovery].beside
-    if tests:
-        yield Figure(
-            f"Lead of {method_label(results.against)} in {name_outcome(results.outcome)} at {filters.budget} "
-            f"{results.units}, {when}",
-            lambda dark: difference_figure(results.against, tests, dark=dark),
-            "Points are the lead over the other method on the same texts; lines are simultaneous 95 % intervals. Solid "
-            "points are significant, hollow points are not.",
-            pd.DataFrame(map(vars, tests)).to_dict("list"),
-            name="compare-differences",
-            formula=_TEST,
-        )
     yield _tabulate_tests(f"All {len(every)} tests {when}", results, every, "compare-tests")
 
 

@@ -1,4 +1,4 @@
-"""Results of experiments that ship with the package: claims on Compare, and a sentence on Budget.
+"""Results of experiments that ship with the package: claims on Compare.
 
 ``cahp experiment NAME`` measures them, and writes what is shown into its document: a ``status``, ``lines``, ``texts``
 and ``tables``.
@@ -13,13 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import streamlit as st
-
 from cahp import models
 from cahp.show import Block, Claim, Line, Table, Text
-from cahp.ui.frame import Panel
-from cahp.ui.parts import plain
-from cahp.ui.session import Explorer
 from cahp.values import Fields
 
 if TYPE_CHECKING:
@@ -78,13 +73,3 @@ def _show(shown: Fields) -> Iterator[Block]:
 def _offer(name: str, title: str, *words: str) -> Claim:
     command = shlex.join(("cahp", "experiment", name, *(word[:200] for word in words)))
     return Claim(name, title, "not measured", lambda: [Text(f"Not measured yet; this command measures it: {command}")])
-
-
-def draw_note(explorer: Explorer) -> None:
-    """Say which way to shrink the cache is nearest to the full model, where that was measured."""
-    shown = read_peers(explorer.card.id, explorer.card.identity)
-    if shown is not None:
-        st.caption(plain(shown["note"]))
-
-
-NOTE = Panel("", draw_note, place=10)

@@ -378,8 +378,6 @@ def _draw(explorer: Explorer) -> None:
         better = bundled.describe_better_method(card.id, card.identity, data, name, explorer.mask.count)
         if better is not None:
             st.caption(f"{plain(better)}. Another method is under “How heads are chosen”.")
-    for note in features.panels("Budget note"):
-        note.draw(explorer)
 
     def open_tab() -> None:
         explorer.detail = st.session_state[_TABS]

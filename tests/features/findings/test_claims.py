@@ -8,11 +8,9 @@ import numpy as np
 import pytest
 from _premise_pairs import count_compared, permute_labels, stratify, stratify_pairs, weigh_means
 from _premise_words import MEASURES, show
-from apps import text_of
 from comparisons import varied
 from peer_documents import DOCUMENT
 from scipy.stats import spearmanr
-from streamlit.testing.v1 import AppTest
 
 from cahp.features import findings
 from cahp.features.findings import premise_folder
@@ -44,21 +42,6 @@ def test_the_finding_is_first_and_the_table_has_every_row() -> None:
     missing = findings.find_peers(replace(document, protocols={}))
     assert "cahp experiment peers tiny" in next(text.text for text in missing.show() if isinstance(text, Text))
     assert findings.find_peers(document) is None
-
-
-def _draw(sha256: str) -> None:
-    from types import SimpleNamespace
-
-    from cahp.features import findings
-
-    findings.draw_note(SimpleNamespace(card=SimpleNamespace(id="smollm2", identity=sha256)))  # type: ignore[arg-type]
-
-
-def test_the_finding_stands_on_budget_where_it_was_measured() -> None:
-    for sha256, said in ((SHA256, "is nearest to the full model"), ("another", "")):
-        app = AppTest.from_function(_draw, args=(sha256,), default_timeout=60).run()
-        assert bool(said) == bool(text_of(app, "caption"))
-        assert said in text_of(app, "caption")
 
 
 DOCUMENTS = {

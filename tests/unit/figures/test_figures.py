@@ -8,7 +8,7 @@ from comparisons import varied, verdict
 
 from cahp.board.colourings import CLUSTER_COLOURS, mark_clusters
 from cahp.comparison import SplitResults
-from cahp.figures.comparison import curve_figure, difference_figure, ranking_figure
+from cahp.figures.comparison import curve_figure, ranking_figure
 from cahp.figures.comparison_blocks import Filters, show_heads
 from cahp.figures.head_grid import grid_figure
 from cahp.figures.marks import blend, label
@@ -109,10 +109,7 @@ def test_lines_are_the_means_and_their_intervals(reading: SplitResults) -> None:
     assert band.x1 == pytest.approx(100 * means["random"].high)
 
 
-def test_ties_are_hollow_and_masks_are_compared_by_seed() -> None:
-    tests = [verdict("random", 4, "complementary"), replace(verdict("gradient", 4, None), pp=2.0)]
-    figure = difference_figure("complementary", tests, dark=True)
-    assert list(figure.data[0].marker.symbol) == ["circle", "circle-open"]
+def test_masks_are_compared_by_seed() -> None:
     layers, alike, *_ = show_heads(varied().results, Filters("kl", "refit", 3, METHODS))
     # CAHP and gradient have two heads in common, of four that one of them keeps.
     assert layers.texts == [["CAHP", "1.0", "2.0"], ["gradient", "2.0", "1.0"], ["random", "1.0", "2.0"]]
