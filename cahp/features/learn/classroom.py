@@ -23,23 +23,15 @@ from cahp.features.learn.stage import (
 )
 from cahp.features.learn.steps import Answer, Subject
 from cahp.ui.frame import page_url
-from cahp.ui.parts import plain, problem
+from cahp.ui.parts import plain
 from cahp.ui.session import is_alive
-from cahp.values import CahpError
 
-#: Largest number of classes, and of people in one.
-_CLASSES = 32
-_PEOPLE = 1000
 #: The query parameter that names a class.
 _PARAMETER = "class"
 #: Seconds between two checks whether the class has moved on.
 _PULSE_S = 2.0
 #: Held while a class changes.
 _LOCK = Lock()
-
-
-class ClassError(CahpError):
-    """A class cannot be opened or joined."""
 
 
 @dataclass(eq=False)
@@ -62,17 +54,6 @@ class Classroom:
         """The current step, and its answer once it is shown."""
         return self.at, self.answers.get(self.at)
 
-    def join(self, who: str) -> None:
-        """Let a person in.
-
-        Raises:
-            ClassError: If the class is full.
-        """
-        with _LOCK:
-            if len(self.people | {who}) > _PEOPLE:
-                raise ClassError(f"this class is full ({_PEOPLE:,} people)")
-            self.people.add(who)
-
     def guess(self, who: str, at: int, value: int) -> None:
         """Record or replace a guess, unless the class has moved on or the answer was shown."""
         with _LOCK:
@@ -93,15 +74,9 @@ class Classes:
         self._open: dict[str, Classroom] = {}
 
     def open(self, room: Classroom) -> None:
-        """Open a class; one that the same session led before ends.
-
-        Raises:
-            ClassError: If there are too many.
-        """
+        """Open a class; one that the same session led before ends, so there are never more than open sessions."""
         self.close(room.leader)
         with _LOCK:
-            if len(self._open) >= _CLASSES:
-                raise ClassError(f"{_CLASSES} classes are open on this explorer already; try again when one has ended")
             self._open[room.code] = room
 
     def close(self, leader: str | None = None) -> None:
@@ -150,12 +125,8 @@ def invite(subject: Subject, leader: str) -> None:
             "this tab."
         )
         if st.button("Open a class", key="class-open"):
-            try:
-                CLASSES.open(Classroom(subject, leader))
-            except ClassError as error:
-                problem(error)
-            else:
-                st.rerun()
+            CLASSES.open(Classroom(subject, leader))
+            st.rerun()
 
 
 def draw_door(room: Classroom) -> None:
@@ -192,12 +163,7 @@ def _draw_attendance(room: Classroom) -> None:
 
 def attend(room: Classroom, who: str) -> None:
     """Draw the page of a person in the class."""
-    try:
-        room.join(who)
-    except ClassError as error:
-        st.title("Learn as a class")
-        problem(f"{error}. You can continue alone: open Learn in the menu.")
-        return
+    room.people.add(who)
     at, answer = moment = room.moment
     subject = room.subject
     step = subject.steps[at]

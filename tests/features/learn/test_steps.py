@@ -11,7 +11,7 @@ from clusters import ratio_of
 from documents import answers
 
 from cahp.features.learn import steps as module
-from cahp.features.learn.classroom import ClassError, Classes, Classroom
+from cahp.features.learn.classroom import Classes, Classroom
 from cahp.features.learn.scene import HeadFamily, Prediction, Scene
 from cahp.features.learn.steps import DRAWS, REFITTED_DRAWS, Answer, Subject
 from cahp.models.cards import CacheShape, Cost, Costs, ModelCard, Timing
@@ -249,7 +249,7 @@ SUBJECT: Any = SimpleNamespace(steps=[SimpleNamespace(highest=10), SimpleNamespa
 def room() -> Classroom:
     room = Classroom(SUBJECT, "teacher")
     for who in "ab":
-        room.join(who)
+        room.people.add(who)
     return room
 
 
@@ -288,20 +288,9 @@ def test_a_class_ends_with_the_session_that_leads_it() -> None:
     assert first.code != second.code
 
 
-def test_who_opens_another_class_ends_the_first_and_there_are_not_endlessly_many() -> None:
+def test_who_opens_another_class_ends_the_first() -> None:
     classes = Classes(lambda _: True)
     first = Classroom(SUBJECT, "one")
     classes.open(first)
     classes.open(Classroom(SUBJECT, "one"))
     assert classes.find(first.code) is None
-    for number in range(31):
-        classes.open(Classroom(SUBJECT, f"another {number}"))
-    with pytest.raises(ClassError, match="32 classes are open"):
-        classes.open(Classroom(SUBJECT, "one too many"))
-    # A full class says so.
-    room = Classroom(SUBJECT, "teacher")
-    for number in range(1000):
-        room.join(str(number))
-    room.join("0")
-    with pytest.raises(ClassError, match=r"full \(1,000 people\)"):
-        room.join("one more")
