@@ -27,11 +27,10 @@ from cahp.features.own_text.measuring import (
 from cahp.features.own_text.section import CONTINUATION, TOKENS
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import cut_model
-from cahp.ui.frame import describe_progress, follow, show_job
+from cahp.ui.frame import describe_progress, job_card
 from cahp.ui.parts import is_own_example, own_text_box
 from cahp.ui.session import WARM, BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Floats, HeadMask, Input, Progress, digest
-from cahp.words import duration
 
 if TYPE_CHECKING:
     from cahp.board import WordMaps
@@ -275,17 +274,10 @@ def start_reading(explorer: Explorer, text: TextOnBoard) -> str:
 
 def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
     """Draw how far the recovered model of the board is, why it has no result, or the button that computes it."""
-    if not text.lacks_recovered:
-        return
-    job = explorer.work.job(RECOVERED, text)
-    beside = text.describe("recovered")
-    if job is not None and not job.ended:
-        follow(job, name="own-text-recovered", title=f"The same {beside}")
-    elif job is not None and job.error:
-        show_job(job, lambda: explorer.work.start(RECOVERED, text), name="own-text-recovered")
-    elif st.button(f"Read it {beside} (about {duration(expect_seconds(text))})", key="own-text-recovered"):
-        explorer.work.start(RECOVERED, text)
-        st.rerun(scope="fragment")
+    if text.lacks_recovered:
+        beside = text.describe("recovered")
+        name = "own-text-recovered"
+        job_card(explorer, RECOVERED, text, name=name, title=f"The same {beside}", offer=f"Read it {beside}")
 
 
 # What is known of it, measured here or stored -------------------------------------------------------------------

@@ -102,9 +102,9 @@ def draw_card(explorer: Explorer, head: int) -> None:
     if maps is not None:
         st.markdown(f"#### {describe_target(maps, head)} on {maps.texts} {explorer.card.words.items}")
     roles = explorer.roles
-    asked = explorer.work.job(MEASURE_ROLES, explorer.bench) is not None
-    if roles is None and (asked or st.button("Measure its role", key="one-head-roles", type="tertiary")):
-        roles = measure_roles(explorer)
+    if roles is None:
+        offer = "Measure its role"
+        roles = job_card(explorer, MEASURE_ROLES, explorer.bench, name="one-head-roles", offer=offer, type="tertiary")
     if roles is not None:
         st.caption(plain(f"Role: {roles.describe(head)}."), help=HELP)
     if maps is None:
