@@ -144,9 +144,8 @@ def cell_figure(
     hover: str,
     unit: str,
     dark: bool,
-    signed: bool = False,
 ) -> Any:
-    """Draw a value of each head, ``values (L, H)``, some heads framed: per cent, or ``signed``, blue below zero.
+    """Draw a value of each head in per cent, ``values (L, H)``, some heads framed.
 
     ``scale`` is the title of the colours, and ``hover`` the tooltip of a cell, a ``unit``: ``%{z}`` is its value. The
     layers of a deep model lie from left to right.
@@ -162,14 +161,9 @@ def cell_figure(
         places = f"layer %{{y}}, {unit} %{{x}}"
         corners = [(head, layer) for layer, head in framed]
     look: JsonObject = {"zmin": 0, "zmax": 100}
-    stops = colours.scale
-    if signed:
-        most = float(np.abs(values).max()) or 1.0
-        look = {"zmin": -most, "zmax": most}
-        stops = ((0, CLUSTER_COLOURS[0]), (0.5, colours.scale[0][1]), (1, CLUSTER_COLOURS[5]))
-    elif cell >= 20:
+    if cell >= 20:
         look["texttemplate"] = "%{z:.0f}"
-    cells = heat_map(values, stops, hover=f"{places}<br>{hover}", gap=2, **bar_below(scale), **look)
+    cells = heat_map(values, colours.scale, hover=f"{places}<br>{hover}", gap=2, **bar_below(scale), **look)
     # A chart that is moved on its page is drawn without any width at first, and square cells would stay as small.
     layout["y"].pop("scaleanchor")
     frames = []

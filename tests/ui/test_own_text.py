@@ -49,7 +49,7 @@ def test_a_text_shows_predictions_before_and_after_pruning_without_interval(capl
 
 def test_the_heads_that_matter_for_a_text_are_shown_and_kept(caplog: pytest.LogCaptureFixture) -> None:
     app = read(open_app("budget", budget="12", panel="heads", recover="none"), ATTRIBUTE)
-    assert 'supports "sports" most' in text_of(app, "subheader")
+    assert 'answer "sports"' in text_of(app, "markdown")
     assert len(app.table[0].value) == 10
     assert "Without the top 10 of 72 heads" in text_of(app, "markdown")
     assert "in 10 sets" in text_of(app, "markdown")
@@ -62,7 +62,7 @@ def test_the_heads_that_matter_for_a_text_are_shown_and_kept(caplog: pytest.LogC
     assert explorer.mask.empty_layers == ()
     app.selectbox(key="attribution-class").set_value("business")
     read(app, ATTRIBUTE)
-    assert 'supports "business" most' in text_of(app, "subheader")
+    assert 'answer "business"' in text_of(app, "markdown")
     assert "no heads are enough" in text_of(app, "caption")
     app.selectbox(key="attribution-class").set_value(None)
     check_odd(app, ATTRIBUTE, caplog)

@@ -13,14 +13,13 @@ import streamlit as st
 
 from cahp.board import NEUTRAL
 from cahp.features.attribution.measuring import TextQuestion, attribute_answer, find_baseline
-from cahp.features.attribution.result import Attribution, changes_figure, show_attribution, signed_nats
+from cahp.features.attribution.result import Attribution, show_attribution, signed_nats
 from cahp.run import Bench
-from cahp.show import Figure, Marks
+from cahp.show import Marks
 from cahp.ui.frame import BoardColouring, Panel, job_card
 from cahp.ui.parts import draw_blocks, has_words, note_refusal, own_text_box, plain, read_own_text
 from cahp.ui.session import Explorer, Kind
 from cahp.values import Input, Progress
-from cahp.words import capital
 
 #: The lower end of each band, as a share of the largest change, and the words of the band.
 _BANDS = (
@@ -118,8 +117,7 @@ def draw_tab(explorer: Explorer) -> None:
     if result is None:
         return
     with right:
-        _draw_heads(result)
-    draw_blocks(show_attribution(result))
+        draw_blocks([*show_attribution(result), mark_text(result)])
     needed = result.needed
     if needed is None:
         return
@@ -150,22 +148,6 @@ def _draw_answer(explorer: Explorer) -> str | None:
         help="The class whose log-probability is explained. Empty: the model's own prediction.",
     )
     return answer
-
-
-def _draw_heads(result: Attribution) -> None:
-    first = result.rows[0]
-    figure = Figure(
-        f"{capital(result.unit)} {first['head']} of layer {first['layer']} supports {result.shown_answer} most",
-        lambda dark: changes_figure(result, dark=dark),
-        f"The estimated change of the {result.metric} if one {result.unit} alone gives its {result.baseline} instead "
-        "of its output (attribution patching: one forward and one backward pass for all). Blue: it supports the "
-        "answer; orange: it speaks against it. Framed: removed exactly. One text is an example and has no interval.",
-        {name: [row[name] for row in result.rows] for name in first},
-        "attribution",
-        r"a_h=\sum_t \nabla_{x_{h,t}}\log p(\text{answer})\cdot(\bar x_h-x_{h,t})",
-        "The top heads are listed below.",
-    )
-    draw_blocks([figure])
 
 
 def draw_head(explorer: Explorer, head: int) -> None:

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cahp import models
-from cahp.figures import cell_figure
 from cahp.show import Block, Claim, Line, Table, Text
 from cahp.values import Floats, HeadMask, JsonObject
 from cahp.words import percent, printable, signed
@@ -194,19 +193,6 @@ def show_attribution(result: Attribution) -> Iterator[Block]:
         enough = f"the answer {result.shown_answer} needs {needed.mask.count} of {result.changes.size} {result.unit}s"
         yield Line(f"{enough}; as pruned, without the means, it is {quoted(needed.as_pruned)}")
     yield Text(f"a removed {result.unit} gives its {result.baseline}")
-
-
-def changes_figure(result: Attribution, *, dark: bool) -> Any:
-    """Draw the estimated change without each head; those that were removed exactly are framed."""
-    return cell_figure(
-        result.changes,
-        framed=[(one.layer, one.head) for one in result.removed],
-        scale="estimated change without it, nats",
-        hover=f"changes the {result.metric} by %{{z:+.2r}} nats",
-        unit=result.unit,
-        dark=dark,
-        signed=True,
-    )
 
 
 def bundled_folder() -> Path:

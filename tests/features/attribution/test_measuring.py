@@ -11,7 +11,7 @@ import pytest
 import streamlit as st
 import torch
 from _attribution_check import list_findings, read_bundled_checks
-from apps import done, explorer_with_run, open_part
+from apps import done, explorer_with_run
 from fakes import reason
 from terminal import call, refused
 from torch import nn
@@ -28,7 +28,7 @@ from cahp.features.attribution.measuring import (
     find_baseline,
     measure_baseline,
 )
-from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, _draw_heads, mark_text
+from cahp.features.attribution.panel import ATTRIBUTE, THIS_TEXT, AttributedText, mark_text
 from cahp.features.attribution.result import Attribution, find_check, order_by_support, read_check
 from cahp.models import identify
 from cahp.models.head_model import HeadModel
@@ -286,9 +286,6 @@ def test_the_board_is_coloured_by_the_text_of_the_session(explorer: Explorer, re
     st.session_state[key] = TEXT
     assert THIS_TEXT.know(explorer) is result
     del st.session_state[key]
-    # The name of the data is no markup.
-    app = open_part(_draw_heads, replace(result, baseline="mean output over texts of **mine**"))
-    assert any(r"\*\*mine\*\*" in one.value for one in app.markdown)
 
 
 def test_the_shipped_checks_are_of_fifty_texts_and_beat_random_heads() -> None:
