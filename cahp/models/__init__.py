@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from cahp.models.attention import Probe
     from cahp.models.caching import continue_greedily
     from cahp.models.head_model import Batch, HeadModel
-    from cahp.models.loading import punctuation_ids, special_ids, usual_ids
+    from cahp.models.loading import special_ids, usual_ids
     from cahp.models.surgery import can_cut
     from cahp.models.tokenizing import from_ids, known_tokens, split_text, start_id
     from cahp.models.vocabulary import token_losses
@@ -63,7 +63,6 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
-    "punctuation_ids",
     "set_dtype",
     "special_ids",
     "split_text",
@@ -191,7 +190,6 @@ _HOMES = {
     "HeadModel": "head_model",
     "Probe": "attention",
     "continue_greedily": "caching",
-    "punctuation_ids": "loading",
     "special_ids": "loading",
     "usual_ids": "loading",
     "can_cut": "surgery",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -33,8 +32,6 @@ from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
-#: A letter or digit that every vocabulary writes as it is; byte-level ones encode other characters.
-_LETTER = re.compile("[A-Za-z0-9]")
 #: Vectors of a pass in memory at once, for each token, each as wide as the hidden states.
 _VECTORS = 16
 
@@ -292,15 +289,3 @@ def usual_ids(tokenizer: Any) -> Ints:
     """Ids of the tokens of which texts consist, ascending: neither special ones nor ones that were added."""
     special = {*tokenizer.all_special_ids, *tokenizer.get_added_vocab().values()}
     return np.array(sorted(set(tokenizer.get_vocab().values()) - special), dtype=np.int64)
-
-
-def punctuation_ids(tokenizer: Any) -> set[int]:
-    """Ids of tokens without a letter or digit, except special ones and parts of characters (byte-level tokenizers)."""
-    punctuation: set[int] = set()
-    # Most tokens show a letter without being decoded, which is slow.
-    others = {token for word, token in tokenizer.get_vocab().items() if not _LETTER.search(word)}
-    for token in others - set(tokenizer.all_special_ids):
-        text = tokenizer.decode([token]).strip()
-        if text and "\ufffd" not in text and not any(char.isalnum() for char in text):
-            punctuation.add(token)
-    return punctuation

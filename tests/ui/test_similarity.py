@@ -119,8 +119,8 @@ def test_one_head_over_all_texts_has_a_link_of_its_own_and_needs_no_text(monkeyp
     for _ in range(3):
         settled(other)
     assert other.selectbox(key="similarity-head").value == 43
-    assert "mean over 300 texts" in shown(other)
-    assert any("Role over random tokens" in text.value for text in other.markdown)
+    assert "over 300 texts" in shown(other)
+    assert any("**Role:**" in text.value for text in other.markdown)
 
 
 def test_a_link_that_is_followed_later_in_the_session_wins_over_what_was_chosen(app: AppTest) -> None:

@@ -8,18 +8,17 @@ import numpy as np
 import streamlit as st
 
 from cahp.board import Pictures
-from cahp.features.roles.habits import KINDS, TEXTS, HeadMaps, measure_maps, stored_maps
+from cahp.features.roles.habits import TEXTS, HeadMaps, measure_maps, stored_maps
 from cahp.features.roles.section import ROLES_OF_HEADS, mark_roles
 from cahp.figures import draw, heat_map, ink
 from cahp.run import Bench, MaskSubject
-from cahp.show import Figure, Table
+from cahp.show import Figure
 from cahp.tasks import NEXT_TOKEN
 from cahp.ui.frame import BoardColouring, Panel, job_card, link, measure_roles
 from cahp.ui.parts import draw_blocks, plain
 from cahp.ui.session import ROLES as MEASURE_ROLES
 from cahp.ui.session import Explorer, Kind, pass_seconds
-from cahp.values import called
-from cahp.words import percent
+from cahp.values import HeadRoles, called
 
 
 def _paint_maps(maps: HeadMaps) -> Pictures:
@@ -61,27 +60,25 @@ def draw_head(explorer: Explorer, head: int) -> None:
     """Draw what a head attends to over many texts; a link to this view opens it again."""
     roles = measure_roles(explorer)
     if roles is not None:
-        st.markdown(f"**Role over random tokens:** {roles.describe(head)}.", help=HELP)
+        _draw_role(roles, head)
     maps = known_maps(explorer)
     if maps is None:
         label = "Measure attention targets"
         maps = job_card(explorer, HABITS, explorer.bench, name="habits", title=label)
     if maps is None:
         return
-    title = f"{describe_target(maps, head)}, mean over {maps.texts} {explorer.card.words.items}"
+    title = f"Its mean attention map over {maps.texts} {explorer.card.words.items}"
     picture = maps.pictures[head]
-    shares = [[kind, percent(float(share), 1)] for kind, share in zip(KINDS, maps.shares[head], strict=True)]
     columns = {f"to {place}": column.tolist() for place, column in enumerate(picture.T)}
     help = (
         "The mean attention map, each text resized to one size: rows are query tokens, columns their targets. "
         "A diagonal line: the head attends to neighbours. A column: it attends to one position."
     )
-    draw_blocks(
-        [
-            Figure(title, lambda dark: draw_picture(picture, dark=dark), help, columns, "head-pattern"),
-            Table("Each weight counts for the first target that fits", ["target", "share"], shares, "head-habits"),
-        ]
-    )
+    draw_blocks([Figure(title, lambda dark: draw_picture(picture, dark=dark), help, columns, "head-pattern")])
+
+
+def _draw_role(roles: HeadRoles, head: int) -> None:
+    st.markdown(f"**Role:** {plain(roles.describe(head))}.", help=HELP)
 
 
 def draw_picture(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], *, dark: bool) -> object:
@@ -97,26 +94,16 @@ def draw_picture(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], *, da
 
 
 def draw_card(explorer: Explorer, head: int) -> None:
-    """Draw in the card of a head what it attends to over many texts, and its role."""
-    maps = known_maps(explorer)
-    if maps is not None:
-        st.markdown(f"#### {describe_target(maps, head)} on {maps.texts} {explorer.card.words.items}")
+    """Draw in the card of a head its role."""
     roles = explorer.roles
     if roles is None:
         offer = "Measure its role"
         roles = job_card(explorer, MEASURE_ROLES, explorer.bench, name="one-head-roles", offer=offer, type="tertiary")
     if roles is not None:
-        st.caption(plain(f"Role: {roles.describe(head)}."), help=HELP)
-    if maps is None:
+        _draw_role(roles, head)
+    if known_maps(explorer) is None:
         chosen = called(head, explorer.card.heads)
         link("similarity", "Measure what it attends to over many texts →", view="head", shown=chosen)
-
-
-def describe_target(maps: HeadMaps, head: int) -> str:
-    """Describe the target that gets most of a head's attention."""
-    shares = maps.shares[head]
-    most = int(shares.argmax())
-    return f"It attends most to {KINDS[most]}: {percent(float(shares[most]), 0)} of its attention"
 
 
 def draw_tab(explorer: Explorer) -> None:

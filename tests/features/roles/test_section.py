@@ -13,7 +13,7 @@ from terminal import call
 
 import cahp
 from cahp.api import bundled
-from cahp.features.roles.habits import KINDS, average_maps
+from cahp.features.roles.habits import average_maps, draw_pictures
 from cahp.features.roles.section import ROLES_OF_HEADS, compare_kept
 from cahp.run.bench import Bench
 from cahp.run.document import RunDocument
@@ -49,28 +49,16 @@ def test_a_summary_tells_which_roles_are_kept(run: RunDocument) -> None:
     assert not any("by role" in line for line in run_lines(put_record(run, ROLES_OF_HEADS, None), MEASURES))
 
 
-def test_each_weight_counts_once_as_the_first_kind_that_it_is(small_bench: Bench) -> None:
-    every = average_maps(small_bench.model, small_bench.evaluation, pool=8)
-    assert every.shares.shape == (12, len(KINDS))
-    assert every.shares.sum(axis=1) == pytest.approx(np.ones(12), abs=1e-5)
+def test_a_picture_shows_weak_attention_beside_strong_one(small_bench: Bench) -> None:
+    # The square root of the attention, as a share of the largest, in 255ths.
+    assert draw_pictures(np.array([[[0.25, 1.0], [0.0, 0.0625]]])).tolist() == [[[128, 255], [0, 64]]]
     maps = average_maps(small_bench.model, small_bench.evaluation.take(np.array([3])), pool=8)
+    assert maps.pictures.shape == (12, 8, 8)
+    # With as many bins as tokens, the map is the attention itself.
     seen = attend(small_bench.model, small_bench.evaluation.inputs[3])
-    weights, size = seen.by_head[5].astype(float), len(seen.tokens)
-    assert seen.tokens[0] == "[CLS]"
-    assert seen.tokens[-1] == "[SEP]"
-    # Words alone: the first and the last token count as what they are.
-    between = range(1, size - 1)
-    assert maps.shares[5, :6] == pytest.approx(
-        [
-            weights[:, 0].mean(),
-            weights[:, -1].mean(),
-            sum(weights[at, at] for at in between) / size,
-            sum(weights[at + 1, at] for at in between) / size,
-            sum(weights[at - 1, at] for at in between) / size,
-            0,
-        ],
-        abs=1e-5,
-    )
+    own = average_maps(small_bench.model, small_bench.evaluation.take(np.array([3])), pool=len(seen.tokens))
+    expected = draw_pictures(seen.by_head.astype(float))
+    assert np.abs(own.pictures.astype(int) - expected.astype(int)).max() <= 1
 
 
 def test_kept_roles_are_compared_with_random_masks_of_the_same_size() -> None:
