@@ -78,14 +78,13 @@ def space_figure(
     mask: HeadMask,
     settings: Settings,
     *,
-    lit: int | None = None,
     unit: str,
     dark: bool,
 ) -> Any:
     """Draw the heads in the plane of the projection: kept ones solid, with their cluster's colour and name.
 
     ``embedding (N, 2)``, ``salience (L, H)`` in 0..1 (the size of a point) and the ``groups`` of the clusters belong to
-    the run of ``settings``. A point is a ``unit``. Those of the cluster of the head ``lit`` are framed.
+    the run of ``settings``. A point is a ``unit``.
     """
     ink = marks.ink(dark=dark)
     names = groups.names
@@ -116,12 +115,6 @@ def space_figure(
             f"{words}<br>salience {salience[head]:.2f}"
             for words, head in zip(trace["hovertext"], trace["customdata"], strict=True)
         ]
-    if lit is not None:
-        alike = np.flatnonzero(labels == labels[lit])
-        name = f"cluster {names[lit]}"
-        traces.append(
-            points(x[alike], y[alike], "square-open", ink.accent, size=size[alike] + 11, outline=2, name=name)
-        )
     order = np.argsort(-salience, kind="stable")
     best = order[np.unique(labels[order], return_index=True)[1]]
     name = "most salient of its cluster"

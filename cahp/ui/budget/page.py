@@ -206,10 +206,6 @@ def draw_space(explorer: Explorer) -> None:
     marks = mark_clusters(labels, clusters.families)
     mask = explorer.mask
     unit = explorer.card.unit
-    head = explorer.selected
-    lit = None
-    if head is not None and head < len(labels):
-        lit = int(np.argmax(labels == labels[head]))
 
     def open_card(head: int) -> None:
         explorer.selected = head
@@ -222,7 +218,6 @@ def draw_space(explorer: Explorer) -> None:
             marks,
             mask,
             explorer.settings,
-            lit=lit,
             unit=unit,
             dark=display.is_dark(),
         ),
@@ -230,7 +225,7 @@ def draw_space(explorer: Explorer) -> None:
         help=f"Each point is a {unit}. Those that {explorer.card.words.likeness} lie close together. "
         "Letter: cluster. Colour: family of clusters, the same at every budget. Size: salience. Solid: kept; light: "
         "pruned; ring: the most salient head of its cluster. Crossed: a family that shares its colour with a larger "
-        "one. Framed: the cluster of the one clicked last. Click a point to open its card.",
+        "one. Click a point to open its card.",
         name="space",
         data={
             **places(clusters.layers, clusters.heads),

@@ -31,13 +31,11 @@ def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> 
     assert figure.layout.xaxis.title.text == "Head"
     # In their space they lie where they are, and the most salient are ringed.
     settings = Settings(projection="pca")
-    # The cluster of head 5 is framed.
-    figure = space_figure(PLANE, SALIENCE, mark_clusters(LABELS), MASK, settings, lit=5, unit="group", dark=False)
-    kept, pruned, lit, *legend, best = figure.data
+    figure = space_figure(PLANE, SALIENCE, mark_clusters(LABELS), MASK, settings, unit="group", dark=False)
+    kept, pruned, *legend, best = figure.data
     assert (list(kept.customdata), list(kept.x), list(kept.y)) == ([2, 4], [4, 8], [5, 9])
     assert (list(pruned.customdata), pruned.marker.symbol[0]) == ([0, 1, 3, 5], "circle")
     assert kept.hovertext[0].startswith("<b>layer 0, group 2</b><br>kept<br>cluster A<br>")
-    assert list(lit.x) == [6, 10]
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
     assert figure.layout.xaxis.title.text == "PCA 1 (no unit)"
