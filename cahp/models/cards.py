@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from cahp.recoveries import RANK
 from cahp.tasks import CLASSIFICATION, NEXT_TOKEN, Task
 from cahp.tasks.task import TaskWords
 from cahp.values import Estimate, HeadMask, Input, OptionError, digest
@@ -633,6 +634,12 @@ class ModelCard:
             # The token before, and three running means, in float32.
             said += f" and a state of {size_of(16 * rank * lost)} a text, whatever its length"
         return said
+
+    def choose_rank(self, rank: int | None) -> int:
+        """Return the ``rank`` of a bypass (None: the usual one, but at most the hidden size)."""
+        if rank is None:
+            rank = min(RANK, self.hidden)
+        return rank
 
     def weigh_bypass(self, rank: int) -> int:
         """Count the weights of the bypass of a layer; see ``cahp.models.compact.Bypass``."""

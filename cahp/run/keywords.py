@@ -47,7 +47,7 @@ class ModelOptions(DataOptions, total=False):
     eval_limit: int | None
     recover_data: str | None
     recover_time: str | float | None
-    bypass_rank: int
+    bypass_rank: int | None
     labels: bool
     seed: int
     precision: Literal["auto", "float32", "bfloat16"]

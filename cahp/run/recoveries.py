@@ -18,7 +18,6 @@ from cahp.recoveries import (
     AT_ONCE,
     NONE,
     QUICK,
-    RANK,
     RECOVERIES,
     DistillReport,
     Recovery,
@@ -264,7 +263,7 @@ class Recoveries:
         calibration: Texts,
         *,
         seed: int = 42,
-        rank: int = RANK,
+        rank: int | None = None,
         unlabelled: Sequence[Item] | None = None,
         more: MoreWindows | None = None,
         everything: Callable[[], Sequence[Item]] | None = None,
@@ -273,7 +272,7 @@ class Recoveries:
         self.card = resources.card
         self.calibration = calibration
         self._seed = seed
-        self._rank = rank
+        self._rank = self.card.choose_rank(rank)
         self._unlabelled = unlabelled
         self._more = more
         self._everything = everything

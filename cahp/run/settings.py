@@ -23,7 +23,7 @@ from cahp import models
 from cahp.data.dataset import NO_LABELS
 from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
-from cahp.recoveries import RANK, RECOVERIES
+from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import FIRST_LAYERS, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
@@ -425,8 +425,11 @@ class Settings:
     recover_time: str | None = option(
         "Recovery and training", None, "Time limit of --recover auto: 90s, 2m (the default), 1h.", unit="duration"
     )
-    bypass_rank: int = option(
-        "Recovery and training", RANK, "Rank of --recover bypass, which adds so many functions of the words.", low=1
+    bypass_rank: int | None = option(
+        "Recovery and training",
+        None,
+        "Rank of --recover bypass, which adds so many functions of the words (default: 64, at most the hidden size).",
+        low=1,
     )
     labels: bool = option("Recovery and training", False, "Distill from the labels of the calibration texts, too.")
     report: str | None = option(
@@ -645,7 +648,7 @@ def check_recovery(settings: Settings) -> None:
     recovery = RECOVERIES[settings.recover]
     if settings.recover_time is not None and not recovery.timed:
         raise OptionError(f"--recover-time needs --recover auto, not {recovery.name}; leave one of them out")
-    if settings.bypass_rank != RANK and not recovery.adds_bypass:
+    if settings.bypass_rank is not None and not recovery.adds_bypass:
         raise OptionError(f"--bypass-rank needs --recover bypass, not {recovery.name}; leave one of them out")
     if settings.recover_data is not None and not recovery.solves:
         reason = "nothing is recovered"

@@ -264,7 +264,7 @@ def solve_beside(
     return before + solve_change(gram, left - gram @ before, words.start, ridge), down, up
 
 
-def _check_memory(model: HeadModel) -> None:
+def _check_memory(model: HeadModel, recovery: Recovery) -> None:
     """Check that a refit has room, for a model whose weights are not kept in float32.
 
     Raises:
@@ -276,8 +276,10 @@ def _check_memory(model: HeadModel) -> None:
     # All solutions in float32, and the equations of one projection in float64 with their factor.
     weights = sum(rows * columns for rows, columns in solved)
     widest = max(columns for _, columns in solved)
+    if recovery.adds_bypass:
+        widest = max(widest, WordChannels(model, 0).width + model.projection(0).weight.shape[1])
     advice = "use --recover mean or none, or a machine with more memory"
-    check_room(model.device, 4 * weights + 24 * widest**2, f"a refit of {model.card.id} needs", advice)
+    check_room(model.device, 4 * weights + 24 * widest**2, f"a {recovery.noun} of {model.card.id} needs", advice)
 
 
 def _read_outputs(
@@ -370,7 +372,7 @@ def refit(
     times the ridge, up to three times. A baseline is kept in any case. ``options`` are further ones of its function.
     """
     if model.notice is not None and recovery.at_once:
-        _check_memory(model)
+        _check_memory(model, recovery)
     learned = choose_inputs(inputs, seed=seed)
     items = [inputs[row] for row in hold_out(inputs, seed)[1]]
     plain = cut(model, mask)

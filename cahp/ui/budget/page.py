@@ -288,7 +288,7 @@ def draw_measurements(explorer: Explorer) -> None:
             job_card(explorer, REFIT, subject, name="refit", title=title, offer=offer, type="tertiary")
         draw_timing(explorer)
         if recovery.row.adds_bypass:
-            added = explorer.card.describe_bypass(explorer.mask, explorer.settings.bypass_rank)
+            added = explorer.card.describe_bypass(explorer.mask, explorer.bypass_rank)
             st.caption(f"A bypass {added}.")
         st.caption(provenance(explorer, recovery.shown))
 

@@ -235,13 +235,18 @@ class Explorer:
         return [row.name for row in possible if not (row.adds_bypass and self.card.word_functions is None)]
 
     @property
+    def bypass_rank(self) -> int:
+        """The rank of a bypass on the board."""
+        return self.card.choose_rank(self.settings.bypass_rank)
+
+    @property
     def subject(self) -> BoardSubject:
         """What the board is about, with the recovery of its mask."""
         subject = self.results.subject
         weights = self.card.details.get("parameters")
         if not (RECOVERIES[self.recovery.name].adds_bypass and weights):
             return subject
-        return replace(subject, bypass_size=self.card.weigh_bypass(self.settings.bypass_rank) / weights)
+        return replace(subject, bypass_size=self.card.weigh_bypass(self.bypass_rank) / weights)
 
     @property
     def can_refit(self) -> bool:

@@ -132,9 +132,7 @@ def test_a_board_begins_with_the_refit_that_is_measured_unless_another_recovery_
 
 
 def test_a_bypass_is_shown_at_once_with_what_it_adds(tmp_path: Path) -> None:
-    model = fakes.save_model(tmp_path / "wide", hidden_size=64)
-    settings = fakes.quick(model, fakes.write_data(tmp_path / "data"), latency=True, latency_time="0.2s")
-    explorer = Explorer("somebody", Source.open(settings))
+    explorer = Explorer("somebody", Source.open(fakes.quick_task(tmp_path, latency=True, latency_time="0.2s")))
     try:
         assert explorer.work.start(RUN, explorer.bench).wait(PATIENCE)
         explorer.collect()
@@ -146,6 +144,8 @@ def test_a_bypass_is_shown_at_once_with_what_it_adds(tmp_path: Path) -> None:
         # All budgets are measured as pruned and after a refit.
         assert explorer.table("bypass").missing() is None
         assert explorer.swept == "none"
+        # Its usual rank is 64, but the model is narrower.
+        assert explorer.bypass_rank == explorer.card.hidden == 32
         job = explorer.work.start(REFIT, explorer.board_state("bypass"))
         assert job.wait(PATIENCE)
         assert job.error is None
