@@ -78,16 +78,22 @@ def check_bypass(model: HeadModel, rank: int) -> None:
         )
 
 
-def check_tokens(model: HeadModel, batches: Sequence[Batch]) -> None:
-    """Check that there are at least as many tokens as unknowns of an output.
+def count_unknowns(model: HeadModel) -> int:
+    """Count the unknowns of an output of a layer whose heads are all kept."""
+    return WordChannels(model, 0).width + model.projection(0).weight.shape[1]
+
+
+def check_tokens(model: HeadModel, batches: Sequence[Batch]) -> int:
+    """Return the number of tokens, if there are at least as many as unknowns of an output.
 
     Raises:
         DataError: If there are fewer.
     """
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
-    unknowns = WordChannels(model, 0).width + model.projection(0).weight.shape[1]
+    unknowns = count_unknowns(model)
     if tokens < unknowns:
         raise DataError(
             f"a bypass of {model.card.id} needs at least {unknowns:,} tokens to solve for, and there are {tokens:,}; "
             f"{model.card.words.raise_number}"
         )
+    return tokens

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.bypass import WordChannels, check_bypass, check_tokens
+from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_unknowns
 from cahp.models.cards import Site
 from cahp.models.devices import add_products, check_room, complete_products, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
@@ -23,7 +23,7 @@ from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent
+from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent, spread
 from cahp.values.statistics import one_openblas_thread
 
 STAGE = "refit"
@@ -277,7 +277,7 @@ def _check_memory(model: HeadModel, recovery: Recovery) -> None:
     weights = sum(rows * columns for rows, columns in solved)
     widest = max(columns for _, columns in solved)
     if recovery.adds_bypass:
-        widest = max(widest, WordChannels(model, 0).width + model.projection(0).weight.shape[1])
+        widest = max(widest, count_unknowns(model))
     advice = "use --recover mean or none, or a machine with more memory"
     check_room(model.device, 4 * weights + 24 * widest**2, f"a {recovery.noun} of {model.card.id} needs", advice)
 
@@ -350,8 +350,8 @@ CLOSED_FORMS: Mapping[str, tuple[Callable[..., HeadModel], Sequence[float | None
 def choose_inputs(inputs: Sequence[Item], *, seed: int = 42) -> list[Item]:
     """Choose the inputs of a refit, evenly spread over those that are not held out."""
     learned, _ = hold_out(inputs, seed)
-    spread = np.linspace(0, len(learned) - 1, min(refit_texts(len(inputs)), len(learned))).astype(np.int64)
-    return [inputs[row] for row in learned[np.unique(spread)]]
+    chosen = np.linspace(0, len(learned) - 1, min(refit_texts(len(inputs)), len(learned))).astype(np.int64)
+    return [inputs[row] for row in learned[np.unique(chosen)]]
 
 
 def refit(
@@ -500,6 +500,8 @@ def _is_finite(network: nn.Module) -> bool:
 
 #: Strength of the pull towards the old weights, relative to the mean square of the kept channels.
 QUICK_RIDGE = 0.01
+#: Tokens that a quick bypass learns from, per unknown of an output: more cost time, and a person waits for it.
+_TOKENS_PER_UNKNOWN = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -536,15 +538,18 @@ def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, p
 
     All that a linear function of words and contexts can tell of a head follows from the contexts and from what the
     words alone predict of each context. Of these predictions four times as many directions are kept as a bypass has
-    (its ``rank``): those in which the outputs of single heads are largest.
+    (its ``rank``): those in which the outputs of single heads are largest. Where there are more tokens than it takes,
+    evenly spread ``inputs`` are read.
 
     Raises:
         OptionError: If the model cannot have a bypass of this rank.
         DataError: If there are fewer tokens than unknowns.
     """
     check_bypass(model, rank)
-    batches = model.batches(model.tokenize(inputs))
-    check_tokens(model, batches)
+    read = model.tokenize(inputs)
+    tokens = check_tokens(model, model.batches(read))
+    enough = math.ceil(len(read) * _TOKENS_PER_UNKNOWN * count_unknowns(model) / tokens)
+    batches = model.batches([read[row] for row in spread(len(read), enough)])
     states = [_enter(model, batch) for batch in batches]
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     where = float64_device(model.device)
@@ -573,7 +578,7 @@ def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, p
             gram = torch.cat([gram[:size], reader @ gram[size:-1], gram[-1:]]).T
         products.append(gram.float().cpu().numpy())
         readers.append(reader.float().cpu().numpy())
-    return Grams(np.stack(products), len(inputs), np.stack(readers))
+    return Grams(np.stack(products), min(enough, len(read)), np.stack(readers))
 
 
 def choose_directions(

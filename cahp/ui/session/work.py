@@ -250,7 +250,7 @@ REFIT = Kind(
     Rank.LONG,
     newest=True,
     seconds=lambda board: recovery_seconds(board.bench, board.recover),
-    title="Refit",
+    title="Recovery",
 )
 #: Distil the mask on the board: minutes of training that let figures and runs pass.
 DISTIL: Kind[BoardState, Outcomes] = Kind(
