@@ -30,8 +30,8 @@ _MEAN_RESAMPLES = 2_000
 _LARGEST_LOSS = 700.0
 #: Random flips of signs.
 _FLIPS = 9_999
-#: Signs of more values are drawn as they are needed: all would take too much memory.
-_KEPT_SIGNS = 2_048
+#: Flips that are drawn at once: all would take too much memory. A multiple of four draws the same signs as all at once.
+_BLOCK = 64
 #: Differences of rounding only are none, in nats or shares.
 _EQUAL = 1e-6
 #: Bins of the confidence, for the calibration error.
@@ -113,24 +113,13 @@ def compare_signs(differences: Floats) -> float:
     own = own[own != 0]
     if not len(own):
         return 1.0
-    drawn = np.abs(_flip_signs(own))
-    return (1 + int((drawn >= abs(own.sum()) * (1 - 1e-9)).sum())) / (1 + _FLIPS)
-
-
-def _flip_signs(values: Floats) -> Floats:
-    """The sums ``(flips,)`` of ``values (n,)`` with random signs."""
-    if len(values) <= _KEPT_SIGNS:
-        return _draw_signs(len(values)) @ values
     rng = np.random.default_rng(0)
-    sums = [values @ (2.0 * rng.integers(0, 2, len(values), dtype=np.int8) - 1) for _ in range(_FLIPS)]
-    return np.array(sums, dtype=np.float64)
-
-
-@lru_cache(maxsize=8)
-def _draw_signs(count: int) -> Floats:
-    """Signs ``(flips, count)``, the same for every model."""
-    bits = np.random.default_rng(0).integers(0, 2, (_FLIPS, count), dtype=np.int8)
-    return bits.astype(np.float64) * 2 - 1
+    larger = 0
+    for start in range(0, _FLIPS, _BLOCK):
+        bits = rng.integers(0, 2, (min(_BLOCK, _FLIPS - start), len(own)), dtype=np.int8)
+        sums = (2.0 * bits - 1) @ own
+        larger += int((np.abs(sums) >= abs(own.sum()) * (1 - 1e-9)).sum())
+    return (1 + larger) / (1 + _FLIPS)
 
 
 def same_predictions(evaluation: Evaluation, full: Evaluation) -> Bools:
@@ -347,20 +336,6 @@ OUTCOMES = {
 }
 #: The outcomes with a figure and a curve of their own, those that most people know first.
 HEADLINES = tuple(sorted((row for row in OUTCOMES.values() if row.headline), key=lambda row: not row.needs_labels))
-
-
-def describe(outcomes: Outcomes) -> str:
-    """Describe the headline outcomes with their intervals for a sentence: ``accuracy 91.0 % (88.1 to 93.2), ...``."""
-    words = []
-    n = 0
-    for row in HEADLINES:
-        if row.name in outcomes:
-            estimate = outcomes[row.name]
-            words.append(f"{row.row_label} {estimate.text}")
-            if estimate.ci95 is not None:
-                words[-1] += f" ({estimate.span})"
-            n = max(n, estimate.n)
-    return f"{', '.join(words)}, n = {n:,}"
 
 
 # The fields ``metrics`` and ``delta`` of files ------------------------------------------------------------------
