@@ -239,22 +239,22 @@ def check_labels(settings: Settings, dataset: data.Dataset) -> None:
     """
     if dataset.labelled:
         return
-    options = []
+    option = ""
     # The next token serves as the label of a language model.
     if all(texts.task.predicts_labels for texts in dataset.splits.values()):
         if settings.method in methods.names() and methods.facts(settings.method).labels == "needed":
-            options.append(f"--method {settings.method}")
-        if RECOVERIES[settings.recover].needs_labels:
-            options.append(f"--recover {settings.recover}")
+            option = f"--method {settings.method}"
+        elif RECOVERIES[settings.recover].needs_labels:
+            option = f"--recover {settings.recover}"
     if settings.goal is not None:
         outcome = Goal.parse(settings.goal).kind.outcome
         if outcome is not None and OUTCOMES[outcome].needs_labels:
-            options.append(f"--goal {settings.goal}")
+            option = option or f"--goal {settings.goal}"
     if settings.labels:
-        options.append("--labels")
-    if options:
+        option = option or "--labels"
+    if option:
         raise OptionError(
-            f"{options[0]} needs labels, which {dataset.id} lacks; leave it out, use labelled data, or give a language "
+            f"{option} needs labels, which {dataset.id} lacks; leave it out, use labelled data, or give a language "
             "model --prompt and --answers"
         )
 
