@@ -15,6 +15,7 @@ from cahp.api.options import (
     GivenMask,
     Name,
     ShowProgress,
+    check_bounds,
     find_model,
     read_mask_for,
     read_settings,
@@ -89,6 +90,7 @@ def recover(
     own = {"recover": recover}
     model = model or find_model(mask)
     settings = read_settings("recover", model, data, options, own=own, defaults={"recover": "auto"})
+    check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch)
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
     recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)

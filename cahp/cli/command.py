@@ -19,7 +19,7 @@ import typer
 from cahp import hub
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output
-from cahp.run.settings import BOUNDS, Section, Setting, Settings, describe, flags, to_text
+from cahp.run.settings import Section, Setting, Settings, describe, flags, to_text
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.values import Fields, JsonObject, OptionError
@@ -115,9 +115,9 @@ OPTIONS = {
             section=_OUTPUT,
             common=False,
         ),
-        Option("batch", "Texts per batch.", int, 32, **BOUNDS["batch"]._asdict(), common=False),
-        Option("epochs", "Epochs of training.", int, **BOUNDS["epochs"]._asdict()),
-        Option("learning_rate", "Highest learning rate.", float, **BOUNDS["learning_rate"]._asdict()),
+        Option("batch", "Texts per batch.", int, 32, common=False),
+        Option("epochs", "Epochs of training.", int),
+        Option("learning_rate", "Highest learning rate.", float),
         Option("jobs", "Processes on this machine (default: one, or one per GPU).", int, low=1, high=1024),
         Option("cluster", "Run on a cluster: dask, or dask:ADDRESS of a scheduler.", common=False),
         Option("as_json", "Print JSON on stdout and nothing else there.", bool, False, ("--json",), section=_OUTPUT),

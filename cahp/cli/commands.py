@@ -21,7 +21,7 @@ from cahp.models import identify, make_prompt, preview
 from cahp.models.cards import ModelCard
 from cahp.recoveries import COMPARED
 from cahp.run.measures import MaskSubject
-from cahp.run.settings import BOUNDS, COLUMNS, describe, to_arguments
+from cahp.run.settings import COLUMNS, describe, to_arguments
 from cahp.run.show import show_latency
 from cahp.show import terminal
 from cahp.terminal import printing
@@ -91,7 +91,6 @@ def evaluate(call: Call, mask: Path | None, force: bool) -> None:
         "length",
         "Tokens per text (default: 64; a causal language model: 128, 1,024 and 4,096, as the time allows).",
         int,
-        **BOUNDS["length"]._asdict(),
     ),
     Option(
         "repeats",
@@ -99,7 +98,6 @@ def evaluate(call: Call, mask: Path | None, force: bool) -> None:
         int,
         None,
         low=5,
-        high=BOUNDS["repeats"].high,
     ),
     example="cahp latency --model minilm-bbc --mask run/head_mask.json",
 )
@@ -189,7 +187,7 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
     OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
-    Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int, **BOUNDS["rank"]._asdict()),
+    Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int),
     Option("whole", "Train all weights, as the paper does; resumes after its last epoch.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
     OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),

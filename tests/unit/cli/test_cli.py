@@ -79,7 +79,7 @@ def test_the_version_is_told_and_a_launcher_of_several_processes_refused(monkeyp
         ("prune extra", "extra"),
         ("latency", "--mask"),
         ("fit --data reviews", "--out"),
-        ("latency --mask m --length 1", "--length"),
+        ("latency --mask m --length many", "--length"),
     ],
 )
 def test_what_cannot_be_parsed_is_one_sentence_that_points_to_the_help(asked: str, named: str) -> None:
