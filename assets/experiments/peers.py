@@ -157,7 +157,6 @@ def measure(
             made.model,
             contexts=(context,),
             batch=1,
-            writes=True,
             seconds=SECONDS,
             progress=resources.progress,
         )

@@ -258,7 +258,6 @@ class Measurements:
                 pruned,
                 contexts=contexts,
                 batch=size,
-                writes=writes,
                 seconds=seconds,
                 repeats=repeats,
                 progress=self._resources.progress,

@@ -79,7 +79,6 @@ def measure(
     *,
     contexts: Sequence[int] = (64,),
     batch: int = _BATCH,
-    writes: bool = False,
     seconds: float = LATENCY_SECONDS,
     repeats: int | None = None,
     progress: Progress = silent,
@@ -93,9 +92,9 @@ def measure(
     little too narrow: it contained the true ratio of simulated timings in 89 to 95 %. ``pruned`` is a model whose heads
     were cut out (a masked model computes all its heads and saves nothing).
 
-    A prefill is a forward pass of ``batch`` contexts. If the models are causal language models, which ``writes`` tells,
-    decode steps are timed, too: one computes the last token of a context, with a cache of random keys and values of the
-    others. All have equal shares of the time, after what attention's share takes.
+    A prefill is a forward pass of ``batch`` contexts. Of models with a cache decode steps are timed, too: one
+    computes the last token of a context, with a cache of random keys and values of the others. All have equal shares of
+    the time, after what attention's share takes.
 
     The prefill of the shortest context is timed in three rounds at least; its times are returned as well. Longer ones
     follow only if three rounds of them are expected to fit in what is left of the time, decode steps only if their
@@ -104,8 +103,9 @@ def measure(
     start = clock()
     end = start + seconds * (1 - _SHARING)
     first, *longer = sorted(set(contexts))
+    every = HeadMask.full(full.layers, full.heads)
     waiting = [("prefill", first)]
-    if writes:
+    if full.card.count_cached_bytes(every, first):
         waiting = [("decode", first), *waiting]
         waiting += product(("decode", "prefill"), longer)
 
@@ -115,7 +115,6 @@ def measure(
     speeds: dict[str, list[Throughput]] = {"prefill": [], "decode": []}
     left_out = []
     free = free_bytes(full.device)
-    every = HeadMask.full(full.layers, full.heads)
     times: Times | None = None
     #: Seconds for each token of a prefill by both models, in all rounds with a warm-up.
     token = 0.0

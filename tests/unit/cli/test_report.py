@@ -92,7 +92,7 @@ def test_on_text_without_labels_no_command_speaks_of_accuracy(model: Path, tmp_p
     spoken = "".join((data, pruned, *others, *written)).lower()
     assert not re.findall("accuracy|macro-f1|cross-entropy|calibration error", spoken)
     outcomes = json.loads((run / "table.json").read_text())["rows"]["outcomes"]
-    assert [set(one) for one in outcomes] == [{"kl", "agreement"}] * 10
+    assert [set(one) for one in outcomes.values()] == [{"kl", "agreement"}] * 10
 
 
 @pytest.fixture(scope="module")

@@ -116,7 +116,7 @@ def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: 
     # A token read takes a millisecond, one written ten; the pruned model takes four fifths of that.
     share = {"full": 1.0, "pruned": 0.8}
     machine = Machine(writers, lambda name, _, tokens: share[name] * (0.001 * tokens if tokens > 1 else 0.01))
-    times, speed = measure(*writers, contexts=(128, 1024, 4096), batch=1, writes=True, seconds=5.0, clock=machine.clock)
+    times, speed = measure(*writers, contexts=(128, 1024, 4096), batch=1, seconds=5.0, clock=machine.clock)
     assert machine.now <= 5.0
     assert (times.full.batch, times.full.length) == (1, 128)
     (prefill,) = speed.prefill
@@ -126,12 +126,12 @@ def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: 
     assert all(one.ratio.value == pytest.approx(0.8) for one in (prefill, *speed.decode))
     # A warm-up and three rounds of two models: 8 times a second.
     assert [one.partition(" tokens")[0] for one in speed.left_out] == ["prefill at 1,024", "prefill at 4,096"]
-    _, longer = measure(*writers, batch=1, writes=True, contexts=(128, 1024), seconds=60.0, clock=machine.clock)
+    _, longer = measure(*writers, batch=1, contexts=(128, 1024), seconds=60.0, clock=machine.clock)
     assert ([one.context for one in longer.prefill], longer.left_out) == ([128, 1024], ())
     # Where decoding takes all the time, the prefill has the fewest rounds.
     noise = np.random.default_rng(0).lognormal(0, 0.3, 10_000)
     machine = Machine(writers, lambda name, call, tokens: (4.0 if tokens == 1 else 1.0) * noise[2 * call])
-    times, speed = measure(*writers, batch=1, writes=True, contexts=(128,), seconds=0.5, clock=machine.clock)
+    times, speed = measure(*writers, batch=1, contexts=(128,), seconds=0.5, clock=machine.clock)
     assert (times.full.repeats, machine.calls["full"]) == (3, 5)
     assert speed.left_out == ("decode at 128 tokens (more than the time left)",)
 
@@ -139,7 +139,7 @@ def test_reading_and_writing_are_timed_apart_as_far_as_the_time_allows(writers: 
 def test_a_cache_without_room_in_memory_is_left_out(writers: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
     # 12 groups with keys and values of 4 channels and 4 bytes; there may be three caches in half of the memory.
     monkeypatch.setattr(latency, "free_bytes", lambda _: 2 * 3 * 384 * 1000)
-    _, speed = measure(*writers, contexts=(100, 1200), repeats=3, batch=2, writes=True, seconds=60.0)
+    _, speed = measure(*writers, contexts=(100, 1200), repeats=3, batch=2, seconds=60.0)
     assert [one.context for one in speed.decode] == [100]
     assert speed.left_out == ("decode at 1,200 tokens (3 MB of memory)",)
     assert [one.ratio.n for one in (*speed.prefill, *speed.decode)] == [3, 3, 3]
