@@ -4,8 +4,6 @@ The names below are the public surface, with the verbs of the command line; impo
 first is used.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec

@@ -1,7 +1,5 @@
 """Paths that people type, files that are written as a set, and the form of our JSON and CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

@@ -3,8 +3,6 @@
 A new outcome is one row of ``OUTCOMES`` and its function. Terminal, screen, files and figures read the table.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace

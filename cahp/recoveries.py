@@ -4,8 +4,6 @@ A new recovery in closed form is one row here and its entry in ``CLOSED_FORMS`` 
 is one row here, one stage that computes it, and its call in ``Recoveries.recover`` of ``cahp.run.recoveries``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ stale result is used. An entry is one JSON line and plain NumPy arrays behind a 
 used because both load pickles, which can run any code.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import io

@@ -3,8 +3,6 @@
 The minus is the typographic sign, as wide as the plus and different from a hyphen.
 """
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Iterable, Sequence

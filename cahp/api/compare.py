@@ -1,7 +1,5 @@
 """``cahp.compare``: methods of choosing heads, compared under one protocol."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args

@@ -1,7 +1,5 @@
 """``cahp.recover``, ``cahp.export`` and ``cahp.report``: a model or a mask for other tools, a run as one page."""
 
-from __future__ import annotations
-
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date

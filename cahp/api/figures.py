@@ -3,8 +3,6 @@
 The HTML loads nothing and runs nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal

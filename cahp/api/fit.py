@@ -1,7 +1,5 @@
 """``cahp.fit``: train a classifier on an encoder, to be pruned like any other."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Unpack

@@ -1,7 +1,5 @@
 """Facts about a model before it is used: whether it is supported, its heads, and the memory and time of a run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict
 

@@ -3,8 +3,6 @@
 Features bring colourings of their own. A board shows those whose facts its host passes to it.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterable
 from dataclasses import dataclass

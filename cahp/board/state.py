@@ -1,7 +1,5 @@
 """The mask on a board: a budget's or a person's own, with Undo. It knows no model, no jobs and no screen."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 

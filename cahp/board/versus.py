@@ -1,7 +1,5 @@
 """Compare two pruned models on the same texts: of one full model, or of two models of the same shape."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """The command line: parse, call, print. Errors become one line on stderr and exit code 2."""
 
-from __future__ import annotations
-
 import errno
 import gc
 import io

@@ -3,8 +3,6 @@
 ``doctor`` and ``explore`` have files of their own.
 """
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, replace

@@ -1,7 +1,5 @@
 """``cahp doctor``: check the installation, and say what to do about what fails."""
 
-from __future__ import annotations
-
 import platform
 import sys
 from collections.abc import Callable

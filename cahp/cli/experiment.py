@@ -1,7 +1,5 @@
 """``cahp experiment``: the experiments about methods, each a script in ``assets/experiments``."""
 
-from __future__ import annotations
-
 import ast
 import runpy
 import sys

@@ -1,7 +1,5 @@
 """``cahp explore``: Streamlit in a process of its own, for this machine only by default."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import secrets

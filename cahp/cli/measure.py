@@ -1,7 +1,5 @@
 """The commands of what features measure, such as ``cahp abilities``: one for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import fields, replace
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Record a comparison as a document: its plan, every cell, and the answers to each text."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from cahp import methods

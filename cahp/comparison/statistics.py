@@ -5,8 +5,6 @@ masks answer the same texts. Both vary, and so does what is left over. Their var
 mean, and the number of seeds its degrees of freedom. Differences are paired by seed and text.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple

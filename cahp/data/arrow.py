@@ -4,8 +4,6 @@ A thousand bytes of Parquet or Arrow can describe gigabytes: compressed pages, a
 rows without content. Sizes are therefore checked before any memory is allocated for them.
 """
 
-from __future__ import annotations
-
 import json
 import mmap
 import os

@@ -1,7 +1,5 @@
 """Sources of data: the built-in corpus, presets, the hub, files and folders."""
 
-from __future__ import annotations
-
 import importlib.util
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Parts of a report: the grid of heads as SVG, and the style sheet. They need no script and load nothing."""
 
-from __future__ import annotations
-
 from cahp.board.colourings import mark_clusters
 from cahp.values import HeadMask, Ints
 from cahp.words import safe

@@ -4,8 +4,6 @@ The command line, the Export page, the documentation, the model card in an expor
 model all read ``FORMS``. A new form is one entry here and its row in the documentation, which a test compares.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path

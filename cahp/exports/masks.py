@@ -1,7 +1,5 @@
 """Files of head masks: ``head_mask.json`` of the schema ``cahp.mask/1``, and formats of other tools."""
 
-from __future__ import annotations
-
 import io
 import json
 import math

@@ -1,7 +1,5 @@
 """The model card of an exported folder: how to load it, what it keeps, what was measured, and what it was made from."""
 
-from __future__ import annotations
-
 import math
 import shlex
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ The file contains numbers, class names and settings, all escaped, and no texts o
 A content-security policy forbids it to load anything and to run any script but its own.
 """
 
-from __future__ import annotations
-
 import base64
 import datetime
 import shlex

@@ -4,8 +4,6 @@
 and for the methods of the ``Filters``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product

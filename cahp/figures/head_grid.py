@@ -1,7 +1,5 @@
 """The heads of a model as a grid, layers by heads: the kept heads, or a share of each head."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any

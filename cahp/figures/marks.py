@@ -1,7 +1,5 @@
 """The parts of figures: colours, layout, clickable points, error bars, shapes, a legend, and numbers in cells."""
 
-from __future__ import annotations
-
 import html
 import unicodedata
 from collections.abc import Sequence

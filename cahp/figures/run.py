@@ -1,7 +1,5 @@
 """Figures of a run: curves over numbers of heads or clusters, and the heads in the plane of the projection."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """Figures of the page My text: attention maps of a text, and heads that attend alike on it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any

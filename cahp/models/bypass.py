@@ -9,8 +9,6 @@ layers (NBL, arXiv 2505.21077), and Gram matrix and ridge after pruning (GRAIL, 
 beside kept heads, with running means, are ours.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

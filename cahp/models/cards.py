@@ -5,8 +5,6 @@ is for layers that are shared (ALBERT), or saves the time of the match (BERT and
 with BERT's names of sizes (``num_hidden_layers``, ``num_attention_heads``, ``hidden_size``).
 """
 
-from __future__ import annotations
-
 import re
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence

@@ -9,8 +9,6 @@ It needs only torch, transformers and safetensors, and runs no code from the fol
 transformers itself cannot load such weights: its classes build all layers with the same number of heads.
 """
 
-from __future__ import annotations
-
 import copy
 import inspect
 import json

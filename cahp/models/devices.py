@@ -1,7 +1,5 @@
 """Devices: their names, precision, batch sizes and memory, and waiting for them."""
 
-from __future__ import annotations
-
 import os
 import re
 from contextlib import suppress

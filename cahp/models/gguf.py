@@ -4,8 +4,6 @@ A folder is found again by the digest of its file. Configuration and tokenizer a
 identified, and the weights when they are first loaded. Chat templates are copied and never run.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import shutil

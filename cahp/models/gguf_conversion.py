@@ -4,8 +4,6 @@ Before that, its header is read within bounds: readers make objects for every en
 for every size that it states. The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-from __future__ import annotations
-
 import copy
 import re
 import shutil

@@ -3,8 +3,6 @@
 Of a model on the hub the configuration is checked before any weight is downloaded, and only needed files are.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Load the network and the tokenizer of a card, after checking that its files fit together and into memory."""
 
-from __future__ import annotations
-
 import inspect
 from contextlib import ExitStack
 from functools import lru_cache

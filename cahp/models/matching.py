@@ -7,8 +7,6 @@ The network is built without weights (on the ``meta`` device), and its attention
 (``cahp.models.selftest``).
 """
 
-from __future__ import annotations
-
 import inspect
 import itertools
 import logging

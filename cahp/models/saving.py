@@ -4,8 +4,6 @@ A *compact* folder has smaller layers and the file that loads them. A *standard*
 which its own class loads. A *drop-in* folder has the shapes of the original, with zeros for pruned heads.
 """
 
-from __future__ import annotations
-
 import copy
 import json
 import shutil

@@ -5,8 +5,6 @@ in how attention weights can be read, whether layers can be run one by one, and 
 gate must change the results, and cutting heads must equal masking them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Physical removal of heads: smaller query, key, value and output projections, layer by layer."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Mapping
 from functools import partial

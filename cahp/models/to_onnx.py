@@ -7,8 +7,6 @@ The graph is written by PyTorch's exporter. Those of transformers 5.24 gave the 
 GPT-NeoX, at twice the time; but they are experimental, and return something else in 5.20.
 """
 
-from __future__ import annotations
-
 import inspect
 import sys
 import warnings

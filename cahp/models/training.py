@@ -3,8 +3,6 @@
 It needs a network of its own: unlike everything else in this package, training changes weights.
 """
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence

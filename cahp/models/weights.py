@@ -1,7 +1,5 @@
 """The files of a model: their names, whether they are whole, and their headers; no weights are loaded."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

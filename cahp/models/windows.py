@@ -1,7 +1,5 @@
 """Cut texts into the windows of tokens on which a causal language model is measured."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache

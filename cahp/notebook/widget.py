@@ -1,7 +1,5 @@
 """The widget: a run's budget board, and a thread of the kernel that measures what is released on it."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The types of the keywords of ``cahp.prune`` and others, for editors. ``tests/docs.py`` writes this file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict
 

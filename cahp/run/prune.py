@@ -1,7 +1,5 @@
 """One run: from a model and data to a mask, its outcomes, its cost and its recovery."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial

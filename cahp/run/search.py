@@ -1,7 +1,5 @@
 """Searches: for the number of heads that reaches a goal, and for swaps of heads that improve a choice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any

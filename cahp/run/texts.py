@@ -1,7 +1,5 @@
 """The texts of a run: read, brought into the order of the model, sampled, or cut into windows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path

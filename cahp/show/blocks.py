@@ -5,8 +5,6 @@ for the explorer, draw all of them. The first ``Line`` of a result is its findin
 for one sentence.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Blocks as HTML of a report, which loads nothing: all text is escaped here, and charts are their findings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from cahp.show.blocks import Block, Figure, Line, Marks, Table, Text

@@ -1,7 +1,5 @@
 """Blocks as Markdown of a model card; text is escaped, since names of classes come from data."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from cahp.show.blocks import Block, Line, Table, Text

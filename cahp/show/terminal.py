@@ -1,7 +1,5 @@
 """Blocks as lines of a terminal: tables in columns, heads as a grid, and of charts their findings."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 
 from cahp.show.blocks import Block, Cell, Figure, Line, Marks, Table, Text

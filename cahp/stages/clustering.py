@@ -3,8 +3,6 @@
 Two heads with the same features separate the classes in the same way, so one of them is redundant.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import itertools
 import math

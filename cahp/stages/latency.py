@@ -1,7 +1,5 @@
 """Savings of pruning: operations, and times measured on the model that was cut."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

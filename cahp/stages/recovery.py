@@ -1,7 +1,5 @@
 """Recovery of a pruned model: in closed form (mean ablation, refit), by fine-tuning, or by distillation."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress

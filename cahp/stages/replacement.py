@@ -9,8 +9,6 @@ SlimGPT, 2024, and SlimLLM, ICML 2025, remove structures of a layer so. The metr
 compare, and heads across layers are ours.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Signatures of heads, gradients by their gates, and second moments (paper, sections "signatures" and "salience")."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal
 

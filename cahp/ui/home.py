@@ -1,7 +1,5 @@
 """Home, called Overview: which heads stay, what that costs, and the budget to drag, in one screen."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from cahp import features

@@ -10,8 +10,6 @@ answer moves it into a session cookie and redirects to the same address without 
 of a host, so a server at another port of this machine can see it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import logging

@@ -5,8 +5,6 @@ among the tokens that the query sees; see ``summarise``. A new role is one row o
 ``find_targets``, or in the texts of ``cahp.stages.roles``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property

@@ -7,8 +7,6 @@ lead which a model keeps is Cohen's kappa (1960) with these frequencies: ``lost`
 one surely above 0.9.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What abilities are measured on: sequences of tokens, and which predictions of them count."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The receipt of abilities below the board: a strip of marks, each with a symbol, so that no colour is needed."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from cahp.features.abilities.record import FLAGS, AbilitiesRecord

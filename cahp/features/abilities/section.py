@@ -1,7 +1,5 @@
 """The measure of abilities: what a pruned model can still do, beside the full model."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 

@@ -1,7 +1,5 @@
 """Words and sentences of the items that are our own; none is of a data set."""
 
-from __future__ import annotations
-
 #: Names of people; each is a common English word of one or two tokens.
 NAMES = ["Anna", "Peter", "Maria", "Thomas", "Laura", "David", "Emma", "Simon", "Julia", "Martin", "Clara", "Daniel"]
 #: A fact about a person, the question about it in other words, and the values it may have.

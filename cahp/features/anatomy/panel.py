@@ -1,7 +1,5 @@
 """Who covers for a head, on its card and as a colouring of the board."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from cahp.features.anatomy import ANATOMY, PARTS, Anatomy, describe_cover, draw_parts, mark_cover, table_of_costs

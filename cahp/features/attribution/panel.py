@@ -3,8 +3,6 @@
 The worker measures. Texts and their results live in the session only: in no file, address or log.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from itertools import count
 

@@ -1,7 +1,5 @@
 """The card of a head, a dialog over any page: it opens from boards, graphs and figures, and has an address."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from functools import cache, partial

@@ -4,8 +4,6 @@ Classes exist in the server's memory only and end with the session that leads th
 step is kept, under the key of the session, which is never shown.
 """
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The page Learn: see one head at work, then guess what pruning does in six steps, and see the measured answer."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any

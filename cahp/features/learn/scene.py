@@ -1,7 +1,5 @@
 """One head at work on one sentence: which words look at which, and what the model answers with and without it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

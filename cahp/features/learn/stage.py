@@ -1,7 +1,5 @@
 """What a step draws: the sentence with its arcs, the board, bars, and the line over the steps; and its figures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every sentence is built from measurements, also where a model does not behave as textbooks say.
 """
 
-from __future__ import annotations
-
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -6,8 +6,6 @@ the pruned model was recovered on the task, the other mask is recovered alike on
 after that.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 

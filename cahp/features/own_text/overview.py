@@ -4,8 +4,6 @@ The example of a bundled run ships with its answers, so that no model is needed 
 worker: with all heads and with those of the board as pruned at once, and then after the recovery.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from difflib import SequenceMatcher
 from typing import get_args

@@ -1,7 +1,5 @@
 """The tab of a person's own text: predictions with all heads and with those on the board."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, get_args
 

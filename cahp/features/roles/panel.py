@@ -1,7 +1,5 @@
 """What the explorer shows of roles and of what heads attend to: a tab, a view of My text, cards and colourings."""
 
-from __future__ import annotations
-
 from operator import attrgetter
 
 import numpy as np

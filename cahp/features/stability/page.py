@@ -1,7 +1,5 @@
 """The page Stability: whether other texts or seeds keep the same heads, and where the published rule stops."""
 
-from __future__ import annotations
-
 import streamlit as st
 
 from cahp.features.stability.measuring import STABILITY, over_degrees

@@ -3,8 +3,6 @@
 A may be of another model of the same shape; both are then evaluated on the evaluation texts of the board's data.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import streamlit as st

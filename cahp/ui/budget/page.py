@@ -1,7 +1,5 @@
 """The Budget page: the board, the controls above it, and the tabs below it."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import numpy as np

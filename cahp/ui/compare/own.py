@@ -1,7 +1,5 @@
 """Measure your own comparison: its form, its price and its progress; the work is done by the worker."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass

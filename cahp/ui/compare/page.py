@@ -3,8 +3,6 @@
 A comparison is bundled, measured here, or uploaded.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The filters of the Compare page, which are part of its address."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

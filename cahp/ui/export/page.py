@@ -1,7 +1,5 @@
 """Export: the mask on the board, the pruned model, the report and the run as files, and the command that repeats it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date

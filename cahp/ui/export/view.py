@@ -1,7 +1,5 @@
 """The mask on the board with its measurements, and the job that measures it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 

@@ -4,8 +4,6 @@ Texts are never part of an address, nor the names of uploaded files: such a link
 page asks for them when the link is opened.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress

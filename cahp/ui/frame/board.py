@@ -1,7 +1,5 @@
 """The board of Home and of the Budget page: the mask, its figures, and what a person does on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache

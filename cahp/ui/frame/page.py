@@ -4,8 +4,6 @@ Every page of the app starts with ``page``. Pages are found beside ``app.py`` an
 has their paths.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache, partial

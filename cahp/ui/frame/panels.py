@@ -1,7 +1,5 @@
 """What features bring to the pages: tabs, colourings of the board, and what they measure of the mask on it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from functools import cache, partial

@@ -1,7 +1,5 @@
 """What pages share: jobs with their progress, settings, and the curve of the published rule."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar

@@ -4,8 +4,6 @@ Splits, columns and labels are guessed where a wrong guess does no harm. A guess
 The key of a choice names its subject, such as the columns of a file, so that it is not applied to the next one.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """Blocks on a page: findings, tables with their downloads, charts, and where the board shows marks of heads."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Iterable
 from functools import partial
 

@@ -5,8 +5,6 @@ screen reader, and its numbers can be downloaded. ``figures.marks.label`` escape
 gets it, since Plotly reads tags in labels.
 """
 
-from __future__ import annotations
-
 import re
 import threading
 from collections import OrderedDict

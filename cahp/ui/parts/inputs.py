@@ -4,8 +4,6 @@ A reload of the page is a new session, and texts are in no address. So the brows
 which belongs to one tab and is sent nowhere: the page asks for its content once, and updates it from then on.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Mapping, Sequence
 

@@ -4,8 +4,6 @@ Sessions share loaded models and the bundled run, which are keyed by content and
 belongs to one session and cannot be reached from another.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeVar
 

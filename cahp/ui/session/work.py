@@ -3,8 +3,6 @@
 A kind has the job's key, its rank, its function and an estimate of its time; the queue is in ``jobs``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 from functools import partial

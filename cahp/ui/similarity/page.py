@@ -3,8 +3,6 @@
 Text and results live in the browser session only: in no file, shared cache, address or log.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import count

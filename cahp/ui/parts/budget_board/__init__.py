@@ -1,7 +1,5 @@
 """The budget board in the explorer: it draws a table of budgets and reports a person's events."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
