@@ -100,7 +100,7 @@ def board(browser: Browser, url: str, scheme: str) -> None:
 
 
 def graph(browser: Browser, url: str, scheme: str) -> None:
-    """Graph, communities and chosen head of the first example text."""
+    """Graph and chosen head of the first example text."""
     page = opened(browser, f"{url}/Similarity", scheme)
     expect(page.locator("iframe").first).to_be_visible()
     page.wait_for_timeout(5_000)  # until all charts are drawn

@@ -10,7 +10,7 @@ from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
 from cahp.figures.marks import TINT, bar_below, blend, box, clickable, draw, heat_map, ink, points, ticks
 from cahp.values import Floats, HeadMask, Ints, JsonObject
 
-#: Pixels: the default width of a grid, its greatest height, and the least one that has room for a bar of colours.
+#: Pixels: the width of a grid, its greatest height, and the least one that has room for a bar of colours.
 _WIDTH = 500
 _TALLEST = 620
 _LOWEST = 330
@@ -75,54 +75,35 @@ def head_traces(
     return traces
 
 
-def grid_figure(
-    mask: HeadMask,
-    marks: HeadMarks,
-    *,
-    selected: int | None = None,
-    dark: bool = False,
-    width: int = _WIDTH,
-    unit: str = "head",
-) -> Any:
+def grid_figure(mask: HeadMask, marks: HeadMarks, *, dark: bool = False, unit: str = "head") -> Any:
     """Draw the layers and their heads: kept heads solid, pruned heads tinted, with colour and name of their group.
 
-    The head ``selected`` gets a thick frame, and each head of its group a thin one. ``width`` is the available width in
-    pixels. The layers of a deep model lie from left to right. A square is a ``unit``. Every point's ``customdata`` is
-    the head's flat index.
+    The layers of a deep model lie from left to right. A square is a ``unit``. Every point's ``customdata`` is the
+    head's flat index.
     """
-    colours = ink(dark=dark)
-    heads = mask.heads
-    cell, layout = _lay_out(mask.layers, heads, width, unit)
-
+    cell, layout = _lay_out(mask.layers, mask.heads, unit)
     rows = [*np.indices(mask.keep.shape).reshape(2, -1)]
-    if not is_deep(mask.layers, heads):
+    if not is_deep(mask.layers, mask.heads):
         rows.reverse()
-    places = np.stack(rows, axis=1)
     names = []
     if cell >= 17:
         # A cross would strike its letter out; the letter alone tells the family.
         marks = replace(marks, striped=np.zeros_like(marks.striped))
         names = marks.names
+    places = np.stack(rows, axis=1)
     font = {"size": max(8, min(12, cell * 0.36))}
     traces = head_traces(mask, marks, places, "square", cell * 0.78, unit=unit, dark=dark, names=names, textfont=font)
-    if selected is not None:
-        alike = [head for head, name in enumerate(marks.names) if name == marks.names[selected]]
-        for group, size, outline in ((alike, 0.94, 1.2), ([selected], 1.0, 2.5)):
-            framed = np.array(group, np.int64)
-            x, y = places[framed].T
-            look = clickable(framed)
-            traces.append(points(x, y, "square-open", colours.text, size=cell * size, outline=outline, **look))
     return draw(traces, **layout, top=6)
 
 
-def _lay_out(layers: int, heads: int, width: int, unit: str) -> tuple[float, JsonObject]:
+def _lay_out(layers: int, heads: int, unit: str) -> tuple[float, JsonObject]:
     """Return the pixels of a head in a grid, and its axes and height: the first row on top, square cells."""
     rows = (layers, "Layer (first on top)")
     columns = (heads, unit.capitalize())
     if is_deep(layers, heads):
         rows = (heads, unit.capitalize())
         columns = (layers, "Layer")
-    cell = min(44.0, (width - 70) / columns[0], (_TALLEST - 90) / rows[0])
+    cell = min(44.0, (_WIDTH - 70) / columns[0], (_TALLEST - 90) / rows[0])
     axes = []
     for count, title in (columns, rows):
         # Of many, every fourth has a number.
@@ -150,7 +131,7 @@ def cell_figure(
     """
     colours = ink(dark=dark)
     layers, heads = values.shape
-    cell, layout = _lay_out(layers, heads, _WIDTH, unit)
+    cell, layout = _lay_out(layers, heads, unit)
     corners = [*framed]
     if is_deep(layers, heads):
         places = f"layer %{{x}}, {unit} %{{y}}"

@@ -13,8 +13,8 @@ from cahp.stages.similarity import HeadGraph
 from cahp.values import Floats, HeadMask, Ints
 from cahp.values.statistics import called
 
-#: Pixels from one written token to the next.
-_TOKEN = 15
+#: Tokens that are written along a side, at most.
+_WRITTEN = 20
 #: With more heads, their names in the graph would overlap.
 _NAMED = 150
 
@@ -22,9 +22,7 @@ _NAMED = 150
 # Attention maps ------------------------------------------------------------------------------------------------
 
 
-def attention_figure(
-    tokens: Sequence[str], weights: Floats, *, dark: bool = False, height: int = 420, top: float = 0.0
-) -> Any:
+def attention_figure(tokens: Sequence[str], weights: Floats, *, dark: bool = False, top: float = 0.0) -> Any:
     """Draw one head's attention ``weights (S, S)`` over ``tokens``: rows are query tokens, columns their targets.
 
     ``top`` is the weight with the strongest colour (0: the largest), so that several maps can share a scale. As many
@@ -33,7 +31,7 @@ def attention_figure(
     words = [label(token, limit=12) for token in tokens]
     # Categories must differ, or equal words would share a line.
     names = [f"{place}: {word}" for place, word in enumerate(words)]
-    step = max(1, -(-len(words) // ((height - 110) // _TOKEN)))
+    step = max(1, -(-len(words) // _WRITTEN))
     axis = {
         "tickvals": list(range(0, len(words), step)),
         "ticktext": words[::step],
@@ -58,7 +56,7 @@ def attention_figure(
         [cells],
         x={**axis, "title": "token attended to", "side": "bottom", "tickangle": -50},
         y={**axis, "title": "token that attends", "autorange": "reversed"},
-        height=height,
+        height=420,
         left=70,
         bottom=80,
     )

@@ -66,8 +66,8 @@ def drawn(app: AppTest) -> str:
 
 def test_the_first_example_is_compared_at_once_and_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
     assert app.title[0].value == "Which heads attend alike on your text?"
-    # The communities, the chosen head, and those most alike; the other tabs are not drawn.
-    assert len(app.get("plotly_chart")) == 4
+    # The chosen head, and those most alike; the other tabs are not drawn.
+    assert len(app.get("plotly_chart")) == 3
     assert len(app.get("iframe")) == 1
     assert "on this text" in shown(app)
     # It begins with a head that does not rest on the first token.
@@ -84,7 +84,7 @@ def test_odd_texts_are_texts(app: AppTest, text: str) -> None:
     typed(app, text)
     assert not app.exception
     # Too few tokens have no graph.
-    assert len(app.get("plotly_chart")) == (0 if app.error else 4)
+    assert len(app.get("plotly_chart")) == (0 if app.error else 3)
     # Nothing of the text is in the page's own HTML or in the graph; labels of charts are made harmless.
     for trap in ("owned", "onerror=", "alert(1)", "example.com", "etc/passwd"):
         assert trap not in shown(app)
@@ -136,7 +136,7 @@ def test_no_text_reaches_the_store_the_address_or_the_log(app: AppTest, caplog: 
     secret = "xyzzyplugh"
     typed(app, f"The password is {secret} and nothing else.")
     # It was compared.
-    assert len(app.get("plotly_chart")) == 4
+    assert len(app.get("plotly_chart")) == 3
     assert secret not in str(dict(app.query_params))
     assert secret not in caplog.text
     assert not any(secret.encode() in content for content in read_stored(app))
@@ -165,7 +165,7 @@ class TestBrowser:
 
     def test_heads_are_chosen_in_the_graph_and_move_with_the_threshold(self, new_person: Callable[..., Page]) -> None:
         page = self.ready(new_person("Similarity?shown=30", viewport={"width": 1280, "height": 900}))
-        for part in ("similarity-input", "head-graph", "chart-communities", "chart-attention"):
+        for part in ("similarity-input", "head-graph", "chart-attention"):
             box = page.locator(f".st-key-{part}").bounding_box()
             assert box["y"] + box["height"] <= 900, part
         graph = self.graph(page)
@@ -173,13 +173,8 @@ class TestBrowser:
         place = graph.evaluate("network.canvasToDOM(network.getPosition(7))")
         page.locator(".st-key-head-graph iframe").click(position={"x": place["x"], "y": place["y"]})
         expect(page.locator(".st-key-figure-attention h3")).to_contain_text("Layer 0, head 7")
-        self.ready(page).locator(".st-key-chart-communities .scatterlayer .trace:nth-child(2) .point").last.click(
-            force=True
-        )
-        page.wait_for_function("new URLSearchParams(location.search).get('shown') !== '0.7'")
-        layer, head = page.evaluate("new URLSearchParams(location.search).get('shown')").split(".")
-        chosen = 12 * int(layer) + int(head)
-        graph = self.until(self.graph(page), f"network.getSelectedNodes()[0] === {chosen}")
+        page.wait_for_function("new URLSearchParams(location.search).get('shown') === '0.7'")
+        graph = self.until(self.graph(self.ready(page)), "network.getSelectedNodes()[0] === 7")
         edges = graph.evaluate("(window.kept = true) && edges.length")
         page.get_by_role("slider", name="Link heads").focus()
         # Each of them interrupts the run of the page that the last one began.
@@ -193,7 +188,7 @@ class TestBrowser:
             "network.getPosition(id).x === x && network.getPosition(id).y === y)",
         )
         assert graph.evaluate("window.kept")
-        assert graph.evaluate("network.getSelectedNodes()") == [chosen]
+        assert graph.evaluate("network.getSelectedNodes()") == [7]
         assert page.locator("[data-testid=stException]").count() == 0
 
     @pytest.mark.nightly

@@ -11,9 +11,8 @@ import numpy as np
 import streamlit as st
 
 from cahp import features
-from cahp.figures import marks
 from cahp.figures import similarity as figures
-from cahp.figures.head_grid import grid_figure, head_name, places
+from cahp.figures.head_grid import head_name
 from cahp.run.bench import Bench
 from cahp.stages.similarity import (
     Attention,
@@ -26,7 +25,6 @@ from cahp.stages.similarity import (
 )
 from cahp.store import Entry, Store, key
 from cahp.ui.frame import address
-from cahp.ui.frame.address import set_head
 from cahp.ui.frame.board import shape_key
 from cahp.ui.frame.page import link
 from cahp.ui.frame.running import job_card
@@ -42,10 +40,6 @@ from cahp.words import capital
 # A text and its heads ----------------------------------------------------------------------------------------
 
 
-#: The width in pixels that the grid's squares are drawn for; the page's style keeps its column from being narrower.
-_GRID = 390
-#: The height in pixels of the chosen head's attention.
-_HEAD = 350
 #: Heads that are shown beside the chosen one: more are too narrow.
 _NEAREST = 2
 #: Session key: the threshold that a person chose.
@@ -140,8 +134,8 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     return compared
 
 
-def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple[HeadGraph, str]:
-    """Draw the graph with its slider; return it with what it shows in words."""
+def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> HeadGraph:
+    """Draw the graph with its slider, and return it."""
     mask = explorer.mask
     unit = explorer.card.unit
     key = f"{_THRESHOLD}-{compared.number}"
@@ -191,7 +185,7 @@ def _draw_graph(explorer: Explorer, compared: ComparedHeads, head: int) -> tuple
     if explorer.results.run is not None and st.button(label, key="similarity-card"):
         explorer.card_head = head
         st.rerun()
-    return graph, finding
+    return graph
 
 
 def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
@@ -199,35 +193,12 @@ def _make_graph(compared: ComparedHeads, threshold: float) -> HeadGraph:
     return cache_with(compared, threshold, partial(head_graph, compared.distances, threshold=threshold))
 
 
-def _draw_grid(explorer: Explorer, graph: HeadGraph, head: int, finding: str) -> None:
-    """Draw the communities by layer."""
-    mask = explorer.mask
-    unit = explorer.card.unit
-    communities = marks.mark_communities(graph.communities)
-    dark = display.is_dark()
-    display.show(
-        grid_figure(mask, communities, selected=head, dark=dark, width=_GRID, unit=unit),
-        title="Communities by layer",
-        help=f"Each square is a {unit}: solid ones are kept, light ones pruned. Colour and number name the community; "
-        "the eight largest have their own colour, the next eight repeat the colours, crossed. The thick frame is the "
-        f"chosen {unit}, thin frames are its community. Click another one to choose it.",
-        name="communities",
-        data={
-            **places(mask.layers, mask.heads),
-            "community": [marks.community_name(int(group)) for group in graph.communities],
-            "kept": mask.keep.ravel().tolist(),
-        },
-        on_pick=set_head,
-        alt=finding,
-    )
-
-
 def _draw_head(explorer: Explorer, attention: Attention, head: int, title: str, name: str, top: float = 0.0) -> None:
     """Draw the attention of a head; ``top`` is the weight with the strongest colour (0: its largest)."""
     weights = attention.by_head[head]
     rows, columns = np.indices(weights.shape).reshape(2, -1)
     display.show(
-        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), height=_HEAD, top=top),
+        figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), top=top),
         title=capital(f"{head_name(head, explorer.mask.heads, explorer.card.unit)} {title}"),
         help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
         "attention so that it shows beside strong attention.",
@@ -298,9 +269,8 @@ def draw(explorer: Explorer) -> None:
         frame = st.container(key=shape_key(mask.layers, mask.heads))
         left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
         with left:
-            graph, finding = _draw_graph(explorer, compared, head)
+            graph = _draw_graph(explorer, compared, head)
         with right:
-            _draw_grid(explorer, graph, head, finding)
             title = "on this text"
             if explorer.roles is not None:
                 title += f": {NOUNS[explorer.roles.names[head]]}"
