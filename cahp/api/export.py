@@ -19,6 +19,7 @@ from cahp.api.options import (
     read_settings,
     show_progress,
 )
+from cahp.board.colourings import colour_by_measures
 from cahp.comparison.result import Comparison
 from cahp.exports import checkpoints, formats
 from cahp.exports.form import MaskForm, Pruned
@@ -352,7 +353,8 @@ def site(folder: Name, *, force: bool = False) -> JsonObject:
         if bundle is not None:
             run = bundle.document
             clusters = bundle.evidence()
-            live = Live.of(run, clusters, bundle.swept_table(), clusters.groups(run.mask.count)[0], measures())
+            labels = clusters.groups(run.mask.count)[0]
+            live = Live(clusters, bundle.swept_table(), labels, colour_by_measures(measures(), run))
             origin = Origin(bundle.made["machine"], bundle.made["date"], recipe(run.settings), bundled=True)
             runs.append((run, live, origin))
     if not runs:

@@ -19,7 +19,7 @@ from cahp.recoveries import NONE, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures
 from cahp.run.settings import Settings
-from cahp.values import HeadMask, Ints
+from cahp.values import Ints
 
 #: With more heads, a report does not contain the clusters of every budget: it would be too large for a mail.
 _ALL_CLUSTERS = 256
@@ -46,13 +46,6 @@ class Live:
     labels: Ints
     colourings: Sequence[Coloured] = ()
 
-    @classmethod
-    def of(
-        cls, run: RunDocument, clusters: HeadClusters, table: BudgetTable, labels: Ints, measures: Measures = ()
-    ) -> Live:
-        """Return the board of a run, with the colourings of its ``measures``."""
-        return cls(clusters, table, labels, colour_by_measures(measures, run))
-
 
 def live_of(files: RunFiles, measures: Measures = ()) -> Live | None:
     """Return the content of the board (None: the folder does not contain the masks of other budgets)."""
@@ -61,7 +54,8 @@ def live_of(files: RunFiles, measures: Measures = ()) -> Live | None:
     # Only other methods themselves can choose their heads for other budgets.
     if clusters is None or files.labels is None or run.settings.method not in (Settings.method, BY_HAND):
         return None
-    return Live.of(run, clusters, table_of(run, clusters, files.table), files.labels, measures)
+    table = table_of(run, clusters, files.table)
+    return Live(clusters, table, files.labels, colour_by_measures(measures, run))
 
 
 @cache
@@ -79,8 +73,9 @@ def policy() -> str:
     return f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; font-src data:; img-src blob:"
 
 
-def board(run: RunDocument, mask: HeadMask, live: Live) -> Iterator[str]:
+def board(run: RunDocument, live: Live) -> Iterator[str]:
     """Yield the board, a note, and its data; it needs scripts."""
+    mask = run.mask
     yield '<div class="live-board"></div>'
     measured, budgets = live.table.measured()
     note = f"Drag the number of heads, or click a head. {measured} of {budgets} budgets were measured"

@@ -27,7 +27,7 @@ from cahp.recoveries import NONE, RECOVERIES, name_of_state
 from cahp.run.document import BY_HAND, RunDocument
 from cahp.run.measures import Measures, show_measured
 from cahp.run.settings import Settings, flags, to_arguments
-from cahp.run.show import list_checks, show_notes, show_run, show_run_cost
+from cahp.run.show import list_checks, show_cost, show_notes, show_run
 from cahp.show import html
 from cahp.show.blocks import Block, Cell, Table, Text
 from cahp.values import Ints, OptionError
@@ -106,11 +106,11 @@ def page(
     heads = [f"{drawn}<p class=note>Solid: kept, light: pruned. The letter names the cluster.</p>"]
     interactive = live is not None and not static
     if live is not None and not static:
-        heads = [*live_board.board(run, run.mask, live), f"<noscript>{heads[0]}</noscript>"]
+        heads = [*live_board.board(run, live), f"<noscript>{heads[0]}</noscript>"]
     _, *results = show_run(run)
     parts = [
         _draw_section("Kept heads", [f"<p>{safe(method)}</p>", *heads]),
-        _draw_section("Quality and cost", html.draw([*results, *show_run_cost(run)])),
+        _draw_section("Quality and cost", html.draw([*results, *show_cost(run)])),
         "<h2 class=details>Details</h2>",
     ]
     if live is not None and live.table.full is not None:
@@ -258,7 +258,7 @@ def site_page(
     for run, live, origin in runs:
         drawn = [
             f"<p class=lead>{safe(': '.join(describe_value(run)))}</p>",
-            *live_board.board(run, run.mask, live),
+            *live_board.board(run, live),
             f"<p class=note>Measured on {safe(origin.machine)}, {safe(origin.date)}.</p>",
             f"<pre>{safe(origin.recipe)}</pre>",
         ]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cahp.goals import Goal
-from cahp.models.cards import GenerationSpeed, KvCache
+from cahp.models.cards import GenerationSpeed
 from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import DistillReport, RefitReport
-from cahp.run.document import CostRecord, RunDocument
+from cahp.run.document import RunDocument
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
@@ -201,16 +202,11 @@ def show_epochs(epochs: Iterable[Fields]) -> Iterator[Block]:
 # Costs ---------------------------------------------------------------------------------------------------------------
 
 
-def show_cost(
-    cost: CostRecord,
-    ratio: Estimate | None,
-    attention_share: float | None,
-    *,
-    cache: KvCache | None = None,
-    speed: GenerationSpeed | None = None,
-    attention_weights: float | None = None,
-) -> Iterator[Block]:
+def show_cost(run: RunDocument | SimpleNamespace) -> Iterator[Block]:
     """Yield size, operations and latency of the full and the pruned model; of a language model its cache and speed."""
+    cost = run.cost
+    ratio = run.latency_ratio
+    cache = run.kv_cache
     rows: list[list[Cell]] = []
     notes = []
     before = cost.full.latency_ms
@@ -237,16 +233,18 @@ def show_cost(
     if cost.full.flops and cost.pruned.flops:
         rows.append(["Operations per text", *_list_sizes(cost.full.flops, cost.pruned.flops, "{:.2f} G", 1e9)])
     yield Table("Cost, with 95 % intervals", ["", ALL_HEADS, "pruned", "change"], rows, name="cost")
-    if cache is None and attention_share is not None:
-        share = percent(attention_share, 0)
+    if cache is None and run.attention_share is not None:
+        share = percent(run.attention_share, 0)
         notes.append(
             f"Attention takes {share} of the full forward pass, which is the most that pruning heads can save."
         )
-    if cache is not None and attention_weights is not None:
-        notes.append(f"Attention is {percent(attention_weights)} of the weights: pruning heads saves no more of them.")
+    if cache is not None and run.attention_weights is not None:
+        notes.append(
+            f"Attention is {percent(run.attention_weights)} of the weights: pruning heads saves no more of them."
+        )
     yield Text(" ".join(notes))
     if cache is not None:
-        yield from _show_speed(speed)
+        yield from _show_speed(run.speed)
 
 
 def _list_sizes(full: int, pruned: int, written: str, scale: float = 1) -> list[str]:
@@ -280,30 +278,12 @@ def _show_speed(speed: GenerationSpeed | None) -> Iterator[Block]:
     yield Text(words)
 
 
-def show_run_cost(run: RunDocument) -> Iterator[Block]:
-    """Yield the cost of a run; see ``show_cost``."""
-    yield from show_cost(
-        run.cost,
-        run.latency_ratio,
-        run.attention_share,
-        cache=run.kv_cache,
-        speed=run.speed,
-        attention_weights=run.attention_weights,
-    )
-
-
 def show_latency(document: Fields) -> Iterator[Block]:
     """Yield the document of ``cahp latency``."""
     ratio = document["latency_ratio"]
-    cost = document["cost"]
-    yield from show_cost(
-        cost,
-        Estimate(ratio["median"], ratio["ci95"], cost.full.latency_ms.repeats, "ratio"),
-        document["attention_share"],
-        cache=document["kv_cache"],
-        speed=document["speed"],
-        attention_weights=document["attention_weights"],
-    )
+    rounds = document["cost"].full.latency_ms.repeats
+    estimate = Estimate(ratio["median"], ratio["ci95"], rounds, "ratio")
+    yield from show_cost(SimpleNamespace(**{**document, "latency_ratio": estimate}))
     yield from show_notes(document["notices"])
 
 

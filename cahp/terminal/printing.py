@@ -15,11 +15,11 @@ from cahp.run.measures import Measures, show_measured
 from cahp.run.show import (
     describe_choice,
     show_checks,
+    show_cost,
     show_epochs,
     show_evaluation,
     show_notes,
     show_run,
-    show_run_cost,
 )
 from cahp.show.blocks import Cell, Table, Text
 from cahp.show.terminal import lines
@@ -36,7 +36,7 @@ def run_lines(run: RunDocument, measures: Measures) -> Iterator[str]:
         yield ""
         yield from lines(blocks, summary=True)
     yield ""
-    yield from lines((*show_run_cost(run), *show_checks(run)))
+    yield from lines((*show_cost(run), *show_checks(run)))
 
 
 def _facts(facts: Mapping[str, str | None]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import numpy as np
 import streamlit as st
 
 from cahp import features
+from cahp.board.colourings import colour_by_measures
 from cahp.exports import formats, report
 from cahp.exports.checkpoints import Provenance, checkpoint
 from cahp.exports.form import ModelForm, show_files
@@ -20,7 +21,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
-from cahp.run.show import show_epochs, show_outcomes, show_recovery, show_run_cost
+from cahp.run.show import show_cost, show_epochs, show_outcomes, show_recovery
 from cahp.ui.export.view import MEASURE, View, chosen_by, list_findings, measurement, name_of, on_board
 from cahp.ui.frame.board import draw_no_refit
 from cahp.ui.frame.page import provenance
@@ -92,7 +93,7 @@ def _draw_top(explorer: Explorer, view: View) -> None:
         for line in list_findings(explorer, view, explorer.recovery.name):
             st.caption(plain(f"{line}."))
     with st.expander("Figures with intervals"):
-        blocks.draw([show_outcomes("", run.outcomes), *show_run_cost(run)])
+        blocks.draw([show_outcomes("", run.outcomes), *show_cost(run)])
     draw_evenness(explorer, run.evenness)
 
 
@@ -253,7 +254,7 @@ def _report(explorer: Explorer, view: View, run: RunDocument) -> bytes:
     table = explorer.table(explorer.swept)
     assert clusters is not None
     assert table is not None
-    live = Live.of(run, clusters, table, explorer.board.labels, features.measures())
+    live = Live(clusters, table, explorer.board.labels, colour_by_measures(features.measures(), run))
     origin = report.Origin(run.machine or machine(), date.today().isoformat(), _recipe(explorer, run.settings))
     if view.bundle is not None:
         made = view.bundle.made

@@ -10,7 +10,7 @@ from time import monotonic, sleep
 from typing import Any, Generic, TypeVar
 
 from cahp.api import preflight
-from cahp.api.preflight import STEP_TOKENS, count_models
+from cahp.api.preflight import STEP_TOKENS
 from cahp.board.budget_sweep import BudgetTable, count_tokens, evaluate_mask, fill
 from cahp.board.versus import Variant, Versus, compare_variants
 from cahp.features import measures
@@ -96,18 +96,13 @@ def table_seconds(board: BoardState) -> float:
 
 def run_seconds(bench: Bench) -> float:
     """Estimate the seconds of a run, with loading the model before it."""
-    seconds = preflight.run_seconds(
-        bench.card,
-        bench.settings,
-        calibration=bench.calibration.tokens,
-        evaluation=bench.evaluation.tokens,
-        texts=len(bench.calibration),
-    )
-    tokens = 0.0
+    evaluation = float(bench.evaluation.tokens)
     for one, options in list_wanted(measures(), bench):
-        tokens += one.tokens(bench, options) + STEP_TOKENS * one.generated
-    models = count_models(bench.settings.recover)
-    return loading_seconds(bench) + seconds + estimate_seconds(bench.card, tokens=models * tokens)
+        evaluation += one.tokens(bench, options) + STEP_TOKENS * one.generated
+    tokens = bench.calibration.tokens
+    texts = len(bench.calibration)
+    seconds = preflight.run_seconds(bench.card, bench.settings, calibration=tokens, evaluation=evaluation, texts=texts)
+    return loading_seconds(bench) + seconds
 
 
 # The functions -----------------------------------------------------------------------------------------------

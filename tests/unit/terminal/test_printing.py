@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -16,7 +18,8 @@ FULL, CUT = Cost(100, 1000, Timing(10.0, 11.0, 8, 64, 40)), Cost(50, 600, Timing
 def test_a_time_that_could_as_well_be_the_same_is_said_first_to_be_no_change() -> None:
     changes = []
     for ratio in (Estimate(0.99, (0.97, 1.01), 40, "ratio"), Estimate(0.8, (0.78, 0.82), 40, "ratio")):
-        table, note = show_cost(CostRecord(FULL, CUT), ratio, 0.3)
+        measured = SimpleNamespace(cost=CostRecord(FULL, CUT), latency_ratio=ratio, attention_share=0.3, kv_cache=None)
+        table, note = show_cost(measured)
         changes.append(table.rows[0][-1])
         assert "n = 40 rounds" in note.text
     assert changes == ["no measurable change: 0.99 × [0.97, 1.01]", "0.80 × [0.78, 0.82]"]
