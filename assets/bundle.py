@@ -15,6 +15,7 @@ from datetime import date
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,17 +35,16 @@ from cahp.features.roles.habits import measure_maps
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
-from cahp.run.bench import Bench, open_bench
+from cahp.run import Bench, cut_model, find_roles, open_bench
 from cahp.run.document import machine
-from cahp.run.evidence import find_roles
 from cahp.run.prune import measure_run
 from cahp.run.settings import flags, to_arguments
-from cahp.stages import SharedLayers
+from cahp.stages import SharedLayers, attend
 from cahp.stages.signatures import salience
 from cahp.store import Entry, Store
 from cahp.terminal.progress import Reporter
 from cahp.ui.parts.inputs import TOPIC, load_examples
-from cahp.ui.similarity.page import find_example
+from cahp.ui.similarity.page import EXAMPLE, name_example
 from cahp.values import HeadMask
 
 #: Arrays that the explorer draws: signatures and features are large.
@@ -53,46 +53,45 @@ MADE = {"machine": machine(), "date": date.today().isoformat()}
 REPORTER = Reporter(draws=sys.stderr.isatty())
 
 
-def _read_run(bench: Bench) -> bundled.Bundle:
-    return bundled.read_folder(bundled.run_folder(bench.settings.model))
-
-
 def _measure_cards(bench: Bench) -> None:
     layers, heads = bench.card.layers, bench.card.heads
-    clusters = _read_run(bench).evidence()
-    cards.stored_examples(bench, clusters.families, measure=True)
+    made = bundled.read_folder(bundled.run_folder(bench.settings.model))
+    cards.stored_examples(bench, made.evidence().families, measure=True)
     shared = SharedLayers(HeadMask.without([head], layers, heads) for head in range(layers * heads))
     for head in set(range(layers * heads)) - set(cards.stored_removals(bench)):
         cards.measure_removal(bench, head, shared=shared)
 
 
-def find_subject(bench: Bench) -> Subject:
-    """Return the heads of the bundled run as the subject of Learn."""
-    clusters, mask = _read_run(bench).evidence(), _read_run(bench).document.mask
-    k = {one.mask.sha256: one.k for one in clusters.selections(bench.settings)}[mask.sha256]
-    family = scene.find_family(clusters.groups(k)[0], mask, clusters.salience, find_roles(bench.resources))
+def _measure_lessons(bench: Bench) -> None:
+    """Measure the answers of Learn about the heads of the bundled run."""
+    made = bundled.read_folder(bundled.run_folder(bench.settings.model))
+    mask = made.document.mask
+    family = scene.find_family(made.arrays["labels"], mask, made.evidence().salience, find_roles(bench.resources))
     shown = scene.find_scene(bench, family, lambda: scene.measure_scene(bench, family))
     assert shown is not None
-    return Subject(bench, mask, family, shown)
-
-
-def find_answers(bench: Bench) -> dict[str, Answer | None]:
-    """Return the answers of Learn by step."""
-    subject = find_subject(bench)
-    answers = {}
+    subject = Subject(bench, mask, family, shown)
     for step in subject.steps:
         if step.measure is not None:
             measure = partial(step.measure, bench.resources.progress)
-            answers[step.name] = bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
-    return answers
+            bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
 
 
 def _measure_sentence(bench: Bench) -> None:
     """Measure the answers to the example of the first screen; the run of a language model has its continuations."""
-    made = _read_run(bench)
+    made = bundled.read_folder(bundled.run_folder(bench.settings.model))
     masks = [selection.mask for selection in made.evidence().selections(bench.settings)]
+    text = load_examples("single")[TOPIC]["text"]
+
+    def measure() -> SimpleNamespace:
+        mask = made.document.mask
+        recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
+        after = own_text.read_text(recovered, text, mask, masked=False).probabilities
+        curve = own_text.over_budgets(bench.model, text, masks)
+        maps = vars(own_text.read_maps(bench.model, text))
+        return SimpleNamespace(**maps, budgets=curve.budgets, probabilities=curve.probabilities, recovered=after)
+
     if not bench.card.predicts_tokens:
-        own_text.find_text(bench, load_examples("single")[TOPIC]["text"], made.document.mask, masks)
+        bench.resources.find_values(own_text.STAGE, own_text.name_text(bench.card.sha256, text, masks), dict, measure)
 
 
 #: What ships as entries of the store: each is measured with an ordinary function, which then only reads the entries.
@@ -103,11 +102,13 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
         for complete in (False, True)
     ],
     "baseline": find_baseline,
-    "example": find_example,
+    "example": lambda bench: bench.resources.find_values(
+        "example", name_example(bench.card.sha256), dict, lambda: attend(bench.model, EXAMPLE)
+    ),
     "maps": measure_maps,
     "anatomy": measure_anatomy,
     "cards": _measure_cards,
-    "lessons": find_answers,
+    "lessons": _measure_lessons,
     "sentence": _measure_sentence,
 }
 
@@ -115,20 +116,18 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
 def measure_entries(name: str, what: str, folder: Path | None = None) -> Mapping[str, Entry]:
     """Measure one of ``ENTRIES`` for the model of a bundled run; return the entries from which it is then read."""
     store = Store(folder, shipped=Path(os.devnull))
-    read: dict[str, Entry] = {}
+    read: dict[str, Entry | None] = {}
 
     def note(key: str, load: Callable[[str], Entry | None] = store.load) -> Entry | None:
-        entry = load(key)
-        if entry is not None:
-            read[key] = entry
-        return entry
+        read[key] = load(key)
+        return read[key]
 
     store.load = note  # type: ignore[method-assign]
     bench = open_bench(bundled.RUNS[name], store=store, progress=REPORTER)
     ENTRIES[what](bench)
     read.clear()
     ENTRIES[what](bench)
-    return read
+    return {key: entry for key, entry in read.items() if entry is not None}
 
 
 def run(name: str = bundled.NAME, store: Store | None = None) -> None:

@@ -14,10 +14,9 @@ import numpy as np
 
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
-from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
 from cahp.store import Entry, Store, key
-from cahp.values import Floats, HeadMask, Input, JsonObject, Progress, digest, report_progress, silent, spread
+from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,7 +208,7 @@ def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
 
 
 def read_stored(store: Store, name: str) -> StoredText | None:
-    """Read what is stored of an example; texts of a person are not stored."""
+    """Read what is stored of an example, which ``assets/bundle.py`` measures; texts of a person are not stored."""
     return store.read(name, _read_example)
 
 
@@ -218,18 +217,3 @@ def _read_example(entry: Entry) -> StoredText:
     maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
     curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])
     return StoredText(maps, curve, entry.arrays["recovered"])
-
-
-def find_text(bench: Bench, text: Input, mask: HeadMask, masks: Sequence[HeadMask]) -> StoredText:
-    """Return an example with the masks of all budgets, and that of a run after its recovery; both are stored."""
-
-    def measure() -> Entry:
-        maps = read_maps(bench.model, text)
-        curve = over_budgets(bench.model, text, masks)
-        recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
-        after = read_text(recovered, text, mask, masked=False).probabilities
-        arrays: JsonObject = {"looks": maps.looks, "probabilities": curve.probabilities, "recovered": after}
-        meta = {"words": maps.words, "length": maps.length, "arcs": maps.arcs, "budgets": curve.budgets}
-        return Entry(arrays, meta)
-
-    return bench.resources.find(STAGE, name_text(bench.card.sha256, text, masks), _read_example, measure)

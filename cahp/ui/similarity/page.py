@@ -83,17 +83,8 @@ COMPARE = Kind(
 )
 
 
-def find_example(bench: Bench) -> ComparedHeads:
-    """Compare the heads on the text that the page opens with; their attention on it is stored."""
-
-    def measure() -> Entry:
-        attention = attend(bench.model, EXAMPLE)
-        return Entry({"weights": attention.weights.astype(np.float16)}, {"tokens": attention.tokens})
-
-    return bench.resources.find("example", _name_example(bench.card.sha256), _read_example, measure)
-
-
-def _name_example(model: str) -> str:
+def name_example(model: str) -> str:
+    """Return the key of the attention of a model, by its digest, on the text that the page opens with."""
     return key("attention on example", 1, model, EXAMPLE)
 
 
@@ -105,7 +96,7 @@ def _read_example(entry: Entry) -> ComparedHeads:
 @cache
 def compare_example(model: str) -> ComparedHeads | None:
     """Compare the heads on the example as it ships (None: it does not for this model); all sessions share it."""
-    return Store().read(_name_example(model), _read_example)
+    return Store().read(name_example(model), _read_example)
 
 
 def compare(explorer: Explorer) -> ComparedHeads | None:
