@@ -151,59 +151,6 @@ def is_narrow(excess: Estimate, own: Outcomes) -> bool:
     return excess.ci95 is not None and excess.low > MUCH * own["kl"].value
 
 
-def evaluate_on_neutral(
-    bench: Bench,
-    mask: HeadMask,
-    name: str,
-    *,
-    recovered: Recovered | None,
-    recover: str,
-) -> NeutralRecord:
-    """Evaluate ``mask`` on the neutral texts ``name``.
-
-    ``recovered`` is the model that the recovery ``recover`` made of it on the task (None: as pruned).
-
-    Raises:
-        CahpError: See ``open_neutral``.
-    """
-    neutral = open_neutral(bench, mask.count, name)
-    own = choose(neutral).mask
-    texts = neutral.evaluation
-    seed = bench.settings.seed
-    full = neutral.full
-    measurements = neutral.measurements
-    stages: dict[str, dict[str, Recovered]] = {"": {}}
-    # Neutral text lacks labels.
-    imitable = not RECOVERIES[recover].needs_labels and not bench.settings.labels
-    if recovered is not None and imitable and measurements.can_cut(own):
-        alike = neutral.recoveries.recover(own, recover, seconds=bench.settings.recover_seconds)
-        if alike is not None:
-            stages["_recovered"] = {"chosen": recovered, "own": alike}
-    outcomes = {"full": finite(measure(full, full=full, seed=seed))}
-    excesses = {}
-    for stage, models in stages.items():
-        divergences = {}
-        for state, heads in (("chosen", mask), ("own", own)):
-            evaluation = measurements.evaluate(texts, mask=heads, recovered=models.get(state))
-            outcomes[state + stage] = finite(measure(evaluation, full=full, seed=seed))
-            divergences[state] = evaluation.divergences(full)
-        excesses[stage] = estimate_mean(divergences["chosen"] - divergences["own"], seed, units=full.units)
-    *_, last = stages
-    return NeutralRecord(
-        data=neutral.dataset.id,
-        texts=texts.count,
-        sha256=texts.sha256,
-        kept={layer: tuple(heads) for layer, heads in own.kept.items()},
-        shared=int((own.keep & mask.keep).sum()),
-        by_chance=own.count * mask.count / mask.keep.size,
-        outcomes=outcomes,
-        excess=excesses[""],
-        narrow=is_narrow(excesses[last], outcomes["own" + last]),
-        recover=recover if last else None,
-        excess_recovered=excesses.get("_recovered"),
-    )
-
-
 @dataclass(frozen=True)
 class NeutralOptions:
     """The neutral texts."""
@@ -254,8 +201,48 @@ class Neutral(Measure[NeutralRecord]):
         return float(bench.calibration.tokens + bench.evaluation.tokens)
 
     def run(self, bench: Bench, mask: HeadMask, recovered: Recovered | None, options: NeutralOptions) -> NeutralRecord:
-        """Evaluate the mask, and one that is chosen there; see ``evaluate_on_neutral``."""
-        return evaluate_on_neutral(bench, mask, options.texts, recovered=recovered, recover=bench.settings.recover)
+        """Evaluate the mask on the neutral texts, and one of as many heads that is chosen there.
+
+        Raises:
+            CahpError: See ``open_neutral``.
+        """
+        neutral = open_neutral(bench, mask.count, options.texts)
+        own = choose(neutral).mask
+        texts = neutral.evaluation
+        seed = bench.settings.seed
+        recover = bench.settings.recover
+        full = neutral.full
+        measurements = neutral.measurements
+        stages: dict[str, dict[str, Recovered]] = {"": {}}
+        # Neutral text lacks labels.
+        imitable = not RECOVERIES[recover].needs_labels and not bench.settings.labels
+        if recovered is not None and imitable and measurements.can_cut(own):
+            alike = neutral.recoveries.recover(own, recover, seconds=bench.settings.recover_seconds)
+            if alike is not None:
+                stages["_recovered"] = {"chosen": recovered, "own": alike}
+        outcomes = {"full": finite(measure(full, full=full, seed=seed))}
+        excesses = {}
+        for stage, models in stages.items():
+            divergences = {}
+            for state, heads in (("chosen", mask), ("own", own)):
+                evaluation = measurements.evaluate(texts, mask=heads, recovered=models.get(state))
+                outcomes[state + stage] = finite(measure(evaluation, full=full, seed=seed))
+                divergences[state] = evaluation.divergences(full)
+            excesses[stage] = estimate_mean(divergences["chosen"] - divergences["own"], seed, units=full.units)
+        *_, last = stages
+        return NeutralRecord(
+            data=neutral.dataset.id,
+            texts=texts.count,
+            sha256=texts.sha256,
+            kept={layer: tuple(heads) for layer, heads in own.kept.items()},
+            shared=int((own.keep & mask.keep).sum()),
+            by_chance=own.count * mask.count / mask.keep.size,
+            outcomes=outcomes,
+            excess=excesses[""],
+            narrow=is_narrow(excesses[last], outcomes["own" + last]),
+            recover=recover if last else None,
+            excess_recovered=excesses.get("_recovered"),
+        )
 
     def show(self, record: NeutralRecord, subject: MaskSubject) -> Iterator[Block]:
         """Yield the finding, how many heads both choices share, and the outcomes on neutral text."""
