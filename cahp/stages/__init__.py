@@ -1,6 +1,6 @@
 """One deep function each; none knows another, and they meet in ``cahp.values``."""
 
-from cahp.stages.clustering import CLUSTERS_REVISION, cluster, with_degree
+from cahp.stages.clustering import CLUSTERS_REVISION, cluster
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
 from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
@@ -19,5 +19,4 @@ __all__ = [
     "round_evenly",
     "select",
     "top",
-    "with_degree",
 ]

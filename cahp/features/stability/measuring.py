@@ -1,7 +1,7 @@
-"""Would the same heads be kept again: with another seed, other texts, another knee of the curve?
+"""Would the same heads be kept again: with another seed, or with other texts?
 
-The published method draws twice by chance (the projection and the sample of texts) and has one dial (the degree of
-the polynomial). Each choice repeats the selection with one of them changed and all else as it was.
+The published method draws twice by chance (the projection and the sample of texts). Each choice repeats the selection
+with one of them changed and all else as it was.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from cahp.figures import cell_figure, places
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Figure, Line, Text
-from cahp.stages import layer_minimum, round_evenly, select, with_degree
+from cahp.stages import layer_minimum, round_evenly, select
 from cahp.tasks import Texts
 from cahp.values import (
     Bools,
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     from cahp.run import Bench, Recovered, Settings
 
 STAGE = "resamples"
-#: The polynomial's degrees that are compared.
-DEGREES = range(2, 9)
 #: Equal parts of the calibration texts, from which other samples are put together.
 SHARDS = 10
 #: What the parts' statistics may take in memory.
@@ -50,21 +48,20 @@ _MEMORY = 1 << 30
 class StabilityOptions:
     """What varies between the choices, their number, and how many heads they keep."""
 
-    vary: Literal["sample", "seed", "degree"] = field(
+    vary: Literal["sample", "seed"] = field(
         default="sample",
         metadata={
             "help": "sample: each choice uses a random half of the calibration texts, which vary about as much as new "
-            "samples of full size. seed: that of the projection and the clustering. degree: that of the polynomial "
-            "which smooths the silhouette curve."
+            "samples of full size. seed: that of the projection and the clustering."
         },
     )
-    choices: int = field(default=12, metadata={"help": "Choices that are compared; of degrees, all seven are."})
+    choices: int = field(default=12, metadata={"help": "Choices that are compared."})
     keep: int = field(default=0, metadata={"help": "Heads that each choice keeps (0: as the published rule says)."})
 
 
 @dataclass(frozen=True)
 class Stability:
-    """The same selection, repeated for each of ``values``: seeds, numbers of samples, or degrees, as ``vary`` says.
+    """The same selection, repeated for each of ``values``: seeds or numbers of samples, as ``vary`` says.
 
     ``kept`` are the flat indices of the heads of each choice, of ``layers`` and ``heads`` a layer; none where the
     number was left to a knee that the curve does not have. ``knees`` are the numbers of clusters at the knee, or 0.
@@ -92,13 +89,13 @@ class Stability:
     def overlap(self) -> Estimate:
         """The mean Jaccard index of all pairs of choices: heads that both keep, of those that at least one keeps.
 
-        Its interval is Student's, with the jackknife's error over choices, whose pairs share them. All degrees are no
-        sample, and fewer than three choices tell nothing: there is none then.
+        Its interval is Student's, with the jackknife's error over choices, whose pairs share them. Fewer than three
+        choices tell nothing: there is none then.
         """
         pairs = overlaps(self.masks)
         count = len(self.masks)
         mean = float(pairs.mean())
-        if self.vary == "degree" or count < 3:
+        if count < 3:
             return Estimate(mean, None, count, "number")
         from scipy.stats import t
 
@@ -118,12 +115,6 @@ class Stability:
 _Evidence = tuple[Clustering, Floats]
 
 
-def over_degrees(clustering: Clustering, salience: Floats, settings: Settings) -> Stability:
-    """Select from one clustering with each of ``DEGREES``; takes no time."""
-    evidence = ((with_degree(clustering, degree=degree), salience) for degree in DEGREES)
-    return _select_again("degree", DEGREES, evidence, 0, settings)
-
-
 def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
     """Repeat CAHP's selection, with one thing changed.
 
@@ -136,8 +127,6 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
         SpaceError: If the texts do not make enough parts, or these do not fit into memory.
     """
     settings = bench.settings
-    if options.vary == "degree":
-        return over_degrees(bench.evidence.clustering, bench.evidence.salience, settings)
     if options.vary == "seed":
         seeds = [(settings.seed + place) % 2**32 for place in range(options.choices)]
         return _select_again("seed", seeds, _over_seeds(bench, seeds), options.keep, settings)
@@ -242,9 +231,8 @@ class StabilityOfHeads(Measure[Stability]):
     name = "stability"
     title = "Is the choice of heads stable?"
     help = (
-        "Repeat the choice of heads with other texts or seeds.\n\nThe choice depends on a random projection, on a "
-        "sample of texts and on the degree of a polynomial. One of them changes, and the overlap of the choices is "
-        "compared with chance."
+        "Repeat the choice of heads with other texts or seeds.\n\nThe choice depends on a sample of texts and on a "
+        "random projection. One of them changes, and the overlap of the choices is compared with chance."
     )
     example = "cahp stability minilm-bbc --vary seed"
     record = Stability
