@@ -239,12 +239,10 @@ class BoardSubject:
 class FirstScreen:
     """What the first screen shows in place of many figures.
 
-    ``values`` are the clauses of what the mask costs and saves, then those of all budgets; ``answers`` is what
-    predictions are called there. ``sentence`` is a person's text (None: it is not on the board). ``colouring`` is the
-    one that the board opens with (empty: clusters).
+    ``answers`` is what predictions are called there. ``sentence`` is a person's text (None: it is not on the board).
+    ``colouring`` is the one that the board opens with (empty: clusters).
     """
 
-    values: Sequence[str]
     answers: str = "answers"
     sentence: Sentence | None = None
     colouring: str = ""

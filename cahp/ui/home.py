@@ -9,7 +9,7 @@ from cahp.outcomes import Outcomes
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.ui.frame import address, board
 from cahp.ui.frame.page import link, provenance
-from cahp.ui.frame.running import draw_timing, need_run, poll
+from cahp.ui.frame.running import need_run, poll
 from cahp.ui.frame.source_dialog import switch_builtins
 from cahp.ui.parts.display import plain
 from cahp.ui.session.explorer import Explorer
@@ -45,37 +45,27 @@ def _draw(explorer: Explorer) -> None:
     board.measure(explorer)
     shown = explorer.recovery.shown
     with st.container(key="first-picture"):
-        values = [_describe_value(explorer, *row) for row in board.list_masks(explorer)]
         with st.container(key=board.finding_key(explorer, "home-board")):
-            board.draw_finding(explorer, _describe, draw=st.title)
-            with st.container(key="value"):
-                st.markdown(plain(values[0]))
+            st.title(plain(board.find_title(explorer, _describe)), anchor=False)
+            with st.container(key="home-measured"):
+                source = "Measured on this machine"
+                if explorer.results.ships(explorer.mask, shown):
+                    source = "Bundled result"
+                evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
+                help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
+                st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
         texts = features.first_texts()
         sentence = None
         for text in texts:
             sentence = text.above(explorer) or sentence
-        first = FirstScreen(values, explorer.card.words.answers, sentence, board.find_opening(explorer))
+        first = FirstScreen(explorer.card.words.answers, sentence, board.find_opening(explorer))
         board.draw(explorer, _describe, key="home-board", first=first)
         for text in texts:
             text.below(explorer)
         for panel in features.panels("Board"):
             panel.draw(explorer)
-    with st.container(horizontal=True, vertical_alignment="center", key="home-measured"):
-        source = "Measured on this machine"
-        if explorer.results.ships(explorer.mask, shown):
-            source = "Bundled result"
-        evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
-        help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
-        st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
-        draw_timing(explorer)
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    return describe_headline(mask, explorer.card.unit, outcomes)
-
-
-def _describe_value(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    """Return the clauses of what a mask costs and saves, below the headline."""
-    if mask.is_full:
-        return "The full model."
-    return ", ".join(board.list_changes(explorer, mask, outcomes)) or "Not measured yet."
+    headline = describe_headline(mask, explorer.card.unit, outcomes)
+    return ", ".join([headline, *board.list_warnings(explorer, outcomes)])

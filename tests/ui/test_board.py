@@ -168,7 +168,7 @@ def test_figures_and_finding_follow_while_dragging_and_a_release_sends_the_budge
 
 def test_on_the_first_screen_gains_follow_while_dragging_and_details_are_closed(bare: Callable[..., Page]) -> None:
     values = [f"{budget} cost" for budget in (72, *range(6, 73))]
-    page = bare(data_of(in_a_row(6, 12), 72, titles=values, first=FirstScreen(values), details=False))
+    page = bare(data_of(in_a_row(6, 12), 72, titles=values, first=FirstScreen(), details=False))
     assert gains(page) == ["0 points of accuracy", "0 % time"]
     drag(page, 1.0, press=True)
     drag(page, 0.5)
@@ -197,7 +197,7 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
         "after refit",
     )
     values = ["cost"] * 6
-    page = bare(data_of(clusters, 3, titles=values, first=FirstScreen(values, sentence=sentence), details=False))
+    page = bare(data_of(clusters, 3, titles=values, first=FirstScreen(sentence=sentence), details=False))
     shown, answer = page.locator(".arcs g:not(.falling)"), page.locator(".answers")
     assert page.locator(".word").all_inner_texts() == ["<b>one", "two", "three"]
     # The budget keeps the heads 1, 3 and 5.

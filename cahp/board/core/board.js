@@ -9,8 +9,7 @@
 // {kind: "ask", head} of a head whose card or replacement is asked for, {kind: "colour", name} of a colouring that is not
 // measured yet, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
-// `title` receives the finding of the shown budget, whether the slider is being dragged, and on the first screen the
-// clauses of what the budget costs and saves.
+// `title` receives the finding of the shown budget, and whether the slider is being dragged.
 // The host sets colours with the variables at the top of board.css.
 
 import { choose, make, unpacked } from "./elements.js";
@@ -90,8 +89,7 @@ class Board {
     this.offerSteps();
     if (this.again) this.again.hidden = current === this.given.current;
     const near = Object.keys(current.values).length ? {} : this.estimate(current.budget);
-    const words = { title: this.data.titles[0], value: this.data.first?.values[0] };
-    this.show({ ...current, ...near, ratio: current.ratio, ...words, bits: unpacked(current.kept) });
+    this.show({ ...current, ...near, ratio: current.ratio, title: this.data.titles[0], bits: unpacked(current.kept) });
   }
 
   build() {
@@ -241,9 +239,8 @@ class Board {
   }
 
   row(index) {
-    const { budgets, rows, kept, titles, first } = this.data;
-    const words = { title: titles[index + 1], value: first?.values[index + 1] };
-    return { ...rows[index], ...words, budget: budgets[index], kept: kept[index], bits: this.kept[index], origin: "budget" };
+    const { budgets, rows, kept, titles } = this.data;
+    return { ...rows[index], title: titles[index + 1], budget: budgets[index], kept: kept[index], bits: this.kept[index], origin: "budget" };
   }
 
   show(state) {
@@ -258,7 +255,7 @@ class Board {
     this.sentence?.show(state);
     this.answers?.show(state, this.data);
     const title = state.title ?? "";
-    if (title) this.title?.(title, this.dragging, state.value);
+    if (title) this.title?.(title, this.dragging);
     if (!this.dragging) this.finding.textContent = title;
     const count = this.data.first ? `${state.budget}` : `${state.budget} of ${total}`;
     const share = this.data.first ? "" : `${percent(state.budget / total, 0)}, `;

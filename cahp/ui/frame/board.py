@@ -77,14 +77,11 @@ def measure(explorer: Explorer) -> None:
         explorer.work.start(REFIT, explorer.board_state(name), rank=rank)
 
 
-def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., Any] = st.subheader) -> None:
-    """Draw the finding of the board, in the words of ``describe``, with its explanation and numbers.
-
-    ``draw`` draws the words.
-    """
+def draw_finding(explorer: Explorer, describe: Describe) -> None:
+    """Draw the finding of the board, in the words of ``describe``, with its explanation and numbers."""
     card = explorer.card
     display.heading(
-        _title(explorer, describe),
+        find_title(explorer, describe),
         help=f"A square is {display.describe_square(card)}: solid ones are kept, light ones are pruned. The letter "
         f"names its cluster at this budget: heads that {card.words.likeness}. The colour names its family, which stays "
         "at every budget. A solid line joins measured budgets. Hollow points on a dashed line are estimates: from a "
@@ -94,7 +91,6 @@ def draw_finding(explorer: Explorer, describe: Describe, *, draw: Callable[..., 
         "full model, timed in turn; the KV cache is counted.",
         name="budgets",
         data=lambda: _as_table(explorer),
-        draw=draw,
     )
 
 
@@ -198,7 +194,7 @@ def draw(
         suggested = selection.mask.count
     host = Host(
         selected=explorer.selected,
-        titles=[_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
+        titles=[find_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
         colourings=_colour(explorer),
         steps={"undo": board.can_undo, "suggested": suggested},
         cards=True,
@@ -241,7 +237,7 @@ def _measured(table: BudgetTable) -> Iterator[tuple[HeadMask, Outcomes | None]]:
         yield selection.mask, row.outcomes
 
 
-def _title(explorer: Explorer, describe: Describe) -> str:
+def find_title(explorer: Explorer, describe: Describe) -> str:
     """Return the finding of the mask on the board, or why there is none yet."""
     recovery = explorer.recovery
     outcomes = explorer.outcomes(recovery.shown)
@@ -254,37 +250,29 @@ def _title(explorer: Explorer, describe: Describe) -> str:
 
 
 def describe_change(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    """Describe what pruning to ``mask`` costs and saves, in one sentence."""
+    """Describe what pruning to ``mask`` costs and saves, in one sentence: see ``list_clauses``."""
     title = f"{mask.count} of {mask.keep.size} {explorer.card.unit}s"
-    clauses = list_changes(explorer, mask, outcomes)
-    if not clauses:
-        return title
-    return f"{title} {RECOVERIES[explorer.recovery.shown].beside}: {', '.join(clauses)}"
-
-
-def list_changes(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> list[str]:
-    """List what pruning to ``mask`` costs and saves: see ``list_clauses``; with an accuracy below the baseline."""
-    subject = explorer.subject
     clauses = list_clauses(
         mask,
         outcomes,
         answers=explorer.card.words.answers,
         cache=explorer.card.count_cache_ratio(mask),
         speed=explorer.results.speed(mask, explorer.recovery.name),
-        size=subject.size(mask),
+        size=explorer.subject.size(mask),
     )
+    clauses += list_warnings(explorer, outcomes)
+    if not clauses:
+        return title
+    return f"{title} {RECOVERIES[explorer.recovery.shown].beside}: {', '.join(clauses)}"
+
+
+def list_warnings(explorer: Explorer, outcomes: Outcomes | None) -> list[str]:
+    """Return a clause if the most frequent class alone has a higher accuracy, else none."""
+    chance = explorer.subject.chance
     accuracy = (outcomes or {}).get("accuracy")
-    if accuracy is not None and subject.chance is not None and accuracy.value < subject.chance:
-        clauses.append(f"accuracy {accuracy.text} is below the majority-class baseline ({percent(subject.chance)})")
-    return clauses
-
-
-def list_masks(explorer: Explorer) -> Iterator[tuple[HeadMask, Outcomes | None]]:
-    """Yield the mask on the board, then that of each budget, with the outcomes after the recovery on the board."""
-    yield explorer.mask, explorer.outcomes(explorer.recovery.shown)
-    table = explorer.table(explorer.recovery.name)
-    assert table is not None
-    yield from _measured(table)
+    if accuracy is None or chance is None or accuracy.value >= chance:
+        return []
+    return [f"accuracy {accuracy.text} is below the majority-class baseline ({percent(chance)})"]
 
 
 def _as_table(explorer: Explorer) -> dict[str, list[Any]]:

@@ -79,16 +79,13 @@ def draw_timing(explorer: Explorer) -> None:
     """Draw the button that times the mask on the board, if removing heads saves time; or how far that is."""
     if explorer.mask.is_full or explorer.card.saves != "time":
         return
-    label = "Measure the time"
-    if explorer.results.speed(explorer.mask, explorer.recovery.name) is not None:
-        label = "Measure the time again"
     job_card(
         explorer,
         SPEED,
         explorer.board_state(),
         name="time",
         title="Measuring the time",
-        offer=label,
+        offer="Measure the time",
         again=True,
         type="tertiary",
         help="Runs the full and the cut model in turn, until the ratio of their times is "

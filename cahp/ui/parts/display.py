@@ -153,12 +153,11 @@ def heading(
     data: Table,
     formula: str | None = None,
     pictures: bool = False,
-    draw: Callable[..., Any] = st.subheader,
 ) -> None:
-    """Draw a chart's finding with its explanation and downloads; see ``show``. ``draw`` draws the words."""
+    """Draw a chart's finding with its explanation and downloads; see ``show``."""
     with st.container(horizontal=True, wrap=False, vertical_alignment="center", key=f"heading-{name}"):
         # Streamlit draws headings at once but HTML a moment later, which would make charts jump.
-        draw(plain(title), anchor=False)
+        st.subheader(plain(title), anchor=False)
         # The style sheet hides the words, which name the button for a screen reader.
         with st.popover(
             plain(f"About: {title}"),

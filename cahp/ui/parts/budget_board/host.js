@@ -48,16 +48,11 @@ function focusAgain(made, parent, tries = 100, seen = 0) {
   setTimeout(focusAgain, 100, made, parent, tries - 1, seen);
 }
 
-// Write the finding, and on the first screen the clauses below it, into the page above the board. The board does not move
-// while the slider does, nor while a mask is measured: both are as high as the longest of their words so far. They stand in
-// a container of their own for each board, as the board of another model may write once more when it leaves the page.
-function title(finding, text, dragging, value) {
-  write(`.st-key-${finding} .st-key-heading-budgets :is(h1, h2, h3)`, text, dragging);
-  if (value) write(`.st-key-${finding} .st-key-value p`, value, dragging);
-}
-
-function write(place, text, dragging) {
-  const line = document.querySelector(place);
+// Write the finding into the page above the board. The board does not move while the slider does, nor while a mask is
+// measured: the finding is as high as the longest of its words so far. It stands in a container of its own for each board,
+// as the board of another model may write once more when it leaves the page.
+function title(finding, text, dragging) {
+  const line = document.querySelector(`.st-key-${finding} :is(h1, h2, h3)`);
   // The words are one text, which Streamlit writes again.
   const words = line && document.createTreeWalker(line, NodeFilter.SHOW_TEXT).nextNode();
   if (!words) return;

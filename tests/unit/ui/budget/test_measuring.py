@@ -73,7 +73,7 @@ def test_a_time_is_measured_again_and_again(explorer: Explorer, monkeypatch: pyt
         assert measured == [explorer.mask] * times
 
 
-@pytest.mark.parametrize(("recovery", "first"), [("none", None), ("refit", FirstScreen([]))])
+@pytest.mark.parametrize(("recovery", "first"), [("none", None), ("refit", FirstScreen())])
 def test_the_board_tells_why_a_refit_in_the_background_failed(
     explorer: Explorer, monkeypatch: pytest.MonkeyPatch, recovery: str, first: FirstScreen | None
 ) -> None:
