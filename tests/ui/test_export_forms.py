@@ -41,10 +41,10 @@ def test_a_form_is_offered_as_soon_as_it_is_in_the_table(monkeypatch: pytest.Mon
     words = text_of(app, "caption", "markdown")
     assert "Size: as the original · speed: as the original" in words
     assert "Loads with play" in words
-    # MiniLM's configuration does not state the size of a head, and it is no language model: their cards come last.
+    # MiniLM's configuration does not state the size of a head, and it is no language model: they are folded.
     assert not has_button(app, "export-write-standard")
-    assert f"Not with this model and mask: {DERIVED_SIZE}." in words
-    assert words.index("**Toy**") < words.index("**Standard**")
+    assert f"**Standard**: {DERIVED_SIZE}." in words
+    assert "3 forms cannot be written" in app.main.expander[-1].label
     buttons = [button.proto.label for button in app.get("download_button")]
     first = buttons.index("JSON")
     assert buttons[first : first + 7] == ["JSON", "NumPy", "PyTorch", "CSV", "Head pattern", "heads_to_prune", "Bits"]

@@ -32,7 +32,7 @@ from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import Kind, recovery_seconds
 from cahp.values import JsonObject
-from cahp.words import capital, duration
+from cahp.words import capital, counted, duration
 
 Written = tuple[bytes, JsonObject]
 #: Session key: the board's recovery when one was last chosen here.
@@ -159,7 +159,7 @@ def _draw_mask_files(explorer: Explorer, view: View) -> None:
 
 
 def _draw_model_files(explorer: Explorer, view: View) -> None:
-    """Draw a card for each form of the pruned model, those that are possible first."""
+    """Draw a card for each form of the pruned model that is possible, and fold why others are not."""
     recover = st.session_state["export-recover"]
     draw_no_refit(explorer)
     allowed = None
@@ -177,25 +177,26 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
     if RECOVERIES[recover].trains:
         seconds = min(recovery_seconds(explorer.bench, recover), allowed or np.inf)
         st.caption(f"Expected: {duration(seconds)}, unless this mask was recovered before; then evaluation and saving.")
-    bars = {form.key: formats.find_bar(form, explorer.card, view.mask, recover) for form in formats.model_forms()}
-    forms = sorted(formats.model_forms(), key=lambda form: bars[form.key] is not None)
     provenance = Provenance(chosen_by(explorer), findings=list_findings(explorer, view, recover))
+    possible = []
+    barred = []
+    for form in formats.model_forms():
+        bar = formats.find_bar(form, explorer.card, view.mask, recover)
+        if bar is None:
+            possible.append(form)
+        else:
+            barred.append(f"**{form.title}**: {plain(bar)}.")
     results = []
-    for start in range(0, len(forms), _IN_A_ROW):
-        columns = st.columns(_IN_A_ROW)
-        for column, form in zip(columns, forms[start : start + _IN_A_ROW], strict=False):
-            bar = bars[form.key]
-            kind = "form"
-            if bar is not None:
-                kind = "barred"
-            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-{kind}-{form.key}"):
-                if bar is not None:
-                    st.markdown(f"**{form.title}**")
-                    st.caption(plain(f"Not with this model and mask: {bar}."))
-                    continue
+    for start in range(0, len(possible), _IN_A_ROW):
+        for column, form in zip(st.columns(_IN_A_ROW), possible[start : start + _IN_A_ROW], strict=False):
+            with column, st.container(border=True, height="stretch", gap="xsmall", key=f"export-form-{form.key}"):
                 written = _draw_form(explorer, view, form, provenance, recover=recover, allowed=allowed)
                 if written is not None:
                     results.append((form, written[1]))
+    if barred:
+        with st.expander(f"{counted(len(barred), 'form')} cannot be written of this model and mask"):
+            for line in barred:
+                st.caption(line)
     for form, measured in results:
         states = {state: outcomes for state, outcomes in measured["outcomes"].items() if outcomes is not None}
         st.caption(f"{form.title}: loaded again in a new process, {form.closeness(measured)}.")
