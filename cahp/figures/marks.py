@@ -136,17 +136,21 @@ def clickable(heads: Any) -> JsonObject:
     return {"customdata": heads, "selected": visible, "unselected": visible}
 
 
-def heat_map(
-    z: Any, scale: Sequence[Sequence[Any]], *, title: str = "", hover: str = "", gap: int = 0, **trace: Any
-) -> JsonObject:
-    """Return a heat map in the colours of ``scale``, which has a bar with a ``title`` or none."""
-    bar: JsonObject = {"showscale": False}
-    if title:
-        bar = {"colorbar": {"title": {"text": title, "side": "right"}, "thickness": 10, "len": 0.9}}
+def heat_map(z: Any, scale: Sequence[Sequence[Any]], *, hover: str = "", gap: int = 0, **trace: Any) -> JsonObject:
+    """Return a heat map in the colours of ``scale``, without a bar of colours unless ``trace`` has one."""
     tooltip = {"hoverinfo": "skip"}
     if hover:
         tooltip = {"hovertemplate": f"{hover}<extra></extra>"}
-    return {"type": "heatmap", "z": z, "colorscale": scale, "xgap": gap, "ygap": gap, **bar, **tooltip, **trace}
+    return {
+        "type": "heatmap",
+        "z": z,
+        "colorscale": scale,
+        "xgap": gap,
+        "ygap": gap,
+        "showscale": False,
+        **tooltip,
+        **trace,
+    }
 
 
 def bar_below(title: str) -> JsonObject:

@@ -44,7 +44,6 @@ def attention_figure(tokens: Sequence[str], weights: Floats, *, dark: bool = Fal
         np.asarray(weights, dtype=np.float32).round(4),
         # Squared stops: special tokens get most attention, and the rest must stay visible beside them.
         [(stop**2, colour) for stop, colour in marks.ink(dark=dark).scale],
-        title="attention (0..1)",
         hover="%{y}<br>attends to %{x}<br>with %{z:.3f} of its attention",
         gap=int(len(words) <= 32),
         x=names,

@@ -191,8 +191,8 @@ def _draw_head(explorer: Explorer, attention: Attention, head: int, title: str, 
     display.show(
         figures.attention_figure(attention.tokens, weights, dark=display.is_dark(), top=top),
         title=capital(f"{head_name(head, explorer.mask.heads, explorer.card.unit)} {title}"),
-        help="Each row is a query token, each column a token it attends to; a row sums to 1. The scale stretches weak "
-        "attention so that it shows beside strong attention.",
+        help="Each row is a query token, each column a token it attends to; a row sums to 1. The darker, the "
+        "more; weak attention is stretched so that it shows beside strong attention. Tooltips have the values.",
         name=name,
         data=lambda: {
             "place": rows.tolist(),
