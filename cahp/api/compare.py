@@ -14,7 +14,6 @@ from cahp.figures.comparison_blocks import (
     list_means,
     show_comparison,
     show_curve,
-    show_differences,
     show_means,
     show_notes,
     show_ranking,
@@ -27,7 +26,7 @@ from cahp.store import Store
 from cahp.values import OptionError, check_known
 
 #: The figures of a comparison.
-ComparisonFigure = Literal["curve", "ranking", "differences"]
+ComparisonFigure = Literal["curve", "ranking"]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,12 +60,11 @@ class CompareResult(Comparison):
         """A figure of the explorer's Compare page, as a ``plotly.graph_objects.Figure``.
 
         Args:
-            name: ``curve`` (an outcome by budget), ``ranking`` (all methods at a budget), or ``differences`` (with the
-                tests).
+            name: ``curve`` (an outcome by budget) or ``ranking`` (all methods at a budget).
             outcome: ``kl``, ``agreement`` or ``accuracy``, of a language model ``nll`` or ``copying`` instead of the
                 accuracy (None: the first that was measured).
             recovery: Name of the recovery (None: the first, before any recovery).
-            budget: Number of kept heads of ``ranking`` and ``differences`` (None: the fewest). The best method there
+            budget: Number of kept heads of ``ranking`` (None: the fewest). The best method there
                 has a colour.
             methods: The methods to draw (None: all).
             dark: Draw for a dark page.
@@ -85,13 +83,10 @@ class CompareResult(Comparison):
         for method in shown:
             check_known("method", method, results.methods)
         filters = Filters(outcome, stage, at, shown)
-        if name == "differences":
-            blocks = [*show_differences(results, filters)]
-        elif name == "ranking":
-            blocks = [*show_ranking(results, filters)]
-        else:
+        blocks = [*show_ranking(results, filters)]
+        if name == "curve":
             # With a single budget the ranking shows the outcome.
-            blocks = [*show_curve(results, filters), *show_ranking(results, filters)]
+            blocks = [*show_curve(results, filters), *blocks]
         for block in blocks:
             if isinstance(block, Figure):
                 return add_title(block.draw(dark), block.title, dark=dark)

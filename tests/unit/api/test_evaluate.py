@@ -106,7 +106,7 @@ def test_its_table_holds_the_means_with_their_intervals(found: CompareResult) ->
     assert "<script" not in shown
 
 
-@pytest.mark.parametrize("name", ["curve", "ranking", "differences"])
+@pytest.mark.parametrize("name", ["curve", "ranking"])
 def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
     figure = found.plot(name, recovery="refit", budget=3)
@@ -117,7 +117,7 @@ def test_every_figure_of_the_page_is_drawn(found: CompareResult, name: Any) -> N
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, ranking, differences"),
+        ({"name": "costs"}, "there is no figure 'costs'; choose one of curve, ranking"),
         ({"recovery": "magic"}, "there is no recovery 'magic'; choose one of none, refit"),
         ({"budget": 99}, "there is no budget 99; choose one of 3, 5"),
         ({"outcome": "kl"}, "there is no outcome 'kl'; choose one of agreement, accuracy"),
