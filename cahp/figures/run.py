@@ -118,5 +118,6 @@ def space_figure(
     name = "most salient of its cluster"
     rings = points(x[best], y[best], "circle-open", ink.text, size=size[best] + 7, outline=1.5, name=name)
     traces += [*legend(ink), rings]
-    axes = [{"title": f"{_AXES[settings.projection]} {number} (no unit)", "zeroline": False} for number in (1, 2)]
-    return draw(traces, x=axes[0], y=axes[1], height=460, top=30, legend=LEGEND)
+    # The coordinates have no unit.
+    axis = {"showticklabels": False, "zeroline": False}
+    return draw(traces, x={**axis, "title": _AXES[settings.projection]}, y=axis, height=460, top=30, legend=LEGEND)

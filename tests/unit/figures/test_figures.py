@@ -37,7 +37,7 @@ def test_survivors_are_solid_and_pruned_heads_tinted_whatever_their_colour() -> 
     assert kept.hovertext[0].startswith("<b>layer 0, group 2</b><br>kept<br>cluster A<br>")
     assert [trace.name for trace in legend] == ["kept", "pruned"]
     assert sorted(best.x) == [4, 8, 10]
-    assert figure.layout.xaxis.title.text == "PCA 1 (no unit)"
+    assert figure.layout.xaxis.title.text == "PCA"
 
 
 #: Five heads of three clusters; of the largest, head 2 is the most salient.
