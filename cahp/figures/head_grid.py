@@ -1,4 +1,4 @@
-"""The heads of a model as a grid, layers by heads: the kept heads, or a share of each head."""
+"""The heads of a model as a grid, layers by heads: the kept heads, or how often each is kept."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cahp.board.colourings import CLUSTER_COLOURS, HeadMarks, contrast
-from cahp.figures.marks import TINT, bar_below, blend, box, clickable, draw, heat_map, ink, points, ticks
+from cahp.figures.marks import TINT, bar_below, blend, box, draw, heat_map, ink, points, ticks
 from cahp.values import Floats, HeadMask, Ints, JsonObject
 
 #: Pixels: the width of a grid, its greatest height, and the least one that has room for a bar of colours.
@@ -51,6 +51,9 @@ def head_traces(
     """
     ground = ink(dark=dark).ground
     sizes = np.broadcast_to(sizes, mask.keep.size)
+    # Plotly fades the points that were not clicked; here all stay as visible as before.
+    visible = {"marker": {"opacity": 1}}
+    look |= {"selected": visible, "unselected": visible}
     traces = []
     for state, kept in (("kept", True), ("pruned", False)):
         shown = np.flatnonzero(mask.keep.ravel() == kept)
@@ -64,7 +67,7 @@ def head_traces(
             hover.append(words)
         symbols = [f"{shape}-x" if crossed else shape for crossed in groups.striped[shown].tolist()]
         x, y = places[shown].T
-        trace = points(x, y, symbols, fills, size=sizes[shown], hover=hover, name=state, **clickable(shown), **look)
+        trace = points(x, y, symbols, fills, size=sizes[shown], hover=hover, name=state, customdata=shown, **look)
         if names:
             trace |= {
                 "mode": "markers+text",
@@ -119,15 +122,12 @@ def cell_figure(
     values: Floats,
     *,
     framed: Iterable[tuple[int, int]],
-    scale: str,
-    hover: str,
     unit: str,
     dark: bool,
 ) -> Any:
-    """Draw a value of each head in per cent, ``values (L, H)``, some heads framed.
+    """Draw how often each head is kept, in per cent, ``values (L, H)``, some heads framed.
 
-    ``scale`` is the title of the colours, and ``hover`` the tooltip of a cell, a ``unit``: ``%{z}`` is its value. The
-    layers of a deep model lie from left to right.
+    A cell is a ``unit``. The layers of a deep model lie from left to right.
     """
     colours = ink(dark=dark)
     layers, heads = values.shape
@@ -139,10 +139,13 @@ def cell_figure(
     else:
         places = f"layer %{{y}}, {unit} %{{x}}"
         corners = [(head, layer) for layer, head in framed]
+    bar = bar_below("choices that keep it (%)")
     look: JsonObject = {"zmin": 0, "zmax": 100}
     if cell >= 20:
         look["texttemplate"] = "%{z:.0f}"
-    cells = heat_map(values, colours.scale, hover=f"{places}<br>{hover}", gap=2, **bar_below(scale), **look)
+    cells = heat_map(
+        values, colours.scale, hover=f"{places}<br>kept in %{{z:.0f}} % of the choices", gap=2, **bar, **look
+    )
     # A chart that is moved on its page is drawn without any width at first, and square cells would stay as small.
     layout["y"].pop("scaleanchor")
     frames = []

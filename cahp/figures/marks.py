@@ -1,4 +1,4 @@
-"""The parts of figures: colours, layout, clickable points, error bars, shapes, a legend, and numbers in cells."""
+"""The parts of figures: colours, layout, points, error bars, shapes, a legend, and numbers in cells."""
 
 import html
 import unicodedata
@@ -127,13 +127,6 @@ def points(
     if hover is not None:
         tooltips = {"hovertext": hover, "hoverinfo": "text"}
     return {"type": "scatter", "x": x, "y": y, "mode": "markers", "marker": marker, **tooltips, **trace}
-
-
-def clickable(heads: Any) -> JsonObject:
-    """Return the parts of a trace of points that are heads: a click on one returns its flat index."""
-    # Plotly fades the points that were not clicked; here all stay as visible as before.
-    visible = {"marker": {"opacity": 1}}
-    return {"customdata": heads, "selected": visible, "unselected": visible}
 
 
 def heat_map(z: Any, scale: Sequence[Sequence[Any]], *, hover: str = "", gap: int = 0, **trace: Any) -> JsonObject:

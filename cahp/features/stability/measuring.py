@@ -284,8 +284,6 @@ class StabilityOfHeads(Measure[Stability]):
             lambda dark: cell_figure(
                 100 * frequency,
                 framed=framed,
-                scale="choices that keep it (%)",
-                hover="kept in %{z:.0f} % of the choices",
                 unit=unit,
                 dark=dark,
             ),
