@@ -24,7 +24,7 @@ from cahp.ui.session import jobs, work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import FLIPS, REFIT
-from cahp.values import CahpError, HeadMask
+from cahp.values import CahpError, Estimate, HeadMask
 
 
 @pytest.fixture
@@ -115,3 +115,14 @@ def test_a_released_budget_enters_few_files_until_its_figures_are_on_the_board(m
     assert explorer.board.budget == 20
     assert {"board/contents.py", "board/state.py", "board/budget_sweep.py", "ui/frame/board.py"} <= files
     assert len(files) <= 27, " ".join(sorted(files))
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.2, "accuracy 20.0 % is below the majority-class baseline"), (0.3, "")])
+def test_a_model_that_is_worse_than_the_most_frequent_class_is_called_so(
+    explorer: Explorer, share: float, words: str
+) -> None:
+    # Of the texts, 29 % have the most frequent class.
+    found = {"accuracy": Estimate(share, (share - 0.1, share + 0.1), 100, "share")}
+    assert ", ".join(board.list_warnings(explorer, found)).startswith(words)
+    assert bool(board.list_warnings(explorer, found)) == bool(words)
+    assert board.list_warnings(explorer, None) == []
