@@ -293,7 +293,7 @@ _KILLED = """
 import os, signal, sys
 from cahp.comparison.running import open_executor
 if __name__ == "__main__":
-    with open_executor(jobs=2) as executor:
+    with open_executor(jobs=2, device="cpu") as executor:
         print(executor.submit(os.getpid).result(), flush=True)
         os.kill(os.getpid(), signal.SIGKILL)
 """
