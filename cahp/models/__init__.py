@@ -31,10 +31,10 @@ from cahp.models.weights import TOKENIZER_FILES
 from cahp.values import Input, ModelError, OptionError, Precision
 
 if TYPE_CHECKING:
-    from cahp.models.attention import Probe
     from cahp.models.caching import continue_greedily
-    from cahp.models.head_model import Batch, HeadModel
-    from cahp.models.loading import special_ids, usual_ids
+    from cahp.models.head_model import HeadModel
+    from cahp.models.loading import usual_ids
+    from cahp.models.reading import read_outputs
     from cahp.models.surgery import can_cut
     from cahp.models.tokenizing import from_ids, known_tokens, split_text, start_id
     from cahp.models.vocabulary import token_losses
@@ -42,11 +42,9 @@ if TYPE_CHECKING:
 __all__ = [
     "BUILTINS",
     "INSTALL_SMOLLM2",
-    "Batch",
     "Dtype",
     "HeadModel",
     "ModelCard",
-    "Probe",
     "Site",
     "assets",
     "can_cut",
@@ -63,8 +61,8 @@ __all__ = [
     "name_of",
     "preview",
     "preview_prompt",
+    "read_outputs",
     "set_dtype",
-    "special_ids",
     "split_text",
     "start_id",
     "token_losses",
@@ -186,11 +184,9 @@ def verify_model(model: HeadModel) -> HeadModel:
 
 #: What is imported with torch when it is first used, by its module.
 _HOMES = {
-    "Batch": "head_model",
     "HeadModel": "head_model",
-    "Probe": "attention",
     "continue_greedily": "caching",
-    "special_ids": "loading",
+    "read_outputs": "reading",
     "usual_ids": "loading",
     "can_cut": "surgery",
     "from_ids": "tokenizing",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.devices import has_bfloat16, move_to
+from cahp.models.cards import Site
+from cahp.models.devices import float64_device, has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.tokenizing import Tokens
 from cahp.models.vocabulary import (
@@ -422,3 +423,24 @@ def _list_runs(item: Item) -> set[bytes]:
     if not isinstance(item, Window) or len(item.ids) < _SHARED:
         return set()
     return {run.tobytes() for run in np.lib.stride_tricks.sliding_window_view(item.ids, _SHARED)}
+
+
+def read_outputs(
+    model: HeadModel, inputs: Sequence[Item], add: Callable[[int, Tensor], None], stage: str, progress: Progress
+) -> int:
+    """Run the full model once, and return its number of tokens.
+
+    ``add`` gets what each layer's output projection reads of a batch, in float64 ``(tokens, width)``.
+    """
+    where = float64_device(model.device)
+    tokens = 0
+    for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
+        real = batch.tensors["attention_mask"].bool()
+        tokens += int(real.sum())
+
+        def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
+            if site == "output":
+                add(layer, entering.reshape(*real.shape, -1)[real].to(where).double())
+
+        model.logits(batch, tap=watch)
+    return tokens

@@ -16,12 +16,12 @@ from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_u
 from cahp.models.cards import Site
 from cahp.models.devices import add_products, check_room, complete_products, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
-from cahp.models.reading import Teacher, hold_out
+from cahp.models.reading import Teacher, hold_out, read_outputs
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
-from cahp.values import CahpError, HeadMask, Ints, Progress, report_progress, silent, spread
+from cahp.values import CahpError, HeadMask, Ints, Progress, silent, spread
 from cahp.values.statistics import one_openblas_thread
 
 STAGE = "refit"
@@ -280,27 +280,6 @@ def _check_memory(model: HeadModel, recovery: Recovery) -> None:
     check_room(model.device, 4 * weights + 24 * widest**2, f"a {recovery.noun} of {model.card.id} needs", advice)
 
 
-def _read_outputs(
-    model: HeadModel, inputs: Sequence[Item], add: Callable[[int, Tensor], None], stage: str, progress: Progress
-) -> int:
-    """Run the full model once, and return its number of tokens.
-
-    ``add`` gets what each layer's output projection reads of a batch, in float64 ``(tokens, width)``.
-    """
-    where = float64_device(model.device)
-    tokens = 0
-    for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
-        real = batch.tensors["attention_mask"].bool()
-        tokens += int(real.sum())
-
-        def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
-            if site == "output":
-                add(layer, entering.reshape(*real.shape, -1)[real].to(where).double())
-
-        model.logits(batch, tap=watch)
-    return tokens
-
-
 def mean_ablate(
     model: HeadModel,
     mask: HeadMask,
@@ -319,7 +298,7 @@ def mean_ablate(
     def add(layer: int, rows: Tensor) -> None:
         sums[layer] = sums.get(layer, 0) + rows.sum(0)
 
-    tokens = _read_outputs(model, inputs, add, STAGE, progress)
+    tokens = read_outputs(model, inputs, add, STAGE, progress)
     pruned = cut(model, mask)
     for layer, total in sums.items():
         if mask.keep[layer].all():
@@ -527,7 +506,7 @@ def collect_grams(model: HeadModel, inputs: Sequence[Item], *, progress: Progres
         design = torch.cat([rows, rows.new_ones(len(rows), 1)], dim=1)
         sums[layer].addmm_(design.T, design)
 
-    tokens = _read_outputs(model, inputs, add, "gram matrices", progress)
+    tokens = read_outputs(model, inputs, add, "gram matrices", progress)
     return Grams((sums / max(1, tokens)).float().cpu().numpy(), len(inputs))
 
 

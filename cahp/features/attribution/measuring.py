@@ -76,22 +76,17 @@ class Baseline:
 
 def measure_baseline(model: HeadModel, inputs: Sequence[Item], *, data: str, progress: Progress = silent) -> Baseline:
     """Average the output of each head of ``model`` over the tokens of ``inputs``; one forward pass of each."""
-    import torch
+    from cahp.models import read_outputs
 
     totals = np.zeros((model.layers, model.projection(0).weight.shape[1]))
     counts = np.zeros(model.layers, dtype=np.int64)
-    for batch in report_progress(model.batches(model.tokenize(inputs)), _BASELINE, progress):
-        real = batch.tensors["attention_mask"].bool()
 
-        def add(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
-            if site == "output":
-                seen = entering.reshape(*real.shape, -1)[real].cpu().double()
-                # A layer that is used in many passes is seen in each of them.
-                totals[layer] += seen.sum(0).numpy()
-                counts[layer] += len(seen)
+    def add(layer: int, rows: Tensor) -> None:
+        # A layer that is used in many passes is seen in each of them.
+        totals[layer] += rows.sum(0).cpu().numpy()
+        counts[layer] += len(rows)
 
-        with torch.inference_mode():
-            model.logits(batch, tap=add)
+    read_outputs(model, inputs, add, _BASELINE, progress)
     means = (totals / counts[:, None]).astype(np.float16)
     return Baseline(means, len(inputs), int(counts[0]), data)
 
