@@ -132,15 +132,14 @@ class Bench:
         """
         if self.card.saves == "cache":
             return None
-        name = key("length", 1, self.card.sha256, self.evaluation.sha256)
-        stored = self.resources.store.read(name, lambda entry: int(entry.meta["tokens"]))
-        if stored is not None:
-            return stored
-        model = self.model
-        lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
-        tokens = min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
-        self.resources.store.save(name, meta={"tokens": tokens})
-        return tokens
+        name = key("length", 2, self.card.sha256, self.evaluation.sha256)
+
+        def measure() -> int:
+            model = self.model
+            lengths = [len(entry["input_ids"]) for entry in model.tokenize(self.evaluation.inputs)]
+            return min(model.max_length, 8 * math.ceil(float(np.percentile(lengths, 95)) / 8))
+
+        return self.resources.find_record(name, int, measure)
 
 
 def open_bench(

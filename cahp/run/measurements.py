@@ -17,7 +17,7 @@ from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, Cost, Costs, ModelCard
 from cahp.outcomes import Outcomes, measure
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.store import Entry, Store, key
+from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Item, Texts
 from cahp.values import HeadMask, JsonObject, OptionError
@@ -163,24 +163,18 @@ class Measurements:
         self, prompt: str, count: int, *, mask: HeadMask | None = None, recovered: Recovered | None = None
     ) -> list[int]:
         """Return the ``count`` most probable tokens after a ``prompt``, one after the other, by a language model."""
-        digests = (self.card.sha256, mask and mask.sha256, recovered and recovered.sha256)
-        name = key("continuation", 1, *digests, prompt, count)
+        from cahp.models.caching import continue_greedily
+        from cahp.models.windows import start_token
 
-        def compute() -> Entry:
-            from cahp.models.caching import continue_greedily
-            from cahp.models.windows import start_token
-
-            model = self.model
-            ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
-            tokens = [start_token(self.card)[0], *ids]
-            gates = None
-            if recovered is not None and mask is not None:
-                model = cut_model(model, mask, recovered)
-            elif mask is not None:
-                gates = model.gates(mask.keep)
-            return Entry({"tokens": np.array(list(continue_greedily(model, tokens, count, gates=gates)))})
-
-        return self._resources.find("continuation", name, lambda entry: entry.arrays["tokens"].tolist(), compute)
+        model = self.model
+        ids = model.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        tokens = [start_token(self.card)[0], *ids]
+        gates = None
+        if recovered is not None and mask is not None:
+            model = cut_model(model, mask, recovered)
+        elif mask is not None:
+            gates = model.gates(mask.keep)
+        return list(continue_greedily(model, tokens, count, gates=gates))
 
     def can_cut(self, mask: HeadMask) -> bool:
         """Return whether the heads that ``mask`` drops can be cut out; see ``cahp.models.surgery.can_cut``."""

@@ -11,7 +11,7 @@ from cahp.features.abilities.items import ABILITIES, AbilityKind, Items, ItemSou
 from cahp.features.abilities.record import REVISION, AbilitiesRecord, ItemValues, decide
 from cahp.models import known_tokens, start_id
 from cahp.run import Bench, Recovered, Resources, cut_model
-from cahp.store import key
+from cahp.store import Entry, key
 from cahp.tasks import Texts
 from cahp.values import Floats, HeadMask, Precision, Progress, nest_progress, report_progress, silent
 
@@ -101,8 +101,8 @@ def _read(
     precision = resources.precisions.evaluation
     digests = (resources.card.sha256, items.sha256, mask and mask.sha256, recovered and recovered.sha256)
     name = key("abilities", REVISION, *digests, precision)
-    sums: Floats | None = resources.load_cached(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64))
-    if sums is None or sums.shape != (items.count, items.parts):
+
+    def compute() -> Entry:
         from cahp.models import can_cut
 
         model = resources.model
@@ -113,9 +113,9 @@ def _read(
                 model = cut_model(model, mask, recovered)
             elif mask is not None:
                 gates = model.gates(mask.keep)
-            sums = read_items(model, items, gates=gates, precision=precision, progress=progress)
-        resources.keep(name, {"sums": sums})
-    return sums
+            return Entry({"sums": read_items(model, items, gates=gates, precision=precision, progress=progress)})
+
+    return resources.find(STAGE, name, lambda entry: entry.arrays["sums"].astype(np.float64), compute)
 
 
 def read_items(
