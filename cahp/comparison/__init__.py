@@ -4,7 +4,7 @@ A finished ``Comparison`` is read, summarised and drawn without torch; ``cahp.co
 """
 
 from cahp.comparison.document import SCHEMA, ComparisonDocument
-from cahp.comparison.plan import PRESETS, Plan, make_plan
+from cahp.comparison.plan import Plan, make_plan
 from cahp.comparison.result import Comparison, SplitResults
 from cahp.comparison.summary import summarise
 

@@ -2,22 +2,17 @@
 
 from cahp.run.bench import Bench, open_bench
 from cahp.run.evidence import find_roles
-from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, NoOptions
 from cahp.run.prune import choose
 from cahp.run.recoveries import Recovered, cut_model
 from cahp.run.resources import Resources
-from cahp.run.settings import AFTERWARDS, CHOOSING, COLUMNS, IN_DIGESTS, Settings, identify_model, key_fields
+from cahp.run.settings import COLUMNS, Settings
 
 __all__ = [
-    "AFTERWARDS",
-    "CHOOSING",
     "COLUMNS",
-    "IN_DIGESTS",
     "Bench",
     "MaskSubject",
     "Measure",
-    "Measurements",
     "NoOptions",
     "Recovered",
     "Resources",
@@ -25,7 +20,5 @@ __all__ = [
     "choose",
     "cut_model",
     "find_roles",
-    "identify_model",
-    "key_fields",
     "open_bench",
 ]

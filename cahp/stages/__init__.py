@@ -1,16 +1,13 @@
 """One deep function each; none knows another, and they meet in ``cahp.values``."""
 
-from cahp.stages.clustering import CLUSTERS_REVISION, cluster
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
 from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
 
 __all__ = [
-    "CLUSTERS_REVISION",
     "Arc",
     "SharedLayers",
     "attend",
-    "cluster",
     "find_arcs",
     "layer_minimum",
     "nearest_heads",

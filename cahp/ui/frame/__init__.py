@@ -5,7 +5,7 @@ from cahp.ui.frame.address import put as put_address
 from cahp.ui.frame.board import list_colourings, shape_key
 from cahp.ui.frame.page import go_to, link
 from cahp.ui.frame.panels import BoardColouring, FirstText, Panel, broken_panel, draw_offer, find_record
-from cahp.ui.frame.running import describe_progress, draw_knee, follow, job_card, measure_roles, need_run, show_job
+from cahp.ui.frame.running import describe_progress, draw_knee, job_card, measure_roles, need_run
 
 __all__ = [
     "BoardColouring",
@@ -16,7 +16,6 @@ __all__ = [
     "draw_knee",
     "draw_offer",
     "find_record",
-    "follow",
     "go_to",
     "is_history_navigation",
     "job_card",
@@ -29,5 +28,4 @@ __all__ = [
     "put_address",
     "set_head",
     "shape_key",
-    "show_job",
 ]

@@ -3,7 +3,6 @@
 from cahp.ui.parts.blocks import draw as draw_blocks
 from cahp.ui.parts.display import (
     bind_units,
-    cache_with,
     clear_note,
     is_dark,
     note_refusal,
@@ -16,7 +15,6 @@ from cahp.ui.parts.inputs import has_words, is_own_example, own_text_box, parts_
 
 __all__ = [
     "bind_units",
-    "cache_with",
     "clear_note",
     "draw_blocks",
     "has_words",
