@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
-from cahp.board.budget_sweep import fill, table_of
+from cahp.board.budget_sweep import fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.report import recipe, run_report, write_report
@@ -122,7 +122,10 @@ class PruneResult(Run):
         if "board" in vars(self):
             # The figures that were measured on the board are part of the report.
             table = self.board.table
-        files = RunFiles.of(self, table=table)
+        measured = None
+        if table is not None:
+            measured = table_json(table, self.document)
+        files = RunFiles(self.document, self.arrays, measured)
         text = run_report(files, day=date.today(), static=static, measures=measures())
         return write_report(text, Path(path))
 

@@ -118,14 +118,6 @@ class RunFiles:
             return None
         return self.arrays["labels"].astype(np.int64)
 
-    @classmethod
-    def of(cls, run: Run, *, table: BudgetTable | None = None) -> RunFiles:
-        """Return what the folder of a run and of a ``table`` of its budgets would contain."""
-        measured = None
-        if table is not None:
-            measured = table_json(table, run.document)
-        return cls(run.document, run.arrays, measured)
-
 
 def read_run(place: Path) -> RunFiles:
     """Read a folder that ``cahp prune --out`` wrote; ``place`` may also be one of its files.

@@ -267,11 +267,6 @@ class RunDocument:
             outcomes=_unrecovered(self.outcomes),
         )
 
-    @property
-    def noisy(self) -> bool:
-        """Whether a busy machine disturbed its times."""
-        return self.cost.full.noisy or self.cost.pruned.noisy
-
     def timed(self, costs: Costs) -> RunDocument:
         """Return the run with another timing of its mask, and the notices of that timing."""
         notices = (*(notice for notice in self.notices if BUSY not in notice), *costs.notices)
