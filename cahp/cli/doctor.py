@@ -129,5 +129,5 @@ def _end_to_end() -> str:
         run = measure_run(open_bench(settings, store=Store(folder)))
     kept = run.mask.count
     accuracy = run.document.outcomes["full"]["accuracy"]
-    seconds = run.document.timings["total_s"] or 0.0
+    seconds = run.document.timings.total_s or 0.0
     return f"64 texts in {seconds:.1f} s, {kept} of {run.mask.keep.size} heads kept, full accuracy {accuracy.text}"

@@ -141,14 +141,24 @@ class CostRecord:
     pruned: Cost
 
 
-#: The stages of a run whose seconds its file has.
-_TIMED = ("signatures", "features", "projection", "clustering", "salience", "evaluation", "recovery")
+@dataclass(frozen=True)
+class Timings:
+    """Seconds of the stages that ran (None: cached, or not part of the run), and of the whole run."""
 
+    signatures_s: float | None
+    features_s: float | None
+    projection_s: float | None
+    clustering_s: float | None
+    salience_s: float | None
+    evaluation_s: float | None
+    recovery_s: float | None
+    total_s: float | None
 
-def list_timings(seconds: Mapping[str, float], total: float) -> dict[str, float | None]:
-    """Return the seconds of the stages that ran (None: cached, or not part of the run), and of the whole run."""
-    timings = {f"{stage}_s": seconds.get(stage) for stage in _TIMED}
-    return {**timings, "total_s": total}
+    @classmethod
+    def of(cls, seconds: Mapping[str, float], total: float) -> Timings:
+        """Build it from seconds by the name of the stage."""
+        timed = {entry.name: seconds.get(entry.name.removesuffix("_s")) for entry in fields(cls)}
+        return cls(**{**timed, "total_s": total})
 
 
 @dataclass(frozen=True)
@@ -191,7 +201,7 @@ class RunDocument:
     cost: CostRecord
     latency_ratio: Estimate | None
     attention_share: float | None
-    timings: Mapping[str, float | None]
+    timings: Timings
     cached: tuple[str, ...]
     verified: Verification
     test_opened: int
@@ -262,7 +272,7 @@ class RunDocument:
             distill=None,
             steps=(),
             report=report,
-            timings={**self.timings, "recovery_s": None},
+            timings=replace(self.timings, recovery_s=None),
             command=command(settings),
             outcomes=_unrecovered(self.outcomes),
         )

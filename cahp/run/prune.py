@@ -22,9 +22,9 @@ from cahp.run.document import (
     ModelRecord,
     Report,
     RunDocument,
+    Timings,
     Verification,
     cost_fields,
-    list_timings,
     machine,
     versions,
 )
@@ -83,7 +83,7 @@ def measure_run(
             cached = dict.fromkeys(stage for name, stage in resources.asked.items() if resources.store.holds(name))
             stored = replace(run.document, cached=tuple(cached))
             resources.store.save(_run_key(bench, measures), arrays=arrays, meta=stored.to_json())
-    timings = {**run.document.timings, "total_s": resources.clock() - start}
+    timings = replace(run.document.timings, total_s=resources.clock() - start)
     return replace(run, document=replace(run.document, timings=timings, command=command))
 
 
@@ -193,7 +193,7 @@ def _measure(bench: Bench, start: float, measures: Measures) -> Run:
         evenness=evenness,
         sections=measure_wanted(measures, bench, mask, recovered),
         notices=(*document.notices, *labelling(bench.full, bench.reading)),
-        timings=list_timings(bench.resources.timings, bench.resources.clock() - start),
+        timings=Timings.of(bench.resources.timings, bench.resources.clock() - start),
         cached=tuple(bench.resources.cached),
     )
     return Run(document, mask, arrays)
@@ -232,7 +232,7 @@ def measure_mask(
     elif settings.even:
         evenness = price_evenness(bench, mask)
     document = _describe(bench, settings, selection, requested, clustering, recovered, timed)
-    timings = list_timings({}, bench.resources.clock() - start)
+    timings = Timings.of({}, bench.resources.clock() - start)
     return replace(document, evenness=evenness, timings=timings, command=command(settings))
 
 
@@ -303,7 +303,7 @@ def _describe(
         verified=Verification(True, True, difference),
         test_opened=TestSplitLog(bench.card, bench.dataset, resources.store).count,
         notices=tuple(notices),
-        timings={},
+        timings=Timings.of({}, 0.0),
         cached=(),
         versions=versions(),
         command="",

@@ -323,7 +323,7 @@ def test_a_run_says_what_refit_and_distillation_brought(settings: Settings, stor
         steps = measure_steps(bench.measurements, bench.evaluation, run.mask, alone, seed=0)
         assert [(one.step, one.gained) for one in steps] == [("pruned", None), ("distill", None)]
     assert said.distill.held_out == 24
-    assert said.timings["recovery_s"] is not None
+    assert said.timings.recovery_s is not None
     assert RunDocument.from_json(json.loads(json_text(said.to_json()))) == said
     again = prune(asked, store=store).document
     assert again == replace(said, timings=again.timings, cached=again.cached)
