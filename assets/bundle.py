@@ -62,18 +62,17 @@ def _measure_cards(bench: Bench) -> None:
         cards.measure_removal(bench, head, shared=shared)
 
 
-def _measure_lessons(bench: Bench) -> None:
-    """Measure the answers of Learn about the heads of the bundled run."""
+def find_lessons(bench: Bench) -> tuple[Subject, dict[str, Answer | None]]:
+    """Return the heads of the bundled run as the subject of Learn, and its answers by step."""
     made = bundled.read_folder(bundled.run_folder(bench.settings.model))
     mask = made.document.mask
     family = scene.find_family(made.arrays["labels"], mask, made.evidence().salience, find_roles(bench.resources))
     shown = scene.find_scene(bench, family, lambda: scene.measure_scene(bench, family))
     assert shown is not None
     subject = Subject(bench, mask, family, shown)
-    for step in subject.steps:
-        if step.measure is not None:
-            measure = partial(step.measure, bench.resources.progress)
-            bench.resources.find_record(subject.name_answer(step.name), Answer, measure)
+    steps = {step.name: partial(step.measure, bench.resources.progress) for step in subject.steps if step.measure}
+    find = bench.resources.find_record
+    return subject, {name: find(subject.name_answer(name), Answer, measure) for name, measure in steps.items()}
 
 
 def _measure_sentence(bench: Bench) -> None:
@@ -108,7 +107,7 @@ ENTRIES: Mapping[str, Callable[[Bench], object]] = {
     "maps": measure_maps,
     "anatomy": measure_anatomy,
     "cards": _measure_cards,
-    "lessons": _measure_lessons,
+    "lessons": find_lessons,
     "sentence": _measure_sentence,
 }
 

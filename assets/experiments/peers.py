@@ -153,12 +153,7 @@ def measure(
 
         context = min(CONTEXT, bench.card.longest_context or CONTEXT)
         _, speeds = latency.measure(
-            bench.model,
-            made.model,
-            contexts=(context,),
-            batch=1,
-            seconds=SECONDS,
-            progress=resources.progress,
+            bench.model, made.model, contexts=(context,), batch=1, seconds=SECONDS, progress=resources.progress
         )
         speed = next(iter(speeds.decode), None)
     values = PeerValues(kl, passages, random, made.bytes, made.model.parameters, made.words, speed)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from apps import PATIENCE, done, explorer_with_run, has_button, open_app, open_part, rerun
 
-from assets.bundle import find_answers, find_subject
+from assets.bundle import find_lessons
 from cahp.api import bundled
 from cahp.features.learn.classroom import CLASSES
 from cahp.features.learn.page import ANSWER, SCENE
@@ -91,8 +91,8 @@ def test_a_class_ends_when_its_last_step_is_after_a_refit(tmp_path: Path, monkey
 
 
 BENCH = Source.open(bundled.SETTINGS).bench
-ANSWERS = find_answers(BENCH)
-SUBJECT = replace(find_subject(BENCH), tints=(0,) * 72, names=("A",) * 72)
+FOUND, ANSWERS = find_lessons(BENCH)
+SUBJECT = replace(FOUND, tints=(0,) * 72, names=("A",) * 72)
 
 
 @pytest.mark.parametrize("name", list(ANSWERS))

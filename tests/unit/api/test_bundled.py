@@ -170,8 +170,7 @@ def test_its_table_lacks_nothing_and_agrees_with_its_document(written: Bundle, s
     assert len(written.tables["none"]["speed"]) == budget_sweep.TIMED
 
 
-# Of the anatomy no record ships yet.
-@pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities", "anatomy"}))
+@pytest.mark.parametrize("what", sorted(set(bundle.ENTRIES) - {"abilities"}))
 @pytest.mark.parametrize("name", bundled.RUNS)
 def test_entries_that_ship_need_no_model(name: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CAHP_CACHE", str(tmp_path))
