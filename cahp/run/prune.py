@@ -203,7 +203,7 @@ def measure_mask(
     bench: Bench,
     mask: HeadMask,
     *,
-    costs: Callable[[HeadMask], Costs],
+    costs: Callable[[Recovered | None], Costs],
     command: Callable[[Settings], str],
     recover: str = NONE.name,
     selection: Selection | None = None,
@@ -212,14 +212,12 @@ def measure_mask(
     """Measure the mask on a board as a run does.
 
     ``selection`` and ``clustering`` tell where the mask comes from; without them it was made by hand. ``costs`` times
-    the cut model. ``command`` writes the command line that
-    repeats a run with these settings. The stages have no timings: the run that filled the board measured them.
+    the cut model with the recovery. ``command`` writes the command line that repeats a run with these settings. The
+    stages have no timings: the run that filled the board measured them.
     """
     start = bench.resources.clock()
     recovered = bench.recoveries.recover(mask, recover)
-    timed = costs(mask)
-    if recovered is not None and recovered.bypasses:
-        timed = bench.costs(mask, recovered)
+    timed = costs(recovered)
     settings = replace(bench.settings, budget=str(mask.count), goal=None, recover=NONE.name, labels=False)
     if recovered is not None:
         settings = replace(settings, recover=recover)

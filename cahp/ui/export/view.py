@@ -6,10 +6,12 @@ from dataclasses import dataclass, replace
 from cahp import features
 from cahp.api.bundled import Bundle
 from cahp.exports.report import recipe
+from cahp.models.cards import Costs
 from cahp.recoveries import NONE
 from cahp.run.document import BY_HAND, RunDocument, machine
 from cahp.run.measures import MaskSubject, find_lines, put_record, remove_recovery
 from cahp.run.prune import measure_mask
+from cahp.run.recoveries import Recovered
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import Kind, measure_costs
@@ -120,10 +122,17 @@ def measurement(explorer: Explorer) -> tuple[str, Callable[[], RunDocument]]:
     clustering = None
     if selection is not None and explorer.clusters is not None:
         clustering = explorer.clusters.clustering
+
+    def find_costs(recovered: Recovered | None) -> Costs:
+        timed = replace(board, recover=NONE.name)
+        if recovered is not None and recovered.bypasses:
+            timed = board
+        return board.results.costs(board.mask, timed.recover) or measure_costs(timed, recovered)
+
     return name_of(explorer), lambda: measure_mask(
         board.bench,
         board.mask,
-        costs=lambda mask: board.results.costs(mask) or measure_costs(replace(board, recover=NONE.name)),
+        costs=find_costs,
         command=recipe,
         recover=board.recover,
         selection=selection,

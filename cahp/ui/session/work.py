@@ -163,13 +163,13 @@ def _enter(board: BoardState, measured: Outcomes) -> Outcomes:
     return measured
 
 
-def measure_costs(board: BoardState, *, fresh: bool = False) -> Costs:
-    """Time the mask with its recovery, anew if ``fresh``, and enter its costs."""
+def measure_costs(board: BoardState, recovered: Recovered | None = None, *, fresh: bool = False) -> Costs:
+    """Time the mask with its recovery, ``recovered`` if that is at hand, anew if ``fresh``, and enter its costs."""
     row = RECOVERIES[board.recover]
-    recovered = None
-    if row.adds_bypass:
+    if recovered is None and row.adds_bypass:
+        recoveries = board.bench.recoveries
         # A bypass that is there at once takes as long.
-        recovered = board.bench.recoveries.recover(board.mask, row.at_once or row.name)
+        recovered = recoveries.read(board.mask, row.name) or recoveries.recover(board.mask, row.at_once or row.name)
     costs = board.bench.costs(board.mask, recovered, fresh=fresh)
     board.results.add_costs(board.mask, board.recover, costs)
     return costs

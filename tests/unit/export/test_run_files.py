@@ -149,7 +149,7 @@ def test_a_run_that_is_not_of_one_piece_is_refused_and_the_last_one_stays(tmp_pa
 
 
 def test_a_mask_made_by_hand_gets_the_figures_that_evaluate_gives_it(bench: Bench, tmp_path: Path) -> None:
-    def costs(mask: HeadMask) -> Costs:
+    def costs(_: object) -> Costs:
         return bench.measurements.costs(mask, length=8, **fakes.QUICK_COSTS)
 
     mask = HeadMask.of([0, 2, 5, 8, 9, 10, 11], 3, 4)

@@ -294,7 +294,7 @@ def test_another_bench_finds_a_distillation(settings: Settings, store: Store, mo
     monkeypatch.setattr(recovery, "distill", None)
     assert budget_sweep.evaluate_mask(bench, run.mask, recover="distill") == run.document.outcomes["recovered"]
     said = measure_mask(
-        bench, run.mask, costs=lambda mask: cast(Any, None), command=lambda asked: asked.recover, recover="distill"
+        bench, run.mask, costs=lambda _: cast(Any, None), command=lambda asked: asked.recover, recover="distill"
     )
     assert (said.outcomes, said.distill, said.command) == (run.document.outcomes, run.document.distill, "distill")
 
