@@ -231,8 +231,7 @@ class BoardSubject:
         """Return the number of weights of the model cut to ``mask`` relative to the full model's (None: not known)."""
         if self.head_size is None:
             return None
-        lost = int((~mask.keep.all(1)).sum())
-        return 1 - self.head_size * (mask.keep.size - mask.count) + self.bypass_size * lost
+        return 1 - self.head_size * (mask.keep.size - mask.count) + self.bypass_size * mask.cut_layers
 
 
 @dataclass(frozen=True, eq=False)

@@ -626,11 +626,10 @@ class ModelCard:
 
     def describe_bypass(self, mask: HeadMask, rank: int) -> str:
         """Describe what bypasses add in the layers that lost heads."""
-        lost = int((~mask.keep.all(1)).sum())
-        said = f"adds {lost * self.weigh_bypass(rank) / 1e6:.1f} M weights"
+        said = f"adds {mask.cut_layers * self.weigh_bypass(rank) / 1e6:.1f} M weights"
         if self.cache is not None:
             # The token before, and three running means, in float32.
-            said += f" and a state of {size_of(16 * rank * lost)} a text, whatever its length"
+            said += f" and a state of {size_of(16 * rank * mask.cut_layers)} a text, whatever its length"
         return said
 
     def choose_rank(self, rank: int | None) -> int:

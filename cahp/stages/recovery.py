@@ -190,13 +190,9 @@ class _Equations:
         if not len(self._gram):
             # Neither heads nor an intercept are left.
             return
-        wanted = target[real].to(self._where).double()
-        design = wanted.new_ones(len(wanted), len(self._gram))
-        design[:, : self._channels] = seen[self._site][real].to(self._where)
-        if self._words is not None:
-            design[:, self._beside] = self._words.read(seen["attention"], real)[real].to(self._where)
+        design = _list_inputs(seen, self._site, real, self._words, self._gram)
         self._gram = add_products(self._gram, design)
-        self._cross.addmm_(design.T, wanted)
+        self._cross.addmm_(design.T, target[real].to(self._where).double())
 
     def solve(self, ridge: float, rank: int | None = None) -> None:
         gram = complete_products(self._gram)
@@ -210,6 +206,22 @@ class _Equations:
         solved, down, up = solve_beside(gram, self._cross, before, self._beside, ridge=ridge, rank=rank)
         _replace(self._projection, solved, self._channels)
         add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
+
+
+def _list_inputs(
+    seen: Mapping[Site, Tensor], site: Site, real: Tensor, words: WordChannels | None, gram: Tensor
+) -> Tensor:
+    """The inputs of a projection at real tokens, one row each, as wide as their ``gram``.
+
+    They are those of its channels, then of the ``words``, and ones for an intercept.
+    """
+    design = gram.new_ones(int(real.sum()), len(gram))
+    own = seen[site][real]
+    design[:, : own.shape[1]] = own.to(gram.device)
+    if words is not None:
+        read = words.read(seen["attention"], real)[real]
+        design[:, own.shape[1] : own.shape[1] + words.width] = read.to(gram.device)
+    return design
 
 
 def _stack(projection: Projection, where: torch.device) -> Tensor:
@@ -236,6 +248,11 @@ def solve_change(gram: Tensor, residual: Tensor, channels: int, ridge: float) ->
     return torch.cholesky_solve(residual, torch.linalg.cholesky(gram + penalty.diag()))
 
 
+def _raise_zeros(penalty: Tensor) -> Tensor:
+    """Return penalties of channels, relative to their own squares; where a channel is always 0, any ridge will do."""
+    return penalty.clamp(min=1e-6 * float(penalty.mean()))
+
+
 def solve_beside(
     gram: Tensor, cross: Tensor, before: Tensor, words: slice, *, ridge: float, rank: int
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -247,8 +264,7 @@ def solve_beside(
     """
     own = [*range(words.start), *range(words.stop, len(gram))]
     penalty = ridge * gram.diagonal().clone()
-    # Where a word's channel is always 0, any ridge will do.
-    penalty[words] = penalty[words].clamp(min=1e-6 * float(penalty[words].mean()))
+    penalty[words] = _raise_zeros(penalty[words])
     penalty[: words.start] = penalty[: words.start].mean()
     penalty[words.stop :] = 0
     start = gram.new_zeros(len(gram), cross.shape[1])
@@ -528,7 +544,6 @@ def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, p
     enough = math.ceil(len(read) * _TOKENS_PER_UNKNOWN * count_unknowns(model) / tokens)
     batches = model.batches([read[row] for row in spread(len(read), enough)])
     states = [_enter(model, batch) for batch in batches]
-    tokens = sum(int(batch.lengths.sum()) for batch in batches)
     where = float64_device(model.device)
     products = []
     readers = []
@@ -539,13 +554,11 @@ def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, p
         gram = torch.zeros(size + words.width + 1, size + words.width + 1, dtype=torch.float64, device=where)
         for number, batch in enumerate(batches):
             progress("gram matrices", layer * len(batches) + number, model.layers * len(batches))
-            real = states[number].real
             seen, states[number] = _run_layer(model, batch, states[number], layer)
-            design = gram.new_ones(int(real.sum()), len(gram))
-            design[:, :size] = seen["output"][real].to(where)
-            design[:, size:-1] = words.read(seen["attention"], real)[real].to(where)
-            gram = add_products(gram, design)
-        gram = complete_products(gram) / tokens
+            gram = add_products(gram, _list_inputs(seen, "output", states[number].real, words, gram))
+        gram = complete_products(gram)
+        # The last channel counts the tokens.
+        gram = gram / gram[-1, -1]
         known = slice(size, len(gram) - (output.bias is None))
         weights = output.weight.to(where).double().view(-1, model.heads, size // model.heads)
         reader = choose_directions(gram[known, known], gram[known, :size], weights, min(4 * rank, size))
@@ -566,9 +579,7 @@ def choose_directions(
     ``gram (words, words)`` and ``cross (words, D)`` are products of the words with each other and with the contexts,
     ``weights (out, H, D / H)`` make outputs of the contexts of each head.
     """
-    penalty = ridge * gram.diagonal()
-    # Where a channel is always 0, any ridge will do.
-    penalty = penalty.clamp(min=1e-6 * float(penalty.mean()))
+    penalty = _raise_zeros(ridge * gram.diagonal())
     predicted = torch.cholesky_solve(cross, torch.linalg.cholesky(gram + penalty.diag()))
     squares = torch.einsum("ohd,ohe->hde", weights, weights)
     squares += 1e-6 * squares.mean() * torch.eye(squares.shape[1]).to(squares)

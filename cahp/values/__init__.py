@@ -271,6 +271,11 @@ class HeadMask:
         """Layers without a kept head."""
         return tuple(int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1)))
 
+    @property
+    def cut_layers(self) -> int:
+        """The number of layers that lost heads."""
+        return int((~self.keep.all(axis=1)).sum())
+
     @cached_property
     def sha256(self) -> str:
         """SHA-256 of the keep rows, one byte per head (0 or 1), row by row."""

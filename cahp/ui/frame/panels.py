@@ -33,10 +33,9 @@ class Panel:
     """A part of a page that is drawn where it is chosen: a tab with a ``label``.
 
     The table of features names its page. ``Board`` stands for what is drawn below the board on every page that has it,
-    ``Every page`` for what opens over any page, ``Card`` for a
-    section of the card of a head. ``draw`` takes what the page passes to its panels: of a card, the explorer and the
-    head. Panels stand in the order of their ``place``; ``name`` is theirs in links
-    (empty: no link opens it). ``tool`` draws a button of the page's toolbar.
+    ``Every page`` for what opens over any page, ``Card`` for a section of the card of a head. ``draw`` takes what the
+    page passes to its panels: of a card, the explorer and the head. Panels stand in the order of their ``place``;
+    ``name`` is theirs in links (empty: no link opens it). ``tool`` draws a button of the page's toolbar.
     """
 
     label: str
