@@ -28,6 +28,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from contextvars import ContextVar
 from enum import IntEnum
+from math import inf
 from time import monotonic, sleep
 from typing import Any, Generic, Literal, TypeVar
 
@@ -41,8 +42,7 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: Seconds that the end of the process waits for the thread: loading a model cannot be interrupted.
 _EXIT_S = 30.0
-#: Seconds of a stage after which its pace is known, and of work after which that tells how long it takes.
-_SETTLED_S = 0.5
+#: Seconds of work of unknown length after which its pace tells how long it takes.
 _KNOWN_S = 5.0
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
@@ -111,7 +111,7 @@ class Job(Generic[T]):
         self._stage_began = 0.0
         self._stage_base = 0
         self._furthest = 0.0
-        self._first_left: float | None = None
+        self._told_left = inf
 
     @property
     def ended(self) -> bool:
@@ -139,21 +139,24 @@ class Job(Generic[T]):
         if self._expected is not None:
             left = max(0.0, self._expected - (now - self._began))
         new = self.done - self._stage_base
-        spent = now - self._stage_began
-        if new > 0 and spent > _SETTLED_S:
-            left = max(left or 0.0, spent * (self.total - self.done) / new)
+        if new > 0:
+            left = max(left or 0.0, (now - self._stage_began) * (self.total - self.done) / new)
         return left
 
     @property
     def seconds_left(self) -> float | None:
-        """The estimated seconds to the end, once they are known; never more than at first."""
+        """The estimated seconds to the end, once they are known.
+
+        What was expected never rises; without it, each stage has its own, which is never more than the first.
+        """
         left = self._left()
         early = self._expected is None and monotonic() - self._began < _KNOWN_S
         if self.state == "queued" or left is None or early:
             return None
-        if self._first_left is None:
-            self._first_left = left
-        return min(left, self._first_left)
+        left = min(left, self._told_left)
+        if self._expected is not None or self._told_left == inf:
+            self._told_left = left
+        return left
 
     @property
     def share(self) -> float:

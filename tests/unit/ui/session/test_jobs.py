@@ -255,3 +255,20 @@ def test_a_time_left_is_told_in_every_stage_and_never_rises_above_the_first(monk
     job.advance()
     # One step of distilling took 9 s, so nine take 81 s; 10 s were told first.
     assert told == [None, 10.0, 0.0, None, 10.0]
+
+
+def test_a_time_left_that_was_expected_never_rises(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    told: list[float | None] = []
+
+    def work(progress: Progress) -> None:
+        for done, seconds in ((0, 10), (1, 8), (5, 2), (10, 5)):
+            now[0] += seconds
+            progress("refit", done, 10)
+            told.append(job.seconds_left)
+
+    job = jobs.Job(jobs._worker, SESSION, "work", work, expected=30.0)
+    job.advance()
+    # The first of ten steps took 8 s, but nine more in 72 s were not expected.
+    assert told == [20.0, 20.0, 10.0, 5.0]
