@@ -215,13 +215,11 @@ def _list_inputs(
 
     They are those of its channels, then of the ``words``, and ones for an intercept.
     """
-    design = gram.new_ones(int(real.sum()), len(gram))
-    own = seen[site][real]
-    design[:, : own.shape[1]] = own.to(gram.device)
+    parts = [seen[site][real]]
     if words is not None:
-        read = words.read(seen["attention"], real)[real]
-        design[:, own.shape[1] : own.shape[1] + words.width] = read.to(gram.device)
-    return design
+        parts.append(words.read(seen["attention"], real)[real])
+    inputs = torch.cat(parts, dim=1).to(gram.device).double()
+    return nn.functional.pad(inputs, (0, len(gram) - inputs.shape[1]), value=1.0)
 
 
 def _stack(projection: Projection, where: torch.device) -> Tensor:

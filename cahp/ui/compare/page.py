@@ -92,7 +92,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
     calibration = max(sample.examples for sample in document.data.select)
     st.caption(
         f"{choice.origin} {calibration:,} calibration {document.items}, {shown.n:,} evaluation {shown.noun} of "
-        f"{plain(shown.split)}, {counted(len(document.seeds), 'seed')}."
+        f"{plain(shown.split[:40])}, {counted(len(document.seeds), 'seed')}."
     )
     above = st.container(key="compare-above")
     filters = draw_filters(shown, recover=explorer.recovery.name)
@@ -114,7 +114,7 @@ def _draw_comparison(explorer: Explorer, choice: Choice) -> None:
                 display.download(file, write, file, media, key=f"compare-get-{file}")
     if document.command:
         with st.expander("Command", key="compare-command"):
-            st.code(document.command, language="bash", wrap_lines=True)
+            st.code(document.command[:2000], language="bash", wrap_lines=True)
 
 
 def _draw_claims(results: SplitResults, filters: Filters) -> None:

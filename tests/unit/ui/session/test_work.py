@@ -142,6 +142,10 @@ def test_nobody_waits_for_two_turns_of_another(came: str) -> None:
         assert all(goes[:first].count(other) <= 1 for other in set(came))
 
 
+#: Seconds before the end in which rounding and polling are a large part of what is left.
+LAST_S = 5.0
+
+
 def bench(settings: Settings) -> Bench:
     return Source.open(settings).bench
 
@@ -157,7 +161,7 @@ def test_a_timed_recovery_takes_no_longer_than_it_may(monkeypatch: pytest.Monkey
 
 @pytest.mark.nightly
 @pytest.mark.slow
-def test_the_time_left_of_a_run_is_near_the_truth() -> None:
+def test_the_time_left_of_a_run_is_within_a_factor_of_one_and_a_half_of_the_truth() -> None:
     explorer = Explorer("one person", Source.open(bundled.RUNS["minilm-bbc"]))
     explorer.work.start(RUN, explorer.bench)
     job = explorer.work.job(RUN)
@@ -167,14 +171,8 @@ def test_the_time_left_of_a_run_is_near_the_truth() -> None:
         time.sleep(0.5)
     end = time.monotonic()
     assert (job.state, job.error) == ("done", None)
-    run = end - told[0][0]
-    # What is wrong at first stays wrong, and is a large part of the last seconds.
-    ratios = [left / (end - now) for now, left in told if left is not None and end - now > run / 2]
-    wrong = [abs(left - (end - now)) / run for now, left in told if left is not None]
+    ratios = [left / (end - now) for now, left in told if left is not None and end - now > LAST_S]
     assert ratios
-    print(
-        f"a run of {run:.0f} s: {min(ratios):.2f} to {max(ratios):.2f} of the true time left; wrong by {max(wrong):.2f}"
-    )
+    print(f"a run of {end - told[0][0]:.0f} s: announced {min(ratios):.2f} to {max(ratios):.2f} of the true time left")
     assert min(ratios) > 1 / 1.5
     assert max(ratios) < 1.5
-    assert max(wrong) < 1 / 3
