@@ -57,7 +57,7 @@ class Figure:
     """A chart: ``draw`` makes it for a light or a dark page, with a Plotly figure as its result.
 
     ``title`` states its finding, ``help`` tells how to read it, and ``data`` are its numbers by column. ``formula`` is
-    TeX, and ``alt`` is what a screen reader says after the title (both may be None: nothing, and the help).
+    TeX (None: there is none).
     """
 
     title: str
@@ -66,7 +66,6 @@ class Figure:
     data: Mapping[str, Sequence[Any]]
     name: str = "figure"
     formula: str | None = None
-    alt: str | None = None
 
 
 @dataclass(frozen=True, eq=False)

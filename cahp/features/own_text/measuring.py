@@ -15,7 +15,7 @@ import numpy as np
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
 from cahp.stages import Arc, find_arcs, read_tokens, read_words
-from cahp.store import Entry, Store, key
+from cahp.store import Entry, key
 from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
@@ -207,12 +207,8 @@ def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
     return key("text on board", 1, model, text, digest(*(mask.sha256 for mask in masks)))
 
 
-def read_stored(store: Store, name: str) -> StoredText | None:
+def read_example(entry: Entry) -> StoredText:
     """Read what is stored of an example, which ``assets/bundle.py`` measures; texts of a person are not stored."""
-    return store.read(name, _read_example)
-
-
-def _read_example(entry: Entry) -> StoredText:
     arcs = msgspec.convert(entry.meta["arcs"], tuple[tuple[Arc, ...], ...])
     maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
     curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])

@@ -20,16 +20,16 @@ from cahp.features.own_text.measuring import (
     continue_text,
     name_text,
     over_budgets,
+    read_example,
     read_maps,
-    read_stored,
     read_text,
 )
 from cahp.features.own_text.section import CONTINUATION, TOKENS
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import cut_model
-from cahp.ui.frame import describe_progress, job_card
+from cahp.ui.frame import describe_progress, job_card, warm
 from cahp.ui.parts import is_own_example, own_text_box
-from cahp.ui.session import WARM, BoardState, Explorer, Kind, Rank, recovery_seconds
+from cahp.ui.session import BoardState, Explorer, Kind, Rank, recovery_seconds
 from cahp.values import Floats, HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ _SMALL = 1_000_000_000
 class KnownText:
     """Results of a text with the model of this digest: its readings, and the answers over all budgets of a table.
 
-    ``maps`` are what the heads of a classifier attend to, ``tried`` the recovered models that are not computed yet.
-    ``number`` stands for the text in logs.
+    ``maps`` are what the heads of a classifier attend to, ``tried`` the recovered models that are not computed yet, and
+    ``stored`` the answers that ship. ``number`` stands for the text in logs.
     """
 
     model: str
@@ -64,6 +64,7 @@ class KnownText:
     curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
     maps: WordMaps | None = None
     tried: set[tuple[object, ...]] = field(default_factory=set)
+    stored: StoredText | None = None
     number: int = field(default_factory=count(1).__next__)
 
 
@@ -96,6 +97,11 @@ class TextOnBoard:
     def table_name(self) -> str:
         """Digest of the masks of all budgets."""
         return digest(*(mask.sha256 for mask in self.masks))
+
+    @property
+    def curve(self) -> AnswersOverBudgets | None:
+        """The answers over all budgets (None: not measured)."""
+        return self.known.curves.get(self.table_name)
 
     def mask(self, state: State) -> HeadMask:
         """Return the heads of a state."""
@@ -137,9 +143,53 @@ class TextOnBoard:
             "pruned": self.is_read("pruned"),
             "maps": self.continues or self.known.maps is not None,
             "recovered": tried or self.is_read("recovered"),
-            "curve": self.table_name in self.known.curves,
+            "curve": self.curve is not None,
         }
         return [part for part, is_known in known.items() if not is_known]
+
+    @property
+    def is_of_run(self) -> bool:
+        """Whether the run on screen has the mask and the recovery of the board."""
+        run = self.board.results.run
+        return run is not None and (run.mask.sha256, run.settings.recover) == (self.board.mask.sha256, self.recovery)
+
+    def find_probabilities(self, state: State) -> Floats | None:
+        """Return the class probabilities of a state, as they were read or are stored (None: they are not measured)."""
+        reading = self.read(state)
+        if reading is not None:
+            return reading.probabilities
+        if state == "recovered":
+            if self.known.stored is None or not self.is_of_run:
+                return None
+            return self.known.stored.recovered
+        mask = self.mask(state)
+        curve = self.curve
+        table = self.board.table
+        if curve is None or table is None or not table.has(mask) or mask.count not in curve.budgets:
+            return None
+        row: Floats = curve.probabilities[curve.budgets.index(mask.count)]
+        return row
+
+    def find_written(self, state: State) -> Sequence[str] | None:
+        """Return the tokens so far with which a state continues the text, read here or by the run on screen."""
+        reading = self.read(state)
+        if reading is not None:
+            return reading.written
+        run = self.board.results.run
+        if run is None:
+            return None
+        continuation = CONTINUATION.read_run(run)
+        if continuation is None or continuation.prompt != self.known.text:
+            return None
+        if state == "full":
+            return continuation.full
+        if run.mask.sha256 != self.board.mask.sha256:
+            return None
+        if state == "pruned":
+            return continuation.pruned
+        if self.is_of_run:
+            return continuation.recovered
+        return None
 
     @property
     def lacks_recovered(self) -> bool:
@@ -241,9 +291,8 @@ def put_on_board(explorer: Explorer, *, line: bool) -> TextOnBoard:
 
 def load_ahead(explorer: Explorer) -> None:
     """Load a small model ahead, in a quiet moment, once in a session: the first text and click answer at once."""
-    small = 0 < int(explorer.card.details.get("bytes", 0)) <= _SMALL
-    if small and explorer.work.job(WARM, explorer.bench) is None:
-        explorer.work.start(WARM, explorer.bench)
+    if 0 < int(explorer.card.details.get("bytes", 0)) <= _SMALL:
+        warm(explorer)
 
 
 def start_reading(explorer: Explorer, text: TextOnBoard) -> str:
@@ -280,60 +329,11 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
         job_card(explorer, RECOVERED, text, name=name, title=f"The same {beside}", offer=f"Read it {beside}")
 
 
-# What is known of it, measured here or stored -------------------------------------------------------------------
-
-
-def use_stored(explorer: Explorer, text: TextOnBoard) -> StoredText | None:
-    """Take the stored answers to a text under the masks of the board's budgets (None: there are none)."""
-    name = name_text(explorer.card.sha256, text.known.text, text.masks)
-    stored = read_stored(explorer.bench.resources.store, name)
+def use_stored(text: TextOnBoard) -> None:
+    """Take the stored answers to a text under the masks of the board's budgets, if there are any."""
+    bench = text.board.bench
+    stored = bench.resources.store.read(name_text(bench.card.sha256, text.known.text, text.masks), read_example)
+    text.known.stored = stored
     if stored is not None:
         text.known.maps = stored.maps
         text.known.curves = {text.table_name: stored.curve}
-    return stored
-
-
-def find_probabilities(explorer: Explorer, text: TextOnBoard, state: State, stored: StoredText | None) -> Floats | None:
-    """Return the class probabilities of a state, as they were read or are stored (None: they are not measured)."""
-    reading = text.read(state)
-    if reading is not None:
-        return reading.probabilities
-    if state == "recovered":
-        if stored is None or not _is_of_run(explorer, text):
-            return None
-        return stored.recovered
-    mask = text.mask(state)
-    curve = text.known.curves.get(text.table_name)
-    table = text.board.table
-    if curve is None or table is None or not table.has(mask) or mask.count not in curve.budgets:
-        return None
-    row: Floats = curve.probabilities[curve.budgets.index(mask.count)]
-    return row
-
-
-def find_written(explorer: Explorer, text: TextOnBoard, state: State) -> Sequence[str] | None:
-    """Return the tokens so far with which a state continues the text, read here or by the run on screen."""
-    reading = text.read(state)
-    if reading is not None:
-        return reading.written
-    run = explorer.results.run
-    if run is None:
-        return None
-    continuation = CONTINUATION.read_run(run)
-    if continuation is None or continuation.prompt != text.known.text:
-        return None
-    if state == "full":
-        return continuation.full
-    if run.mask.sha256 != text.board.mask.sha256:
-        return None
-    if state == "pruned":
-        return continuation.pruned
-    if _is_of_run(explorer, text):
-        return continuation.recovered
-    return None
-
-
-def _is_of_run(explorer: Explorer, text: TextOnBoard) -> bool:
-    """Whether the run on screen has the mask and the recovery of the text."""
-    run = explorer.results.run
-    return run is not None and (run.mask.sha256, run.settings.recover) == (text.board.mask.sha256, text.recovery)

@@ -15,8 +15,6 @@ from cahp.features.own_text.on_board import (
     State,
     TextOnBoard,
     draw_recovered_work,
-    find_probabilities,
-    find_written,
     load_ahead,
     put_on_board,
     start_reading,
@@ -37,21 +35,21 @@ def _read_above(explorer: Explorer) -> Sentence | None:
         return None
     load_ahead(explorer)
     text = put_on_board(explorer, line=True)
-    stored = use_stored(explorer, text)
+    use_stored(text)
     waits = ""
-    if stored is None or find_probabilities(explorer, text, "pruned", stored) is None:
+    if text.known.stored is None or text.find_probabilities("pruned") is None:
         waits = start_reading(explorer, text)
     if not waits:
         draw_recovered_work(explorer, text)
     answers: dict[State, SentenceAnswer] = {}
     for state in get_args(State):
-        probabilities = find_probabilities(explorer, text, state, stored)
+        probabilities = text.find_probabilities(state)
         if probabilities is not None:
             answers[state] = _name(explorer, probabilities)
     kept: State = "pruned"
     if "recovered" in answers:
         kept = "recovered"
-    curve = text.known.curves.get(text.table_name)
+    curve = text.curve
     budgets: Sequence[int] = ()
     over = []
     if curve is not None:
@@ -78,10 +76,10 @@ def _draw_below(explorer: Explorer) -> None:
     if text.recovery is not None:
         states = ["full", "recovered"]
     waits = ""
-    if any(text.read(state) is not None or find_written(explorer, text, state) is None for state in states):
+    if any(text.read(state) is not None or text.find_written(state) is None for state in states):
         # Not all of them ship with the run on screen.
         waits = start_reading(explorer, text)
-        if find_written(explorer, text, "recovered") is None:
+        if text.find_written("recovered") is None:
             states = ["full", "pruned"]
     draw_continuations(explorer, text, states, waits)
     if not waits:
@@ -91,7 +89,7 @@ def _draw_below(explorer: Explorer) -> None:
 def draw_continuations(explorer: Explorer, text: TextOnBoard, states: Sequence[State], waits: str = "") -> None:
     """Draw how the models of ``states``, the full one first, continue a text so far, and what is in progress."""
     unit = explorer.card.unit
-    full = find_written(explorer, text, "full") or ()
+    full = text.find_written("full") or ()
     with st.container(key="continuations"):
         for column, state in zip(st.columns(len(states), gap="medium"), states, strict=True):
             title = f"All {unit}s"
@@ -101,7 +99,7 @@ def draw_continuations(explorer: Explorer, text: TextOnBoard, states: Sequence[S
             if waits and state != "full":
                 # Beside the title, where it moves nothing.
                 title += f'<span class="waits"> · {safe(capital(waits))}</span>'
-            written = find_written(explorer, text, state) or ()
+            written = text.find_written(state) or ()
             html = continuation_html(" ".join(parts_of(text.known.text)), written, full)
             column.html(f'<div class="continued">{title}{html}</div>')
 

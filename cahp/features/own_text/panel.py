@@ -58,13 +58,12 @@ def draw_tab(explorer: Explorer) -> None:
     for reading in readings.values():
         names |= reading.words or {}
     names = names or dict(enumerate(explorer.bench.class_names))
-    curve = text.known.curves.get(text.table_name)
     with right:
         if text.continues:
             draw_continuations(explorer, text, states)
         draw_blocks([_show_probabilities(explorer, readings, names)])
-        if curve is not None:
-            steady = curve.steady_down_to(full.answer)
+        if text.curve is not None:
+            steady = text.curve.steady_down_to(full.answer)
             line = f"The prediction changes as soon as a {unit} is removed"
             if steady is not None:
                 line = f"The prediction stays “{names[full.answer]}” down to {steady} of {mask.keep.size} {unit}s"

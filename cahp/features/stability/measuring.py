@@ -6,7 +6,7 @@ with one of them changed and all else as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, reduce
 from itertools import combinations
@@ -35,7 +35,7 @@ from cahp.values import (
 from cahp.words import span
 
 if TYPE_CHECKING:
-    from cahp.run import Bench, Recovered, Settings
+    from cahp.run import Bench, Recovered
 
 STAGE = "resamples"
 #: Equal parts of the calibration texts, from which other samples are put together.
@@ -116,7 +116,7 @@ _Evidence = tuple[Clustering, Floats]
 
 
 def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
-    """Repeat CAHP's selection, with one thing changed.
+    """Repeat CAHP's selection as a run with these settings does, with one thing changed.
 
     Other seeds begin with the run's own. Samples are random halves of the calibration texts (of a language model, of
     their documents), put together from stratified parts whose statistics merge exactly; they vary about as much as new
@@ -127,29 +127,24 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
         SpaceError: If the texts do not make enough parts, or these do not fit into memory.
     """
     settings = bench.settings
-    if options.vary == "seed":
-        seeds = [(settings.seed + place) % 2**32 for place in range(options.choices)]
-        return _select_again("seed", seeds, _over_seeds(bench, seeds), options.keep, settings)
-    evidence = _over_samples(bench, options.choices)
-    return _select_again("sample", range(1, options.choices + 1), evidence, options.keep, settings)
-
-
-def _select_again(
-    vary: str, values: Sequence[int], evidence: Iterable[_Evidence], keep: int, settings: Settings
-) -> Stability:
-    """Select heads as a run with these settings does: an even one first asks the curve how many."""
     how = settings.representative
+    layers = bench.card.layers
+    heads = bench.card.heads
+    floor = settings.floor(layers)
+    if options.vary == "seed":
+        values = [(settings.seed + place) % 2**32 for place in range(options.choices)]
+        evidence = _over_seeds(bench, values)
+    else:
+        values = list(range(1, options.choices + 1))
+        evidence = _over_samples(bench, options.choices)
     knees = []
     kept: list[tuple[int, ...]] = []
-    layers = 0
-    heads = 0
     for clustering, salience in evidence:
-        layers, heads = salience.shape
-        floor = settings.floor(layers)
-        budget = keep or None
+        budget = options.keep or None
         knees.append(clustering.knee)
         try:
             if budget is None and settings.even:
+                # The curve tells how many.
                 suggested = select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
                 budget = round_evenly(suggested.mask.count, layers, heads, min_per_layer=floor)
             least = layer_minimum(budget, layers, min_per_layer=floor, even=settings.even)
@@ -159,7 +154,7 @@ def _select_again(
         else:
             kept.append(tuple(chosen.mask.flat))
     # These texts may have fewer different halves.
-    return Stability(vary, layers, heads, tuple(values[: len(kept)]), tuple(knees), tuple(kept))
+    return Stability(options.vary, layers, heads, tuple(values[: len(kept)]), tuple(knees), tuple(kept))
 
 
 def _over_seeds(bench: Bench, seeds: Sequence[int]) -> Iterator[_Evidence]:

@@ -49,7 +49,6 @@ def draw(blocks: Iterable[Block], *, owner: object = None, key: Hashable = None,
                     help=plain(block.help),
                     name=block.name,
                     data=block.data,
-                    alt=block.alt,
                     formula=block.formula,
                 )
             case Marks():

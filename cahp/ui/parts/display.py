@@ -100,7 +100,6 @@ def show(
     help: str,
     name: str,
     data: Table,
-    alt: str | None = None,
     formula: str | None = None,
     on_pick: Callable[[int], None] | None = None,
 ) -> None:
@@ -109,10 +108,10 @@ def show(
     Args:
         figure: A ``plotly.graph_objects.Figure``, without a title of its own.
         title: The finding, in words.
-        help: One paragraph on how to read it (Markdown); never a person's text.
+        help: One paragraph on how to read it (Markdown), which a screen reader says after the title; never a person's
+            text.
         name: Names the downloads and, as ``st-key-chart-NAME``, the chart in the page; unique on a page.
         data: The numbers, as a CSV file would hold them.
-        alt: What a screen reader says after the title; by default the help.
         formula: TeX, shown under the help.
         on_pick: Called with the ``customdata`` of a point that was clicked, before the page runs again.
     """
@@ -139,7 +138,7 @@ def show(
         st.plotly_chart(
             figure,
             key=key,
-            alt=f"{title}. {alt or re.sub(r'[*_`#]|[$][^$]*[$]', '', help)}",
+            alt=f"{title}. {re.sub(r'[*_`#]|[$][^$]*[$]', '', help)}",
             config={"displaylogo": False, "toImageButtonOptions": {"format": "svg", "filename": name}},
             **options,
         )

@@ -6,7 +6,6 @@ from cahp.ui.session.opening import Source
 from cahp.ui.session.work import (
     ROLES,
     TABLE,
-    WARM,
     BoardState,
     Kind,
     loading_seconds,
@@ -17,7 +16,6 @@ from cahp.ui.session.work import (
 __all__ = [
     "ROLES",
     "TABLE",
-    "WARM",
     "BoardState",
     "Explorer",
     "Kind",
