@@ -301,7 +301,6 @@ def contents(
         rows.append({**_list_figures(row), "rescued": selection.rescued})
     current = _describe_current(table, measured, shown)
     current["covers"] = clusters.covers(mask, labels)
-    full = HeadMask.full(clusters.layers, clusters.heads)
     entries = [current, *rows]
     for entry, own in zip(entries, (mask, *masks), strict=True):
         entry["size"] = _short(subject.size(own))
@@ -324,7 +323,7 @@ def contents(
         "trained": recovery.trains,
         "unmeasured": "",
         "unit": subject.unit,
-        "cache": subject.cache and subject.cache.per_token(full),
+        "cache": subject.cache and subject.cache.per_token(masks[-1]),
         "colours": COLOURS,
         "inks": list(map(contrast, COLOURS)),
         "striped": STRIPED,

@@ -3,7 +3,6 @@
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -287,7 +286,7 @@ def look_up(source: ItemSource, size: Size, random: np.random.Generator) -> Item
         names = _choose(random, NAMES, OPTIONS)
         chosen = _choose(random, values.split(), OPTIONS)
         lines = [fact.format(name=name, value=value) for name, value in zip(names, chosen, strict=True)]
-        filler = [FILLER[place % len(FILLER)] for place in random.integers(len(FILLER), size=distance)]
+        filler = [FILLER[place] for place in random.integers(len(FILLER), size=distance)]
         place = int(random.integers(OPTIONS))
         text = "\n".join([*lines, " ".join(filler), asked.format(name=names[place])])
         questions.append((text, _put_first(chosen, place)))
@@ -346,10 +345,8 @@ def _list_pairs() -> Iterator[Question]:
 
 def ask_capitals(source: ItemSource, size: Size, random: np.random.Generator) -> Items:
     """Ask for the capital of each country once, in one of several ways; the other options are other capitals."""
-    countries = list(CAPITALS)
     questions = []
-    for place in random.permutation(len(countries))[: size.items]:
-        country = countries[place]
+    for country in _choose(random, list(CAPITALS), size.items):
         text = CAPITAL_QUESTIONS[random.integers(len(CAPITAL_QUESTIONS))]
         others = _choose(random, [city for name, city in CAPITALS.items() if name != country], OPTIONS - 1)
         questions.append((text.format(country=country), _space([CAPITALS[country], *others])))
@@ -365,9 +362,10 @@ def ask_sums(source: ItemSource, size: Size, random: np.random.Generator) -> Ite
         total = left + right
         shown = [sums[other] for other in random.choice(len(sums), 2, replace=False) if other != place]
         lines = [f"{one} + {two} = {one + two}" for one, two in shown]
-        near = sorted((one for one in range(2, 100) if one != total), key=lambda one: abs(one - total))
-        options = islice((one for one in near if len(str(one)) == len(str(total))), OPTIONS - 1)
-        questions.append(("\n".join([*lines, f"{left} + {right} ="]), _space([str(total), *map(str, options)])))
+        as_long = [str(one) for one in range(2, 100) if len(str(one)) == len(str(total))]
+        # The right one is the nearest.
+        options = sorted(as_long, key=lambda one: abs(int(one) - total))[:OPTIONS]
+        questions.append(("\n".join([*lines, f"{left} + {right} ="]), _space(options)))
     return ask_choices(source, questions)
 
 
@@ -380,15 +378,16 @@ def read_languages(source: ItemSource, size: Size, random: np.random.Generator) 
     sentences = OTHER_LANGUAGES[: size.items]
     for item, sentence in enumerate(sentences):
         words = sentence.split(" ")
-        mixed = [words[place] for place in random.permutation(len(words))]
-        for part, text in enumerate((" ".join(mixed), sentence)):
+        mixed = " ".join(random.permutation(words))
+        for part, text in enumerate((mixed, sentence)):
             probes.append(_ask_rest(item, np.array(source.encode(text)), 1, part))
     return Items(probes, len(sentences), 2)
 
 
 def _choose(random: np.random.Generator, words: Sequence[str], count: int) -> list[str]:
     """Choose so many different words."""
-    return [words[place] for place in random.permutation(len(words))[:count]]
+    chosen: list[str] = random.permutation(words)[:count].tolist()
+    return chosen
 
 
 def _put_first(words: Sequence[str], place: int) -> list[str]:

@@ -19,35 +19,33 @@ from cahp.ui.parts import draw_blocks, has_words, note_refusal, own_text_box, pl
 from cahp.ui.session import Explorer, Kind
 from cahp.values import Input, Progress
 
-#: The lower end of each band, as a share of the largest change, and the words of the band.
+#: The lower end of each band, as a share of the largest change, with the sign, the words and the colour of the band:
+#: from dark blue over the neutral colour to orange.
 _BANDS = (
-    (-np.inf, "supports it most"),
-    (-0.5, "supports it"),
-    (-0.15, "supports it a little"),
-    (-0.02, "hardly matters"),
-    (0.02, "a little against it"),
-    (0.15, "against it"),
+    (-np.inf, "+++", "supports it most", "#08306B"),
+    (-0.5, "++", "supports it", "#0072B2"),
+    (-0.15, "+", "supports it a little", "#7FB8D8"),
+    (-0.02, "", "hardly matters", NEUTRAL),
+    (0.02, "−", "a little against it", "#F0B07A"),
+    (0.15, "−−", "against it", "#D55E00"),
 )
-_SIGNS = ("+++", "++", "+", "", "−", "−−")
-#: From dark blue over the neutral colour to orange.
-_COLOURS = ("#08306B", "#0072B2", "#7FB8D8", NEUTRAL, "#F0B07A", "#D55E00")
 
 
 def mark_text(result: Attribution) -> Marks:
     """Draw the estimated change without each head in bands of the largest change."""
     changes = result.changes
     most = float(np.abs(changes).max()) or 1.0
-    starts = [start for start, _ in _BANDS]
+    starts, signs, words, colours = zip(*_BANDS, strict=True)
     groups = np.searchsorted(starts, changes / most, side="right") - 1
     return Marks(
         "attribution",
         "this text",
         groups,
-        _SIGNS,
-        [words for _, words in _BANDS],
+        signs,
+        words,
         f"The answer on this text: estimated change of its log-probability without a {result.unit}, relative to the "
         "largest",
-        _COLOURS,
+        colours,
     )
 
 

@@ -1,6 +1,6 @@
 """The board of Home and of the Budget page: the mask, its figures, and what a person does on it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -10,7 +10,6 @@ import streamlit as st
 
 from cahp import features
 from cahp.board import Event, FirstScreen, Host, Shown
-from cahp.board.budget_sweep import BudgetTable
 from cahp.board.colourings import Coloured
 from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
@@ -188,13 +187,16 @@ def draw(
     outcomes = explorer.outcomes(other)
     if outcomes is not None and not mask.is_full:
         shown = replace(shown, beside=(RECOVERIES[other].beside, outcomes))
-    selection = explorer.choices().suggested
+    suggestion = explorer.choices().suggested
     suggested = None
-    if selection is not None and not board.auto:
-        suggested = selection.mask.count
+    if suggestion is not None and not board.auto:
+        suggested = suggestion.mask.count
+    titles = [find_title(explorer, describe)]
+    for row, selection in zip(table.rows(), table.selections, strict=True):
+        titles.append(describe(explorer, selection.mask, row.outcomes))
     host = Host(
         selected=explorer.selected,
-        titles=[find_title(explorer, describe), *(describe(explorer, *row) for row in _measured(table))],
+        titles=titles,
         colourings=_colour(explorer),
         steps={"undo": board.can_undo, "suggested": suggested},
         cards=True,
@@ -230,11 +232,6 @@ def draw_no_refit(explorer: Explorer) -> None:
     """Draw why no refit is offered, where it is impossible."""
     if explorer.no_refit:
         st.caption(f"A refit is not available: {plain(explorer.no_refit)}.")
-
-
-def _measured(table: BudgetTable) -> Iterator[tuple[HeadMask, Outcomes | None]]:
-    for row, selection in zip(table.rows(), table.selections, strict=True):
-        yield selection.mask, row.outcomes
 
 
 def find_title(explorer: Explorer, describe: Describe) -> str:

@@ -129,19 +129,21 @@ def find_record(explorer: Explorer, one: Measure[R]) -> R | None:
     known = explorer.results.records
     run = explorer.results.run
     mask, recover = _find_subject(explorer, one)
-    if run is not None and (run.mask.sha256 == mask.sha256 or not one.of_mask):
-        key = (one.name, mask.sha256, run.settings.recover if one.of_mask else recover)
-        if key not in known and (record := one.read_run(run)) is not None:
-            known[key] = record
+    key = (one.name, mask.sha256, recover)
+    of_run = key
+    if run is not None and one.of_mask:
+        of_run = (one.name, run.mask.sha256, run.settings.recover)
+    if run is not None and of_run not in known and (record := one.read_run(run)) is not None:
+        known[of_run] = record
     if one.of_mask and recover == NONE.name:
         others = [record for (name, digest, _), record in known.items() if (name, digest) == (one.name, mask.sha256)]
         if others:
-            known[one.name, mask.sha256, recover] = one.as_pruned(max(others, key=one.is_complete))
-    if not one.of_mask and (one.name, mask.sha256, recover) not in known:
+            known[key] = one.as_pruned(max(others, key=one.is_complete))
+    if not one.of_mask and key not in known:
         stored = explorer.results.once(f"measure {one.name}", lambda: one.stored(explorer.bench))
         if stored is not None:
-            known[one.name, mask.sha256, recover] = stored
-    return known.get((one.name, mask.sha256, recover))
+            known[key] = stored
+    return known.get(key)
 
 
 def draw_measure(one: Measure[Any], explorer: Explorer) -> None:

@@ -145,10 +145,10 @@ def permitted(settings: Settings, upload: Upload | None = None) -> Settings:
         AccessError: If access is not permitted.
     """
     rules = access.current()
-    model = rules.source(settings.model, known=models.BUILTINS)
-    if upload is not None or settings.data is None:
-        return replace(settings, model=model)
-    return replace(settings, model=model, data=rules.source(settings.data, known=data.known()))
+    settings = replace(settings, model=rules.source(settings.model, known=models.BUILTINS))
+    if upload is None and settings.data is not None:
+        settings = replace(settings, data=rules.source(settings.data, known=data.known()))
+    return settings
 
 
 def with_length(settings: Settings, *, uploaded: bool) -> Settings:
