@@ -17,7 +17,6 @@ from cahp.board.colourings import (
     tints,
 )
 from cahp.board.contents import (
-    SHARED,
     BoardSubject,
     Event,
     FirstScreen,
@@ -27,7 +26,7 @@ from cahp.board.contents import (
     Shown,
     WordMaps,
     contents,
-    join_scripts,
+    read_component,
     script,
     style,
 )
@@ -38,7 +37,6 @@ __all__ = [
     "CLUSTER_COLOURS",
     "COLOURS",
     "NEUTRAL",
-    "SHARED",
     "STRIPED",
     "BoardSubject",
     "BudgetTable",
@@ -57,9 +55,9 @@ __all__ = [
     "contents",
     "contrast",
     "evaluate_mask",
-    "join_scripts",
     "mark_clusters",
     "mismatch",
+    "read_component",
     "script",
     "style",
     "tints",

@@ -476,8 +476,11 @@ def style() -> str:
     return (_CORE / "board.css").read_text(encoding="utf-8")
 
 
-#: Elements of a page, and arcs over words: what more than the board draws.
-SHARED = (_CORE / "elements.js", _CORE / "arcs.js")
+@cache
+def read_component(style: Path, *scripts: Path) -> tuple[str, str]:
+    """Return the script and the style sheet of another component, whose ``scripts`` draw with elements of the board."""
+    shared = (_CORE / "elements.js", _CORE / "arcs.js")
+    return join_scripts((*shared, *scripts)), style.read_text(encoding="utf-8")
 
 
 def join_scripts(files: Iterable[Path]) -> str:

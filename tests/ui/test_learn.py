@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from cahp.features.learn.stage import _sources
+from cahp.board import read_component
+from cahp.features.learn.stage import _CORE
 
 pytestmark = pytest.mark.browser
 
@@ -86,12 +87,13 @@ def test_the_stage_draws_new_bars_of_the_same_answer_and_another_sentence(page: 
     board = {"step": "one-head", "layers": 1, "heads": 1, "label": "1 head", "off": [0], "answered": True}
     data = {**board, **cells, **sentence, "bars": [bar]}
     other = {**data, "bars": [{**bar, "text": "60 %"}]}
+    script, _ = read_component(_CORE / "learn.css", _CORE / "sentence.js", _CORE / "stage.js")
     drawn = page.evaluate(
         """async ([script, ...given]) => {
           const { default: draw } = await import(`data:text/javascript,${encodeURIComponent(script)}`);
           return given.map((data) => (draw({ data, parentElement: document.body }), document.body.innerText));
         }""",
-        [_sources("sentence.js", "stage.js")[0], data, other, {**other, "words": ["two", "three"]}],
+        [script, data, other, {**other, "words": ["two", "three"]}],
     )
     assert ["60 %" in text for text in drawn] == [False, True, True]
     assert ["three" in text for text in drawn] == [False, False, True]

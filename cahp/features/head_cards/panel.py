@@ -2,14 +2,14 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from cahp.board import SHARED, HeadClusters, Pictures, contrast, join_scripts, mark_clusters
+from cahp.board import HeadClusters, Pictures, contrast, mark_clusters, read_component
 from cahp.features.head_cards.measuring import (
     SENTENCES,
     Example,
@@ -180,15 +180,10 @@ def _draw_part(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
         if chosen is not None and 0 <= int(chosen) < explorer.mask.keep.size:
             explorer.card_head = int(chosen)
 
-    js, css = _sources()
+    js, css = read_component(_HERE / "card.css", _HERE / "card.js")
     # The dialog's loop of the Tab key does not enter a shadow tree.
     component = st.components.v2.component("cahp_head_card", js=js, css=css, isolate_styles=False)
     component(key=key, data={part: data}, on_head_change=open_head, height="content")
-
-
-@cache
-def _sources() -> tuple[str, str]:
-    return join_scripts([*SHARED, _HERE / "card.js"]), (_HERE / "card.css").read_text(encoding="utf-8")
 
 
 def _name(explorer: Explorer, head: int) -> dict[str, Any]:

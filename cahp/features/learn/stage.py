@@ -1,14 +1,13 @@
 """What a step draws: the sentence with its arcs, the board, bars, and the line over the steps; and its figures."""
 
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import streamlit as st
 
-from cahp.board import COLOURS, SHARED, STRIPED, contrast, join_scripts
+from cahp.board import COLOURS, STRIPED, contrast, read_component
 from cahp.features.learn.steps import TURN, Answer, Step, Subject
 from cahp.figures import draw, ink, points
 from cahp.outcomes import OUTCOMES
@@ -101,15 +100,8 @@ def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Est
     _component("cahp_learn_line", "line.js")(key="learn-line", data=data)
 
 
-@cache
-def _sources(*files: str) -> tuple[str, str]:
-    """Return the scripts as one module, and the style sheet."""
-    script = join_scripts([*SHARED, *(_CORE / file for file in files)])
-    return script, (_CORE / "learn.css").read_text(encoding="utf-8")
-
-
 def _component(name: str, *files: str) -> Any:
-    js, css = _sources(*files)
+    js, css = read_component(_CORE / "learn.css", *(_CORE / file for file in files))
     return st.components.v2.component(name, js=js, css=css)
 
 
