@@ -10,7 +10,7 @@ Conmy 2023), with a baseline from other texts instead of a second prompt.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -273,9 +273,9 @@ def attribute_answer(
         wanted = predicted
     shape = changes.shape
     chosen = order_by_support(changes)[: max(1, min(top, changes.size // 2))]
-    sets = [np.array(chosen), *draw_sets(changes.size, len(chosen), seed=seed)]
-    masks = [HeadMask.without([head], *shape).keep for head in chosen]
-    masks += [HeadMask.without(heads, *shape).keep for heads in sets]
+    sets: list[Iterable[int]] = [[head] for head in chosen]
+    sets += [chosen, *draw_sets(changes.size, len(chosen), seed=seed)]
+    masks = [HeadMask.without(heads, *shape).keep for heads in sets]
     removed, _ = question.remove(masks, wanted, progress=progress)
     exact = (removed - logs[wanted]).tolist()
     each = []

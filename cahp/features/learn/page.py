@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -75,19 +76,13 @@ def _measure(asked: tuple[Subject, int], progress: Progress) -> Answer:
     return answer
 
 
-def _read_scene(subject: tuple[Bench, HeadFamily], _: Progress) -> Scene:
-    scene = find_scene(*subject, lambda: measure_scene(*subject))
-    assert scene is not None
-    return scene
-
-
 #: Measure the answer to a step.
 ANSWER: Kind[tuple[Subject, int], Answer] = Kind(
     _measure, lambda asked: f"learn-{asked[0].name_answer(asked[0].steps[asked[1]].name)}", title="Step of Learn"
 )
 #: Read the sentence that the steps show.
-SCENE: Kind[tuple[Bench, HeadFamily], Scene] = Kind(
-    _read_scene,
+SCENE: Kind[tuple[Bench, HeadFamily], Scene | None] = Kind(
+    lambda subject, _: find_scene(*subject, make=partial(measure_scene, *subject)),
     lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
     seconds=lambda subject: loading_seconds(subject[0]),
 )
@@ -150,8 +145,7 @@ def _find_subject(explorer: Explorer) -> Subject | None:
     family = find_family(labels, selection.mask, clusters.salience, explorer.roles)
     scene = find_scene(explorer.bench, family)
     if scene is None:
-        title = "Read a sentence"
-        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title=title)
+        scene = job_card(explorer, SCENE, (explorer.bench, family), name="scene", title="Read a sentence")
     if scene is None:
         return None
     # The last step is about budgets after a refit, if all of them are refitted.

@@ -54,8 +54,19 @@ def _has_news() -> bool:
 
 #: Settings that have their defaults where heads are chosen on neutral text.
 _AS_USUAL = (
-    *(*COLUMNS, "label_map", "data", "select_split", "eval_split", "neutral_data", "report", "goal", "select_time"),
-    *("roles", "recover_data", "recover_time", "labels"),
+    *COLUMNS,
+    "label_map",
+    "data",
+    "select_split",
+    "eval_split",
+    "neutral_data",
+    "report",
+    "goal",
+    "select_time",
+    "roles",
+    "recover_data",
+    "recover_time",
+    "labels",
 )
 #: Texts of a classifier that choose heads, at most.
 _CALIBRATION = 400

@@ -28,9 +28,24 @@ from cahp.values import CahpError, OptionError, Progress
 #: Selected at first: cheap methods of different kinds.
 _FIRST = (REFERENCE, "random", "gradient", "confidence", "magnitude")
 #: Fields of the board's settings that a comparison uses besides the model; its command contains them.
-_WINDOWS = ("window", "stride", "bos", "tokens", "mix", "eval_tokens")
-_MINIMA = ("min_per_layer", "min_first_layers")
-_SHARED = ("data", *COLUMNS, "label_map", *PROMPT, "dtype", "max_length", *_WINDOWS, *_MINIMA, "even", "device")
+_SHARED = (
+    "data",
+    *COLUMNS,
+    "label_map",
+    *PROMPT,
+    "dtype",
+    "max_length",
+    "window",
+    "stride",
+    "bos",
+    "tokens",
+    "mix",
+    "eval_tokens",
+    "min_per_layer",
+    "min_first_layers",
+    "even",
+    "device",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -274,13 +274,11 @@ class Explorer:
         """
         if self.chosen_recovery is not None:
             return self.chosen_recovery
-        masks = [self.mask]
-        if self.board.by_hand and self.board.start is not None:
-            masks.append(self.board.start.mask)
         measured = self.outcomes(QUICK.name) is not None
         if not measured and self.can_refit:
-            quick = self.outcomes(AT_ONCE.name) is not None
-            measured = quick or any(self.results.outcomes(mask, QUICK.name) is not None for mask in masks)
+            start = self.board.start
+            of_start = start is not None and self.results.outcomes(start.mask, QUICK.name) is not None
+            measured = self.outcomes(AT_ONCE.name) is not None or of_start
         return QUICK.name if measured and not self.mask.is_full else NONE.name
 
     @property
