@@ -34,7 +34,8 @@ def find_premise(comparison: ComparisonDocument) -> Claim:
     for file in premise_folder().glob("*.json"):
         document = json.loads(file.read_text(encoding="utf-8"))
         if (document["model"], document["data"]) == (model, data):
-            return _make_claim("premise", title, document["shown"])
+            shown = document["shown"]
+            return Claim("premise", title, shown["status"], partial(_show, shown))
     return _offer("premise", title, "--model", model, "--data", data)
 
 
@@ -46,7 +47,7 @@ def find_peers(comparison: ComparisonDocument) -> Claim | None:
     shown = read_peers(comparison.model.id, comparison.model.sha256)
     if shown is None:
         return _offer("peers", title, comparison.model.id)
-    return _make_claim("peers", title, shown)
+    return Claim("peers", title, shown["status"], partial(_show, shown))
 
 
 def read_peers(model: str, sha256: str) -> Fields | None:
@@ -57,10 +58,6 @@ def read_peers(model: str, sha256: str) -> Fields | None:
     document = json.loads(file.read_text(encoding="utf-8"))
     shown: Fields = document["shown"]
     return shown if document["sha256"] == sha256 else None
-
-
-def _make_claim(name: str, title: str, shown: Fields) -> Claim:
-    return Claim(name, title, shown["status"], partial(_show, shown))
 
 
 def _show(shown: Fields) -> Iterator[Block]:

@@ -82,7 +82,7 @@ ANSWER: Kind[tuple[Subject, int], Answer] = Kind(
 )
 #: Read the sentence that the steps show.
 SCENE: Kind[tuple[Bench, HeadFamily], Scene | None] = Kind(
-    lambda subject, _: find_scene(*subject, make=partial(measure_scene, *subject)),
+    lambda subject, _: find_scene(subject[0], subject[1], partial(measure_scene, *subject)),
     lambda subject: f"scene-{subject[0].card.sha256}-{subject[1].leaving}",
     seconds=lambda subject: loading_seconds(subject[0]),
 )

@@ -90,8 +90,7 @@ class TextOnBoard:
     @property
     def masks(self) -> list[HeadMask]:
         """The masks of all budgets."""
-        assert self.board.table is not None
-        return [selection.mask for selection in self.board.table.selections]
+        return [selection.mask for selection in self.board.need_table.selections]
 
     @property
     def table_name(self) -> str:
@@ -164,8 +163,7 @@ class TextOnBoard:
             return self.known.stored.recovered
         mask = self.mask(state)
         curve = self.curve
-        table = self.board.table
-        if curve is None or table is None or not table.has(mask) or mask.count not in curve.budgets:
+        if curve is None or not self.board.need_table.has(mask) or mask.count not in curve.budgets:
             return None
         row: Floats = curve.probabilities[curve.budgets.index(mask.count)]
         return row

@@ -61,8 +61,7 @@ def draw_head(explorer: Explorer, head: int) -> None:
         _draw_role(roles, head)
     maps = known_maps(explorer)
     if maps is None:
-        label = "Measure attention targets"
-        maps = job_card(explorer, HABITS, explorer.bench, name="habits", title=label)
+        maps = job_card(explorer, HABITS, explorer.bench, name="habits", title="Measure attention targets")
     if maps is None:
         return
     title = f"Its mean attention map over {maps.texts} {explorer.card.words.items}"

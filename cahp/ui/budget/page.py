@@ -122,8 +122,7 @@ def _draw_goals(explorer: Explorer) -> None:
 
 def _reach_goal(explorer: Explorer, goal: Goal) -> str:
     """Put the budget that reaches a goal on the board, and return the answer in words."""
-    table = explorer.table(explorer.chosen_recovery or explorer.swept)
-    assert table is not None
+    table = explorer.board_state(explorer.chosen_recovery or explorer.swept).need_table
     reached = reach(table, goal, explorer.card)
     explorer.board.set_budget(reached.heads)
     which = "the most" if goal.wants_most else "the fewest"
@@ -269,10 +268,9 @@ def draw_flips(explorer: Explorer) -> None:
 def draw_measurements(explorer: Explorer) -> None:
     """Draw what can be measured for the board, how far it is, and why it was not."""
     recovery = explorer.recovery
-    table = explorer.table(recovery.name)
-    assert table is not None
+    subject = explorer.board_state()
+    table = subject.need_table
     with st.container(horizontal=True, vertical_alignment="center"):
-        subject = explorer.board_state()
         sweep = explorer.work.job(TABLE)
         # Another sweep that is in progress ends first.
         free = sweep is None or sweep.ended or sweep is explorer.work.job(TABLE, subject)

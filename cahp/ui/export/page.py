@@ -252,9 +252,8 @@ def _draw_report_files(explorer: Explorer, view: View) -> None:
 
 def _report(explorer: Explorer, view: View, run: RunDocument) -> bytes:
     clusters = explorer.clusters
-    table = explorer.table(explorer.swept)
+    table = explorer.board_state(explorer.swept).need_table
     assert clusters is not None
-    assert table is not None
     live = Live(clusters, table, explorer.board.labels, colour_by_measures(features.measures(), run))
     origin = report.Origin(run.machine or machine(), date.today().isoformat(), _recipe(explorer, run.settings))
     if view.bundle is not None:

@@ -45,10 +45,8 @@ def measure(explorer: Explorer) -> None:
     """Start to measure what is on the board, unless it is measured."""
     recovery = explorer.recovery
     bundled = explorer.results.bundled
-    pruned = explorer.table()
-    recovered = explorer.table(recovery.name)
-    assert pruned is not None
-    assert recovered is not None
+    pruned = explorer.board_state(NONE.name).need_table
+    recovered = explorer.board_state().need_table
     current = None
     if not explorer.board.by_hand:
         current = explorer.board.budget
@@ -159,11 +157,9 @@ def draw(
     mask = explorer.mask
     # The model as pruned and the refitted one are shown together.
     other = QUICK.name if recovery.name == NONE.name else NONE.name
-    second = explorer.table(other)
-    table = explorer.table(recovery.name)
+    second = explorer.board_state(other).need_table
+    table = explorer.board_state().need_table
     clusters = explorer.clusters
-    assert table is not None
-    assert second is not None
     assert clusters is not None
     job = explorer.job(FIGURE, recovery.shown)
     refit = explorer.job(REFIT, recovery.refitting)
@@ -276,8 +272,7 @@ def _as_table(explorer: Explorer) -> dict[str, list[Any]]:
     """Return the curves of the board as columns of a file; measured values have an interval, estimates have none."""
     import pandas as pd
 
-    table = explorer.table(explorer.recovery.name)
-    assert table is not None
+    table = explorer.board_state().need_table
     rows = pd.json_normalize(msgspec.to_builtins(table.rows()), sep=" ")
     return dict(rows.astype(object).fillna("").to_dict("list"))
 

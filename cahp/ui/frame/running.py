@@ -214,8 +214,7 @@ def job_card(
 def measure_roles(explorer: Explorer) -> HeadRoles | None:
     """Return the roles of the heads (None: being measured, or stopped or failed)."""
     if explorer.roles is None:
-        label = "Measure roles of heads"
-        job_card(explorer, ROLES, explorer.bench, name="roles", title=label)
+        job_card(explorer, ROLES, explorer.bench, name="roles", title="Measure roles of heads")
     return explorer.roles
 
 

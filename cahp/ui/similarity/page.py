@@ -112,9 +112,7 @@ def compare(explorer: Explorer) -> ComparedHeads | None:
     if text == EXAMPLE:
         compared = compare_example(explorer.card.sha256)
     if compared is None:
-        label = "Compare heads"
-        subject = explorer.bench, text
-        compared = job_card(explorer, COMPARE, subject, name="similarity", title=label)
+        compared = job_card(explorer, COMPARE, (explorer.bench, text), name="similarity", title="Compare heads")
     if compared is None:
         return None
     if compared.attention.cut:
