@@ -84,7 +84,7 @@ def _measure_sentence(bench: Bench) -> None:
     def measure() -> SimpleNamespace:
         mask = made.document.mask
         recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
-        after = own_text.read_text(recovered, text, mask, masked=False).probabilities
+        after = own_text.read_text(recovered, text, None).probabilities
         curve = own_text.over_budgets(bench.model, text, masks)
         maps = vars(own_text.read_maps(bench.model, text))
         return SimpleNamespace(**maps, budgets=curve.budgets, probabilities=curve.probabilities, recovered=after)

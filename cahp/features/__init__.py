@@ -28,15 +28,15 @@ _log = logging.getLogger(__name__)
 class Feature:
     """The names of the parts of one feature by seam, each ``room.module:NAME``. It is imported when it is first used.
 
-    ``measures`` are what is measured of a mask, with all their doors, ``panels`` the tabs by page (see ``Panel``),
-    ``experiments`` find what was measured once of the model of a comparison (None: it does not apply),
+    ``measures`` are what is measured of a mask, with all their doors, and ``panels`` its panel of each page (see
+    ``Panel``). ``experiments`` find what was measured once of the model of a comparison (None: it does not apply).
     ``colourings`` are those of the board, and ``first_texts`` the lines for a person's text on the first screen. Pages
     are scripts in ``pages/``.
     """
 
     name: str
     measures: Sequence[str] = ()
-    panels: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    panels: Mapping[str, str] = field(default_factory=dict)
     experiments: Sequence[str] = ()
     colourings: Sequence[str] = ()
     first_texts: Sequence[str] = ()
@@ -52,40 +52,40 @@ FEATURES = (
         "roles",
         measures=("roles.section:ROLES_OF_HEADS",),
         panels={
-            "Budget": ("roles.panel:TAB",),
-            "Similarity": ("roles.panel:ONE_HEAD",),
-            "Card": ("roles.panel:HEADLINE",),
+            "Budget": "roles.panel:TAB",
+            "Similarity": "roles.panel:ONE_HEAD",
+            "Card": "roles.panel:HEADLINE",
         },
         colourings=("roles.panel:ATTENTION", "roles.panel:ROLE"),
     ),
     Feature(
         "abilities",
         measures=("abilities.section:RECEIPT",),
-        panels={"Board": ("abilities.panel:STRIP",)},
+        panels={"Board": "abilities.panel:STRIP"},
     ),
     Feature(
         "attribution",
         experiments=("attribution.result:find_check",),
-        panels={"Budget": ("attribution.panel:TAB",), "Card": ("attribution.panel:CARD",)},
+        panels={"Budget": "attribution.panel:TAB", "Card": "attribution.panel:CARD"},
         colourings=("attribution.panel:THIS_TEXT",),
     ),
     Feature("neutral", measures=("neutral.section:NEUTRAL_TEXT",)),
     Feature(
         "own_text",
         measures=("own_text.section:CONTINUATION",),
-        panels={"Budget": ("own_text.panel:TAB",)},
+        panels={"Budget": "own_text.panel:TAB"},
         first_texts=("own_text.overview:FIRST_TEXT",),
     ),
-    Feature("versus", panels={"Budget": ("versus:TAB",)}),
+    Feature("versus", panels={"Budget": "versus:TAB"}),
     Feature("stability", measures=("stability.measuring:STABILITY",)),
     Feature(
         "anatomy",
         measures=("anatomy:ANATOMY",),
-        panels={"Card": ("anatomy.panel:CARD",)},
+        panels={"Card": "anatomy.panel:CARD"},
         colourings=("anatomy.panel:COVER",),
     ),
     Feature("learn"),
-    Feature("head_cards", panels={"Every page": ("head_cards.panel:DIALOG",)}),
+    Feature("head_cards", panels={"Every page": "head_cards.panel:DIALOG"}),
 )
 
 
@@ -106,11 +106,11 @@ def panels(page: str) -> Sequence[Panel]:
 
     shown = []
     for feature in FEATURES:
-        for name in feature.panels.get(page, ()):
+        if page in feature.panels:
             try:
-                shown.append(find_part(name))
+                shown.append(find_part(feature.panels[page]))
             except Exception as error:
-                _log.exception("panel %s cannot be imported", name)
+                _log.exception("panel %s cannot be imported", feature.panels[page])
                 shown.append(broken_panel(feature.name, error))
     return shown
 

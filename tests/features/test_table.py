@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any
@@ -148,7 +147,7 @@ def test_a_measure_that_marks_heads_colours_the_board() -> None:
     for feature in features.FEATURES:
         for name in (*feature.measures, *feature.experiments, *feature.colourings, *feature.first_texts):
             assert features.find_part(name)
-        for name in chain(*feature.panels.values()):
+        for name in feature.panels.values():
             assert isinstance(features.find_part(name), Panel)
     # Every room has a row of its name.
     rooms = [room.name for room in iter_modules(features.__path__)]

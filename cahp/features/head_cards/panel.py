@@ -132,12 +132,10 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         if examples is None:
             examples = job_card(explorer, EXAMPLES, (bench, families), name="sentences", title="Read sentences")
         rows = []
-        own: tuple[Example, ...] = ()
         if examples is not None:
-            own = examples[head]
-        for example in own:
-            words = SENTENCES[example.text].split()
-            rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
+            for example in examples[head]:
+                words = SENTENCES[example.text].split()
+                rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
         sentences: dict[str, Any] = {
             "title": "Three sentences on which it differs from its family",
             "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "

@@ -77,10 +77,8 @@ class AnswersOverBudgets:
         return steady
 
 
-def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True) -> TextReading:
-    """Run ``model`` on a text or a pair with the heads of ``mask`` only.
-
-    With ``masked``, the model has all heads and the others are gated off; otherwise it is already cut to the mask.
+def read_text(model: HeadModel, text: Input, mask: HeadMask | None) -> TextReading:
+    """Run ``model`` on a text or a pair with the heads of ``mask`` only (None: with those that it has).
 
     Raises:
         DataError: If the text is empty.
@@ -89,7 +87,7 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
 
     entry, _, truncated = read_tokens(model, text)
     with torch.inference_mode():
-        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask, masked=masked))
+        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask))
     probabilities = scores[0].double().softmax(-1).cpu().numpy()
     words = None
     if model.card.task.predicts_often:
@@ -97,25 +95,23 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = T
     return TextReading(probabilities, truncated, words)
 
 
-def _gate(model: HeadModel, mask: HeadMask, *, masked: bool) -> Tensor | None:
-    """Return the gates of the heads of ``mask`` (None: the model needs none); ``masked`` is that of ``read_text``."""
-    if not masked or mask.is_full:
+def _gate(model: HeadModel, mask: HeadMask | None) -> Tensor | None:
+    """Return the gates of the heads of ``mask`` (None: the model needs none)."""
+    if mask is None or mask.is_full:
         return None
     return model.gates(mask.keep)
 
 
-def continue_text(
-    model: HeadModel, text: Input, mask: HeadMask, *, masked: bool = True, count: int = TOKENS
-) -> Iterator[int]:
+def continue_text(model: HeadModel, text: Input, mask: HeadMask | None, *, count: int = TOKENS) -> Iterator[int]:
     """Yield the ids of the ``count`` most probable tokens after a text, one after the other, by a language model.
 
-    ``masked`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued; see
+    ``mask`` is that of ``read_text``. Of a text that leaves no room for them, the end is continued; see
     ``continue_greedily``.
     """
     from cahp.models import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
-    yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask, masked=masked))
+    yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask))
 
 
 def likeliest(rows: Sequence[Floats]) -> list[int]:

@@ -237,14 +237,17 @@ def _read(text: TextOnBoard, state: State, model: HeadModel, progress: Progress)
     from cahp.models import split_text
 
     name = text.name(state)
-    masked = state != "recovered"
-    reading = read_text(model, text.known.text, text.mask(state), masked=masked)
+    mask = None
+    # The recovered model is cut already.
+    if state != "recovered":
+        mask = text.mask(state)
+    reading = read_text(model, text.known.text, mask)
     text.known.readings[name] = reading
     yield
     if not text.continues:
         return
     ids: tuple[int, ...] = ()
-    for token in continue_text(model, text.known.text, text.mask(state), masked=masked):
+    for token in continue_text(model, text.known.text, mask):
         ids = (*ids, token)
         text.known.readings[name] = replace(reading, ids=ids, written=split_text(model.tokenizer, ids))
         progress(CONTINUE, len(ids), TOKENS)

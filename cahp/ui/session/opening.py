@@ -252,8 +252,8 @@ class ShippedTexts(Texts):
     def __init__(self, record: WindowsRecord, cut: Callable[[], Texts], units: str | None = None) -> None:
         labels = np.full(record.rows, NO_LABEL, dtype=np.int64)
         # The fields but the first, and what ``cached_property`` keeps there.
-        vars(self).update(second=None, labels=labels, classes=ALL, task=NEXT_TOKEN, _record=record, _cut=cut)
-        vars(self).update(sha256=record.sha256, tokens=float(record.tokens))
+        known = {"sha256": record.sha256, "tokens": float(record.tokens)}
+        vars(self).update(known, second=None, labels=labels, classes=ALL, task=NEXT_TOKEN, _record=record, _cut=cut)
         if units is not None:
             vars(self).update(units=units)
 

@@ -148,7 +148,7 @@ def test_the_sidebar_leads_to_every_page_and_no_other_file_says_where_it_lies() 
 def test_a_part_that_cannot_be_imported_is_named_and_takes_no_page_down(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = ("Board", "Budget", "Similarity", "Card", "Every page")
     missing = ("neutral.missing:TAB",)
-    panels = dict.fromkeys(pages, missing)
+    panels = dict.fromkeys(pages, "neutral.missing:TAB")
     broken = Feature("word_order", panels=panels, experiments=missing, colourings=missing, first_texts=missing)
     monkeypatch.setattr(features, "FEATURES", (*features.FEATURES, broken))
     monkeypatch.setattr(board, "list_colourings", board.list_colourings.__wrapped__)
