@@ -225,8 +225,7 @@ class BudgetTable:
         Raises:
             KeyError, TypeError, ValueError: If they are missing or malformed.
         """
-        measured = msgspec.convert(content["outcomes"], dict[int, dict[str, Estimate]], strict=False)
-        for budget, outcomes in measured.items():
+        for budget, outcomes in msgspec.convert(content["outcomes"], dict[int, Outcomes], strict=False).items():
             self.add(budget, outcomes=outcomes)
         for budget, speed in msgspec.convert(content["speed"], dict[int, Speed], strict=False).items():
             self.add(budget, speed=speed)

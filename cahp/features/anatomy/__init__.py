@@ -20,7 +20,7 @@ from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Cell, Figure, Line, Marks, Table, Text
 from cahp.store import key
 from cahp.tasks import find_source
-from cahp.values import Estimate, spread
+from cahp.values import Estimate, JsonObject, spread
 from cahp.words import counted, nats, percent
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def draw_parts(rows: Sequence[HeadAnatomy], names: Sequence[str], heads: int) ->
     amount = {"title": "share of the output (%)", "range": [0, 100], "fixedrange": True}
     layers = range(len(rows) // heads)
     x = ticks("layer", [(layer + 0.5) * heads - 0.5 for layer in layers], (-0.6, len(rows) - 0.4), [*layers])
-    y: dict[str, Any] = amount
+    y: JsonObject = amount
     height = 320
     alone = len(rows) == 1
     if alone:
@@ -211,7 +211,7 @@ def draw_parts(rows: Sequence[HeadAnatomy], names: Sequence[str], heads: int) ->
     for part, (label, colour) in PARTS.items():
         shares = [100 * getattr(row, part) for row in rows]
         hover = [f"{name}<br>{label}: {share:.0f} %" for name, share in zip(names, shares, strict=True)]
-        trace: dict[str, Any] = {"type": "bar", "x": numbers, "y": shares}
+        trace: JsonObject = {"type": "bar", "x": numbers, "y": shares}
         if alone:
             trace |= {"orientation": "h", "x": shares, "y": numbers}
         look = {"name": label, "marker": {"color": colour}, "hovertext": hover, "hoverinfo": "text"}

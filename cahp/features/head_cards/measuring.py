@@ -14,7 +14,7 @@ from cahp.outcomes import HEADLINES, Outcomes
 from cahp.run import Bench
 from cahp.stages import Arc, SharedLayers, find_arcs, read_words
 from cahp.store import key
-from cahp.values import Estimate, Floats, HeadMask, Ints, Progress, called, digest, silent
+from cahp.values import Floats, HeadMask, Ints, Progress, called, digest, silent
 from cahp.words import percent, span
 
 if TYPE_CHECKING:
@@ -104,9 +104,13 @@ class Example:
     arcs: tuple[Arc, ...]
 
 
+#: Those of each head.
+Examples = tuple[tuple[Example, ...], ...]
+
+
 def find_examples(
     model: HeadModel, families: Ints, *, sentences: Sequence[str] = SENTENCES, progress: Progress = silent
-) -> tuple[tuple[Example, ...], ...]:
+) -> Examples:
     """Find for each head the sentences on which it attends to other words than the rest of its family.
 
     ``families (N,)`` are those of the heads. A head that is a family of its own is compared with all other heads.
@@ -133,16 +137,16 @@ def find_examples(
     return tuple(examples)
 
 
-def stored_examples(bench: Bench, families: Ints, *, measure: bool = False) -> tuple[tuple[Example, ...], ...] | None:
+def stored_examples(bench: Bench, families: Ints, *, measure: bool = False) -> Examples | None:
     """Return the examples of each head from the store (None: not there), or ``measure`` and store them."""
 
-    def make() -> tuple[tuple[Example, ...], ...]:
+    def make() -> Examples:
         return find_examples(bench.model, families, progress=bench.resources.progress)
 
     name = key("sentences of heads", 1, bench.card.sha256, digest(families.tobytes()), digest(*SENTENCES))
     if measure:
-        return bench.resources.find_record(name, tuple[tuple[Example, ...], ...], make)
-    return bench.resources.find_record(name, tuple[tuple[Example, ...], ...])
+        return bench.resources.find_record(name, Examples, make)
+    return bench.resources.find_record(name, Examples)
 
 
 def exceed_family(maps: Floats, families: Ints) -> Floats:
@@ -165,7 +169,7 @@ def exceed_family(maps: Floats, families: Ints) -> Floats:
 
 def stored_removals(bench: Bench) -> dict[int, Outcomes]:
     """Return the stored outcomes without one head on the evaluation texts, by flat index."""
-    return bench.resources.find_record(_name_removals(bench), dict[int, dict[str, Estimate]]) or {}
+    return bench.resources.find_record(_name_removals(bench), dict[int, Outcomes]) or {}
 
 
 def measure_removal(bench: Bench, head: int, *, shared: SharedLayers | None = None) -> Outcomes:

@@ -1,10 +1,9 @@
 """The card of a head, a dialog over any page: it opens from boards, graphs and figures, and has an address."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -12,7 +11,7 @@ import streamlit as st
 from cahp.board import HeadClusters, Pictures, contrast, mark_clusters, read_component
 from cahp.features.head_cards.measuring import (
     SENTENCES,
-    Example,
+    Examples,
     describe_family,
     describe_removal,
     describe_replacement,
@@ -27,7 +26,7 @@ from cahp.stages import nearest_heads
 from cahp.ui.frame import Panel, job_card, link, list_colourings, parse_head, put_address, set_head
 from cahp.ui.parts import clear_note, plain, problem
 from cahp.ui.session import Explorer, Kind, loading_seconds, pass_seconds
-from cahp.values import CahpError, Ints, called, digest
+from cahp.values import CahpError, Fields, Ints, JsonObject, called, digest
 from cahp.words import capital, percent
 
 #: The field of the address that opens a card, and the pages that have it.
@@ -41,7 +40,7 @@ _PAGE = "head_cards.page"
 _NEAREST = 3
 
 #: Find the sentences on which each head differs from its family.
-EXAMPLES: Kind[tuple[Bench, Ints], tuple[tuple[Example, ...], ...] | None] = Kind(
+EXAMPLES: Kind[tuple[Bench, Ints], Examples | None] = Kind(
     lambda subject, _: stored_examples(*subject, measure=True),
     lambda subject: f"sentences-{subject[0].card.sha256}-{digest(subject[1].tobytes())}",
 )
@@ -136,7 +135,7 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
             for example in examples[head]:
                 words = SENTENCES[example.text].split()
                 rows.append({"words": words, "share": percent(example.share, 0), "arcs": example.arcs})
-        sentences: dict[str, Any] = {
+        sentences: JsonObject = {
             "title": "Three sentences on which it differs from its family",
             "about": "Arcs lead to the word it attends to; at the right the share of its attention on other words than "
             "those of its family.",
@@ -169,7 +168,7 @@ def _find_pictures(explorer: Explorer) -> Pictures | None:
     return None
 
 
-def _draw_part(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
+def _draw_part(explorer: Explorer, part: str, data: Fields) -> None:
     """Draw a part of the card; a press on another head opens its card."""
     key = f"one-head-{part}"
 
@@ -184,7 +183,7 @@ def _draw_part(explorer: Explorer, part: str, data: Mapping[str, Any]) -> None:
     component(key=key, data={part: data}, on_head_change=open_head, height="content")
 
 
-def _name(explorer: Explorer, head: int) -> dict[str, Any]:
+def _name(explorer: Explorer, head: int) -> JsonObject:
     mask = explorer.mask
     return {
         "head": head,
@@ -195,12 +194,12 @@ def _name(explorer: Explorer, head: int) -> dict[str, Any]:
     }
 
 
-def _encode(pictures: Pictures, head: int) -> dict[str, Any]:
+def _encode(pictures: Pictures, head: int) -> JsonObject:
     picture = pictures.pictures[head]
     return {"size": len(picture), "bytes": base64.b64encode(picture.tobytes()).decode("ascii")}
 
 
-def _list_nearest(explorer: Explorer, clusters: HeadClusters, head: int, pictures: Pictures | None) -> dict[str, Any]:
+def _list_nearest(explorer: Explorer, clusters: HeadClusters, head: int, pictures: Pictures | None) -> JsonObject:
     """Return the nearest heads with their distances."""
     distances = clusters.distances
     rows = []

@@ -80,14 +80,14 @@ def describe_stage(subject: Subject, step: Step, known: Answer | None, *, answer
 
 def draw_line(steps: Sequence[Step], answers: Sequence[Answer | None], full: Estimate | None, at: int) -> None:
     """Draw the outcome of each step that was answered, and the full model's ``full``, if it is known, as the first."""
-    dots: list[dict[str, Any]] = []
+    dots: list[JsonObject] = []
     for step, answer in zip(steps, answers, strict=True):
         estimate = None
         if step.name == "head":
             estimate = full
         elif answer is not None and answer.outcome in OUTCOMES:
             estimate = list(answer.bars.values())[1]
-        dot: dict[str, Any] = {}
+        dot: JsonObject = {}
         if estimate is not None:
             dot = {"value": estimate.value, "text": percent(estimate.value)}
             if step.name == "random":

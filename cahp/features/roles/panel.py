@@ -4,6 +4,7 @@ from operator import attrgetter
 
 import numpy as np
 import streamlit as st
+from numpy.typing import NDArray
 
 from cahp.board import Pictures
 from cahp.features.roles.habits import TEXTS, HeadMaps, measure_maps, stored_maps
@@ -78,7 +79,7 @@ def _draw_role(roles: HeadRoles, head: int) -> None:
     st.markdown(f"**Role:** {plain(roles.describe(head))}.", help=HELP)
 
 
-def draw_picture(picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]], *, dark: bool) -> object:
+def draw_picture(picture: NDArray[np.uint8], *, dark: bool) -> object:
     """Draw a head's mean attention map ``(B, B)`` over positions of a text."""
     along = (np.arange(len(picture)) + 0.5) * 100 / len(picture)
     axis = {"range": [0, 100], "showgrid": False, "zeroline": False, "constrain": "domain"}

@@ -115,7 +115,11 @@ def name_of(explorer: Explorer) -> str:
     return "-".join((*digests, explorer.recovery.name, origin))
 
 
-def measurement(explorer: Explorer) -> tuple[str, Callable[[], RunDocument]]:
+#: A name, and the work that measures a mask.
+Measurement = tuple[str, Callable[[], RunDocument]]
+
+
+def measurement(explorer: Explorer) -> Measurement:
     """Return the work that measures the mask on the board of this moment as a run does, after its name."""
     board = explorer.board_state()
     selection = explorer.board.selection
@@ -141,7 +145,7 @@ def measurement(explorer: Explorer) -> tuple[str, Callable[[], RunDocument]]:
 
 
 #: Measure the mask on the board; the subject is ``measurement``.
-MEASURE: Kind[tuple[str, Callable[[], RunDocument]], RunDocument] = Kind(
+MEASURE: Kind[Measurement, RunDocument] = Kind(
     lambda subject, _: subject[1](),
     lambda subject: f"export-{subject[0]}",
     Rank.RUN,

@@ -50,17 +50,19 @@ export default function ({ data, parentElement, setTriggerValue }) {
 }
 """
 
+#: Example texts: each has a ``name``, and a ``text`` or the ``first`` and ``second`` of a pair.
+Examples = list[dict[str, str]]
 #: The names of the texts of an example, by the name of the file of examples.
 _PARTS = {"single": ("text",), "pairs": ("first", "second")}
 
 
-def load_examples(kind: str) -> list[dict[str, str]]:
-    """Read the bundled example texts: each has a ``name``, and a ``text`` or the ``first`` and ``second`` of a pair."""
-    examples: list[dict[str, str]] = json.loads((models.assets() / "examples" / f"{kind}.json").read_text("utf-8"))
+def load_examples(kind: str) -> Examples:
+    """Read the bundled example texts."""
+    examples: Examples = json.loads((models.assets() / "examples" / f"{kind}.json").read_text("utf-8"))
     return examples
 
 
-def own_examples(bench: Bench) -> list[dict[str, str]]:
+def own_examples(bench: Bench) -> Examples:
     """Return the first evaluation texts of a person's own data, named by their first characters.
 
     Those of a language model are beginnings of its windows. Built-in data have none: the bundled texts fit them.

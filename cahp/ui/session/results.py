@@ -27,6 +27,8 @@ from cahp.values import Arrays, HeadMask, JsonObject
 
 T = TypeVar("T")
 
+#: What the time of a model depends on: the heads in each layer, and whether there is a bypass.
+_Shape = tuple[int | bool, ...]
 #: Settings that may change without a new run: they only interpret the same evidence differently.
 INTERPRETATIONS = frozenset((*CHOOSING, *AFTERWARDS, "device")) - {"method", "select_time"}
 
@@ -68,8 +70,8 @@ class Results:
         self._outcomes: dict[tuple[str, str], Outcomes] = {}
         #: Keys of ``_outcomes`` whose figures ship with the package.
         self._shipped: set[tuple[str, str]] = set()
-        self._speed: dict[tuple[int | bool, ...], Speed] = {}
-        self._costs: dict[tuple[int | bool, ...], Costs] = {}
+        self._speed: dict[_Shape, Speed] = {}
+        self._costs: dict[_Shape, Costs] = {}
         self._tables: dict[tuple[Any, ...], BudgetTable] = {}
         self._clusters: dict[tuple[Salience, int], HeadClusters] = {}
         if bundle is not None:
@@ -203,8 +205,8 @@ class Results:
                 table.add(mask.count, speed=speed)
 
 
-def _shape(mask: HeadMask, recover: str) -> tuple[int | bool, ...]:
-    """Return what the time of a model depends on: the heads in each layer, and whether there is a bypass."""
+def _shape(mask: HeadMask, recover: str) -> _Shape:
+    """Return what the time of a model depends on."""
     return (*mask.counts, RECOVERIES[recover].adds_bypass)
 
 
