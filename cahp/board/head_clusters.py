@@ -18,6 +18,9 @@ from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
 from cahp.values import Arrays, Floats, HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering
 
+#: The suggested selection (None: there is no knee), and that of each budget.
+_Selected = tuple[Selection | None, tuple[Selection, ...]]
+
 
 def families_of(arrays: Arrays, document: RunDocument) -> Ints | None:
     """Return the family of each head ``(N,)`` in a run's arrays (None: they lack the clusters for every k)."""
@@ -37,9 +40,7 @@ class HeadClusters:
     salience: Floats
     embedding: NDArray[np.float32]
     distances: NDArray[np.float32]
-    _selected: dict[tuple[int, int, bool, str], tuple[Selection | None, tuple[Selection, ...]]] = field(
-        default_factory=dict, init=False
-    )
+    _selected: dict[tuple[int, int, bool, str], _Selected] = field(default_factory=dict, init=False)
 
     @classmethod
     def of(cls, evidence: HeadEvidence) -> HeadClusters:
@@ -94,7 +95,7 @@ class HeadClusters:
         """Return the selection of each budget, from the fewest heads that ``settings`` allow to all heads."""
         return self._select(settings)[1]
 
-    def _select(self, settings: Settings) -> tuple[Selection | None, tuple[Selection, ...]]:
+    def _select(self, settings: Settings) -> _Selected:
         floor = settings.floor(self.layers)
         even = settings.even
         how = settings.representative

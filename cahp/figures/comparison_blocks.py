@@ -142,7 +142,7 @@ def list_means(means: Iterable[Mean]) -> dict[str, list[Any]]:
             row["n"] = estimate.n
         rows.append({**row, "seeds": mean.seeds, "masks": mean.masks, "rejected": mean.rejected})
     frame = pd.DataFrame(rows, dtype=object)
-    return {str(name): column.tolist() for name, column in frame.where(frame.notna(), None).items()}
+    return dict(frame.where(frame.notna(), None).to_dict("list"))
 
 
 def _describe_tests(results: SplitResults, recovery: str, budget: int) -> str:

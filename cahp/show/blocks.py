@@ -13,6 +13,8 @@ from cahp.values import Estimate, Ints
 
 #: A cell of a table: a measured value shows its unit and interval, a count its thousands; None is not measured.
 Cell = str | int | Estimate | None
+#: Values by the name of their column, all columns of one length.
+Columns = Mapping[str, Sequence[Any]]
 #: A head without a sign.
 NO_SIGN = "·"
 
@@ -63,7 +65,7 @@ class Figure:
     title: str
     draw: Callable[[bool], Any]
     help: str
-    data: Mapping[str, Sequence[Any]]
+    data: Columns
     name: str = "figure"
     formula: str | None = None
 

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 #: The models that read a text: with all heads, with those of the board, and after its recovery.
 State = Literal["full", "pruned", "recovered"]
+#: What tells the readings of a text apart: the mask, and how the model was recovered.
+Name = tuple[object, ...]
 #: The stage that progress names while a text is continued.
 CONTINUE = "continuation"
 #: Session key of the results.
@@ -60,10 +62,10 @@ class KnownText:
 
     model: str
     text: Input
-    readings: dict[tuple[object, ...], TextReading] = field(default_factory=dict)
+    readings: dict[Name, TextReading] = field(default_factory=dict)
     curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
     maps: WordMaps | None = None
-    tried: set[tuple[object, ...]] = field(default_factory=set)
+    tried: set[Name] = field(default_factory=set)
     stored: StoredText | None = None
     number: int = field(default_factory=count(1).__next__)
 
@@ -108,7 +110,7 @@ class TextOnBoard:
             return HeadMask.full(self.board.mask.layers, self.board.mask.heads)
         return self.board.mask
 
-    def name(self, state: State) -> tuple[object, ...]:
+    def name(self, state: State) -> Name:
         """Return the name under which a state is kept."""
         mask = self.mask(state)
         if state != "recovered" or self.recovery is None:

@@ -8,7 +8,7 @@ gets it, since Plotly reads tags in labels.
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ import streamlit as st
 
 from cahp.files import csv_text
 from cahp.models.cards import ModelCard
+from cahp.show.blocks import Columns
 from cahp.values import CahpError
 from cahp.words import capital
 
@@ -27,8 +28,8 @@ _BEFORE_UNIT = re.compile(r"(?<=\d) (?=%|×|nats|points|ms)")
 #: Objects kept for one owner; the least recently used are dropped first.
 MOST_CACHED = 160
 
-#: A table to download: columns by name, all of one length; or what makes it when it is asked for.
-Table = Mapping[str, Sequence[Any]] | Callable[[], Mapping[str, Sequence[Any]]]
+#: A table to download, or what makes it when it is asked for.
+Table = Columns | Callable[[], Columns]
 
 
 def plain(text: str) -> str:
@@ -223,7 +224,7 @@ def download(
     st.download_button(label, data, file, media, key=key, on_click="ignore", **look)
 
 
-def show_texts(table: Mapping[str, Sequence[Any]]) -> None:
+def show_texts(table: Columns) -> None:
     """Draw a table with a wide column "text"."""
     st.dataframe(
         table,
