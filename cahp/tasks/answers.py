@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -226,7 +226,7 @@ class TokenEvaluation(Evaluation):
     ``(T,)``; sequences made for the loss on repeated tokens do not count among them.
     """
 
-    windows: tuple[Window, ...] = field(default=())
+    windows: tuple[Window, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scores.shape[:1] != (len(self.windows),) or self.scores.shape[2:] != (3,):

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.tasks.answers import Evaluation, TokenEvaluation, Window, name_units
+from cahp.tasks.answers import Evaluation, TokenEvaluation, name_units
 from cahp.values import Ints
 
 if TYPE_CHECKING:
     from cahp.tasks.texts import Texts
-    from cahp.values import Ints
 
 
 #: The heads that make answers of a network's hidden states.
@@ -130,14 +129,6 @@ class Task:
         """Return the bytes of what a model predicts of ``texts``: a class of each."""
         return 2 * len(texts)
 
-    def get_text(self, item: str | Window) -> str:
-        """Return the text of an item, for people."""
-        return str(item)
-
-    def list_parts(self, texts: Texts) -> list[bytes]:
-        """Return what a digest of ``texts`` needs beside their text: all else that measurements depend on."""
-        return []
-
     def group_documents(self, texts: Texts) -> Ints | None:
         """Return the document of each item ``(n,)``, numbered from 0 (None: each item is one)."""
         return None
@@ -231,18 +222,6 @@ class NextToken(Task):
     def count_bytes(self, texts: Texts) -> int:
         """Return the bytes of a token of the vocabulary at each token."""
         return 4 * round(self.count_tokens(texts))
-
-    def get_text(self, item: str | Window) -> str:
-        """Return the text of a window."""
-        assert isinstance(item, Window)
-        return item.text
-
-    def list_parts(self, texts: Texts) -> list[bytes]:
-        """Return the tokens of each window, their documents and sizes: one text may be cut in several ways."""
-        parts: list[bytes] = []
-        for window in texts.windows:
-            parts += window.parts
-        return parts
 
     def group_documents(self, texts: Texts) -> Ints:
         """Return for each window the document of most of its tokens."""

@@ -80,7 +80,7 @@ class Texts:
     @property
     def plain_texts(self) -> list[str]:
         """The text of each item, for people; of a pair the first."""
-        return [self.task.get_text(item) for item in self.first]
+        return [item.text if isinstance(item, Window) else item for item in self.first]
 
     @property
     def plain_inputs(self) -> list[Input]:
@@ -115,7 +115,8 @@ class Texts:
     def sha256(self) -> str:
         """Digest of texts, labels, class names, and what else measurements depend on."""
         second = self.second or ()
-        parts = self.task.list_parts(self)
+        # One text may be cut into windows in several ways.
+        parts = [part for window in self.windows for part in window.parts]
         return digest(*self.plain_texts, "\0second", *second, self.labels.tobytes(), "\0classes", *self.classes, *parts)
 
     @cached_property

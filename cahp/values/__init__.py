@@ -237,7 +237,7 @@ class HeadMask:
     @property
     def flat(self) -> list[int]:
         """Flat indices of the kept heads, ascending."""
-        return [int(index) for index in np.flatnonzero(self.keep)]
+        return np.flatnonzero(self.keep).tolist()
 
     @property
     def by_layer(self) -> list[list[int]]:
@@ -269,7 +269,7 @@ class HeadMask:
     @cached_property
     def empty_layers(self) -> tuple[int, ...]:
         """Layers without a kept head."""
-        return tuple(int(layer) for layer in np.flatnonzero(~self.keep.any(axis=1)))
+        return tuple(np.flatnonzero(~self.keep.any(axis=1)).tolist())
 
     @property
     def cut_layers(self) -> int:
