@@ -142,23 +142,20 @@ def _rows_of(batches: Iterable[Any], wanted: Sequence[str], place: str, allowed:
     number = 0
     taken = 0
     for batch in batches:
-        columns = []
         for name in wanted:
             column = batch.column(name)
             if _is_text(column.type):
-                column = column.cast(pa.large_string())
-                lengths = pc.fill_null(pc.binary_length(column), 0).to_pylist()
+                lengths = pc.fill_null(pc.binary_length(column.cast(pa.large_string())), 0).to_pylist()
                 longest = max(lengths, default=0)
                 if longest > LONGEST_VALUE:
-                    row = number + lengths.index(longest) + 1
-                    raise row_error(place, "row", row, f"{name[:60]!r} is longer than {LONGEST_VALUE:,} bytes")
+                    long = number + lengths.index(longest) + 1
+                    raise row_error(place, "row", long, f"{name[:60]!r} is longer than {LONGEST_VALUE:,} bytes")
                 taken += sum(lengths)
                 if allowed is not None and taken > allowed:
                     raise _too_large(place, f"more than {allowed >> 20:,} MB")
-            columns.append(column.to_pylist())
-        for cells in zip(*columns, strict=True):
+        for row in batch.select(list(wanted)).to_pylist():
             number += 1
-            yield number, dict(zip(wanted, cells, strict=True))
+            yield number, row
 
 
 def _embedded_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:

@@ -33,8 +33,21 @@ TEXT_COLUMNS = (
 LABEL_COLUMN = "label"
 #: Frequent names of label columns, the likeliest first.
 LABEL_NAMES = (
-    *(LABEL_COLUMN, "labels", "class", "category", "target", "topic"),
-    *("kind", "type", "sentiment", "intent", "tag", "grade", "rating", "stars", "y"),
+    LABEL_COLUMN,
+    "labels",
+    "class",
+    "category",
+    "target",
+    "topic",
+    "kind",
+    "type",
+    "sentiment",
+    "intent",
+    "tag",
+    "grade",
+    "rating",
+    "stars",
+    "y",
 )
 #: Stands for a label column where labels must not be read.
 NO_LABELS = "(none)"
@@ -108,8 +121,10 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
         )
     if len(set(wanted)) < len(wanted):
         raise DataError(f"A column of {table.place} is used twice ({join_quoted(wanted)}); name different columns.")
+    divided_by: list[str] = []
     if assigned:
-        wanted += [name for name in table.columns if name.lower() == SPLIT_COLUMN and name not in wanted][:1]
+        divided_by = [name for name in table.columns if name.lower() == SPLIT_COLUMN and name not in wanted][:1]
+    wanted += divided_by
     names = table.class_names.get(used.label)
     kept: dict[str, list[str]] = {name: [] for name in wanted}
     shared: dict[str, str] = {}
@@ -138,8 +153,8 @@ def read_split(table: RowTable, columns: Columns, *, assigned: bool = False, doc
         lost = f"{len(left_out)} rows without text or label were left out, row {left_out[0]} first"
         notices = (f"{table.place}: {lost}.",)
     texts = make_texts(first, kept.get(used.pair or ""), kept.get(used.label, [UNLABELLED] * len(first)))
-    if wanted[-1].lower() == SPLIT_COLUMN and wanted[-1] not in (used.text, used.pair, used.label):
-        return RawSplit(texts, tuple(kept[wanted[-1]]), notices)
+    if divided_by:
+        return RawSplit(texts, tuple(kept[divided_by[0]]), notices)
     return RawSplit(texts, None, notices)
 
 
@@ -651,11 +666,10 @@ def guess_columns(names: Sequence[str], rows: Sequence[Mapping[str, str]]) -> Co
     usual = find_columns(names)
     if usual.text is not None and usual.label is not None:
         return usual
-    length = {name: sum(len(row.get(name, "")) for row in rows) for name in names}
     lower = {name.lower(): name for name in reversed(names)}
     label = next((lower[name] for name in LABEL_NAMES if name in lower), NO_LABELS)
     columns = find_columns(names, Columns(label=label))
     if columns.text is None:
-        texts = [name for name in names if name != label]
-        columns = replace(columns, text=max(texts, key=length.__getitem__, default=label))
+        length = {name: sum(len(row.get(name, "")) for row in rows) for name in names if name != label}
+        columns = replace(columns, text=max(length, key=length.__getitem__, default=label))
     return columns
