@@ -70,17 +70,6 @@ def points(pp: float) -> str:
     return f"{signed(pp)} points"
 
 
-def p_value(p: float, permutations: int) -> str:
-    """Format the p value of a permutation test: a bound where its number of ``permutations`` allows none smaller.
-
-    None is smaller than "p < 0.001".
-    """
-    if p < 0.001:
-        return "p < 0.001"
-    bound = "≤" if p <= 1 / (1 + permutations) else "="
-    return f"p {bound} {number(p, 4)}"
-
-
 def times(ratio: float) -> str:
     """Format a ratio, such as that of two latencies."""
     return f"{number(ratio, 2)} ×"

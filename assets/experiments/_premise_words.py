@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cahp.values import Estimate
-from cahp.words import nats_digits, number, p_value, percent, span
+from cahp.words import nats_digits, number, percent, span
 
 #: The verdicts, in words.
 VERDICTS = {
@@ -48,6 +48,17 @@ def describe_verdict(document: Mapping[str, Any]) -> str:
     if verdict != "not significant":
         return VERDICTS[verdict]
     return f"{VERDICTS[verdict]} (n = {sum(document['pairs'].values()):,} pairs)"
+
+
+def p_value(p: float, permutations: int) -> str:
+    """Format the p value of a permutation test: a bound where its number of ``permutations`` allows none smaller.
+
+    None is smaller than "p < 0.001".
+    """
+    if p < 0.001:
+        return "p < 0.001"
+    bound = "≤" if p <= 1 / (1 + permutations) else "="
+    return f"p {bound} {number(p, 4)}"
 
 
 def describe_permutations(difference: Mapping[str, Any]) -> str:
