@@ -88,10 +88,9 @@ class Measurements:
             if shared is None or mask is None or mask.empty_layers:
                 evaluation = self.evaluate_model(model, texts, mask=gated, on_part=on_part)
             else:
-                options: JsonObject = {"precision": self._precision, "progress": self._resources.progress}
                 reader = self.reader(texts)
                 with self._resources.timed("evaluation"):
-                    evaluation = shared.evaluate(mask, model, texts, reader=reader, **options)
+                    evaluation = shared.evaluate(mask, model, texts, reader=reader, **self._options)
             if mask is None:
                 seconds = self._resources.timings["evaluation"] - before
                 record_pace(store, self.card, tokens=texts.tokens, seconds=seconds)
@@ -128,9 +127,8 @@ class Measurements:
         from cahp.stages.evaluation import evaluate
 
         reader = self.reader(texts)
-        options: JsonObject = {"precision": self._precision, "progress": self._resources.progress}
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **options)
+            return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **self._options)
 
     def reader(self, texts: Texts) -> Reader:
         """Return what reads answers to ``texts``, and compares them with the full model's where the task says so."""
@@ -145,14 +143,18 @@ class Measurements:
 
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
-        self.reader(texts).prepare(precision=self._precision, progress=self._resources.progress)
+        self.reader(texts).prepare(**self._options)
 
     def dissect(self, inputs: Sequence[Item], held_out: Texts) -> Dissection:
         """Take the output of each head apart on ``inputs``, and remove each head on ``held_out`` texts."""
         from cahp.stages.anatomy import dissect
 
-        progress = self._resources.progress
-        return dissect(self.model, inputs, held_out, precision=self._precision, progress=progress)
+        return dissect(self.model, inputs, held_out, **self._options)
+
+    @property
+    def _options(self) -> JsonObject:
+        """What every evaluation is told."""
+        return {"precision": self._precision, "progress": self._resources.progress}
 
     @property
     def model(self) -> HeadModel:

@@ -91,10 +91,9 @@ _NOUNS = {REPEATS: "repeated passages and random tokens"}
 
 def spread_among(items: Sequence[T], others: Sequence[T]) -> list[T]:
     """Return ``items`` in their order with ``others`` evenly spread among them, so that each part has both kinds."""
-    places = [(place + 0.5) / len(items) for place in range(len(items))]
-    places += [(place + 0.5) / len(others) for place in range(len(others))]
+    places = [(np.arange(len(part)) + 0.5) / len(part) for part in (items, others)]
     everything = [*items, *others]
-    return [everything[row] for row in np.argsort(places, kind="stable")]
+    return [everything[row] for row in np.argsort(np.concatenate(places), kind="stable")]
 
 
 #: Recoveries of a language model without labels read so many times the tokens that choose its heads, but more than so
