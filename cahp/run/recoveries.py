@@ -519,14 +519,16 @@ class Recoveries:
         refits = row.solves and not self.card.no_refit
         if refits:
             parts.append(self.inputs_sha256)
-        stored = self._read(key("tuned", 7, *parts))
+        name = key("tuned", 7, *parts)
+        stored = self._read(name)
         if stored is not None:
             return stored
         resources = self._resources
         model = resources.model
-        start = cut_model(model, mask)
+        refitted = None
         if refits:
-            start = cut_model(model, mask, self.refit(mask, keep=keep))
+            refitted = self.refit(mask, keep=keep)
+        start = cut_model(model, mask, refitted)
 
         def train(schedule: Schedule) -> tuple[HeadModel, list[Epoch]]:
             state = StoredTraining(resources.store, key("tuning", 10, *parts, asdict(schedule), model.device.type))
@@ -552,7 +554,7 @@ class Recoveries:
         made, history = train(replace(usual, **chosen))
         tuned = Recovered(_weights_of(made), epochs=tuple({**asdict(epoch), **chosen} for epoch in history))
         if keep:
-            self._keep(key("tuned", 7, *parts), tuned)
+            self._keep(name, tuned)
         return tuned
 
     def distill(
