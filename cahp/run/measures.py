@@ -276,28 +276,30 @@ def put_record(run: RunDocument, one: Measure[R], record: R | None) -> RunDocume
     return replace(run, sections={**run.sections, one.name: content})
 
 
+def read_records(measures: Measures, content: Fields) -> Iterator[tuple[Measure[Any], Any]]:
+    """Yield the measures of which ``content`` has a record, with the record."""
+    for one in measures:
+        record = one.read(content.get(one.name))
+        if record is not None:
+            yield one, record
+
+
 def remove_recovery(measures: Measures, run: RunDocument) -> RunDocument:
     """Return the run with its records as they are without a recovery."""
-    for one in measures:
-        record = one.read_run(run)
-        if record is not None:
-            run = put_record(run, one, one.as_pruned(record))
+    for one, record in read_records(measures, run.sections):
+        run = put_record(run, one, one.as_pruned(record))
     return run
 
 
 def show_measured(measures: Measures, run: RunDocument) -> Iterator[tuple[Measure[Any], list[Block]]]:
     """Yield the measures of which a run has a record, with the blocks that show it."""
-    for one in measures:
-        record = one.read_run(run)
-        if record is not None:
-            yield one, list(one.show(record, MaskSubject.of(run)))
+    for one, record in read_records(measures, run.sections):
+        yield one, list(one.show(record, MaskSubject.of(run)))
 
 
 def find_lines(measures: Measures, content: Fields, subject: MaskSubject) -> Iterator[str]:
     """Yield the finding of each measure whose field ``content`` has, in one line."""
-    for one in measures:
-        record = one.read(content.get(one.name))
-        if record is not None:
-            line = find_line(one.show(record, subject))
-            if line is not None:
-                yield line
+    for one, record in read_records(measures, content):
+        line = find_line(one.show(record, subject))
+        if line is not None:
+            yield line
