@@ -134,6 +134,7 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
         MaskError: If the file cannot be read, or was made for another model.
     """
     contents: Fields = {}
+    notices: tuple[str, ...] = ()
     if isinstance(mask, np.ndarray):
         mask = HeadMask(mask)
     elif isinstance(mask, str | PathLike):
@@ -149,14 +150,14 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
     other = made_for != card.id
     if isinstance(digest, str):
         other = digest != card.origin
-    if other and isinstance(digest, str) and not force:
-        raise MaskError(
-            f"the mask was made for {made_for} (sha256 {digest[:12]}), and {card.id} ({card.origin[:12]}) is "
-            "another model; name its own, or use it anyway with --force"
-        )
+        if other and not force:
+            raise MaskError(
+                f"the mask was made for {made_for} (sha256 {digest[:12]}), and {card.id} ({card.origin[:12]}) is "
+                "another model; name its own, or use it anyway with --force"
+            )
     if other:
-        return GivenMask(mask, contents, (f"the mask was made for {made_for} and is used on {card.id}",))
-    return GivenMask(mask, contents)
+        notices = (f"the mask was made for {made_for} and is used on {card.id}",)
+    return GivenMask(mask, contents, notices)
 
 
 def use_mask(card: ModelCard, mask: AnyMask, *, force: bool = False) -> HeadMask:

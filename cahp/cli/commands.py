@@ -26,6 +26,8 @@ from cahp.terminal import printing
 from cahp.values import Fields, HeadMask, Input, OptionError
 
 MUST_OUT = OPTIONS["out"].but(default=REQUIRED)
+#: A number of texts whose default belongs to the command.
+LIMIT = OPTIONS["limit"].but(default=None, fills=False)
 _HOW = Option(
     "recover",
     "Recovery: auto (refit, then distillation within --recover-time), refit (seconds: on a third of the calibration "
@@ -43,7 +45,9 @@ _SWEEP = Option(
 
 
 @command(
-    *(_SWEEP, OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."), "force"),
+    _SWEEP,
+    OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."),
+    "force",
     example="cahp prune --model minilm-bbc --budget 12 --recover refit --out run",
 )
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
@@ -109,7 +113,10 @@ def latency(call: Call, **options: Any) -> None:
 
 
 @command(
-    *("mask", MUST_OUT.but(help="Folder for the recovered model."), "force", _HOW),
+    "mask",
+    MUST_OUT.but(help="Folder for the recovered model."),
+    "force",
+    _HOW,
     OPTIONS["epochs"].but(help="Epochs of a training (default: 3)."),
     OPTIONS["learning_rate"].but(
         help="Highest learning rate of a training (default: 1e-4, windows 5e-5, finetune: 2e-5)."
@@ -132,7 +139,9 @@ def _write_model(call: Call, use: Callable[..., Fields], out: Path, force: bool,
 
 
 @command(
-    *("mask", MUST_OUT.but(help="Folder for the model, or for the mask's file."), "force"),
+    "mask",
+    MUST_OUT.but(help="Folder for the model, or for the mask's file."),
+    "force",
     Option("format", option_help(), default="compact"),
     _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
     Option(
@@ -181,14 +190,16 @@ def report(call: Call, run: Path | None, site: Path | None, out: Path | None, fo
 
 @command(
     OPTIONS["data"].but(default=REQUIRED, help="Labelled texts to learn from."),
-    *(MUST_OUT.but(help="Folder for the classifier."), "force", OPTIONS["model"].but(default="minilm")),
+    MUST_OUT.but(help="Folder for the classifier."),
+    "force",
+    OPTIONS["model"].but(default="minilm"),
     OPTIONS["epochs"].but(help="Passes over the training texts (default: 4, with --whole 3)."),
     OPTIONS["learning_rate"].but(help="Highest learning rate (default: 5e-4, with --whole 2e-5)."),
     "batch",
     Option("rank", "Rank of the low-rank adapters (LoRA) (default: 16).", int),
     Option("whole", "Train all weights, as the paper does; resumes after its last epoch.", bool, False, ("--whole",)),
     Option("save", "model: a whole checkpoint; adapter: the adapter alone.", default="model"),
-    OPTIONS["limit"].but(default=None, fills=False, help="Number of training texts (default: all)."),
+    LIMIT.but(help="Number of training texts (default: all)."),
     example="cahp fit --data bbc-news --out classifier",
 )
 def fit(call: Call, out: Path, force: bool, save: str, **options: Any) -> None:
@@ -262,23 +273,23 @@ METHODS = Option(
     "Methods, separated by commas (default: those of the preset); gradient-min-0 is gradient without a per-layer "
     "minimum.",
 )
-SEEDS = Option("seeds", "Number of seeds (5), or the seeds themselves (42,43).")
 RECOVERIES = OPTIONS["recover"].but(
     default=None,
     fills=False,
     help=f"Recoveries, separated by commas: {', '.join(COMPARED)}.",
 )
-#: Numbers of texts whose default belongs to the command.
-LIMIT = OPTIONS["limit"].but(default=None, fills=False)
-EVAL_LIMIT = OPTIONS["eval_limit"].but(default=None, fills=False)
 
 
 @command(
-    *(METHODS, Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."), SEEDS, RECOVERIES),
+    METHODS,
+    Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."),
+    Option("seeds", "Number of seeds (5), or the seeds themselves (42,43)."),
+    RECOVERIES,
     Option(
         "preset", "quick (the default without --methods), posthoc, full or recovery; language (for a language model)."
     ),
-    *(LIMIT.but(help=f"{LIMIT.help[:-1]} (default: the preset's)."), EVAL_LIMIT),
+    LIMIT.but(help=f"{LIMIT.help[:-1]} (default: the preset's)."),
+    OPTIONS["eval_limit"].but(default=None, fills=False),
     Option("tries", "Number of settings to try of each method, on tuning texts (1: the defaults).", int, 1, low=1),
     Option(
         "draws",
@@ -286,7 +297,10 @@ EVAL_LIMIT = OPTIONS["eval_limit"].but(default=None, fills=False)
         int,
         low=1,
     ),
-    *("jobs", "cluster", OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."), "force"),
+    "jobs",
+    "cluster",
+    OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."),
+    "force",
     example="cahp compare --methods complementary,random --budgets 12 --out table",
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
