@@ -132,15 +132,16 @@ def read_arrays(path: Path, document: ComparisonDocument) -> dict[str, dict[str,
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
                 part, _, array = Path(name).stem.partition("_")
-                answers.setdefault(part, {})[array] = _read_array(archive, name, document)
+                answers.setdefault(part, {})[array] = _read_array(archive, name, part, array, document)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
         raise CahpError(f"{path} is broken ({error}); remove it, or run `cahp compare` again") from error
     return answers
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, document: ComparisonDocument) -> NDArray[Any]:
-    """Read one of the ``Answers`` on a part; unpacks no more than the document announces."""
-    part, _, array = Path(name).stem.partition("_")
+def _read_array(
+    archive: zipfile.ZipFile, name: str, part: str, array: str, document: ComparisonDocument
+) -> NDArray[Any]:
+    """Read one of the ``Answers`` on a part, the file ``name``; unpacks no more than the document announces."""
     if part not in document.parts or array not in _KINDS:
         raise ValueError("it holds an array that its comparison does not have")
     rows = 1

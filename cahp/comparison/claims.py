@@ -10,7 +10,7 @@ import pandas as pd
 
 from cahp.comparison.document import ComparisonDocument
 from cahp.comparison.sentences import ahead_and_behind, describe_p, join, list_heads, method_label, name_outcome
-from cahp.comparison.statistics import HEADLINE, Verdict, compare_methods
+from cahp.comparison.statistics import HEADLINE, Series, Verdict, compare_methods
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.words import capital, percent
 
@@ -120,9 +120,7 @@ def compare_shares(shares: pd.Series[float], against: str) -> tuple[dict[str, fl
     """
     by_seed = shares.unstack("seed")
     means = by_seed.mean(axis=1).sort_values(ascending=False).to_dict()
-    series: dict[tuple[str, int | None], pd.DataFrame] = {}
-    for method in means:
-        series[method, None] = by_seed.loc[[method]].T.dropna().set_axis([0], axis=1)
+    series: Series = {(name, None): by_seed.loc[[name]].T.dropna().set_axis([0], axis=1) for name in means}
     # Shares, as the accuracy is one.
     tests = compare_methods(series, against, "accuracy", margins={}, split="", recovery=NONE.name)
     return means, {test.method: test for test in tests if test.tested}

@@ -263,8 +263,12 @@ def compare(
             primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, total, card.unit)
             left = sum(one.cell.method != FULL for one in missing)
             minutes = forwards * seconds / 60 / jobs
-            estimate |= {"known": len(cells) - left, "forwards": forwards}
-            estimate |= {"forward_ms": seconds * 1000, "minutes": minutes}
+            estimate |= {
+                "known": len(cells) - left,
+                "forwards": forwards,
+                "forward_ms": seconds * 1000,
+                "minutes": minutes,
+            }
             announce(
                 f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
                 f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"

@@ -91,9 +91,9 @@ def recovered(
     settings = bench.settings
     seconds = allowed or settings.recover_seconds
     recovery = bench.recoveries.recover(mask, recover, labels=settings.labels, seconds=seconds, schedule=schedule)
-    measured = (bench.measurements, bench.evaluation, mask)
     states = bench.measurements.outcomes(bench.evaluation, mask, recovered=recovery, seed=settings.seed)
-    return {**outcome_records(states), **recovery_record(*measured, recovery, seed=settings.seed)}, recovery
+    record = recovery_record(bench.measurements, bench.evaluation, mask, recovery, seed=settings.seed)
+    return {**outcome_records(states), **record}, recovery
 
 
 def checkpoint(

@@ -197,10 +197,7 @@ _OTHER_KIND = "no"
 _CHECKPOINT_RUNS = {"llama.cpp": _OTHER_KIND, "ONNX Runtime": _OTHER_KIND}
 _GGUF_RUNS = {"MLX": _OTHER_KIND, "llama.cpp": "yes", "ONNX Runtime": _OTHER_KIND}
 _ONNX_RUNS = {
-    "transformers": _OTHER_KIND,
-    "vLLM": _OTHER_KIND,
-    "MLX": _OTHER_KIND,
-    "llama.cpp": _OTHER_KIND,
+    **dict.fromkeys(("transformers", "vLLM", "MLX", "llama.cpp"), _OTHER_KIND),
     "ONNX Runtime": "yes",
 }
 

@@ -31,11 +31,10 @@ class WordChannels:
         hidden = model.card.hidden
         values = model.head_weights(layer)[-2].flatten(0, 1)
         self._values: Tensor | None = None
+        means = hidden
         if values.shape[1] == hidden > len(values):
             self._values = values
-        means = hidden
-        if self._values is not None:
-            means = len(self._values)
+            means = len(values)
         self.alone = 3 - self._causal
         self.widths = [hidden] * self.alone + [means] * (len(SPANS) + 1)
         self.width = sum(self.widths)

@@ -352,8 +352,9 @@ def mix_words(
     are taken, over the tokens so far or over the whole text. All are returned in this order. Parts of one width have a
     state ``(b, 4, width)`` if attention is causal; ``past`` is that of the ``seen`` tokens before (None: no tokens).
     """
-    now, before, *after = parts[: len(parts) - 1 - len(SPANS)]
-    spread = parts[len(parts) - 1 - len(SPANS) :]
+    averaged = 1 + len(SPANS)
+    now, before, *after = parts[:-averaged]
+    spread = parts[-averaged:]
     none = torch.zeros_like(before[:, :1])
     earlier = none
     if past is not None:

@@ -335,11 +335,7 @@ class HeadModel:
 
     def _make_batch(self, tokens: Tokens, rows: Ints, lengths: Ints) -> Batch:
         """Pad the inputs ``rows`` of ``tokens``, which have these ``lengths``."""
-        inputs = [tokens[row] for row in rows]
-        columns = {}
-        for name in inputs[0]:
-            columns[name] = [entry[name] for entry in inputs]
-        padded = self.tokenizer.pad(columns, return_tensors="pt")
+        padded = self.tokenizer.pad([tokens[row] for row in rows], return_tensors="pt")
         tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
         counts = move_to(torch.as_tensor(lengths), self.device)
         return Batch(rows, counts, tensors, padded["attention_mask"].bool())
@@ -354,7 +350,6 @@ class HeadModel:
         edit: Edit | None = None,
         tap: Tap | None = None,
         leaving: Leaving | None = None,
-        record: list[Arguments] | None = None,
         start: Tensor | None = None,
         precision: Precision = "float32",
         vocabulary: bool = False,
@@ -369,7 +364,7 @@ class HeadModel:
         vector before the output projection; ``fill`` of shape ``(L, width)`` takes the place of what they close (None:
         zeros). ``probe`` gets the attention weights of every layer (a ``PooledProbe`` their pooled maps), ``edit``
         replaces them, ``tap`` gets the inputs of its projections, and ``leaving`` the output of the layer, which it may
-        replace. ``record`` gets the arguments of every layer. ``start`` are the hidden states at the start of a
+        replace. ``start`` are the hidden states at the start of a
         ``tail``. Matrix products are computed in ``precision``.
         """
         if edit is not None and not self.family.edits:
@@ -398,9 +393,7 @@ class HeadModel:
         # A layer that is used in many passes gives the mean of whole maps.
         if isinstance(probe, PooledProbe) and self.family.pools and not self.family.shared and edit is None:
             pooled = probe
-        call = ForwardCall(
-            gates, fill, watch, edit, tap, leaving, start=start, record=record, answers=returned, pooled=pooled
-        )
+        call = ForwardCall(gates, fill, watch, edit, tap, leaving, start=start, answers=returned, pooled=pooled)
         # To each operation weights are float32. In bfloat16 matrix products use numbers of 8 binary digits, not 24;
         # normalisations, sums over texts and losses stay in float32, and so does the softmax of attention, except in
         # families that write it out (DeBERTa and ESM).
@@ -461,10 +454,7 @@ class HeadModel:
         """Run a layer with heads, and the following ones without heads."""
         stack = self.stack
         places = self._places
-        first = places[state.layer]
-        stop = len(stack)
-        if state.layer + 1 < len(places):
-            stop = places[state.layer + 1]
+        first, stop = [*places, len(stack)][state.layer : state.layer + 2]
         hidden = state.hidden
         read_words(state.real)
         with calling(ForwardCall(gates=gates, tap=tap)):

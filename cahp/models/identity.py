@@ -184,10 +184,11 @@ def _find_local(name: str) -> ModelCard | None:
         builtin = check_builtin(name)
         if builtin.is_file():
             return describe_gguf(name, builtin)
-        adapter = BUILTINS[name].adapter
-        if adapter is None:
-            return describe(name, None, builtin, beside=False)
-        return describe(name, None, builtin, adapter=assets() / "adapters" / adapter, beside=False)
+        adapter = None
+        trained = BUILTINS[name].adapter
+        if trained is not None:
+            adapter = assets() / "adapters" / trained
+        return describe(name, None, builtin, adapter=adapter, beside=False)
     folder = expanded(Path(name))
     if name.strip() and is_there(folder, Path.is_dir):
         # Not resolved: a link has a name of its own.

@@ -1,7 +1,7 @@
 """Physical removal of heads: smaller query, key, value and output projections, layer by layer."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -56,16 +56,15 @@ def cut(
     pruned = copy_network(model)
     for index, layer in enumerate(pruned.layer_modules):
         kept = torch.tensor(mask.by_layer[index], dtype=torch.long, device=model.device)
+        output = pruned.projection(index)
+        columns = list_channels(kept, output.weight.shape[1], model.heads)
         if model.family.no_cut is not None:
-            output = pruned.projection(index)
             open_channels = torch.zeros(output.weight.shape[1], device=kept.device)
-            open_channels[list_channels(kept, len(open_channels), pruned.heads)] = 1.0
+            open_channels[columns] = 1.0
             output.replace(output.weight * open_channels, output.bias)
             output.module.cahp_open = open_channels
             continue
         take_heads(layer, model, kept)
-        output = pruned.projection(index)
-        columns = list_channels(kept, output.weight.shape[1], model.heads)
         output.replace(output.weight[:, columns], output.bias)
         mark(layer, model, kept)
         if index in mask.empty_layers and model.entries is not None:
@@ -215,17 +214,18 @@ def _inputs(layer: nn.Module, family: Family) -> dict[str, Rows]:
     return {**family.inputs, **extra}
 
 
-def _vectors(layer: nn.Module, family: Family) -> list[tuple[nn.Module, str]]:
-    owners = [(layer.get_submodule(path.rpartition(".")[0]), path.rpartition(".")[2]) for path in family.vectors]
-    return [(owner, name) for owner, name in owners if getattr(owner, name, None) is not None]
+def _vectors(layer: nn.Module, family: Family) -> Iterator[tuple[nn.Module, str]]:
+    for path in family.vectors:
+        parent, _, name = path.rpartition(".")
+        owner = layer.get_submodule(parent)
+        if getattr(owner, name, None) is not None:
+            yield owner, name
 
 
 def copy_network(model: HeadModel) -> HeadModel:
     """Copy the modules of a model, which may then be changed; the weights are shared."""
     # A memo that already holds every tensor makes deepcopy copy the modules and share the weights.
-    shared: dict[int, Any] = {}
-    for tensor in chain(model.network.parameters(), model.network.buffers()):
-        shared[id(tensor)] = tensor
+    shared = {id(tensor): tensor for tensor in chain(model.network.parameters(), model.network.buffers())}
     return model.with_network(copy.deepcopy(model.network, shared))
 
 

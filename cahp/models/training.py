@@ -247,8 +247,8 @@ def optimise(
     lengths = [len(entry["input_ids"]) for entry in tokens]
 
     def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        columns = {name: [tokens[row][name] for row in rows] for name in tokens[0]}
-        return dict(model.tokenizer.pad(columns, return_tensors="pt")), torch.tensor(rows)
+        padded = model.tokenizer.pad([tokens[row] for row in rows], return_tensors="pt")
+        return dict(padded), torch.tensor(rows)
 
     # Batches of texts of like length, in a new random order every epoch.
     sampler = LengthGroupedSampler(schedule.batch, lengths=lengths, generator=order)

@@ -6,7 +6,7 @@ a text is answered; or it reports the hidden states before the head, from which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -88,9 +88,11 @@ def vocabulary_logits(network: Any, hidden: Tensor) -> Tensor:
     return logits[0].float()
 
 
-def chunk_size(network: Any) -> int:
-    """Number of tokens whose logits are made at once."""
-    return max(1, _CHUNK // int(network.get_input_embeddings().num_embeddings))
+def _chunks(network: Any, hidden: Tensor) -> Iterator[slice]:
+    """Yield the rows of hidden states ``(n, hidden)`` whose logits are made at once."""
+    size = max(1, _CHUNK // int(network.get_input_embeddings().num_embeddings))
+    for start in range(0, len(hidden), size):
+        yield slice(start, start + size)
 
 
 @dataclass(frozen=True)
@@ -144,10 +146,9 @@ def linearise(network: Any, states: Tensor) -> tuple[Tensor, Tensor]:
 
 def pull_back(network: Any, states: Tensor, weigh: Callable[[Tensor], Tensor]) -> Tensor:
     """Gradients ``(n, hidden)`` of ``weigh(logits) . logits``, with constant weights, by ``states (n, hidden)``."""
-    size = chunk_size(network)
     parts = list[Tensor]()
-    for start in range(0, len(states), size):
-        given = states[start : start + size].clone().requires_grad_()
+    for rows in _chunks(network, states):
+        given = states[rows].clone().requires_grad_()
         logits = vocabulary_logits(network, given)
         parts += torch.autograd.grad(logits, given, weigh(logits.detach()))
     return torch.cat(parts)
@@ -176,10 +177,8 @@ def read_tokens(network: Any, hidden: Tensor, targets: Tensor, *, reference: Ref
 
     ``targets (n,)`` are the next tokens; without a ``reference`` KL divergences are 0.
     """
-    size = chunk_size(network)
     parts = list[Tensor]()
-    for start in range(0, len(hidden), size):
-        rows = slice(start, start + size)
+    for rows in _chunks(network, hidden):
         logits = vocabulary_logits(network, hidden[rows])
         sums = logits.logsumexp(-1)
         divergences = torch.zeros_like(sums)
@@ -213,9 +212,7 @@ def token_losses(
         divergences = nn.functional.kl_div(logits.log_softmax(-1), theirs, reduction="none", log_target=True)
         return divergences.sum(-1)
 
-    size = chunk_size(network)
     losses = list[Tensor]()
-    for start in range(0, len(hidden), size):
-        rows = slice(start, start + size)
+    for rows in _chunks(network, hidden):
         losses.append(checkpoint(chunk, hidden[rows], rows, use_reentrant=False))
     return torch.cat(losses)

@@ -263,11 +263,11 @@ def ratio(values: np.ndarray[Any, Any]) -> Estimate:
         logs = np.log(values)
         reach = float(half_interval(logs))
         centre = float(logs.mean())
-        low = min(middle, float(np.exp(centre - reach)))
-        high = max(middle, float(np.exp(centre + reach)))
-        return Estimate(middle, (low, high), len(values), "ratio")
-    draws = np.random.default_rng(0).choice(values, size=(_DRAWS, len(values)))
-    low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
+        low = min(middle, np.exp(centre - reach))
+        high = max(middle, np.exp(centre + reach))
+    else:
+        draws = np.random.default_rng(0).choice(values, size=(_DRAWS, len(values)))
+        low, high = np.percentile(np.median(draws, axis=1), [2.5, 97.5])
     return Estimate(middle, (float(low), float(high)), len(values), "ratio")
 
 

@@ -137,7 +137,7 @@ def _run_layer(
     walks = model.family.walks
 
     def watch(site: Site, at: int, entering: Tensor) -> None:
-        if not (walks or at == layer):
+        if not walks and at != layer:
             return
         if site == "attention":
             seen[site] = entering
@@ -149,7 +149,7 @@ def _run_layer(
 
     after = state
     with suppress(_Reached):
-        if model.family.walks:
+        if walks:
             after = model.step(state, tap=watch)
         else:
             model.logits(batch, tap=watch)
@@ -201,10 +201,10 @@ class _Equations:
         before = _stack(self._projection, self._where)
         if self._words is None or rank is None:
             change = solve_change(gram, self._cross - gram @ before, self._channels, ridge)
-            _replace(self._projection, before + change, self._channels)
+            _replace(self._projection, before + change)
             return
         solved, down, up = solve_beside(gram, self._cross, before, self._beside, ridge=ridge, rank=rank)
-        _replace(self._projection, solved, self._channels)
+        _replace(self._projection, solved)
         add_bypass(self._pruned, self._layer, self._words.merge(down), up.float())
 
 
@@ -230,9 +230,10 @@ def _stack(projection: Projection, where: torch.device) -> Tensor:
     return torch.cat([part.to(where).double() for part in parts])
 
 
-def _replace(projection: Projection, solved: Tensor, channels: int) -> None:
-    """Replace the weights of a projection, and its intercept if ``solved`` has a row beyond so many ``channels``."""
+def _replace(projection: Projection, solved: Tensor) -> None:
+    """Replace the weights of a projection, and its intercept if ``solved`` has a row beyond those of its channels."""
     device = projection.weight.device
+    channels = projection.weight.shape[1]
     bias = projection.bias
     if len(solved) > channels:
         bias = solved[-1].float().to(device)
@@ -605,6 +606,8 @@ def solve_at_once(
     with one_openblas_thread():
         for layer, keep in enumerate(mask.keep):
             output = pruned.projection(layer)
+            if keep.all():
+                continue
             channels = np.flatnonzero(np.repeat(keep, width // model.heads)).tolist()
             whole = _stack(model.projection(layer), where)
             products = torch.from_numpy(grams.products[layer]).to(where).double()
@@ -612,11 +615,12 @@ def solve_at_once(
             # Of a projection with an intercept, the last channel counts.
             last = [len(products) - 1] * (len(whole) - width)
             known = channels + words + last
-            if keep.all() or not known:
+            if not known:
                 continue
             gram = products[known][:, known]
             cross = products[known][:, [*range(width), *last]] @ whole
-            before = whole[[*channels, *range(width, len(whole))]]
+            kept = [*channels, *range(width, len(whole))]
+            before = whole[kept]
             if grams.readers is None:
                 solved = before + solve_change(gram, cross - gram @ before, len(channels), ridge)
             else:
@@ -627,10 +631,9 @@ def solve_at_once(
             if output.weight.shape[1] == width:
                 # Heads of this model are masked, and not cut: the projection reads all of them.
                 placed = torch.zeros_like(whole)
-                placed[[*channels, *range(width, len(whole))]] = solved
-                _replace(output, placed, width)
-            else:
-                _replace(output, solved, len(channels))
+                placed[kept] = solved
+                solved = placed
+            _replace(output, solved)
     return pruned
 
 

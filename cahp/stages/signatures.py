@@ -73,8 +73,7 @@ class Collector:
 
         def by_head(values: Tensor) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
             split = values.reshape(self._layers, self._classes, self._heads, self._pool**2).transpose(1, 2)
-            flat = split.reshape(self._layers * self._heads, self._classes, self._pool**2)
-            return flat.cpu().numpy().copy()
+            return split.flatten(0, 1).cpu().numpy().copy()
 
         counts = self._counts[0].cpu().numpy().astype(np.int64)
         return Signatures(counts, by_head(self._mean), by_head(self._m2), self._layers, self._heads)

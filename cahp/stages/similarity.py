@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -177,20 +178,14 @@ def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], 
     """
     found = list(_word().finditer(text))
     groups = np.full(len(spans), -1, dtype=np.int64)
-    words: list[str] = []
-    place = 0
-    member = -1
+    #: The words that have a token, by their place in the text.
+    words: dict[int, str] = {}
     for token, (low, high) in enumerate(spans):
-        while place < len(found) and found[place].end() <= low:
-            place += 1
-            member = -1
-        if place == len(found) or low == high or found[place].start() >= high:
-            continue
-        if member < 0:
-            member = len(words)
-            words.append(found[place].group())
-        groups[token] = member
-    return words, groups
+        place = bisect_right(found, low, key=re.Match.end)
+        if place < len(found) and found[place].start() < high and low < high:
+            words[place] = found[place].group()
+            groups[token] = len(words) - 1
+    return list(words.values()), groups
 
 
 def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
