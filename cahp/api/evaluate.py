@@ -31,7 +31,7 @@ from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_spli
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
 from cahp.store import Store
-from cahp.values import HeadMask, Input, JsonObject, OptionError
+from cahp.values import Input, JsonObject, OptionError
 from cahp.values.head_roles import HeadRoles
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def measure_mask(
     with show_progress(progress, yes=yes) as reporter:
         bench = open_bench(settings, store=store, progress=reporter)
         check(one, bench, options)
-        keep = HeadMask.full(bench.card.layers, bench.card.heads)
+        keep = bench.card.full_mask
         recovered = None
         if mask is not None:
             keep = use_mask(bench.card, mask, force=force)

@@ -63,7 +63,7 @@ def preflight(card: ModelCard) -> JsonObject:
     for what, reason in (("refit", card.no_refit), ("ONNX export", card.no_onnx)):
         if reason:
             notes.append(f"no {what}: {reason}")
-    kept = HeadMask.full(card.layers, card.heads)
+    kept = card.full_mask
     if card.kept is not None:
         flat = [layer * card.heads + head for layer, heads in enumerate(card.kept) for head in heads]
         kept = HeadMask.of(flat, card.layers, card.heads)
@@ -112,7 +112,7 @@ def _memory(card: ModelCard, size: int) -> int:
     # The file of weights is mapped while they are converted to float32. The statistics of each head and class are mean
     # and variance in float64 of 32 x 32 cells, twice while they are saved.
     weights = 4 * (card.details.get("parameters") or size // 4)
-    statistics = card.layers * card.heads * max(2, len(card.labels)) * 32 * 32 * 8 * 4
+    statistics = card.total * max(2, len(card.labels)) * 32 * 32 * 8 * 4
     # A batch of the longest texts has maps of each head and text, and as many scores before they are normalised.
     longest = longest_text(card) or MAX_LENGTH
     maps = 2 * 4 * card.heads * card.group * _BATCH_TOKENS * longest

@@ -182,7 +182,7 @@ def similarity(
             reporter("load", 0, 1)
             model = models.load(model, device=device)
             reporter("load", 1, 1)
-        keep = HeadMask.full(model.card.layers, model.card.heads)
+        keep = model.card.full_mask
         if mask is not None:
             keep = use_mask(model.card, mask)
         seen = attend(model, text)

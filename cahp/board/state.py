@@ -136,7 +136,7 @@ class Board:
         if selection is not None:
             return selection.mask
         card = self._choices().card
-        return HeadMask.full(card.layers, card.heads)
+        return card.full_mask
 
     @property
     def start(self) -> Selection | None:

@@ -171,7 +171,7 @@ def _list_notices(workspace: Workspace, measured: Sequence[MeasuredCell], full: 
             f"every seed selects heads on the same part of {plan.settings.select_split}; a random sample with a lower "
             "limit shows how much the sample matters."
         )
-    grid = grid_notice(workspace.card.layers * workspace.card.heads)
+    grid = grid_notice(workspace.card.total)
     if grid is not None and REFERENCE in plan.methods:
         yield f"{REFERENCE}: {grid}"
     if plan.tries_used < plan.tries:

@@ -221,7 +221,6 @@ def compare(
     if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
     shape = {"layers": card.layers, "heads": card.heads}
-    total = card.layers * card.heads
     full_cells = plan.full_cells(**shape)
     cells = plan.cells(**shape)
     for texts in workspace.splits.values():
@@ -259,8 +258,8 @@ def compare(
                 texts = workspace.critical_texts
                 forwards += card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
             seconds = full.predictions[NONE.name].meta["seconds"] / _count_evaluation(workspace)
-            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], total)
-            primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, total, card.unit)
+            outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.total)
+            primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, card.total, card.unit)
             left = sum(one.cell.method != FULL for one in missing)
             minutes = forwards * seconds / 60 / jobs
             estimate |= {

@@ -288,7 +288,7 @@ def _time_files(form: ModelForm, folder: Path, pruned: Pruned, recovery: str, se
         if pruned.exact is not None:
             exact = formats.model_form(form.exact)
             folders = {"full": full, state: pruned.exact, form.rounded: folder}
-        everything = HeadMask.full(model.layers, model.heads)
+        everything = model.card.full_mask
         _fill(exact, full, Pruned(model, cut(model, everything), everything, model.examples(_SENTENCES)))
         places = [place / form.file for place in folders.values()]
         times = form.times(model, places, seconds)

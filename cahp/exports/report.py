@@ -104,8 +104,9 @@ def page(
         families = live.clusters.families
     drawn = grid(run.mask, labels, families, unit=run.model.unit)
     heads = [f"{drawn}<p class=note>Solid: kept, light: pruned. The letter names the cluster.</p>"]
-    interactive = live is not None and not static
+    interactive = False
     if live is not None and not static:
+        interactive = True
         heads = [*live_board.board(run, live), f"<noscript>{heads[0]}</noscript>"]
     _, *results = show_run(run)
     parts = [

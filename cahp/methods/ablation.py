@@ -37,13 +37,13 @@ class Ablation(Scored):
 
     def score(self, evidence: Evidence) -> Floats:
         """Rise of the mean loss in nats, shape ``(L, H)``."""
-        mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
+        mask = evidence.card.full_mask
         losses = losses_without(evidence, mask, part_progress(evidence.progress), most=MOST)
         return np.asarray(losses[1:].reshape(mask.keep.shape) - losses[0])
 
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head, and one without any gated off."""
-        return evidence.card.layers * evidence.card.heads + 1
+        return evidence.card.total + 1
 
 
 @register
@@ -69,7 +69,7 @@ class GreedyAblation(Eliminating):
 
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """One for each head left at the start of each round, and one more."""
-        total = evidence.card.layers * evidence.card.heads
+        total = evidence.card.total
         starts = [total, *round_sizes(total, budget, share=self.share)][:-1]
         return sum(left + 1 for left in starts)
 

@@ -67,7 +67,7 @@ def attributions(model: HeadModel, texts: Texts, *, steps: int = STEPS, progress
         state = None
         if model.has_tails:
             state = model.enter(batch)
-        real = batch.tensors["attention_mask"].bool()
+        real = batch.real
         pairs = real[:, None, :, None] & real[:, None, None, :]
         for layer in range(model.layers):
             start = None

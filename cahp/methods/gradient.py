@@ -57,4 +57,4 @@ class IteratedGradient(Eliminating):
 
     def count_passes(self, evidence: Evidence, budget: int) -> float:
         """A forward and a backward pass in each round."""
-        return 3 * len(round_sizes(evidence.card.layers * evidence.card.heads, budget, share=self.share))
+        return 3 * len(round_sizes(evidence.card.total, budget, share=self.share))

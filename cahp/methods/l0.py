@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
+from cahp.methods.shared.gates import SHIFT, GateRules, Learned
 from cahp.methods.shared.registry import Evidence, register
 from cahp.values import Floats
 
@@ -62,10 +62,7 @@ class L0(Learned):
         return min(trainings, key=lambda training: training[0])[1]
 
     def _train_once(self, evidence: Evidence, strength: float, turn: int) -> Floats:
-        rules = GateRules(
-            lambda parameters, uniform, _: hard_concrete(parameters, uniform),
-            penalty=lambda parameters: strength * expected_open(parameters),
-        )
+        rules = GateRules(penalty=lambda parameters: strength * expected_open(parameters))
 
         def progress(stage: str, done: int, total: int) -> None:
             evidence.progress(stage, turn * total + done, TRAININGS * total)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cahp.methods.shared.gates import SHIFT, GateRules, Learned, hard_concrete
+from cahp.methods.shared.gates import SHIFT, GateRules, Learned
 from cahp.methods.shared.registry import Evidence, register
 from cahp.methods.shared.scored import mean_confidences
 from cahp.values import Floats
@@ -101,9 +101,5 @@ class Pass(Learned):
             if done in points:
                 parameters.copy_(reopen(parameters, sure / sure.max(), uniform))
 
-        rules = GateRules(
-            lambda parameters, uniform, _: hard_concrete(parameters, uniform),
-            penalty=Pressure(kept=budget, rise=self._rise * steps),
-            revise=revise,
-        )
+        rules = GateRules(penalty=Pressure(kept=budget, rise=self._rise * steps), revise=revise)
         return self.train_cached(evidence, budget, rules)

@@ -547,6 +547,16 @@ class ModelCard:
         return self.origin and digest(self.identity, "max_length", str(self.max_length))
 
     @property
+    def total(self) -> int:
+        """The number of heads of all layers."""
+        return self.layers * self.heads
+
+    @property
+    def full_mask(self) -> HeadMask:
+        """The mask that keeps every head."""
+        return HeadMask.full(self.layers, self.heads)
+
+    @property
     def attention_weights(self) -> float | None:
         """Share of the weights in the projections of attention: the most that pruning heads can remove."""
         details = self.details

@@ -103,6 +103,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def real(self) -> Tensor:
+        """Which tokens are real, ``(b, tokens)``, on the device of the tensors."""
+        return self.tensors["attention_mask"].bool()
+
 
 @dataclass(frozen=True, eq=False)
 class LayerState:
@@ -435,7 +440,7 @@ class HeadModel:
 
     def enter(self, batch: Batch) -> LayerState:
         """Embed a batch and stop before the first layer with heads."""
-        real = batch.tensors["attention_mask"].bool()
+        real = batch.real
         arguments: list[Arguments] = []
         # Only a whole pass shows the arguments of the later layers.
         with suppress(FirstLayerReached), calling(ForwardCall(record=arguments, stop=not self.family.own_arguments)):

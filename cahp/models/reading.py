@@ -172,7 +172,7 @@ def fisher_score(model: HeadModel, batch: Batch, generator: torch.Generator, **c
     if not model.predicts_tokens:
         logits = model.logits(batch, **call).float()
         return (draw_curvature(logits.detach(), generator) * logits).sum()
-    states = model.logits(batch, states=True, **call)[batch.tensors["attention_mask"].bool()]
+    states = model.logits(batch, states=True, **call)[batch.real]
     slopes = pull_back(model.network, states.detach(), lambda logits: draw_curvature(logits, generator))
     return (slopes * states).sum()
 
@@ -435,7 +435,7 @@ def read_outputs(
     where = float64_device(model.device)
     tokens = 0
     for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
-        real = batch.tensors["attention_mask"].bool()
+        real = batch.real
         tokens += int(real.sum())
 
         def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:

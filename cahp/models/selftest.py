@@ -130,7 +130,7 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
             complete &= maps.shape[1:] == (len(kept[layer]), length, length)
             complete &= float(maps.min()) >= 0 and float(maps.sum(-1).max()) < 1 + _CLOSE
         if complete:
-            real = batch.tensors["attention_mask"].cpu().bool()
+            real = batch.real.cpu()
             fused = family.interface and getattr(model.network, "_supports_sdpa", True)
             pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), real)  # noqa: B023
             return replace(family, pools=pools)

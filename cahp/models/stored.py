@@ -170,15 +170,12 @@ def take_weights(network: Any, room: Room, where: torch.device) -> None:
         return taken[source]
 
     for path, module in network.named_modules():
-        prefix = ""
-        if path:
-            prefix = f"{path}."
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = buffer.to(where)
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                module._parameters[name] = take(f"{prefix}{name}", parameter)
+                module._parameters[name] = take(f"{path}.{name}".removeprefix("."), parameter)
 
 
 def check_memory(network: nn.Module, purpose: str, *, copies: int) -> None:

@@ -350,7 +350,7 @@ class HeadEvidence:
     @cached_property
     def null_curves(self) -> NullCurves | None:
         """The silhouette curves of the same features without structure (None: there are too few or many heads)."""
-        heads = self.card.layers * self.card.heads
+        heads = self.card.total
         if not _FEWEST <= heads <= COMPLETE:
             return None
 

@@ -352,7 +352,7 @@ def _requested(bench: Bench) -> int | None:
     card = bench.card
     return parse_budget(
         settings.budget,
-        total=card.layers * card.heads,
+        total=card.total,
         layers=card.layers,
         min_per_layer=settings.floor(card.layers),
         even=settings.even,

@@ -48,7 +48,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
         raise OptionError(
             f"--goal measures many budgets, and --recover {recovery.name} trains a model for each; use one of {swept}"
         )
-    every = HeadMask.full(bench.card.layers, bench.card.heads)
+    every = bench.card.full_mask
     if goal.is_counted and bench.card.count_cache_ratio(every) is None:
         raise OptionError(f"--goal {goal} needs a causal language model, whose cache is known; choose another goal")
     if goal.kind.section:

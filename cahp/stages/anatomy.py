@@ -107,7 +107,7 @@ def dissect(
         for number, batch in enumerate(learning):
             tick()
             design, after = _read_layer(rest, equations, batch, learning_states[number], precision)
-            equations.add(design[batch.tensors["attention_mask"].bool()])
+            equations.add(design[batch.real])
             if model.has_tails:
                 learning_states[number] = after
         equations.solve(ridge)
@@ -117,7 +117,7 @@ def dissect(
             tick()
             design, after = _read_layer(rest, equations, batch, states[number], precision)
             predictions = equations.predict(design)
-            real = batch.tensors["attention_mask"].bool()
+            real = batch.real
             energies[:, layer] += equations.measure_energies(design[real], predictions[:, real])
             chosen = [PREDICTORS.index(name) for name in REPLACEMENTS]
             replaced.append([one.float().to(model.device) for one in predictions[chosen]])
@@ -169,7 +169,7 @@ def _read_layer(
         rest.logits(batch, start=start, tap=watch, leaving=leave, precision=precision)
     if "attention" not in seen:
         raise OptionError(f"the states that enter the attention of {rest.card.id} are not known; choose another model")
-    real = batch.tensors["attention_mask"].bool()
+    real = batch.real
     return equations.read(seen["attention"], seen["output"].reshape(*real.shape, -1), real), left[0]
 
 

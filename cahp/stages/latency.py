@@ -18,7 +18,7 @@ from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throug
 from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import Estimate, HeadMask, Progress, silent
+from cahp.values import Estimate, Progress, silent
 from cahp.values.statistics import half_interval
 from cahp.words import size_of
 
@@ -101,7 +101,7 @@ def measure(
     start = clock()
     end = start + seconds * (1 - _SHARING)
     first, *longer = sorted(set(contexts))
-    every = HeadMask.full(full.layers, full.heads)
+    every = full.card.full_mask
     waiting = [("prefill", first)]
     if full.card.count_cached_bytes(every, first):
         waiting = [("decode", first), *waiting]
@@ -286,7 +286,7 @@ def attention_share(model: HeadModel, inputs: Batch, *, seconds: float) -> float
     bound of what the removal of heads can save (Amdahl's law).
     """
     # On a copy that shares the weights, since the model may be in use.
-    copy = cut(model, HeadMask.full(model.layers, model.heads))
+    copy = cut(model, model.card.full_mask)
     started = 0.0
     inside = 0.0
 

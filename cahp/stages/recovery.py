@@ -126,7 +126,7 @@ def _enter(model: HeadModel, batch: Batch) -> LayerState:
     """The state of a batch before the first layer; of a network that runs only as a whole, without hidden states."""
     if model.family.walks:
         return model.enter(batch)
-    return LayerState(0, torch.empty(0), batch.tensors["attention_mask"].bool(), ())
+    return LayerState(0, torch.empty(0), batch.real, ())
 
 
 def _run_layer(

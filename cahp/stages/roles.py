@@ -255,7 +255,7 @@ def _add_norms(
     """
     if site != "output":
         return
-    real = batch.tensors["attention_mask"].bool()
+    real = batch.real
     contexts = entering.reshape(*real.shape, -1)[real].float()
     weight = model.projection(layer).weight.float()
     for sums in norms:

@@ -44,7 +44,7 @@ class Collector:
         device = batch.lengths.device
         real = batch.here
         if real is None:
-            real = batch.tensors["attention_mask"].cpu().bool()
+            real = batch.real.cpu()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
@@ -145,7 +145,7 @@ def example_gradients(
     values = np.zeros((len(texts), model.layers, model.heads))
     labels = torch.as_tensor(texts.labels, device=model.device)
     if mask is None:
-        mask = HeadMask.full(model.layers, model.heads)
+        mask = model.card.full_mask
     at = model.gates(mask.keep)
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     gradients = []
@@ -202,7 +202,7 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
     tokens = sum(int(batch.lengths.sum()) for batch in batches)
     for number, batch in enumerate(report_progress(batches, "moments", progress)):
-        real = batch.tensors["attention_mask"].bool()
+        real = batch.real
         seen: list[tuple[int, Tensor]] = []
 
         def watch(site: Site, layer: int, entering: Tensor, seen: list[tuple[int, Tensor]] = seen) -> None:

@@ -253,7 +253,7 @@ class AnatomyOfHeads(Measure[Anatomy]):
         texts = bench.evaluation
         most, usual = bench.card.task.probed
         share = min(1.0, (options.items or usual) / texts.count)
-        removals = len(IN_PLACE) * bench.card.layers * bench.card.heads
+        removals = len(IN_PLACE) * bench.card.total
         learned = min(bench.growth, most / len(bench.calibration)) * bench.calibration.tokens
         return 2.5 * learned + 0.6 * removals * share * texts.tokens
 

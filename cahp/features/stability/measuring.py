@@ -170,7 +170,7 @@ def _over_samples(bench: Bench, choices: int) -> Iterator[_Evidence]:
     evidence = bench.evidence
     texts = evidence.texts
     seen = len(evidence.gradients)
-    part_bytes = bench.card.layers * bench.card.heads * len(texts.classes) * settings.pool_size**2 * 16
+    part_bytes = bench.card.total * len(texts.classes) * settings.pool_size**2 * 16
     # Fewer parts of a large model fit into memory.
     count = min(SHARDS, _MEMORY // part_bytes)
     if count < 4:

@@ -42,12 +42,12 @@ Revise = Callable[["Tensor", int, "Tensor"], None]
 class GateRules:
     """How a method trains gates: how it draws them, and what it adds.
 
-    A ``penalty`` of the parameters is added to the loss, and ``revise`` may change them after every step. ``joint``
-    also trains the weights of a copy of the model, with dropout and at the rate and decay of the recovery, and discards
-    them.
+    They are hard concrete by default. A ``penalty`` of the parameters is added to the loss, and ``revise`` may change
+    them after every step. ``joint`` also trains the weights of a copy of the model, with dropout and at the rate and
+    decay of the recovery, and discards them.
     """
 
-    draw: Draw
+    draw: Draw = lambda parameters, uniform, behind: hard_concrete(parameters, uniform)
     penalty: Callable[[Tensor], Tensor] | None = None
     revise: Revise | None = None
     joint: bool = False

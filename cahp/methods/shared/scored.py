@@ -108,7 +108,7 @@ class Eliminating(Budgeted):
 
     def keep(self, evidence: Evidence, budget: int, min_per_layer: Minimum) -> Selection:
         """Keep the heads that are left after the last round."""
-        mask = HeadMask.full(evidence.card.layers, evidence.card.heads)
+        mask = evidence.card.full_mask
         selection = Selection(mask, budget)
         sizes = round_sizes(mask.count, budget, share=self.share)
         for index, left in enumerate(sizes):
@@ -192,7 +192,7 @@ def average_rows(evidence: Evidence, statistic: Statistic, *, without: Collectio
     excluded = torch.tensor(sorted(without), dtype=torch.int64, device=model.device)
     with torch.no_grad():
         for batch in report_progress(batches, STAGE, evidence.progress):
-            counted = batch.tensors["attention_mask"].bool() & ~torch.isin(batch.tensors["input_ids"], excluded)
+            counted = batch.real & ~torch.isin(batch.tensors["input_ids"], excluded)
 
             def probe(layer: int, weights: Tensor, counted: Tensor = counted) -> None:
                 values = statistic(weights.float(), counted).masked_fill(~counted[:, None], 0.0)

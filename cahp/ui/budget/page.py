@@ -336,7 +336,7 @@ def draw(explorer: Explorer) -> None:
         with st.popover("How heads are chosen", key="method"):
             draw_method(explorer)
     need_run(explorer)
-    swept = grid_notice(explorer.card.layers * explorer.card.heads)
+    swept = grid_notice(explorer.card.total)
     if swept is not None:
         st.caption(f"With so many heads, {swept}.")
     board.warm(explorer)

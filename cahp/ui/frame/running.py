@@ -42,7 +42,7 @@ def need_run(explorer: Explorer) -> None:
     with st.container(key="nothing-yet"):
         st.subheader("Nothing has been measured yet")
         st.markdown(
-            f"A run records the attention of each of the {card.layers * card.heads} {card.unit}s on "
+            f"A run records the attention of each of the {card.total} {card.unit}s on "
             f"{bench.calibration.measured}, groups those that attend alike, and evaluates the kept ones on "
             f"{bench.evaluation.count:,} others."
         )

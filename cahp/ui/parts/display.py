@@ -53,7 +53,7 @@ def problem(error: object) -> None:
 
 def describe_size(card: ModelCard) -> str:
     """Return the number of layers and of what can be pruned in each, and their product."""
-    size = f"{card.layers} layers × {card.heads} {card.unit}s = {card.layers * card.heads}"
+    size = f"{card.layers} layers × {card.heads} {card.unit}s = {card.total}"
     if card.group > 1:
         size += f" {card.unit}s of {card.group} heads"
     return size
