@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.tasks.answers import Evaluation
-from cahp.values import Bools, Estimate, Floats, Ints, JsonObject, Unit
+from cahp.values import Bools, Estimate, Floats, Interval, Ints, JsonObject, Unit
 
 #: The models that a run evaluates: with all heads, without the pruned ones, and recovered after pruning.
 STATES = ("full", "pruned", "recovered")
@@ -94,7 +94,7 @@ def main_outcome(outcomes: Outcomes) -> tuple[Outcome, Estimate]:
     return OUTCOMES[name], outcomes[name]
 
 
-def wilson(count: int, total: int) -> tuple[float, float]:
+def wilson(count: int, total: int) -> Interval:
     """Return Wilson's 95 % interval of the proportion ``count / total``."""
     from scipy.stats import binomtest
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
-from cahp.values import Estimate, Floats, Unit, holm_correction
+from cahp.values import Estimate, Floats, Interval, Unit, holm_correction
 
 #: The outcomes by which methods are tested against each other, the most telling one first; see ``list_tested``.
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
@@ -107,7 +107,7 @@ def estimate_crossed(
     return Estimate(mean.mean, (low, high), values.shape[1], unit)
 
 
-def rescale(mean: float, ci95: tuple[float, float], df: float, level: float) -> tuple[float, float]:
+def rescale(mean: float, ci95: Interval, df: float, level: float) -> Interval:
     """Return the interval of another ``level`` than 0.95 around a mean with ``df`` degrees of freedom."""
     from scipy.special import stdtrit
 
@@ -143,7 +143,7 @@ class Verdict:
     method: str
     against: str
     pp: float
-    ci95: tuple[float, float]
+    ci95: Interval
     p: float | None
     p_holm: float | None = None
     tie: bool = True
@@ -153,7 +153,7 @@ class Verdict:
     outcome: str
     unit: Unit
     df: float
-    simultaneous: tuple[float, float] | None = None
+    simultaneous: Interval | None = None
     margin: float | None = None
     budgets: tuple[int, ...] = ()
 
@@ -163,7 +163,7 @@ class Verdict:
         return self.seeds >= _FEWEST_SEEDS
 
     @property
-    def interval(self) -> tuple[float, float]:
+    def interval(self) -> Interval:
         """The interval that stands beside the corrected p: the simultaneous one, if there is one."""
         return self.simultaneous or self.ci95
 

@@ -35,7 +35,7 @@ from cahp.comparison.statistics import (
 from cahp.files import plain_json
 from cahp.outcomes import OUTCOMES, Outcomes, finite, main_outcome, to_metrics, to_perplexity
 from cahp.recoveries import NONE
-from cahp.values import Estimate, Fields, JsonObject
+from cahp.values import Estimate, Fields, Interval, JsonObject
 from cahp.values.statistics import expected_jaccard, overlaps
 
 
@@ -69,7 +69,7 @@ class Area:
     recovery: str
     method: str
     area: float
-    ci95: tuple[float, float]
+    ci95: Interval
     budgets: tuple[int, ...]
     outcome: str
 

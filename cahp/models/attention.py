@@ -41,6 +41,9 @@ Leaving = Callable[[Tensor], Tensor | None]
 #: The positional and named arguments of a layer, its hidden states first.
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
+#: The padded inputs of a network, by name.
+Tensors = Mapping[str, Tensor]
+
 #: The name under which transformers finds our attention and mask functions.
 IMPLEMENTATION = "cahp"
 

@@ -36,6 +36,8 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 SCHEMA = "cahp.compact/2"
+#: The states of bypasses by layer, and the number of tokens that each has seen.
+States = dict[int, tuple[torch.Tensor, int]]
 #: The start of the name under which transformers finds an attention function that leaves out cut heads.
 _SELECTING = "cahp_selecting_"
 #: The names of the cache of keys and values among the arguments of attention modules.
@@ -399,7 +401,7 @@ class Bypass(nn.Module):
         """Return its output ``(b, n, out)`` for hidden states ``(b, n, hidden)``; a ``cache`` holds its state."""
         read = nn.functional.linear(hidden * words.real(hidden), self.down.flatten(0, 1))
         parts = read.chunk(len(self.down), dim=-1)
-        states: dict[int, tuple[torch.Tensor, int]] = {}
+        states: States = {}
         if cache is not None:
             states = keep_states(cache)
         past, seen = states.get(self.place, (None, 0))
@@ -417,7 +419,7 @@ class Bypass(nn.Module):
 class _KeepsStates:
     """A cache that also holds the states of bypasses, by layer, and the number of tokens that each has seen."""
 
-    cahp_states: dict[int, tuple[torch.Tensor, int]]
+    cahp_states: States
 
     def _select(self, rows: Any) -> None:
         self.cahp_states = {place: (rows(state), seen) for place, (state, seen) in self.cahp_states.items()}
@@ -452,12 +454,12 @@ def _keeping(kind: type) -> type:
     return type(kind.__name__, (_KeepsStates, kind), {})
 
 
-def keep_states(cache: Any) -> dict[int, tuple[torch.Tensor, int]]:
+def keep_states(cache: Any) -> States:
     """Return the states of bypasses that a cache of transformers holds, by layer; from then on it keeps them."""
     if not isinstance(cache, _KeepsStates):
         cache.__class__ = _keeping(type(cache))  # type: ignore[arg-type]
         cache.cahp_states = getattr(cache, "cahp_states", {})
-    states: dict[int, tuple[torch.Tensor, int]] = cache.cahp_states
+    states: States = cache.cahp_states
     return states
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
@@ -23,6 +24,7 @@ from cahp.models.attention import (
     PooledProbe,
     Probe,
     Tap,
+    Tensors,
     attach,
     calling,
 )
@@ -423,7 +425,7 @@ class HeadModel:
                     probe(layer, weights.detach())
         return logits
 
-    def scores(self, inputs: Mapping[str, Tensor], network: Any = None) -> Tensor:
+    def scores(self, inputs: Tensors, network: Any = None) -> Tensor:
         """Class scores ``(b, C)`` of padded inputs, by the model's own network or another ``network``."""
         if network is None:
             network = self.network
@@ -434,7 +436,7 @@ class HeadModel:
         logits: Tensor = network(**inputs).logits
         return logits
 
-    def gates(self, keep: np.ndarray[Any, Any]) -> Tensor:
+    def gates(self, keep: NDArray[Any]) -> Tensor:
         """A mask ``(L, H)`` as gates on the model's device."""
         return torch.tensor(keep, dtype=torch.float32, device=self.device)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from cahp.models.attention import Tensors
 from cahp.models.cards import Site
 from cahp.models.devices import float64_device, has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel
@@ -146,14 +147,14 @@ def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: 
     return model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None])[:, 0]
 
 
-def training_losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor) -> Tensor:
+def training_losses(model: HeadModel, network: Any, tensors: Tensors, labels: Tensor) -> Tensor:
     """The ``losses`` of another network than that of the ``model``, such as one that is trained."""
     if model.predicts_tokens:
         return _losses(model, network, tensors, labels, hidden_states(network, tensors))
     return _losses(model, network, tensors, labels, model.scores(tensors, network))
 
 
-def next_token_sums(network: Any, tensors: Mapping[str, Tensor]) -> Floats:
+def next_token_sums(network: Any, tensors: Tensors) -> Floats:
     """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
     predicted = tensors["attention_mask"][:, 1:].bool()
     targets = tensors["input_ids"][:, 1:][predicted]
@@ -189,7 +190,7 @@ def draw_curvature(logits: Tensor, generator: torch.Generator) -> Tensor:
     return drawn - shares * drawn.sum(-1, keepdim=True)
 
 
-def _losses(model: HeadModel, network: Any, tensors: Mapping[str, Tensor], labels: Tensor, outputs: Tensor) -> Tensor:
+def _losses(model: HeadModel, network: Any, tensors: Tensors, labels: Tensor, outputs: Tensor) -> Tensor:
     """The loss of each text from the ``outputs`` of a network: class scores, or hidden states of a language model."""
     if not model.predicts_tokens:
         return nn.functional.cross_entropy(outputs, labels, reduction="none")
@@ -272,7 +273,7 @@ class Teacher:
     def loss(
         self,
         network: nn.Module,
-        tensors: Mapping[str, Tensor],
+        tensors: Tensors,
         rows: Ints,
         *,
         labels: Tensor | None = None,
@@ -298,7 +299,7 @@ class Teacher:
             states = hidden_states(network, tensors)[real]
             return token_losses(network, states, full=full, wanted=wanted).mean()
 
-    def _find_compared(self, tensors: Mapping[str, Tensor], rows: Ints) -> Tensor:
+    def _find_compared(self, tensors: Tensors, rows: Ints) -> Tensor:
         """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
         real = tensors["attention_mask"].bool()
         # Tokens after each one, itself included; padding is at the end.

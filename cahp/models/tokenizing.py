@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 from unicodedata import east_asian_width
 
@@ -19,9 +19,12 @@ from cahp.values import DataError, Input, Ints, ModelError, OptionError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cahp.models.attention import Tensors
     from cahp.models.head_model import HeadModel
 
-Tokens = list[dict[str, list[int]]]
+#: The token ids of a text or a pair, by the names of a network's inputs.
+Encoded = dict[str, list[int]]
+Tokens = list[Encoded]
 #: Held while a tokenizer encodes: how it cuts texts is a state that all its calls share.
 ENCODING = threading.Lock()
 
@@ -69,7 +72,7 @@ def known_tokens(model: HeadModel) -> int:
     return int(model.network.get_input_embeddings().num_embeddings)
 
 
-def tokenize_own(model: HeadModel, text: Input, *, max_length: int | None = None) -> tuple[dict[str, list[int]], int]:
+def tokenize_own(model: HeadModel, text: Input, *, max_length: int | None = None) -> tuple[Encoded, int]:
     """Return the token ids by name of one text or pair of a person, and how many tokens it has as a whole.
 
     A language model reads it as it reads the texts that it is evaluated on: the token before a first one begins it,
@@ -201,7 +204,7 @@ class PromptReader:
         plain = self._mask.strip("<[|]>") or "mask"
         return self.prompt.render(_change(text, lambda part: part.replace(self._mask, plain)), self._mask)
 
-    def tokens(self, inputs: Sequence[Input], limit: int) -> list[dict[str, list[int]]]:
+    def tokens(self, inputs: Sequence[Input], limit: int) -> Tokens:
         """Token ids of the prompt of each text or pair, at most ``limit``: longer texts lose their end."""
         encoded = self._encoded([self.render(text) for text in inputs])
         for row, entry in enumerate(encoded):
@@ -238,18 +241,18 @@ class PromptReader:
 
     # Answering -----------------------------------------------------------------------------------------------------
 
-    def positions(self, tensors: Mapping[str, Tensor]) -> Tensor:
+    def positions(self, tensors: Tensors) -> Tensor:
         """The position at which each text of a batch, padded on the right, is answered ``(b,)``."""
         if self._mask_id is not None:
             return (tensors["input_ids"] == self._mask_id).int().argmax(1)
         return tensors["attention_mask"].sum(1) - 1
 
-    def scores(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+    def scores(self, network: Any, tensors: Tensors) -> Tensor:
         """Class scores ``(b, C)``: the logits of the answers' first tokens where each text is answered."""
         logits = self.logits(network, tensors)
         return logits[:, self._tokens.to(logits.device)]
 
-    def logits(self, network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+    def logits(self, network: Any, tensors: Tensors) -> Tensor:
         """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
         from cahp.models.vocabulary import logits_at
 
@@ -261,7 +264,7 @@ class PromptReader:
 
     # Tokens --------------------------------------------------------------------------------------------------------
 
-    def _encoded(self, prompts: Sequence[str]) -> list[dict[str, list[int]]]:
+    def _encoded(self, prompts: Sequence[str]) -> Tokens:
         with ENCODING:
             encoded = self._tokenizer(
                 list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False

@@ -5,7 +5,7 @@ It needs a network of its own: unlike everything else in this package, training 
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
+from cahp.models.attention import Tensors
 from cahp.models.cards import ModelCard
 from cahp.models.devices import move_to
 from cahp.models.head_model import HeadModel
@@ -89,7 +90,7 @@ class Training:
 #: Called after every batch and every epoch.
 Watch = Callable[[Training], None]
 #: The loss of a batch, of the network, its inputs, and their row numbers among the texts ``(b,)``.
-Loss = Callable[[nn.Module, Mapping[str, Tensor], Tensor], Tensor]
+Loss = Callable[[nn.Module, Tensors, Tensor], Tensor]
 #: Scores of the network on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
 #: (or agreement) that an epoch shows. Its argument is called between batches.
 Score = Callable[[Callable[[], None]], tuple[float, ...]]
@@ -195,7 +196,7 @@ def train(
     """
     labels = torch.as_tensor(texts.labels, device=model.device)
 
-    def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    def loss(network: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
         return training_losses(model, network, inputs, labels[rows]).mean()
 
     objective = Objective(texts.inputs, loss)

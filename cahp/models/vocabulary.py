@@ -6,7 +6,7 @@ a text is answered; or it reports the hidden states before the head, from which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from cahp.models.attention import ForwardCall, calling
+from cahp.models.attention import ForwardCall, Tensors, calling
 from cahp.values import setting
 
 #: Numbers in the logits of a chunk, at most.
@@ -58,7 +58,7 @@ def _before_head(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | 
     return (hidden[torch.arange(len(hidden), device=hidden.device), at][:, None], *args[1:])
 
 
-def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options: Any) -> Tensor:
+def logits_at(network: Any, tensors: Tensors, at: Tensor, **options: Any) -> Tensor:
     """Logits ``(b, V)`` of the whole vocabulary at one position ``at (b,)`` of each text."""
     with setting(_current, _HeadCall(at)):
         logits: Tensor = network(**tensors, **options).logits
@@ -68,7 +68,7 @@ def logits_at(network: Any, tensors: Mapping[str, Tensor], at: Tensor, **options
     return logits[torch.arange(len(at), device=at.device), at]
 
 
-def hidden_states(network: Any, tensors: Mapping[str, Tensor]) -> Tensor:
+def hidden_states(network: Any, tensors: Tensors) -> Tensor:
     """The hidden states ``(b, tokens, hidden)`` that reach the head."""
     call = _HeadCall()
     with setting(_current, call):

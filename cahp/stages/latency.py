@@ -18,11 +18,15 @@ from cahp.models.cards import CONTEXTS, LATENCY_SECONDS, GenerationSpeed, Throug
 from cahp.models.devices import free_bytes, synchronise
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.surgery import cut
-from cahp.values import Estimate, Progress, silent
+from cahp.values import Estimate, Floats, Progress, silent
 from cahp.values.statistics import half_interval
 from cahp.words import size_of
 
 STAGE = "latency"
+#: What is timed.
+Run = Callable[[], object]
+#: Returns the time in seconds.
+Clock = Callable[[], float]
 #: A ratio is precise if its 95 % interval is narrower than this share of it.
 PRECISE = 0.02
 _WARMUP = 3
@@ -80,7 +84,7 @@ def measure(
     seconds: float = LATENCY_SECONDS,
     repeats: int | None = None,
     progress: Progress = silent,
-    clock: Callable[[], float] = perf_counter,
+    clock: Clock = perf_counter,
 ) -> tuple[Times, GenerationSpeed]:
     """Time both models in turn, so that a slower machine slows both, on ``batch`` texts of as many tokens as contexts.
 
@@ -156,7 +160,7 @@ def measure(
     return replace(times, attention_share=share), speed
 
 
-def _decoding(model: HeadModel, context: int, batch: int) -> Callable[[], object]:
+def _decoding(model: HeadModel, context: int, batch: int) -> Run:
     """A step that computes the last token of a context."""
     tokens = sample_batch(model, batch=batch, length=2).tensors["input_ids"][:, :1]
     return partial(decode_step, model, tokens, fill_cache(model, tokens, context=max(1, context - 1)))
@@ -175,7 +179,7 @@ def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float) -> l
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     length = min(CONTEXTS[0], full.max_length)
     batch = sample_batch(full, batch=_BATCH, length=length)
-    runs: list[Callable[[], object]] = []
+    runs: list[Run] = []
     for path in files:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         inputs: dict[str, Any] = {}
@@ -192,14 +196,14 @@ def measure_onnx(full: HeadModel, files: Sequence[Path], *, seconds: float) -> l
 
 def _in_turn(
     device: torch.device,
-    runs: Sequence[Callable[[], object]],
+    runs: Sequence[Run],
     repeats: int | None,
     seconds: float,
     report: Callable[[], None],
-    clock: Callable[[], float],
+    clock: Clock,
     *,
     last: float = math.inf,
-) -> np.ndarray[Any, Any]:
+) -> Floats:
     """Seconds ``(rounds, len(runs))`` of each run, after a warm-up; none begins after the time ``last``.
 
     ``report`` is called before each round.
@@ -244,7 +248,7 @@ def _in_turn(
     return np.array(times)
 
 
-def _summarise(times: np.ndarray[Any, Any], batch: int, length: int) -> Times:
+def _summarise(times: Floats, batch: int, length: int) -> Times:
     full, pruned = (
         Timing(1e3 * float(np.median(column)), 1e3 * float(np.percentile(column, 95)), batch, length, len(column))
         for column in times.T
@@ -252,7 +256,7 @@ def _summarise(times: np.ndarray[Any, Any], batch: int, length: int) -> Times:
     return Times(full, pruned, ratio(times[:, 1] / times[:, 0]))
 
 
-def ratio(values: np.ndarray[Any, Any]) -> Estimate:
+def ratio(values: Floats) -> Estimate:
     """Median of paired ratios with a 95 % interval: a bootstrap over the pairs, or Student's for fewer than ten.
 
     A bootstrap of three pairs stays within their range, which contains the median in only three of four cases;
@@ -271,7 +275,7 @@ def ratio(values: np.ndarray[Any, Any]) -> Estimate:
     return Estimate(middle, (float(low), float(high)), len(values), "ratio")
 
 
-def _timed(device: torch.device, run: Callable[[], object], clock: Callable[[], float]) -> float:
+def _timed(device: torch.device, run: Run, clock: Clock) -> float:
     synchronise(device)
     start = clock()
     run()

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from cahp.models.attention import Tensors
 from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_unknowns
 from cahp.models.cards import Site
 from cahp.models.devices import add_products, check_room, complete_products, float64_device
@@ -687,7 +688,7 @@ def distill(
         now = teacher.compare(start, held_out, network=network, progress=lambda *_: pause())
         return float(now.is_better_than(first)), -now.text, now.agreement
 
-    def loss(network: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    def loss(network: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
         numbers = learned[rows.cpu().numpy()]
         known = None
         if labels is not None:

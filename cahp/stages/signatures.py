@@ -71,7 +71,7 @@ class Collector:
     def result(self) -> Signatures:
         """The statistics of all examples so far."""
 
-        def by_head(values: Tensor) -> np.ndarray[tuple[int, int, int], np.dtype[np.float64]]:
+        def by_head(values: Tensor) -> Floats:
             split = values.reshape(self._layers, self._classes, self._heads, self._pool**2).transpose(1, 2)
             return split.flatten(0, 1).cpu().numpy().copy()
 

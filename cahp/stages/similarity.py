@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cahp.models.tokenizing import split_text, tokenize_own
+from cahp.models.tokenizing import Encoded, split_text, tokenize_own
 from cahp.values import Floats, Input, Ints, Progress, silent
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def attend(model: HeadModel, text: Input) -> Attention:
 
 
 def _read_maps(
-    model: HeadModel, entry: dict[str, list[int]], change: Callable[[NDArray[np.float32]], NDArray[Any]] = np.asarray
+    model: HeadModel, entry: Encoded, change: Callable[[NDArray[np.float32]], NDArray[Any]] = np.asarray
 ) -> NDArray[Any]:
     """Run the model on one tokenised text; return what ``change`` makes of the maps ``(H, S, S)``, layer by layer."""
     from torch import Tensor, inference_mode
@@ -188,7 +188,7 @@ def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], 
     return list(words.values()), groups
 
 
-def read_tokens(model: HeadModel, text: Input) -> tuple[dict[str, list[int]], tuple[str, ...], int]:
+def read_tokens(model: HeadModel, text: Input) -> tuple[Encoded, tuple[str, ...], int]:
     """Tokenise a text or a pair of texts: token ids by name, the tokens as text, and how many were cut off.
 
     That of a language model begins with the token before a first one, and is open; see ``tokenize_own``.

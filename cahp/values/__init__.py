@@ -298,6 +298,8 @@ class Selection:
 
 #: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, bits, a ratio, or a number.
 Unit = Literal["share", "points", "nats", "bits", "ratio", "number"]
+#: The lower and the upper end of an interval.
+Interval = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -308,7 +310,7 @@ class Estimate:
     """
 
     value: float
-    ci95: tuple[float, float] | None
+    ci95: Interval | None
     n: int
     unit: Unit
 

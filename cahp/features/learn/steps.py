@@ -19,7 +19,7 @@ from cahp.run import Bench
 from cahp.stages import top
 from cahp.store import key
 from cahp.tasks import Evaluation, Texts, TokenEvaluation
-from cahp.values import Estimate, HeadMask, JsonObject, OptionError, Progress, digest
+from cahp.values import Estimate, HeadMask, Interval, JsonObject, OptionError, Progress, digest
 from cahp.words import percent
 
 #: Most texts of a step: quick to evaluate, enough for an interval of a few points, and all those of BBC News.
@@ -52,7 +52,7 @@ class Answer:
     """
 
     value: float
-    interval: tuple[float, float] | None
+    interval: Interval | None
     headline: str
     meaning: str
     bars: Mapping[str, Estimate]

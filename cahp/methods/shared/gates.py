@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from cahp.values import Floats, Progress, Selection, silent
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from cahp.models.attention import Tensors
     from cahp.models.head_model import HeadModel
 
 STAGE = "training gates"
@@ -166,7 +167,7 @@ def train_gates(
     labels = torch.as_tensor(texts.labels)
     finished = count()
 
-    def loss(_: nn.Module, inputs: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+    def loss(_: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
         tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
         gates = rules.draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)

@@ -118,8 +118,10 @@ class Facts:
     labels: Labels = "or predictions"
 
 
-_methods: dict[str, Callable[..., Method]] = {}
-Made = TypeVar("Made", bound=Callable[..., Method])
+#: The class of a method, or another function that makes one.
+Maker = Callable[..., Method]
+_methods: dict[str, Maker] = {}
+Made = TypeVar("Made", bound=Maker)
 
 
 def register(method: Made) -> Made:
@@ -162,17 +164,17 @@ def facts(name: str) -> Facts:
 
 
 @cache
-def _list_options(method: Callable[..., Method]) -> tuple[str, ...]:
+def _list_options(method: Maker) -> tuple[str, ...]:
     # Cached, since the form of a comparison asks for those of all methods whenever its page is drawn.
     parameters = signature(method).parameters.values()
     return tuple(parameter.name for parameter in parameters if parameter.kind is not Parameter.VAR_KEYWORD)
 
 
-def _find(name: str) -> Callable[..., Method]:
+def _find(name: str) -> Maker:
     check_known("method", name, names())
     if name in _methods:
         return _methods[name]
-    method: Callable[..., Method] = _outside()[name].load()
+    method: Maker = _outside()[name].load()
     return method
 
 
