@@ -136,7 +136,7 @@ def _draw_form(explorer: Explorer) -> Plan:
         CahpError: If it is invalid.
     """
     card = explorer.card
-    total = card.total
+    total = card.layers * card.heads
     preset = card.task.preset
     start = PRESETS[preset]
     offered = [name for name in COMPARED[1:] if RECOVERIES[name].trains or not card.no_refit]
