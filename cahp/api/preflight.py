@@ -124,29 +124,34 @@ def loading_seconds(card: ModelCard) -> float:
     return _FIRST_S + int(card.details.get("bytes") or 0) / _BYTES_PER_S
 
 
-def recovery_seconds(card: ModelCard, settings: Settings, recover: str, *, tokens: float, texts: int) -> float:
-    """Estimate the seconds of a recovery where ``texts`` with so many ``tokens`` choose the heads."""
+def plan_recovery(card: ModelCard, settings: Settings, recover: str, *, tokens: float, texts: int) -> dict[str, float]:
+    """Estimate the seconds of each stage of a recovery where ``texts`` with so many ``tokens`` choose the heads."""
     recovery = RECOVERIES[recover]
     passes = recovery.stages(texts, growth=recovery_growth(settings, card), can_refit=not card.no_refit)
-    seconds = [estimate_seconds(card, tokens=count / texts * tokens) for count in passes.values()]
+    stages = {name: estimate_seconds(card, tokens=count / texts * tokens) for name, count in passes.items()}
     if recovery.timed:
         # Its last stage is the training, which the limit is for.
-        seconds[-1] = min(settings.recover_seconds, seconds[-1])
-    return sum(seconds)
+        training = list(stages)[-1]
+        stages[training] = min(settings.recover_seconds, stages[training])
+    return stages
 
 
-def run_seconds(card: ModelCard, settings: Settings, *, calibration: float, evaluation: float, texts: int) -> float:
-    """Estimate the seconds of a run of a loaded model, without what features measure in it.
+def plan_run(
+    card: ModelCard, settings: Settings, *, calibration: float, evaluation: float, texts: int
+) -> dict[str, float]:
+    """Estimate the seconds of each stage of a run of a loaded model, in their order.
 
     ``calibration`` and ``evaluation`` are the tokens of the texts, of which ``texts`` calibrate.
     """
-    tokens = card.task.choosing_passes * calibration + count_models(settings.recover) * evaluation
-    seconds = _CLUSTERING_S + estimate_seconds(card, tokens=tokens)
+    stages = {"signatures": estimate_seconds(card, tokens=card.task.choosing_passes * calibration)}
+    stages["projection"] = _CLUSTERING_S
+    stages |= plan_recovery(card, settings, settings.recover, tokens=calibration, texts=texts)
     if settings.latency:
-        seconds += parse_duration(settings.latency_time, "--latency-time")
+        stages["latency"] = parse_duration(settings.latency_time, "--latency-time")
+    stages["evaluation"] = estimate_seconds(card, tokens=count_models(settings.recover) * evaluation)
     if settings.budget == "auto" and settings.goal is None:
-        seconds += _UNSTRUCTURED_S
-    return seconds + recovery_seconds(card, settings, settings.recover, tokens=calibration, texts=texts)
+        stages["unstructured"] = _UNSTRUCTURED_S
+    return stages
 
 
 def count_models(recover: str) -> int:
@@ -164,8 +169,8 @@ def default_seconds(card: ModelCard) -> float:
     """
     calibration, evaluation, texts = card.task.default_run
     measured = sum(one.reads + STEP_TOKENS * one.generated for one in measures())
-    seconds = run_seconds(card, Settings(), calibration=calibration, evaluation=evaluation + measured, texts=texts)
-    return loading_seconds(card) + seconds
+    stages = plan_run(card, Settings(), calibration=calibration, evaluation=evaluation + measured, texts=texts)
+    return loading_seconds(card) + sum(stages.values())
 
 
 def describe_lengths(inputs: Sequence[Input], card: ModelCard | None) -> JsonObject:

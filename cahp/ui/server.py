@@ -38,7 +38,7 @@ from cahp.api import bundled
 from cahp.ui.session.jobs import start_cleaning
 from cahp.ui.session.opening import Source
 from cahp.ui.session.results import Results
-from cahp.ui.session.work import run_seconds
+from cahp.ui.session.work import plan_run
 
 #: No cache stores the answer, and pages that it links to do not learn its address.
 _DISCREET = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
@@ -197,7 +197,7 @@ def prepare() -> None:
                 continue
             bench = Source.open(settings).bench
             Results.load(bench).table(settings)
-            run_seconds(bench)
+            plan_run(bench)
     except Exception as error:
         # The page that needs the missing part shows the error; the other pages work.
         logging.getLogger(__name__).warning("the preparation failed: %s", type(error).__name__)

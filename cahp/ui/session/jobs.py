@@ -24,7 +24,7 @@ import sys
 import threading
 import traceback
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from contextvars import ContextVar
 from enum import IntEnum
@@ -69,6 +69,7 @@ class Job(Generic[T]):
             every ``yield``, and jobs of other sessions take turns with it.
         rank: Its priority.
         expected: The seconds that it may take (None: unknown).
+        stages: The seconds that each of its stages may take, in their order, where these are known.
         title: Names the work (empty: its stages do).
     """
 
@@ -83,6 +84,7 @@ class Job(Generic[T]):
         *,
         rank: Rank = Rank.RUN,
         expected: float | None = None,
+        stages: Mapping[str, float] = {},
         title: str = "",
     ):
         self.id = next(self._ids)
@@ -103,6 +105,7 @@ class Job(Generic[T]):
         self.total = 0
         self._worker = worker
         self._expected = expected
+        self._stages = stages
         self._steps: Iterator[None] = self._run(work)
         self._end = threading.Event()
         self._ending = threading.Lock()
@@ -110,7 +113,6 @@ class Job(Generic[T]):
         self._began = 0.0
         self._stage_began = 0.0
         self._stage_base = 0
-        self._furthest = 0.0
         self._told_left = inf
 
     @property
@@ -161,12 +163,11 @@ class Job(Generic[T]):
     @property
     def share(self) -> float:
         """The share of the work that is done: by the time, which never falls, or else by the units of its stage."""
-        left = self._left()
-        if self.state == "queued" or self._expected is None or left is None:
+        left = self.seconds_left
+        if self._expected is None or left is None:
             return min(1.0, self.done / max(self.total, 1))
         spent = monotonic() - self._began
-        self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
-        return self._furthest
+        return min(_ALMOST, spent / max(spent + left, 1e-9))
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()
@@ -174,6 +175,10 @@ class Job(Generic[T]):
         if stage != self.stage or done < self.done:
             self._stage_began = before
             self._stage_base = done
+            if stage != self.stage and stage in self._stages:
+                # What earlier stages took, more or less than expected, is over.
+                ahead = list(self._stages.values())[list(self._stages).index(stage) :]
+                self._expected = before - self._began + sum(ahead)
         self.stage = stage
         self.done = done
         self.total = total

@@ -84,8 +84,8 @@ def recovery_seconds(bench: Bench, recover: str) -> float:
     """Estimate the seconds of a recovery, with loading the model before it and the evaluation after it."""
     tokens = bench.calibration.tokens
     texts = len(bench.calibration)
-    recovering = preflight.recovery_seconds(bench.card, bench.settings, recover, tokens=tokens, texts=texts)
-    return loading_seconds(bench) + recovering + pass_seconds(bench, evaluation=1)
+    stages = preflight.plan_recovery(bench.card, bench.settings, recover, tokens=tokens, texts=texts)
+    return loading_seconds(bench) + sum(stages.values()) + pass_seconds(bench, evaluation=1)
 
 
 def table_seconds(board: BoardState) -> float:
@@ -94,15 +94,15 @@ def table_seconds(board: BoardState) -> float:
     return loading_seconds(bench) + estimate_seconds(bench.card, tokens=count_tokens(board.need_table, bench))
 
 
-def run_seconds(bench: Bench) -> float:
-    """Estimate the seconds of a run, with loading the model before it."""
+def plan_run(bench: Bench) -> dict[str, float]:
+    """Estimate the seconds of each stage of a run, with loading the model before it."""
     evaluation = float(bench.evaluation.tokens)
     for one, options in list_wanted(measures(), bench):
         evaluation += one.tokens(bench, options) + STEP_TOKENS * one.generated
     tokens = bench.calibration.tokens
     texts = len(bench.calibration)
-    seconds = preflight.run_seconds(bench.card, bench.settings, calibration=tokens, evaluation=evaluation, texts=texts)
-    return loading_seconds(bench) + seconds
+    stages = preflight.plan_run(bench.card, bench.settings, calibration=tokens, evaluation=evaluation, texts=texts)
+    return {"load": loading_seconds(bench), **stages}
 
 
 # The functions -----------------------------------------------------------------------------------------------
@@ -195,8 +195,8 @@ class Kind(Generic[S, T]):
     """A kind of job on a subject ``S`` with a result ``T``.
 
     ``key`` identifies a job. ``awaited``: pages poll for its result. ``newest``: a new job cancels an older one.
-    ``seconds`` estimates how long it takes (None: unknown). ``title`` names the work where it stands alone (empty: its
-    stages do).
+    ``seconds`` estimates how long it takes (None: unknown), ``stages`` how long each of its stages does, where these
+    are known. ``title`` names the work where it stands alone (empty: its stages do).
     """
 
     work: Callable[[S, Progress], T] | Callable[[S, Progress], Generator[None, None, T]]
@@ -205,11 +205,20 @@ class Kind(Generic[S, T]):
     awaited: bool = True
     newest: bool = False
     seconds: Callable[[S], float | None] = lambda _: None
+    stages: Callable[[S], dict[str, float]] = lambda _: {}
     title: str = ""
 
 
 #: Make a run on this machine.
-RUN = Kind(_run, lambda _: "run", Rank.RUN, awaited=False, seconds=run_seconds, title="Run")
+RUN: Kind[Bench, Run] = Kind(
+    _run,
+    lambda _: "run",
+    Rank.RUN,
+    awaited=False,
+    seconds=lambda bench: sum(plan_run(bench).values()),
+    stages=plan_run,
+    title="Run",
+)
 #: Measure the roles of the heads.
 ROLES: Kind[Bench, HeadRoles] = Kind(
     lambda bench, _: find_roles(bench.resources),
@@ -288,7 +297,10 @@ class Work:
             rank = kind.rank
         work: Any = partial(kind.work, subject)
         expected = kind.seconds(subject) or None
-        job: Job[T] = jobs.submit(self._session_id, key, work, rank=rank, expected=expected, title=kind.title)
+        stages = kind.stages(subject)
+        job: Job[T] = jobs.submit(
+            self._session_id, key, work, rank=rank, expected=expected, stages=stages, title=kind.title
+        )
         self._jobs[kind] = job
         return job
 

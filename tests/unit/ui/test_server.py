@@ -12,7 +12,7 @@ from cahp.api import bundled
 from cahp.ui import server
 from cahp.ui.server import AssetInjector
 from cahp.ui.session.opening import Source
-from cahp.ui.session.work import run_seconds
+from cahp.ui.session.work import plan_run
 from cahp.values import ModelError
 
 STYLE = "p { color: red; }"
@@ -78,4 +78,4 @@ def test_the_start_prepares_what_all_share(broken: Exception | None, monkeypatch
     if broken is None:
         for module, name in ((models, "identify"), (data, "load")):
             monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("made again"))
-        assert run_seconds(Source.open(bundled.SETTINGS).bench) is not None
+        assert plan_run(Source.open(bundled.SETTINGS).bench)

@@ -272,3 +272,24 @@ def test_a_time_left_that_was_expected_never_rises(monkeypatch: pytest.MonkeyPat
     job.advance()
     # The first of ten steps took 8 s, but nine more in 72 s were not expected.
     assert told == [20.0, 20.0, 10.0, 5.0]
+
+
+def test_what_earlier_stages_took_says_nothing_of_those_to_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(jobs, "monotonic", lambda: now[0])
+    told: list[float | None] = []
+
+    def work(progress: Progress) -> None:
+        for stage, seconds in (("load", 0), ("features", 2), ("refit", 1), ("latency", 14), ("evaluation", 3)):
+            now[0] += seconds
+            progress(stage, 0, 1)
+            told.append(job.seconds_left)
+            shares.append(job.share)
+
+    shares: list[float] = []
+    stages = {"load": 7.0, "refit": 10.0, "latency": 5.0, "evaluation": 8.0}
+    job = jobs.Job(jobs._worker, SESSION, "work", work, expected=30.0, stages=stages)
+    job.advance()
+    # Loading took 3 s instead of 7, the refit 14 s instead of 10.
+    assert told == [30.0, 28.0, 23.0, 13.0, 8.0]
+    assert shares == sorted(shares)
