@@ -12,8 +12,8 @@ from cahp.api.options import (
     Name,
     ShowProgress,
     check_bounds,
-    find_model,
     is_loaded,
+    read_call,
     read_mask_for,
     read_settings,
     show_progress,
@@ -27,6 +27,7 @@ from cahp.run.evidence import find_roles
 from cahp.run.keywords import ModelOptions
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, check, measure
+from cahp.run.prune import Run
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Name | Settings | None = None,
+    model: Name | Settings | Run | None = None,
     data: Name | None = None,
     *,
     mask: AnyMask | None = None,
@@ -54,8 +55,9 @@ def evaluate(
     """Evaluate a model on ``eval_split``, with all heads and under a mask.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
-            the mask).
+        model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
+            the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
+            options (None: the model of the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: evaluate the full model only).
         force: Use a mask that was made for another model.
@@ -68,7 +70,7 @@ def evaluate(
     Raises:
         CahpError: If model, data and mask do not fit together; one line with the next step.
     """
-    settings = read_settings("evaluate", model or find_model(mask), data, options)
+    settings, mask = read_call("evaluate", model, data, options, mask=mask)
     store = store or Store()
     with show_progress(progress, yes=yes) as reporter:
         card = identify_model(settings)
@@ -112,9 +114,9 @@ def evaluate(
 
 
 def latency(
-    model: Name | Settings | None = None,
+    model: Name | Settings | Run | None = None,
     *,
-    mask: AnyMask,
+    mask: AnyMask | None = None,
     force: bool = False,
     batch: int | None = None,
     length: int | None = None,
@@ -130,9 +132,10 @@ def latency(
     a context and writes a token.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
-            the mask).
-        mask: A head mask or its file.
+        model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
+            the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
+            options (None: the model of the mask).
+        mask: A head mask or its file (None: that of the run).
         force: Use a mask that was made for another model.
         batch: Number of texts per batch (None: 8; a causal language model: 1).
         length: Number of tokens per text (None: 64; a causal language model: 128, 1,024 and 4,096, as far as the time
@@ -147,7 +150,7 @@ def latency(
     Raises:
         CahpError: If model and mask do not fit together; one line with the next step.
     """
-    settings = read_settings("latency", model or find_model(mask), None, options)
+    settings, mask = read_call("latency", model, None, options, mask=mask)
     check_bounds(batch=batch, length=length, repeats=repeats)
     card = identify_model(settings)
     given = read_mask_for(card, mask, force=force)
@@ -256,8 +259,9 @@ def roles(
 _ARGUMENTS = """
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
-            the mask).
+        model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
+            the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
+            options (None: the model of the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
         mask: A head mask or its file (None: measure the full model only).
         force: Use a mask that was made for another model.
@@ -311,7 +315,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
     own = {entry.name for entry in fields(one.options)}
 
     def function(
-        model: Name | Settings | None = None,
+        model: Name | Settings | Run | None = None,
         data: Name | None = None,
         *,
         mask: AnyMask | None = None,
@@ -323,9 +327,11 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
         **options: Any,
     ) -> Any:
         chosen = replace(one.options(), **{name: options.pop(name) for name in own & options.keys()})
-        settings = read_settings(one.takes, model or find_model(mask), data, options, own={"recover": recover})
+        settings, kept = read_call(one.takes, model, data, options, mask=mask, own={"recover": recover})
+        if not one.of_mask:
+            kept = mask
         record, _ = measure_mask(
-            one, settings, mask, options=chosen, force=force, progress=progress, yes=yes, store=store
+            one, settings, kept, options=chosen, force=force, progress=progress, yes=yes, store=store
         )
         return record
 

@@ -14,9 +14,8 @@ from cahp.api.options import (
     Name,
     ShowProgress,
     check_bounds,
-    find_model,
+    read_call,
     read_mask_for,
-    read_settings,
     show_progress,
 )
 from cahp.board.colourings import colour_by_measures
@@ -37,6 +36,7 @@ from cahp.run.document import BY_HAND
 from cahp.run.evidence import stored_roles
 from cahp.run.keywords import ModelOptions
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
+from cahp.run.prune import Run
 from cahp.run.recoveries import cut_model
 from cahp.run.resources import Resources
 from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
@@ -45,10 +45,10 @@ from cahp.values import CahpError, Fields, JsonObject, OptionError
 
 
 def recover(
-    model: Name | Settings | None = None,
+    model: Name | Settings | Run | None = None,
     data: Name | None = None,
     *,
-    mask: AnyMask,
+    mask: AnyMask | None = None,
     out: Name | Output,
     force: bool = False,
     recover: str | None = None,
@@ -67,10 +67,11 @@ def recover(
     the original model loads this one.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
-            the mask).
+        model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
+            the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
+            options (None: the model of the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
-        mask: A head mask or its file.
+        mask: A head mask or its file (None: that of the run).
         out: The folder to write to.
         force: Use a mask that was made for another model.
         recover: The recovery; see ``cahp.recoveries`` (None: that of the ``Settings``, else ``"auto"``).
@@ -87,8 +88,7 @@ def recover(
         CahpError: If model, mask and data do not fit together; one line with the next step.
     """
     own = {"recover": recover}
-    model = model or find_model(mask)
-    settings = read_settings("recover", model, data, options, own=own, defaults={"recover": "auto"})
+    settings, mask = read_call("recover", model, data, options, mask=mask, own=own, defaults={"recover": "auto"})
     check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch)
     given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
     schedule = {name: value for name, value in given.items() if value is not None}
@@ -115,10 +115,10 @@ def recover(
 
 
 def export(
-    model: Name | Settings | None = None,
+    model: Name | Settings | Run | None = None,
     data: Name | None = None,
     *,
-    mask: AnyMask,
+    mask: AnyMask | None = None,
     out: Name | Output,
     force: bool = False,
     format: str = "compact",
@@ -135,14 +135,15 @@ def export(
     """Write a pruned model in a format for other tools, and compare it with the model in memory; or convert a mask.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings`` with all options (None: that of
-            the mask).
+        model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
+            the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
+            options (None: the model of the mask).
         data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
-        mask: A head mask or its file.
+        mask: A head mask or its file (None: that of the run).
         out: The folder to write to; of a mask, also the name of its file.
         force: Use a mask that was made for another model.
         format: Name of the format; an unknown name lists all formats.
-        recover: The recovery (None: that of the ``Settings``, else ``"auto"`` if there are data, else ``"none"``).
+        recover: The recovery (None: that of the run or the ``Settings``, else ``"none"``).
         schedule: Changes of the usual ``epochs``, ``learning_rate`` and ``batch`` of a training, by name.
         push: The name ``org/name`` of a new repository of the hub, to which the folder is uploaded: private, unless
             it is ``push_public``. ``yes=True`` agrees to it; a token that may write is needed. If the upload fails,
@@ -157,8 +158,7 @@ def export(
     Raises:
         CahpError: If model, mask, data and format do not fit together, or the written model gives other answers.
     """
-    model = model or find_model(mask)
-    settings = read_settings("export", model, data, options, own={"recover": recover})
+    settings, mask = read_call("export", model, data, options, mask=mask, own={"recover": recover})
     output = Output.of(out)
     card = identify_model(settings)
     read = read_mask_for(card, mask, force=force)
@@ -177,9 +177,6 @@ def export(
     check_classifier(settings, card)
     builtin = models.BUILTINS.get(card.id)
     has_data = settings.data is not None or bool(builtin and builtin.data)
-    if has_data and recover is None and not isinstance(model, Settings):
-        # The settings name the recovery, by which its texts are drawn.
-        settings = replace(settings, recover="auto")
     formats.check_export(form, card, read.mask, get_recovery(settings.recover).name)
     if not has_data:
         if settings.recover != NONE.name:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from cahp import hub
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
-from cahp.exports.run_folder import read_run
+from cahp.exports.run_folder import MARK, files, read_run
 from cahp.files import is_there
 from cahp.models.cards import ModelCard
-from cahp.run.settings import BOUNDS, Settings, flags
+from cahp.run.prune import Run
+from cahp.run.settings import BOUNDS, OF_DATA, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress
 
@@ -78,6 +79,78 @@ def read_settings(
     return Settings(model=model, data=data, **{**defaults, **options, **given})
 
 
+@dataclass(frozen=True)
+class GivenRun:
+    """A run that a call was given: its settings, and its mask."""
+
+    settings: Settings
+    mask: AnyMask
+
+    def tell(self, names: Collection[str], given: Collection[str]) -> Fields:
+        """Return the settings by ``names`` that the run changed, but those that are ``given``.
+
+        Where other data are given, nothing that belongs to its data is told. The device is that of this machine.
+        """
+        without = {"device", *given}
+        if "data" in given:
+            without |= OF_DATA
+        fields = {name: setting.default for name, setting in describe().items() if name in names}
+        told = {name: getattr(self.settings, name) for name in fields if name not in without}
+        return {name: value for name, value in told.items() if value != fields[name]}
+
+
+def find_run(place: object) -> GivenRun | None:
+    """Return the run that a call was given: its folder, one of its files, or the result of ``cahp.prune``.
+
+    None: it is none of these, such as the name of a model.
+
+    Raises:
+        CahpError: If the run is broken.
+    """
+    if isinstance(place, Run):
+        return GivenRun(place.document.settings, place.mask)
+    if not isinstance(place, str | PathLike):
+        return None
+    folder = Path(place)
+    if folder.name in files(table=True):
+        folder = folder.parent
+    if not is_there(folder / MARK.file, Path.is_file):
+        return None
+    return GivenRun(read_run(folder).document.settings, folder / "head_mask.json")
+
+
+def read_call(
+    command: str,
+    model: object,
+    data: object,
+    options: Fields,
+    *,
+    mask: AnyMask | None = None,
+    own: Fields = NOTHING,
+    defaults: Fields = NOTHING,
+) -> tuple[Settings, AnyMask | None]:
+    """Return the settings of a call about a mask, and the mask; what is not given is told by a run or by the mask.
+
+    The arguments are those of ``read_settings``, but the ``model`` may be a run (see ``find_run``).
+
+    Raises:
+        CahpError: If the run, the mask or an option cannot be used.
+    """
+    run = find_run(model)
+    if run is None:
+        return read_settings(command, model or find_model(mask), data, options, own=own, defaults=defaults), mask
+    given = {"data": data, **options, **own}
+    chosen = [name for name, value in given.items() if value is not None]
+    told = {"model": Settings.model, "data": data, **run.tell({*flags(command), *own}, chosen)}
+    model = told.pop("model")
+    data = told.pop("data")
+    own = {name: told.pop(name, value) for name, value in own.items()}
+    settings = read_settings(command, model, data, {**told, **options}, own=own, defaults=defaults)
+    if mask is None:
+        mask = run.mask
+    return settings, mask
+
+
 def _name_type(value: object) -> str:
     return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
 
@@ -124,7 +197,7 @@ def find_model(mask: AnyMask | None) -> str:
     raise MaskError("the mask does not say which model it is for; name the model, too")
 
 
-def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> GivenMask:
+def read_mask_for(card: ModelCard, mask: AnyMask | None, *, force: bool = False) -> GivenMask:
     """Read a mask for the model of ``card``, given as such or as a file.
 
     ``force`` allows a mask that was made for another model, with a notice. A file without a digest of its model is
@@ -133,6 +206,8 @@ def read_mask_for(card: ModelCard, mask: AnyMask, *, force: bool = False) -> Giv
     Raises:
         MaskError: If the file cannot be read, or was made for another model.
     """
+    if mask is None:
+        raise MaskError("which heads? name the folder of a run, or a mask with --mask")
     contents: Fields = {}
     notices: tuple[str, ...] = ()
     if isinstance(mask, np.ndarray):

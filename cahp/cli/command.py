@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 import shlex
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,13 +19,15 @@ import typer
 from cahp import hub
 from cahp.files import is_there, json_text
 from cahp.output import Mark, Output
-from cahp.run.settings import Section, Setting, Settings, describe, flags, to_text
+from cahp.run.settings import Section, Setting, Settings, describe, flags, to_arguments, to_text
 from cahp.store import Store
 from cahp.terminal import progress
 from cahp.values import Fields, JsonObject, OptionError
 from cahp.words import encodable
 
 Made = TypeVar("Made")
+#: The first argument of commands about a run.
+PLACE = "run_or_model"
 #: The default of an option that must be given.
 REQUIRED: Any = ...
 
@@ -103,7 +105,16 @@ OPTIONS = {
     option.name: option
     for option in (
         *(_of_setting(setting, setting.flag) for setting in describe().values()),
-        Option("mask", "A head mask: head_mask.json, .npy, .pt, .csv or .tsv, or heads_to_prune JSON.", Path, REQUIRED),
+        Option(
+            "mask",
+            "A head mask: head_mask.json, .npy, .pt, .csv or .tsv, or heads_to_prune JSON (default: that of the run).",
+            Path,
+        ),
+        Option(
+            PLACE,
+            "A run, which tells all that is not given: its folder, or one of its files. Or a model.",
+            argument=True,
+        ),
         Option("out", "Folder to write to.", Path, section=_OUTPUT),
         Option(
             "force",
@@ -230,18 +241,43 @@ class Command:
                 values[name] = describe()[name].parse(value)
         return Settings(**values)
 
+    def _complete(self, given: Fields, chosen: Collection[str]) -> Fields:
+        """The values that a run tells instead of those ``given``, but not of the ``chosen`` ones; or the model.
+
+        Raises:
+            CahpError: If the run or the mask is broken.
+        """
+        # They read runs, which takes more than to print a help.
+        from cahp.api.options import find_model, find_run
+
+        place = given.get(PLACE)
+        if place is None:
+            if given.get("mask") is None or "model" in chosen:
+                return {}
+            return {"model": find_model(given["mask"])}
+        run = find_run(place)
+        if run is None:
+            if "model" in chosen:
+                raise OptionError(f"{place} and --model {given['model']} are two models; leave one of them out")
+            return {"model": place}
+        told = {"model": run.settings.model, **run.tell(given, chosen)}
+        if not given.get("quiet"):
+            flags = {name: describe()[name].flag for name in told if name != "model"}
+            arguments = ["--model", told["model"], *to_arguments(run.settings, flags)]
+            typer.echo(f"from {place}: {shlex.join(arguments)}", err=True)
+        if given.get("mask", run) is None:
+            told["mask"] = run.mask
+        return told
+
     def add_to(self, app: typer.Typer) -> None:
         """Make this a command of ``app``."""
-        own = [option.name for option in self.options if not option.fills and option.name not in _OF_CALL]
+        own = [option.name for option in self.options if not option.fills and option.name not in (*_OF_CALL, PLACE)]
         fields = tuple(option.name for option in self.options if option.fills)
 
         def run(context: typer.Context, **given: Any) -> None:
-            source = context.get_parameter_source("model")
-            if given.get("mask") is not None and source is not None and source.name == "DEFAULT":
-                # It reads runs, which takes more than to print a help.
-                from cahp.api.options import find_model
-
-                given["model"] = find_model(given["mask"])
+            sources = ((name, context.get_parameter_source(name)) for name in given)
+            chosen = {name for name, source in sources if source is not None and source.name != "DEFAULT"}
+            given |= self._complete(given, chosen)
             line = encodable(shlex.join(["cahp", *context.find_root().obj]))
             of_call = {name: given[name] for name in _OF_CALL if name in given}
             call = Call(self.settings(given), line, **of_call, fields=fields)

@@ -11,7 +11,18 @@ from typing import Any
 
 import cahp
 from cahp import data as data_sets
-from cahp.cli.command import FORCE, OPTIONS, REQUIRED, Call, Option, command, folder, optional_file, optional_folder
+from cahp.cli.command import (
+    FORCE,
+    OPTIONS,
+    PLACE,
+    REQUIRED,
+    Call,
+    Option,
+    command,
+    folder,
+    optional_file,
+    optional_folder,
+)
 from cahp.exports.formats import option_help
 from cahp.features import measures
 from cahp.features.attribution import TOP
@@ -75,9 +86,10 @@ def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
 
 
 @command(
-    OPTIONS["mask"].but(default=None, help="A head mask (default: evaluate the full model only)."),
+    PLACE,
+    "mask",
     FORCE,
-    example="cahp evaluate --model minilm-bbc --mask run/head_mask.json",
+    example="cahp evaluate run",
 )
 def evaluate(call: Call, mask: Path | None, force: bool) -> None:
     """Evaluate a model with all heads and under a mask."""
@@ -86,6 +98,7 @@ def evaluate(call: Call, mask: Path | None, force: bool) -> None:
 
 
 @command(
+    PLACE,
     "mask",
     FORCE,
     OPTIONS["batch"].but(default=None, help="Texts per batch (default: 8; a causal language model: 1)."),
@@ -101,7 +114,7 @@ def evaluate(call: Call, mask: Path | None, force: bool) -> None:
         None,
         low=5,
     ),
-    example="cahp latency --model minilm-bbc --mask run/head_mask.json",
+    example="cahp latency run",
 )
 def latency(call: Call, **options: Any) -> None:
     """Time the pruned model beside the full one.
@@ -113,6 +126,7 @@ def latency(call: Call, **options: Any) -> None:
 
 
 @command(
+    PLACE,
     "mask",
     MUST_OUT.but(help="Folder for the recovered model."),
     "force",
@@ -122,7 +136,7 @@ def latency(call: Call, **options: Any) -> None:
         help="Highest learning rate of a training (default: 1e-4, windows 5e-5, finetune: 2e-5)."
     ),
     OPTIONS["batch"].but(default=None, help="Texts per batch of a training (default: 64, windows 8, finetune: 32)."),
-    example="cahp recover --mask run/head_mask.json --recover refit --out model",
+    example="cahp recover run --recover refit --out model",
 )
 def recover(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Recover a pruned model, and save it.
@@ -139,18 +153,19 @@ def _write_model(call: Call, use: Callable[..., Fields], out: Path, force: bool,
 
 
 @command(
+    PLACE,
     "mask",
     MUST_OUT.but(help="Folder for the model, or for the mask's file."),
     "force",
     Option("format", option_help(), default="compact"),
-    _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: auto if there are data)."),
+    _HOW.but(default=None, help=f"{_HOW.help[:-1]}, or none (default: that of the run, or none)."),
     Option(
         "push",
         "Upload the model to this new repository of the hub: org/name. It is private. A terminal asks first; "
         "elsewhere --yes is needed.",
     ),
     Option("push_public", "Let everybody read the repository of --push.", bool, False, ("--push-public",)),
-    example="cahp export --mask run/head_mask.json --format onnx --out model",
+    example="cahp export run --format onnx --out model",
 )
 def export(call: Call, out: Path, force: bool, **options: Any) -> None:
     """Write a pruned model for other tools.
@@ -321,7 +336,7 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 
 
 @command(
-    OPTIONS["model"].but(fills=False, argument=True),
+    PLACE,
     Option("text", "The text: a classifier reads it, a language model continues it."),
     Option("pair", "The second text, for a model that reads pairs."),
     Option("answer", 'A class, or one token that follows, such as " Paris" (default: the predicted one).'),
@@ -332,7 +347,6 @@ def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
 )
 def attribute(
     call: Call,
-    model: str,
     text: str | None,
     pair: str | None,
     out: Path | None,
@@ -353,8 +367,7 @@ def attribute(
     if pair is not None:
         given = text, pair
     with optional_file(out, force) as output:
-        settings = replace(call.settings, model=model)
-        result = call.run(cahp.attribute, settings, given, **question)
+        result = call.run(cahp.attribute, call.settings, given, **question)
         call.answer(result.to_json(), terminal.lines(show_attribution(result)))
         if output is not None and out is not None:
             if result.needed is None:
@@ -371,11 +384,11 @@ def attribute(
 
 
 @command(
-    Option("name", "The model.", str, REQUIRED, argument=True),
+    PLACE,
     Option("ablate", "Also remove the heads of each role, and random ones of their layers (minutes).", bool, False),
     example="cahp roles smollm2",
 )
-def roles(call: Call, name: str, ablate: bool) -> None:
+def roles(call: Call, ablate: bool) -> None:
     """Measure what each head attends to.
 
     Roles are first token, induction, retrieval and others. Many heads have none.
@@ -383,6 +396,6 @@ def roles(call: Call, name: str, ablate: bool) -> None:
     from cahp.features.roles.section import ROLES_OF_HEADS
 
     settings = call.settings
-    result = call.run(cahp.roles, name, ablate=ablate, device=settings.device, dtype=settings.dtype)
+    result = call.run(cahp.roles, settings.model, ablate=ablate, device=settings.device, dtype=settings.dtype)
     subject = MaskSubject(HeadMask.full(result.layers, result.heads))
-    call.answer({"model": name, **result.to_json()}, terminal.lines(ROLES_OF_HEADS.show(result, subject)))
+    call.answer({"model": settings.model, **result.to_json()}, terminal.lines(ROLES_OF_HEADS.show(result, subject)))

@@ -1,11 +1,11 @@
 """The commands of what features measure, such as ``cahp abilities``: one for all of them."""
 
 from collections.abc import Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from cahp.cli.command import FORCE, OPTIONS, REQUIRED, Call, Command, Option, command
+from cahp.cli.command import FORCE, PLACE, Call, Command, Option, command
 from cahp.run.measures import Measure
 from cahp.values import JsonObject
 
@@ -21,13 +21,13 @@ def make_command(one: Measure[Any]) -> Command:
     """Return the command that measures one of a mask, and prints its blocks or, with ``--json``, its record."""
     own = tuple(list_options(one))
 
-    def do(call: Call, model: str, mask: Path | None = None, force: bool = False, **given: Any) -> None:
+    def do(call: Call, mask: Path | None = None, force: bool = False, **given: Any) -> None:
         from cahp.api.evaluate import measure_mask
         from cahp.show.terminal import lines
 
-        settings = replace(call.settings, model=model)
+        settings = call.settings
         record, subject = call.run(measure_mask, one, settings, mask, options=one.options(**given), force=force)
-        document: JsonObject = {"model": model}
+        document: JsonObject = {"model": settings.model}
         if one.of_mask:
             document["recover"] = settings.recover
         document |= one.to_json(record)
@@ -35,9 +35,8 @@ def make_command(one: Measure[Any]) -> Command:
 
     do.__name__ = one.name
     do.__doc__ = one.help
-    model = OPTIONS["model"].but(default=REQUIRED, fills=False, argument=True)
-    example = one.example or f"cahp {one.name} minilm-bbc --mask run/head_mask.json"
-    if not one.of_mask:
-        return command(model, *own, example=example, settings_of=one.takes)(do)
-    mask = OPTIONS["mask"].but(default=None, help="A head mask (default: measure the full model only).")
-    return command(model, mask, FORCE, *own, example=example, settings_of=one.takes)(do)
+    example = one.example or f"cahp {one.name} run"
+    about: tuple[str | Option, ...] = ()
+    if one.of_mask:
+        about = ("mask", FORCE)
+    return command(PLACE, *about, *own, example=example, settings_of=one.takes)(do)

@@ -685,8 +685,8 @@ def check_splits(settings: Settings) -> None:
 
 #: Named sets of fields.
 _MODEL = frozenset({"model", "device", "dtype", *PROMPT})
-_DATA = frozenset({"data", *COLUMNS, "label_map", "window", "max_length"})
-_TEXTS = _DATA | {"sample", "stride", "bos", "eval_tokens"}
+OF_DATA = frozenset({"data", *COLUMNS, "label_map", "window", "max_length"})
+_TEXTS = OF_DATA | {"sample", "stride", "bos", "eval_tokens"}
 _CALIBRATION = frozenset({"limit", "eval_limit", "tokens", "mix", "recover_data", "recover_time", "seed"})
 _RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels", "bypass_rank"}
 
@@ -700,10 +700,10 @@ TAKES = {
     "stability": _MODEL
     | _TEXTS
     | {"limit", "tokens", "mix", "seed", "pool_size", "projection", "even", "min_per_layer"},
-    "attribute": _MODEL | _DATA | {"tokens", "seed"},
+    "attribute": _MODEL | OF_DATA | {"tokens", "seed"},
     "compare": _MODEL | _TEXTS | {"eval_split", "tokens", "mix", "report", "min_per_layer", "min_first_layers", "even"},
-    "fit": (_DATA | {"model", "device", "seed"}) - {"documents", "label_map", "window"},
-    "roles": frozenset({"device", "dtype"}),
+    "fit": (OF_DATA | {"model", "device", "seed"}) - {"documents", "label_map", "window"},
+    "roles": frozenset({"model", "device", "dtype"}),
     "models": frozenset({"max_length", *PROMPT}),
     "data": frozenset(COLUMNS),
 }

@@ -14,6 +14,7 @@ from terminal import call, refused
 import cahp
 from cahp.api.compare import CompareResult
 from cahp.api.evaluate import evaluate
+from cahp.api.options import GivenRun
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.run.settings import Settings
 from cahp.store import Store
@@ -37,6 +38,22 @@ def test_without_a_mask_the_full_model_alone_is_measured(
     assert found["metrics"]["pruned"] is found["metrics"]["recovered"] is None
     assert found["metrics"]["full"]["accuracy"] == plain_accuracy(model, data)
     assert (found["data"]["split"], found["data"]["examples"]) == ("validation", 40)
+
+
+def test_a_run_tells_what_is_not_given(run: cahp.PruneResult, store: Store, tmp_path: Path) -> None:
+    expected = evaluate(run.settings, mask=run.mask, store=store)["metrics"]["pruned"]
+    for given in (run, run.save(tmp_path / "run"), tmp_path / "run" / "run.json"):
+        assert evaluate(given, store=store, device="cpu")["metrics"]["pruned"] == expected
+    lost = cahp.abilities(run, store=store, device="cpu")
+    assert lost == cahp.abilities(run.settings, mask=run.mask, store=store)
+
+
+def test_a_run_tells_nothing_of_its_data_where_there_are_others() -> None:
+    settings = Settings(model="m", data="d", text_column="words", max_length=64, seed=7, device="cpu")
+    run = GivenRun(settings, np.ones((2, 2), dtype=bool))
+    told = {"model": "m", "data": "d", "text_column": "words", "max_length": 64, "seed": 7}
+    assert run.tell([*told, "device", "pool_size"], []) == told
+    assert run.tell(["model", "data", "text_column", "max_length", "seed"], ["data"]) == {"model": "m", "seed": 7}
 
 
 def test_the_test_split_is_counted_when_it_is_opened(settings: Settings, tmp_path: Path) -> None:

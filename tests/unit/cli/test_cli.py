@@ -77,7 +77,6 @@ def test_the_version_is_told_and_a_launcher_of_several_processes_refused(monkeyp
         ("prune --nonsense", "--nonsense"),
         ("prune --limit many", "--limit"),
         ("prune extra", "extra"),
-        ("latency", "--mask"),
         ("fit --data reviews", "--out"),
         ("latency --mask m --length many", "--length"),
     ],

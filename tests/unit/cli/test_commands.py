@@ -27,6 +27,47 @@ def test_evaluate_of_a_run_s_mask_finds_its_figures(model: Path, data: Path, fol
     assert "5 of 12 heads" in call(*asked).out
 
 
+@pytest.mark.parametrize("name", ["", "run.json", "head_mask.json"])
+def test_a_run_tells_a_command_all_that_is_not_given(
+    name: str, model: Path, data: Path, folder: Path, run: dict[str, Any]
+) -> None:
+    answer = call("evaluate", folder / name, "--json")
+    assert answer.code == 0
+    assert answer.err == f"from {folder / name}: --model {model} --data {data}\n"
+    assert answer.document["metrics"]["full"] == run["metrics"]["full"]
+    assert answer.document["metrics"]["pruned"] == run["metrics"]["pruned"]
+
+
+def test_options_override_what_a_run_tells(folder: Path, tmp_path: Path) -> None:
+    other = fakes.write_data(tmp_path / "other", validation=20)
+    assert call("evaluate", folder, "--data", other, "--json").document["data"]["id"] == str(other)
+    mask = tmp_path / "one.npy"
+    np.save(mask, np.eye(3, 4, dtype=bool))
+    kept = call("evaluate", folder, "--mask", mask, "--quiet", "--json")
+    assert (kept.document["kept"], kept.err) == ({"heads": 3, "of": 12}, "")
+
+
+def test_an_export_of_a_run_has_its_recovery_and_one_of_a_mask_has_none(
+    data: Path, folder: Path, run: dict[str, Any], tmp_path: Path
+) -> None:
+    made = call("export", folder, "--out", tmp_path / "refitted", "--json").document
+    assert made["metrics"]["recovered"] == run["metrics"]["recovered"]
+    about = ("--mask", folder / "head_mask.json", "--data", data, "--device", "cpu")
+    alone = call("export", *about, "--out", tmp_path / "cut", "--json").document
+    assert alone["metrics"]["recovered"] is None
+    assert alone["metrics"]["pruned"] == run["metrics"]["pruned"]
+
+
+def test_a_model_may_stand_where_a_run_does_but_there_is_only_one(model: Path, data: Path) -> None:
+    placed = call("evaluate", model, "--data", data, "--json")
+    assert placed.out == call("evaluate", "--model", model, "--data", data, "--json").out
+    assert refused(call("evaluate", model, "--model", "smollm2")) == (
+        f"{model} and --model smollm2 are two models; leave one of them out"
+    )
+    for command in (["latency"], ["export", "--out", "here"], ["recover", "--out", "here"]):
+        assert refused(call(*command)) == "which heads? name the folder of a run, or a mask with --mask"
+
+
 def test_latency_prints_the_ratio_of_both_models(model: Path, folder: Path) -> None:
     asked = ["latency", "--model", model, "--mask", folder / "head_mask.json", "--repeats", 5, "--device", "cpu"]
     answer = call(*asked, "--json")
