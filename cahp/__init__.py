@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cahp.models import load as load
     from cahp.models.compact import load_pruned as load_pruned
     from cahp.models.surgery import cut as cut
+    from cahp.models.surgery import masked as masked
     from cahp.run.bench import open_bench as open_bench
     from cahp.run.prune import Run as Run
     from cahp.run.settings import Settings as Settings
@@ -53,7 +54,7 @@ _HOMES = {
         "exports.run_folder": ("write_run",),
         "models": ("load",),
         "models.compact": ("load_pruned",),
-        "models.surgery": ("cut",),
+        "models.surgery": ("cut", "masked"),
         "run.bench": ("open_bench",),
         "run.prune": ("Run",),
         "run.settings": ("Settings",),

@@ -310,7 +310,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
         )
     network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
     try:
-        return _match_network(name, network, causal=language_of(config) == "causal")
+        return match_network(name, network, causal=language_of(config) == "causal")
     except ModelError:
         raise
     except Exception as error:  # an unknown network raises anything
@@ -336,7 +336,12 @@ class _Candidate(NamedTuple):
     output: str
 
 
-def _match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
+def match_network(name: str, network: Any, *, causal: bool) -> tuple[Family, dict[str, Any]]:
+    """Find the heads of a network, with or without weights; see ``match_folder``.
+
+    Raises:
+        ModelError: If no shape fits, with the reason.
+    """
     base: nn.Module = network.base_model
     config: Any = base.config
     candidate, places = _find_layers(name, network)

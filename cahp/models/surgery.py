@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -9,11 +10,13 @@ from typing import Any
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.cards import Family, Rows, Site
+from cahp.models.cards import REFUSED, Family, Rows, Site
 from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
 from cahp.models.head_model import HeadModel, Projection, find_module
+from cahp.models.matching import match_network
 from cahp.models.stored import check_memory
 from cahp.values import Arrays, HeadMask, MaskError, ModelError
 
@@ -74,6 +77,41 @@ def cut(
     for index, (down, up) in (bypasses or {}).items():
         add_bypass(pruned, index, down, up)
     return pruned
+
+
+@contextmanager
+def masked(network: PreTrainedModel, mask: HeadMask | NDArray[Any]) -> Iterator[PreTrainedModel]:
+    """Close the heads that ``mask`` drops in a network of transformers: ``with cahp.masked(model, mask): ...``.
+
+    Inside the block, every call of the network, also by ``generate`` and by other threads, gives what the model without
+    these heads does. After it, and after an exception, the network is as before. Weights keep their gradients.
+
+    Raises:
+        ModelError: If it is no such network, or its heads are not found.
+        MaskError: If the mask has another shape.
+    """
+    if not isinstance(network, PreTrainedModel):
+        raise ModelError(f"masked takes a model of transformers, not {type(network).__name__}")
+    if not isinstance(mask, HeadMask):
+        mask = HeadMask(mask)
+    name = type(network).__name__
+    kind = network.config.model_type
+    if kind in REFUSED:
+        raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
+    family, facts = match_network(name, network, causal=False)
+    mask.check_fits(facts["layers"], facts["heads"], name)
+    outputs = [
+        find_module(layer, family.output) for layer in network.base_model.get_submodule(family.layers).children()
+    ]
+    with ExitStack() as stack:
+        for output, keep in zip(filter(None, outputs), mask.keep, strict=True):
+            channels = torch.tensor(keep).repeat_interleave(facts["head_size"])
+            stack.callback(output.register_forward_pre_hook(partial(_close, channels)).remove)
+        yield network
+
+
+def _close(channels: Tensor, _: nn.Module, args: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return (args[0] * channels.to(args[0]), *args[1:])
 
 
 def add_bypass(pruned: HeadModel, layer: int, down: Tensor, up: Tensor) -> None:

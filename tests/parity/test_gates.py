@@ -8,14 +8,16 @@ import fakes
 import numpy as np
 import pytest
 import torch
+import zoo
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from cahp import models
 from cahp.models import selftest
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.loading import load_model
 from cahp.models.selftest import verify
-from cahp.models.surgery import cut
-from cahp.values import HeadMask, ModelError, SelfTestError
+from cahp.models.surgery import cut, masked
+from cahp.values import HeadMask, MaskError, ModelError, SelfTestError
 
 
 def test_eight_threads_with_their_own_masks_get_their_own_answers_a_thousand_times(model: HeadModel) -> None:
@@ -194,3 +196,66 @@ def test_a_difference_is_held_to_what_the_processor_rounds(
     else:
         with pytest.raises(SelfTestError, match="rounding explains"):
             selftest.compare_masked_and_cut(model, mask, [batch])
+
+
+#: Structures that differ in where heads are: an encoder of each kind, decoders with shared keys and values, in one
+#: matrix, with experts or latent attention, layers that are used twice, and an encoder beside a decoder.
+STRUCTURES = (
+    *("bert", "distilbert", "modernbert", "deberta-v2", "albert"),
+    *("gpt2", "llama", "qwen3", "mixtral", "gemma3_text", "gpt_neox", "phi3", "deepseek_v3", "bart"),
+)
+
+
+@pytest.mark.parametrize("kind", STRUCTURES)
+def test_a_network_of_one_s_own_is_masked_inside_a_block_only(kind: str, tmp_path: Path) -> None:
+    folder = str(zoo.save(tmp_path, kind, seed=3))
+    model = models.load(folder, device="cpu")
+    keep = np.ones((model.layers, model.heads), dtype=bool)
+    keep[:, 1] = False
+    (batch,) = model.batches(model.tokenize(fakes.sentences(5).inputs))
+    expected = cut(model, HeadMask(keep)).logits(batch)
+    own = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+
+    def answer() -> torch.Tensor:
+        with torch.no_grad():
+            return own(**batch.tensors).logits
+
+    before = answer()
+    with masked(own, keep) as same:
+        assert same is own
+        assert torch.allclose(answer(), expected, atol=1e-5)
+    assert torch.equal(answer(), before)
+    with pytest.raises(KeyError), masked(own, HeadMask(keep)):
+        raise KeyError
+    assert torch.equal(answer(), before)
+
+
+def test_a_masked_network_generates_and_learns(tmp_path: Path) -> None:
+    folder = fakes.save_language_model(tmp_path / "model")
+    own = AutoModelForCausalLM.from_pretrained(folder)
+    model = models.load(str(folder), device="cpu")
+    keep = np.eye(model.layers, model.heads, dtype=bool)
+    ids = torch.tensor([[5, 6, 7, 8]])
+    pruned = cut(model, keep).network
+    with masked(own, keep):
+        assert torch.equal(own.generate(ids, max_new_tokens=8, do_sample=False), pruned.generate(ids, max_new_tokens=8))
+        own(ids, labels=ids).loss.backward()
+    output = own.base_model.h[0].attn.c_proj.weight.grad
+    # The weights ``(in, out)`` of closed heads get no gradient, and those of the others do.
+    assert output.abs().sum(1).view(model.heads, -1).sum(1).ne(0).tolist() == keep[0].tolist()
+
+
+def test_what_cannot_be_masked_is_refused(model: HeadModel) -> None:
+    with (
+        pytest.raises(ModelError, match="masked takes a model of transformers, not HeadModel"),
+        masked(model, [[True]]),
+    ):  # type: ignore[arg-type]
+        pass
+    special = AutoModelForSequenceClassification.from_config(zoo.configuration("falcon"))
+    with (
+        pytest.raises(ModelError, match="computes queries, keys and values by special"),
+        masked(special, np.ones((2, 4))),
+    ):
+        pass
+    with pytest.raises(MaskError, match="The mask is for 1 x 4 heads"), masked(model.network, np.ones((1, 4))):
+        pass
