@@ -13,6 +13,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
+import numpy as np
+
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import Name, ShowProgress, read_settings, show_progress
@@ -25,6 +27,7 @@ from cahp.features import measures
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
+from cahp.run.evidence import stored_roles
 from cahp.run.keywords import Options
 from cahp.run.prune import Run, measure_run, method_of
 from cahp.run.settings import Settings, describe
@@ -33,6 +36,8 @@ from cahp.terminal.printing import run_lines
 from cahp.values import CahpError, Fields, Input, JsonObject, OptionError, Progress, check_known, silent
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from cahp.api.similarity import SimilarityResult
     from cahp.board.budget_sweep import BudgetTable
     from cahp.models.head_model import HeadModel
@@ -72,6 +77,24 @@ class PruneResult(Run):
         ``run.outcomes["pruned"]["accuracy"].value``.
         """
         return self.document.outcomes
+
+    @property
+    def heads(self) -> DataFrame:
+        """A table with a row for each head, or group of heads that share keys and values.
+
+        Columns are ``layer``, ``head``, ``kept``, ``cluster``, ``salience`` (0..1), its place ``x`` and ``y`` on
+        the map of heads, and ``role`` if roles were measured.
+        """
+        from pandas import DataFrame
+
+        layers, places = np.indices(self.mask.keep.shape)
+        x, y = self.arrays["embedding"].T
+        table = DataFrame({"layer": layers.ravel(), "head": places.ravel(), "kept": self.mask.keep.ravel()})
+        table = table.assign(cluster=self.arrays["labels"], salience=self.arrays["salience"], x=x, y=y)
+        roles = stored_roles(self.bench.resources)
+        if roles is not None:
+            table = table.assign(**roles.columns)
+        return table
 
     @cached_property
     def board(self) -> BudgetBoard:

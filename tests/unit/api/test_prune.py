@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import fakes
+import numpy as np
 import pytest
 from terminal import call
 
@@ -104,6 +105,16 @@ def test_what_cannot_be_used_is_refused_in_one_sentence(asked: dict[str, Any], s
     # Jupyter shows this in place of a traceback.
     (shown,) = refused.value._render_traceback_()
     assert shown == f"{type(refused.value).__name__}: {refused.value}"
+
+
+def test_a_run_has_a_table_of_its_heads(run: cahp.PruneResult) -> None:
+    heads = run.heads
+    assert list(heads) == ["layer", "head", "kept", "cluster", "salience", "x", "y"]
+    kept = heads[heads.kept]
+    assert np.array_equal(kept[["layer", "head"]], np.argwhere(run.mask.keep))
+    assert np.array_equal(heads[["x", "y"]], run.arrays["embedding"])
+    roles = cahp.roles(run.settings.model, store=run.bench.resources.store)
+    assert run.heads.role.tolist() == roles.columns["role"]
 
 
 def test_a_run_is_text_in_a_terminal_and_a_picture_in_a_notebook(run: cahp.PruneResult) -> None:
