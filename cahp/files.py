@@ -1,5 +1,6 @@
 """Paths that people type, files that are written as a set, and the form of our JSON and CSV."""
 
+import atexit
 import csv
 import io
 import json
@@ -11,8 +12,9 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -76,6 +78,14 @@ def scratch() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=_SCRATCH) as folder:
         sweep(Path(folder).parent, re.compile(f"{_SCRATCH}[a-z0-9_]{{8}}"))
         yield Path(folder)
+
+
+@cache
+def process_folder() -> Path:
+    """Return a folder for temporary files that lasts as long as the process."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(scratch())
 
 
 def sweep(folder: Path, pattern: re.Pattern[str]) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_plotly
-from cahp.api.options import Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import AnyData, Name, ShowProgress, read_settings, show_progress
 from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
@@ -111,7 +111,7 @@ def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
 
 def compare(
     model: Name | Settings = Settings.model,
-    data: Name | None = None,
+    data: AnyData | None = None,
     *,
     preset: str | None = None,
     methods: ListOption = None,
@@ -137,7 +137,7 @@ def compare(
 
     Args:
         model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``.
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
         methods: Names of methods, as a list or with commas (None: those of the preset). ``"gradient-min-0"`` is

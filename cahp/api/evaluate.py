@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Unpack
 
 from cahp.api.options import (
+    AnyData,
     AnyMask,
     Name,
     ShowProgress,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Name | Settings | Run | None = None,
-    data: Name | None = None,
+    data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
     force: bool = False,
@@ -58,7 +59,7 @@ def evaluate(
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         mask: A head mask or its file (None: evaluate the full model only).
         force: Use a mask that was made for another model.
         progress, yes, store: See ``cahp.prune``.
@@ -176,7 +177,7 @@ def attribute(
     text: Input = "",
     *,
     answer: str | None = None,
-    data: Name | None = None,
+    data: AnyData | None = None,
     top: int = TOP,
     progress: ShowProgress = None,
     yes: bool = False,
@@ -262,7 +263,7 @@ _ARGUMENTS = """
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         mask: A head mask or its file (None: measure the full model only).
         force: Use a mask that was made for another model.
         recover: Also measure the model after this recovery, such as ``refit`` (None: as the ``Settings`` say).
@@ -316,7 +317,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
 
     def function(
         model: Name | Settings | Run | None = None,
-        data: Name | None = None,
+        data: AnyData | None = None,
         *,
         mask: AnyMask | None = None,
         force: bool = False,

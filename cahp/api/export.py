@@ -9,6 +9,7 @@ from typing import Unpack
 from cahp import hub, models
 from cahp.api import bundled
 from cahp.api.options import (
+    AnyData,
     AnyMask,
     GivenMask,
     Name,
@@ -46,7 +47,7 @@ from cahp.values import CahpError, Fields, JsonObject, OptionError
 
 def recover(
     model: Name | Settings | Run | None = None,
-    data: Name | None = None,
+    data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
     out: Name | Output,
@@ -70,7 +71,7 @@ def recover(
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         mask: A head mask or its file (None: that of the run).
         out: The folder to write to.
         force: Use a mask that was made for another model.
@@ -116,7 +117,7 @@ def recover(
 
 def export(
     model: Name | Settings | Run | None = None,
-    data: Name | None = None,
+    data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
     out: Name | Output,
@@ -138,7 +139,7 @@ def export(
         model: A run, which tells model, data, mask and options that are not given: its folder, one of its files, or
             the result of ``cahp.prune``. Or a built-in, a hub id, a folder, a GGUF file, or a ``Settings`` with all
             options (None: the model of the mask).
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         mask: A head mask or its file (None: that of the run).
         out: The folder to write to; of a mask, also the name of its file.
         force: Use a mask that was made for another model.

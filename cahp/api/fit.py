@@ -6,7 +6,7 @@ from typing import Unpack
 
 from cahp import data as data_sets
 from cahp import models
-from cahp.api.options import Name, ShowProgress, check_bounds, read_settings, show_progress
+from cahp.api.options import AnyData, Name, ShowProgress, check_bounds, read_settings, show_progress
 from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import Outcomes, measure, to_metrics
@@ -20,7 +20,7 @@ from cahp.values import CahpError, JsonObject, OptionError, SelfTestError, check
 
 def fit(
     model: Name | Settings = "minilm",
-    data: Name | None = None,
+    data: AnyData | None = None,
     *,
     out: Name | Output,
     save: str = "model",

@@ -8,17 +8,18 @@ from __future__ import annotations
 import difflib
 import logging
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cahp import hub
+from cahp.data.sources import keep_object
 from cahp.exports.masks import read_mask, read_mask_bytes, read_mask_record
 from cahp.exports.run_folder import MARK, files, read_run
 from cahp.files import is_there
@@ -26,7 +27,7 @@ from cahp.models.cards import ModelCard
 from cahp.run.prune import Run
 from cahp.run.settings import BOUNDS, OF_DATA, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
-from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress
+from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress, name_type
 
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
@@ -37,6 +38,17 @@ if TYPE_CHECKING:
 Name = str | PathLike[str]
 #: A head mask, its array ``(layers, heads)``, or its file.
 AnyMask = HeadMask | NDArray[Any] | Name
+
+
+class Tabular(Protocol):
+    """A table in memory, such as a ``pandas.DataFrame`` or a ``datasets.Dataset``."""
+
+    def to_parquet(self, place: Any, /) -> Any:
+        """Write it as a Parquet file."""
+
+
+#: Data: a name or a path, a table, a list of texts, or a mapping of splits to these.
+AnyData = Name | Tabular | Sequence[str] | Mapping[str, Any]
 #: No keywords.
 NOTHING: Fields = {}
 
@@ -65,13 +77,11 @@ def read_settings(
         return replace(model, **given)
     if not isinstance(model, str | PathLike):
         raise OptionError(
-            f"model is a name, a path or Settings, not {_name_type(model)}; save it with `save_pretrained(folder)` and "
-            "give the folder"
+            f"model is a name, a path or Settings, not {name_type(model)}; load one of transformers by "
+            "`cahp.load(model, tokenizer=tokenizer)`, or save it with `save_pretrained(folder)` and give the folder"
         )
     if not isinstance(data, str | PathLike | None):
-        raise OptionError(
-            f"data is a name or a path, not {_name_type(data)}; write it to a CSV or JSONL file, and give the file"
-        )
+        data = keep_object(data)
     known = flags(command).keys() - {"model", "data"}
     for name in options.keys() - known:
         near = difflib.get_close_matches(name, known, n=1) or sorted(known)
@@ -151,10 +161,6 @@ def read_call(
     return settings, mask
 
 
-def _name_type(value: object) -> str:
-    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-
-
 def check_bounds(**given: float | None) -> None:
     """Check that each number of a call lies within the ``BOUNDS`` of its name; None is not given.
 
@@ -218,7 +224,7 @@ def read_mask_for(card: ModelCard, mask: AnyMask | None, *, force: bool = False)
         mask = read_mask(data, layers=card.layers, heads=card.heads)
         contents = read_mask_record(data)
     if not isinstance(mask, HeadMask):
-        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {_name_type(mask)}")
+        raise MaskError(f"a mask is a HeadMask, an array (layers, heads) or a file, not {name_type(mask)}")
     mask.check_fits(card.layers, card.heads, card.id)
     made_for = contents.get("model", card.id)
     digest = contents.get("model_sha256")

@@ -17,7 +17,7 @@ import numpy as np
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.options import Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import AnyData, Name, ShowProgress, read_settings, show_progress
 from cahp.board.budget_sweep import fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
@@ -226,9 +226,10 @@ class PruneResult(Run):
 
 
 def prune(
-    model: Name | HeadModel | Settings = Settings.model,
-    data: Name | None = None,
+    model: Name | HeadModel | Settings | Any = Settings.model,
+    data: AnyData | None = None,
     *,
+    tokenizer: Any = None,
     sweep: bool = False,
     command: str | None = None,
     progress: ShowProgress = None,
@@ -242,9 +243,9 @@ def prune(
     second call finds the results of the first in the cache.
 
     Args:
-        model: A built-in, a hub id, a folder, a GGUF file, a model loaded by ``cahp.load``, or a ``Settings`` with
-            all options.
-        data: A built-in, a file, a folder or ``hub:org/name`` (None: the data that belong to the model).
+        model: A built-in, a hub id, a folder, a GGUF file, a model loaded by ``cahp.load``, one of transformers with
+            its ``tokenizer``, or a ``Settings`` with all options.
+        data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         sweep: Measure all other budgets, too, so that a report shows figures at each of them.
         command: The command line to record in the document (None: the shortest one that repeats the run).
         progress: None shows bars in a notebook and in an interactive terminal, True also in a script, False nowhere; a
@@ -261,6 +262,8 @@ def prune(
         CahpError: If model, data and options do not fit together; one line with the next step.
     """
     start = perf_counter()
+    if tokenizer is not None:
+        model = models.load(model, tokenizer=tokenizer, device=options.get("device", "auto"))
     settings, loaded = _read_settings(model, data, options)
     method_of(settings)  # Refuses an unknown method before any data are fetched.
     if sweep and settings.method != Settings.method:
@@ -296,7 +299,7 @@ prune.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _read_settings(
-    model: Name | HeadModel | Settings, data: Name | None, options: Fields
+    model: Name | HeadModel | Settings | Any, data: AnyData | None, options: Fields
 ) -> tuple[Settings, HeadModel | None]:
     """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.

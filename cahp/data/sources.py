@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -24,9 +25,9 @@ from cahp.data.dataset import (
     read_split,
 )
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
-from cahp.files import expanded, is_there
+from cahp.files import expanded, is_there, process_folder
 from cahp.tasks.texts import Texts
-from cahp.values import CahpError, DataError, OptionError, digest
+from cahp.values import CahpError, DataError, OptionError, digest, name_type
 from cahp.words import first_line
 
 
@@ -150,6 +151,32 @@ def find(name: str) -> Parts:
         f"There is no data named {name!r}; name an existing file or folder, {BBC_NEWS} (built in), "
         f"{' or '.join(PRESETS)} (presets), or hub:org/name."
     )
+
+
+def keep_object(data: object) -> Path:
+    """Write texts that are in memory to a place that lasts as long as the process, and return it.
+
+    They are a ``pandas.DataFrame``, a ``datasets.Dataset``, a list of texts, or a mapping of splits to these.
+
+    Raises:
+        DataError: If they are anything else.
+    """
+    splits = {"data": data}
+    if isinstance(data, Mapping):
+        splits = dict(data)
+    folder = Path(tempfile.mkdtemp(dir=process_folder()))
+    for split, table in splits.items():
+        if isinstance(table, list | tuple):
+            # It takes a second, and most calls name their data.
+            from pandas import DataFrame
+
+            table = DataFrame({"text": table})
+        if not hasattr(table, "to_parquet"):
+            raise DataError(f"data is a name, a path, a table or a list of texts, not {name_type(table)}")
+        table.to_parquet(folder / f"{split}.parquet")
+    if isinstance(data, Mapping):
+        return folder
+    return folder / "data.parquet"
 
 
 def load_calibration(

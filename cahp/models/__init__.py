@@ -31,6 +31,8 @@ from cahp.models.weights import TOKENIZER_FILES
 from cahp.values import Input, ModelError, OptionError, Precision
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from cahp.models.caching import continue_greedily
     from cahp.models.head_model import HeadModel
     from cahp.models.loading import usual_ids
@@ -72,15 +74,18 @@ __all__ = [
 
 
 def load(
-    name: str | PathLike[str] | ModelCard,
+    name: str | PathLike[str] | ModelCard | PreTrainedModel,
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     device: str = "auto",
     prompt: str | None = None,
     answers: Sequence[str] = (),
     dtype: Dtype = "float32",
     max_length: int | None = None,
 ) -> HeadModel:
-    """Load a model by name or card, and prove that its heads can be gated and cut.
+    """Load a model by name or card, or copy one of transformers, and prove that its heads can be gated and cut.
+
+    One that is in memory is given with its ``tokenizer``.
 
     A language model without a classification head answers by words: ``prompt`` says how a text is put to it, such as
     ``"{text} It was"``, and ``answers`` are its classes, in the order of their scores.
@@ -94,12 +99,14 @@ def load(
         ModelError: If it cannot be loaded; ``SelfTestError`` if its masks would not be true.
         OptionError: If prompt and answers have no sense, alone or with this model.
     """
-    from cahp.models.loading import load_model
+    from cahp.models.loading import keep_network, load_model
 
+    if tokenizer is not None:
+        name = keep_network(name, tokenizer)
     if not isinstance(name, str | PathLike | ModelCard):
         raise ModelError(
-            f"a model is loaded by its name, its folder or its card, not from {type(name).__name__}; save it with "
-            "`save_pretrained(folder)`, and give the folder"
+            f"a model is loaded by its name, its folder or its card, not from {type(name).__name__}; give one of "
+            "transformers with its tokenizer"
         )
     if not isinstance(name, ModelCard):
         name = os.fspath(name)

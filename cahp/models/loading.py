@@ -1,6 +1,7 @@
 """Load the network and the tokenizer of a card, after checking that its files fit together and into memory."""
 
 import inspect
+import tempfile
 from contextlib import ExitStack
 from functools import lru_cache
 from pathlib import Path
@@ -8,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from cahp.files import scratch
+from cahp.files import process_folder, scratch
 from cahp.models.attention import IMPLEMENTATION
 from cahp.models.cards import FAMILIES, Language, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
@@ -25,13 +26,28 @@ from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
 from cahp.tasks.task import Head
-from cahp.values import Fields, Ints, ModelError
+from cahp.values import Fields, Ints, ModelError, name_type
 from cahp.words import first_line, size_of
 
 #: Types of numbers by their names in safetensors files.
 _TYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 #: Vectors of a pass in memory at once, for each token, each as wide as the hidden states.
 _VECTORS = 16
+
+
+def keep_network(network: object, tokenizer: PreTrainedTokenizerBase) -> Path:
+    """Save a network with its tokenizer for as long as the process lasts, and return the folder.
+
+    Raises:
+        ModelError: If it is no network of transformers.
+    """
+    if not isinstance(network, PreTrainedModel):
+        raise ModelError(f"a tokenizer belongs to a model of transformers, not to {name_type(network)}")
+    folder = Path(tempfile.mkdtemp(dir=process_folder())) / type(network).__name__
+    with quiet():
+        network.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
 
 
 def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str, ...] | None = None) -> HeadModel:

@@ -160,6 +160,11 @@ def holm_correction(ps: Sequence[float]) -> list[float]:
     return corrected
 
 
+def name_type(value: object) -> str:
+    """Return the name of the type of a value with its module, for messages about it."""
+    return f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+
+
 def digest(*parts: bytes | str) -> str:
     """Return the SHA-256 of length-prefixed parts, so that ``("ab", "c")`` and ``("a", "bc")`` differ."""
     sha = hashlib.sha256()

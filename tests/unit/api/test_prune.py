@@ -80,7 +80,7 @@ def test_a_loaded_model_stays_on_its_device(asked: dict[str, Any], monkeypatch: 
 
 def test_the_signature_lists_every_field_of_the_settings() -> None:
     said = inspect.signature(cahp.prune).parameters
-    more = {"sweep", "command", "progress", "yes", "store"}
+    more = {"tokenizer", "sweep", "command", "progress", "yes", "store"}
     assert set(said) == {field.name for field in fields(cahp.Settings)} | more
     assert (said["budget"].default, said["recover"].default) == ("auto", "none")
 

@@ -49,7 +49,7 @@ def test_no_module_hides_a_name_of_the_surface() -> None:
             "model is a name, a path or Settings, not torch.nn.modules.linear.Linear",
         ),
         (lambda: cahp.prune(None), "model is a name, a path or Settings, not NoneType"),
-        (lambda: cahp.prune("minilm-bbc", [["a text"]]), "data is a name or a path, not list"),
+        (lambda: cahp.prune("minilm-bbc", [["a text"]]), "holds list<element: string>, not text or numbers"),
         (
             lambda: cahp.Settings(data=np.eye(2)),
             r"--data cannot be array\(\[\[1., 0.\], \[0., 1.\]\]\) \(Expected `str`",
