@@ -104,7 +104,7 @@ def test_it_writes_on_with_its_state_as_without(kind: str, tmp_path: Path) -> No
 @pytest.mark.filterwarnings(
     "ignore::FutureWarning", "ignore::DeprecationWarning", "ignore:# The axis name.*:UserWarning"
 )
-@pytest.mark.parametrize("kind", ["bert", "llama"])
+@pytest.mark.parametrize("kind", [pytest.param("bert", marks=pytest.mark.nightly), "llama"])
 def test_an_onnx_file_carries_it_and_its_state(kind: str, tmp_path: Path) -> None:
     model = load(tmp_path / "model", kind)
     mask = mask_of(model)
