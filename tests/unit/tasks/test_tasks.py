@@ -1,4 +1,4 @@
-"""What tasks say of their items, and a second task of tokens, written here in the places that the README names."""
+"""What tasks say of their items, and a second task of tokens, written here in the places that contributing.md names."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
