@@ -48,10 +48,8 @@ def test_one_table_is_divided_and_a_list_has_no_labels(
 
 
 def test_names_of_classes_come_with_a_data_set() -> None:
-    labels = datasets.ClassLabel(names=["bad", "good"])
-    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"] * 20, "label": [0, 1, 1] * 20}).cast_column(
-        "label", labels
-    )
+    made = datasets.Dataset.from_dict({"text": ["a", "b", "c"] * 20, "label": [0, 1, 1] * 20})
+    made = made.cast_column("label", datasets.ClassLabel(names=["bad", "good"]))
     assert load(str(keep_object(made))).classes == ("bad", "good")
 
 
