@@ -23,9 +23,9 @@ STEP_TOKENS = 16
 #: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
 _FIRST_S = 4.0
 _BYTES_PER_S = 3e7
-#: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them (4 to 7 by machine).
+#: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them (3 to 7 by machine).
 _CLUSTERING_S = 1.5
-_UNSTRUCTURED_S = 5.5
+_UNSTRUCTURED_S = 5.0
 #: Bytes of Python with its libraries, and of the activations of a batch.
 _LIBRARIES = 450 << 20
 _ACTIVATIONS = 300 << 20
@@ -143,7 +143,8 @@ def plan_run(
 
     ``calibration`` and ``evaluation`` are the tokens of the texts, of which ``texts`` calibrate.
     """
-    stages = {"signatures": estimate_seconds(card, tokens=card.task.choosing_passes * calibration)}
+    # Signatures are collected after salience, in the same time.
+    stages = {"salience": estimate_seconds(card, tokens=card.task.choosing_passes * calibration)}
     stages["projection"] = _CLUSTERING_S
     stages |= plan_recovery(card, settings, settings.recover, tokens=calibration, texts=texts)
     if settings.latency:

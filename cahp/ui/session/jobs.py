@@ -44,6 +44,9 @@ _log = logging.getLogger(__name__)
 _EXIT_S = 30.0
 #: Seconds of work of unknown length after which its pace tells how long it takes.
 _KNOWN_S = 5.0
+#: Stages to come are taken to be at least and at most so many times as long as expected.
+_FASTEST = 0.8
+_SLOWEST = 1.5
 #: The largest share of work that is estimated to be done.
 _ALMOST = 0.95
 
@@ -106,6 +109,7 @@ class Job(Generic[T]):
         self._worker = worker
         self._expected = expected
         self._stages = stages
+        self._loaded = 0.0
         self._steps: Iterator[None] = self._run(work)
         self._end = threading.Event()
         self._ending = threading.Lock()
@@ -176,9 +180,17 @@ class Job(Generic[T]):
             self._stage_began = before
             self._stage_base = done
             if stage != self.stage and stage in self._stages:
-                # What earlier stages took, more or less than expected, is over.
-                ahead = list(self._stages.values())[list(self._stages).index(stage) :]
-                self._expected = before - self._began + sum(ahead)
+                # The stages to come take as much more or less than expected as those before, unless these were cached.
+                # The first one loads the model, which tells nothing of the others.
+                seconds = list(self._stages.values())
+                place = list(self._stages).index(stage)
+                spent = before - self._began
+                if place == 1:
+                    self._loaded = spent
+                pace = 1.0
+                if place > 1:
+                    pace = min(_SLOWEST, max(_FASTEST, (spent - self._loaded) / sum(seconds[1:place])))
+                self._expected = spent + pace * sum(seconds[place:])
         self.stage = stage
         self.done = done
         self.total = total

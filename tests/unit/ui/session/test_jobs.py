@@ -290,6 +290,6 @@ def test_what_earlier_stages_took_says_nothing_of_those_to_come(monkeypatch: pyt
     stages = {"load": 7.0, "refit": 10.0, "latency": 5.0, "evaluation": 8.0}
     job = jobs.Job(jobs._worker, SESSION, "work", work, expected=30.0, stages=stages)
     job.advance()
-    # Loading took 3 s instead of 7, the refit 14 s instead of 10.
-    assert told == [30.0, 28.0, 23.0, 13.0, 8.0]
+    # Loading took 3 s instead of 7, the refit 14 s instead of 10, and latency 3 s instead of 5.
+    assert told == pytest.approx([30.0, 28.0, 23.0, 13 * 14 / 10, 8 * 17 / 15])
     assert shares == sorted(shares)
