@@ -260,12 +260,12 @@ class Command:
             if "model" in chosen:
                 raise OptionError(f"{place} and --model {given['model']} are two models; leave one of them out")
             return {"model": place}
-        told = {"model": run.settings.model, **run.tell(given, chosen)}
+        told = dict(run.tell(given, chosen))
         if not given.get("quiet"):
             flags = {name: describe()[name].flag for name in told if name != "model"}
-            arguments = ["--model", told["model"], *to_arguments(run.settings, flags)]
+            arguments = ["--model", {**given, **told}["model"], *to_arguments(run.settings, flags)]
             typer.echo(f"from {place}: {shlex.join(arguments)}", err=True)
-        if given.get("mask", run) is None:
+        if "mask" in given and "mask" not in chosen:
             told["mask"] = run.mask
         return told
 

@@ -178,7 +178,7 @@ def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], 
     """
     found = list(_word().finditer(text))
     groups = np.full(len(spans), -1, dtype=np.int64)
-    #: The words that have a token, by their place in the text.
+    # The words that have a token, by their place in the text.
     words: dict[int, str] = {}
     for token, (low, high) in enumerate(spans):
         place = bisect_right(found, low, key=re.Match.end)

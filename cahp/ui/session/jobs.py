@@ -110,6 +110,7 @@ class Job(Generic[T]):
         self._expected = expected
         self._stages = stages
         self._loaded = 0.0
+        self._furthest = 0.0
         self._steps: Iterator[None] = self._run(work)
         self._end = threading.Event()
         self._ending = threading.Lock()
@@ -171,7 +172,9 @@ class Job(Generic[T]):
         if self._expected is None or left is None:
             return min(1.0, self.done / max(self.total, 1))
         spent = monotonic() - self._began
-        return min(_ALMOST, spent / max(spent + left, 1e-9))
+        # Until another job has passed, its time counts.
+        self._furthest = max(self._furthest, min(_ALMOST, spent / max(spent + left, 1e-9)))
+        return self._furthest
 
     def _report(self, stage: str, done: int, total: int) -> None:
         self._raise_if_unwanted()

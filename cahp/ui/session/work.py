@@ -296,8 +296,8 @@ class Work:
         if rank is None:
             rank = kind.rank
         work: Any = partial(kind.work, subject)
-        expected = kind.seconds(subject) or None
         stages = kind.stages(subject)
+        expected = sum(stages.values()) or kind.seconds(subject) or None
         job: Job[T] = jobs.submit(
             self._session_id, key, work, rank=rank, expected=expected, stages=stages, title=kind.title
         )

@@ -41,9 +41,9 @@ def test_a_run_tells_a_command_all_that_is_not_given(
 def test_options_override_what_a_run_tells(folder: Path, tmp_path: Path) -> None:
     other = fakes.write_data(tmp_path / "other", validation=20)
     assert call("evaluate", folder, "--data", other, "--json").document["data"]["id"] == str(other)
-    mask = tmp_path / "one.npy"
-    np.save(mask, np.eye(3, 4, dtype=bool))
-    kept = call("evaluate", folder, "--mask", mask, "--quiet", "--json")
+    np.save(tmp_path / "one.npy", np.eye(3, 4, dtype=bool))
+    kept = call("evaluate", folder, "--mask", tmp_path / "one.npy", "--quiet", "--json")
+    assert "none-such" in refused(call("evaluate", folder, "--model", "none-such", "--quiet"))
     assert (kept.document["kept"], kept.err) == ({"heads": 3, "of": 12}, "")
 
 
