@@ -20,8 +20,9 @@ from cahp.values import CahpError, HeadMask, Input, JsonObject
 _BATCH_TOKENS = 2048
 #: Tokens that take as long as a step of generation, which reads all weights for one token.
 STEP_TOKENS = 16
-#: Seconds of importing PyTorch and verifying a model, and bytes of weights that are converted and read in a second.
-_FIRST_S = 4.0
+#: Seconds of importing PyTorch and verifying a model (1 to 4 by machine), and bytes of weights that are converted and
+#: read in a second.
+_FIRST_S = 2.5
 _BYTES_PER_S = 3e7
 #: Seconds of projecting and clustering the heads, and of clustering unstructured data beside them (3 to 7 by machine).
 _CLUSTERING_S = 1.5

@@ -346,7 +346,8 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
         numbers = np.array([index.get(label, NO_LABEL) for label in texts.classes], dtype=np.int64)
         texts = Texts(texts.first, texts.second, numbers[texts.labels], classes)
         for earlier, known in splits.items():
-            shared = len(set(known.inputs) & set(texts.inputs))
+            seen = set(known.inputs)
+            shared = sum(text in seen for text in texts.inputs)
             if shared:
                 count = f"{shared} of {len(texts)} {split} texts"
                 divided += (f"{count} also occur in {earlier}; results may be too good.",)

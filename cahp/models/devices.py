@@ -69,26 +69,6 @@ def float64_device(where: torch.device) -> torch.device:
     return torch.device("cpu") if where.type == "mps" else where
 
 
-def add_products(gram: Tensor, rows: Tensor) -> Tensor:
-    """Return ``gram + X'X`` for rows ``X (n, width)``, both float64: of the result, the diagonal and the values below.
-
-    ``gram`` may be overwritten.
-    """
-    # Loading models does not need it.
-    from scipy.linalg.blas import dsyrk
-
-    if gram.device.type != "cpu":
-        return gram.addmm_(rows.T, rows)
-    # BLAS computes half of this product, in place, which takes most of a refit's time. Seen from Fortran both are
-    # transposed, so that nothing is copied.
-    return torch.from_numpy(dsyrk(1.0, rows.numpy().T, beta=1.0, c=gram.numpy().T, overwrite_c=True).T)
-
-
-def complete_products(gram: Tensor) -> Tensor:
-    """Return the whole of a symmetric matrix whose diagonal and values below are known."""
-    return gram.tril() + gram.tril(-1).T
-
-
 def move_to(tensor: Tensor, where: torch.device) -> Tensor:
     """Move a tensor from the processor's memory to a device; a GPU copies it while it computes."""
     if where.type == "cuda":

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from cahp.outcomes import Outcomes, accuracy_change, measure
 from cahp.recoveries import (
-    AT_ONCE,
     NONE,
     QUICK,
     RECOVERIES,
@@ -461,14 +460,15 @@ class Recoveries:
                 self._keep(entry, refitted, trained=False)
         return refitted
 
-    def prepare_quick_refits(self) -> None:
-        """Compute what the quick refit of any mask needs, unless it is stored.
+    def prepare(self, name: str) -> None:
+        """Compute what a quick recovery of any mask needs, unless it is stored.
 
         Raises:
-            OptionError: If the output projections of this model cannot be changed.
+            OptionError: If this model cannot be recovered so.
+            DataError: If there are too few tokens.
         """
-        self.check(AT_ONCE.name)
-        self._find_grams(self.quick_inputs, self._resources.progress)
+        self.check(name)
+        self._find_grams(self.quick_inputs, self._resources.progress, words=RECOVERIES[name].adds_bypass)
 
     def _find_grams(self, inputs: Sequence[Item], progress: Progress, *, words: bool = False) -> Grams:
         """Return the Gram matrices of the full model on the texts of a refit, computed once; of ``words``, too."""

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from cahp.models.bypass import WordChannels
 from cahp.models.cards import Site
-from cahp.models.devices import add_products, check_room, complete_products, float64_device
+from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel
 from cahp.models.reading import Reader
 from cahp.models.surgery import tail
@@ -202,13 +202,13 @@ class _LayerRegressions:
     def add(self, design: Tensor) -> None:
         """Add the products of regressors ``(n, width)``."""
         design = torch.cat([design, design.new_ones(len(design), 1)], dim=1)
-        self._gram = add_products(self._gram, design)
+        self._gram.addmm_(design.T, design)
 
     def solve(self, ridge: float) -> None:
         """Solve the regressions of all context vectors on each of ``PREDICTORS``."""
         count = self._gram[-1, -1]
         self._mean = self._gram[-1, :-1] / count
-        gram = complete_products(self._gram[:-1, :-1]) - count * torch.outer(self._mean, self._mean)
+        gram = self._gram[:-1, :-1] - count * torch.outer(self._mean, self._mean)
         channels = self._channels
         penalty = ridge * gram.diagonal()
         penalty[:channels] = penalty[:channels].mean()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from cahp.models.attention import Tensors
 from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_unknowns
 from cahp.models.cards import Site
-from cahp.models.devices import add_products, check_room, complete_products, float64_device
+from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out, read_outputs
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
@@ -23,7 +23,6 @@ from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, op
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, Progress, silent, spread
-from cahp.values.statistics import one_openblas_thread
 
 STAGE = "refit"
 #: Strength of the pull towards the old weights, relative to the mean square of a projection's inputs.
@@ -57,7 +56,8 @@ def solve(
     ``Y = full residual + full output - pruned residual``, so that errors of lower layers are corrected too:
     ``W = W0 + (X'X + ridge m I)^-1 X' (Y - X W0)``, with ``m`` the mean square of ``X``'s channels. The intercept is
     not penalised, and left out of projections that have none. The full and the pruned model go through the layers in
-    step, so no layer of the full model runs twice, and only three hidden states per batch are kept.
+    step, so no layer of the full model runs twice. Besides the hidden states of both, the inputs of one projection and
+    what its outputs are added to are kept.
 
     Where the sums inside a layer are not known, only the attention's output projections are solved (``Y`` is the full
     output, whatever the residual is). A network that runs only as a whole runs anew for each layer.
@@ -72,6 +72,8 @@ def solve(
         check_bypass(model, rank)
     pruned = cut(model, mask)
     knows_sums = set(model.family.refits) >= _ALL
+    # Then the hidden states after a layer need no other run of it.
+    adds_up = knows_sums and model.family.residual == "pre" and len(model.stack) == model.layers
     stop: Site | None = None
     if not model.family.walks:
         # It runs anew for each layer, and need not run to the end.
@@ -111,13 +113,23 @@ def solve(
             equations.solve(ridge, rank)
         if knows_sums:
             equations = _Equations(pruned, layer, "feed_out")
+        fed: list[tuple[Tensor, Tensor]] = []
         for batch, state, whole in zip(batches, behind, sums, strict=False):
             tick()
             seen, _ = _run_layer(pruned, batch, state, layer, until="feed_out")
-            equations.add(seen, whole - _find_residual(pruned, state, seen, layer), state.real)
+            residual = _find_residual(pruned, state, seen, layer)
+            equations.add(seen, whole - residual, state.real)
+            if adds_up:
+                fed.append((residual, seen["feed_out"]))
         if knows_sums and layer >= untouched:
             equations.solve(ridge)
-        if model.family.walks and layer + 1 < model.layers:
+        if adds_up:
+            feed = pruned.projection(layer, "feed_out").module
+            behind = [
+                replace(state, layer=layer + 1, hidden=residual + feed(entering))
+                for state, (residual, entering) in zip(behind, fed, strict=True)
+            ]
+        elif model.family.walks and layer + 1 < model.layers:
             behind = [pruned.step(state) for state in behind]
     progress(STAGE, total, total)
     return pruned
@@ -183,7 +195,7 @@ class _Equations:
             self._beside = slice(self._channels, self._channels + words.width)
         width = self._beside.stop + (self._projection.bias is not None)
         self._where = float64_device(pruned.device)
-        #: ``X'X``, which is symmetric: its diagonal and the values below.
+        #: ``X'X``.
         self._gram = torch.zeros(width, width, dtype=torch.float64, device=self._where)
         self._cross = self._gram.new_zeros(width, out)
 
@@ -192,11 +204,11 @@ class _Equations:
             # Neither heads nor an intercept are left.
             return
         design = _list_inputs(seen, self._site, real, self._words, self._gram)
-        self._gram = add_products(self._gram, design)
+        self._gram.addmm_(design.T, design)
         self._cross.addmm_(design.T, target[real].to(self._where).double())
 
     def solve(self, ridge: float, rank: int | None = None) -> None:
-        gram = complete_products(self._gram)
+        gram = self._gram
         if not len(gram):
             return
         before = _stack(self._projection, self._where)
@@ -390,22 +402,20 @@ def refit(
     after = before
     accepted = False
     step = steps[-1]
-    # OpenBLAS computes the Gram matrices.
-    with one_openblas_thread():
-        for ridge in ridges:
-            try:
-                solved = make(model, mask, learned, ridge=ridge, progress=watch, **options)
-            except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
-                # Equations of inputs that hardly vary have no solution at a weak ridge.
-                continue
-            for step in steps:
-                refitted = _move(model, mask, plain, solved, step)
-                after = teacher.compare(refitted, rows, progress=pause)
-                accepted = recovery.baseline or after.is_better_than(before)
-                if accepted:
-                    break
+    for ridge in ridges:
+        try:
+            solved = make(model, mask, learned, ridge=ridge, progress=watch, **options)
+        except torch.linalg.LinAlgError:  # type: ignore[attr-defined]
+            # Equations of inputs that hardly vary have no solution at a weak ridge.
+            continue
+        for step in steps:
+            refitted = _move(model, mask, plain, solved, step)
+            after = teacher.compare(refitted, rows, progress=pause)
+            accepted = recovery.baseline or after.is_better_than(before)
             if accepted:
                 break
+        if accepted:
+            break
     reason = after.describe_change(before, recovery.noun, model.card.words.items)
     if not accepted:
         refitted = plain
@@ -555,8 +565,8 @@ def collect_word_grams(model: HeadModel, inputs: Sequence[Item], *, rank: int, p
         for number, batch in enumerate(batches):
             progress("gram matrices", layer * len(batches) + number, model.layers * len(batches))
             seen, states[number] = _run_layer(model, batch, states[number], layer)
-            gram = add_products(gram, _list_inputs(seen, "output", states[number].real, words, gram))
-        gram = complete_products(gram)
+            design = _list_inputs(seen, "output", states[number].real, words, gram)
+            gram.addmm_(design.T, design)
         # The last channel counts the tokens.
         gram = gram / gram[-1, -1]
         known = slice(size, len(gram) - (output.bias is None))
@@ -604,37 +614,36 @@ def solve_at_once(
     pruned = cut(model, mask)
     where = float64_device(model.device)
     width = model.projection(0).weight.shape[1]
-    with one_openblas_thread():
-        for layer, keep in enumerate(mask.keep):
-            output = pruned.projection(layer)
-            if keep.all():
-                continue
-            channels = np.flatnonzero(np.repeat(keep, width // model.heads)).tolist()
-            whole = _stack(model.projection(layer), where)
-            products = torch.from_numpy(grams.products[layer]).to(where).double()
-            words = list(range(width, len(products) - 1))
-            # Of a projection with an intercept, the last channel counts.
-            last = [len(products) - 1] * (len(whole) - width)
-            known = channels + words + last
-            if not known:
-                continue
-            gram = products[known][:, known]
-            cross = products[known][:, [*range(width), *last]] @ whole
-            kept = [*channels, *range(width, len(whole))]
-            before = whole[kept]
-            if grams.readers is None:
-                solved = before + solve_change(gram, cross - gram @ before, len(channels), ridge)
-            else:
-                beside = slice(len(channels), len(channels) + len(words))
-                solved, down, up = solve_beside(gram, cross, before, beside, ridge=ridge, rank=rank)
-                down = down @ torch.from_numpy(grams.readers[layer]).to(down)
-                add_bypass(pruned, layer, WordChannels(model, layer).merge(down), up.float())
-            if output.weight.shape[1] == width:
-                # Heads of this model are masked, and not cut: the projection reads all of them.
-                placed = torch.zeros_like(whole)
-                placed[kept] = solved
-                solved = placed
-            _replace(output, solved)
+    for layer, keep in enumerate(mask.keep):
+        output = pruned.projection(layer)
+        if keep.all():
+            continue
+        channels = np.flatnonzero(np.repeat(keep, width // model.heads)).tolist()
+        whole = _stack(model.projection(layer), where)
+        products = torch.from_numpy(grams.products[layer]).to(where).double()
+        words = list(range(width, len(products) - 1))
+        # Of a projection with an intercept, the last channel counts.
+        last = [len(products) - 1] * (len(whole) - width)
+        known = channels + words + last
+        if not known:
+            continue
+        gram = products[known][:, known]
+        cross = products[known][:, [*range(width), *last]] @ whole
+        kept = [*channels, *range(width, len(whole))]
+        before = whole[kept]
+        if grams.readers is None:
+            solved = before + solve_change(gram, cross - gram @ before, len(channels), ridge)
+        else:
+            beside = slice(len(channels), len(channels) + len(words))
+            solved, down, up = solve_beside(gram, cross, before, beside, ridge=ridge, rank=rank)
+            down = down @ torch.from_numpy(grams.readers[layer]).to(down)
+            add_bypass(pruned, layer, WordChannels(model, layer).merge(down), up.float())
+        if output.weight.shape[1] == width:
+            # Heads of this model are masked, and not cut: the projection reads all of them.
+            placed = torch.zeros_like(whole)
+            placed[kept] = solved
+            solved = placed
+        _replace(output, solved)
     return pruned
 
 

@@ -15,7 +15,7 @@ from cahp.board.contents import list_clauses
 from cahp.board.versus import mismatch
 from cahp.figures.head_grid import is_deep
 from cahp.outcomes import Outcomes
-from cahp.recoveries import NONE, QUICK, RECOVERIES
+from cahp.recoveries import AT_ONCE, NONE, QUICK, RECOVERIES
 from cahp.ui.frame.panels import BoardColouring
 from cahp.ui.frame.running import describe_progress
 from cahp.ui.parts import display
@@ -37,8 +37,9 @@ Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
 def warm(explorer: Explorer) -> None:
     """Load the model ahead for the current texts, so that the first head that is removed answers at once."""
-    if explorer.work.job(WARM, explorer.bench) is None:
-        explorer.work.start(WARM, explorer.bench)
+    asked = (explorer.bench, explorer.recovery.row.at_once or AT_ONCE.name)
+    if explorer.work.job(WARM, asked) is None:
+        explorer.work.start(WARM, asked)
 
 
 def measure(explorer: Explorer) -> None:

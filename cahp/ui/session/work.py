@@ -16,7 +16,7 @@ from cahp.board.versus import Variant, Versus, compare_variants
 from cahp.features import measures
 from cahp.models.cards import Costs
 from cahp.outcomes import Outcomes
-from cahp.recoveries import RECOVERIES
+from cahp.recoveries import AT_ONCE, RECOVERIES
 from cahp.run.bench import Bench
 from cahp.run.evidence import find_roles
 from cahp.run.measurements import estimate_seconds
@@ -118,7 +118,8 @@ def _run(bench: Bench, _: Progress) -> Run:
     return measure_run(bench, measures=measures())
 
 
-def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
+def _warm(asked: tuple[Bench, str], progress: Progress) -> Generator[None, None, None]:
+    bench, quick = asked
     # Importing PyTorch blocks the pages that are being drawn, such as those of a class that opens them at once.
     latest = monotonic() + _WARM_LATEST_S
     while monotonic() < latest and not (is_quiet() or is_loaded(bench.card, device=bench.settings.device)):
@@ -130,9 +131,10 @@ def _warm(bench: Bench, progress: Progress) -> Generator[None, None, None]:
     progress("evaluation", len(bench.full), len(bench.evaluation))
     bench.measurements.prepare(bench.evaluation)
     if bench.recoveries.no_refit is None:
-        # The first head that a person clicks is then refitted at once.
-        yield
-        bench.recoveries.prepare_quick_refits()
+        # The first head that a person clicks is then recovered at once.
+        for name in dict.fromkeys((AT_ONCE.name, quick)):
+            yield
+            bench.recoveries.prepare(name)
 
 
 def _figure(board: BoardState, _: Progress) -> Outcomes | None:
@@ -235,10 +237,10 @@ CHOICE = Kind(
     newest=True,
     title="Choice of heads",
 )
-#: Load the model and compute the full model's predictions before they are needed.
-WARM: Kind[Bench, None] = Kind(
+#: Load the model, and compute the full model's predictions and what a quick recovery needs, before they are needed.
+WARM: Kind[tuple[Bench, str], None] = Kind(
     _warm,
-    lambda bench: f"warm-{bench.card.sha256}-{bench.evaluation.sha256}-{bench.settings.device}",
+    lambda asked: f"warm-{asked[0].card.sha256}-{asked[0].evaluation.sha256}-{asked[0].settings.device}-{asked[1]}",
     Rank.BACKGROUND,
     awaited=False,
     newest=True,

@@ -268,6 +268,11 @@ def test_splits_come_from_a_column_or_from_the_files_of_a_folder(write: Write) -
     assert any("validation was set aside from train" in notice for notice in dataset.notices)
 
 
+def test_every_text_that_an_earlier_split_holds_is_counted(write: Write) -> None:
+    dataset = load(str(write("d.csv", "text,label,split\nx,a,train\nx,a,dev\nx,b,dev\ny,b,dev\n")))
+    assert dataset.notices == ("2 of 3 validation texts also occur in train; results may be too good.",)
+
+
 @pytest.mark.parametrize(
     ("name", "test", "options"),
     [

@@ -72,7 +72,7 @@ def test_a_trained_model_is_trained_once_and_found_again(model: HeadModel, store
 
 def test_quick_refits_come_from_one_full_pass(model: HeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     first = opened(model, store).recoveries
-    first.prepare_quick_refits()
+    first.prepare("quick-refit")
     # Another session, and another mask: nothing is run again.
     monkeypatch.setattr(recovery, "collect_grams", None)
     again = opened(model, store).recoveries

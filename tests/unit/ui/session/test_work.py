@@ -76,17 +76,17 @@ def test_a_model_is_read_ahead_but_not_while_pages_are_drawn(mine: Work, monkeyp
 
         model = SimpleNamespace(layers=1)
         measurements = SimpleNamespace(prepare=lambda _: read.append("compared with"))
-        recoveries = SimpleNamespace(no_refit=None, prepare_quick_refits=lambda: read.append("quick refits"))
+        recoveries = SimpleNamespace(no_refit=None, prepare=read.append)
 
     quiet = [False]
     monkeypatch.setattr(work, "is_quiet", lambda: quiet[0])
-    job = mine.start(WARM, cast(Bench, Opened()))
+    job = mine.start(WARM, (cast(Bench, Opened()), "quick-bypass"))
     assert not job.wait(0.3)
     assert read == []
     quiet[0] = True
     assert job.wait(PATIENCE)
     assert job.state == "done"
-    assert read == ["full", "compared with", "quick refits"]
+    assert read == ["full", "compared with", "quick-refit", "quick-bypass"]
 
 
 class Queue(Worker):
