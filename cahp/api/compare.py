@@ -45,7 +45,7 @@ class CompareResult(Comparison):
         ``accuracy``, ``accuracy_low`` and ``accuracy_high`` (95 % interval) are shares in 0..1, ``kl``, ``kl_low`` and
         ``kl_high`` nats.
         """
-        return list_means(mean for _, mean in sorted(self.results.means.items(), key=lambda item: item[0]))
+        return list_means(mean for _, mean in sorted(self.results.means.items()))
 
     def plot(
         self,

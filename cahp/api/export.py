@@ -90,9 +90,7 @@ def recover(
     """
     own = {"recover": recover}
     settings, mask = read_call("recover", model, data, options, mask=mask, own=own, defaults={"recover": "auto"})
-    check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch)
-    given = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = {name: value for name, value in given.items() if value is not None}
+    schedule = check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch)
     recovery = get_recovery(settings.recover, choices=lambda row: row is not NONE)
     if schedule and not recovery.trains:
         trainings = ", ".join(row.name for row in RECOVERIES.values() if row.trains)

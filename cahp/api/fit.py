@@ -72,7 +72,8 @@ def fit(
     check_known("--save", save, ("model", "adapter"))
     if whole and (save == "adapter" or rank is not None):
         raise OptionError("--whole trains all weights, and no adapter; leave --save and --rank out")
-    check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch, rank=rank)
+    changes = check_bounds(epochs=epochs, learning_rate=learning_rate, batch=batch)
+    check_bounds(rank=rank)
     for split in measured:
         check_known("split", split, SPLITS)
     if settings.data is None:
@@ -82,8 +83,7 @@ def fit(
     if whole:
         schedule = training.PAPER_SCHEDULE
         used = None
-    changes: JsonObject = {"epochs": epochs, "learning_rate": learning_rate, "batch": batch}
-    schedule = replace(schedule, **{name: value for name, value in changes.items() if value is not None})
+    schedule = replace(schedule, **changes)
     with show_progress(progress, yes=yes) as reporter:
         card = replace(models.identify(settings.model), max_length=settings.max_length)
         output = claimed(out, card)

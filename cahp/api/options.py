@@ -161,16 +161,18 @@ def read_call(
     return settings, mask
 
 
-def check_bounds(**given: float | None) -> None:
-    """Check that each number of a call lies within the ``BOUNDS`` of its name; None is not given.
+def check_bounds(**numbers: float | None) -> Fields:
+    """Check that each number of a call lies within the ``BOUNDS`` of its name; return those that are given, not None.
 
     Raises:
         OptionError: If one does not.
     """
+    given = {name: value for name, value in numbers.items() if value is not None}
     for name, value in given.items():
         low, high = BOUNDS[name]
-        if value is not None and not low <= value <= high:
+        if not low <= value <= high:
             raise OptionError(f"{name}={value:g} is out of range; it must be in {low:g}..{high:g}")
+    return given
 
 
 @dataclass(frozen=True)

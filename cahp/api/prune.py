@@ -13,8 +13,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Unpack, get_args
 
-import numpy as np
-
 from cahp import models
 from cahp.api import figures
 from cahp.api.options import AnyData, Name, ShowProgress, read_settings, show_progress
@@ -24,6 +22,7 @@ from cahp.board.head_clusters import HeadClusters
 from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.features import measures
+from cahp.figures.head_grid import places
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
@@ -87,10 +86,10 @@ class PruneResult(Run):
         """
         from pandas import DataFrame
 
-        layers, places = np.indices(self.mask.keep.shape)
         x, y = self.arrays["embedding"].T
-        table = DataFrame({"layer": layers.ravel(), "head": places.ravel(), "kept": self.mask.keep.ravel()})
-        table = table.assign(cluster=self.arrays["labels"], salience=self.arrays["salience"], x=x, y=y)
+        table = DataFrame(places(self.mask.layers, self.mask.heads))
+        table = table.assign(kept=self.mask.keep.ravel(), cluster=self.arrays["labels"])
+        table = table.assign(salience=self.arrays["salience"], x=x, y=y)
         roles = stored_roles(self.bench.resources)
         if roles is not None:
             table = table.assign(**roles.columns)

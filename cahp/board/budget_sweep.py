@@ -323,8 +323,7 @@ def count_tokens(table: BudgetTable, bench: Bench) -> float:
     if not recovery.checked:
         # One pass of the full model serves all masks.
         recovered = min(recovered, 1)
-    texts = len(bench.calibration)
-    passes = recovery.passes(texts, growth=bench.growth, can_refit=not bench.card.no_refit) / max(1, texts)
+    passes = bench.count_passes(recovery.name) / max(1, len(bench.calibration))
     return evaluations * bench.evaluation.tokens + recovered * passes * bench.calibration.tokens
 
 

@@ -49,6 +49,12 @@ _WITHOUT_EFFECT = (
 )
 
 
+def count_critical(card: ModelCard) -> float:
+    """Count the forward passes of a text that the criticality of all heads takes."""
+    # Models without one head have their lower layers in common.
+    return card.heads * (card.layers + 1) / 2
+
+
 class Workspace:
     """What all methods of a comparison share: one model, one data set, the same evaluation texts, a bench per seed.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pandas as pd
 
 from cahp.comparison.document import ComparisonDocument
@@ -103,7 +102,7 @@ def kept_shares(document: ComparisonDocument, budget: int) -> pd.Series[float]:
     It is empty without criticality, or where the middle third has none.
     """
     middle = middle_third(document.model.layers)
-    critical = np.array(document.criticality or np.zeros((document.model.layers, document.model.heads)))[middle]
+    critical = document.critical[middle]
     rows = []
     for cell in document.cells:
         if cell.error is None and cell.budget["attained"] == budget and critical.sum() > 0:

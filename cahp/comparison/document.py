@@ -22,7 +22,7 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.document import ModelRecord
 from cahp.run.resources import SplitRecord
 from cahp.tasks.answers import WindowProtocol
-from cahp.values import Bools, Fields
+from cahp.values import Bools, Fields, Floats
 
 SCHEMA = "cahp.compare/1"
 #: More heads than any model has.
@@ -164,6 +164,11 @@ class ComparisonDocument:
         """The evaluated parts: ``eval``, and ``report`` if the comparison reports on the test split."""
         return ("eval", "report") if self.data.report else ("eval",)
 
+    @property
+    def critical(self) -> Floats:
+        """The criticality of heads ``(L, H)``, zeros where it was not measured."""
+        return np.array(self.criticality or np.zeros((self.model.layers, self.model.heads)))
+
     def mask(self, cell: CellRecord) -> Bools:
         """The heads that a cell keeps, ``(L, H)``."""
         keep = np.zeros((self.model.layers, self.model.heads), dtype=np.bool_)
@@ -194,7 +199,7 @@ class ComparisonDocument:
         for cell in cells:
             # Heads that the model does not have raise an error.
             document.mask(cell)
-        critical = np.array(document.criticality or np.zeros(shape))
+        critical = document.critical
         if critical.shape != shape or not (np.isfinite(critical) & (critical >= 0)).all():
             raise ValueError("criticality that is negative, or of heads that the model does not have")
         return document

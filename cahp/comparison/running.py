@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from cahp import hub, models
 from cahp.comparison.arrays import check_room
-from cahp.comparison.cells import MeasuredCell, Workspace, measure_cell, read_cell, save_cell, selection_cost
+from cahp.comparison.cells import (
+    MeasuredCell,
+    Workspace,
+    count_critical,
+    measure_cell,
+    read_cell,
+    save_cell,
+    selection_cost,
+)
 from cahp.comparison.plan import FULL, Cell, Plan, facts_of
 from cahp.comparison.recording import record
 from cahp.comparison.result import Comparison
@@ -232,13 +240,7 @@ def compare(
     if unfinished and plan.settings.report is not None:
         test_opened = log.open("test")
     criticality = workspace.read_criticality()
-    estimate: JsonObject = {
-        "cells": len(cells),
-        "known": len(cells),
-        "forwards": 0.0,
-        "forward_ms": 0.0,
-        "minutes": 0.0,
-    }
+    estimate: JsonObject = {"known": len(cells), "forwards": 0.0, "forward_ms": 0.0, "minutes": 0.0}
     if criticality is None or unfinished:
         if jobs is None:
             jobs = 1
@@ -254,20 +256,15 @@ def compare(
             passes = _count_passes(workspace, missing)
             forwards = sum(passes.values())
             if criticality is None:
-                # Models without one head have their lower layers in common.
                 texts = workspace.critical_texts
-                forwards += card.heads * (card.layers + 1) / 2 * texts.task.count_passes(texts)
+                forwards += count_critical(card) * texts.task.count_passes(texts)
             seconds = full.predictions[NONE.name].meta["seconds"] / _count_evaluation(workspace)
             outcome, budgets = choose_endpoint(TESTED, [cell.budget for cell in cells], card.total)
             primary = describe_place(outcome, choose_recovery(plan.recoveries), budgets, card.total, card.unit)
             left = sum(one.cell.method != FULL for one in missing)
             minutes = forwards * seconds / 60 / jobs
-            estimate |= {
-                "known": len(cells) - left,
-                "forwards": forwards,
-                "forward_ms": seconds * 1000,
-                "minutes": minutes,
-            }
+            known = len(cells) - left
+            estimate = {"known": known, "forwards": forwards, "forward_ms": seconds * 1000, "minutes": minutes}
             announce(
                 f"{left:,} of {len(cells):,} cells to measure: about {forwards:,.0f} forward passes, at "
                 f"{seconds * 1000:.1f} ms each about {duration(60 * minutes)}; primary test: {primary}"
@@ -294,7 +291,7 @@ def compare(
         workspace,
         list(measured.values()),
         criticality,
-        estimate=estimate,
+        estimate={"cells": len(cells), **estimate},
         test_opened=test_opened,
         command=command,
         seconds=perf_counter() - start,
@@ -324,9 +321,7 @@ def _count_passes(workspace: Workspace, missing: Sequence[MeasuredCell]) -> dict
                 if price is not None:
                     passes[cell] += price.forwards
         for recovery in one.missing:
-            passes[cell] += RECOVERIES[recovery].passes(
-                len(bench.calibration), growth=bench.growth, can_refit=not workspace.card.no_refit
-            )
+            passes[cell] += bench.count_passes(recovery)
     return passes
 
 

@@ -108,6 +108,11 @@ class Bench:
         """How many times the items that choose the heads recoveries without labels read."""
         return recovery_growth(self.settings, self.card)
 
+    def count_passes(self, recover: str) -> float:
+        """Estimate the forward passes of one text that a recovery takes."""
+        texts = len(self.calibration)
+        return RECOVERIES[recover].passes(texts, growth=self.growth, can_refit=not self.card.no_refit)
+
     def costs(self, mask: HeadMask, recovered: Recovered | None = None, *, fresh: bool = False) -> Costs:
         """Time the model cut to ``mask`` beside the full one, on texts as long as these; see ``Measurements.costs``."""
         seconds = parse_duration(self.settings.latency_time, "--latency-time")

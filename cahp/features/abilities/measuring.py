@@ -33,15 +33,18 @@ def measure_abilities(
     """
     resources = bench.resources
     seed = bench.settings.seed
-    kinds = [kind for kind in ABILITIES if complete or kind.quick is not None]
+    sizes = {kind: kind.size for kind in ABILITIES}
+    if not complete:
+        sizes = {kind: kind.quick for kind in ABILITIES if kind.quick is not None}
     states: dict[str, tuple[HeadMask | None, Recovered | None]] = {"full": (None, None), "pruned": (mask, None)}
     if recovered is not None:
         states["recovered"] = (mask, recovered)
     rows = []
-    for place, kind in enumerate(kinds):
-        progress = nest_progress(resources.progress, place, len(kinds))
+    for place, (kind, size) in enumerate(sizes.items()):
+        progress = nest_progress(resources.progress, place, len(sizes))
         try:
-            items = draw_items(kind, make_source(resources.model, bench.evaluation, seed), complete=complete)
+            source = make_source(resources.model, bench.evaluation, seed)
+            items = kind.draw(source, size, source.random(kind.name))
         except NotMeasurable as reason:
             rows.append(ItemValues(kind.name, kind.label, kind.unit, kind.chance, reason=str(reason)))
             continue
@@ -67,14 +70,6 @@ def make_source(model: HeadModel, texts: Texts, seed: int) -> ItemSource:
     usual = usual_ids(model.tokenizer)
     usual = usual[usual < vocabulary]
     return ItemSource(model.tokenizer, start, usual, model.longest_context, vocabulary, texts.stream, seed)
-
-
-def draw_items(kind: AbilityKind, source: ItemSource, *, complete: bool) -> Items:
-    """Draw the items of an ability, or raise ``NotMeasurable``."""
-    size = kind.size
-    if not complete and kind.quick is not None:
-        size = kind.quick
-    return kind.draw(source, size, source.random(kind.name))
 
 
 def value_items(kind: AbilityKind, items: Items, sums: Mapping[str, Floats]) -> ItemValues:

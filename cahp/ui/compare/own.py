@@ -8,6 +8,7 @@ from functools import partial
 import streamlit as st
 
 from cahp.comparison import Comparison
+from cahp.comparison.cells import count_critical
 from cahp.comparison.plan import PRESETS, REFERENCE, Plan, make_plan
 from cahp.comparison.running import compare
 from cahp.comparison.sentences import method_label
@@ -79,13 +80,9 @@ def _estimate_seconds(request: _Request) -> float:
     """Estimate the seconds of a comparison of which nothing is cached."""
     bench = request.bench
     card = bench.card
-    # The criticality of each head, whose lower layers are computed once.
-    passes = card.heads * (card.layers + 1) / 2 * len(bench.evaluation)
+    passes = count_critical(card) * len(bench.evaluation)
     for cell in request.plan.cells(layers=card.layers, heads=card.heads):
-        passes += sum(
-            RECOVERIES[name].passes(len(bench.calibration), growth=bench.growth) + len(bench.evaluation)
-            for name in cell.recoveries
-        )
+        passes += sum(bench.count_passes(name) + len(bench.evaluation) for name in cell.recoveries)
     return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 
 
