@@ -219,7 +219,7 @@ def export(
             **checkpoints.describe_data(bench),
             "kept": kept_heads(read.mask),
             **findings,
-            "parameters": {"full": pruned.whole.parameters, "pruned": pruned.cut.parameters},
+            "parameters": pruned.parameters,
             "pushed": None,
             "loads": formats.name_class(form.loads, card),
             "notices": notices,

@@ -111,12 +111,6 @@ def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
 OF_RUN: Mapping[str, Callable[..., tuple[Any, str]]] = {"heads": _heads, "space": _space, "silhouette": _silhouette}
 
 
-def draw_run(run: Run, name: str, *, dark: bool) -> Any:
-    """Draw a figure of ``OF_RUN`` with its title."""
-    figure, title = OF_RUN[name](run, dark=dark)
-    return add_title(figure, title, dark=dark)
-
-
 def by_budget(
     run: Run,
     bench: Bench,

@@ -184,7 +184,8 @@ class PruneResult(Run):
                 raise OptionError('similarity depends on a text; give one: plot("similarity", text="...")')
             return self.similarity(text, progress=progress).graph().plot(dark=dark)
         if name in figures.OF_RUN:
-            return figures.draw_run(self, name, dark=dark)
+            figure, title = figures.OF_RUN[name](self, dark=dark)
+            return figures.add_title(figure, title, dark=dark)
         with self._progress_of_bench(progress) as reporter:
             return figures.by_budget(self, self.bench, name, budgets=budgets, progress=reporter, dark=dark)
 

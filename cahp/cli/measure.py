@@ -1,6 +1,5 @@
 """The commands of what features measure, such as ``cahp abilities``: one for all of them."""
 
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -10,16 +9,13 @@ from cahp.run.measures import Measure
 from cahp.values import JsonObject
 
 
-def list_options(one: Measure[Any]) -> Iterator[Option]:
-    """Yield the options of a measure as those of its command."""
-    hints = get_type_hints(one.options)
-    for entry in fields(one.options):
-        yield Option(entry.name, entry.metadata.get("help", ""), hints[entry.name], entry.default)
-
-
 def make_command(one: Measure[Any]) -> Command:
     """Return the command that measures one of a mask, and prints its blocks or, with ``--json``, its record."""
-    own = tuple(list_options(one))
+    hints = get_type_hints(one.options)
+    own = [
+        Option(entry.name, entry.metadata.get("help", ""), hints[entry.name], entry.default)
+        for entry in fields(one.options)
+    ]
 
     def do(call: Call, mask: Path | None = None, force: bool = False, **given: Any) -> None:
         from cahp.api.evaluate import measure_mask

@@ -34,8 +34,15 @@ Answers = Arrays
 
 #: The kinds of numbers of each array, and the arrays that have no rows.
 _KINDS = {
-    **{"predictions": "ui", "labels": "u", "kl": "f", "nll": "f", "copying": "f"},
-    **{"documents": "i", "windows": "i", "sizes": "i", "copies": "i"},
+    "predictions": "ui",
+    "labels": "u",
+    "kl": "f",
+    "nll": "f",
+    "copying": "f",
+    "documents": "i",
+    "windows": "i",
+    "sizes": "i",
+    "copies": "i",
 }
 _SINGLE = ("labels", "documents", "windows", "sizes", "copies")
 #: Bytes of a number, at most.

@@ -204,7 +204,7 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
                 areas += measured[1]
                 tests += measured[2]
     groups = {}
-    for outcome in ("accuracy", *TESTED):
+    for outcome in TESTED:
         own = [test for test in tests if test.outcome == outcome]
         group = OutcomeTests(
             tuple(area for area in areas if area.outcome == outcome),

@@ -212,7 +212,7 @@ def write(
             **describe_data(bench),
             "model": model,
             "recovery": provenance.recovery,
-            "parameters": {"full": whole.parameters, "pruned": pruned.cut.parameters},
+            "parameters": pruned.parameters,
             "versions": versions(),
             "command": provenance.command,
             **results,

@@ -36,6 +36,11 @@ class Pruned:
     inputs: Sequence[Item] = ()
     exact: Path | None = None
 
+    @property
+    def parameters(self) -> dict[str, int]:
+        """The numbers of weights with all heads and without."""
+        return {"full": self.whole.parameters, "pruned": self.cut.parameters}
+
 
 #: The share of predictions of texts, or of next tokens, that rounded weights must leave: many tokens are nearly equal.
 AGREEMENT = 0.95

@@ -2,7 +2,7 @@
 
 from cahp.stages.evaluation import SharedLayers
 from cahp.stages.selection import layer_minimum, round_evenly, select, top
-from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, read_tokens, read_words
+from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, predict_text, read_tokens, read_words
 
 __all__ = [
     "Arc",
@@ -11,6 +11,7 @@ __all__ = [
     "find_arcs",
     "layer_minimum",
     "nearest_heads",
+    "predict_text",
     "read_tokens",
     "read_words",
     "round_evenly",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.models.tokenizing import Encoded, split_text, tokenize_own
-from cahp.values import Floats, Input, Ints, Progress, silent
+from cahp.values import Floats, HeadMask, Input, Ints, Progress, silent
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -200,6 +200,27 @@ def read_tokens(model: HeadModel, text: Input) -> tuple[Encoded, tuple[str, ...]
     ids = entry["input_ids"]
     # Decoded one by one, since byte-level vocabularies have no readable words.
     return entry, tuple(model.tokenizer.decode([token]).strip() for token in ids), whole - len(ids)
+
+
+def predict_text(model: HeadModel, text: Input, mask: HeadMask | None = None) -> tuple[Floats, int]:
+    """Predict one text or pair with the heads of ``mask`` (None: with those that the model has).
+
+    Returns the probabilities ``(C,)`` of the classes, or of a language model those of all next tokens, and how many
+    tokens were cut off.
+
+    Raises:
+        DataError: If the text has no tokens.
+    """
+    import torch
+
+    entry, _, truncated = read_tokens(model, text)
+    gates = None
+    if mask is not None and not mask.is_full:
+        gates = model.gates(mask.keep)
+    with torch.inference_mode():
+        scores = model.logits(model.batches([entry])[0], gates=gates)
+    probabilities: Floats = scores[0].double().softmax(-1).cpu().numpy()
+    return probabilities, truncated
 
 
 def distances(weights: Floats, *, progress: Progress = silent) -> Floats:

@@ -139,7 +139,7 @@ def _list_classes(answers: _Rows, names: Sequence[str]) -> Iterator[ItemValues]:
 
 def _list_lengths(answers: _Rows, texts: Texts) -> Iterator[ItemValues]:
     """Yield the quartiles of text length, from short to long; texts of one length stay together."""
-    words = count_words(texts)
+    words = np.array([len(text.split()) for text in _join(texts)])
     ends = np.unique(np.quantile(words, [0.25, 0.5, 0.75, 1.0], method="inverted_cdf")).astype(int).tolist()
     start = int(words.min())
     for place, end in enumerate(ends):
@@ -148,11 +148,6 @@ def _list_lengths(answers: _Rows, texts: Texts) -> Iterator[ItemValues]:
             label = f"{start} words"
         yield answers.make(f"length_{place + 1}", label, np.flatnonzero((words >= start) & (words <= end)))
         start = end + 1
-
-
-def count_words(texts: Texts) -> Ints:
-    """Count the words of each text ``(n,)``, of a pair those of both."""
-    return np.array([len(text.split()) for text in _join(texts)], dtype=np.int64)
 
 
 def find_negations(texts: Texts) -> Ints:

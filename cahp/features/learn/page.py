@@ -12,7 +12,7 @@ from cahp.features.learn import classroom
 from cahp.features.learn.classroom import CLASSES, Classroom
 from cahp.features.learn.scene import HeadFamily, Scene, find_family, find_scene, measure_scene
 from cahp.features.learn.stage import draw_answer, draw_guess, draw_line, draw_sentence, draw_stage, draw_title
-from cahp.features.learn.steps import TURN, Answer, Subject, answer_turn, choose_best
+from cahp.features.learn.steps import TURN, Answer, Step, Subject, answer_turn, choose_best
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import NONE, QUICK
 from cahp.run import Bench
@@ -52,7 +52,7 @@ class _Lesson:
         """Return the answer to a step: measured just now, stored, or of the table of budgets."""
         if self.subject.steps[at].name == TURN:
             return answer_turn(self.subject, self.explorer.table(self.subject.swept))
-        job = self.explorer.work.job(ANSWER, (self.subject, at))
+        job = self.explorer.work.job(ANSWER, (self.subject, self.subject.steps[at]))
         if job is not None and job.result is not None:
             # A full disk keeps none.
             return job.result
@@ -67,9 +67,8 @@ class _Lesson:
         return self.know(at)
 
 
-def _measure(asked: tuple[Subject, int], progress: Progress) -> Answer:
-    subject, at = asked
-    step = subject.steps[at]
+def _measure(asked: tuple[Subject, Step], progress: Progress) -> Answer:
+    subject, step = asked
     assert step.measure is not None
     answer = step.measure(progress)
     subject.bench.resources.keep_record(subject.name_answer(step.name), answer)
@@ -77,8 +76,8 @@ def _measure(asked: tuple[Subject, int], progress: Progress) -> Answer:
 
 
 #: Measure the answer to a step.
-ANSWER: Kind[tuple[Subject, int], Answer] = Kind(
-    _measure, lambda asked: f"learn-{asked[0].name_answer(asked[0].steps[asked[1]].name)}", title="Step of Learn"
+ANSWER: Kind[tuple[Subject, Step], Answer] = Kind(
+    _measure, lambda asked: f"learn-{asked[0].name_answer(asked[1].name)}", title="Step of Learn"
 )
 #: Read the sentence that the steps show.
 SCENE: Kind[tuple[Bench, HeadFamily], Scene | None] = Kind(
@@ -235,7 +234,7 @@ def _draw_step(lesson: _Lesson, at: int) -> None:
                         st.caption(f"Bundled: measured on {plain(stored.made['machine'])}, {stored.made['date']}.")
                     name = f"learn-here-{step.name}"
                     offer = "Measure it here"
-                    job_card(explorer, ANSWER, (subject, at), name=name, title=step.short, offer=offer, again=True)
+                    job_card(explorer, ANSWER, (subject, step), name=name, title=step.short, offer=offer, again=True)
     mask = step.mask
     if step.name == TURN:
         selection = explorer.choices().of_budget(budget)
@@ -280,7 +279,7 @@ def _ask(lesson: _Lesson, at: int) -> int:
     if answer is None and step.name == TURN:
         job_card(lesson.explorer, TABLE, lesson.explorer.board_state(NONE.name), name="learn-turn")
     elif answer is None:
-        answer = job_card(lesson.explorer, ANSWER, (lesson.subject, at), name="learn", title="Evaluate the model")
+        answer = job_card(lesson.explorer, ANSWER, (lesson.subject, step), name="learn", title="Evaluate the model")
     if answer is not None:
         if lesson.room is not None:
             lesson.room.answers.setdefault(at, answer)

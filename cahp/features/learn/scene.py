@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cahp.run import Bench
-from cahp.stages import Arc, find_arcs, read_tokens, read_words
+from cahp.stages import Arc, find_arcs, predict_text, read_words
 from cahp.store import key
 from cahp.values import Floats, HeadMask, HeadRoles, Ints
 
@@ -103,16 +103,8 @@ def measure_scene(bench: Bench, family: HeadFamily) -> Scene:
 
 def _predict(bench: Bench, text: str, mask: HeadMask | None = None) -> Prediction:
     """Return the answer of the model with the heads of ``mask`` (None: all)."""
-    import torch
-
-    model = bench.model
-    entry, _, _ = read_tokens(model, text)
-    gates = None
-    if mask is not None:
-        gates = model.gates(mask.keep)
-    with torch.inference_mode():
-        shares = model.logits(model.batches([entry])[0], gates=gates)[0].double().softmax(-1)
+    shares, _ = predict_text(bench.model, text, mask)
     best = int(shares.argmax())
-    if model.card.task.predicts_often:
-        return Prediction(model.tokenizer.decode([best]).strip(), float(shares[best]))
+    if bench.card.task.predicts_often:
+        return Prediction(bench.model.tokenizer.decode([best]).strip(), float(shares[best]))
     return Prediction(bench.class_names[best], float(shares[best]))

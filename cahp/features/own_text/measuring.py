@@ -14,13 +14,11 @@ import numpy as np
 
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
-from cahp.stages import Arc, find_arcs, read_tokens, read_words
+from cahp.stages import Arc, find_arcs, predict_text, read_tokens, read_words
 from cahp.store import Entry, key
 from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from cahp.models import HeadModel
 
 STAGE = "own text"
@@ -83,23 +81,11 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask | None) -> TextReadi
     Raises:
         DataError: If the text is empty.
     """
-    import torch
-
-    entry, _, truncated = read_tokens(model, text)
-    with torch.inference_mode():
-        scores = model.logits(model.batches([entry])[0], gates=_gate(model, mask))
-    probabilities = scores[0].double().softmax(-1).cpu().numpy()
+    probabilities, truncated = predict_text(model, text, mask)
     words = None
     if model.card.task.predicts_often:
         words = _show_tokens(model, likeliest([probabilities]))
     return TextReading(probabilities, truncated, words)
-
-
-def _gate(model: HeadModel, mask: HeadMask | None) -> Tensor | None:
-    """Return the gates of the heads of ``mask`` (None: the model needs none)."""
-    if mask is None or mask.is_full:
-        return None
-    return model.gates(mask.keep)
 
 
 def continue_text(model: HeadModel, text: Input, mask: HeadMask | None, *, count: int = TOKENS) -> Iterator[int]:
@@ -111,7 +97,10 @@ def continue_text(model: HeadModel, text: Input, mask: HeadMask | None, *, count
     from cahp.models import continue_greedily
 
     entry, _, _ = read_tokens(model, text)
-    yield from continue_greedily(model, entry["input_ids"], count, gates=_gate(model, mask))
+    gates = None
+    if mask is not None and not mask.is_full:
+        gates = model.gates(mask.keep)
+    yield from continue_greedily(model, entry["input_ids"], count, gates=gates)
 
 
 def likeliest(rows: Sequence[Floats]) -> list[int]:
