@@ -70,7 +70,7 @@ class Output:
         self._before = _states(self._real)
 
     @classmethod
-    def of(cls, folder: str | PathLike[str] | Output) -> Output:
+    def of(cls, folder: AnyFolder) -> Output:
         """Return ``folder`` as an output, made now unless it is one."""
         if isinstance(folder, Output):
             return folder
@@ -270,3 +270,7 @@ def _marked_files(folder: Path) -> set[str] | None:
             # Only those in the folder: a mark must not reach outside it.
             return {name for name in _states(folder) if name in mark["files"]}
     return None
+
+
+#: A folder by its name, or as an output.
+AnyFolder = str | PathLike[str] | Output

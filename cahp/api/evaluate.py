@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from cahp.api.options import (
     AnyData,
     AnyMask,
+    AnyModel,
     Name,
     ShowProgress,
     check_bounds,
@@ -28,7 +29,6 @@ from cahp.run.evidence import find_roles
 from cahp.run.keywords import ModelOptions
 from cahp.run.measurements import Measurements
 from cahp.run.measures import MaskSubject, Measure, check, measure
-from cahp.run.prune import Run
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings, choose_precisions, identify_model, parse_duration, precision_notices
 from cahp.run.texts import draw_sample, label_reading, load_data, match_labels, window_protocol
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Name | Settings | Run | None = None,
+    model: AnyModel | None = None,
     data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
@@ -115,7 +115,7 @@ def evaluate(
 
 
 def latency(
-    model: Name | Settings | Run | None = None,
+    model: AnyModel | None = None,
     *,
     mask: AnyMask | None = None,
     force: bool = False,
@@ -316,7 +316,7 @@ def make_function(one: Measure[Any]) -> Callable[..., Any]:
     own = {entry.name for entry in fields(one.options)}
 
     def function(
-        model: Name | Settings | Run | None = None,
+        model: AnyModel | None = None,
         data: AnyData | None = None,
         *,
         mask: AnyMask | None = None,

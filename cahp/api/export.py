@@ -11,6 +11,7 @@ from cahp.api import bundled
 from cahp.api.options import (
     AnyData,
     AnyMask,
+    AnyModel,
     GivenMask,
     Name,
     ShowProgress,
@@ -30,27 +31,26 @@ from cahp.exports.run_folder import read_run
 from cahp.features import measures
 from cahp.figures.comparison_blocks import show_means
 from cahp.models.cards import ModelCard
-from cahp.output import Output
+from cahp.output import AnyFolder, Output
 from cahp.recoveries import NONE, RECOVERIES, get_recovery
 from cahp.run.bench import check_classifier, open_bench
 from cahp.run.document import BY_HAND
 from cahp.run.evidence import stored_roles
 from cahp.run.keywords import ModelOptions
 from cahp.run.measures import MaskSubject, check_wanted, find_lines, measure_wanted
-from cahp.run.prune import Run
 from cahp.run.recoveries import cut_model
 from cahp.run.resources import Resources
-from cahp.run.settings import Settings, check_recovery, identify_model, parse_duration
+from cahp.run.settings import check_recovery, identify_model, parse_duration
 from cahp.store import Store
 from cahp.values import CahpError, Fields, JsonObject, OptionError
 
 
 def recover(
-    model: Name | Settings | Run | None = None,
+    model: AnyModel | None = None,
     data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
-    out: Name | Output,
+    out: AnyFolder,
     force: bool = False,
     recover: str | None = None,
     epochs: int | None = None,
@@ -114,11 +114,11 @@ def recover(
 
 
 def export(
-    model: Name | Settings | Run | None = None,
+    model: AnyModel | None = None,
     data: AnyData | None = None,
     *,
     mask: AnyMask | None = None,
-    out: Name | Output,
+    out: AnyFolder,
     force: bool = False,
     format: str = "compact",
     recover: str | None = None,

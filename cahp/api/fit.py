@@ -10,7 +10,7 @@ from cahp.api.options import AnyData, Name, ShowProgress, check_bounds, read_set
 from cahp.data.dataset import SPLITS
 from cahp.exports.checkpoints import claimed
 from cahp.outcomes import Outcomes, measure, to_metrics
-from cahp.output import Output
+from cahp.output import AnyFolder
 from cahp.run.keywords import DataOptions
 from cahp.run.resources import Resources, TestSplitLog, cut_notices, record_split
 from cahp.run.settings import Settings
@@ -22,7 +22,7 @@ def fit(
     model: Name | Settings = "minilm",
     data: AnyData | None = None,
     *,
-    out: Name | Output,
+    out: AnyFolder,
     save: str = "model",
     epochs: int | None = None,
     learning_rate: float | None = None,

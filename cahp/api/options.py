@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 #: The name of a built-in, a hub id, or a path.
 Name = str | PathLike[str]
+#: A run or a model: its name, or a finished run, or settings that name the model.
+AnyModel = Name | Settings | Run
 #: A head mask, its array ``(layers, heads)``, or its file.
 AnyMask = HeadMask | NDArray[Any] | Name
 

@@ -120,7 +120,7 @@ class PruneResult(Run):
 
     # Files ---------------------------------------------------------------------------------------------------
 
-    def save(self, folder: str | PathLike[str]) -> Path:
+    def save(self, folder: Name) -> Path:
         """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``, as ``cahp prune --out`` does.
 
         Returns the folder of the files: another one beside ``folder`` if others wrote to it at the same time.
@@ -132,7 +132,7 @@ class PruneResult(Run):
         write_run(output, self, table=self.table)
         return output.folder
 
-    def report(self, path: str | PathLike[str], *, static: bool = False) -> Path:
+    def report(self, path: Name, *, static: bool = False) -> Path:
         """Write the run as one HTML file that opens offline.
 
         Its board shows the figures of the measured budgets while it is dragged; ``static`` leaves out the script.
@@ -312,7 +312,7 @@ def _read_settings(
     facts: JsonObject = {"dtype": card.dtype, "device": model.device.type}
     facts |= {"prompt": Settings.prompt, "answers": Settings.answers}
     if card.prompt is not None:
-        facts |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+        facts |= card.prompt.settings
     for name, fact in facts.items():
         if options.get(name, fact) != fact:
             raise OptionError(f"{card.id} was loaded with {name}={fact!r}; leave {name} out, or give it to cahp.load")

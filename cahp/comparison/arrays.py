@@ -153,8 +153,7 @@ def _read_array(
         raise ValueError("it holds an array that its comparison does not have")
     rows = 1
     if array not in _SINGLE:
-        cells = (*document.full, *document.cells)
-        rows += max((result.row for cell in cells for result in cell.recoveries.values()), default=-1)
+        rows += max((result.row for cell in document.all_cells for result in cell.recoveries.values()), default=-1)
     columns = document.data.of(part).examples
     if document.protocols is not None:
         columns = document.protocols[part].tokens

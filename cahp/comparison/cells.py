@@ -82,7 +82,7 @@ class Workspace:
         self.raw = dataset
         self._model: HeadModel | None = None
         self._benches: dict[int, Bench] = {}
-        first = self._benches[plan.settings.seed] = self._open(plan.settings)
+        first = self.bench(plan.settings.seed)
         self.dataset = first.dataset
         self.notices = first.notices
         if first.evaluation.task.predicts_labels and not first.evaluation.labelled:

@@ -165,6 +165,11 @@ class ComparisonDocument:
         return ("eval", "report") if self.data.report else ("eval",)
 
     @property
+    def all_cells(self) -> tuple[CellRecord, ...]:
+        """All cells, those of the full model first."""
+        return (*self.full, *self.cells)
+
+    @property
     def critical(self) -> Floats:
         """The criticality of heads ``(L, H)``, zeros where it was not measured."""
         return np.array(self.criticality or np.zeros((self.model.layers, self.model.heads)))
@@ -189,14 +194,13 @@ class ComparisonDocument:
         shape = (document.model.layers, document.model.heads)
         if not 0 < document.total <= _MOST_HEADS:
             raise ValueError("an impossible number of heads")
-        cells = (*document.full, *document.cells)
-        if not all(map(_NAME.fullmatch, {*document.methods, *(cell.method for cell in cells)})):
+        if not all(map(_NAME.fullmatch, {*document.methods, *(cell.method for cell in document.all_cells)})):
             raise ValueError("an invalid name of a method")
         if not {"seeds", "recoveries"} <= document.settings.keys():
             raise ValueError("settings without seeds or recoveries")
         if not {NONE.name} <= {*document.recoveries} <= RECOVERIES.keys():
             raise ValueError("an unknown recovery")
-        for cell in cells:
+        for cell in document.all_cells:
             # Heads that the model does not have raise an error.
             document.mask(cell)
         critical = document.critical
@@ -227,7 +231,7 @@ def tabulate_cells(document: ComparisonDocument) -> pd.DataFrame:
     without outcomes. What was not measured is None.
     """
     rows = []
-    for cell in (*document.full, *document.cells):
+    for cell in document.all_cells:
         shared = {"method": cell.method, "seed": cell.seed, "draw": cell.draw, "error": cell.error}
         shared |= {**cell.budget, "score_s": cell.seconds["score"], "setting": ""}
         if cell.setting:

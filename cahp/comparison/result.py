@@ -19,7 +19,7 @@ from cahp.comparison.statistics import Verdict, list_tested
 from cahp.comparison.summary import Area, Mean, Primary, Summary, summarise
 from cahp.files import json_text, plain_json
 from cahp.outcomes import OUTCOMES
-from cahp.output import Mark, Output
+from cahp.output import AnyFolder, Mark, Output
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.values import CahpError, Estimate, JsonObject
 from cahp.words import counted, first_line
@@ -229,7 +229,7 @@ class Comparison:
             return self
         return Comparison(self.document, self.answers)
 
-    def write(self, folder: str | PathLike[str] | Output) -> list[str]:
+    def write(self, folder: AnyFolder) -> list[str]:
         """Write all files of the comparison and return their names; no file is ever half written.
 
         The files of another comparison are replaced, other files are left alone.

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ from cahp.files import json_text, scratch
 from cahp.models.cards import LATENCY_SECONDS, ModelCard
 from cahp.models.identity import locate
 from cahp.outcomes import measure
-from cahp.output import Output
+from cahp.output import AnyFolder, Output
 from cahp.recoveries import NONE, find_applied
 from cahp.run.bench import Bench
 from cahp.run.document import BY_HAND, outcome_records, versions
@@ -57,7 +56,7 @@ class Provenance:
     findings: tuple[str, ...] = ()
 
 
-def claimed(out: str | PathLike[str] | Output, card: ModelCard) -> Output:
+def claimed(out: AnyFolder, card: ModelCard) -> Output:
     """Return the output folder of a model made from that of ``card``; it is new, empty, or was written by us.
 
     Raises:
@@ -205,7 +204,7 @@ def write(
         }
         example = None
         if card.prompt is not None and whole.prompt is not None:
-            model |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+            model |= card.prompt.settings
             example = whole.prompt.preview()
         figures = {
             "schema": "cahp.metrics/1",

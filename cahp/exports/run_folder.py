@@ -9,18 +9,16 @@ import io
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import TABLE_FILE, BudgetTable, table_json
 from cahp.board.head_clusters import HeadClusters
 from cahp.exports.masks import MaskOrigin, mask_json
 from cahp.files import Content, is_there, json_text, read_array, read_bounded_json, scratch
-from cahp.output import Mark, Output
+from cahp.output import AnyFolder, Mark, Output
 from cahp.run.document import RunDocument, outcome_records
 from cahp.run.prune import Run
 from cahp.values import Arrays, CahpError, Fields, Ints
@@ -43,7 +41,7 @@ def files(*, table: bool = False) -> tuple[str, ...]:
     return names[: 3 + table]
 
 
-def write_run(folder: str | PathLike[str] | Output, run: Run, *, table: BudgetTable | None = None) -> None:
+def write_run(folder: AnyFolder, run: Run, *, table: BudgetTable | None = None) -> None:
     """Write ``run.json``, ``head_mask.json`` and ``arrays.npz`` into ``folder``: all of them or none.
 
     With a ``table`` of its budgets it also writes ``table.json``. Files of another run are replaced, others are kept.
@@ -150,7 +148,7 @@ def read_run(place: Path) -> RunFiles:
     if "pruned" not in document.outcomes or any(needed not in outcomes for outcomes in changes):
         raise CahpError(f"The run in {folder} lacks the results of its heads; {_AGAIN}.")
     total = document.model.layers * document.model.heads
-    arrays = {}
+    arrays: Arrays = {}
     if total <= MOST_HEADS:
         arrays = _read_arrays(folder / "arrays.npz", total)
     return RunFiles(document, arrays, _read_json(folder / TABLE_FILE))
@@ -168,7 +166,7 @@ def _read_json(file: Path) -> Any:
         raise CahpError(f"{file} is not JSON of at most {_LARGEST_JSON:,} bytes; {_AGAIN}.") from None
 
 
-def _read_arrays(file: Path, heads: int) -> dict[str, NDArray[Any]]:
+def _read_arrays(file: Path, heads: int) -> Arrays:
     """Read the arrays that a board needs and check that their shapes fit a model of so many heads."""
     if not is_there(file, Path.is_file):
         return {}

@@ -406,6 +406,11 @@ class Prompt:
     template: str
     answers: tuple[str, ...]
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The settings that give this prompt."""
+        return {"prompt": self.template, "answers": self.answers}
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "answers", tuple(answer.strip() for answer in self.answers))
         places = _PLACE.findall(self.template)

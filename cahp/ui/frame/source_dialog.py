@@ -191,7 +191,7 @@ def choose(explorer: Explorer) -> None:
             return
         fields["window"] = min(fields["window"], card.longest_context or fields["window"])
         if card.prompt is not None:
-            fields |= {"prompt": card.prompt.template, "answers": card.prompt.answers}
+            fields |= card.prompt.settings
         chosen = _choose_data(card, replace(bundled.SETTINGS, model=name, **fields))
         if chosen is None:
             return
