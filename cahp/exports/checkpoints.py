@@ -20,7 +20,7 @@ from cahp.outcomes import measure
 from cahp.output import AnyFolder, Output
 from cahp.recoveries import NONE, find_applied
 from cahp.run.bench import Bench
-from cahp.run.document import BY_HAND, outcome_records, versions
+from cahp.run.document import BY_HAND, measured_states, outcome_records, versions
 from cahp.run.recoveries import Recovered, cut_model, recovery_record
 from cahp.run.resources import record_split
 from cahp.values import Fields, HeadMask, JsonObject, OptionError, Progress, silent
@@ -180,7 +180,7 @@ def write(
         progress(STAGE, 1, 2)
         if form.rounded and bench is not None:
             full = bench.measurements.evaluate(bench.evaluation)
-            states = {state: outcomes for state, outcomes in results["outcomes"].items() if outcomes is not None}
+            states = measured_states(results)
             states[form.rounded] = measure(replace(full, scores=read.scores), full=full, seed=bench.settings.seed)
             results |= outcome_records(states)
         files: list[Footprint] | None = None

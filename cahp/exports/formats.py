@@ -277,6 +277,25 @@ _GGUF = ModelForm(
 )
 
 
+_STANDARD = ModelForm(
+    key="standard",
+    title="Standard",
+    loads_with="transformers",
+    needs_model="the same number of heads in every layer, and a configuration that states the size of a head",
+    loads="load it with AutoModelForSequenceClassification.from_pretrained",
+    file="model.safetensors",
+    refuse=_refuse_standard,
+    write=lambda folder, pruned: _models("saving").save_standard(folder, pruned.cut, pruned.mask),
+    reads=PLAIN_READS,
+    tolerance=1e-5,
+    card=f"""\
+Every layer keeps the same number of heads, and the configuration states it: the model loads like any other of its
+class, with no file of cahp-explorer, and its heads can be pruned again.
+
+{PLAIN_CARD}""",
+    runs_in={**_CHECKPOINT_RUNS, "transformers": "yes", "vLLM": "yes", "MLX": "yes"},
+)
+
 _MODEL_FORMS = (
     ModelForm(
         key="compact",
@@ -292,37 +311,16 @@ _MODEL_FORMS = (
         library=None,
         runs_in={**_CHECKPOINT_RUNS, "transformers": "with `load_pruned.py`", "lm-eval": "in Python"},
     ),
-    ModelForm(
-        key="standard",
-        title="Standard",
-        loads_with="transformers",
-        needs_model="the same number of heads in every layer, and a configuration that states the size of a head",
-        loads="load it with AutoModelForSequenceClassification.from_pretrained",
-        file="model.safetensors",
-        refuse=_refuse_standard,
-        write=lambda folder, pruned: _models("saving").save_standard(folder, pruned.cut, pruned.mask),
-        reads=PLAIN_READS,
-        tolerance=1e-5,
-        card=f"""\
-Every layer keeps the same number of heads, and the configuration states it: the model loads like any other of its
-class, with no file of cahp-explorer, and its heads can be pruned again.
-
-{PLAIN_CARD}""",
-        runs_in={**_CHECKPOINT_RUNS, "transformers": "yes", "vLLM": "yes", "MLX": "yes"},
-    ),
-    ModelForm(
+    _STANDARD,
+    replace(
+        _STANDARD,
         key="drop-in",
         title="Drop-in",
-        loads_with="transformers",
         size="as the original",
         speed="as the original",
         needs_model="all models",
-        loads="load it with AutoModelForSequenceClassification.from_pretrained",
-        file="model.safetensors",
         refuse=_refuse_biases,
         write=lambda folder, pruned: _models("saving").save_drop_in(folder, pruned.whole, pruned.cut, pruned.mask),
-        reads=PLAIN_READS,
-        tolerance=1e-5,
         card=f"""\
 The shapes are those of the original: pruned heads have zero output weights. The model loads everywhere and gives the
 results of the pruned model, but it is neither smaller nor faster.

@@ -11,7 +11,7 @@ from cahp.models.cards import ModelCard, PromptExample
 from cahp.models.identity import base_of, output_head
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES, find_applied
-from cahp.run.document import machine
+from cahp.run.document import machine, measured_states
 from cahp.run.settings import join_words
 from cahp.run.show import show_outcomes, show_steps
 from cahp.show import markdown
@@ -51,7 +51,7 @@ def model_card(
     weights = figures["parameters"]
     data = figures["data"]
     protocol = figures["protocol"]
-    states = {state: outcomes for state, outcomes in (figures["outcomes"] or {}).items() if outcomes is not None}
+    states = measured_states(figures)
     kept = f"{mask.count} of {mask.keep.size} {card.unit}s"
 
     unit = "attention heads"

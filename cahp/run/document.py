@@ -362,6 +362,11 @@ def outcome_records(outcomes: StateOutcomes) -> JsonObject:
     return {"metrics": metrics, "delta": delta, "outcomes": values}
 
 
+def measured_states(record: Fields) -> dict[str, Outcomes]:
+    """Return the outcomes in a file by state, without the states that were not measured."""
+    return {state: outcomes for state, outcomes in (record["outcomes"] or {}).items() if outcomes is not None}
+
+
 def ratio_record(ratio: Estimate | None) -> JsonObject | None:
     """Return ``latency_ratio`` of a file."""
     if ratio is None:

@@ -13,7 +13,7 @@ from cahp.goals import Goal
 from cahp.models.cards import GenerationSpeed
 from cahp.outcomes import OUTCOMES, Outcomes, main_outcome
 from cahp.recoveries import DistillReport, RefitReport
-from cahp.run.document import RunDocument
+from cahp.run.document import RunDocument, measured_states
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import Settings
 from cahp.show.blocks import Block, Cell, Line, Marks, Table, Text
@@ -292,8 +292,7 @@ def show_evaluation(document: Fields) -> Iterator[Block]:
     protocol = document.get("protocol")
     if protocol is not None:
         yield Text(f"Measured on {protocol}.")
-    measured = {state: outcomes for state, outcomes in document["outcomes"].items() if outcomes is not None}
-    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured)
+    table = show_outcomes(f"On {document['data']['split']}, with 95 % intervals", measured_states(document))
     yield table
     if not table.rows:
         yield Text("Nothing to measure: one model without labels has no outcome; give --mask, or labelled data.")

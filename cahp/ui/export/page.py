@@ -18,7 +18,7 @@ from cahp.exports.live import Live
 from cahp.exports.masks import MaskOrigin
 from cahp.exports.run_folder import run_archive
 from cahp.recoveries import NONE, RECOVERIES
-from cahp.run.document import BY_HAND, RunDocument, machine, outcome_records
+from cahp.run.document import BY_HAND, RunDocument, machine, measured_states, outcome_records
 from cahp.run.prune import Run
 from cahp.run.settings import RECOVER_TIME, Settings, parse_duration
 from cahp.run.show import show_cost, show_epochs, show_outcomes, show_recovery
@@ -198,10 +198,9 @@ def _draw_model_files(explorer: Explorer, view: View) -> None:
             for line in barred:
                 st.caption(line)
     for form, measured in results:
-        states = {state: outcomes for state, outcomes in measured["outcomes"].items() if outcomes is not None}
         st.caption(f"{form.title}: loaded again in a new process, {form.closeness(measured)}.")
         shown = [
-            show_outcomes("Results, with 95 % intervals", states),
+            show_outcomes("Results, with 95 % intervals", measured_states(measured)),
             *show_epochs(measured.get("epochs", [])),
             *show_recovery(None, measured.get("distill"), measured.get("steps", ())),
             *show_files(measured["files"] or (), form.runtime),
