@@ -31,6 +31,8 @@ from cahp.words import capital, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
 RunFigure = Literal["heads", "space", "silhouette", "accuracy", "kl", "agreement", "latency", "similarity"]
+#: A figure and its title.
+Titled = tuple[Any, str]
 #: Pixels of a title.
 _TITLE = 34
 
@@ -79,7 +81,7 @@ def mime_bundle(drawn: Any, **_: Any) -> Fields:
 # Of a run ----------------------------------------------------------------------------------------------------
 
 
-def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
+def _heads(run: Run, *, dark: bool) -> Titled:
     """The kept heads, coloured and lettered by cluster."""
     marks = mark_clusters(run.arrays["labels"], families_of(run.arrays, run.document))
     unit = run.document.model.unit
@@ -87,7 +89,7 @@ def _heads(run: Run, *, dark: bool) -> tuple[Any, str]:
     return grid_figure(run.mask, marks, dark=dark, unit=unit), title
 
 
-def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
+def _space(run: Run, *, dark: bool) -> Titled:
     """The heads in the plane of the projection."""
     labels = run.arrays["labels"]
     salience = run.arrays["salience"].reshape(run.mask.keep.shape)
@@ -98,7 +100,7 @@ def _space(run: Run, *, dark: bool) -> tuple[Any, str]:
     return figure, f"{run.mask.count} kept {unit}s in {len(np.unique(labels))} clusters"
 
 
-def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
+def _silhouette(run: Run, *, dark: bool) -> Titled:
     """The mean silhouette of the heads in k clusters, by k."""
     knee = run.document.knee
     figure = run_figures.silhouette(run.arrays["ks"], run.arrays["mss"], knee, dark=dark)
@@ -108,7 +110,7 @@ def _silhouette(run: Run, *, dark: bool) -> tuple[Any, str]:
 
 
 #: The figures that need no measurement beside the run, by name: each function returns a figure and its title.
-OF_RUN: Mapping[str, Callable[..., tuple[Any, str]]] = {"heads": _heads, "space": _space, "silhouette": _silhouette}
+OF_RUN: Mapping[str, Callable[..., Titled]] = {"heads": _heads, "space": _space, "silhouette": _silhouette}
 
 
 def by_budget(

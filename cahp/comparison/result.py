@@ -15,7 +15,7 @@ from cahp.comparison.arrays import Answers, read_arrays, write_arrays
 from cahp.comparison.claims import Finding, assess_claims
 from cahp.comparison.document import ComparisonDocument, Participant, tabulate_cells, write_table
 from cahp.comparison.plan import FULL
-from cahp.comparison.statistics import Verdict, list_tested
+from cahp.comparison.statistics import Verdict, Verdicts, list_tested
 from cahp.comparison.summary import Area, Mean, Primary, Summary, summarise
 from cahp.files import json_text, plain_json
 from cahp.outcomes import OUTCOMES
@@ -51,7 +51,7 @@ class SplitResults:
     outcomes: tuple[str, ...]
     means: Mapping[tuple[str, str, int], Mean]
     areas: Mapping[tuple[str, str], Area]
-    tests: tuple[Verdict, ...]
+    tests: Verdicts
     primary: Primary | None
 
     @property

@@ -184,6 +184,10 @@ class Verdict:
         return max(map(abs, rescale(self.pp, self.ci95, self.df, 0.9))) < self.margin
 
 
+#: Tests, in their order.
+Verdicts = tuple[Verdict, ...]
+
+
 def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
     """Correct tests for each other: p by Holm, and intervals by Bonferroni, so that they hold together.
 

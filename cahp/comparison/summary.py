@@ -24,6 +24,7 @@ from cahp.comparison.statistics import (
     MARGIN_SHARE,
     TESTED,
     Verdict,
+    Verdicts,
     choose_endpoint,
     choose_recovery,
     compare_methods,
@@ -92,7 +93,7 @@ class Primary:
     recovery: str
     budgets: tuple[int, ...]
     words: str
-    tests: tuple[Verdict, ...]
+    tests: Verdicts
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,8 @@ class OutcomeTests:
     """Areas and tests in one outcome: at one budget (``verdicts``), and of areas (``area_verdicts``)."""
 
     areas: tuple[Area, ...]
-    verdicts: tuple[Verdict, ...]
-    area_verdicts: tuple[Verdict, ...]
+    verdicts: Verdicts
+    area_verdicts: Verdicts
 
 
 @dataclass(frozen=True)
@@ -134,8 +135,8 @@ class Summary:
     areas: tuple[Area, ...]
     overlap: Mapping[str, tuple[Fields, ...]]
     cost: tuple[MethodCost, ...]
-    verdicts: tuple[Verdict, ...]
-    area_verdicts: tuple[Verdict, ...]
+    verdicts: Verdicts
+    area_verdicts: Verdicts
     by_outcome: Mapping[str, OutcomeTests]
 
     @property

