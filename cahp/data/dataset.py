@@ -349,8 +349,9 @@ def assemble(name: str, raws: Mapping[str, RawSplit], notices: Iterable[str] = (
             seen = set(known.inputs)
             shared = sum(text in seen for text in texts.inputs)
             if shared:
-                count = f"{shared} of {len(texts)} {split} texts"
-                divided += (f"{count} also occur in {earlier}; results may be too good.",)
+                divided += (
+                    f"{shared} of {len(texts)} {split} texts also occur in {earlier}; results may be too good.",
+                )
         splits[split] = texts
     return Dataset(name, splits, classes, (*all_notices, *divided))
 

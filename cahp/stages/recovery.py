@@ -123,13 +123,15 @@ def solve(
                 fed.append((residual, seen["feed_out"]))
         if knows_sums and layer >= untouched:
             equations.solve(ridge)
+        if not model.family.walks or layer + 1 == model.layers:
+            continue
         if adds_up:
             feed = pruned.projection(layer, "feed_out").module
             behind = [
                 replace(state, layer=layer + 1, hidden=residual + feed(entering))
                 for state, (residual, entering) in zip(behind, fed, strict=True)
             ]
-        elif model.family.walks and layer + 1 < model.layers:
+        else:
             behind = [pruned.step(state) for state in behind]
     progress(STAGE, total, total)
     return pruned

@@ -64,7 +64,8 @@ def drawn(app: AppTest) -> str:
     return str(app.get("iframe")[0].proto).rpartition("function drawGraph()")[2]
 
 
-def test_the_first_example_is_compared_at_once_and_a_long_text_is_cut_where_a_person_can_see_it(app: AppTest) -> None:
+def test_the_first_example_is_compared_at_once_and_a_long_text_is_cut_where_a_person_can_see_it() -> None:
+    app = settled(open_app("similarity"))
     assert app.title[0].value == "Which heads attend alike on your text?"
     # The chosen head, and those most alike; the other tabs are not drawn.
     assert len(app.get("plotly_chart")) == 3
