@@ -95,7 +95,7 @@ def fit(
         hooks = training.Hooks("fit", reporter)
         if whole:
             facts = (asdict(schedule), settings.seed, settings.max_length)
-            name = key("fitting", 4, card.sha256, texts.sha256, validation.sha256, *facts)
+            name = key("fitting", 5, card.sha256, texts.sha256, validation.sha256, *facts)
             hooks = replace(hooks, checkpoint=StoredTraining(store, name))
         fitted = training.fit(
             card,
@@ -107,7 +107,7 @@ def fit(
             seed=settings.seed,
             hooks=hooks,
         )
-        if not all(bool(weight.isfinite().all()) for weight in fitted.network.parameters()):
+        if not training.is_finite(fitted.network):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
         if save == "adapter":
             folder = saving.save_adapter(fitted, output)

@@ -51,6 +51,19 @@ def find_module(layer: nn.Module, path: str) -> nn.Module | None:
         return None
 
 
+def list_stack(network: Any, family: Family) -> list[nn.Module]:
+    """All layers of a network: those with heads, and those without between them."""
+    listed = network.base_model.get_submodule(family.layers)
+    if family.shared is None:
+        return list(listed)
+    return [layer for group in listed for layer in group.get_submodule(family.shared).children()]
+
+
+def list_layers(network: Any, family: Family) -> list[nn.Module]:
+    """The layers of a network with heads, first to last; a layer that is used in many passes counts once."""
+    return [layer for layer in list_stack(network, family) if find_module(layer, family.output) is not None]
+
+
 @dataclass(frozen=True, eq=False)
 class Projection:
     """A ``Linear``, or GPT-2's ``Conv1D`` that stores the same weights the other way round."""
@@ -207,19 +220,13 @@ class HeadModel:
 
     @property
     def layer_modules(self) -> list[nn.Module]:
-        """The layers with heads, first to last; a layer that is used in many passes counts once."""
-        stack = self.stack
-        return [stack[place] for place in self._places]
+        """The layers with heads; see ``list_layers``."""
+        return list_layers(self.network, self.family)
 
     @property
     def stack(self) -> list[nn.Module]:
-        """All layers: those with heads, and those without between them."""
-        base: nn.Module = self.network.base_model
-        listed = base.get_submodule(self.family.layers)
-        assert isinstance(listed, nn.ModuleList)
-        if self.family.shared is None:
-            return list(listed)
-        return [layer for group in listed for layer in group.get_submodule(self.family.shared).children()]
+        """All layers; see ``list_stack``."""
+        return list_stack(self.network, self.family)
 
     @property
     def _places(self) -> list[int]:

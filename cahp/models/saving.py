@@ -26,7 +26,7 @@ from torch.nn.functional import nll_loss
 from cahp.files import scratch
 from cahp.models import compact, to_onnx
 from cahp.models.cards import DERIVED_SIZE, FAMILIES, Family, ModelCard
-from cahp.models.head_model import Batch, HeadModel, Projection, find_module
+from cahp.models.head_model import Batch, HeadModel, Projection, list_layers
 from cahp.models.identity import BUILTINS, output_head
 from cahp.models.matching import match_folder, quiet, sketch_network
 from cahp.models.selftest import relative_difference
@@ -174,7 +174,7 @@ def refuse_standard(card: ModelCard, *, units: int = 1, adder: str = "") -> str 
     smaller = _with_fewer(network, card, units=units)
     if smaller is None or family.shared:
         return DERIVED_SIZE
-    layers = _layers(smaller, family)
+    layers = list_layers(smaller, family)
     if Projection(layers[0].get_submodule(family.output)).weight.shape[1] != units * card.head_size:
         return DERIVED_SIZE
     attention = {id(weights) for layer in layers for weights in layer.get_submodule(family.attention).parameters()}
@@ -202,14 +202,8 @@ def _sketch(card: ModelCard) -> tuple[Any, Family]:
     return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
 
 
-def _layers(network: Any, family: Family) -> list[torch.nn.Module]:
-    """The layers with heads of a network."""
-    layers = network.base_model.get_submodule(family.layers)
-    return [layer for layer in layers if find_module(layer, family.output) is not None]
-
-
 def _has_output_bias(network: Any, family: Family) -> bool:
-    return Projection(_layers(network, family)[0].get_submodule(family.output)).bias is not None
+    return Projection(list_layers(network, family)[0].get_submodule(family.output)).bias is not None
 
 
 def _with_fewer(network: Any, card: ModelCard, *, units: int, biases: bool = False) -> Any:

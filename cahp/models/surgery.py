@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from cahp.models.attention import ForwardCall, calling
 from cahp.models.cards import REFUSED, Family, Rows, Site
 from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
-from cahp.models.head_model import HeadModel, Projection, find_module
+from cahp.models.head_model import HeadModel, Projection, find_module, list_layers
 from cahp.models.matching import match_network
 from cahp.models.stored import check_memory
 from cahp.values import Arrays, HeadMask, MaskError, ModelError
@@ -100,13 +100,11 @@ def masked(network: PreTrainedModel, mask: HeadMask | NDArray[Any]) -> Iterator[
         raise ModelError(f"{name} is of the architecture {kind}, which {REFUSED[kind]}; name another model")
     family, facts = match_network(name, network, causal=False)
     mask.check_fits(facts["layers"], facts["heads"], name)
-    outputs = [
-        find_module(layer, family.output) for layer in network.base_model.get_submodule(family.layers).children()
-    ]
     with ExitStack() as stack:
-        for output, keep in zip(filter(None, outputs), mask.keep, strict=True):
+        for layer, keep in zip(list_layers(network, family), mask.keep, strict=True):
             channels = torch.tensor(keep).repeat_interleave(facts["head_size"])
-            stack.callback(output.register_forward_pre_hook(partial(_close, channels)).remove)
+            hook = layer.get_submodule(family.output).register_forward_pre_hook(partial(_close, channels))
+            stack.callback(hook.remove)
         yield network
 
 

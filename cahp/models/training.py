@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils._pytree import tree_flatten, tree_unflatten, treespec_dumps, treespec_loads
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
@@ -25,7 +26,7 @@ from cahp.models.matching import quiet
 from cahp.models.reading import next_token_sums, training_losses
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
-from cahp.values import Progress, silent
+from cahp.values import Arrays, Fields, Progress, silent
 
 
 @dataclass(frozen=True)
@@ -307,24 +308,16 @@ def optimise(
     if hooks.checkpoint is not None:
         stored = hooks.checkpoint.load()
     if stored is not None:
-        tensors = {name: torch.tensor(array) for name, array in stored[0].items()}
-        meta = stored[1]
-        history = [Epoch(**epoch) for epoch in meta["history"]]
+        state = _join(*stored)
+        history = [Epoch(**epoch) for epoch in state["history"]]
         step = len(history) * len(loader)
-        set_weights([tensors[f"weight-{place}"] for place in range(len(trained))])
-        if meta["best"] is not None:
-            best = tuple(meta["best"])
-            kept = [tensors[f"best-{place}"] for place in range(len(trained))]
-        for place, parameter in enumerate(trained):
-            # A weight that no loss reaches has no moments.
-            if f"step-{place}" in tensors:
-                moments = {name: tensors[f"{name}-{place}"].to(parameter.device) for name in ("exp_avg", "exp_avg_sq")}
-                optimizer.state[parameter] = {"step": tensors[f"step-{place}"], **moments}
-        for group, learning_rate in zip(optimizer.param_groups, meta["rates"], strict=True):
-            group["lr"] = learning_rate
-        rate.last_epoch = meta["rate"]
-        order.set_state(tensors["order"])
-        torch.set_rng_state(tensors["random"])
+        set_weights(state["weights"])
+        best = state["best"]
+        kept = state["kept"]
+        optimizer.load_state_dict(state["optimizer"])
+        rate.load_state_dict(state["rate"])
+        order.set_state(state["order"])
+        torch.set_rng_state(state["random"])
 
     pause()
     while not over():
@@ -357,24 +350,45 @@ def optimise(
         history.append(epoch)
         report()
         if hooks.checkpoint is not None and not over():
-            # The random numbers that order the texts, and those that dropout uses.
-            tensors = {"order": order.get_state(), "random": torch.get_rng_state()}
-            for place, parameter in enumerate(trained):
-                tensors[f"weight-{place}"] = parameter.detach()
-                tensors |= {f"{name}-{place}": moment for name, moment in optimizer.state[parameter].items()}
-            tensors |= {f"best-{place}": weight for place, weight in enumerate(kept)}
-            meta = {
+            state = {
                 "history": [asdict(epoch) for epoch in history],
+                "weights": [parameter.detach() for parameter in trained],
                 "best": best,
-                "rates": [group["lr"] for group in optimizer.param_groups],
-                "rate": rate.last_epoch,
+                "kept": kept,
+                "optimizer": optimizer.state_dict(),
+                "rate": rate.state_dict(),
+                # The random numbers that order the texts, and those that dropout uses.
+                "order": order.get_state(),
+                "random": torch.get_rng_state(),
             }
-            hooks.checkpoint.save({name: tensor.cpu().numpy() for name, tensor in tensors.items()}, meta)
+            hooks.checkpoint.save(*_split(state))
     set_weights(kept)
     if hooks.checkpoint is not None:
         hooks.checkpoint.remove()
     hooks.progress(hooks.stage, total(), total())
     return describe()
+
+
+def is_finite(network: nn.Module) -> bool:
+    """Whether all weights of a trained network are finite numbers."""
+    return all(bool(weight.isfinite().all()) for weight in network.parameters())
+
+
+def _split(state: Fields) -> tuple[Arrays, Fields]:
+    """Return the tensors of a state as arrays, and as JSON its other values and its form."""
+    leaves, form = tree_flatten(state)
+    arrays = {str(place): leaf.cpu().numpy() for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)}
+    others = [None if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    return arrays, {"others": others, "form": treespec_dumps(form)}
+
+
+def _join(arrays: Arrays, meta: Fields) -> dict[str, Any]:
+    """Return the state that ``_split`` took apart."""
+    leaves = list(meta["others"])
+    for place, array in arrays.items():
+        leaves[int(place)] = torch.tensor(array)
+    state: dict[str, Any] = tree_unflatten(leaves, treespec_loads(meta["form"]))
+    return state
 
 
 class TimeIsUp(Exception):

@@ -531,7 +531,7 @@ class Recoveries:
         start = cut_model(model, mask, refitted)
 
         def train(schedule: Schedule) -> tuple[HeadModel, list[Epoch]]:
-            state = StoredTraining(resources.store, key("tuning", 10, *parts, asdict(schedule), model.device.type))
+            state = StoredTraining(resources.store, key("tuning", 11, *parts, asdict(schedule), model.device.type))
             hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
             with resources.timed("recovery"):
                 return finetune(start, self.calibration, schedule=schedule, seed=self._seed, hooks=hooks)
@@ -598,7 +598,7 @@ class Recoveries:
             return stored
         resources = self._resources
         model = resources.model
-        state = StoredTraining(resources.store, key("distilling", 10, name, model.device.type))
+        state = StoredTraining(resources.store, key("distilling", 11, name, model.device.type))
         hooks = Hooks(progress=resources.progress, watch=resources.watch, checkpoint=state)
         plan = key("distilling texts", 2, name)
         if seconds is not None:

@@ -19,7 +19,7 @@ from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out, read_outputs
 from cahp.models.surgery import add_bypass, cut, find_bypass, separate
-from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, optimise, train, until
+from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, is_finite, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
 from cahp.values import CahpError, HeadMask, Ints, Progress, silent, spread
@@ -488,16 +488,12 @@ def finetune(
         seed=seed,
         hooks=replace(hooks, stage="finetune"),
     )
-    if not _is_finite(network):
+    if not is_finite(network):
         raise CahpError(
             "fine-tuning diverged: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
     return start.with_network(network), history
-
-
-def _is_finite(network: nn.Module) -> bool:
-    return all(bool(weight.isfinite().all()) for weight in network.parameters())
 
 
 # The quick refit --------------------------------------------------------------------------------------------
@@ -720,7 +716,7 @@ def distill(
     whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)
     if not training.epochs:
         reason = "no time was left for it"
-    elif not _is_finite(network):
+    elif not is_finite(network):
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
         last = teacher.compare(start, held_out, network=network)
