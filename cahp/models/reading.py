@@ -35,40 +35,43 @@ class Reader:
     """Reads what an ``Evaluation`` of ``texts`` holds: class scores ``(b, C)``, or of windows ``(b, tokens, 3)``.
 
     Models are compared with the ``full`` model (None: with none), which runs when a window is read for the first time.
+    All compute in ``precision``.
     """
 
-    def __init__(self, texts: Texts, *, full: HeadModel | None = None) -> None:
+    def __init__(self, texts: Texts, *, full: HeadModel | None = None, precision: Precision = "float32") -> None:
         self._texts = texts
         self._windows = texts.windows
         self._full = full
+        self._precision = precision
         self._longest = max((window.scored for window in self._windows), default=0)
         #: Of the scored tokens of each window the full model's states, and what ``linearise`` returned for them.
         self._states: dict[int, Tensor] = {}
         self._slopes: dict[int, tuple[Tensor, Tensor]] = {}
         self._linear: bool | None = None
 
-    def read(self, model: HeadModel, batch: Batch, *, precision: Precision = "float32", **call: Any) -> Tensor:
+    @torch.no_grad()
+    def read(self, model: HeadModel, batch: Batch, **call: Any) -> Tensor:
         """The answers of ``model`` to a batch; ``call`` holds options of ``HeadModel.logits``."""
         if not self._windows:
-            return model.logits(batch, precision=precision, **call).float()
+            return model.logits(batch, precision=self._precision, **call).float()
         if model is self._full and call.get("gates") is None:
             # It is compared with nothing, and its states serve other models. Known ones are read again: the time of an
             # evaluation contains its pass.
-            return self._answers(model, batch, self._read_states(batch, precision), None, precision)
-        with torch.no_grad():
-            states = model.logits(batch, states=True, precision=precision, **call)
-            chosen = self._scored(batch, states.shape[1])
-            reference = None
-            if self._full is not None:
-                reference = self._reference(batch, model, precision)
-            return self._answers(model, batch, states[chosen], reference, precision)
+            return self._answers(model, batch, self._read_states(batch), None)
+        states = model.logits(batch, states=True, precision=self._precision, **call)
+        chosen = self._scored(batch, states.shape[1])
+        reference = None
+        if self._full is not None:
+            reference = self._reference(batch, model)
+        return self._answers(model, batch, states[chosen], reference)
 
-    def prepare(self, *, precision: Precision = "float32", progress: Progress = silent) -> None:
+    @torch.no_grad()
+    def prepare(self, *, progress: Progress = silent) -> None:
         """Compute what is otherwise computed when a window is first compared with the full model."""
         if self._full is not None and self._windows:
             batches = self._full.batches(self._full.tokenize(self._texts.inputs))
             for batch in report_progress(batches, "evaluation", progress):
-                self._reference(batch, self._full, precision)
+                self._reference(batch, self._full)
 
     def _scored(self, batch: Batch, length: int) -> Tensor:
         """At which places of a batch predictions are scored ``(b, length)``."""
@@ -77,31 +80,27 @@ class Reader:
             scored[place, self._windows[row].places] = True
         return torch.from_numpy(scored).to(batch.lengths.device)
 
-    def _states_of(self, batch: Batch, precision: Precision) -> Tensor:
-        """The full model's states ``(n, hidden)`` at the scored tokens of a batch."""
-        if any(row not in self._states for row in batch.rows.tolist()):
-            return self._read_states(batch, precision)
-        return torch.cat([self._states[row] for row in batch.rows.tolist()])
-
-    def _read_states(self, batch: Batch, precision: Precision) -> Tensor:
+    def _read_states(self, batch: Batch) -> Tensor:
+        """Read the full model's states ``(n, hidden)`` at the scored tokens of a batch."""
         assert self._full is not None
-        with torch.no_grad():
-            states = self._full.logits(batch, states=True, precision=precision).float()
+        states = self._full.logits(batch, states=True, precision=self._precision).float()
         chosen = states[self._scored(batch, states.shape[1])]
         parts = torch.split(chosen, [self._windows[row].scored for row in batch.rows])
         self._states |= dict(zip(batch.rows.tolist(), parts, strict=True))
         return chosen
 
-    def _reference(self, batch: Batch, model: HeadModel, precision: Precision) -> Reference:
+    def _reference(self, batch: Batch, model: HeadModel) -> Reference:
         assert self._full is not None
-        states = self._states_of(batch, precision)
+        rows = batch.rows.tolist()
+        if any(row not in self._states for row in rows):
+            self._read_states(batch)
+        states = torch.cat([self._states[row] for row in rows])
         network = self._full.network
         if self._linear is None:
             self._linear = has_linear_logits(network, states)
         # Rounded logits are not linear, and are compared with logits that are rounded in the same way.
-        if not self._linear or precision != "float32" or not same_head(model.network, network):
+        if not self._linear or self._precision != "float32" or not same_head(model.network, network):
             return Reference(network, states)
-        rows = batch.rows.tolist()
         for row in rows:
             if row not in self._slopes:
                 self._slopes[row] = linearise(network, self._states[row])
@@ -109,13 +108,11 @@ class Reader:
         shifts = torch.cat([self._slopes[row][1] for row in rows])
         return Reference(network, states, slopes, shifts)
 
-    def _answers(
-        self, model: HeadModel, batch: Batch, states: Tensor, reference: Reference | None, precision: Precision
-    ) -> Tensor:
+    def _answers(self, model: HeadModel, batch: Batch, states: Tensor, reference: Reference | None) -> Tensor:
         windows = [self._windows[row] for row in batch.rows]
         device = states.device
         targets = torch.as_tensor(np.concatenate([window.targets for window in windows]), device=device)
-        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self._precision == "bfloat16"):
             read = read_tokens(model.network, states, targets, reference=reference)
         # At the end of each row, whatever the window's length.
         answers = torch.zeros(len(windows), self._longest, read.shape[1], device=device)

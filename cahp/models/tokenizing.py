@@ -35,8 +35,6 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
     Raises:
         DataError: If a text has no tokens at all, or one that the model does not know.
     """
-    if not inputs:
-        return []
     windows = [item for item in inputs if isinstance(item, Window)]
     if windows:
         return from_ids(window.inputs for window in windows)
@@ -48,9 +46,7 @@ def tokenize(model: HeadModel, inputs: Sequence[Item], *, max_length: int | None
         tokens = model.prompt.tokens(texts, limit)
     else:
         limit = min(max_length or model.max_length, model.max_length)
-        with ENCODING:
-            encoded = model.tokenizer(texts, truncation=True, max_length=limit, padding=False)
-        tokens = [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
+        tokens = _encode(model.tokenizer, texts, truncation=True, max_length=limit)
     for text, ids in zip(texts, (entry["input_ids"] for entry in tokens), strict=True):
         if not ids:
             raise DataError(f"the text {str(text)[:60]!r} has no tokens for {model.card.id}; remove or replace it")
@@ -93,8 +89,8 @@ def tokenize_own(model: HeadModel, text: Input, *, max_length: int | None = None
         return entry, whole
     if not isinstance(text, str):
         text = "\n".join(filter(None, text))
-    with ENCODING:
-        ids = model.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+    (encoded,) = _encode(model.tokenizer, [text], add_special_tokens=False)
+    ids = encoded["input_ids"]
     if not ids:
         raise empty
     _check_known(model, text, ids)
@@ -133,11 +129,16 @@ def from_ids(rows: Iterable[Ints]) -> Tokens:
 
 def count_whole(tokenizer: Any, inputs: Sequence[Item]) -> list[int]:
     """The number of tokens of each text or pair as a whole, with the special ones."""
-    if not inputs:
+    return [len(entry["input_ids"]) for entry in _encode(tokenizer, list_texts(inputs), truncation=False)]
+
+
+def _encode(tokenizer: Any, texts: Sequence[Input], **options: Any) -> Tokens:
+    """The token ids of each text or pair, without padding."""
+    if not texts:
         return []
     with ENCODING:
-        encoded = tokenizer(list_texts(inputs), truncation=False, padding=False, verbose=False)
-    return [len(ids) for ids in encoded["input_ids"]]
+        encoded = tokenizer(texts, padding=False, verbose=False, **options)
+    return [dict(zip(encoded, row, strict=True)) for row in zip(*encoded.values(), strict=True)]
 
 
 def list_texts(inputs: Sequence[Item]) -> list[Input]:
@@ -265,11 +266,7 @@ class PromptReader:
     # Tokens --------------------------------------------------------------------------------------------------------
 
     def _encoded(self, prompts: Sequence[str]) -> Tokens:
-        with ENCODING:
-            encoded = self._tokenizer(
-                list(prompts), truncation=False, padding=False, return_special_tokens_mask=True, verbose=False
-            )
-        entries = [dict(zip(encoded, map(list, row), strict=True)) for row in zip(*encoded.values(), strict=True)]
+        entries = _encode(self._tokenizer, prompts, truncation=False, return_special_tokens_mask=True)
         for entry in entries:
             special = entry.pop("special_tokens_mask")
             # After an end token a causal model would begin another text.

@@ -20,7 +20,7 @@ from cahp.run.resources import Resources
 from cahp.store import Store, key
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Item, Texts
-from cahp.values import HeadMask, JsonObject, OptionError
+from cahp.values import HeadMask, OptionError
 
 if TYPE_CHECKING:
     from cahp.models.head_model import HeadModel
@@ -90,7 +90,7 @@ class Measurements:
             else:
                 reader = self.reader(texts)
                 with self._resources.timed("evaluation"):
-                    evaluation = shared.evaluate(mask, model, texts, reader=reader, **self._options)
+                    evaluation = shared.evaluate(mask, model, texts, reader=reader, progress=self._resources.progress)
             if mask is None:
                 seconds = self._resources.timings["evaluation"] - before
                 record_pace(store, self.card, tokens=texts.tokens, seconds=seconds)
@@ -128,7 +128,7 @@ class Measurements:
 
         reader = self.reader(texts)
         with self._resources.timed("evaluation"):
-            return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, **self._options)
+            return evaluate(model, texts, mask=mask, on_part=on_part, reader=reader, progress=self._resources.progress)
 
     def reader(self, texts: Texts) -> Reader:
         """Return what reads answers to ``texts``, and compares them with the full model's where the task says so."""
@@ -138,23 +138,18 @@ class Measurements:
             # It holds states of the full model, so only those of the latest texts stay; the store keeps none, since a
             # text can be read from them.
             kept = list(self._readers.items())[1 - _READERS :]
-            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=self.model)}
+            self._readers = {**dict(kept), texts.sha256: Reader(texts, full=self.model, precision=self._precision)}
         return self._readers[texts.sha256]
 
     def prepare(self, texts: Texts) -> None:
         """Compute what evaluations compare with while they read, so that their time does not contain it."""
-        self.reader(texts).prepare(**self._options)
+        self.reader(texts).prepare(progress=self._resources.progress)
 
     def dissect(self, inputs: Sequence[Item], held_out: Texts) -> Dissection:
         """Take the output of each head apart on ``inputs``, and remove each head on ``held_out`` texts."""
         from cahp.stages.anatomy import dissect
 
-        return dissect(self.model, inputs, held_out, **self._options)
-
-    @property
-    def _options(self) -> JsonObject:
-        """What every evaluation is told."""
-        return {"precision": self._precision, "progress": self._resources.progress}
+        return dissect(self.model, inputs, held_out, precision=self._precision, progress=self._resources.progress)
 
     @property
     def model(self) -> HeadModel:

@@ -81,11 +81,11 @@ def dissect(
         ModelError: If the device has no room for the Gram matrix of a layer.
     """
     learning, holding = (model.batches(model.tokenize(some)) for some in (inputs, held_out.inputs))
-    reader = Reader(held_out, full=model)
+    reader = Reader(held_out, full=model, precision=precision)
     shape = len(held_out), *held_out.task.get_answer_shape(held_out)
     scores = np.zeros(shape, dtype=np.float32)
     for batch in holding:
-        scores[batch.rows] = reader.read(model, batch, precision=precision).cpu().numpy()
+        scores[batch.rows] = reader.read(model, batch).cpu().numpy()
     full = held_out.evaluation_of(scores)
     energies = np.zeros((len(PREDICTORS), model.layers, model.heads))
     divergences = np.zeros((len(REPLACEMENTS), model.layers, model.heads, len(full.divergences(full))))
@@ -133,7 +133,7 @@ def dissect(
                     fill: list[Tensor | float] = [0.0] * model.layers
                     fill[layer] = replaced[number][place]
                     call = {"gates": gates, "fill": fill, "start": states[number]}
-                    scores[batch.rows] = reader.read(rest, batch, precision=precision, **call).cpu().numpy()
+                    scores[batch.rows] = reader.read(rest, batch, **call).cpu().numpy()
                 divergences[place, layer, head] = held_out.evaluation_of(scores).divergences(full)
         states = following
     progress(STAGE, done, done)

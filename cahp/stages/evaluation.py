@@ -9,7 +9,7 @@ import numpy as np
 
 from cahp.tasks.answers import Evaluation, PartListener
 from cahp.tasks.texts import Texts
-from cahp.values import HeadMask, Precision, Progress, silent
+from cahp.values import HeadMask, Progress, silent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -23,7 +23,6 @@ def evaluate(
     texts: Texts,
     *,
     mask: HeadMask | None = None,
-    precision: Precision = "float32",
     progress: Progress = silent,
     on_part: PartListener | None = None,
     reader: Reader | None = None,
@@ -53,7 +52,7 @@ def evaluate(
         batches.sort(key=lambda batch: own.isdisjoint(batch.rows.tolist()))
     return evaluate_batches(
         batches,
-        lambda number: read(model, batches[number], gates=gates, precision=precision),
+        lambda number: read(model, batches[number], gates=gates),
         texts,
         progress=progress,
         on_part=on_part,
@@ -121,7 +120,6 @@ class SharedLayers:
         texts: Texts,
         *,
         reader: Reader,
-        precision: Precision = "float32",
         progress: Progress = silent,
     ) -> Evaluation:
         """Evaluate ``pruned``, the model that was cut to ``mask``, which must have no empty layer."""
@@ -146,7 +144,7 @@ class SharedLayers:
             left = {path: [] for path in useful[: max(0, self._room - taken) // layer_bytes]}
 
         def read(number: int) -> Tensor:
-            options: dict[str, Any] = {"precision": precision}
+            options: dict[str, Any] = {}
             if start:
                 options["start"] = start[number]
             leaving = iter(paths[depth:])

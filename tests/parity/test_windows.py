@@ -276,7 +276,7 @@ def test_a_large_vocabulary_does_not_differ_from_itself(tmp_path: Path) -> None:
 def test_in_bfloat16_a_model_does_not_differ_from_itself(folder: Path) -> None:
     model = models.load(str(folder), device="cpu")
     texts = cut_windows(model.card, fakes.sentences(12), window=16, tokens=10**6)
-    found = evaluate(model, texts, precision="bfloat16", reader=Reader(texts, full=model))
+    found = evaluate(model, texts, reader=Reader(texts, full=model, precision="bfloat16"))
     assert found.divergences(found) == pytest.approx(0, abs=1e-5)
 
 
