@@ -97,7 +97,7 @@ def fit(
             facts = (asdict(schedule), settings.seed, settings.max_length)
             name = key("fitting", 5, card.sha256, texts.sha256, validation.sha256, *facts)
             hooks = replace(hooks, checkpoint=StoredTraining(store, name))
-        fitted = training.fit(
+        trained, history = training.fit(
             card,
             texts,
             validation=validation,
@@ -107,16 +107,16 @@ def fit(
             seed=settings.seed,
             hooks=hooks,
         )
-        if not training.is_finite(fitted.network):
+        if not training.is_finite(trained.network):
             raise CahpError("the training diverged: its weights are no longer finite numbers; lower --learning-rate")
         if save == "adapter":
-            folder = saving.save_adapter(fitted, output)
+            folder = saving.save_adapter(trained, output)
             written = replace(card, labels=texts.classes, adapter=str(folder))
         else:
-            network = fitted.network
+            network = trained.network
             if not whole:
                 network = network.merge_and_unload()
-            folder = saving.save_network(network, fitted.model.tokenizer, output)
+            folder = saving.save_network(network, trained.tokenizer, output)
             written = models.identify(str(folder.resolve()))
         try:
             written = replace(written, max_length=settings.max_length)
@@ -136,7 +136,7 @@ def fit(
     return {
         "model": card.id,
         "data": {"id": dataset.id, "train": record_split(resources, "train", texts)},
-        "epochs": [asdict(epoch) for epoch in fitted.history],
+        "epochs": [asdict(epoch) for epoch in history],
         "metrics": {split: to_metrics(measured_outcomes) for split, measured_outcomes in outcomes.items()},
         "outcomes": outcomes,
         "test_opened": log.count,

@@ -432,15 +432,13 @@ class HeadModel:
                     probe(layer, weights.detach())
         return logits
 
-    def scores(self, inputs: Tensors, network: Any = None) -> Tensor:
-        """Class scores ``(b, C)`` of padded inputs, by the model's own network or another ``network``."""
-        if network is None:
-            network = self.network
+    def scores(self, inputs: Tensors) -> Tensor:
+        """Class scores ``(b, C)`` of padded inputs."""
         if self.prompt is not None:
-            return self.prompt.scores(network, inputs)
+            return self.prompt.scores(self.network, inputs)
         if self.predicts_tokens:
-            return logits_at(network, inputs, inputs["attention_mask"].sum(1) - 1, use_cache=False)
-        logits: Tensor = network(**inputs).logits
+            return logits_at(self.network, inputs, inputs["attention_mask"].sum(1) - 1, use_cache=False)
+        logits: Tensor = self.network(**inputs).logits
         return logits
 
     def gates(self, keep: NDArray[Any]) -> Tensor:

@@ -128,9 +128,7 @@ def losses(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tenso
     of a window, whose classes do not count. Of what is read twice both readings count: groups that CAHP
     chose by the second alone were no better. ``call`` holds options of ``HeadModel.logits``.
     """
-    return _losses(
-        model, model.network, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call)
-    )
+    return _losses(model, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call))
 
 
 def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tensor:
@@ -144,11 +142,11 @@ def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: 
     return model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None])[:, 0]
 
 
-def training_losses(model: HeadModel, network: Any, tensors: Tensors, labels: Tensor) -> Tensor:
-    """The ``losses`` of another network than that of the ``model``, such as one that is trained."""
+def training_losses(model: HeadModel, tensors: Tensors, labels: Tensor) -> Tensor:
+    """The ``losses`` of a model that is trained, whose heads are all open."""
     if model.predicts_tokens:
-        return _losses(model, network, tensors, labels, hidden_states(network, tensors))
-    return _losses(model, network, tensors, labels, model.scores(tensors, network))
+        return _losses(model, tensors, labels, hidden_states(model.network, tensors))
+    return _losses(model, tensors, labels, model.scores(tensors))
 
 
 def next_token_sums(network: Any, tensors: Tensors) -> Floats:
@@ -187,15 +185,15 @@ def draw_curvature(logits: Tensor, generator: torch.Generator) -> Tensor:
     return drawn - shares * drawn.sum(-1, keepdim=True)
 
 
-def _losses(model: HeadModel, network: Any, tensors: Tensors, labels: Tensor, outputs: Tensor) -> Tensor:
-    """The loss of each text from the ``outputs`` of a network: class scores, or hidden states of a language model."""
+def _losses(model: HeadModel, tensors: Tensors, labels: Tensor, outputs: Tensor) -> Tensor:
+    """The loss of each text from the ``outputs`` of a model: class scores, or hidden states of a language model."""
     if not model.predicts_tokens:
         return nn.functional.cross_entropy(outputs, labels, reduction="none")
     ids = tensors["input_ids"]
     # Every token that is read, but the first where it is the next one, is predicted.
     ahead = model.card.task.ahead
     predicted = tensors["attention_mask"][:, ahead:].bool()
-    lost = token_losses(network, outputs[:, : ids.shape[1] - ahead][predicted], ids[:, ahead:][predicted])
+    lost = token_losses(model.network, outputs[:, : ids.shape[1] - ahead][predicted], ids[:, ahead:][predicted])
     rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
     return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 
@@ -234,47 +232,38 @@ class Teacher:
             states[batch.rows, : hidden.shape[1]] = hidden
         self._states = torch.as_tensor(states)
 
-    def compare(self, model: HeadModel, rows: Ints, *, network: Any = None, progress: Progress = silent) -> Divergences:
-        """Compare ``model``, or another ``network`` of its kind, with the teacher on some of the items."""
+    def compare(self, model: HeadModel, rows: Ints, *, progress: Progress = silent) -> Divergences:
+        """Compare ``model`` with the teacher on some of the items."""
         repeated = self._repeated[rows]
         count = int((~repeated).sum())
-        text, same, tokens = self._compare(model, rows[~repeated], network, progress)
+        text, same, tokens = self._compare(model, rows[~repeated], progress)
         if not repeated.any():
             return Divergences(text, None, same, count)
-        repeats, same_repeats, more = self._compare(model, rows[repeated], network, progress)
+        repeats, same_repeats, more = self._compare(model, rows[repeated], progress)
         return Divergences(text, repeats, (same * tokens + same_repeats * more) / (tokens + more), count)
 
-    def _compare(self, model: HeadModel, rows: Ints, network: Any, progress: Progress) -> tuple[float, float, int]:
+    def _compare(self, model: HeadModel, rows: Ints, progress: Progress) -> tuple[float, float, int]:
         """The mean KL divergence (nats) over items or their tokens, the share of same answers, and their number."""
         tokens = [self._tokens[row] for row in rows]
         if not self._model.predicts_tokens:
-            logits = logits_of(model, tokens, network=network, progress=progress)
+            logits = logits_of(model, tokens, progress=progress)
             return *compare_answers(logits, self._logits[rows]), len(rows)
-        if network is None:
-            network = model.network
         sums = np.zeros(3)
         for batch in report_progress(model.batches(tokens), "evaluation", progress):
             real = self._find_compared(batch.tensors, rows[batch.rows])
             with torch.no_grad():
-                states = hidden_states(network, batch.tensors)[real]
+                states = hidden_states(model.network, batch.tensors)[real]
                 wanted = self._wanted(rows[batch.rows], real)
                 # The next tokens are not asked for here.
                 none = torch.zeros(len(states), dtype=torch.long, device=states.device)
-                mine = read_tokens(network, states, none, reference=Reference(self._model.network, wanted))
+                mine = read_tokens(model.network, states, none, reference=Reference(self._model.network, wanted))
                 theirs = read_tokens(self._model.network, wanted, none)
             same = (mine[:, PREDICTION] == theirs[:, PREDICTION]).sum()
             sums += float(mine[:, DIVERGENCE].double().sum()), float(same), len(states)
         divergence, same_total, count = sums
         return float(divergence / count), float(same_total / count), int(count)
 
-    def loss(
-        self,
-        network: nn.Module,
-        tensors: Tensors,
-        rows: Ints,
-        *,
-        labels: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, model: HeadModel, tensors: Tensors, rows: Ints, *, labels: Tensor | None = None) -> Tensor:
         """The mean of ``T^2 KL(teacher, student)`` over the texts of a batch, of scores softened by ``T``.
 
         Of a language model it is the mean KL divergence over tokens, with ``T = 1``. The cross-entropy with any
@@ -282,7 +271,7 @@ class Teacher:
         where that is fast: rounding is far below the noise of a batch.
         """
         if not self._model.predicts_tokens:
-            logits = self._model.scores(tensors, network)
+            logits = model.scores(tensors)
             mine = (logits / TEMPERATURE).log_softmax(-1)
             softened = (self._logits[rows] / TEMPERATURE).log_softmax(-1)
             total = TEMPERATURE**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
@@ -293,8 +282,8 @@ class Teacher:
         wanted = self._wanted(rows, real)
         full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
-            states = hidden_states(network, tensors)[real]
-            return token_losses(network, states, full=full, wanted=wanted).mean()
+            states = hidden_states(model.network, tensors)[real]
+            return token_losses(model.network, states, full=full, wanted=wanted).mean()
 
     def _find_compared(self, tensors: Tensors, rows: Ints) -> Tensor:
         """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
@@ -320,7 +309,6 @@ def logits_of(
     model: HeadModel,
     tokens: Tokens,
     *,
-    network: Any = None,
     stage: str = "evaluation",
     progress: Progress = silent,
 ) -> Tensor:
@@ -329,7 +317,7 @@ def logits_of(
     scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
     for batch in report_progress(batches, stage, progress):
         with torch.no_grad():
-            logits = model.scores(batch.tensors, network)
+            logits = model.scores(batch.tensors)
         scores[batch.rows] = logits.float().cpu().numpy()
     return torch.tensor(scores, dtype=torch.float32, device=model.device)
 

@@ -32,7 +32,6 @@ from cahp.models.matching import match_folder, quiet, sketch_network
 from cahp.models.selftest import relative_difference
 from cahp.models.stored import in_float32
 from cahp.models.surgery import find_bypass, restore_shapes, separate, sizes
-from cahp.models.training import Fitted
 from cahp.models.vocabulary import vocabulary_logits
 from cahp.models.weights import ADAPTER, ADAPTER_CONFIG, CONFIG, WEIGHTS, state_rotation
 from cahp.output import Output
@@ -57,16 +56,16 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
-    """Write the adapter in float16, and the class names; return the folder."""
+def save_adapter(model: HeadModel, out: Path | Output) -> Path:
+    """Write the adapter of a classifier in float16, and the class names; return the folder."""
     output = Output.of(out)
-    card = fitted.model.card
+    card = model.card
     # Never a path of this machine.
     base = card.id
     if card.id in BUILTINS and card.source is None:
         base = BUILTINS[card.id].base
     with output.whole() as part, quiet():
-        fitted.network.save_pretrained(part)
+        model.network.save_pretrained(part)
         weights = part / ADAPTER
         save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
         config = json.loads((part / ADAPTER_CONFIG).read_text())
@@ -74,7 +73,7 @@ def save_adapter(fitted: Fitted, out: Path | Output) -> Path:
         # PEFT writes a set here, in another order each time.
         config["target_modules"] = sorted(config["target_modules"])
         (part / ADAPTER_CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-        names = fitted.model.network.config.id2label
+        names = model.network.config.id2label
         (part / CONFIG).write_text(json.dumps({"id2label": names}, indent=2) + "\n")
         (part / "README.md").unlink(missing_ok=True)
     return output.folder

@@ -266,7 +266,7 @@ def copy_network(model: HeadModel) -> HeadModel:
 
 
 def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
-    """A copy that shares no weights, with float32 weights, to be ``trained`` or not.
+    """A copy that shares no weights, with float32 weights, which are to be ``trained`` or not.
 
     Raises:
         ModelError: If weights that are kept otherwise have no room in float32.
@@ -276,7 +276,9 @@ def separate(pruned: HeadModel, *, trained: bool = True) -> HeadModel:
         check_memory(pruned.network, "a training", copies=4)
     else:
         check_memory(pruned.network, "a copy", copies=1)
-    return pruned.with_network(copy.deepcopy(pruned.network))
+    copied = pruned.with_network(copy.deepcopy(pruned.network))
+    copied.network.requires_grad_(trained)
+    return copied
 
 
 def with_weights(pruned: HeadModel, weights: Arrays) -> HeadModel:

@@ -3,7 +3,6 @@
 It needs a network of its own: unlike everything else in this package, training changes weights.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.matching import quiet
 from cahp.models.reading import next_token_sums, training_losses
+from cahp.models.surgery import separate
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
 from cahp.values import Arrays, Fields, Progress, silent
@@ -90,9 +90,9 @@ class Training:
 
 #: Called after every batch and every epoch.
 Watch = Callable[[Training], None]
-#: The loss of a batch, of the network, its inputs, and their row numbers among the texts ``(b,)``.
-Loss = Callable[[nn.Module, Tensors, Tensor], Tensor]
-#: Scores of the network on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
+#: The loss of a batch, of its inputs and their row numbers among the texts ``(b,)``.
+Loss = Callable[[Tensors, Tensor], Tensor]
+#: Scores on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
 #: (or agreement) that an epoch shows. Its argument is called between batches.
 Score = Callable[[Callable[[], None]], tuple[float, ...]]
 
@@ -135,15 +135,6 @@ class Hooks:
     reserve: float = 0.0
 
 
-@dataclass(frozen=True)
-class Fitted:
-    """A trained classifier: its ``network`` (an encoder with an adapter, or with its own weights), and its epochs."""
-
-    model: HeadModel
-    network: Any
-    history: list[Epoch]
-
-
 def fit(
     card: ModelCard,
     texts: Texts,
@@ -154,8 +145,10 @@ def fit(
     device: str = "auto",
     seed: int = 42,
     hooks: Hooks = Hooks(),
-) -> Fitted:
+) -> tuple[HeadModel, list[Epoch]]:
     """Train a classifier on an encoder, and keep the epoch with the highest accuracy on ``validation``.
+
+    Its network is the encoder with an adapter, or with its own weights.
 
     ``rank`` is that of low-rank adapters on all its linear layers (LoRA, Hu et al. 2021); None trains all weights with
     a new head, as the paper does.
@@ -163,7 +156,7 @@ def fit(
     torch.manual_seed(seed)
     model = load_model(card, device_name=device, labels=texts.classes)
     if rank is None:
-        network = copy.deepcopy(model.network).requires_grad_(True)
+        model = separate(model)
     else:
         from peft import LoraConfig, get_peft_model
 
@@ -176,13 +169,11 @@ def fit(
             bias="none",
         )
         with quiet():
-            network = get_peft_model(model.network, config)
-    history = train(network, model, texts, validation=validation, schedule=schedule, seed=seed, hooks=hooks)
-    return Fitted(model, network, history)
+            model.network = get_peft_model(model.network, config)
+    return model, train(model, texts, validation=validation, schedule=schedule, seed=seed, hooks=hooks)
 
 
 def train(
-    network: nn.Module,
     model: HeadModel,
     texts: Texts,
     *,
@@ -191,14 +182,14 @@ def train(
     seed: int = 42,
     hooks: Hooks = Hooks(),
 ) -> list[Epoch]:
-    """``optimise`` on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``.
+    """``optimise`` a model on the labels of ``texts``, and keep the epoch with the highest accuracy on ``validation``.
 
     A language model that predicts tokens is trained on the texts themselves; the epoch with the lowest loss is kept.
     """
     labels = torch.as_tensor(texts.labels, device=model.device)
 
-    def loss(network: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
-        return training_losses(model, network, inputs, labels[rows]).mean()
+    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
+        return training_losses(model, inputs, labels[rows]).mean()
 
     objective = Objective(texts.inputs, loss)
     if validation is not None:
@@ -211,9 +202,9 @@ def train(
             for batch in model.batches(held_out):
                 pause()
                 if model.predicts_tokens:
-                    sums += next_token_sums(network, batch.tensors)
+                    sums += next_token_sums(model.network, batch.tensors)
                 else:
-                    predictions = model.scores(batch.tensors, network).argmax(-1).cpu().numpy()
+                    predictions = model.scores(batch.tensors).argmax(-1).cpu().numpy()
                     sums[1:] += int((predictions == known[batch.rows]).sum()), len(batch)
             losses, right, count = sums
             if model.predicts_tokens:
@@ -222,7 +213,7 @@ def train(
             return (right / count,)
 
         objective = replace(objective, score=score)
-    return list(optimise(network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
+    return list(optimise(model.network, model, objective, schedule=schedule, seed=seed, hooks=hooks).epochs)
 
 
 def optimise(
@@ -325,7 +316,7 @@ def optimise(
         losses = []
         for inputs, rows in loader:
             moved = {name: move_to(tensor, model.device) for name, tensor in inputs.items()}
-            loss = objective.loss(network, moved, move_to(rows, model.device))
+            loss = objective.loss(moved, move_to(rows, model.device))
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, schedule.clip)
             optimizer.step()

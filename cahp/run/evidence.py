@@ -168,6 +168,7 @@ class HeadEvidence:
         return self._texts.with_labels(np.asarray(labels, dtype=np.int64))
 
     def _predict_classes(self) -> Ints:
+        from cahp.models.reading import Reader
         from cahp.stages.evaluation import evaluate
 
         without = ("pool_size", "projection", "seed")
@@ -175,8 +176,9 @@ class HeadEvidence:
 
         def predict() -> Ints:
             model = self.model
+            reader = Reader(self._texts, precision=self._precision)
             with self._resources.timed("evaluation"):
-                return evaluate(model, self._texts, precision=self._precision, progress=self.progress).predictions
+                return evaluate(model, self._texts, reader=reader, progress=self.progress).predictions
 
         labels = self._find_array("evaluation", name, predict).astype(np.int64)
         if len(np.unique(labels)) < 2:

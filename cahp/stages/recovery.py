@@ -478,22 +478,22 @@ def finetune(
         CahpError: If the training diverges.
     """
     learned, held_out = hold_out(texts.inputs, seed)
-    network = separate(start).network.requires_grad_(True)
+    trained = separate(start)
     history = train(
-        network,
-        start,
+        trained,
         texts.take(learned),
         schedule=schedule,
         validation=texts.take(held_out),
         seed=seed,
         hooks=replace(hooks, stage="finetune"),
     )
-    if not is_finite(network):
+    if not is_finite(trained.network):
         raise CahpError(
             "fine-tuning diverged: the weights are no longer finite numbers; lower --learning-rate, or use "
             "--recover refit"
         )
-    return start.with_network(network), history
+    trained.network.requires_grad_(False)
+    return trained, history
 
 
 # The quick refit --------------------------------------------------------------------------------------------
@@ -675,9 +675,9 @@ def distill(
     seconds left by the ``hooks`` it has as many batches as fit.
     """
     learned, held_out = hold_out(inputs, seed)
-    network = separate(start).network.requires_grad_(True)
+    student = separate(start)
     # Most words do not occur in the few texts.
-    network.get_input_embeddings().requires_grad_(False)
+    student.network.get_input_embeddings().requires_grad_(False)
     bounded = until(hooks.progress, hooks.left)
     report = DistillReport(
         False, f"no time was left for it: {called} stays", len(learned), labels is not None, len(held_out)
@@ -686,27 +686,27 @@ def distill(
     try:
         teacher = Teacher(model, inputs, stage=TEACHER, progress=bounded)
         ready = left()
-        first = teacher.compare(start, held_out, network=network, progress=bounded)
+        first = teacher.compare(student, held_out, progress=bounded)
         scoring = abs(ready - left())
     except TimeIsUp:
         return start, report
 
     def score(pause: Callable[[], None]) -> tuple[float, ...]:
-        now = teacher.compare(start, held_out, network=network, progress=lambda *_: pause())
+        now = teacher.compare(student, held_out, progress=lambda *_: pause())
         return float(now.is_better_than(first)), -now.text, now.agreement
 
-    def loss(network: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
+    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
         numbers = learned[rows.cpu().numpy()]
         known = None
         if labels is not None:
             known = torch.as_tensor(labels[numbers], device=model.device)
-        return teacher.loss(network, inputs, numbers, labels=known)
+        return teacher.loss(student, inputs, numbers, labels=known)
 
     # A pass back takes twice as long as one forward, and the machine may become busier.
     batch = 3 * scoring * schedule.batch / len(held_out)
     training = optimise(
-        network,
-        start,
+        student.network,
+        student,
         Objective([inputs[row] for row in learned], loss, score),
         schedule=schedule,
         seed=seed,
@@ -716,15 +716,16 @@ def distill(
     whole = schedule.epochs * math.ceil(len(learned) / schedule.batch)
     if not training.epochs:
         reason = "no time was left for it"
-    elif not is_finite(network):
+    elif not is_finite(student.network):
         reason = "its weights are no longer finite numbers (a lower --learning-rate may help)"
     else:
-        last = teacher.compare(start, held_out, network=network)
+        last = teacher.compare(student, held_out)
         reason = last.describe_change(first, "it", model.card.words.items)
         if training.step < whole:
             reason += f" (time allowed {schedule.epochs * training.step / whole:.1f} of {schedule.epochs} epochs)"
     accepted = last.is_better_than(first)
-    made = start.with_network(network)
+    student.network.requires_grad_(False)
+    made = student
     if not accepted:
         reason += f": {called} stays"
         made = start

@@ -161,13 +161,13 @@ def train_gates(
     if rules.joint:
         model = separate(model)
         recovery = Schedule()
-        trained.add_module("network", model.network.requires_grad_(True))
+        trained.add_module("network", model.network)
         weights = list(model.network.parameters())
         groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
     labels = torch.as_tensor(texts.labels)
     finished = count()
 
-    def loss(_: nn.Module, inputs: Tensors, rows: Tensor) -> Tensor:
+    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
         tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
         batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
         gates = rules.draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)

@@ -1,6 +1,5 @@
 """The training loop: what it reports, how it is stopped, how it goes on, and which texts are held out."""
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cahp import models
 from cahp.models.head_model import HeadModel
 from cahp.models.loading import load_model
 from cahp.models.reading import Divergences, hold_out
+from cahp.models.surgery import separate
 from cahp.models.training import Epoch, Hooks, Schedule, train
 from cahp.tasks.answers import Source, Window
 from cahp.values import Cancelled
@@ -26,9 +26,9 @@ TEXTS, HELD_OUT = fakes.sentences(44), fakes.sentences(30, seed=5)
 
 
 def trained(model: HeadModel, **options: Any) -> tuple[list[torch.Tensor], list[Epoch]]:
-    network = copy.deepcopy(model.network).requires_grad_(True)
-    history = train(network, model, TEXTS, schedule=SCHEDULE, validation=HELD_OUT, hooks=Hooks(**options))
-    return [parameter.detach() for parameter in network.parameters()], history
+    student = separate(model)
+    history = train(student, TEXTS, schedule=SCHEDULE, validation=HELD_OUT, hooks=Hooks(**options))
+    return [parameter.detach() for parameter in student.network.parameters()], history
 
 
 def same(first: list[torch.Tensor], second: list[torch.Tensor]) -> bool:

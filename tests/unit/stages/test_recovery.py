@@ -14,7 +14,7 @@ from cahp.models import reading
 from cahp.models.head_model import HeadModel
 from cahp.models.reading import Divergences, Teacher, compare_answers, hold_out, logits_of
 from cahp.models.surgery import cut
-from cahp.models.training import Loss, Objective, Schedule, optimise
+from cahp.models.training import Objective, Schedule, optimise
 from cahp.models.windows import cut_windows
 from cahp.recoveries import QUICK, RECOVERIES, DistillReport, refit_texts
 from cahp.stages import recovery
@@ -251,26 +251,25 @@ def test_distillation_brings_student_closer_to_teacher(model: HeadModel, start: 
 
 
 def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses: list[Loss] = []
+    losses: list[torch.Tensor] = []
     made = optimise
-
-    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
-        losses.append(objective.loss)
-        return made(network, model, objective, **options)
-
-    monkeypatch.setattr(recovery, "optimise", observe)
     texts = TEXTS.take(range(10))
-    distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(BRIEF, epochs=1))
     learned, _ = hold_out(texts.inputs)
     (batch,) = model.batches(model.tokenize([texts.inputs[row] for row in learned]))
     rows, inputs = torch.as_tensor(batch.rows), batch.tensors
+
+    def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
+        losses.append(objective.loss(inputs, rows).detach())
+        return made(network, model, objective, **options)
+
+    monkeypatch.setattr(recovery, "optimise", observe)
+    distill(model, start, texts.inputs, labels=texts.labels, schedule=replace(BRIEF, epochs=1))
     with torch.no_grad():
-        loss = losses[0](start.network, inputs, rows)
         mine, full = (one.network(**inputs).logits for one in (start, model))
     soft, hard = (mine / 2).log_softmax(-1), (full / 2).softmax(-1)
     expected = 4 * (hard * (hard.log() - soft)).sum(-1).mean()
     expected += nn.functional.cross_entropy(mine, torch.as_tensor(texts.labels[learned])[rows])
-    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    assert float(losses[0]) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_a_language_model_learns_the_divergence_by_which_it_is_judged(
@@ -283,7 +282,7 @@ def test_a_language_model_learns_the_divergence_by_which_it_is_judged(
     teacher = Teacher(full, windows)
     (batch,) = full.batches(full.tokenize(windows))
     with torch.no_grad():
-        loss = teacher.loss(student.network, batch.tensors, batch.rows)
+        loss = teacher.loss(student, batch.tensors, batch.rows)
     assert float(loss) == pytest.approx(teacher.compare(student, batch.rows).text, rel=1e-5)
     assert NEXT_TOKEN.distill_rate == 5e-5
 
@@ -295,9 +294,9 @@ def test_an_epoch_that_repeats_less_well_is_not_kept(
     told = iter([(0.2, 1.0), (0.1, 1.1), (0.15, 0.9), (0.18, 0.8), (0.15, 0.9)])
     seen: list[torch.Tensor] = []
 
-    def compare(*_: object, network: Any = None, **options: object) -> Divergences:
+    def compare(_: object, student: HeadModel, *__: object, **options: object) -> Divergences:
         # The intercepts of two classes move against each other: their sum stays.
-        seen.append(list(network.parameters())[-1][0].detach().clone())
+        seen.append(list(student.network.parameters())[-1][0].detach().clone())
         return Divergences(*next(told), agreement=0.5, count=9)
 
     monkeypatch.setattr(Teacher, "compare", compare)
