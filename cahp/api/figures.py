@@ -25,7 +25,6 @@ from cahp.run.prune import Run, choose
 from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
-from cahp.stages.selection import parse_budget, possible_budgets
 from cahp.values import Fields, HeadMask, OptionError, Progress, spread
 from cahp.words import capital, safe
 
@@ -129,15 +128,15 @@ def by_budget(
     """
     settings = bench.settings
     full = HeadMask.full(run.mask.layers, run.mask.heads)
-    floor = settings.floor(full.layers)
-    possible = possible_budgets(full.layers, full.heads, min_per_layer=floor, even=settings.even)
+    rules = settings.budget_rules(full.layers, full.heads)
+    possible = rules.possible
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.
         count = 5 if what == "latency" else 9
         budgets = [*(possible[place] for place in spread(len(possible), count)), max(run.mask.count, possible[0])]
     wanted = sorted(set(budgets))
     for budget in wanted:
-        parse_budget(str(budget), total=full.count, layers=full.layers, min_per_layer=floor, even=settings.even)
+        rules.parse(str(budget))
     recovery = NONE if RECOVERIES[settings.recover].trains else RECOVERIES[settings.recover]
     measured = {}
     for done, budget in enumerate(wanted):

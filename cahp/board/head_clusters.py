@@ -14,7 +14,7 @@ from cahp.run.document import RunDocument
 from cahp.run.evidence import HeadEvidence
 from cahp.run.settings import Salience, Settings
 from cahp.stages.clustering import with_degree
-from cahp.stages.selection import Minimum, possible_budgets, round_evenly, table
+from cahp.stages.selection import Minimum, table
 from cahp.values import Arrays, Floats, HeadMask, Ints, Selection
 from cahp.values.statistics import Clustering
 
@@ -96,10 +96,9 @@ class HeadClusters:
         return self._select(settings)[1]
 
     def _select(self, settings: Settings) -> _Selected:
-        floor = settings.floor(self.layers)
-        even = settings.even
+        rules = settings.budget_rules(self.layers, self.heads)
         how = settings.representative
-        key = (settings.min_per_layer, settings.min_first_layers, even, how)
+        key = (settings.min_per_layer, settings.min_first_layers, settings.even, how)
         if key in self._selected:
             return self._selected[key]
 
@@ -108,15 +107,14 @@ class HeadClusters:
 
         suggested = None
         if self.clustering.knee in self.clustering.ks:
-            (suggested,) = at([None], floor)
-        budgets = possible_budgets(self.layers, self.heads, min_per_layer=floor, even=even)
-        if not even:
-            selections = at(budgets, floor)
+            (suggested,) = at([None], rules.minimum)
+        budgets = rules.possible
+        if not rules.even:
+            selections = at(budgets, rules.minimum)
         else:
-            selections = [chosen for budget in budgets for chosen in at([budget], budget // self.layers)]
+            selections = [chosen for budget in budgets for chosen in at([budget], rules.layer_minimum(budget))]
             if suggested is not None:
-                count = round_evenly(suggested.mask.count, self.layers, self.heads, min_per_layer=floor)
-                suggested = selections[budgets.index(count)]
+                suggested = selections[budgets.index(rules.round_evenly(suggested.mask.count))]
         self._selected[key] = suggested, tuple(selections)
         return self._selected[key]
 

@@ -30,7 +30,6 @@ from cahp.run.settings import AFTERWARDS, IN_DIGESTS, MACHINE, Settings, identif
 from cahp.run.texts import load_data, window_protocol
 from cahp.stages.clustering import CLUSTERS_REVISION
 from cahp.stages.evaluation import SharedLayers
-from cahp.stages.selection import layer_minimum
 from cahp.store import Entry, Store, digest_code, key
 from cahp.tasks.answers import WindowProtocol
 from cahp.tasks.texts import Texts
@@ -296,12 +295,11 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
     start = perf_counter()
     settings = workspace.plan.settings_to_try(cell.method)
     plan = workspace.plan.settings
-    layers = workspace.card.layers
     minimum = split_minimum(cell.method)[1]
     if minimum is None:
         minimum = plan.min_per_layer
-    floor = replace(plan, min_per_layer=minimum).floor(layers)
-    least = layer_minimum(cell.budget, layers, min_per_layer=floor, even=plan.even)
+    rules = replace(plan, min_per_layer=minimum).budget_rules(workspace.card.layers, workspace.card.heads)
+    least = rules.layer_minimum(cell.budget)
     masks = []
     correct = []
     for setting in settings:

@@ -14,7 +14,6 @@ from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
-from cahp.stages.selection import parse_budget
 from cahp.values import BudgetError, Fields, JsonObject, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
@@ -34,7 +33,7 @@ class Plan:
     Args:
         settings: Model, data and samples; their method, budget, recovery and seed are ignored.
         methods: Names of methods; see ``split_minimum``.
-        budgets: Numbers of heads or shares, as ``cahp.stages.selection.parse_budget`` reads them.
+        budgets: Numbers of heads or shares, as ``cahp.stages.selection.read_budget`` reads them.
         seeds: Each draws its own calibration texts and random masks.
         recoveries: Recoveries to measure besides the pruned model, which is always measured.
         tries: Settings of each method that the tuning texts choose among.
@@ -87,11 +86,9 @@ class Plan:
         """
         counts: dict[str, int] = {}
         minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
-        floor = replace(self.settings, min_per_layer=max(minima)).floor(layers)
+        rules = replace(self.settings, min_per_layer=max(minima)).budget_rules(layers, heads)
         for budget in dict.fromkeys((*self.budgets, *(self.trained_budgets or ()))):
-            count = parse_budget(
-                budget, total=layers * heads, layers=layers, min_per_layer=floor, even=self.settings.even
-            )
+            count = rules.parse(budget)
             if count is None or count in counts.values():
                 raise BudgetError(f"--budgets {budget} is no number of heads of its own; give other numbers or shares")
             counts[budget] = count

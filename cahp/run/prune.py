@@ -36,7 +36,6 @@ from cahp.run.resources import TestSplitLog, record_split
 from cahp.run.search import confirm, improve_heads, reach_goal
 from cahp.run.settings import Settings, key_fields
 from cahp.stages.clustering import CLUSTERS_REVISION, grid_notice
-from cahp.stages.selection import layer_minimum, parse_budget, round_evenly
 from cahp.store import Entry, digest_code, key
 from cahp.values import Arrays, BudgetError, HeadMask, Selection
 from cahp.values.statistics import Clustering
@@ -338,25 +337,16 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    layers = bench.card.layers
-    floor = settings.floor(layers)
+    rules = replace(settings, even=even).budget_rules(bench.card.layers, bench.card.heads)
     if budget is None and even:
-        suggested = method.choose(bench.evidence, budget=None, min_per_layer=floor)
-        budget = round_evenly(suggested.mask.count, layers, bench.card.heads, min_per_layer=floor)
-    minimum = layer_minimum(budget, layers, min_per_layer=floor, even=even)
-    return method.choose(bench.evidence, budget=budget, min_per_layer=minimum)
+        suggested = method.choose(bench.evidence, budget=None, min_per_layer=rules.minimum)
+        budget = rules.round_evenly(suggested.mask.count)
+    return method.choose(bench.evidence, budget=budget, min_per_layer=rules.layer_minimum(budget))
 
 
 def _requested(bench: Bench) -> int | None:
     settings = bench.settings
-    card = bench.card
-    return parse_budget(
-        settings.budget,
-        total=card.total,
-        layers=card.layers,
-        min_per_layer=settings.floor(card.layers),
-        even=settings.even,
-    )
+    return settings.budget_rules(bench.card.layers, bench.card.heads).parse(settings.budget)
 
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:

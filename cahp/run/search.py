@@ -13,7 +13,7 @@ from cahp.run.bench import Bench
 from cahp.run.measures import Measure, Measures
 from cahp.run.settings import AFTERWARDS, CHOOSING, IN_DIGESTS, MACHINE, key_fields, parse_duration
 from cahp.stages.replacement import Replaceability
-from cahp.stages.selection import Minimum, check_floor, layer_minimum, possible_budgets, read_budget
+from cahp.stages.selection import Minimum, read_budget
 from cahp.store import key
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, Floats, HeadMask, OptionError, Selection, spread
@@ -54,10 +54,9 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
     if goal.kind.section:
         _find_measure(goal, measures)
     estimates = dict[int, Estimate]()
-    layers = bench.card.layers
-    floor = settings.floor(layers)
-    check_floor(floor, bench.card.heads)
-    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=floor, even=settings.even)
+    rules = settings.budget_rules(bench.card.layers, bench.card.heads)
+    rules.check_minimum()
+    budgets = rules.possible
 
     def reaches(budget: int) -> bool:
         estimate = _measure_goal(bench, goal, choose(budget).mask, measures)
@@ -181,7 +180,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     seconds = spent
     total = int(limit) + 1
     # Every mask keeps as many heads.
-    least = layer_minimum(start.count, start.layers, min_per_layer=settings.floor(start.layers), even=settings.even)
+    least = settings.budget_rules(start.layers, start.heads).layer_minimum(start.count)
     waiting = propose_swaps(replaceability.losses(mask), mask, least)
     # As long as another trial fits into the time that is left.
     while seconds + spent <= limit and (proposal := next(waiting, None)) is not None:

@@ -25,7 +25,7 @@ from cahp.goals import Goal
 from cahp.models.cards import Dtype, ModelCard
 from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
-from cahp.stages.selection import FIRST_LAYERS, Minimum, Representative, read_budget
+from cahp.stages.selection import FIRST_LAYERS, BudgetRules, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
 from cahp.values import JsonObject, OptionError, Precisions
 
@@ -528,17 +528,17 @@ class Settings:
         """The settings of the data's tables, as ``cahp.data.load`` takes them."""
         return {name: getattr(self, name) for name in COLUMNS}
 
-    def floor(self, layers: int) -> Minimum:
-        """The heads that each of the ``layers`` keeps at least: one number for all, or an array ``(L,)``.
+    def budget_rules(self, layers: int, heads: int) -> BudgetRules:
+        """The budgets of a model of ``layers`` with ``heads`` each.
 
-        In the first two layers it is the larger of both settings.
+        The minimum of the first two layers is the larger of both settings.
         """
         first = max(self.min_per_layer, self.min_first_layers)
-        if layers <= FIRST_LAYERS or first == self.min_per_layer:
-            return first
-        floor = np.full(layers, self.min_per_layer, dtype=np.int64)
-        floor[:FIRST_LAYERS] = first
-        return floor
+        minimum: Minimum = first
+        if layers > FIRST_LAYERS and first != self.min_per_layer:
+            minimum = np.full(layers, self.min_per_layer, dtype=np.int64)
+            minimum[:FIRST_LAYERS] = first
+        return BudgetRules(layers, heads, minimum, even=self.even)
 
 
 #: The fields that say how the tables of the data are read, and how a language model is prompted.

@@ -1,7 +1,7 @@
 """One deep function each; none knows another, and they meet in ``cahp.values``."""
 
 from cahp.stages.evaluation import SharedLayers
-from cahp.stages.selection import layer_minimum, round_evenly, select, top
+from cahp.stages.selection import select, top
 from cahp.stages.similarity import Arc, attend, find_arcs, nearest_heads, predict_text, read_tokens, read_words
 
 __all__ = [
@@ -9,12 +9,10 @@ __all__ = [
     "SharedLayers",
     "attend",
     "find_arcs",
-    "layer_minimum",
     "nearest_heads",
     "predict_text",
     "read_tokens",
     "read_words",
-    "round_evenly",
     "select",
     "top",
 ]

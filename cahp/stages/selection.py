@@ -1,11 +1,11 @@
 """Select the heads to keep: a budget is met exactly, and no layer has less than its minimum.
 
-The minimum is one number for all layers, or an array ``(L,)`` with that of each (``Settings.floor``).
+The minimum is one number for all layers, or an array ``(L,)`` with that of each.
 
 All rules about budgets are here; methods only cluster or score. Of equal scores the first index wins.
 
 An *even* selection keeps the same number of heads in every layer. Methods need not know: their per-layer minimum is
-then an equal share of the budget (``layer_minimum``), which leaves nothing to distribute between layers.
+then an equal share of the budget (``BudgetRules.layer_minimum``), which leaves nothing to distribute between layers.
 """
 
 from __future__ import annotations
@@ -28,79 +28,113 @@ Minimum = int | Ints
 FIRST_LAYERS = 2
 
 
-def parse_budget(text: str, *, total: int, layers: int, min_per_layer: Minimum = 1, even: bool = False) -> int | None:
-    """Read the number of heads to keep of ``total``, or None for ``"auto"``.
+@dataclass(frozen=True, eq=False)
+class BudgetRules:
+    """The budgets of a model of ``layers`` with ``heads`` each, which all keep at least their ``minimum`` of heads.
 
-    ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up). With
-    ``even``, a share rounds to a multiple of ``layers``.
-
-    Raises:
-        BudgetError: If the text is none of these, or outside ``possible_budgets``, or an ``even`` number is no multiple
-            of ``layers``.
-        OptionError: If a layer cannot keep ``min_per_layer`` heads.
+    In an ``even`` selection all keep the same number.
     """
-    check_floor(min_per_layer, total // layers)
-    parsed = read_budget(text)
-    if parsed is None:
-        return None
-    amount, is_share = parsed
-    step = _step(layers, even=even)
-    budget = int(amount)
-    if is_share:
-        budget = round_to_multiple(amount * total / 100, step)
-    check_budget(budget, layers, total // layers, min_per_layer=min_per_layer, even=even, written=text.strip())
-    if budget % step:
-        below = budget - budget % step
+
+    layers: int
+    heads: int
+    minimum: Minimum = 1
+    even: bool = False
+
+    @property
+    def possible(self) -> range:
+        """All budgets, from the fewest heads, at least one, to all; in an even selection every n-th.
+
+        None is possible if a layer has fewer heads than its minimum. An even selection keeps the largest minimum in
+        every layer.
+        """
+        minimum = np.broadcast_to(self.minimum, self.layers)
+        largest = int(minimum.max())
+        if largest > self.heads:
+            return range(0)
+        fewest = int(minimum.sum())
+        if self.even:
+            fewest = largest * self.layers
+        return range(max(self._step, fewest), self.layers * self.heads + 1, self._step)
+
+    @property
+    def _step(self) -> int:
+        """The number of heads between two possible budgets."""
+        if self.even:
+            return self.layers
+        return 1
+
+    def parse(self, text: str) -> int | None:
+        """Read the number of heads to keep, or None for ``"auto"``.
+
+        ``text`` is ``"auto"``, a number of heads (``"26"``) or a share (``"15%"``, ``"12.5 %"``; halves round up). In
+        an even selection, a share rounds to a multiple of the number of layers.
+
+        Raises:
+            BudgetError: If the text is none of these, or no possible budget.
+            OptionError: If a layer cannot keep its minimum.
+        """
+        self.check_minimum()
+        parsed = read_budget(text)
+        if parsed is None:
+            return None
+        amount, is_share = parsed
+        budget = int(amount)
+        if is_share:
+            budget = _round_to_multiple(amount * self.layers * self.heads / 100, self._step)
+        self.check(budget, written=text.strip())
+        if budget % self._step:
+            below = budget - budget % self._step
+            raise BudgetError(
+                f"{budget} heads cannot be spread evenly over {self.layers} layers; choose {below or self.layers} or "
+                f"{below + self.layers}, or leave out --even"
+            )
+        # With few heads, a little more than 100 % rounds to all.
+        if is_share and amount > 100:
+            raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
+        return budget
+
+    def check(self, budget: int, *, written: str | None = None) -> None:
+        """Check that ``budget`` heads can be kept, ``written`` so by a person.
+
+        Raises:
+            BudgetError: If they are fewer or more than are possible.
+        """
+        fewest = self.possible[0]
+        total = self.possible[-1]
+        if fewest <= budget <= total:
+            return
+        shown = str(budget)
+        if written is not None and written != shown:
+            shown = f"{written} ({budget} heads)"
         raise BudgetError(
-            f"{budget} heads cannot be spread evenly over {layers} layers; choose {below or layers} or "
-            f"{below + layers}, or leave out --even"
+            f"budget {shown} is outside {fewest} to {total}, which the model and the fewest heads per layer allow; "
+            "choose a budget in between"
         )
-    # With few heads, a little more than 100 % rounds to all.
-    if is_share and amount > 100:
-        raise BudgetError(f"budget {text.strip()} is more than all heads; write at most 100%")
-    return budget
+
+    def check_minimum(self) -> None:
+        """Check that each layer can keep its minimum.
+
+        Raises:
+            OptionError: If one has fewer heads.
+        """
+        for least in np.atleast_1d(self.minimum).tolist():
+            if not 0 <= least <= self.heads:
+                raise OptionError(f"the heads to keep in a layer must be 0 to {self.heads}, got {least}")
+
+    def round_evenly(self, count: int) -> int:
+        """The budget of an even selection that is nearest to ``count`` heads."""
+        return max(_round_to_multiple(count, self.layers), self.possible[0])
+
+    def layer_minimum(self, budget: int | None) -> Minimum:
+        """The number of heads that each layer keeps at least: in an even selection its equal share of the budget."""
+        if budget is None or not self.even:
+            return self.minimum
+        return budget // self.layers
 
 
-def round_to_multiple(count: Decimal | int, step: int) -> int:
+def _round_to_multiple(count: Decimal | int, step: int) -> int:
     """Round to the nearest multiple of ``step``; halves round up."""
     return step * int((Decimal(count) / step).to_integral_value(ROUND_HALF_UP))
-
-
-def layer_minimum(budget: int | None, layers: int, *, min_per_layer: Minimum, even: bool) -> Minimum:
-    """The number of heads that each layer keeps at least: in an ``even`` selection its equal share of the budget."""
-    if budget is None or not even:
-        return min_per_layer
-    return budget // layers
-
-
-def possible_budgets(layers: int, heads: int, *, min_per_layer: Minimum, even: bool = False) -> range:
-    """All budgets of a model, from the fewest heads, at least one, to all; in an ``even`` selection every n-th.
-
-    None is possible if a layer has fewer heads than its minimum. An even selection keeps the largest minimum in every
-    layer.
-    """
-    floor = np.broadcast_to(min_per_layer, layers)
-    largest = int(floor.max())
-    step = _step(layers, even=even)
-    if largest > heads:
-        return range(0)
-    fewest = int(floor.sum())
-    if even:
-        fewest = largest * layers
-    return range(max(step, fewest), layers * heads + 1, step)
-
-
-def round_evenly(count: int, layers: int, heads: int, *, min_per_layer: Minimum) -> int:
-    """The budget of an even selection that is nearest to ``count`` heads."""
-    fewest = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=True)[0]
-    return max(round_to_multiple(count, layers), fewest)
-
-
-def _step(layers: int, *, even: bool) -> int:
-    """The number of heads between two possible budgets."""
-    if even:
-        return layers
-    return 1
 
 
 def middle_budget(budgets: Sequence[int]) -> int:
@@ -111,34 +145,6 @@ def middle_budget(budgets: Sequence[int]) -> int:
 def nearest_budget(budgets: Sequence[int], count: float) -> int:
     """The one of all possible ``budgets`` that is nearest to ``count`` heads, of two the larger."""
     return min(budgets, key=lambda budget: (abs(budget - count), -budget))
-
-
-def check_budget(
-    budget: int,
-    layers: int,
-    heads: int,
-    *,
-    min_per_layer: Minimum,
-    even: bool = False,
-    written: str | None = None,
-) -> None:
-    """Check that a model of ``layers`` with ``heads`` each can keep ``budget`` heads, ``written`` so by a person.
-
-    Raises:
-        BudgetError: If the budget is outside ``possible_budgets``.
-    """
-    possible = possible_budgets(layers, heads, min_per_layer=min_per_layer, even=even)
-    fewest = possible[0]
-    total = possible[-1]
-    if fewest <= budget <= total:
-        return
-    shown = str(budget)
-    if written is not None and written != shown:
-        shown = f"{written} ({budget} heads)"
-    raise BudgetError(
-        f"budget {shown} is outside {fewest} to {total}, which the model and the fewest heads per layer allow; choose "
-        "a budget in between"
-    )
 
 
 def read_budget(text: str) -> tuple[Decimal, bool] | None:
@@ -193,7 +199,7 @@ def table(
     only salience decides, as in ``top``. Selections of different budgets need not be nested.
 
     Raises:
-        BudgetError: If a budget is outside ``possible_budgets``.
+        BudgetError: If a budget is none of ``BudgetRules.possible``.
         KneeNotFoundError: If there is no budget, and no knee to stand in for it.
         OptionError: If ``min_per_layer`` does not fit a layer.
         CahpError: If a salience is not a number.
@@ -201,7 +207,8 @@ def table(
     layers, heads = salience.shape
     if clustering.labels.shape[1] != salience.size:
         raise ValueError(f"salience {salience.shape} does not fit {clustering.labels.shape[1]} clustered heads")
-    check_floor(min_per_layer, heads)
+    rules = BudgetRules(layers, heads, min_per_layer)
+    rules.check_minimum()
     ranking = Ranking.of(salience)
     ks = clustering.ks
     # The representatives for each of ``ks``, and their number with the heads that the per-layer minimum adds.
@@ -219,7 +226,7 @@ def table(
                     "heads or a share such as 30%"
                 )
         else:
-            check_budget(budget, layers, heads, min_per_layer=min_per_layer)
+            rules.check(budget)
             rows = np.flatnonzero((ks <= budget) & (sizes <= budget))
         if len(rows):
             most = int(rows[np.argmax(ks[rows])])
@@ -237,13 +244,14 @@ def top(scores: Floats, *, budget: int, min_per_layer: Minimum = 1) -> Selection
     rest of the budget. ``rescued`` are the heads that only the minimum keeps.
 
     Raises:
-        BudgetError: If the budget is outside ``possible_budgets``.
+        BudgetError: If the budget is none of ``BudgetRules.possible``.
         OptionError: If ``min_per_layer`` is negative or more than a layer has.
         CahpError: If a score is not a number.
     """
     layers, heads = scores.shape
-    check_floor(min_per_layer, heads)
-    check_budget(budget, layers, heads, min_per_layer=min_per_layer)
+    rules = BudgetRules(layers, heads, min_per_layer)
+    rules.check_minimum()
+    rules.check(budget)
     return _top(Ranking.of(scores), budget, min_per_layer)
 
 
@@ -310,14 +318,3 @@ def representatives(labels: Ints, medoids: Ints, ranking: Ranking, how: Represen
     best = np.full(len(medoids), none)
     np.minimum.at(best, labels, ranking.place)
     return np.asarray(ranking.overall[best[best < none]])
-
-
-def check_floor(min_per_layer: Minimum, heads: int) -> None:
-    """Check that a layer of so many ``heads`` can keep its minimum.
-
-    Raises:
-        OptionError: If it has fewer heads.
-    """
-    for least in np.atleast_1d(min_per_layer).tolist():
-        if not 0 <= least <= heads:
-            raise OptionError(f"the heads to keep in a layer must be 0 to {heads}, got {least}")

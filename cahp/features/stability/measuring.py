@@ -17,7 +17,7 @@ import numpy as np
 from cahp.figures import cell_figure, places
 from cahp.run import MaskSubject, Measure
 from cahp.show import Block, Figure, Line, Text
-from cahp.stages import layer_minimum, round_evenly, select
+from cahp.stages import select
 from cahp.tasks import Texts
 from cahp.values import (
     Bools,
@@ -130,7 +130,7 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
     how = settings.representative
     layers = bench.card.layers
     heads = bench.card.heads
-    floor = settings.floor(layers)
+    rules = settings.budget_rules(layers, heads)
     if options.vary == "seed":
         values = [(settings.seed + place) % 2**32 for place in range(options.choices)]
         evidence = _over_seeds(bench, values)
@@ -145,9 +145,9 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
         try:
             if budget is None and settings.even:
                 # The curve tells how many.
-                suggested = select(clustering, salience, budget=None, min_per_layer=floor, representative=how)
-                budget = round_evenly(suggested.mask.count, layers, heads, min_per_layer=floor)
-            least = layer_minimum(budget, layers, min_per_layer=floor, even=settings.even)
+                suggested = select(clustering, salience, budget=None, min_per_layer=rules.minimum, representative=how)
+                budget = rules.round_evenly(suggested.mask.count)
+            least = rules.layer_minimum(budget)
             chosen = select(clustering, salience, budget=budget, min_per_layer=least, representative=how)
         except KneeNotFoundError:
             kept.append(())

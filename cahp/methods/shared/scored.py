@@ -76,7 +76,7 @@ class Budgeted(ABC):
 
         Raises:
             OptionError: Without a budget, or if no layer has ``min_per_layer`` heads.
-            BudgetError: If the budget is outside ``possible_budgets``.
+            BudgetError: If the budget is impossible.
         """
         if budget is None:
             raise OptionError(f"{self.name} cannot suggest how many heads to keep; give a budget")

@@ -10,7 +10,7 @@ from cahp.api.preflight import check_run
 from cahp.figures.run import silhouette
 from cahp.run.document import Evenness
 from cahp.run.resources import PREPARATIONS, on_screen
-from cahp.stages.selection import nearest_budget, possible_budgets
+from cahp.stages.selection import nearest_budget
 from cahp.ui.parts import display
 from cahp.ui.parts.display import note_refusal, plain, problem
 from cahp.ui.parts.inputs import set_value
@@ -52,8 +52,7 @@ def need_run(explorer: Explorer) -> None:
             st.stop()
         for line in check_run(bench):
             st.markdown(f":material/info: {plain(line)}")
-        floor = explorer.settings.floor(card.layers)
-        budgets = possible_budgets(card.layers, card.heads, min_per_layer=floor, even=explorer.settings.even)
+        budgets = explorer.settings.budget_rules(card.layers, card.heads).possible
         if budgets:
             # Otherwise a layer has fewer heads than it must keep; a run says so.
             label = f"{capital(card.unit)}s to keep"

@@ -26,7 +26,6 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.bench import Bench, open_bench
 from cahp.run.settings import IN_DIGESTS, Settings, identify_model
 from cahp.run.texts import ALL, cut_split, data_name, load_data
-from cahp.stages.selection import check_floor
 from cahp.tasks import NEXT_TOKEN
 from cahp.tasks.answers import NO_LABEL, Window
 from cahp.tasks.texts import Texts
@@ -227,7 +226,7 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     Raises:
         CahpError: If the model does not fit these data, or a layer cannot keep the heads that a link asks for.
     """
-    check_floor(settings.floor(card.layers), card.heads)
+    settings.budget_rules(card.layers, card.heads).check_minimum()
     windows = shipped_dataset(settings, card, raw)
     bench = open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
     if RECOVERIES[settings.recover].closed_form and (bench.recoveries.no_refit or not settings.min_per_layer):

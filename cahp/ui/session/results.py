@@ -22,7 +22,7 @@ from cahp.run.evidence import NullCurves
 from cahp.run.prune import read_run
 from cahp.run.recoveries import RecoveryStep
 from cahp.run.settings import AFTERWARDS, CHOOSING, Salience, Settings, key_fields
-from cahp.stages.selection import middle_budget, possible_budgets
+from cahp.stages.selection import middle_budget
 from cahp.values import Arrays, HeadMask, JsonObject
 
 T = TypeVar("T")
@@ -213,8 +213,7 @@ def _shape(mask: HeadMask, recover: str) -> _Shape:
 def at_half(bench: Bench) -> Bench:
     """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
     settings = bench.settings
-    layers = bench.card.layers
-    budgets = possible_budgets(layers, bench.card.heads, min_per_layer=settings.floor(layers), even=settings.even)
+    budgets = settings.budget_rules(bench.card.layers, bench.card.heads).possible
     return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
 
 

@@ -7,11 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from cahp.stages.selection import (
+    BudgetRules,
     Minimum,
     Ranking,
     Representative,
-    parse_budget,
-    possible_budgets,
     representatives,
     select,
     table,
@@ -62,8 +61,8 @@ SALIENCE = np.array([[0.9, 0.2, 0.3, 0.8], [0.1, 0.5, 0.4, 0.0]])
         ("12.5%", {}, 18),
         ("15.625%", {}, 23),  # 22.5: halves round up
         ("10.76388%", {}, 15),  # 15.49999
-        ("1", {"min_per_layer": 0}, 1),
-        ("36", {"min_per_layer": 3}, 36),
+        ("1", {"minimum": 0}, 1),
+        ("36", {"minimum": 3}, 36),
         ("24", {"even": True}, 24),
         ("144", {"even": True}, 144),
         ("15%", {"even": True}, 24),  # 21.6, between 12 and 24
@@ -71,7 +70,7 @@ SALIENCE = np.array([[0.9, 0.2, 0.3, 0.8], [0.1, 0.5, 0.4, 0.0]])
     ],
 )
 def test_a_budget_is_auto_a_number_or_a_share(text: str, options: dict[str, Any], heads: int | None) -> None:
-    assert parse_budget(text, total=144, layers=12, **options) == heads
+    assert BudgetRules(12, 12, **options).parse(text) == heads
 
 
 UNREADABLE = ("", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "２６", "9" * 5000)
@@ -84,17 +83,17 @@ UNREADABLE = ("", "many", "-3", "2.5", "1e2", "nan%", "%", "15%%", "0x10", "２�
         *((text, {}, f"budget {text}.* outside 12 to 144") for text in ("0", "11", "145", "7%", "101%")),
         # These would round to all heads.
         ("100.1%", {}, "at most 100%"),
-        ("35", {"min_per_layer": 3}, "outside 36 to 144"),
+        ("35", {"minimum": 3}, "outside 36 to 144"),
         # 4 % are 5.76 heads, nearest to none.
         ("4%", {"even": True}, r"^budget 4% \(0 heads\) is outside 12 to 144, which"),
-        ("4%", {"even": True, "min_per_layer": 0}, r"^budget 4% \(0 heads\) is outside 12 to 144, which"),
+        ("4%", {"even": True, "minimum": 0}, r"^budget 4% \(0 heads\) is outside 12 to 144, which"),
         ("26", {"even": True}, "^26 heads cannot be spread evenly over 12 layers; choose 24 or 36, or"),
         ("143", {"even": True}, "^143 heads cannot be spread evenly over 12 layers; choose 132 or 144, or"),
     ],
 )
 def test_a_budget_that_cannot_be_read_or_met_is_refused(text: str, options: dict[str, Any], error: str) -> None:
     with pytest.raises(BudgetError, match=error):
-        parse_budget(text, total=144, layers=12, **options)
+        BudgetRules(12, 12, **options).parse(text)
 
 
 def test_the_first_of_the_most_salient_members_represents_its_cluster() -> None:
@@ -160,7 +159,7 @@ def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
     floor = data.draw(floors(layers, heads))
     found = clusterings(layers * heads, seed)
     salience = saliences(shape, seed, ties)
-    budgets = possible_budgets(layers, heads, min_per_layer=floor)
+    budgets = BudgetRules(layers, heads, floor).possible
     rows = table(found, salience, budgets=budgets, min_per_layer=floor, representative=representative)
     for budget, chosen in zip(budgets, rows, strict=True):
         assert chosen.mask.count == chosen.requested == budget
@@ -181,7 +180,7 @@ def test_every_budget_is_spent_exactly_with_as_many_clusters_as_fit(
 def test_no_other_mask_scores_higher(shape: tuple[int, int], seed: int, ties: bool, data: st.DataObject) -> None:
     layers, heads = shape
     floor = data.draw(floors(layers, heads))
-    budget = data.draw(st.sampled_from(possible_budgets(layers, heads, min_per_layer=floor)))
+    budget = data.draw(st.sampled_from(BudgetRules(layers, heads, floor).possible))
     scores = saliences(shape, seed, ties)
     keep = top(scores, budget=budget, min_per_layer=floor).mask.keep
     assert keep.sum() == budget
