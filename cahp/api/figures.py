@@ -25,7 +25,7 @@ from cahp.run.prune import Run, choose
 from cahp.run.show import show_outcomes
 from cahp.show import html
 from cahp.show.blocks import Text
-from cahp.values import Fields, HeadMask, OptionError, Progress, spread
+from cahp.values import Fields, OptionError, Progress, spread
 from cahp.words import capital, safe
 
 #: The figures of a run: those of ``OF_RUN``, those by budget, and the similarity of heads on a text.
@@ -127,8 +127,8 @@ def by_budget(
         BudgetError: If a budget is impossible.
     """
     settings = bench.settings
-    full = HeadMask.full(run.mask.layers, run.mask.heads)
-    rules = settings.budget_rules(full.layers, full.heads)
+    full = run.mask.unpruned
+    rules = settings.budget_rules(full)
     possible = rules.possible
     if budgets is None:
         # Evenly spaced, with both ends and the run's own budget.

@@ -96,7 +96,7 @@ class HeadClusters:
         return self._select(settings)[1]
 
     def _select(self, settings: Settings) -> _Selected:
-        rules = settings.budget_rules(self.layers, self.heads)
+        rules = settings.budget_rules(self)
         how = settings.representative
         key = (settings.min_per_layer, settings.min_first_layers, settings.even, how)
         if key in self._selected:

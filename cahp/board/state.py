@@ -50,7 +50,7 @@ class Choices:
             MaskError: If its shape differs from the model's, or a layer is empty and the per-layer minimum is above 0.
         """
         mask.check_fits(self.card.layers, self.card.heads, self.card.id)
-        floor = np.broadcast_to(self.settings.budget_rules(mask.layers, mask.heads).minimum, mask.layers)
+        floor = np.broadcast_to(self.settings.budget_rules(mask).minimum, mask.layers)
         for layer in mask.empty_layers:
             if floor[layer] > 0:
                 raise MaskError(

@@ -298,7 +298,7 @@ def _select_mask(workspace: Workspace, cell: Cell) -> Entry:
     minimum = split_minimum(cell.method)[1]
     if minimum is None:
         minimum = plan.min_per_layer
-    rules = replace(plan, min_per_layer=minimum).budget_rules(workspace.card.layers, workspace.card.heads)
+    rules = replace(plan, min_per_layer=minimum).budget_rules(workspace.card)
     least = rules.layer_minimum(cell.budget)
     masks = []
     correct = []

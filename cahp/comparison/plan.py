@@ -14,7 +14,7 @@ from cahp.methods.complementary import Complementary
 from cahp.methods.shared.registry import Facts
 from cahp.recoveries import COMPARED, RECOVERIES
 from cahp.run.settings import Settings, key_fields
-from cahp.values import BudgetError, Fields, JsonObject, OptionError, check_known
+from cahp.values import BudgetError, Fields, HasHeads, JsonObject, OptionError, check_known
 
 #: The method that the others are compared with, if it takes part.
 REFERENCE = Complementary.name
@@ -78,7 +78,7 @@ class Plan:
             if number is not None and number < 1:
                 raise OptionError(f"--{name} {number} is impossible; give 1 or more")
 
-    def heads(self, *, layers: int, heads: int) -> dict[str, int]:
+    def heads(self, model: HasHeads) -> dict[str, int]:
         """The number of heads of each budget.
 
         Raises:
@@ -86,7 +86,7 @@ class Plan:
         """
         counts: dict[str, int] = {}
         minima = (self.settings.min_per_layer, *(split_minimum(name)[1] or 0 for name in self.methods))
-        rules = replace(self.settings, min_per_layer=max(minima)).budget_rules(layers, heads)
+        rules = replace(self.settings, min_per_layer=max(minima)).budget_rules(model)
         for budget in dict.fromkeys((*self.budgets, *(self.trained_budgets or ()))):
             count = rules.parse(budget)
             if count is None or count in counts.values():
@@ -100,9 +100,9 @@ class Plan:
         counts = [count for name in self.methods if (count := len(facts_of(name).tries)) > 1]
         return min([self.tries, *counts])
 
-    def cells(self, *, layers: int, heads: int) -> list[Cell]:
+    def cells(self, model: HasHeads) -> list[Cell]:
         """All cells in the order of measuring. Seeds alternate fastest, so that workers start with different ones."""
-        counts = self.heads(layers=layers, heads=heads)
+        counts = self.heads(model)
         cells = []
         for name in self.methods:
             facts = facts_of(name)
@@ -122,11 +122,11 @@ class Plan:
                 cells.append(Cell(name, counts[budget], seed, noise, draw, recoveries))
         return cells
 
-    def full_cells(self, *, layers: int, heads: int) -> list[Cell]:
+    def full_cells(self, model: HasHeads) -> list[Cell]:
         """The cells of the full model, one per seed; only training on labels changes its weights, once for all."""
         labelled = [name for name in self.recoveries if RECOVERIES[name].needs_labels and not RECOVERIES[name].solves]
         recoveries = ("none", *labelled)
-        return [Cell(FULL, layers * heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
+        return [Cell(FULL, model.layers * model.heads, seed, seed, recoveries=recoveries) for seed in self.seeds]
 
     def settings_to_try(self, name: str) -> Sequence[Fields]:
         """The settings of a method that the tuning texts choose among; without tuning, the default alone."""

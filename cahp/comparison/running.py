@@ -228,9 +228,8 @@ def compare(
     card = workspace.card
     if card.no_refit and any(RECOVERIES[name].closed_form for name in plan.recoveries):
         raise OptionError(f"{card.no_refit}; choose another recovery")
-    shape = {"layers": card.layers, "heads": card.heads}
-    full_cells = plan.full_cells(**shape)
-    cells = plan.cells(**shape)
+    full_cells = plan.full_cells(card)
+    cells = plan.cells(card)
     for texts in workspace.splits.values():
         check_room(texts, sum(len(cell.recoveries) for cell in (*full_cells, *cells)))
     measured = {cell: read_cell(workspace, cell) for cell in (*full_cells, *cells)}

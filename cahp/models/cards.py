@@ -175,8 +175,7 @@ class CacheShape:
 
     def ratio(self, mask: HeadMask) -> Estimate:
         """The bytes per token of the model cut to ``mask`` relative to the full model's: counted, without interval."""
-        full = HeadMask.full(mask.layers, mask.heads)
-        return Estimate(self.per_token(mask) / self.per_token(full), None, 0, "ratio")
+        return Estimate(self.per_token(mask) / self.per_token(mask.unpruned), None, 0, "ratio")
 
 
 @dataclass(frozen=True)
@@ -630,7 +629,7 @@ class ModelCard:
         shape = self.cache
         if shape is None:
             return None
-        every = HeadMask.full(mask.layers, mask.heads)
+        every = mask.unpruned
         return KvCache(shape.per_token(every), shape.per_token(mask), shape.longest(every), shape.longest(mask), shape)
 
     def count_cache_ratio(self, mask: HeadMask) -> Estimate | None:

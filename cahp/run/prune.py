@@ -337,7 +337,7 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
     method = method_of(settings)
     if budget is None and method.needs_budget:
         raise BudgetError(f"{settings.method} cannot suggest how many heads to keep; give --budget a number")
-    rules = replace(settings, even=even).budget_rules(bench.card.layers, bench.card.heads)
+    rules = replace(settings, even=even).budget_rules(bench.card)
     if budget is None and even:
         suggested = method.choose(bench.evidence, budget=None, min_per_layer=rules.minimum)
         budget = rules.round_evenly(suggested.mask.count)
@@ -346,7 +346,7 @@ def choose(bench: Bench, budget: int | None = None, *, even: bool | None = None)
 
 def _requested(bench: Bench) -> int | None:
     settings = bench.settings
-    return settings.budget_rules(bench.card.layers, bench.card.heads).parse(settings.budget)
+    return settings.budget_rules(bench.card).parse(settings.budget)
 
 
 def _arrays(evidence: HeadEvidence, selection: Selection) -> dict[str, NDArray[Any]]:

@@ -54,7 +54,7 @@ def reach_goal(bench: Bench, choose: Callable[[int], Selection], measures: Measu
     if goal.kind.section:
         _find_measure(goal, measures)
     estimates = dict[int, Estimate]()
-    rules = settings.budget_rules(bench.card.layers, bench.card.heads)
+    rules = settings.budget_rules(bench.card)
     rules.check_minimum()
     budgets = rules.possible
 
@@ -180,7 +180,7 @@ def improve_heads(bench: Bench, selection: Selection) -> tuple[Selection, HeadSe
     seconds = spent
     total = int(limit) + 1
     # Every mask keeps as many heads.
-    least = settings.budget_rules(start.layers, start.heads).layer_minimum(start.count)
+    least = settings.budget_rules(start).layer_minimum(start.count)
     waiting = propose_swaps(replaceability.losses(mask), mask, least)
     # As long as another trial fits into the time that is left.
     while seconds + spent <= limit and (proposal := next(waiting, None)) is not None:

@@ -27,7 +27,7 @@ from cahp.recoveries import RECOVERIES
 from cahp.stages.clustering import DEGREES, Projection
 from cahp.stages.selection import FIRST_LAYERS, BudgetRules, Minimum, Representative, read_budget
 from cahp.tasks.answers import Beginning
-from cahp.values import JsonObject, OptionError, Precisions
+from cahp.values import HasHeads, JsonObject, OptionError, Precisions
 
 if TYPE_CHECKING:
     from cahp.run.keywords import Options
@@ -528,17 +528,17 @@ class Settings:
         """The settings of the data's tables, as ``cahp.data.load`` takes them."""
         return {name: getattr(self, name) for name in COLUMNS}
 
-    def budget_rules(self, layers: int, heads: int) -> BudgetRules:
-        """The budgets of a model of ``layers`` with ``heads`` each.
+    def budget_rules(self, model: HasHeads) -> BudgetRules:
+        """The budgets of a model.
 
         The minimum of the first two layers is the larger of both settings.
         """
         first = max(self.min_per_layer, self.min_first_layers)
         minimum: Minimum = first
-        if layers > FIRST_LAYERS and first != self.min_per_layer:
-            minimum = np.full(layers, self.min_per_layer, dtype=np.int64)
+        if model.layers > FIRST_LAYERS and first != self.min_per_layer:
+            minimum = np.full(model.layers, self.min_per_layer, dtype=np.int64)
             minimum[:FIRST_LAYERS] = first
-        return BudgetRules(layers, heads, minimum, even=self.even)
+        return BudgetRules(model.layers, model.heads, minimum, even=self.even)
 
 
 #: The fields that say how the tables of the data are read, and how a language model is prompted.

@@ -114,6 +114,18 @@ class Cancelled(Exception):
     """A progress callback raises this to stop the work between two batches."""
 
 
+class HasHeads(Protocol):
+    """What is known by its number of layers and of heads per layer: a model, its card, or a mask."""
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+
+    @property
+    def heads(self) -> int:
+        """Number of heads per layer."""
+
+
 class Progress(Protocol):
     """Called between batches with the name of a stage and its progress; may raise ``Cancelled``."""
 
@@ -238,6 +250,11 @@ class HeadMask:
     def is_full(self) -> bool:
         """Whether every head is kept."""
         return bool(self.keep.all())
+
+    @property
+    def unpruned(self) -> HeadMask:
+        """The mask of the same model that keeps every head."""
+        return HeadMask.full(self.layers, self.heads)
 
     @property
     def flat(self) -> list[int]:

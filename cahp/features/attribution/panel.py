@@ -67,7 +67,7 @@ class AttributedText:
 def _attribute(asked: AttributedText, progress: Progress) -> Attribution:
     bench = asked.bench
     question = TextQuestion.read(bench.model, asked.text, find_baseline(bench))
-    floor = bench.settings.budget_rules(bench.card.layers, bench.card.heads).minimum
+    floor = bench.settings.budget_rules(bench.card).minimum
     asked.result = attribute_answer(
         question, bench.class_names, asked.answer, seed=bench.settings.seed, floor=floor, progress=progress
     )

@@ -34,7 +34,7 @@ def draw_stage(subject: Subject, step: Step, known: Answer | None, *, answered: 
     """Draw a step with the heads of ``mask``; the answer that is ``known`` moves once it is ``answered``."""
     data = describe_stage(subject, step, known, answered=answered, mask=mask)
     # The style sheet keeps the room of a board that lies on its side, or of another.
-    with st.container(key=shape_key(mask.layers, mask.heads)):
+    with st.container(key=shape_key(mask)):
         _component("cahp_learn_stage", "sentence.js", "stage.js")(key=f"learn-stage-{step.name}", data=data)
 
 

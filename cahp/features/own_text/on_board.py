@@ -107,7 +107,7 @@ class TextOnBoard:
     def mask(self, state: State) -> HeadMask:
         """Return the heads of a state."""
         if state == "full":
-            return HeadMask.full(self.board.mask.layers, self.board.mask.heads)
+            return self.board.mask.unpruned
         return self.board.mask
 
     def name(self, state: State) -> Name:

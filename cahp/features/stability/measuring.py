@@ -130,7 +130,7 @@ def measure_stability(bench: Bench, options: StabilityOptions) -> Stability:
     how = settings.representative
     layers = bench.card.layers
     heads = bench.card.heads
-    rules = settings.budget_rules(layers, heads)
+    rules = settings.budget_rules(bench.card)
     if options.vary == "seed":
         values = [(settings.seed + place) % 2**32 for place in range(options.choices)]
         evidence = _over_seeds(bench, values)

@@ -81,7 +81,7 @@ def _estimate_seconds(request: _Request) -> float:
     bench = request.bench
     card = bench.card
     passes = count_critical(card) * len(bench.evaluation)
-    for cell in request.plan.cells(layers=card.layers, heads=card.heads):
+    for cell in request.plan.cells(card):
         passes += sum(bench.count_passes(name) + len(bench.evaluation) for name in cell.recoveries)
     return estimate_seconds(card, tokens=passes * bench.evaluation.tokens / len(bench.evaluation))
 
@@ -190,7 +190,7 @@ def _plan(explorer: Explorer, methods: list[str], heads: str, seeds: int, recove
         seeds=seeds,
         recover=("none", *recoveries),
     )
-    plan.heads(layers=explorer.card.layers, heads=explorer.card.heads)
+    plan.heads(explorer.card)
     return plan
 
 

@@ -24,7 +24,7 @@ from cahp.ui.parts.display import draw_note, note_refusal, plain, problem
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Rank
 from cahp.ui.session.work import FIGURE, REFIT, TABLE, WARM
-from cahp.values import HeadMask
+from cahp.values import HasHeads, HeadMask
 from cahp.words import capital, percent
 
 #: Seconds that a page waits for the figures of a mask.
@@ -127,10 +127,9 @@ def _colour(explorer: Explorer) -> list[Coloured]:
     return coloured
 
 
-@cache
-def shape_key(layers: int, heads: int) -> str:
+def shape_key(model: HasHeads) -> str:
     """Return the key of a board's container: the style sheet puts the board of a deep model above its figures."""
-    return "deep" if is_deep(layers, heads) else "flat"
+    return "deep" if is_deep(model.layers, model.heads) else "flat"
 
 
 def finding_key(explorer: Explorer, key: str = "board") -> str:
@@ -203,7 +202,7 @@ def draw(
     if job is not None and not job.ended:
         host = replace(host, status=describe_progress(job))
     draw_note()
-    with st.container(key=shape_key(explorer.card.layers, explorer.card.heads)):
+    with st.container(key=shape_key(explorer.card)):
         budget_board(
             table,
             clusters,

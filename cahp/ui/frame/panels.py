@@ -121,7 +121,7 @@ def _find_subject(explorer: Explorer, one: Measure[Any]) -> tuple[HeadMask, str]
     """Return the mask and the recovery that a measure is about: those on the board, or those of the full model."""
     if one.of_mask:
         return explorer.mask, explorer.recovery.ready
-    return HeadMask.full(*explorer.mask.keep.shape), NONE.name
+    return explorer.mask.unpruned, NONE.name
 
 
 def find_record(explorer: Explorer, one: Measure[R]) -> R | None:

@@ -52,7 +52,7 @@ def need_run(explorer: Explorer) -> None:
             st.stop()
         for line in check_run(bench):
             st.markdown(f":material/info: {plain(line)}")
-        budgets = explorer.settings.budget_rules(card.layers, card.heads).possible
+        budgets = explorer.settings.budget_rules(card).possible
         if budgets:
             # Otherwise a layer has fewer heads than it must keep; a run says so.
             label = f"{capital(card.unit)}s to keep"

@@ -226,7 +226,7 @@ def bench_of(settings: Settings, card: ModelCard, raw: data.Dataset) -> Bench:
     Raises:
         CahpError: If the model does not fit these data, or a layer cannot keep the heads that a link asks for.
     """
-    settings.budget_rules(card.layers, card.heads).check_minimum()
+    settings.budget_rules(card).check_minimum()
     windows = shipped_dataset(settings, card, raw)
     bench = open_bench(settings, card=card, dataset=raw, windows=windows, load=shared_model, progress=jobs.relay)
     if RECOVERIES[settings.recover].closed_form and (bench.recoveries.no_refit or not settings.min_per_layer):

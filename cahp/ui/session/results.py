@@ -213,7 +213,7 @@ def _shape(mask: HeadMask, recover: str) -> _Shape:
 def at_half(bench: Bench) -> Bench:
     """Return the bench with half of the heads as its budget: a board begins there if the curve has no knee."""
     settings = bench.settings
-    budgets = settings.budget_rules(bench.card.layers, bench.card.heads).possible
+    budgets = settings.budget_rules(bench.card).possible
     return replace(bench, settings=replace(settings, budget=str(middle_budget(budgets))))
 
 

@@ -178,7 +178,7 @@ def measure_costs(board: BoardState, recovered: Recovered | None = None, *, fres
 
 
 def _flips(board: BoardState, _: Progress) -> Versus | None:
-    everything = Variant(HeadMask.full(*board.mask.keep.shape))
+    everything = Variant(board.mask.unpruned)
     return compare_variants((board.bench, everything), (board.bench, Variant(board.mask, board.recover)))
 
 

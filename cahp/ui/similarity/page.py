@@ -255,7 +255,7 @@ def draw(explorer: Explorer) -> None:
     head = choose_head(mask, lambda: _start_head(explorer, compared))
     graph = None
     if compared is not None:
-        frame = st.container(key=shape_key(mask.layers, mask.heads))
+        frame = st.container(key=shape_key(mask))
         left, right = frame.container(key="similarity-overview").columns([4, 3], gap="medium")
         with left:
             graph = _draw_graph(explorer, compared, head)

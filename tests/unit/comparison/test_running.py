@@ -358,7 +358,7 @@ def test_methods_that_need_labels_are_left_out_by_name_and_no_accuracy_is_there(
 
 
 def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(settings: Settings) -> None:
-    cells = plan(settings, "counted", "tossed").cells(layers=LAYERS, heads=HEADS)
+    cells = plan(settings, "counted", "tossed").cells(HeadMask.full(LAYERS, HEADS))
     assert Counter((cell.method, cell.budget) for cell in cells) == {
         ("counted", 4): 2,
         ("counted", 6): 2,
@@ -374,13 +374,13 @@ def test_cells_cross_methods_budgets_and_seeds_with_the_stated_draws(settings: S
 
 def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(settings: Settings) -> None:
     asked = plan(settings, "tossed", "tossed-min-0", "tossed-min-2", budgets=("6",), recoveries=("refit",))
-    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    cells = asked.cells(HeadMask.full(LAYERS, HEADS))
     noise = {name: [cell.noise for cell in cells if cell.method == name] for name in asked.methods}
     assert len(noise["tossed"]) == 5
     assert noise["tossed"] == noise["tossed-min-0"] == noise["tossed-min-2"]
     assert all("refit" in cell.recoveries for cell in cells)
     with pytest.raises(BudgetError):
-        plan(settings, "tossed-min-2", budgets=("4",)).cells(layers=LAYERS, heads=HEADS)
+        plan(settings, "tossed-min-2", budgets=("4",)).cells(HeadMask.full(LAYERS, HEADS))
     with pytest.raises(OptionError, match="there is no method 'nobody'"):
         plan(settings, "nobody-min-0")
 
@@ -388,16 +388,16 @@ def test_a_method_takes_part_with_other_per_layer_minima_and_the_same_draws(sett
 def test_gates_are_learned_at_their_own_budgets(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Counted, "learned", True, raising=False)
     monkeypatch.setattr(Tuned, "learned", False)
-    cells = plan(settings, "counted", "tuned", trained_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
+    cells = plan(settings, "counted", "tuned", trained_budgets=("6",)).cells(HeadMask.full(LAYERS, HEADS))
     assert {(cell.method, cell.budget) for cell in cells} == {("counted", 6), ("tuned", 4), ("tuned", 6)}
 
 
 def test_only_the_methods_and_budgets_of_the_plan_have_their_masks_trained(settings: Settings) -> None:
     asked = plan(settings, "counted", "tossed", recoveries=("refit", "distill", "finetune"), trained=("tossed",))
-    cells = asked.cells(layers=LAYERS, heads=HEADS)
+    cells = asked.cells(HeadMask.full(LAYERS, HEADS))
     for recovery, methods in (("distill", {"tossed"}), ("finetune", {"tossed"}), ("refit", {"counted", "tossed"})):
         assert {cell.method for cell in cells if recovery in cell.recoveries} == methods
-    at = replace(asked, trained=None, trained_budgets=("6",)).cells(layers=LAYERS, heads=HEADS)
+    at = replace(asked, trained=None, trained_budgets=("6",)).cells(HeadMask.full(LAYERS, HEADS))
     assert {cell.budget for cell in at if "distill" in cell.recoveries} == {6}
     assert {cell.budget for cell in at if "refit" in cell.recoveries} == {4, 6}
 

@@ -11,7 +11,7 @@ from cahp.run.settings import Settings
 from cahp.tasks import CLASSIFICATION
 from cahp.ui.compare import own
 from cahp.ui.session.explorer import Explorer
-from cahp.values import CahpError
+from cahp.values import CahpError, HeadMask
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_the_command_measures_the_same_as_the_page(settings: Settings, monkeypat
     assert measure.call_args.args[0] == plan
     assert (plan.methods, plan.seeds, plan.recoveries) == (("complementary", "random"), (42, 43, 44), ("none", "refit"))
     # As many masks of chance as the preset draws over three seeds, at each of two budgets.
-    assert len([cell for cell in plan.cells(layers=3, heads=4) if cell.method == "random"]) == 2 * 2 * 2
+    assert len([cell for cell in plan.cells(HeadMask.full(3, 4)) if cell.method == "random"]) == 2 * 2 * 2
