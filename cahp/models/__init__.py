@@ -159,7 +159,7 @@ def preview_prompt(card: ModelCard, example: Input | None = None) -> PromptExamp
         OptionError: If two answers begin with the same token, or one is not known to the tokenizer.
         ModelError: If the tokenizer cannot be used.
     """
-    if card.prompt is None or card.language is None:
+    if card.prompt is None:
         return None
     if not any(Path(card.folder, file).is_file() for file in TOKENIZER_FILES):
         # A model on the hub that is only looked at.
@@ -168,9 +168,7 @@ def preview_prompt(card: ModelCard, example: Input | None = None) -> PromptExamp
         return PromptExample(card.prompt.render(example), ())
     from cahp.models.loading import prompt_reader
 
-    return prompt_reader(card.folder, card.sha256, card.prompt, card.language, card.id).preview(
-        example, max_length=card.max_length
-    )
+    return prompt_reader(card, card.prompt).preview(example, max_length=card.max_length)
 
 
 def verify_model(model: HeadModel) -> HeadModel:

@@ -185,8 +185,8 @@ class HeadModel:
         #: For each layer that can do without its attention, the number of entries that this returns (None: a tensor).
         self.entries: dict[int, int | None] | None = None
         attach(self)
-        if card.prompt is not None and card.language is not None:
-            self.prompt = PromptReader(tokenizer, card.prompt, card.language, card.id)
+        if card.prompt is not None:
+            self.prompt = PromptReader(tokenizer, card.prompt, card.id)
             attach_head(network)
             if self.prompt.length + ROOM > self.max_length:
                 raise OptionError(

@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from cahp.files import process_folder, scratch
 from cahp.models.attention import IMPLEMENTATION
-from cahp.models.cards import FAMILIES, Language, ModelCard, Prompt
+from cahp.models.cards import FAMILIES, ModelCard, Prompt
 from cahp.models.compact import HEADS, load_pruned
 from cahp.models.devices import batch_size, find_device, free_bytes
 from cahp.models.gguf import convert_weights
@@ -157,13 +157,13 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
 
 
 @lru_cache(maxsize=8)
-def prompt_reader(folder: str, sha256: str, prompt: Prompt, language: Language, name: str) -> PromptReader:
-    """A prompt with the tokenizer of the model ``name`` of this digest; no weights are loaded.
+def prompt_reader(card: ModelCard, prompt: Prompt) -> PromptReader:
+    """A prompt with the tokenizer of a model; no weights are loaded.
 
     Raises:
         OptionError: If its answers cannot be told apart; ModelError: if the tokenizer cannot be used.
     """
-    return PromptReader(load_tokenizer(folder, name, prompted=True), prompt, language, name)
+    return PromptReader(load_tokenizer(card.folder, card.id, prompted=True), prompt, card.id)
 
 
 def _find_room(card: ModelCard, count: int, largest: int, where: torch.device, *, made_here: bool) -> Room | None:

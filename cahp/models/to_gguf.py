@@ -80,7 +80,7 @@ def refuse_gguf(card: ModelCard, mask: HeadMask | None = None, *, adder: str = "
         return "a layer without attention has no bias, and the output projections of this model have one"
     if card.source is None:
         try:
-            name_split(Path(card.folder), card.sha256)
+            name_split(card)
         except ValueError as error:
             return str(error)
     return None
@@ -103,13 +103,13 @@ def find_lost_part(config: Fields) -> str | None:
 
 
 @lru_cache(maxsize=8)
-def name_split(folder: Path, sha256: str) -> str:
-    """Return llama.cpp's name for the way in which the tokenizer in a folder splits a text.
+def name_split(card: ModelCard) -> str:
+    """Return llama.cpp's name for the way in which the tokenizer of a model splits a text.
 
     Raises:
         ValueError: If there is no name for it, with the reason as a clause.
     """
-    file = folder / "tokenizer.json"
+    file = Path(card.folder) / "tokenizer.json"
     if not file.is_file():
         raise ValueError("it has no tokenizer.json")
     content = json.loads(file.read_text(encoding="utf-8"))
@@ -255,7 +255,7 @@ def _write_tokenizer(writer: Any, pruned: HeadModel) -> None:
             kind = TokenType.CONTROL if added.special else TokenType.USER_DEFINED
         types.append(kind)
     writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre(name_split(folder, pruned.card.sha256))
+    writer.add_tokenizer_pre(name_split(pruned.card))
     writer.add_token_list([words.get(index, f"[PAD{index}]") for index in range(count)])
     writer.add_token_types(types)
     writer.add_add_space_prefix(False)

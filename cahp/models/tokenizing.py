@@ -10,7 +10,7 @@ from unicodedata import east_asian_width
 
 import numpy as np
 
-from cahp.models.cards import AnswerToken, Language, Prompt, PromptExample
+from cahp.models.cards import AnswerToken, Prompt, PromptExample
 from cahp.models.identity import EXAMPLE, MAX_LENGTH
 from cahp.tasks.answers import Window
 from cahp.tasks.texts import Item
@@ -164,16 +164,16 @@ class PromptReader:
 
     Raises:
         OptionError: If two answers begin with the same token, or one has none that the model knows.
-        ModelError: If the model is a masked one and its tokenizer has no mask token.
+        ModelError: If the prompt has a gap and the tokenizer no mask token.
     """
 
-    def __init__(self, tokenizer: Any, prompt: Prompt, language: Language, name: str) -> None:
+    def __init__(self, tokenizer: Any, prompt: Prompt, name: str) -> None:
         self.prompt = prompt
         self._tokenizer = tokenizer
         self._name = name
         self._mask_id: int | None = None
         self._mask = ""
-        if language == "masked":
+        if prompt.masked:
             if tokenizer.mask_token is None:
                 raise ModelError(f"the tokenizer of {name} has no mask token to answer at; save it again with one")
             self._mask_id = tokenizer.mask_token_id

@@ -27,16 +27,12 @@ _COPIED = COPY_TOKENS // (2 * _COPIES)
 
 
 @lru_cache(maxsize=4)
-def _load(folder: str, sha256: str, name: str) -> Any:
-    tokenizer = load_tokenizer(folder, name, prompted=True)
-    if not tokenizer.is_fast:
-        raise ModelError(f"the tokenizer of {name} does not tell where its tokens lie; save it as tokenizer.json")
-    return tokenizer
-
-
 def _tokenizer_of(card: ModelCard) -> Any:
     card = locate(card)
-    return _load(card.folder, card.sha256, card.id)
+    tokenizer = load_tokenizer(card.folder, card.id, prompted=True)
+    if not tokenizer.is_fast:
+        raise ModelError(f"the tokenizer of {card.id} does not tell where its tokens lie; save it as tokenizer.json")
+    return tokenizer
 
 
 def start_token(card: ModelCard) -> tuple[int, str]:

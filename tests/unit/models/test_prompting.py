@@ -41,8 +41,8 @@ def bytewise(**special: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made, eos_token="</s>", model_max_length=64, **special)
 
 
-def reader(template: str, *answers: str, tokenizer: Any = None, language: Any = "causal") -> PromptReader:
-    return PromptReader(tokenizer or bytewise(), Prompt(template, answers), language, "gpt-tiny")
+def reader(template: str, *answers: str, tokenizer: Any = None) -> PromptReader:
+    return PromptReader(tokenizer or bytewise(), Prompt(template, answers), "gpt-tiny")
 
 
 @pytest.mark.parametrize(
