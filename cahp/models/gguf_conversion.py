@@ -202,7 +202,7 @@ def write_weights(card: ModelCard, path: Path, folder: Path, progress: Progress)
     advice = "use a machine with more memory, or a smaller model"
     check_room(torch.device("cpu"), needed, f"converting {card.id} takes", advice)
     # Weights that the file lacks are drawn at random before they can be refused.
-    check_fit(card, {"": (header.numbers,)}, names=None, own_head=False, head="causal")
+    check_fit(card, {"": (header.numbers,)}, own_head=False, head="causal")
     # Of architectures that transformers reads anew, it would keep the blocks, and ask the hub for code that reads them.
     blocks = getattr(transformers, "GgufConfig", None)
     expand = {}

@@ -162,9 +162,7 @@ class HeadModel:
     for models made by surgery or training.
     """
 
-    def __init__(
-        self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family, predicts_tokens: bool = False
-    ) -> None:
+    def __init__(self, network: Any, tokenizer: Any, card: ModelCard, *, family: Family) -> None:
         self.network = network.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.card = card
@@ -179,8 +177,8 @@ class HeadModel:
         #: Makes prompts of texts (None: the model reads the texts themselves).
         self.prompt: PromptReader | None = None
         #: Whether it is measured on the next tokens of windows of text.
-        self.predicts_tokens = predicts_tokens
-        if predicts_tokens:
+        self.predicts_tokens = card.predicts_tokens
+        if self.predicts_tokens:
             attach_head(network)
         #: For each layer that can do without its attention, the number of entries that this returns (None: a tensor).
         self.entries: dict[int, int | None] | None = None

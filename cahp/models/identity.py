@@ -311,7 +311,7 @@ def _find_at_hub(name: str, *, download: bool) -> ModelCard:
             from cahp.models.matching import check_fit, choose_sketch_head
 
             head = choose_sketch_head(read_json(folder / CONFIG)) or "classification"
-            check_fit(card, stored, names=card.labels or None, own_head=bool(card.labels), head=head)
+            check_fit(card, stored, own_head=bool(card.labels), head=head)
             hub.require_consent(model, missing, error=ModelError)
         return describe(model, repository.commit, repository.fetch(needed))
 

@@ -3,6 +3,7 @@
 import inspect
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,6 @@ from cahp.models.stored import Room, take_weights
 from cahp.models.surgery import mark
 from cahp.models.tokenizing import PromptReader, start_id
 from cahp.models.weights import count_weights, read_shapes, weight_bytes, weight_files
-from cahp.tasks.task import Head
 from cahp.values import Fields, Ints, ModelError, name_type
 from cahp.words import first_line, size_of
 
@@ -58,15 +58,13 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     Raises:
         ModelError: If the weights are broken, or there is no trained head and no ``labels``.
     """
-    names = card.labels
-    if labels is not None:
-        names = labels
-    predicts_tokens = card.predicts_tokens and labels is None
-    if not names and not predicts_tokens:
-        raise ModelError(explain_missing_classes(card, card.id))
-    where = find_device(device_name)
     # The head may be new where `labels` or an adapter brings one.
     new_head = labels is not None or card.adapter is not None
+    if labels is not None:
+        card = replace(card, labels=labels)
+    if not card.labels and not card.predicts_tokens:
+        raise ModelError(explain_missing_classes(card, card.id))
+    where = find_device(device_name)
     if card.kept is not None and new_head:
         raise ModelError(f"{card.id} was pruned; train the model that it was made from, and prune it again")
     if card.source is not None:
@@ -78,16 +76,14 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
     attention = "eager"
     if family.interface:
         attention = IMPLEMENTATION
-    head: Head = "classification"
-    if labels is None:
-        head = output_head(card)
+    head = output_head(card)
     stored, _ = read_shapes(weight_files(card.id, folder))
-    largest = check_fit(card, stored, names=names or None, own_head=not new_head, head=head)
+    largest = check_fit(card, stored, own_head=not new_head, head=head)
     room = _find_room(card, count_weights(stored), largest, where, made_here=new_head or card.kept is not None)
     settings: dict[str, Any] = {**family.settings}
     if head == "classification":
-        settings["id2label"] = dict(enumerate(names))
-        settings["label2id"] = {name: index for index, name in enumerate(names)}
+        settings["id2label"] = dict(enumerate(card.labels))
+        settings["label2id"] = {name: index for index, name in enumerate(card.labels)}
         settings["problem_type"] = "single_label_classification"
         if family.caches:
             settings["use_cache"] = False
@@ -136,11 +132,11 @@ def load_model(card: ModelCard, *, device_name: str = "auto", labels: tuple[str,
             f"the weights of {card.id} are not all finite numbers ({broken[0]}); save the model again in float32, or "
             "name another model"
         )
-    tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or predicts_tokens)
+    tokenizer = load_tokenizer(card.folder, card.id, prompted=card.prompt is not None or card.predicts_tokens)
     _fit_tokenizer(tokenizer, network, card, classifies=head == "classification")
     if room is None:
         network = network.to(where)
-    model = HeadModel(network, tokenizer, card, family=family, predicts_tokens=predicts_tokens)
+    model = HeadModel(network, tokenizer, card, family=family)
     if room is not None:
         # Weights as their file stores them are always so with "auto".
         model.notice = room.notice

@@ -116,10 +116,11 @@ register_module_module_registration_hook(_count_part)
 register_module_parameter_registration_hook(_count_part)
 
 
-def sketch_network(name: str, folder: str, names: tuple[str, ...] | None, head: Head, *, weight_bytes: int) -> Any:
-    """Build the network of the configuration in ``folder`` without weights, with a head for the classes ``names``.
+def sketch_network(name: str, folder: str, names: tuple[str, ...], head: Head, *, weight_bytes: int) -> Any:
+    """Build the network of the configuration in ``folder`` without weights.
 
-    The bytes of the model's files, ``weight_bytes``, limit the time that it takes.
+    Its head is for the classes ``names``, if any are known. The bytes of the model's files, ``weight_bytes``, limit the
+    time that it takes.
 
     Raises:
         ModelError: If the configuration describes no network, or one with far more modules than the files can hold.
@@ -129,7 +130,7 @@ def sketch_network(name: str, folder: str, names: tuple[str, ...] | None, head: 
     try:
         with quiet():
             config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-            if names is not None and head == "classification":
+            if names and head == "classification":
                 config.num_labels = len(names)
             # The type of the configuration would become PyTorch's default in all threads.
             with torch.device("meta"):
@@ -145,25 +146,18 @@ def sketch_network(name: str, folder: str, names: tuple[str, ...] | None, head: 
         _sketching.parts = None
 
 
-def check_fit(
-    card: ModelCard,
-    stored: Mapping[str, Shape],
-    *,
-    names: tuple[str, ...] | None,
-    own_head: bool,
-    head: Head,
-) -> int:
+def check_fit(card: ModelCard, stored: Mapping[str, Shape], *, own_head: bool, head: Head) -> int:
     """Compare the weights of a configuration with those that are ``stored``, before memory is taken for them.
 
     Missing weights are drawn at random before they can be refused, and a width or a vocabulary may be any number.
-    ``names`` are the classes of the head, which must be stored if it is the model's ``own_head``; a pruned model lacks
-    most heads. Returns the size of the network's largest weight.
+    The head must be stored if it is the model's ``own_head``; a pruned model lacks most heads. Returns the size of the
+    network's largest weight.
 
     Raises:
         ModelError: If the shapes of weights differ, or the configuration has far more weights than the files.
     """
     count = count_weights(stored)
-    sketch = sketch_network(card.id, card.folder, names, head, weight_bytes=4 * count)
+    sketch = sketch_network(card.id, card.folder, card.labels, head, weight_bytes=4 * count)
     prefix = f"{sketch.base_model_prefix}."
     wanted = {name: tuple(weight.shape) for name, weight in sketch.named_parameters()}
     # The weights of a plain encoder are stored without the prefix.
@@ -308,7 +302,7 @@ def match_folder(name: str, folder: str, *, weight_bytes: int) -> tuple[Family, 
             f"{name} is of the architecture {kind or 'unknown'}, of which transformers has no text classifier{remark}; "
             "name a model whose head is a ForSequenceClassification, ForCausalLM or ForMaskedLM"
         )
-    network = sketch_network(name, folder, None, head, weight_bytes=weight_bytes)
+    network = sketch_network(name, folder, (), head, weight_bytes=weight_bytes)
     try:
         return match_network(name, network, causal=language_of(config) == "causal")
     except ModelError:

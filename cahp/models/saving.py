@@ -197,7 +197,7 @@ def lacks_output_bias(card: ModelCard) -> bool:
 def _sketch(card: ModelCard) -> tuple[Any, Family]:
     """Build a model's network without weights, and describe its heads."""
     weight_bytes = card.details.get("bytes", 0)
-    network = sketch_network(card.id, card.folder, card.labels or None, output_head(card), weight_bytes=weight_bytes)
+    network = sketch_network(card.id, card.folder, card.labels, output_head(card), weight_bytes=weight_bytes)
     return network, FAMILIES.get(card.family) or match_folder(card.id, card.folder, weight_bytes=weight_bytes)[0]
 
 

@@ -367,7 +367,7 @@ def test_a_sketch_of_a_bfloat16_model_leaves_threads_alone(tmp_path: Path, monke
 
     monkeypatch.setattr(torch, "set_default_dtype", note)
     before = torch.get_rng_state()
-    sketch_network("model", str(folder), None, "causal", weight_bytes=1 << 20)
+    sketch_network("model", str(folder), (), "causal", weight_bytes=1 << 20)
     # PyTorch has one default for all threads, and one generator.
     assert set(types) <= {torch.float32}
     assert torch.equal(torch.get_rng_state(), before)
@@ -380,7 +380,7 @@ def test_a_sketch_counts_the_parts_of_its_own_thread(tmp_path: Path) -> None:
 
     def sketch() -> None:
         with pytest.raises(ModelError, match="far more modules") as error:
-            sketch_network("model", str(folder), None, "causal", weight_bytes=0)
+            sketch_network("model", str(folder), (), "causal", weight_bytes=0)
         refused.append(str(error.value))
 
     thread = threading.Thread(target=sketch)
