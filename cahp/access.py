@@ -44,7 +44,8 @@ class Access:
 
     ``hosts`` are the names and addresses of the server besides those of the loopback; ``0.0.0.0`` or ``::`` allows any
     address, but no name. ``public`` allows only built-in models and data. ``data_root`` is the only folder below which
-    models and data may be opened, in public too.
+    models and data may be opened, in public too. ``start`` are the settings and the mask that a session shows first, as
+    fields of an address; they need no consent.
 
     Raises:
         AccessError: If ``data_root`` is no folder.
@@ -54,6 +55,7 @@ class Access:
     token: str = field(default="", repr=False)
     public: bool = False
     data_root: Path | None = None
+    start: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.data_root is not None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Unpack, get_args
 
 from cahp.api.figures import add_title, cell, check_plotly
-from cahp.api.options import AnyData, Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import AnyData, AnyModel, ShowProgress, read_call, show_progress
 from cahp.comparison.plan import QUICK, ListOption, make_plan
 from cahp.comparison.result import Comparison
 from cahp.comparison.running import compare as measure
@@ -110,7 +110,7 @@ def _among(what: str, wanted: Any, known: Sequence[Any]) -> Any:
 
 
 def compare(
-    model: Name | Settings = Settings.model,
+    model: AnyModel = Settings.model,
     data: AnyData | None = None,
     *,
     preset: str | None = None,
@@ -136,7 +136,7 @@ def compare(
     ``cahp compare`` with these options.
 
     Args:
-        model: A built-in, a hub id, a folder or a GGUF file; or a ``Settings``.
+        model: A built-in, a hub id, a folder or a GGUF file; a ``Settings``; or a run, which tells what is not given.
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         preset: ``"quick"`` (unless methods are named), ``"posthoc"``, ``"full"`` or ``"recovery"``; of a language model
             without answers ``"language"``.
@@ -160,7 +160,7 @@ def compare(
         CahpError: If the comparison cannot be measured; one line with the next step.
     """
     with show_progress(progress, yes=yes) as reporter:
-        settings = read_settings("compare", model, data, options)
+        settings, _ = read_call("compare", model, data, options)
         plan = make_plan(
             settings,
             preset=preset,

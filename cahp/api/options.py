@@ -25,7 +25,7 @@ from cahp.exports.run_folder import MARK, files, read_run
 from cahp.files import is_there
 from cahp.models.cards import ModelCard
 from cahp.run.prune import Run
-from cahp.run.settings import BOUNDS, OF_DATA, Settings, describe, flags
+from cahp.run.settings import BOUNDS, OF_DATA, OF_NUMBER, Settings, describe, flags
 from cahp.terminal.progress import Reporter, bars
 from cahp.values import CahpError, Fields, HeadMask, MaskError, OptionError, Progress, name_type
 
@@ -101,11 +101,14 @@ class GivenRun:
     def tell(self, names: Collection[str], given: Collection[str]) -> Fields:
         """Return the settings by ``names`` that the run changed, but those that are ``given``.
 
-        Where other data are given, nothing that belongs to its data is told. The device is that of this machine.
+        Where other data are given, nothing that belongs to its data is told, and where a budget or a goal is given,
+        neither is. The device is that of this machine.
         """
         without = {"device", *given}
         if "data" in given:
             without |= OF_DATA
+        if not OF_NUMBER.isdisjoint(given):
+            without |= OF_NUMBER
         fields = {name: setting.default for name, setting in describe().items() if name in names}
         told = {name: getattr(self.settings, name) for name in fields if name not in without}
         return {name: value for name, value in told.items() if value != fields[name]}

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.options import AnyData, Name, ShowProgress, read_settings, show_progress
+from cahp.api.options import AnyData, AnyModel, Name, ShowProgress, read_call, read_settings, show_progress
 from cahp.board.budget_sweep import fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
@@ -226,7 +226,7 @@ class PruneResult(Run):
 
 
 def prune(
-    model: Name | HeadModel | Settings | Any = Settings.model,
+    model: AnyModel | HeadModel | Any = Settings.model,
     data: AnyData | None = None,
     *,
     tokenizer: Any = None,
@@ -244,7 +244,7 @@ def prune(
 
     Args:
         model: A built-in, a hub id, a folder, a GGUF file, a model loaded by ``cahp.load``, one of transformers with
-            its ``tokenizer``, or a ``Settings`` with all options.
+            its ``tokenizer``, a ``Settings`` with all options, or a run, which tells what is not given.
         data: A built-in, a file, a folder, ``hub:org/name``, a table or a list of texts (None: those of the model).
         sweep: Measure all other budgets, too, so that a report shows figures at each of them.
         command: The command line to record in the document (None: the shortest one that repeats the run).
@@ -299,12 +299,12 @@ prune.__signature__ = _signature()  # type: ignore[attr-defined]
 
 
 def _read_settings(
-    model: Name | HeadModel | Settings | Any, data: AnyData | None, options: Fields
+    model: AnyModel | HeadModel | Any, data: AnyData | None, options: Fields
 ) -> tuple[Settings, HeadModel | None]:
     """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.
-    if isinstance(model, str | PathLike | Settings) or not hasattr(model, "card"):
-        return read_settings("prune", model, data, options), None
+    if isinstance(model, str | PathLike | Settings | Run) or not hasattr(model, "card"):
+        return read_call("prune", model, data, options)[0], None
     # Imported here because it imports torch.
     from cahp.models.devices import find_device
 

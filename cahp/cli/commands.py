@@ -56,10 +56,11 @@ _SWEEP = Option(
 
 
 @command(
+    PLACE,
     _SWEEP,
     OPTIONS["out"].but(help="Folder for run.json, head_mask.json and arrays.npz."),
     "force",
-    example="cahp prune --model minilm-bbc --budget 12 --recover refit --out run",
+    example="cahp prune minilm-bbc --budget 12 --recover refit --out run",
 )
 def prune(call: Call, sweep: bool, out: Path | None, force: bool) -> None:
     """Choose heads to keep, and measure the result.
@@ -296,6 +297,7 @@ RECOVERIES = OPTIONS["recover"].but(
 
 
 @command(
+    PLACE,
     METHODS,
     Option("budgets", "Numbers of heads to keep: 6,12,20 or 10%,20%."),
     Option("seeds", "Number of seeds (5), or the seeds themselves (42,43)."),
@@ -316,7 +318,7 @@ RECOVERIES = OPTIONS["recover"].but(
     "cluster",
     OPTIONS["out"].but(help="Folder for compare.json, a table and the answers."),
     "force",
-    example="cahp compare --methods complementary,random --budgets 12 --out table",
+    example="cahp compare minilm-bbc --budgets 12 --seeds 2 --out table",
 )
 def compare(call: Call, out: Path | None, force: bool, **options: Any) -> None:
     """Compare methods under one protocol.

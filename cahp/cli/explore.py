@@ -8,22 +8,29 @@ import socket
 import subprocess
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import typer
 
 from cahp.access import Access, is_every_address
 from cahp.cli.command import Call, Option, command
+from cahp.files import is_there
+from cahp.run.settings import AFTERWARDS, describe, to_text
 from cahp.values import CahpError, OptionError
 
 #: Upload limits in megabytes: a file, and a message of a page.
 _PUBLIC_LIMITS = ("--server.maxUploadSize=5", "--server.maxMessageSize=32")
+
+#: The settings of a run that its view does not have: how its mask was chosen, and what else was measured.
+_NOT_SHOWN = ("method", "budget", "goal", "select_time", *(set(AFTERWARDS) - {"recover", "bypass_rank"}))
 
 #: Seconds to wait for the server to stop.
 _ENDING = 10.0
 
 
 @command(
+    Option("run_or_model", "What each session begins with: a run, or a model (default: a bundled run).", argument=True),
     Option(
         "host",
         "Address to listen on instead of the loopback (0.0.0.0: all); repeat it for other names of this machine.",
@@ -42,10 +49,17 @@ _ENDING = 10.0
     Option("data_root", "The only folder from which models and data may be opened, also with --public.", Path),
     Option("browser", "Open a browser window.", bool, True),
     of_call=(),
-    example="cahp explore",
+    example="cahp explore run",
 )
 def explore(
-    call: Call, host: list[str], port: int, token: bool, public: bool, data_root: Path | None, browser: bool
+    call: Call,
+    run_or_model: str | None,
+    host: list[str],
+    port: int,
+    token: bool,
+    public: bool,
+    data_root: Path | None,
+    browser: bool,
 ) -> None:
     """Open the explorer in a browser.
 
@@ -59,7 +73,34 @@ def explore(
         hosts += [own, f"{own}.local"]
     secret = secrets.token_urlsafe(32) if token and not public else ""
     access = Access(hosts=tuple(hosts), token=secret, public=public, data_root=data_root)
+    if run_or_model is not None:
+        access = replace(access, start=view_of(run_or_model))
     raise typer.Exit(start(access, port=port, browser=browser))
+
+
+def view_of(place: str) -> dict[str, str]:
+    """The fields of an address that shows a run, or a model: its settings and its mask.
+
+    Paths become absolute, because the server runs in another folder.
+
+    Raises:
+        CahpError: If the run is broken.
+    """
+    from cahp.api.options import find_run
+    from cahp.exports.masks import mask_to_hex
+    from cahp.exports.run_folder import read_run
+
+    run = find_run(place)
+    fields = {"model": place}
+    if run is not None:
+        document = read_run(Path(place)).document
+        told = run.tell([name for name in describe() if name not in _NOT_SHOWN], ())
+        fields = {name: to_text(value) for name, value in {"model": document.settings.model, **told}.items()}
+        fields["mask"] = mask_to_hex(document.mask)
+    for name in {"model", "data"} & fields.keys():
+        if is_there(Path(fields[name]), Path.exists):
+            fields[name] = str(Path(fields[name]).resolve())
+    return fields
 
 
 def home() -> Path:

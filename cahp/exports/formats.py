@@ -49,7 +49,7 @@ tokenizer = AutoTokenizer.from_pretrained("FOLDER")
 logits = model(**tokenizer("a text", return_tensors="pt")).logits
 ```
 
-Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate --model FOLDER`
+Where cahp-explorer is installed, `cahp.load_pruned("FOLDER")` does the same, and `cahp evaluate FOLDER`
 evaluates it. cahp-explorer chooses none of its heads again: to keep fewer, prune the original.
 """
 PLAIN_READS = f"""

@@ -178,6 +178,29 @@ def _read_table(lines: Sequence[str]) -> Ints:
     return rows
 
 
+def mask_to_hex(mask: HeadMask) -> str:
+    """Encode a mask for an address: its bits, four per digit."""
+    return np.packbits(mask.keep.ravel()).tobytes().hex()
+
+
+def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
+    """Decode a mask of ``mask_to_hex``.
+
+    Raises:
+        MaskError: If it has another number of heads.
+    """
+    try:
+        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
+    except ValueError:
+        bits = np.zeros(0, dtype=np.uint8)
+    total = layers * heads
+    if len(bits) != -(-total // 8) * 8 or bits[total:].any():
+        raise MaskError(
+            f"The mask in this link does not fit this model of {layers} x {heads} heads. Open the model of the link."
+        )
+    return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))
+
+
 def kept_heads(mask: HeadMask | None) -> dict[str, int] | None:
     """Return the number of kept heads and of all heads for JSON; None without a mask."""
     if mask is None:

@@ -70,7 +70,7 @@ def model_card(
         use = _USES.get(task, "")
         if card.prompt is not None and example is not None:
             asked = ["--prompt", card.prompt.template, "--answers", join_words(card.prompt.answers)]
-            command = shlex.join(["cahp", "evaluate", "--model", "FOLDER", *asked])
+            command = shlex.join(["cahp", "evaluate", "FOLDER", *asked])
             tokens = ", ".join(f"`{answer.word}` (token {answer.token})" for answer in example.answers)
             use = (
                 f"## Prompt the model\n\nThe results are those of its answers to the prompt `{card.prompt.template}`, "

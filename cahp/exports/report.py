@@ -36,7 +36,7 @@ from cahp.words import capital, safe
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; font-src data:"
 _COMMANDS = """pip install "cahp-explorer[ui,demo]"
 cahp explore                                        # this board, live, with your own text
-cahp prune --model my-model --data reviews.csv      # your own model and data"""
+cahp prune my-model --data reviews.csv      # your own model and data"""
 
 
 @dataclass(frozen=True)

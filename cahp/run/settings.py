@@ -686,6 +686,7 @@ def check_splits(settings: Settings) -> None:
 #: Named sets of fields.
 _MODEL = frozenset({"model", "device", "dtype", *PROMPT})
 OF_DATA = frozenset({"data", *COLUMNS, "label_map", "window", "max_length"})
+OF_NUMBER = frozenset({"budget", "goal"})
 _TEXTS = OF_DATA | {"sample", "stride", "bos", "eval_tokens"}
 _CALIBRATION = frozenset({"limit", "eval_limit", "tokens", "mix", "recover_data", "recover_time", "seed"})
 _RECOVER = _MODEL | _TEXTS | _CALIBRATION | {"labels", "bypass_rank"}

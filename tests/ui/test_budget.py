@@ -9,10 +9,10 @@ from apps import PATIENCE, done, explorer_of, explorer_with_run, open_app, rerun
 from playwright.sync_api import Page, expect
 from streamlit.testing.v1 import AppTest
 
+from cahp.exports.masks import mask_to_hex
 from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.features.versus import TAB, VERSUS
 from cahp.run.recoveries import Recoveries
-from cahp.ui.frame.address import mask_to_hex
 from cahp.ui.session import work
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.jobs import Job

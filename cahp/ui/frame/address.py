@@ -13,20 +13,20 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
-import numpy as np
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from cahp import access, models
 from cahp.api import bundled
 from cahp.board.versus import Variant
+from cahp.exports.masks import mask_from_hex, mask_to_hex
 from cahp.recoveries import NONE, RECOVERIES
 from cahp.run.settings import COLUMNS, PROMPT, Settings, to_text
 from cahp.run.settings import describe as describe_settings
 from cahp.ui.parts.display import clear_note
 from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.opening import with_length
-from cahp.values import CahpError, HeadMask, JsonObject, MaskError
+from cahp.values import CahpError, JsonObject
 
 T = TypeVar("T")
 
@@ -107,6 +107,12 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
     Raises:
         CahpError: If a field is invalid.
     """
+    start = access.current().start
+    shown = ("model", "data", *_READING, *_CHOICES)
+    if start and _pick(params, shown) == _pick(start, shown):
+        # The person who started the explorer named it.
+        given = {name: text for name, text in start.items() if name in describe_settings()}
+        return replace(bundled.SETTINGS, **{"data": None, **_parse(given)}), None
     model = params.get("model", bundled.SETTINGS.model)
     builtin = models.BUILTINS.get(model)
     own = {"files", *_READING}.intersection(params)
@@ -117,7 +123,7 @@ def read(params: Mapping[str, str]) -> tuple[Settings, Wish | None]:
         and params.get("data", builtin.data) == builtin.data
     ):
         return replace(bundled.SETTINGS, model=model, **_parse(_pick(params, _CHOICES))), None
-    fields = _pick({"model": model, **params}, ("model", "data", *_READING, *_CHOICES))
+    fields = _pick({"model": model, **params}, shown)
     return bundled.SETTINGS, Wish(fields, params.get("files"), _pick(params, _BOARD))
 
 
@@ -287,29 +293,6 @@ def is_history_navigation() -> bool:
 def source_of(params: Mapping[str, str]) -> frozenset[tuple[str, str]]:
     """Return the fields of model and data, which all views of them share."""
     return frozenset((name, value) for name, value in params.items() if name in _SOURCE)
-
-
-def mask_to_hex(mask: HeadMask) -> str:
-    """Encode a mask for an address: its bits, four per digit."""
-    return np.packbits(mask.keep.ravel()).tobytes().hex()
-
-
-def mask_from_hex(text: str, layers: int, heads: int) -> HeadMask:
-    """Decode a mask of ``mask_to_hex``.
-
-    Raises:
-        MaskError: If it has another number of heads.
-    """
-    try:
-        bits = np.unpackbits(np.frombuffer(bytes.fromhex(text), dtype=np.uint8))
-    except ValueError:
-        bits = np.zeros(0, dtype=np.uint8)
-    total = layers * heads
-    if len(bits) != -(-total // 8) * 8 or bits[total:].any():
-        raise MaskError(
-            f"The mask in this link does not fit this model of {layers} x {heads} heads. Open the model of the link."
-        )
-    return HeadMask(bits[:total].astype(np.bool_).reshape(layers, heads))
 
 
 def parse_head(text: str, layers: int, heads: int) -> int | None:

@@ -14,7 +14,7 @@ import streamlit as st
 from streamlit.errors import StreamlitAPIException
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from cahp import features, models
+from cahp import access, features, models
 from cahp.access import enforced
 from cahp.api import bundled
 from cahp.run.document import machine
@@ -113,6 +113,8 @@ def _explorer() -> Explorer:
             with _note_errors():
                 explorer = _follow_history(explorer, params)
         return explorer
+    if "model" not in params:
+        params = {**access.current().start, **params}
     settings = bundled.SETTINGS
     wish = None
     source = None

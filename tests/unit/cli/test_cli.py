@@ -76,7 +76,7 @@ def test_the_version_is_told_and_a_launcher_of_several_processes_refused(monkeyp
         ("nonsense", "'nonsense'"),
         ("prune --nonsense", "--nonsense"),
         ("prune --limit many", "--limit"),
-        ("prune extra", "extra"),
+        ("prune one extra", "extra"),
         ("fit --data reviews", "--out"),
         ("latency --mask m --length many", "--length"),
     ],

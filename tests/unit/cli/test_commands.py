@@ -47,6 +47,13 @@ def test_options_override_what_a_run_tells(folder: Path, tmp_path: Path) -> None
     assert (kept.document["kept"], kept.err) == ({"heads": 3, "of": 12}, "")
 
 
+def test_a_run_is_chosen_again_with_another_budget(model: Path, data: Path, folder: Path) -> None:
+    answer = call("prune", folder, "--budget", 6, "--json", "--no-latency")
+    assert answer.err.startswith(f"from {folder}: --model {model} --data {data}")
+    assert "--budget" not in answer.err
+    assert answer.document["budget"]["attained"] == 6
+
+
 def test_an_export_of_a_run_has_its_recovery_and_one_of_a_mask_has_none(
     data: Path, folder: Path, run: dict[str, Any], tmp_path: Path
 ) -> None:

@@ -12,14 +12,18 @@ import pytest
 from apps import done, explorer_of, explorer_with_run, has_button, open_app, open_dialog, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp import features
+import cahp
+from cahp import access, features
+from cahp.access import Access
 from cahp.api import bundled
+from cahp.cli.explore import view_of
+from cahp.exports.masks import mask_from_hex, mask_to_hex
 from cahp.features import Feature
 from cahp.recoveries import QUICK
 from cahp.run import prune
 from cahp.ui.budget import page as budget
 from cahp.ui.frame import board
-from cahp.ui.frame.address import Wish, mask_from_hex, mask_to_hex, parse_head, read
+from cahp.ui.frame.address import Wish, describe, parse_head, read
 from cahp.ui.frame.page import GROUPS, find_pages
 from cahp.ui.session.explorer import Explorer
 from cahp.ui.session.opening import Source
@@ -95,6 +99,25 @@ def test_own_models_reach_a_board(tmp_path: Path, save: Any, write: Any, title: 
         assert "A refit is not available: " in text_of(app, "caption")
         assert "uses each layer in many passes" in text_of(app, "caption")
         assert not has_button(app, "run-sidebar")
+
+
+def test_a_run_that_the_explorer_was_started_with_is_there_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, data = fakes.save_model(tmp_path / "model"), fakes.write_data(tmp_path / "data")
+    asked = replace(fakes.quick(model, data), method="random", budget="5", recover="refit", seed=7, max_length=20)
+    run = cahp.prune(asked, progress=False)
+    run.save(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(access, "current", lambda: Access(start=view_of("run")))
+    app = open_app("home")
+    explorer = explorer_of(app)
+    assert (explorer.mask.sha256, explorer.recovery.name) == (run.mask.sha256, "refit")
+    assert explorer.bench.evaluation.sha256 == run.bench.evaluation.sha256
+    # A reload of the page needs no consent either, and a link to something else does.
+    again = explorer_of(open_app("home", **describe(explorer)))
+    assert (again.settings, again.mask.sha256) == (explorer.settings, explorer.mask.sha256)
+    assert "This link is for" in text_of(open_app("home", model=str(tmp_path)), "info")
 
 
 def test_a_model_whose_curve_has_no_knee_opens_at_half_of_its_heads(tmp_path: Path) -> None:
