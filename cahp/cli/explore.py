@@ -30,7 +30,7 @@ _ENDING = 10.0
 
 
 @command(
-    Option("run_or_model", "What each session begins with: a run, or a model (default: a bundled run).", argument=True),
+    Option("run", "What each session begins with: a run, or a model (default: a bundled run).", argument=True),
     Option(
         "host",
         "Address to listen on instead of the loopback (0.0.0.0: all); repeat it for other names of this machine.",
@@ -53,7 +53,7 @@ _ENDING = 10.0
 )
 def explore(
     call: Call,
-    run_or_model: str | None,
+    run: str | None,
     host: list[str],
     port: int,
     token: bool,
@@ -73,8 +73,8 @@ def explore(
         hosts += [own, f"{own}.local"]
     secret = secrets.token_urlsafe(32) if token and not public else ""
     access = Access(hosts=tuple(hosts), token=secret, public=public, data_root=data_root)
-    if run_or_model is not None:
-        access = replace(access, start=view_of(run_or_model))
+    if run is not None:
+        access = replace(access, start=view_of(run))
     raise typer.Exit(start(access, port=port, browser=browser))
 
 
