@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -159,16 +156,10 @@ def _find_spans(model: HeadModel, text: Input, ids: Sequence[int]) -> tuple[str,
     return " " * begin + whole[begin:], spans
 
 
-@cache
-def _word() -> re.Pattern[str]:
-    """Letters and digits, with marks inside; scripts without spaces are read character by character.
-
-    Accents and vowels that stand on the letter before are no letters for regular expressions. It takes a moment to
-    list them, so that is done when a text is read first.
-    """
-    marks = "".join(chr(code) for code in range(0x300, 0x1F000) if unicodedata.category(chr(code)) in ("Mn", "Mc"))
-    letters = rf"[^\W_](?:[^\W_]|[{marks}\u200c\u200d])*"
-    return re.compile(rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{letters}(?:['’\-]{letters})*")
+#: Letters and digits, with accents, vowels on the letter before and joiners.
+_LETTERS = r"[\p{L}\p{N}][\p{L}\p{N}\p{Mn}\p{Mc}\u200c\u200d]*"
+#: A word may have marks inside; scripts without spaces are read character by character.
+_WORD = rf"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]|{_LETTERS}(?:['’\-]{_LETTERS})*"
 
 
 def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], Ints]:
@@ -176,12 +167,15 @@ def find_words(text: str, spans: Sequence[tuple[int, int]]) -> tuple[list[str], 
 
     Punctuation and special tokens belong to no word. Words without a token, which were truncated, are left out.
     """
-    found = list(_word().finditer(text))
+    # Imported here, as most texts are not read word by word.
+    import regex
+
+    found = list(regex.finditer(_WORD, text))
     groups = np.full(len(spans), -1, dtype=np.int64)
     # The words that have a token, by their place in the text.
     words: dict[int, str] = {}
     for token, (low, high) in enumerate(spans):
-        place = bisect_right(found, low, key=re.Match.end)
+        place = bisect_right(found, low, key=regex.Match.end)
         if place < len(found) and found[place].start() < high and low < high:
             words[place] = found[place].group()
             groups[token] = len(words) - 1
