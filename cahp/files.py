@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
 
@@ -70,6 +71,14 @@ def assets() -> Path:
     if installed.is_dir():
         return installed
     return package.parent / "assets"
+
+
+def package_folder(name: str) -> Path | None:
+    """Return the folder of an installed package, whose code is not imported; None without it."""
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        return None
+    return Path(spec.origin).parent
 
 
 @contextmanager

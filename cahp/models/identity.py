@@ -3,7 +3,6 @@
 Of a model on the hub the configuration is checked before any weight is downloaded, and only needed files are.
 """
 
-import importlib.util
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cahp import hub
-from cahp.files import assets, expanded, is_there
+from cahp.files import assets, expanded, is_there, package_folder
 from cahp.models import weights
 from cahp.models.cards import FAMILIES, NO_ONNX, REFUSED, Dtype, Language, ModelCard, Prompt
 from cahp.models.gguf import is_gguf, prepare
@@ -211,7 +210,7 @@ def check_builtin(name: str) -> Path:
         ModelError: If its package is missing, or a file is not the one that was released.
     """
     package = BUILTINS[name].package
-    folder = _package_folder(package)
+    folder = package_folder(package.name)
     if folder is None:
         raise ModelError(f"the built-in model {name} needs a package that is not installed; run `{package.install}`")
     changed = [file for file, content in package.files.items() if file_digest(folder / file) != content]
@@ -226,15 +225,7 @@ def check_builtin(name: str) -> Path:
 
 def has_package(name: str) -> bool:
     """Whether the package of a built-in model is installed."""
-    return _package_folder(BUILTINS[name].package) is not None
-
-
-def _package_folder(package: Package) -> Path | None:
-    """The folder of a package, whose code is not imported; None without it."""
-    spec = importlib.util.find_spec(package.name)
-    if spec is None or spec.origin is None:
-        return None
-    return Path(spec.origin).parent
+    return package_folder(BUILTINS[name].package.name) is not None
 
 
 def describe_gguf(name: str, path: Path) -> ModelCard:

