@@ -107,13 +107,13 @@ class Batch:
 
     ``rows (b,)`` are their row numbers in the sample, ``lengths (b,)`` their numbers of real tokens, ``tensors`` the
     inputs of the network. ``here (b, tokens)`` marks the real tokens in the processor's memory, which saves waiting for
-    a device (None: only the tensors have it).
+    a device.
     """
 
     rows: Ints
     lengths: Tensor
     tensors: dict[str, Tensor]
-    here: Tensor | None = None
+    here: Tensor
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -341,16 +341,16 @@ class HeadModel:
         while start < len(order):
             fit = max(1, min(most, size // max(1, int(lengths[order[start]]))))
             members = order[start : start + fit]
-            batches.append(self._make_batch(tokens, chosen[members], lengths[members]))
+            batches.append(self.make_batch(tokens, chosen[members]))
             start += fit
         return batches
 
-    def _make_batch(self, tokens: Tokens, rows: Ints, lengths: Ints) -> Batch:
-        """Pad the inputs ``rows`` of ``tokens``, which have these ``lengths``."""
+    def make_batch(self, tokens: Tokens, rows: Sequence[int] | Ints) -> Batch:
+        """Pad the inputs ``rows`` of ``tokens``."""
         padded = self.tokenizer.pad([tokens[row] for row in rows], return_tensors="pt")
         tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
-        counts = move_to(torch.as_tensor(lengths), self.device)
-        return Batch(rows, counts, tensors, padded["attention_mask"].bool())
+        real = padded["attention_mask"].bool()
+        return Batch(np.asarray(rows), move_to(real.sum(1), self.device), tensors, real)
 
     def logits(
         self,

@@ -142,13 +142,6 @@ def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: 
     return model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None])[:, 0]
 
 
-def training_losses(model: HeadModel, tensors: Tensors, labels: Tensor) -> Tensor:
-    """The ``losses`` of a model that is trained, whose heads are all open."""
-    if model.predicts_tokens:
-        return _losses(model, tensors, labels, hidden_states(model.network, tensors))
-    return _losses(model, tensors, labels, model.scores(tensors))
-
-
 def next_token_sums(network: Any, tensors: Tensors) -> Floats:
     """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
     predicted = tensors["attention_mask"][:, 1:].bool()

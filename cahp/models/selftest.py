@@ -130,9 +130,8 @@ def _find_maps(model: HeadModel, batch: Batch) -> Family:
             complete &= maps.shape[1:] == (len(kept[layer]), length, length)
             complete &= float(maps.min()) >= 0 and float(maps.sum(-1).max()) < 1 + _CLOSE
         if complete:
-            real = batch.real.cpu()
             fused = family.interface and getattr(model.network, "_supports_sdpa", True)
-            pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), real)  # noqa: B023
+            pools = fused and pools_alike(lambda probe: trial.logits(batch, probe=probe), dict(seen), batch.here)  # noqa: B023
             return replace(family, pools=pools)
     raise ModelError(
         f"{model.card.id} has no attention weights between the tokens of a text, which are needed to compare its "

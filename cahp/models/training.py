@@ -6,6 +6,7 @@ It needs a network of its own: unlike everything else in this package, training 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,11 @@ from torch.utils._pytree import tree_flatten, tree_unflatten, treespec_dumps, tr
 from torch.utils.data import DataLoader
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from cahp.models.attention import Tensors
 from cahp.models.cards import ModelCard
-from cahp.models.devices import move_to
-from cahp.models.head_model import HeadModel
+from cahp.models.head_model import Batch, HeadModel
 from cahp.models.loading import load_model
 from cahp.models.matching import quiet
-from cahp.models.reading import next_token_sums, training_losses
+from cahp.models.reading import losses, next_token_sums
 from cahp.models.surgery import separate
 from cahp.store import StoredTraining
 from cahp.tasks.texts import Item, Texts
@@ -90,8 +89,8 @@ class Training:
 
 #: Called after every batch and every epoch.
 Watch = Callable[[Training], None]
-#: The loss of a batch, of its inputs and their row numbers among the texts ``(b,)``.
-Loss = Callable[[Tensors, Tensor], Tensor]
+#: The loss of a batch of the texts.
+Loss = Callable[[Batch], Tensor]
 #: Scores on held-out texts, higher being better and later ones deciding ties; the last is the accuracy
 #: (or agreement) that an epoch shows. Its argument is called between batches.
 Score = Callable[[Callable[[], None]], tuple[float, ...]]
@@ -188,8 +187,8 @@ def train(
     """
     labels = torch.as_tensor(texts.labels, device=model.device)
 
-    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
-        return training_losses(model, inputs, labels[rows]).mean()
+    def loss(batch: Batch) -> Tensor:
+        return losses(model, batch, labels[batch.rows]).mean()
 
     objective = Objective(texts.inputs, loss)
     if validation is not None:
@@ -206,10 +205,10 @@ def train(
                 else:
                     predictions = model.scores(batch.tensors).argmax(-1).cpu().numpy()
                     sums[1:] += int((predictions == known[batch.rows]).sum()), len(batch)
-            losses, right, count = sums
+            lost, right, count = sums
             if model.predicts_tokens:
                 # The lowest loss is the best of a language model, whose next token serves as the label.
-                return -losses / count, right / count
+                return -lost / count, right / count
             return (right / count,)
 
         objective = replace(objective, score=score)
@@ -238,14 +237,10 @@ def optimise(
     order = torch.Generator().manual_seed(seed)
     tokens = model.tokenize(objective.inputs)
     lengths = [len(entry["input_ids"]) for entry in tokens]
-
-    def collate(rows: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        padded = model.tokenizer.pad([tokens[row] for row in rows], return_tensors="pt")
-        return dict(padded), torch.tensor(rows)
-
     # Batches of texts of like length, in a new random order every epoch.
     sampler = LengthGroupedSampler(schedule.batch, lengths=lengths, generator=order)
     numbers: Any = range(len(tokens))
+    collate = partial(model.make_batch, tokens)
     loader = DataLoader[Any](numbers, batch_size=schedule.batch, sampler=sampler, collate_fn=collate)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -260,7 +255,7 @@ def optimise(
     best: tuple[float, ...] | None = None
     kept: list[Tensor] = []
     #: Those of the batches of the current epoch.
-    losses: list[float] = []
+    batch_losses: list[float] = []
 
     def behind(step: int) -> float:
         """How much of the training is over, counted in batches: those that are done, or more if the time is."""
@@ -279,7 +274,7 @@ def optimise(
         return max(step, min(batches, round(step * batches / behind(step))))
 
     def describe() -> Training:
-        mean = sum(losses) / max(1, len(losses))
+        mean = sum(batch_losses) / max(1, len(batch_losses))
         return Training(step, total(), mean, tuple(history), hooks.stage)
 
     def report() -> None:
@@ -313,16 +308,15 @@ def optimise(
     pause()
     while not over():
         network.train()
-        losses = []
-        for inputs, rows in loader:
-            moved = {name: move_to(tensor, model.device) for name, tensor in inputs.items()}
-            loss = objective.loss(moved, move_to(rows, model.device))
+        batch_losses = []
+        for batch in loader:
+            loss = objective.loss(batch)
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(trained, schedule.clip)
             optimizer.step()
             rate.step()
             optimizer.zero_grad()
-            losses.append(float(loss.detach()))
+            batch_losses.append(float(loss.detach()))
             step += 1
             if hooks.after is not None:
                 hooks.after(step)
@@ -331,7 +325,7 @@ def optimise(
             if over():
                 break
         network.eval()
-        epoch = Epoch(len(history) + 1, sum(losses) / len(losses), None)
+        epoch = Epoch(len(history) + 1, sum(batch_losses) / len(batch_losses), None)
         if objective.score is not None:
             score = objective.score(pause)
             epoch = replace(epoch, accuracy=score[-1], score=score[0])

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from cahp.models.attention import Tensors
 from cahp.models.bypass import WordChannels, check_bypass, check_tokens, count_unknowns
 from cahp.models.cards import Site
 from cahp.models.devices import check_room, float64_device
@@ -695,12 +694,12 @@ def distill(
         now = teacher.compare(student, held_out, progress=lambda *_: pause())
         return float(now.is_better_than(first)), -now.text, now.agreement
 
-    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
-        numbers = learned[rows.cpu().numpy()]
+    def loss(batch: Batch) -> Tensor:
+        numbers = learned[batch.rows]
         known = None
         if labels is not None:
             known = torch.as_tensor(labels[numbers], device=model.device)
-        return teacher.loss(student, inputs, numbers, labels=known)
+        return teacher.loss(student, batch.tensors, numbers, labels=known)
 
     # A pass back takes twice as long as one forward, and the machine may become busier.
     batch = 3 * scoring * schedule.batch / len(held_out)

@@ -42,9 +42,6 @@ class Collector:
     def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
         device = batch.lengths.device
-        real = batch.here
-        if real is None:
-            real = batch.real.cpu()
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
@@ -66,7 +63,7 @@ class Collector:
             self._mean[layer, present_rows] += delta * (more / total)
             self._counts[layer, present_rows] = total[:, 0]
 
-        return PooledProbe.of(real, self._pool, device, take)
+        return PooledProbe.of(batch.here, self._pool, device, take)
 
     def result(self) -> Signatures:
         """The statistics of all examples so far."""

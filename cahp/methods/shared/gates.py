@@ -19,7 +19,6 @@ from cahp.values import Floats, Progress, Selection, silent
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cahp.models.attention import Tensors
     from cahp.models.head_model import HeadModel
 
 STAGE = "training gates"
@@ -164,14 +163,12 @@ def train_gates(
         trained.add_module("network", model.network)
         weights = list(model.network.parameters())
         groups.append({"params": weights, "lr": recovery.learning_rate, "weight_decay": recovery.weight_decay})
-    labels = torch.as_tensor(texts.labels)
+    labels = torch.as_tensor(texts.labels, device=model.device)
     finished = count()
 
-    def loss(inputs: Tensors, rows: Tensor) -> Tensor:
-        tensors = {name: tensor.to(model.device) for name, tensor in inputs.items()}
-        batch = Batch(rows.numpy(), tensors["attention_mask"].sum(1), tensors)
+    def loss(batch: Batch) -> Tensor:
         gates = rules.draw(parameters.double(), uniform(), next(finished) / steps).float().to(model.device)
-        total = losses(model, batch, labels[rows].to(model.device), gates=gates).mean()
+        total = losses(model, batch, labels[batch.rows], gates=gates).mean()
         if rules.penalty is not None:
             total = total + rules.penalty(parameters.double()).float().to(model.device)
         return total

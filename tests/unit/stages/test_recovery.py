@@ -259,7 +259,7 @@ def test_the_loss_is_the_formula(model: HeadModel, start: HeadModel, monkeypatch
     rows, inputs = torch.as_tensor(batch.rows), batch.tensors
 
     def observe(network: Any, model: Any, objective: Objective, **options: Any) -> Any:
-        losses.append(objective.loss(inputs, rows).detach())
+        losses.append(objective.loss(batch).detach())
         return made(network, model, objective, **options)
 
     monkeypatch.setattr(recovery, "optimise", observe)
