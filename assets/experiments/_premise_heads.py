@@ -62,7 +62,7 @@ def _draw_contexts(bench: Bench, texts: Texts) -> tuple[Floats, Ints]:
     model = bench.model
     draw = torch.Generator().manual_seed(bench.settings.seed)
     batches = model.batches(model.tokenize(texts.inputs))
-    share = _TOKENS / sum(int(batch.lengths.sum()) for batch in batches)
+    share = _TOKENS / sum(batch.tokens for batch in batches)
     contexts = []
     rows = []
     for batch in report_progress(batches, STAGE, bench.evidence.progress):

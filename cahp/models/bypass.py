@@ -86,7 +86,7 @@ def check_tokens(model: HeadModel, batches: Sequence[Batch]) -> int:
     Raises:
         DataError: If there are fewer.
     """
-    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    tokens = sum(batch.tokens for batch in batches)
     unknowns = count_unknowns(model)
     if tokens < unknowns:
         raise DataError(

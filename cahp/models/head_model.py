@@ -105,13 +105,11 @@ class Projection:
 class Batch:
     """Inputs of similar length, padded together.
 
-    ``rows (b,)`` are their row numbers in the sample, ``lengths (b,)`` their numbers of real tokens, ``tensors`` the
-    inputs of the network. ``here (b, tokens)`` marks the real tokens in the processor's memory, which saves waiting for
-    a device.
+    ``rows (b,)`` are their row numbers in the sample, ``tensors`` the inputs of the network. ``here (b, tokens)`` marks
+    the real tokens in the processor's memory, which saves waiting for a device.
     """
 
     rows: Ints
-    lengths: Tensor
     tensors: dict[str, Tensor]
     here: Tensor
 
@@ -122,6 +120,11 @@ class Batch:
     def real(self) -> Tensor:
         """Which tokens are real, ``(b, tokens)``, on the device of the tensors."""
         return self.tensors["attention_mask"].bool()
+
+    @property
+    def tokens(self) -> int:
+        """Number of real tokens."""
+        return int(self.here.sum())
 
 
 @dataclass(frozen=True, eq=False)
@@ -349,8 +352,7 @@ class HeadModel:
         """Pad the inputs ``rows`` of ``tokens``."""
         padded = self.tokenizer.pad([tokens[row] for row in rows], return_tensors="pt")
         tensors = {name: move_to(tensor, self.device) for name, tensor in padded.items()}
-        real = padded["attention_mask"].bool()
-        return Batch(np.asarray(rows), move_to(real.sum(1), self.device), tensors, real)
+        return Batch(np.asarray(rows), tensors, padded["attention_mask"].bool())
 
     def logits(
         self,

@@ -78,7 +78,7 @@ class Reader:
         scored = np.zeros((len(batch.rows), length), dtype=np.bool_)
         for place, row in enumerate(batch.rows):
             scored[place, self._windows[row].places] = True
-        return torch.from_numpy(scored).to(batch.lengths.device)
+        return torch.from_numpy(scored).to(batch.real.device)
 
     def _read_states(self, batch: Batch) -> Tensor:
         """Read the full model's states ``(n, hidden)`` at the scored tokens of a batch."""
@@ -128,7 +128,16 @@ def losses(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tenso
     of a window, whose classes do not count. Of what is read twice both readings count: groups that CAHP
     chose by the second alone were no better. ``call`` holds options of ``HeadModel.logits``.
     """
-    return _losses(model, batch.tensors, labels, model.logits(batch, states=model.predicts_tokens, **call))
+    outputs = model.logits(batch, states=model.predicts_tokens, **call)
+    if not model.predicts_tokens:
+        return nn.functional.cross_entropy(outputs, labels, reduction="none")
+    ids = batch.tensors["input_ids"]
+    # Every token that is read, but the first where it is the next one, is predicted.
+    ahead = model.card.task.ahead
+    predicted = batch.real[:, ahead:]
+    lost = token_losses(model.network, outputs[:, : ids.shape[1] - ahead][predicted], ids[:, ahead:][predicted])
+    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
+    return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 
 
 def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: Any) -> Tensor:
@@ -142,11 +151,11 @@ def right_probabilities(model: HeadModel, batch: Batch, labels: Tensor, **call: 
     return model.logits(batch, **call).softmax(dim=-1).gather(1, labels[:, None])[:, 0]
 
 
-def next_token_sums(network: Any, tensors: Tensors) -> Floats:
+def next_token_sums(model: HeadModel, batch: Batch) -> Floats:
     """The sum of a language model's losses on the tokens of a batch, how many it predicts, and how many there are."""
-    predicted = tensors["attention_mask"][:, 1:].bool()
-    targets = tensors["input_ids"][:, 1:][predicted]
-    answers = read_tokens(network, hidden_states(network, tensors)[:, :-1][predicted], targets)
+    predicted = batch.real[:, 1:]
+    targets = batch.tensors["input_ids"][:, 1:][predicted]
+    answers = read_tokens(model.network, model.logits(batch, states=True)[:, :-1][predicted], targets)
     right = int((answers[:, PREDICTION] == targets).sum())
     return np.array([float(answers[:, LOSS].double().sum()), right, len(targets)])
 
@@ -176,19 +185,6 @@ def draw_curvature(logits: Tensor, generator: torch.Generator) -> Tensor:
     signs = torch.randint(0, 2, shares.shape, generator=generator, dtype=torch.int8).mul_(2).sub_(1)
     drawn = shares.sqrt() * move_to(signs, shares.device)
     return drawn - shares * drawn.sum(-1, keepdim=True)
-
-
-def _losses(model: HeadModel, tensors: Tensors, labels: Tensor, outputs: Tensor) -> Tensor:
-    """The loss of each text from the ``outputs`` of a model: class scores, or hidden states of a language model."""
-    if not model.predicts_tokens:
-        return nn.functional.cross_entropy(outputs, labels, reduction="none")
-    ids = tensors["input_ids"]
-    # Every token that is read, but the first where it is the next one, is predicted.
-    ahead = model.card.task.ahead
-    predicted = tensors["attention_mask"][:, ahead:].bool()
-    lost = token_losses(model.network, outputs[:, : ids.shape[1] - ahead][predicted], ids[:, ahead:][predicted])
-    rows = torch.arange(len(ids), device=ids.device)[:, None].expand_as(predicted)[predicted]
-    return torch.zeros(len(ids), device=ids.device).index_add(0, rows, lost) / predicted.sum(1)
 
 
 #: What softens the class scores that are learned (Hinton, Vinyals and Dean 2015). The next tokens of a language model
@@ -415,7 +411,7 @@ def read_outputs(
     tokens = 0
     for batch in report_progress(model.batches(model.tokenize(inputs)), stage, progress):
         real = batch.real
-        tokens += int(real.sum())
+        tokens += batch.tokens
 
         def watch(site: Site, layer: int, entering: Tensor, real: Tensor = real) -> None:
             if site == "output":

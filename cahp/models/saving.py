@@ -335,7 +335,7 @@ def read_back(
                     wanted = vocabulary_logits(full.network, full.logits(batch, states=True)[at]).log_softmax(-1)
                     mine = theirs.log_softmax(-1)
                     rows = batch.rows[at[0]]
-                    ends = at[1] - batch.lengths[at[0]]
+                    ends = at[1] - batch.here.sum(1)[at[0]]
                     targets = torch.tensor([windows[row].targets[end] for row, end in zip(rows, ends, strict=True)])
                     divergences = (wanted.exp() * (wanted - mine)).sum(-1)
                     losses = nll_loss(mine, targets.long(), reduction="none")
@@ -362,7 +362,7 @@ def _places(model: HeadModel, batch: Batch, counts: Sequence[int]) -> tuple[Tens
         return None
     rows = list[int]()
     positions = list[int]()
-    for place, (row, length) in enumerate(zip(batch.rows, batch.lengths.tolist(), strict=True)):
+    for place, (row, length) in enumerate(zip(batch.rows, batch.here.sum(1).tolist(), strict=True)):
         rows += [place] * counts[row]
         positions += range(length - counts[row], length)
     return torch.tensor(rows), torch.tensor(positions)

@@ -201,7 +201,7 @@ def train(
             for batch in model.batches(held_out):
                 pause()
                 if model.predicts_tokens:
-                    sums += next_token_sums(model.network, batch.tensors)
+                    sums += next_token_sums(model, batch)
                 else:
                     predictions = model.scores(batch.tensors).argmax(-1).cpu().numpy()
                     sums[1:] += int((predictions == known[batch.rows]).sum()), len(batch)

@@ -137,7 +137,7 @@ def dissect(
                 divergences[place, layer, head] = held_out.evaluation_of(scores).divergences(full)
         states = following
     progress(STAGE, done, done)
-    counts = [sum(int(batch.lengths.sum()) for batch in some) for some in (learning, holding)]
+    counts = [sum(batch.tokens for batch in some) for some in (learning, holding)]
     return Dissection(
         dict(zip(PREDICTORS, energies, strict=True)),
         dict(zip(REPLACEMENTS, divergences, strict=True)),

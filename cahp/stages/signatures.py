@@ -41,7 +41,7 @@ class Collector:
 
     def watch(self, batch: Batch, labels: Ints) -> PooledProbe:
         """The probe of a forward call on ``batch``, whose examples have the classes ``labels (b,)``."""
-        device = batch.lengths.device
+        device = batch.real.device
         present, group = np.unique(labels, return_inverse=True)
         members = move_to(nn.functional.one_hot(torch.as_tensor(group), len(present)).T.float(), device)
         counts = members.sum(1, keepdim=True)
@@ -197,7 +197,7 @@ def collect_moments(model: HeadModel, texts: Texts, *, seed: int = 42, progress:
     contexts, gradients = (torch.zeros(model.layers, width, width, device=model.device) for _ in range(2))
     products = np.zeros((model.layers, model.heads, model.heads))
     batches = model.batches(model.tokenize(texts.inputs), size=model.backward_tokens)
-    tokens = sum(int(batch.lengths.sum()) for batch in batches)
+    tokens = sum(batch.tokens for batch in batches)
     for number, batch in enumerate(report_progress(batches, "moments", progress)):
         real = batch.real
         seen: list[tuple[int, Tensor]] = []

@@ -59,13 +59,12 @@ def long_batch(model: HeadModel, *lengths: int, left: bool = False) -> Batch:
     # T5 reads its answer at the end of a text.
     ids[:, int(counts.min()) // 2] = 3
     tensors = {"input_ids": ids.where(real, torch.tensor(0)), "attention_mask": real.long()}
-    return Batch(np.arange(len(lengths)), counts, tensors, real)
+    return Batch(np.arange(len(lengths)), tensors, real)
 
 
 def pooled_by(model: HeadModel, batch: Batch, *, whole: bool, precision: Precision = "float32") -> list[torch.Tensor]:
     """The pooled maps of each layer, from whole maps or as the model gives them."""
     pooled: dict[int, torch.Tensor] = {}
-    assert batch.here is not None
     probe = PooledProbe.of(batch.here, 32, model.device, pooled.__setitem__)
     model.logits(batch, probe=(lambda layer, maps: probe(layer, maps)) if whole else probe, precision=precision)
     return [pooled[layer] for layer in range(model.layers)]
@@ -119,7 +118,7 @@ def test_padding_changes_nothing_and_needs_no_mask(name: str, load: Callable[[st
     model = load(name)
     batch = long_batch(model, 140, 140)
     wider = {key: torch.nn.functional.pad(tensor, (0, 20)) for key, tensor in batch.tensors.items()}
-    padded = Batch(batch.rows, batch.lengths, wider, wider["attention_mask"].bool())
+    padded = Batch(batch.rows, wider, wider["attention_mask"].bool())
     for one, other in zip(*(pooled_by(model, each, whole=False) for each in (batch, padded)), strict=True):
         assert torch.allclose(one, other, atol=1e-6)
 

@@ -143,7 +143,7 @@ def test_moments_are_means_of_the_exact_fisher_information(tmp_path: Path, monke
                 products[layer] += share * np.outer(alone, alone)
         for layer, entering in enumerate(seen):
             contexts[layer] += (entering[0].T @ entering[0]).detach().numpy()
-        tokens += int(batch.lengths.sum())
+        tokens += batch.tokens
     found = []
     for column in range(3):
         # One class after the other: the sum of these products is the covariance of the classes.
