@@ -402,9 +402,9 @@ class WorkClock:
         self.now = 0.0
         scores, step, batches = HeadModel.scores, HeadModel.step, HeadModel.batches
 
-        def scored(model: HeadModel, inputs: Any) -> Any:
+        def scored(model: HeadModel, inputs: Any, **options: Any) -> Any:
             self.now += len(inputs["input_ids"]) * (3 if model.network.training else 1)
-            return scores(model, inputs)
+            return scores(model, inputs, **options)
 
         def stepped(model: HeadModel, state: Any, **options: Any) -> Any:
             self.now += len(state.real) / model.layers

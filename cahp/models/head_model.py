@@ -413,12 +413,7 @@ class HeadModel:
         # families that write it out (DeBERTa and ESM).
         half = torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=precision == "bfloat16")
         with calling(call), half:
-            if states:
-                logits = hidden_states(self.network, inputs)
-            elif vocabulary and self.prompt is not None:
-                logits = self.prompt.logits(self.network, inputs)
-            else:
-                logits = self.scores(inputs)
+            logits = hidden_states(self.network, inputs) if states else self.scores(inputs, vocabulary=vocabulary)
         if probe is not None:
             for layer, weights in sorted(totals.items()):
                 probe(layer, weights / passes[layer])
@@ -432,14 +427,25 @@ class HeadModel:
                     probe(layer, weights.detach())
         return logits
 
-    def scores(self, inputs: Tensors) -> Tensor:
-        """Class scores ``(b, C)`` of padded inputs."""
+    def scores(self, inputs: Tensors, *, vocabulary: bool = False) -> Tensor:
+        """Class scores ``(b, C)`` of padded inputs; of a language model that predicts tokens, logits ``(b, V)``.
+
+        With a prompt, the scores are logits of the answers' first tokens, or with ``vocabulary`` those of all tokens.
+        """
+        if self.prompt is None and not self.predicts_tokens:
+            logits: Tensor = self.network(**inputs).logits
+            return logits
+        at = inputs["attention_mask"].sum(1) - 1
         if self.prompt is not None:
-            return self.prompt.scores(self.network, inputs)
-        if self.predicts_tokens:
-            return logits_at(self.network, inputs, inputs["attention_mask"].sum(1) - 1, use_cache=False)
-        logits: Tensor = self.network(**inputs).logits
-        return logits
+            at = self.prompt.positions(inputs)
+        options = dict[str, Any]()
+        if self.card.language == "causal":
+            # Here no next token follows; the exported model still caches keys and values.
+            options["use_cache"] = False
+        logits = logits_at(self.network, inputs, at, **options)
+        if self.prompt is None or vocabulary:
+            return logits
+        return logits[:, [answer.token for answer in self.prompt.answers]]
 
     def gates(self, keep: NDArray[Any]) -> Tensor:
         """A mask ``(L, H)`` as gates on the model's device."""

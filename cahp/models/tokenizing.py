@@ -188,9 +188,6 @@ class PromptReader:
                     f"the answers {other.word!r} and {answer.word!r} begin with the same token ({answer.shown!r}) and "
                     f"cannot be told apart by {name}; use words that begin differently"
                 )
-        import torch
-
-        self._tokens = torch.tensor([answer.token for answer in self.answers])
 
     # Reading -------------------------------------------------------------------------------------------------------
 
@@ -247,21 +244,6 @@ class PromptReader:
         if self._mask_id is not None:
             return (tensors["input_ids"] == self._mask_id).int().argmax(1)
         return tensors["attention_mask"].sum(1) - 1
-
-    def scores(self, network: Any, tensors: Tensors) -> Tensor:
-        """Class scores ``(b, C)``: the logits of the answers' first tokens where each text is answered."""
-        logits = self.logits(network, tensors)
-        return logits[:, self._tokens.to(logits.device)]
-
-    def logits(self, network: Any, tensors: Tensors) -> Tensor:
-        """Logits ``(b, V)`` of the whole vocabulary where each text is answered."""
-        from cahp.models.vocabulary import logits_at
-
-        # Here no next token follows; the exported model still caches keys and values.
-        options = dict[str, Any]()
-        if self._mask_id is None:
-            options["use_cache"] = False
-        return logits_at(network, tensors, self.positions(tensors), **options)
 
     # Tokens --------------------------------------------------------------------------------------------------------
 
