@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from cahp.models.attention import Tensors
 from cahp.models.cards import Site
 from cahp.models.devices import float64_device, has_bfloat16, move_to
 from cahp.models.head_model import Batch, HeadModel
@@ -59,7 +58,7 @@ class Reader:
             # evaluation contains its pass.
             return self._answers(model, batch, self._read_states(batch), None)
         states = model.logits(batch, states=True, precision=self._precision, **call)
-        chosen = self._scored(batch, states.shape[1])
+        chosen = self._scored(batch)
         reference = None
         if self._full is not None:
             reference = self._reference(batch, model)
@@ -73,18 +72,15 @@ class Reader:
             for batch in report_progress(batches, "evaluation", progress):
                 self._reference(batch, self._full)
 
-    def _scored(self, batch: Batch, length: int) -> Tensor:
-        """At which places of a batch predictions are scored ``(b, length)``."""
-        scored = np.zeros((len(batch.rows), length), dtype=np.bool_)
-        for place, row in enumerate(batch.rows):
-            scored[place, self._windows[row].places] = True
-        return torch.from_numpy(scored).to(batch.real.device)
+    def _scored(self, batch: Batch) -> Tensor:
+        """At which tokens of a batch predictions are scored ``(b, tokens)``."""
+        return batch.mark_last([self._windows[row].scored for row in batch.rows])
 
     def _read_states(self, batch: Batch) -> Tensor:
         """Read the full model's states ``(n, hidden)`` at the scored tokens of a batch."""
         assert self._full is not None
         states = self._full.logits(batch, states=True, precision=self._precision).float()
-        chosen = states[self._scored(batch, states.shape[1])]
+        chosen = states[self._scored(batch)]
         parts = torch.split(chosen, [self._windows[row].scored for row in batch.rows])
         self._states |= dict(zip(batch.rows.tolist(), parts, strict=True))
         return chosen
@@ -239,7 +235,7 @@ class Teacher:
             return *compare_answers(logits, self._logits[rows]), len(rows)
         sums = np.zeros(3)
         for batch in report_progress(model.batches(tokens), "evaluation", progress):
-            real = self._find_compared(batch.tensors, rows[batch.rows])
+            real = batch.mark_last(self._compared[rows[batch.rows]])
             with torch.no_grad():
                 states = hidden_states(model.network, batch.tensors)[real]
                 wanted = self._wanted(rows[batch.rows], real)
@@ -252,35 +248,27 @@ class Teacher:
         divergence, same_total, count = sums
         return float(divergence / count), float(same_total / count), int(count)
 
-    def loss(self, model: HeadModel, tensors: Tensors, rows: Ints, *, labels: Tensor | None = None) -> Tensor:
-        """The mean of ``T^2 KL(teacher, student)`` over the texts of a batch, of scores softened by ``T``.
+    def loss(self, model: HeadModel, batch: Batch, rows: Ints, *, labels: Tensor | None = None) -> Tensor:
+        """The mean of ``T^2 KL(teacher, student)`` over a batch of the items ``rows``, of scores softened by ``T``.
 
         Of a language model it is the mean KL divergence over tokens, with ``T = 1``. The cross-entropy with any
         ``labels (b,)`` is added to it. Products of a language model, and of the pass back, are computed in bfloat16
         where that is fast: rounding is far below the noise of a batch.
         """
         if not self._model.predicts_tokens:
-            logits = model.scores(tensors)
+            logits = model.scores(batch.tensors)
             mine = (logits / TEMPERATURE).log_softmax(-1)
             softened = (self._logits[rows] / TEMPERATURE).log_softmax(-1)
             total = TEMPERATURE**2 * nn.functional.kl_div(mine, softened, reduction="batchmean", log_target=True)
             if labels is not None:
                 total = total + nn.functional.cross_entropy(logits, labels)
             return total
-        real = self._find_compared(tensors, rows)
+        real = batch.mark_last(self._compared[rows])
         wanted = self._wanted(rows, real)
         full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
-            states = hidden_states(model.network, tensors)[real]
+            states = hidden_states(model.network, batch.tensors)[real]
             return token_losses(model.network, states, full=full, wanted=wanted).mean()
-
-    def _find_compared(self, tensors: Tensors, rows: Ints) -> Tensor:
-        """Which tokens of a batch ``(b, length)`` are compared; padding is not."""
-        real = tensors["attention_mask"].bool()
-        # Tokens after each one, itself included; padding is at the end.
-        left = real.flip(1).cumsum(1).flip(1)
-        last = torch.as_tensor(self._compared[rows], device=real.device)[:, None]
-        return real & (left <= last)
 
     def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
         return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)

@@ -360,12 +360,8 @@ def _places(model: HeadModel, batch: Batch, counts: Sequence[int]) -> tuple[Tens
         return torch.arange(len(batch)), model.prompt.positions(batch.tensors)
     if not model.predicts_tokens:
         return None
-    rows = list[int]()
-    positions = list[int]()
-    for place, (row, length) in enumerate(zip(batch.rows, batch.here.sum(1).tolist(), strict=True)):
-        rows += [place] * counts[row]
-        positions += range(length - counts[row], length)
-    return torch.tensor(rows), torch.tensor(positions)
+    rows, positions = batch.mark_last([counts[row] for row in batch.rows]).nonzero(as_tuple=True)
+    return rows, positions
 
 
 # The fresh process ---------------------------------------------------------------------------------------------------

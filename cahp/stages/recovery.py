@@ -699,7 +699,7 @@ def distill(
         known = None
         if labels is not None:
             known = torch.as_tensor(labels[numbers], device=model.device)
-        return teacher.loss(student, batch.tensors, numbers, labels=known)
+        return teacher.loss(student, batch, numbers, labels=known)
 
     # A pass back takes twice as long as one forward, and the machine may become busier.
     batch = 3 * scoring * schedule.batch / len(held_out)

@@ -79,11 +79,6 @@ class Window:
         return self.ids[-self.scored :]
 
     @property
-    def places(self) -> _Ints:
-        """Where in ``inputs`` a model predicts the ``targets`` ``(scored,)``: one token before each."""
-        return np.arange(len(self.ids) - 1 - self.scored, len(self.ids) - 1)
-
-    @property
     def parts(self) -> tuple[bytes, ...]:
         """Everything that a measurement on it depends on."""
         return self.ids.tobytes(), self.units.tobytes(), self.sizes.tobytes(), bytes([_SOURCES.index(self.source)])

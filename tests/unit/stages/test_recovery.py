@@ -282,7 +282,7 @@ def test_a_language_model_learns_the_divergence_by_which_it_is_judged(
     teacher = Teacher(full, windows)
     (batch,) = full.batches(full.tokenize(windows))
     with torch.no_grad():
-        loss = teacher.loss(student, batch.tensors, batch.rows)
+        loss = teacher.loss(student, batch, batch.rows)
     assert float(loss) == pytest.approx(teacher.compare(student, batch.rows).text, rel=1e-5)
     assert NEXT_TOKEN.distill_rate == 5e-5
 
