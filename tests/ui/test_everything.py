@@ -120,7 +120,7 @@ def test_a_tablets_sidebar_closes_by_itself(new_person: Callable[..., Page], set
     expect(closed).to_be_attached()
     page.get_by_test_id("stExpandSidebarButton").click()
     expect(opened).to_be_attached()
-    expect(settled(page).locator(".st-key-pages a")).to_have_count(7)
+    expect(settled(page).locator(".st-key-pages a")).to_have_count(len(PAGES))
     # It covers the page, and nothing covers it.
     assert page.evaluate(_COVERED.replace("[data-testid=stMain] button, ", "")) == []
     close = Image.open(io.BytesIO(page.get_by_test_id("stSidebarCollapseButton").screenshot()))
