@@ -1,7 +1,8 @@
 """The recoveries of a pruned model: one table for options, files, screens and cost estimates.
 
 A new recovery in closed form is one row here and its entry in ``CLOSED_FORMS`` of ``cahp.stages.recovery``. Any other
-is one row here, one stage that computes it, and its call in ``Recoveries.recover`` of ``cahp.run.recoveries``.
+is one row here, one stage that computes it, and its calls in ``recover`` and ``read`` of ``Recoveries`` in
+``cahp.run.recoveries``.
 """
 
 from collections.abc import Callable, Mapping

@@ -64,10 +64,10 @@ class Measure(Generic[R]):
     """One measure; a feature derives from it and lists one object in its row.
 
     ``name`` is its command, its function in Python and its field in ``run.json``; ``record`` is the type of that field,
-    and ``options`` a dataclass whose fields become flags and widgets (with ``help`` in their metadata). ``title`` heads
-    it on screen and in reports, ``help`` says in one sentence what it measures, and ``example`` is a command line.
-    Bump ``revision`` to invalidate stored records. A run measures it if ``--measure``, its ``setting``, its goal or the
-    task asks for it, with the options of ``wanted``.
+    a dataclass, and ``options`` a dataclass whose fields become flags and widgets (with ``help`` in their metadata).
+    ``title`` heads it on screen and in reports, ``help`` says in one sentence what it measures, and ``example`` is a
+    command line. Bump ``revision`` to invalidate stored records. A run measures it if ``--measure``, its ``setting``,
+    its goal or the task asks for it, with the options of ``wanted``.
     ``reads`` and ``generated`` are the tokens that each language model reads and generates for it by default.
     """
 

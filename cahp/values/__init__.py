@@ -319,6 +319,8 @@ class Selection:
 
 
 #: Units of estimates: a share in 0..1, a difference of shares in percentage points, nats, bits, a ratio, or a number.
+#: They decide how a value is written (``Estimate.text``): a number has one decimal place, and its curve a logarithmic
+#: axis, as suits a perplexity.
 Unit = Literal["share", "points", "nats", "bits", "ratio", "number"]
 #: The lower and the upper end of an interval.
 Interval = tuple[float, float]
