@@ -203,19 +203,18 @@ class Teacher:
         if not model.predicts_tokens:
             self._logits = logits_of(model, self._tokens, stage=stage, progress=progress)
             return
-        lengths = [len(entry["input_ids"]) for entry in self._tokens]
         #: How many of the last tokens of each item are compared.
-        self._compared = np.array(lengths)
+        self._compared = np.array([len(entry["input_ids"]) for entry in self._tokens])
         for row, item in enumerate(items):
             if isinstance(item, Window) and item.copying:
                 self._compared[row] = item.scored
-        # The hidden states before the head.
-        states = np.zeros((len(lengths), max(lengths, default=0), model.card.hidden), dtype=np.float32)
+        #: Their hidden states before the head.
+        self._states: dict[int, Tensor] = {}
         for batch in report_progress(model.batches(self._tokens), stage, progress):
+            compared = self._compared[batch.rows]
             with torch.no_grad():
-                hidden = model.logits(batch, states=True).float().cpu().numpy()
-            states[batch.rows, : hidden.shape[1]] = hidden
-        self._states = torch.as_tensor(states)
+                hidden = model.logits(batch, states=True)[batch.mark_last(compared)].float().cpu()
+            self._states |= dict(zip(batch.rows.tolist(), hidden.split(compared.tolist()), strict=True))
 
     def compare(self, model: HeadModel, rows: Ints, *, progress: Progress = silent) -> Divergences:
         """Compare ``model`` with the teacher on some of the items."""
@@ -238,7 +237,7 @@ class Teacher:
             real = batch.mark_last(self._compared[rows[batch.rows]])
             with torch.no_grad():
                 states = hidden_states(model.network, batch.tensors)[real]
-                wanted = self._wanted(rows[batch.rows], real)
+                wanted = self._wanted(rows[batch.rows])
                 # The next tokens are not asked for here.
                 none = torch.zeros(len(states), dtype=torch.long, device=states.device)
                 mine = read_tokens(model.network, states, none, reference=Reference(self._model.network, wanted))
@@ -264,14 +263,15 @@ class Teacher:
                 total = total + nn.functional.cross_entropy(logits, labels)
             return total
         real = batch.mark_last(self._compared[rows])
-        wanted = self._wanted(rows, real)
+        wanted = self._wanted(rows)
         full = self._model.network
         with torch.autocast(real.device.type, dtype=torch.bfloat16, enabled=has_bfloat16(real.device)):
             states = hidden_states(model.network, batch.tensors)[real]
             return token_losses(model.network, states, full=full, wanted=wanted).mean()
 
-    def _wanted(self, rows: Ints, real: Tensor) -> Tensor:
-        return move_to(self._states[rows, : real.shape[1]][real.cpu()], self._model.device)
+    def _wanted(self, rows: Ints) -> Tensor:
+        """The full model's states at the compared tokens of some items."""
+        return move_to(torch.cat([self._states[row] for row in rows.tolist()]), self._model.device)
 
 
 def compare_answers(logits: Tensor, teacher: Tensor) -> tuple[float, float]:
@@ -291,12 +291,12 @@ def logits_of(
 ) -> Tensor:
     """Class scores ``(n, C)`` of each text, in the order of ``tokens``."""
     batches = model.batches(tokens)
-    scores = np.zeros((len(tokens), len(model.card.labels)), dtype=np.float64)
+    scores = torch.zeros(len(tokens), len(model.card.labels))
     for batch in report_progress(batches, stage, progress):
         with torch.no_grad():
             logits = model.scores(batch.tensors)
-        scores[batch.rows] = logits.float().cpu().numpy()
-    return torch.tensor(scores, dtype=torch.float32, device=model.device)
+        scores[batch.rows] = logits.float().cpu()
+    return scores.to(model.device)
 
 
 # Whether a recovery is accepted ------------------------------------------------------------------------------------
