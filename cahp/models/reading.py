@@ -24,7 +24,7 @@ from cahp.models.vocabulary import (
     same_head,
     token_losses,
 )
-from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION, Window
+from cahp.tasks.answers import DIVERGENCE, LOSS, PREDICTION, Evaluation, PartListener, Window
 from cahp.tasks.texts import Item, Texts, find_source
 from cahp.values import Floats, Ints, Precision, Progress, report_progress, silent, spread
 from cahp.words import nats
@@ -71,6 +71,38 @@ class Reader:
             batches = self._full.batches(self._full.tokenize(self._texts.inputs))
             for batch in report_progress(batches, "evaluation", progress):
                 self._reference(batch, self._full)
+
+    def evaluate(
+        self,
+        batches: Sequence[Batch],
+        read: Callable[[int, Batch], Tensor],
+        *,
+        progress: Progress = silent,
+        on_part: PartListener | None = None,
+    ) -> Evaluation:
+        """Make the evaluation of what ``read`` returns for each batch of the texts, given its number.
+
+        ``on_part`` is called after the first batch and whenever the texts so far have grown by half.
+        """
+        total = sum(map(len, batches))
+        done = 0
+        reported = 0
+        answers = []
+        for number, batch in enumerate(batches):
+            progress("evaluation", done, total)
+            answers.append(read(number, batch))
+            done += len(batch)
+            if on_part is not None and 1.5 * reported <= done < total:
+                reported = done
+                rows = np.concatenate([one.rows for one in batches[: number + 1]])
+                part = np.concatenate([answer.cpu().numpy() for answer in answers])
+                on_part(rows, self._texts.take(rows).evaluation_of(part))
+        scores = np.zeros((len(self._texts), *self._texts.task.get_answer_shape(self._texts)), dtype=np.float32)
+        # Copied at the end, so that a device does not wait for the processor between batches.
+        for batch, answer in zip(batches, answers, strict=True):
+            scores[batch.rows] = answer.cpu().numpy()
+        progress("evaluation", done, total)
+        return self._texts.evaluation_of(scores)
 
     def _scored(self, batch: Batch) -> Tensor:
         """At which tokens of a batch predictions are scored ``(b, tokens)``."""
@@ -214,7 +246,7 @@ class Teacher:
             compared = self._compared[batch.rows]
             with torch.no_grad():
                 hidden = model.logits(batch, states=True)[batch.mark_last(compared)].float().cpu()
-            self._states |= dict(zip(batch.rows.tolist(), hidden.split(compared.tolist()), strict=True))
+            self._states |= dict(zip(batch.rows.tolist(), torch.split(hidden, compared.tolist()), strict=True))
 
     def compare(self, model: HeadModel, rows: Ints, *, progress: Progress = silent) -> Divergences:
         """Compare ``model`` with the teacher on some of the items."""

@@ -82,11 +82,8 @@ def dissect(
     """
     learning, holding = (model.batches(model.tokenize(some)) for some in (inputs, held_out.inputs))
     reader = Reader(held_out, full=model, precision=precision)
-    shape = len(held_out), *held_out.task.get_answer_shape(held_out)
-    scores = np.zeros(shape, dtype=np.float32)
-    for batch in holding:
-        scores[batch.rows] = reader.read(model, batch).cpu().numpy()
-    full = held_out.evaluation_of(scores)
+    full = reader.evaluate(holding, lambda _, batch: reader.read(model, batch))
+    scores = np.empty_like(full.scores)
     energies = np.zeros((len(PREDICTORS), model.layers, model.heads))
     divergences = np.zeros((len(REPLACEMENTS), model.layers, model.heads, len(full.divergences(full))))
     learning_states: list[Tensor | None] = [None] * len(learning)

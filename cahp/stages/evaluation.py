@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -39,7 +39,7 @@ def evaluate(
     gates = None
     if mask is not None:
         gates = model.gates(mask.keep)
-    read = (reader or Reader(texts)).read
+    reader = reader or Reader(texts)
     size = None
     if on_part is not None and model.device.type == "cpu":
         size = texts.task.first_tokens
@@ -50,46 +50,9 @@ def evaluate(
         # A part needs items of the data, which repeated tokens are not.
         own = set(texts.text_rows)
         batches.sort(key=lambda batch: own.isdisjoint(batch.rows.tolist()))
-    return evaluate_batches(
-        batches,
-        lambda number: read(model, batches[number], gates=gates),
-        texts,
-        progress=progress,
-        on_part=on_part,
+    return reader.evaluate(
+        batches, lambda _, batch: reader.read(model, batch, gates=gates), progress=progress, on_part=on_part
     )
-
-
-def evaluate_batches(
-    batches: Sequence[Batch],
-    read: Callable[[int], Tensor],
-    texts: Texts,
-    *,
-    progress: Progress,
-    on_part: PartListener | None = None,
-) -> Evaluation:
-    """Predictions on ``texts`` from what a ``Reader`` returns for a batch, which ``read`` takes by its number.
-
-    ``on_part`` is called after the first batch and whenever the texts so far have grown by half.
-    """
-    scores = np.zeros((len(texts), *texts.task.get_answer_shape(texts)), dtype=np.float32)
-    total = sum(map(len, batches))
-    done = 0
-    reported = 0
-    answers = []
-    for number, batch in enumerate(batches):
-        progress("evaluation", done, total)
-        answers.append(read(number))
-        done += len(batch)
-        if on_part is not None and 1.5 * reported <= done < total:
-            reported = done
-            rows = np.concatenate([one.rows for one in batches[: number + 1]])
-            part = np.concatenate([answer.cpu().numpy() for answer in answers])
-            on_part(rows, texts.take(rows).evaluation_of(part))
-    # Copied at the end, so that a device does not wait for the processor between batches.
-    for batch, answer in zip(batches, answers, strict=True):
-        scores[batch.rows] = answer.cpu().numpy()
-    progress("evaluation", done, total)
-    return texts.evaluation_of(scores)
 
 
 # Many masks on the same texts --------------------------------------------------------------------------------
@@ -143,7 +106,7 @@ class SharedLayers:
             # The lowest layers are shared by the most masks.
             left = {path: [] for path in useful[: max(0, self._room - taken) // layer_bytes]}
 
-        def read(number: int) -> Tensor:
+        def read(number: int, batch: Batch) -> Tensor:
             options: dict[str, Any] = {}
             if start:
                 options["start"] = start[number]
@@ -156,9 +119,9 @@ class SharedLayers:
 
             if left:
                 options["leaving"] = keep
-            return reader.read(rest, batches[number], **options)
+            return reader.read(rest, batch, **options)
 
-        evaluation = evaluate_batches(batches, read, texts, progress=progress)
+        evaluation = reader.evaluate(batches, read, progress=progress)
         self._states = {path: states for path, states in {**self._states, **left}.items() if path in wanted}
         return evaluation
 
