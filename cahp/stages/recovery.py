@@ -17,7 +17,7 @@ from cahp.models.cards import Site
 from cahp.models.devices import check_room, float64_device
 from cahp.models.head_model import Batch, HeadModel, LayerState, Projection
 from cahp.models.reading import Teacher, hold_out, read_outputs
-from cahp.models.surgery import add_bypass, cut, find_bypass, separate
+from cahp.models.surgery import add_bypass, copy_network, cut, find_bypass, separate
 from cahp.models.training import Epoch, Hooks, Objective, Schedule, TimeIsUp, is_finite, optimise, train, until
 from cahp.recoveries import QUICK, RANK, DistillEpoch, DistillReport, Recovery, RefitReport, refit_texts
 from cahp.tasks.texts import Item, Texts
@@ -410,7 +410,7 @@ def refit(
             # Equations of inputs that hardly vary have no solution at a weak ridge.
             continue
         for step in steps:
-            refitted = _move(model, mask, plain, solved, step)
+            refitted = _move(plain, solved, step)
             after = teacher.compare(refitted, rows, progress=pause)
             accepted = recovery.baseline or after.is_better_than(before)
             if accepted:
@@ -440,25 +440,23 @@ def refit(
     return refitted, report
 
 
-def _move(model: HeadModel, mask: HeadMask, plain: HeadModel, solved: HeadModel, step: float) -> HeadModel:
+def _move(plain: HeadModel, solved: HeadModel, step: float) -> HeadModel:
     """Return the cut model ``plain`` with its projections moved by a share of the way to those of ``solved``."""
     if step == 1:
         return solved
-    projections: dict[tuple[int, Site], tuple[Tensor, Tensor | None]] = {}
-    for layer in range(model.layers):
-        for site in model.family.refits:
+    moved = copy_network(solved)
+    for layer in range(moved.layers):
+        for site in moved.family.refits:
             start = plain.projection(layer, site)
-            end = solved.projection(layer, site)
+            end = moved.projection(layer, site)
             bias = end.bias
             if bias is not None and start.bias is not None:
                 bias = torch.lerp(start.bias, bias, step)
-            projections[layer, site] = torch.lerp(start.weight, end.weight, step), bias
-    bypasses: dict[int, tuple[Tensor, Tensor]] = {}
-    for layer in range(model.layers):
-        bypass = find_bypass(solved, layer)
+            end.replace(torch.lerp(start.weight, end.weight, step), bias)
+        bypass = find_bypass(moved, layer)
         if bypass is not None:
-            bypasses[layer] = bypass.down, step * bypass.up
-    return cut(model, mask, projections=projections, bypasses=bypasses)
+            add_bypass(moved, layer, bypass.down, step * bypass.up)
+    return moved
 
 
 def finetune(
