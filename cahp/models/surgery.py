@@ -1,7 +1,7 @@
 """Physical removal of heads: smaller query, key, value and output projections, layer by layer."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import chain
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from cahp.models.attention import ForwardCall, calling
-from cahp.models.cards import REFUSED, Family, Rows, Site
+from cahp.models.cards import REFUSED, Family, Rows
 from cahp.models.compact import Bypass, cut_planes, empty_attention, fill_attention, set_bypass, set_size
 from cahp.models.head_model import HeadModel, Projection, find_module, list_layers
 from cahp.models.matching import match_network
@@ -23,22 +23,13 @@ from cahp.values import Arrays, HeadMask, MaskError, ModelError
 _BY_HEAD = Rows()
 
 
-def cut(
-    model: HeadModel,
-    mask: HeadMask | NDArray[Any],
-    *,
-    projections: Mapping[tuple[int, Site], tuple[Tensor, Tensor | None]] | None = None,
-    bypasses: Mapping[int, tuple[Tensor, Tensor]] | None = None,
-) -> HeadModel:
+def cut(model: HeadModel, mask: HeadMask | NDArray[Any]) -> HeadModel:
     """Remove the heads that ``mask`` drops; all other weights are shared with ``model``, not copied.
 
     Heads that cannot be cut out (``no_cut``) stay and are closed for good: their output weights are zero, and nothing
     of them enters the output projection.
 
     Of a layer without heads only the intercept of the output projection is left, and the feed-forward block.
-
-    ``projections`` replaces projections by layer and site, with weight and bias of the cut model, as solved by a refit.
-    ``bypasses`` adds to layers what their words tell, see ``add_bypass``.
 
     Raises:
         MaskError: If the mask has another shape, or empties a layer that cannot do without its attention; or the model
@@ -72,10 +63,6 @@ def cut(
         mark(layer, model, kept)
         if index in mask.empty_layers and model.entries is not None:
             empty_attention(layer.get_submodule(model.family.attention), _own_output(model), model.entries[index])
-    for (index, site), (weight, bias) in (projections or {}).items():
-        pruned.projection(index, site).replace(weight, bias)
-    for index, (down, up) in (bypasses or {}).items():
-        add_bypass(pruned, index, down, up)
     return pruned
 
 

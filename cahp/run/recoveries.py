@@ -84,27 +84,24 @@ def cut_model(model: HeadModel, mask: HeadMask, recovered: Recovered | None = No
     """Return the model without the heads that ``mask`` drops, with the recovered weights."""
     import torch
 
-    from cahp.models.surgery import cut, with_weights
+    from cahp.models.surgery import add_bypass, cut, with_weights
 
+    pruned = cut(model, mask)
     if recovered is None:
-        return cut(model, mask)
+        return pruned
     if recovered.refit is None or recovered.distill is not None:
-        return with_weights(cut(model, mask), recovered.weights)
+        return with_weights(pruned, recovered.weights)
     if not recovered.accepted:
-        return cut(model, mask)
+        return pruned
     tensors = {name: torch.tensor(array, device=model.device) for name, array in recovered.weights.items()}
-    projections = {
-        (layer, site): (tensors[f"{site}-{layer}-weight"], tensors.get(f"{site}-{layer}-bias"))
-        for layer in range(model.layers)
-        for site in model.family.refits
-        if f"{site}-{layer}-weight" in tensors
-    }
-    bypasses = {
-        layer: (tensors[f"bypass-{layer}-down"], tensors[f"bypass-{layer}-up"])
-        for layer in range(model.layers)
-        if f"bypass-{layer}-down" in tensors
-    }
-    return cut(model, mask, projections=projections, bypasses=bypasses)
+    for layer in range(model.layers):
+        for site in model.family.refits:
+            weight = tensors.get(f"{site}-{layer}-weight")
+            if weight is not None:
+                pruned.projection(layer, site).replace(weight, tensors.get(f"{site}-{layer}-bias"))
+        if f"bypass-{layer}-down" in tensors:
+            add_bypass(pruned, layer, tensors[f"bypass-{layer}-down"], tensors[f"bypass-{layer}-up"])
+    return pruned
 
 
 def _weights_of(model: HeadModel) -> dict[str, NDArray[Any]]:
