@@ -16,6 +16,8 @@ from cahp.stages.similarity import HeadGraph, attend, distances, head_graph, nea
 from cahp.values import Fields, Floats, HeadMask, Input, OptionError
 
 if TYPE_CHECKING:
+    from networkx import Graph
+
     from cahp.models.head_model import HeadModel
 
 
@@ -77,6 +79,18 @@ class SimilarityGraph(HeadGraph):
         """
         check_plotly()
         return add_title(graph_figure(self, self.mask, unit=self.unit, dark=dark), repr(self), dark=dark)
+
+    def to_networkx(self) -> Graph:
+        """The graph for networkx; nodes have ``layer``, ``head``, ``community``, ``kept``, and edges ``similarity``."""
+        import networkx as nx
+
+        graph = nx.Graph()
+        for node, community in enumerate(self.communities.tolist()):
+            layer, head = divmod(node, self.mask.heads)
+            graph.add_node(node, layer=layer, head=head, community=community, kept=bool(self.mask.keep[layer, head]))
+        pairs = zip(*self.edges.T.tolist(), self.similarity.tolist(), strict=True)
+        graph.add_weighted_edges_from(pairs, weight="similarity")
+        return graph
 
     def __repr__(self) -> str:
         groups = int(self.communities.max()) + 1

@@ -77,6 +77,9 @@ def test_a_text_is_seen_as_the_similarity_page_sees_it(run: cahp.PruneResult, se
     assert np.array_equal(graph.edges, same.edges)
     assert np.array_equal(graph.communities, same.communities)
     assert len(seen.graph(1.0).edges) == 11
+    network = graph.to_networkx()
+    assert network.nodes[11] == {"layer": 2, "head": 3, "community": graph.communities[11], "kept": run.mask.keep[2, 3]}
+    assert [network.edges[tuple(edge)]["similarity"] for edge in graph.edges.tolist()] == graph.similarity.tolist()
 
 
 def test_one_heads_attention_and_its_likes(seen: cahp.SimilarityResult) -> None:
