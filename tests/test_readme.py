@@ -320,7 +320,7 @@ def shortened(words: list[str]) -> list[str]:
         few |= {"--methods": "complementary,magnitude", "--budgets": "12", "--seeds": "1", "--jobs": "1"}
     if "smollm2" in words:
         few |= {"--window": "64", "--tokens": "512", "--eval-tokens": "256", "--budgets": "45", "--top": "2"}
-    if words[0] in ("recover", "export") and not {"--recover", "--format"} & set(words):
+    if words[0] == "recover" and "--recover" not in words:
         few["--recover-time"] = "3s"
     if "--select-time" in words:
         few["--select-time"] = "3s"

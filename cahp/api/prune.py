@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cached_property
 from os import PathLike
@@ -23,6 +23,7 @@ from cahp.exports.report import recipe, run_report, write_report
 from cahp.exports.run_folder import RunFiles, write_run
 from cahp.features import measures
 from cahp.figures.head_grid import places
+from cahp.files import scratch
 from cahp.output import Output
 from cahp.run.bench import Bench, open_bench
 from cahp.run.document import StateOutcomes
@@ -150,6 +151,22 @@ class PruneResult(Run):
         files = RunFiles(self.document, self.arrays, measured)
         text = run_report(files, day=date.today(), static=static, measures=measures())
         return write_report(text, Path(path))
+
+    def model(self, *, progress: ShowProgress = None) -> Any:
+        """The pruned, recovered network of the run, a ``torch.nn.Module`` of transformers with all weights trainable.
+
+        It is the exported form ``compact``, loaded again: without the pruned heads, in eval mode.
+
+        Raises:
+            CahpError: If the model cannot be cut to the run's mask.
+        """
+        from cahp.api.export import export
+        from cahp.models.compact import load_pruned
+
+        settings = replace(self.settings, latency=False, abilities=None, measure=())
+        with scratch() as folder:
+            export(settings, mask=self.mask, out=folder / "model", progress=progress, store=self.bench.resources.store)
+            return load_pruned(folder / "model")
 
     # Figures -------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 import fakes
 import numpy as np
 import pytest
+import torch
 from terminal import call
 
 import cahp
@@ -76,6 +77,29 @@ def test_a_loaded_model_stays_on_its_device(asked: dict[str, Any], monkeypatch: 
     with pytest.raises(cahp.CahpError, match="tiny was loaded with prompt=None"):
         cahp.prune(loaded, asked["data"], prompt="{text} It was", answers=("bad", "good"))
     assert _read_settings(loaded, None, {})[0].device == "cpu"
+
+
+def test_the_network_of_a_run_learns_with_all_its_weights(run: cahp.PruneResult, tmp_path: Path) -> None:
+    network = run.model()
+    texts = run.bench.evaluation
+    batch = run.bench.model.tokenizer(list(texts.first), padding=True, return_tensors="pt")
+    labels = torch.as_tensor(texts.labels)
+    right = network(**batch).logits.argmax(dim=1) == labels
+    assert right.float().mean().item() == pytest.approx(run.outcomes["recovered"]["accuracy"].value)
+    before = {name: weight.detach().clone() for name, weight in network.named_parameters()}
+    losses = []
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3)
+    for _ in range(4):
+        loss = network(**batch, labels=labels).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert [name for name, weight in network.named_parameters() if weight.equal(before[name])] == []
+    network.save_pretrained(tmp_path / "trained")
+    again = cahp.load_pruned(tmp_path / "trained")
+    assert torch.allclose(again(**batch).logits, network(**batch).logits, atol=1e-5)
 
 
 def test_the_signature_lists_every_field_of_the_settings() -> None:
