@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 from cahp import models
 from cahp.api import figures
-from cahp.api.options import AnyData, AnyModel, Name, ShowProgress, read_call, read_settings, show_progress
+from cahp.api.options import AnyData, AnyModel, Name, ShowProgress, find_run, read_call, read_settings, show_progress
 from cahp.board.budget_sweep import fill, table_json, table_of
 from cahp.board.colourings import colour_by_measures
 from cahp.board.head_clusters import HeadClusters
@@ -321,6 +321,8 @@ def _read_settings(
     """The settings of a call, and the model if it is loaded; they name its prompt, type and device."""
     # What is no loaded model either is refused there.
     if isinstance(model, str | PathLike | Settings | Run) or not hasattr(model, "card"):
+        if find_run(model) is None:
+            return read_settings("prune", model, data, options), None
         return read_call("prune", model, data, options)[0], None
     # Imported here because it imports torch.
     from cahp.models.devices import find_device
