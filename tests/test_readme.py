@@ -69,6 +69,7 @@ NOT_RUN = {
     "--out reproduced --jobs": "downloads BERT and fine-tunes it for hours",
     "--out reproduced --estimate": "reads a configuration on the hub; tests/experiments has a small one",
     "Qwen/Qwen3-0.6B": "downloads 1.5 GB from the hub",
+    "export qwen": "reads the run of that model",
     "llama-cli": "is llama.cpp, which is not installed; tests/parity/test_gguf_export.py reads the file",
     "mlx_lm.generate": "is MLX, which is not installed; tests/parity/test_runtimes.py runs it where it is",
     "vllm serve": "serves until it is stopped; tests/parity/test_runtimes.py runs vLLM where it is installed",
