@@ -27,12 +27,16 @@ _COPIED = COPY_TOKENS // (2 * _COPIES)
 
 
 @lru_cache(maxsize=4)
-def _tokenizer_of(card: ModelCard) -> Any:
-    card = locate(card)
-    tokenizer = load_tokenizer(card.folder, card.id, prompted=True)
+def _load(located: ModelCard) -> Any:
+    tokenizer = load_tokenizer(located.folder, located.id, prompted=True)
     if not tokenizer.is_fast:
-        raise ModelError(f"the tokenizer of {card.id} does not tell where its tokens lie; save it as tokenizer.json")
+        raise ModelError(f"the tokenizer of {located.id} does not tell where its tokens lie; save it as tokenizer.json")
     return tokenizer
+
+
+def _tokenizer_of(card: ModelCard) -> Any:
+    # A model whose package or files are gone is refused, though its tokenizer is in memory.
+    return _load(locate(card))
 
 
 def start_token(card: ModelCard) -> tuple[int, str]:
