@@ -66,7 +66,8 @@ def find_lessons(bench: Bench) -> tuple[Subject, dict[str, Answer | None]]:
     """Return the heads of the bundled run as the subject of Learn, and its answers by step."""
     made = bundled.read_folder(bundled.run_folder(bench.settings.model))
     mask = made.document.mask
-    family = scene.find_family(made.arrays["labels"], mask, made.evidence().salience, find_roles(bench.resources))
+    roles = find_roles(bench.resources, ablate=bench.card.predicts_tokens)
+    family = scene.find_family(made.arrays["labels"], mask, made.evidence().salience, roles)
     shown = scene.find_scene(bench, family, lambda: scene.measure_scene(bench, family))
     assert shown is not None
     subject = Subject(bench, mask, family, shown)
