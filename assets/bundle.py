@@ -35,7 +35,7 @@ from cahp.features.roles.habits import measure_maps
 from cahp.files import json_text, write_whole
 from cahp.models import assets
 from cahp.recoveries import AT_ONCE, NONE, RECOVERIES
-from cahp.run import Bench, cut_model, find_roles, open_bench
+from cahp.run import Bench, find_roles, open_bench
 from cahp.run.document import machine
 from cahp.run.prune import measure_run
 from cahp.run.settings import flags, to_arguments
@@ -83,12 +83,12 @@ def _measure_sentence(bench: Bench) -> None:
     text = load_examples("single")[TOPIC]["text"]
 
     def measure() -> SimpleNamespace:
-        mask = made.document.mask
-        recovered = cut_model(bench.model, mask, bench.recoveries.recover(mask, bench.settings.recover))
-        after = own_text.read_text(recovered, text, None).probabilities
+        recover = bench.settings.recover
         curve = own_text.over_budgets(bench.model, text, masks)
+        recovered = np.stack([own_text.read_recovered(bench, text, mask, recover) for mask in masks])
         maps = vars(own_text.read_maps(bench.model, text))
-        return SimpleNamespace(**maps, budgets=curve.budgets, probabilities=curve.probabilities, recovered=after)
+        budgets = dict.fromkeys((NONE.name, recover), curve.budgets)
+        return SimpleNamespace(**maps, budgets=budgets, **{NONE.name: curve.probabilities, recover: recovered})
 
     if not bench.card.predicts_tokens:
         bench.resources.find_values(own_text.STAGE, own_text.name_text(bench.card.sha256, text, masks), dict, measure)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -57,8 +57,9 @@ class SentenceAnswer(NamedTuple):
 class Sentence:
     """A sentence with its answers; what is not measured is None.
 
-    ``answers (B,)`` are those as pruned at ``budgets (B,)``, with ``full`` for all heads, and ``kept`` is that of the
-    mask on the board, in the words ``state`` ("as pruned", "after refit"). ``waits`` tells what is being measured.
+    ``answers (B,)`` are those at ``budgets (B,)``, in the words ``over`` ("as pruned", "after refit"). ``full`` is that
+    with all heads, and ``kept`` that of the mask on the board, in the words ``state``. ``waits`` tells what is being
+    measured.
     """
 
     maps: WordMaps | None
@@ -68,6 +69,7 @@ class Sentence:
     kept: SentenceAnswer | None = None
     state: str = ""
     waits: str = ""
+    over: str = ""
 
 
 # What a mask is worth in words; nothing is claimed that was not measured or counted ------------------------------
@@ -155,11 +157,11 @@ _FILES = (
 class Event:
     """A person's action.
 
-    The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring,
-    the last change was undone, or the suggested budget was asked for.
+    The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring or
+    the recovery, the last change was undone, or the suggested budget was asked for.
     """
 
-    kind: Literal["budget", "toggle", "ask", "colour", "undo", "suggested"]
+    kind: Literal["budget", "toggle", "ask", "colour", "recover", "undo", "suggested"]
     budget: int = 0
     head: int = 0
     name: str = ""
@@ -239,12 +241,15 @@ class FirstScreen:
     """What the first screen shows in place of many figures.
 
     ``answers`` is what predictions are called there. ``sentence`` is a person's text (None: it is not on the board).
-    ``colouring`` is the one that the board opens with (empty: clusters).
+    ``colouring`` is the one that the board opens with (empty: clusters). ``recoveries`` are those that can be chosen,
+    by name in the words of their figures, and ``recovery`` is the chosen one.
     """
 
     answers: str = "answers"
     sentence: Sentence | None = None
     colouring: str = ""
+    recoveries: Mapping[str, str] = field(default_factory=dict)
+    recovery: str = ""
 
 
 @dataclass(frozen=True, eq=False)

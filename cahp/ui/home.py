@@ -52,13 +52,19 @@ def _draw(explorer: Explorer) -> None:
                 if explorer.results.ships(explorer.mask, shown):
                     source = "Bundled result"
                 evaluated = f"Evaluated on {explorer.bench.evaluation.measured}; the heads were selected on others."
+                added = ""
+                if explorer.recovery.row.adds_bypass:
+                    added = f"; it {explorer.card.describe_bypass(explorer.mask, explorer.bypass_rank)}"
                 help = f"{provenance(explorer, NONE.name, shown)} {evaluated}"
-                st.caption(f"{source}, {RECOVERIES[shown].beside}.", help=help, width="content")
+                st.caption(f"{source}, {RECOVERIES[shown].beside}{added}.", help=help, width="content")
         texts = features.first_texts()
         sentence = None
         for text in texts:
             sentence = text.above(explorer) or sentence
-        first = FirstScreen(explorer.card.words.answers, sentence, board.find_opening(explorer))
+        recovery = explorer.recovery.name
+        offered = [name for name in explorer.recoveries if name in (NONE.name, recovery) or RECOVERIES[name].at_once]
+        recoveries = {name: RECOVERIES[name].beside for name in offered}
+        first = FirstScreen(explorer.card.words.answers, sentence, board.find_opening(explorer), recoveries, recovery)
         board.draw(explorer, _describe, key="home-board", first=first)
         for text in texts:
             text.below(explorer)

@@ -195,6 +195,7 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
         answers[-1],
         SentenceAnswer("<i>sports", 0.95),
         "after refit",
+        over="as pruned",
     )
     values = ["cost"] * 6
     page = bare(data_of(clusters, 3, titles=values, first=FirstScreen(sentence=sentence), details=False))

@@ -129,6 +129,20 @@ def test_headline_is_of_the_model(new_person: Callable[..., Page], settled: Call
         expect(page.get_by_role("heading", level=1)).to_contain_text(words)
 
 
+@pytest.mark.browser
+def test_one_switch_rules_figures_sentence_and_marks(open_page: Callable[[str], Page]) -> None:
+    page = open_page("?budget=12")
+    changed = set[str]()
+    for words in ("after refit", "as pruned", "after refit"):
+        page.get_by_role("group", name="Figures").get_by_role("button", name=words).click()
+        expect(page.locator(".answer.kept .label")).to_have_text(f"Kept, {words}")
+        expect(page.locator(".st-key-home-measured")).to_contain_text(words)
+        changed.add(page.locator(".answer.kept b").inner_text())
+        for mark in page.locator("text.flip").all_text_contents():
+            assert mark.endswith(words)
+    assert len(changed) == 2
+
+
 PAGES = ("home", "similarity", "budget", "compare", "stability", "export", "learn")
 
 

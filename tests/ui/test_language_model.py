@@ -11,7 +11,7 @@ import pytest
 from apps import PATIENCE, done, explorer_with_run, has_button, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
-from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
+from cahp.features.own_text.on_board import OWN_TEXT
 from cahp.run.settings import Settings
 from cahp.ui.parts import display
 from cahp.ui.session import jobs
@@ -63,7 +63,7 @@ def test_the_first_screen_continues_a_text_pruned_and_refit(teller: Explorer, mo
     app = open_app("home", teller, {"own-text-text-10": "the film was very bad"})
     assert "Heads are chosen on 20 windows of tokens and evaluated on 8 others." in text_of(app, "caption", "markdown")
     assert [box.label for box in app.number_input] == ["Calibration tokens", "Evaluation tokens"]
-    for kind in (OWN_TEXT, RECOVERED):
+    for kind in (OWN_TEXT, FIGURE, REFIT, OWN_TEXT):
         job = teller.work.job(kind)
         assert job is None or job.wait(PATIENCE)
         rerun(app)

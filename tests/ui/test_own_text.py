@@ -4,14 +4,13 @@ import json
 from typing import Any, NoReturn
 
 import pytest
-from apps import PATIENCE, explorer_of, has_button, open_app, read_stored, rerun, text_of
+from apps import PATIENCE, explorer_of, open_app, read_stored, rerun, text_of
 from streamlit.testing.v1 import AppTest
 
 from cahp.features.attribution.panel import ATTRIBUTE
-from cahp.features.own_text import on_board
-from cahp.features.own_text.on_board import OWN_TEXT, RECOVERED
+from cahp.features.own_text.on_board import CURVE, OWN_TEXT
 from cahp.run.recoveries import Recoveries
-from cahp.ui.session.work import Kind
+from cahp.ui.session.work import FIGURE, REFIT, Kind
 from cahp.values import CahpError
 
 SECRET = "xyzzyplugh"
@@ -97,16 +96,36 @@ def test_the_first_screen_answers_its_example_and_then_a_text_of_a_person(monkey
     assert sentence["state"] == "as pruned"
     assert sentence["kept"] == [sentence["answers"][7][0], pytest.approx(sentence["answers"][7][1], abs=1e-5)]
 
-    def refit(*_: Any) -> NoReturn:
-        raise CahpError("the memory is full")
-
-    monkeypatch.setattr(Recoveries, "refit", refit)
-    monkeypatch.setattr(on_board, "expect_seconds", lambda _: 1.0)
+    # After a refit all of it is of the recovered model: first of the quick one, and then of that of the figures.
     explorer.chosen_recovery = "refit"
     read(app)
-    read(app, RECOVERED)
-    assert "The memory is full" in text_of(app, "error")
-    assert has_button(app, "own-text-recovered-again")
+    assert sentence_of(app)["state"] == "after quick refit"
+    read(app, REFIT)
+    read(app)
+    sentence = sentence_of(app)
+    assert (sentence["state"], sentence["budgets"]) == ("after refit", [])
+    read(app, CURVE)
+    sentence = sentence_of(app)
+    assert (sentence["over"], len(sentence["answers"])) == ("after quick refit", 67)
     # An empty text brings the example back.
     app.text_input(key="own-text-text-11").set_value("").run()
     assert sentence_of(app)["maps"]["words"][:2] == ["The", "captain"]
+
+
+def test_a_click_leaves_the_sentence_in_the_state_of_the_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = open_app("home")
+    explorer = explorer_of(app)
+    explorer.board.toggle(int(explorer.mask.keep.ravel().argmax()))
+    read(read(app, FIGURE))
+    assert explorer.recovery.shown == "quick-refit"
+    assert sentence_of(app)["state"] == "after quick refit"
+    assert sentence_of(app)["kept"][0] == "sports"
+
+    def refit(*_: Any, **__: Any) -> NoReturn:
+        raise CahpError("the memory is full")
+
+    monkeypatch.setattr(Recoveries, "refit", refit)
+    explorer.work.drop(REFIT)
+    explorer.board.toggle(int(explorer.mask.keep.ravel().argmax()))
+    read(app, FIGURE)
+    assert "The memory is full" in text_of(app, "error")

@@ -7,7 +7,7 @@
 //
 // `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
 // {kind: "ask", head} of a head whose card or replacement is asked for, {kind: "colour", name} of a colouring that is not
-// measured yet, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
+// measured yet, {kind: "recover", name} of another recovery, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
 // budget by itself, and a pressed head shows its replacement head.
 // `title` receives the finding of the shown budget, and whether the slider is being dragged.
 // The host sets colours with the variables at the top of board.css.
@@ -60,7 +60,7 @@ class Board {
 
   update(data) {
     const offered = data.colourings.map(({ name }) => name);
-    const parts = [data.details == null, Boolean(data.first), Boolean(data.first?.sentence)];
+    const parts = [data.details == null, Boolean(data.first), Boolean(data.first?.sentence), ...Object.keys(data.first?.recoveries ?? {})];
     const shape = `${data.layers}x${data.heads} ${data.unit}:${data.budgets.length}:${offered}:${parts}`;
     const before = this.data;
     this.data = this.given = data;
@@ -87,6 +87,7 @@ class Board {
     if (this.dragging) return;
     this.slider.value = current.budget;
     this.offerSteps();
+    this.world?.(this.data.first.recovery);
     if (this.again) this.again.hidden = current === this.given.current;
     const near = Object.keys(current.values).length ? {} : this.estimate(current.budget);
     this.show({ ...current, ...near, ratio: current.ratio, title: this.data.titles[0], bits: unpacked(current.kept) });
@@ -94,7 +95,7 @@ class Board {
 
   build() {
     this.root.replaceChildren();
-    this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = null;
+    this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = null;
     if (this.data.first?.sentence) this.sentence = new Sentence(this.root, (heads) => this.heads.glow(heads));
     const left = make("div", "left", this.root), right = make("div", "right", this.root);
     const { unit, first, details } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
@@ -162,7 +163,12 @@ class Board {
     const id = `budget-slider-${++boards}`;
     Object.assign(this.slider, { type: "range", min: budgets[0], max: budgets.at(-1), step: budgets.length > 1 ? budgets[1] - budgets[0] : 1, id });
     label.htmlFor = id;
-    if (this.sentence) this.flips = new Flips(dial);
+    const below = make("div", "below", dial);
+    if (this.sentence) this.flips = new Flips(below);
+    if (Object.keys(this.data.first?.recoveries ?? {}).length > 1) {
+      const choices = Object.entries(this.data.first.recoveries).map(([name, words]) => [words, name]);
+      this.world = choose(below, "Figures", choices, (name) => this.tell({ kind: "recover", name }));
+    }
     this.slider.oninput = () => {
       this.dragging = true;
       const began = performance.now();

@@ -177,12 +177,12 @@ export class Sentence {
 
 // The answer under the shown mask: as it was measured, or that of the nearest budget, which is `about` the same.
 export function answerOf(state, { current, first }) {
-  const { kept: own, state: how, budgets, answers } = first.sentence;
+  const { kept: own, state: how, budgets, answers, over } = first.sentence;
   if (state.kept === current.kept && own) return { answer: own, how };
-  if (!budgets.length) return {};
+  if (!budgets.length) return { how };
   const nearest = budgets.reduce((best, budget) => (Math.abs(budget - state.budget) < Math.abs(best - state.budget) ? budget : best));
   const about = nearest !== state.budget || state.origin === "hand";
-  return { answer: answers[budgets.indexOf(nearest)], how: "as pruned", about };
+  return { answer: answers[budgets.indexOf(nearest)], how: over, about };
 }
 
 // Both answers as bars.
@@ -202,10 +202,10 @@ export class Answers {
   show(state, data) {
     const { full, waits } = data.first.sentence, { answer, how, about } = answerOf(state, data);
     const all = state.budget === data.layers * data.heads;
-    this.title.textContent = !full || !answer ? "–" : answer[0] === full[0] ? `Same answer: ${answer[0]}` : `${full[0]} becomes ${answer[0]}`;
+    this.title.textContent = !full || !answer ? "…" : answer[0] === full[0] ? `Same answer: ${answer[0]}` : `${full[0]} becomes ${answer[0]}`;
     if (!full) this.title.textContent = "Reading…";
     this.write(0, `All ${data.unit}s`, full);
-    this.write(1, all ? `All ${data.unit}s` : `Kept, ${how ?? "as pruned"}`, answer, about);
+    this.write(1, all ? `All ${data.unit}s` : `Kept, ${how}`, answer, about);
     this.rows[1].row.classList.toggle("lost", Boolean(full && answer && answer[0] !== full[0]));
     this.waits.textContent = waits;
   }
@@ -226,9 +226,10 @@ export class Flips {
   }
 
   draw(data) {
-    const { budgets } = data, { answers, full, budgets: measured } = data.first.sentence;
+    const { budgets } = data, { answers, full, budgets: measured, over } = data.first.sentence;
     const changed = measured.filter((_, index) => full && answers[index][0] !== full[0]);
-    const width = this.place.clientWidth || 500, total = budgets.at(-1);
+    const width = this.place.clientWidth || 500, total = budgets.at(-1), beside = this.place.nextElementSibling?.offsetWidth ?? 0;
+    const room = width - (beside && beside + 12);
     const x = (budget) => 9 + ((budget - budgets[0]) / Math.max(1, total - budgets[0])) * (width - 18);
     const svg = draw("svg", { width, height: 22, viewBox: `0 0 ${width} 22` });
     for (const budget of changed) draw("line", { x1: x(budget), x2: x(budget), y1: 0, y2: 5, class: "tick-flip" }, svg);
@@ -236,13 +237,13 @@ export class Flips {
     if (!changed.length) return;
     const flip = Math.max(...changed), at = x(flip);
     draw("path", { d: `M${at},1l5,8h-10z`, class: "flip" }, svg);
-    const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, as pruned`;
+    const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, ${over}`;
     const label = draw("text", { y: 18, class: "flip" }, svg, words);
     // Beside the mark, on the side with more room, and never beyond the edge of the board.
-    const length = Math.min(label.getComputedTextLength(), width);
+    const length = Math.min(label.getComputedTextLength(), room);
     label.setAttribute("textLength", length);
     label.setAttribute("lengthAdjust", "spacingAndGlyphs");
     const start = at > width / 2 ? at - 9 - length : at + 9;
-    label.setAttribute("x", Math.max(0, Math.min(start, width - length)));
+    label.setAttribute("x", Math.max(0, Math.min(start, room - length)));
   }
 }

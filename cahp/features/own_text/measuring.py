@@ -14,6 +14,7 @@ import numpy as np
 
 from cahp.board import WordMaps
 from cahp.features.own_text.section import TOKENS
+from cahp.run import Bench, cut_model
 from cahp.stages import Arc, find_arcs, predict_text, read_tokens, read_words
 from cahp.store import Entry, key
 from cahp.values import Floats, HeadMask, Input, Progress, digest, report_progress, silent, spread
@@ -86,6 +87,18 @@ def read_text(model: HeadModel, text: Input, mask: HeadMask | None) -> TextReadi
     if model.card.task.predicts_often:
         words = _show_tokens(model, likeliest([probabilities]))
     return TextReading(probabilities, truncated, words)
+
+
+def read_recovered(bench: Bench, text: Input, mask: HeadMask, recover: str, *, keep: bool = True) -> Floats:
+    """Return the class probabilities ``(C,)`` of a text after a recovery, which is stored if ``keep`` is set.
+
+    Raises:
+        CahpError: If the text is empty, or the model cannot be recovered so.
+    """
+    recovered = None
+    if not mask.is_full:
+        recovered = bench.recoveries.recover(mask, recover, keep=keep)
+    return read_text(cut_model(bench.model, mask, recovered), text, None).probabilities
 
 
 def continue_text(model: HeadModel, text: Input, mask: HeadMask | None, *, count: int = TOKENS) -> Iterator[int]:
@@ -175,26 +188,18 @@ def read_maps(model: HeadModel, text: Input) -> WordMaps:
     return WordMaps(tuple(words[:SHOWN_WORDS]), len(words), arcs, looks)
 
 
-@dataclass(frozen=True, eq=False)
-class StoredText:
-    """The maps of an example, its answers as pruned over the budgets of a table, and ``recovered`` ones ``(C,)``.
-
-    Those are the class probabilities under the mask of a run, after its recovery.
-    """
-
-    maps: WordMaps
-    curve: AnswersOverBudgets
-    recovered: Floats
-
-
 def name_text(model: str, text: Input, masks: Sequence[HeadMask]) -> str:
     """Return the key of an example, given the digest of the model and the masks of all budgets."""
-    return key("text on board", 1, model, text, digest(*(mask.sha256 for mask in masks)))
+    return key("text on board", 2, model, text, digest(*(mask.sha256 for mask in masks)))
 
 
-def read_example(entry: Entry) -> StoredText:
-    """Read what is stored of an example, which ``assets/bundle.py`` measures; texts of a person are not stored."""
-    arcs = msgspec.convert(entry.meta["arcs"], tuple[tuple[Arc, ...], ...])
-    maps = WordMaps(tuple(entry.meta["words"]), entry.meta["length"], arcs, entry.arrays["looks"])
-    curve = AnswersOverBudgets(tuple(entry.meta["budgets"]), entry.arrays["probabilities"])
-    return StoredText(maps, curve, entry.arrays["recovered"])
+def read_example(entry: Entry) -> tuple[WordMaps, dict[str, AnswersOverBudgets]]:
+    """Return what is stored of an example, which ``assets/bundle.py`` measures: its maps, and answers by recovery.
+
+    Texts of a person are not stored.
+    """
+    meta = entry.meta
+    arcs = msgspec.convert(meta["arcs"], tuple[tuple[Arc, ...], ...])
+    maps = WordMaps(tuple(meta["words"]), meta["length"], arcs, entry.arrays["looks"])
+    budgets = meta["budgets"].items()
+    return maps, {name: AnswersOverBudgets(tuple(own), entry.arrays[name]) for name, own in budgets}

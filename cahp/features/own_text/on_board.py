@@ -11,17 +11,19 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import TYPE_CHECKING, Literal, cast
 
+import numpy as np
 import streamlit as st
 
 from cahp.features.own_text.measuring import (
+    STAGE,
     AnswersOverBudgets,
-    StoredText,
     TextReading,
     continue_text,
     name_text,
     over_budgets,
     read_example,
     read_maps,
+    read_recovered,
     read_text,
 )
 from cahp.features.own_text.section import CONTINUATION, TOKENS
@@ -29,15 +31,16 @@ from cahp.recoveries import NONE, RECOVERIES
 from cahp.run import cut_model
 from cahp.ui.frame import describe_progress, job_card, warm
 from cahp.ui.parts import is_own_example, own_text_box
-from cahp.ui.session import BoardState, Explorer, Kind, Rank, recovery_seconds
+from cahp.ui.session import REFIT, BoardState, Explorer, Kind, Rank
 from cahp.values import Floats, HeadMask, Input, Progress, digest
 
 if TYPE_CHECKING:
     from cahp.board import WordMaps
     from cahp.models import HeadModel
 
-#: The models that read a text: with all heads, with those of the board, and after its recovery.
-State = Literal["full", "pruned", "recovered"]
+#: The models that read a text: with all heads, with those of the board, and these after its recovery, for which a quick
+#: one stands as long as it is not computed.
+State = Literal["full", "recovered", "quick", "pruned"]
 #: What tells the readings of a text apart: the mask, and how the model was recovered.
 Name = tuple[object, ...]
 #: The stage that progress names while a text is continued.
@@ -56,17 +59,16 @@ _SMALL = 1_000_000_000
 class KnownText:
     """Results of a text with the model of this digest: its readings, and the answers over all budgets of a table.
 
-    ``maps`` are what the heads of a classifier attend to, ``tried`` the recovered models that are not computed yet, and
-    ``stored`` the answers that ship. ``number`` stands for the text in logs.
+    ``curves`` have the digest of the table and the name of a recovery. ``maps`` are what the heads of a classifier
+    attend to, and ``tried`` the recovered models that are not computed yet. ``number`` stands for the text in logs.
     """
 
     model: str
     text: Input
     readings: dict[Name, TextReading] = field(default_factory=dict)
-    curves: dict[str, AnswersOverBudgets] = field(default_factory=dict)
+    curves: dict[tuple[str, str], AnswersOverBudgets] = field(default_factory=dict)
     maps: WordMaps | None = None
     tried: set[Name] = field(default_factory=set)
-    stored: StoredText | None = None
     number: int = field(default_factory=count(1).__next__)
 
 
@@ -100,9 +102,17 @@ class TextOnBoard:
         return digest(*(mask.sha256 for mask in self.masks))
 
     @property
-    def curve(self) -> AnswersOverBudgets | None:
-        """The answers over all budgets (None: not measured)."""
-        return self.known.curves.get(self.table_name)
+    def kept(self) -> Sequence[State]:
+        """The states that speak for the heads on the board, the best one first."""
+        if self.recovery is None:
+            return ("pruned",)
+        if not RECOVERIES[self.recovery].at_once:
+            return ("recovered",)
+        return ("recovered", "quick")
+
+    def find_curve(self, state: State) -> AnswersOverBudgets | None:
+        """Return the answers over all budgets after the recovery of a state (None: not measured)."""
+        return self.known.curves.get((self.table_name, self.name_recovery(state)))
 
     def mask(self, state: State) -> HeadMask:
         """Return the heads of a state."""
@@ -110,21 +120,30 @@ class TextOnBoard:
             return self.board.mask.unpruned
         return self.board.mask
 
+    def name_recovery(self, state: State) -> str:
+        """Return the name of the recovery of a state."""
+        if self.recovery is None or state in ("full", "pruned"):
+            return NONE.name
+        if state == "quick":
+            return RECOVERIES[self.recovery].at_once
+        return self.recovery
+
     def name(self, state: State) -> Name:
         """Return the name under which a state is kept."""
         mask = self.mask(state)
-        if state != "recovered" or self.recovery is None:
+        recover = self.name_recovery(state)
+        if recover == NONE.name:
             return (mask.sha256,)
-        # A missing recovered model may exist once it is measured.
-        measured = self.board.results.outcomes(mask, self.recovery) is not None
-        return mask.sha256, self.recovery, self.board.bench.recoveries.inputs_sha256, measured
+        results = self.board.results
+        measured = False
+        if state == "recovered":
+            # A missing one may exist once it is measured here.
+            measured = results.outcomes(mask, recover) is not None and not results.ships(mask, recover)
+        return mask.sha256, recover, self.board.bench.recoveries.inputs_sha256, measured
 
     def describe(self, state: State) -> str:
         """Return a state in words that follow a number of heads."""
-        recover = NONE.name
-        if state == "recovered" and self.recovery is not None:
-            recover = self.recovery
-        return RECOVERIES[recover].beside
+        return RECOVERIES[self.name_recovery(state)].beside
 
     def read(self, state: State) -> TextReading | None:
         """Return a result, or None."""
@@ -138,13 +157,14 @@ class TextOnBoard:
     @property
     def missing(self) -> list[str]:
         """The missing results, the most wanted first; not a refit that has to be computed: see ``lacks_recovered``."""
-        tried = self.recovery is None or self.name("recovered") in self.known.tried
+        recovered = self.recovery is None or self.is_read("recovered")
         known = {
             "full": self.is_read("full"),
+            "recovered": recovered or self.name("recovered") in self.known.tried,
+            "quick": recovered or "quick" not in self.kept or self.is_read("quick"),
             "pruned": self.is_read("pruned"),
             "maps": self.continues or self.known.maps is not None,
-            "recovered": tried or self.is_read("recovered"),
-            "curve": self.curve is not None,
+            "curve": self.find_curve("pruned") is not None,
         }
         return [part for part, is_known in known.items() if not is_known]
 
@@ -155,16 +175,12 @@ class TextOnBoard:
         return run is not None and (run.mask.sha256, run.settings.recover) == (self.board.mask.sha256, self.recovery)
 
     def find_probabilities(self, state: State) -> Floats | None:
-        """Return the class probabilities of a state, as they were read or are stored (None: they are not measured)."""
+        """Return the class probabilities of a state, as they were read or over the budgets (None: not measured)."""
         reading = self.read(state)
         if reading is not None:
             return reading.probabilities
-        if state == "recovered":
-            if self.known.stored is None or not self.is_of_run:
-                return None
-            return self.known.stored.recovered
         mask = self.mask(state)
-        curve = self.curve
+        curve = self.find_curve(state)
         if curve is None or not self.board.need_table.has(mask) or mask.count not in curve.budgets:
             return None
         row: Floats = curve.probabilities[curve.budgets.index(mask.count)]
@@ -187,7 +203,7 @@ class TextOnBoard:
             return None
         if state == "pruned":
             return continuation.pruned
-        if self.is_of_run:
+        if state == "recovered" and self.is_of_run:
             return continuation.recovered
         return None
 
@@ -199,12 +215,10 @@ class TextOnBoard:
         return self.name("recovered") in self.known.tried
 
 
-def measure(
-    text: TextOnBoard, parts: Sequence[str], progress: Progress, *, compute: bool = False
-) -> Generator[None, None, bool]:
+def measure(text: TextOnBoard, parts: Sequence[str], progress: Progress) -> Generator[None, None, bool]:
     """Measure missing parts, and let work of other sessions pass where it yields.
 
-    A recovered model is computed if ``compute`` says so, and never trained.
+    Of recovered models only quick ones are computed.
     """
     bench = text.board.bench
     known = text.known
@@ -213,20 +227,19 @@ def measure(
             known.maps = read_maps(bench.model, known.text)
         elif part == "curve":
             curve = over_budgets(bench.model, known.text, text.masks, progress=progress)
-            known.curves = {text.table_name: curve}
-        else:
+            known.curves[text.table_name, NONE.name] = curve
+        elif part != "quick" or not text.is_read("recovered"):
             state = cast(State, part)
-            name = text.name(state)
             mask = text.mask(state)
+            recover = text.name_recovery(state)
             model = bench.model
-            if state == "recovered":
-                assert text.recovery is not None
-                recovered = bench.recoveries.read(mask, text.recovery)
-                if recovered is None and compute:
-                    recovered = bench.recoveries.refit(mask, text.recovery)
+            if recover != NONE.name:
+                recovered = bench.recoveries.read(mask, recover)
+                if recovered is None and state == "quick":
+                    recovered = bench.recoveries.refit(mask, recover)
                 yield
                 if recovered is None:
-                    known.tried.add(name)
+                    known.tried.add(text.name(state))
                     continue
                 model = cut_model(model, mask, recovered)
             yield from _read(text, state, model, progress)
@@ -240,8 +253,8 @@ def _read(text: TextOnBoard, state: State, model: HeadModel, progress: Progress)
 
     name = text.name(state)
     mask = None
-    # The recovered model is cut already.
-    if state != "recovered":
+    # A recovered model is cut already.
+    if text.name_recovery(state) == NONE.name:
         mask = text.mask(state)
     reading = read_text(model, text.known.text, mask)
     text.known.readings[name] = reading
@@ -264,19 +277,26 @@ OWN_TEXT: Kind[TextOnBoard, bool] = Kind(
 )
 
 
-def expect_seconds(text: TextOnBoard) -> float:
-    """Estimate the seconds until the recovered model of the board has read the text."""
-    return recovery_seconds(text.board.bench, text.recovery or NONE.name)
+def _measure_curve(text: TextOnBoard, progress: Progress) -> Generator[None, None, bool]:
+    bench = text.board.bench
+    recover = text.name_recovery("quick")
+    masks = [mask for mask in text.masks if not mask.empty_layers]
+    rows = list[Floats]()
+    for mask in masks:
+        progress(STAGE, len(rows), len(masks))
+        rows.append(read_recovered(bench, text.known.text, mask, recover, keep=False))
+        yield
+    budgets = tuple(mask.count for mask in masks)
+    text.known.curves[text.table_name, recover] = AnswersOverBudgets(budgets, np.stack(rows))
+    return True
 
 
-#: Compute the recovered model of the board for one text: quicker work that was asked for goes first.
-RECOVERED: Kind[TextOnBoard, bool] = Kind(
-    lambda text, progress: measure(text, ["recovered"], progress, compute=True),
-    lambda text: f"own_text_recovered-{text.known.number}-{text.board}",
-    Rank.LONG,
+#: Run one text under the masks of all budgets after a quick recovery, in the background.
+CURVE: Kind[TextOnBoard, bool] = Kind(
+    _measure_curve,
+    lambda text: f"own_text_curve-{text.known.number}-{text.table_name[:12]}-{text.name_recovery('quick')}",
+    Rank.BACKGROUND,
     newest=True,
-    seconds=lambda text: expect_seconds(text),
-    title="Refit",
 )
 
 
@@ -289,7 +309,7 @@ def put_on_board(explorer: Explorer, *, line: bool) -> TextOnBoard:
     known: KnownText | None = st.session_state.get(_MEMORY)
     if known is None or (known.model, known.text) != (explorer.card.sha256, typed):
         st.session_state[_MEMORY] = known = KnownText(explorer.card.sha256, typed)
-    return TextOnBoard(explorer.board_state(explorer.recovery.ready), known)
+    return TextOnBoard(explorer.board_state(), known)
 
 
 def load_ahead(explorer: Explorer) -> None:
@@ -303,7 +323,8 @@ def start_reading(explorer: Explorer, text: TextOnBoard) -> str:
     typed = not is_own_example(explorer.bench, text.known.text)
     if text.missing:
         job = explorer.work.job(OWN_TEXT, text)
-        if job is None:
+        # What was missing may be there by now.
+        if job is None or job.result:
             rank = Rank.UNASKED
             if typed or explorer.board.by_hand:
                 rank = Rank.QUICK
@@ -314,14 +335,18 @@ def start_reading(explorer: Explorer, text: TextOnBoard) -> str:
             return job.error
         if not job.ended:
             return f"{describe_progress(job, 'Reading your text')}…"
+    has_curve = text.continues or any(text.find_curve(state) is not None for state in text.kept)
+    if "quick" in text.kept and not has_curve and explorer.work.job(CURVE, text) is None:
+        explorer.work.start(CURVE, text)
     if not text.lacks_recovered:
         return ""
-    recovered = explorer.work.job(RECOVERED, text)
-    if recovered is None and typed and expect_seconds(text) <= _UNASKED_S:
-        recovered = explorer.work.start(RECOVERED, text)
-    if recovered is None or recovered.ended:
+    # A refit belongs to the mask: another text does not begin it anew.
+    refit = explorer.work.job(REFIT, text.board)
+    if refit is None and typed and (REFIT.seconds(text.board) or 0) <= _UNASKED_S:
+        refit = explorer.work.start(REFIT, text.board)
+    if refit is None or refit.ended:
         return ""
-    return f"{describe_progress(recovered, 'Refitting for your text')}…"
+    return f"{describe_progress(refit, 'Refitting')}…"
 
 
 def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
@@ -329,14 +354,14 @@ def draw_recovered_work(explorer: Explorer, text: TextOnBoard) -> None:
     if text.lacks_recovered:
         beside = text.describe("recovered")
         name = "own-text-recovered"
-        job_card(explorer, RECOVERED, text, name=name, title=f"The same {beside}", offer=f"Read it {beside}")
+        job_card(explorer, REFIT, text.board, name=name, title=f"The same {beside}", offer=f"Read it {beside}")
 
 
 def use_stored(text: TextOnBoard) -> None:
     """Take the stored answers to a text under the masks of the board's budgets, if there are any."""
     bench = text.board.bench
     stored = bench.resources.store.read(name_text(bench.card.sha256, text.known.text, text.masks), read_example)
-    text.known.stored = stored
     if stored is not None:
-        text.known.maps = stored.maps
-        text.known.curves = {text.table_name: stored.curve}
+        text.known.maps, curves = stored
+        for recover, curve in curves.items():
+            text.known.curves[text.table_name, recover] = curve

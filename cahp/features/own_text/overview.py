@@ -5,8 +5,8 @@ worker: with all heads and with those of the board as pruned at once, and then a
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from difflib import SequenceMatcher
-from typing import get_args
 
 import streamlit as st
 
@@ -36,26 +36,23 @@ def _read_above(explorer: Explorer) -> Sentence | None:
     load_ahead(explorer)
     text = put_on_board(explorer, line=True)
     use_stored(text)
-    waits = ""
-    if text.known.stored is None or text.find_probabilities("pruned") is None:
-        waits = start_reading(explorer, text)
-    if not waits:
-        draw_recovered_work(explorer, text)
     answers: dict[State, SentenceAnswer] = {}
-    for state in get_args(State):
+    for state in ("full", *text.kept):
         probabilities = text.find_probabilities(state)
         if probabilities is not None:
             answers[state] = _name(explorer, probabilities)
-    kept: State = "pruned"
-    if "recovered" in answers:
-        kept = "recovered"
-    curve = text.curve
-    budgets: Sequence[int] = ()
-    over = []
-    if curve is not None:
-        budgets = curve.budgets
-        over = [_name(explorer, row) for row in curve.probabilities]
-    return Sentence(text.known.maps, budgets, over, answers.get("full"), answers.get(kept), text.describe(kept), waits)
+    shown = next((state for state in text.kept if state in answers), text.kept[-1])
+    waits = ""
+    if text.known.maps is None or not {"full", text.kept[0]} <= answers.keys():
+        waits = start_reading(explorer, text)
+    over = next((state for state in text.kept if text.find_curve(state) is not None), None)
+    sentence = Sentence(text.known.maps, (), (), answers.get("full"), answers.get(shown), text.describe(shown), waits)
+    if over is None:
+        return sentence
+    curve = text.find_curve(over)
+    assert curve is not None
+    rows = [_name(explorer, row) for row in curve.probabilities]
+    return replace(sentence, budgets=curve.budgets, answers=rows, over=text.describe(over))
 
 
 def _name(explorer: Explorer, probabilities: Floats) -> SentenceAnswer:
@@ -72,16 +69,12 @@ def _draw_below(explorer: Explorer) -> None:
         return
     load_ahead(explorer)
     text = put_on_board(explorer, line=True)
-    states: list[State] = ["full", "pruned"]
-    if text.recovery is not None:
-        states = ["full", "recovered"]
     waits = ""
-    if any(text.read(state) is not None or text.find_written(state) is None for state in states):
+    if any(text.read(state) is not None or text.find_written(state) is None for state in ("full", text.kept[0])):
         # Not all of them ship with the run on screen.
         waits = start_reading(explorer, text)
-        if text.find_written("recovered") is None:
-            states = ["full", "pruned"]
-    draw_continuations(explorer, text, states, waits)
+    shown = next((state for state in text.kept if text.find_written(state) is not None), text.kept[-1])
+    draw_continuations(explorer, text, ["full", shown], waits)
     if not waits:
         draw_recovered_work(explorer, text)
 

@@ -1,7 +1,7 @@
 """The tab of a person's own text: predictions with all heads and with those on the board."""
 
 from collections.abc import Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import streamlit as st
@@ -41,9 +41,12 @@ def draw_tab(explorer: Explorer) -> None:
     unit = explorer.card.unit
     readings = {f"all {mask.keep.size} {unit}s": full}
     states: list[State] = ["full"]
-    for state in get_args(State)[1:]:
+    recovered = next((state for state in text.kept if text.read(state) is not None), None)
+    for state in dict.fromkeys(("pruned", recovered)):
+        if state is None or mask.is_full:
+            continue
         reading = text.read(state)
-        if reading is not None and not mask.is_full:
+        if reading is not None:
             states.append(state)
             readings[f"{mask.count} {text.describe(state)}"] = reading
     with left:
@@ -62,8 +65,9 @@ def draw_tab(explorer: Explorer) -> None:
         if text.continues:
             draw_continuations(explorer, text, states)
         draw_blocks([_show_probabilities(explorer, readings, names)])
-        if text.curve is not None:
-            steady = text.curve.steady_down_to(full.answer)
+        curve = text.find_curve("pruned")
+        if curve is not None:
+            steady = curve.steady_down_to(full.answer)
             line = f"The prediction changes as soon as a {unit} is removed"
             if steady is not None:
                 line = f"The prediction stays “{names[full.answer]}” down to {steady} of {mask.keep.size} {unit}s"

@@ -70,7 +70,10 @@ def measure(explorer: Explorer) -> None:
         rank = Rank.UNASKED
         wanted = explorer.can_refit and not lacks_figures and not bundled
     elif not recovery.awaits_refit:
-        explorer.work.drop(REFIT)
+        refit = explorer.job(REFIT, recovery.name)
+        # A text may wait for the refit of a mask whose figures are bundled.
+        if refit is None or refit.result is not None:
+            explorer.work.drop(REFIT)
     if wanted and explorer.outcomes(name) is None and explorer.job(REFIT, name) is None:
         explorer.work.start(REFIT, explorer.board_state(name), rank=rank)
 
@@ -292,6 +295,8 @@ def _handle(explorer: Explorer, event: Event) -> None:
             for row in list_colourings():
                 if row.name == event.name and row.kind is not None:
                     explorer.work.start(row.kind, explorer.bench)
+        elif event.kind == "recover":
+            explorer.chosen_recovery = event.name
         else:
             explorer.selected = event.head
             if event.kind == "toggle":

@@ -4,6 +4,7 @@ from cahp.ui.session.explorer import Explorer, Pin
 from cahp.ui.session.jobs import Rank, is_alive
 from cahp.ui.session.opening import Source
 from cahp.ui.session.work import (
+    REFIT,
     ROLES,
     TABLE,
     BoardState,
@@ -14,6 +15,7 @@ from cahp.ui.session.work import (
 )
 
 __all__ = [
+    "REFIT",
     "ROLES",
     "TABLE",
     "BoardState",
