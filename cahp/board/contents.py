@@ -28,6 +28,7 @@ from cahp.words import number, percent, too_close
 
 if TYPE_CHECKING:
     from cahp.stages import Arc
+    from cahp.tasks.task import TaskWords
 
 # A sentence on a board ---------------------------------------------------------------------------------------
 
@@ -75,18 +76,13 @@ class Sentence:
 # What a mask is worth in words; nothing is claimed that was not measured or counted ------------------------------
 
 
-#: What kept heads do, by the least agreement with the full model's predictions.
-_HEADLINES = (
-    (0.995, "do all the work"),
-    (0.95, "do almost all the work"),
-    (0.9, "do most of the work"),
-    (0.0, "are too few"),
-)
+#: Tokens of a context whose cache is named, at most as many as the model reads.
+_CONTEXT = 8192
 #: A smaller share rounds to 0 %.
 _LEAST = 0.005
 
 
-def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None) -> str:
+def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None, words: TaskWords) -> str:
     """Describe how much of the work the kept heads do, by their agreement with the full model (None: not measured)."""
     if mask.is_full:
         return f"All {mask.count} {unit}s"
@@ -94,8 +90,8 @@ def describe_headline(mask: HeadMask, unit: str, outcomes: Outcomes | None) -> s
     agreement = (outcomes or {}).get("agreement")
     if agreement is None:
         return headline
-    words = next(words for least, words in _HEADLINES if agreement.value >= least)
-    return f"{headline} {words}"
+    does = next(does for least, does in words.headlines if agreement.value >= least)
+    return f"{headline} {does}"
 
 
 def list_clauses(
@@ -307,10 +303,12 @@ def contents(
     current = _describe_current(table, measured, shown)
     current["covers"] = clusters.covers(mask, labels)
     entries = [current, *rows]
+    context = min(_CONTEXT, (subject.cache and subject.cache.positions) or _CONTEXT)
     for entry, own in zip(entries, (mask, *masks), strict=True):
         entry["size"] = _short(subject.size(own))
         if subject.cache is not None:
             entry["cache"] = subject.cache.per_token(own)
+            entry["memory"] = subject.cache.of_context(own, context)
     data = {
         "layers": clusters.layers,
         "heads": clusters.heads,
@@ -329,6 +327,7 @@ def contents(
         "unmeasured": "",
         "unit": subject.unit,
         "cache": subject.cache and subject.cache.per_token(masks[-1]),
+        "context": context,
         "colours": COLOURS,
         "inks": list(map(contrast, COLOURS)),
         "striped": STRIPED,

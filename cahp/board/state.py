@@ -87,10 +87,7 @@ class Board:
         self._position = _Position(budget)
         self._past: list[_Position] = []
         if mask is not None and mask.sha256 != self.mask.sha256:
-            table = choices().table
-            self._position = _Position(hand=mask)
-            if table is not None and table.has(mask):
-                self._position = _Position(mask.count)
+            self._position = self._locate(mask)
 
     # Its state -----------------------------------------------------------------------------------------------
 
@@ -188,13 +185,19 @@ class Board:
         self._put(_Position(self._position.budget, mask, method))
 
     def restore_mask(self, mask: HeadMask, budget: int | None) -> None:
-        """Show a mask that was made by hand from a ``budget`` (None: the suggested one).
+        """Show the mask of a link; one that no budget keeps was made by hand from ``budget`` (None: the suggested one).
 
         Raises:
             MaskError: As ``set_mask`` does.
         """
         self._choices().check(mask)
-        self._put(_Position(budget, mask))
+        self._put(self._locate(mask, budget))
+
+    def _locate(self, mask: HeadMask, budget: int | None = None) -> _Position:
+        table = self._choices().table
+        if table is not None and table.has(mask):
+            return _Position(mask.count)
+        return _Position(budget, mask)
 
     def toggle(self, head: int) -> None:
         """Remove a kept head, or restore a pruned one."""

@@ -75,7 +75,7 @@ def describe_value(run: RunDocument) -> tuple[str, str]:
     worth = ", ".join(clauses)
     if "recovered" in run.outcomes:
         worth = f"{capital(name_of_state(run.settings.recover))}: {worth}"
-    return describe_headline(run.mask, run.model.unit, outcomes), worth
+    return describe_headline(run.mask, run.model.unit, outcomes, run.task.words), worth
 
 
 def page(

@@ -30,7 +30,8 @@ class TaskWords:
     A model reads ``items`` one at a time (``measured`` where they are counted for the first time), and it predicts one
     ``answer`` after the other, in ``place`` after place; all of them are its ``answers``. Heads of a cluster have their
     ``likeness`` in common. ``own_text`` invites a person to try a text, ``raise_number`` is the advice where there are
-    too few calibration items, and ``without_labels`` explains what is measured of data without labels.
+    too few calibration items, and ``without_labels`` explains what is measured of data without labels. ``headlines``
+    say what kept heads do, by the least agreement with the full model's predictions.
     """
 
     items: str
@@ -42,6 +43,7 @@ class TaskWords:
     own_text: str
     raise_number: str
     without_labels: str
+    headlines: tuple[tuple[float, str], ...]
 
 
 class Task:
@@ -63,6 +65,12 @@ class Task:
         own_text="Your own text",
         raise_number="raise --limit",
         without_labels="the model's own predictions serve as classes, and accuracy is not measured",
+        headlines=(
+            (0.995, "do all the work"),
+            (0.95, "do almost all the work"),
+            (0.9, "do most of the work"),
+            (0.0, "are too few"),
+        ),
     )
     #: Whether it predicts the labels of the data, so that these are needed for accuracy and for methods that learn.
     predicts_labels = True
@@ -179,6 +187,14 @@ class NextToken(Task):
         own_text="Continue your own text",
         raise_number="raise --tokens or lower --window",
         without_labels="labels are not read",
+        # A model often has several next words that are nearly as probable.
+        headlines=(
+            (0.995, "keep all next words"),
+            (0.9, "keep almost all next words"),
+            (0.7, "keep most next words"),
+            (0.5, "keep more than half of the next words"),
+            (0.0, "are too few"),
+        ),
     )
     predicts_labels = False
     predicts_often = True

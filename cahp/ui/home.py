@@ -73,5 +73,5 @@ def _draw(explorer: Explorer) -> None:
 
 
 def _describe(explorer: Explorer, mask: HeadMask, outcomes: Outcomes | None) -> str:
-    headline = describe_headline(mask, explorer.card.unit, outcomes)
+    headline = describe_headline(mask, explorer.card.unit, outcomes, explorer.card.words)
     return ", ".join([headline, *board.list_warnings(explorer, outcomes)])

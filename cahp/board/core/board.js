@@ -295,7 +295,7 @@ class Board {
     const budget = current.budget + (bits[head >> 3] & (128 >> (head & 7)) ? 1 : -1);
     const near = budget ? this.estimate(budget) : {};
     // All heads of a model have as large a cache.
-    if (near.about) this.show({ ...near, budget, bits, rescued: [], origin: "hand", size: rows[budgets.indexOf(budget)]?.size, cache: cache && (cache * budget) / (layers * heads) });
+    if (near.about) this.show({ ...near, budget, bits, rescued: [], origin: "hand", size: rows[budgets.indexOf(budget)]?.size, cache: cache && (cache * budget) / (layers * heads), memory: cache && (rows.at(-1).memory * budget) / (layers * heads) });
   }
 
   // The values of the nearest measured budget, of two the smaller one, without those of all heads; {} if there is none.

@@ -10,6 +10,8 @@ const calm = (low, high, none) => low != null && low <= none && high >= none;
 export function gains(state, data) {
   const full = state.budget === data.layers * data.heads;
   const found = data.cache ? [["%", "memory per token", change(state.cache / data.cache)]] : [];
+  const mebi = state.memory / 2 ** 20;
+  if (mebi) found.push(["MiB", `cache at ${data.context.toLocaleString("en")} tokens`, mebi < 10 ? mebi.toPrecision(2) : mebi.toFixed(0)]);
   const accuracy = state.values.accuracy, before = data.outcomes.find(({ name }) => name === "accuracy")?.full;
   if (accuracy && before != null) {
     const quality = (value, about) => found.unshift(["points", "of accuracy", value, about]);

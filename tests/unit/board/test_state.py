@@ -10,6 +10,7 @@ from cahp.board.contents import BoardSubject, describe_headline, list_clauses
 from cahp.board.state import Board, Choices
 from cahp.run.document import RunDocument
 from cahp.run.settings import Settings
+from cahp.tasks import CLASSIFICATION, NEXT_TOKEN
 from cahp.values import Estimate, HeadMask, MaskError
 
 
@@ -119,17 +120,21 @@ def points(value: float, low: float, high: float) -> Estimate:
 
 
 @pytest.mark.parametrize(
-    ("agreement", "words"),
+    ("agreement", "words", "of_words"),
     [
-        (0.995, "3 of 6 heads do all the work"),
-        (0.9949, "3 of 6 heads do almost all the work"),
-        (0.95, "3 of 6 heads do almost all the work"),
-        (0.9, "3 of 6 heads do most of the work"),
-        (0.8999, "3 of 6 heads are too few"),
+        (0.995, "do all the work", "keep all next words"),
+        (0.9949, "do almost all the work", "keep almost all next words"),
+        (0.95, "do almost all the work", "keep almost all next words"),
+        (0.9, "do most of the work", "keep almost all next words"),
+        (0.8999, "are too few", "keep most next words"),
+        (0.6999, "are too few", "keep more than half of the next words"),
+        (0.4999, "are too few", "are too few"),
     ],
 )
-def test_the_headline_follows_from_the_agreement(agreement: float, words: str) -> None:
-    assert describe_headline(MASK, "head", {"agreement": share(agreement)}) == words
+def test_the_headline_follows_from_the_agreement(agreement: float, words: str, of_words: str) -> None:
+    for task, said in ((CLASSIFICATION, words), (NEXT_TOKEN, of_words)):
+        found = describe_headline(MASK, "head", {"agreement": share(agreement)}, task.words)
+        assert found == f"3 of 6 heads {said}"
 
 
 def test_clauses_name_what_is_lost_and_then_what_is_saved() -> None:
