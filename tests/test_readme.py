@@ -13,8 +13,8 @@ from typing import Any
 
 import benchmark
 import click
-import docs
 import fakes
+import guide
 import msgspec
 import numpy as np
 import pytest
@@ -32,12 +32,15 @@ from cahp.terminal.printing import run_lines
 from cahp.values import Estimate
 from cahp.words import percent
 
+#: A page whose snippets and commands are one story: each takes what those before it made.
+STORY = "assets/docs/learn/first-hour.md"
+
 
 def list_lines(page: str) -> list[str]:
     """Return the lines of a page that are typed into a terminal; blocks that begin with no command show something."""
     first = re.compile(r"(cahp|make|pip|python3|accelerate|llama-cli|\.venv/bin/\w+)\s")
     return [
-        line for block in docs.blocks(page, "") if first.match(block) for line in block.splitlines() if line.strip()
+        line for block in guide.blocks(page, "") if first.match(block) for line in block.splitlines() if line.strip()
     ]
 
 
@@ -50,14 +53,14 @@ def commands(page: str) -> list[list[str]]:
 def options(command: str) -> set[str]:
     """Return the spellings of all options of a command; ``experiment`` has those of its scripts."""
     if command == "experiment":
-        scripts = (docs.ROOT / "assets" / "experiments").glob("*.py")
+        scripts = (guide.ROOT / "assets" / "experiments").glob("*.py")
         given = {name for script in scripts for name in re.findall(r'"(--[a-z-]+)"', script.read_text("utf-8"))}
         return given | {setting.flag for setting in describe().values()} | {"--help"}
-    return {name for option in docs.GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
+    return {name for option in guide.GROUP.commands[command].params for name in (*option.opts, *option.secondary_opts)}
 
 
-README = docs.PAGES["README.md"]
-COMMANDS = [(page, words) for page in docs.PAGES for words in commands(page)]
+README = guide.PAGES["README.md"]
+COMMANDS = [(page, words) for page in guide.PAGES for words in commands(page)]
 #: Commands that no test runs: a part of the line, and the reason.
 NOT_RUN = {
     "make ": "installs, or runs all tests",
@@ -109,84 +112,95 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assert "<picture>" in "\n".join(lines[:12])
     assert any(line.startswith("make run") for line in lines[:30])
     assert any(line.startswith("make test") for line in lines[:30])
-    assert len([page for page in docs.PAGES if page.startswith("assets/docs/")]) <= 13
-    # It links every page, and no page or picture burdens a clone or a wheel.
-    linked = set(re.findall(r"\]\((assets/docs/\w[\w-]*\.md)", README))
-    assert linked == {page for page in docs.PAGES if page.startswith("assets/docs/")}
-    assets = docs.ROOT / "assets"
+    assert "(assets/docs/index.md)" in README
+    # No page or picture burdens a clone or a wheel.
+    assets = guide.ROOT / "assets"
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
-    shipped = tomllib.loads((docs.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "bundle.py", "__pycache__")
+    shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "__pycache__")
+    left_out += ("bundle.py", "guide.py", "look_up.py")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
 
+def test_the_guide_has_short_pages_which_its_first_page_links() -> None:
+    start = "assets/docs/"
+    pages = {name.removeprefix(start): text for name, text in guide.PAGES.items() if name.startswith(start)}
+    linked = re.findall(r"\]\(([a-z][\w/-]*\.md)\)", pages["index.md"].replace("\n", " "))
+    assert sorted(linked) == sorted(pages.keys() - {"index.md"})
+    for name, text in pages.items():
+        room = name.partition("/")[0]
+        assert len(text.splitlines()) <= 200 or room in ("look-up", "results") or "/" not in name
+        # Recipes hold no measurements.
+        assert room != "do" or not re.search(rf"\[{_NUMBER}, {_NUMBER}\]|\({_NUMBER} to {_NUMBER}\)", text), name
+
+
 def anchors(page: str) -> set[str]:
     """The anchors of a page's headings, as GitHub makes them."""
-    headings = re.findall(r"^#+ (.+)$", docs.PAGES[page], re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", guide.PAGES[page], re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("document", docs.PAGES)
+@pytest.mark.parametrize("document", guide.PAGES)
 def test_links_and_pictures_of_a_page_exist(document: str) -> None:
-    text = docs.PAGES[document].replace("\n", " ")
+    text = guide.PAGES[document].replace("\n", " ")
     links = re.findall(r"\]\((?!https?:)([^)]+)\)", text) + re.findall(r"""(?:src|srcset)=["'](.+?)["']""", text)
     for link in links:
         path, _, anchor = link.partition("#")
-        target = (docs.ROOT / document).parent / path if path else docs.ROOT / document
+        target = (guide.ROOT / document).parent / path if path else guide.ROOT / document
         assert target.exists(), link
         if anchor:
-            assert anchor in anchors(target.resolve().relative_to(docs.ROOT.resolve()).as_posix()), link
+            assert anchor in anchors(target.resolve().relative_to(guide.ROOT.resolve()).as_posix()), link
 
 
 @pytest.mark.parametrize(("document", "words"), COMMANDS, ids=lambda it: it if isinstance(it, str) else it[0])
 def test_a_command_that_is_shown_can_be_parsed(document: str, words: list[str]) -> None:
-    command = docs.GROUP.commands[words[0]]
-    command.make_context(words[0], list(words[1:]), parent=click.Context(docs.GROUP))
+    command = guide.GROUP.commands[words[0]]
+    command.make_context(words[0], list(words[1:]), parent=click.Context(guide.GROUP))
 
 
 def test_each_command_is_run_or_says_why_it_cannot_be() -> None:
-    lines = [line for page in docs.PAGES for line in list_lines(page)]
+    lines = [line for page in guide.PAGES for line in list_lines(page)]
     assert [line for line in lines if not line.startswith("cahp ") and reason(line) is None] == []
     assert [part for part in NOT_RUN if not any(part in line for line in lines)] == []
 
 
-@pytest.mark.parametrize("document", docs.PAGES)
+@pytest.mark.parametrize("document", guide.PAGES)
 def test_commands_and_options_in_the_text_of_a_page_exist(document: str) -> None:
-    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", docs.PAGES[document])
-    known = {"--bench", "--help", "--run", "--types"}.union(*(options(name) for name in docs.GROUP.commands))
+    spans = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", guide.PAGES[document])
+    known = {"--bench", "--help", "--run", "--types"}.union(*(options(name) for name in guide.GROUP.commands))
     for span in spans:
         words = span.split()
         if words[0] == "cahp" and len(words) > 1:
-            assert words[1] in docs.GROUP.commands, span
+            assert words[1] in guide.GROUP.commands, span
             assert {word for word in words if word.startswith("--")} <= options(words[1]), span
         elif words[0].startswith("--"):
             assert words[0] in known, span
 
 
-@pytest.mark.parametrize("mark", docs.TABLES)
-def test_a_table_is_that_of_the_code(mark: str) -> None:
-    assert docs.marked(docs.TABLES[mark], mark).splitlines() == docs.make_table(mark), "run `python tests/docs.py`"
+@pytest.mark.parametrize("mark", guide.PARTS)
+def test_a_part_is_that_of_the_code(mark: str) -> None:
+    assert guide.marked(mark).splitlines() == guide.make_part(mark), "run `python assets/guide.py`"
 
 
-#: The tables of measurements that a person wrote: their mark, their page, and the files (below ``assets``) that ship
+#: The tables of measurements that a person wrote: their mark, and the files (below ``assets``) that ship
 #: the measurements.
 MEASURED = {
-    "first": ("assets/docs/comparison.md", "compare/minilm-sst5/compare.json"),
-    "cache": ("README.md", "compare/smollm2/peers.json"),
-    "bbc": ("assets/compare/README.md", "compare/minilm-bbc/compare.json"),
-    "primary": ("assets/compare/README.md", "compare/*/compare.json"),
-    "sst5-trained": ("assets/compare/README.md", "compare/minilm-sst5/compare.json"),
-    "mnli": ("assets/compare/README.md", "compare/minilm-mnli/compare.json"),
-    "mnli-random": ("assets/compare/README.md", "compare/minilm-mnli/compare.json"),
-    "peers": ("assets/compare/README.md", "compare/smollm2/peers.json"),
-    "peers-finding": ("assets/docs/language-models.md", "compare/smollm2/peers.json"),
-    "gemma": ("assets/compare/README.md", "compare/gemma3-270m/*.json"),
-    "quick-refits": ("assets/docs/recovery.md", "quick-refits/*.json"),
-    "premise": ("assets/docs/comparison.md", "premise/*.json"),
-    "redundancy": ("assets/docs/comparison.md", "premise/*.json"),
-    "mixes": ("assets/docs/language-models.md", "mix/smollm2.json"),
-    "mixes-distilled": ("assets/docs/language-models.md", "mix/*.json"),
+    "first": "compare/minilm-sst5/compare.json",
+    "cache": "compare/smollm2/peers.json",
+    "bbc": "compare/minilm-bbc/compare.json",
+    "primary": "compare/*/compare.json",
+    "sst5-trained": "compare/minilm-sst5/compare.json",
+    "mnli": "compare/minilm-mnli/compare.json",
+    "mnli-random": "compare/minilm-mnli/compare.json",
+    "peers": "compare/smollm2/peers.json",
+    "peers-finding": "compare/smollm2/peers.json",
+    "gemma": "compare/gemma3-270m/*.json",
+    "quick-refits": "quick-refits/*.json",
+    "premise": "premise/*.json",
+    "redundancy": "premise/*.json",
+    "mixes": "mix/smollm2.json",
+    "mixes-distilled": "mix/*.json",
 }
 _NUMBER = r"[+−]?[\d,]*\d(?:\.\d+)?"
 
@@ -209,11 +223,11 @@ def list_estimates(document: object) -> Iterator[tuple[float, float, float]]:
 
 @pytest.mark.parametrize("mark", MEASURED)
 def test_each_estimate_of_a_table_is_one_that_ships(mark: str) -> None:
-    page, files = MEASURED[mark]
-    documents = [json.loads(file.read_text(encoding="utf-8")) for file in (docs.ROOT / "assets").glob(files)]
+    files = (guide.ROOT / "assets").glob(MEASURED[mark])
+    documents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
     shipped = np.array([one for document in documents for one in list_estimates(document)])
     # Each with the ends of its interval.
-    text = docs.marked(page, mark).replace("\n", " ")
+    text = guide.marked(mark).replace("\n", " ")
     written = re.findall(rf"({_NUMBER}) (?:nats )?\[({_NUMBER}), ({_NUMBER})\]", text)
     assert len(written) > 1
     for words in written:
@@ -227,55 +241,55 @@ def test_each_estimate_of_a_table_is_one_that_ships(mark: str) -> None:
 
 
 def test_what_is_generated_is_as_the_generator_writes_it() -> None:
-    for file in docs.ADDRESSED:
-        text = (docs.ROOT / file).read_text(encoding="utf-8")
-        assert docs.address() in text
-        assert text == docs.addressed(file), "run `.venv/bin/python tests/docs.py`"
-    assert (docs.ROOT / "llms.txt").read_text(encoding="utf-8") == docs.guide_for_models()
-    assert (docs.ROOT / docs.KEYWORDS).read_text(encoding="utf-8") == docs.keywords(), (
-        "run `.venv/bin/python tests/docs.py`"
+    for file in guide.ADDRESSED:
+        text = (guide.ROOT / file).read_text(encoding="utf-8")
+        assert guide.address() in text
+        assert text == guide.addressed(file), "run `.venv/bin/python assets/guide.py`"
+    assert (guide.ROOT / "llms.txt").read_text(encoding="utf-8") == guide.guide_for_models()
+    assert (guide.ROOT / guide.KEYWORDS).read_text(encoding="utf-8") == guide.keywords(), (
+        "run `.venv/bin/python assets/guide.py`"
     )
 
 
 def test_the_container_starts_the_explorer_under_the_names_it_is_given() -> None:
-    lines = (docs.ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    lines = (guide.ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
     (command,) = (line.removeprefix("CMD ") for line in lines if line.startswith("CMD "))
     names = {"SPACE_HOST": "owner-name.hf.space", "CAHP_HOST": "", "PORT": "7860"}
     shown = subprocess.run(["/bin/sh", "-c", f"echo {command}"], env=names, capture_output=True, text=True, check=True)
     words = shown.stdout.split()
     assert words[:2] == ["cahp", "explore"]
-    context = docs.GROUP.commands["explore"].make_context("explore", words[2:])
+    context = guide.GROUP.commands["explore"].make_context("explore", words[2:])
     assert context.params["host"] == ["0.0.0.0", "owner-name.hf.space"]
     assert (context.params["public"], context.params["port"]) == (True, 7860)
-    assert "sdk: docker\napp_port: 7860\n" in (docs.ROOT / "assets/space/README.md").read_text(encoding="utf-8")
-    (model,) = tomllib.loads((docs.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["models"]
+    assert "sdk: docker\napp_port: 7860\n" in (guide.ROOT / "assets/space/README.md").read_text(encoding="utf-8")
+    (model,) = tomllib.loads((guide.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["dependency-groups"]["models"]
     assert any(model in line for line in lines)
 
 
 def test_limits_and_tolerances_are_those_of_the_code() -> None:
-    assert f"at most {benchmark.LIMIT:.2f} x" in docs.marked("assets/docs/performance.md", "bench")
-    said = docs.PAGES["assets/docs/export.md"]
+    assert f"at most {benchmark.LIMIT:.2f} x" in guide.marked("bench")
+    said = guide.PAGES["assets/docs/do/export.md"]
     assert all(f"{form.tolerance:.0e}".replace("e-0", "e-") in said for form in formats.model_forms())
     assert percent(AGREEMENT, 0) in said
     forms = README.split("\n## Recover and export\n")[1]
     assert {form.key for form in formats.FORMS} <= set(re.findall(r"`([\w-]+)`", forms))
     # And the README counts what there is.
-    types = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
+    types = guide.marked("types").splitlines()[2:]
     assert f"[{len(types)} types](" in README
     assert f"{len(registry.names())} methods" in README
 
 
 def test_the_contributing_page_says_where_to_change_what() -> None:
-    page = docs.PAGES["assets/docs/contributing.md"]
+    page = guide.PAGES["assets/docs/contributing.md"]
     table = page.split("| to add or change |")[1].split("\n\n")[0]
     paths = re.findall(r"`((?:cahp|tests|pages)/[\w/.]*)`", table)
     assert len(paths) >= 20
-    assert [path for path in paths if not (docs.ROOT / path).exists()] == []
+    assert [path for path in paths if not (guide.ROOT / path).exists()] == []
     for name, path in re.findall(r"`([A-Z]\w+)` in `([\w/.]+)`", table):
-        assert re.search(rf"^(class )?{name}\b", (docs.ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
+        assert re.search(rf"^(class )?{name}\b", (guide.ROOT / path).read_text(encoding="utf-8"), re.MULTILINE), name
     rooms = page.split("```\ncahp/ ")[1].split("```")[0]
     names = {name.strip("/") for line in rooms.splitlines() for name in line.split("#")[0].split()}
-    assert names == {path.stem for path in (docs.ROOT / "cahp").iterdir() if not path.name.startswith(("_", "py."))}
+    assert names == {path.stem for path in (guide.ROOT / "cahp").iterdir() if not path.name.startswith(("_", "py."))}
 
 
 @pytest.fixture
@@ -306,7 +320,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run_snippets(page: str) -> dict[str, Any]:
     """Run the snippets of a page one after the other, and return their names."""
     names: dict[str, Any] = {"__name__": "snippets"}
-    for snippet in docs.blocks(page, "python"):
+    for snippet in guide.blocks(page, "python"):
         exec(compile(snippet, page, "exec"), names)
     return names
 
@@ -336,13 +350,8 @@ def pattern(line: str) -> str:
     return " ".join(re.sub(r"[-+−]?\d[\d.,]*|[●·]", "#", line).split())
 
 
-((FIRST, SHOWN),) = ((words, output) for page, words, output in docs.outputs() if page == "README.md")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("words", "output"), [shown[1:] for shown in docs.outputs()])
-def test_an_output_that_is_shown_is_that_of_its_command(words: list[str], output: str, here: Path) -> None:
-    answer = call(*shortened(words))
+def compare_output(answer: Any, output: str) -> None:
+    """Check that each line of an output that is shown is one that a command printed."""
     assert answer.code == 0, answer.err
     printed = {pattern(line) for line in answer.out.splitlines()}
     # These lines depend on the texts and on the machine.
@@ -351,10 +360,38 @@ def test_an_output_that_is_shown_is_that_of_its_command(words: list[str], output
     assert [line for line in lines if line not in printed and not line.startswith(free)] == []
 
 
+((FIRST, SHOWN),) = ((words, output) for page, words, output in guide.outputs() if page == "README.md")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "output"), [shown[1:] for shown in guide.outputs() if shown[0] != STORY])
+def test_an_output_that_is_shown_is_that_of_its_command(words: list[str], output: str, here: Path) -> None:
+    compare_output(call(*shortened(words)), output)
+
+
+@pytest.mark.nightly
+@pytest.mark.timeout(3600)
+def test_the_first_hour_goes_from_a_csv_file_to_an_exported_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    answer: Any = None
+    for language, text in guide.list_blocks(STORY):
+        if language == "python":
+            exec(compile(text, STORY, "exec"), {})
+        elif language == "text":
+            compare_output(answer, text)
+        else:
+            for line in text.splitlines():
+                if reason(line) is None:
+                    answer = call(*shlex.split(line)[1:])
+                    assert answer.code == 0, answer.err
+
+
 @pytest.mark.nightly
 def test_the_snippets_of_the_python_page_run(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("plotly", reason="what draws figures is not installed")
-    names = run_snippets("assets/docs/python.md")
+    names = run_snippets("assets/docs/do/python.md")
     before, after = (int(number.replace(",", "")) for number in re.findall(r"[\d,]{6,}", capsys.readouterr().out)[-2:])
     assert after < before
     assert names["run"].mask.count == 20
@@ -370,12 +407,14 @@ def test_a_language_model_is_pruned_as_its_page_shows(here: Path) -> None:
     "tool", ["ruff check --config pyproject.toml", pytest.param("mypy --strict", marks=pytest.mark.nightly)]
 )
 def test_the_method_of_the_contributing_page_and_calls_in_python_pass_the_linters(tool: str, tmp_path: Path) -> None:
-    snippet = next(block for block in docs.blocks("assets/docs/contributing.md", "python") if "class Variance" in block)
+    snippet = next(
+        block for block in guide.blocks("assets/docs/contributing.md", "python") if "class Variance" in block
+    )
     (tmp_path / "variance.py").write_text(snippet, encoding="utf-8")
     calls = 'cahp.Settings(budget=20)\ncahp.export("m", mask=cahp.HeadMask([[1]]), out="x")\n'
     (tmp_path / "calls.py").write_text(f'"""Calls."""\n\nimport cahp\n\n{calls}', encoding="utf-8")
     command = [sys.executable, "-m", *tool.split(), str(tmp_path)]
-    done = subprocess.run(command, cwd=docs.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=guide.ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -407,13 +446,15 @@ def test_the_snippet_of_the_readme_runs(here: Path) -> None:
 
 def test_the_quick_commands_of_all_pages_run(here: Path) -> None:
     fakes.save_model(here / "my-model")
-    for page in docs.PAGES:
+    for page in guide.PAGES.keys() - {STORY}:
         run_here(page, *QUICK)
 
 
 @pytest.mark.nightly
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("document", [page for page in docs.PAGES if any(not reason(one) for one in list_lines(page))])
+@pytest.mark.parametrize(
+    "document", [page for page in guide.PAGES if page != STORY and any(not reason(one) for one in list_lines(page))]
+)
 def test_the_commands_of_a_page_run_one_after_the_other(document: str, here: Path) -> None:
     assert call("fit", "--data", "reviews.csv", "--epochs", 1, "--out", "my-model").code == 0
     assert call(*shortened(FIRST)).code == 0
@@ -428,19 +469,19 @@ def test_the_guide_shows_the_bundled_run_of_the_language_model() -> None:
         max(heads for heads, row in measured.items() if row[loss].value - full[loss].value >= 1)
         for loss in ("copying", "nll")
     )
-    said = " ".join(docs.PAGES["assets/docs/language-models.md"].split())
+    said = " ".join(guide.PAGES["assets/docs/language-models.md"].split())
     assert f"1 nat per token at {copying} groups, that on text (100 documents) at {text}" in said
     # The command of the guide does not ask for neutral text, which the bundled run was evaluated on later.
     printed = "\n".join(run_lines(put_record(bundle.document, NEUTRAL_TEXT, None), measures()))
-    shown = next(block for block in docs.blocks("assets/docs/language-models.md", "text") if "Measured on" in block)
+    shown = next(block for block in guide.blocks("assets/docs/language-models.md", "text") if "Measured on" in block)
     assert shown.rstrip() in printed
 
 
 def test_the_readme_says_what_the_bundled_experiments_found() -> None:
     said = " ".join(README.split())
-    assets = docs.ROOT / "assets"
+    assets = guide.ROOT / "assets"
     peers = json.loads((assets / "compare" / "smollm2" / "peers.json").read_text(encoding="utf-8"))
-    assert peers["shown"]["lines"][0][1:] in " ".join(docs.PAGES["assets/docs/language-models.md"].split())
+    assert peers["shown"]["lines"][0][1:] in " ".join(guide.PAGES["assets/docs/language-models.md"].split())
     assert f"({peers['made']['machine']}, {peers['made']['date']})" in said
     assert f"learned from {peers['calibration']:,} tokens" in said
     gigabytes = peers["cache"] * peers["context"] / 1e9
@@ -455,19 +496,19 @@ def test_the_readme_says_what_the_bundled_experiments_found() -> None:
     for removed, interval in ((20, "[0.196, 0.226]"), (50, "[0.803, 0.912]")):
         mean = f"{totals[removed] / perplexities['protocol']['tokens']:.3f}"
         assert f"{mean} nats {interval} with {90 - removed * 90 // 100}" in said
-        assert f"| {mean} {interval} |" in docs.PAGES["assets/compare/README.md"]
+        assert f"| {mean} {interval} |" in guide.PAGES["assets/compare/README.md"]
     assert "the test is not significant on SST-5 or BBC News, and it also misses planted duplicates" in said
     for name in ("minilm-sst5", "minilm-bbc", "control/minilm-bbc"):
         premise = json.loads((assets / "premise" / f"{name}.json").read_text(encoding="utf-8"))
         assert premise["verdict"] == "not significant"
-    assert f"(p = {premise['interaction']['difference']['p']:.3f})" in docs.PAGES["assets/docs/comparison.md"]
+    assert f"(p = {premise['interaction']['difference']['p']:.3f})" in guide.PAGES["assets/docs/comparison.md"]
 
 
 def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
-    accuracy = docs.list_means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
-    tested = docs.read_comparison("minilm-sst5-tested")
+    accuracy = guide.list_means("minilm-sst5-tested", 12)["refit", "obs-fisher"]["accuracy"]
+    tested = guide.read_comparison("minilm-sst5-tested")
     full = percent(tested.document.full[0].recoveries["none"].report["accuracy"])
-    said = " ".join(docs.PAGES["assets/docs/comparison.md"].split())
+    said = " ".join(guide.PAGES["assets/docs/comparison.md"].split())
     measured = f"{accuracy.text} {accuracy.interval} on SST-5's test split, all heads {full}"
     assert f"have an accuracy of {measured} (n = {tested.results.n:,}; mean of five seeds)" in said
     assert len({cell.seed for cell in tested.document.cells if cell.method == "obs-fisher"}) == 5
@@ -478,11 +519,11 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     (behind,) = (test for test in primary.tests if test.method == "obs-fisher")
     lead = Estimate(-behind.pp, (-behind.interval[1], -behind.interval[0]), behind.n, behind.unit)
     assert f"CAHP is behind `obs-fisher` by {lead.text} nats {lead.interval} (n = {behind.n:,}, 5 seeds)" in said
-    overlaps = docs.read_comparison("minilm-sst5").results.summary.overlap["seeds"]
+    overlaps = guide.read_comparison("minilm-sst5").results.summary.overlap["seeds"]
     mean = {row["method"]: f"{row['jaccard']:.2f}" for row in overlaps if row["budget"] == 12}
     assert f"overlap by {mean['complementary']}, those of `obs-fisher` by {mean['obs-fisher']} (mean Jaccard" in said
     run = bundled.read_run("minilm-bbc")
     null = run.document.knee_null
-    said = " ".join(docs.PAGES["assets/docs/experiments.md"].split())
+    said = " ".join(guide.PAGES["assets/docs/results/what-was-tried.md"].split())
     assert f"stops at {run.document.knee} of 72 heads. On {null.draws} draws" in said
     assert f"it stops at {null.low} to {null.high} (`knee`" in said

@@ -1,4 +1,4 @@
-"""The types of the keywords of ``cahp.prune`` and others, for editors. ``tests/docs.py`` writes this file."""
+"""The types of the keywords of ``cahp.prune`` and others, for editors. ``assets/guide.py`` writes this file."""
 
 from collections.abc import Mapping, Sequence
 from typing import Literal, TypedDict

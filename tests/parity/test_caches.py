@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import docs
 import fakes
+import guide
 import numpy as np
 import pytest
 import torch
@@ -173,7 +173,7 @@ def test_a_language_model_whose_cache_a_graph_cannot_have_is_refused_but_not_as_
 
 
 def test_the_guide_names_the_types_that_are_tried() -> None:
-    named = docs.PAGES["assets/docs/export.md"].partition("types are tested")[2].partition(".")[0]
+    named = guide.PAGES["assets/docs/do/export.md"].partition("types are tested")[2].partition(".")[0]
     assert re.findall(r"`(.+?)`", named) == TRIED
 
 

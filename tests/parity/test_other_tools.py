@@ -7,8 +7,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import docs
 import fakes
+import guide
 import numpy as np
 import pytest
 import torch
@@ -29,7 +29,7 @@ SHAPE = {"num_hidden_layers": 3, "num_attention_heads": 4, "num_key_value_heads"
 
 
 def code_of_guide(name: str) -> str:
-    (code,) = (block for block in docs.blocks("assets/docs/export.md", "python") if name in block)
+    (code,) = (block for block in guide.blocks("assets/docs/do/masks.md", "python") if name in block)
     return code
 
 

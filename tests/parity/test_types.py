@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-import docs
 import fakes
+import guide
 import numpy as np
 import pytest
 import torch
@@ -25,7 +25,7 @@ from cahp.stages.recovery import solve
 from cahp.terminal.printing import preflight_lines
 from cahp.values import HeadMask, ModelError, OptionError
 
-TABLE = docs.marked("assets/docs/models.md", "types").splitlines()[2:]
+TABLE = guide.marked("types").splitlines()[2:]
 ROWS = {line.split("|")[1].strip(): line for line in TABLE}
 PROVEN = sorted(set(zoo.TYPES) - set(REFUSED))
 #: Types that many people use. These, and one type for each different row of the table, are proven in each run.

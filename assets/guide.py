@@ -1,8 +1,8 @@
-"""The README and the pages of ``assets/docs``: their commands and snippets, and the tables that come from code.
+"""The README and the pages of ``assets/docs``: their commands and snippets, and the parts that come from code.
 
-``.venv/bin/python tests/docs.py`` writes the tables into the pages again; ``tests/test_readme.py`` compares them. With
-``--run`` it also runs the first command of the README and writes its output there, with ``--bench`` the benchmark. With
-``--types`` it also loads a tiny model of each type and writes the table of types.
+``.venv/bin/python assets/guide.py`` writes these parts into the pages again; ``tests/test_readme.py`` compares them.
+With ``--run`` it also runs the first command of the README and writes its output there, with ``--bench`` the benchmark.
+With ``--types`` it also loads a tiny model of each type and writes the table of types.
 """
 
 import inspect
@@ -13,17 +13,16 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import fields
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
 
-import benchmark
-import click
-import typer
-import zoo
+import look_up
+from look_up import table
 
 import cahp
-from cahp import cli, methods
+from cahp import methods
 from cahp.api import bundled
 from cahp.comparison import Comparison
 from cahp.comparison.plan import LANGUAGE, PRESETS
@@ -42,13 +41,18 @@ PAGES = {
     # Not a page of the guide: the front page of a Space.
     if path.parent.name != "space"
 }
+GROUP = look_up.GROUP
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-GROUP: click.Group = typer.main.get_command(cli.app)  # type: ignore[assignment]
+
+
+def list_blocks(page: str) -> list[tuple[str, str]]:
+    """Return the fenced blocks of a page, each with its language; commands have none."""
+    return _BLOCK.findall(PAGES[page])
 
 
 def blocks(page: str, language: str) -> list[str]:
-    """Return the fenced blocks of a page in one language; commands have none."""
-    return [text for found, text in _BLOCK.findall(PAGES[page]) if found == language]
+    """Return the fenced blocks of a page in one language."""
+    return [text for found, text in list_blocks(page) if found == language]
 
 
 def outputs() -> list[tuple[str, list[str], str]]:
@@ -59,11 +63,6 @@ def outputs() -> list[tuple[str, list[str], str]]:
         for page, text in PAGES.items()
         for lines, output in shown.findall(text)
     ]
-
-
-def _table(head: str, rows: Iterable[Iterable[object]]) -> list[str]:
-    columns = head.count("|") + 1
-    return [f"| {head} |", "|" + "---|" * columns, *(f"| {' | '.join(map(str, row))} |" for row in rows)]
 
 
 def _form(form: ModelForm) -> tuple[str, ...]:
@@ -120,29 +119,24 @@ def _ranked(comparison: str, budget: int) -> list[str]:
             lead = f"{_cell(tests[name].lead)}, {describe_p(tests[name].p_holm)}"
         row = [f"`{name}`", *(_cell(means[recovery, name]["kl"]) for recovery in recoveries), lead]
         rows.append(row + [_cell(means["refit", name][outcome]) for outcome in shares])
-    return _table(" | ".join(columns + [f"{name} after refit, %" for name in shares]), rows)
+    return table(" | ".join(columns + [f"{name} after refit, %" for name in shares]), rows)
 
 
-EXPORT, COMPARISONS = "assets/docs/export.md", "assets/compare/README.md"
-#: The tables that come from code: their mark, their page, their head, and what makes their rows.
-_FROM_CODE: Mapping[str, tuple[str, str, Callable[[], Iterable[Iterable[object]]]]] = {
+#: The tables that come from code: their mark, their head, and what makes their rows.
+_FROM_CODE: Mapping[str, tuple[str, Callable[[], Iterable[Iterable[object]]]]] = {
     "commands": (
-        "assets/docs/install.md",
         "command | what it does",
-        lambda: ((f"`cahp {name}`", one.get_short_help_str(200)) for name, one in GROUP.commands.items()),
+        lambda: ((f"`cahp {name}`", one.get_short_help_str(200)) for name, one in look_up.COMMANDS.items()),
     ),
     "outcomes": (
-        "assets/docs/python.md",
         "outcome | meaning | unit | needs labels",
         lambda: ((f"`{row.name}`", row.label, row.unit, ("no", "yes")[row.needs_labels]) for row in OUTCOMES.values()),
     ),
     "forms": (
-        EXPORT,
         "`--format` | loads with | size | speed | checked before it is written | for",
         lambda: map(_form, formats.model_forms()),
     ),
     "runs-in": (
-        EXPORT,
         " | ".join(("`--format`", *(f"{name}, {version}" for name, version in formats.RUNTIMES.items()))),
         lambda: (
             (f"`{form.key}`", *(form.runs_in.get(name, formats.UNTRIED) for name in formats.RUNTIMES))
@@ -150,12 +144,10 @@ _FROM_CODE: Mapping[str, tuple[str, str, Callable[[], Iterable[Iterable[object]]
         ),
     ),
     "mask-forms": (
-        EXPORT,
         "`--format` | what it is | what reads it",
         lambda: ((f"`{form.key}`", form.words, form.loads) for form in formats.mask_forms()),
     ),
     "recoveries": (
-        "assets/docs/recovery.md",
         "`--recover` | what it does | labels | trains all weights",
         lambda: (
             (f"`{r.name}`", r.choice, ("no", "yes")[r.needs_labels], ("no", "yes")[r.trains])
@@ -163,12 +155,10 @@ _FROM_CODE: Mapping[str, tuple[str, str, Callable[[], Iterable[Iterable[object]]
         ),
     ),
     "methods": (
-        "assets/docs/comparison.md",
         "method | how it chooses heads | source",
         lambda: map(_method, sorted(methods.names(), key=lambda name: (name != "complementary", name))),
     ),
     "presets": (
-        "assets/docs/comparison.md",
         "`--preset` | methods | heads kept | seeds | calibration and evaluation texts | recoveries",
         lambda: map(_preset, PRESETS),
     ),
@@ -182,21 +172,42 @@ _RANKED = {
     "smollm2": ("smollm2", 72),
     "smollm2-45": ("smollm2", 45),
 }
-#: All of them: their mark and their page.
-TABLES = {mark: page for mark, (page, _, _) in _FROM_CODE.items()} | dict.fromkeys(_RANKED, COMPARISONS)
+#: Longer parts that come from code: their mark, and what makes their lines.
+_PARTS: Mapping[str, Callable[[], list[str]]] = {
+    "help": look_up.describe_commands,
+    "options": look_up.list_options,
+    "python": look_up.describe_python,
+    "run": look_up.describe_run,
+    "compare": look_up.describe_comparison,
+}
+#: The marks of all of them.
+PARTS = (*_FROM_CODE, *_RANKED, *_PARTS)
 
 
-def make_table(mark: str) -> list[str]:
-    """Return the lines of a table."""
+def make_part(mark: str) -> list[str]:
+    """Return the lines of a part that comes from code."""
     if mark in _RANKED:
         return _ranked(*_RANKED[mark])
-    _, head, rows = _FROM_CODE[mark]
-    return _table(head, rows())
+    if mark in _PARTS:
+        return _PARTS[mark]()
+    head, rows = _FROM_CODE[mark]
+    return table(head, rows())
 
 
-def marked(page: str, mark: str) -> str:
+def find_page(mark: str) -> str:
+    """Return the page that has a mark."""
+    (page,) = (page for page, text in PAGES.items() if f"<!-- {mark} -->" in text)
+    return page
+
+
+def marked(mark: str) -> str:
     """Return the text between the marks ``<!-- mark -->`` and ``<!-- /mark -->`` of a page."""
-    return PAGES[page].split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0]
+    return PAGES[find_page(mark)].split(f"<!-- {mark} -->\n")[1].split(f"<!-- /{mark} -->")[0]
+
+
+def write_part(mark: str, lines: str) -> None:
+    """Write a part into its page."""
+    write(find_page(mark), f"<!-- {mark} -->\n", lines, f"<!-- /{mark} -->")
 
 
 def write(page: str, start: str, text: str, end: str) -> None:
@@ -208,7 +219,7 @@ def write(page: str, start: str, text: str, end: str) -> None:
 
 def write_readme() -> None:
     """Write the numbers of types and methods, and the forms of a mask, into the README."""
-    types = len(marked("assets/docs/models.md", "types").splitlines()) - 2
+    types = len(marked("types").splitlines()) - 2
     text = re.sub(r"\[\d+ types\]", f"[{types} types]", (ROOT / "README.md").read_text(encoding="utf-8"))
     text = re.sub(r"\d+ methods exist", f"{len(methods.names())} methods exist", text)
     forms = ", ".join(f"`{form.key}`" for form in formats.mask_forms())
@@ -266,11 +277,12 @@ def keywords() -> str:
 
 def main() -> None:
     """Write what comes from code, and on request the types and the outputs, into their pages."""
-    for mark, page in TABLES.items():
-        write(page, f"<!-- {mark} -->\n", "\n".join(make_table(mark)), f"<!-- /{mark} -->")
+    sys.path.append(str(ROOT / "tests"))
+    for mark in PARTS:
+        write_part(mark, "\n".join(make_part(mark)))
     if "--types" in sys.argv:
-        write("assets/docs/models.md", "<!-- types -->\n", "\n".join(zoo.types_table()), "<!-- /types -->")
-        PAGES["assets/docs/models.md"] = (ROOT / "assets/docs/models.md").read_text(encoding="utf-8")
+        write_part("types", "\n".join(import_module("zoo").types_table()))
+    PAGES.update((page, (ROOT / page).read_text(encoding="utf-8")) for page in PAGES)
     write_readme()
     for file in ADDRESSED:
         (ROOT / file).write_text(addressed(file), encoding="utf-8")
@@ -283,8 +295,9 @@ def main() -> None:
             done = run(line, cwd=folder, check=True, capture_output=True, text=True)
         write("README.md", "```text\n", done.stdout.rstrip(), "```")
     if "--bench" in sys.argv:
+        benchmark = import_module("benchmark")
         words = benchmark.words(benchmark.measure(Settings()))
-        write("assets/docs/performance.md", "<!-- bench -->\n```\n", "\n".join(words), "```\n<!-- /bench -->")
+        write_part("bench", "\n".join(["```", *words, "```"]))
 
 
 if __name__ == "__main__":
