@@ -150,6 +150,10 @@ def _decode(path: Path, place: str) -> str:
 
 def _delimited(path: Path, place: str, *, delimiter: str, quoting: Any) -> RowTable:
     text = _decode(path, place)
+    header = text.partition("\n")[0]
+    if delimiter == "," and ";" in header and "," not in header:
+        # Spreadsheets write semicolons where a comma is the decimal sign.
+        delimiter = ";"
 
     def read_records() -> Iterator[tuple[int, list[str]]]:
         """Yield records with the line on which each begins, since a quoted field may span several lines."""

@@ -58,6 +58,9 @@ def test_the_page_says_what_a_head_is_and_where_figures_come_from(monkeypatch: p
         ({"budget": "<script>alert(1)</script>"}, "not a number"),
         ({"mask": "zz"}, "does not fit this model"),
         ({"mask": "00" * 9}, "would keep no head"),
+        ({"recover": "prayer"}, "recovery in this link is not possible here"),
+        ({"head": "99.1"}, "no head like the one in this link"),
+        ({"head": "<b>"}, "no head like the one in this link"),
     ],
 )
 def test_a_broken_link_is_answered_by_a_sentence_and_the_usual_picture(address: dict[str, str], sentence: str) -> None:

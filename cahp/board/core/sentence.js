@@ -238,7 +238,7 @@ export class Flips {
     const flip = Math.max(...changed), at = x(flip);
     draw("path", { d: `M${at},1l5,8h-10z`, class: "flip" }, svg);
     const words = `at ${flip} your answer becomes ${answers[measured.indexOf(flip)][0]}, ${over}`;
-    const label = draw("text", { y: 18, class: "flip" }, svg, words);
+    const label = draw("text", { y: 21, class: "flip" }, svg, words);
     // Beside the mark, on the side with more room, and never beyond the edge of the board.
     const length = Math.min(label.getComputedTextLength(), room);
     label.setAttribute("textLength", length);

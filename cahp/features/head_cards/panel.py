@@ -24,7 +24,7 @@ from cahp.outcomes import Outcomes
 from cahp.run import Bench
 from cahp.stages import nearest_heads
 from cahp.ui.frame import Panel, job_card, link, list_colourings, parse_head, put_address, set_head
-from cahp.ui.parts import clear_note, plain, problem
+from cahp.ui.parts import clear_note, plain, problem, write_note
 from cahp.ui.session import Explorer, Kind, loading_seconds, pass_seconds
 from cahp.values import CahpError, Fields, Ints, JsonObject, called, digest
 from cahp.words import capital, percent
@@ -84,6 +84,8 @@ def _follow_address(explorer: Explorer) -> None:
         return
     explorer.memory.pop(_PAGE, None)
     explorer.card_head = parse_head(linked or "", explorer.card.layers, explorer.card.heads)
+    if linked and explorer.card_head is None:
+        write_note(CahpError(f"The model has no {explorer.card.unit} like the one in this link; 2.0 is in layer 2."))
 
 
 def _write_address(explorer: Explorer) -> None:

@@ -171,9 +171,11 @@ def restore(explorer: Explorer, params: Mapping[str, str]) -> None:
     # What was said of the view before says nothing about this one.
     clear_note()
     card = explorer.card
-    explorer.chosen_recovery = None
-    if params.get("recover") in explorer.recoveries:
-        explorer.chosen_recovery = params["recover"]
+    explorer.chosen_recovery = params.get("recover")
+    if explorer.chosen_recovery not in (None, *explorer.recoveries):
+        explorer.chosen_recovery = None
+        possible = ", ".join(explorer.recoveries)
+        raise CahpError(f"The recovery in this link is not possible here; it may be one of {possible}")
     budget = None
     if params.get("budget", "auto") != "auto":
         budget = _convert("budget", params["budget"], int)

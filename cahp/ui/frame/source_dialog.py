@@ -4,6 +4,7 @@ Splits, columns and labels are guessed where a wrong guess does no harm. A guess
 The key of a choice names its subject, such as the columns of a file, so that it is not applied to the next one.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -246,7 +247,7 @@ def _describe_model(name: str) -> ModelCard | None:
         card: ModelCard | None
         if name in models.BUILTINS:
             card = builtin_card(name)
-        elif "/" in name and not is_there(expanded(Path(name)), Path.exists):
+        elif re.fullmatch(r"[\w-][\w.-]*/[^/]+", name) and not is_there(expanded(Path(name)), Path.exists):
             card = _look_up_on_hub(name, models.preview)
         else:
             card = models.preview(name)

@@ -9,6 +9,7 @@ from cahp.ui.parts.display import (
     plain,
     problem,
     show_texts,
+    write_note,
 )
 from cahp.ui.parts.display import show as show_chart
 from cahp.ui.parts.inputs import has_words, is_own_example, own_text_box, parts_of, read_own_text
@@ -28,4 +29,5 @@ __all__ = [
     "read_own_text",
     "show_chart",
     "show_texts",
+    "write_note",
 ]

@@ -19,7 +19,7 @@ from cahp.files import csv_text
 from cahp.models.cards import ModelCard
 from cahp.show.blocks import Columns
 from cahp.values import CahpError
-from cahp.words import capital
+from cahp.words import capital, counted
 
 T = TypeVar("T")
 
@@ -53,7 +53,7 @@ def problem(error: object) -> None:
 
 def describe_size(card: ModelCard) -> str:
     """Return the number of layers and of what can be pruned in each, and their product."""
-    size = f"{card.layers} layers × {card.heads} {card.unit}s = {card.total}"
+    size = f"{counted(card.layers, 'layer')} × {counted(card.heads, card.unit)} = {card.total}"
     if card.group > 1:
         size += f" {card.unit}s of {card.group} heads"
     return size

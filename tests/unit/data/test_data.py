@@ -66,6 +66,7 @@ TWO_ROWS = [("good film", "pos"), ("bad film", "neg")]
     [
         ("d.csv", 'text,label\n"good film",pos\nbad film,neg\n'),
         ("d.csv", "\ufefftext,label\r\ngood film,pos\r\nbad film,neg\r\n"),
+        ("d.csv", 'text;label\n"good film";pos\nbad film;neg\n'),
         ("d.csv", "id,Label,TEXT\n1, pos ,good film\n2,neg,bad film\n\n\n"),
         ("d.tsv", "text\tlabel\ngood film\tpos\nbad film\tneg"),
         ("d.jsonl", '{"text": "good film", "label": "pos"}\n{"label": "neg", "text": "bad film", "more": [1]}\n'),
