@@ -18,7 +18,7 @@ PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 2 --dist workste
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: setup run test lint check nightly lock clean chromium
+.PHONY: setup run test lint check nightly docs lock clean chromium
 
 setup: $(STAMP)
 
@@ -60,6 +60,11 @@ check: setup chromium
 # Slow tests of what rarely breaks: run them before a release.
 nightly: setup chromium
 	$(PYTEST) -m nightly
+
+# The guide as a site: pages in build/guide/site, for any static host or a browser alone, without a network.
+docs: setup
+	$(BIN)/python assets/guide.py --site
+	$(BIN)/zensical build --strict --config-file build/guide/zensical.toml
 
 # Versions that are locked stay, as long as pyproject.toml admits them; `make lock UPGRADE=--upgrade` takes the newest.
 lock:

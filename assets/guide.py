@@ -2,12 +2,16 @@
 
 ``.venv/bin/python assets/guide.py`` writes these parts into the pages again; ``tests/test_readme.py`` compares them.
 With ``--run`` it also runs the first command of the README and writes its output there, with ``--bench`` the benchmark.
-With ``--types`` it also loads a tiny model of each type and writes the table of types.
+With ``--types`` it also loads a tiny model of each type and writes the table of types. ``--site`` writes the files from
+which ``make docs`` builds a site, and nothing else.
 """
 
 import inspect
+import json
+import os
 import re
 import shlex
+import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -275,8 +279,43 @@ def keywords() -> str:
     return "\n\n\nclass ".join([head, *(one.rstrip("\n") for one in classes)]) + "\n"
 
 
+def write_site(folder: Path) -> None:
+    """Write what the generator of the site reads: pages, pictures, and its settings with the pages in their order."""
+    pages, pictures = ROOT / "assets" / "docs", ROOT / "assets" / "pictures"
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(pictures, folder / "docs" / "pictures", ignore=shutil.ignore_patterns("*.py"))
+    for page in pages.rglob("*.md"):
+
+        def lead(found: re.Match[str], page: Path = page) -> str:
+            """Lead a link out of the guide to the repository, and that to a picture to its copy."""
+            path = (page.parent / found[2]).resolve()
+            target = found[2]
+            if path.is_relative_to(pictures):
+                target = os.path.relpath(pages / "pictures" / path.name, page.parent)
+            elif not path.is_relative_to(pages):
+                target = f"{address()}/blob/main/{path.relative_to(ROOT).as_posix()}"
+            return f"{found[1]}{target}{found[3]}"
+
+        text = re.sub(r"(\]\()(?!https?:|#)([^)#]+)([)#])", lead, page.read_text(encoding="utf-8"))
+        text = re.sub(r"""((?:src|srcset)=")(.+?)(")""", lead, text)
+        copy = folder / "docs" / page.relative_to(pages)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(text, encoding="utf-8")
+    _, *doors = re.split("^## (.+)$", PAGES["assets/docs/index.md"], flags=re.MULTILINE)
+    rows = ['"index.md"']
+    for title, text in zip(doors[::2], doors[1::2], strict=True):
+        linked = json.dumps(re.findall(r"\]\(([a-z][a-z/-]+[.]md)", text))
+        rows.append(f"{{ {json.dumps(title)} = {linked} }}")
+    settings = (ROOT / "assets" / "site.toml").read_text(encoding="utf-8")
+    settings = settings.replace("[project]\n", f"[project]\nnav = [{', '.join(rows)}]\n")
+    (folder / "zensical.toml").write_text(settings, encoding="utf-8")
+
+
 def main() -> None:
     """Write what comes from code, and on request the types and the outputs, into their pages."""
+    if "--site" in sys.argv:
+        write_site(ROOT / "build" / "guide")
+        return
     sys.path.append(str(ROOT / "tests"))
     for mark in PARTS:
         write_part(mark, "\n".join(make_part(mark)))

@@ -118,7 +118,7 @@ def test_the_readme_is_short_and_leads_with_a_picture_and_two_commands() -> None
     assert sum(file.stat().st_size for file in (assets / "pictures").iterdir()) < 600_000
     shipped = tomllib.loads((guide.ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     left_out = ("pictures", "docs", "space", "quick-refits", "perplexities", "__pycache__")
-    left_out += ("bundle.py", "guide.py", "look_up.py")
+    left_out += ("bundle.py", "guide.py", "look_up.py", "site.toml")
     parts = {f"assets/{part.name}" for part in assets.iterdir() if part.name not in left_out}
     assert {path for path in shipped["force-include"] if path.startswith("assets")} == parts
 
@@ -133,6 +133,24 @@ def test_the_guide_has_short_pages_which_its_first_page_links() -> None:
         assert len(text.splitlines()) <= 200 or room in ("look-up", "results") or "/" not in name
         # Recipes hold no measurements.
         assert room != "do" or not re.search(rf"\[{_NUMBER}, {_NUMBER}\]|\({_NUMBER} to {_NUMBER}\)", text), name
+
+
+@pytest.mark.slow
+def test_the_site_has_every_page_and_needs_no_network(tmp_path: Path) -> None:
+    guide.write_site(tmp_path / "guide")
+    settings = tmp_path / "guide" / "zensical.toml"
+    listed = re.findall(r"[\w/-]+\.md", json.dumps(tomllib.loads(settings.read_text(encoding="utf-8"))))
+    pages = (docs := tmp_path / "guide" / "docs").rglob("*.md")
+    assert sorted(listed) == sorted(page.relative_to(docs).as_posix() for page in pages)
+    pytest.importorskip("zensical", reason="the generator of the site is not installed")
+    command = [sys.executable, "-m", "zensical", "build", "--strict", "--config-file", str(settings)]
+    subprocess.run(command, check=True, capture_output=True)
+    made = list((tmp_path / "guide" / "site").rglob("*.html"))
+    assert len(made) > len(listed)
+    loads = re.compile(
+        r"""<(?:script|img|source|link rel="(?:stylesheet|preload)")[^>]* (?:src|srcset|href)="https?:"""
+    )
+    assert [page for page in made if loads.search(page.read_text(encoding="utf-8"))] == []
 
 
 def anchors(page: str) -> set[str]:
