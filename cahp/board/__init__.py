@@ -14,6 +14,7 @@ from cahp.board.colourings import (
     Pictures,
     contrast,
     mark_clusters,
+    pack_bytes,
     tints,
 )
 from cahp.board.contents import (
@@ -57,6 +58,7 @@ __all__ = [
     "evaluate_mask",
     "mark_clusters",
     "mismatch",
+    "pack_bytes",
     "read_component",
     "script",
     "style",

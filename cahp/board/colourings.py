@@ -7,6 +7,7 @@ import base64
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,6 +112,11 @@ def colour_by_measures(measures: Measures, run: RunDocument) -> list[Coloured]:
     return coloured
 
 
+def pack_bytes(array: NDArray[Any]) -> str:
+    """Return the bytes of an array as text, which the board's script unpacks."""
+    return base64.b64encode(array.tobytes()).decode("ascii")
+
+
 def encode(colourings: Iterable[Coloured]) -> list[JsonObject]:
     """Return the colourings of heads for the board's script.
 
@@ -124,8 +130,7 @@ def encode(colourings: Iterable[Coloured]) -> list[JsonObject]:
         if painted is not None:
             entry["legend"] = painted.legend
             if isinstance(painted, Pictures):
-                encoded = base64.b64encode(painted.pictures.tobytes()).decode("ascii")
-                entry |= {"pictures": encoded, "size": painted.pictures.shape[1]}
+                entry["pictures"] = pack_bytes(painted.pictures)
             else:
                 named = painted.colours or range(len(painted.signs))
                 colours = [COLOURS[colour] if isinstance(colour, int) else colour for colour in named]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cahp.board.budget_sweep import BudgetTable, Row, Speed
-from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, encode
+from cahp.board.colourings import COLOURS, STRIPED, Coloured, contrast, encode, pack_bytes
 from cahp.board.head_clusters import HeadClusters
 from cahp.files import plain_json
 from cahp.models.cards import CacheShape
@@ -145,6 +144,7 @@ _FILES = (
     "strip.js",
     "arcs.js",
     "sentence.js",
+    "inspector.js",
     "board.js",
 )
 
@@ -153,8 +153,8 @@ _FILES = (
 class Event:
     """A person's action.
 
-    The slider was released at ``budget``, ``head`` was toggled or asked about, ``name`` was chosen as the colouring or
-    the recovery, the last change was undone, or the suggested budget was asked for.
+    The slider was released at ``budget``, ``head`` was removed or restored, or its card was asked for, ``name`` was
+    chosen as the colouring or the recovery, the last change was undone, or the suggested budget was asked for.
     """
 
     kind: Literal["budget", "toggle", "ask", "colour", "recover", "undo", "suggested"]
@@ -252,8 +252,9 @@ class FirstScreen:
 class Host:
     """What the host of a board asks for and adds.
 
-    ``selected`` is the head that was asked about, ``status`` tells why a figure is not measured yet. Alone, without a
-    host that measures, the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
+    ``selected`` is the head that the host was told of last, ``facts`` are what it knows of the heads, as
+    ``inspector.js`` takes them. ``status`` tells why a figure is not measured yet. Alone, without a host that measures,
+    the data contain the clusters and replacement heads of every budget, about ``7 N B`` bytes for
     ``N`` heads and ``B`` budgets. ``titles`` are the finding of the mask, then those of all budgets, which the host's
     heading shows. ``colourings`` are those beside clusters. ``steps`` are ways back: whether there is a change to
     ``undo``, and a ``suggested`` budget that is not on the board (None: the host offers its own). With ``cards``, the
@@ -270,6 +271,7 @@ class Host:
     cards: bool = False
     details: bool | None = None
     first: FirstScreen | None = None
+    facts: Fields = field(default_factory=dict)
 
 
 def contents(
@@ -318,6 +320,9 @@ def contents(
         "labels": labels,
         "tints": clusters.tints,
         "names": name_clusters(labels, clusters.families),
+        "families": clusters.families,
+        "nearest": clusters.nearest,
+        "facts": host.facts,
         "budgets": table.budgets,
         "outcomes": _list_outcomes(table, entries, subject),
         "per": subject.answer,
@@ -392,8 +397,8 @@ def _list_readings(table: BudgetTable, clusters: HeadClusters) -> list[JsonObjec
         covers = clusters.covers(selection.mask, groups)
         readings.append(
             {
-                "labels": _base64(groups.astype("<u2")),
-                "covers": _base64(covers.astype("<u2")),
+                "labels": pack_bytes(groups.astype("<u2")),
+                "covers": pack_bytes(covers.astype("<u2")),
                 "names": name_clusters(groups, clusters.families),
             }
         )
@@ -447,11 +452,7 @@ def _list_values(outcomes: Outcomes) -> dict[str, list[float | None]]:
 
 
 def _pack(mask: HeadMask) -> str:
-    return _base64(np.packbits(mask.keep.ravel()))
-
-
-def _base64(array: NDArray[Any]) -> str:
-    return base64.b64encode(array.tobytes()).decode("ascii")
+    return pack_bytes(np.packbits(mask.keep.ravel()))
 
 
 def _short(value: float | None) -> float | None:

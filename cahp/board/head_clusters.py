@@ -87,6 +87,11 @@ class HeadClusters:
         """The index in ``COLOURS`` of the family of each head ``(N,)``."""
         return tints(self.families)
 
+    @cached_property
+    def nearest(self) -> Ints:
+        """The four nearest heads of each head ``(N, 4)``, nearest first; the head is one of them."""
+        return np.argsort(self.distances, axis=1)[:, :4]
+
     def suggested(self, settings: Settings) -> Selection | None:
         """Return the selection at the curve's knee, or an even one of nearly as many heads (None: it has no knee)."""
         return self._select(settings)[0]

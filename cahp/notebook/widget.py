@@ -29,7 +29,7 @@ def _doing(stage: str = "", done: int = 0, total: int = 0, error: str = "") -> J
 
 
 class BudgetBoard(anywidget.AnyWidget):
-    """A run's budget board. Dragging reads its table; a released budget or clicked head is measured in the background.
+    """A run's budget board. Dragging reads its table; a released budget or changed mask is measured in the background.
 
     Measurements use a bench of their own, so that cells can use the run's meanwhile.
 
@@ -61,7 +61,6 @@ class BudgetBoard(anywidget.AnyWidget):
         measured = own_outcomes(run, table.recover)
         if measured is not None:
             self._measured[run.mask.sha256] = measured
-        self._selected: int | None = None
         self._own: Bench | None = None
         self._sweeping = False
         #: The thread that measures (None: none does), and what stops it.
@@ -135,10 +134,8 @@ class BudgetBoard(anywidget.AnyWidget):
                     self._board.undo()
                 elif event.kind == "budget":
                     self._board.set_budget(event.budget)
-                else:
-                    self._selected = event.head
-                    if event.kind == "toggle":
-                        self._board.toggle(event.head)
+                elif event.kind == "toggle":
+                    self._board.toggle(event.head)
                 self._show_change()
         except CahpError as error:
             self.doing = _doing(error=str(error))
@@ -226,6 +223,6 @@ class BudgetBoard(anywidget.AnyWidget):
                 Shown(mask, board.origin, outcomes, speed, rescued=board.rescued),
                 labels=board.labels,
                 subject=BoardSubject.of(self._run),
-                host=Host(selected=self._selected, status=status, colourings=self._colourings),
+                host=Host(status=status, colourings=self._colourings),
             )
             self.data = data | {"undo": board.can_undo}

@@ -35,14 +35,15 @@ _CONTENT = 0.2
 class Role:
     """A role: its ``noun`` for labels, and ``target`` for sentences ("attends to ..."); ``short`` fits a thumbnail.
 
-    A head has it if its share of attention is above chance and at least ``least``. ``causal`` roles need causal
-    attention. ``loss`` is what its ablation should raise.
+    ``plain`` says what a head of this role does. A head has it if its share of attention is above chance and at least
+    ``least``. ``causal`` roles need causal attention. ``loss`` is what its ablation should raise.
     """
 
     name: str
     noun: str
     target: str
     short: str
+    plain: str
     least: float
     causal: bool = False
     loss: Loss = "copying"
@@ -52,12 +53,36 @@ class Role:
 ROLES = {
     role.name: role
     for role in (
-        Role("retrieval", "retrieval", "the answer to a question in a text", "find", _CONTENT, True, "retrieval"),
-        Role("induction", "induction", "the token after an earlier copy of the token", "ind", _CONTENT, True),
-        Role("duplicate", "duplicate token", "an earlier copy of the token", "dup", _CONTENT),
-        Role("previous", "previous token", "the token before", "prev", _PLACE),
-        Role("current", "current token", "the token itself", "self", _PLACE),
-        Role("first", "first token", "the first token", "1st", _PLACE),
+        Role(
+            "retrieval",
+            "retrieval",
+            "the answer to a question in a text",
+            "find",
+            "Fetches a named fact",
+            _CONTENT,
+            True,
+            "retrieval",
+        ),
+        Role(
+            "induction",
+            "induction",
+            "the token after an earlier copy of the token",
+            "ind",
+            "Copies what came next last time",
+            _CONTENT,
+            True,
+        ),
+        Role(
+            "duplicate",
+            "duplicate token",
+            "an earlier copy of the token",
+            "dup",
+            "Finds the earlier copy of a word",
+            _CONTENT,
+        ),
+        Role("previous", "previous token", "the token before", "prev", "Looks at the word before", _PLACE),
+        Role("current", "current token", "the token itself", "self", "Looks at the word itself", _PLACE),
+        Role("first", "first token", "the first token", "1st", "Rests on the first token", _PLACE),
     )
 }
 NOUNS = {**{role.name: role.noun for role in ROLES.values()}, NO_ROLE: "no role"}
@@ -198,13 +223,26 @@ class HeadRoles:
         """The role of each unit as a column of a table."""
         return {"role": [NOUNS[name] for name in self.names]}
 
+    def find_evidence(self, unit: int) -> tuple[str, int]:
+        """Find the role that names a unit, or comes nearest to it, and the query head with the most evidence for it."""
+        roles = self.of_units[unit][:1] or self.scores
+        every = product(roles, range(unit * self.group, (unit + 1) * self.group))
+        return max(every, key=lambda one: self.scores[one[0]].value[one[1]] / ROLES[one[0]].least)
+
+    def tell(self, unit: int) -> tuple[str, str, str, float]:
+        """Return the role of a unit, what it does in plain words, and its share of attention to its target.
+
+        Without a role, they are those of the role that it comes nearest to.
+        """
+        role, head = self.find_evidence(unit)
+        return self.names[unit], ROLES[role].plain, ROLES[role].target, self.scores[role].value[head]
+
     def describe(self, unit: int) -> str:
         """Describe the roles of a unit, with the evidence for the one that it has or comes nearest to."""
         nouns = ", ".join(NOUNS[name] for name in self.of_units[unit]) or NO_ROLE
         if not self.scores:
             return nouns
-        every = product(self.scores, range(unit * self.group, (unit + 1) * self.group))
-        role, head = max(every, key=lambda one: self.scores[one[0]].value[one[1]] / ROLES[one[0]].least)
+        role, head = self.find_evidence(unit)
         scores = self.scores[role]
         estimate = scores.estimate(head)
         which = "it gives"

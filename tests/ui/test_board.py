@@ -119,11 +119,8 @@ def test_a_time_that_could_as_well_be_the_same_is_not_put_forward_as_a_saving(ba
     clusters = in_a_row(6, 12)
     ratio = Estimate(0.96, (0.9, 1.02), 40, "ratio")
     clear = replace(ratio, ci95=(0.94, 0.98))
-    for text, measured, busy in (
-        ("no measurable change", ratio, False),
-        ("0.96 ×", clear, False),
-        ("unreliable", clear, True),
-    ):
+    cases = (("no measurable change", ratio, False), ("0.96 ×", clear, False), ("unreliable", clear, True))
+    for text, measured, busy in cases:
         page = bare(given(clusters, table_of(clusters), 30, {"speed": Speed(measured, 10.0, 9.6, busy=busy)}))
         assert figures(page)[-1] == text
         expect(page.locator(".figure").last).to_contain_text(
@@ -175,9 +172,6 @@ def test_on_the_first_screen_gains_follow_while_dragging_and_details_are_closed(
     # Half-way between 50 % and 90 % right with all, and between 0.6 and 1 of the time; neither is measured.
     assert gains(page) == ["≈ −20.0 points of accuracy", "≈ −20 % time"]
     page.mouse.up()
-    expect(page.locator(".figures")).to_be_hidden()
-    page.get_by_text("Details").click()
-    expect(page.locator(".figures")).to_be_visible()
 
 
 def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_slider(bare: Callable[..., Page]) -> None:
@@ -188,26 +182,45 @@ def test_a_sentence_has_the_arcs_of_the_kept_heads_and_its_answer_follows_the_sl
     strong, alone, last = (Arc(0, 1, 0.9), Arc(2, 0, 0.3)), (Arc(1, 2, 0.4),), (Arc(0, 2, 0.8),)
     arcs = ((Arc(0, 1, 0.5),), strong, (), alone, (), last)
     answers = [SentenceAnswer(name, 0.8) for name in ("tech", "tech", "<i>sports", "<i>sports", "<i>sports")]
-    sentence = Sentence(
-        WordMaps(("<b>one", "two", "three"), 3, arcs, looks),
-        (2, 3, 4, 5, 6),
-        answers,
-        answers[-1],
-        SentenceAnswer("<i>sports", 0.95),
-        "after refit",
-        over="as pruned",
-    )
-    values = ["cost"] * 6
-    page = bare(data_of(clusters, 3, titles=values, first=FirstScreen(sentence=sentence), details=False))
-    shown, answer = page.locator(".arcs g:not(.falling)"), page.locator(".answers")
+    maps = WordMaps(("<b>one", "two", "three"), 3, arcs, looks)
+    own = SentenceAnswer("<i>sports", 0.95)
+    sentence = Sentence(maps, (2, 3, 4, 5, 6), answers, answers[-1], own, "after refit", over="as pruned")
+    rests = ["first", "Rests on the first token", "the first token", 0.86]
+    facts = {"roles": [rests] * 3 + [["none", *rests[1:3], 0.3]] * 3, "removals": {"5": {"value": 0.9, "n": 50}}}
+    first = FirstScreen(sentence=sentence)
+    page = bare(data_of(clusters, 3, titles=["cost"] * 6, first=first, details=False, facts=facts))
+    shown, answer = page.locator(".arcs g[data-head]:not(.falling)"), page.locator(".answers")
+    notes, inspector, cells = page.locator(".notes"), page.locator(".inspector"), page.get_by_role("gridcell")
     assert page.locator(".word").all_inner_texts() == ["<b>one", "two", "three"]
     # The budget keeps the heads 1, 3 and 5.
     expect(shown).to_have_count(4)
     expect(answer).to_contain_text("Same answer: <i>sports")
     expect(answer).to_contain_text("Kept, after refit95 %")
     expect(page.locator(".flips")).to_contain_text("at 3 your answer becomes tech, as pruned")
-    page.get_by_role("gridcell").nth(0).hover()
-    assert [arc.get_attribute("data-head") for arc in shown.all()] == ["0"]
+    # Of the pair that head 1 attends to, too, the arc is that of the head that stands out.
+    cells.nth(0).hover()
+    assert [arc.get_attribute("data-head") for arc in page.locator(".arcs g.strong[data-head]").all()] == ["0"]
+    expect(notes).to_have_text("50 %")
+    # An arc that is pointed at tells its head, and a click selects it; its arcs stay when the pointer is elsewhere.
+    page.mouse.move(5, 700)
+    arc = page.locator("g[data-head='5'] .hit")
+    arc.dispatch_event("mouseover")
+    assert heads(page, "lit") == {5}
+    expect(notes).to_have_text("1.2 · 80 %")
+    arc.dispatch_event("click")
+    page.locator(".arcs").dispatch_event("mouseleave")
+    cells.nth(1).hover()
+    expect(notes).to_have_text("80 %")
+    told = "No single role30 % to the first token<b>one → three 80 %Without it, 5 of 50 answers change"
+    expect(inspector.locator(".told")).to_have_text(told)
+    # A head without arcs says why, and one that rests on the first token has its arc to the start.
+    for head, reason in ((4, "ttends to no other word by more than 78 %: nothing"), (2, "othing to draw")):
+        cells.nth(head).click()
+        expect(notes).to_contain_text(reason)
+        expect(inspector).to_contain_text(reason)
+        expect(notes.locator("path")).to_have_count(int(head == 2))
+    expect(notes).to_have_text("[start]0.2 rests on the first token (86 %): nothing to draw")
+    page.keyboard.press("Escape")
     page.locator(".word").nth(1).hover()
     expect(shown).to_have_count(4)
     assert heads(page, "lit") == {1, 4}
@@ -250,34 +263,37 @@ def test_marks_of_the_pruned_model_and_its_recovery_stand_together(bare: Callabl
     page.mouse.up()
 
 
-def test_heads_are_toggled_and_selected_by_mouse_and_keyboard(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(in_a_row(6, 12), 40))
-    cells = page.get_by_role("gridcell")
+def test_a_click_selects_a_head_and_changes_no_figure_until_it_is_removed(bare: Callable[..., Page]) -> None:
+    page = bare(data_of(in_a_row(6, 12), 40, cards=True))
+    cells, inspector, before = page.get_by_role("gridcell"), page.locator(".inspector"), figures(page)
+    empty, box = re.compile("empty"), inspector.bounding_box()
     cells.nth(3).click()
+    expect(inspector.locator(".who")).to_contain_text("Layer 0, head 3")
+    assert (figures(page), inspector.bounding_box(), page.evaluate("told")) == (before, box, [])
+    # An update of the host leaves it; a second click and Escape release it, and arrow keys select.
+    page.evaluate("board.update({...data})")
+    expect(cells.nth(3)).to_have_attribute("aria-current", "true")
+    cells.nth(3).click()
+    expect(inspector).to_have_class(empty)
+    page.keyboard.press("ArrowDown")
+    expect(inspector.locator(".who")).to_contain_text("Layer 1, head 3")
+    page.keyboard.press("Escape")
+    expect(inspector).to_have_class(empty)
+    cells.nth(3).dblclick()
     # The figures move before the host answers; the nearest measured budget is the smallest.
     assert figures(page)[0] in ("39 of 72", "41 of 72")
     assert figures(page)[1] == "≈ 50.0 %"
     # A host that refuses it sends the board as it was.
     page.evaluate("board.update({...data})")
     assert figures(page)[0] == "40 of 72"
+    page.keyboard.press("Space")
+    inspector.get_by_role("button", name=re.compile("Remove|Restore")).click()
+    inspector.get_by_role("button", name="Open card").click()
     cells.nth(5).click(modifiers=["Shift"])
-    page.keyboard.press("ArrowDown")
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("Enter")
-    page.keyboard.press("i")
-    # A touch screen has neither Shift nor keys.
-    page.get_by_role("button", name="replacement head").click()
-    cells.nth(7).click()
-    page.get_by_role("button", name="remove or restore").click()
-    cells.nth(7).click()
-    assert page.evaluate("told") == [
-        {"kind": "toggle", "head": 3},
-        {"kind": "ask", "head": 5},
-        {"kind": "toggle", "head": 16},
-        {"kind": "ask", "head": 16},
-        {"kind": "ask", "head": 7},
-        {"kind": "toggle", "head": 7},
-    ]
+    for key in ("ArrowDown", "Enter", "i"):
+        page.keyboard.press(key)
+    toggled, asked = ({"kind": kind, "head": 3} for kind in ("toggle", "ask"))
+    assert page.evaluate("told") == [*[toggled] * 3, asked, *({**asked, "head": head} for head in (5, 17, 17))]
 
 
 def test_what_is_not_measured_yet_has_the_estimate_unless_made_by_hand(bare: Callable[..., Page]) -> None:
@@ -314,10 +330,11 @@ def test_a_removed_board_leaves_nothing_and_one_whose_call_was_overtaken_stays(b
     assert left == [1, 1, 0]
 
 
-def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: Callable[..., Page]) -> None:
+def test_heads_the_slider_and_the_curves_say_what_they_show_and_light_what_is_alike(bare: Callable[..., Page]) -> None:
     page = bare(data_of(on_a_line(), 3))
+    cells = page.get_by_role("gridcell")
     expect(page.get_by_role("grid", name="2 layers of 3 heads")).to_be_visible()
-    names = [cell.get_attribute("aria-label") for cell in page.get_by_role("gridcell").all()]
+    names = [cell.get_attribute("aria-label") for cell in cells.all()]
     assert names[:2] == ["Layer 0, head 0: pruned, cluster A", "Layer 0, head 1: kept, cluster A"]
     slider = page.get_by_role("slider", name="Heads to keep")
     assert slider.get_attribute("aria-valuetext") == "3 of 6 heads, ≈ 60.0 % accuracy"
@@ -325,33 +342,20 @@ def test_every_head_the_slider_and_the_curves_say_in_words_what_they_show(bare: 
     assert charts.count() == 3
     assert "Silhouette of the clusters (−1 to 1), knee at 3 clusters" in str(charts.nth(2).get_attribute("aria-label"))
     # One stop for Tab in the grid, whatever its size.
-    assert [cell.get_attribute("tabindex") for cell in page.get_by_role("gridcell").all()].count("0") == 1
-
-
-def test_a_hovered_head_lights_its_cluster_and_a_selected_one_its_replacement(bare: Callable[..., Page]) -> None:
-    page = bare(data_of(on_a_line(), 3, selected=2))
-    cells, card = page.get_by_role("gridcell"), page.locator(".card")
-    # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
-    expect(card).to_be_hidden()
-    cells.nth(2).hover()
-    expect(card).to_contain_text("Layer 0, head 2 (B)")
-    expect(card).to_contain_text("Replacement head: layer 1, head 0")
-    expect(cells.nth(3)).to_have_class(re.compile("cover"))
-    expect(cells.nth(3)).to_have_class(re.compile("member"))
-    box, head = card.bounding_box(), cells.nth(2).bounding_box()
-    assert abs(box["y"] - head["y"]) < 90
+    assert [cell.get_attribute("tabindex") for cell in cells.all()].count("0") == 1
+    inspector = page.locator(".inspector")
     cells.nth(4).hover()
     assert heads(page, "lit") == {4, 5}
-    expect(card).to_be_hidden()
-    cells.nth(2).hover()
-    expect(card).to_be_visible()
-    page.mouse.move(5, 700)
-    expect(card).to_be_hidden()
-    expect(cells.nth(3)).to_have_class(re.compile("cover"))
-    cells.nth(2).focus()
-    expect(card).to_be_visible()
-    page.keyboard.press("Escape")
-    expect(card).to_be_hidden()
+    expect(inspector).to_contain_text("replacement 1.2")
+    # Heads 2 and 3 lie at 10 and 11, and are one cluster; the budget keeps 1, 3 and 5.
+    page.evaluate("board.update({ ...data, selected: 2 })")
+    expect(inspector.locator(".who")).to_have_text("Layer 0, head 2pruned; one of its family of two stays")
+    expect(inspector.locator(".near")).to_have_text("Nearest1.00.10.0· replacement 1.0")
+    assert (heads(page, "cover"), heads(page, "member"), heads(page, "lit")) == ({3}, {3}, set())
+    cells.nth(5).hover()
+    assert heads(page, "lit") == set()
+    cells.nth(3).click()
+    expect(inspector).to_contain_text(re.compile("kept, for its family of two.*Cluster B"))
 
 
 def test_a_switch_colours_heads_by_roles_and_asks_for_roles_not_measured(bare: Callable[..., Page]) -> None:
@@ -408,10 +412,8 @@ def test_on_a_phone_a_deep_board_has_cells_to_tap_and_its_slider_stays_in_sight(
     assert cells[0]["x"] == cells[2]["x"] == cells[30]["x"]
     # A tap moves nothing and covers no head.
     page.get_by_role("gridcell").nth(40).tap()
-    page.evaluate("board.update({ ...data, selected: 40 })")
-    expect(page.locator(".say")).to_contain_text("Layer 13, head 1")
+    expect(page.locator(".inspector")).to_contain_text("Layer 13, head 1")
     assert [cell.bounding_box() for cell in page.get_by_role("gridcell").all()] == cells
-    expect(page.locator(".card")).to_be_hidden()
     for place in ("start", "end"):
         page.locator(".cahp-board").evaluate("(board, block) => board.scrollIntoView({ block })", place)
         expect(page.locator("input.slider")).to_be_in_viewport(ratio=1)

@@ -116,7 +116,7 @@ def test_the_board_is_dragged_moved_by_keys_asked_and_changed_by_hand(open_page:
     assert "mask=" not in page.url
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
-    page.get_by_role("gridcell", selected=True).first.click()
+    page.get_by_role("gridcell", selected=True).first.dblclick()
     page.wait_for_url("**mask=**")
     expect(page.locator(".cahp-board .figure").first).to_contain_text("made by hand")
 

@@ -63,7 +63,7 @@ def test_it_answers_while_it_is_dragged_with_the_measured_figures(opened: Callab
     page.mouse.up()
     expect(page.get_by_text("Back to 13 heads")).to_be_visible()
     page.get_by_role("gridcell", selected=False).first.click()
-    expect(page.locator(".cahp-board .say")).to_contain_text("replacement head")
+    expect(page.locator(".cahp-board .inspector")).to_contain_text("replacement ")
     # Nothing sticks out of a window.
     for width in (1280, 820, 390):
         page.set_viewport_size({"width": width, "height": 900})

@@ -2,13 +2,14 @@
 //
 //   const board = mount(element, data, tell, title);   // draws into element
 //   board.update(data);                         // the same board, other data
-//   board.focus();                             // the focus goes to the head that was pressed last
+//   board.focus();                             // the focus goes to the head that was selected last
 //   board.unmount();
 //
-// `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a pressed head and
-// {kind: "ask", head} of a head whose card or replacement is asked for, {kind: "colour", name} of a colouring that is not
-// measured yet, {kind: "recover", name} of another recovery, and {kind: "undo"} and {kind: "suggested"} of the ways back; the host then measures and updates. Without `tell` nothing is measured: the board shows the released
-// budget by itself, and a pressed head shows its replacement head.
+// `tell` receives the events {kind: "budget", budget} of a released slider, {kind: "toggle", head} of a head that is removed
+// or restored, {kind: "ask", head} of a head whose card is asked for, {kind: "colour", name} of a colouring that is not
+// measured yet, {kind: "recover", name} of another recovery, and {kind: "undo"} and {kind: "suggested"} of the ways back;
+// the host then measures and updates. It hears nothing of a head that is selected. Without `tell` nothing is measured: the
+// board shows the released budget by itself.
 // `title` receives the finding of the shown budget, and whether the slider is being dragged.
 // The host sets colours with the variables at the top of board.css.
 
@@ -19,6 +20,7 @@ import { Heads } from "./heads.js";
 import { Curves } from "./curves.js";
 import { Strip } from "./strip.js";
 import { Answers, Flips, Sentence } from "./sentence.js";
+import { Inspector } from "./inspector.js";
 
 const NARROW = 720; // px: below, the figures stand under the grid
 const TIGHT = 400; // px: below, the ways back stand under the number of heads
@@ -47,8 +49,12 @@ class Board {
     this.dragging = false;
     this.observer = new ResizeObserver(() => this.data && this.fit());
     this.observer.observe(this.root);
-    this.away = (event) => !event.composedPath().includes(this.heads?.frame) && this.heads?.dismiss();
+    // A touch leaves a head only for another place.
+    this.away = (event) => !event.composedPath().includes(this.heads?.frame) && this.heads?.point();
     document.addEventListener("pointerdown", this.away);
+    this.root.onkeydown = (event) => {
+      if (event.key === "Escape") this.select(null);
+    };
   }
 
   unmount() {
@@ -65,6 +71,8 @@ class Board {
     const before = this.data;
     this.data = this.given = data;
     this.kept = before?.kept === data.kept ? this.kept : data.kept.map(unpacked);
+    // What a person selected stays until the host selects another head.
+    if (this.shape !== shape || data.selected !== before.selected) this.selected = data.selected;
     if (this.shape !== shape) {
       this.shape = shape;
       this.build();
@@ -79,6 +87,7 @@ class Board {
     this.root.classList.toggle("trained", this.data.trained);
     const colouring = this.data.colourings.find(({ name }) => name === this.colouring);
     this.heads.paint(this.data, this.data.pinned && unpacked(this.data.pinned), known(colouring) ? colouring : undefined);
+    if (this.heads.selected !== this.selected) this.heads.select(this.selected);
     if (colouring?.waits) this.heads.key.textContent = colouring.waits;
     this.curves.draw(this.data);
     this.strip?.draw(this.data);
@@ -96,14 +105,24 @@ class Board {
   build() {
     this.root.replaceChildren();
     this.again = this.strip = this.gains = this.disclosed = this.sentence = this.answers = this.flips = this.world = null;
-    if (this.data.first?.sentence) this.sentence = new Sentence(this.root, (heads) => this.heads.glow(heads));
+    if (this.data.first?.sentence) {
+      const acts = { peek: (head) => this.inspect(head), look: (head) => this.select(head), named: (head) => this.heads.named(head) };
+      this.sentence = new Sentence(this.root, (heads) => this.heads.glow(heads), acts);
+    }
     const left = make("div", "left", this.root), right = make("div", "right", this.root);
-    const { unit, first, details } = this.data, does = this.tell ? `removes or restores a ${unit}` : `shows the replacement ${unit}`;
-    const card = this.data.cards ? `, i opens its card` : "";
+    const { unit, first, details } = this.data, does = this.tell ? `, Space removes or restores it` : "";
+    const card = this.data.cards ? `, Enter opens its card` : "";
     this.colouring ??= first?.colouring;
-    this.heads = new Heads(left, this.data, `; Enter or Space ${does}${card}`, (head, ask) => this.press(head, ask));
+    const select = (head) => this.select(head);
+    const acts = {
+      select,
+      look: (head) => select(head === this.selected ? null : head),
+      toggle: (head) => this.toggle(head),
+      open: (head) => this.open(head),
+    };
+    this.heads = new Heads(left, this.data, `; arrow keys select a ${unit}${does}${card}`, acts);
     this.root.classList.toggle("first", Boolean(first));
-    if (this.sentence) this.heads.pointing = (head) => this.sentence.pointHead(head);
+    this.heads.pointing = (head) => this.inspect(head, true);
     if (first) this.heads.chips = make("div", "chips", left);
     this.dial(left, this.data.budgets);
     // A screen reader reads the finding of a released budget, not those passed on the way.
@@ -111,19 +130,13 @@ class Board {
     this.finding.setAttribute("aria-live", "polite");
     if (first) this.gains = make("div", "gains", right);
     if (this.sentence) this.answers = new Answers(right);
+    const below = first ? right : left;
+    this.inspector = new Inspector(below, this.heads, acts, this.data, Boolean(this.tell));
+    this.choices(make("div", "switches", below));
+    this.heads.describe(this.heads.turned ? below : left);
     const shown = details == null ? right : this.disclose(right);
     this.figures = make("div", "figures", shown);
     this.curves = new Curves(shown);
-    const below = first ? right : left;
-    const switches = make("div", "switches", below);
-    this.choices(switches);
-    if (this.tell) {
-      // For people without a Shift key. It is below the slider, which is used more.
-      const choices = [["remove or restore", false], [this.data.cards ? "open its card" : `replacement ${unit}`, true]];
-      choose(switches, "Click", choices, (asks) => (this.asking = asks))(Boolean(this.asking));
-    }
-    // Below the switches, because its height changes.
-    this.heads.describe(below);
     this.fit();
   }
 
@@ -252,7 +265,9 @@ class Board {
   show(state) {
     const total = this.data.layers * this.data.heads;
     const found = figures(state, this.data, !this.tell);
+    this.state = state;
     this.heads.show(state, this.dragging);
+    this.inspect(this.pointed, true);
     this.figures.replaceChildren(...found.map(written));
     this.figures.classList.toggle("about", Boolean(state.about));
     if (this.gains) this.showGains(gains(state, this.data));
@@ -279,12 +294,33 @@ class Board {
 
   // What a person does ----------------------------------------------------------------------------------------
 
-  press(head, ask) {
-    const asks = ask || this.asking;
-    if (this.tell && !asks) this.expect(head);
-    if (this.tell) return this.tell({ kind: asks ? "ask" : "toggle", head });
-    this.data = { ...this.data, selected: head };
-    this.settle();
+  // Select a head, whose arcs then stand out and which the inspector shows; null: none.
+  select(head) {
+    this.selected = head;
+    this.heads.select(head);
+    this.inspect(undefined, true);
+  }
+
+  // Show the selected head, or else the one that is pointed at; with `arcs`, its arcs stand out.
+  inspect(pointed, arcs) {
+    const head = this.selected ?? pointed;
+    if (arcs) {
+      this.pointed = pointed;
+      this.sentence?.emphasise(head);
+    }
+    this.inspector.show(head ?? this.pointed, this.selected != null, this.state, this.data);
+  }
+
+  toggle(head) {
+    this.select(head);
+    if (!this.tell) return;
+    this.expect(head);
+    this.tell({ kind: "toggle", head });
+  }
+
+  open(head) {
+    this.select(head);
+    if (this.data.cards) this.tell({ kind: "ask", head });
   }
 
   // Show a toggled head at once, with the figures of the nearest measured budget, until the host has its own.

@@ -13,6 +13,16 @@ export const make = (tag, className, parent, text) => {
 // Bytes from base64.
 export const unpacked = (text) => Uint8Array.from(atob(text), (char) => char.charCodeAt(0));
 
+// A map of attention, of as many rows as columns, as a mask over a colour that follows the theme.
+export function maskOf(bytes) {
+  const canvas = document.createElement("canvas"), size = Math.sqrt(bytes.length);
+  canvas.width = canvas.height = size;
+  const context = canvas.getContext("2d"), image = context.createImageData(size, size);
+  bytes.forEach((byte, at) => (image.data[4 * at + 3] = byte));
+  context.putImageData(image, 0, 0);
+  return `url(${canvas.toDataURL()})`;
+}
+
 // A row of buttons, of which one is pressed. `choices` are pairs of words and a value; `chosen(value)` is called for a
 // press. Returns a function that marks a value.
 export function choose(parent, name, choices, chosen) {

@@ -1,38 +1,32 @@
 // The heads as a grid, layers by heads: kept heads are solid, pruned ones light; the letter shows the cluster, colour and
-// stripes its family, the same at every budget. Arrow keys move, Enter or a click presses a head; the key i, Shift or the button below the grid
-// asks for its card, or where the host has no cards for its replacement head. Hovering lights a cluster, and the host hears of it by `pointing`; the cluster of the head that was asked about stays outlined, with the replacement head in a card beside it.
+// stripes its family, the same at every budget. A click selects a head, or releases the selected one; arrow keys select the
+// next one, Escape releases it. Space or a double-click removes or restores a head; Enter, the key i or Shift with a click
+// opens its card. Hovering lights a cluster, and the host hears of it by `pointing`. The cluster of the selected head is
+// outlined, and so is its replacement head.
 
-import { make, unpacked } from "./elements.js";
+import { make, maskOf, unpacked } from "./elements.js";
 
-const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
+export const has = (packed, head) => (packed[head >> 3] >> (7 - (head & 7))) & 1;
 const PRUNED = 0, KEPT = 1, BACK = 2, UNKNOWN = 3;
 const WORDS = ["pruned", "kept", "kept so that no layer is empty"];
 const CLASSES = ["cell", "cell kept", "cell kept back"];
 const LETTERED = 17; // px: letters in smaller cells are not readable
 const WORDED = 30; // px: room for a sign of more than two letters
 const CLUSTERS = "Letter: cluster · colour, stripes: family";
-const CARD = 230; // px: the width in board.css
 
 export class Heads {
-  // `pressed(head, asked)` is called for each press; `hint` tells what Enter does. `places` are the layers' indices in
-  // the model, if layers between them have no heads. A cell is a `unit`: a head, or a group of heads. With `cards` the
-  // host has a card of each.
-  constructor(parent, { layers, heads, places, unit, cards }, hint, pressed) {
+  // `acts` are what a person does with a head: `look` selects or releases it, `select` selects it, `toggle` removes or
+  // restores it, and `open` opens its card. `hint` tells what keys do. `places` are the layers' indices in the model, if
+  // layers between them have no heads. A cell is a `unit`: a head, or a group of heads.
+  constructor(parent, { layers, heads, places, unit }, hint, acts) {
     this.heads = heads;
-    this.cards = cards;
     this.unit = unit;
     this.places = places;
     this.sizes = parent.style;
-    this.pressed = pressed;
+    this.acts = acts;
     this.focus = 0;
-    // The card is open from a press until the pointer or the focus leaves the board.
-    this.dismissed = true;
     this.frame = make("div", "frame", parent);
     this.grid = make("div", "grid", this.frame);
-    this.card = make("div", "card", this.frame);
-    // A screen reader reads the same text below the grid.
-    this.card.setAttribute("aria-hidden", "true");
-    this.card.hidden = true;
     this.grid.setAttribute("role", "grid");
     this.grid.setAttribute("aria-label", `${layers} layers of ${heads} ${unit}s${hint}`);
     // A model of many layers with few heads lies on its side: its rows stand beside each other.
@@ -46,32 +40,36 @@ export class Heads {
     for (let layer = 0; layer < layers; layer++) this.row(layer, layers);
     this.cells[0].tabIndex = 0;
     this.drawn = new Uint8Array(this.cells.length).fill(UNKNOWN);
-    this.grid.onclick = (event) => {
+    const headOf = (event) => {
       const cell = event.target.closest(".cell");
-      if (cell) this.press(Number(cell.dataset.head), event.shiftKey);
+      return cell ? Number(cell.dataset.head) : undefined;
+    };
+    this.grid.onclick = (event) => {
+      const head = headOf(event);
+      if (head === undefined) return;
+      this.move(head);
+      // Safari gives the focus to no button that is clicked.
+      this.cells[head].focus({ preventScroll: true });
+      if (event.shiftKey) acts.open(head);
+      // The second click of a double-click releases nothing.
+      else if (event.detail < 2) acts.look(head);
+    };
+    this.grid.ondblclick = (event) => {
+      const head = headOf(event);
+      if (head !== undefined && !event.shiftKey) acts.toggle(head);
     };
     this.grid.onkeydown = (event) => this.pressKey(event);
-    const point = (event) => {
-      const cell = event.target.closest(".cell");
-      if (cell) this.pointed = Number(cell.dataset.head);
-      if (this.pointed === this.selected) this.dismissed = false;
-      this.light(cell ? this.groups?.[this.pointed] : undefined);
-      this.pointing?.(cell ? this.pointed : undefined);
-      this.say();
+    // A button takes the space bar when it is let go.
+    this.grid.onkeyup = (event) => {
+      if (event.key === " ") event.preventDefault();
     };
-    for (const name of ["mouseover", "focusin"]) this.grid.addEventListener(name, point);
-    for (const name of ["mouseleave", "focusout"]) this.grid.addEventListener(name, () => this.dismiss());
+    for (const name of ["mouseover", "focusin"]) this.grid.addEventListener(name, (event) => this.point(headOf(event)));
+    for (const name of ["mouseleave", "focusout"]) this.grid.addEventListener(name, () => this.point());
   }
 
   // Add the words below the grid.
   describe(parent) {
     [this.key, this.versus] = legend(make("p", "legend", parent));
-    const line = make("p", "say", parent);
-    this.said = make("span", "", line);
-    this.opener = make("button", "open-card", line, "Open its card (i)");
-    this.opener.type = "button";
-    this.opener.hidden = true;
-    this.opener.onclick = () => this.press(this.pointed ?? this.selected, true);
   }
 
   row(layer, layers) {
@@ -98,12 +96,6 @@ export class Heads {
     if (this.labels) this.letter();
   }
 
-  press(head, asked) {
-    this.dismissed = false;
-    this.move(head);
-    this.pressed(head, asked);
-  }
-
   move(head) {
     this.cells[this.focus].tabIndex = -1;
     this.focus = head;
@@ -111,33 +103,55 @@ export class Heads {
   }
 
   pressKey(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const [across, down] = this.turned ? [this.heads, 1] : [1, this.heads];
     const moves = { ArrowLeft: -across, ArrowRight: across, ArrowUp: -down, ArrowDown: down };
+    const acts = { " ": this.acts.toggle, Enter: this.acts.open, i: this.acts.open };
     if (event.key in moves) {
       const next = this.focus + moves[event.key];
       if (next < 0 || next >= this.cells.length) return;
       this.move(next);
       this.cells[next].focus();
-      event.preventDefault();
-    } else if (event.key === "i") {
-      this.press(this.focus, true);
-    } else if (event.key === "Escape") {
-      this.dismiss();
-    }
+      this.acts.select(next);
+    } else if (!(event.key in acts)) return;
+    else if (!event.repeat) acts[event.key](this.focus);
+    event.preventDefault();
   }
 
-  // Close the card, and highlight no cluster.
-  dismiss() {
-    this.dismissed = true;
+  // Point at a head, or at none: its cluster lights up unless a head is selected, which the board then shows.
+  point(head) {
+    this.light(head === undefined || this.selected != null ? undefined : this.groups?.[head]);
+    this.pointing?.(head);
+  }
+
+  // Outline a head, its cluster and its replacement head; null: none.
+  select(head) {
+    this.selected = head;
     this.light();
-    this.pointing?.();
-    this.say();
+    this.cells.forEach((_, other) => this.outline(other));
+    this.outlineCover();
+  }
+
+  outline(head) {
+    const cell = this.cells[head], selected = head === this.selected;
+    cell.classList.toggle("selected", selected);
+    cell.classList.toggle("member", !selected && this.selected != null && this.groups[head] === this.groups[this.selected]);
+    if (selected) cell.setAttribute("aria-current", "true");
+    else cell.removeAttribute("aria-current");
+  }
+
+  outlineCover() {
+    this.grid.classList.toggle("holding", this.selected != null);
+    const head = this.selected, cover = head == null ? undefined : this.covers?.[head];
+    this.covering?.classList.remove("cover");
+    this.covering = cover === undefined || cover === head ? null : this.cells[cover];
+    this.covering?.classList.add("cover");
   }
 
   // Draw colours and names of the clusters, or another `colouring`. They change on release, not while dragging, so that
   // nothing flickers. `pinned` are the bits of another mask, A; heads that only one of the two keeps are marked.
-  paint({ labels, names, selected, striped, ...clusters }, pinned, colouring) {
-    Object.assign(this, { labels, names, selected, pinned });
+  paint({ labels, names, striped, ...clusters }, pinned, colouring) {
+    Object.assign(this, { labels, pinned });
     this.groups = colouring?.groups ?? labels;
     this.signs = colouring?.signs ?? names;
     this.words = colouring?.words ?? names.map((name) => `cluster ${name}`);
@@ -159,20 +173,13 @@ export class Heads {
   }
 
   // Give each cell its picture of a colouring that has some; the style sheet fades those of pruned heads.
-  picture({ pictures, size } = {}) {
+  picture({ pictures } = {}) {
     this.grid.classList.toggle("pictured", Boolean(pictures));
     if (pictures === this.pictures) return;
     this.pictures = pictures;
     if (!pictures) return;
-    const bytes = unpacked(pictures), canvas = document.createElement("canvas");
-    canvas.width = canvas.height = size;
-    const context = canvas.getContext("2d"), image = context.createImageData(size, size);
-    this.cells.forEach((cell, head) => {
-      // The picture is a mask over the colour of the text, which follows the theme.
-      for (let at = 0; at < size * size; at++) image.data[4 * at + 3] = bytes[head * size * size + at];
-      context.putImageData(image, 0, 0);
-      cell.style.setProperty("--picture", `url(${canvas.toDataURL()})`);
-    });
+    const all = unpacked(pictures), one = all.length / this.cells.length;
+    this.cells.forEach((cell, head) => cell.style.setProperty("--picture", maskOf(all.subarray(head * one, (head + 1) * one))));
   }
 
   letter() {
@@ -251,14 +258,13 @@ export class Heads {
       cell.className = CLASSES[now];
       if (only) cell.classList.add(`only-${only}`);
       if (this.striped(head)) cell.classList.add("striped");
-      if (head === this.selected) cell.classList.add("selected");
-      else if (this.selected != null && this.groups[head] === this.groups[this.selected]) cell.classList.add("member");
+      this.outline(head);
       if (this.glows?.(head)) cell.classList.add("lit");
       cell.setAttribute("aria-selected", now === PRUNED ? "false" : "true");
       const alone = only ? `, kept by ${only.toUpperCase()} only` : "";
       cell.setAttribute("aria-label", `${this.place(head)}: ${WORDS[now]}, ${this.words[this.groups[head]]}${alone}`);
     }
-    this.say();
+    this.outlineCover();
   }
 
   // Return the only mask that keeps a head: a, the pinned one, or b, the shown one.
@@ -275,60 +281,18 @@ export class Heads {
     return this.places ? this.places[layer] : layer;
   }
 
-  // Describe the head under the pointer, or the one asked about, with its replacement head if it is known.
-  say() {
-    const head = this.pointed ?? this.selected;
-    this.beside();
-    this.opener.hidden = !this.cards || head == null;
-    if (head == null) return;
-    const who = this.cover(head);
-    this.said.textContent = `${this.cells[head].getAttribute("aria-label")}${who && `; ${who}`}`;
+  // The short name of a head, as 2.0.
+  named(head) {
+    return `${this.called(Math.floor(head / this.heads))}.${head % this.heads}`;
   }
 
-  // Describe the replacement head of a head; empty if it is unknown.
+  // Describe the replacement head of a head, in a few words and in full; empty if it is unknown.
   cover(head) {
     const cover = this.covers?.[head];
-    if (cover === undefined) return "";
-    const other = this.place(cover).toLowerCase();
-    if (cover === head) return `no other ${this.unit} is kept`;
-    return this.labels[cover] === this.labels[head]
-      ? `its replacement ${this.unit} is ${other}`
-      : `no other ${this.unit} of its cluster is kept; its replacement ${this.unit} is ${other}`;
-  }
-
-  // Show a card beside the head that was asked about, unless another cluster is highlighted.
-  beside() {
-    const head = this.selected, cover = head == null ? undefined : this.covers?.[head];
-    this.covering?.classList.remove("cover");
-    const away = this.lit !== undefined && this.pointed !== head;
-    this.card.hidden = cover === undefined || this.dismissed || away;
-    this.covering = cover === undefined || cover === head ? null : this.cells[cover];
-    this.covering?.classList.add("cover");
-    if (this.card.hidden) return;
-    const cell = this.cells[head];
-    this.card.replaceChildren();
-    const [own, its] = [head, cover].map((one) => this.names[this.labels[one]]);
-    make("div", "what", this.card, `${this.place(head)} (${own})`);
-    const far = own === its ? "" : ` (${its}; no other of ${own} is kept)`;
-    make("div", "", this.card, cover === head ? `No other ${this.unit} is kept` : `Replacement ${this.unit}: ${this.place(cover).toLowerCase()}${far}`);
-    this.lay(cell);
-  }
-
-  // Place the card beside, below or above the head, inside the board and not over the replacement head.
-  lay(cell) {
-    const { offsetLeft: x, offsetTop: y, offsetWidth: size } = cell, tall = this.card.offsetHeight;
-    const inside = Math.max(0, Math.min(x, this.frame.clientWidth - CARD));
-    const places = [[x + size + 8, y], [x - CARD - 8, y], [inside, y + size + 8], [inside, y - tall - 8]];
-    const free = ([left, top]) => {
-      const other = this.covering;
-      if (left < 0 || left + CARD > this.frame.clientWidth) return false;
-      if (!other) return true;
-      const { offsetLeft, offsetTop, offsetWidth } = other;
-      const apart = offsetLeft > left + CARD || offsetLeft + offsetWidth < left;
-      return apart || offsetTop > top + tall || offsetTop + offsetWidth < top;
-    };
-    const [left, top] = places.find(free) ?? places[2];
-    Object.assign(this.card.style, { left: `${left}px`, top: `${top}px` });
+    if (cover === undefined) return ["", ""];
+    if (cover === head) return [`no other ${this.unit} is kept`, ""];
+    const far = this.labels[cover] === this.labels[head] ? "" : ", as no other of its cluster is kept";
+    return [`replacement ${this.named(cover)}`, `Its replacement ${this.unit} is ${this.place(cover).toLowerCase()}${far}`];
   }
 }
 

@@ -1,25 +1,38 @@
 // A person's sentence: its words with arcs of what the kept heads attend to, in the colours of their families, the answers
 // with all heads and with the kept ones, and marks at the budgets whose answer is another one.
 //
-// Pointing at a word lights the heads that attend to it, pointing at a head leaves only its arcs. Nothing moves where a
-// person asked for less motion.
+// Pointing at a word lights the heads that attend to it. The arcs of the selected head stand out with their shares; a head
+// without arcs says why. An arc that is pointed at tells its head, and a click selects it. Nothing moves where a person
+// asked for less motion.
 
 import { addArc, placeArc } from "./arcs.js";
 import { draw, make } from "./elements.js";
+import { percent } from "./figures.js";
 
 const SKY = 112, RISE = 100; // px: the room above the words, and the highest arc
 const LARGEST = 21, SMALLEST = 13; // px: the size of words
 const FALL = 250; // ms
 const LOOKS = 41; // of 255: a head with less attention on a word does not light up
 const kept = (bits, head) => (bits[head >> 3] >> (7 - (head & 7))) & 1;
+const whole = (share) => percent(share, 0);
 const still = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 
 export class Sentence {
-  // `light(heads)` lights heads on the board, or none.
-  constructor(parent, light) {
+  // `light(heads)` lights heads on the board, or none. `acts` are what a person does with the head of an arc: `peek` is
+  // called as one is pointed at or left, `look` for a click; `named(head)` is its short name.
+  constructor(parent, light, acts) {
     this.place = make("div", "sentence", parent);
     this.light = light;
+    this.acts = acts;
     this.svg = draw("svg", { class: "arcs", height: SKY, "aria-hidden": "true" }, this.place);
+    this.notes = draw("g", { class: "notes" });
+    const arcOf = (event) => event.target.closest("[data-head]") ?? undefined;
+    this.svg.onmouseover = (event) => this.pointArc(arcOf(event));
+    this.svg.onmouseleave = () => this.pointArc();
+    this.svg.onclick = (event) => {
+      const arc = arcOf(event);
+      if (arc) acts.look(Number(arc.dataset.head));
+    };
     this.row = make("div", "words", this.place);
     this.row.setAttribute("role", "toolbar");
     this.row.setAttribute("aria-label", "Words of your sentence: arrow keys move, the heads that attend to a word light up");
@@ -39,9 +52,10 @@ export class Sentence {
     if (!other) return;
     this.text = text;
     this.pointWord(null);
+    this.arc = undefined;
     this.looks = looks;
     this.ends = new Map();
-    this.svg.replaceChildren();
+    this.svg.replaceChildren(this.notes);
     this.row.replaceChildren();
     this.words = words.map((word) => {
       const button = make("button", "word", this.row, word);
@@ -76,15 +90,15 @@ export class Sentence {
     if (this.state) this.show(this.state, true);
   }
 
-  // The arcs of the kept heads, or those of what is pointed at; of equal pairs the strongest one.
+  // The arcs of the kept heads and of the one that stands out; of equal pairs its own one, or else the strongest.
   visible() {
     const { arcs } = this.sentence.maps, { bits } = this.state, found = [];
     arcs.forEach((own, head) => {
-      if (this.head === undefined ? kept(bits, head) : head === this.head) {
-        for (const [query, key, weight] of own) if (query < this.shown && key < this.shown) found.push({ head, query, key, weight });
-      }
+      if (!kept(bits, head) && head !== this.head) return;
+      for (const [query, key, weight] of own) if (query < this.shown && key < this.shown) found.push({ head, query, key, weight });
     });
-    found.sort((one, other) => other.weight - one.weight);
+    const own = ({ head }) => head === this.head;
+    found.sort((one, other) => own(other) - own(one) || other.weight - one.weight);
     const pairs = new Set();
     return found.filter(({ query, key }) => {
       const pair = `${query} ${key}`;
@@ -102,13 +116,17 @@ export class Sentence {
       now.add(name);
       const group = this.ends.get(name) ?? this.add(name, arc);
       const [from, to] = places.get(arc);
-      const rise = Math.min(RISE, 16 + 0.14 * Math.abs(to - from)) * 1.333;
-      placeArc(group, [from, SKY - 4], [to, SKY - 4], [0, -rise]);
+      const rise = Math.min(RISE, 16 + 0.14 * Math.abs(to - from));
+      placeArc(group, [from, SKY - 4], [to, SKY - 4], [0, -1.333 * rise]);
+      group.children[1].setAttribute("d", group.firstChild.getAttribute("d"));
+      group.top = [(from + to) / 2, SKY - 9 - rise];
+      group.classList.toggle("strong", arc.head === this.head);
+      if (arc.head === this.head) this.svg.append(group);
     }
     for (const [name, group] of this.ends) {
       if (now.has(name)) continue;
       this.ends.delete(name);
-      if (once || this.head !== undefined || still()) group.remove();
+      if (once || still()) group.remove();
       else {
         group.classList.add("falling");
         setTimeout(() => group.remove(), FALL);
@@ -119,8 +137,10 @@ export class Sentence {
 
   add(name, { head, query, key, weight }) {
     const { tints, colours, striped } = this.data, tint = tints[head];
-    const place = { "data-head": head, "data-query": query, "data-key": key, class: tint >= striped ? "striped" : "" };
+    const place = { "data-head": head, "data-query": query, "data-key": key, "data-weight": weight, class: tint >= striped ? "striped" : "" };
     const group = addArc(this.svg, { weight, colour: colours[tint], radius: 3.4, ...place });
+    // A line is too thin to point at.
+    group.lastChild.before(draw("path", { class: "hit" }));
     this.ends.set(name, group);
     return group;
   }
@@ -150,18 +170,61 @@ export class Sentence {
     this.mark();
   }
 
-  // Leave only the arcs of a head; undefined: those of the kept ones.
-  pointHead(head) {
+  // Let the arcs of a head stand out; undefined: those of none.
+  emphasise(head) {
     if (head === this.head) return;
     this.head = head;
     if (this.state && this.words?.length) this.show(this.state, true);
   }
 
-  // Fade the arcs that do not end at the word that is pointed at.
+  // Tell the head and the share of an arc, and light its head; undefined: of none.
+  pointArc(group) {
+    const head = group && Number(group.dataset.head);
+    const arc = group && `${head} ${group.dataset.query} ${group.dataset.key}`;
+    if (arc === this.arc) return;
+    this.arc = arc;
+    this.light(group && ((other) => other === head));
+    this.acts.peek(head);
+    this.mark();
+  }
+
+  // Fade the arcs that do not end at the word that is pointed at, and write the shares of those that stand out.
   mark() {
-    for (const group of this.ends.values()) {
-      group.classList.toggle("away", this.word !== undefined && Number(group.dataset.key) !== this.word);
+    this.svg.classList.toggle("pale", this.head !== undefined);
+    this.svg.append(this.notes);
+    this.notes.replaceChildren();
+    const taken = [];
+    let own = 0;
+    for (const [name, group] of this.ends) {
+      const { head, key, weight } = group.dataset, pointed = name === this.arc, strong = Number(head) === this.head;
+      group.classList.toggle("away", this.word !== undefined && Number(key) !== this.word);
+      group.classList.toggle("pointed", pointed);
+      own += strong;
+      if (!pointed && !strong) continue;
+      const words = `${pointed ? `${this.acts.named(Number(head))} · ` : ""}${whole(weight)}`;
+      let [x, y] = group.top;
+      while (taken.some(([left, top]) => Math.abs(left - x) < 44 && Math.abs(top - y) < 14)) y += 14;
+      taken.push([x, y]);
+      this.write(words, x, Math.max(11, y));
     }
+    if (this.head !== undefined && !own && this.sentence.maps) this.explain();
+  }
+
+  write(words, x, y, anchor = "middle") {
+    return draw("text", { x, y, "text-anchor": anchor }, this.notes, words);
+  }
+
+  // Say why a head has no arcs; of one that rests on the first token, its one arc leads to the start.
+  explain() {
+    const { reason, start } = whyNone(this.head, this.data), { tints, colours } = this.data;
+    const { scrollLeft, clientWidth } = this.place;
+    if (start) {
+      const last = this.words[this.shown - 1], from = Math.max(60, last.offsetLeft + last.offsetWidth / 2);
+      const arc = addArc(this.notes, { weight: start, colour: colours[tints[this.head]], radius: 3.4, class: "strong" });
+      placeArc(arc, [from, SKY - 4], [22, SKY - 22], [0, -0.9 * RISE]);
+      this.write("[start]", 0, SKY - 6, "start");
+    }
+    this.write(`${this.acts.named(this.head)} ${reason}`, scrollLeft + Math.min(clientWidth, this.svg.clientWidth) / 2, SKY / 2);
   }
 
   pressKey(event) {
@@ -173,6 +236,14 @@ export class Sentence {
     next.tabIndex = 0;
     next.focus();
   }
+}
+
+// Why a head has no arcs, by what is known: it rests on the first token, in this share (`start`), or on no word enough.
+export function whyNone(head, { facts, first }) {
+  const [role, , , share] = facts.roles?.[head] ?? [], { arcs, looks } = first.sentence.maps;
+  if (arcs[head].length) return { reason: "attends to words that are not shown" };
+  if (role === "first") return { reason: `rests on the first token (${whole(share)}): nothing to draw`, start: share };
+  return { reason: `attends to no other word by more than ${whole(Math.max(...looks[head]) / 255)}: nothing to draw` };
 }
 
 // The answer under the shown mask: as it was measured, or that of the nearest budget, which is `about` the same.
@@ -196,7 +267,6 @@ export class Answers {
       return { row, label: make("span", "label", row), bar: make("span", "fill", make("span", "track", row)), share: make("b", "", row) };
     });
     this.waits = make("p", "waits", this.place);
-    make("p", "hint", this.place, "Point at a word: the heads that attend to it light up. Point at a head: only its arcs stay.");
   }
 
   show(state, data) {

@@ -11,8 +11,8 @@ const button = (className, parent, text, press) => {
 };
 
 // A map of attention: the strength is the opacity of the accent, which follows the theme.
-function picture(parent, { size, bytes }) {
-  const canvas = make("canvas", "", parent), values = unpacked(bytes);
+function picture(parent, bytes) {
+  const canvas = make("canvas", "", parent), values = unpacked(bytes), size = Math.sqrt(values.length);
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d"), image = context.createImageData(size, size);
   const [red, green, blue] = getComputedStyle(canvas).color.match(/[\d.]+/g).map(Number);

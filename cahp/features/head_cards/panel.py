@@ -1,6 +1,5 @@
 """The card of a head, a dialog over any page: it opens from boards, graphs and figures, and has an address."""
 
-import base64
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from cahp.board import HeadClusters, Pictures, contrast, mark_clusters, read_component
+from cahp.board import HeadClusters, Pictures, contrast, mark_clusters, pack_bytes, read_component
 from cahp.features.head_cards.measuring import (
     SENTENCES,
     Examples,
@@ -23,7 +22,7 @@ from cahp.figures import head_name
 from cahp.outcomes import Outcomes
 from cahp.run import Bench
 from cahp.stages import nearest_heads
-from cahp.ui.frame import Panel, job_card, link, list_colourings, parse_head, put_address, set_head
+from cahp.ui.frame import FACTS, Panel, job_card, link, list_colourings, parse_head, put_address, set_head
 from cahp.ui.parts import clear_note, plain, problem, write_note
 from cahp.ui.session import Explorer, Kind, loading_seconds, pass_seconds
 from cahp.values import CahpError, Fields, Ints, JsonObject, called, digest
@@ -60,6 +59,7 @@ def offer(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
         return
     if title in _PAGES:
         _follow_address(explorer)
+        explorer.memory[FACTS] = list_facts(explorer)
     if explorer.card_head is not None and explorer.memory.setdefault(_PAGE, title) != title:
         # It was left open on another page.
         _close(explorer)
@@ -145,7 +145,7 @@ def _draw(explorer: Explorer, title: str, sections: Sequence[Panel]) -> None:
             "rows": rows,
         }
         if pictures is not None:
-            sentences |= {"map": _encode(pictures, head), "legend": pictures.legend}
+            sentences |= {"map": pack_bytes(pictures.pictures[head]), "legend": pictures.legend}
         _draw_part(explorer, "sentences", sentences)
         left, right = st.columns([2, 3], gap="medium")
         with left:
@@ -168,6 +168,19 @@ def _find_pictures(explorer: Explorer) -> Pictures | None:
             if isinstance(painted, Pictures):
                 return painted
     return None
+
+
+def list_facts(explorer: Explorer) -> JsonObject:
+    """List for the inspector of a board the agreement without each head, what it does, and its mean map in small."""
+    removals = stored_removals(explorer.bench)
+    facts: JsonObject = {"removals": {str(head): outcomes["agreement"] for head, outcomes in removals.items()}}
+    roles = explorer.roles
+    if roles is not None and roles.scores:
+        facts["roles"] = list(map(roles.tell, range(len(roles.names))))
+    pictures = _find_pictures(explorer)
+    if pictures is not None:
+        facts |= {"maps": pack_bytes(pictures.pictures[:, ::2, ::2]), "legend": pictures.legend}
+    return facts
 
 
 def _draw_part(explorer: Explorer, part: str, data: Fields) -> None:
@@ -196,11 +209,6 @@ def _name(explorer: Explorer, head: int) -> JsonObject:
     }
 
 
-def _encode(pictures: Pictures, head: int) -> JsonObject:
-    picture = pictures.pictures[head]
-    return {"size": len(picture), "bytes": base64.b64encode(picture.tobytes()).decode("ascii")}
-
-
 def _list_nearest(explorer: Explorer, clusters: HeadClusters, head: int, pictures: Pictures | None) -> JsonObject:
     """Return the nearest heads with their distances."""
     distances = clusters.distances
@@ -208,7 +216,7 @@ def _list_nearest(explorer: Explorer, clusters: HeadClusters, head: int, picture
     for other in nearest_heads(distances, head, count=_NEAREST):
         row = {**_name(explorer, other), "distance": f"{distances[head, other]:.1f}"}
         if pictures is not None:
-            row["map"] = _encode(pictures, other)
+            row["map"] = pack_bytes(pictures.pictures[other])
         rows.append(row)
     median = float(np.median(distances[np.triu_indices(len(distances), 1)]))
     about = f"with their distance; the median pair is {median:.1f} apart"

@@ -31,6 +31,8 @@ from cahp.words import capital, percent
 _GLIMPSE_S = 0.3
 #: The name under which a session keeps the names of colourings that its board was asked to show.
 _ASKED = "board.asked"
+#: The name under which a feature keeps what the inspector shows of heads: a released budget does not wait for it.
+FACTS = "board.facts"
 #: Describes what a mask achieves by its outcomes (None: not measured).
 Describe = Callable[[Explorer, HeadMask, Outcomes | None], str]
 
@@ -201,6 +203,7 @@ def draw(
         cards=True,
         details=first is None,
         first=first,
+        facts=explorer.memory.get(FACTS, {}),
     )
     if job is not None and not job.ended:
         host = replace(host, status=describe_progress(job))
@@ -281,7 +284,7 @@ def _as_table(explorer: Explorer) -> dict[str, list[Any]]:
 
 
 def _handle(explorer: Explorer, event: Event) -> None:
-    # A person who moves the slider on Overview may then click a head.
+    # A person who moves the slider on Overview may then remove a head.
     warm(explorer)
     with note_refusal():
         if event.kind == "budget":

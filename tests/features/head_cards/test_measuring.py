@@ -8,7 +8,7 @@ import pytest
 from apps import done, explorer_with_run, open_app, rerun, text_of
 
 from cahp.features.head_cards.measuring import exceed_family, find_examples, measure_removal, stored_removals
-from cahp.features.head_cards.panel import EXAMPLES, REMOVAL
+from cahp.features.head_cards.panel import EXAMPLES, REMOVAL, list_facts
 from cahp.run.bench import Bench
 from cahp.ui.session.explorer import Explorer
 
@@ -62,6 +62,7 @@ def test_a_link_opens_the_card_and_its_removal_is_measured_when_a_person_asks(ex
     assert "accuracy_change" in done(explorer.work.job(REMOVAL))
     rerun(app)
     assert "of predictions change" in text_of(app, "markdown")
+    assert list_facts(explorer)["removals"] == {"6": stored_removals(explorer.bench)[6]["agreement"]}
     kept = bool(explorer.mask.keep.flat[6])
     app.button(key="one-head-toggle").click().run()
     assert bool(explorer.mask.keep.flat[6]) is not kept

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cahp.tasks.texts import Texts
 from cahp.values import Estimate, HeadMask, MaskError, digest
-from cahp.values.head_roles import NO_ROLE, HeadRoles, RoleScores, find_targets, score_sequence, summarise
+from cahp.values.head_roles import NO_ROLE, ROLES, HeadRoles, RoleScores, find_targets, score_sequence, summarise
 from cahp.values.statistics import Signatures, expected_jaccard, expected_overlap, overlaps
 
 
@@ -192,3 +192,5 @@ def test_a_group_is_named_by_its_most_telling_role() -> None:
     assert found.of_units[:2] == [["induction", "first"], []]
     assert found.counts == {"induction": 1, "first": 1, NO_ROLE: 1}
     assert found.to_json()["names"] == [["induction", "none", "first"]]
+    assert found.tell(0) == ("induction", "Copies what came next last time", ROLES["induction"].target, 0.3)
+    assert found.tell(1) == (NO_ROLE, "Rests on the first token", "the first token", 0.39)
