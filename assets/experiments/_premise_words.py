@@ -87,30 +87,40 @@ def describe_correlation(correlation: Mapping[str, Any]) -> str:
     return f"{number(correlation['value'], 2)} ({span(low, high, 2)})"
 
 
-def describe_control(control: Mapping[str, Any]) -> str:
-    """Describe what the positive control found in sentences with the n of each number."""
-    interaction = control["interaction"]
-    difference = interaction["difference"]
-    low, high = difference["ci95"]
-    verb = "does not find"
-    if difference["p"] <= 0.05 and low > 0:
-        verb = "finds"
+def describe_control(document: Mapping[str, Any]) -> str:
+    """Describe what a test with divided heads found, in sentences with the n of each number.
+
+    The word follows from the verdict of the test of the premise, not from a test of the pairs that are known.
+    """
+    control = document["control"]
+    premise = document["interaction"]["difference"]
+    verdict = f"finds them ({_describe_difference(premise)})"
+    if document["verdict"] != "redundant":
+        verdict = (
+            f"misses them ({_describe_difference(premise)}): its power is low, so “not significant” does not speak "
+            "against the premise"
+        )
     divided = control["divided"]
     by_chance = ""
     if control["by_chance"] is not None:
-        by_chance = f" (by chance {number(control['by_chance'])})"
+        by_chance = f", by chance {number(control['by_chance'])}"
+    pairs = control["interaction"]
     kept = control["kept"]
     return (
-        f"Positive control: the test {verb} duplicates. {divided} heads were divided into two equal halves. "
-        f"{control['in_one_cluster']} of {divided} pairs of halves share a cluster{by_chance}. Removing both halves "
-        f"costs {number(interaction['within']['value'], 4)} nats "
-        f"beyond the sum of both, removing two other heads of the same layers and of similar cost "
-        f"{number(interaction['between']['value'], 4)}: difference {number(difference['value'], 4)} "
-        f"({span(low, high, 4)}); {p_value(difference['p'], difference['permutations'])}, "
-        f"n = {interaction['within']['n']:,} and {interaction['between']['n']:,} pairs. The salience of two halves "
-        f"differs by at most {percent(control['salience_difference'])}. The mask keeps one half of {kept['one']} "
-        f"heads, both of {kept['both']}, none of {kept['neither']}."
+        f"Positive control, {document['model']}: the clusters find the halves ({control['in_one_cluster']} of "
+        f"{divided}{by_chance}). The test of the premise {verdict}. A test of these pairs alone, which only a control "
+        f"knows: removing both halves costs {number(pairs['within']['value'], 4)} nats beyond the sum of both, removing "
+        f"two other heads of the same layers and of similar cost {number(pairs['between']['value'], 4)} "
+        f"({_describe_difference(pairs['difference'])}, n = {pairs['within']['n']:,} and {pairs['between']['n']:,} "
+        f"pairs). The salience of two halves differs by at most {percent(control['salience_difference'])}. The mask "
+        f"keeps one half of {kept['one']} heads, both of {kept['both']}, none of {kept['neither']}."
     )
+
+
+def _describe_difference(difference: Mapping[str, Any]) -> str:
+    low, high = difference["ci95"]
+    p = p_value(difference["p"], difference["permutations"])
+    return f"difference {number(difference['value'], 4)} nats, {span(low, high, 4)}, {p}"
 
 
 def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -123,11 +133,18 @@ def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) 
             noun, unit = ("pairs", " nats") if part == "interaction" else ("heads", "")
             mean = f"{estimate.text}{unit} ({estimate.span or 'no interval'})"
             rows.append([words, mean, f"{estimate.n:,} {noun}"])
+    difference = document["interaction"]["difference"]
     texts = [
         f"Removing one head costs {nats_of_one_head(document)} nats. The difference has "
-        f"{describe_permutations(document['interaction']['difference'])}. Measured on {document['texts']:,} "
-        f"{document['unit']} of {document['data']}."
+        f"{describe_permutations(difference)}. Measured on {document['texts']:,} {document['unit']} of "
+        f"{document['data']}."
     ]
+    if document["verdict"] == "not significant" and difference["p"] <= 0.05:
+        less_or_more = "more" if difference["value"] > 0 else "less"
+        texts.append(
+            f"By permutation alone, pairs of one cluster interact {less_or_more}. The interval over heads and texts "
+            "reaches zero, so there is no verdict."
+        )
     if control is not None:
         texts.append(describe_control(control))
     measures = [

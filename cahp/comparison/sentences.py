@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from cahp.comparison.plan import REFERENCE
-from cahp.comparison.statistics import LEVEL, Verdict
+from cahp.comparison.statistics import LEVEL, POWER, Verdict
 from cahp.outcomes import OUTCOMES
 from cahp.recoveries import RECOVERIES
-from cahp.words import counted, number
+from cahp.words import counted, nats, number, percent
 
 if TYPE_CHECKING:
     from cahp.comparison.result import SplitResults
@@ -60,13 +60,16 @@ def describe_p(p: float | None) -> str:
 
 
 def describe_result(test: Verdict, noun: str = "texts") -> str:
-    """The result of a test: "CAHP is better", "equivalent within 1 point", or "not significant (n = 311, 5 seeds)"."""
+    """The result of a test: "CAHP is better", "equivalent within 1 point", or that it is not significant.
+
+    That stands with the numbers of texts and seeds and the smallest detectable difference.
+    """
     if not test.tested:
         return "one seed, no verdict"
     if test.better is not None:
         return f"{method_label(test.better)} is better"
     if not test.equivalent:
-        return f"not significant ({count_texts(test, noun)})"
+        return f"not significant ({count_texts(test, noun)}; {describe_power([test])})"
     margin = test.margin or 0.0
     if test.unit == "points":
         return f"equivalent within {counted(round(margin), 'point')}"
@@ -79,6 +82,14 @@ def count_texts(test: Verdict, noun: str) -> str:
     if noun != "texts":
         words += f" {noun}"
     return f"{words}, {counted(test.seeds, 'seed')}"
+
+
+def describe_power(tests: Sequence[Verdict]) -> str:
+    """The smallest differences that tests in one unit find with 80 % power: "80 % power from 0.05 to 0.17 nats"."""
+    found = [test.detectable for test in tests]
+    write = number if tests[0].unit == "points" else nats
+    ends = dict.fromkeys(map(write, (min(found), max(found))))
+    return f"{percent(POWER, 0)} power from {' to '.join(ends)} {tests[0].unit}"
 
 
 def headline(results: SplitResults) -> str:
@@ -96,6 +107,7 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> st
     """
     groups: dict[str, list[str]] = {}
     sizes = []
+    undecided = []
     for test in sorted(tests, key=lambda test: (test.tie, test.better != against)):
         result = "behind"
         if test.better == against:
@@ -106,6 +118,7 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> st
             result = "equivalent to"
         elif test.tie:
             result = "not significantly different from"
+            undecided.append(test)
         names = groups.setdefault(result, [])
         if method_label(test.method) not in names:
             names.append(method_label(test.method))
@@ -118,7 +131,10 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> st
         if len(names) > _MOST_NAMES:
             listed = f"{len(names)} methods"
         clauses.append(f"{result} {listed}")
-    return f"{method_label(against)} is {'; '.join(clauses)} ({sizes[0]})"
+    sizes = sizes[:1]
+    if undecided:
+        sizes.append(describe_power(undecided))
+    return f"{method_label(against)} is {'; '.join(clauses)} ({'; '.join(sizes)})"
 
 
 def join(names: Sequence[str]) -> str:

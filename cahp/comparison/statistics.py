@@ -20,8 +20,10 @@ from cahp.values import Estimate, Floats, Interval, Unit, holm_correction
 TESTED = ("kl", "agreement", "accuracy", "nll", "copying")
 #: The area is over budgets of up to this share of the heads, where at least two were measured.
 HEADLINE = 0.2
-#: Above this corrected p, a difference is not significant.
+#: The level of all tests of a family together.
 LEVEL = 0.05
+#: The probability of finding the smallest difference that is called detectable.
+POWER = 0.8
 #: Differences below this share of the reference's KL divergence do not matter, nor those below so many points.
 MARGIN_SHARE = 0.1
 MARGIN_POINTS = 1.0
@@ -173,6 +175,19 @@ class Verdict:
         return Estimate(self.pp, self.interval, self.n, self.unit)
 
     @property
+    def detectable(self) -> float:
+        """The smallest difference, in ``unit``, that a test with this error finds with a probability of 80 %.
+
+        It is approximate: Student's t at the corrected level plus that at ``POWER``, times the standard error.
+        """
+        from scipy.special import stdtrit
+
+        low, high = self.interval
+        own_low, own_high = self.ci95
+        error = (own_high - own_low) / (2 * float(stdtrit(self.df, 0.975)))
+        return (high - low) / 2 + error * float(stdtrit(self.df, POWER))
+
+    @property
     def equivalent(self) -> bool:
         """Whether two one-sided tests at 5 %, not corrected, show that the difference is smaller than its margin.
 
@@ -191,7 +206,8 @@ Verdicts = tuple[Verdict, ...]
 def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
     """Correct tests for each other: p by Holm, and intervals by Bonferroni, so that they hold together.
 
-    An interval without 0 then never has a corrected p above 0.05. One seed allows no test, and does not count.
+    The interval decides: a difference is significant where it excludes 0, and then the corrected p is at most 0.05.
+    One seed allows no test, and does not count.
     """
     tested = [test for test in tests if test.tested]
     holm = iter(holm_correction([test.p for test in tested if test.p is not None]))
@@ -200,12 +216,13 @@ def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
         if not test.tested:
             corrected.append(replace(test, p=None, p_holm=None))
             continue
-        p_holm = next(holm)
-        better = None
-        if p_holm <= LEVEL:
-            better = test.against if test.pp > 0 else test.method
         interval = rescale(test.pp, test.ci95, test.df, 1 - LEVEL / len(tested))
-        corrected.append(replace(test, p_holm=p_holm, simultaneous=interval, tie=better is None, better=better))
+        better = None
+        if interval[0] > 0:
+            better = test.against
+        elif interval[1] < 0:
+            better = test.method
+        corrected.append(replace(test, p_holm=next(holm), simultaneous=interval, tie=better is None, better=better))
     return corrected
 
 

@@ -220,11 +220,11 @@ def summarise(document: ComparisonDocument, answers: Mapping[str, Answers]) -> S
         f"differences with variance components of {document.noun('eval')} and seeds. A test is a statement about a "
         "method, not about its measured masks, so it has one degree of freedom less than there are seeds. p is "
         "corrected by Holm over all tests of one outcome, split and recovery, and the intervals are simultaneous "
-        f"(Bonferroni) over the same tests; above {LEVEL} a difference is not significant. The areas "
-        "over the budgets of up to 20 % of the heads are tested in the same way. The primary test is corrected over "
-        "its methods alone, and all others are descriptive. Methods are equivalent where two one-sided tests at 5 % "
-        "(not corrected) show a difference below 1 point, or in nats below a tenth of the KL divergence of "
-        f"{against}. One seed allows no verdict."
+        f"(Bonferroni) over the same tests. The interval decides: a difference is significant where it excludes 0, and "
+        f"its p is then at most {LEVEL}. The areas over the budgets of up to 20 % of the heads are tested in the same "
+        "way. The primary test is corrected over its methods alone, and all others are descriptive. Methods are "
+        "equivalent where two one-sided tests at 5 % (not corrected) show a difference below 1 point, or in nats below "
+        f"a tenth of the KL divergence of {against}. One seed allows no verdict."
     )
     # The primary test is on the test split if that was measured.
     part = [part for part in document.parts if part in by_part][-1]
