@@ -21,6 +21,8 @@ import pytest
 from terminal import call
 
 from cahp.api import bundled
+from cahp.comparison.sentences import describe_p
+from cahp.comparison.statistics import MARGIN_SHARE
 from cahp.exports import formats
 from cahp.exports.form import AGREEMENT
 from cahp.features import measures
@@ -515,11 +517,15 @@ def test_the_readme_says_what_the_bundled_experiments_found() -> None:
         mean = f"{totals[removed] / perplexities['protocol']['tokens']:.3f}"
         assert f"{mean} nats {interval} with {90 - removed * 90 // 100}" in said
         assert f"| {mean} {interval} |" in guide.PAGES["assets/compare/README.md"]
-    assert "the test is not significant on SST-5 or BBC News, and it also misses planted duplicates" in said
+    # The verdicts follow from the intervals, and what the README says of them from p.
+    differences = {}
     for name in ("minilm-sst5", "minilm-bbc", "control/minilm-bbc"):
         premise = json.loads((assets / "premise" / f"{name}.json").read_text(encoding="utf-8"))
-        assert premise["verdict"] == "not significant"
-    assert f"(p = {premise['interaction']['difference']['p']:.3f})" in guide.PAGES["assets/docs/comparison.md"]
+        differences[name] = premise["interaction"]["difference"]
+        assert (premise["verdict"], differences[name]["ci95"][0] < 0) == ("not significant", True)
+    assert differences["minilm-sst5"]["p"] < 0.001 < 0.05 < differences["control/minilm-bbc"]["p"]
+    assert "by permutation (p < 0.001), but the interval just reaches zero; on BBC News no difference is seen" in said
+    assert f"(p = {differences['minilm-bbc']['p']:.2f}). The same test misses planted duplicates" in said
 
 
 def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
@@ -539,7 +545,18 @@ def test_the_readme_and_the_experiments_state_figures_that_ship() -> None:
     assert f"CAHP is behind `obs-fisher` by {lead.text} nats {lead.interval} (n = {behind.n:,}, 5 seeds)" in said
     overlaps = guide.read_comparison("minilm-sst5").results.summary.overlap["seeds"]
     mean = {row["method"]: f"{row['jaccard']:.2f}" for row in overlaps if row["budget"] == 12}
-    assert f"overlap by {mean['complementary']}, those of `obs-fisher` by {mean['obs-fisher']} (mean Jaccard" in said
+    (chance,) = {f"{row['chance']:.2f}" for row in overlaps if row["budget"] == 12}
+    own = f"overlap by {mean['complementary']} (random masks {chance})"
+    assert f"{own}, those of `obs-fisher` by {mean['obs-fisher']} (mean Jaccard" in said
+    leads = []
+    for name in ("minilm-bbc", "minilm-mnli"):
+        (test,) = (one for one in guide.read_comparison(name).results.primary.tests if one.method == "random")
+        assert test.tie
+        leads.append((f"{test.lead.text}", describe_p(test.p_holm)))
+        needed = f"{100 * test.detectable / (test.margin / MARGIN_SHARE):.0f} %"
+        assert needed in guide.PAGES["assets/docs/comparison.md"]
+    ((bbc, p_bbc), (mnli, p_mnli)) = leads
+    assert f"random selection is {bbc} nats ({p_bbc}) and {mnli} ({p_mnli}): too few seeds to tell" in said
     run = bundled.read_run("minilm-bbc")
     null = run.document.knee_null
     said = " ".join(guide.PAGES["assets/docs/results/what-was-tried.md"].split())

@@ -124,7 +124,10 @@ def _describe_difference(difference: Mapping[str, Any]) -> str:
 
 
 def show(document: Mapping[str, Any], control: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return what Compare shows of a test, and of its positive control: a status, and blocks."""
+    """Return what Compare shows of a test: a status, and blocks.
+
+    ``control`` is the document of a test with divided heads (None: there is none).
+    """
     finding = f"Heads of one cluster replace each other more than others do: {describe_verdict(document)}"
     rows = []
     for part, name, words in _ROWS:

@@ -89,7 +89,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = open_bench(settings, store=Store(), progress=progress)
         document = measure(bench, pairs=options.pairs, control=options.control, refit=options.refit)
     document["made"] = {"machine": machine(), "date": date.today().isoformat()}
-    document["shown"] = show(document, document.get("control"))
+    divided = None
+    if options.control:
+        divided = document
+    document["shown"] = show(document, divided)
     if output is not None:
         output.write({options.out.name: json_text(document).encode()})
     print_result(document, describe(document), as_json=options.json)
@@ -269,7 +272,7 @@ def describe_result(document: Mapping[str, Any]) -> tuple[str, ...]:
     if "refitted" in document:
         sentences.append(describe_predictors(document["refitted"]))
     if "control" in document:
-        sentences.append(describe_control(document["control"]))
+        sentences.append(describe_control(document))
     return tuple(sentences)
 
 

@@ -1,5 +1,6 @@
 """The test of the premise: interactions, permutations and predicted outputs, against answers known beforehand."""
 
+import json
 from pathlib import Path
 
 import _premise_pairs
@@ -18,7 +19,7 @@ from _premise_pairs import (
     stratify_pairs,
     weigh_means,
 )
-from _premise_words import MEASURES, describe_control, nats_of_one_head
+from _premise_words import MEASURES, describe_control, nats_of_one_head, show
 from premise import conclude_difference, describe, explained_shares, measure
 from scipy.stats import spearmanr
 from transformers import AutoModelForSequenceClassification
@@ -26,6 +27,7 @@ from transformers import AutoModelForSequenceClassification
 from cahp.run.bench import Bench, open_bench
 from cahp.store import Store
 from cahp.values import HeadMask, OptionError
+from cahp.words import number
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -243,4 +245,19 @@ def test_clusters_the_test_and_salience_find_divided_heads(tmp_path: Path) -> No
     interaction = control["interaction"]
     assert 1 < interaction["within"]["value"] / costs[one].mean() < 3
     assert document["model"].endswith("with 9 divided heads")
-    assert "Positive control: the test finds duplicates. 9 heads were divided" in describe_control(control)
+    verb = "finds" if document["verdict"] == "redundant" else "misses"
+    said = describe_control(document)
+    assert f"the clusters find the halves (9 of 9, by chance {number(control['by_chance'])})" in said
+    assert f"The test of the premise {verb} them (difference" in said
+
+
+def test_what_is_said_of_the_bundled_control_follows_from_its_numbers() -> None:
+    folder = Path(__file__).parents[2] / "assets"
+    control = json.loads((folder / "premise/control/minilm-bbc.json").read_text("utf-8"))
+    said = describe_control(control)
+    assert (control["verdict"], "misses them" in said) == ("not significant", True)
+    assert said in " ".join((folder / "docs/comparison.md").read_text("utf-8").split())
+    for file in (folder / "premise").glob("*.json"):
+        document = json.loads(file.read_text("utf-8"))
+        assert document["shown"] == show(document, control)
+    assert "finds them" in describe_control({**control, "verdict": "redundant"})

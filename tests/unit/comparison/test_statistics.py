@@ -23,7 +23,7 @@ from cahp.comparison.claims import (
     middle_third,
 )
 from cahp.comparison.document import ComparisonDocument
-from cahp.comparison.sentences import describe_p
+from cahp.comparison.sentences import describe_p, describe_result
 from cahp.comparison.statistics import (
     Verdict,
     choose_endpoint,
@@ -188,7 +188,7 @@ def test_a_method_with_one_seed_is_told_without_a_verdict() -> None:
     assert {mean.method: mean.seeds for mean in found.means} == {"complementary": 2, "gradient": 1}
 
 
-def test_intervals_are_corrected_so_that_one_without_0_never_stands_beside_a_p_above_0_05() -> None:
+def test_intervals_are_corrected_and_one_without_0_decides_and_never_stands_beside_a_p_above_0_05() -> None:
     one = verdict("random", 4, None)
     # t(4) is 2.776 at 5 %, and 3.495 at 2.5 %: standard errors of 1 and 0.5.
     tests = [replace(one, pp=3.0, ci95=(3 - 2.776, 3 + 2.776), p=0.0399, df=4.0)]
@@ -198,10 +198,13 @@ def test_intervals_are_corrected_so_that_one_without_0_never_stands_beside_a_p_a
     assert (first.p_holm, second.p_holm) == pytest.approx((0.0399, 0.0322))
     assert first.simultaneous == pytest.approx((3 - 3.495, 3 + 3.495), abs=2e-3)
     assert second.simultaneous == pytest.approx((-2 - 1.748, -2 + 1.748), abs=2e-3)
-    assert (first.better, second.better) == ("complementary", "gradient")
+    # The interval decides, whatever p is: 3.495 standard errors, and t(4) at 80 % is 0.941.
+    assert (first.better, second.better) == (None, "gradient")
+    assert (first.detectable, second.detectable) == pytest.approx((3.495 + 0.941, 1.748 + 0.470), abs=2e-3)
+    assert describe_result(first) == "not significant (n = 100, 2 seeds; 80 % power from 4.4 points)"
     assert (third.p, third.p_holm, third.simultaneous, third.tie) == (None, None, None, True)
     # Among five methods neither interval is without 0.
-    many = correct_family([*tests, *(replace(one, method=f"m{place}", p=0.9, df=4.0) for place in range(3))])
+    many = correct_family([*tests, *(replace(one, method=f"m{n}", ci95=(-2.0, 4.0), p=0.9, df=4.0) for n in range(3))])
     assert all(test.simultaneous is not None and test.simultaneous[0] < 0 < test.simultaneous[1] for test in many[:2])
     assert [test.better for test in many] == [None] * 5
 
