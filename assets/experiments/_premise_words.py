@@ -109,8 +109,8 @@ def describe_control(document: Mapping[str, Any]) -> str:
     return (
         f"Positive control, {document['model']}: the clusters find the halves ({control['in_one_cluster']} of "
         f"{divided}{by_chance}). The test of the premise {verdict}. A test of these pairs alone, which only a control "
-        f"knows: removing both halves costs {number(pairs['within']['value'], 4)} nats beyond the sum of both, removing "
-        f"two other heads of the same layers and of similar cost {number(pairs['between']['value'], 4)} "
+        f"knows: removing both halves costs {number(pairs['within']['value'], 4)} nats beyond the sum of both, "
+        f"removing two other heads of the same layers and of similar cost {number(pairs['between']['value'], 4)} "
         f"({_describe_difference(pairs['difference'])}, n = {pairs['within']['n']:,} and {pairs['between']['n']:,} "
         f"pairs). The salience of two halves differs by at most {percent(control['salience_difference'])}. The mask "
         f"keeps one half of {kept['one']} heads, both of {kept['both']}, none of {kept['neither']}."

@@ -105,10 +105,13 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> st
 
     ``noun`` names what the ``n`` of a test counts.
     """
-    groups: dict[str, list[str]] = {}
-    sizes = []
+    ordered = sorted(tests, key=lambda test: (test.tie, test.better != against))
+    if not ordered:
+        return f"{method_label(against)} was compared with no other method"
+    numbers = [count_texts(ordered[0], noun)]
     undecided = []
-    for test in sorted(tests, key=lambda test: (test.tie, test.better != against)):
+    groups: dict[str, dict[str, None]] = {}
+    for test in ordered:
         result = "behind"
         if test.better == against:
             result = "ahead of"
@@ -119,22 +122,16 @@ def ahead_and_behind(against: str, tests: Iterable[Verdict], *, noun: str) -> st
         elif test.tie:
             result = "not significantly different from"
             undecided.append(test)
-        names = groups.setdefault(result, [])
-        if method_label(test.method) not in names:
-            names.append(method_label(test.method))
-        sizes.append(count_texts(test, noun))
-    if not groups:
-        return f"{method_label(against)} was compared with no other method"
+        groups.setdefault(result, {})[method_label(test.method)] = None
+    if undecided:
+        numbers.append(describe_power(undecided))
     clauses = []
     for result, names in groups.items():
-        listed = join(names)
+        listed = join([*names])
         if len(names) > _MOST_NAMES:
             listed = f"{len(names)} methods"
         clauses.append(f"{result} {listed}")
-    sizes = sizes[:1]
-    if undecided:
-        sizes.append(describe_power(undecided))
-    return f"{method_label(against)} is {'; '.join(clauses)} ({'; '.join(sizes)})"
+    return f"{method_label(against)} is {'; '.join(clauses)} ({'; '.join(numbers)})"
 
 
 def join(names: Sequence[str]) -> str:

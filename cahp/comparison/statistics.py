@@ -180,12 +180,8 @@ class Verdict:
 
         It is approximate: Student's t at the corrected level plus that at ``POWER``, times the standard error.
         """
-        from scipy.special import stdtrit
-
-        low, high = self.interval
-        own_low, own_high = self.ci95
-        error = (own_high - own_low) / (2 * float(stdtrit(self.df, 0.975)))
-        return (high - low) / 2 + error * float(stdtrit(self.df, POWER))
+        _, reach = rescale(self.pp, self.ci95, self.df, 2 * POWER - 1)
+        return self.interval[1] + reach - 2 * self.pp
 
     @property
     def equivalent(self) -> bool:
@@ -218,10 +214,8 @@ def correct_family(tests: Sequence[Verdict]) -> list[Verdict]:
             continue
         interval = rescale(test.pp, test.ci95, test.df, 1 - LEVEL / len(tested))
         better = None
-        if interval[0] > 0:
-            better = test.against
-        elif interval[1] < 0:
-            better = test.method
+        if interval[0] * interval[1] > 0:
+            better = test.against if test.pp > 0 else test.method
         corrected.append(replace(test, p_holm=next(holm), simultaneous=interval, tie=better is None, better=better))
     return corrected
 
